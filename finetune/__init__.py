@@ -1,0 +1,1 @@
+"""Pictures -> run folder: `python -m finetune --data PATH --base NAME`."""
