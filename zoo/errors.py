@@ -24,6 +24,9 @@ class BadImage(UserError):
         super().__init__(f"{name}: {reason}")
         self.name, self.reason = name, reason
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return BadImage, (self.name, self.reason)  # so that it crosses process borders
+
 
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit: its return value (None = 0), 2 after a `UserError`, 130 after Ctrl-C."""

@@ -1,0 +1,56 @@
+"""`python -m finetune --data PATH --base NAME`: from a folder of pictures to a finished run folder.
+
+Flags are generated from `Run` and `Recipe`; nothing heavy is imported until they are parsed.
+"""
+
+import dataclasses
+import os
+import typing
+from typing import Annotated, Any
+
+import tyro
+
+from finetune.recipe import USUAL, Recipe, field_docs
+from finetune.run import Run
+from zoo.errors import run_main
+
+
+def overrides(fields: tuple[str, ...]) -> type:
+    """A dataclass of some of Recipe's fields, all of them optional: None (or False) = the recipe decides."""
+    types, docs = typing.get_type_hints(Recipe), field_docs(Recipe)
+    rows: list[Any] = []
+    for name in fields:
+        kind, choices = types[name], typing.get_args(types[name])
+        if kind is bool:
+            rows.append((name, Annotated[bool, tyro.conf.arg(help=docs[name], help_behavior_hint="")], False))
+        else:
+            metavar = "{" + ",".join(choices) + "}" if choices else kind.__name__.upper()
+            argument = tyro.conf.arg(help=docs[name], help_behavior_hint="", metavar=metavar)
+            rows.append((name, Annotated[kind | None, argument], None))
+    return dataclasses.make_dataclass("Settings", rows, frozen=True)
+
+
+Usual = overrides(USUAL)
+LessUsual = overrides(tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in USUAL))
+
+
+def main(
+    run: tyro.conf.OmitArgPrefixes[Run],
+    recipe: tyro.conf.OmitArgPrefixes[Usual],  # type: ignore[valid-type]
+    less_usual: tyro.conf.OmitArgPrefixes[LessUsual],  # type: ignore[valid-type]
+) -> None:
+    """Fine-tune a pretrained base on a folder of pictures.
+
+    What is not given, the recipe decides from the data, the base and the device, and says why.
+    """
+    settings = vars(recipe) | vars(less_usual)
+    given = {name: value for name, value in settings.items() if value is not None and value is not False}
+    # a thread that waits must not spin: two of torch's threads beside any other work lose four fifths of their speed
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from finetune.job import start
+
+    start(run, given)
+
+
+if __name__ == "__main__":
+    run_main(lambda: tyro.cli(main, prog="python -m finetune", config=(tyro.conf.FlagCreatePairsOff,)))

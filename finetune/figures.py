@@ -1,0 +1,213 @@
+"""The figures of a report as SVG: transparent, with text as text (so that any script's letters show), light and dark.
+
+Colours stand in the SVG as mid-tones that can be read on white and on black; a style sheet inside sharpens them where
+the viewer knows the reader's colour scheme. Drawn with matplotlib's objects, without pyplot and its global state.
+"""
+
+import base64
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from finetune.page import printable
+
+INK, BLUE, ORANGE = "#757b84", "#3f86c9", "#d0763c"
+THEMES = {"light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c"},
+          "dark": {INK: "#a4acb6", BLUE: "#74b0ea", ORANGE: "#eb9a62"}}
+"""Colour scheme -> what the mid-tones become."""
+RIGHT, WRONG, ON_DEEP = "#2f6fae", "#cc6427", "#fefefe"
+"""Cells of the confusion matrix and the numbers on deep cells, the same in both colour schemes."""
+FONTS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif'
+MOST_POINTS = 240
+"""A longer series is averaged in bins before it is drawn."""
+MOST_NUMBERED = 30
+"""Up to this many classes a confusion matrix has numbers in its cells and every label."""
+LONGEST_LABEL = 20
+"""Characters of a class name in a figure."""
+
+Series = Sequence[tuple[float, float]]
+"""(x, y) points."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure."""
+
+    name: str
+    """File name without suffix."""
+    svg: str
+    width: int
+    """Natural width in CSS pixels."""
+    height: int
+    alt: str
+    """What a screen reader says."""
+
+    def uri(self) -> str:
+        """The figure as a data URI."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+
+
+def losses(train: Series, select: Series) -> Drawing:
+    """Training loss and loss on select against epochs."""
+    with _style():
+        figure, axes = _panel("Loss")
+        axes.plot(*_columns(train), color=BLUE, linewidth=1.3, label="training")
+        axes.plot(*_columns(select), color=ORANGE, linewidth=1.3, marker="o", markersize=3, label="select")
+        axes.set_ylim(bottom=0)
+        _legend(axes)
+        return _drawing(figure, "loss", "Training loss and loss on select by epoch")
+
+
+def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) -> Drawing:
+    """Top-1 on select against epochs, the probe's level, and the best epoch as (epoch, top-1)."""
+    with _style():
+        figure, axes = _panel("Top-1 on select")
+        axes.plot(*_columns(select), color=ORANGE, linewidth=1.3, marker="o", markersize=3, label="select")
+        axes.plot([best[0]], [best[1]], "o", markersize=8, markerfacecolor="none", markeredgecolor=ORANGE,
+                  linestyle="none", label=f"best, {best[1]:.1%}")
+        if probe is not None:
+            axes.axhline(probe, color=BLUE, linewidth=1.1, linestyle=(0, (5, 3)), label=f"linear probe, {probe:.1%}")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        _legend(axes)
+        return _drawing(figure, "top1", "Top-1 on select by epoch, with the level of the linear probe")
+
+
+def learning_rate(lr: Series) -> Drawing:
+    """Learning rate against epochs."""
+    with _style():
+        figure, axes = _panel("Learning rate")
+        axes.plot(*_columns(lr), color=BLUE, linewidth=1.3)
+        axes.set_ylim(bottom=0)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
+        axes.yaxis.get_offset_text().set_fontsize(8)
+        return _drawing(figure, "lr", "Learning rate by epoch")
+
+
+def confusion(names: Sequence[str], cells: Mapping[tuple[int, int], int], totals: Sequence[int]) -> Drawing:
+    """Confusion matrix of some classes: `cells[true, predicted]` pictures, of `totals[true]` pictures of the class.
+
+    Blue is right, orange wrong; depth is the share of the true class (its square root for errors, which are rare).
+    """
+    count = len(names)
+    numbered = count <= MOST_NUMBERED
+    side = count * min(0.7, max(0.27, 3.7 / count)) if numbered else 6.2
+    with _style():
+        figure = Figure(figsize=(side, side))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
+        (_numbered_cells if numbered else _pixels)(axes, cells, totals)
+        _class_labels(axes, names)
+        for spine in axes.spines.values():
+            spine.set_visible(not numbered)
+        return _drawing(figure, "confusion", f"Confusion matrix of {count} classes", tight=True)
+
+
+def _numbered_cells(axes: Axes, cells: Mapping[tuple[int, int], int], totals: Sequence[int]) -> None:
+    every = [Rectangle((p - 0.46, t - 0.46), 0.92, 0.92) for t in range(len(totals)) for p in range(len(totals))]
+    axes.add_collection(PatchCollection(every, facecolor=(*to_rgb(INK), 0.08), edgecolor="none"))
+    patches, colours = [], []
+    for (true, predicted), pictures in cells.items():
+        depth = _depth(true, predicted, pictures / totals[true])
+        patches.append(Rectangle((predicted - 0.46, true - 0.46), 0.92, 0.92))
+        colours.append((*to_rgb(RIGHT if true == predicted else WRONG), depth))
+        shown = str(pictures) if pictures < 10_000 else f"{pictures / 1000:.0f}k"
+        axes.text(predicted, true, shown, ha="center", va="center_baseline", color=ON_DEEP if depth > 0.65 else INK,
+                  fontsize=8.5 if len(totals) <= 12 else 7)
+    axes.add_collection(PatchCollection(patches, facecolor=colours, edgecolor="none"))
+
+
+def _pixels(axes: Axes, cells: Mapping[tuple[int, int], int], totals: Sequence[int]) -> None:
+    image = np.zeros((len(totals), len(totals), 4))
+    image[:] = (*to_rgb(INK), 0.06)
+    for (true, predicted), pictures in cells.items():
+        depth = _depth(true, predicted, pictures / totals[true])
+        image[true, predicted] = (*to_rgb(RIGHT if true == predicted else WRONG), depth)
+    axes.imshow(image, interpolation="none", aspect="auto")
+
+
+def _depth(true: int, predicted: int, share: float) -> float:
+    """Opacity of a cell."""
+    return 0.15 + 0.85 * (share if true == predicted else math.sqrt(share))
+
+
+def _class_labels(axes: Axes, names: Sequence[str]) -> None:
+    every = math.ceil(len(names) / MOST_NUMBERED)
+    shown = range(0, len(names), every)
+    labels = [label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+              for label in (printable(names[i]) for i in shown)]
+    axes.set_xticks(shown, labels, rotation=90, parse_math=False)
+    axes.set_yticks(shown, labels, parse_math=False)
+    axes.tick_params(length=0 if every == 1 else 3, pad=3)
+    axes.set_xlabel("predicted", labelpad=8)
+    axes.set_ylabel("true", labelpad=8)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """matplotlib's defaults, whatever the user's own settings are, and ours."""
+    ours = {"svg.fonttype": "none", "svg.hashsalt": "zootune", "font.size": 8.5, "text.color": INK,
+            "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+            "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7,
+            "xtick.major.width": 0.7, "ytick.major.width": 0.7, "axes.titleweight": "bold"}
+    with matplotlib.style.context(["default", ours]):
+        yield
+
+
+def _panel(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(3.5, 2.3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=9, pad=8)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, fontsize=8, handlelength=1.6, borderaxespad=0.2)
+
+
+def _columns(series: Series) -> tuple[list[float], list[float]]:
+    """x and y of the finite points, averaged in bins where there are many."""
+    points = [(x, y) for x, y in series if math.isfinite(y)]
+    size = math.ceil(len(points) / MOST_POINTS) or 1
+    bins = [points[i: i + size] for i in range(0, len(points), size)]
+    return tuple([sum(p[k] for p in b) / len(b) for b in bins] for k in (0, 1))  # type: ignore[return-value]
+
+
+def _drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> Drawing:
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with warnings.catch_warnings():
+        # Text stays text, so the viewer's fonts draw it; matplotlib's own font is only used to measure.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
+        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight" if tight else None, pad_inches=0.03,
+                       metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg "):].replace(">", f"><style>{_style_sheet(name)}</style>", 1)
+    width, height = (round(float(re.search(rf' {side}="([\d.]+)pt"', svg)[1]) / 0.75)  # type: ignore[index]
+                     for side in ("width", "height"))
+    return Drawing(name, svg, width, height, alt)
+
+
+def _style_sheet(name: str) -> str:
+    def rules(theme: str) -> str:
+        return " ".join(f'[style*="{kind}: {old}"] {{ {kind}: {new} !important; }}'
+                        for old, new in THEMES[theme].items() for kind in ("fill", "stroke"))
+    schemes = " ".join(f"@media (prefers-color-scheme: {theme}) {{ {rules(theme)} }}" for theme in THEMES)
+    return f"text {{ font-family: {FONTS} !important; }} {schemes}"

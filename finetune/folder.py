@@ -1,0 +1,133 @@
+"""The run folder before training: new, going on, already finished, or in use."""
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from finetune.resume import space_told
+from finetune.run import Run
+from finetune.sample import NAME as DIGITS
+from finetune.sample import write_digits
+from zoo import rundir
+from zoo.catalog import find
+from zoo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for, as recorded in `local.json` when a run starts."""
+
+    data: Path
+    """Absolute."""
+    base: str
+    """As `zoo.catalog.find` takes it; a path of a run folder is absolute."""
+    given: Mapping[str, Any]
+    """Recipe fields set by hand."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"data": str(self.data), "base": self.base, "given": dict(self.given)}
+
+    def difference(self, other: "Order") -> str | None:
+        """The first key in which two orders differ, with both values."""
+        mine, theirs = (o.to_json() | o.to_json()["given"] for o in (self, other))
+        keys = [key for key in mine | theirs if key != "given" and mine.get(key) != theirs.get(key)]
+        if not keys:
+            return None
+        name = keys[0].replace("_", "-")
+        return f"--{name} is {mine.get(keys[0], 'not given')}, in that run it was {theirs.get(keys[0], 'not given')}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run folder that this process may write to."""
+
+    folder: Path
+    order: Order
+    finished: bool
+    lock: FileLock
+
+
+def claim(run: Run, given: Mapping[str, Any]) -> Claim:
+    """Take the run folder that `run` means, for good or for going on.
+
+    Raises `UserError` if another process has it, if it holds another run (the differing setting is named), or if it
+    is a folder of something else.
+    """
+    if run.resume is not None:
+        folder, order = run.resume, _recorded(run.resume, given)
+    else:
+        order = _order(run, given)
+        folder = run.out or Path("runs") / rundir.default_name(str(order.data), run.base)
+        _check_free(folder, order)
+    if not rundir.is_finished(folder):
+        with space_told(folder):
+            (folder / rundir.RESUME).mkdir(parents=True, exist_ok=True)
+            rundir.write_json(folder / rundir.LOCAL, order.to_json())
+    return Claim(folder, order, rundir.is_finished(folder), _locked(folder))
+
+
+def _order(run: Run, given: Mapping[str, Any]) -> Order:
+    assert run.data is not None
+    data = Path(run.data)
+    if run.data == DIGITS and not data.exists():
+        data = write_digits(data)
+    if not data.is_dir():
+        raise UserError(f"--data {data}: expected a folder of pictures, but there is "
+                        f"{'a file' if data.exists() else 'nothing'} at this path{_near(data)}. "
+                        "--data digits is a built-in sample.")
+    base = find(run.base)
+    return Order(data.resolve(), str(base.folder.resolve()) if base.folder else run.base, dict(given))
+
+
+def _near(path: Path) -> str:
+    names = [d.name for d in path.parent.iterdir() if d.is_dir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, 1)
+    return f"; near: {path.parent / near[0]}" if near else ""
+
+
+def _recorded(folder: Path, given: Mapping[str, Any]) -> Order:
+    if given:
+        flags = ", ".join("--" + key.replace("_", "-") for key in given)
+        raise UserError(f"--resume goes on with the recipe of {folder}: leave {flags} away, or start a new run.")
+    if not (folder / rundir.LOCAL).is_file():
+        raise UserError(f"--resume {folder}: expected a run folder started by python -m finetune; it has no "
+                        f"{rundir.LOCAL}.")
+    content = rundir.read_json(folder / rundir.LOCAL)
+    return Order(Path(content["data"]), content["base"], content["given"])
+
+
+def _check_free(folder: Path, order: Order) -> None:
+    if folder.is_file():
+        raise UserError(f"--out {folder} is a file: expected a new folder's name.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / rundir.LOCAL).is_file():
+        raise UserError(f"--out {folder} holds something else (for example {next(folder.iterdir()).name}): expected a "
+                        "new folder or an unfinished run. Choose another --out.")
+    difference = order.difference(_recorded(folder, {}))
+    if difference:
+        state = "a finished" if rundir.is_finished(folder) else "an unfinished"
+        raise UserError(f"{folder} holds {state} run of another command: {difference}. Choose another --out, or remove "
+                        "that folder.")
+
+
+def _locked(folder: Path) -> FileLock:
+    """The lock dies with the process, also after SIGKILL."""
+    lock = FileLock(str(folder / rundir.RESUME / "lock"))
+    if not rundir.is_finished(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{folder} is in use by another process: wait for it, or choose another --out.") from None
+    return lock
+
+
+def command(*arguments: str) -> str:
+    """A command line to show, with the interpreter that runs this."""
+    python = Path(sys.executable).name
+    return " ".join((python, "-m", *arguments))

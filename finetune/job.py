@@ -1,0 +1,187 @@
+"""One run from pictures to a finished folder: scan, recipe, probe, loop, final numbers."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from finetune import dataset, evaluate, finish, loop, probe, progress, recipes, resume
+from finetune import device as devices
+from finetune.augment import seed_everything
+from finetune.dataset import Data
+from finetune.events import Events
+from finetune.folder import Claim, claim
+from finetune.loader import Source, evaluation_batches
+from finetune.plan import Plan
+from finetune.recipe import Resolved
+from finetune.run import Run
+from zoo import catalog, rundir, weights
+from zoo.errors import UserError
+from zoo.model import Description, build, describe, head, set_head
+from zoo.preprocess import Preprocessing
+
+CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
+"""Recipe.fit -> timm's crop_mode."""
+MIRROR_TOLERANCE = 0.10
+"""Flipping is off when the probe loses more than this share of right answers on mirror images."""
+
+
+def start(run: Run, given: Mapping[str, Any]) -> None:
+    """Carry out one run, or go on with it. `UserError` for everything the user can put right."""
+    began = perf_counter()
+    device = devices.choose(run.device)
+    claimed = claim(run, given)
+    if claimed.finished:
+        progress.say(f"{claimed.folder} is already finished: nothing to do.")
+        return finish.next_commands(claimed.folder)
+    try:
+        with resume.space_told(claimed.folder):
+            plan = make_plan(run, claimed, device)
+            plan, best = fine_tune(plan)
+            finish.write_run(plan, best, seconds=perf_counter() - began)
+    except KeyboardInterrupt:
+        progress.say(f"stopped; to go on: python -m finetune --resume {claimed.folder}")
+        raise
+    finally:
+        claimed.lock.release()
+
+
+def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
+    """Read the data, resolve the recipe, build the model. A run that goes on takes its recipe from recipe.json."""
+    base = catalog.find(claimed.order.base)
+    fetched = weights.fetch(base)
+    base = dataclasses.replace(base, licence=fetched.licence or base.licence)
+    if note := catalog.licence_note(base):
+        progress.say(f"licence of {base.alias}: {note}", style="bold red")
+    given = claimed.order.given
+    val = given.get("val")
+    val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
+    tree = dataset.read_tree(claimed.order.data, val=val_folder)
+    scanned = dataset.scan(tree, processes=devices.cpu_cores())
+    earlier = claimed.folder / rundir.RECIPE
+    if resume.load(claimed.folder) is not None:
+        resolved = Resolved.from_json(rundir.read_json(earlier))
+    else:
+        resolved = recipes.resolve(facts(scanned, describe(base, fetched), device), given)
+    data = dataset.split(scanned, resolved.recipe.val)
+    check_same_data(claimed.folder, data)
+    for finding in data.findings:
+        progress.warn(finding)
+    torch.set_num_threads(resolved.recipe.threads)
+    seed_everything(resolved.recipe.seed, "head")
+    model = build(base, data.classes, image_size=resolved.recipe.image_size, drop_path=resolved.recipe.drop_path,
+                  dropout=resolved.recipe.dropout, fetched=fetched)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    workers = run.workers if run.workers >= 0 else (devices.cpu_cores() if device.type == "cuda" else 0)
+    source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
+    return Plan(claimed, base, data, resolved, model, source)
+
+
+def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
+    """What the recipe depends on."""
+    train = [p for p in data.pictures if p.split == "train"]
+    has_val = any(p.split == "val" for p in data.pictures)
+    return recipes.Facts(
+        pictures=len(train), has_val=has_val, short_side=dataset.median_short_side(train), base=base,
+        device=device.type, bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(), cores=devices.cpu_cores())
+
+
+def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
+    """The base's own, at the recipe's size and fit; squash and pad show the whole picture (crop_pct 1)."""
+    own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
+    mode = CROP_MODES[resolved.recipe.fit]
+    return dataclasses.replace(own, size=resolved.recipe.image_size, crop_mode=mode,
+                               crop_pct=own.crop_pct if mode == "center" else 1.0)
+
+
+def check_same_data(folder: Path, data: Data) -> None:
+    """A run that goes on must see the pictures that it started with."""
+    known = folder / rundir.DATA
+    content = {"classes": data.classes, "counts": data.counts(), "val": data.val_rule, "halved": data.halved(data.of("val")),
+               "digest": data.digest(), "findings": data.findings, "left_out": data.left_out}
+    if known.is_file() and resume.load(folder) is not None:
+        before = rundir.read_json(known)
+        if before["digest"] != content["digest"]:
+            raise UserError(f"the pictures of {data.root} changed since this run began (counts then "
+                            f"{before['counts'].get('train')}, now {content['counts'].get('train')}): "
+                            "expected the same bytes. Restore them, or start a new run with another --out.")
+    rundir.write_json(known, content)
+    dataset.write_files_csv(folder / rundir.FILES, data)
+
+
+def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
+    """Probe and loop, from the start or from the saved state; the plan with its final recipe, and the best weights."""
+    state = resume.load(plan.folder)
+    if state is None:
+        plan, state = first_state(plan)
+    else:
+        progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} (step {state.best.step})")
+    if plan.resolved.recipe.probe_only:
+        return plan, state.best
+    job = loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
+                   lambda: select_scores(plan))
+    return plan, loop.train(job, state)
+
+
+def first_state(plan: Plan) -> tuple[Plan, resume.State]:
+    """The state before the first step: the base with the probe's head (or a random one), scored on select."""
+    events = Events(plan.folder)
+    if plan.resolved.recipe.probe == "on":
+        plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
+    print_recipe(plan.resolved)
+    rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
+    scores = select_scores(plan)
+    events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
+    if plan.resolved.recipe.probe == "on":
+        progress.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
+                     "least this", style="bold")
+    best = resume.save_best(plan.folder, plan.model, scores, 0)
+    state = resume.State(0, events.position(), best, {"model": plan.model.state_dict()})
+    events.close()
+    resume.save(plan.folder, state)
+    return plan, state
+
+
+def select_scores(plan: Plan) -> evaluate.Scores:
+    """Scores of the model as it stands on the select split."""
+    select = plan.data.of("select")
+    batches = evaluation_batches(select, plan.source)
+    return evaluate.score(*evaluate.logits(plan.model, batches, plan.source.pre, total=len(select)))
+
+
+def probe_head(plan: Plan, events: Events) -> Resolved:
+    """Fit the probe, put its weights into the model's head, and check by it whether a flip keeps the class."""
+    began, pre, recipe = perf_counter(), plan.source.pre, plan.resolved.recipe
+    if head(plan.model) is None:
+        progress.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
+        return plan.resolved.replace("this base has no single linear head", probe="off")
+    dtype = probe.faster_dtype(plan.model, pre.size)
+    train = sorted(plan.data.of("train"), key=lambda p: p.sha256)[: probe.MOST_PICTURES]
+
+    def extract(pictures: list[dataset.Picture], mirrored: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        batches = evaluation_batches(pictures, plan.source, mirrored=mirrored)
+        return probe.extract(plan.model, batches, pre, total=len(pictures), dtype=dtype)
+
+    fitted = probe.fit(*extract(train), len(plan.data.classes))
+    set_head(plan.model, fitted.weight, fitted.bias)
+    events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
+    if recipe.flip == 0 or plan.resolved.why["flip"] == recipes.BY_HAND or recipe.probe_only:
+        return plan.resolved
+    seen = plan.data.of("select")[: probe.MOST_MIRRORED]
+    right = [probe.accuracy(fitted, *extract(seen, mirrored)) for mirrored in (False, True)]
+    events.write(0, **{"probe/mirrored_top1": right[1]})
+    why = f"measured: the probe has {right[0]:.1%} right on select, {right[1]:.1%} on its mirror images"
+    if right[0] - right[1] > MIRROR_TOLERANCE:
+        return plan.resolved.replace(f"{why}: flipping changes what a picture shows", flip=0.0)
+    return plan.resolved.replace(why, flip=recipe.flip)
+
+
+def print_recipe(resolved: Resolved) -> None:
+    """Every value with its reason, one line each."""
+    progress.say("recipe:")
+    for name, row in resolved.to_json().items():
+        progress.say(f"  {name.replace('_', '-'):<16} {row['value']!s:<12} {row['why']}")

@@ -1,0 +1,134 @@
+"""Linear probe: logistic regression on frozen features. First result in seconds, initial head, and floor of the run.
+
+On small data it matches what fine-tuning reaches in minutes (tests/bench/RESULTS.md), and fine-tuning that starts from
+a random head can end below it (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from finetune import progress
+from finetune.augment import normalise
+from finetune.loader import Batch
+from zoo.model import features
+from zoo.preprocess import Preprocessing
+
+PENALTIES = (1.0, 0.1, 0.01, 0.001, 0.0001)
+"""L2 penalties tried, strongest first; each fit starts from the one before."""
+FOLDS = 3
+MOST_PICTURES = 20_000
+"""Pictures the probe learns from at most; more hardly move a linear classifier."""
+MOST_MIRRORED = 1_000
+"""Pictures that are looked at mirrored, at most."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted linear classifier: logits = features @ weight.T + bias."""
+
+    weight: torch.Tensor
+    """float32 [classes, dim]."""
+    bias: torch.Tensor
+    """float32 [classes]."""
+    penalty: float
+    """L2 penalty on the weights of standardised features, chosen by cross-validation."""
+
+
+@torch.no_grad()
+def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
+            dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pooled features, float32 [N, dim], and labels [N], of all batches, computed in `dtype`."""
+    device = next(model.parameters()).device
+    model.eval()
+    rows, labels = [], []
+    with progress.bar("features", total) as advance:
+        for images, label in batches:
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                rows.append(features(model, normalise(images.to(device), pre)).float().cpu())
+            labels.append(label)
+            advance(len(label))
+    return torch.cat(rows), torch.cat(labels)
+
+
+@torch.inference_mode()
+def faster_dtype(model: nn.Module, size: int) -> torch.dtype:
+    """bf16 if it computes the features of a batch at least 1.3 times as fast as fp32 on this machine, else fp32."""
+    device = next(model.parameters()).device
+    x = torch.rand(16, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    model.eval()
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        times = []
+        for _ in range(3):
+            start = perf_counter()
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                features(model, x).float().sum().item()
+            times.append(perf_counter() - start)
+        seconds[dtype] = min(times)
+    return torch.bfloat16 if seconds[torch.float32] > 1.3 * seconds[torch.bfloat16] else torch.float32
+
+
+def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
+    """Multinomial logistic regression with the L2 penalty that has the lowest loss in stratified cross-validation.
+
+    Features are standardised for the fit; the result is folded back so that it applies to raw features.
+    """
+    mean, std = x_ND.mean(0), x_ND.std(0).clamp_min(1e-6)
+    z_ND = (x_ND - mean) / std
+    with progress.bar("linear probe", FOLDS * len(PENALTIES)) as advance:
+        losses = np.zeros(len(PENALTIES))
+        for train, held_out in folds(labels):
+            start = None
+            for i, penalty in enumerate(PENALTIES):
+                start = fit_logistic(z_ND[train], labels[train], classes, penalty, start)
+                losses[i] += cross_entropy(z_ND[held_out] @ start[0].T + start[1], labels[held_out]).item()
+                advance(1)
+    best = int(losses.argmin())
+    start = None
+    for penalty in PENALTIES[: best + 1]:
+        start = fit_logistic(z_ND, labels, classes, penalty, start)
+    assert start is not None
+    weight = start[0] / std
+    return Probe(weight, start[1] - weight @ mean, PENALTIES[best])
+
+
+def folds(labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(train, held out) masks of each fold, stratified: the k-th picture of class c is held out in fold (k + c) % 3."""
+    fold = torch.empty_like(labels)
+    for c in labels.unique():
+        fold[labels == c] = (torch.arange(int((labels == c).sum())) + c) % FOLDS
+    masks = [(fold != i, fold == i) for i in range(FOLDS)]
+    return [(train, held_out) for train, held_out in masks if train.any() and held_out.any()]
+
+
+Linear = tuple[torch.Tensor, torch.Tensor]
+"""weight [classes, dim], bias [classes]"""
+
+
+def fit_logistic(x_ND: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float, start: Linear | None) -> Linear:
+    """Minimise mean cross-entropy + penalty / 2 * |weight|^2 by L-BFGS, from `start` or zero."""
+    weight, bias = ((t.clone() for t in start) if start else
+                    (torch.zeros(classes, x_ND.shape[1], device=x_ND.device), torch.zeros(classes, device=x_ND.device)))
+    weight.requires_grad_(), bias.requires_grad_()
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=60, history_size=10, line_search_fn="strong_wolfe",
+                                  tolerance_grad=1e-5, tolerance_change=1e-7)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(x_ND @ weight.T + bias, labels) + penalty / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    return weight.detach(), bias.detach()
+
+
+def accuracy(probe: Probe, x_ND: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of right answers on raw features."""
+    return ((x_ND @ probe.weight.T + probe.bias).argmax(1) == labels).float().mean().item()

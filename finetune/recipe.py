@@ -1,0 +1,145 @@
+"""The recipe: all that determines the weights, apart from the pictures and the base.
+
+The command line is generated from the two dataclasses `Run` (finetune/run.py) and `Recipe`; the functions that fill a
+`Recipe` in are in finetune/recipes.py.
+"""
+
+import ast
+import inspect
+import textwrap
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, Literal
+
+from zoo.errors import UserError
+
+USUAL = ("recipe", "epochs", "batch_size", "image_size", "fit", "lr", "optimizer", "seed", "amp", "val", "probe_only")
+"""Fields shown first in `--help`; the others stand under a second heading."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One complete set of training decisions. Every value is resolved: nothing here means "choose for me"."""
+
+    recipe: str
+    """Name of the recipe that fills in what is not given: auto, warmup-step."""
+    epochs: int
+    """Passes over the training pictures."""
+    batch_size: int
+    """Pictures per optimiser step."""
+    image_size: int
+    """Side of the square network input, in pixels."""
+    fit: Literal["squash", "crop", "pad"]
+    """How a picture becomes square, in training's evaluation and in deployment: squash both sides, crop the centre of
+    the resized picture, or pad with the mean colour (timm's crop_mode squash, center, border)."""
+    lr: float
+    """Peak learning rate."""
+    optimizer: Literal["adamw", "adam", "sgd"]
+    """adamw (decoupled weight decay), adam, or sgd (Nesterov momentum 0.9)."""
+    seed: int
+    """Seed of all randomness; the same seed gives the same weights on the same machine."""
+    amp: Literal["off", "bf16", "fp16"]
+    """Reduced precision of forward and backward passes in training; validation is always fp32."""
+    val: str
+    """Validation pictures where the data has no val folder: a fraction cut from train, or the path of a folder."""
+    probe_only: bool
+    """Stop after the linear probe: classifier on frozen features, no fine-tuning."""
+    probe: Literal["on", "off"]
+    """Linear probe first: it gives the initial head and the floor that the run may not fall below."""
+    warmup: str
+    """Length of the linear learning-rate warm-up: '10%', '2 epochs' or '500 steps'."""
+    schedule: Literal["cosine", "step", "constant"]
+    """Learning rate after the warm-up."""
+    decay_at: str
+    """For schedule step: comma-separated times at which the rate is multiplied by decay_factor, as in '30 epochs'."""
+    decay_factor: float
+    """For schedule step: factor applied at each of decay_at."""
+    weight_decay: float
+    """Weight decay; never applied to biases and normalisation parameters."""
+    label_smoothing: float
+    """Share of the target's probability spread evenly over all classes."""
+    erasing: float
+    """Probability that Random Erasing replaces a rectangle of a training picture by noise."""
+    crop_area: float
+    """Random crops cover at least this share of a training picture's area; 1 = no random crop."""
+    flip: float
+    """Probability of a horizontal flip of a training picture."""
+    drop_path: float
+    """Stochastic depth: probability of leaving out a residual branch (deepest block)."""
+    dropout: float
+    """Dropout before the classifier."""
+    batch_norm: Literal["frozen", "train"]
+    """Batch-norm statistics: kept from the base, or learned from batches."""
+    clip_norm: float
+    """Gradients are scaled down to this global L2 norm; 0 = off."""
+    threads: int
+    """CPU threads of torch; 1 and 2 threads give different bits, so a resumed run keeps the number."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in BOUNDS:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(f"--{name.replace('_', '-')} {value}: expected a value from {low} to {high}.")
+
+
+BOUNDS = (
+    ("epochs", 1, 100_000), ("batch_size", 1, 1_000_000), ("image_size", 16, 4096), ("lr", 1e-9, 1e3),
+    ("seed", 0, 2**31 - 1), ("decay_factor", 1e-6, 1.0), ("weight_decay", 0.0, 10.0), ("label_smoothing", 0.0, 0.9),
+    ("erasing", 0.0, 1.0), ("crop_area", 0.05, 1.0), ("flip", 0.0, 1.0), ("drop_path", 0.0, 0.9),
+    ("dropout", 0.0, 0.9), ("clip_norm", 0.0, 1e6), ("threads", 1, 1024),
+)
+"""Inclusive range of each numeric field."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe and the reason for each of its values."""
+
+    recipe: Recipe
+    why: dict[str, str]
+
+    def replace(self, why: str, **values: Any) -> "Resolved":
+        """The same with some values changed, all for one reason."""
+        recipe = Recipe(**{f.name: values.get(f.name, getattr(self.recipe, f.name)) for f in fields(Recipe)})
+        return Resolved(recipe, self.why | dict.fromkeys(values, why))
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """`{field: {"value": ..., "why": ...}}`, the content of recipe.json."""
+        return {f.name: {"value": getattr(self.recipe, f.name), "why": self.why[f.name]} for f in fields(Recipe)}
+
+    @staticmethod
+    def from_json(content: dict[str, dict[str, Any]]) -> "Resolved":
+        """What `to_json` wrote; `UserError` when a field is missing or unknown (another version's run)."""
+        names = {f.name for f in fields(Recipe)}
+        if names != set(content):
+            raise UserError(f"recipe.json has other fields than this version: {sorted(names ^ set(content))}. "
+                            "Continue the run with the version that started it, or train again.")
+        return Resolved(Recipe(**{name: content[name]["value"] for name in names}),
+                        {name: content[name]["why"] for name in names})
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass, as one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    return {field.target.id: " ".join(doc.value.value.split()) for field, doc in pairwise(body)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)}
+
+
+def duration_steps(text: str, *, steps_per_epoch: int, total_steps: int) -> int:
+    """Steps of a duration written as '10%', '2 epochs' or '500 steps'. The only place where durations are converted.
+
+    >>> duration_steps("10%", steps_per_epoch=7, total_steps=70)
+    7
+    """
+    number = text.strip().rstrip("%abcdefghijklmnopqrstuvwxyz ")
+    unit = text.strip()[len(number):].strip()
+    per_unit = {"%": total_steps / 100, "epochs": steps_per_epoch, "epoch": steps_per_epoch, "steps": 1, "step": 1}
+    try:
+        steps = round(float(number) * per_unit[unit])
+    except (ValueError, KeyError):
+        raise UserError(f"duration {text!r}: expected a number with %, epochs or steps, as in '10%', '2 epochs' or "
+                        "'500 steps'.") from None
+    if not 0 <= steps <= total_steps:
+        raise UserError(f"duration {text!r} is {steps} steps: expected 0 to {total_steps}, the length of the run.")
+    return steps

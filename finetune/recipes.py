@@ -1,0 +1,209 @@
+"""Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each value with its reason.
+
+Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` and add its row to `RECIPES`.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from finetune.recipe import Recipe, Resolved
+from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.model import Description
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a recipe may depend on."""
+
+    pictures: int
+    """Pictures in train, before val is cut from it."""
+    has_val: bool
+    """Whether there is a validation folder."""
+    short_side: int
+    """Median shorter side of the training pictures, in pixels."""
+    base: "Description"
+    """Size, input and layers of the base."""
+    device: str
+    """cpu, cuda, mps."""
+    bf16: bool
+    """Whether a GPU computes in bf16."""
+    cores: int
+    """CPU cores this process may use."""
+
+
+Choices = dict[str, tuple[Any, str]]
+Given = Mapping[str, Any]
+
+
+def auto(facts: Facts, given: Given) -> Choices:
+    """The default: a linear probe, then AdamW with a rate and a length fitted to the size of the data.
+
+    Expected with EfficientNet-Lite0 (ImageNet-1k weights) on 2 cores: `--data digits` test top-1 97-99 % in about
+    2 minutes; emoji (9 classes, 2,437 training pictures) at 96 px, 5 epochs: see tests/bench/RESULTS.md.
+
+    Anchors of `epochs` and `lr`: tests/bench/RESULTS.md, "Learning rate by data size" (EfficientNet-Lite0, digits and
+    emoji and subsets of them). Rates of transformers could not be measured without their weights; the value is the
+    usual one of the published fine-tunings with AdamW (Touvron et al., DeiT III, 2022: 1e-5 to 1e-4 at batch 512).
+    """
+    batch = given.get("batch_size", 32)
+    n = facts.pictures
+    small = facts.base.params_m < 10
+    rate = interpolate(n, LR_ANCHORS if facts.base.batch_norm else LR_ANCHORS_TRANSFORMER)
+    epochs = round(interpolate(n, EPOCH_ANCHORS))
+    weak = "weaker for a base below 10 M parameters" if small else "usual strength for a base of this size"
+    return {
+        **_common(facts, given),
+        "epochs": (epochs, f"{n:,} training pictures: between the measured anchors"),
+        "batch_size": (32, "fixed on the CPU; never chosen by timing") if facts.device == "cpu" else
+                      (64, "fits every base of the catalogue at its own size in 16 GB; never chosen by timing"),
+        "lr": (float(f"{rate * math.sqrt(batch / 32):.2g}"),
+               f"{n:,} training pictures: between the measured anchors, times sqrt(batch / 32)"),
+        "optimizer": ("adamw", "default"),
+        "warmup": ("10%", "the head starts from the probe, so a short warm-up is enough"),
+        "schedule": ("cosine", "default"),
+        "decay_at": ("", "not used by cosine"),
+        "decay_factor": (0.1, "not used by cosine"),
+        "weight_decay": (0.05, "default of AdamW fine-tuning; not on biases and norms"),
+        "label_smoothing": (0.05 if small else 0.1, weak),
+        "erasing": (0.1 if small else 0.25, weak),
+        "crop_area": (0.5, "fine-tuning on few pictures: milder than ImageNet's 0.08"),
+        "flip": (0.5, "default; checked by the probe"),
+        "drop_path": (0.0 if small or facts.base.batch_norm else 0.1, weak),
+        "batch_norm": ("train", "batches of 16 and more give usable statistics") if batch >= 16 else
+                      ("frozen", "batches below 16 give noisy statistics"),
+        "clip_norm": (0.0, "off") if facts.base.batch_norm else (1.0, "usual for transformers"),
+        "probe": ("on", "first result in seconds, initial head, and floor of the run"),
+    }
+
+
+def warmup_step(facts: Facts, given: Given) -> Choices:
+    """Fine-tuning from ImageNet-21k weights with warm-up and step decay (Deng, Liu, Xiao).
+
+    Published protocol: Adam 1e-3 without weight decay, batch 64, 40 epochs, linear warm-up per step over the first 10
+    epochs, x0.1 after epoch 30, Random Erasing with probability 0.5, label smoothing 0.1, cross-entropy. With fewer
+    epochs warm-up and boundary scale. No probe: the published head starts at random.
+
+        python -m finetune --data mydataset/ --base vit_base_21k --recipe warmup-step
+
+    Its figures were not reproduced here (they need ImageNet-21k weights and the publication's data).
+    """
+    published = "published protocol"
+    return {
+        **_common(facts, given),
+        "epochs": (40, published),
+        "batch_size": (64, published),
+        "lr": (1e-3, published),
+        "optimizer": ("adam", published),
+        "warmup": ("25%", "published: 10 of 40 epochs"),
+        "schedule": ("step", published),
+        "decay_at": ("75%", "published: after epoch 30 of 40"),
+        "decay_factor": (0.1, published),
+        "weight_decay": (0.0, published),
+        "label_smoothing": (0.1, published),
+        "erasing": (0.5, published),
+        "crop_area": (0.5, "not published; as in auto"),
+        "flip": (0.5, "not published; as in auto"),
+        "drop_path": (0.0, "not published; off"),
+        "batch_norm": ("train", "not published; as in scratch training"),
+        "clip_norm": (0.0, "not published; off"),
+        "probe": ("off", "the published protocol starts from a random head"),
+    }
+
+
+BY_HAND = "set by hand"
+RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
+
+EPOCH_ANCHORS = ((200, 30), (1_000, 15), (2_500, 10), (20_000, 6), (1_000_000, 4))
+LR_ANCHORS = ((200, 1e-3), (1_000, 2e-3), (2_500, 3e-3), (100_000, 3e-3))
+LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
+
+
+def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
+    """Value at `n` between anchors (n, value), linear in log n and log value, constant outside them."""
+    if n <= anchors[0][0]:
+        return anchors[0][1]
+    for (n0, v0), (n1, v1) in zip(anchors, anchors[1:], strict=False):
+        if n <= n1:
+            share = math.log(n / n0) / math.log(n1 / n0)
+            return v0 * (v1 / v0) ** share
+    return anchors[-1][1]
+
+
+def _common(facts: Facts, given: Given) -> Choices:
+    """What every recipe decides alike: input side, fit, validation, precision, threads."""
+    return {
+        "image_size": input_side(facts),
+        "fit": ({"squash": "squash", "border": "pad"}.get(facts.base.crop_mode, "crop"), "the base's own"),
+        "seed": (0, "default"),
+        "amp": _amp(facts),
+        "val": _val(facts),
+        "probe_only": (False, "default"),
+        "dropout": (0.0, "default"),
+        "threads": (facts.cores, "one per CPU core of this machine"),
+    }
+
+
+def input_side(facts: Facts) -> tuple[int, str]:
+    """Smallest allowed side of at least twice the median short side and 96 px, at most the base's own."""
+    if facts.base.size_step is None:
+        return facts.base.input_size, "the only size this base takes"
+    wanted = max(96, 2 * facts.short_side)
+    side = math.ceil(wanted / facts.base.size_step) * facts.base.size_step
+    if side >= facts.base.input_size:
+        return facts.base.input_size, f"the base's own; pictures have a median short side of {facts.short_side} px"
+    return side, f"at least twice the median short side of {facts.short_side} px, and at least 96"
+
+
+def _amp(facts: Facts) -> tuple[str, str]:
+    if facts.device == "cuda":
+        return ("bf16", "faster on this GPU") if facts.bf16 else ("fp16", "faster on a GPU without bf16")
+    return "off", "training in fp32 is as fast on this device"
+
+
+def _val(facts: Facts) -> tuple[str, str]:
+    if facts.has_val:
+        return "folder", "the data has one"
+    if facts.pictures > 100_000:
+        return f"{20_000 / facts.pictures:.3g}", "20,000 pictures: standard error of an accuracy below 0.36 points"
+    return "0.2", "default share of train"
+
+
+NEEDS = {
+    "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule == "step",
+    **dict.fromkeys(("epochs", "lr", "optimizer", "warmup", "schedule", "weight_decay", "label_smoothing", "erasing",
+                     "crop_area", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size"),
+                    lambda r: not r.probe_only),
+    "probe_only": lambda r: not r.probe_only or r.probe == "on",
+}
+"""When a setting given by hand has an effect; without it the setting is refused, never ignored."""
+
+
+def resolve(facts: Facts, given: Given) -> Resolved:
+    """The recipe that `given["recipe"]` names (default auto), with the values given by hand put in.
+
+    Raises `UserError` for an unknown name, a value out of range, and a setting that would have no effect.
+    """
+    name = given.get("recipe", "auto")
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1, 0)
+        raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
+    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"),
+               **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
+    assert set(choices) == {f.name for f in fields(Recipe)}
+    recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
+    for key in given:
+        if key in NEEDS and not NEEDS[key](recipe):
+            cause = f"--schedule {recipe.schedule}" if key.startswith("decay") else "--probe-only"
+            raise UserError(f"--{key.replace('_', '-')} has no effect with {cause}: leave one of them away.")
+    if facts.base.size_step is None and recipe.image_size != facts.base.input_size:
+        raise UserError(f"--image-size {recipe.image_size}: {facts.base.architecture} takes only {facts.base.input_size} px.")
+    if facts.base.size_step and recipe.image_size not in range(0, 10_000, facts.base.size_step) and \
+            recipe.image_size != facts.base.input_size:
+        raise UserError(f"--image-size {recipe.image_size}: expected a multiple of {facts.base.size_step} px for "
+                        f"{facts.base.architecture}.")
+    return Resolved(recipe, {key: why for key, (_, why) in choices.items()})

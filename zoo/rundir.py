@@ -1,0 +1,114 @@
+"""The run folder (contract, version 1): names, and how it is written, finished and opened.
+
+A run folder is finished when `FINISHED.json` exists; it is written last and holds the digest of every file that
+`finetune` wrote. Nothing rewrites those files later; `export` adds `onnx/` and `bundles/` beside them.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import UserError
+
+VERSION = 1
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+DECISION = "decision.json"
+RECIPE = "recipe.json"
+DATA = "data.json"
+FILES = "files.csv"
+LOCAL = "local.json"
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+REPORT = "report.json"
+PREDICTIONS = "predictions.csv"
+PAGE = "report.html"
+FIGURES = "figures"
+CARD = "README.md"
+RESUME = "resume"
+FINISHED = "FINISHED.json"
+
+ADDED_LATER = ("onnx", "bundles")
+"""Folders that `export` adds to a finished run; not part of its digests."""
+
+TRIVIAL_DECISION = {"temperature": 1.0, "views": "none", "unknown": None}
+"""`decision.json` until something is fitted: the probabilities are the plain softmax of one view."""
+
+
+def default_name(data: str, base: str) -> str:
+    """Name of a run's folder below `runs/`: `mydataset-vit_base_21k`; what a file name cannot hold becomes `-`."""
+    data_name = Path(data).resolve().name
+    return re.sub(r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}").strip("-")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically: a temporary file in the same folder, flushed to disk, then renamed."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def finish(folder: Path) -> None:
+    """Write `FINISHED.json`: the contract's version and the digest of every file of the run, `resume/` apart."""
+    own = (RESUME, FINISHED, *ADDED_LATER)
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in files]
+    digests = {name: digest(folder / name) for name in names if name.split("/")[0] not in own}
+    write_json(folder / FINISHED, {"version": VERSION, "files": digests})
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether `folder` holds a finished run."""
+    return (folder / FINISHED).is_file()
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of the contract; `UserError` if it is missing or cut off."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: expected a file of a run folder made by python -m finetune.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable as JSON ({error}): the file was changed or cut off.") from None
+
+
+def open_finished(folder: Path, *, verify: bool = False) -> dict[str, Any]:
+    """The manifest of a finished run: `{"version": 1, "files": {name: sha256}}`.
+
+    Raises `UserError` for a folder that is missing, unfinished, of a newer contract, or that lacks a file;
+    with `verify` also when a file's bytes have changed.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: expected a run folder, such as runs/NAME.")
+    if not is_finished(folder):
+        finish_it = f"finish it with: python -m finetune --resume {folder}"
+        seen = finish_it if (folder / RESUME).is_dir() else "it is not a run folder"
+        raise UserError(f"{folder} has no {FINISHED}: expected a finished run; {seen}.")
+    manifest = read_json(folder / FINISHED)
+    if manifest["version"] > VERSION:
+        raise UserError(f"{folder} has contract version {manifest['version']}; this program reads up to {VERSION}: "
+                        "update it with pip.")
+    if missing := [name for name in manifest["files"] if not (folder / name).is_file()]:
+        raise UserError(f"{folder} lacks {', '.join(missing)}: copy the whole folder again, or train it again.")
+    if verify and (changed := [name for name, sha in manifest["files"].items() if digest(folder / name) != sha]):
+        raise UserError(f"{folder}: {', '.join(changed)} changed since the run finished (sha256 differs): "
+                        "copy the folder again, or train it again.")
+    return manifest
