@@ -4,14 +4,12 @@ Colours stand in the SVG as mid-tones that can be read on white and on black; a 
 the viewer knows the reader's colour scheme. Drawn with matplotlib's objects, without pyplot and its global state.
 """
 
-import base64
 import io
 import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import matplotlib.style
 import numpy as np
@@ -20,9 +18,9 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from finetune.page import printable
+from finetune.page import Drawing, printable
 
 INK, BLUE, ORANGE = "#757b84", "#3f86c9", "#d0763c"
 THEMES = {"light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c"},
@@ -40,24 +38,6 @@ LONGEST_LABEL = 20
 
 Series = Sequence[tuple[float, float]]
 """(x, y) points."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure."""
-
-    name: str
-    """File name without suffix."""
-    svg: str
-    width: int
-    """Natural width in CSS pixels."""
-    height: int
-    alt: str
-    """What a screen reader says."""
-
-    def uri(self) -> str:
-        """The figure as a data URI."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
 def losses(train: Series, select: Series) -> Drawing:
@@ -80,7 +60,7 @@ def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) 
                   linestyle="none", label=f"best, {best[1]:.1%}")
         if probe is not None:
             axes.axhline(probe, color=BLUE, linewidth=1.1, linestyle=(0, (5, 3)), label=f"linear probe, {probe:.1%}")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
         _legend(axes)
         return _drawing(figure, "top1", "Top-1 on select by epoch, with the level of the linear probe")
 
@@ -171,7 +151,7 @@ def _panel(title: str) -> tuple[Figure, Axes]:
     axes.set_title(title, loc="left", fontsize=9, pad=8)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes

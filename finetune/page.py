@@ -3,8 +3,11 @@
 The page has no script, and its Content-Security-Policy forbids scripts and every request.
 """
 
+import base64
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 
 
@@ -12,10 +15,31 @@ class Html(str):
     """Text that is HTML already. Every other string is escaped when it enters a page."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """One figure."""
+
+    name: str
+    """File name without suffix."""
+    svg: str
+    width: int
+    """Natural width in CSS pixels."""
+    height: int
+    alt: str
+    """What a screen reader says."""
+
+    def uri(self) -> str:
+        """The figure as a data URI."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, also those that reverse text; undecodable bytes of file names; what XML may not hold."""
+
+
 def printable(text: str) -> str:
-    """`text` with what no font can show (control characters, undecodable bytes of file names) as U+FFFD."""
-    joiners = "\u200c\u200d"  # of Persian and Indic words and of emoji
-    return "".join(c if c.isprintable() or c in joiners else "\ufffd" for c in text)
+    """`text` with U+FFFD for what cannot be shown."""
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def escape(value: object) -> Html:
@@ -37,9 +61,14 @@ def join(parts: Iterable[object], separator: str = "") -> Html:
     return Html(separator.join(map(escape, parts)))
 
 
-def name(text: str) -> Html:
+def bdi(text: str) -> Html:
     """A name given by a user, isolated so that right-to-left letters in it do not reorder what stands around it."""
     return fill("<bdi>{}</bdi>", text)
+
+
+def breakable(identifier: str) -> Html:
+    """An identifier that may be wrapped after its underscores."""
+    return Html(escape(identifier).replace("_", "_<wbr>"))
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -57,9 +86,10 @@ def duration(seconds: float) -> str:
 
 def file_size(size: int) -> str:
     """1,234,567 bytes -> '1.2 MB'."""
-    value, unit = next(((size / scale, unit) for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= scale),
-                       (size, "bytes"))
-    return f"{value:.3g}\u00a0{unit}" if value < 1000 else f"{value:.0f}\u00a0{unit}"
+    for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= scale:
+            return f"{size / scale:.1f}\u00a0{unit}"
+    return f"{size}\u00a0bytes"
 
 
 def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = "") -> Html:
@@ -77,6 +107,12 @@ def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: 
 def meter(share: float | None, shown: str) -> Html:
     """A number over a bar of its share."""
     return fill('<span class="meter" style="--share:{}%">{}</span>', f"{100 * (share or 0):.1f}", shown)
+
+
+def image(drawing: Drawing, style: str = "") -> Html:
+    """A figure, embedded."""
+    return fill('<img src="{}" width="{}" height="{}" alt="{}" style="{}">', drawing.uri(), drawing.width,
+                drawing.height, drawing.alt, style)
 
 
 def section(title: str, *parts: object, css: str = "") -> Html:
@@ -126,7 +162,8 @@ h2 { font-size: 1.2rem; font-weight: 600; letter-spacing: -.01em; margin-bottom:
 h3 { font-size: .9rem; font-weight: 600; margin: 1.5rem 0 .5rem; }
 section { margin-top: 3rem; padding-top: 1.6rem; border-top: 1px solid var(--line); }
 p + p, .scroll + p, p + .scroll, .notice + .scroll, details + .scroll { margin-top: .75rem; }
-code { font: .87em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; overflow-wrap: anywhere; }
+code { font: .87em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
+  overflow-wrap: anywhere; }
 .soft, figcaption, th { color: var(--soft); }
 .soft, figcaption { font-size: .87rem; }
 .prose { max-width: 44rem; }
@@ -134,7 +171,7 @@ code { font: .87em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mon
   margin-top: 1.6rem; }
 .big { font-size: clamp(3.4rem, 9vw, 5rem); font-weight: 650; line-height: 1; letter-spacing: -.035em;
   margin: .3rem 0 .7rem; white-space: nowrap; }
-.big small { font-size: .5em; font-weight: 500; letter-spacing: 0; color: var(--soft); }
+.big small { font-size: .5em; font-weight: 500; letter-spacing: 0; color: var(--soft); margin-left: .2em; }
 .label { font-size: .87rem; color: var(--soft); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1.2rem 1.5rem; }
 .tiles dt { font-size: .8rem; color: var(--soft); }
@@ -152,21 +189,24 @@ th, td { padding: .38rem 1rem .38rem 0; border-bottom: 1px solid var(--line); ve
 th:last-child, td:last-child { padding-right: 0; }
 tbody tr:last-child td { border-bottom: 0; }
 .num { text-align: right; white-space: nowrap; }
-td:first-child { overflow-wrap: anywhere; min-width: 5.5rem; }
-.fit { width: auto; min-width: min(100%, 26rem); }
-.meter { display: inline-block; min-width: 6rem; padding: 0 .4rem; border-radius: 3px;
+td:not(.num) { overflow-wrap: anywhere; min-width: 4.5rem; }
+.splits td { min-width: 0 !important; }
+.files td:first-child { white-space: nowrap; }
+.fit { width: auto; min-width: min(100%, 40rem); }
+.meter { display: inline-block; min-width: 9rem; padding: 0 .4rem; border-radius: 3px;
   background: linear-gradient(to left, var(--bar) var(--share), transparent 0); }
-.range { position: relative; display: block; width: 12rem; height: 1.3em; border-radius: 3px; background: var(--faint); }
+.range { position: relative; display: block; width: 12rem; height: 1.3em; border-radius: 3px;
+  background: var(--faint); }
 .range i, .range b { position: absolute; top: 0; bottom: 0; border-radius: 3px; }
 .range i { background: var(--bar); }
 .range b { width: 3px; margin-left: -1.5px; background: var(--accent); }
-.head td { font-weight: 600; }
+.splits tbody tr:first-child { font-weight: 600; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: 1.5rem 2rem; }
 .panels img { display: block; width: 100%; max-width: 30rem; height: auto; }
 .panels + p, .beside + .soft { margin-top: .9rem; }
 .beside { display: flex; flex-wrap: wrap; gap: 1.5rem 3rem; align-items: flex-start; }
 .beside > * { min-width: 0; max-width: 100%; }
-.beside > .grow { flex: 1 1 20rem; }
+.beside > .grow { flex: 1 1 20rem; max-width: 36rem; }
 .beside h3 { margin-top: 0; }
 .matrix img { display: block; height: auto; }
 .wrong { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.4rem, 1fr)); gap: 1.6rem 1.2rem;
@@ -185,7 +225,7 @@ summary { cursor: pointer; color: var(--accent); font-size: .93rem; width: fit-c
 details > * + * { margin-top: .6rem; }
 ul { padding-left: 1.15rem; }
 abbr { text-decoration: underline dotted var(--soft); text-underline-offset: 3px; cursor: help; }
-.recipe .value { white-space: nowrap; font-weight: 550; }
+.recipe td.value { white-space: nowrap; font-weight: 550; }
 .recipe .why { width: 65%; color: var(--soft); }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.5rem; font-size: .87rem; }
 .facts dt { color: var(--soft); }
@@ -197,11 +237,14 @@ abbr { text-decoration: underline dotted var(--soft); text-underline-offset: 3px
   .tiles { grid-template-columns: 1fr 1fr; }
   .wrong { grid-template-columns: 1fr 1fr; }
   .wide { display: none; }
-  th, td { padding-right: .7rem; }
-  .meter { min-width: 4.2rem; }
+  table { font-size: .82rem; }
+  th, td { padding-right: .6rem; }
+  th { font-size: .76rem; }
+  .meter { min-width: 3.8rem; }
   .recipe thead { display: none; }
   .recipe tr { display: grid; grid-template-columns: 1fr auto; padding: .5rem 0; border-bottom: 1px solid var(--line); }
   .recipe td { border: 0; padding: 0; width: auto; }
+  .recipe td.value { text-align: right; }
   .recipe .why { grid-column: 1 / -1; width: auto; }
 }
 @media print { body { max-width: none; padding: 0; } section { break-inside: avoid-page; } }

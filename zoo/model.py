@@ -9,6 +9,7 @@
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -61,6 +62,11 @@ class _Source:
     def fixed(self) -> bool:
         """Whether the model must be told the picture size when it is made."""
         return bool(self.config.get("fixed_input_size"))
+
+    @property
+    def module(self) -> str:
+        """timm's module of the architecture, `vision_transformer`."""
+        return timm.models.model_entrypoint(self.architecture).__module__.rpartition(".")[2]
 
 
 def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, drop_path: float = 0.0,
@@ -179,28 +185,29 @@ def _registered(architecture: str, tag: str, name: str) -> _Source:
                         "python -m zoo list shows the catalogue.")
     config = timm.get_pretrained_cfg(full)
     assert config, "is_model"
-    return _Source(architecture, {key: value for key, value in config.to_dict().items() if key in CONFIG_KEYS}, {})
+    return _Source(architecture, _kept(config.to_dict()), {})
 
 
-def _from_config(config: Mapping[str, Any], where: str) -> _Source:
+def _from_config(config: dict[str, Any], where: str) -> _Source:
     """Read timm's config.json; also its old form, one flat dict."""
     architecture = config.get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise UserError(f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
                         f"{timm.__version__}, seen {architecture!r} (keys: {', '.join(list(config)[:8])}). Choose a "
                         "repository of timm weights, or pip install -U timm.")
-    kept = {key: value for key, value in (config.get("pretrained_cfg") or config).items() if key in CONFIG_KEYS}
-    top = {"architecture": architecture, "num_classes": config.get("num_classes", kept.get("num_classes"))}
+    top = {key: config[key] for key in ("architecture", "num_classes") if key in config}
+    full = PretrainedCfg(**_kept((config.get("pretrained_cfg") or config) | top)).to_dict()  # adds timm's defaults
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key not in OWN_ARGUMENTS}
-    return _Source(architecture, kept | top, arguments)
+    return _Source(architecture, _kept(full), arguments)
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key in CONFIG_KEYS}
 
 
 def _size_step(source: _Source) -> int | None:
-    module = timm.models.model_entrypoint(source.architecture).__module__.rpartition(".")[2]
-    if not source.fixed and module not in OWN_SIZE_ONLY:
-        return STRIDE
-    if module not in PLAIN_TRANSFORMERS:
-        return None
+    if source.module not in PLAIN_TRANSFORMERS:
+        return None if source.fixed or source.module in OWN_SIZE_ONLY else STRIDE
     if match := re.search(r"_patch(\d+)_", f"{source.architecture}_"):
         return int(match[1])
     with torch.device("meta"):
@@ -209,15 +216,15 @@ def _size_step(source: _Source) -> int | None:
 
 
 def _checked_size(base: Base, source: _Source, image_size: int | None) -> int | None:
-    """The size to build for; nets without a fixed size take any."""
-    own = source.config.get("input_size", (3, 224, 224))[-1]
-    if image_size is None or image_size == own or not source.fixed:
+    """`image_size` if one can build for it. Convolutional nets take any, multiples of their stride use it best."""
+    own = source.config["input_size"][-1]
+    if image_size is None or image_size == own:
         return image_size
     step = _size_step(source)
     if step is None:
         raise UserError(f"{base.alias} takes pictures of {own} px only, not {image_size}: leave the picture size out, "
                         "or choose another base.")
-    if image_size % step or image_size < step:
+    if image_size % step and source.module in PLAIN_TRANSFORMERS:
         near = sorted({max(step, image_size // step * step), -(-image_size // step) * step})
         raise UserError(f"{base.alias}: expected a picture size that is a multiple of its patch of {step} px, seen "
                         f"{image_size}. The nearest: {' or '.join(map(str, near))}.")
@@ -229,7 +236,7 @@ def _create(source: _Source, classes: int, image_size: int | None, rates: dict[s
     arguments: dict[str, Any] = source.arguments | rates | {"num_classes": classes, "pretrained_cfg": source.config}
     if source.arguments:
         arguments["pretrained_model_args"] = dict(source.arguments)
-    if image_size and (source.fixed or "img_size" in source.arguments):
+    if image_size and (source.fixed or source.module in PLAIN_TRANSFORMERS):
         arguments["img_size"] = image_size
     while True:
         try:
@@ -280,7 +287,10 @@ def _as_timm_names_them(model: nn.Module, state: dict[str, Tensor]) -> dict[str,
     options: dict[str, Any] = {"model": model} if "model" in takes else {}
     if "adapt_layer_scale" in takes:
         options["adapt_layer_scale"] = True  # DeiT 3's files, as timm's deit.py asks for it
-    return rename(state, **options)
+    with warnings.catch_warnings():  # about the way timm resizes BEiT's tables
+        warnings.filterwarnings("ignore", message="torch.searchsorted.*non-contiguous")
+        warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
+        return rename(state, **options)
 
 
 def _head_names(model: nn.Module, source: _Source) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +179,7 @@ def _announced(repo: str, revision: str) -> Pin:
     try:
         info = HfApi().model_info(repo, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S)
     except (OfflineModeIsEnabled, HTTPError) as error:
-        copy = None if isinstance(error, HfHubHTTPError) else _announced_by_cache(repo, revision or "main")
+        copy = None if isinstance(error, HfHubHTTPError) else _announced_by_cache(repo, revision)
         if copy is None:
             raise
         logger.warning("%s: no network, using the cached copy of commit %s.", repo, copy.commit)
@@ -198,9 +198,15 @@ def _announced(repo: str, revision: str) -> Pin:
 
 
 def _announced_by_cache(repo: str, revision: str) -> Pin | None:
-    """The same, as far as a copy in the client's cache tells it."""
-    for name in HUB_FILES:
-        if path := _cached(repo, name, revision):
+    """The same, as far as a copy in the client's cache tells it: of main, or of the only commit that is there."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    snapshots = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
+    commits = [path.name for path in snapshots.iterdir()] if snapshots.is_dir() else []
+    revisions = [revision] if revision else ["main", *(commits if len(commits) == 1 else [])]
+    for name, candidate in product(HUB_FILES, revisions):
+        if path := _cached(repo, name, candidate):
             return Pin(path.parent.name, _digest_in_name(path), name, None, (path.parent / CONFIG).exists())
     return None
 
@@ -324,8 +330,8 @@ def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
     try:
         return safetensors.torch.load_file(path)
     except SafetensorError as error:
-        raise UserError(f"{path}: expected a safetensors file, seen one that is cut off or damaged "
-                        f"({first_line(error)}): delete it and get it again.") from None
+        raise UserError(f"{path}: expected a safetensors file, seen one that cannot be read ({first_line(error)}): "
+                        "delete it and get it again.") from None
 
 
 def _read_pickle(path: Path) -> dict[str, "Tensor"]:
@@ -340,9 +346,9 @@ def _read_pickle(path: Path) -> dict[str, "Tensor"]:
         raise UserError(f"{path} is refused: expected a PyTorch file with tensors only, seen "
                         f"{f'the code {found[1]}' if found else first_line(error)}. It was not run. Use a safetensors "
                         "file, or another base.") from None
-    except (RuntimeError, EOFError) as error:
-        raise UserError(f"{path}: expected a PyTorch file, seen one that is cut off or damaged "
-                        f"({first_line(error)}): delete it and get it again.") from None
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"{path}: expected a PyTorch file, seen one that cannot be read ({first_line(error)}): delete "
+                        "it and get it again.") from None
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -377,6 +383,8 @@ def is_counter(name: str) -> bool:
 
 
 def mismatch(summary: str, lines: list[str], most: int = 20) -> str:
-    """Text of an error that lists both sides: `-` what the model expects, `+` what the file holds."""
-    more = [f"... and {len(lines) - most} more"] if len(lines) > most else []
-    return "\n".join([f"{summary} (- expected by the model, + seen in the file):", *lines[:most], *more])
+    """Text of an error that lists both sides: `-` what the model expects, `+` what the file holds, `most` of each."""
+    sides = [[line for line in lines if line.startswith(sign)][:most] for sign in "-+"]
+    shown = lines if len(lines) <= 2 * most else [line for line in lines if line in sides[0] or line in sides[1]]
+    more = [f"... and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
+    return "\n".join([f"{summary} (- expected by the model, + seen in the file):", *shown, *more])
