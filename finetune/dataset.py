@@ -146,7 +146,8 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith(".") and d.name not in NOT_CLASSES)
+    return sorted(d for d in folder.iterdir()
+                  if d.is_dir() and not d.name.startswith(".") and d.name not in NOT_CLASSES)
 
 
 def _class_names(train: Path) -> tuple[str, ...]:
@@ -304,7 +305,8 @@ def split(data: Data, val: str) -> Data:
                                 if alone else ())
     if not any(p.split == "val" for p in pictures):
         raise UserError("no class has two different pictures, so nothing can be held out for validation: add pictures.")
-    return replace(data, pictures=pictures, findings=findings, val_rule=f"{fraction:.2g} of train, per class, by sha256")
+    rule = f"{fraction:.2g} of train, per class, by sha256"
+    return replace(data, pictures=pictures, findings=findings, val_rule=rule)
 
 
 def as_fraction(val: str) -> float | None:

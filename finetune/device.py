@@ -13,7 +13,7 @@ INSTALL_CUDA = "pip install --force-reinstall torch torchvision --index-url http
 
 
 def choose(name: str) -> torch.device:
-    """The device of `--device`, after printing it with the reason. `UserError` if it was asked for and is not usable."""
+    """The device of `--device`, printed with the reason; `UserError` if it was asked for and is not usable."""
     if name == "auto":
         if torch.cuda.is_available():
             return _say(torch.device("cuda"), f"{torch.cuda.get_device_name()}, found by torch {torch.__version__}")

@@ -93,7 +93,11 @@ def confusion_matrix(predicted: Sequence[int], labels: Sequence[int], classes: i
 PREDICTION_COLUMNS = ("path", "split", "label", "predicted", "confidence", "label_probability", "top5")
 
 
-def write_predictions(path: Path, parts: Sequence[tuple[Sequence[Picture], torch.Tensor]], classes: Sequence[str]) -> None:
+Part = tuple[Sequence[Picture], torch.Tensor]
+"""Pictures and their logits [N, classes]."""
+
+
+def write_predictions(path: Path, parts: Sequence[Part], classes: Sequence[str]) -> None:
     """`predictions.csv`: one row a picture; from it top-1, top-5, loss and confusion can be computed again.
 
     `label_probability` is the probability of the true class (loss = -log of it); `top5` joins class names by `|`,

@@ -2,7 +2,7 @@
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def split_logits(plan: Plan, split: str, pictures: Sequence[Picture]) -> torch.T
     return evaluate.logits(plan.model, batches, plan.source.pre, total=len(pictures), title=f"evaluating {split}")[0]
 
 
-def final_numbers(plan: Plan, best: resume.Best, parts: dict[str, tuple[Sequence[Picture], torch.Tensor]]) -> dict[str, Any]:
+def final_numbers(plan: Plan, best: resume.Best, parts: Mapping[str, evaluate.Part]) -> dict[str, Any]:
     """The content of report.json."""
     data, recipe = plan.data, plan.resolved.recipe
     halved = data.halved(data.of("val"))
@@ -61,9 +61,11 @@ def final_numbers(plan: Plan, best: resume.Best, parts: dict[str, tuple[Sequence
     history = events.read(plan.folder)
     per_epoch = steps_per_epoch(len(data.of("train")), recipe.batch_size)
     return {
-        "headline": {"split": headline, "note": note, "macro_f1": sum(f1) / len(f1), **split_numbers(*splits[headline])},
+        "headline": {"split": headline, "note": note, "macro_f1": sum(f1) / len(f1),
+                     **split_numbers(pictures, logits_NC)},
         "splits": {name: split_numbers(*part) for name, part in splits.items()},
-        "probe": {"select_top1": history["select/top1"][0][1], "kept": best.step == 0} if recipe.probe == "on" else None,
+        "probe": {"select_top1": history["select/top1"][0][1], "kept": best.step == 0 and not recipe.probe_only}
+        if recipe.probe == "on" else None,
         "best": {"epoch": best.step // per_epoch, "step": best.step, **best.scores.to_json()},
         "per_class": per_class,
         "base": {"name": plan.base.alias, "architecture": plan.base.architecture, "hub_id": plan.base.hub_id,

@@ -26,8 +26,6 @@ from zoo.preprocess import Preprocessing
 
 CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
 """Recipe.fit -> timm's crop_mode."""
-MIRROR_TOLERANCE = 0.10
-"""Flipping is off when the probe loses more than this share of right answers on mirror images."""
 
 
 def start(run: Run, given: Mapping[str, Any]) -> None:
@@ -101,8 +99,9 @@ def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
 def check_same_data(folder: Path, data: Data) -> None:
     """A run that goes on must see the pictures that it started with."""
     known = folder / rundir.DATA
-    content = {"classes": data.classes, "counts": data.counts(), "val": data.val_rule, "halved": data.halved(data.of("val")),
-               "digest": data.digest(), "findings": data.findings, "left_out": data.left_out}
+    content: dict[str, Any] = {
+        "classes": data.classes, "counts": data.counts(), "val": data.val_rule, "digest": data.digest(),
+        "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
     if known.is_file() and resume.load(folder) is not None:
         before = rundir.read_json(known)
         if before["digest"] != content["digest"]:
@@ -119,7 +118,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     if state is None:
         plan, state = first_state(plan)
     else:
-        progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} (step {state.best.step})")
+        progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
     if plan.resolved.recipe.probe_only:
         return plan, state.best
     job = loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
@@ -154,30 +153,21 @@ def select_scores(plan: Plan) -> evaluate.Scores:
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:
-    """Fit the probe, put its weights into the model's head, and check by it whether a flip keeps the class."""
-    began, pre, recipe = perf_counter(), plan.source.pre, plan.resolved.recipe
+    """Fit the probe and put its weights into the model's head; the recipe with the precision that was measured."""
+    began, resolved = perf_counter(), plan.resolved
     if head(plan.model) is None:
         progress.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
-        return plan.resolved.replace("this base has no single linear head", probe="off")
-    dtype = probe.faster_dtype(plan.model, pre.size)
+        return resolved.replace("this base has no single linear head", probe="off")
+    if resolved.why["features"] != recipes.BY_HAND:
+        measured = probe.faster_precision(plan.model, plan.source.pre.size)
+        resolved = resolved.replace("measured on this machine", features=measured)
     train = sorted(plan.data.of("train"), key=lambda p: p.sha256)[: probe.MOST_PICTURES]
-
-    def extract(pictures: list[dataset.Picture], mirrored: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        batches = evaluation_batches(pictures, plan.source, mirrored=mirrored)
-        return probe.extract(plan.model, batches, pre, total=len(pictures), dtype=dtype)
-
-    fitted = probe.fit(*extract(train), len(plan.data.classes))
+    batches = evaluation_batches(train, plan.source)
+    fitted = probe.fit(*probe.extract(plan.model, batches, plan.source.pre, total=len(train),
+                                      precision=resolved.recipe.features), len(plan.data.classes))
     set_head(plan.model, fitted.weight, fitted.bias)
     events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
-    if recipe.flip == 0 or plan.resolved.why["flip"] == recipes.BY_HAND or recipe.probe_only:
-        return plan.resolved
-    seen = plan.data.of("select")[: probe.MOST_MIRRORED]
-    right = [probe.accuracy(fitted, *extract(seen, mirrored)) for mirrored in (False, True)]
-    events.write(0, **{"probe/mirrored_top1": right[1]})
-    why = f"measured: the probe has {right[0]:.1%} right on select, {right[1]:.1%} on its mirror images"
-    if right[0] - right[1] > MIRROR_TOLERANCE:
-        return plan.resolved.replace(f"{why}: flipping changes what a picture shows", flip=0.0)
-    return plan.resolved.replace(why, flip=recipe.flip)
+    return resolved
 
 
 def print_recipe(resolved: Resolved) -> None:

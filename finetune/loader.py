@@ -50,10 +50,10 @@ class TrainingViews(Dataset):
 
 
 class EvaluationViews(Dataset):
-    """`views[index]`: the picture as deployment sees it, or its mirror image."""
+    """`views[index]`: the picture as deployment sees it."""
 
-    def __init__(self, pictures: Sequence[Picture], source: Source, mirrored: bool):
-        self.pictures, self.source, self.mirrored = pictures, source, mirrored
+    def __init__(self, pictures: Sequence[Picture], source: Source):
+        self.pictures, self.source = pictures, source
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -61,10 +61,9 @@ class EvaluationViews(Dataset):
     def __getitem__(self, index: int) -> Item:
         picture = self.pictures[index]
         try:
-            pixels = resize_crop(decode(self.source.root / picture.path), self.source.pre)
+            return resize_crop(decode(self.source.root / picture.path), self.source.pre), picture.label
         except BadImage as error:
             return str(error)
-        return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels, picture.label
 
 
 def steps_per_epoch(pictures: int, batch_size: int) -> int:
@@ -89,9 +88,9 @@ def training_batches(pictures: Sequence[Picture], source: Source, recipe: Recipe
     yield from _load(TrainingViews(pictures, source, recipe), source, batch_sampler=list(keys()))
 
 
-def evaluation_batches(pictures: Sequence[Picture], source: Source, *, mirrored: bool = False) -> Iterator[Batch]:
-    """All pictures once, in order, as deployment sees them (`mirrored`: flipped left to right)."""
-    yield from _load(EvaluationViews(pictures, source, mirrored), source, batch_size=EVALUATION_BATCH)
+def evaluation_batches(pictures: Sequence[Picture], source: Source) -> Iterator[Batch]:
+    """All pictures once, in order, as deployment sees them."""
+    yield from _load(EvaluationViews(pictures, source), source, batch_size=EVALUATION_BATCH)
 
 
 def _load(views: Dataset, source: Source, **how: object) -> Iterator[Batch]:

@@ -75,7 +75,8 @@ def train(job: Job, state: resume.State) -> resume.Best:
                 train_mode(model, recipe)
                 epoch_start = monotonic()
             if done % per_epoch == 0 or monotonic() - saved > SAVE_EVERY_S:
-                tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+                tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                           "scaler": scaler.state_dict()}
                 resume.save(job.folder, resume.State(done, events.position(), best, tensors))
                 saved = monotonic()
     events.close()
@@ -114,7 +115,8 @@ def train_mode(model: nn.Module, recipe: Recipe) -> None:
                 module.eval()
 
 
-def restore(state: resume.State, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+def restore(state: resume.State, model: nn.Module, optimizer: torch.optim.Optimizer,
+            scaler: torch.amp.GradScaler) -> None:
     """Put a saved state's tensors back; a state of step 0 has only the model's."""
     model.load_state_dict(state.tensors["model"])
     if state.step:

@@ -4,6 +4,7 @@ On small data it matches what fine-tuning reaches in minutes (tests/bench/RESULT
 a random head can end below it (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
@@ -24,8 +25,7 @@ PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
 FOLDS = 3
 MOST_PICTURES = 20_000
 """Pictures the probe learns from at most; more hardly move a linear classifier."""
-MOST_MIRRORED = 1_000
-"""Pictures that are looked at mirrored, at most."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -42,36 +42,33 @@ class Probe:
 
 @torch.no_grad()
 def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
-            dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled features, float32 [N, dim], and labels [N], of all batches, computed in `dtype`."""
+            precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pooled features, float32 [N, dim], and labels [N], of all batches; `precision` is fp32 or bf16."""
     device = next(model.parameters()).device
     model.eval()
     rows, labels = [], []
     with progress.bar("features", total) as advance:
         for images, label in batches:
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
                 rows.append(features(model, normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
     return torch.cat(rows), torch.cat(labels)
 
 
-@torch.inference_mode()
-def faster_dtype(model: nn.Module, size: int) -> torch.dtype:
+@torch.no_grad()
+def faster_precision(model: nn.Module, size: int) -> str:
     """bf16 if it computes the features of a batch at least 1.3 times as fast as fp32 on this machine, else fp32."""
     device = next(model.parameters()).device
-    x = torch.rand(16, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    x_BCHW = torch.rand(16, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
     model.eval()
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        times = []
-        for _ in range(3):
-            start = perf_counter()
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                features(model, x).float().sum().item()
-            times.append(perf_counter() - start)
-        seconds[dtype] = min(times)
-    return torch.bfloat16 if seconds[torch.float32] > 1.3 * seconds[torch.bfloat16] else torch.float32
+    seconds = dict.fromkeys(PRECISIONS, math.inf)
+    for name in (*PRECISIONS, *PRECISIONS, *PRECISIONS):
+        start = perf_counter()
+        with torch.autocast(device.type, PRECISIONS[name], enabled=name != "fp32"):
+            features(model, x_BCHW).float().sum().item()
+        seconds[name] = min(seconds[name], perf_counter() - start)
+    return "bf16" if seconds["fp32"] > 1.3 * seconds["bf16"] else "fp32"
 
 
 def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
@@ -114,7 +111,8 @@ Linear = tuple[torch.Tensor, torch.Tensor]
 """weight [classes, dim], bias [classes]"""
 
 
-def fit_logistic(x_ND: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float, start: Linear | None) -> Linear:
+def fit_logistic(x_ND: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float,
+                 start: Linear | None) -> Linear:
     """Minimise mean cross-entropy + penalty / 2 * |weight|^2 by L-BFGS, from `start` or zero."""
     weight, bias = ((t.clone() for t in start) if start else
                     (torch.zeros(classes, x_ND.shape[1], device=x_ND.device), torch.zeros(classes, device=x_ND.device)))
@@ -130,8 +128,3 @@ def fit_logistic(x_ND: torch.Tensor, labels: torch.Tensor, classes: int, penalty
 
     optimizer.step(closure)  # type: ignore[arg-type]
     return weight.detach(), bias.detach()
-
-
-def accuracy(probe: Probe, x_ND: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of right answers on raw features."""
-    return ((x_ND @ probe.weight.T + probe.bias).argmax(1) == labels).float().mean().item()

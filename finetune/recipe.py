@@ -46,6 +46,8 @@ class Recipe:
     """Stop after the linear probe: classifier on frozen features, no fine-tuning."""
     probe: Literal["on", "off"]
     """Linear probe first: it gives the initial head and the floor that the run may not fall below."""
+    features: Literal["fp32", "bf16"]
+    """Precision of the probe's pass over the pictures."""
     warmup: str
     """Length of the linear learning-rate warm-up: '10%', '2 epochs' or '500 steps'."""
     schedule: Literal["cosine", "step", "constant"]
@@ -123,7 +125,7 @@ def field_docs(cls: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
     return {field.target.id: " ".join(doc.value.value.split()) for field, doc in pairwise(body)
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)}
+            and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant) and isinstance(doc.value.value, str)}
 
 
 def duration_steps(text: str, *, steps_per_epoch: int, total_steps: int) -> int:

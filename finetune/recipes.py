@@ -1,4 +1,4 @@
-"""Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each value with its reason.
+"""Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each value with a reason.
 
 Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` and add its row to `RECIPES`.
 """
@@ -7,8 +7,10 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from finetune.dataset import as_fraction
 from finetune.recipe import Recipe, Resolved
 from zoo.errors import UserError
 
@@ -72,7 +74,7 @@ def auto(facts: Facts, given: Given) -> Choices:
         "label_smoothing": (0.05 if small else 0.1, weak),
         "erasing": (0.1 if small else 0.25, weak),
         "crop_area": (0.5, "fine-tuning on few pictures: milder than ImageNet's 0.08"),
-        "flip": (0.5, "default; checked by the probe"),
+        "flip": (0.5, "default; --flip 0 where left and right differ in meaning and shape"),
         "drop_path": (0.0 if small or facts.base.batch_norm else 0.1, weak),
         "batch_norm": ("train", "batches of 16 and more give usable statistics") if batch >= 16 else
                       ("frozen", "batches below 16 give noisy statistics"),
@@ -118,7 +120,7 @@ def warmup_step(facts: Facts, given: Given) -> Choices:
 BY_HAND = "set by hand"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
 
-EPOCH_ANCHORS = ((200, 30), (1_000, 15), (2_500, 10), (20_000, 6), (1_000_000, 4))
+EPOCH_ANCHORS = ((200, 20), (1_000, 8), (3_000, 6), (1_000_000, 4))
 LR_ANCHORS = ((200, 1e-3), (1_000, 2e-3), (2_500, 3e-3), (100_000, 3e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
@@ -127,7 +129,7 @@ def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
     """Value at `n` between anchors (n, value), linear in log n and log value, constant outside them."""
     if n <= anchors[0][0]:
         return anchors[0][1]
-    for (n0, v0), (n1, v1) in zip(anchors, anchors[1:], strict=False):
+    for (n0, v0), (n1, v1) in pairwise(anchors):
         if n <= n1:
             share = math.log(n / n0) / math.log(n1 / n0)
             return v0 * (v1 / v0) ** share
@@ -138,12 +140,13 @@ def _common(facts: Facts, given: Given) -> Choices:
     """What every recipe decides alike: input side, fit, validation, precision, threads."""
     return {
         "image_size": input_side(facts),
-        "fit": ("squash", "the whole picture; the probe was better with it than with a crop on both data sets measured"),
+        "fit": ("squash", "the whole picture; measured better than a crop on two data sets"),
         "seed": (0, "default"),
         "amp": _amp(facts),
         "val": _val(facts),
         "probe_only": (False, "default"),
         "dropout": (0.0, "default"),
+        "features": ("fp32", "not measured"),
         "threads": (facts.cores, "one per CPU core of this machine"),
     }
 
@@ -178,6 +181,7 @@ NEEDS = {
     **dict.fromkeys(("epochs", "lr", "optimizer", "warmup", "schedule", "weight_decay", "label_smoothing", "erasing",
                      "crop_area", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size"),
                     lambda r: not r.probe_only),
+    "features": lambda r: r.probe == "on",
     "probe_only": lambda r: not r.probe_only or r.probe == "on",
 }
 """When a setting given by hand has an effect; without it the setting is refused, never ignored."""
@@ -192,16 +196,21 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, 1, 0)
         raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
+    if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
+        raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Leave --val away, or "
+                        "remove that folder.")
     choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"),
                **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
     assert set(choices) == {f.name for f in fields(Recipe)}
     recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
     for key in given:
         if key in NEEDS and not NEEDS[key](recipe):
-            cause = f"--schedule {recipe.schedule}" if key.startswith("decay") else "--probe-only"
+            cause = (f"--schedule {recipe.schedule}" if key.startswith("decay") else
+                     "--probe off" if recipe.probe == "off" else "--probe-only")
             raise UserError(f"--{key.replace('_', '-')} has no effect with {cause}: leave one of them away.")
     if facts.base.size_step is None and recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: {facts.base.architecture} takes only {facts.base.input_size} px.")
+        raise UserError(f"--image-size {recipe.image_size}: {facts.base.architecture} takes only "
+                        f"{facts.base.input_size} px.")
     if facts.base.size_step and recipe.image_size not in range(0, 10_000, facts.base.size_step) and \
             recipe.image_size != facts.base.input_size:
         raise UserError(f"--image-size {recipe.image_size}: expected a multiple of {facts.base.size_step} px for "

@@ -21,7 +21,7 @@ class Run:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
-    """Processes that decode pictures; -1 = one per CPU core with a GPU, none without. The result does not depend on it."""
+    """Processes that decode pictures; -1 = one per CPU core with a GPU, else none. It does not change the result."""
 
     def __post_init__(self) -> None:
         if self.workers < -1:

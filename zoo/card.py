@@ -34,7 +34,8 @@ Image classifier with {len(data["classes"])} classes: {", ".join(code(name) for 
 | top-1 | {head["top1"]:.2%} (95 % interval {low:.1%} to {high:.1%}) |
 | macro F1 | {head["macro_f1"]:.3f} |
 
-Base: {code(base["name"])} ({base["pretrained_on"] or "pretraining data unknown"}, licence {base["licence"] or "unknown"}).
+Base: {code(base["name"])} ({base["pretrained_on"] or "pretraining data unknown"}; licence \
+{base["licence"] or "unknown"}).
 Pictures: {", ".join(f"{n:,} {split}" for split, n in counts.items())}.
 Input: {cfg["input_size"][-1]} px, `crop_mode` {cfg["crop_mode"]}, mean {cfg["mean"]}, std {cfg["std"]}.
 

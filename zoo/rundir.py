@@ -53,7 +53,8 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically: a temporary file in the same folder, flushed to disk, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    # a file name that is not UTF-8 has lone surrogates; escaped, they are valid JSON and come back as they were
+    with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

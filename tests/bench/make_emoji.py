@@ -3,8 +3,8 @@
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0
     python -m tests.bench.make_emoji emoji-datasource-google-16.0.0.tgz emoji-datasource-twitter-16.0.0.tgz --out emoji
 
-3,046 training and 766 test pictures of 64x64 pixels with alpha, 9 classes (Unicode's top-level categories). The split is
-by code point, so one emoji never stands on both sides: test if sha1(unified) % 10 < 2.
+3,046 training and 766 test pictures of 64x64 pixels with alpha, 9 classes (Unicode's top-level categories). The split
+is by code point, so one emoji never stands on both sides: test if sha1(unified) % 10 < 2.
 """
 
 import argparse

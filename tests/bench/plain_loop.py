@@ -2,8 +2,8 @@
 
     python -m tests.bench.plain_loop --data emoji --size 96 --epochs 5 --seed 0
 
-Same base and weights (EfficientNet-Lite0, ImageNet-1k), batch 32, contiguous memory, torchvision's ImageFolder. It trains
-on all of train/ (and val/, where there is one) and reports test/ after the last epoch.
+Same base and weights (EfficientNet-Lite0, ImageNet-1k), batch 32, contiguous memory, torchvision's ImageFolder. It
+trains on all of train/ (and val/, where there is one) and reports test/ after the last epoch.
 """
 
 import argparse
@@ -52,7 +52,8 @@ def main() -> None:
     for _ in range(a.epochs):
         model.train()
         for images, labels in loader:
-            share = step / warmup if step < warmup else 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (total - warmup))
+            after = (step - warmup) / max(1, total - warmup)
+            share = step / warmup if step < warmup else 0.5 + 0.5 * math.cos(math.pi * after)
             for group in optimizer.param_groups:
                 group["lr"] = 1e-3 * share
             loss = cross_entropy(model(images), labels)
@@ -62,7 +63,8 @@ def main() -> None:
             step += 1
     model.eval()
     with torch.inference_mode():
-        right = sum((model(images).argmax(1) == labels).sum().item() for images, labels in DataLoader(test, batch_size=64))
+        batches = DataLoader(test, batch_size=64)
+        right = sum((model(images).argmax(1) == labels).sum().item() for images, labels in batches)
     print(f"test top-1 {right / len(test):.4f} seconds {time.perf_counter() - START:.1f}")
 
 

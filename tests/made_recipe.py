@@ -1,0 +1,17 @@
+"""A recipe for tests: every value fixed, so that a change of `auto` does not change what a test trains."""
+
+import dataclasses
+from typing import Any
+
+from finetune.recipe import Recipe
+
+FIXED = Recipe(
+    recipe="auto", epochs=2, batch_size=32, image_size=64, fit="squash", lr=1e-3, optimizer="adamw", seed=0, amp="off",
+    val="0.2", probe_only=False, probe="on", features="fp32", warmup="10%", schedule="cosine", decay_at="",
+    decay_factor=0.1, weight_decay=0.05, label_smoothing=0.1, erasing=0.25, crop_area=0.5, flip=0.5, drop_path=0.0,
+    dropout=0.0, batch_norm="train", clip_norm=0.0, threads=2)
+
+
+def made_recipe(**values: Any) -> Recipe:
+    """The fixed recipe with some values changed."""
+    return dataclasses.replace(FIXED, **values)
