@@ -173,7 +173,7 @@ def _list_split(root: Path, folder: Path, classes: tuple[str, ...]) -> tuple[lis
         raise UserError(f"{folder} has the class {', '.join(map(repr, unknown[:5]))}, which train lacks: expected only "
                         f"{', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}. Rename or remove the folder.")
     ignored = sum(1 for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
-    files, seen = [], {(folder.stat().st_dev, folder.stat().st_ino)}
+    files, seen = [], {(above.stat().st_dev, above.stat().st_ino) for above in (root, folder)}
     for class_folder in found:
         for path in _walk(class_folder, seen):
             if path.suffix.lower() in PICTURE_SUFFIXES:

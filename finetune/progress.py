@@ -13,7 +13,8 @@ console = Console(highlight=False, soft_wrap=True)
 
 def say(text: str, *, style: str | None = None) -> None:
     """Print one message; `text` may hold square brackets (class names, paths), which are not markup."""
-    console.print(text, style=style, markup=False)
+    printable = text.encode(errors="backslashreplace").decode()  # a file name that is not UTF-8 has lone surrogates
+    console.print(printable, style=style, markup=False)
 
 
 def warn(text: str) -> None:

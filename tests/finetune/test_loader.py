@@ -1,0 +1,262 @@
+"""Batches and augmentation: what the network sees, and that it depends on (seed, epoch, index) and on nothing else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from finetune.augment import augment, erase, normalise, seed_everything
+from finetune.dataset import Picture, read_tree, scan
+from finetune.loader import (
+    EVALUATION_BATCH, Batch, Source, TrainingViews, evaluation_batches, steps_per_epoch, training_batches,
+)  # fmt: skip
+from finetune.optim import optimizer
+from tests.bad_pictures import photo
+from tests.made_recipe import made_recipe
+from zoo import preprocess
+from zoo.errors import UserError
+from zoo.preprocess import Preprocessing, decode, resize_crop
+
+PRE = Preprocessing(size=16, crop_mode="squash", crop_pct=1.0)
+RECIPE = made_recipe(batch_size=4, epochs=3, image_size=16)
+few_cores = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven pictures of two classes; each has its own size."""
+    root = tmp_path_factory.mktemp("pictures")
+    for i in range(11):
+        path = root / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        photo(24 + 3 * i, 40 - i).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(root: Path) -> list[Picture]:
+    """The eleven pictures, each with a label of its own, so that a batch tells which pictures it holds."""
+    return [p._replace(label=i) for i, p in enumerate(scan(read_tree(root)).pictures)]
+
+
+def source(root: Path, *, workers: int = 0) -> Source:
+    return Source(root, PRE, workers, pin=False)
+
+
+def same(one: list[Batch], other: list[Batch]) -> bool:
+    return len(one) == len(other) and all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+                                          for a, b in zip(one, other, strict=True))
+
+
+# --- batches
+
+
+def test_evaluation_batches_are_the_pictures_as_deployment_sees_them_in_order(root: Path, pictures: list[Picture]) -> None:
+    many = (pictures * 7)[: EVALUATION_BATCH + 6]
+    batches = list(evaluation_batches(many, source(root)))
+    assert [len(labels) for _, labels in batches] == [EVALUATION_BATCH, 6]
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert images.dtype == torch.uint8
+    assert labels.tolist() == [p.label for p in many]
+    expected = [resize_crop(decode(root / p.path), PRE) for p in many]
+    assert np.array_equal(images.numpy(), np.stack(expected))
+
+
+@few_cores
+def test_the_number_of_workers_changes_nothing(root: Path, pictures: list[Picture]) -> None:
+    alone = list(training_batches(pictures, source(root), RECIPE, 0))
+    assert same(alone, list(training_batches(pictures, source(root, workers=2), RECIPE, 0)))
+
+
+def test_going_on_at_a_step_gives_the_tail_of_the_whole_stream(root: Path, pictures: list[Picture]) -> None:
+    stream = list(training_batches(pictures, source(root), RECIPE, 0))
+    assert len(stream) == 6
+    for first in range(7):
+        assert same(list(training_batches(pictures, source(root), RECIPE, first)), stream[first:])
+
+
+def test_each_picture_at_most_once_an_epoch_and_epochs_differ(root: Path, pictures: list[Picture]) -> None:
+    stream = list(training_batches(pictures, source(root), RECIPE, 0))
+    epochs = [stream[:2], stream[2:4], stream[4:]]
+    orders = [torch.cat([labels for _, labels in epoch]).tolist() for epoch in epochs]
+    assert all(len(order) == len(set(order)) == 8 for order in orders)
+    assert len(set(map(tuple, orders))) == 3
+    other_seed = training_batches(pictures, source(root), made_recipe(batch_size=4, epochs=3, image_size=16, seed=1), 0)
+    assert next(other_seed)[1].tolist() != stream[0][1].tolist()
+
+
+def test_a_batch_holds_the_pictures_that_its_labels_name(root: Path, pictures: list[Picture]) -> None:
+    plain = made_recipe(batch_size=4, epochs=1, crop_area=1.0, flip=0.0)
+    for images, labels in training_batches(pictures, source(root), plain, 0):
+        expected = [resize_crop(decode(root / pictures[label].path), PRE) for label in labels.tolist()]
+        assert np.array_equal(images.numpy(), np.stack(expected))
+
+
+def test_fewer_pictures_than_a_batch_make_one_smaller_batch_an_epoch(root: Path, pictures: list[Picture]) -> None:
+    batches = list(training_batches(pictures[:3], source(root), RECIPE, 0))
+    assert [sorted(labels.tolist()) for _, labels in batches] == [[0, 1, 2]] * 3
+    assert [steps_per_epoch(n, 4) for n in (3, 4, 7, 8, 11)] == [1, 1, 1, 2, 2]
+
+
+@few_cores
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_became_unreadable_is_named(tmp_path: Path, workers: int) -> None:
+    for i in range(4):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        photo(20 + i, 20).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    found = scan(read_tree(tmp_path)).pictures
+    (tmp_path / found[1].path).write_bytes(b"\x89PNG\r\n")
+    recipe = made_recipe(batch_size=2, epochs=1)
+    for batches in (evaluation_batches(found, source(tmp_path, workers=workers)),
+                    training_batches(found, source(tmp_path, workers=workers), recipe, 0)):
+        with pytest.raises(UserError, match=rf"changed since the run read it: .*{found[1].path}: .*Repair or remove it"):
+            list(batches)
+
+
+# --- one picture
+
+
+def views(picture: Image.Image, count: int = 30, **values: Any) -> Iterator[np.ndarray]:
+    """Views of a picture under different keys; `pre`: another preprocessing than PRE."""
+    pre, recipe = values.pop("pre", PRE), made_recipe(**values)
+    for index in range(count):
+        seed_everything(0, "picture", 0, index)
+        yield augment(picture, recipe, pre)
+
+
+def test_without_crop_and_flip_the_view_is_the_one_of_deployment() -> None:
+    for pre in (PRE, Preprocessing(size=16), Preprocessing(size=16, crop_mode="border", crop_pct=1.0)):
+        plain = resize_crop(photo(50, 30), pre)
+        for view in views(photo(50, 30), 3, crop_area=1.0, flip=0.0, pre=pre):
+            assert np.array_equal(view, plain)
+        for view in views(photo(50, 30), 3, crop_area=1.0, flip=1.0, pre=pre):
+            assert np.array_equal(view, plain[:, ::-1])
+
+
+def test_flip_is_a_probability() -> None:
+    plain = resize_crop(photo(50, 30), PRE)
+    flipped = sum(not np.array_equal(view, plain) for view in views(photo(50, 30), 200, crop_area=1.0, flip=0.25))
+    assert 25 < flipped < 75
+
+
+def test_flip_mirrors_the_crop() -> None:
+    for straight, mirrored in zip(views(photo(), flip=0.0), views(photo(), flip=1.0), strict=True):
+        assert np.array_equal(straight, mirrored[:, ::-1])
+
+
+@pytest.mark.parametrize(("fit", "size", "relative_to"), [("squash", (128, 64), 2.0), ("crop", (96, 96), 1.0)])
+def test_crops_cover_the_area_and_keep_the_aspect_ratio(fit: str, size: tuple[int, int], relative_to: float) -> None:
+    """`photo` is red by its distance from the left, green from the top: a view tells where its box was."""
+    pre = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)
+    areas = []
+    for view in views(photo(*size), 60, fit=fit, crop_area=0.3, flip=0.0, pre=pre):
+        assert view.shape == (32, 32, 3)
+        assert view.dtype == np.uint8
+        # between the centres of the first and the last of 32 pixels lie 31/32 of the box
+        width, height = ((np.ptp(view[..., channel]) / 255 * 32 / 31) for channel in (0, 1))
+        areas.append(width * height)
+        ratio = width * size[0] / (height * size[1]) / relative_to
+        assert 0.75 * 0.94 < ratio < 4 / 3 * 1.06
+    assert 0.27 < min(areas) < 0.5
+    assert 0.8 < max(areas) < 1.06
+
+
+def bands() -> Image.Image:
+    """64 x 32: red at the left end, blue at the right, an eighth of the width each; green between."""
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:, :8, 0] = pixels[:, 8:56, 1] = pixels[:, 56:, 2] = 255
+    return Image.fromarray(pixels)
+
+
+def test_squash_shows_both_ends_of_a_wide_picture() -> None:
+    for view in views(bands(), fit="squash", crop_area=0.98, flip=0.0):
+        assert (view[:, 0].argmax(-1) == 0).all()
+        assert (view[:, -1].argmax(-1) == 2).all()
+        assert (view[:, 4:12].argmax(-1) == 1).all()
+
+
+def test_crop_shows_the_middle_of_a_wide_picture() -> None:
+    for view in views(bands(), fit="crop", crop_area=0.98, flip=0.0):
+        assert (view.argmax(-1) == 1).all()
+
+
+def test_pad_shows_both_ends_and_borders_of_the_mean_colour() -> None:
+    pre = Preprocessing(size=16, crop_mode="border", crop_pct=1.0)
+    mean = np.round(255 * np.array(pre.mean))
+    for view in views(bands(), fit="pad", crop_area=0.98, flip=0.0, pre=pre):
+        assert (abs(view[[0, 1, 14, 15]].astype(int) - mean) <= 1).all()
+        assert (view[8, [0, 8, 15]].argmax(-1) == [0, 1, 2]).all()
+
+
+def test_a_view_depends_on_seed_epoch_and_index_only(root: Path, pictures: list[Picture]) -> None:
+    training = TrainingViews(pictures, source(root), RECIPE)
+    before = {key: training[key][0] for key in ((0, 1), (1, 1), (0, 2))}
+    torch.rand(17)
+    training[2, 5]
+    assert np.array_equal(training[0, 1][0], before[0, 1])
+    assert not np.array_equal(before[0, 1], before[1, 1])
+    other_seed = TrainingViews(pictures, source(root), made_recipe(batch_size=4, image_size=16, seed=1))
+    assert not np.array_equal(other_seed[0, 1][0], before[0, 1])
+
+
+# --- one batch
+
+
+def test_normalise_equals_deployment_bit_for_bit_in_channels_last_memory() -> None:
+    pre = Preprocessing(size=16, mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
+    batch = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x_BCHW = normalise(batch, pre)
+    assert x_BCHW.dtype == torch.float32
+    assert x_BCHW.shape == (5, 3, 16, 16)
+    assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(x_BCHW.numpy(), np.stack([preprocess.normalise(image, pre) for image in batch.numpy()]))
+
+
+def test_erasing_by_probability() -> None:
+    x_BCHW = torch.zeros(400, 3, 8, 8)
+    assert torch.equal(erase(x_BCHW, 0.0), torch.zeros(400, 3, 8, 8))
+    seed_everything(0, "step", 0)
+    changed = erase(x_BCHW.clone(), 0.25).flatten(1).any(1).sum().item()
+    assert 60 < changed < 140
+    seed_everything(0, "step", 0)
+    assert erase(x_BCHW.clone(), 1.0).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_erasing_is_in_place_and_repeats_with_the_seed(dtype: torch.dtype) -> None:
+    plain = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    results = []
+    for step in (3, 3, 4):
+        x_BCHW = plain.clone(memory_format=torch.channels_last)
+        seed_everything(0, "step", step)
+        erased = erase(x_BCHW, 0.8)
+        assert erased.data_ptr() == x_BCHW.data_ptr()
+        assert erased.dtype == dtype
+        assert erased.is_contiguous(memory_format=torch.channels_last)
+        results.append(erased)
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+    share = (results[0] != plain).any(1).float().mean().item()
+    assert 0.01 < share < 1 / 3
+
+
+# --- the optimiser's groups
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_vit"])
+def test_biases_and_norms_are_not_decayed_and_everything_is_trained(architecture: str, name: str) -> None:
+    model = timm.create_model(architecture, num_classes=3)
+    made = optimizer(model, made_recipe(optimizer=name, weight_decay=0.07, lr=0.02))
+    decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in made.param_groups) == len(decay) == len(list(model.parameters()))
+    for parameter_name, p in model.named_parameters():
+        plain = p.ndim <= 1 or parameter_name in ("pos_embed", "cls_token", "reg_token")
+        assert decay[id(p)] == (0.0 if plain else 0.07), parameter_name
+    assert {group["lr"] for group in made.param_groups} == {0.02}
+    assert type(made).__name__.lower() == name

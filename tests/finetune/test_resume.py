@@ -1,0 +1,202 @@
+"""Interrupted runs: killed with SIGKILL and started again, they end with the same bits."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from finetune import evaluate, loop, resume
+from finetune.dataset import read_tree, scan
+from finetune.job import start
+from finetune.loader import Source
+from finetune.run import Run
+from tests.made_recipe import made_recipe
+from zoo import rundir
+from zoo.errors import UserError
+from zoo.preprocess import Preprocessing
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = ("--image-size", "32", "--epochs", "4", "--lr", "0.001", "--features", "fp32", "--threads", "1")
+
+
+def command(data: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    arguments = (sys.executable, "-m", "finetune", "--data", str(data), "--out", str(out), *SETTINGS, *more)
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True)
+
+
+def kill_at(process: subprocess.Popen[str], words: str) -> str:
+    """SIGKILL to the whole group as soon as a line with these words is printed; returns what was printed."""
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if words in line:
+            break
+    else:
+        raise AssertionError(f"{words!r} was never printed:\n{seen}")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return seen
+
+
+def test_killed_and_started_again_the_weights_are_the_same_bits(digits: Path, tmp_path: Path) -> None:
+    whole = command(digits, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    kill_at(command(digits, broken), "linear probe")  # before a state of the loop exists
+    assert not rundir.is_finished(broken)
+    kill_at(command(digits, broken), "epoch   2/4")
+    state = resume.load(broken)
+    assert state is not None
+    assert state.step in (3, 6)  # three steps an epoch; the second epoch's state may or may not be on disk
+    # the same command goes on; the number of workers does not matter
+    last = command(digits, broken, "--workers", "1")
+    out, _ = last.communicate(timeout=200)
+    assert last.returncode == 0, out
+    assert f"going on after step {state.step}" in out
+    assert whole.communicate(timeout=200)[0] and whole.returncode == 0
+    assert (broken / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert (broken / "metrics.jsonl").read_text().replace(_seconds(broken), "") == \
+        (tmp_path / "whole" / "metrics.jsonl").read_text().replace(_seconds(tmp_path / "whole"), "")
+    assert (broken / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
+    assert not (broken / "resume").exists()
+
+
+def _seconds(run: Path) -> str:
+    """The one line of metrics.jsonl that measures time."""
+    return next(line for line in (run / "metrics.jsonl").read_text().splitlines() if "probe/seconds" in line)
+
+
+@pytest.fixture
+def small_job(digits: Path, tmp_path: Path) -> loop.Job:
+    """Six steps of timm's tiny ResNet with random weights on digits."""
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=10).to(memory_format=torch.channels_last)
+    data = scan(read_tree(digits))
+    source = Source(digits, Preprocessing(size=32), workers=0, pin=False)
+    (tmp_path / "run" / "resume").mkdir(parents=True)
+    recipe = made_recipe(image_size=32, threads=torch.get_num_threads())
+    return loop.Job(model, data.of("train"), source, recipe, tmp_path / "run", lambda: _scores(0.5))
+
+
+def _scores(top1: float) -> evaluate.Scores:
+    return evaluate.Scores(top1, 1.0, 1.0, 10)
+
+
+def first_state(job: loop.Job, top1: float = 0.0) -> resume.State:
+    best = resume.save_best(job.folder, job.model, _scores(top1), 0)
+    return resume.State(0, 0, best, {"model": job.model.state_dict()})
+
+
+def test_losses_at_a_fixed_seed_are_pinned(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[float] = []
+    update = loop.update
+    monkeypatch.setattr(loop, "update", lambda *a, **k: losses.append((loss := update(*a, **k)).item()) or loss)
+    loop.train(small_job, first_state(small_job))
+    assert losses == pytest.approx(PINNED, rel=1e-3)
+
+
+PINNED = [0.0] * 6
+
+
+def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.Job) -> None:
+    import dataclasses
+
+    given, states = iter([0.6, 0.9, 0.3]), []
+
+    def scores() -> evaluate.Scores:
+        states.append({name: t.clone() for name, t in small_job.model.state_dict().items()})
+        return _scores(next(given))
+
+    job = dataclasses.replace(small_job, evaluate=scores, recipe=made_recipe(image_size=32, epochs=3))
+    best = loop.train(job, first_state(job, 0.5))
+    assert (best.scores.top1, best.step) == (0.9, 6)
+    resume.load_best(job.folder, job.model, best)
+    assert all(torch.equal(t, states[1][name]) for name, t in job.model.state_dict().items())
+    assert [p.name for p in (job.folder / "resume").glob("best-*")] == ["best-6.safetensors"]
+
+
+def test_frozen_batch_norm_keeps_the_base_statistics(small_job: loop.Job) -> None:
+    import dataclasses
+
+    before = {name: t.clone() for name, t in small_job.model.state_dict().items() if "running" in name}
+    assert before
+    loop.train(dataclasses.replace(small_job, recipe=made_recipe(image_size=32, batch_norm="frozen")),
+               first_state(small_job))
+    after = small_job.model.state_dict()
+    assert all(torch.equal(t, after[name]) for name, t in before.items())
+
+
+def test_no_space_is_told_and_the_old_state_stays(small_job: loop.Job) -> None:
+    state = first_state(small_job)
+    resume.save(small_job.folder, state)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # writing more fails as on a full disk
+    try:
+        with pytest.raises(UserError, match=r"no space left to write .*state\.pt.*same command"):
+            resume.save(small_job.folder, state)
+        with pytest.raises(UserError, match=r"no space left to write .*best-3\.safetensors"):
+            resume.save_best(small_job.folder, small_job.model, _scores(0.7), 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert resume.load(small_job.folder) is not None
+    assert not list((small_job.folder / "resume").glob("*.tmp"))
+
+
+def interrupted(digits: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that stops with Ctrl-C after its first epoch."""
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "report_epoch", stop)
+        start(Run(data=str(digits), out=out), {"epochs": 2, "image_size": 32})
+
+
+def test_ctrl_c_says_how_to_go_on_and_resume_goes_on(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    interrupted(digits, out, monkeypatch)
+    assert f"python -m finetune --resume {out}" in capsys.readouterr().out
+    start(Run(resume=out), {})
+    assert "going on after step 0" in capsys.readouterr().out
+    assert rundir.is_finished(out)
+
+
+def test_changed_pictures_are_refused_when_going_on(digits: Path, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Path(shutil.copytree(digits, tmp_path / "data"))
+    interrupted(data, tmp_path / "run", monkeypatch)
+    next((data / "train" / "0").iterdir()).unlink()
+    with pytest.raises(UserError, match="changed since this run began"):
+        start(Run(resume=tmp_path / "run"), {})
+
+
+def test_another_command_on_the_same_folder_is_refused_by_name(digits: Path, tmp_path: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(digits, tmp_path / "run", monkeypatch)
+    with pytest.raises(UserError, match=r"--epochs is 3, in that run it was 2"):
+        start(Run(data=str(digits), out=tmp_path / "run"), {"epochs": 3, "image_size": 32})
+
+
+def test_two_runs_do_not_share_a_folder(digits: Path, tmp_path: Path) -> None:
+    first = command(digits, tmp_path / "run")
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "run" / "resume" / "lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    try:
+        with pytest.raises(UserError, match="in use by another process"):
+            start(Run(data=str(digits), out=tmp_path / "run"),
+                  {"epochs": 4, "image_size": 32, "lr": 0.001, "features": "fp32", "threads": 1})
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()

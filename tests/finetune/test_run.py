@@ -1,0 +1,174 @@
+"""Whole runs: the exact files of a finished folder, who can open it, and what a run promises about its result."""
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from huggingface_hub import ModelCard
+
+from finetune import events
+from finetune.job import start
+from finetune.run import Run
+from zoo import model as zoo_model
+from zoo import rundir
+from zoo.catalog import find
+from zoo.errors import UserError
+from zoo.preprocess import Preprocessing, decode, evaluate
+
+FILES = {"config.json", "model.safetensors", "decision.json", "recipe.json", "data.json", "files.csv", "local.json",
+         "metrics.jsonl", "report.json", "predictions.csv", "report.html", "README.md", "FINISHED.json",
+         "figures/confusion.svg", "figures/loss.svg", "figures/lr.svg", "figures/top1.svg"}
+
+
+def files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def predictions(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
+
+
+def test_a_finished_run_has_exactly_these_files(finished_run: Path) -> None:
+    found = files(finished_run)
+    board = {name for name in found if name.startswith("tensorboard/events.out.tfevents.")}
+    assert board
+    assert found - board == FILES
+    manifest = rundir.open_finished(finished_run, verify=True)
+    assert set(manifest["files"]) == found - {"FINISHED.json"}
+    assert rundir.read_json(finished_run / "decision.json") == {"temperature": 1.0, "views": "none", "unknown": None}
+
+
+def test_nothing_of_the_run_names_a_path_of_this_machine_except_local_json(finished_run: Path) -> None:
+    root = str(Path(json.loads((finished_run / "local.json").read_text())["data"]).parent)
+    assert [name for name in files(finished_run)
+            if root.encode() in (finished_run / name).read_bytes()] == ["local.json"]
+
+
+def test_timm_opens_the_run_without_our_code(finished_run: Path, digits: Path) -> None:
+    theirs = timm.create_model(f"local-dir:{finished_run}", pretrained=True).eval()
+    ours = zoo_model.load(finished_run)
+    config = rundir.read_json(finished_run / "config.json")
+    assert config["label_names"] == [str(digit) for digit in range(10)]
+    assert config["pretrained_cfg"]["input_size"] == [3, 32, 32]
+    assert config["pretrained_cfg"]["crop_mode"] == "squash"
+    assert "num_classes" not in config.get("model_args", {})
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs))
+    pre = Preprocessing.from_config(config["pretrained_cfg"])
+    paths = sorted((digits / "test").rglob("*.png"))[::8]
+    batch = torch.stack([transform(decode(path)) for path in paths])
+    assert np.array_equal(batch.numpy(), np.stack([evaluate(decode(path), pre) for path in paths]))
+    with torch.inference_mode():
+        logits = theirs(batch)
+        assert torch.equal(logits, ours(batch))
+    rows = {row["path"]: row for row in predictions(finished_run)}
+    for path, row in zip(paths, logits.softmax(1), strict=True):
+        recorded = rows[path.relative_to(digits).as_posix()]
+        assert recorded["predicted"] == config["label_names"][int(row.argmax())]
+        assert float(recorded["confidence"]) == pytest.approx(float(row.max()), abs=1e-4)
+
+
+def test_report_numbers_come_from_the_predictions(finished_run: Path) -> None:
+    report = rundir.read_json(finished_run / "report.json")
+    rows = [row for row in predictions(finished_run) if row["split"] == "test"]
+    assert report["headline"]["split"] == "test"
+    assert report["headline"]["pictures"] == len(rows) == 40
+    assert report["headline"]["top1"] == pytest.approx(np.mean([row["label"] == row["predicted"] for row in rows]))
+    loss = -np.mean([math.log(float(row["label_probability"])) for row in rows])
+    assert report["headline"]["loss"] == pytest.approx(loss, rel=1e-4)
+    history = events.read(finished_run)
+    assert [step for step, _ in history["select/top1"]] == [0, 3, 6]  # 100 pictures: 3 full batches an epoch
+    assert report["best"]["top1"] == max(value for _, value in history["select/top1"])
+
+
+def test_the_card_is_a_hub_card(finished_run: Path) -> None:
+    card = ModelCard.load(finished_run / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.base_model == "timm/tf_efficientnet_lite0.in1k"
+    assert f"{rundir.read_json(finished_run / 'report.json')['headline']['top1']:.2%}" in card.text
+
+
+def test_a_finished_run_is_not_run_again(finished_run: Path, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {name: (finished_run / name).stat().st_mtime_ns for name in files(finished_run)}
+    start(Run(data=str(digits), out=finished_run), {"epochs": 2, "image_size": 32, "lr": 1e-3})
+    assert "already finished" in capsys.readouterr().out
+    assert before == {name: (finished_run / name).stat().st_mtime_ns for name in files(finished_run)}
+
+
+def test_first_line_is_the_device_and_the_recipe_has_its_reasons(digits: Path, tmp_path: Path,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    start(Run(data=str(digits), out=tmp_path / "run", device="cpu"), {"probe_only": True, "image_size": 32})
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "device: cpu (asked for by --device)"
+    for name, row in rundir.read_json(tmp_path / "run" / "recipe.json").items():
+        assert f"  {name.replace('_', '-')} " in out
+        assert row["why"] in out
+    report = rundir.read_json(tmp_path / "run" / "report.json")
+    assert report["best"]["step"] == 0
+    assert report["probe"]["select_top1"] == report["best"]["top1"]
+    assert report["headline"]["top1"] > 0.6  # ten classes at 32 px: features alone are far above chance
+
+
+def test_a_run_is_never_worse_on_select_than_its_probe(digits: Path, tmp_path: Path,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    start(Run(data=str(digits), out=tmp_path / "run"), {"epochs": 1, "image_size": 32, "lr": 0.1})
+    report = rundir.read_json(tmp_path / "run" / "report.json")
+    worse = events.read(tmp_path / "run")["select/top1"]
+    assert worse[1][1] < worse[0][1]
+    assert report["probe"]["kept"] is True
+    assert report["best"]["top1"] == report["probe"]["select_top1"] == report["splits"]["val"]["top1"]
+    assert "the probe is the result" in capsys.readouterr().out
+    assert "probe" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf).*--lr"):
+        start(Run(data=str(digits), out=tmp_path / "run"),
+              {"image_size": 32, "lr": 1e3, "optimizer": "sgd", "probe": "off", "batch_norm": "frozen", "batch_size": 4})
+    assert not (tmp_path / "run" / "FINISHED.json").exists()
+
+
+def test_the_published_recipe_starts_from_a_random_head(digits: Path, tmp_path: Path) -> None:
+    start(Run(data=str(digits), out=tmp_path / "run"), {"recipe": "warmup-step", "epochs": 4, "image_size": 32})
+    report = rundir.read_json(tmp_path / "run" / "report.json")
+    assert report["probe"] is None
+    history = events.read(tmp_path / "run")
+    assert history["select/top1"][0][1] < 0.4
+    # 100 pictures at batch 64: one step an epoch; warm-up over the first of 4, x0.1 from the fourth
+    assert [lr for _, lr in history["train/lr"]] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
+
+
+def test_a_finished_run_is_a_base(finished_run: Path, digits: Path, tmp_path: Path) -> None:
+    start(Run(data=str(digits), base=str(finished_run), out=tmp_path / "run"), {"probe_only": True})
+    assert rundir.read_json(tmp_path / "run" / "config.json")["pretrained_cfg"]["input_size"] == [3, 32, 32]
+    base = find(str(finished_run))
+    assert rundir.read_json(tmp_path / "run" / "report.json")["base"]["licence"] == base.licence == "apache-2.0"
+
+
+def test_a_licence_without_commercial_use_is_said_when_such_a_base_is_used(
+        run_copy: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = rundir.read_json(run_copy / "config.json")
+    config["pretrained_cfg"]["license"] = "cc-by-nc-4.0"
+    rundir.write_json(run_copy / "config.json", config)
+    rundir.finish(run_copy)
+    start(Run(data=str(digits), base=str(run_copy), out=tmp_path / "next"), {"probe_only": True})
+    assert "cc-by-nc-4.0" in capsys.readouterr().out
+    assert "forbids commercial use" in (tmp_path / "next" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("broken", ["cut", "text"])
+def test_an_unreadable_picture_is_named_and_not_replaced(digits: Path, tmp_path: Path, broken: str,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    data = Path(shutil.copytree(digits, tmp_path / "data"))
+    bad = data / "train" / "3" / "bad.png"
+    bad.write_bytes((data / "train" / "3").joinpath(sorted(p.name for p in (data / "train" / "3").iterdir())[0])
+                    .read_bytes()[:60] if broken == "cut" else b"<html>not a picture</html>")
+    start(Run(data=str(data), out=tmp_path / "run"), {"probe_only": True, "image_size": 32})
+    assert "train/3/bad.png" in capsys.readouterr().out
+    assert "bad.png" not in (tmp_path / "run" / "files.csv").read_text()
+    assert rundir.read_json(tmp_path / "run" / "data.json")["counts"]["train"]["3"] == 10
