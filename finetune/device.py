@@ -1,6 +1,7 @@
 """Which device a run uses, and why; a GPU that is there but unused is never passed over in silence."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,12 +18,15 @@ def choose(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return _say(torch.device("cuda"), f"{torch.cuda.get_device_name()}, found by torch {torch.__version__}")
+        if torch.backends.mps.is_available():
+            return _say(torch.device("mps"), "Apple GPU, found by torch")
+        cpu = _say(torch.device("cpu"), f"torch {torch.__version__} sees no GPU; {cpu_cores()} CPU cores")
         if gpu := nvidia_gpu_seen():
             progress.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training "
                           f"runs on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
-        if torch.backends.mps.is_available():
-            return _say(torch.device("mps"), "Apple GPU, found by torch")
-        return _say(torch.device("cpu"), f"torch {torch.__version__} sees no GPU; {cpu_cores()} CPU cores")
+        return cpu
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
+        raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:1 (the second GPU) or mps.")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

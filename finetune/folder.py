@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from finetune.resume import space_told
+from finetune.resume import STATE, space_told
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
@@ -64,11 +64,14 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
         order = _order(run, given)
         folder = run.out or Path("runs") / rundir.default_name(str(order.data), run.base)
         _check_free(folder, order)
-    if not rundir.is_finished(folder):
+    finished = rundir.is_finished(folder)
+    lock = FileLock(str(folder / rundir.RESUME / "lock"))
+    if not finished:
         with space_told(folder):
-            (folder / rundir.RESUME).mkdir(parents=True, exist_ok=True)
+            _make(folder / rundir.RESUME)
+            _take(lock, folder)
             rundir.write_json(folder / rundir.LOCAL, order.to_json())
-    return Claim(folder, order, rundir.is_finished(folder), _locked(folder))
+    return Claim(folder, order, finished, lock)
 
 
 def _order(run: Run, given: Mapping[str, Any]) -> Order:
@@ -104,27 +107,33 @@ def _recorded(folder: Path, given: Mapping[str, Any]) -> Order:
 def _check_free(folder: Path, order: Order) -> None:
     if folder.is_file():
         raise UserError(f"--out {folder} is a file: expected a new folder's name.")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    seen = sorted(path.name for path in folder.iterdir() if path.name != rundir.RESUME) if folder.is_dir() else []
+    if not seen:
         return
-    if not (folder / rundir.LOCAL).is_file():
-        raise UserError(f"--out {folder} holds something else (for example {next(folder.iterdir()).name}): expected a "
-                        "new folder or an unfinished run. Choose another --out.")
+    if rundir.LOCAL not in seen:
+        raise UserError(f"--out {folder} holds something else (for example {seen[0]}): expected a new folder or an "
+                        "unfinished run. Choose another --out.")
     difference = order.difference(_recorded(folder, {}))
-    if difference:
+    # a command that stopped before its first saved state (a wrong setting) left nothing to lose
+    if difference and (rundir.is_finished(folder) or (folder / rundir.RESUME / STATE).is_file()):
         state = "a finished" if rundir.is_finished(folder) else "an unfinished"
         raise UserError(f"{folder} holds {state} run of another command: {difference}. Choose another --out, or remove "
                         "that folder.")
 
 
-def _locked(folder: Path) -> FileLock:
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"{folder.parent} cannot be written ({error.strerror}): choose another --out.") from None
+
+
+def _take(lock: FileLock, folder: Path) -> None:
     """The lock dies with the process, also after SIGKILL."""
-    lock = FileLock(str(folder / rundir.RESUME / "lock"))
-    if not rundir.is_finished(folder):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"{folder} is in use by another process: wait for it, or choose another --out.") from None
-    return lock
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder} is in use by another process: wait for it, or choose another --out.") from None
 
 
 def command(*arguments: str) -> str:

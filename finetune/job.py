@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,10 +16,11 @@ from finetune.augment import seed_everything
 from finetune.dataset import Data
 from finetune.events import Events
 from finetune.folder import Claim, claim
-from finetune.loader import Source, evaluation_batches
+from finetune.loader import Source, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
+from finetune.schedule import schedule
 from zoo import catalog, rundir, weights
 from zoo.errors import UserError
 from zoo.model import Description, build, describe, head, set_head
@@ -66,6 +68,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     else:
         resolved = recipes.resolve(facts(scanned, describe(base, fetched), device), given)
     data = dataset.split(scanned, resolved.recipe.val)
+    per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
+    schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
     check_same_data(claimed.folder, data)
     for finding in data.findings:
         progress.warn(finding)
@@ -128,19 +132,19 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
 
 def first_state(plan: Plan) -> tuple[Plan, resume.State]:
     """The state before the first step: the base with the probe's head (or a random one), scored on select."""
-    events = Events(plan.folder)
-    if plan.resolved.recipe.probe == "on":
-        plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
-    print_recipe(plan.resolved)
-    rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
-    scores = select_scores(plan)
-    events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
+    with closing(Events(plan.folder)) as events:
+        if plan.resolved.recipe.probe == "on":
+            plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
+        print_recipe(plan.resolved)
+        rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
+        scores = select_scores(plan)
+        events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
+        position = events.position()
     if plan.resolved.recipe.probe == "on":
         progress.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
                      "least this", style="bold")
     best = resume.save_best(plan.folder, plan.model, scores, 0)
-    state = resume.State(0, events.position(), best, {"model": plan.model.state_dict()})
-    events.close()
+    state = resume.State(0, position, best, {"model": plan.model.state_dict()})
     resume.save(plan.folder, state)
     return plan, state
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -50,11 +51,12 @@ def train(job: Job, state: resume.State) -> resume.Best:
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
     best, saved = state.best, monotonic()
     restore(state, model, optimizer, scaler)
-    events = Events(job.folder, position=state.events_position, step=state.step)
     losses: list[torch.Tensor] = []
     epoch_loss, epoch_start = 0.0, monotonic()
 
-    with progress.bar("training", plan.total_steps * recipe.batch_size, done=state.step * recipe.batch_size) as advance:
+    with closing(Events(job.folder, position=state.events_position, step=state.step)) as events, \
+            progress.bar("training", plan.total_steps * recipe.batch_size,
+                         done=state.step * recipe.batch_size) as advance:
         train_mode(model, recipe)
         batches = training_batches(job.pictures, job.source, recipe, state.step)
         for step, batch in enumerate(batches, state.step):
@@ -79,7 +81,6 @@ def train(job: Job, state: resume.State) -> resume.Best:
                            "scaler": scaler.state_dict()}
                 resume.save(job.folder, resume.State(done, events.position(), best, tensors))
                 saved = monotonic()
-    events.close()
     return best
 
 

@@ -139,7 +139,7 @@ def duration_steps(text: str, *, steps_per_epoch: int, total_steps: int) -> int:
     per_unit = {"%": total_steps / 100, "epochs": steps_per_epoch, "epoch": steps_per_epoch, "steps": 1, "step": 1}
     try:
         steps = round(float(number) * per_unit[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise UserError(f"duration {text!r}: expected a number with %, epochs or steps, as in '10%', '2 epochs' or "
                         "'500 steps'.") from None
     if not 0 <= steps <= total_steps:

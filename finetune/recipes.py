@@ -52,7 +52,8 @@ def auto(facts: Facts, given: Given) -> Choices:
     emoji and subsets of them). Rates of transformers could not be measured without their weights; the value is the
     usual one of the published fine-tunings with AdamW (Touvron et al., DeiT III, 2022: 1e-5 to 1e-4 at batch 512).
     """
-    batch = given.get("batch_size", 32)
+    usual_batch = 32 if facts.device == "cpu" else 64
+    batch = given.get("batch_size", usual_batch)
     n = facts.pictures
     small = facts.base.params_m < 10
     rate = interpolate(n, LR_ANCHORS if facts.base.batch_norm else LR_ANCHORS_TRANSFORMER)
@@ -61,8 +62,8 @@ def auto(facts: Facts, given: Given) -> Choices:
     return {
         **_common(facts, given),
         "epochs": (epochs, f"{n:,} training pictures: between the measured anchors"),
-        "batch_size": (32, "fixed on the CPU; never chosen by timing") if facts.device == "cpu" else
-                      (64, "fits every base of the catalogue at its own size in 16 GB; never chosen by timing"),
+        "batch_size": (usual_batch, "fixed on the CPU; never chosen by timing" if facts.device == "cpu" else
+                       "fits every base of the catalogue at its own size in 16 GB; never chosen by timing"),
         "lr": (float(f"{rate * math.sqrt(batch / 32):.2g}"),
                f"{n:,} training pictures: between the measured anchors, times sqrt(batch / 32)"),
         "optimizer": ("adamw", "default"),
@@ -121,7 +122,7 @@ BY_HAND = "set by hand"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
 
 EPOCH_ANCHORS = ((200, 20), (1_000, 8), (3_000, 6), (1_000_000, 4))
-LR_ANCHORS = ((200, 1e-3), (1_000, 2e-3), (2_500, 3e-3), (100_000, 3e-3))
+LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
 
@@ -179,12 +180,26 @@ def _val(facts: Facts) -> tuple[str, str]:
 NEEDS = {
     "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule == "step",
     **dict.fromkeys(("epochs", "lr", "optimizer", "warmup", "schedule", "weight_decay", "label_smoothing", "erasing",
-                     "crop_area", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size"),
+                     "crop_area", "flip", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size"),
                     lambda r: not r.probe_only),
     "features": lambda r: r.probe == "on",
     "probe_only": lambda r: not r.probe_only or r.probe == "on",
 }
 """When a setting given by hand has an effect; without it the setting is refused, never ignored."""
+
+
+def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
+    """What to say of a setting given by hand that another one, given or the recipe's, makes useless."""
+    flag = "--" + key.replace("_", "-")
+    other, needed = (("schedule", "step") if key.startswith("decay") else
+                     ("probe", "on") if key in ("features", "probe_only") else ("probe_only", ""))
+    if other == "probe_only":
+        return f"{flag} has no effect with --probe-only: leave one of them away."
+    cause = f"--{other} {getattr(recipe, other)}"
+    if other in given:
+        return f"{flag} has no effect with {cause}: leave one of them away."
+    return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: leave {flag} away, or add "
+            f"--{other} {needed}.")
 
 
 def resolve(facts: Facts, given: Given) -> Resolved:
@@ -205,9 +220,9 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
     for key in given:
         if key in NEEDS and not NEEDS[key](recipe):
-            cause = (f"--schedule {recipe.schedule}" if key.startswith("decay") else
-                     "--probe off" if recipe.probe == "off" else "--probe-only")
-            raise UserError(f"--{key.replace('_', '-')} has no effect with {cause}: leave one of them away.")
+            raise UserError(_without_effect(key, recipe, given))
+    if recipe.schedule == "step" and not recipe.decay_at.strip():
+        raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
     if facts.base.size_step is None and recipe.image_size != facts.base.input_size:
         raise UserError(f"--image-size {recipe.image_size}: {facts.base.architecture} takes only "
                         f"{facts.base.input_size} px.")

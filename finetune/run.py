@@ -28,5 +28,5 @@ class Run:
             raise UserError(f"--workers {self.workers}: expected -1 (chosen here), 0 or more.")
         if self.resume is None and self.data is None:
             raise UserError("--data is missing: expected a folder of pictures, or 'digits' for the built-in sample.")
-        if self.resume is not None and (self.data is not None or self.out is not None):
-            raise UserError("--resume continues a run folder with its own --data and --out: leave these away.")
+        if self.resume is not None and (self.data, self.out, self.base) != (None, None, Run.base):
+            raise UserError("--resume continues a run folder with its own --data, --base and --out: leave these away.")

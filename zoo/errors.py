@@ -28,6 +28,11 @@ class BadImage(UserError):
         return BadImage, (self.name, self.reason)  # so that it crosses process borders
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    return next(iter(str(error).strip().splitlines()), "no details")
+
+
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit: its return value (None = 0), 2 after a `UserError`, 130 after Ctrl-C."""
     try:

@@ -133,8 +133,8 @@ def test_constant() -> None:
     assert [plan.lr(step) for step in range(6)] == [0.25, 0.5, 0.5, 0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize(("field", "text"), [("warmup", "3 epochs"), ("warmup", "soon"), ("decay_at", "1 epoch, 3epoch"),
-                                             ("decay_at", "75")])
+@pytest.mark.parametrize(("field", "text"), [("warmup", "3 epochs"), ("warmup", "soon"), ("decay_at", "75"),
+                                             ("decay_at", "1 epoch, 3epoch")])
 def test_a_schedule_names_the_wrong_duration(field: str, text: str) -> None:
     wrong = text.split(",")[-1]
     with pytest.raises(UserError, match=f"duration '{wrong}'"):
@@ -259,6 +259,7 @@ def test_validation_share() -> None:
 
 @pytest.mark.parametrize(("given", "facts", "words"), [
     ({"decay_at": "30 epochs"}, {}, ["--decay-at", "--schedule cosine"]),
+    ({"decay_at": "30 epochs"}, {}, ["--recipe auto", "--schedule step"]),
     ({"decay_factor": 0.5, "schedule": "constant"}, {}, ["--decay-factor", "--schedule constant"]),
     ({"features": "bf16", "probe": "off"}, {}, ["--features", "--probe off"]),
     ({"probe_only": True, "probe": "off"}, {}, ["--probe-only", "--probe off"]),
@@ -312,8 +313,6 @@ def test_own_image_size_needs_no_multiple() -> None:
     ({"epochs": 0}, ["--epochs 0:", "from 1"]),
     ({"lr": -1e-3}, ["--lr -0.001:"]),
     ({"label_smoothing": 1.0}, ["--label-smoothing 1.0:", "0.9"]),
-    ({"val": "1.5"}, ["--val 1.5:", "between 0 and 1"]),
-    ({"val": "nan"}, ["--val nan:", "between 0 and 1"]),
 ])
 def test_wrong_values(given: dict[str, Any], words: list[str]) -> None:
     message = refusal(given)

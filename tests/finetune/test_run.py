@@ -129,7 +129,8 @@ def test_a_run_is_never_worse_on_select_than_its_probe(digits: Path, tmp_path: P
 def test_a_loss_that_is_not_finite_stops_the_run(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf).*--lr"):
         start(Run(data=str(digits), out=tmp_path / "run"),
-              {"image_size": 32, "lr": 1e3, "optimizer": "sgd", "probe": "off", "batch_norm": "frozen", "batch_size": 4})
+              {"image_size": 32, "lr": 1e3, "optimizer": "sgd", "probe": "off", "batch_norm": "frozen",
+               "batch_size": 4})
     assert not (tmp_path / "run" / "FINISHED.json").exists()
 
 

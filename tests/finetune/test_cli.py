@@ -1,0 +1,442 @@
+"""The command line and everything before training: flags, help, devices, run folders, and what bad input gets."""
+
+import dataclasses
+import os
+import pickle
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finetune import device, folder
+from finetune.folder import Order, claim
+from finetune.job import start
+from finetune.recipe import Recipe, field_docs
+from finetune.run import Run
+from tests.finetune.made_pictures import contents, write_classes
+from zoo import rundir
+from zoo.errors import BadImage, UserError, run_main
+
+ROOT = Path(__file__).parents[2]
+CUDA = torch.cuda.is_available()
+HOLD = """
+import sys, time, filelock
+lock = filelock.FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(99)
+"""
+FLAGS = {
+    "options": ["--help"],
+    "run options": ["--data", "--base", "--out", "--resume", "--device", "--workers"],
+    "recipe options": ["--recipe", "--epochs", "--batch-size", "--image-size", "--fit", "--lr", "--optimizer", "--seed",
+                       "--amp", "--val", "--probe-only"],
+    "less-usual options": ["--probe", "--features", "--warmup", "--schedule", "--decay-at", "--decay-factor",
+                           "--weight-decay", "--label-smoothing", "--erasing", "--crop-area", "--flip", "--drop-path",
+                           "--dropout", "--batch-norm", "--clip-norm", "--threads"],
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "pins"))
+    return tmp_path
+
+
+@pytest.fixture
+def animals(here: Path) -> Path:
+    """Two classes of ten pictures in `animals/`."""
+    return write_classes(here / "animals", {"cat": 10, "dog": 10})
+
+
+def finetune(cwd: Path, *arguments: str, python: tuple[str, ...] = (), **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does: in its own process, without network, with empty caches."""
+    own = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hf"), "ZOOTUNE_HOME": str(cwd / "pins"), "COLUMNS": "80",
+           "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *python, "-m", "finetune", *arguments], cwd=cwd, env=os.environ | own | env,
+                          capture_output=True, text=True, timeout=100, check=False)
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str, lines: int = 2) -> None:
+    """Exit code 2, and a short error that holds these words."""
+    assert result.returncode == 2, result
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) <= lines, result.stderr
+    assert not [word for word in words if word not in result.stderr], result.stderr
+
+
+def refusal(run: Callable[[], Any]) -> str:
+    """What is said when `run` refuses; nothing that looks finished may appear."""
+    before = set(Path().rglob(rundir.FINISHED))
+    with pytest.raises(UserError) as caught:
+        run()
+    assert set(Path().rglob(rundir.FINISHED)) == before
+    assert len(str(caught.value).splitlines()) <= 2
+    return str(caught.value)
+
+
+def refused(words: list[str], given: Mapping[str, Any] | None = None, **run: Any) -> None:
+    """The whole run, in this process: it must stop with an error that holds these words."""
+    message = refusal(lambda: start(Run(device="cpu", **run), given or {}))
+    assert not [word for word in words if word not in message], message
+
+
+def claimed(given: Mapping[str, Any] | None = None, **run: Any) -> Path:
+    """The folder that such a run may write to; let go at once."""
+    taken = claim(Run(**run), given or {})
+    assert not taken.finished
+    assert taken.lock.is_locked
+    taken.lock.release()
+    return taken.folder
+
+
+def earlier_run(out: Path, data: Path, given: dict[str, Any], *, finished: bool = False) -> Path:
+    """What a run of EfficientNet-Lite0 leaves behind, as far as claiming a folder looks at it."""
+    (out / rundir.RESUME).mkdir(parents=True)
+    order = Order(data.resolve(), "efficientnet_lite0", given)
+    rundir.write_json(out / rundir.LOCAL, order.to_json())
+    if finished:
+        (out / rundir.RESUME).rmdir()
+        rundir.finish(out)
+    else:
+        (out / rundir.RESUME / "state.pt").write_bytes(b"a saved state")
+    return out
+
+
+# ---------------------------------------------------------------- flags and help
+
+@pytest.fixture(scope="module")
+def help_and_imports(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, set[str]]:
+    """The text of --help, and the modules that were imported for it."""
+    result = finetune(tmp_path_factory.mktemp("help"), "--help", python=("-X", "importtime"))
+    assert result.returncode == 0
+    return result.stdout, {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+
+
+def test_flags_are_pinned(help_and_imports: tuple[str, set[str]]) -> None:
+    shown: dict[str, list[str]] = {}
+    for line in help_and_imports[0].splitlines():
+        if heading := re.match(r"╭─ (.+?) ─", line):
+            shown[heading[1]] = []
+        elif flag := re.match(r"│ (?:-h, )?(--[\w-]+)", line):
+            list(shown.values())[-1].append(flag[1])
+    assert shown == FLAGS
+
+
+def test_flags_are_the_fields_and_the_help_is_their_docstrings(help_and_imports: tuple[str, set[str]]) -> None:
+    flags = [flag for heading, group in FLAGS.items() if heading != "options" for flag in group]
+    fields = [field.name for cls in (Run, Recipe) for field in dataclasses.fields(cls)]
+    assert sorted(flags) == sorted("--" + name.replace("_", "-") for name in fields)
+    text = " ".join(help_and_imports[0].replace("│", " ").split())
+    missing = [doc for cls in (Run, Recipe) for doc in field_docs(cls).values() if doc not in text]
+    assert not missing
+
+
+def test_help_loads_nothing_heavy(help_and_imports: tuple[str, set[str]]) -> None:
+    imported = {name.split(".")[0] for name in help_and_imports[1]}
+    assert "tyro" in imported
+    assert not imported & {"torch", "torchvision", "timm", "numpy", "PIL", "sklearn", "matplotlib", "huggingface_hub"}
+
+
+def test_help_is_instant(tmp_path: Path) -> None:
+    def cpu_seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert finetune(tmp_path, "--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_seconds() for _ in range(3)) <= 0.5
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--data", "x", "--epoch", "3"), ["--epoch", "Perhaps you meant", "--epochs INT"]),
+    (("--data", "x", "--epochs", "three"), ["--epochs", "'three'"]),
+    (("--data", "x", "--fit", "stretch"), ["--fit", "'stretch'", "squash", "crop", "pad"]),
+])
+def test_wrong_flags(tmp_path: Path, arguments: tuple[str, ...], words: list[str]) -> None:
+    result = finetune(tmp_path, *arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert not [word for word in words if word not in result.stderr], result.stderr
+    assert not contents(tmp_path)
+
+
+def test_main_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tyro
+
+    from finetune.__main__ import main
+    seen: list[tuple[Run, dict[str, Any]]] = []
+    monkeypatch.setattr("finetune.job.start", lambda run, given: seen.append((run, given)))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    for arguments in (["--data", "x"],
+                      ["--data", "x", "--out", "y", "--flip", "0", "--probe-only", "--val", "v", "--seed", "0"]):
+        tyro.cli(main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    assert seen == [(Run(data="x"), {}), (Run(data="x", out=Path("y")),
+                                          {"flip": 0.0, "probe_only": True, "val": "v", "seed": 0})]
+
+
+# ---------------------------------------------------------------- the one error for people
+
+def test_a_user_error_is_printed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def wrong() -> None:
+        raise UserError("expected this, seen that.")
+
+    with pytest.raises(SystemExit) as caught:
+        run_main(wrong)
+    assert caught.value.code == 2
+    assert capsys.readouterr() == ("", "error: expected this, seen that.\n")
+
+
+def test_other_ends_of_a_command() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    def broken() -> None:
+        raise AssertionError("ours")
+
+    codes = []
+    for main in (lambda: None, lambda: 3, stop):
+        with pytest.raises(SystemExit) as caught:
+            run_main(main)
+        codes.append(caught.value.code)
+    assert codes == [None, 3, 130]
+    with pytest.raises(AssertionError, match="ours"):  # our own invariants keep their traceback
+        run_main(broken)
+
+
+def test_a_bad_image_crosses_process_borders() -> None:
+    error = pickle.loads(pickle.dumps(BadImage("a/b.png", "cut off")))
+    assert (type(error), error.name, error.reason, str(error)) == (BadImage, "a/b.png", "cut off", "a/b.png: cut off")
+
+
+# ---------------------------------------------------------------- bad input, through the real command
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ((), ["--data is missing", "digits"]),
+    (("--data", "x", "--workers", "-5"), ["--workers -5", "-1"]),
+    (("--resume", "runs/x", "--data", "x"), ["--resume", "--data", "leave these away"]),
+])
+def test_refused_before_anything_is_loaded(tmp_path: Path, arguments: tuple[str, ...], words: list[str]) -> None:
+    assert_refused(finetune(tmp_path, *arguments), *words, lines=1)
+    assert not contents(tmp_path)
+
+
+def test_missing_data_after_the_device_and_a_gpu_that_torch_cannot_use(animals: Path, here: Path) -> None:
+    tool = here / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    before = contents(here)
+    result = finetune(here, "--data", "animal", PATH=f"{tool.parent}:{os.environ['PATH']}", CUDA_VISIBLE_DEVICES="")
+    assert_refused(result, "--data animal:", "nothing at this path", "near: animals", "--data digits", lines=1)
+    first, warning = result.stdout.splitlines()
+    assert re.fullmatch(r"device: cpu \(torch \S+ sees no GPU; \d+ CPU cores\)", first)
+    assert warning.startswith("warning: this machine has an NVIDIA GPU")
+    assert "pip install --force-reinstall torch torchvision --index-url https://" in warning
+    assert contents(here) == before
+
+
+def test_a_base_that_needs_the_network(animals: Path, here: Path) -> None:
+    result = finetune(here, "--data", "animals", "--base", "vit_base_21k", "--device", "cpu")
+    assert_refused(result, "vit_base_21k", "timm/vit_base_patch16_224.augreg_in21k",
+                   "bases that need no download: efficientnet_lite0", "python -m zoo pull vit_base_21k", lines=10)
+    assert not list(here.rglob(rundir.FINISHED))
+    assert claimed(data="animals", base="vit_base_21k") == Path("runs/animals-vit_base_21k")  # the next try may go on
+
+
+# ---------------------------------------------------------------- bad input, in this process
+
+def test_data_that_is_no_folder_of_pictures(here: Path) -> None:
+    (here / "photo.png").write_bytes(b"x")
+    refused(["--data photo.png", "a file", "expected a folder"], data="photo.png")
+    refused(["--data nowhere/at/all", "nothing at this path"], data="nowhere/at/all")
+    assert set(contents(here)) == {"photo.png"}
+    (here / "empty").mkdir()
+    refused(["empty has no class folder", "at least two folders"], data="empty")
+    write_classes(here / "half", {"cat": 3, "dog": 0})
+    refused(["no picture in ", f"{Path('half', 'dog')}: expected at least one", "Add pictures, or remove"], data="half")
+
+
+def test_one_class_and_then_two(here: Path) -> None:
+    write_classes(here / "animals", {"cat": 10})
+    refused(["animals has one class folder (cat)", "at least two folders"], data="animals")
+    write_classes(here / "animals", {"dog": 10}, first=10)
+    assert claimed(data="animals") == Path("runs/animals-efficientnet_lite0")
+
+
+@pytest.mark.parametrize(("base", "words"), [
+    ("vit_bsae_21k", ["unknown base 'vit_bsae_21k'", "vit_base_21k, ", "python -m zoo list"]),
+    ("squeezenet", ["squeezenet is not offered", "mobilenetv3_small_1k"]),
+    ("animals", ["animals is a folder without FINISHED.json"]),
+])
+def test_bases_that_are_not_there(animals: Path, here: Path, base: str, words: list[str]) -> None:
+    before = contents(here)
+    refused(words, data="animals", base=base)
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"recipe": "warm-up-step"}, ["--recipe warm-up-step", "auto, warmup-step", "did you mean warmup-step?"]),
+    ({"epochs": 0}, ["--epochs 0", "from 1"]),
+    ({"val": "1.5"}, ["--val 1.5", "between 0 and 1"]),
+    ({"val": "nan"}, ["--val nan", "between 0 and 1"]),
+    ({"val": "animals/val"}, ["--val animals/val", "0.2", "existing folder"]),
+    ({"image_size": 100}, ["--image-size 100", "multiple of 32"]),
+    ({"warmup": "two epochs"}, ["'two epochs'", "'10%'"]),
+    ({"warmup": "3 epochs", "epochs": 2}, ["'3 epochs'", "the length of the run"]),
+])
+def test_a_wrong_setting_does_not_block_the_next_try(animals: Path, given: dict[str, Any], words: list[str]) -> None:
+    refused(words, given, data="animals")
+    corrected = {"seed": 1}
+    out = claimed(corrected, data="animals")
+    assert out == Path("runs/animals-efficientnet_lite0")
+    assert rundir.read_json(out / rundir.LOCAL)["given"] == corrected
+
+
+# ---------------------------------------------------------------- run folders
+
+def test_a_new_folder_records_what_was_asked_for(animals: Path, here: Path) -> None:
+    assert claimed({"lr": 0.1, "val": "0.3"}, data="animals", out=Path("a/new/run")) == Path("a/new/run")
+    assert rundir.read_json(here / "a/new/run" / rundir.LOCAL) == {
+        "data": str(animals.resolve()), "base": "efficientnet_lite0", "given": {"lr": 0.1, "val": "0.3"}}
+    assert claimed(data="animals/") == Path("runs/animals-efficientnet_lite0")
+
+
+def test_out_that_cannot_be_a_run_folder(animals: Path, here: Path) -> None:
+    (here / "notes").mkdir()
+    (here / "notes" / "diary.txt").write_text("dear diary")
+    (here / "file").write_text("x")
+    before = contents(here)
+    refused(["--out notes", "something else", "diary.txt", "another --out"], data="animals", out=Path("notes"))
+    refused(["--out animals", "something else", "another --out"], data="animals", out=Path("animals"))
+    refused(["--out file is a file", "new folder"], data="animals", out=Path("file"))
+    refused([str(Path("file/run")), "another --out"], data="animals", out=Path("file/run"))
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(("base", "given", "difference"), [
+    ("efficientnet_lite0", {"epochs": 3, "seed": 1}, "--seed is 1, in that run it was not given"),
+    ("efficientnet_lite0", {}, "--epochs is not given, in that run it was 3"),
+    ("efficientnet_lite0", {"epochs": 4}, "--epochs is 4, in that run it was 3"),
+    ("resnet18_1k", {"epochs": 3}, "--base is resnet18_1k, in that run it was efficientnet_lite0"),
+])
+def test_a_folder_of_another_run(animals: Path, here: Path, finished: bool, base: str, given: dict[str, Any],
+                                 difference: str) -> None:
+    out = earlier_run(here / "run", animals, {"epochs": 3}, finished=finished)
+    before = contents(here)
+    message = refusal(lambda: claim(Run(data="animals", base=base, out=out), given))
+    assert f"holds {'a finished' if finished else 'an unfinished'} run of another command: {difference}" in message
+    assert "another --out" in message
+    assert contents(here) == before
+
+
+def test_a_folder_of_other_pictures(animals: Path, here: Path) -> None:
+    other = write_classes(here / "plants", {"oak": 1, "elm": 1}, first=50)
+    earlier_run(here / "run", animals, {})
+    message = refusal(lambda: claim(Run(data="plants", out=Path("run")), {}))
+    assert f"--data is {other.resolve()}, in that run it was {animals.resolve()}" in message
+
+
+def test_the_same_run_goes_on_from_anywhere(animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = earlier_run(here / "run", animals, {"epochs": 3})
+    before = contents(out)
+    assert claimed({"epochs": 3}, data="animals", out=Path("run")) == Path("run")
+    monkeypatch.chdir(animals)
+    assert claimed({"epochs": 3}, data="../animals", out=out) == out
+    taken = claim(Run(resume=out), {})
+    taken.lock.release()
+    assert taken.order == Order(animals.resolve(), "efficientnet_lite0", {"epochs": 3})
+    assert {name: content for name, content in contents(out).items() if name != "resume/lock"} == before
+
+
+def test_the_same_run_finished_is_left_alone(animals: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = earlier_run(here / "run", animals, {"epochs": 3}, finished=True)
+    before = contents(out)
+    for run, given in ((Run(data="animals", out=out, device="cpu"), {"epochs": 3}), (Run(resume=out), {})):
+        assert claim(run, given).finished
+        start(run, given)
+        assert f"{out} is already finished" in capsys.readouterr().out
+    assert contents(out) == before
+
+
+def test_resume_takes_no_settings(animals: Path, here: Path) -> None:
+    earlier_run(here / "run", animals, {})
+    refused(["--resume", "run", "leave --lr, --batch-size away"], {"lr": 0.1, "batch_size": 8}, resume=Path("run"))
+    for other in ({"data": "animals"}, {"out": Path("run")}, {"base": "vit_base_21k"}):
+        refused(["--resume", "--data, --base and --out", "leave these away"], resume=Path("run"), **other)
+
+
+def test_resume_of_what_is_no_run(animals: Path, here: Path) -> None:
+    before = contents(here)
+    for path in ("animals", "missing", "animals/cat/000.png"):
+        refused([f"--resume {path}", "python -m finetune", "local.json"], resume=Path(path))
+    assert contents(here) == before
+
+
+def test_a_folder_in_use_is_free_again_when_its_process_dies(animals: Path) -> None:
+    out = claimed(data="animals")
+    before = rundir.read_json(out / rundir.LOCAL)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(out / rundir.RESUME / "lock")], stdout=subprocess.PIPE,
+                              text=True)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "held\n"
+        for given in ({}, {"epochs": 3}):  # also another command, while nothing has been saved yet
+            message = refusal(lambda given=given: claim(Run(data="animals"), given))  # type: ignore[misc]
+            assert f"{out} is in use by another process" in message
+            assert "another --out" in message
+        assert rundir.read_json(out / rundir.LOCAL) == before
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert claimed({"epochs": 3}, data="animals") == out
+
+
+def test_the_sample_is_written_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def write(target: Path) -> Path:
+        written.append(target)
+        return write_classes(target, {"0": 1, "1": 1})
+
+    monkeypatch.setattr(folder, "write_digits", write)
+    assert [claimed(data="digits"), claimed(data="digits")] == [Path("runs/digits-efficientnet_lite0")] * 2
+    assert written == [Path("digits")]
+
+
+# ---------------------------------------------------------------- device
+
+@pytest.mark.skipif(CUDA or torch.backends.mps.is_available(), reason="torch can use a GPU here")
+def test_auto_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(device, "nvidia_gpu_seen", lambda: None)
+    assert device.choose("auto") == torch.device("cpu")
+    assert re.fullmatch(r"device: cpu \(torch \S+ sees no GPU; \d+ CPU cores\)\n", capsys.readouterr().out)
+
+
+@pytest.mark.skipif(CUDA, reason="torch can use CUDA here")
+@pytest.mark.parametrize("gpu", ["nvidia-smi is installed", None])
+def test_cuda_that_is_not_there(here: Path, gpu: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "nvidia_gpu_seen", lambda: gpu)
+    message = refusal(lambda: start(Run(data="animals", device="cuda"), {}))
+    assert message.startswith(f"--device cuda: torch {torch.__version__} cannot use it (")
+    assert (device.INSTALL_CUDA in message) == bool(gpu)
+    assert ("--device cpu" in message) != bool(gpu)
+    assert not contents(here)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "gpu", "cuda:x", "meta", ""])
+def test_devices_that_do_not_exist(here: Path, name: str, animals: Path) -> None:
+    message = refusal(lambda: start(Run(data="animals", device=name), {}))
+    assert message.startswith(f"--device {name}: expected auto, cpu, cuda, cuda:1")
+    assert not (here / "runs").exists()

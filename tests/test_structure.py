@@ -1,0 +1,124 @@
+"""The rules that hold the code together: who imports whom, what loads at the edge, how large the parts are."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = ("zoo", "finetune", "export", "serve")
+TOP_LEVEL = {*FLOORS, "tests", "model_cards", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore",
+             ".ci"}
+CODE = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
+ALL = [*CODE, *sorted((ROOT / "tests").rglob("*.py"))]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+each_file = pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The first part of every imported name, wherever in the file the import stands."""
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield path.relative_to(ROOT).parts[0] if node.level else (node.module or "").split(".")[0]
+
+
+def test_there_is_code_to_check() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in CODE} == set(FLOORS)
+    assert len(CODE) > 30
+
+
+@each_file
+def test_floors_import_only_downwards(path: Path) -> None:
+    floor = path.relative_to(ROOT).parts[0]
+    assert set(imported(path)) & {*FLOORS, "tests"} <= {"zoo", floor}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that are loaded after a statement in a fresh interpreter."""
+    report = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    ran = subprocess.run([sys.executable, "-c", report], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
+
+
+def test_the_half_of_zoo_that_serving_needs_leaves_torch_unloaded() -> None:
+    modules = loaded_by("import zoo.catalog, zoo.preprocess, zoo.rundir, zoo.errors")
+    assert {"zoo", "PIL", "numpy"} <= modules
+    assert not modules & {"torch", "torchvision", "timm", "finetune"}
+
+
+def test_parsing_the_command_line_of_finetune_leaves_torch_unloaded() -> None:
+    modules = loaded_by("import finetune.__main__")
+    assert {"finetune", "tyro"} <= modules
+    assert not modules & {"torch", "torchvision", "timm", "sklearn", "matplotlib", "huggingface_hub"}
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """(what is called, as written: `torch.load`; the call) of every call."""
+    for node in nodes(path):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+@each_file
+def test_no_code_is_run_from_strings_names_or_pickles(path: Path) -> None:
+    for name, call in calls(path):
+        last = name.split(".")[-1]
+        assert name not in ("eval", "exec", "compile", "__import__"), f"line {call.lineno}"
+        assert last != "import_module", f"line {call.lineno}"
+        assert not (name.startswith(("pickle.", "cPickle.", "dill.")) and last in ("load", "loads", "Unpickler")), (
+            f"line {call.lineno}")
+        if name == "torch.load":
+            safe = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "weights_only"]
+            assert safe == ["True"], f"line {call.lineno}"
+        assert not any(keyword.arg == "weights_only" and ast.unparse(keyword.value) != "True"
+                       for keyword in call.keywords), f"line {call.lineno}"
+
+
+@each_file
+def test_no_blanket_except(path: Path) -> None:
+    for node in nodes(path):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"line {node.lineno}"
+            caught = {ast.unparse(name) for name in ast.walk(node.type) if isinstance(name, ast.expr)}
+            assert not caught & {"Exception", "BaseException"}, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", ["utils", "util", "common", "helpers", "helper", "misc"])
+def test_no_file_for_odds_and_ends(name: str) -> None:
+    assert [path for path in ALL if name in (path.stem, path.parent.name)] == []
+
+
+@each_file
+def test_parts_are_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    for node in nodes(path):
+        if isinstance(node, Function):
+            assert (node.end_lineno or 0) - node.lineno + 1 <= 80, node.name
+
+
+def test_readme_is_short() -> None:
+    readme = ROOT / "README.md"
+    if not readme.is_file():
+        pytest.skip("there is no README.md")
+    assert len(readme.read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_top_level_is_fixed() -> None:
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("not a git checkout")
+    ran = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = ran.stdout.splitlines()
+    assert {"zoo", "finetune", "tests"} <= {name.split("/")[0] for name in listed}
+    assert {name.split("/")[0] for name in listed} - TOP_LEVEL == set()
