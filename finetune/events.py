@@ -10,12 +10,13 @@ from zoo import rundir
 
 
 class Events:
-    """Writer of both files. After an interruption it goes on at `position`, and what was written later is dropped."""
+    """Writer of both files. After an interruption it goes on at `position`, reached at the end of `step`, and what was
+    written later is dropped."""
 
     def __init__(self, folder: Path, *, position: int = 0, step: int = 0):
         self._file = open(folder / rundir.METRICS, "ab")  # noqa: SIM115 (closed by close())
         self._file.truncate(position)
-        self._board = SummaryWriter(str(folder / rundir.TENSORBOARD), purge_step=step or None)
+        self._board = SummaryWriter(str(folder / rundir.TENSORBOARD), purge_step=step + 1 if position else 0)
 
     def write(self, step: int, **values: float) -> None:
         """Record values as of a step, counted from 1 (0 = before training)."""

@@ -366,6 +366,8 @@ def test_digest_changes_with_what_a_run_sees_and_with_nothing_else(tmp_path: Pat
             (tmp_path / "b" / name).write_bytes(content)
     (tmp_path / "b" / "notes.txt").write_text("not a picture")
     assert scan(read_tree(tmp_path / "b")).digest() == digest
+    data = made_data(4)
+    assert len({replace(data, classes=names).digest() for names in (("a", "b"), ("a", "c"), ("b", "a"))}) == 3
     seen = {digest}
     os.replace(root / "train/cat/002.png", root / "train/dog/new.png")
     seen.add(scan(read_tree(root)).digest())

@@ -188,9 +188,12 @@ def test_going_on_drops_what_was_written_after_the_saved_position(tmp_path: Path
     again.write(2, loss=3.5)
     again.close()
     assert events.read(tmp_path) == {"loss": [(1, 4.0), (2, 3.5)]}
+    assert board(tmp_path, "loss") == [(1, 4.0), (2, 3.5)]
     fresh = Events(tmp_path)
+    fresh.write(1, loss=5.0)
     fresh.close()
-    assert events.read(tmp_path) == {}
+    assert events.read(tmp_path) == {"loss": [(1, 5.0)]}
+    assert board(tmp_path, "loss") == [(1, 5.0)]
 
 
 # --- the embedded sample

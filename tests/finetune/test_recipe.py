@@ -100,7 +100,7 @@ def test_warmup_step_follows_the_published_formula(epochs: int, warm: int, drop:
     given = {"recipe": "warmup-step"} | ({"epochs": epochs} if epochs != 40 else {})
     per_epoch = 13
     plan = schedule(recipe_of(given), steps_per_epoch=per_epoch)
-    expected = []
+    expected: list[float] = []
     for epoch in range(epochs):
         for _ in range(per_epoch):
             step = len(expected)
