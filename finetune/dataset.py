@@ -64,6 +64,8 @@ class Tree:
     """Split -> (relative path, label); only the splits that the folder has."""
     ignored: int
     """Files that are not pictures by their suffix, or that stand outside the class folders."""
+    beside: tuple[str, ...] = ()
+    """Folders beside train, val and test."""
 
 
 @dataclass(frozen=True)
@@ -119,17 +121,15 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     if not root.is_dir():
         raise UserError(f"--data {root}: expected a folder of pictures, but there is "
                         f"{'a file' if root.exists() else 'nothing'} at this path. --data digits is a built-in sample.")
-    by_split = {SPLIT_FOLDERS[d.name]: d for d in _folders(root) if d.name in SPLIT_FOLDERS}
-    if len(by_split) != sum(d.name in SPLIT_FOLDERS for d in _folders(root)):
-        raise UserError(f"{root} has several validation folders: keep one of val, valid, validation.")
-    if by_split and "train" not in by_split:
-        raise UserError(f"{root} has {', '.join(sorted(d.name for d in by_split.values()))} but no train folder.")
+    by_split, beside = _split_folders(root)
     folders = by_split or {"train": root}
     if val is not None:
         if "val" in folders:
             raise UserError(f"--val {val}: {root} already has {folders['val'].name}; remove one of the two.")
         if not val.is_dir():
             raise UserError(f"--val {val}: expected a fraction between 0 and 1, such as 0.2, or an existing folder.")
+        if val.resolve().parent == folders["train"].resolve():
+            raise UserError(f"--val {val} stands among the class folders of {folders['train']}: move it elsewhere.")
         folders["val"] = val
     classes = _class_names(folders["train"])
     ignored, files = 0, {}
@@ -142,7 +142,20 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     if empty := [name for label, name in enumerate(classes) if not counts[label]]:
         raise UserError(f"no picture in {', '.join(str(folders['train'] / name) for name in empty[:5])}: expected at "
                         "least one in each class folder. Add pictures, or remove the folder.")
-    return Tree(root, classes, files, ignored)
+    return Tree(root, classes, files, ignored, tuple(beside))
+
+
+def _split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """split -> folder, empty for plain class folders; and the folders that stand beside the splits."""
+    splits = [d for d in _folders(root) if d.name.lower() in SPLIT_FOLDERS]
+    by_split = {SPLIT_FOLDERS[d.name.lower()]: d for d in splits}
+    names = ", ".join(d.name for d in splits)
+    if len(by_split) != len(splits):
+        raise UserError(f"{root} has {names}: keep one folder for each of train, val (valid, validation) and test.")
+    if by_split and "train" not in by_split:
+        raise UserError(f"{root} has {names} but no train folder. (Classes cannot be called train, val, valid, "
+                        "validation or test, unless the class folders stand in train/.)")
+    return by_split, [d.name for d in _folders(root) if by_split and d not in splits]
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -154,8 +167,9 @@ def _class_names(train: Path) -> tuple[str, ...]:
     names = sorted(d.name for d in _folders(train))
     if len(names) < 2:
         seen = f"one class folder ({names[0]})" if names else "no class folder"
+        hint = " (A class cannot be called train.)" if train.name.lower() == "train" and not names else ""
         raise UserError(f"{train} has {seen}: expected at least two folders, each named after a class and holding its "
-                        "pictures.")
+                        f"pictures.{hint}")
     folded: dict[str, str] = {}
     for name in names:
         twin = folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
@@ -229,6 +243,8 @@ def scan(tree: Tree, *, processes: int = 1) -> Data:
                         + (" ..." if len(left_out) > 5 else ""))
     if tree.ignored:
         findings.append(f"{tree.ignored} files ignored: not pictures by their suffix, or outside the class folders")
+    if tree.beside:
+        findings.append(f"folders beside train, val and test are ignored: {', '.join(tree.beside[:10])}")
     return Data(tree.root, tree.classes, tuple(pictures), tuple(findings), tuple(left_out))
 
 

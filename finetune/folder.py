@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from finetune.dataset import as_fraction
 from finetune.resume import STATE, space_told
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
@@ -84,7 +85,10 @@ def _order(run: Run, given: Mapping[str, Any]) -> Order:
                         f"{'a file' if data.exists() else 'nothing'} at this path{_near(data)}. "
                         "--data digits is a built-in sample.")
     base = find(run.base)
-    return Order(data.resolve(), str(base.folder.resolve()) if base.folder else run.base, dict(given))
+    given = dict(given)
+    if "val" in given and as_fraction(given["val"]) is None:
+        given["val"] = str(Path(given["val"]).resolve())
+    return Order(data.resolve(), str(base.folder.resolve()) if base.folder else run.base, given)
 
 
 def _near(path: Path) -> str:

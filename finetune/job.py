@@ -34,6 +34,7 @@ def start(run: Run, given: Mapping[str, Any]) -> None:
     """Carry out one run, or go on with it. `UserError` for everything the user can put right."""
     began = perf_counter()
     device = devices.choose(run.device)
+    recipes.check(given)
     claimed = claim(run, given)
     if claimed.finished:
         progress.say(f"{claimed.folder} is already finished: nothing to do.")

@@ -85,7 +85,7 @@ def training_batches(pictures: Sequence[Picture], source: Source, recipe: Recipe
             for step in range(max(0, first_step - epoch * per_epoch), per_epoch):
                 yield [(epoch, index) for index in order[step * recipe.batch_size:(step + 1) * recipe.batch_size]]
 
-    yield from _load(TrainingViews(pictures, source, recipe), source, batch_sampler=list(keys()))
+    yield from _load(TrainingViews(pictures, source, recipe), source, batch_sampler=keys())
 
 
 def evaluation_batches(pictures: Sequence[Picture], source: Source) -> Iterator[Batch]:

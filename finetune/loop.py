@@ -61,7 +61,9 @@ def train(job: Job, state: resume.State) -> resume.Best:
         batches = training_batches(job.pictures, job.source, recipe, state.step)
         for step, batch in enumerate(batches, state.step):
             lr = plan.lr(step)
-            losses.append(update(batch, model, optimizer, scaler, recipe, step=step, lr=lr, source=job.source))
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            losses.append(update(job, batch, optimizer, scaler, step))
             advance(len(batch[1]), note=f"epoch {step // per_epoch + 1}/{recipe.epochs}  best {best.scores.top1:.1%}")
             done = step + 1
             if done % LOG_EVERY and done % per_epoch:
@@ -84,19 +86,18 @@ def train(job: Job, state: resume.State) -> resume.Best:
     return best
 
 
-def update(batch: Batch, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
-           recipe: Recipe, *, step: int, lr: float, source: Source) -> torch.Tensor:
+def update(job: Job, batch: Batch, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
+           step: int) -> torch.Tensor:
     """One optimiser step; the loss stays on the device. All its randomness comes from (seed, step)."""
+    model, recipe = job.model, job.recipe
     device = next(model.parameters()).device
     seed_everything(recipe.seed, "step", step)
     images, labels = (t.to(device, non_blocking=True) for t in batch)
-    x_BCHW = erase(normalise(images, source.pre), recipe.erasing)
+    x_BCHW = erase(normalise(images, job.source.pre), recipe.erasing)
     amp = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.amp]
     with torch.autocast(device.type, amp, enabled=amp is not None):
         logits_BC = model(x_BCHW)
         loss = cross_entropy(logits_BC.float(), labels, label_smoothing=recipe.label_smoothing)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()
     if recipe.clip_norm:

@@ -7,6 +7,7 @@ The command line is generated from the two dataclasses `Run` (finetune/run.py) a
 import ast
 import inspect
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal
@@ -78,10 +79,7 @@ class Recipe:
     """CPU threads of torch; 1 and 2 threads give different bits, so a resumed run keeps the number."""
 
     def __post_init__(self) -> None:
-        for name, low, high in BOUNDS:
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UserError(f"--{name.replace('_', '-')} {value}: expected a value from {low} to {high}.")
+        check_bounds(vars(self))
 
 
 BOUNDS = (
@@ -91,6 +89,13 @@ BOUNDS = (
     ("dropout", 0.0, 0.9), ("clip_norm", 0.0, 1e6), ("threads", 1, 1024),
 )
 """Inclusive range of each numeric field."""
+
+
+def check_bounds(values: Mapping[str, Any]) -> None:
+    """`UserError` for the first numeric field of `values` that is out of its range."""
+    for name, low, high in BOUNDS:
+        if name in values and not low <= values[name] <= high:
+            raise UserError(f"--{name.replace('_', '-')} {values[name]}: expected a value from {low} to {high}.")
 
 
 @dataclass(frozen=True)

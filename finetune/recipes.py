@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from finetune.dataset import as_fraction
-from finetune.recipe import Recipe, Resolved
+from finetune.recipe import Recipe, Resolved, check_bounds
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -202,20 +202,29 @@ def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
             f"--{other} {needed}.")
 
 
+def check(given: Given) -> None:
+    """What can be said of settings before the data is read: `UserError` for an unknown recipe or a value out of range."""
+    name = given.get("recipe", "auto")
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1, 0)
+        raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
+    check_bounds(given)
+
+
 def resolve(facts: Facts, given: Given) -> Resolved:
     """The recipe that `given["recipe"]` names (default auto), with the values given by hand put in.
 
     Raises `UserError` for an unknown name, a value out of range, and a setting that would have no effect.
     """
+    check(given)
     name = given.get("recipe", "auto")
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, 1, 0)
-        raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
         raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Leave --val away, or "
                         "remove that folder.")
     choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"),
                **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
+    if facts.has_val and "val" in given:
+        choices["val"] = ("folder", BY_HAND)  # its path is of this machine: local.json has it
     assert set(choices) == {f.name for f in fields(Recipe)}
     recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
     for key in given:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from zoo.errors import UserError
 
@@ -10,13 +13,13 @@ from zoo.errors import UserError
 class Run:
     """Where a run happens."""
 
-    data: str | None = None
+    data: Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Folder of pictures: class folders, or train/, val/, test/ with class folders; 'digits' is a built-in sample."""
     base: str = "efficientnet_lite0"
     """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished run folder."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Run folder to write; default runs/DATA-BASE. Started again by the same command, an unfinished run goes on."""
-    resume: Path | None = None
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Continue this unfinished run folder; everything else is read from it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""

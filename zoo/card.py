@@ -27,7 +27,7 @@ def text(folder: Path) -> str:
 # {config["architecture"]}, fine-tuned
 {warning}
 Image classifier with {len(data["classes"])} classes: {", ".join(code(name) for name in data["classes"][:50])}\
-{" ..." if len(data["classes"]) > 50 else ""}.
+{", and more" if len(data["classes"]) > 50 else ""}.
 
 | {head["split"]} ({head["pictures"]} pictures: {head["note"]}) | |
 | --- | --- |

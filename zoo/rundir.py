@@ -104,6 +104,9 @@ def open_finished(folder: Path, *, verify: bool = False) -> dict[str, Any]:
         seen = finish_it if (folder / RESUME).is_dir() else "it is not a run folder"
         raise UserError(f"{folder} has no {FINISHED}: expected a finished run; {seen}.")
     manifest = read_json(folder / FINISHED)
+    if not isinstance(manifest, dict) or not {"version", "files"} <= set(manifest):
+        raise UserError(f"{folder / FINISHED} is not what finetune wrote (expected version and files): copy the folder "
+                        "again, or train it again.")
     if manifest["version"] > VERSION:
         raise UserError(f"{folder} has contract version {manifest['version']}; this program reads up to {VERSION}: "
                         "update it with pip.")

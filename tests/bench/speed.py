@@ -40,13 +40,14 @@ def bare(model: torch.nn.Module, recipe: Recipe, steps: int) -> float:
 def ours(model: torch.nn.Module, recipe: Recipe, steps: int, pictures: list[dataset.Picture], source: Source) -> float:
     """Pictures a second of the command's own batches and update."""
     optimizer = optim.optimizer(model, recipe)
+    job = loop.Job(model, pictures, source, recipe, Path(), lambda: None)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     loop.train_mode(model, recipe)
     start, losses = time.perf_counter(), []
     for step, batch in enumerate(training_batches(pictures, source, recipe, 0)):
         if step == steps:
             break
-        losses.append(loop.update(batch, model, optimizer, scaler, recipe, step=step, lr=recipe.lr, source=source))
+        losses.append(loop.update(job, batch, optimizer, scaler, step))
         if len(losses) == loop.LOG_EVERY:
             torch.stack(losses).tolist()
             losses.clear()
