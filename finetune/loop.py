@@ -70,12 +70,12 @@ def train(job: Job, state: resume.State) -> resume.Best:
                 continue
             epoch_loss = log_losses(losses, events, done=done, lr=lr)
             if done % per_epoch == 0:
+                rate = per_epoch * recipe.batch_size / (monotonic() - epoch_start)
                 scores = job.evaluate()
                 events.write(done, **{"select/top1": scores.top1, "select/loss": scores.loss})
                 if scores.better_than(best.scores):
                     best = resume.save_best(job.folder, model, scores, done)
-                report_epoch(done // per_epoch, recipe, epoch_loss, scores, per_epoch * recipe.batch_size /
-                             (monotonic() - epoch_start))
+                report_epoch(done // per_epoch, recipe, epoch_loss, scores, rate)
                 train_mode(model, recipe)
                 epoch_start = monotonic()
             if done % per_epoch == 0 or monotonic() - saved > SAVE_EVERY_S:

@@ -121,7 +121,7 @@ def warmup_step(facts: Facts, given: Given) -> Choices:
 BY_HAND = "set by hand"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
 
-EPOCH_ANCHORS = ((200, 20), (1_000, 8), (3_000, 6), (1_000_000, 4))
+EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
@@ -203,7 +203,7 @@ def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
 
 
 def check(given: Given) -> None:
-    """What can be said of settings before the data is read: `UserError` for an unknown recipe or a value out of range."""
+    """What can be said before the data is read: `UserError` for an unknown recipe or a value out of range."""
     name = given.get("recipe", "auto")
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, 1, 0)
