@@ -41,13 +41,14 @@ def test_the_flags_and_paths_it_names_exist() -> None:
 
     known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe) for f in fields(cls)}
     known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) <= known
+    named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
+    assert named_flags <= known
     tree = re.search(r"## Where things are\n```\n(.*?)```", README, re.S)
     assert tree
-    named = {word for word in tree[1].split() if word.endswith(".py")}
+    named_files = {word for word in tree[1].split() if word.endswith(".py")}
     on_disk = {p.name for folder in ("zoo", "finetune") for p in (ROOT / folder).glob("[!_]*.py")}
-    assert named <= on_disk
-    assert on_disk - named <= {"events.py", "device.py", "sample.py", "progress.py", "plan.py"}
+    assert named_files <= on_disk
+    assert on_disk - named_files <= {"events.py", "device.py", "sample.py", "progress.py", "plan.py"}
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
 

@@ -290,7 +290,7 @@ def test_bases_that_are_not_there(animals: Path, here: Path, base: str, words: l
     ({"epochs": 0}, ["--epochs 0", "from 1"]),
     ({"val": "1.5"}, ["--val 1.5", "between 0 and 1"]),
     ({"val": "nan"}, ["--val nan", "between 0 and 1"]),
-    ({"val": "animals/val"}, ["--val animals/val", "0.2", "existing folder"]),
+    ({"val": "animals/val"}, ["--val ", "animals/val", "0.2", "existing folder"]),
     ({"image_size": 100}, ["--image-size 100", "multiple of 32"]),
     ({"warmup": "two epochs"}, ["'two epochs'", "'10%'"]),
     ({"warmup": "3 epochs", "epochs": 2}, ["'3 epochs'", "the length of the run"]),

@@ -121,8 +121,9 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
     (SPLIT | {"val/dgo": 1}, "/val has the class 'dgo', which train lacks: expected only cat, dog. Rename or remove"),
     (SPLIT | {"test/bird": 1}, "/test has the class 'bird', which train lacks"),
     ({"Cat": 1, "cat": 1, "dog": 1}, "the class names 'Cat' and 'cat' differ only in case .*Merge or rename"),
-    ({"train/a": 1, "train/b": 1, "val/a": 1, "valid/a": 1}, "several validation folders: keep one of val"),
-    ({"val/a": 1, "test/b": 1}, "has test, val but no train folder"),
+    ({"train/a": 1, "train/b": 1, "val/a": 1, "valid/a": 1}, "has val, valid: keep one folder for each of train, val"),
+    ({"val/a": 1, "test/b": 1}, "has test, val but no train folder.*cannot be called train"),
+    ({"train": 2, "plane": 2}, "train has no class folder.*A class cannot be called train"),
     ({"test/a": 1, "test/b": 1}, "has test but no train folder"),
 ])
 def test_bad_layouts_are_named(tmp_path: Path, counts: dict[str, int], message: str) -> None:
@@ -399,3 +400,16 @@ def test_median_short_side(tmp_path: Path) -> None:
     data = scan(read_tree(tmp_path))
     assert median_short_side(data.pictures) == 12
     assert median_short_side([p for p in data.pictures if p.label == 0]) == 30
+
+
+def test_split_folders_in_another_case_count_and_folders_beside_them_are_named(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"Train/a": 3, "Train/b": 3, "Val/a": 1, "Val/b": 1, "extra/c": 1})
+    data = scan(read_tree(tmp_path))
+    assert {p.split for p in data.pictures} == {"train", "val"}
+    assert [finding for finding in data.findings if "beside train, val and test" in finding and "extra" in finding]
+
+
+def test_a_validation_folder_among_the_classes_is_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"a": 2, "b": 2, "held/a": 1})
+    with pytest.raises(UserError, match="held stands among the class folders"):
+        read_tree(tmp_path, val=tmp_path / "held")

@@ -210,5 +210,5 @@ def test_hostile_class_names_stay_inline_code(tmp_path: Path) -> None:
 def test_only_the_first_of_many_classes_are_listed(tmp_path: Path) -> None:
     text = made_card(tmp_path, classes=[f"class {i:02}" for i in range(60)])
     assert "Image classifier with 60 classes: `class 00`, " in text
-    assert "`class 49` ..." in text
+    assert "`class 49`, and more." in text
     assert "class 50" not in text

@@ -24,6 +24,7 @@ from tests.hub_server import HubServer, client_env
 from zoo import rundir, weights
 from zoo.catalog import Base, find
 from zoo.errors import UserError
+from zoo.hub import pins_file
 from zoo.weights import Weights, fetch, load_state
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ CLIENT = """
 import dataclasses, json, sys
 from zoo.catalog import Base
 from zoo.errors import UserError
+from zoo.hub import pins_file
 from zoo.weights import fetch
 for fields in json.loads(sys.argv[1]):
     try:
@@ -331,10 +333,10 @@ def test_run_folder_is_a_source_until_it_changes(tmp_path: Path) -> None:
 
 def test_pins_live_in_zootune_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path))
-    assert weights.pins_file() == tmp_path / "pins.json"
+    assert pins_file() == tmp_path / "pins.json"
     (tmp_path / "pins.json").write_text('{"timm/small": {"commit": "abc"}}')
     with pytest.raises(UserError, match="is not a pin"):
         fetch(Base("small", None, "", "timm/small"))
     monkeypatch.delenv("ZOOTUNE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert weights.pins_file() == tmp_path / "home" / ".cache" / "zootune" / "pins.json"
+    assert pins_file() == tmp_path / "home" / ".cache" / "zootune" / "pins.json"
