@@ -73,21 +73,14 @@ def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, flo
 
 def per_class(predicted: Sequence[int], labels: Sequence[int], classes: Sequence[str]) -> list[dict[str, Any]]:
     """Precision, recall, F1 and number of pictures of each class; None where undefined."""
-    confusion = confusion_matrix(predicted, labels, len(classes))
+    said, true = np.asarray(predicted, dtype=np.int64), np.asarray(labels, dtype=np.int64)
+    counts = (np.bincount(of, minlength=len(classes)).tolist() for of in (true[said == true], said, true))
     rows = []
-    for i, name in enumerate(classes):
-        hit, said, true = int(confusion[i, i]), int(confusion[:, i].sum()), int(confusion[i].sum())
-        precision, recall = hit / said if said else None, hit / true if true else None
-        f1 = 2 * hit / (said + true) if said + true else None
-        rows.append({"class": name, "pictures": true, "precision": precision, "recall": recall, "f1": f1})
+    for name, hit, n_said, n_true in zip(classes, *counts, strict=True):
+        precision, recall = hit / n_said if n_said else None, hit / n_true if n_true else None
+        f1 = 2 * hit / (n_said + n_true) if n_said + n_true else None
+        rows.append({"class": name, "pictures": n_true, "precision": precision, "recall": recall, "f1": f1})
     return rows
-
-
-def confusion_matrix(predicted: Sequence[int], labels: Sequence[int], classes: int) -> np.ndarray:
-    """int64 [true class, predicted class]."""
-    matrix = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(matrix, (np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)), 1)
-    return matrix
 
 
 PREDICTION_COLUMNS = ("path", "split", "label", "predicted", "confidence", "label_probability", "top5")

@@ -1,6 +1,7 @@
 """One run from pictures to a finished folder: scan, recipe, probe, loop, final numbers."""
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -37,6 +38,7 @@ def start(run: Run, given: Mapping[str, Any]) -> None:
     recipes.check(given)
     claimed = claim(run, given)
     if claimed.finished:
+        shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
         progress.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
     try:

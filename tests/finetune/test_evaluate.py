@@ -13,12 +13,11 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, top_k_accuracy_score
-from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
 from finetune import events
 from finetune.augment import normalise
 from finetune.dataset import Picture
-from finetune.evaluate import Scores, confusion_matrix, logits, per_class, score, wilson_interval, write_predictions
+from finetune.evaluate import Scores, logits, per_class, score, wilson_interval, write_predictions
 from finetune.events import Events
 from finetune.sample import write_digits
 from tests.finetune.made_pictures import contents, rows
@@ -95,14 +94,6 @@ def test_per_class_equals_sklearn_and_is_none_where_undefined() -> None:
     assert [row["precision"] for row in table[3:]] == [None, 0.0, None]
     assert [row["recall"] for row in table[3:]] == [0.0, None, None]
     assert [row["f1"] for row in table[3:]] == [0.0, 0.0, None]
-
-
-def test_confusion_matrix_equals_sklearn() -> None:
-    logits_NC, labels = made_answers(200, 7)
-    predicted = logits_NC.argmax(1).tolist()
-    matrix = confusion_matrix(predicted, labels.tolist(), 8)
-    assert matrix.dtype == np.int64
-    assert np.array_equal(matrix, sklearn_confusion_matrix(labels.numpy(), predicted, labels=range(8)))
 
 
 def test_logits_are_those_of_the_model_in_evaluation_mode() -> None:

@@ -100,6 +100,13 @@ def test_a_finished_run_is_not_run_again(finished_run: Path, digits: Path, capsy
     assert before == {name: (finished_run / name).stat().st_mtime_ns for name in files(finished_run)}
 
 
+def test_a_run_killed_after_its_last_file_is_tidied(run_copy: Path, digits: Path) -> None:
+    (run_copy / "resume").mkdir()
+    (run_copy / "resume" / "state.pt").write_bytes(b"left behind")
+    start(Run(data=str(digits), out=run_copy), {"epochs": 2, "image_size": 32, "lr": 1e-3})
+    assert not (run_copy / "resume").exists()
+
+
 def test_first_line_is_the_device_and_the_recipe_has_its_reasons(digits: Path, tmp_path: Path,
                                                                  capsys: pytest.CaptureFixture[str]) -> None:
     start(Run(data=str(digits), out=tmp_path / "run", device="cpu"), {"probe_only": True, "image_size": 32})

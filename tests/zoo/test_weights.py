@@ -21,7 +21,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from tests.hub_server import HubServer, client_env
-from zoo import rundir, weights
+from zoo import rundir
 from zoo.catalog import Base, find
 from zoo.errors import UserError
 from zoo.hub import pins_file
