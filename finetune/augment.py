@@ -6,6 +6,7 @@ result does not depend on the number of workers, nor on where a run was interrup
 
 import hashlib
 import random
+from functools import cache
 
 import numpy as np
 import torch
@@ -50,8 +51,14 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
 def normalise(batch_BHWC: torch.Tensor, pre: Preprocessing) -> torch.Tensor:
     """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in channels_last memory, equal bit for bit to zoo/preprocess.py."""
     x_BHWC = batch_BHWC.float() / 255
-    mean, std = (torch.tensor(v, device=batch_BHWC.device) for v in (pre.mean, pre.std))
+    mean, std = _statistics(pre, batch_BHWC.device)
     return ((x_BHWC - mean) / std).permute(0, 3, 1, 2)
+
+
+@cache
+def _statistics(pre: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and std as tensors; copying them to a GPU at each step would wait for it."""
+    return torch.tensor(pre.mean, device=device), torch.tensor(pre.std, device=device)
 
 
 def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:

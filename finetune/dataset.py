@@ -142,6 +142,9 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     if empty := [name for label, name in enumerate(classes) if not counts[label]]:
         raise UserError(f"no picture in {', '.join(str(folders['train'] / name) for name in empty[:5])}: expected at "
                         "least one in each class folder. Add pictures, or remove the folder.")
+    if hollow := [split for split in files if not files[split]]:
+        raise UserError(f"{', '.join(str(folders[split]) for split in hollow)}: expected pictures in class folders, "
+                        "seen none. Add them, or remove the folder.")
     return Tree(root, classes, files, ignored, tuple(beside))
 
 
@@ -302,7 +305,8 @@ def split(data: Data, val: str) -> Data:
     if any(p.split == "val" for p in data.pictures):
         return data
     fraction = as_fraction(val)
-    assert fraction is not None, 'read_tree has already taken a folder'
+    if fraction is None:
+        raise UserError("the validation folder has no usable picture: every one stands in test too, or was left out.")
     groups: dict[int, dict[str, int]] = defaultdict(Counter)
     for p in data.pictures:
         if p.split == "train":

@@ -10,11 +10,12 @@ import torch
 from finetune import progress
 from zoo.errors import UserError
 
-INSTALL_CUDA = "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cu126"
+INSTALL_CUDA = "pip install --force-reinstall torch torchvision"
 
 
 def choose(name: str) -> torch.device:
     """The device of `--device`, printed with the reason; `UserError` if it was asked for and is not usable."""
+    torch.backends.cudnn.allow_tf32 = False  # what is called fp32 is fp32, on the GPU too
     if name == "auto":
         if torch.cuda.is_available():
             return _say(torch.device("cuda"), f"{torch.cuda.get_device_name()}, found by torch {torch.__version__}")

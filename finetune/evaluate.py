@@ -83,6 +83,8 @@ def per_class(predicted: Sequence[int], labels: Sequence[int], classes: Sequence
     return rows
 
 
+CHUNK = 1024
+"""Rows of predictions.csv computed at a time."""
 PREDICTION_COLUMNS = ("path", "split", "label", "predicted", "confidence", "label_probability", "top5")
 
 
@@ -99,7 +101,9 @@ def write_predictions(path: Path, parts: Sequence[Part], classes: Sequence[str])
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(PREDICTION_COLUMNS)
-        for pictures, logits_NC in parts:
+        chunks = ((pictures[i:i + CHUNK], logits_NC[i:i + CHUNK])
+                  for pictures, logits_NC in parts for i in range(0, len(pictures), CHUNK))
+        for pictures, logits_NC in chunks:
             probabilities = logits_NC.double().softmax(1)
             top = probabilities.topk(min(5, len(classes)), dim=1)
             for i, picture in enumerate(pictures):

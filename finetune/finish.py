@@ -32,7 +32,8 @@ def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
     report.write(folder, plan.data.root)
     rundir.write_text(folder / rundir.CARD, card.text(folder))
     rundir.finish(folder)
-    shutil.rmtree(folder / rundir.RESUME)
+    plan.claim.lock.release()
+    shutil.rmtree(folder / rundir.RESUME, ignore_errors=True)
     say_result(folder, numbers)
 
 
@@ -68,7 +69,8 @@ def final_numbers(plan: Plan, best: resume.Best, parts: Mapping[str, evaluate.Pa
         if recipe.probe == "on" else None,
         "best": {"epoch": best.step // per_epoch, "step": best.step, **best.scores.to_json()},
         "per_class": per_class,
-        "base": {"name": plan.base.alias, "architecture": plan.base.architecture, "hub_id": plan.base.hub_id,
+        "base": {"name": plan.base.folder.name if plan.base.folder else plan.base.alias,
+                 "architecture": plan.base.architecture, "hub_id": plan.base.hub_id,
                  "licence": plan.base.licence, "pretrained_on": plan.base.pretrained_on},
         "device": str(next(plan.model.parameters()).device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__},
@@ -90,6 +92,7 @@ def write_model(plan: Plan) -> None:
     config = rundir.read_json(plan.folder / rundir.CONFIG)
     # timm takes the number of classes from the top level; a second copy breaks transformers' TimmWrapper
     config.get("model_args", {}).pop("num_classes", None)
+    config["pretrained_cfg"]["license"] = plan.base.licence  # the Hub's card may know what timm does not
     rundir.write_json(plan.folder / rundir.CONFIG, config)
 
 

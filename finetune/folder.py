@@ -1,7 +1,7 @@
 """The run folder before training: new, going on, already finished, or in use."""
 
 import difflib
-import sys
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from finetune.dataset import as_fraction
-from finetune.resume import STATE, space_told
+from finetune.resume import has_state, space_told
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
@@ -50,6 +50,8 @@ class Claim:
     folder: Path
     order: Order
     finished: bool
+    goes_on: bool
+    """The folder was begun by the same order, so what it recorded of its recipe holds."""
     lock: FileLock
 
 
@@ -61,10 +63,14 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
     """
     if run.resume is not None:
         folder, order = run.resume, _recorded(run.resume, given)
+        goes_on = True
     else:
         order = _order(run, given)
         folder = run.out or Path("runs") / rundir.default_name(str(order.data), run.base)
-        _check_free(folder, order)
+        if order.data in folder.resolve().parents:
+            raise UserError(f"--out {folder} stands in the data folder {order.data}, where it would look like a class: "
+                            "choose an --out elsewhere.")
+        goes_on = _check_free(folder, order)
     finished = rundir.is_finished(folder)
     lock = FileLock(str(folder / rundir.RESUME / "lock"))
     if not finished:
@@ -72,7 +78,7 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
             _make(folder / rundir.RESUME)
             _take(lock, folder)
             rundir.write_json(folder / rundir.LOCAL, order.to_json())
-    return Claim(folder, order, finished, lock)
+    return Claim(folder, order, finished, goes_on, lock)
 
 
 def _order(run: Run, given: Mapping[str, Any]) -> Order:
@@ -108,27 +114,32 @@ def _recorded(folder: Path, given: Mapping[str, Any]) -> Order:
     return Order(Path(content["data"]), content["base"], content["given"])
 
 
-def _check_free(folder: Path, order: Order) -> None:
+def _check_free(folder: Path, order: Order) -> bool:
+    """Whether `folder` already holds a run of the same order; `UserError` if it holds anything else."""
     if folder.is_file():
         raise UserError(f"--out {folder} is a file: expected a new folder's name.")
-    seen = sorted(path.name for path in folder.iterdir() if path.name != rundir.RESUME) if folder.is_dir() else []
+    ours = (rundir.RESUME, rundir.LOCAL + ".tmp")
+    seen = sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.is_dir() else []
     if not seen:
-        return
+        return False
     if rundir.LOCAL not in seen:
         raise UserError(f"--out {folder} holds something else (for example {seen[0]}): expected a new folder or an "
                         "unfinished run. Choose another --out.")
     difference = order.difference(_recorded(folder, {}))
     # a command that stopped before its first saved state (a wrong setting) left nothing to lose
-    if difference and (rundir.is_finished(folder) or (folder / rundir.RESUME / STATE).is_file()):
+    if difference and (rundir.is_finished(folder) or has_state(folder)):
         state = "a finished" if rundir.is_finished(folder) else "an unfinished"
         raise UserError(f"{folder} holds {state} run of another command: {difference}. Choose another --out, or remove "
                         "that folder.")
+    return difference is None
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
         raise UserError(f"{folder.parent} cannot be written ({error.strerror}): choose another --out.") from None
 
 
@@ -138,9 +149,3 @@ def _take(lock: FileLock, folder: Path) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder} is in use by another process: wait for it, or choose another --out.") from None
-
-
-def command(*arguments: str) -> str:
-    """A command line to show, with the interpreter that runs this."""
-    python = Path(sys.executable).name
-    return " ".join((python, "-m", *arguments))

@@ -46,6 +46,9 @@ def start(run: Run, given: Mapping[str, Any]) -> None:
             plan = make_plan(run, claimed, device)
             plan, best = fine_tune(plan)
             finish.write_run(plan, best, seconds=perf_counter() - began)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
+                        "--batch-size or --image-size.") from None
     except KeyboardInterrupt:
         progress.say(f"stopped; to go on: python -m finetune --resume {claimed.folder}")
         raise
@@ -55,19 +58,18 @@ def start(run: Run, given: Mapping[str, Any]) -> None:
 
 def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     """Read the data, resolve the recipe, build the model. A run that goes on takes its recipe from recipe.json."""
+    given = claimed.order.given
+    val = given.get("val")
+    val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
+    tree = dataset.read_tree(claimed.order.data, val=val_folder)
     base = catalog.find(claimed.order.base)
     fetched = weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         progress.say(f"licence of {base.alias}: {note}", style="bold red")
-    given = claimed.order.given
-    val = given.get("val")
-    val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
-    tree = dataset.read_tree(claimed.order.data, val=val_folder)
     scanned = dataset.scan(tree, processes=devices.cpu_cores())
-    earlier = claimed.folder / rundir.RECIPE
-    if resume.load(claimed.folder) is not None:
-        resolved = Resolved.from_json(rundir.read_json(earlier))
+    if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
+        resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE))
     else:
         resolved = recipes.resolve(facts(scanned, describe(base, fetched), device), given)
     data = dataset.split(scanned, resolved.recipe.val)
@@ -92,7 +94,8 @@ def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
     has_val = any(p.split == "val" for p in data.pictures)
     return recipes.Facts(
         pictures=len(train), has_val=has_val, short_side=dataset.median_short_side(train), base=base,
-        device=device.type, bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(), cores=devices.cpu_cores())
+        device=device.type, cores=devices.cpu_cores(),
+        bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
@@ -109,7 +112,7 @@ def check_same_data(folder: Path, data: Data) -> None:
     content: dict[str, Any] = {
         "classes": data.classes, "counts": data.counts(), "val": data.val_rule, "digest": data.digest(),
         "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
-    if known.is_file() and resume.load(folder) is not None:
+    if known.is_file() and resume.has_state(folder):
         before = rundir.read_json(known)
         if before["digest"] != content["digest"]:
             raise UserError(f"the pictures of {data.root} changed since this run began (counts then "
@@ -163,15 +166,21 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
     """Fit the probe and put its weights into the model's head; the recipe with the precision that was measured."""
     began, resolved = perf_counter(), plan.resolved
     if head(plan.model) is None:
+        if resolved.recipe.probe_only:
+            raise UserError(f"--probe-only: {plan.base.alias} has no single linear head to fit. Leave --probe-only "
+                            "away, or choose another base.")
         progress.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
         return resolved.replace("this base has no single linear head", probe="off")
-    if resolved.why["features"] != recipes.BY_HAND:
+    if resolved.why["features"] == recipes.NOT_MEASURED:
         measured = probe.faster_precision(plan.model, plan.source.pre.size)
         resolved = resolved.replace("measured on this machine", features=measured)
-    train = sorted(plan.data.of("train"), key=lambda p: p.sha256)[: probe.MOST_PICTURES]
+        rundir.write_json(plan.folder / rundir.RECIPE, resolved.to_json())  # a second try does not measure again
+    train = probe.sample(plan.data.of("train"))
     batches = evaluation_batches(train, plan.source)
-    fitted = probe.fit(*probe.extract(plan.model, batches, plan.source.pre, total=len(train),
-                                      precision=resolved.recipe.features), len(plan.data.classes))
+    x_ND, labels = probe.extract(plan.model, batches, plan.source.pre, total=len(train),
+                                 precision=resolved.recipe.features)
+    device = next(plan.model.parameters()).device
+    fitted = probe.fit(x_ND.to(device), labels.to(device), len(plan.data.classes))
     set_head(plan.model, fitted.weight, fitted.bias)
     events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
     return resolved

@@ -52,7 +52,8 @@ def train(job: Job, state: resume.State) -> resume.Best:
     best, saved = state.best, monotonic()
     restore(state, model, optimizer, scaler)
     losses: list[torch.Tensor] = []
-    epoch_loss, epoch_start = 0.0, monotonic()
+    epoch_losses: list[float] = []
+    epoch_start = monotonic()
 
     with closing(Events(job.folder, position=state.events_position, step=state.step)) as events, \
             progress.bar("training", plan.total_steps * recipe.batch_size,
@@ -68,16 +69,17 @@ def train(job: Job, state: resume.State) -> resume.Best:
             done = step + 1
             if done % LOG_EVERY and done % per_epoch:
                 continue
-            epoch_loss = log_losses(losses, events, done=done, lr=lr)
+            epoch_losses += log_losses(losses, events, done=done, lr=lr)
             if done % per_epoch == 0:
-                rate = per_epoch * recipe.batch_size / (monotonic() - epoch_start)
+                rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
                 scores = job.evaluate()
                 events.write(done, **{"select/top1": scores.top1, "select/loss": scores.loss})
                 if scores.better_than(best.scores):
                     best = resume.save_best(job.folder, model, scores, done)
-                report_epoch(done // per_epoch, recipe, epoch_loss, scores, rate)
+                report_epoch(done // per_epoch, recipe, sum(epoch_losses) / len(epoch_losses), scores, rate)
                 train_mode(model, recipe)
                 epoch_start = monotonic()
+                epoch_losses.clear()
             if done % per_epoch == 0 or monotonic() - saved > SAVE_EVERY_S:
                 tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
                            "scaler": scaler.state_dict()}
@@ -124,19 +126,19 @@ def restore(state: resume.State, model: nn.Module, optimizer: torch.optim.Optimi
     if state.step:
         optimizer.load_state_dict(state.tensors["optimizer"])
         scaler.load_state_dict(state.tensors["scaler"])
+    state.tensors.clear()  # a large model's copy is not kept through the training
 
 
-def log_losses(losses: list[torch.Tensor], events: Events, *, done: int, lr: float) -> float:
-    """Record the mean loss since the last look and empty the list; stop the run if one is not finite."""
-    values = torch.stack(losses).tolist()
+def log_losses(losses: list[torch.Tensor], events: Events, *, done: int, lr: float) -> list[float]:
+    """Record the mean loss since the last look, empty the list, give its values; stop at one that is not finite."""
+    values: list[float] = torch.stack(losses).tolist()
     losses.clear()
     for step, loss in enumerate(values, done - len(values) + 1):
         if not math.isfinite(loss):
             raise UserError(f"the loss of step {step} is {loss}: expected a finite number. Start again in a new --out "
                             "with a lower --lr (a third of it), or with --amp off if it was on.")
-    mean = sum(values) / len(values)
-    events.write(done, **{"train/loss": mean, "train/lr": lr})
-    return mean
+    events.write(done, **{"train/loss": sum(values) / len(values), "train/lr": lr})
+    return values
 
 
 def report_epoch(epoch: int, recipe: Recipe, loss: float, scores: Scores, rate: float) -> None:

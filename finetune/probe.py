@@ -5,7 +5,8 @@ a random head can end below it (Kumar et al., "Fine-tuning can distort pretraine
 """
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -16,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from finetune import progress
 from finetune.augment import normalise
+from finetune.dataset import Picture
 from finetune.loader import Batch
 from zoo.model import features
 from zoo.preprocess import Preprocessing
@@ -25,6 +27,8 @@ PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
 FOLDS = 3
 MOST_PICTURES = 20_000
 """Pictures the probe learns from at most; more hardly move a linear classifier."""
+MANY_CLASSES = 100
+"""Above this, the penalty is chosen on one fold: a fit takes long."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -71,6 +75,17 @@ def faster_precision(model: nn.Module, size: int) -> str:
     return "bf16" if seconds["fp32"] > 1.3 * seconds["bf16"] else "fp32"
 
 
+def sample(pictures: Sequence[Picture]) -> list[Picture]:
+    """At most MOST_PICTURES of them, taken class by class in turn, in order of sha256."""
+    taken: Counter[int] = Counter()
+    turns = []
+    for picture in sorted(pictures, key=lambda p: p.sha256):
+        turns.append((taken[picture.label], picture))
+        taken[picture.label] += 1
+    turns.sort(key=lambda turn: turn[0])
+    return [picture for _, picture in turns[:MOST_PICTURES]]
+
+
 def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
     """Multinomial logistic regression with the L2 penalty that has the lowest loss in stratified cross-validation.
 
@@ -83,7 +98,7 @@ def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
     z_ND = (x_ND - mean) / scale
     with progress.bar("linear probe", FOLDS * len(PENALTIES)) as advance:
         losses = np.zeros(len(PENALTIES))
-        for train, held_out in folds(labels):
+        for train, held_out in folds(labels)[: FOLDS if classes <= MANY_CLASSES else 1]:
             start = None
             for i, penalty in enumerate(PENALTIES):
                 start = fit_logistic(z_ND[train], labels[train], classes, penalty, start)
@@ -102,7 +117,7 @@ def folds(labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """(train, held out) masks of each fold, stratified: the k-th picture of class c is held out in fold (k + c) % 3."""
     fold = torch.empty_like(labels)
     for c in labels.unique():
-        fold[labels == c] = (torch.arange(int((labels == c).sum())) + c) % FOLDS
+        fold[labels == c] = (torch.arange(int((labels == c).sum()), device=labels.device) + c) % FOLDS
     masks = [(fold != i, fold == i) for i in range(FOLDS)]
     return [(train, held_out) for train, held_out in masks if train.any() and held_out.any()]
 

@@ -63,7 +63,7 @@ def auto(facts: Facts, given: Given) -> Choices:
         **_common(facts, given),
         "epochs": (epochs, f"{n:,} training pictures: between the measured anchors"),
         "batch_size": (usual_batch, "fixed on the CPU; never chosen by timing" if facts.device == "cpu" else
-                       "fits every base of the catalogue at its own size in 16 GB; never chosen by timing"),
+                       "usual on a GPU; never chosen by timing"),
         "lr": (float(f"{rate * math.sqrt(batch / 32):.2g}"),
                f"{n:,} training pictures: between the measured anchors, times sqrt(batch / 32)"),
         "optimizer": ("adamw", "default"),
@@ -77,7 +77,7 @@ def auto(facts: Facts, given: Given) -> Choices:
         "crop_area": (0.5, "fine-tuning on few pictures: milder than ImageNet's 0.08"),
         "flip": (0.5, "default; --flip 0 where left and right differ in meaning and shape"),
         "drop_path": (0.0 if small or facts.base.batch_norm else 0.1, weak),
-        "batch_norm": ("train", "batches of 16 and more give usable statistics") if batch >= 16 else
+        "batch_norm": ("train", "batches of 16 and more give usable statistics") if min(batch, n) >= 16 else
                       ("frozen", "batches below 16 give noisy statistics"),
         "clip_norm": (0.0, "off") if facts.base.batch_norm else (1.0, "usual for transformers"),
         "probe": ("on", "first result in seconds, initial head, and floor of the run"),
@@ -119,6 +119,7 @@ def warmup_step(facts: Facts, given: Given) -> Choices:
 
 
 BY_HAND = "set by hand"
+NOT_MEASURED = "not measured"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
 
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
@@ -147,7 +148,7 @@ def _common(facts: Facts, given: Given) -> Choices:
         "val": _val(facts),
         "probe_only": (False, "default"),
         "dropout": (0.0, "default"),
-        "features": ("fp32", "not measured"),
+        "features": ("fp32", NOT_MEASURED),
         "threads": (facts.cores, "one per CPU core of this machine"),
     }
 
@@ -230,6 +231,8 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     for key in given:
         if key in NEEDS and not NEEDS[key](recipe):
             raise UserError(_without_effect(key, recipe, given))
+    if "batch_norm" in given and not facts.base.batch_norm:
+        raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
     if recipe.schedule == "step" and not recipe.decay_at.strip():
         raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
     if facts.base.size_step is None and recipe.image_size != facts.base.input_size:

@@ -62,12 +62,16 @@ def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -
     return best
 
 
+def has_state(folder: Path) -> bool:
+    """Whether the run came as far as a saved state."""
+    return (folder / rundir.RESUME / STATE).is_file()
+
+
 def load(folder: Path) -> State | None:
     """The saved state, or None if the run had not come that far."""
-    path = folder / rundir.RESUME / STATE
-    if not path.is_file():
+    if not has_state(folder):
         return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = torch.load(folder / rundir.RESUME / STATE, map_location="cpu", weights_only=True)
     best = content.pop("best")
     return State(**content, best=Best(**best | {"scores": Scores(**best["scores"])}))
 
@@ -79,10 +83,14 @@ def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    with space_told(path):
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+    try:
+        with space_told(path):
+            write(temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+    except UserError:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, path)
 
 
@@ -96,6 +104,5 @@ def space_told(path: Path) -> Iterator[None]:
         words = ("No space left", "File too large", "Disk quota", "unexpected pos", "PytorchStreamWriter")
         if not any(word in str(error) for word in words):
             raise
-        path.with_name(path.name + ".tmp").unlink(missing_ok=True)
         raise UserError(f"no space left to write {path}: free some (the last saved state is still there), then run the "
                         "same command again and it goes on.") from None

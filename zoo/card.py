@@ -15,7 +15,8 @@ def text(folder: Path) -> str:
                                     for name in (rundir.REPORT, rundir.RECIPE, rundir.DATA, rundir.CONFIG))
     base, head = report["base"], report["headline"]
     front = ModelCardData(library_name="timm", pipeline_tag="image-classification", license=base["licence"],
-                          base_model=base["hub_id"], tags=["image-classification", "timm"])
+                          base_model=base["hub_id"] and base["hub_id"].partition("@")[0],
+                          tags=["image-classification", "timm"])
     low, high = head["top1_interval"]
     counts = {split: sum(by_class.values()) for split, by_class in data["counts"].items()}
     cfg = config["pretrained_cfg"]

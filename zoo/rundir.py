@@ -54,10 +54,14 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically: a temporary file in the same folder, flushed to disk, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
     # a file name that is not UTF-8 has lone surrogates; escaped, they are valid JSON and come back as they were
-    with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, path)
 
 
@@ -72,7 +76,8 @@ def finish(folder: Path) -> None:
     own = (RESUME, FINISHED, *ADDED_LATER)
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     names = [path.relative_to(folder).as_posix() for path in files]
-    digests = {name: digest(folder / name) for name in names if name.split("/")[0] not in own}
+    digests = {name: digest(folder / name) for name in names
+               if name.split("/")[0] not in own and not name.endswith(".tmp")}  # of a writer that was killed
     write_json(folder / FINISHED, {"version": VERSION, "files": digests})
 
 

@@ -440,3 +440,7 @@ def test_devices_that_do_not_exist(here: Path, name: str, animals: Path) -> None
     message = refusal(lambda: start(Run(data="animals", device=name), {}))
     assert message.startswith(f"--device {name}: expected auto, cpu, cuda, cuda:1")
     assert not (here / "runs").exists()
+
+
+def test_a_run_folder_inside_the_data_is_refused(animals: Path) -> None:
+    refused(["--out ", "stands in the data folder", "elsewhere"], data="animals", out=animals / "runs" / "one")

@@ -413,3 +413,20 @@ def test_a_validation_folder_among_the_classes_is_refused(tmp_path: Path) -> Non
     write_classes(tmp_path, {"a": 2, "b": 2, "held/a": 1})
     with pytest.raises(UserError, match="held stands among the class folders"):
         read_tree(tmp_path, val=tmp_path / "held")
+
+
+@pytest.mark.parametrize("split_name", ["val", "test"])
+def test_an_empty_split_folder_is_an_error(tmp_path: Path, split_name: str) -> None:
+    write_classes(tmp_path, {"train/a": 2, "train/b": 2})
+    (tmp_path / split_name).mkdir()
+    with pytest.raises(UserError, match=f"{split_name}: expected pictures in class folders, seen none"):
+        read_tree(tmp_path)
+
+
+def test_a_validation_folder_that_test_repeats_is_an_error(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"train/a": 2, "train/b": 2})
+    write_classes(tmp_path, {"test/a": 1, "test/b": 1}, first=50)
+    write_classes(tmp_path / "held", {"a": 1, "b": 1}, first=50)
+    data = scan(read_tree(tmp_path, val=tmp_path / "held"))
+    with pytest.raises(UserError, match="validation folder has no usable picture"):
+        split(data, str(tmp_path / "held"))

@@ -1,5 +1,6 @@
 """Interrupted runs: killed with SIGKILL and started again, they end with the same bits."""
 
+import dataclasses
 import os
 import resource
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,8 +112,6 @@ PINNED = [2.434106, 2.361702, 2.449960, 2.376705, 2.324343, 2.359248]
 
 
 def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.Job) -> None:
-    import dataclasses
-
     given, states = iter([0.6, 0.9, 0.3]), []
 
     def scores() -> evaluate.Scores:
@@ -126,9 +126,34 @@ def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.J
     assert [p.name for p in (job.folder / "resume").glob("best-*")] == ["best-6.safetensors"]
 
 
-def test_frozen_batch_norm_keeps_the_base_statistics(small_job: loop.Job) -> None:
-    import dataclasses
+def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.Job,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, batch_size=4))  # 25 steps an epoch
+    begin, untrained = first_state(job), {k: t.clone() for k, t in job.model.state_dict().items()}
+    loop.train(job, begin)
+    whole = {name: t.clone() for name, t in job.model.state_dict().items()}
 
+    update = loop.update
+
+    def stop_at_37(*arguments: Any) -> torch.Tensor:
+        if arguments[-1] == 37:
+            raise KeyboardInterrupt
+        return update(*arguments)
+
+    job.model.load_state_dict(untrained)
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "update", stop_at_37)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(job, first_state(job))
+    monkeypatch.setattr(loop, "update", update)
+    state = resume.load(job.folder)
+    assert state is not None
+    assert state.step == 30  # the last look at the losses before step 37, five steps into the second epoch
+    loop.train(job, state)
+    assert all(torch.equal(t, whole[name]) for name, t in job.model.state_dict().items())
+
+
+def test_frozen_batch_norm_keeps_the_base_statistics(small_job: loop.Job) -> None:
     before = {name: t.clone() for name, t in small_job.model.state_dict().items() if "running" in name}
     assert before
     loop.train(dataclasses.replace(small_job, recipe=made_recipe(image_size=32, batch_norm="frozen")),

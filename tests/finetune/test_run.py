@@ -154,6 +154,8 @@ def test_the_published_recipe_starts_from_a_random_head(digits: Path, tmp_path: 
 def test_a_finished_run_is_a_base(finished_run: Path, digits: Path, tmp_path: Path) -> None:
     start(Run(data=str(digits), base=str(finished_run), out=tmp_path / "run"), {"probe_only": True})
     assert rundir.read_json(tmp_path / "run" / "config.json")["pretrained_cfg"]["input_size"] == [3, 32, 32]
+    assert [name for name in files(tmp_path / "run")
+            if str(finished_run.parent).encode() in (tmp_path / "run" / name).read_bytes()] == ["local.json"]
     base = find(str(finished_run))
     assert rundir.read_json(tmp_path / "run" / "report.json")["base"]["licence"] == base.licence == "apache-2.0"
 
@@ -167,6 +169,7 @@ def test_a_licence_without_commercial_use_is_said_when_such_a_base_is_used(
     start(Run(data=str(digits), base=str(run_copy), out=tmp_path / "next"), {"probe_only": True})
     assert "cc-by-nc-4.0" in capsys.readouterr().out
     assert "forbids commercial use" in (tmp_path / "next" / "README.md").read_text()
+    assert find(str(tmp_path / "next")).licence == "cc-by-nc-4.0"  # and so on, from base to base
 
 
 @pytest.mark.parametrize("broken", ["cut", "text"])

@@ -212,3 +212,10 @@ def test_only_the_first_of_many_classes_are_listed(tmp_path: Path) -> None:
     assert "Image classifier with 60 classes: `class 00`, " in text
     assert "`class 49`, and more." in text
     assert "class 50" not in text
+
+
+def test_what_a_killed_writer_left_is_not_part_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "FINISHED.json.tmp").write_text("half")
+    rundir.finish(tmp_path)
+    assert set(rundir.open_finished(tmp_path, verify=True)["files"]) == {"config.json"}
