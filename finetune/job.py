@@ -22,6 +22,7 @@ from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
 from finetune.schedule import schedule
+from finetune.tree import read_tree
 from zoo import catalog, rundir, weights
 from zoo.errors import UserError
 from zoo.model import Description, build, describe, head, set_head
@@ -61,7 +62,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     given = claimed.order.given
     val = given.get("val")
     val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
-    tree = dataset.read_tree(claimed.order.data, val=val_folder)
+    tree = read_tree(claimed.order.data, val=val_folder)
     base = catalog.find(claimed.order.base)
     fetched = weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from finetune import dataset
 from finetune.device import cpu_cores
+from finetune.tree import read_tree
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
             target.mkdir(exist_ok=True)
             Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(target / f"{i}.png")
         start = time.perf_counter()
-        data = dataset.scan(dataset.read_tree(Path(folder)), processes=cpu_cores())
+        data = dataset.scan(read_tree(Path(folder)), processes=cpu_cores())
         seconds = time.perf_counter() - start
     print(f"{len(data.pictures)} pictures scanned in {seconds:.1f} s, {len(data.pictures) / seconds:.0f} a second")
 

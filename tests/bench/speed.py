@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from finetune import dataset, loop, optim
 from finetune.loader import Source, training_batches
 from finetune.recipe import Recipe
+from finetune.tree import read_tree
 from tests.made_recipe import made_recipe
 from zoo.preprocess import Preprocessing
 
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=4)
     a = parser.parse_args()
-    data = dataset.scan(dataset.read_tree(a.data))
+    data = dataset.scan(read_tree(a.data))
     recipe = made_recipe(image_size=a.size, epochs=100)
     model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(memory_format=torch.channels_last)
     pre = Preprocessing(size=a.size, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from finetune import dataset, progress
-from finetune.dataset import Data, Picture, as_fraction, median_short_side, read_tree, scan, split, write_files_csv
+from finetune.dataset import Data, Picture, as_fraction, median_short_side, scan, split, write_files_csv
+from finetune.tree import read_tree
 from tests.bad_pictures import BAD, jpeg
 from tests.finetune.made_pictures import contents, png, rows, write_classes
 from zoo.errors import UserError

@@ -12,9 +12,10 @@ from PIL import Image
 
 from finetune import loader
 from finetune.augment import augment, erase, normalise, seed_everything
-from finetune.dataset import Picture, read_tree, scan
+from finetune.dataset import Picture, scan
 from finetune.loader import Batch, Source, TrainingViews, evaluation_batches, steps_per_epoch, training_batches
 from finetune.optim import optimizer
+from finetune.tree import read_tree
 from tests.bad_pictures import photo
 from tests.made_recipe import made_recipe
 from zoo import preprocess

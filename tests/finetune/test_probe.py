@@ -10,9 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from finetune.augment import normalise
-from finetune.dataset import read_tree, scan
+from finetune.dataset import scan
 from finetune.loader import Batch, Source, evaluation_batches
 from finetune.probe import FOLDS, PENALTIES, extract, faster_precision, fit, fit_logistic, folds
+from finetune.tree import read_tree
 from tests.bad_pictures import photo
 from zoo.model import features
 from zoo.preprocess import Preprocessing

@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from finetune import evaluate, loop, resume
-from finetune.dataset import read_tree, scan
+from finetune.dataset import scan
 from finetune.job import start
 from finetune.loader import Source
 from finetune.run import Run
+from finetune.tree import read_tree
 from tests.made_recipe import made_recipe
 from zoo import rundir
 from zoo.errors import UserError
