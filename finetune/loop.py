@@ -53,6 +53,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
     restore(state, model, optimizer, scaler)
     losses: list[torch.Tensor] = []
     epoch_losses: list[float] = []
+    note = f"best top-1 {best.scores.top1:.1%}"
     epoch_start = monotonic()
 
     with closing(Events(job.folder, position=state.events_position, step=state.step)) as events, \
@@ -65,11 +66,12 @@ def train(job: Job, state: resume.State) -> resume.Best:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             losses.append(update(job, batch, optimizer, scaler, step))
-            advance(len(batch[1]), note=f"epoch {step // per_epoch + 1}/{recipe.epochs}  best {best.scores.top1:.1%}")
+            advance(len(batch[1]), note=f"epoch {step // per_epoch + 1}/{recipe.epochs}  {note}")
             done = step + 1
             if done % LOG_EVERY and done % per_epoch:
                 continue
             epoch_losses += log_losses(losses, events, done=done, lr=lr)
+            note = f"loss {epoch_losses[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
             if done % per_epoch == 0:
                 rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
                 scores = job.evaluate()

@@ -122,7 +122,7 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
     (SPLIT | {"val/dgo": 1}, "/val has the class 'dgo', which train lacks: expected only cat, dog. Rename or remove"),
     (SPLIT | {"test/bird": 1}, "/test has the class 'bird', which train lacks"),
     ({"Cat": 1, "cat": 1, "dog": 1}, "the class names 'Cat' and 'cat' differ only in case .*Merge or rename"),
-    ({"train/a": 1, "train/b": 1, "val/a": 1, "valid/a": 1}, "has val, valid: keep one folder for each of train, val"),
+    ({"train/a": 1, "train/b": 1, "val/a": 1, "valid/a": 1}, "has train, val, valid: keep one folder for each"),
     ({"val/a": 1, "test/b": 1}, "has test, val but no train folder.*cannot be called train"),
     ({"train": 2, "plane": 2}, "train has no class folder.*A class cannot be called train"),
     ({"test/a": 1, "test/b": 1}, "has test but no train folder"),
