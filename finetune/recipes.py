@@ -45,12 +45,14 @@ Given = Mapping[str, Any]
 def auto(facts: Facts, given: Given) -> Choices:
     """The default: a linear probe, then AdamW with a rate and a length fitted to the size of the data.
 
-    Expected with EfficientNet-Lite0 (ImageNet-1k weights) on 2 cores: `--data digits` test top-1 97-99 % in about
-    2 minutes; emoji (9 classes, 2,437 training pictures) at 96 px, 5 epochs: see tests/bench/RESULTS.md.
+    Expected with EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores: `--data digits` test top-1 97 to 99 % in 1 to 4
+    minutes; emoji (9 classes, 2,417 training pictures) at 96 px with 5 epochs 77 to 78 %.
 
-    Anchors of `epochs` and `lr`: tests/bench/RESULTS.md, "Learning rate by data size" (EfficientNet-Lite0, digits and
-    emoji and subsets of them). Rates of transformers could not be measured without their weights; the value is the
-    usual one of the published fine-tunings with AdamW (Touvron et al., DeiT III, 2022: 1e-5 to 1e-4 at batch 512).
+    Anchors of `lr` at 1,000 and 2,500 pictures: tests/bench/RESULTS.md, "Learning rate by data size" (EfficientNet-Lite0,
+    digits and emoji, one seed each). Not measured: the lower rate at 200 pictures (so that it does not undo the probe),
+    the numbers of epochs above 2,500 pictures, and other bases. For transformers, whose weights were not at hand, the
+    rate is the usual one of published fine-tunings with AdamW (Touvron et al., DeiT III, 2022: 1e-5 to 1e-4 at batch
+    512).
     """
     usual_batch = 32 if facts.device == "cpu" else 64
     batch = given.get("batch_size", usual_batch)
@@ -61,11 +63,11 @@ def auto(facts: Facts, given: Given) -> Choices:
     weak = "weaker for a base below 10 M parameters" if small else "usual strength for a base of this size"
     return {
         **_common(facts, given),
-        "epochs": (epochs, f"{n:,} training pictures: between the measured anchors"),
+        "epochs": (epochs, f"{n:,} training pictures: interpolated between anchors"),
         "batch_size": (usual_batch, "fixed on the CPU; never chosen by timing" if facts.device == "cpu" else
                        "usual on a GPU; never chosen by timing"),
         "lr": (float(f"{rate * math.sqrt(batch / 32):.2g}"),
-               f"{n:,} training pictures: between the measured anchors, times sqrt(batch / 32)"),
+               f"{n:,} training pictures: interpolated between anchors, times sqrt(batch / 32)"),
         "optimizer": ("adamw", "default"),
         "warmup": ("10%", "the head starts from the probe, so a short warm-up is enough"),
         "schedule": ("cosine", "default"),

@@ -2,7 +2,8 @@
 
     python -m tests.bench.compare --data emoji --size 96 --epochs 5 --seeds 0 1
 
-Peak memory is the sum over the process tree, sampled every 0.2 s (pages shared by processes are counted once, PSS).
+Peak memory is the sum over the process tree, sampled once a second (PSS: shared pages are counted once; asking for it
+costs the process some speed).
 """
 
 import argparse
@@ -30,7 +31,7 @@ def watch(command: list[str]) -> tuple[str, float, float]:
                 peak = max(peak, memory / 2**20)
             except psutil.Error:
                 continue  # a process ended between listing and asking
-            time.sleep(0.2)
+            time.sleep(1.0)
         seconds = time.perf_counter() - start
         out.seek(0)
         text = out.read()
