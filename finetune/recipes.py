@@ -45,11 +45,11 @@ Given = Mapping[str, Any]
 def auto(facts: Facts, given: Given) -> Choices:
     """The default: a linear probe, then AdamW with a rate and a length fitted to the size of the data.
 
-    Expected with EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores: `--data digits` test top-1 97 to 99 % in 1 to 4
-    minutes; emoji (9 classes, 2,417 training pictures) at 96 px with 5 epochs 77 to 78 %.
+    Expected with EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores: `--data digits` test top-1 97 to 99 % in 1 to
+    4 minutes; emoji (9 classes, 2,417 training pictures) at 96 px with 5 epochs 77 to 78 %.
 
-    Anchors of `lr` at 1,000 and 2,500 pictures: tests/bench/RESULTS.md, "Learning rate by data size" (EfficientNet-Lite0,
-    digits and emoji, one seed each). Not measured: the lower rate at 200 pictures (so that it does not undo the probe),
+    Anchors of `lr` at 1,000 and 2,500 pictures: tests/bench/RESULTS.md, "Learning rate by data size"
+    (EfficientNet-Lite0, digits and emoji, one seed each). Not measured: the lower rate at 200 pictures (so that it does not undo the probe),
     the numbers of epochs above 2,500 pictures, and other bases. For transformers, whose weights were not at hand, the
     rate is the usual one of published fine-tunings with AdamW (Touvron et al., DeiT III, 2022: 1e-5 to 1e-4 at batch
     512).
