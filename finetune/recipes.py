@@ -49,10 +49,10 @@ def auto(facts: Facts, given: Given) -> Choices:
     4 minutes; emoji (9 classes, 2,417 training pictures) at 96 px with 5 epochs 77 to 78 %.
 
     Anchors of `lr` at 1,000 and 2,500 pictures: tests/bench/RESULTS.md, "Learning rate by data size"
-    (EfficientNet-Lite0, digits and emoji, one seed each). Not measured: the lower rate at 200 pictures (so that it does not undo the probe),
-    the numbers of epochs above 2,500 pictures, and other bases. For transformers, whose weights were not at hand, the
-    rate is the usual one of published fine-tunings with AdamW (Touvron et al., DeiT III, 2022: 1e-5 to 1e-4 at batch
-    512).
+    (EfficientNet-Lite0, digits and emoji, one seed each). Not measured: the lower rate at 200 pictures (so that it does
+    not undo the probe), the numbers of epochs above 2,500 pictures, and other bases. For transformers, whose weights
+    were not at hand, the rate is the usual one of published fine-tunings with AdamW (Touvron et al., DeiT III, 2022:
+    1e-5 to 1e-4 at batch 512).
     """
     usual_batch = 32 if facts.device == "cpu" else 64
     batch = given.get("batch_size", usual_batch)
