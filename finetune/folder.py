@@ -77,6 +77,8 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
         with space_told(folder):
             _make(folder / rundir.RESUME)
             _take(lock, folder)
+            if not goes_on:  # what an earlier, other command decided before it stopped does not hold
+                (folder / rundir.RECIPE).unlink(missing_ok=True)
             rundir.write_json(folder / rundir.LOCAL, order.to_json())
     return Claim(folder, order, finished, goes_on, lock)
 

@@ -444,3 +444,12 @@ def test_devices_that_do_not_exist(here: Path, name: str, animals: Path) -> None
 
 def test_a_run_folder_inside_the_data_is_refused(animals: Path) -> None:
     refused(["--out ", "stands in the data folder", "elsewhere"], data="animals", out=animals / "runs" / "one")
+
+
+def test_a_corrected_command_does_not_inherit_the_recipe_of_the_one_before(animals: Path) -> None:
+    out = claimed({"epochs": 2}, data="animals")
+    (out / rundir.RECIPE).write_text("decided by the first command")
+    claimed({"epochs": 2}, data="animals")
+    assert (out / rundir.RECIPE).exists()
+    claimed({"epochs": 3}, data="animals")
+    assert not (out / rundir.RECIPE).exists()
