@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finetune import progress
+from finetune import answers, progress
 from finetune.tree import Tree
+from zoo import rundir
 from zoo.errors import BadImage, UserError
 from zoo.preprocess import decode
 
@@ -68,14 +69,19 @@ class Data:
         val = self.of("val")
         halves: dict[str, list[Picture]] = {"select": [], "calibrate": []}
         for p in val:
-            halves["select" if int(p.sha256[-1], 16) % 2 else "calibrate"].append(p)
+            halves[self.half_of(p)].append(p)
         return halves[split] if self.halved(val) else val
+
+    @staticmethod
+    def half_of(picture: Picture) -> str:
+        """The half of val that a picture would belong to, by its bytes: select or calibrate."""
+        return "select" if int(picture.sha256[-1], 16) % 2 else "calibrate"
 
     @staticmethod
     def halved(val: Sequence[Picture]) -> bool:
         """Whether val is large enough to be halved: each half keeps at least HALF_AT_LEAST pictures."""
-        odd = sum(int(p.sha256[-1], 16) % 2 for p in val)
-        return min(odd, len(val) - odd) >= HALF_AT_LEAST
+        select = sum(Data.half_of(p) == "select" for p in val)
+        return min(select, len(val) - select) >= HALF_AT_LEAST
 
     def digest(self) -> str:
         """sha256 over every picture's path, class, split and bytes: two runs with the same digest saw the same data."""
@@ -219,6 +225,25 @@ def write_files_csv(path: Path, data: Data) -> None:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "split", "sha256"])
         writer.writerows([p.path, data.classes[p.label], p.split, p.sha256] for p in data.pictures)
+
+
+def of_run(run: Path, root: Path) -> Data:
+    """The data of a finished run from its files; `root` is where the pictures lie. Training pictures have no size."""
+    if not root.is_dir():
+        raise UserError(f"{root} is not there: expected the folder with the pictures of {run}. If it moved, name it "
+                        "with --data.")
+    content = rundir.read_json(run / rundir.DATA)
+    index = {name: label for label, name in enumerate(content["classes"])}
+    table = answers.read(run, content["classes"])
+    sizes = dict(zip(table.path.tolist(), zip(table.width.tolist(), table.height.tolist(), strict=True), strict=True))
+    with open(run / rundir.FILES, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        pictures = tuple(Picture(row["path"], index[row["label"]], row["split"], row["sha256"],
+                                 *sizes.get(row["path"], (0, 0))) for row in csv.DictReader(file))
+    if missing := [p.path for p in pictures if not (root / p.path).is_file()]:
+        raise UserError(f"{root} lacks {len(missing)} of the run's {len(pictures)} pictures, for example {missing[0]}: "
+                        "name the folder that holds them with --data.")
+    return Data(root, tuple(content["classes"]), pictures, tuple(content["findings"]),
+                tuple(map(tuple, content["left_out"])), content["val"])
 
 
 def median_short_side(pictures: Sequence[Picture]) -> int:

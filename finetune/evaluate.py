@@ -1,11 +1,8 @@
-"""Logits of a split, in fp32, and the numbers computed from them."""
+"""Passes of a model over pictures, in fp32."""
 
-import csv
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +12,11 @@ from torch.nn.functional import cross_entropy
 from finetune import progress
 from finetune.augment import normalise
 from finetune.dataset import Picture
-from finetune.loader import Batch
+from finetune.loader import Batch, Source, evaluation_batches
+from zoo.decision import knn_distance
+from zoo.model import forward
 from zoo.preprocess import Preprocessing
+from zoo.tta import View
 
 
 @dataclass(frozen=True)
@@ -62,53 +62,61 @@ def score(logits_NC: torch.Tensor, labels_N: torch.Tensor) -> Scores:
                   cross_entropy(logits_NC, labels_N).item(), len(labels_N))
 
 
-def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % confidence interval of a share (Wilson, 1927)."""
-    if total == 0:
-        return 0.0, 1.0
-    p, zz = right / total, z * z / total
-    half = z * math.sqrt(p * (1 - p) / total + zz / (4 * total))
-    return max(0.0, (p + zz / 2 - half) / (1 + zz)), min(1.0, (p + zz / 2 + half) / (1 + zz))
+@dataclass(frozen=True)
+class Bank:
+    """Reference embeddings of training pictures, for the unknown score."""
+
+    rows: np.ndarray
+    """float32 [references, dim], each of length 1."""
+    neighbours: int
+    """The score is the distance to this nearest one."""
+    shortest: float
+    """Length below which an embedding counts as weak."""
+
+    def distance(self, embedding_ND: np.ndarray) -> np.ndarray:
+        """The unknown score, float32 [N]."""
+        return knn_distance(embedding_ND, self.rows, self.neighbours, self.shortest)
 
 
-def per_class(predicted: Sequence[int], labels: Sequence[int], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and number of pictures of each class; None where undefined."""
-    said, true = np.asarray(predicted, dtype=np.int64), np.asarray(labels, dtype=np.int64)
-    counts = (np.bincount(of, minlength=len(classes)).tolist() for of in (true[said == true], said, true))
+class Outputs(NamedTuple):
+    """What one pass over pictures gives."""
+
+    logits: np.ndarray
+    """float32 [N, classes]."""
+    unknown_score: np.ndarray
+    """float32 [N]."""
+    brightness: np.ndarray
+    """float32 [N]: mean of the input picture, 0 black to 1 white."""
+
+
+@torch.inference_mode()
+def outputs(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, bank: Bank, *, total: int,
+            title: str) -> Outputs:
+    """Logits, unknown score and brightness of all pictures, from one forward pass. Leaves the model in evaluation
+    mode."""
+    device = next(model.parameters()).device
+    model.eval()
     rows = []
-    for name, hit, n_said, n_true in zip(classes, *counts, strict=True):
-        precision, recall = hit / n_said if n_said else None, hit / n_true if n_true else None
-        f1 = 2 * hit / (n_said + n_true) if n_said + n_true else None
-        rows.append({"class": name, "pictures": n_true, "precision": precision, "recall": recall, "f1": f1})
-    return rows
+    with progress.bar(title, total) as advance:
+        for images, label in batches:
+            seen = forward(model, normalise(images.to(device), pre))
+            embedding = seen.embedding.float().cpu().numpy()
+            rows.append(Outputs(seen.logits.float().cpu().numpy(), bank.distance(embedding),
+                                images.float().mean((1, 2, 3)).numpy() / 255))
+            advance(len(label))
+    return Outputs(*map(np.concatenate, zip(*rows, strict=True)))
 
 
-CHUNK = 1024
-"""Rows of predictions.csv computed at a time."""
-PREDICTION_COLUMNS = ("path", "split", "label", "predicted", "confidence", "label_probability", "top5")
-
-
-Part = tuple[Sequence[Picture], torch.Tensor]
-"""Pictures and their logits [N, classes]."""
-
-
-def write_predictions(path: Path, parts: Sequence[Part], classes: Sequence[str]) -> None:
-    """`predictions.csv`: one row a picture; from it top-1, top-5, loss and confusion can be computed again.
-
-    `label_probability` is the probability of the true class (loss = -log of it); `top5` joins class names by `|`,
-    most probable first, with `|` and `\\` in names escaped by `\\`.
-    """
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(PREDICTION_COLUMNS)
-        chunks = ((pictures[i:i + CHUNK], logits_NC[i:i + CHUNK])
-                  for pictures, logits_NC in parts for i in range(0, len(pictures), CHUNK))
-        for pictures, logits_NC in chunks:
-            probabilities = logits_NC.double().softmax(1)
-            top = probabilities.topk(min(5, len(classes)), dim=1)
-            for i, picture in enumerate(pictures):
-                names = [classes[c] for c in top.indices[i].tolist()]
-                joined = "|".join(n.replace("\\", "\\\\").replace("|", "\\|") for n in names)
-                writer.writerow([picture.path, picture.split, classes[picture.label], names[0],
-                                 f"{top.values[i, 0].item():.6g}",
-                                 f"{probabilities[i, picture.label].item():.6g}", joined])
+@torch.inference_mode()
+def summed_probabilities(model: nn.Module, pictures: Sequence[Picture], source: Source, views: tuple[View, ...], *,
+                         title: str) -> np.ndarray:
+    """Probabilities of each picture, summed over some views: float32 [N, classes]."""
+    device = next(model.parameters()).device
+    model.eval()
+    rows = []
+    with progress.bar(title, len(pictures)) as advance:
+        for images, label in evaluation_batches(pictures, source, views):
+            probabilities = model(normalise(images.to(device), source.pre)).float().softmax(1)
+            rows.append(probabilities.unflatten(0, (len(label), len(views))).sum(1).cpu().numpy())
+            advance(len(label))
+    return np.concatenate(rows)

@@ -1,87 +1,145 @@
-"""The end of a run: final numbers in fp32, and the files of the contract; `FINISHED.json` last."""
+"""The end of a run: calibration and final numbers in fp32, and the files of the contract; `FINISHED.json` last."""
 
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+import statistics
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from timm.models import save_for_hf
 
-from finetune import evaluate, events, progress, report, resume
-from finetune.dataset import Picture
-from finetune.loader import evaluation_batches, steps_per_epoch
+from finetune import answers, calibrate, dataset, events, measures, progress, resume
+from finetune import device as devices
+from finetune.answers import Answers
+from finetune.augment import normalise
+from finetune.calibrate import Calibrated, Subject
+from finetune.decide import Place, Wish
+from finetune.loader import Source, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
-from zoo import card, rundir
+from finetune.report import mistakes
+from finetune.report.write import write_report
+from zoo import cam, card, rundir
+from zoo.model import forward, load
+from zoo.preprocess import Preprocessing
 
 
 def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
-    """Evaluate the best weights, write every file of the run folder, and finish it."""
-    folder, classes = plan.folder, plan.data.classes
+    """Calibrate the best weights, write every file of the run folder, and finish it."""
+    folder = plan.folder
+    began = perf_counter()
     resume.load_best(folder, plan.model, best)
-    parts = {split: (pictures, split_logits(plan, split, pictures)) for split in ("val", "test")
-             if (pictures := plan.data.of(split))}
-    evaluate.write_predictions(folder / rundir.PREDICTIONS, list(parts.values()), classes)
-    numbers = final_numbers(plan, best, parts) | {"seconds": round(seconds, 1)}
+    subject = Subject(plan.model, plan.data, plan.source)
+    calibrated = calibrate.calibrate(subject, Wish())
+    numbers = training_numbers(plan, best) | answer_numbers(calibrated, heatmaps(subject, calibrated.answers))
+    numbers["seconds"] = round(seconds + perf_counter() - began, 1)
     write_model(plan)
     rundir.write_json(folder / rundir.RECIPE, plan.resolved.to_json())
-    rundir.write_json(folder / rundir.DECISION, rundir.TRIVIAL_DECISION)
-    rundir.write_json(folder / rundir.REPORT, numbers)
-    report.write(folder, plan.data.root)
-    rundir.write_text(folder / rundir.CARD, card.text(folder))
-    rundir.finish(folder)
+    write_answers(folder, plan.data.root, calibrated, numbers)
     plan.claim.lock.release()
     shutil.rmtree(folder / rundir.RESUME, ignore_errors=True)
     say_result(folder, numbers)
 
 
-def split_logits(plan: Plan, split: str, pictures: Sequence[Picture]) -> torch.Tensor:
-    """float32 [N, classes] of one split, in its order."""
-    batches = evaluation_batches(pictures, plan.source)
-    return evaluate.logits(plan.model, batches, plan.source.pre, total=len(pictures), title=f"evaluating {split}")[0]
+def decide_again(place: Place, wish: Wish) -> None:
+    """`python -m finetune.decide`: calibrate a finished run anew and rewrite the files that follow from it.
+
+    `FINISHED.json` is replaced last: killed before, the run is refused as changed until this is done again.
+    """
+    folder = place.run
+    subject = finished_subject(place)
+    calibrated = calibrate.calibrate(subject, wish)
+    before = rundir.read_json(folder / rundir.REPORT)
+    numbers = before | answer_numbers(calibrated, heatmaps(subject, calibrated.answers))
+    with resume.space_told(folder):
+        write_answers(folder, subject.data.root, calibrated, numbers)
+    say_result(folder, numbers)
+    if bundles := [name for name in rundir.ADDED_LATER if (folder / name).exists()]:
+        progress.warn(f"{folder / bundles[0]} was made with the former decision: run python -m export again.")
 
 
-def final_numbers(plan: Plan, best: resume.Best, parts: Mapping[str, evaluate.Part]) -> dict[str, Any]:
-    """The content of report.json."""
-    data, recipe = plan.data, plan.resolved.recipe
-    halved = data.halved(data.of("val"))
-    splits = dict(parts)
-    for half in ("select", "calibrate") if halved else ():
-        wanted = {p.path for p in data.of(half)}
-        rows = [i for i, p in enumerate(parts["val"][0]) if p.path in wanted]
-        splits[half] = ([parts["val"][0][i] for i in rows], parts["val"][1][rows])
-    headline = "test" if "test" in parts else "calibrate" if halved else "val"
-    note = {"test": "read once, at the end", "calibrate": "half of val that took no part in choosing the epoch",
-            "val": "the epoch was chosen on these pictures, so the number is optimistic: add a test folder"}[headline]
-    pictures, logits_NC = splits[headline]
-    predicted = logits_NC.argmax(1).tolist()
-    per_class = evaluate.per_class(predicted, [p.label for p in pictures], data.classes)
-    f1 = [row["f1"] for row in per_class if row["f1"] is not None]
-    history = events.read(plan.folder)
-    per_epoch = steps_per_epoch(len(data.of("train")), recipe.batch_size)
+def finished_subject(place: Place) -> Subject:
+    """Model and pictures of a finished run; `UserError` if a file that this depends on has changed."""
+    rundir.open_finished(place.run, verify=(rundir.FILES, rundir.DATA, rundir.RECIPE))
+    device = devices.choose(place.device)
+    model = load(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.set_num_threads(rundir.read_json(place.run / rundir.RECIPE)["threads"]["value"])
+    pre = Preprocessing.from_config(rundir.read_json(place.run / rundir.CONFIG)["pretrained_cfg"])
+    root = place.data or Path(rundir.read_json(place.run / rundir.LOCAL)["data"])
+    workers = devices.cpu_cores() if device.type == "cuda" else 0
+    return Subject(model, dataset.of_run(place.run, root), Source(root, pre, workers, pin=device.type == "cuda"))
+
+
+def write_answers(folder: Path, data_root: Path, calibrated: Calibrated, numbers: dict[str, Any]) -> None:
+    """The files that follow from the calibration, and the manifest."""
+    calibrate.write(folder, calibrated)
+    rundir.write_json(folder / rundir.REPORT, numbers)
+    write_report(folder, data_root)
+    rundir.write_text(folder / rundir.CARD, card.text(folder))
+    rundir.finish(folder)
+
+
+def answer_numbers(calibrated: Calibrated, maps: dict[str, Any]) -> dict[str, Any]:
+    """The part of report.json that follows from the answers."""
+    table, unknown = calibrated.answers, calibrated.decision.unknown
+    assert unknown is not None
+    split, note = answers.headline(table)
+    head = table.of(split)
+    rows = measures.per_class(head.predicted, head.label, table.classes)
+    macro = {f"macro_{name}": statistics.fmean(row[name] or 0.0 for row in rows if row["pictures"])
+             for name in ("precision", "recall", "f1")}  # a class that is never said has a precision of 0
+    strangers = {name: table.of(name) for name in table.foreign}
     return {
-        "headline": {"split": headline, "note": note, "macro_f1": sum(f1) / len(f1),
-                     **split_numbers(pictures, logits_NC)},
-        "splits": {name: split_numbers(*part) for name, part in splits.items()},
+        "headline": {"split": split, "note": note, **macro, **answers.numbers(head)},
+        "splits": {name: answers.numbers(table.of(name)) for name in table.splits},
+        "per_class": rows,
+        "unknown": {
+            "rejected": float((head.unknown_score > unknown.threshold).mean()),
+            "foreign": {name: {"pictures": len(them), "auroc": measures.auroc(head.unknown_score, them.unknown_score),
+                               "rejected": float((them.unknown_score > unknown.threshold).mean()),
+                               "confidence": float(them.plain_confidence.mean())} for name, them in strangers.items()}},
+        "heatmaps": maps,
+    }
+
+
+@torch.inference_mode()
+def heatmaps(subject: Subject, table: Answers) -> dict[str, list[list[float]]]:
+    """Path -> heat map of the answer, for the most wrong pictures; empty where the architecture has no such map."""
+    head = table.of(answers.headline(table)[0])
+    wanted = head.where(mistakes.most_wrong(head))
+    pictures = {p.path: p for p in subject.data.of("val") + subject.data.of("test")}
+    if not len(wanted) or not cam.has_map(subject.model, subject.source.pre.size):
+        return {}
+    device, start = next(subject.model.parameters()).device, 0
+    found: dict[str, list[list[float]]] = {}
+    for images, label in evaluation_batches([pictures[path] for path in wanted.path], subject.source):
+        rows = wanted.where(np.arange(start, start + len(label)))
+        seen = forward(subject.model, normalise(images.to(device), subject.source.pre))
+        maps = cam.heatmap(subject.model, seen.feature_map, torch.from_numpy(rows.predicted).to(device))
+        found |= {path: [[round(x, 2) for x in line] for line in one]
+                  for path, one in zip(rows.path.tolist(), maps.tolist(), strict=True)}
+        start += len(label)
+    return found
+
+
+def training_numbers(plan: Plan, best: resume.Best) -> dict[str, Any]:
+    """The part of report.json that follows from the training."""
+    recipe = plan.resolved.recipe
+    history = events.read(plan.folder)
+    per_epoch = steps_per_epoch(len(plan.data.of("train")), recipe.batch_size)
+    return {
         "probe": {"select_top1": history["select/top1"][0][1], "kept": best.step == 0 and not recipe.probe_only}
         if recipe.probe == "on" else None,
         "best": {"epoch": best.step // per_epoch, "step": best.step, **best.scores.to_json()},
-        "per_class": per_class,
         "base": {"name": plan.base.folder.name if plan.base.folder else plan.base.alias,
                  "architecture": plan.base.architecture, "hub_id": plan.base.hub_id,
                  "licence": plan.base.licence, "pretrained_on": plan.base.pretrained_on},
         "device": str(next(plan.model.parameters()).device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__},
     }
-
-
-def split_numbers(pictures: Sequence[Picture], logits_NC: torch.Tensor) -> dict[str, Any]:
-    """Scores of one split, with the 95 % interval of top-1."""
-    scores = evaluate.score(logits_NC, torch.tensor([p.label for p in pictures]))
-    right = round(scores.top1 * scores.pictures)
-    return scores.to_json() | {"top1_interval": evaluate.wilson_interval(right, scores.pictures)}
 
 
 def write_model(plan: Plan) -> None:
@@ -102,6 +160,9 @@ def say_result(folder: Path, numbers: dict[str, Any]) -> None:
     low, high = head["top1_interval"]
     progress.say(f"{head['split']} top-1 {head['top1']:.2%} (95 % interval {low:.1%} to {high:.1%}, {head['pictures']} "
                  f"pictures, {head['note']}); {numbers['seconds']:.0f} s", style="bold green")
+    progress.say(f"calibration error {head['ece']:.1%} (before {head['plain']['ece']:.1%}); "
+                 + "; ".join(f"{name} told apart with AUROC {row['auroc']:.2f}"
+                             for name, row in numbers["unknown"]["foreign"].items()))
     if probe and probe["kept"]:
         progress.warn("no epoch was better on select than the linear probe, so the probe is the result: try more "
                       "--epochs or another --lr.")

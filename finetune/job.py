@@ -176,7 +176,7 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
         measured = probe.faster_precision(plan.model, plan.source.pre.size)
         resolved = resolved.replace("measured on this machine", features=measured)
         rundir.write_json(plan.folder / rundir.RECIPE, resolved.to_json())  # a second try does not measure again
-    train = probe.sample(plan.data.of("train"))
+    train = probe.sample(plan.data.of("train"), probe.MOST_PICTURES)
     batches = evaluation_batches(train, plan.source)
     x_ND, labels = probe.extract(plan.model, batches, plan.source.pre, total=len(train),
                                  precision=resolved.recipe.features)

@@ -12,12 +12,13 @@ from finetune.augment import augment, seed_everything
 from finetune.dataset import Picture
 from finetune.recipe import Recipe
 from zoo.errors import BadImage, UserError
-from zoo.preprocess import Preprocessing, decode, resize_crop
+from zoo.preprocess import Preprocessing, decode
+from zoo.tta import WHOLE, View, prepare
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """(uint8 [B, H, W, 3], int64 [B])"""
 Item = tuple[np.ndarray, int] | str
-"""(uint8 [H, W, 3], label), or why the picture cannot be read."""
+"""(uint8 [H, W, 3] or [views, H, W, 3], label), or why the picture cannot be read."""
 EVALUATION_BATCH = 64
 
 
@@ -50,10 +51,10 @@ class TrainingViews(Dataset):
 
 
 class EvaluationViews(Dataset):
-    """`views[index]`: the picture as deployment sees it."""
+    """`views[index]`: the picture as deployment sees it, uint8 [views, H, W, 3]."""
 
-    def __init__(self, pictures: Sequence[Picture], source: Source):
-        self.pictures, self.source = pictures, source
+    def __init__(self, pictures: Sequence[Picture], source: Source, views: tuple[View, ...]):
+        self.pictures, self.source, self.views = pictures, source, views
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -61,7 +62,7 @@ class EvaluationViews(Dataset):
     def __getitem__(self, index: int) -> Item:
         picture = self.pictures[index]
         try:
-            return resize_crop(decode(self.source.root / picture.path), self.source.pre), picture.label
+            return prepare(decode(self.source.root / picture.path), self.source.pre, self.views), picture.label
         except BadImage as error:
             return str(error)
 
@@ -88,9 +89,12 @@ def training_batches(pictures: Sequence[Picture], source: Source, recipe: Recipe
     yield from _load(TrainingViews(pictures, source, recipe), source, batch_sampler=keys())
 
 
-def evaluation_batches(pictures: Sequence[Picture], source: Source) -> Iterator[Batch]:
-    """All pictures once, in order, as deployment sees them."""
-    yield from _load(EvaluationViews(pictures, source), source, batch_size=EVALUATION_BATCH)
+def evaluation_batches(pictures: Sequence[Picture], source: Source,
+                       views: tuple[View, ...] = (WHOLE,)) -> Iterator[Batch]:
+    """All pictures once, in order, as deployment sees them: ([B * views, H, W, 3], [B]), a picture's views together."""
+    batch_size = max(1, EVALUATION_BATCH // len(views))
+    for images, labels in _load(EvaluationViews(pictures, source, views), source, batch_size=batch_size):
+        yield images.flatten(0, 1), labels
 
 
 def _load(views: Dataset, source: Source, **how: object) -> Iterator[Batch]:

@@ -75,15 +75,15 @@ def faster_precision(model: nn.Module, size: int) -> str:
     return "bf16" if seconds["fp32"] > 1.3 * seconds["bf16"] else "fp32"
 
 
-def sample(pictures: Sequence[Picture]) -> list[Picture]:
-    """At most MOST_PICTURES of them, taken class by class in turn, in order of sha256."""
+def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:
+    """At most `most` of them, taken class by class in turn, in order of sha256."""
     taken: Counter[int] = Counter()
     turns = []
     for picture in sorted(pictures, key=lambda p: p.sha256):
         turns.append((taken[picture.label], picture))
         taken[picture.label] += 1
     turns.sort(key=lambda turn: turn[0])
-    return [picture for _, picture in turns[:MOST_PICTURES]]
+    return [picture for _, picture in turns[:most]]
 
 
 def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:

@@ -3,19 +3,22 @@
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
-from finetune import dataset, evaluate
+from finetune import answers, dataset, measures
+from finetune.answers import NOWHERE, Answers
 from finetune.dataset import Data, Picture
-from zoo import rundir
+from finetune.report import mistakes
+from zoo import decision, rundir
+from zoo.decision import Sets
+from zoo.preprocess import Preprocessing, decode
 
 FRUIT = ("apple", "apricot", "banana", "cherry", "fig", "grape", "kiwi", "lemon", "mango", "pear")
 RECIPE = {
@@ -27,6 +30,7 @@ RECIPE = {
     "warmup": ("10%", "the default"), "label_smoothing": (0.1, "set by hand"),
     "flip": (0.5, "measured: the probe has 88.1% right on select, 87.4% on its mirror images"),
 }
+PASSES = {"none": 1, "flip": 2, "five": 5, "multiscale": 3}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,19 @@ class Made:
     left_out: tuple[tuple[str, str], ...] = ()
     file_names: Sequence[str] = ("{}.png",)
     """Name of the evaluated pictures of each class, in turn; `{}` is a running number."""
+    sides: Sequence[int] = (32, 40, 48, 64)
+    """Short sides of the evaluated pictures, in turn; the long side is a quarter more."""
+    views: str = "flip"
+    measured: bool = True
+    """Whether the views were measured against each other, not set by hand."""
+    temperature: float = 1.5
+    coverage: float | None = 0.9
+    """None: no prediction sets."""
+    foreign: bool = True
+    """Whether there is an unknown score with its threshold, and foreign pictures."""
+    heatmaps: bool = True
+    warnings: tuple[str, ...] = ()
+    crop_mode: str = "squash"
 
 
 def made_run(folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30,
@@ -58,21 +75,22 @@ def made_run(folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30
     run, root = folder / "fruit-efficientnet_lite0", folder / "fruit"
     run.mkdir(parents=True)
     data = made_data(root, classes, pictures, made)
-    parts = {split: (found, made_logits(found, len(classes), made.right))
-             for split in ("val", "test") if (found := data.of(split))}
-    evaluate.write_predictions(run / rundir.PREDICTIONS, list(parts.values()), classes)
+    table, fitted = made_answers(data, made)
+    answers.write(run / rundir.PREDICTIONS, table)
     dataset.write_files_csv(run / rundir.FILES, data)
     (run / rundir.METRICS).write_text("".join(
         json.dumps({"step": step, "name": name, "value": value}) + "\n" for step, name, value in made_events(made)))
+    pre = Preprocessing(96, made.crop_mode, 0.875 if made.crop_mode == "center" else 1.0)
     for name, content in {
-        rundir.REPORT: made_report(data, parts, made),
+        rundir.REPORT: made_report(answers.read(run, classes), fitted, made),
         rundir.DATA: {"classes": classes, "counts": data.counts(), "val": data.val_rule,
                       "halved": data.halved(data.of("val")), "digest": data.digest(),
                       "findings": data.findings, "left_out": data.left_out},
         rundir.RECIPE: {name: {"value": value, "why": why} for name, (value, why) in RECIPE.items()}
         | {"probe_only": {"value": made.epochs == 0, "why": "set by hand"}},
-        rundir.CONFIG: {"architecture": "tf_efficientnet_lite0", "num_classes": len(classes), "label_names": classes},
-        rundir.DECISION: rundir.TRIVIAL_DECISION,
+        rundir.CONFIG: {"architecture": "tf_efficientnet_lite0", "num_classes": len(classes), "label_names": classes,
+                        "pretrained_cfg": pre.to_config()},
+        rundir.DECISION: fitted,
     }.items():
         # as rundir.write_json, which cannot hold a file name that is not UTF-8
         (run / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -87,38 +105,105 @@ def made_data(root: Path, classes: Sequence[str], pictures: int, made: Made) -> 
             count = made.counts.get(name, 3 * pictures) if split == "train" else pictures
             for i in range(count):
                 path = f"{split}/{name}/{made.file_names[i % len(made.file_names)].format(i)}"
-                content = made_picture(label, i) if split != "train" else path.encode("utf-8", "surrogateescape")
-                if split != "train":
+                side = made.sides[i % len(made.sides)]
+                if split == "train":
+                    content = path.encode("utf-8", "surrogateescape")
+                else:
+                    content = made_picture(label, f"{split} {i}", side)
                     (root / path).parent.mkdir(parents=True, exist_ok=True)
                     (root / path).write_bytes(content)
-                found.append(Picture(path, label, split, hashlib.sha256(content).hexdigest(), 40, 32))
+                found.append(Picture(path, label, split, hashlib.sha256(content).hexdigest(), side * 5 // 4, side))
     return Data(root, tuple(classes), tuple(found), made.findings, made.left_out, "0.2 of train, per class, by sha256")
 
 
-def made_picture(label: int, number: int) -> bytes:
-    """A PNG of 40 x 32: a disc in the class's colour on pale stripes; no two are the same."""
+def made_picture(label: int, number: str, side: int = 32) -> bytes:
+    """A PNG of 5:4: a disc in the class's colour on pale stripes; no two are the same."""
     own, of_class = Random(f"{label} {number}"), Random(label)
-    picture = Image.new("RGB", (40, 32), tuple(own.randrange(200, 256) for _ in range(3)))
+    wide = side * 5 // 4
+    picture = Image.new("RGB", (wide, side), tuple(own.randrange(200, 256) for _ in range(3)))
     draw = ImageDraw.Draw(picture)
-    for x in range(own.randrange(8), 40, 8):
-        draw.line((x, 0, x + 8, 32), fill=(own.randrange(225, 256),) * 3, width=2)
+    for x in range(own.randrange(8), wide, 8):
+        draw.line((x, 0, x + 8, side), fill=(own.randrange(225, 256),) * 3, width=2)
     colour = tuple(of_class.randrange(220) for _ in range(3))
-    draw.circle((own.randrange(12, 28), own.randrange(11, 21)), 10, fill=colour)
+    draw.circle((own.randrange(wide // 3, wide - wide // 3), own.randrange(side // 3, side - side // 3)), side // 3,
+                fill=colour)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def made_logits(pictures: Sequence[Picture], classes: int, right: float) -> torch.Tensor:
-    """float32 [N, classes]; wrong answers are mostly a neighbour of the class."""
-    generator = torch.Generator().manual_seed(len(pictures))
-    logits = torch.randn(len(pictures), classes, generator=generator)
-    draw = torch.rand(len(pictures), generator=generator)
-    step = torch.randint(1, 3, (len(pictures),), generator=generator)
-    labels = torch.tensor([p.label for p in pictures])
-    said = torch.where(draw < right, labels, (labels + step * (labels % 3 > 0) + (labels % 3 == 0)) % classes)
-    logits[torch.arange(len(pictures)), said] += 5 + 4 * torch.rand(len(pictures), generator=generator)
-    return logits
+def made_logits(labels_N: np.ndarray, classes: int, right: float) -> np.ndarray:
+    """float64 [N, classes]; over-confident; wrong answers are mostly a neighbour of the class."""
+    random = np.random.default_rng(len(labels_N))
+    logits, rows = random.normal(size=(len(labels_N), classes)), np.arange(len(labels_N))
+    step = random.integers(1, 3, len(labels_N))
+    said = np.where(random.random(len(labels_N)) < right, labels_N,
+                    (labels_N + step * (labels_N % 3 > 0) + (labels_N % 3 == 0)) % classes)
+    logits[rows, said] += 3 + 6 * random.random(len(labels_N)) * np.where(said == labels_N, 1, 0.6)
+    return 1.5 * logits
+
+
+def made_answers(data: Data, made: Made) -> tuple[Answers, dict[str, Any]]:
+    """The table of val, test and two foreign sets, and the content of decision.json that gives it."""
+    val = data.of("val")
+    half = {p.path: name for name in ("select", "calibrate") for p in data.of(name)} if data.halved(val) else {}
+    pictures = [*val, *data.of("test")]
+    splits = np.array([half.get(p.path, p.split) for p in pictures] + (["noise"] * 60 + ["digits"] * 60)
+                      * made.foreign)
+    away = len(splits) - len(pictures)
+    labels = np.array([p.label for p in pictures] + [NOWHERE] * away)
+    random = np.random.default_rng(7)
+    plain = np.concatenate([made_logits(labels[:len(pictures)], len(data.classes), made.right),
+                            1.5 * random.normal(size=(away, len(data.classes)))])
+    views = {name: np.stack([plain, *(plain + 0.6 * random.normal(size=plain.shape) for _ in range(passes - 1))], 1)
+             for name, passes in PASSES.items() if made.measured or name == made.views}
+    spread = {"noise": (0.55, 0.08), "digits": (0.4, 0.1)}
+    scores = np.array([np.clip(random.normal(*spread.get(name, (0.2, 0.06))), 0, 2) for name in splits])
+    fitting = np.isin(splits, ["calibrate"] if half else ["val"])
+    probabilities = decision.temper(decision.average(views[made.views]), made.temperature)
+    own = np.sort(probabilities[fitting, labels[fitting]])
+    sets = Sets(made.coverage, float(own[int((1 - made.coverage) * len(own))])) if made.coverage else None
+    inside = decision.in_set(probabilities, sets) if sets else np.ones_like(probabilities, bool)
+    plainly, rows = decision.softmax(plain), np.arange(len(labels))
+    measured = {name: decision.temper(decision.average(logits), made.temperature) for name, logits in views.items()
+                } if made.measured else {}
+    table = Answers(
+        data.classes, np.array([p.path for p in pictures] + [f"{name}/{i}" for i, name in enumerate(splits[-away:])]
+                               if away else [p.path for p in pictures]), splits, labels,
+        probabilities.argmax(1), probabilities.max(1), np.where(labels >= 0, probabilities[rows, labels], np.nan),
+        np.argsort(-probabilities, 1, kind="stable")[:, :5],
+        plainly.argmax(1), plainly.max(1), np.where(labels >= 0, plainly[rows, labels], np.nan),
+        scores, inside.sum(1), inside[rows, labels] & (labels >= 0),
+        np.array([p.width for p in pictures] + [96] * away), np.array([p.height for p in pictures] + [96] * away),
+        np.array([np.asarray(decode(data.root / p.path)).mean() / 255 for p in pictures] + [0.5] * away),
+        {name: np.where(fitting, p.argmax(1), NOWHERE) for name, p in measured.items()},
+        {name: np.where(fitting, p[rows, labels], np.nan) for name, p in measured.items()})
+    unknown = {"neighbours": 5, "threshold": float(np.quantile(scores[fitting], 0.95))} if made.foreign else None
+    return table, {"temperature": made.temperature, "views": made.views, "unknown": unknown,
+                   "sets": {"coverage": sets.coverage, "least_probability": sets.least_probability} if sets else None,
+                   "fitted": made_fitted(table.where(fitting), unknown, made)}
+
+
+def made_fitted(own: Answers, unknown: Mapping[str, float] | None, made: Made) -> dict[str, Any]:
+    """How the decision came about, from the pictures it was fitted on."""
+    none_loss = -np.log(own.views_label_probability["none"]) if made.measured else 0
+    views = []
+    for name, said in own.views_predicted.items():
+        loss, right = -np.log(own.views_label_probability[name]), said == own.label
+        none_right = own.views_predicted["none"] == own.label
+        views.append({"views": name, "passes": PASSES[name], "pictures": len(own), "top1": right.mean(),
+                      "loss": loss.mean(), "gain": (none_loss - loss).mean(),
+                      "gain_error": (none_loss - loss).std(ddof=1) / len(own) ** 0.5,
+                      "only_it_right": int((right & ~none_right).sum()),
+                      "only_none_right": int((~right & none_right).sum())})
+    split = str(own.split[0])
+    return {"split": split, "pictures": len(own), "note": answers.headline(own)[1],
+            "views": {"why": f"measured: {made.views} gains most" if made.measured else "set by hand", "table": views},
+            "temperature": {"loss_before": answers.mean_loss(own.plain_label_probability),
+                            "loss_after": answers.mean_loss(own.label_probability)},
+            "unknown": {"references": 300, "rejected": float((own.unknown_score > unknown["threshold"]).mean())}
+            if unknown else None,
+            "warnings": made.warnings}
 
 
 def made_events(made: Made, per_epoch: int = 34) -> list[tuple[int, str, float]]:
@@ -137,24 +222,16 @@ def made_events(made: Made, per_epoch: int = 34) -> list[tuple[int, str, float]]
     return [(step, name, float(value)) for step, name, value in events]
 
 
-def made_report(data: Data, parts: dict[str, tuple[list[Picture], torch.Tensor]], made: Made) -> dict[str, Any]:
+def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> dict[str, Any]:
     """report.json, with the numbers that the predictions give."""
-    splits = dict(parts)
-    halved = data.halved(data.of("val"))
-    for half in ("select", "calibrate") if halved else ():
-        wanted = {p.path for p in data.of(half)}
-        rows = [i for i, p in enumerate(parts["val"][0]) if p.path in wanted]
-        splits[half] = ([parts["val"][0][i] for i in rows], parts["val"][1][rows])
-    headline = "test" if "test" in parts else "calibrate" if halved else "val"
-    note = {"test": "read once, at the end", "calibrate": "half of val that took no part in choosing the epoch",
-            "val": "the epoch was chosen on these pictures, so the number is optimistic: add a test folder"}[headline]
-    pictures, logits = splits[headline]
-    per_class = evaluate.per_class(logits.argmax(1).tolist(), [p.label for p in pictures], data.classes)
-    f1 = [row["f1"] for row in per_class if row["f1"] is not None]
+    split, note = answers.headline(table)
+    own = table.of(split)
+    per_class = measures.per_class(own.predicted, own.label, table.classes)
+    macro = {f"macro_{name}": float(np.mean([row[name] or 0.0 for row in per_class if row["pictures"]]))
+             for name in ("precision", "recall", "f1")}
     return {
-        "headline": {"split": headline, "note": note, "macro_f1": sum(f1) / len(f1),
-                     **numbers(pictures, logits)},
-        "splits": {name: numbers(*part) for name, part in splits.items()},
+        "headline": {"split": split, "note": note, **macro, **answers.numbers(own)},
+        "splits": {name: answers.numbers(table.of(name)) for name in table.splits},
         "probe": {"select_top1": 0.84, "kept": not made.epochs} if made.probe else None,
         "best": {"epoch": made.epochs, "step": 34 * made.epochs, "top1": 0.92, "top5": 0.99, "loss": 0.34,
                  "pictures": 300},
@@ -162,11 +239,25 @@ def made_report(data: Data, parts: dict[str, tuple[list[Picture], torch.Tensor]]
         "base": {"name": "efficientnet_lite0", "architecture": "tf_efficientnet_lite0", "licence": made.licence,
                  "hub_id": "timm/tf_efficientnet_lite0.in1k", "pretrained_on": "ImageNet-1k"},
         "device": "cpu", "versions": {"python": "3.11.2", "torch": "2.14.1", "timm": "1.0.31"}, "seconds": 127.3,
+        "unknown": made_unknown(table, own, fitted["unknown"]["threshold"]) if fitted["unknown"] else None,
+        "heatmaps": {str(own.path[i]): made_heatmap(str(own.path[i])) for i in mistakes.most_wrong(own)
+                     } if made.heatmaps else {},
     }
 
 
-def numbers(pictures: Sequence[Picture], logits: torch.Tensor) -> dict[str, Any]:
-    """Scores of one split, with the interval of top-1."""
-    scores = evaluate.score(logits, torch.tensor([p.label for p in pictures]))
-    right = round(scores.top1 * scores.pictures)
-    return scores.to_json() | {"top1_interval": evaluate.wilson_interval(right, scores.pictures)}
+def made_unknown(table: Answers, own: Answers, threshold: float) -> dict[str, Any]:
+    """How well foreign pictures are told from the headline's."""
+    return {"rejected": float((own.unknown_score > threshold).mean()),
+            "foreign": {name: {"pictures": len(away := table.of(name)),
+                               "auroc": measures.auroc(own.unknown_score, away.unknown_score),
+                               "rejected": float((away.unknown_score > threshold).mean()),
+                               "confidence": float(away.plain_confidence.mean())} for name in table.foreign}}
+
+
+def made_heatmap(path: str, side: int = 3) -> list[list[float]]:
+    """A map with its top somewhere near the middle."""
+    random = np.random.default_rng(list(path.encode("utf-8", "surrogateescape")))
+    down, across = random.uniform(0.5, side - 1.5, 2)
+    y, x = np.mgrid[:side, :side]
+    heat = np.exp(-((y - down) ** 2 + (x - across) ** 2))
+    return ((heat - heat.min()) / (heat.max() - heat.min())).round(3).tolist()

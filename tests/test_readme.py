@@ -36,10 +36,11 @@ def test_every_flag_in_its_commands_exists(command: str) -> None:
 def test_the_flags_and_paths_it_names_exist() -> None:
     from dataclasses import fields
 
+    from finetune.decide import Wish
     from finetune.recipe import Recipe
     from finetune.run import Run
 
-    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe) for f in fields(cls)}
+    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish) for f in fields(cls)}
     known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial"}
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
     assert named_flags <= known

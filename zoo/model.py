@@ -2,6 +2,7 @@
 
     build(base, labels)      timm's model with the base's weights and a fresh head for these labels
     load(run)                the model of a finished run folder
+    forward(model, x)        logits, embedding and feature map, from one pass
     features(model, x)       pooled features, so that head(model) applied to them gives the logits
     data_config(model)       input size and normalisation, as timm names them
 """
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -87,8 +88,8 @@ def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, d
 
 
 def load(run: Path) -> nn.Module:
-    """The model of a finished run folder, in evaluation mode; `UserError` if any file changed since it was finished."""
-    rundir.open_finished(run, verify=True)
+    """The model of a finished run folder, in evaluation mode; `UserError` if its files changed since then."""
+    rundir.open_finished(run, verify=(rundir.CONFIG, rundir.WEIGHTS))
     config = rundir.read_json(run / rundir.CONFIG)
     source = _from_config(config, str(run))
     model = _create(source, config["num_classes"], None, {})
@@ -117,6 +118,25 @@ def data_config(model: nn.Module) -> dict[str, Any]:
     built_for = getattr(getattr(model, "patch_embed", None), "img_size", None)
     size = tuple(built_for or config["input_size"][-2:])
     return config | {"input_size": (3, *size), "mean": tuple(config["mean"]), "std": tuple(config["std"])}
+
+
+class Forward(NamedTuple):
+    """What one forward pass gives."""
+
+    logits: Tensor
+    """[B, classes]."""
+    embedding: Tensor
+    """Pooled features [B, D]."""
+    feature_map: Tensor
+    """Features at each place, in the architecture's own layout (zoo/cam.py reads it)."""
+
+
+def forward(model: nn.Module, x: Tensor) -> Forward:
+    """Logits, embedding and feature map of pictures [B, 3, H, W]."""
+    network: Any = model
+    feature_map = network.forward_features(x)
+    embedding = network.forward_head(feature_map, pre_logits=True).flatten(1)
+    return Forward(network.forward_head(feature_map), embedding, feature_map)
 
 
 def features(model: nn.Module, x: Tensor) -> Tensor:

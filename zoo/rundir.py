@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 REPORT = "report.json"
 PREDICTIONS = "predictions.csv"
+BANK = "bank.safetensors"
 PAGE = "report.html"
 FIGURES = "figures"
 CARD = "README.md"
@@ -34,9 +36,6 @@ FINISHED = "FINISHED.json"
 
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
-
-TRIVIAL_DECISION = {"temperature": 1.0, "views": "none", "unknown": None}
-"""`decision.json` until something is fitted: the probabilities are the plain softmax of one view."""
 
 
 def default_name(data: str, base: str) -> str:
@@ -96,11 +95,11 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not readable as JSON ({error}): the file was changed or cut off.") from None
 
 
-def open_finished(folder: Path, *, verify: bool = False) -> dict[str, Any]:
+def open_finished(folder: Path, *, verify: bool | Collection[str] = False) -> dict[str, Any]:
     """The manifest of a finished run: `{"version": 1, "files": {name: sha256}}`.
 
-    Raises `UserError` for a folder that is missing, unfinished, of a newer contract, or that lacks a file;
-    with `verify` also when a file's bytes have changed.
+    Raises `UserError` for a folder that is missing, unfinished, of a newer contract, or that lacks a file; with
+    `verify` also when the bytes of any file (or of those named) have changed.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: expected a run folder, such as runs/NAME.")
@@ -117,7 +116,9 @@ def open_finished(folder: Path, *, verify: bool = False) -> dict[str, Any]:
                         "update it with pip.")
     if missing := [name for name in manifest["files"] if not (folder / name).is_file()]:
         raise UserError(f"{folder} lacks {', '.join(missing)}: copy the whole folder again, or train it again.")
-    if verify and (changed := [name for name, sha in manifest["files"].items() if digest(folder / name) != sha]):
+    compared = manifest["files"] if verify is True else verify or ()
+    if changed := [name for name in compared
+                   if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]]:
         raise UserError(f"{folder}: {', '.join(changed)} changed since the run finished (sha256 differs): "
                         "copy the folder again, or train it again.")
     return manifest

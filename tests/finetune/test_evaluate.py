@@ -1,10 +1,8 @@
-"""Numbers of a run against scikit-learn and published tables; its event files; the embedded sample."""
+"""Scores of a run against scikit-learn; what a pass over pictures gives; event files; the embedded sample."""
 
 import json
-import math
-import os
-import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +10,25 @@ import timm
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from torch import nn
 
-from finetune import events
+from finetune import events, loader
 from finetune.augment import normalise
 from finetune.dataset import Picture
-from finetune.evaluate import Scores, logits, per_class, score, wilson_interval, write_predictions
+from finetune.evaluate import Bank, Scores, logits, outputs, score, summed_probabilities
 from finetune.events import Events
+from finetune.loader import Source, evaluation_batches
 from finetune.sample import write_digits
-from tests.finetune.made_pictures import contents, rows
+from tests.bad_pictures import photo
+from tests.finetune.made_pictures import contents
 from zoo import rundir
-from zoo.preprocess import Preprocessing
+from zoo.decision import knn_distance, unit
+from zoo.model import features
+from zoo.preprocess import Preprocessing, resize_crop
+from zoo.tta import VIEWS
 
-HOSTILE = ["a|b", "a\\", "\\|", "|", 'say "hi"', "a,b", "two\nlines", "cr\rlf\r\n", os.fsdecode(b"\xff"), "=1+1", " "]
+PRE = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)
 
 
 def made_answers(pictures: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,37 +69,6 @@ def test_better_than_goes_by_top1_and_ties_by_loss() -> None:
     assert not good.better_than(good)
 
 
-@pytest.mark.parametrize(("right", "total", "interval"), [
-    (81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718)),
-    (10, 10, (0.7225, 1.0)),
-])
-def test_wilson_interval_equals_published_values(right: int, total: int, interval: tuple[float, float]) -> None:
-    """Newcombe, "Two-sided confidence intervals for the single proportion", 1998, Table I, method 3; the last row is
-    1 / (1 + 1.96^2 / 10)."""
-    assert wilson_interval(right, total) == pytest.approx(interval, abs=6e-5)
-
-
-def test_wilson_interval_of_nothing_is_everything() -> None:
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-
-
-def test_per_class_equals_sklearn_and_is_none_where_undefined() -> None:
-    names = ["a", "b", "c", "never said", "has no picture", "neither"]
-    labels = [0, 0, 0, 1, 1, 2, 3, 3, 1, 2]
-    predicted = [0, 1, 0, 1, 4, 2, 0, 1, 1, 0]
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=range(6),
-                                                                     zero_division=np.nan)
-    table = per_class(predicted, labels, names)
-    assert [row["class"] for row in table] == names
-    assert [row["pictures"] for row in table] == support.tolist()
-    for key, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
-        seen = [math.nan if row[key] is None else row[key] for row in table]
-        assert seen == pytest.approx(expected.tolist(), nan_ok=True), key
-    assert [row["precision"] for row in table[3:]] == [None, 0.0, None]
-    assert [row["recall"] for row in table[3:]] == [0.0, None, None]
-    assert [row["f1"] for row in table[3:]] == [0.0, 0.0, None]
-
-
 def test_logits_are_those_of_the_model_in_evaluation_mode() -> None:
     torch.manual_seed(0)
     model, pre = timm.create_model("test_resnet", num_classes=3).train(), Preprocessing(size=32)
@@ -109,36 +82,95 @@ def test_logits_are_those_of_the_model_in_evaluation_mode() -> None:
         assert torch.allclose(seen, model(normalise(images, pre)), atol=1e-5)
 
 
-# --- predictions.csv
+# --- one pass for the report
 
 
-def unescaped(joined: str) -> list[str]:
-    """The class names of the column top5."""
-    names = re.findall(r"(?:^|\|)((?:[^|\\]|\\.)*)", joined, re.S)
-    return [re.sub(r"\\(.)", r"\1", name, flags=re.S) for name in names]
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, list[Picture]]:
+    """Seven pictures: of different sizes, then a black, a white and a grey one."""
+    root = tmp_path_factory.mktemp("pictures")
+    made = [photo(20 + 9 * i, 60 - 7 * i) for i in range(4)]
+    made += [Image.new("RGB", (30, 20), (level,) * 3) for level in (0, 255, 51)]
+    for i, picture in enumerate(made):
+        picture.save(root / f"{i}.png")
+    return Source(root, PRE, 0, pin=False), [Picture(f"{i}.png", i % 3, "val", "", *p.size)
+                                             for i, p in enumerate(made)]
 
 
-def test_the_numbers_can_be_computed_again_from_predictions_csv(tmp_path: Path) -> None:
-    logits_NC, labels = made_answers(120, len(HOSTILE))
-    all_pictures = [Picture(os.fsdecode(b"\xfe,\n\"") + f"/{HOSTILE[label]}/{i}.png", label, split, "", 8, 8)
-                    for i, (label, split) in enumerate(zip(labels.tolist(), ["val"] * 80 + ["test"] * 40, strict=True))]
-    parts = [(all_pictures[:80], logits_NC[:80]), (all_pictures[80:], logits_NC[80:])]
-    write_predictions(tmp_path / "predictions.csv", parts, HOSTILE)
-    table = rows(tmp_path / "predictions.csv")
-    assert [row["path"] for row in table] == [p.path for p in all_pictures]
-    assert [row["label"] for row in table] == [HOSTILE[label] for label in labels]
-    for split, (pictures, part_logits) in zip(("val", "test"), parts, strict=True):
-        part = [row for row in table if row["split"] == split]
-        expected = score(part_logits, torch.tensor([p.label for p in pictures]))
-        assert len(part) == expected.pictures
-        assert np.mean([row["label"] == row["predicted"] for row in part]) == pytest.approx(expected.top1)
-        assert np.mean([row["label"] in unescaped(row["top5"]) for row in part]) == pytest.approx(expected.top5)
-        losses = [-math.log(float(row["label_probability"])) for row in part]
-        assert np.mean(losses) == pytest.approx(expected.loss, rel=1e-5)
-    probabilities = logits_NC.softmax(1)
-    for row, p in zip(table, probabilities, strict=True):
-        assert unescaped(row["top5"]) == [HOSTILE[i] for i in p.topk(5).indices.tolist()]
-        assert float(row["confidence"]) == pytest.approx(p.max().item(), rel=1e-4)
+@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
+def model(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    size: dict[str, Any] = {"img_size": 32} if request.param == "test_vit" else {}
+    return timm.create_model(request.param, num_classes=3, **size)
+
+
+@pytest.fixture
+def made_bank(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> Bank:
+    """References are the first four pictures; the weakest of them has the shortest length that counts."""
+    embedding = embeddings(model, pictures)[:4]
+    return Bank(unit(embedding), 2, float(np.linalg.norm(embedding, axis=1).min()))
+
+
+def embeddings(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> np.ndarray:
+    """Pooled features, computed with one batch."""
+    [(images, _)] = evaluation_batches(pictures[1], pictures[0])
+    with torch.inference_mode():
+        return features(model.eval(), normalise(images, PRE)).numpy()
+
+
+def test_outputs_are_logits_unknown_score_and_brightness(
+        model: nn.Module, pictures: tuple[Source, list[Picture]], made_bank: Bank) -> None:
+    source, listed = pictures
+    seen = outputs(model.train(), evaluation_batches(listed, source), PRE, made_bank, total=7, title="x")
+    assert not model.training
+    assert [column.dtype for column in seen] == [np.float32] * 3
+    expected, _ = logits(model, evaluation_batches(listed, source), PRE, total=7)
+    assert np.allclose(seen.logits, expected.numpy(), atol=1e-6)
+    score = knn_distance(embeddings(model, pictures), made_bank.rows, 2, made_bank.shortest)
+    assert np.allclose(seen.unknown_score, score, atol=1e-6)
+    assert np.ptp(score) > 0
+    assert seen.brightness[4:] == pytest.approx([0, 1, 0.2])
+    assert seen.brightness[0] == pytest.approx(resize_crop(photo(20, 60), PRE).mean() / 255)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 64])
+def test_the_size_of_batches_does_not_matter(
+        model: nn.Module, pictures: tuple[Source, list[Picture]], made_bank: Bank, monkeypatch: pytest.MonkeyPatch,
+        batch: int) -> None:
+    source, listed = pictures
+    whole = outputs(model, evaluation_batches(listed, source), PRE, made_bank, total=7, title="x")
+    summed = summed_probabilities(model, listed, source, VIEWS["five"], title="x")
+    monkeypatch.setattr(loader, "EVALUATION_BATCH", batch)
+    again = outputs(model, evaluation_batches(listed, source), PRE, made_bank, total=7, title="x")
+    for one, other in zip(whole, again, strict=True):
+        assert one.shape == other.shape
+        assert np.allclose(one, other, atol=1e-5)
+    assert np.allclose(summed_probabilities(model, listed, source, VIEWS["five"], title="x"), summed, atol=1e-5)
+
+
+def test_summed_probabilities_of_the_mirror_image(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> None:
+    source, listed = pictures
+    [(images, _)] = evaluation_batches(listed, source)
+    with torch.inference_mode():
+        straight, mirrored = (model.eval()(normalise(x, PRE)).softmax(1).numpy() for x in (images, images.flip(2)))
+    assert abs(straight - mirrored)[:4].max() > 1e-4
+    model.train()
+    extra = summed_probabilities(model, listed, source, VIEWS["flip"][1:], title="x")
+    assert not model.training
+    assert extra.dtype == np.float32
+    assert np.allclose(extra, mirrored, atol=1e-5)
+    both = summed_probabilities(model, listed, source, VIEWS["flip"], title="x")
+    assert np.allclose(both, straight + mirrored, atol=1e-5)
+
+
+def test_summed_probabilities_of_several_views_are_their_sum(
+        model: nn.Module, pictures: tuple[Source, list[Picture]]) -> None:
+    source, listed = pictures
+    parts = [summed_probabilities(model, listed, source, (view,), title="x") for view in VIEWS["five"]]
+    summed = summed_probabilities(model, listed, source, VIEWS["five"], title="x")
+    assert summed.shape == (7, 3)
+    assert np.allclose(summed, sum(parts), atol=1e-5)
+    assert np.allclose(summed.sum(1), 5, atol=1e-4)
 
 
 # --- events

@@ -21,6 +21,7 @@ from tests.made_recipe import made_recipe
 from zoo import preprocess
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing, decode, resize_crop
+from zoo.tta import VIEWS, prepare
 
 PRE = Preprocessing(size=16, crop_mode="squash", crop_pct=1.0)
 RECIPE = made_recipe(batch_size=4, epochs=3, image_size=16)
@@ -65,6 +66,24 @@ def test_evaluation_batches_are_in_order_and_as_deployment_sees_them(root: Path,
     assert labels.tolist() == [p.label for p in many]
     expected = [resize_crop(decode(root / p.path), PRE) for p in many]
     assert np.array_equal(images.numpy(), np.stack(expected))
+
+
+@pytest.mark.parametrize(("name", "a_batch"), [("none", 64), ("flip", 32), ("five", 12), ("multiscale", 21)])
+def test_views_of_a_picture_stand_together(root: Path, pictures: list[Picture], name: str, a_batch: int) -> None:
+    """A batch holds fewer pictures, so that it takes about the same memory."""
+    many = (pictures * 7)[:66]
+    batches = list(evaluation_batches(many, source(root), VIEWS[name]))
+    assert [len(labels) for _, labels in batches[:-1]] == [a_batch] * (len(batches) - 1)
+    assert all(images.shape == (len(VIEWS[name]) * len(labels), 16, 16, 3) for images, labels in batches)
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert labels.tolist() == [p.label for p in many]
+    expected = [prepare(decode(root / p.path), PRE, VIEWS[name]) for p in many]
+    assert np.array_equal(images.numpy(), np.concatenate(expected))
+
+
+def test_more_views_than_a_batch_make_batches_of_one_picture(root: Path, pictures: list[Picture]) -> None:
+    batches = list(evaluation_batches(pictures[:2], source(root), VIEWS["flip"] * 40))
+    assert [(len(images), len(labels)) for images, labels in batches] == [(80, 1)] * 2
 
 
 @few_cores

@@ -1,5 +1,6 @@
 """The linear probe against scikit-learn, which minimises the same sum: C = 1 / (penalty * pictures)."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from finetune.augment import normalise
-from finetune.dataset import scan
+from finetune.dataset import Picture, scan
 from finetune.loader import Batch, Source, evaluation_batches
-from finetune.probe import FOLDS, PENALTIES, extract, faster_precision, fit, fit_logistic, folds
+from finetune.probe import FOLDS, PENALTIES, extract, faster_precision, fit, fit_logistic, folds, sample
 from finetune.tree import read_tree
 from tests.bad_pictures import photo
 from zoo.model import features
@@ -106,6 +107,31 @@ def test_folds_are_stratified_disjoint_and_cover_all(counts: list[int]) -> None:
     for c in range(len(counts)):
         held = [int((labels[held_out] == c).sum()) for _, held_out in made]
         assert max(held) - min(held) <= 1
+
+
+def pictures_of(counts: list[int]) -> list[Picture]:
+    """So many pictures of each class, in an order that is not the one of their sha256."""
+    labels = [label for label, n in enumerate(counts) for _ in range(n)]
+    return [Picture(f"{i}.png", label, "train", hashlib.sha256(bytes([i])).hexdigest(), 8, 8)
+            for i, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(("most", "taken"), [(0, [0, 0, 0]), (3, [1, 1, 1]), (9, [3, 3, 3]), (15, [6, 3, 6]),
+                                             (25, [15, 3, 7]), (40, [30, 3, 7]), (41, [30, 3, 7])])
+def test_a_sample_takes_the_classes_in_turn(most: int, taken: list[int]) -> None:
+    found = sample(pictures_of([30, 3, 7]), most)
+    assert [sum(p.label == label for p in found) for label in range(3)] == taken
+    assert len(set(found)) == len(found)
+
+
+def test_a_sample_does_not_depend_on_the_order_and_grows_by_appending() -> None:
+    pictures = pictures_of([9, 5, 7])
+    found = sample(pictures, 13)
+    assert sample(pictures[::-1], 13) == found
+    assert sample(pictures, 21)[:13] == found
+    for label in range(3):
+        own = [p.sha256 for p in found if p.label == label]
+        assert own == sorted(p.sha256 for p in pictures if p.label == label)[: len(own)]
 
 
 def test_one_picture_of_each_class_is_enough() -> None:

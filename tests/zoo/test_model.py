@@ -20,7 +20,7 @@ from tests.hub_server import HubServer
 from zoo import rundir, weights
 from zoo.catalog import Base, find
 from zoo.errors import UserError
-from zoo.model import allowed_size_step, build, data_config, features, head, load, set_head
+from zoo.model import allowed_size_step, build, data_config, features, forward, head, load, set_head
 from zoo.weights import Weights
 
 LABELS = ["cat", "dog", "emu", "fox", "gnu"]
@@ -201,6 +201,10 @@ def test_head_of_features_is_the_model(architecture: str) -> None:
         pooled = features(network, x)
         assert pooled.shape == (2, width)
         torch.testing.assert_close(pooled @ weight.T + bias, network(x), rtol=1e-4, atol=1e-4)
+        seen = forward(network, x)
+        torch.testing.assert_close(seen.logits, network(x))
+        torch.testing.assert_close(seen.embedding, pooled)
+        torch.testing.assert_close(seen.feature_map, network.forward_features(x))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("architecture", ["deit_tiny_distilled_patch16_224", "levit_128s", "efficientvit_m0",
@@ -292,6 +296,16 @@ def test_load_refuses_what_is_not_the_finished_run(run: Path) -> None:
         load(run)
     (run / rundir.FINISHED).unlink()
     with pytest.raises(UserError, match=r"has no FINISHED\.json"):
+        load(run)
+
+
+def test_load_compares_only_the_files_that_make_the_model(run: Path) -> None:
+    rundir.write_text(run / "report.html", "<p>")
+    rundir.finish(run)
+    rundir.write_text(run / "report.html", "<p>changed")
+    assert data_config(load(run))["input_size"] == (3, 96, 96)
+    rundir.write_text(run / rundir.CONFIG, (run / rundir.CONFIG).read_text().replace('"a"', '"z"'))
+    with pytest.raises(UserError, match=r"run: config\.json changed since the run finished"):
         load(run)
 
 

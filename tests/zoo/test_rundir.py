@@ -134,6 +134,22 @@ def test_a_changed_byte_is_found_on_request(run: Path) -> None:
         rundir.open_finished(run, verify=True)
 
 
+def test_only_the_named_files_are_compared(run: Path) -> None:
+    (run / "model.safetensors").write_bytes(b"model.safetensorz")
+    assert rundir.open_finished(run, verify=("config.json", "figures/a.svg")) == rundir.open_finished(run)
+    for names in (["model.safetensors"], ("config.json", "model.safetensors"), {"model.safetensors"}):
+        with pytest.raises(UserError, match=r"x: model\.safetensors changed since the run finished \(sha256 differs\)"):
+            rundir.open_finished(run, verify=names)
+    (run / "model.safetensors").write_bytes(b"model.safetensors")
+    rundir.open_finished(run, verify=("config.json", "model.safetensors"))
+
+
+def test_a_file_that_the_run_did_not_write_cannot_pass_for_its_own(run: Path) -> None:
+    (run / "bank.safetensors").write_bytes(b"planted")
+    with pytest.raises(UserError, match=r"x: bank\.safetensors changed since the run finished"):
+        rundir.open_finished(run, verify=("config.json", "bank.safetensors"))
+
+
 def test_a_newer_contract_is_refused(run: Path) -> None:
     manifest = rundir.read_json(run / rundir.FINISHED)
     rundir.write_json(run / rundir.FINISHED, manifest | {"version": rundir.VERSION + 1})

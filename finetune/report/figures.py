@@ -14,17 +14,18 @@ from contextlib import contextmanager
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
+from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from finetune.page import Drawing, printable
+from finetune.measures import Bin, wilson_interval
+from finetune.report.page import Drawing, printable
 
-INK, BLUE, ORANGE = "#757b84", "#3f86c9", "#d0763c"
-THEMES = {"light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c"},
-          "dark": {INK: "#a4acb6", BLUE: "#74b0ea", ORANGE: "#eb9a62"}}
+INK, BLUE, ORANGE, GREEN = "#757b84", "#3f86c9", "#d0763c", "#3f9168"
+THEMES = {"light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c", GREEN: "#2b7a53"},
+          "dark": {INK: "#a4acb6", BLUE: "#74b0ea", ORANGE: "#eb9a62", GREEN: "#6fc79b"}}
 """Colour scheme -> what the mid-tones become."""
 RIGHT, WRONG, ON_DEEP = "#2f6fae", "#cc6427", "#fefefe"
 """Cells of the confusion matrix and the numbers on deep cells, the same in both colour schemes."""
@@ -74,6 +75,59 @@ def learning_rate(lr: Series) -> Drawing:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
         axes.yaxis.get_offset_text().set_fontsize(8)
         return _drawing(figure, "lr", "Learning rate by epoch")
+
+
+def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:
+    """Share of right answers against confidence, before and after calibration, over the pictures of each bin.
+
+    Bars are 95 % intervals, points are larger where there are more pictures. On the diagonal a probability means what
+    it says; below it, answers are over-confident.
+    """
+    with _style():
+        figure = Figure(figsize=(4.1, 3.9), layout="constrained")
+        axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)), gid="diagonal")
+        for bins, colour, label, width in ((before, ORANGE, "before", 1.0), (after, BLUE, "after", 1.5)):
+            x, y, size = [b.confidence for b in bins], [b.right for b in bins], [b.pictures for b in bins]
+            spans = [wilson_interval(round(b.right * b.pictures), b.pictures) for b in bins]
+            axes.vlines(x, *zip(*spans, strict=True), color=colour, linewidth=width, alpha=0.25)
+            axes.plot(x, y, color=colour, linewidth=0.7 * width, alpha=0.35, gid=f"reliability-{label}")
+            axes.scatter(x, y, [6 + 70 * math.sqrt(n / sum(size)) for n in size], color=colour, linewidths=0, zorder=3,
+                         label=f"{label} calibration")
+            counts.bar(x, size, 0.022, color=colour, alpha=0.4 if label == "before" else 0.9)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="share right")
+        counts.set(xlabel="confidence", ylabel="pictures")
+        counts.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
+        counts.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}%")
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}%")
+        axes.grid(color=INK, alpha=0.16, linewidth=0.6)
+        _legend_above(figure, axes)
+        return _drawing(figure, "reliability", "Reliability diagram: share of right answers against confidence, before "
+                        "and after calibration, with the number of pictures at each confidence")
+
+
+def unknown_scores(shares: Mapping[str, Sequence[float]], edges: Sequence[float], threshold: float) -> Drawing:
+    """Histogram of unknown scores: `shares[set][i]` of its pictures lie between `edges[i]` and `edges[i + 1]`.
+
+    The first set is filled: the pictures of the known classes.
+    """
+    with _style():
+        figure = Figure(figsize=(4.1, 2.5), layout="constrained")
+        axes = figure.add_subplot()
+        colours = (BLUE, ORANGE, GREEN, INK)
+        for i, (name, heights) in enumerate(shares.items()):
+            axes.stairs(heights, edges, fill=not i, color=colours[min(i, 3)], alpha=1 if i else 0.55, linewidth=1.3,
+                        label=printable(name), gid=f"scores-{i}")
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (5, 3)), label=f"threshold, {threshold:.3f}",
+                     gid="threshold")
+        axes.set(xlabel="unknown score", ylabel="share of pictures", xlim=(edges[0], edges[-1]))
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
+        axes.set_axisbelow(True)
+        _legend_above(figure, axes)
+        return _drawing(figure, "unknown", f"Histogram of the unknown score of {', '.join(shares)}, with the threshold")
 
 
 def confusion(names: Sequence[str], cells: Mapping[tuple[int, int], int], totals: Sequence[int]) -> Drawing:
@@ -159,6 +213,14 @@ def _panel(title: str) -> tuple[Figure, Axes]:
 
 def _legend(axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=8, handlelength=1.6, borderaxespad=0.2)
+
+
+def _legend_above(figure: Figure, axes: Axes) -> None:
+    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False,
+                           fontsize=8, handlelength=1.6, borderaxespad=0, columnspacing=1.5)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([20])
 
 
 def _columns(series: Series) -> tuple[list[float], list[float]]:

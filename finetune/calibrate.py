@@ -1,0 +1,211 @@
+"""All that `decision.json` says, fitted on the calibration pictures, and the table of every answer.
+
+In this order: reference embeddings; one pass over val and test; test-time views, measured against each other; the
+temperature of the chosen ones; the threshold of "unknown"; prediction sets; foreign pictures.
+"""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import save_file
+from torch import nn
+
+from finetune import answers, evaluate, fits, foreign, probe
+from finetune.answers import NOWHERE, Answers, concatenate
+from finetune.dataset import Data, Picture
+from finetune.decide import Wish
+from finetune.evaluate import Bank, Outputs
+from finetune.loader import Source, evaluation_batches
+from zoo import rundir
+from zoo.decision import Decision, Unknown, in_set, softmax, temper, unit
+from zoo.tta import VIEWS
+
+MOST_MEASURED = 1000
+"""Calibration pictures on which views are measured against each other."""
+MOST_CALIBRATED = 10_000
+"""Calibration pictures that temperature, threshold and sets are fitted on."""
+REFERENCES = 1000
+"""Reference embeddings at most."""
+NEIGHBOURS = 10
+"""The unknown score's neighbour, where a class has that many references (tests/bench/RESULTS.md)."""
+WEAK = 0.05
+"""Share of the reference embeddings that are shorter than the length below which an embedding counts as weak."""
+REJECTED = 0.05
+"""Share of the calibration pictures that may be called unknown."""
+CHUNK = 1024
+"""Rows of the table computed at a time."""
+NOTES = {True: "half of val that took no part in choosing the epoch",
+         False: "all of val, which also chose the epoch: it is too small to be halved, so the numbers flatter a little"}
+"""Whether val was halved -> on what everything is fitted."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model and its pictures."""
+
+    model: nn.Module
+    data: Data
+    source: Source
+
+
+class Calibrated(NamedTuple):
+    """What `calibrate` gives."""
+
+    decision: Decision
+    fitted: dict[str, Any]
+    """How each value was fitted, for decision.json."""
+    bank: Bank
+    answers: Answers
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Mean probabilities over views, computed for a few rows at a time."""
+
+    logits_NC: np.ndarray
+    """Of the first view."""
+    extra_NC: np.ndarray | None
+    """Probabilities of the other views, summed; None if there are none."""
+    passes: int
+    """Number of views."""
+
+    def of(self, rows: np.ndarray | slice) -> np.ndarray:
+        """float64 [rows, classes]."""
+        first = softmax(self.logits_NC[rows])
+        return first if self.extra_NC is None else (first + self.extra_NC[rows]) / self.passes
+
+
+def calibrate(subject: Subject, wish: Wish) -> Calibrated:
+    """Fit everything on the calibrate half of val (on all of val where it was too small to be halved)."""
+    data, source = subject.data, subject.source
+    pictures = data.of("val") + data.of("test")
+    bank = reference_bank(subject)
+    seen = evaluate.outputs(subject.model, evaluation_batches(pictures, source), source.pre, bank,
+                            total=len(pictures), title="evaluating")
+    rows = calibration_rows(data, pictures)
+    labels = np.array([pictures[i].label for i in rows])
+
+    shown = rows[:MOST_MEASURED]
+    candidates = [name for name in VIEWS if name != "none"] if wish.views == "auto" else []
+    extras = {name: extra_views(subject, pictures, shown, name) for name in candidates}
+    measured = {name: fits.measure(Averaged(seen.logits[shown], extras.get(name), len(VIEWS[name])).of(slice(None)),
+                                   labels[:MOST_MEASURED]) for name in ("none", *candidates)} if candidates else {}
+    table = fits.views_table(measured, labels[:MOST_MEASURED]) if measured else []
+    views, why = fits.choose_views(table) if table else (wish.views, "set by hand")
+    averaged = average_all(subject, pictures, seen.logits, views, (shown, extras.get(views)))
+
+    temperature = fits.fit_temperature(averaged.of(rows), labels)
+    label_p = of_label(temper(averaged.of(rows), temperature), labels)
+    sets, warning = fits.fit_sets(label_p, wish.coverage)
+    threshold = fits.rejection_threshold(seen.unknown_score[rows], REJECTED)
+    decision = Decision(temperature, views, Unknown(bank.neighbours, bank.shortest, threshold), sets)
+    halved = data.halved(data.of("val"))
+    fitted = {
+        "split": "calibrate" if halved else "val", "pictures": len(rows), "note": NOTES[halved],
+        "views": {"why": why, "table": table},
+        "temperature": {"loss_before": fits.loss_of(averaged.of(rows), labels, 1.0),
+                        "loss_after": fits.loss_of(averaged.of(rows), labels, temperature)},
+        "unknown": {"references": len(bank.rows), "rejected": float((seen.unknown_score[rows] > threshold).mean())},
+        "warnings": [warning] if warning else []}
+    known = tabulate(data, pictures, seen, averaged, decision)
+    strangers = [foreign_answers(subject, one, bank, decision) for one in foreign.sets_for(data.pictures)]
+    table_of_all = with_views(concatenate([known, *strangers]), measured, shown)
+    return Calibrated(decision, fitted, bank, table_of_all)
+
+
+def reference_bank(subject: Subject) -> Bank:
+    """Embeddings of at most REFERENCES training pictures, the classes in turn."""
+    chosen = probe.sample(subject.data.of("train"), REFERENCES)
+    batches = evaluation_batches(chosen, subject.source)
+    embedding, _ = probe.extract(subject.model, batches, subject.source.pre, total=len(chosen), precision="fp32")
+    of_class = Counter(p.label for p in chosen)
+    return Bank(unit(embedding.numpy()), max(1, min(NEIGHBOURS, int(statistics.median(of_class.values())))),
+                max(1e-12, float(np.quantile(np.linalg.norm(embedding.numpy(), axis=1), WEAK))))
+
+
+def calibration_rows(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
+    """Indices of at most MOST_CALIBRATED calibration pictures, by sha256, so that the first of them are a sample."""
+    paths = {p.path for p in data.of("calibrate")}
+    rows = [i for i, p in enumerate(pictures) if p.split == "val" and p.path in paths]
+    return np.array(sorted(rows, key=lambda i: pictures[i].sha256)[:MOST_CALIBRATED])
+
+
+def extra_views(subject: Subject, pictures: Sequence[Picture], rows: np.ndarray, views: str) -> np.ndarray:
+    """Summed probabilities of all views but the first, float32 [rows, classes]."""
+    return evaluate.summed_probabilities(subject.model, [pictures[i] for i in rows], subject.source, VIEWS[views][1:],
+                                         title=f"views: {views}")
+
+
+def average_all(subject: Subject, pictures: Sequence[Picture], logits_NC: np.ndarray, views: str,
+                known: tuple[np.ndarray, np.ndarray | None]) -> Averaged:
+    """Mean probabilities of every picture; `known`: rows whose other views were computed already, and these."""
+    if views == "none":
+        return Averaged(logits_NC, None, 1)
+    rows, extra = known
+    summed = np.empty_like(logits_NC)
+    missing = np.arange(len(pictures))
+    if extra is not None:
+        summed[rows] = extra
+        missing = np.setdiff1d(missing, rows)
+    if len(missing):
+        summed[missing] = extra_views(subject, pictures, missing, views)
+    return Averaged(logits_NC, summed, len(VIEWS[views]))
+
+
+def foreign_answers(subject: Subject, one: foreign.ForeignSet, bank: Bank, decision: Decision) -> Answers:
+    """The answers to pictures of no class, from their first view alone (the unknown score depends on no other)."""
+    seen = evaluate.outputs(subject.model, foreign.batches(one.pictures, subject.source.pre), subject.source.pre, bank,
+                            total=len(one.pictures), title=f"foreign: {one.name}")
+    pictures = [Picture(f"{one.name}/{i}", NOWHERE, one.name, "", *p.size) for i, p in enumerate(one.pictures)]
+    return tabulate(subject.data, pictures, seen, Averaged(seen.logits, None, 1), decision)
+
+
+def tabulate(data: Data, pictures: Sequence[Picture], seen: Outputs, averaged: Averaged, decision: Decision) -> Answers:
+    """The table of these pictures' answers, without the comparison of views."""
+    halved = data.halved(data.of("val"))
+    label = np.array([p.label for p in pictures])
+    columns: dict[str, list[np.ndarray]] = defaultdict(list)
+    for start in range(0, len(pictures), CHUNK):
+        rows = slice(start, start + CHUNK)
+        answered = {"": temper(averaged.of(rows), decision.temperature), "plain_": softmax(seen.logits[rows])}
+        for prefix, p_NC in answered.items():
+            columns[f"{prefix}predicted"].append(p_NC.argmax(1))
+            columns[f"{prefix}confidence"].append(p_NC.max(1))
+            columns[f"{prefix}label_probability"].append(of_label(p_NC, label[rows]))
+        columns["top5"].append(np.argsort(-answered[""], axis=1, kind="stable")[:, :5])
+        assert decision.sets is not None
+        inside = in_set(answered[""], decision.sets)
+        columns["set_size"].append(inside.sum(1))
+        columns["label_in_set"].append(of_label(inside, label[rows]) == 1)
+    return Answers(
+        classes=data.classes, path=np.array([p.path for p in pictures]), label=label,
+        split=np.array([data.half_of(p) if halved and p.split == "val" else p.split for p in pictures]),
+        **{name: np.concatenate(chunks) for name, chunks in columns.items()}, unknown_score=seen.unknown_score,
+        width=np.array([p.width for p in pictures]), height=np.array([p.height for p in pictures]),
+        brightness=seen.brightness, views_predicted={}, views_label_probability={})
+
+
+def of_label(values_NC: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    """The value of each row's label, nan where it has none."""
+    return np.where(labels_N == NOWHERE, np.nan, values_NC[np.arange(len(labels_N)), labels_N])
+
+
+def with_views(answers: Answers, measured: Mapping[str, fits.Measured], rows: np.ndarray) -> Answers:
+    """The table with the comparison of views, on the rows where they were measured."""
+    predicted = {name: np.full(len(answers), NOWHERE) for name in measured}
+    probability = {name: np.full(len(answers), np.nan) for name in measured}
+    for name, it in measured.items():
+        predicted[name][rows], probability[name][rows] = it.predicted, it.label_probability
+    return replace(answers, views_predicted=predicted, views_label_probability=probability)
+
+
+def write(folder: Path, calibrated: Calibrated) -> None:
+    """`decision.json`, `bank.safetensors` and `predictions.csv` of a run folder."""
+    rundir.write_json(folder / rundir.DECISION, calibrated.decision.to_json() | {"fitted": calibrated.fitted})
+    save_file({"references": calibrated.bank.rows}, folder / rundir.BANK)
+    answers.write(folder / rundir.PREDICTIONS, calibrated.answers)

@@ -1,0 +1,74 @@
+"""Pictures of none of the classes, to measure how well the unknown score tells them from the run's own."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from finetune.dataset import Picture
+from finetune.loader import EVALUATION_BATCH, Batch
+from finetune.sample import digits
+from zoo.preprocess import Preprocessing, resize_crop
+
+PICTURES = 200
+"""Of each set."""
+
+
+class ForeignSet(NamedTuple):
+    """Some pictures that no class of the run means."""
+
+    name: str
+    pictures: list[Image.Image]
+
+
+def sets_for(own: Sequence[Picture]) -> list[ForeignSet]:
+    """Noise, and scikit-learn's handwritten digits; parts of photographs where the digits are the run's own pictures.
+
+    A set that resembles the run's classes (digits for another classifier of digits) is not foreign to it and has an
+    AUROC near 0.5; the report says what the sets are.
+    """
+    own_bytes = {picture.sha256 for picture in own}
+    pixels = digits()[0]
+    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // PICTURES)][:PICTURES]
+    known = any(_png_sha256(picture) in own_bytes for picture in chosen)
+    other = ForeignSet("photos", photos()) if known else ForeignSet("digits", [p.convert("RGB") for p in chosen])
+    return [ForeignSet("noise", noise()), other]
+
+
+def noise() -> list[Image.Image]:
+    """Half of them independent uniform pixels (256 px), half smooth colour noise (a grid of 2 to 16 random colours)."""
+    random = np.random.default_rng(0)
+    grids = [256] * (PICTURES // 2) + random.integers(2, 17, PICTURES - PICTURES // 2).tolist()
+    pictures = [Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in grids]
+    return [picture.resize((256, 256), Image.Resampling.BICUBIC) for picture in pictures]
+
+
+def photos() -> list[Image.Image]:
+    """Square parts, 100 to 400 px wide, of scikit-learn's two sample photographs (a temple and a flower, CC BY)."""
+    from sklearn.datasets import load_sample_images
+
+    random, photographs = np.random.default_rng(0), load_sample_images().images
+    pictures = []
+    for i in range(PICTURES):
+        pixels = photographs[i % len(photographs)]
+        side = int(random.integers(100, 401))
+        top, left = (int(random.integers(0, length - side + 1)) for length in pixels.shape[:2])
+        pictures.append(Image.fromarray(pixels[top:top + side, left:left + side]))
+    return pictures
+
+
+def batches(pictures: Sequence[Image.Image], pre: Preprocessing) -> Iterator[Batch]:
+    """The pictures as deployment sees them, without labels (-1)."""
+    for i in range(0, len(pictures), EVALUATION_BATCH):
+        prepared = np.stack([resize_crop(picture, pre) for picture in pictures[i:i + EVALUATION_BATCH]])
+        yield torch.from_numpy(prepared), torch.full((len(prepared),), -1)
+
+
+def _png_sha256(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return hashlib.sha256(buffer.getvalue()).hexdigest()

@@ -1,0 +1,118 @@
+"""The report's fourth question, "What should I do next?": advice on curves and data, and the command for it."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from finetune import measures
+from finetune.recipes import BY_HAND
+from finetune.report import data_advice
+from finetune.report.advice import Advice, curves, history
+from finetune.report.data_advice import Findings
+from finetune.report.finished import Finished
+from finetune.report.page import Html, bdi, fill, join, part, percent, plural, section, soft
+from zoo.catalog import Base
+from zoo.model import allowed_size_step
+
+MOST_SHOWN = 6
+"""Suggestions on the page."""
+WORST_CLASSES = 3
+
+
+def advices(run: Finished) -> list[Advice]:
+    """What to do next, the most useful first: at most MOST_SHOWN."""
+    values = {field: row["value"] for field, row in run.recipe.items()}
+    found = curves(history(run.series, run.report), values) + data_advice.data(findings(run))
+    return found[:MOST_SHOWN]
+
+
+def findings(run: Finished) -> Findings:
+    """The numbers of the headline's split, and the data they come from."""
+    head, own = run.report["headline"], run.answers
+    short = np.minimum(own.width, own.height)
+    parts = measures.slices(short, own.right)
+    smallest = (parts[0].right / parts[0].pictures, parts[0].interval[1]) if len(parts) > 1 else None
+    names, splits = run.classes, run.report["splits"]
+    val = splits["val"] if "test" in splits else None
+    return Findings(
+        run.split, head["pictures"], head["top1"], tuple(head["top1_interval"]), "test" in splits,
+        run.data["counts"]["train"], run.report["per_class"],
+        Counter({(names[true], names[said]): n for (true, said), n in run.confusion.items()}),
+        int((~own.right & (own.confidence >= data_advice.CONFIDENT)).sum()), run.pre.size, int(np.median(short)),
+        smallest, (val["top1"], val["top1_interval"][0]) if val else None, size_step(run))
+
+
+def size_step(run: Finished) -> int | None:
+    """What --image-size must be a multiple of; None where that would have to be looked up on the Hub."""
+    base = run.report["base"]
+    known = base["hub_id"] and base["architecture"]
+    return allowed_size_step(Base(base["name"], base["architecture"], "", base["hub_id"])) if known else None
+
+
+def summary(advices: Sequence[Advice]) -> Html:
+    """Two lines for the top of the page, which lead to the whole list."""
+    if not advices:
+        title = "What to do next"
+        text = fill("The curves are fine. More pictures of the worst classes usually help most.")
+    else:
+        title = f"What to do next: {plural(len(advices), 'suggestion')}"
+        text = fill("{} {}", advices[0].finding, advices[0].do)
+    return fill('<p class="next"><a href="#next">{}</a> {}</p>', title, text)
+
+
+def next_section(run: Finished, advices: Sequence[Advice]) -> Html:
+    """Every advice with its flags, and the whole command for the first that has any."""
+    title = "What should I do next?"
+    if not advices:
+        return section("next", title, nothing_to_advise(run))
+    steps = fill('<ol class="steps">{}</ol>', join(
+        fill("<li><p>{}</p><p><b>{}</b></p>{}</li>\n", advice.finding, advice.do,
+             fill("<p><code>{}</code></p>", advice.flags) if advice.flags else "") for advice in advices))
+    return section("next", title, steps, command_part(run, advices))
+
+
+def nothing_to_advise(run: Finished) -> Html:
+    """What helps a run in which nothing stands out."""
+    rows = [row for row in run.report["per_class"] if row["f1"] is not None]
+    worst = sorted(rows, key=lambda row: (row["f1"], row["class"]))[:WORST_CLASSES]
+    named = join((fill("{} (F1 {})", bdi(row["class"]), percent(row["f1"])) for row in worst), ", ")
+    return fill('<p class="prose">The curves are fine, and nothing in the data stands out. What usually helps most is '
+                "more pictures of the worst classes: {}.</p>", named)
+
+
+def command_part(run: Finished, advices: Sequence[Advice]) -> Html:
+    """The whole command for the first advice that has flags: advices may be alternatives, so they are not mixed."""
+    with_flags = [advice for advice in advices if advice.flags]
+    if not with_flags:
+        return Html("")
+    return part("The whole command", fill("<pre><code>{}</code></pre>", command(run, with_flags[0])), soft(
+        "For {}; everything else as in this run. {}.",
+        "this advice" if len(with_flags) == 1 else "the first advice with a flag: change one thing at a time",
+        "DATA is your folder of pictures" if run.report["base"]["hub_id"] else
+        "DATA is your folder of pictures, BASE the run folder or file that this run began with"))
+
+
+def command(run: Finished, advice: Advice) -> str:
+    """What was set by hand in this run, changed as advised; as typed in a POSIX shell. Paths are placeholders."""
+    words = shlex.split(advice.flags)
+    advised = {flag.removeprefix("--").replace("-", "_"): value
+               for flag, value in zip(words[::2], words[1::2], strict=True)}
+    base = run.report["base"]
+    given = {field: row["value"] for field, row in run.recipe.items() if row["why"] == BY_HAND and row["value"] != ""}
+    if "val" in given and not is_number(given["val"]):
+        given["val"] = "VAL"
+    chosen = {"data": "DATA", "base": base["name"] if base["hub_id"] else "BASE"} | given | advised
+    flags = [f"--{'no-' if value is False else ''}{field.replace('_', '-')}"
+             + ("" if isinstance(value, bool) else f" {shlex.quote(str(value))}") for field, value in chosen.items()]
+    return " ".join(["python -m finetune", *flags])
+
+
+def is_number(text: str) -> bool:
+    """Whether `--val` is a share, not a path."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""Pictures within the page: small, embedded, and with the heat map of an answer laid over what the network saw."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from finetune.report.page import Html, bdi, fill
+from zoo.errors import BadImage
+from zoo.preprocess import Preprocessing, decode, resize_crop
+
+THUMBNAIL = 192
+"""Longest side of an embedded picture in pixels, twice what is shown (for dense screens)."""
+SMALL = 96
+"""The same where many stand in a row."""
+OPAQUE = 0.55
+"""Opacity of a heat map's hottest place."""
+
+
+def thumbnail(path: Path, size: int = THUMBNAIL) -> Html:
+    """A picture as an embedded WebP of at most `size` pixels; its file name if it cannot be read any more."""
+    try:
+        picture = decode(path)
+    except BadImage:
+        return fill('<span class="gone">{}<br>cannot be read any more</span>', bdi(path.name))
+    return _embedded(picture, size)
+
+
+def with_heat(path: Path, heat: Sequence[Sequence[float]], pre: Preprocessing) -> Html:
+    """A picture, and beside it what the network saw of it with its heat map (rows from the top, values 0 to 1)."""
+    try:
+        picture = decode(path)
+    except BadImage:
+        return thumbnail(path)
+    seen = resize_crop(picture, replace(pre, size=THUMBNAIL))
+    return Html(_embedded(picture, THUMBNAIL)
+                + _webp(Image.fromarray(overlay(seen, np.array(heat, np.float32))), "heat", lossless=False))
+
+
+def overlay(pixels_SS3: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A heat map over a picture, uint8 [S, S, 3]: grey where it is cold, coloured and brighter where it is hot."""
+    side = len(pixels_SS3)
+    smooth = np.asarray(Image.fromarray(heat).resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)[..., None]
+    grey = pixels_SS3.mean(-1, keepdims=True)
+    cold = 0.75 * grey + 0.25 * pixels_SS3  # less colour, so that red on red can be told
+    hot = 255 * _colours()[(255 * smooth[..., 0]).astype(int)]
+    opacity = OPAQUE * smooth
+    return np.rint((1 - opacity) * cold + opacity * hot).astype(np.uint8)
+
+
+@cache
+def _colours() -> np.ndarray:
+    return colormaps["turbo"](np.linspace(0.25, 0.88, 256))[:, :3]
+
+
+def _embedded(picture: Image.Image, size: int) -> Html:
+    tiny = max(picture.size) < size // 2
+    small = picture.copy()
+    small.thumbnail((size, size))
+    return _webp(small, "tiny" if tiny else "", lossless=tiny)
+
+
+def _webp(picture: Image.Image, css: str, *, lossless: bool) -> Html:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=80, lossless=lossless)
+    return fill('<img class="{}" src="data:image/webp;base64,{}" alt="">', css,
+                base64.b64encode(buffer.getvalue()).decode())

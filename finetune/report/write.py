@@ -1,0 +1,140 @@
+"""`report.html`: the page a person reads. Made only from the run folder's other files, and the pictures themselves.
+
+`finished.read` reads the files; each of the page's four questions is a module of functions from them to HTML
+(quality.py, trust.py, mistakes.py, next_steps.py), the details are here; `write_report` writes the page, and its
+figures as `figures/*.svg`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.recipe import Recipe, field_docs
+from finetune.report import figures, finished, mistakes, next_steps, quality, trust
+from finetune.report.finished import Finished
+from finetune.report.page import (
+    Drawing,
+    Html,
+    bdi,
+    breakable,
+    document,
+    duration,
+    file_size,
+    fill,
+    image,
+    join,
+    part,
+    section,
+    soft,
+    table,
+)
+from zoo import catalog, rundir
+
+QUESTIONS = {"good": "How good is it?", "trust": "Can I trust it?", "fails": "Where does it fail?",
+             "next": "What next?", "details": "Details"}
+"""Section of the page -> its name in the list at the top."""
+
+
+def write_report(folder: Path, data_root: Path) -> None:
+    """Write `report.html` and `figures/` of a run from its other files; `data_root` is where the pictures lie.
+
+    The page needs nothing else: pictures and figures are inside. Raises `UserError` if a file of the run is missing.
+    """
+    run = finished.read(folder)
+    curves, matrix = curve_figures(run), mistakes.confusion_figure(run)
+    diagram, scores = trust.reliability_figure(run), trust.scores_figure(run)
+    (folder / rundir.FIGURES).mkdir(exist_ok=True)
+    for drawing in filter(None, (*curves, matrix, diagram, scores)):
+        rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
+    advices = next_steps.advices(run)
+    body = join((header(run), quality.quality_section(run, next_steps.summary(advices)),
+                 trust.trust_section(run, diagram, scores), mistakes.mistakes_section(run, matrix, data_root),
+                 next_steps.next_section(run, advices), details_section(run, curves)))
+    rundir.write_text(folder / rundir.PAGE, document(f"{run.name}: {quality.top1_text(run)}", body))
+
+
+def header(run: Finished) -> Html:
+    """What this page is about, and the way to its sections."""
+    base = run.report["base"]
+    about = fill("Trained from {} in {} on {}; {}", breakable(base["name"]), duration(run.report["seconds"]),
+                 run.report["device"], licence(base))
+    links = join(fill('<a href="#{}">{}</a>', key, name) for key, name in QUESTIONS.items())
+    return fill('<header><h1>{}</h1><p class="soft">{}</p><nav>{}</nav></header>\n', bdi(run.name), about, links)
+
+
+def licence(base: Mapping[str, Any]) -> Html:
+    """The base's licence, red if it forbids commercial use."""
+    forbids = catalog.forbids_commercial_use(base["licence"])
+    return fill('<span class="{}">licence {}</span>', "bad" if forbids else "", base["licence"] or "not known")
+
+
+def details_section(run: Finished, curves: Sequence[Drawing]) -> Html:
+    """How it was trained, and what lies in the folder."""
+    return section("details", "Details", curves_part(run, curves), recipe_part(run), about_part(run))
+
+
+def curve_figures(run: Finished) -> list[Drawing]:
+    """Loss, top-1 and learning rate against epochs; none if no epoch was trained."""
+    ends = [step for step, _ in run.series.get("select/top1", []) if step]
+    if not ends:
+        return []
+
+    def by_epoch(name: str) -> list[tuple[float, float]]:
+        return [(step / ends[0], value) for step, value in run.series.get(name, [])]
+    best, probe = run.report["best"], run.report["probe"]
+    return [figures.losses(by_epoch("train/loss"), by_epoch("select/loss")),
+            figures.accuracy(by_epoch("select/top1"), probe=probe["select_top1"] if probe else None,
+                             best=(best["step"] / ends[0], best["top1"])),
+            figures.learning_rate(by_epoch("train/lr"))]
+
+
+def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:
+    """How the training went."""
+    if not curves:
+        return part("Training", fill("<p>No epoch was trained: the result is the linear probe.</p>"
+                                        if run.report["probe"] else "<p>No epoch was trained.</p>"))
+    smoothing = run.value_of("label_smoothing")
+    note = soft("Epoch 0 is the model before the first step. Training loss is measured on augmented pictures{}, so it "
+                "can lie above the loss on select.",
+                f" and includes label smoothing of {smoothing:g}" if smoothing else "")
+    return part("Training", fill('<div class="panels">{}</div>', join(map(image, curves))), note)
+
+
+def recipe_part(run: Finished) -> Html:
+    """Every value of the recipe with its reason; what a field means is its tooltip."""
+    docs = field_docs(Recipe)
+    rows = [[fill('<abbr title="{}">{}</abbr>', docs.get(field, ""), field.replace("_", "-")),
+             {True: "yes", False: "no", "": "–"}.get(row["value"], row["value"])
+             if isinstance(row["value"], bool | str) else f"{row['value']:g}", row["why"]]
+            for field, row in run.recipe.items()]
+    return part("Recipe", table({"Setting": "", "Value": "value", "Why": "why"}, rows, css="recipe"))
+
+
+CONTENTS = {
+    rundir.CONFIG: "architecture, class names, preprocessing (timm's layout)", rundir.WEIGHTS: "the weights",
+    rundir.DECISION: "how logits become an answer", rundir.BANK: "embeddings that tell foreign pictures",
+    rundir.RECIPE: "the recipe",
+    rundir.DATA: "classes, counts, findings",
+    rundir.FILES: "path, class, split and sha256 of each picture", rundir.LOCAL: "where the pictures lay",
+    rundir.METRICS: "the curves", rundir.REPORT: "the numbers of this page",
+    rundir.PREDICTIONS: "the answer to each picture of val, test and the foreign sets",
+}
+"""File of a run -> what it holds."""
+
+
+def about_part(run: Finished) -> Html:
+    """Where the numbers come from."""
+    report = run.report
+    base = report["base"]
+    trained = f"pretrained on {base['pretrained_on']}" if base["pretrained_on"] else None
+    facts = {
+        "Base": ", ".join(filter(None, (base["name"], base["architecture"], trained))),
+        "Weights": base["hub_id"] or "–", "Device": report["device"],
+        "Versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        "Data digest": fill("<code>{}</code>", run.data["digest"]),
+    }
+    files = [[fill("<code>{}</code>", name), file_size((run.folder / name).stat().st_size), what]
+             for name, what in CONTENTS.items() if (run.folder / name).is_file()]
+    listed = join(fill("<dt>{}</dt><dd>{}</dd>", *item) for item in facts.items())
+    return part("About this run", fill('<dl class="facts">{}</dl>', listed),
+                   fill("<h4>Files</h4>"), table({"File": "", "Size": "num", "Content": ""}, files, css="fit files"))
