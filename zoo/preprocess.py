@@ -8,8 +8,9 @@
 - Memory is bounded by the header (`max_pixels`, shape 20:1) before a pixel is decoded; a FIFO never blocks.
 - Threads may call it freely. Pillow's settings are left alone, so its own limit of 179 million pixels holds as well.
 
-`evaluate` gives, bit for bit, what `timm.data.create_transform(**pretrained_cfg, is_training=False)` gives (timm
-1.0.31 `transforms_imagenet_eval`, torchvision 0.29 `Resize`, `CenterCrop`, `ToTensor`, `Normalize`).
+`evaluate` gives, bit for bit and on every version of Pillow, what `timm.data.create_transform(**pretrained_cfg,
+is_training=False)` gives with Pillow 12 (timm 1.0.31 `transforms_imagenet_eval`, torchvision 0.29 `Resize`,
+`CenterCrop`, `ToTensor`, `Normalize`). timm with Pillow 13 resizes tall pictures in another order; see `_resize`.
 
 Sources: Pillow clips 16-bit grey to white in `convert` (Pillow #2574, #4044, #5991); CVEs of its rarer plugins and
 the list of formats: Pillow's handbook, "Security". Needs NumPy and Pillow only.
@@ -275,7 +276,7 @@ def evaluate(picture: Image.Image, pre: Preprocessing) -> np.ndarray:
 
 def resize_crop(picture: Image.Image, pre: Preprocessing) -> np.ndarray:
     """RGB picture of any size -> uint8 [S, S, 3]."""
-    resized = picture.resize(_resized_size(picture.size, pre), FILTERS[pre.interpolation])
+    resized = _resize(picture, _resized_size(picture.size, pre), FILTERS[pre.interpolation])
     left, top = (_offset(length, pre.size) for length in resized.size)
     if min(resized.size) >= pre.size:
         return np.array(resized.crop((left, top, left + pre.size, top + pre.size)))
@@ -292,6 +293,18 @@ def normalise(pixels: np.ndarray, pre: Preprocessing) -> np.ndarray:
     x_CHW -= np.array(pre.mean, np.float32)[:, None, None]
     x_CHW /= np.array(pre.std, np.float32)[:, None, None]
     return x_CHW
+
+
+def _resize(picture: Image.Image, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
+    """Pillow's resize, across first and then down, on every version.
+
+    Pillow 13 goes down first where that is faster; its pixels are rounded in between, so the result is another, by up
+    to 18 levels on noise (ImagingResampleInner in Resample.c).
+    """
+    width, height = size
+    if picture.height - height > max(0, 2 * (picture.width - width)):  # Pillow 13's condition
+        picture = picture.resize((width, picture.height), method)
+    return picture.resize(size, method)
 
 
 def _resized_size(size: tuple[int, int], pre: Preprocessing) -> tuple[int, int]:
