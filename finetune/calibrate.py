@@ -8,6 +8,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +16,14 @@ import numpy as np
 from safetensors.numpy import save_file
 from torch import nn
 
-from finetune import answers, evaluate, fits, foreign, probe
+from finetune import answers, evaluate, fits, foreign, probe, progress, resume
 from finetune.answers import NOWHERE, Answers, concatenate
 from finetune.dataset import Data, Picture
 from finetune.decide import Wish
 from finetune.evaluate import Bank, Outputs
 from finetune.loader import Source, evaluation_batches
 from zoo import rundir
-from zoo.decision import Decision, Unknown, in_set, softmax, temper, unit
+from zoo.decision import BANK_KEY, Decision, Unknown, in_set, softmax, temper, unit
 from zoo.tta import VIEWS
 
 MOST_MEASURED = 1000
@@ -91,27 +92,35 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     labels = np.array([pictures[i].label for i in rows])
 
     shown = rows[:MOST_MEASURED]
-    candidates = [name for name in VIEWS if name != "none"] if wish.views == "auto" else []
-    extras = {name: extra_views(subject, pictures, shown, name) for name in candidates}
+    enough = len(rows) >= fits.LEAST
+    candidates = [name for name in VIEWS if name != "none"] if wish.views == "auto" and enough else []
+    extras = extra_views(subject, [pictures[i] for i in shown.tolist()], candidates)
     measured = {name: fits.measure(Averaged(seen.logits[shown], extras.get(name), len(VIEWS[name])).of(slice(None)),
                                    labels[:MOST_MEASURED]) for name in ("none", *candidates)} if candidates else {}
     table = fits.views_table(measured, labels[:MOST_MEASURED]) if measured else []
-    views, why = fits.choose_views(table) if table else (wish.views, "set by hand")
-    averaged = average_all(subject, pictures, seen.logits, views, (shown, extras.get(views)))
+    views, why = (fits.choose_views(table) if table else (wish.views, "set by hand") if wish.views != "auto" else
+                  ("none", f"not measured: fewer than {fits.LEAST} calibration pictures"))
+    averaged = average_all(subject, pictures, seen.logits, views, known=(shown, extras.get(views)))
 
-    temperature = fits.fit_temperature(averaged.of(rows), labels)
-    label_p = of_label(temper(averaged.of(rows), temperature), labels)
-    sets, warning = fits.fit_sets(label_p, wish.coverage)
+    p_NC = averaged.of(rows)
+    temperature = fits.fit_temperature(p_NC, labels)
+    sets, warning = fits.fit_sets(of_label(temper(p_NC, temperature), labels), wish.coverage)
+    warnings = [warning] if warning else []
+    if not enough:
+        warnings.append(f"with fewer than {fits.LEAST} calibration pictures (there are {len(rows)}), no temperature is "
+                        "fitted, and the threshold of unknown is a guess: add pictures to val")
+    for warning in warnings:
+        progress.warn(warning)
     threshold = fits.rejection_threshold(seen.unknown_score[rows], REJECTED)
     decision = Decision(temperature, views, Unknown(bank.neighbours, bank.shortest, threshold), sets)
     halved = data.halved(data.of("val"))
     fitted = {
         "split": "calibrate" if halved else "val", "pictures": len(rows), "note": NOTES[halved],
         "views": {"why": why, "table": table},
-        "temperature": {"loss_before": fits.loss_of(averaged.of(rows), labels, 1.0),
-                        "loss_after": fits.loss_of(averaged.of(rows), labels, temperature)},
+        "temperature": {"loss_before": fits.loss_of(p_NC, labels, 1.0),
+                        "loss_after": fits.loss_of(p_NC, labels, temperature)},
         "unknown": {"references": len(bank.rows), "rejected": float((seen.unknown_score[rows] > threshold).mean())},
-        "warnings": [warning] if warning else []}
+        "warnings": warnings}
     known = tabulate(data, pictures, seen, averaged, decision)
     strangers = [foreign_answers(subject, one, bank, decision) for one in foreign.sets_for(data.pictures)]
     table_of_all = with_views(concatenate([known, *strangers]), measured, shown)
@@ -135,13 +144,18 @@ def calibration_rows(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
     return np.array(sorted(rows, key=lambda i: pictures[i].sha256)[:MOST_CALIBRATED])
 
 
-def extra_views(subject: Subject, pictures: Sequence[Picture], rows: np.ndarray, views: str) -> np.ndarray:
-    """Summed probabilities of all views but the first, float32 [rows, classes]."""
-    return evaluate.summed_probabilities(subject.model, [pictures[i] for i in rows], subject.source, VIEWS[views][1:],
-                                         title=f"views: {views}")
+def extra_views(subject: Subject, pictures: Sequence[Picture], settings: Sequence[str]) -> dict[str, np.ndarray]:
+    """For each setting, summed probabilities of all its views but the first, float32 [N, classes]; in one pass."""
+    if not settings:
+        return {}
+    views = [VIEWS[name][1:] for name in settings]
+    batches = evaluation_batches(pictures, subject.source, tuple(chain.from_iterable(views)))
+    summed = evaluate.summed_probabilities(subject.model, batches, subject.source.pre, [len(v) for v in views],
+                                           total=len(pictures))
+    return dict(zip(settings, summed, strict=True))
 
 
-def average_all(subject: Subject, pictures: Sequence[Picture], logits_NC: np.ndarray, views: str,
+def average_all(subject: Subject, pictures: Sequence[Picture], logits_NC: np.ndarray, views: str, *,
                 known: tuple[np.ndarray, np.ndarray | None]) -> Averaged:
     """Mean probabilities of every picture; `known`: rows whose other views were computed already, and these."""
     if views == "none":
@@ -153,16 +167,19 @@ def average_all(subject: Subject, pictures: Sequence[Picture], logits_NC: np.nda
         summed[rows] = extra
         missing = np.setdiff1d(missing, rows)
     if len(missing):
-        summed[missing] = extra_views(subject, pictures, missing, views)
+        summed[missing] = extra_views(subject, [pictures[i] for i in missing.tolist()], [views])[views]
     return Averaged(logits_NC, summed, len(VIEWS[views]))
 
 
 def foreign_answers(subject: Subject, one: foreign.ForeignSet, bank: Bank, decision: Decision) -> Answers:
-    """The answers to pictures of no class, from their first view alone (the unknown score depends on no other)."""
-    seen = evaluate.outputs(subject.model, foreign.batches(one.pictures, subject.source.pre), subject.source.pre, bank,
-                            total=len(one.pictures), title=f"foreign: {one.name}")
+    """The answers to pictures of no class."""
+    pre, total, views = subject.source.pre, len(one.pictures), VIEWS[decision.views]
+    seen = evaluate.outputs(subject.model, foreign.batches(one.pictures, pre), pre, bank, total=total,
+                            title=f"foreign: {one.name}")
+    extra = evaluate.summed_probabilities(subject.model, foreign.batches(one.pictures, pre, views[1:]), pre,
+                                          [len(views) - 1], total=total)[0] if len(views) > 1 else None
     pictures = [Picture(f"{one.name}/{i}", NOWHERE, one.name, "", *p.size) for i, p in enumerate(one.pictures)]
-    return tabulate(subject.data, pictures, seen, Averaged(seen.logits, None, 1), decision)
+    return tabulate(subject.data, pictures, seen, Averaged(seen.logits, extra, len(views)), decision)
 
 
 def tabulate(data: Data, pictures: Sequence[Picture], seen: Outputs, averaged: Averaged, decision: Decision) -> Answers:
@@ -207,5 +224,5 @@ def with_views(answers: Answers, measured: Mapping[str, fits.Measured], rows: np
 def write(folder: Path, calibrated: Calibrated) -> None:
     """`decision.json`, `bank.safetensors` and `predictions.csv` of a run folder."""
     rundir.write_json(folder / rundir.DECISION, calibrated.decision.to_json() | {"fitted": calibrated.fitted})
-    save_file({"references": calibrated.bank.rows}, folder / rundir.BANK)
-    answers.write(folder / rundir.PREDICTIONS, calibrated.answers)
+    resume.write_whole(folder / rundir.BANK, lambda path: save_file({BANK_KEY: calibrated.bank.rows}, path))
+    resume.write_whole(folder / rundir.PREDICTIONS, lambda path: answers.write(path, calibrated.answers))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finetune import answers, progress
+from finetune import progress
 from finetune.tree import Tree
 from zoo import rundir
 from zoo.errors import BadImage, UserError
@@ -220,25 +220,23 @@ def as_fraction(val: str) -> float | None:
 
 
 def write_files_csv(path: Path, data: Data) -> None:
-    """`files.csv`: relative path, label (class name), split, sha256 of each picture."""
+    """`files.csv`: relative path, label (class name), split, sha256, width and height of each picture."""
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "label", "split", "sha256"])
-        writer.writerows([p.path, data.classes[p.label], p.split, p.sha256] for p in data.pictures)
+        writer.writerow(["path", "label", "split", "sha256", "width", "height"])
+        writer.writerows([p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height] for p in data.pictures)
 
 
 def of_run(run: Path, root: Path) -> Data:
-    """The data of a finished run from its files; `root` is where the pictures lie. Training pictures have no size."""
+    """The data of a finished run from its files; `root` is where the pictures lie."""
     if not root.is_dir():
         raise UserError(f"{root} is not there: expected the folder with the pictures of {run}. If it moved, name it "
                         "with --data.")
     content = rundir.read_json(run / rundir.DATA)
     index = {name: label for label, name in enumerate(content["classes"])}
-    table = answers.read(run, content["classes"])
-    sizes = dict(zip(table.path.tolist(), zip(table.width.tolist(), table.height.tolist(), strict=True), strict=True))
     with open(run / rundir.FILES, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        pictures = tuple(Picture(row["path"], index[row["label"]], row["split"], row["sha256"],
-                                 *sizes.get(row["path"], (0, 0))) for row in csv.DictReader(file))
+        pictures = tuple(Picture(row["path"], index[row["label"]], row["split"], row["sha256"], int(row["width"]),
+                                 int(row["height"])) for row in csv.DictReader(file))
     if missing := [p.path for p in pictures if not (root / p.path).is_file()]:
         raise UserError(f"{root} lacks {len(missing)} of the run's {len(pictures)} pictures, for example {missing[0]}: "
                         "name the folder that holds them with --data.")

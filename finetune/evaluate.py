@@ -11,12 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from finetune import progress
 from finetune.augment import normalise
-from finetune.dataset import Picture
-from finetune.loader import Batch, Source, evaluation_batches
+from finetune.loader import Batch
 from zoo.decision import knn_distance
 from zoo.model import forward
 from zoo.preprocess import Preprocessing
-from zoo.tta import View
 
 
 @dataclass(frozen=True)
@@ -108,15 +106,19 @@ def outputs(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, bank
 
 
 @torch.inference_mode()
-def summed_probabilities(model: nn.Module, pictures: Sequence[Picture], source: Source, views: tuple[View, ...], *,
-                         title: str) -> np.ndarray:
-    """Probabilities of each picture, summed over some views: float32 [N, classes]."""
+def summed_probabilities(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, groups: Sequence[int], *,
+                         total: int) -> list[np.ndarray]:
+    """Probabilities of each picture, summed over groups of its views: float32 [N, classes] for each group.
+
+    `groups`: how many of a picture's views, in their order in the batches, make up each group.
+    """
     device = next(model.parameters()).device
     model.eval()
     rows = []
-    with progress.bar(title, len(pictures)) as advance:
-        for images, label in evaluation_batches(pictures, source, views):
-            probabilities = model(normalise(images.to(device), source.pre)).float().softmax(1)
-            rows.append(probabilities.unflatten(0, (len(label), len(views))).sum(1).cpu().numpy())
+    with progress.bar("test-time views", total) as advance:
+        for images, label in batches:
+            probabilities = model(normalise(images.to(device), pre)).float().softmax(1)
+            parts = probabilities.unflatten(0, (len(label), -1)).split(list(groups), dim=1)
+            rows.append([part.sum(1).cpu().numpy() for part in parts])
             advance(len(label))
-    return np.concatenate(rows)
+    return [np.concatenate(group) for group in zip(*rows, strict=True)]

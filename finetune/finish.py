@@ -22,9 +22,12 @@ from finetune.loader import Source, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from finetune.report import mistakes
 from finetune.report.write import write_report
-from zoo import cam, card, rundir
+from zoo import cam, card, decision, rundir
 from zoo.model import forward, load
 from zoo.preprocess import Preprocessing
+
+REWRITTEN = (rundir.DECISION, rundir.BANK, rundir.PREDICTIONS, rundir.REPORT, rundir.PAGE, rundir.FIGURES, rundir.CARD)
+"""What `python -m finetune.decide` writes, decision.json first."""
 
 
 def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
@@ -41,7 +44,7 @@ def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
     write_answers(folder, plan.data.root, calibrated, numbers)
     plan.claim.lock.release()
     shutil.rmtree(folder / rundir.RESUME, ignore_errors=True)
-    say_result(folder, numbers)
+    say_result(folder, numbers, seconds=numbers["seconds"])
 
 
 def decide_again(place: Place, wish: Wish) -> None:
@@ -50,20 +53,27 @@ def decide_again(place: Place, wish: Wish) -> None:
     `FINISHED.json` is replaced last: killed before, the run is refused as changed until this is done again.
     """
     folder = place.run
+    began = perf_counter()
     subject = finished_subject(place)
     calibrated = calibrate.calibrate(subject, wish)
     before = rundir.read_json(folder / rundir.REPORT)
     numbers = before | answer_numbers(calibrated, heatmaps(subject, calibrated.answers))
     with resume.space_told(folder):
         write_answers(folder, subject.data.root, calibrated, numbers)
-    say_result(folder, numbers)
+    say_result(folder, numbers, seconds=perf_counter() - began)
     if bundles := [name for name in rundir.ADDED_LATER if (folder / name).exists()]:
         progress.warn(f"{folder / bundles[0]} was made with the former decision: run python -m export again.")
 
 
 def finished_subject(place: Place) -> Subject:
-    """Model and pictures of a finished run; `UserError` if a file that this depends on has changed."""
-    rundir.open_finished(place.run, verify=(rundir.FILES, rundir.DATA, rundir.RECIPE))
+    """Model and pictures of a finished run; `UserError` if any of its files has changed.
+
+    Where decision.json has, an earlier `decide` was killed: then the files that it writes may have changed as well.
+    """
+    files = rundir.open_finished(place.run)["files"]
+    stopped = rundir.digest(place.run / rundir.DECISION) != files.get(rundir.DECISION)
+    fixed = [name for name in files if name.split("/")[0] not in REWRITTEN]
+    rundir.open_finished(place.run, verify=fixed if stopped else True)
     device = devices.choose(place.device)
     model = load(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.set_num_threads(rundir.read_json(place.run / rundir.RECIPE)["threads"]["value"])
@@ -154,14 +164,16 @@ def write_model(plan: Plan) -> None:
     rundir.write_json(plan.folder / rundir.CONFIG, config)
 
 
-def say_result(folder: Path, numbers: dict[str, Any]) -> None:
+def say_result(folder: Path, numbers: dict[str, Any], *, seconds: float) -> None:
     """The headline, and what to type next."""
-    head, probe = numbers["headline"], numbers["probe"]
+    head, probe, made = numbers["headline"], numbers["probe"], decision.read(folder)
     low, high = head["top1_interval"]
     progress.say(f"{head['split']} top-1 {head['top1']:.2%} (95 % interval {low:.1%} to {high:.1%}, {head['pictures']} "
-                 f"pictures, {head['note']}); {numbers['seconds']:.0f} s", style="bold green")
-    progress.say(f"calibration error {head['ece']:.1%} (before {head['plain']['ece']:.1%}); "
-                 + "; ".join(f"{name} told apart with AUROC {row['auroc']:.2f}"
+                 f"pictures, {head['note']}); {seconds:.0f} s", style="bold green")
+    progress.say(f"views {made.views}, temperature {made.temperature:.2f}: calibration error {head['ece']:.1%} (before "
+                 f"{head['plain']['ece']:.1%}); sets of {head['mean_set_size']:.2f} classes hold the true one in "
+                 f"{head['covered']:.1%}; unknown: "
+                 + ", ".join(f"AUROC {row['auroc']:.2f} on {name}"
                              for name, row in numbers["unknown"]["foreign"].items()))
     if probe and probe["kept"]:
         progress.warn("no epoch was better on select than the linear probe, so the probe is the result: try more "

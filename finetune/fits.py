@@ -17,16 +17,20 @@ SIGNIFICANT = 2.0
 """Views must lower the loss by this many standard errors of the paired difference."""
 COLDEST = 0.05
 """Lowest temperature, its inverse the highest: beyond, answers are certain, or all classes the same."""
-LEAST_MEASURED = 30
-"""Pictures below which a standard error means little, so that no views are chosen."""
+LEAST = 30
+"""Pictures below which a standard error or a temperature means little: no views are chosen, the temperature is 1. (Of
+perfectly calibrated answers, 10 pictures fit a temperature that costs 0.04 nats on new ones, 40 cost 0.01.)"""
 
 
 def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float:
     """The temperature with the lowest cross-entropy, by L-BFGS; 1 where no other is better.
 
     1/(N + 2) of each target goes to the most probable other class, as in Platt's scaling (1999): N right answers do
-    not prove that there is never a wrong one, so the temperature of a few right answers does not fall to 0.
+    not prove that there is never a wrong one, so the temperature of a few right answers does not fall to 0. Fewer than
+    LEAST pictures: 1.
     """
+    if len(labels_N) < LEAST:
+        return 1.0
     tiny = np.finfo(np.float64).tiny
     log_p_NC = torch.from_numpy(np.log(np.maximum(probabilities_NC.astype(np.float64), tiny)))
     labels, rest = torch.from_numpy(labels_N), 1 / (len(labels_N) + 2)
@@ -98,7 +102,7 @@ def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
     The one-standard-error rule of Breiman et al., "Classification and regression trees" (1984). None gains: none.
     """
-    gained = [row for row in table if row["views"] != "none" and row["pictures"] >= LEAST_MEASURED
+    gained = [row for row in table if row["views"] != "none"
               and row["gain"] > SIGNIFICANT * row["gain_error"] and row["only_it_right"] >= row["only_none_right"]]
     if not gained:
         return "none", (f"measured: no views lower the loss by more than {SIGNIFICANT:g} standard errors without "
@@ -121,19 +125,16 @@ def fit_sets(label_probability_N: np.ndarray, coverage: float) -> tuple[Sets, st
         least = math.ceil(coverage / (1 - coverage) * (1 - 1e-9))
         return Sets(coverage, 0.0), (f"{len(label_probability_N)} calibration pictures are too few for prediction sets "
                                      f"of {coverage:g} coverage (at least {least}): each set holds every class")
-    return Sets(coverage, _between(np.sort(label_probability_N)[::-1], needed, beyond=-1e-6)), None
+    ordered = np.sort(label_probability_N)[::-1]
+    return Sets(coverage, _between([*ordered, ordered[-1] * (1 - 1e-6)], needed)), None
 
 
 def rejection_threshold(unknown_score_N: np.ndarray, share: float) -> float:
     """A score that at most `share` of the calibration pictures exceed."""
-    return _between(np.sort(unknown_score_N), math.ceil(len(unknown_score_N) * (1 - share) - 1e-9), beyond=1e-6)
+    ordered = np.sort(unknown_score_N)
+    return _between([*ordered, ordered[-1] + 1e-6], math.ceil(len(ordered) * (1 - share) - 1e-9))
 
 
-def _between(ordered_N: np.ndarray, kept: int, *, beyond: float) -> float:
-    """Half way from the last of the first `kept` values to the next, so that rounding moves no picture across it.
-
-    Where there is no next one, it would be `beyond` the last.
-    """
-    last = float(ordered_N[kept - 1])
-    following = float(ordered_N[kept]) if kept < len(ordered_N) else last + beyond
-    return (last + following) / 2
+def _between(ordered: Sequence[float], kept: int) -> float:
+    """Half way from the last of the first `kept` values to the next, so that rounding moves no picture across it."""
+    return (float(ordered[kept - 1]) + float(ordered[kept])) / 2

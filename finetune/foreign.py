@@ -12,7 +12,8 @@ from PIL import Image
 from finetune.dataset import Picture
 from finetune.loader import EVALUATION_BATCH, Batch
 from finetune.sample import digits
-from zoo.preprocess import Preprocessing, resize_crop
+from zoo.preprocess import Preprocessing
+from zoo.tta import WHOLE, View, prepare
 
 PICTURES = 200
 """Of each set."""
@@ -31,10 +32,10 @@ def sets_for(own: Sequence[Picture]) -> list[ForeignSet]:
     A set that resembles the run's classes (digits for another classifier of digits) is not foreign to it and has an
     AUROC near 0.5; the report says what the sets are.
     """
-    own_bytes = {picture.sha256 for picture in own}
     pixels = digits()[0]
     chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // PICTURES)][:PICTURES]
-    known = any(_png_sha256(picture) in own_bytes for picture in chosen)
+    digests = {_png_sha256(picture) for picture in chosen}
+    known = any(picture.sha256 in digests for picture in own)
     other = ForeignSet("photos", photos()) if known else ForeignSet("digits", [p.convert("RGB") for p in chosen])
     return [ForeignSet("noise", noise()), other]
 
@@ -61,11 +62,12 @@ def photos() -> list[Image.Image]:
     return pictures
 
 
-def batches(pictures: Sequence[Image.Image], pre: Preprocessing) -> Iterator[Batch]:
-    """The pictures as deployment sees them, without labels (-1)."""
-    for i in range(0, len(pictures), EVALUATION_BATCH):
-        prepared = np.stack([resize_crop(picture, pre) for picture in pictures[i:i + EVALUATION_BATCH]])
-        yield torch.from_numpy(prepared), torch.full((len(prepared),), -1)
+def batches(pictures: Sequence[Image.Image], pre: Preprocessing, views: tuple[View, ...] = (WHOLE,)) -> Iterator[Batch]:
+    """The pictures as deployment sees them, as `evaluation_batches` gives them, without labels (-1)."""
+    size = max(1, EVALUATION_BATCH // len(views))
+    for i in range(0, len(pictures), size):
+        prepared = np.stack([prepare(picture, pre, views) for picture in pictures[i:i + size]])
+        yield torch.from_numpy(prepared).flatten(0, 1), torch.full((len(prepared),), -1)
 
 
 def _png_sha256(picture: Image.Image) -> str:

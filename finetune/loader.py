@@ -1,5 +1,6 @@
 """Batches of uint8 pictures, prepared on the host."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,13 @@ class EvaluationViews(Dataset):
 
     def __getitem__(self, index: int) -> Item:
         picture = self.pictures[index]
+        path = self.source.root / picture.path
         try:
-            return prepare(decode(self.source.root / picture.path), self.source.pre, self.views), picture.label
-        except BadImage as error:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != picture.sha256:
+                return f"{path}: its bytes are not those that were read (sha256)"
+            return prepare(decode(content, name=str(path)), self.source.pre, self.views), picture.label
+        except (BadImage, OSError) as error:
             return str(error)
 
 

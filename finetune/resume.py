@@ -48,7 +48,7 @@ def save(folder: Path, state: State) -> None:
     """Replace `resume/state.pt`, then delete best weights that it no longer names."""
     resume = folder / rundir.RESUME
     content = {**asdict(state), "best": asdict(state.best), "tensors": state.tensors}
-    _write(resume / STATE, lambda path: torch.save(content, path))
+    write_whole(resume / STATE, lambda path: torch.save(content, path))
     for old in resume.glob("best-*.safetensors"):
         if old.name != state.best.file:
             old.unlink()
@@ -58,7 +58,7 @@ def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -
     """Write the weights as a file of their own; it counts once a saved state names it."""
     best = Best(scores, step, f"best-{step}.safetensors")
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    _write(folder / rundir.RESUME / best.file, lambda path: save_file(tensors, path))
+    write_whole(folder / rundir.RESUME / best.file, lambda path: save_file(tensors, path))
     return best
 
 
@@ -81,7 +81,8 @@ def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
     model.load_state_dict(load_file(folder / rundir.RESUME / best.file))
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` write a file so that a reader sees the old one or the new one, never half of it."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with space_told(path):

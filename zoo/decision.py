@@ -1,4 +1,4 @@
-"""From a model's outputs to an answer, by what `decision.json` says. NumPy only: training, export and serving use it.
+"""From a model's outputs to an answer, by what `decision.json` says. One code for training, export and serving.
 
     logits of each view -> softmax -> `average` -> `temper` -> probabilities
     embedding -> `knn_distance` to the reference embeddings -> unknown score
@@ -16,6 +16,9 @@ import numpy as np
 
 from zoo import rundir, tta
 from zoo.errors import UserError
+
+BANK_KEY = "references"
+"""Name of the tensor in `bank.safetensors`."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,13 @@ def read(run: Path) -> Decision:
     return Decision.from_json(rundir.read_json(run / rundir.DECISION), str(run / rundir.DECISION))
 
 
+def read_bank(run: Path) -> np.ndarray:
+    """The reference embeddings of a run folder, float32 [references, D], rows of length 1."""
+    from safetensors.numpy import load_file
+
+    return load_file(run / rundir.BANK)[BANK_KEY]
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities over the last axis, float64."""
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
@@ -125,6 +135,7 @@ def knn_distance(embedding_ND: np.ndarray, bank_MD: np.ndarray, neighbours: int,
     Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022. `shortest` is our addition:
     noise has weak features, whose direction alone can be that of some class (tests/bench/RESULTS.md).
     """
+    assert 1 <= neighbours <= len(bank_MD), f"the {neighbours}th nearest of {len(bank_MD)} references"
     similarity_NM = unit(embedding_ND, shortest) @ bank_MD.T
     place = similarity_NM.shape[1] - neighbours
     return 1 - np.partition(similarity_NM, place, axis=1)[:, place]
@@ -153,9 +164,10 @@ class Answer:
 def answer(probabilities_C: np.ndarray, unknown_score: float | None, labels: Sequence[str], decision: Decision, *,
            top: int = 5) -> Answer:
     """Apply the decision to one picture: its probabilities (views averaged, tempered) and its unknown score."""
+    assert decision.unknown is None or unknown_score is not None, "a threshold needs a score"
     order = np.argsort(-probabilities_C, kind="stable")
     named = tuple((labels[c], float(probabilities_C[c])) for c in order[:top])
-    known = decision.unknown is None or (unknown_score is not None and unknown_score <= decision.unknown.threshold)
+    known = decision.unknown is None or unknown_score <= decision.unknown.threshold  # type: ignore[operator]
     members = None
     if decision.sets is not None:
         inside = in_set(probabilities_C[None], decision.sets)[0]

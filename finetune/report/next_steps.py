@@ -37,11 +37,12 @@ def findings(run: Finished) -> Findings:
     names, splits = run.classes, run.report["splits"]
     val = splits["val"] if "test" in splits else None
     return Findings(
-        run.split, head["pictures"], head["top1"], tuple(head["top1_interval"]), "test" in splits,
-        run.data["counts"]["train"], run.report["per_class"],
-        Counter({(names[true], names[said]): n for (true, said), n in run.confusion.items()}),
-        int((~own.right & (own.confidence >= data_advice.CONFIDENT)).sum()), run.pre.size, int(np.median(short)),
-        smallest, (val["top1"], val["top1_interval"][0]) if val else None, size_step(run))
+        split=run.split, pictures=head["pictures"], top1=head["top1"], interval=tuple(head["top1_interval"]),
+        has_test="test" in splits, train_counts=run.data["counts"]["train"], per_class=run.report["per_class"],
+        confusion=Counter({(names[true], names[said]): n for (true, said), n in run.confusion.items()}),
+        confident_wrong=int((~own.right & (own.confidence >= data_advice.CONFIDENT)).sum()),
+        image_size=run.pre.size, median_short_side=int(np.median(short)), small_slice=smallest,
+        val=(val["top1"], val["top1_interval"][0]) if val else None, size_step=size_step(run))
 
 
 def size_step(run: Finished) -> int | None:

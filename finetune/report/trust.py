@@ -7,6 +7,7 @@ import numpy as np
 
 from finetune import measures
 from finetune.report import figures
+from finetune.report.advice import standard_error
 from finetune.report.finished import Finished
 from finetune.report.page import (
     Drawing,
@@ -78,8 +79,7 @@ def tendency(run: Finished) -> str:
 
     def verdict(confidence: np.ndarray, right: np.ndarray) -> str:
         stated, share = confidence.mean(), right.mean()
-        # two standard errors of the share of right answers, the smallest difference that is worth a word
-        noise = 2 * max(1e-9, share * (1 - share) / len(right)) ** 0.5
+        noise = 2 * standard_error(share, len(right))  # the smallest difference that is worth a word
         word = ("about as sure as it is right" if abs(stated - share) <= noise
                 else "over-confident" if stated > share else "under-confident")
         return f"{word} ({percent(stated)} sure on average, {percent(share)} right)"

@@ -390,9 +390,10 @@ def test_files_csv_lists_every_picture(tmp_path: Path) -> None:
     write_files_csv(tmp_path / "files.csv", data)
     assert rows(tmp_path / "files.csv") == [
         {"path": p.path, "label": data.classes[p.label], "split": p.split,
-         "sha256": hashlib.sha256((root / p.path).read_bytes()).hexdigest()} for p in data.pictures]
+         "sha256": hashlib.sha256((root / p.path).read_bytes()).hexdigest(), "width": str(p.width),
+         "height": str(p.height)} for p in data.pictures]
     assert set(data.classes) == set(names)
-    assert (tmp_path / "files.csv").read_bytes().startswith(b"path,label,split,sha256")
+    assert (tmp_path / "files.csv").read_bytes().startswith(b"path,label,split,sha256,width,height")
 
 
 def test_median_short_side(tmp_path: Path) -> None:

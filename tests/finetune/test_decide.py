@@ -18,6 +18,7 @@ from finetune import answers, foreign, measures
 from finetune.decide import Place, Wish, main
 from finetune.job import start
 from finetune.run import Run
+from tests.finetune.made_pictures import write_classes
 from zoo import decision, rundir
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing, decode, evaluate
@@ -172,18 +173,48 @@ def test_a_decision_that_was_changed_or_half_written_is_refused_and_can_be_put_r
     whole = digests(run_copy)
     content = rundir.read_json(run_copy / "decision.json")
     rundir.write_json(run_copy / "decision.json", content | {"temperature": 9.0})
-    (run_copy / "predictions.csv.tmp").write_text("left by a writer that was killed")
-    with pytest.raises(UserError, match=r"decision\.json changed since the run finished"):
+    (run_copy / "predictions.csv").write_text("path,split\n")  # and as if some of what follows had been written
+    with pytest.raises(UserError, match=r"decision\.json.* changed since the run finished"):
         rundir.open_finished(run_copy, verify=True)
     main(Place(run_copy), Wish())
     rundir.open_finished(run_copy, verify=True)
-    (run_copy / "predictions.csv.tmp").unlink(missing_ok=True)
     assert digests(run_copy) == whole
+
+
+@pytest.mark.parametrize("name", ["report.json", "metrics.jsonl", "config.json", "files.csv"])
+def test_what_training_wrote_is_not_certified_anew_once_it_changed(run_copy: Path, name: str) -> None:
+    (run_copy / name).write_text((run_copy / name).read_text().replace("1", "2", 1))
+    with pytest.raises(UserError, match=f"{name} changed since the run finished"):
+        main(Place(run_copy), Wish())
+
+
+def test_other_pictures_under_the_same_names_are_refused(run_copy: Path, digits: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(digits, tmp_path / "other"))
+    victim = next(row["path"] for row in rows_of(run_copy) if row["split"] == "test")
+    (other / victim).write_bytes((other / rows_of(run_copy)[0]["path"]).read_bytes())
+    with pytest.raises(UserError, match=rf"{victim}: its bytes are not those"):
+        main(Place(run_copy, data=other), Wish())
+
+
+def test_too_few_pictures_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_classes(tmp_path / "data", {f"{split}/{name}": 6 if split == "train" else 2
+                                             for split in ("train", "val") for name in ("a", "b")}, size=(40, 40))
+    start(Run(data=str(data), out=tmp_path / "run"), {"probe_only": True, "image_size": 32})
+    content, out = rundir.read_json(tmp_path / "run" / "decision.json"), capsys.readouterr().out
+    assert (content["temperature"], content["views"]) == (1.0, "none")
+    assert content["fitted"]["views"]["why"].startswith("not measured: fewer than 30")
+    assert content["sets"]["least_probability"] == 0
+    for warning in content["fitted"]["warnings"]:
+        assert f"warning: {warning}" in out
+        assert warning in (tmp_path / "run" / "report.html").read_text()
+    assert [warning[:24] for warning in content["fitted"]["warnings"]] == [
+        "4 calibration pictures a", "with fewer than 30 calib"]
 
 
 def test_pictures_that_moved_are_named_with_data(run_copy: Path, digits: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(digits, tmp_path / "moved"))
     rundir.write_json(run_copy / "local.json", rundir.read_json(run_copy / "local.json") | {"data": "/not/there"})
+    rundir.finish(run_copy)
     with pytest.raises(UserError, match=r"/not/there is not there.*--data"):
         main(Place(run_copy), Wish())
     main(Place(run_copy, data=moved), Wish(views="none"))

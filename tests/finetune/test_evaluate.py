@@ -1,5 +1,6 @@
 """Scores of a run against scikit-learn; what a pass over pictures gives; event files; the embedded sample."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from zoo import rundir
 from zoo.decision import knn_distance, unit
 from zoo.model import features
 from zoo.preprocess import Preprocessing, resize_crop
-from zoo.tta import VIEWS
+from zoo.tta import VIEWS, View
 
 PRE = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)
 
@@ -93,7 +94,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, list[Pic
     made += [Image.new("RGB", (30, 20), (level,) * 3) for level in (0, 255, 51)]
     for i, picture in enumerate(made):
         picture.save(root / f"{i}.png")
-    return Source(root, PRE, 0, pin=False), [Picture(f"{i}.png", i % 3, "val", "", *p.size)
+    digests = [hashlib.sha256((root / f"{i}.png").read_bytes()).hexdigest() for i in range(len(made))]
+    return Source(root, PRE, 0, pin=False), [Picture(f"{i}.png", i % 3, "val", digests[i], *p.size)
                                              for i, p in enumerate(made)]
 
 
@@ -139,13 +141,18 @@ def test_the_size_of_batches_does_not_matter(
         batch: int) -> None:
     source, listed = pictures
     whole = outputs(model, evaluation_batches(listed, source), PRE, made_bank, total=7, title="x")
-    summed = summed_probabilities(model, listed, source, VIEWS["five"], title="x")
+    summed = over_views(model, listed, source, VIEWS["five"])
     monkeypatch.setattr(loader, "EVALUATION_BATCH", batch)
     again = outputs(model, evaluation_batches(listed, source), PRE, made_bank, total=7, title="x")
     for one, other in zip(whole, again, strict=True):
         assert one.shape == other.shape
         assert np.allclose(one, other, atol=1e-5)
-    assert np.allclose(summed_probabilities(model, listed, source, VIEWS["five"], title="x"), summed, atol=1e-5)
+    assert np.allclose(over_views(model, listed, source, VIEWS["five"]), summed, atol=1e-5)
+
+
+def over_views(model: nn.Module, listed: list[Picture], source: Source, views: tuple[View, ...]) -> np.ndarray:
+    batches = evaluation_batches(listed, source, views)
+    return summed_probabilities(model, batches, PRE, [len(views)], total=len(listed))[0]
 
 
 def test_summed_probabilities_of_the_mirror_image(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> None:
@@ -155,22 +162,26 @@ def test_summed_probabilities_of_the_mirror_image(model: nn.Module, pictures: tu
         straight, mirrored = (model.eval()(normalise(x, PRE)).softmax(1).numpy() for x in (images, images.flip(2)))
     assert abs(straight - mirrored)[:4].max() > 1e-4
     model.train()
-    extra = summed_probabilities(model, listed, source, VIEWS["flip"][1:], title="x")
+    extra = over_views(model, listed, source, VIEWS["flip"][1:])
     assert not model.training
     assert extra.dtype == np.float32
     assert np.allclose(extra, mirrored, atol=1e-5)
-    both = summed_probabilities(model, listed, source, VIEWS["flip"], title="x")
+    both = over_views(model, listed, source, VIEWS["flip"])
     assert np.allclose(both, straight + mirrored, atol=1e-5)
 
 
 def test_summed_probabilities_of_several_views_are_their_sum(
         model: nn.Module, pictures: tuple[Source, list[Picture]]) -> None:
     source, listed = pictures
-    parts = [summed_probabilities(model, listed, source, (view,), title="x") for view in VIEWS["five"]]
-    summed = summed_probabilities(model, listed, source, VIEWS["five"], title="x")
+    parts = [over_views(model, listed, source, (view,)) for view in VIEWS["five"]]
+    summed = over_views(model, listed, source, VIEWS["five"])
     assert summed.shape == (7, 3)
     assert np.allclose(summed, sum(parts), atol=1e-5)
     assert np.allclose(summed.sum(1), 5, atol=1e-4)
+    batches = evaluation_batches(listed, source, VIEWS["five"])
+    first, rest = summed_probabilities(model, batches, PRE, [2, 3], total=7)
+    assert np.allclose(first, sum(parts[:2]), atol=1e-5)
+    assert np.allclose(rest, sum(parts[2:]), atol=1e-5)
 
 
 # --- events

@@ -233,7 +233,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["ten", "two", "hostile", "many"])
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light"), (390, "light"), (1280, "dark")])
 def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str, width: int, scheme: str) -> None:
     context = browser.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)
     tab = context.new_page()

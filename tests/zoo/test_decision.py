@@ -193,7 +193,7 @@ def test_a_known_picture() -> None:
 
 
 @pytest.mark.parametrize(("score", "known"), [(0.3, True), (np.nextafter(0.3, 1), False), (-1.0, True), (2.0, False),
-                                              (math.nan, False), (None, False)])
+                                              (math.nan, False)])
 def test_only_a_score_above_the_threshold_is_unknown_and_the_nearest_classes_stay(
         score: float | None, known: bool) -> None:
     said = answer(PROBABILITIES, score, LABELS, Decision(unknown=Unknown(10, 1.0, 0.3)), top=3)
