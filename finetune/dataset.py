@@ -234,9 +234,8 @@ def of_run(run: Path, root: Path) -> Data:
                         "with --data.")
     content = rundir.read_json(run / rundir.DATA)
     index = {name: label for label, name in enumerate(content["classes"])}
-    with open(run / rundir.FILES, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        pictures = tuple(Picture(row["path"], index[row["label"]], row["split"], row["sha256"], int(row["width"]),
-                                 int(row["height"])) for row in csv.DictReader(file))
+    pictures = tuple(Picture(row["path"], index[row["label"]], row["split"], row["sha256"], int(row["width"]),
+                             int(row["height"])) for row in rundir.read_files(run))
     if missing := [p.path for p in pictures if not (root / p.path).is_file()]:
         raise UserError(f"{root} lacks {len(missing)} of the run's {len(pictures)} pictures, for example {missing[0]}: "
                         "name the folder that holds them with --data.")

@@ -21,7 +21,7 @@ def test_it_begins_with_two_commands_that_set_everything_up() -> None:
 
 
 def commands() -> list[str]:
-    return sorted(set(re.findall(r"python -m (?:finetune|zoo)[^\n`)]*", README)))
+    return sorted(set(re.findall(r"python -m (?:finetune|zoo|export)[^\n`)]*", README)))
 
 
 @pytest.mark.parametrize("command", commands())
@@ -36,18 +36,21 @@ def test_every_flag_in_its_commands_exists(command: str) -> None:
 def test_the_flags_and_paths_it_names_exist() -> None:
     from dataclasses import fields
 
+    from export import __main__ as export
+    from export import verify
     from finetune.decide import Wish
     from finetune.recipe import Recipe
     from finetune.run import Run
 
-    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish) for f in fields(cls)}
+    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order)
+             for f in fields(cls)}
     known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial"}
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
     assert named_flags <= known
     tree = re.search(r"## Where things are\n```\n(.*?)```", README, re.S)
     assert tree
     named_files = {word for word in tree[1].split() if word.endswith(".py")}
-    on_disk = {p.name for folder in ("zoo", "finetune") for p in (ROOT / folder).glob("[!_]*.py")}
+    on_disk = {p.name for folder in ("zoo", "finetune", "export") for p in (ROOT / folder).glob("[!_]*.py")}
     assert named_files <= on_disk
     assert on_disk - named_files <= {"events.py", "device.py", "sample.py", "progress.py", "plan.py"}
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
@@ -60,3 +63,24 @@ def test_the_bases_it_counts_are_there() -> None:
     assert len(ROWS) > 100
     for name in re.findall(r"--base ([\w-]+)", README):
         assert find(name).alias == name
+
+
+def test_its_script_runs_a_bundle_with_onnxruntime_numpy_and_pillow_alone(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from tests.zoo.made_bundle import made_bundle
+    from zoo.predictor import Predictor
+
+    bundle = made_bundle(tmp_path / "run")
+    Image.new("RGBA", (30, 20), (0, 200, 30, 180)).save(tmp_path / "picture.png")
+    script = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "InferenceSession" in block)
+    script += "\nprint(*sorted({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"
+    (tmp_path / "script.py").write_text(script)
+    ran = subprocess.run([sys.executable, tmp_path / "script.py", bundle, tmp_path / "picture.png"], cwd=tmp_path,
+                         capture_output=True, text=True, check=True)
+    said, loaded = ran.stdout.splitlines()
+    expected = Predictor(bundle).predict(tmp_path / "picture.png").answer
+    assert said.split()[-2:] == [expected.top[0][0], f"{expected.top[0][1]:.3f}"]
+    assert said.startswith("unknown") == (expected.label is None)
+    assert {"numpy", "onnxruntime", "PIL"} <= set(loaded.split())
+    assert not set(loaded.split()) & {"torch", "timm", "zoo", "finetune", "export", "safetensors", "rich"}

@@ -53,7 +53,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_half_of_zoo_that_serving_needs_leaves_torch_unloaded() -> None:
-    modules = loaded_by("import zoo.catalog, zoo.preprocess, zoo.rundir, zoo.errors")
+    modules = loaded_by("import zoo.catalog, zoo.preprocess, zoo.rundir, zoo.errors, zoo.bundle, zoo.predictor")
     assert {"zoo", "PIL", "numpy"} <= modules
     assert not modules & {"torch", "torchvision", "timm", "finetune"}
 

@@ -1,7 +1,8 @@
 """The one error for people.
 
     UserError        expected, seen, what to do; printed without a traceback, exit code 2
-    `-- BadImage     one picture that cannot be decoded, with its name and the reason
+    |-- BadImage     one picture that cannot be decoded, with its name and the reason
+    `-- NotProved    an export that was made and does not answer like the trained model, exit code 1
 
 Our own invariants are `assert`s: when one fails, the traceback is for us.
 """
@@ -12,6 +13,14 @@ from collections.abc import Callable
 
 class UserError(Exception):
     """Something the user can put right. The message says what was expected, what was seen and what to do."""
+
+    exit_code = 2
+
+
+class NotProved(UserError):
+    """The work was done, and the check at its end failed."""
+
+    exit_code = 1
 
 
 class BadImage(UserError):
@@ -34,11 +43,11 @@ def first_line(error: BaseException) -> str:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit: its return value (None = 0), 2 after a `UserError`, 130 after Ctrl-C."""
+    """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130 after Ctrl-C."""
     try:
         sys.exit(main())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

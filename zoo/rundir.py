@@ -4,6 +4,7 @@ A run folder is finished when `FINISHED.json` exists; it is written last and hol
 `finetune` wrote. Nothing rewrites those files later; `export` adds `onnx/` and `bundles/` beside them.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -72,12 +73,17 @@ def digest(path: Path) -> str:
 
 def finish(folder: Path) -> None:
     """Write `FINISHED.json`: the contract's version and the digest of every file of the run, `resume/` apart."""
-    own = (RESUME, FINISHED, *ADDED_LATER)
+    write_manifest(folder, version=VERSION, leave_out=(RESUME, *ADDED_LATER))
+
+
+def write_manifest(folder: Path, *, version: int, leave_out: Collection[str] = ()) -> None:
+    """Write `FINISHED.json` with the digest of every file below `folder`; `leave_out`: files and folders at its top."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     names = [path.relative_to(folder).as_posix() for path in files]
     digests = {name: digest(folder / name) for name in names
-               if name.split("/")[0] not in own and not name.endswith(".tmp")}  # of a writer that was killed
-    write_json(folder / FINISHED, {"version": VERSION, "files": digests})
+               if name.split("/")[0] not in (*leave_out, FINISHED)
+               and not name.endswith(".tmp")}  # of a writer that was killed
+    write_json(folder / FINISHED, {"version": version, "files": digests})
 
 
 def is_finished(folder: Path) -> bool:
@@ -107,18 +113,35 @@ def open_finished(folder: Path, *, verify: bool | Collection[str] = False) -> di
         finish_it = f"finish it with: python -m finetune --resume {folder}"
         seen = finish_it if (folder / RESUME).is_dir() else "it is not a run folder"
         raise UserError(f"{folder} has no {FINISHED}: expected a finished run; {seen}.")
+    return read_manifest(folder, "run", again="train it again", version=VERSION, verify=verify)
+
+
+def read_manifest(folder: Path, kind: str, *, again: str, version: int,
+                  verify: bool | Collection[str] = False) -> dict[str, Any]:
+    """`FINISHED.json` of a folder that has one, checked as in `open_finished`.
+
+    `kind`: what errors call the folder's content; `again`: what they tell to do if another copy does not help;
+    `version`: the newest contract that is understood.
+    """
     manifest = read_json(folder / FINISHED)
-    if not isinstance(manifest, dict) or not {"version", "files"} <= set(manifest):
-        raise UserError(f"{folder / FINISHED} is not what finetune wrote (expected version and files): copy the folder "
-                        "again, or train it again.")
-    if manifest["version"] > VERSION:
-        raise UserError(f"{folder} has contract version {manifest['version']}; this program reads up to {VERSION}: "
+    if (not isinstance(manifest, dict) or not isinstance(manifest.get("version"), int)
+            or not isinstance(manifest.get("files"), dict)):
+        raise UserError(f"{folder / FINISHED} is not that of a finished {kind} (expected version and files): copy the "
+                        f"folder again, or {again}.")
+    if manifest["version"] > version:
+        raise UserError(f"{folder} has contract version {manifest['version']}; this program reads up to {version}: "
                         "update it with pip.")
     if missing := [name for name in manifest["files"] if not (folder / name).is_file()]:
-        raise UserError(f"{folder} lacks {', '.join(missing)}: copy the whole folder again, or train it again.")
+        raise UserError(f"{folder} lacks {', '.join(missing)}: copy the whole folder again, or {again}.")
     compared = manifest["files"] if verify is True else verify or ()
     if changed := [name for name in compared
                    if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]]:
-        raise UserError(f"{folder}: {', '.join(changed)} changed since the run finished (sha256 differs): "
-                        "copy the folder again, or train it again.")
+        raise UserError(f"{folder}: {', '.join(changed)} changed since the {kind} finished (sha256 differs): "
+                        f"copy the folder again, or {again}.")
     return manifest
+
+
+def read_files(run: Path) -> list[dict[str, str]]:
+    """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each picture."""
+    with open(run / FILES, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,41 @@
+"""`python -m export RUN --to onnx`: one self-contained file that answers like the trained model, with the proof."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from zoo.errors import UserError, run_main
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to export, and on which pictures to prove it."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A finished run folder."""
+    to: tuple[Literal["onnx"], ...] = field(default=("onnx",))
+    """Targets; each becomes RUN/bundles/TARGET."""
+    data: Path | None = None
+    """Folder of the run's pictures, if it moved since."""
+    parity_images: int = 200
+    """Validation pictures at most that both models must answer alike; made ones come on top."""
+    examples: bool = True
+    """Put up to 6 validation pictures with their answers into the bundle (--no-examples: none)."""
+
+    def __post_init__(self) -> None:
+        if self.parity_images < 1:
+            raise UserError(f"--parity-images {self.parity_images}: expected 1 at least; without pictures there is no "
+                            "proof.")
+
+
+def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
+    """Export a finished run, and prove on its own pictures that the result answers like the trained model."""
+    from export.job import start
+
+    start(order)
+
+
+if __name__ == "__main__":
+    run_main(lambda: tyro.cli(main, prog="python -m export"))

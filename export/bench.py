@@ -1,0 +1,119 @@
+"""`python -m export.bench BUNDLE...`: latency, throughput, load time and memory of exported models. No torch.
+
+Each bundle runs in a process of its own. The numbers go to its `timing.json` and into one table.
+"""
+
+import multiprocessing
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from zoo import bundle as bundles
+from zoo import rundir, runtime
+from zoo.errors import UserError, run_main
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+BATCHES = (1, 8, 32)
+LEAST_RUNS, LEAST_SECONDS = 10, 1.0
+"""Each batch size is run at least this often and this long."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to measure, and how."""
+
+    bundles: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Bundle folders, or run folders that have one."""
+    height: int = 300
+    """Of the pictures, in pixels."""
+    width: int = 400
+    """Of the pictures, in pixels."""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where ONNX Runtime computes; cuda that cannot be had is an error."""
+    threads: int = 0
+    """CPU threads of one operation; 0 is one per core."""
+
+    def __post_init__(self) -> None:
+        if not self.bundles:
+            raise UserError("expected a bundle at least, such as RUN/bundles/onnx, seen none.")
+        if min(self.height, self.width) < 1 or self.threads < 0:
+            raise UserError(f"--height {self.height} --width {self.width} --threads {self.threads}: expected sides of "
+                            "1 pixel at least, and 0 threads or more.")
+
+
+def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
+    """Measure exported models: milliseconds and pictures a second by batch size, load time, memory."""
+    rows = []
+    for path in order.bundles:
+        opened = bundles.open_bundle(path)
+        with console.status(f"measuring {opened.folder}"), \
+                multiprocessing.get_context("spawn").Pool(1) as process:
+            timing = process.apply(measure, (opened.model, order))
+        rundir.write_json(opened.folder / bundles.TIMING, timing)
+        rows.append((opened, timing))
+    console.print(table(rows))
+
+
+def measure(model: Path, order: Order) -> dict[str, Any]:
+    """The content of timing.json; to be called in a fresh process, whose memory it reports."""
+    start = perf_counter()
+    session, provider = runtime.load(model, order.provider, threads=order.threads)
+    loaded = perf_counter() - start
+    random = np.random.default_rng(0)
+    rows = []
+    for batch in BATCHES:
+        image = random.integers(0, 256, (batch, order.height, order.width, 3), dtype=np.uint8)
+        seconds = run_times(session, image, provider)
+        rows.append({"batch": batch, "median_ms": round(1000 * median(seconds), 2),
+                     "p90_ms": round(1000 * quantiles(seconds, n=10)[-1], 2),
+                     "pictures_per_s": round(batch / median(seconds), 1), "runs": len(seconds)})
+    return {"provider": provider, "threads": order.threads or os.cpu_count(), "machine": platform.processor() or
+            platform.machine(), "picture": [order.height, order.width], "load_s": round(loaded, 3),
+            "model_mb": round(model.stat().st_size / 1e6, 1), "peak_mib": peak_mib(), "batches": rows}
+
+
+def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
+    """Seconds of each run, after one that does not count."""
+    options = runtime.run_options(provider)
+    session.run(None, {bundles.IMAGE: image}, options)
+    seconds: list[float] = []
+    while len(seconds) < LEAST_RUNS or sum(seconds) < LEAST_SECONDS:
+        start = perf_counter()
+        session.run(None, {bundles.IMAGE: image}, options)
+        seconds.append(perf_counter() - start)
+    return seconds
+
+
+def peak_mib() -> float | None:
+    """Largest resident memory of this process so far; None where the system does not tell (Windows)."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(used / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def table(rows: list[tuple[bundles.Bundle, dict[str, Any]]]) -> Table:
+    """One row a bundle; milliseconds by batch size."""
+    shown = Table("model", "on", "load s", "MB", "MiB", *(f"{n}: ms" for n in BATCHES), f"{BATCHES[-1]}: pictures/s")
+    for opened, timing in rows:
+        shown.add_row(f"{opened.run['name']} {opened.target}", timing["provider"], f"{timing['load_s']:.2f}",
+                      f"{timing['model_mb']:.1f}", str(timing["peak_mib"]),
+                      *(f"{row['median_ms']:.1f}" for row in timing["batches"]),
+                      f"{timing['batches'][-1]['pictures_per_s']:.0f}")
+    return shown
+
+
+if __name__ == "__main__":
+    run_main(lambda: tyro.cli(main, prog="python -m export.bench"))

@@ -1,0 +1,204 @@
+"""The deployed graph: from the pixels of a decoded picture to probabilities, as one torch module. Its single source.
+
+    image uint8 [B, H, W, 3] -> resized, cropped, normalised views -> model -> mean, temperature -> outputs
+
+Every size in the input may differ from call to call. What it computes is `zoo/preprocess.py`, `zoo/tta.py` and
+`zoo/decision.py` over again, in tensor operations that exporters know; export/parity.py proves that it is the same.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from zoo import cam, tta
+from zoo.decision import Decision
+from zoo.model import forward
+from zoo.preprocess import Preprocessing
+from zoo.tta import View
+
+ANTIALIASED = ("bilinear", "bicubic")
+"""Filters for which ONNX's Resize with antialias equals Pillow's; others are computed as matrix products."""
+RADIUS = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
+"""Half width of Pillow's filters, in pixels of the smaller picture."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a deployed graph is made of."""
+
+    model: nn.Module
+    pre: Preprocessing
+    decision: Decision
+    bank: Tensor | None
+    """float32 [references, D], rows of length 1; None without an unknown score."""
+
+
+class Deployed(nn.Module):
+    """The graph. `outputs` names what `forward` gives, in order."""
+
+    bank: Tensor
+
+    def __init__(self, parts: Parts, *, resize: str):
+        super().__init__()
+        self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
+        self.model = parts.model.eval()
+        self.decision = parts.decision
+        self.views = len(tta.VIEWS[parts.decision.views])
+        self.register_buffer("bank", parts.bank)
+        known = parts.decision.unknown is not None
+        self.has_map = cam.has_map(parts.model, parts.pre.size)
+        self.outputs = ["probabilities", *(["unknown_score"] if known else []), "embedding",
+                        *(["heatmap"] if self.has_map else [])]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        seen = forward(self.model, self.prepare(image))
+        p_BVC = seen.logits.float().softmax(1).unflatten(0, (-1, self.views))
+        tiny = torch.finfo(torch.float32).tiny
+        probabilities = (p_BVC.mean(1).clamp(min=tiny).log() / self.decision.temperature).softmax(1)
+        embedding = self.first(seen.embedding.float())
+        given = [probabilities]
+        if self.decision.unknown is not None:
+            unknown = self.decision.unknown
+            length_B1 = embedding.square().sum(1, keepdim=True).sqrt()
+            similarity = embedding / length_B1.clamp(min=unknown.shortest) @ self.bank.T
+            given.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])
+        given.append(embedding)
+        if self.has_map:
+            given.append(cam.heatmap(self.model, self.first(seen.feature_map), probabilities.argmax(1)))
+        return tuple(given)
+
+    def first(self, x: Tensor) -> Tensor:
+        """Of what was computed for all views, that of the first, which is the whole picture."""
+        return x if self.views == 1 else x.unflatten(0, (-1, self.views))[:, 0]
+
+
+class Prepare(nn.Module):
+    """uint8 [B, H, W, 3] -> float32 [B * views, 3, S, S], a picture's views together."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, pre: Preprocessing, views: tuple[View, ...], *, resize: str):
+        super().__init__()
+        assert resize in ("op", "matmul")
+        self.pre, self.views = pre, views
+        # Resize takes no size that is rounded from floating point (border), and has no other filters of Pillow's
+        fits = pre.crop_mode != "border" and pre.crop_pct <= 1 and pre.interpolation in ANTIALIASED
+        self.matmul = resize == "matmul" or not fits
+        self.register_buffer("mean", torch.tensor(pre.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(pre.std)[:, None, None])
+
+    def forward(self, image: Tensor) -> Tensor:
+        windows = self.windows(image).float() / 255
+        return (windows - self.mean) / self.std
+
+    def windows(self, image: Tensor) -> Tensor:
+        """The views' pixels before normalisation, [B * views, 3, S, S] with whole values from 0 to 255."""
+        x_BCHW, size = image.permute(0, 3, 1, 2), self.pre.size
+        canvas = {zoom: self.canvas(x_BCHW, tta.zoomed_size(size, zoom))
+                  for zoom in dict.fromkeys(view.zoom for view in self.views)}
+        cut = []
+        for view in self.views:
+            left, top = tta.offsets(view, size)
+            window = canvas[view.zoom][:, :, top:top + size, left:left + size]
+            cut.append(window.flip(3) if view.mirrored else window)
+        return cut[0] if len(cut) == 1 else torch.stack(cut, 1).flatten(0, 1)
+
+    def canvas(self, x_BCHW: Tensor, size: int) -> Tensor:
+        """`zoo.preprocess.resize_crop` to this size."""
+        pre = replace(self.pre, size=size)
+        return by_products(x_BCHW.float(), pre) if self.matmul else by_resize(x_BCHW, pre)
+
+
+def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
+    """Resize with antialias on uint8, then a centred crop: within one level of Pillow."""
+    target = resized_short_side(pre)
+    height, width = x_BCHW.shape[2:]
+    short = torch.sym_min(height, width)
+    sides: list[int] = [target if pre.crop_mode == "squash" else target * side // short for side in (height, width)]  # type: ignore[misc]
+    resized = interpolate(x_BCHW, size=sides, mode=pre.interpolation, antialias=True, align_corners=False)
+    for dim in (2, 3):
+        spare = resized.shape[dim] - pre.size
+        half = spare // 2  # half of what is cut off, halves to even
+        place = torch.arange(pre.size, device=x_BCHW.device) + (half + (spare % 2) * (half % 2))
+        resized = resized.index_select(dim, place)
+    return resized
+
+
+def by_products(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
+    """The same as two matrix products with Pillow's weights, rounded after each: within two levels of Pillow.
+
+    `x_BCHW` is float32 with whole values. The matrices have a row for each pixel of the result only, so that nothing
+    here has a size that depends on a value.
+    """
+    height, width = resized_sides(x_BCHW, pre)
+    rows_SH, inside_height_S = weights(x_BCHW.shape[2], height, pre)
+    columns_SW, inside_width_S = weights(x_BCHW.shape[3], width, pre)
+    across = (x_BCHW @ columns_SW.T).round().clamp(0, 255)
+    resized = (rows_SH @ across).round().clamp(0, 255)
+    inside = inside_height_S[:, None] & inside_width_S
+    colour = [round(255 * value) for value in pre.mean] if pre.crop_mode == "border" else [0, 0, 0]
+    border_C11 = torch.tensor(colour, dtype=torch.float32, device=x_BCHW.device)[:, None, None]
+    return torch.where(inside, resized, border_C11)
+
+
+def resized_short_side(pre: Preprocessing) -> int:
+    """timm's size before the crop: of both sides (squash), the shorter (center) or the longer one (border)."""
+    return math.floor(pre.size / pre.crop_pct)
+
+
+def resized_sides(x_BCHW: Tensor, pre: Preprocessing) -> list[Tensor]:
+    """Height and width before the crop as float64 [1], rounded as zoo/preprocess.py rounds them."""
+    target = resized_short_side(pre)
+    sides = [torch.full((1,), length, dtype=torch.float64, device=x_BCHW.device) for length in x_BCHW.shape[2:]]
+    if pre.crop_mode == "squash":
+        return [torch.full_like(side, target) for side in sides]
+    if pre.crop_mode == "border":
+        ratio = torch.maximum(sides[1] / target, sides[0] / target)
+        return [(side / ratio).round().clamp(min=1) for side in sides]
+    short = torch.minimum(*sides)
+    return [(target * side / short).floor() for side in sides]
+
+
+def weights(length: int, resized: Tensor, pre: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Pillow's weights along one dimension: float32 [S, length], and bool [S], which pixels lie in the picture.
+
+    The rows are those of the centred crop of S out of `resized` pixels. Pillow's `precompute_coeffs`, Resample.c.
+    """
+    spare = resized - pre.size
+    cropped = torch.where(spare >= 0, (spare / 2).round(), -(-spare / 2).floor())  # round: halves to even
+    place_S = torch.arange(pre.size, dtype=torch.float64, device=resized.device) + cropped
+    inside_S = (place_S >= 0) & (place_S < resized)
+    scale = torch.full_like(resized, length) / resized  # number / tensor would be its reciprocal, rounded, times it
+    if pre.interpolation == "nearest":
+        picked_S1 = ((place_S + 0.5) * scale).floor()[:, None]
+        chosen = torch.arange(length, dtype=torch.float64, device=resized.device) == picked_S1
+        return chosen.float(), inside_S
+    stretch, centre_S1 = scale.clamp(min=1), ((place_S + 0.5) * scale)[:, None]
+    support = RADIUS[pre.interpolation] * stretch
+    first_S1, last_S1 = (centre_S1 - support + 0.5).floor(), (centre_S1 + support + 0.5).floor()
+    index_N = torch.arange(length, dtype=torch.float64, device=resized.device)
+    distance_SN = (index_N - centre_S1 + 0.5) * (1 / stretch)  # Pillow's order and float64: box has edges to hit
+    inside_SN = (index_N >= first_S1) & (index_N < last_S1)
+    value_SN = (FILTERS[pre.interpolation](distance_SN) * inside_SN).float()
+    return value_SN / value_SN.sum(1, keepdim=True).clamp(min=1e-6), inside_S
+
+
+def _bicubic(x: Tensor) -> Tensor:
+    x = x.abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+
+
+FILTERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "box": lambda x: ((x > -0.5) & (x <= 0.5)).float(),
+    "bilinear": lambda x: (1 - x.abs()).clamp(min=0),
+    "hamming": lambda x: torch.where(x.abs() < 1, torch.sinc(x) * (0.54 + 0.46 * torch.cos(math.pi * x)), 0.0),
+    "bicubic": _bicubic,
+    "lanczos": lambda x: torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0),
+}
+"""Pillow's filters (Resample.c): weight at a distance in pixels of the smaller picture."""

@@ -1,0 +1,38 @@
+"""Pictures made to be hard: sizes, shapes, colour spaces and orientations that a user's own pictures may lack."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZES = ((1, 1), (1, 20), (20, 1), (3, 60), (17, 33), (64, 64), (96, 224), (97, 500), (500, 97), (301, 400), (60, 1200),
+         (1200, 60), (2000, 1500))
+"""Width and height in pixels: tiny, huge, and up to 20:1."""
+
+
+def write(folder: Path) -> list[Path]:
+    """Write the pictures; the same on any machine."""
+    made = {f"{width}x{height}.png": smooth(width, height) for width, height in SIZES}
+    picture = smooth(240, 180)
+    made["grey.png"] = picture.convert("L")
+    made["noise.png"] = Image.fromarray(np.random.default_rng(0).integers(0, 256, (130, 170, 3), dtype=np.uint8))
+    made["alpha.png"] = picture.copy()
+    made["alpha.png"].putalpha(Image.linear_gradient("L").resize(picture.size))
+    made["cmyk.jpg"] = picture.convert("CMYK")
+    made["palette.gif"] = picture.convert("P")
+    levels = np.linspace(0, 65535, 200 * 150).reshape(150, 200).astype(np.uint16)
+    made["16bit.png"] = Image.fromarray(levels)
+    for name, one in made.items():
+        one.save(folder / name)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture.save(folder / f"exif{orientation}.jpg", exif=exif, quality=95)
+    return sorted(folder.iterdir())
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """Random colours on a coarse grid, interpolated."""
+    random = np.random.default_rng([width, height])
+    grid = random.integers(0, 256, (max(2, height // 12), max(2, width // 12), 3), dtype=np.uint8)
+    return Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)

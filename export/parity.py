@@ -1,0 +1,181 @@
+"""The proof that an exported file answers like the trained model: the same pictures through both, number by number.
+
+The reference is Pillow, torch and `zoo/decision.py`; the exported file is run by `zoo/predictor.py`, the code that
+serves, in a process of its own without torch. Each rung compares one thing and has one limit.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from export.graph import Parts
+from zoo import bundle, cam, decision, runtime, tta
+from zoo.errors import UserError
+from zoo.model import forward
+from zoo.preprocess import decode, normalise
+
+LIMITS = {"core": 1e-4, "pixels": 2.0, "pixels off by 2": 5e-5, "probabilities": bundle.TOLERANCE, "top-1": 0.0,
+          "unknown_score": 1e-3, "embedding": 1e-3, "heatmap": 1e-3}
+"""Rung -> the largest difference that passes. Pixels in levels of 255, and as the share of values off by two (0 where
+resizing is done by products): ONNX Runtime rounds an exact half otherwise than Pillow, and two halves in a row happened
+to one value in a million. Core, unknown_score, embedding and heatmap relative to the largest expected value of the
+picture, the last three from the same pixels; top-1 in pictures."""
+MARGIN = 0.01
+"""Top-1 is compared where the two most probable classes are further apart than this."""
+BATCHES = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One comparison over all pictures."""
+
+    name: str
+    limit: float
+    worst: float
+    """The largest difference seen."""
+    picture: str
+    """Where it was seen."""
+    pictures: int
+
+    @property
+    def passed(self) -> bool:
+        return self.worst <= self.limit
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What torch and zoo.decision make of one picture's views."""
+
+    x: np.ndarray
+    """float32 [views, 3, S, S]: the views, normalised."""
+    core: np.ndarray
+    """Logits of the first view, float32 [C]."""
+    outputs: Mapping[str, np.ndarray]
+    """By the names of the deployed graph's outputs."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One picture, as Pillow prepares it and as the graph does."""
+
+    name: str
+    levels: float
+    """Largest difference between the two, in levels of 255."""
+    off_by_2: float
+    """Share of the values that differ by more than one level."""
+    reference: Answered
+    """From Pillow's pixels."""
+    same_pixels: Answered
+    """From the graph's own pixels, so that what follows is compared by itself."""
+
+
+def compared(parts: Parts, pixels_onnx: Path, paths: Mapping[str, Path]) -> list[Compared]:
+    """Prepare every picture (name -> file) twice, and answer both by torch."""
+    session, _ = runtime.load(pixels_onnx, "cpu")
+    has_map = cam.has_map(parts.model, parts.pre.size)
+    found = []
+    for name, path in track(paths.items(), "comparing pictures", total=len(paths), transient=True):
+        picture = decode(path)
+        own = tta.prepare(picture, parts.pre, tta.VIEWS[parts.decision.views])
+        [windows] = session.run(None, {"image": np.asarray(picture)[None]})
+        seen = windows.transpose(0, 2, 3, 1)
+        difference = np.abs(seen - own.astype(np.float32))
+        levels = float(difference.max())
+        one = answered(parts, own, has_map=has_map)
+        other = one if levels == 0 else answered(parts, seen.round().astype(np.uint8), has_map=has_map)
+        found.append(Compared(name, levels, float((difference > 1).mean()), one, other))
+    return found
+
+
+@torch.inference_mode()
+def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
+    """Answer the views of one picture, uint8 [views, S, S, 3], by torch and zoo.decision."""
+    made = parts.decision
+    x = np.stack([normalise(view, parts.pre) for view in pixels])
+    seen = forward(parts.model, torch.from_numpy(x))
+    logits = seen.logits.float().numpy()
+    p_C = decision.temper(decision.average(logits[None]), made.temperature)[0]
+    embedding = seen.embedding[:1].float().numpy()
+    outputs = {"probabilities": p_C, "embedding": embedding[0]}
+    if made.unknown is not None and parts.bank is not None:
+        outputs["unknown_score"] = decision.knn_distance(embedding, parts.bank.numpy(), made.unknown.neighbours,
+                                                         made.unknown.shortest)[0]
+    if has_map:
+        outputs["heatmap"] = cam.heatmap(parts.model, seen.feature_map[:1], torch.tensor([p_C.argmax()]))[0].numpy()
+    return Answered(x, logits[0], outputs)
+
+
+def predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Outputs of a bundle's model for all pictures, by zoo.predictor in a process without torch."""
+    with tempfile.TemporaryDirectory() as temporary:
+        saved = Path(temporary) / "outputs.npz"
+        command = [sys.executable, "-m", "zoo.predictor", str(folder), *map(str, paths), "--outputs", str(saved),
+                   "--provider", "cpu", "--unfinished"]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        if ran.returncode or not saved.is_file():
+            raise UserError(f"the exported model cannot be run: {(ran.stderr or ran.stdout).strip()[-500:]}")
+        with np.load(saved) as arrays:
+            return {name: arrays[name] for name in arrays}
+
+
+def compare(pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray]) -> list[Rung]:
+    """The rungs from file bytes to outputs; `outputs` has a row for each picture."""
+    p_NC = np.stack([one.reference.outputs["probabilities"] for one in pictures])
+    ranked = np.sort(p_NC, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > MARGIN if p_NC.shape[1] > 1 else np.ones(len(p_NC), bool)
+    other = clear & (p_NC.argmax(1) != outputs["probabilities"].argmax(1))
+    names = [one.name for one in pictures]
+    rungs = [_rung("probabilities", np.abs(p_NC - outputs["probabilities"]).max(1), names),
+             _rung("top-1", np.cumsum(other), names)]
+    for name in ("unknown_score", "embedding", "heatmap"):
+        if name in outputs:
+            differences = [relative(one.same_pixels.outputs[name], seen) if name != "heatmap" or is_clear else 0.0
+                           for one, seen, is_clear in zip(pictures, outputs[name], clear, strict=True)]
+            rungs.append(_rung(name, np.array(differences), names))
+    return rungs
+
+
+def core(model: Path, pictures: Sequence[Compared]) -> Rung:
+    """The plain model, `pixel_values` -> `logits`, at several batch sizes."""
+    session, _ = runtime.load(model, "cpu")
+    differences = np.zeros(len(pictures))
+    for size in BATCHES:
+        for start in range(0, len(pictures), size):
+            batch = pictures[start:start + size]
+            [logits] = session.run(None, {"pixel_values": np.stack([one.reference.x[0] for one in batch])})
+            for row, one in enumerate(batch):
+                differences[start + row] = max(differences[start + row], relative(one.reference.core, logits[row]))
+    return _rung("core", differences, [one.name for one in pictures])
+
+
+def pixels(pictures: Sequence[Compared], *, by_products: bool) -> list[Rung]:
+    """The graph's windows before normalisation: how far off, and how many of the values by more than one level."""
+    names = [one.name for one in pictures]
+    far = np.zeros(len(pictures)) if by_products else np.array([one.off_by_2 for one in pictures])
+    share = Rung("pixels off by 2", LIMITS["pixels off by 2"], float(far.mean()), names[int(far.argmax())], len(names))
+    return [_rung("pixels", np.array([one.levels for one in pictures]), names), share]
+
+
+def relative(expected: np.ndarray, seen: np.ndarray) -> float:
+    """Largest difference as a share of the largest expected value; infinite for NaN."""
+    scale = max(float(np.abs(expected).max()), 1e-6)
+    difference = float(np.abs(expected - seen).max()) / scale
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def _rung(name: str, differences: np.ndarray, names: Sequence[str]) -> Rung:
+    place = int(np.nan_to_num(differences, nan=np.inf).argmax())
+    return Rung(name, LIMITS[name], float(differences[place]), names[place], len(differences))
+
+
+def to_json(rungs: Sequence[Rung]) -> list[dict[str, Any]]:
+    """For parity.json."""
+    return [asdict(rung) | {"passed": rung.passed} for rung in rungs]

@@ -1,0 +1,106 @@
+"""`python -m export.verify BUNDLE --data FOLDER`: does a bundle answer here as it did where it was made, and how good
+is it on a labelled folder? Needs ONNX Runtime, no torch."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from zoo.bundle import EXAMPLES, EXPECTED, TOLERANCE, Bundle, open_bundle
+from zoo.errors import BadImage, UserError, run_main
+from zoo.predictor import Predictor
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to verify, and on what."""
+
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """A bundle folder, or a run folder that has one."""
+    data: Path | None = None
+    """Folder with one folder of pictures for each class, named like the class."""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where ONNX Runtime computes; cuda that cannot be had is an error."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a bundle does on a labelled folder."""
+
+    pictures: int
+    right: int
+    """The most probable class is the folder's name."""
+    unknown: int
+    """Called unknown, whatever the most probable class."""
+    unreadable: tuple[str, ...]
+
+
+def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
+    """Answer a bundle's examples again, and evaluate it on a labelled folder. Exit code 1 if an example differs."""
+    bundle = open_bundle(order.bundle)
+    predictor = Predictor(bundle, provider=order.provider)
+    worst = check_examples(bundle, predictor)
+    console.print(f"{bundle.folder}: unchanged, on {predictor.provider}; examples differ by at most {worst:.2g} "
+                  f"(limit {TOLERANCE})" if worst is not None else f"{bundle.folder}: unchanged; it has no examples")
+    if order.data:
+        say(evaluate(predictor, order.data, bundle.labels), order.data)
+    return 1 if worst is not None and worst > TOLERANCE else 0
+
+
+def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
+    """The largest difference of a probability from what the trained model gave; None without examples."""
+    folder = bundle.folder / EXAMPLES
+    if not (folder / EXPECTED).is_file():
+        return None
+    expected = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))
+    return max((float(abs(predictor.predict(folder / name).probabilities - one["probabilities"]).max())
+                for name, one in expected.items()), default=None)
+
+
+def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
+    """Answer every picture of a folder of class folders; `UserError` if a folder is no class of the bundle."""
+    if not data.is_dir():
+        raise UserError(f"--data {data}: expected a folder with one folder of pictures for each class, seen "
+                        f"{'a file' if data.exists() else 'nothing'}.")
+    folders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if strange := [path.name for path in folders if path.name not in labels]:
+        near = difflib.get_close_matches(strange[0], labels, 1)
+        hint = f"near: {near[0]}" if near else f"the classes are {', '.join(labels[:10])}"
+        raise UserError(f"--data {data}: expected folders named like classes of the bundle, seen {strange[0]!r}; "
+                        f"{hint}.")
+    files = [(path, folder.name) for folder in folders for path in sorted(folder.rglob("*"))
+             if path.is_file() and not path.name.startswith(".")]
+    if not files:
+        raise UserError(f"--data {data}: expected pictures in class folders, seen none.")
+    right = unknown = answered = 0
+    unreadable = []
+    for path, label in track(files, "answering", console=console, transient=True):
+        try:
+            said = predictor.predict(path).answer
+        except BadImage as error:
+            unreadable.append(str(error))
+            continue
+        answered += 1
+        right += said.top[0][0] == label
+        unknown += said.label is None
+    return Result(answered, right, unknown, tuple(unreadable))
+
+
+def say(result: Result, data: Path) -> None:
+    """The result in words."""
+    for reason in result.unreadable:
+        console.print(f"warning: left out: {reason}", style="bold yellow", markup=False)
+    share = f"{result.right / result.pictures:.2%}" if result.pictures else "undefined"
+    console.print(f"{data}: top-1 {share} of {result.pictures} pictures; {result.unknown} called unknown", markup=False)
+
+
+if __name__ == "__main__":
+    run_main(lambda: tyro.cli(main, prog="python -m export.verify"))

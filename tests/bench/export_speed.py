@@ -1,0 +1,65 @@
+"""Speed of exported graphs, in turn in one process: EfficientNet-Lite0 at 224 px, batch 1, two threads.
+
+    python -m tests.bench.export_speed
+"""
+
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from export import to_onnx
+from export.graph import Deployed, Parts
+from export.job import ANY_PICTURE
+from zoo import bundle, runtime
+from zoo.catalog import find
+from zoo.decision import Decision
+from zoo.model import build
+from zoo.preprocess import Preprocessing
+
+ROUNDS, RUNS = 7, 15
+
+
+def main() -> None:
+    """One line for each, in milliseconds and relative to the core in ONNX Runtime."""
+    torch.set_num_threads(2)
+    model = build(find("efficientnet_lite0"), [str(i) for i in range(10)], image_size=224).eval()
+    pre = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
+    x = torch.rand(1, 3, 224, 224)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 300, 400, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        core = Path(folder) / "core.onnx"
+        to_onnx.export(model, torch.zeros(2, 3, 224, 224), core, names=("pixel_values", ["logits"]),
+                       dynamic={0: "batch"})
+        session, _ = runtime.load(core, "cpu", threads=2)
+        jobs = {"core, ONNX Runtime": lambda: session.run(None, {"pixel_values": x.numpy()}),
+                "core, eager torch": lambda: model(x)}
+        for views in ("none", "flip", "five", "multiscale"):
+            graph = Deployed(Parts(model, pre, Decision(views=views), None), resize="op").eval()
+            path = Path(folder) / f"{views}.onnx"
+            to_onnx.export(graph, torch.zeros(2, 120, 160, 3, dtype=torch.uint8), path,
+                           names=(bundle.IMAGE, graph.outputs), dynamic=ANY_PICTURE)
+            whole, _ = runtime.load(path, "cpu", threads=2)
+            jobs[f"whole graph on 300x400, views {views}"] = (
+                lambda session=whole: session.run(None, {bundle.IMAGE: picture}))
+        times: dict[str, list[float]] = {name: [] for name in jobs}
+        with torch.inference_mode():
+            for _ in range(ROUNDS):
+                for name, job in jobs.items():
+                    job()
+                    seconds = []
+                    for _ in range(RUNS):
+                        start = perf_counter()
+                        job()
+                        seconds.append(perf_counter() - start)
+                    times[name].append(median(seconds))
+    reference = min(times["core, ONNX Runtime"])
+    for name, seconds in times.items():
+        print(f"| {name} | {1000 * min(seconds):.1f} ms | {min(seconds) / reference:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Finished run folders with random weights: what an export needs, made in a second without training."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.numpy import save_file
+from timm.models import save_for_hf
+from torch import nn
+
+from export import made
+from zoo import decision, rundir
+from zoo.decision import Decision, Sets, Unknown
+from zoo.model import features, head
+from zoo.preprocess import Preprocessing
+
+LABELS = ("ant", "bee", "cat")
+SIDE = 32
+CALIBRATED = Decision(temperature=1.7, views="flip", unknown=Unknown(neighbours=2, shortest=0.05, threshold=0.4),
+                      sets=Sets(0.9, 0.2))
+SQUASHED = Preprocessing(SIDE, "squash", 1.0)
+SMALL_BEIT = {"img_size": SIDE, "depth": 2, "embed_dim": 48, "num_heads": 3}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the run is like."""
+
+    architecture: str = "test_resnet"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Of timm's create_model."""
+    pre: Preprocessing = SQUASHED
+    decision: Decision = CALIBRATED
+    pictures: int = 3
+
+
+def made_model(made_run: Made) -> nn.Module:
+    """Random weights, the head's so large that classes differ."""
+    torch.manual_seed(0)
+    model = timm.create_model(made_run.architecture, num_classes=len(LABELS), **made_run.arguments).eval()
+    last = head(model)
+    with torch.no_grad():
+        for norm in (part for part in model.modules() if isinstance(part, nn.BatchNorm2d)):
+            norm.weight.copy_(torch.rand_like(norm.weight) + 0.5)
+            norm.bias.copy_(torch.randn_like(norm.bias) * 0.1)
+        if last is not None and last.bias is not None:
+            logits = model(noise(made_run))
+            last.weight.mul_(1 / logits.std(0).mean().clamp(min=1e-3))
+            last.bias.sub_(model(noise(made_run)).mean(0))
+    return model
+
+
+def noise(made_run: Made, pictures: int = 8) -> torch.Tensor:
+    """[pictures, 3, S, S], each with structure of its own."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.randn(pictures, 3, 4, 4, generator=generator)
+    return nn.functional.interpolate(coarse, size=(made_run.pre.size,) * 2, mode="bicubic")
+
+
+@torch.no_grad()
+def made_bank(model: nn.Module, made_run: Made) -> torch.Tensor:
+    """Reference embeddings of length 1."""
+    return torch.from_numpy(decision.unit(features(model, noise(made_run)).numpy()))
+
+
+def made_export(folder: Path, made_run: Made | None = None) -> Path:
+    """Write a finished run and its validation pictures, and give the run folder: `folder / "run"`."""
+    made_run = made_run or Made()
+    run, data = folder / "run", folder / "data"
+    (data / "val").mkdir(parents=True)
+    run.mkdir()
+    model = made_model(made_run)
+    save_for_hf(model, str(run), {"label_names": list(LABELS)}, safe_serialization=True, model_args=made_run.arguments,
+                data_config=made_run.pre.to_config())
+    rows = ["path,label,split,sha256,width,height"]
+    for place in range(made_run.pictures):
+        width, height = 40 + 9 * place, 50
+        made.smooth(width, height).save(data / "val" / f"{place}.PNG")
+        rows.append(f"val/{place}.PNG,{LABELS[place % 3]},val,,{width},{height}")
+    rundir.write_text(run / rundir.FILES, "\n".join([*rows, "train/none.png,ant,train,,9,9"]) + "\n")
+    rundir.write_json(run / rundir.LOCAL, {"data": str(data)})
+    rundir.write_json(run / rundir.DECISION, made_run.decision.to_json())
+    if made_run.decision.unknown:
+        save_file({decision.BANK_KEY: made_bank(model, made_run).numpy()}, run / rundir.BANK)
+    rundir.finish(run)
+    return run

@@ -1,0 +1,43 @@
+"""`python -m export.bench`: what it measures of a small made model, and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.bench import Order, main
+from tests.zoo.made_bundle import made_bundle
+from zoo import bundle, rundir
+from zoo.errors import UserError
+
+
+def test_timing_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made_bundle(tmp_path / "run")
+    main(Order((folder,), height=20, width=30))
+    timing = rundir.read_json(folder / bundle.TIMING)
+    assert [row["batch"] for row in timing["batches"]] == [1, 8, 32]
+    assert timing["provider"] == "cpu"
+    assert timing["picture"] == [20, 30]
+    for row in timing["batches"]:
+        assert row["runs"] >= 10
+        assert 0 < row["median_ms"] <= row["p90_ms"]
+        assert row["pictures_per_s"] == pytest.approx(1000 * row["batch"] / row["median_ms"], rel=0.5)
+    assert 10 < timing["peak_mib"] < 1000
+    assert "colours-tiny onnx" in capsys.readouterr().out
+    bundle.open_bundle(folder)  # still whole
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ([], "expected a bundle"), (["nothing"], "seen nothing"), (["x", "--width", "0"], "expected sides of 1 pixel")])
+def test_wrong_orders(words: list[str], said: str) -> None:
+    ran = subprocess.run([sys.executable, "-m", "export.bench", *words], capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert said in " ".join((ran.stdout + ran.stderr).split())
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_gpu_that_cannot_be_had_is_an_error(tmp_path: Path) -> None:
+    folder = made_bundle(tmp_path / "run")
+    with pytest.raises(UserError, match="cuda"):
+        main(Order((folder,), provider="cuda"))

@@ -1,0 +1,358 @@
+"""`python -m export` on made runs: what a finished bundle is, and what the proof refuses."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from export import made, parity, to_onnx
+from export.__main__ import Order
+from export.graph import Deployed, Parts, Prepare
+from export.job import ANY_PICTURE, Pixels, open_run, start
+from export.parity import Compared
+from tests.export.made_export import LABELS, SIDE, SMALL_BEIT, Made, made_export
+from zoo import predictor, runtime, tta
+from zoo.bundle import open_bundle
+from zoo.errors import UserError
+from zoo.predictor import Predictor
+from zoo.preprocess import Preprocessing, decode
+
+ROOT = Path(__file__).parents[2]
+FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))
+
+
+# --- whole exports
+
+EXPORTED = {
+    "ResNet, center": Made("test_resnet", pre=Preprocessing(64, "center", 0.875)),
+    "EfficientNet, border": Made("test_efficientnet", pre=Preprocessing(64, "border", 1.0)),
+    "ConvNeXt, squash": Made("test_convnext"),
+    "ViT, bilinear": Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 0.875, "bilinear")),
+    "BEiT, no fused attention": Made("beit_base_patch16_224", SMALL_BEIT),
+}
+FILES = {"model.onnx", "bundle.json", "parity.json", "FINISHED.json"}
+EXAMPLES = {"examples/1.png", "examples/2.png", "examples/3.png", "examples/expected.json"}
+
+
+def refuse_fused(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Let the exporter refuse fused attention, as some versions do for BEiT; gives what it was asked for."""
+    real, asked = torch.onnx.export, []
+
+    def export(module: torch.nn.Module, *args: Any, **how: Any) -> Any:
+        asked.append(any(getattr(part, "fused_attn", False) for part in module.modules()))
+        if asked[-1]:
+            raise torch.onnx.OnnxExporterError("Cannot view a tensor with shape ...")
+        return real(module, *args, **how)
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    return asked
+
+
+@pytest.mark.parametrize("which", EXPORTED)
+def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(made, "SIZES", FEWER_SIZES if "center" not in which else made.SIZES)
+    asked = refuse_fused(monkeypatch) if "fused" in which else []
+    run = made_export(tmp_path, EXPORTED[which])
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    folder, with_examples = run / "bundles" / "onnx", "ViT" not in which
+    (folder / "old").mkdir(parents=True)  # of an earlier export
+    (folder / "old" / "stale.json").write_text("{}")
+    start(Order(run, examples=with_examples))
+    capsys.readouterr()
+
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == \
+        FILES | (EXAMPLES if with_examples else set())
+    assert {path.relative_to(run).as_posix() for path in run.iterdir()} >= {"bundles", "onnx"}
+    assert [path.name for path in (run / "onnx").iterdir()] == ["model.onnx"]
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert asked[:2] == ([True, False] if asked else [])
+
+    proof = json.loads((folder / "parity.json").read_text())
+    assert all(rung["passed"] for rung in proof["rungs"])
+    assert {rung["name"] for rung in proof["rungs"]} >= {
+        "core", "pixels", "pixels off by 2", "probabilities", "top-1", "unknown_score", "embedding"}
+    assert all(rung["pictures"] == proof["own"] + proof["made"] >= 20 for rung in proof["rungs"])
+
+    pictures = sorted((tmp_path / "data" / "val").iterdir())
+    assert predictor.main([str(folder), *map(str, pictures)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 3
+    assert {label for label, _ in lines[0]["top"]} == set(LABELS)
+    if with_examples:
+        kept = open_bundle(run).folder / "examples"
+        for name, expected in json.loads((kept / "expected.json").read_text()).items():
+            answered = Predictor(folder).predict(kept / name).probabilities
+            assert answered[LABELS.index(expected["label"])] == pytest.approx(expected["probability"], abs=0.005)
+    any_batch(folder, pictures[0])
+
+
+def any_batch(folder: Path, picture: Path) -> None:
+    """The model takes any number of pictures, and answers each as alone."""
+    session, _ = runtime.load(folder / "model.onnx", "cpu")
+    assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
+    assert {output.shape[0] for output in session.get_outputs()} == {"batch"}
+    pixels = np.asarray(decode(picture))
+    batch = np.stack([pixels, pixels[::-1], 255 - pixels])
+    together = session.run(None, {"image": batch})
+    for row in range(3):
+        alone = session.run(None, {"image": batch[row:row + 1]})
+        for one, many in zip(alone, together, strict=True):
+            np.testing.assert_allclose(one[0], many[row], atol=2e-4)
+
+
+# --- the proof can fail
+
+CONTROL = Made("test_vit", {"img_size": SIDE})
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A run, and its pictures as the proof prepares them."""
+
+    parts: Parts
+    paths: dict[str, Path]
+    """By name."""
+    compared: list[Compared]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
+    folder = tmp_path_factory.mktemp("control")
+    subject = open_run(Order(made_export(folder, CONTROL)))
+    (folder / "made").mkdir()
+    paths = subject.pictures | {path.name: path for path in made.write(folder / "made")}
+    pixels = folder / "pixels.onnx"
+    export_pixels(subject.parts, pixels, resize="matmul")  # torch's own Resize is not ONNX Runtime's
+    return Proof(subject.parts, paths, parity.compared(subject.parts, pixels, paths), folder)
+
+
+def export_pixels(parts: Parts, path: Path, *, resize: str) -> None:
+    to_onnx.export(Pixels(Deployed(parts, resize=resize)), torch.zeros(2, 120, 160, 3, dtype=torch.uint8), path,
+                   names=("image", ["windows"]), dynamic=ANY_PICTURE)
+
+
+def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
+    """What the proof says against the answers of this graph, run by torch."""
+    given: dict[str, list[np.ndarray]] = {name: [] for name in deployed.outputs}
+    for path in proof.paths.values():
+        with torch.inference_mode():
+            outputs = deployed(torch.from_numpy(np.array(decode(path)))[None])
+        for name, value in zip(deployed.outputs, outputs, strict=True):
+            given[name].append(value[0].numpy())
+    rungs = parity.compare(proof.compared, {name: np.stack(values) for name, values in given.items()})
+    return {rung.name for rung in rungs if not rung.passed}
+
+
+def bgr(patch: pytest.MonkeyPatch) -> None:
+    real = Prepare.forward
+    patch.setattr(Prepare, "forward", lambda self, image: real(self, image.flip(3)))
+
+
+def wrong_mean(patch: pytest.MonkeyPatch) -> None:
+    real = Prepare.__init__
+
+    def init(self: Prepare, *args: Any, **how: Any) -> None:
+        real(self, *args, **how)
+        self.mean = torch.full_like(self.mean, 0.3)
+
+    patch.setattr(Prepare, "__init__", init)
+
+
+def changed_outputs(patch: pytest.MonkeyPatch, change: Callable[[Deployed, dict[str, torch.Tensor]], None]) -> None:
+    real = Deployed.forward
+
+    def forward(self: Deployed, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given = dict(zip(self.outputs, real(self, image), strict=True))
+        change(self, given)
+        return tuple(given.values())
+
+    patch.setattr(Deployed, "forward", forward)
+
+
+def softmax_twice(patch: pytest.MonkeyPatch) -> None:
+    changed_outputs(patch, lambda graph, given: given.update(probabilities=given["probabilities"].softmax(1)))
+
+
+def permuted_classes(patch: pytest.MonkeyPatch) -> None:
+    changed_outputs(patch, lambda graph, given: given.update(probabilities=given["probabilities"].roll(1, 1)))
+
+
+def no_temperature(patch: pytest.MonkeyPatch) -> None:
+    changed_outputs(patch, lambda graph, given: given.update(
+        probabilities=(given["probabilities"].log() * graph.decision.temperature).softmax(1)))
+
+
+def unit_embedding(patch: pytest.MonkeyPatch) -> None:
+    changed_outputs(patch, lambda graph, given: given.update(
+        embedding=torch.nn.functional.normalize(given["embedding"], dim=1)))
+
+
+def nan_heatmap(patch: pytest.MonkeyPatch) -> None:
+    changed_outputs(patch, lambda graph, given: given.update(heatmap=given["heatmap"] / 0 * 0))
+
+
+def no_mirrored_view(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(tta.VIEWS, "flip", (tta.WHOLE, tta.WHOLE))
+
+
+def last_view_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Deployed, "first", lambda self, x: x.unflatten(0, (-1, self.views))[:, -1])
+
+
+def nearest_neighbour_only(patch: pytest.MonkeyPatch) -> None:
+    real = torch.Tensor.topk
+    patch.setattr(torch.Tensor, "topk", lambda self, k, dim: real(self, 1, dim))
+
+
+def no_antialias(patch: pytest.MonkeyPatch) -> None:
+    def interpolate(x: torch.Tensor, **how: Any) -> torch.Tensor:
+        return torch.nn.functional.interpolate(x.float(), **how | {"antialias": False}).round().clamp(0, 255)
+
+    patch.setattr("export.graph.interpolate", interpolate)
+
+
+WRONG: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
+    bgr: {"probabilities", "embedding", "heatmap"}, wrong_mean: {"probabilities", "embedding"},
+    softmax_twice: {"probabilities"}, permuted_classes: {"probabilities", "top-1"}, no_temperature: {"probabilities"},
+    unit_embedding: {"embedding"}, nan_heatmap: {"heatmap"}, no_mirrored_view: {"probabilities"},
+    last_view_first: {"unknown_score", "embedding"}, nearest_neighbour_only: {"unknown_score"},
+}
+
+
+def test_the_right_graph_passes(proof: Proof) -> None:
+    assert not failed_rungs(proof, Deployed(proof.parts, resize="matmul").eval())
+    assert all(rung.passed for rung in parity.pixels(proof.compared, by_products=True))
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
+def test_a_wrong_graph_fails(wrong: Callable[[pytest.MonkeyPatch], None], proof: Proof,
+                             monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong(monkeypatch)
+    assert failed_rungs(proof, Deployed(proof.parts, resize="matmul").eval()) >= WRONG[wrong]
+
+
+def test_pixels_without_antialias_fail(proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_antialias(monkeypatch)
+    export_pixels(proof.parts, proof.folder / "aliased.onnx", resize="op")
+    compared = parity.compared(proof.parts, proof.folder / "aliased.onnx", proof.paths)
+    furthest, share = parity.pixels(compared, by_products=False)
+    assert not furthest.passed
+    assert furthest.worst > 20
+    assert not share.passed
+
+
+def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(made, "SIZES", FEWER_SIZES)
+    bgr(monkeypatch)
+    run = made_export(tmp_path, CONTROL)
+    with pytest.raises(UserError, match="does not answer like the trained one") as raised:
+        start(Order(run))
+    assert raised.value.exit_code == 1
+    folder = run / "bundles" / "onnx"
+    assert {path.name for path in folder.iterdir()} >= FILES - {"FINISHED.json"}
+    assert not (folder / "FINISHED.json").exists()
+    rungs = {rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]}
+    assert not rungs["probabilities"]["passed"]
+    assert rungs["core"]["passed"]
+    worst = max((rung for rung in rungs.values() if not rung["passed"]),
+                key=lambda rung: rung["worst"] / max(rung["limit"], 1e-9))
+    [kept] = folder.glob("differs_most*")
+    assert str(kept) in str(raised.value)
+    assert worst["picture"] in str(raised.value)
+    assert kept.suffix == Path(worst["picture"]).suffix
+    assert decode(kept)
+    assert "FAILED  probabilities" in capsys.readouterr().out
+    with pytest.raises(UserError, match="how far its export came"):
+        open_bundle(folder)
+
+
+# --- bad input
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return made_export(tmp_path, CONTROL)
+
+
+def test_an_unfinished_run_is_refused(run: Path) -> None:
+    (run / "FINISHED.json").unlink()
+    with pytest.raises(UserError, match="expected a finished run"):
+        start(Order(run))
+    assert not (run / "bundles").exists()
+
+
+@pytest.mark.parametrize("name", ["decision.json", "files.csv", "bank.safetensors", "model.safetensors"])
+def test_a_changed_run_is_refused(run: Path, name: str) -> None:
+    content = bytearray((run / name).read_bytes())
+    content[-2] ^= 1
+    (run / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} changed since the run finished"):
+        start(Order(run))
+    assert not (run / "bundles").exists()
+
+
+def test_a_moved_data_folder_is_named_with_data(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"lacks 3 of 3 validation pictures.* --data"):
+        start(Order(run))
+    assert not (run / "bundles").exists()
+    found = open_run(Order(run, data=tmp_path / "elsewhere")).pictures
+    assert found == {f"val/{i}.PNG": tmp_path / "elsewhere" / "val" / f"{i}.PNG" for i in range(3)}
+
+
+def test_parity_images_are_drawn_from_validation(run: Path) -> None:
+    two = open_run(Order(run, parity_images=2)).pictures
+    assert len(two) == 2
+    assert two == open_run(Order(run, parity_images=2)).pictures  # seeded
+    assert all(name.startswith("val/") for name in two)
+
+
+def test_no_parity_images_are_refused(run: Path) -> None:
+    with pytest.raises(UserError, match="expected 1 at least"):
+        Order(run, parity_images=0)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["RUN", "--to", "nothing"], "nothing"), (["RUN", "--parity-images", "0"], "expected 1 at least"),
+    (["RUN", "--parity-image", "3"], "--parity-images")])
+def test_a_wrong_command_exits_with_2(arguments: list[str], said: str) -> None:
+    ran = subprocess.run([sys.executable, "-m", "export", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert said in ran.stderr + ran.stdout
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_refused_architecture_leaves_the_exporters_log(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **how: Any) -> None:
+        raise torch.onnx.OnnxExporterError("Failed to export: " + "x" * 5000 + "\nsecond line")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(UserError, match="this architecture cannot be exported to ONNX: Failed to export") as raised:
+        start(Order(run))
+    said = str(raised.value)
+    assert len(said) < 1000
+    assert "second line" not in said
+    log = run / "bundles" / "onnx" / "model.log"
+    assert str(log) in said
+    assert "second line" in log.read_text()
+    assert {path.name for path in log.parent.iterdir()} == {"model.log"}
+
+
+def test_a_constant_batch_is_refused(tmp_path: Path) -> None:
+    class Constant(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum() + torch.zeros(2, 3)
+
+    with pytest.raises(UserError, match="the batch of output 'logits' became the constant 2"):
+        to_onnx.export(Constant(), torch.zeros(2, 3), tmp_path / "m.onnx", names=("x", ["logits"]),
+                       dynamic={0: "batch"})

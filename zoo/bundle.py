@@ -1,0 +1,195 @@
+"""The bundle (contract, version 1): a model file that answers by itself, with the proof that it does.
+
+    RUN/bundles/onnx/  model.onnx  bundle.json  parity.json  examples/  FINISHED.json  [timing.json, at any time]
+
+`export` writes `bundle.json`, proves the model, and only then writes `FINISHED.json`; everybody else goes through
+`open_bundle`. The same description stands in the ONNX file under the metadata key `zoo`, so that the file alone can be
+told from another. Needs neither torch nor ONNX Runtime.
+"""
+
+import json
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo import rundir
+from zoo.decision import Decision
+from zoo.errors import UserError
+from zoo.preprocess import Preprocessing
+
+VERSION = 1
+
+BUNDLES = "bundles"
+MODEL = "model.onnx"
+BUNDLE = "bundle.json"
+PARITY = "parity.json"
+TIMING = "timing.json"
+EXAMPLES = "examples"
+EXPECTED = "expected.json"
+"""In `examples/`: name of the picture -> label, probability and probabilities that the trained model gives."""
+TOLERANCE = 0.005
+"""Largest difference of a probability from the trained model's."""
+FINISHED = rundir.FINISHED
+
+DEFAULT_TARGET = "onnx"
+METADATA = "zoo"
+"""Key of the description in the ONNX file's metadata."""
+IMAGE = "image"
+INPUT = {"name": IMAGE, "type": "uint8", "shape": ["batch", "height", "width", 3]}
+"""The graph's input: RGB as `zoo.preprocess.decode` gives it, one picture size per batch."""
+PROBABILITIES, UNKNOWN_SCORE, EMBEDDING, HEATMAP = OUTPUTS = ("probabilities", "unknown_score", "embedding", "heatmap")
+"""The graph's outputs, all float32; unknown_score and heatmap may be missing."""
+_DESCRIBED = ("labels", "preprocessing", "decision", "outputs", "run")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `bundle.json` says."""
+
+    folder: Path
+    target: str
+    """What it was exported to: onnx, tensorrt, int8, ..."""
+    model: Path
+    """The model file."""
+    labels: tuple[str, ...]
+    """Class names, in the order of `probabilities`."""
+    pre: Preprocessing
+    decision: Decision
+    outputs: tuple[str, ...]
+    """Of `OUTPUTS`, those that the model has."""
+    run: Mapping[str, Any]
+    """Where it comes from: name, architecture, weights_sha256, finished_sha256 of the run."""
+    versions: Mapping[str, Any]
+    """Of the programs that made it."""
+    status: str
+    """`ok`, or what could not be shown on the machine that made it."""
+    model_sha256: str | None
+    """Digest of the model file; None while the bundle is not finished."""
+    content: Mapping[str, Any]
+    """All of `bundle.json`."""
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `bundle.json`: target, labels, preprocessing, decision, outputs, run, versions, status.
+
+    `version`, `model` (`model.onnx`) and `input` are filled in where `content` has none.
+    """
+    whole = {"version": VERSION, "model": MODEL, "input": INPUT, **content}
+    _parse(folder, whole, None)
+    rundir.write_json(folder / BUNDLE, whole)
+
+
+def metadata(content: Mapping[str, Any]) -> dict[str, str]:
+    """What goes into the metadata of the ONNX file, from the same `content` as `write` takes."""
+    return {METADATA: json.dumps({key: content[key] for key in _DESCRIBED}, ensure_ascii=False, allow_nan=False)}
+
+
+def differences(bundle: Bundle, described: str) -> list[str]:
+    """In what the description inside a model file is another than that of its bundle; empty = in nothing."""
+    try:
+        found = json.loads(described)
+    except json.JSONDecodeError:
+        return list(_DESCRIBED)
+    return [key for key in _DESCRIBED if not isinstance(found, dict) or found.get(key) != bundle.content[key]]
+
+
+def finish(folder: Path) -> None:
+    """Write `FINISHED.json` with the digest of every file; `timing.json` may be written again later."""
+    rundir.write_manifest(folder, version=VERSION, leave_out=(TIMING,))
+
+
+def open_bundle(path: str | Path, *, verify: bool | Collection[str] = True, finished: bool = True) -> Bundle:
+    """The bundle at `path`: its folder, its model file, or a run folder (then its bundle for `onnx`).
+
+    Raises `UserError` for what is missing, unfinished, of a newer contract, or not as it was exported (`verify`
+    compares the digests of all files or of those named, False of none); a bundle that is reached through its run must
+    have been made from the run as it is now. `finished=False` also opens one that has not been proved yet.
+    """
+    path = Path(path)
+    folder = _find(path)
+    files = _files(folder, verify) if finished or (folder / FINISHED).is_file() else None
+    if not (folder / BUNDLE).is_file() or (files is not None and BUNDLE not in files):
+        raise UserError(f"{folder} has no {BUNDLE} of its export: expected a whole bundle. {export_it(folder)}")
+    bundle = _parse(folder, rundir.read_json(folder / BUNDLE), files)
+    if path.is_file() and path.suffix == ".onnx" and path.name != bundle.model.name:
+        raise UserError(f"{path} is not the model of this bundle: expected {bundle.model}.")
+    if folder.parent.parent == path and _finished_sha256(path) != bundle.run.get("finished_sha256"):
+        raise UserError(f"{folder} was exported from an earlier state of {path}: expected a bundle of the run as it is "
+                        f"now. {export_it(folder)}")
+    return bundle
+
+
+def _finished_sha256(run: Path) -> str:
+    if not rundir.is_finished(run):
+        rundir.open_finished(run)  # raises, and says how to finish it
+    return rundir.digest(run / rundir.FINISHED)
+
+
+def _find(path: Path) -> Path:
+    """The folder of the bundle that is meant; it exists, but may be incomplete."""
+    if path.is_file() and (path.parent / BUNDLE).is_file():
+        return path.parent
+    if (path / BUNDLE).is_file() or (path.is_dir() and path.parent.name == BUNDLES):
+        return path
+    if (path / rundir.CONFIG).is_file():
+        return _of_run(path)
+    if path.parent.name == BUNDLES:
+        return _of_run(path.parent.parent, path.name)
+    seen = "a folder of something else" if path.is_dir() else "a file of something else" if path.exists() else "nothing"
+    raise UserError(f"{path}: expected a bundle (RUN/{BUNDLES}/{DEFAULT_TARGET}), its {MODEL} or a run folder, seen "
+                    f"{seen}. Export a run: python -m export RUN --to {DEFAULT_TARGET}")
+
+
+def _of_run(run: Path, target: str = DEFAULT_TARGET) -> Path:
+    folder = run / BUNDLES / target
+    if folder.is_dir():
+        return folder
+    if run.is_dir():
+        _finished_sha256(run)
+    there = sorted(other.parent.name for other in run.glob(f"{BUNDLES}/*/{FINISHED}"))
+    raise UserError(f"{run} has no bundle for {target}: expected {folder}, seen {', '.join(there) or 'none'} in "
+                    f"{run / BUNDLES}. {export_it(folder)}")
+
+
+def _files(folder: Path, verify: bool | Collection[str]) -> Mapping[str, str]:
+    """Name -> sha256 of the files of a finished bundle."""
+    if not (folder / FINISHED).is_file():
+        seen = f"{PARITY} tells how far its export came" if (folder / PARITY).is_file() else "its export was stopped"
+        raise UserError(f"{folder} has no {FINISHED}: expected a finished bundle; {seen}. {export_it(folder)}")
+    return rundir.read_manifest(folder, "bundle", again="export it again: " + _command(folder), version=VERSION,
+                                verify=verify)["files"]
+
+
+def export_it(folder: Path) -> str:
+    """The sentence that tells how to make the bundle of this folder."""
+    return f"Export it: {_command(folder)}"
+
+
+def _command(folder: Path) -> str:
+    """What makes the bundle of this folder."""
+    run = folder.parent.parent if folder.parent.name == BUNDLES else "RUN"
+    target = folder.name if folder.parent.name == BUNDLES else DEFAULT_TARGET
+    return f"python -m export {shlex.quote(str(run))} --to {target}"
+
+
+def _parse(folder: Path, content: Any, files: Mapping[str, str] | None) -> Bundle:
+    """`content` as a `Bundle`; `files` are the digests, None for a bundle that is not finished."""
+    where = folder / BUNDLE
+    try:
+        if content["version"] > VERSION:
+            raise UserError(f"{where} has version {content['version']}; this program reads up to {VERSION}: update it "
+                            "with pip.")
+        labels, outputs, name = tuple(content["labels"]), tuple(content["outputs"]), content["model"]
+        bundle = Bundle(
+            folder, content["target"], folder / name, labels, Preprocessing.from_config(content["preprocessing"]),
+            Decision.from_json(content["decision"], str(where)), outputs, dict(content["run"]),
+            dict(content["versions"]), content["status"], None if files is None else files[name], content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where} is not what an export wrote ({error!r}). {export_it(folder)}") from None
+    needed = {PROBABILITIES, EMBEDDING, *([UNKNOWN_SCORE] if bundle.decision.unknown else [])}
+    if not needed <= set(outputs) <= set(OUTPUTS) or not labels:
+        raise UserError(f"{where}: expected labels and the outputs {', '.join(sorted(needed))}, seen {len(labels)} "
+                        f"labels and the outputs {', '.join(outputs)}. {export_it(folder)}")
+    return bundle

@@ -1,0 +1,141 @@
+"""ONNX Runtime, loaded so that what was asked for is what is used: never a silent fall from CUDA to the CPU.
+
+What has to be known about it (1.31): `get_available_providers()` lists CUDA on machines without a GPU, only
+`session.get_providers()` tells; a session falls back to the CPU, when made and when run, unless that is switched off;
+two of its packages in one environment overwrite each other, and pip sees nothing wrong (microsoft/onnxruntime #26996,
+#7748); memory patterns are kept for every new picture size.
+"""
+
+import contextlib
+import ctypes
+import importlib.metadata
+import io
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import UserError, first_line
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""Our names of ONNX Runtime's execution providers."""
+PACKAGE = "onnxruntime-gpu" if (sys.platform, platform.machine()) == ("linux", "x86_64") else "onnxruntime"
+"""What to install here; the one with CUDA is as good on the CPU."""
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+"""TF32 keeps 10 bits of 23: other answers than on the CPU. The default search times every algorithm for each new batch
+size. (onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)"""
+_WARNINGS, _ERRORS, _SILENT = 2, 3, 4
+"""ONNX Runtime's severities: warnings (its default), errors, fatal errors only."""
+
+
+def load(model: Path, provider: str, *, threads: int = 0) -> tuple[Any, str]:
+    """(InferenceSession, `cpu` or `cuda`: what it uses).
+
+    `provider`: `cpu`, `cuda`, or `auto`: CUDA where a session really gets it. `threads` of one operation on the CPU,
+    0 = one per core. Raises `UserError` if ONNX Runtime is missing or broken, cannot read the model, or gives another
+    provider than was asked for.
+    """
+    if provider not in ("auto", *PROVIDERS) or threads < 0:
+        raise UserError(f"expected a provider of auto, {', '.join(PROVIDERS)} and 0 or more threads, seen {provider!r} "
+                        f"and {threads}.")
+    runtime = import_onnxruntime()
+    if provider != "cpu":
+        session, reason = _cuda_session(runtime, model, threads, quiet=provider == "auto")
+        if session:
+            return session, "cuda"
+        if provider == "cuda":
+            raise UserError(f"provider cuda was asked for and cannot be had: {reason}. Or use provider cpu.")
+    return _session(runtime, model, threads, [PROVIDERS["cpu"]]), "cpu"
+
+
+def run_options(provider: str) -> Any:
+    """Options of `session.run` that give memory back after each run; the arena would keep what the largest took.
+
+    400 sizes, one of them of 35 million pixels: 111 MB instead of 191 at the same speed, memory patterns off as well.
+    """
+    options = import_onnxruntime().RunOptions()
+    if provider == "cpu":
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+def import_onnxruntime() -> Any:
+    """The module; `UserError` with the pip lines if it is missing, incomplete, or installed twice."""
+    repair = f"pip uninstall -y {' '.join(_PACKAGES)}, then pip install {PACKAGE}"
+    if len(found := [name for name in _PACKAGES if _is_installed(name)]) > 1:
+        raise UserError(f"expected one package of ONNX Runtime, seen {' and '.join(found)}, which overwrite each "
+                        f"other's files. Repair it: {repair}")
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise UserError(f"answering needs ONNX Runtime, which is not installed ({error}): pip install {PACKAGE}"
+                        ) from None
+    except ImportError as error:
+        raise UserError(f"ONNX Runtime cannot be loaded ({first_line(error)}). Repair it: {repair}") from None
+    if not hasattr(onnxruntime, "InferenceSession"):  # what is left when one of two packages was uninstalled
+        raise UserError(f"ONNX Runtime is incomplete: its folder is there, its content is not. Repair it: {repair}")
+    return onnxruntime
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _cuda_session(runtime: Any, model: Path, threads: int, *, quiet: bool) -> tuple[Any, str]:
+    """(session on CUDA, "") or (None, why there is none); `quiet`: without ONNX Runtime's red lines about it."""
+    if PROVIDERS["cuda"] not in runtime.get_available_providers():
+        return None, (f"this ONNX Runtime has none (pip uninstall -y {' '.join(_PACKAGES)}, then pip install "
+                      "onnxruntime-gpu)")
+    if not _has_driver():
+        return None, "this machine has no NVIDIA driver (nvidia-smi must list a GPU)"
+    try:
+        with _quiet(runtime) if quiet else contextlib.redirect_stdout(sys.stderr):
+            runtime.preload_dlls()  # from pip's nvidia packages; it prints to stdout
+            session = _session(runtime, model, threads, [(PROVIDERS["cuda"], _CUDA_OPTIONS), PROVIDERS["cpu"]])
+    except UserError as error:
+        return None, str(error).rstrip(".")
+    if PROVIDERS["cuda"] not in session.get_providers():
+        return None, (f"a session gets {', '.join(session.get_providers())}; it needs an NVIDIA GPU and the libraries "
+                      f'of CUDA {runtime.cuda_version} (pip install "onnxruntime-gpu[cuda,cudnn]")')
+    return session, ""
+
+
+def _has_driver() -> bool:
+    """Whether NVIDIA's driver can be loaded; asking ONNX Runtime first would load 150 MB of CUDA to find out."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _quiet(runtime: Any) -> Iterator[None]:
+    runtime.set_default_logger_severity(_SILENT)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        runtime.set_default_logger_severity(_WARNINGS)
+
+
+def _session(runtime: Any, model: Path, threads: int, providers: list[Any]) -> Any:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = _ERRORS
+    options.intra_op_num_threads = threads
+    options.enable_mem_pattern = False
+    try:
+        return runtime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.InvalidArgument, state.NotImplemented,
+            state.NoSuchFile, state.NoModel, state.EPFail, state.RuntimeException, RuntimeError, ValueError) as error:
+        raise UserError(f"ONNX Runtime {runtime.__version__} cannot load {model}: {first_line(error)}. If it is an old "
+                        f"version: pip install -U {PACKAGE}") from None
