@@ -110,6 +110,7 @@ def export_onnx(subject: Subject, *, examples: bool) -> None:
                                                    "made": len(paths) - len(subject.pictures)})
         report(rungs)
         if failed := [rung for rung in rungs if not rung.passed]:
+            plain.unlink()  # nothing that is not proved stays
             refuse(folder, failed, paths)
     if examples:
         write_examples(folder, subject, pictures)
@@ -145,7 +146,7 @@ def report(rungs: list[Rung]) -> None:
 
 def refuse(folder: Path, failed: list[Rung], paths: dict[str, Path]) -> None:
     """Keep the picture that differs most beside the numbers, and raise."""
-    worst = max(failed, key=lambda rung: rung.worst / max(rung.limit, 1e-9))
+    worst = max(failed, key=lambda rung: rung.worst / (rung.limit or 1))
     kept = folder / f"differs_most{paths[worst.picture].suffix}"
     shutil.copyfile(paths[worst.picture], kept)
     raise NotProved(f"the exported model does not answer like the trained one: {worst.name} differs by "

@@ -82,7 +82,8 @@ def compared(parts: Parts, pixels_onnx: Path, paths: Mapping[str, Path]) -> list
     session, _ = runtime.load(pixels_onnx, "cpu")
     has_map = cam.has_map(parts.model, parts.pre.size)
     found = []
-    for name, path in track(paths.items(), "comparing pictures", total=len(paths), transient=True):
+    for name, path in track(paths.items(), "comparing pictures", total=len(paths), transient=True,
+                            disable=not sys.stdout.isatty()):
         picture = decode(path)
         own = tta.prepare(picture, parts.pre, tta.VIEWS[parts.decision.views])
         [windows] = session.run(None, {"image": np.asarray(picture)[None]})
