@@ -185,5 +185,6 @@ def next_commands(folder: Path) -> None:
     """What a user does with a finished run."""
     progress.say(f"""next:
   open {folder / rundir.PAGE} in a browser
+  python -m export {folder}
   python -m finetune --data MORE_PICTURES --base {folder}
   python -c 'import timm; timm.create_model("local-dir:{folder}", pretrained=True)'""")
