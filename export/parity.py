@@ -31,6 +31,8 @@ picture, the last three from the same pixels; top-1 in pictures."""
 MARGIN = 0.01
 """Top-1 is compared where the two most probable classes are further apart than this."""
 BATCHES = (1, 2, 5)
+AT_ONCE = 100
+"""Pictures on one command line, whose length is limited."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,12 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
 
 
 def predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Outputs of a bundle's model for all pictures, by zoo.predictor in a process without torch."""
+    """Outputs of a bundle's model for all pictures, by zoo.predictor in processes without torch."""
+    parts = [_predicted(folder, paths[start:start + AT_ONCE]) for start in range(0, len(paths), AT_ONCE)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as temporary:
         saved = Path(temporary) / "outputs.npz"
         command = [sys.executable, "-m", "zoo.predictor", str(folder), *map(str, paths), "--outputs", str(saved),

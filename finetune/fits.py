@@ -82,7 +82,7 @@ def measure(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> Measured:
 
 
 def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[dict[str, Any]]:
-    """A row per setting, each against `none` on the same pictures; the error of a single picture is its whole gain."""
+    """A row per setting, each against `none` on the same pictures."""
     plain = measured["none"]
     plain_right, plain_loss = plain.predicted == labels_N, -np.log(plain.label_probability)
     rows = []

@@ -57,6 +57,7 @@ def refuse_fused(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(made, "SIZES", FEWER_SIZES if "center" not in which else made.SIZES)
+    monkeypatch.setattr(parity, "AT_ONCE", 9)
     asked = refuse_fused(monkeypatch) if "fused" in which else []
     run = made_export(tmp_path, EXPORTED[which])
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

@@ -124,7 +124,7 @@ def test_foreign_pictures_are_told_apart(finished_run: Path) -> None:
         assert row["auroc"] >= 0.9
 
 
-def test_other_pictures_make_digits_foreign(tmp_path: Path) -> None:
+def test_other_pictures_make_digits_foreign() -> None:
     assert [one.name for one in foreign.sets_for([])] == ["noise", "digits"]
     assert all(len(one.pictures) == foreign.PICTURES for one in foreign.sets_for([]))
     pixels = [np.asarray(p) for one in foreign.sets_for([]) for p in one.pictures]
