@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from zoo import cam, tta
+from zoo.bundle import EMBEDDING, HEATMAP, PROBABILITIES, UNKNOWN_SCORE
 from zoo.decision import Decision
 from zoo.model import forward
 from zoo.preprocess import Preprocessing
@@ -51,8 +52,8 @@ class Deployed(nn.Module):
         self.register_buffer("bank", parts.bank)
         known = parts.decision.unknown is not None
         self.has_map = cam.has_map(parts.model, parts.pre.size)
-        self.outputs = ["probabilities", *(["unknown_score"] if known else []), "embedding",
-                        *(["heatmap"] if self.has_map else [])]
+        self.outputs = [PROBABILITIES, *([UNKNOWN_SCORE] if known else []), EMBEDDING,
+                        *([HEATMAP] if self.has_map else [])]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         seen = forward(self.model, self.prepare(image))
