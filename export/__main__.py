@@ -1,6 +1,7 @@
 """`python -m export RUN --to onnx`: one self-contained file that answers like the trained model, with the proof."""
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,7 @@ class Order:
 
     run: Annotated[Path, tyro.conf.Positional]
     """A finished run folder."""
-    to: tuple[Literal["onnx"], ...] = field(default=("onnx",))
+    to: tuple[Literal["onnx", "tensorrt", "int8", "openvino", "triton", "web"], ...] = ("onnx",)
     """Targets; each becomes RUN/bundles/TARGET."""
     data: Path | None = None
     """Folder of the run's pictures, if it moved since."""
@@ -32,6 +33,8 @@ class Order:
 
 def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
     """Export a finished run, and prove on its own pictures that the result answers like the trained model."""
+    # a thread that waits must not spin: two of torch's threads beside any other work lose four fifths of their speed
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from export.job import start
 
     start(order)

@@ -4,8 +4,10 @@
 
 Every size in the input may differ from call to call. What it computes is `zoo/preprocess.py`, `zoo/tta.py` and
 `zoo/decision.py` over again, in tensor operations that exporters know; export/parity.py proves that it is the same.
+TensorRT takes neither Resize with antialias, nor float64, nor uint8 into anything but a cast: the form `matmul`.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -43,10 +45,12 @@ class Deployed(nn.Module):
 
     bank: Tensor
 
-    def __init__(self, parts: Parts, *, resize: str):
+    def __init__(self, parts: Parts, *, resize: str, half: bool = False):
+        """`resize`: `op`, or `matmul` for TensorRT; `half`: the model in float16, all before and after it in float32."""
         super().__init__()
         self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
-        self.model = parts.model.eval()
+        self.model = copy.deepcopy(parts.model).eval().half() if half else parts.model.eval()
+        self.half_model = half
         self.decision = parts.decision
         self.views = len(tta.VIEWS[parts.decision.views])
         self.register_buffer("bank", parts.bank)
@@ -56,7 +60,8 @@ class Deployed(nn.Module):
                         *([HEATMAP] if self.has_map else [])]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        seen = forward(self.model, self.prepare(image))
+        x = self.prepare(image)
+        seen = forward(self.model, x.half() if self.half_model else x)
         p_BVC = seen.logits.float().softmax(1).unflatten(0, (-1, self.views))
         tiny = torch.finfo(torch.float32).tiny
         probabilities = (p_BVC.mean(1).clamp(min=tiny).log() / self.decision.temperature).softmax(1)
@@ -90,6 +95,7 @@ class Prepare(nn.Module):
         # Resize takes no size that is rounded from floating point (border), and has no other filters of Pillow's
         fits = pre.crop_mode != "border" and pre.crop_pct <= 1 and pre.interpolation in ANTIALIASED
         self.matmul = resize == "matmul" or not fits
+        self.exact = torch.float64 if resize == "op" else torch.float32
         self.register_buffer("mean", torch.tensor(pre.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(pre.std)[:, None, None])
 
@@ -99,7 +105,7 @@ class Prepare(nn.Module):
 
     def windows(self, image: Tensor) -> Tensor:
         """The views' pixels before normalisation, [B * views, 3, S, S] with whole values from 0 to 255."""
-        x_BCHW, size = image.permute(0, 3, 1, 2), self.pre.size
+        x_BCHW, size = (image.float() if self.matmul else image).permute(0, 3, 1, 2), self.pre.size
         canvas = {zoom: self.canvas(x_BCHW, tta.zoomed_size(size, zoom))
                   for zoom in dict.fromkeys(view.zoom for view in self.views)}
         cut = []
@@ -112,7 +118,7 @@ class Prepare(nn.Module):
     def canvas(self, x_BCHW: Tensor, size: int) -> Tensor:
         """`zoo.preprocess.resize_crop` to this size."""
         pre = replace(self.pre, size=size)
-        return by_products(x_BCHW.float(), pre) if self.matmul else by_resize(x_BCHW, pre)
+        return by_products(x_BCHW, pre, self.exact) if self.matmul else by_resize(x_BCHW, pre)
 
 
 def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
@@ -130,13 +136,13 @@ def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
     return resized
 
 
-def by_products(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
+def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tensor:
     """The same as two matrix products with Pillow's weights, rounded after each: within two levels of Pillow.
 
-    `x_BCHW` is float32 with whole values. The matrices have a row for each pixel of the result only, so that nothing
-    here has a size that depends on a value.
+    `x_BCHW` is float32 with whole values; `exact` is the type of sizes and places, float64 as in Pillow or float32. The
+    matrices have a row for each pixel of the result only, so that nothing here has a size that depends on a value.
     """
-    height, width = resized_sides(x_BCHW, pre)
+    height, width = resized_sides(x_BCHW, pre, exact)
     rows_SH, inside_height_S = weights(x_BCHW.shape[2], height, pre)
     columns_SW, inside_width_S = weights(x_BCHW.shape[3], width, pre)
     across = (x_BCHW @ columns_SW.T).round().clamp(0, 255)
@@ -152,10 +158,10 @@ def resized_short_side(pre: Preprocessing) -> int:
     return math.floor(pre.size / pre.crop_pct)
 
 
-def resized_sides(x_BCHW: Tensor, pre: Preprocessing) -> list[Tensor]:
-    """Height and width before the crop as float64 [1], rounded as zoo/preprocess.py rounds them."""
+def resized_sides(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> list[Tensor]:
+    """Height and width before the crop, [1] each, rounded as zoo/preprocess.py rounds them."""
     target = resized_short_side(pre)
-    sides = [torch.full((1,), length, dtype=torch.float64, device=x_BCHW.device) for length in x_BCHW.shape[2:]]
+    sides = [torch.full((1,), length, dtype=exact, device=x_BCHW.device) for length in x_BCHW.shape[2:]]
     if pre.crop_mode == "squash":
         return [torch.full_like(side, target) for side in sides]
     if pre.crop_mode == "border":
@@ -172,18 +178,18 @@ def weights(length: int, resized: Tensor, pre: Preprocessing) -> tuple[Tensor, T
     """
     spare = resized - pre.size
     cropped = torch.where(spare >= 0, (spare / 2).round(), -(-spare / 2).floor())  # round: halves to even
-    place_S = torch.arange(pre.size, dtype=torch.float64, device=resized.device) + cropped
+    place_S = torch.arange(pre.size, dtype=resized.dtype, device=resized.device) + cropped
     inside_S = (place_S >= 0) & (place_S < resized)
     scale = torch.full_like(resized, length) / resized  # number / tensor would be its reciprocal, rounded, times it
     if pre.interpolation == "nearest":
         picked_S1 = ((place_S + 0.5) * scale).floor()[:, None]
-        chosen = torch.arange(length, dtype=torch.float64, device=resized.device) == picked_S1
+        chosen = torch.arange(length, dtype=resized.dtype, device=resized.device) == picked_S1
         return chosen.float(), inside_S
     stretch, centre_S1 = scale.clamp(min=1), ((place_S + 0.5) * scale)[:, None]
     support = RADIUS[pre.interpolation] * stretch
     first_S1, last_S1 = (centre_S1 - support + 0.5).floor(), (centre_S1 + support + 0.5).floor()
-    index_N = torch.arange(length, dtype=torch.float64, device=resized.device)
-    distance_SN = (index_N - centre_S1 + 0.5) * (1 / stretch)  # Pillow's order and float64: box has edges to hit
+    index_N = torch.arange(length, dtype=resized.dtype, device=resized.device)
+    distance_SN = (index_N - centre_S1 + 0.5) * (1 / stretch)  # Pillow's order (and float64): box has edges to hit
     inside_SN = (index_N >= first_S1) & (index_N < last_S1)
     value_SN = (FILTERS[pre.interpolation](distance_SN) * inside_SN).float()
     return value_SN / value_SN.sum(1, keepdim=True).clamp(min=1e-6), inside_S

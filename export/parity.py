@@ -17,6 +17,7 @@ import torch
 from rich.progress import track
 
 from export.graph import Parts
+from export.subject import Labelled
 from zoo import bundle, cam, decision, runtime, tta
 from zoo.errors import UserError
 from zoo.model import forward
@@ -24,10 +25,13 @@ from zoo.preprocess import decode, normalise
 
 LIMITS = {"core": 1e-4, "pixels": 2.0, "pixels off by 2": 5e-5, "probabilities": bundle.TOLERANCE, "top-1": 0.0,
           "unknown_score": 1e-3, "embedding": 1e-3, "heatmap": 1e-3}
-"""Rung -> the largest difference that passes. Pixels in levels of 255, and as the share of values off by two (0 where
-resizing is done by products): ONNX Runtime rounds an exact half otherwise than Pillow, and two halves in a row happened
-to one value in a million. Core, unknown_score, embedding and heatmap relative to the largest expected value of the
-picture, the last three from the same pixels; top-1 in pictures."""
+"""Rung -> the largest difference that passes in fp32. Pixels in levels of 255, and as the share of values off by two (0
+where resizing is done by products): ONNX Runtime rounds an exact half otherwise than Pillow, and two halves in a row
+happened to one value in a million. Core, unknown_score, embedding and heatmap relative to the largest expected value of
+the picture, the last three from the same pixels; top-1 in pictures."""
+LOST_POINTS = {"fp16": 0.2, "int8": 1.0}
+"""Precisions that round: points of accuracy that may be lost on labelled pictures, in place of the limits from
+probabilities on, which are then only reported."""
 MARGIN = 0.01
 """Top-1 is compared where the two most probable classes are further apart than this."""
 BATCHES = (1, 2, 5)
@@ -40,16 +44,24 @@ class Rung:
     """One comparison over all pictures."""
 
     name: str
-    limit: float
+    limit: float | None
+    """None: reported, not judged, but for being a number."""
     worst: float
     """The largest difference seen."""
     picture: str
     """Where it was seen."""
     pictures: int
+    interval: tuple[float, float] | None = None
+    """Of `worst`, 95 %, where it is an estimate."""
 
     @property
     def passed(self) -> bool:
-        return self.worst <= self.limit
+        return self.worst <= (sys.float_info.max if self.limit is None else self.limit)
+
+    @property
+    def excess(self) -> float:
+        """How many times the limit."""
+        return self.worst / (self.limit or 1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Answered:
     """What torch and zoo.decision make of one picture's views."""
 
     x: np.ndarray
-    """float32 [views, 3, S, S]: the views, normalised."""
+    """float32 [3, S, S]: the first view, normalised."""
     core: np.ndarray
     """Logits of the first view, float32 [C]."""
     outputs: Mapping[str, np.ndarray]
@@ -79,22 +91,27 @@ class Compared:
     """From the graph's own pixels, so that what follows is compared by itself."""
 
 
-def compared(parts: Parts, pixels_onnx: Path, paths: Mapping[str, Path]) -> list[Compared]:
-    """Prepare every picture (name -> file) twice, and answer both by torch."""
-    session, _ = runtime.load(pixels_onnx, "cpu")
+def compared(parts: Parts, session: Any, paths: Mapping[str, Path],
+             known: dict[str, Answered] | None = None) -> list[Compared]:
+    """Prepare every picture (name -> file) twice, and answer both by torch.
+
+    `session` gives the graph's windows before normalisation. `known`: what the reference answered before; it is added to.
+    """
+    known = {} if known is None else known
     has_map = cam.has_map(parts.model, parts.pre.size)
     found = []
     for name, path in track(paths.items(), "comparing pictures", total=len(paths), transient=True,
                             disable=not sys.stdout.isatty()):
         picture = decode(path)
         own = tta.prepare(picture, parts.pre, tta.VIEWS[parts.decision.views])
-        [windows] = session.run(None, {"image": np.asarray(picture)[None]})
+        [windows] = session.run(["windows"], {bundle.IMAGE: np.asarray(picture)[None]})
         seen = windows.transpose(0, 2, 3, 1)
         difference = np.abs(seen - own.astype(np.float32))
         levels = float(difference.max())
-        one = answered(parts, own, has_map=has_map)
-        other = one if levels == 0 else answered(parts, seen.round().astype(np.uint8), has_map=has_map)
-        found.append(Compared(name, levels, float((difference > 1).mean()), one, other))
+        if name not in known:
+            known[name] = answered(parts, own, has_map=has_map)
+        other = known[name] if levels == 0 else answered(parts, seen.round().astype(np.uint8), has_map=has_map)
+        found.append(Compared(name, levels, float((difference > 1).mean()), known[name], other))
     return found
 
 
@@ -113,12 +130,14 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
                                                          made.unknown.shortest)[0]
     if has_map:
         outputs["heatmap"] = cam.heatmap(parts.model, seen.feature_map[:1], torch.tensor([p_C.argmax()]))[0].numpy()
-    return Answered(x, logits[0], outputs)
+    return Answered(x[0], logits[0], outputs)
 
 
 def predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """Outputs of a bundle's model for all pictures, by zoo.predictor in processes without torch."""
-    parts = [_predicted(folder, paths[start:start + AT_ONCE]) for start in range(0, len(paths), AT_ONCE)]
+    parts = [_predicted(folder, paths[start:start + AT_ONCE]) for start in track(
+        range(0, len(paths), AT_ONCE), f"answering {len(paths)} pictures by the exported file", transient=True,
+        disable=not sys.stdout.isatty())]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -134,21 +153,35 @@ def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays}
 
 
-def compare(pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray]) -> list[Rung]:
-    """The rungs from file bytes to outputs; `outputs` has a row for each picture."""
+def compare(pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray], *, judged: bool = True) -> list[Rung]:
+    """The rungs from file bytes to outputs; `outputs` has a row for each picture. Not `judged`: without limits."""
     p_NC = np.stack([one.reference.outputs["probabilities"] for one in pictures])
     ranked = np.sort(p_NC, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] > MARGIN if p_NC.shape[1] > 1 else np.ones(len(p_NC), bool)
     other = clear & (p_NC.argmax(1) != outputs["probabilities"].argmax(1))
     names = [one.name for one in pictures]
-    rungs = [_rung("probabilities", np.abs(p_NC - outputs["probabilities"]).max(1), names),
-             _rung("top-1", np.cumsum(other), names)]
+    rungs = [_rung("probabilities", np.abs(p_NC - outputs["probabilities"]).max(1), names, judged=judged),
+             _rung("top-1", np.cumsum(other), names, judged=judged)]
     for name in ("unknown_score", "embedding", "heatmap"):
         if name in outputs:
             differences = [relative(one.same_pixels.outputs[name], seen) if name != "heatmap" or is_clear else 0.0
                            for one, seen, is_clear in zip(pictures, outputs[name], clear, strict=True)]
-            rungs.append(_rung(name, np.array(differences), names))
+            rungs.append(_rung(name, np.array(differences), names, judged=judged))
     return rungs
+
+
+def accuracy(precision: str, labelled: Sequence[Labelled], probabilities_NC: np.ndarray) -> Rung:
+    """Points of top-1 that the exported model loses against the trained one on the same pictures.
+
+    The interval is that of a paired difference of proportions (Agresti, Categorical Data Analysis, 10.1.1).
+    """
+    label, said = np.array([[one.label, one.said] for one in labelled]).T
+    lost = (said == label).astype(int) - (probabilities_NC.argmax(1) == label)
+    error = 1.96 * float(np.sqrt(max(lost.var(), 0) / len(lost)))
+    points = 100 * float(lost.mean())
+    broken = labelled[int(lost.argmax())].path.name
+    return Rung("accuracy", LOST_POINTS[precision], points if np.isfinite(probabilities_NC).all() else float("inf"),
+                broken, len(lost), (points - 100 * error, points + 100 * error))
 
 
 def core(model: Path, pictures: Sequence[Compared]) -> Rung:
@@ -158,7 +191,7 @@ def core(model: Path, pictures: Sequence[Compared]) -> Rung:
     for size in BATCHES:
         for start in range(0, len(pictures), size):
             batch = pictures[start:start + size]
-            [logits] = session.run(None, {"pixel_values": np.stack([one.reference.x[0] for one in batch])})
+            [logits] = session.run(None, {"pixel_values": np.stack([one.reference.x for one in batch])})
             for row, one in enumerate(batch):
                 differences[start + row] = max(differences[start + row], relative(one.reference.core, logits[row]))
     return _rung("core", differences, [one.name for one in pictures])
@@ -179,11 +212,13 @@ def relative(expected: np.ndarray, seen: np.ndarray) -> float:
     return difference if np.isfinite(difference) else float("inf")
 
 
-def _rung(name: str, differences: np.ndarray, names: Sequence[str]) -> Rung:
-    place = int(np.nan_to_num(differences, nan=np.inf).argmax())
-    return Rung(name, LIMITS[name], float(differences[place]), names[place], len(differences))
+def _rung(name: str, differences: np.ndarray, names: Sequence[str], *, judged: bool = True) -> Rung:
+    differences = np.nan_to_num(differences.astype(float), nan=np.inf)
+    place = int(differences.argmax())
+    return Rung(name, LIMITS[name] if judged else None, float(differences[place]), names[place], len(differences))
 
 
 def to_json(rungs: Sequence[Rung]) -> list[dict[str, Any]]:
-    """For parity.json."""
-    return [asdict(rung) | {"passed": rung.passed} for rung in rungs]
+    """For parity.json; what is no number becomes null."""
+    return [asdict(rung) | {"passed": rung.passed, "worst": rung.worst if np.isfinite(rung.worst) else None}
+            for rung in rungs]

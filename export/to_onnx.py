@@ -1,72 +1,25 @@
-"""torch modules -> ONNX files: one exporter call each, checked for what deployment needs."""
+"""`--to onnx`: the deployed graph in fp32, and beside the run the plain model that ecosystem tools expect."""
 
-import contextlib
-import io
-import logging
-import traceback
-import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import onnx
 import torch
-from torch import nn
 
-from zoo import rundir
-from zoo.errors import UserError, first_line
+from export import onnx_file
+from export.graph import Deployed
+from export.subject import Made, Subject
+from zoo import bundle
 
-OPSET = 20
-"""The first with antialias in Resize is 18; ONNX Runtime reads 20 since 1.17."""
-REFUSED = (torch.onnx.OnnxExporterError, RuntimeError)
-"""What the exporter raises for an architecture that it cannot take."""
-
-
-def export(module: nn.Module, example: torch.Tensor, path: Path, *, names: tuple[str, Sequence[str]],
-           dynamic: Mapping[int, str], metadata: Mapping[str, str] | None = None) -> None:
-    """Write `module` as one ONNX file without external data.
-
-    `names`: (input, outputs); `dynamic`: dimension of the input -> its name. Raises `UserError` if the exporter refuses
-    (its log is kept beside the file), or if the batch dimension of an output became a constant.
-    """
-    shapes = ({dim: torch.export.Dim(name, min=1) for dim, name in dynamic.items()},)
-    options = {"input_names": [names[0]], "output_names": list(names[1]), "dynamic_shapes": shapes}
-    try:
-        program = _program(module, example, options)
-    except REFUSED as error:
-        log = path.with_suffix(".log")
-        rundir.write_text(log, "".join(traceback.format_exception(error)))
-        raise UserError(f"this architecture cannot be exported to ONNX: {first_line(error)[:300]}. The exporter's "
-                        f"whole log: {log}. Choose another base (python -m zoo list), or try another version of torch."
-                        ) from None
-    assert program is not None, "dynamo=True gives a program"
-    program.model.metadata_props.update(metadata or {})
-    program.save(path, external_data=False)
-    onnx.checker.check_model(path, full_check=True)
-    described = onnx.load(path)
-    for output in described.graph.output:
-        if not output.type.tensor_type.shape.dim[0].dim_param:
-            raise UserError(f"{path.name}: the batch of output {output.name!r} became the constant "
-                            f"{output.type.tensor_type.shape.dim[0].dim_value}: expected any batch. This architecture "
-                            "cannot be exported with this version of torch.")
+PLAIN = Path("onnx") / "model.onnx"
+"""Below the run folder, for tools that prepare pictures themselves: `pixel_values` -> `logits`."""
 
 
-def _program(module: nn.Module, example: torch.Tensor, options: Mapping[str, Any]) -> Any:
-    """The exporter's answer; tried again without fused attention, which it refuses in some architectures (BEiT)."""
-    try:
-        return _tried(module, example, options)
-    except REFUSED:
-        fused: list[Any] = [part for part in module.modules() if getattr(part, "fused_attn", False)]
-        if not fused:
-            raise
-        for part in fused:  # timm's flag: the same attention, written out
-            part.fused_attn = False
-        return _tried(module, example, options)
-
-
-def _tried(module: nn.Module, example: torch.Tensor, options: Mapping[str, Any]) -> Any:
-    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        return torch.onnx.export(module.eval(), (example,), dynamo=True, external_data=False, opset_version=OPSET,
-                                 verbose=False, **options)
+def make(subject: Subject, folder: Path, precision: str) -> Made:
+    """`model.onnx`, and `RUN/onnx/model.onnx`."""
+    deployed = Deployed(subject.parts, resize="op").eval()
+    onnx_file.export(deployed, onnx_file.PICTURE, folder / bundle.MODEL, names=(bundle.IMAGE, deployed.outputs),
+                     dynamic=onnx_file.ANY_PICTURE, metadata=subject.metadata(deployed))
+    plain, size = subject.run / PLAIN, subject.parts.pre.size
+    plain.parent.mkdir(exist_ok=True)
+    onnx_file.export(subject.parts.model, torch.zeros(2, 3, size, size), plain, names=("pixel_values", ["logits"]),
+                     dynamic={0: "batch"})
+    return Made(deployed, plain=plain, next_steps=[f"python -m zoo.predictor {folder} PICTURE..."])

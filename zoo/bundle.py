@@ -1,6 +1,7 @@
 """The bundle (contract, version 1): a model file that answers by itself, with the proof that it does.
 
-    RUN/bundles/onnx/  model.onnx  bundle.json  parity.json  examples/  FINISHED.json  [timing.json, at any time]
+    RUN/bundles/onnx/  model.onnx  bundle.json  parity.json  parity.html  examples/  FINISHED.json
+                       [timing.json, at any time]
 
 `export` writes `bundle.json`, proves the model, and only then writes `FINISHED.json`; everybody else goes through
 `open_bundle`. The same description stands in the ONNX file under the metadata key `zoo`, so that the file alone can be
@@ -25,6 +26,7 @@ BUNDLES = "bundles"
 MODEL = "model.onnx"
 BUNDLE = "bundle.json"
 PARITY = "parity.json"
+PARITY_PAGE = "parity.html"
 TIMING = "timing.json"
 EXAMPLES = "examples"
 EXPECTED = "expected.json"

@@ -5,6 +5,7 @@ A run folder is finished when `FINISHED.json` exists; it is written last and hol
 """
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -35,6 +36,8 @@ CARD = "README.md"
 RESUME = "resume"
 FINISHED = "FINISHED.json"
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""`errno` of a write that found no space left: disk, quota, or the largest file that is allowed."""
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
 

@@ -16,10 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from zoo import openvino_runtime
 from zoo.errors import UserError, first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Our names of ONNX Runtime's execution providers."""
+OPENVINO = "openvino"
+"""What computes a model in OpenVINO's format, on the CPU."""
 PACKAGE = "onnxruntime-gpu" if (sys.platform, platform.machine()) == ("linux", "x86_64") else "onnxruntime"
 """What to install here; the one with CUDA is as good on the CPU."""
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
@@ -30,16 +33,27 @@ _WARNINGS, _ERRORS, _SILENT = 2, 3, 4
 """ONNX Runtime's severities: warnings (its default), errors, fatal errors only."""
 
 
-def load(model: Path, provider: str, *, threads: int = 0) -> tuple[Any, str]:
-    """(InferenceSession, `cpu` or `cuda`: what it uses).
+def provider_of(model: Path) -> str:
+    """What computes a model file on the CPU."""
+    return OPENVINO if model.suffix == ".xml" else "cpu"
 
-    `provider`: `cpu`, `cuda`, or `auto`: CUDA where a session really gets it. `threads` of one operation on the CPU,
-    0 = one per core. Raises `UserError` if ONNX Runtime is missing or broken, cannot read the model, or gives another
-    provider than was asked for.
+
+def load(model: Path, provider: str, *, threads: int = 0) -> tuple[Any, str]:
+    """(InferenceSession, `cpu`, `cuda` or `openvino`: what it uses).
+
+    `provider`: `cpu`, `cuda`, `openvino`, or `auto`: CUDA where a session really gets it, OpenVINO for its own format.
+    `threads` of one operation on the CPU, 0 = one per core. Raises `UserError` if ONNX Runtime is missing or broken,
+    cannot read the model, or gives another provider than was asked for.
     """
-    if provider not in ("auto", *PROVIDERS) or threads < 0:
+    if provider not in ("auto", OPENVINO, *PROVIDERS) or threads < 0:
         raise UserError(f"expected a provider of auto, {', '.join(PROVIDERS)} and 0 or more threads, seen {provider!r} "
                         f"and {threads}.")
+    own = provider_of(model)
+    if OPENVINO in (own, provider):
+        if provider == "cuda":
+            raise UserError(f"provider cuda was asked for, and {model} is a model for OpenVINO, which computes on the "
+                            "CPU: use provider auto, or the bundle for onnx.")
+        return openvino_runtime.load(model, threads=threads), OPENVINO
     runtime = import_onnxruntime()
     if provider != "cpu":
         session, reason = _cuda_session(runtime, model, threads, quiet=provider == "auto")

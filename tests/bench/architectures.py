@@ -17,7 +17,7 @@ import timm
 import torch
 from torch import nn
 
-from export import made, parity, to_onnx
+from export import made, parity, onnx_file
 from export.graph import Deployed, Parts
 from export.job import ANY_PICTURE, Pixels
 from export.parity import Rung
@@ -73,11 +73,11 @@ def row(name: str, folder: Path) -> tuple[str, bool]:
     deployed = Deployed(parts, resize="op").eval()
     size, path = parts.pre.size, folder / "model.onnx"
     picture = torch.zeros(2, 120, 160, 3, dtype=torch.uint8)
-    to_onnx.export(deployed, picture, path, names=("image", deployed.outputs), dynamic=ANY_PICTURE)
+    onnx_file.export(deployed, picture, path, names=("image", deployed.outputs), dynamic=ANY_PICTURE)
     seconds, megabytes = time.perf_counter() - start, path.stat().st_size / 1e6
-    to_onnx.export(model, torch.zeros(2, 3, size, size), folder / "plain.onnx", names=("pixel_values", ["logits"]),
+    onnx_file.export(model, torch.zeros(2, 3, size, size), folder / "plain.onnx", names=("pixel_values", ["logits"]),
                    dynamic={0: "batch"})
-    to_onnx.export(Pixels(deployed), picture, folder / "pixels.onnx", names=("image", ["windows"]),
+    onnx_file.export(Pixels(deployed), picture, folder / "pixels.onnx", names=("image", ["windows"]),
                    dynamic=ANY_PICTURE)
     rungs = {rung.name: rung for rung in proved(parts, deployed, folder)}
     wrong = ", ".join(rung.name for rung in rungs.values() if not rung.passed)

@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from export import to_onnx
+from export import onnx_file
 from export.graph import Deployed, Parts
 from export.job import ANY_PICTURE
 from zoo import bundle, runtime
@@ -32,7 +32,7 @@ def main() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (1, 300, 400, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         core = Path(folder) / "core.onnx"
-        to_onnx.export(model, torch.zeros(2, 3, 224, 224), core, names=("pixel_values", ["logits"]),
+        onnx_file.export(model, torch.zeros(2, 3, 224, 224), core, names=("pixel_values", ["logits"]),
                        dynamic={0: "batch"})
         session, _ = runtime.load(core, "cpu", threads=2)
         jobs = {"core, ONNX Runtime": lambda: session.run(None, {"pixel_values": x.numpy()}),
@@ -40,7 +40,7 @@ def main() -> None:
         for views in ("none", "flip", "five", "multiscale"):
             graph = Deployed(Parts(model, pre, Decision(views=views), None), resize="op").eval()
             path = Path(folder) / f"{views}.onnx"
-            to_onnx.export(graph, torch.zeros(2, 120, 160, 3, dtype=torch.uint8), path,
+            onnx_file.export(graph, torch.zeros(2, 120, 160, 3, dtype=torch.uint8), path,
                            names=(bundle.IMAGE, graph.outputs), dynamic=ANY_PICTURE)
             whole, _ = runtime.load(path, "cpu", threads=2)
             jobs[f"whole graph on 300x400, views {views}"] = (

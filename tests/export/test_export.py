@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from export import made, parity, to_onnx
+from export import made, parity, onnx_file
 from export.__main__ import Order
 from export.graph import Deployed, Parts, Prepare
 from export.job import ANY_PICTURE, Pixels, open_run, start
@@ -135,7 +135,7 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
 
 
 def export_pixels(parts: Parts, path: Path, *, resize: str) -> None:
-    to_onnx.export(Pixels(Deployed(parts, resize=resize)), torch.zeros(2, 120, 160, 3, dtype=torch.uint8), path,
+    onnx_file.export(Pixels(Deployed(parts, resize=resize)), torch.zeros(2, 120, 160, 3, dtype=torch.uint8), path,
                    names=("image", ["windows"]), dynamic=ANY_PICTURE)
 
 
@@ -354,5 +354,5 @@ def test_a_constant_batch_is_refused(tmp_path: Path) -> None:
             return x.sum() + torch.zeros(2, 3)
 
     with pytest.raises(UserError, match="the batch of output 'logits' became the constant 2"):
-        to_onnx.export(Constant(), torch.zeros(2, 3), tmp_path / "m.onnx", names=("x", ["logits"]),
+        onnx_file.export(Constant(), torch.zeros(2, 3), tmp_path / "m.onnx", names=("x", ["logits"]),
                        dynamic={0: "batch"})

@@ -1,0 +1,150 @@
+"""Prove one bundle: its model and the trained one answer the same pictures; what is not proved is refused."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from export import made, onnx_file, parity, proof_page
+from export.graph import Deployed
+from export.parity import Answered, Compared, Rung
+from export.subject import Labelled, Made, Subject
+from zoo import bundle, rundir, runtime
+from zoo.errors import NotProved
+
+console = Console(highlight=False, soft_wrap=True)
+EXAMPLES = 6
+
+
+class Pixels(nn.Module):
+    """The part of the graph before normalisation, for the proof."""
+
+    def __init__(self, deployed: Deployed):
+        super().__init__()
+        self.prepare = deployed.prepare
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.prepare.windows(image).float()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The pictures of a proof, and what was found out about them already."""
+
+    subject: Subject
+    folder: Path
+    """Temporary: made pictures, and graphs that only the proof needs."""
+    paths: dict[str, Path]
+    """Name -> file: the user's own and the made ones."""
+    known: dict[str, Answered] = field(default_factory=dict)
+
+    def windows(self, deployed: Deployed) -> Path:
+        """ONNX file that gives the pixels of this form of the graph."""
+        path = self.folder / f"pixels-{'products' if deployed.prepare.matmul else 'resize'}-{deployed.prepare.exact}.onnx"
+        if not path.is_file():
+            with console.status("exporting the pixels for the proof"):
+                onnx_file.export(Pixels(deployed), onnx_file.PICTURE, path, names=(bundle.IMAGE, ["windows"]),
+                               dynamic=onnx_file.ANY_PICTURE)
+        return path
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a bundle did."""
+
+    rungs: list[Rung]
+    pictures: list[Compared]
+    outputs: dict[str, np.ndarray]
+    """A row for each picture."""
+
+    @property
+    def failed(self) -> list[Rung]:
+        """What did not pass, the worst first."""
+        return sorted((rung for rung in self.rungs if not rung.passed), key=lambda rung: -rung.excess)
+
+
+@contextmanager
+def gather(subject: Subject) -> Iterator[Evidence]:
+    """The pictures that every target must answer, for as long as the exports take."""
+    with tempfile.TemporaryDirectory() as temporary:
+        hard = Path(temporary) / "made"
+        hard.mkdir()
+        own = dict(subject.pictures)
+        yield Evidence(subject, Path(temporary), own | {f"made {path.name}": path for path in made.write(hard)})
+
+
+def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Proof:
+    """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page beside it."""
+    subject, deployed = evidence.subject, product.deployed
+    labelled = subject.labelled if precision in parity.LOST_POINTS else []
+    session, _ = runtime.load(evidence.windows(deployed), runtime.provider_of(folder / product.model))
+    pictures = parity.compared(subject.parts, session, evidence.paths, evidence.known)
+    given = parity.predicted(folder, [*evidence.paths.values(), *(one.path for one in labelled)])
+    outputs = {name: values[:len(pictures)] for name, values in given.items()}
+    rungs = parity.pixels(pictures, by_products=deployed.prepare.matmul)
+    rungs += parity.compare(pictures, outputs, judged=not labelled)
+    if product.plain:
+        rungs.insert(0, parity.core(product.plain, pictures))
+    if labelled:
+        rungs.append(parity.accuracy(precision, labelled, given[bundle.PROBABILITIES][len(pictures):]))
+    proof = Proof(rungs, pictures, outputs)
+    write(evidence, folder, proof, precision)
+    return proof
+
+
+def write(evidence: Evidence, folder: Path, proof: Proof, precision: str) -> None:
+    """`parity.json` and `parity.html`."""
+    own = evidence.subject.pictures
+    rundir.write_json(folder / bundle.PARITY, {
+        "precision": precision, "rungs": parity.to_json(proof.rungs), "own": len(own),
+        "made": len(evidence.paths) - len(own),
+        "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()}})
+    rundir.write_text(folder / bundle.PARITY_PAGE, proof_page.page(evidence.subject.labels, evidence.paths, proof))
+
+
+def report(rungs: Sequence[Rung]) -> None:
+    """One line for each comparison."""
+    for rung in rungs:
+        limit = "not judged" if rung.limit is None else f"limit {rung.limit:g}"
+        what = "points lost" if rung.interval else "worst"
+        spread = f" [{rung.interval[0]:.2f}, {rung.interval[1]:.2f}]" if rung.interval else ""
+        console.print(f"  {'passed' if rung.passed else 'FAILED'}  {rung.name:<16} {what} {rung.worst:.2g}{spread} "
+                      f"({limit}), {rung.pictures} pictures", style=None if rung.passed else "bold red", markup=False)
+
+
+def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotProved:
+    """The error, with the picture that differs most kept beside the numbers."""
+    worst = proof.failed[0]
+    seen, limit = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}", f"{worst.limit or 0:g}"
+    if worst.name == "accuracy":
+        seen, limit = f"it loses {worst.worst:.2f} points of accuracy on {worst.pictures} pictures", f"{worst.limit:g}"
+    kept = ""
+    if worst.picture in evidence.paths:
+        path = evidence.paths[worst.picture]
+        copied = folder / f"differs_most{path.suffix}"
+        shutil.copyfile(path, copied)
+        kept = f", the picture is {copied}"
+    return NotProved(f"the exported model does not answer like the trained one: {seen}, expected at most {limit}. The "
+                     f"bundle is not finished; numbers in {folder / bundle.PARITY}, both answers to the pictures that "
+                     f"differ most in {folder / bundle.PARITY_PAGE}{kept}. {advice}")
+
+
+def write_examples(evidence: Evidence, folder: Path, proof: Proof) -> None:
+    """Some validation pictures and what the bundle answered to them where it was made."""
+    subject = evidence.subject
+    (folder / bundle.EXAMPLES).mkdir()
+    expected: dict[str, dict[str, Any]] = {}
+    for path, p_C in list(zip(subject.pictures.values(), proof.outputs[bundle.PROBABILITIES], strict=False))[:EXAMPLES]:
+        name = f"{len(expected) + 1}{path.suffix.lower()}"
+        shutil.copyfile(path, folder / bundle.EXAMPLES / name)
+        expected[name] = {"label": subject.labels[int(p_C.argmax())], "probability": float(p_C.max()),
+                          "probabilities": [round(float(p), 6) for p in p_C]}
+    rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)

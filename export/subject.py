@@ -1,0 +1,135 @@
+"""What is exported: a finished run with its model, its decision and its pictures; and what a target makes of it."""
+
+import csv
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnx
+import timm
+import torch
+
+from export import onnx_file
+from export.__main__ import Order
+from export.graph import Deployed, Parts
+from zoo import bundle, decision, rundir
+from zoo.errors import UserError
+from zoo.model import load
+from zoo.preprocess import Preprocessing
+
+JUDGED = 5_000
+"""Labelled pictures at most that a lossy model is judged on; 0.2 points are 10 of them."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A picture whose class is known, and what the trained model took it for."""
+
+    path: Path
+    label: int
+    said: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a target wrote into its folder."""
+
+    deployed: Deployed
+    model: str = bundle.MODEL
+    """File of the model, relative to the folder."""
+    plain: Path | None = None
+    """The plain model beside the run, `pixel_values` -> `logits`, to be proved with it."""
+    status: str = "ok"
+    """`ok`, or what could not be shown on this machine."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """More for bundle.json."""
+    next_steps: Sequence[str] = ()
+    """Commands that the user may want now."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A finished run, ready to be exported."""
+
+    run: Path
+    labels: list[str]
+    parts: Parts
+    root: Path
+    """Folder of the run's pictures."""
+    pictures: Mapping[str, Path]
+    """Validation pictures for the proof: path relative to the data folder -> file."""
+
+    @property
+    def onnx_model(self) -> Path:
+        """The model of the finished bundle for `onnx`."""
+        return bundle.open_bundle(self.run).model
+
+    @cached_property
+    def labelled(self) -> list[Labelled]:
+        """The run's answers to test (else val), at most `JUDGED` of them; `UserError` if a picture is gone."""
+        place = {label: index for index, label in enumerate(self.labels)}
+        with open(self.run / rundir.PREDICTIONS, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["label"]]  # foreign pictures have none
+        rows = [row for row in rows if row["split"] == "test"] or rows
+        chosen = sample({row["path"]: row for row in rows}, JUDGED)
+        self.check(chosen, "labelled")
+        return [Labelled(self.root / row["path"], place[row["label"]], place[row["predicted"]])
+                for row in chosen.values()]
+
+    def training(self, count: int) -> list[Path]:
+        """Up to `count` training pictures; `UserError` if one is gone."""
+        rows = {row["path"]: row for row in rundir.read_files(self.run) if row["split"] == "train"}
+        chosen = sample(rows, count)
+        self.check(chosen, "training")
+        return [self.root / name for name in chosen]
+
+    def check(self, names: Mapping[str, Any], kind: str) -> None:
+        """`UserError` if one of these pictures is not where it was."""
+        if gone := [name for name in names if not (self.root / name).is_file()]:
+            raise UserError(f"{self.root} lacks {len(gone)} of {len(names)} {kind} pictures of {self.run}, for example "
+                            f"{gone[0]}: name the folder that holds them with --data.")
+
+    def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
+        """The content of bundle.json."""
+        return {"target": target, "model": made.model, "precision": precision, **self.described(made.deployed),
+                "versions": {"torch": torch.__version__, "timm": timm.__version__, "onnx": onnx.__version__,
+                             "opset": onnx_file.OPSET},
+                "status": made.status, **made.facts}
+
+    def described(self, deployed: Deployed) -> dict[str, Any]:
+        """What the model file says of itself, too."""
+        run = self.run
+        return {
+            "labels": self.labels, "preprocessing": self.parts.pre.to_config(),
+            "decision": self.parts.decision.to_json(), "outputs": deployed.outputs,
+            "run": {"name": run.resolve().name, "architecture": rundir.read_json(run / rundir.CONFIG)["architecture"],
+                    "weights_sha256": rundir.digest(run / rundir.WEIGHTS),
+                    "finished_sha256": rundir.digest(run / rundir.FINISHED)}}
+
+    def metadata(self, deployed: Deployed) -> dict[str, str]:
+        """For the model file."""
+        return bundle.metadata(self.described(deployed))
+
+
+def sample(rows: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """At most `count` of the rows, the same each time."""
+    names = list(rows)
+    random.Random(0).shuffle(names)
+    return {name: rows[name] for name in names[:count]}
+
+
+def open_run(order: Order) -> Subject:
+    """Model, decision and pictures of a finished run, none of whose files has changed."""
+    run = order.run
+    rundir.open_finished(run, verify=True)
+    config, made_decision = rundir.read_json(run / rundir.CONFIG), decision.read(run)
+    bank = torch.from_numpy(decision.read_bank(run)) if made_decision.unknown else None
+    parts = Parts(load(run), Preprocessing.from_config(config["pretrained_cfg"]), made_decision, bank)
+    root = order.data or Path(rundir.read_json(run / rundir.LOCAL)["data"])
+    rows = {row["path"]: root / row["path"] for row in rundir.read_files(run) if row["split"] == "val"}
+    subject = Subject(run, config["label_names"], parts, root, sample(rows, order.parity_images))
+    subject.check(subject.pictures, "validation")
+    return subject
