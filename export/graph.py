@@ -25,8 +25,14 @@ from zoo.tta import View
 
 ANTIALIASED = ("bilinear", "bicubic")
 """Filters for which ONNX's Resize with antialias equals Pillow's; others are computed as matrix products."""
+SPLIT = 2**11
+"""Pillow's weights are whole multiples of 2^-22."""
+
+
 RADIUS = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 """Half width of Pillow's filters, in pixels of the smaller picture."""
+FAR = 9.0
+"""A distance at which every filter is 0."""
 
 
 @dataclass(frozen=True)
@@ -137,20 +143,29 @@ def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
 
 
 def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tensor:
-    """The same as two matrix products with Pillow's weights, rounded after each: within two levels of Pillow.
+    """The same as matrix products with Pillow's weights, in Pillow's own fixed-point arithmetic.
 
-    `x_BCHW` is float32 with whole values; `exact` is the type of sizes and places, float64 as in Pillow or float32. The
+    `x_BCHW` is float32 with whole values; `exact` is the type of sizes and places: float64 as in Pillow, and then the
+    result equals Pillow's, or float32, where one value in 10,000 or less is a level off (box and nearest: more). The
     matrices have a row for each pixel of the result only, so that nothing here has a size that depends on a value.
     """
     height, width = resized_sides(x_BCHW, pre, exact)
     rows_SH, inside_height_S = weights(x_BCHW.shape[2], height, pre)
     columns_SW, inside_width_S = weights(x_BCHW.shape[3], width, pre)
-    across = (x_BCHW @ columns_SW.T).round().clamp(0, 255)
-    resized = (rows_SH @ across).round().clamp(0, 255)
+    across = divided(*((x_BCHW @ part.T) for part in columns_SW))
+    resized = divided(*((part @ across) for part in rows_SH))
     inside = inside_height_S[:, None] & inside_width_S
     colour = [round(255 * value) for value in pre.mean] if pre.crop_mode == "border" else [0, 0, 0]
     border_C11 = torch.tensor(colour, dtype=torch.float32, device=x_BCHW.device)[:, None, None]
     return torch.where(inside, resized, border_C11)
+
+
+def divided(high: Tensor, low: Tensor) -> Tensor:
+    """(high * SPLIT + low) / SPLIT^2 rounded half up and clipped, as Pillow does with integers of 32 bits.
+
+    In two parts every product and sum is a whole number below 2^24, which float32 (and TF32's factors) hold exactly.
+    """
+    return ((high + (low / SPLIT).floor() + SPLIT / 2) / SPLIT).floor().clamp(0, 255)
 
 
 def resized_short_side(pre: Preprocessing) -> int:
@@ -171,33 +186,45 @@ def resized_sides(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> lis
     return [(target * side / short).floor() for side in sides]
 
 
-def weights(length: int, resized: Tensor, pre: Preprocessing) -> tuple[Tensor, Tensor]:
-    """Pillow's weights along one dimension: float32 [S, length], and bool [S], which pixels lie in the picture.
+def weights(length: int, resized: Tensor, pre: Preprocessing) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Pillow's weights along one dimension, and bool [S]: which pixels lie in the picture.
 
-    The rows are those of the centred crop of S out of `resized` pixels. Pillow's `precompute_coeffs`, Resample.c.
+    The weights are whole multiples of 1 / SPLIT^2 as float32 [S, length] twice: how many times SPLIT, and the rest. The
+    rows are those of the centred crop of S out of `resized` pixels. Pillow's `precompute_coeffs`, Resample.c.
     """
     spare = resized - pre.size
     cropped = torch.where(spare >= 0, (spare / 2).round(), -(-spare / 2).floor())  # round: halves to even
     place_S = torch.arange(pre.size, dtype=resized.dtype, device=resized.device) + cropped
     inside_S = (place_S >= 0) & (place_S < resized)
     scale = torch.full_like(resized, length) / resized  # number / tensor would be its reciprocal, rounded, times it
-    if pre.interpolation == "nearest":
-        picked_S1 = ((place_S + 0.5) * scale).floor()[:, None]
-        chosen = torch.arange(length, dtype=resized.dtype, device=resized.device) == picked_S1
-        return chosen.float(), inside_S
-    stretch, centre_S1 = scale.clamp(min=1), ((place_S + 0.5) * scale)[:, None]
-    support = RADIUS[pre.interpolation] * stretch
-    first_S1, last_S1 = (centre_S1 - support + 0.5).floor(), (centre_S1 + support + 0.5).floor()
     index_N = torch.arange(length, dtype=resized.dtype, device=resized.device)
-    distance_SN = (index_N - centre_S1 + 0.5) * (1 / stretch)  # Pillow's order (and float64): box has edges to hit
-    inside_SN = (index_N >= first_S1) & (index_N < last_S1)
-    value_SN = (FILTERS[pre.interpolation](distance_SN) * inside_SN).float()
-    return value_SN / value_SN.sum(1, keepdim=True).clamp(min=1e-6), inside_S
+    centre_S1 = ((place_S + 0.5) * scale)[:, None]
+    if pre.interpolation == "nearest":
+        return _in_two_parts((index_N == centre_S1.floor()).to(resized.dtype)), inside_S
+    if resized.dtype == torch.float64:  # Pillow's order of operations and bounds: box has edges to hit
+        stretch = scale.clamp(min=1)
+        support = RADIUS[pre.interpolation] * stretch
+        first_S1, last_S1 = (centre_S1 - support + 0.5).floor(), (centre_S1 + support + 0.5).floor()
+        far = (index_N < first_S1) | (index_N >= last_S1)
+        distance_SN = ((index_N - centre_S1 + 0.5) * (1 / stretch)).masked_fill(far, FAR)
+    else:  # one quotient of whole numbers, which float32 holds: no digits are lost far from the corner
+        longer = resized.clamp(min=length)
+        distance_SN = ((2 * index_N + 1) * resized - (2 * place_S[:, None] + 1) * length) / (2 * longer)
+    value_SN = FILTERS[pre.interpolation](distance_SN)
+    return _in_two_parts(value_SN / value_SN.sum(1, keepdim=True).clamp(min=1e-6)), inside_S
+
+
+def _in_two_parts(value_SN: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights as Pillow rounds them, `normalize_coeffs_8bpc` in Resample.c."""
+    fixed_SN = torch.sign(value_SN) * (value_SN.abs() * SPLIT**2 + 0.5).floor()
+    high_SN = (fixed_SN / SPLIT).floor()
+    return high_SN.float(), (fixed_SN - SPLIT * high_SN).float()
 
 
 def _bicubic(x: Tensor) -> Tensor:
+    """Pillow's polynomials (a = -0.5) as products, which lose no digits near their zeros in float32."""
     x = x.abs()
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    near, far = (1 - x) * (1 + x - 1.5 * x * x), 0.5 * (1 - x) * (2 - x) * (2 - x)
     return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 

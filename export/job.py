@@ -1,11 +1,10 @@
 """The order of events: a finished run, each target's files, their proof, examples, FINISHED.json."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from collections.abc import Iterator
 
 from rich.console import Console
 
@@ -40,7 +39,7 @@ TARGETS = {
     "onnx": Target(to_onnx.make),
     "tensorrt": Target(to_tensorrt.make, ("fp16", "fp32"), check=to_tensorrt.check),
     "int8": Target(quantize.make, ("int8",), of_onnx=True, advice=quantize.ADVICE),
-    "openvino": Target(to_openvino.make, of_onnx=True, check=to_openvino.check),
+    "openvino": Target(to_openvino.make, check=to_openvino.check),
     "triton": Target(to_triton.make, of_onnx=True, same_file=True),
     "web": Target(to_web.make, of_onnx=True, same_file=True, check=to_web.check),
 }
@@ -93,8 +92,7 @@ def export(evidence: Evidence, name: str, *, examples: bool) -> None:
     bundle.finish(folder)
     shown = "" if product.status == "ok" else f" ({product.status})"
     console.print(f"{folder} answers like the trained model{shown}", style="bold green", markup=False)
-    for step in product.next_steps:
-        console.print(f"next:\n  {step}", markup=False)
+    console.print("\n  ".join(["next:", *product.next_steps]), markup=False)
 
 
 def give_up(evidence: Evidence, folder: Path, product: Made, found: Proof, advice: str) -> None:

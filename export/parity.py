@@ -153,6 +153,13 @@ def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays}
 
 
+def run(session: Any, names: Sequence[str], paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Outputs of a session for all pictures, one at a time in this process."""
+    given = [session.run(names, {bundle.IMAGE: np.asarray(decode(path))[None]}) for path in track(
+        paths, f"answering {len(paths)} pictures", transient=True, disable=not sys.stdout.isatty())]
+    return {name: np.concatenate(values) for name, values in zip(names, zip(*given, strict=True), strict=True)}
+
+
 def compare(pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray], *, judged: bool = True) -> list[Rung]:
     """The rungs from file bytes to outputs; `outputs` has a row for each picture. Not `judged`: without limits."""
     p_NC = np.stack([one.reference.outputs["probabilities"] for one in pictures])

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,23 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
         rungs.insert(0, parity.core(product.plain, pictures))
     if labelled:
         rungs.append(parity.accuracy(precision, labelled, given[bundle.PROBABILITIES][len(pictures):]))
+    if product.engine:
+        rungs += by_engine(product, pictures, evidence, labelled, precision)
     proof = Proof(rungs, pictures, outputs)
     write(evidence, folder, proof, precision)
     return proof
+
+
+def by_engine(product: Made, pictures: Sequence[Compared], evidence: Evidence, labelled: Sequence[Labelled],
+              precision: str) -> list[Rung]:
+    """The same rungs for the engine, which runs on the GPU of this machine."""
+    names = product.deployed.outputs
+    given = parity.run(product.engine, names, list(evidence.paths.values()))
+    rungs = parity.compare(pictures, given, judged=not labelled)
+    if labelled:
+        said = parity.run(product.engine, names, [one.path for one in labelled])
+        rungs.append(parity.accuracy(precision, labelled, said[bundle.PROBABILITIES]))
+    return [replace(rung, name=f"engine: {rung.name}") for rung in rungs]
 
 
 def write(evidence: Evidence, folder: Path, proof: Proof, precision: str) -> None:

@@ -46,6 +46,8 @@ class Made:
     """`ok`, or what could not be shown on this machine."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """More for bundle.json."""
+    engine: Any = None
+    """An engine built from the model, which has to answer like it: its `run` is that of an ONNX Runtime session."""
     next_steps: Sequence[str] = ()
     """Commands that the user may want now."""
 

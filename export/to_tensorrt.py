@@ -1,14 +1,169 @@
-"""Not there yet."""
+"""`--to tensorrt`: `model.trt.onnx`, which NVIDIA's own parser and builder took here; on a GPU also the engine.
 
+The wheel `tensorrt-rtx` parses and builds without a GPU, so that what TensorRT would refuse is known at export. Its
+engine is thrown away: it is not a TensorRT plan. With a GPU and the package `tensorrt`, `model.plan` is built for that
+GPU, and must answer like the trained model before the bundle is finished. Networks are strongly typed: the precision is
+that of the file, there are no precision flags (TensorRT 11).
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
+import numpy as np
+import torch
+from rich.console import Console
+
+from export import onnx_file
+from export.graph import Deployed
 from export.subject import Made, Subject
+from zoo import bundle, rundir
 from zoo.errors import UserError
+
+console = Console(highlight=False, soft_wrap=True)
+MODEL, PLAN, ENGINE = "model.trt.onnx", "model.plan", "engine.json"
+BATCHES = (1, 8, 32)
+"""Least, optimal and largest batch of the engine's profile."""
+LARGEST_SIDE = 2048
+"""Largest height and width of the profile, in pixels, if no picture of the run is larger."""
+NOT_RUN = "built, not run"
+
+
+def import_tensorrt() -> Any:
+    """`tensorrt` where there is a GPU and that package, else `tensorrt_rtx`; `UserError` with the install line."""
+    if torch.cuda.is_available():
+        try:
+            import tensorrt
+        except ImportError:
+            console.print("warning: no engine is built for this GPU without the package tensorrt: pip install tensorrt",
+                          style="bold yellow")
+        else:
+            return tensorrt
+    try:
+        import tensorrt_rtx
+    except ImportError:
+        raise UserError("the target tensorrt needs NVIDIA's parser and builder, which work without a GPU (Linux and "
+                        f'Windows on x86-64, seen {platform.system()} on {platform.machine()}): pip install -e '
+                        '".[tensorrt]"') from None
+    return tensorrt_rtx
 
 
 def check() -> None:
-    raise UserError("not there yet")
+    """`UserError` if no builder is installed."""
+    import_tensorrt()
 
 
 def make(subject: Subject, folder: Path, precision: str) -> Made:
-    raise UserError("not there yet")
+    """`model.trt.onnx` in fp16 (ends in fp32) or fp32, built once; `model.plan` and `engine.json` where they can run."""
+    trt = import_tensorrt()
+    deployed = Deployed(subject.parts, resize="matmul", half=precision == "fp16").eval()
+    path = folder / MODEL
+    onnx_file.export(deployed, onnx_file.PICTURE, path, names=(bundle.IMAGE, deployed.outputs),
+                     dynamic=onnx_file.ANY_PICTURE, metadata=subject.metadata(deployed))
+    shapes = profile(subject)
+    engine = build(trt, path, shapes)
+    runs_here = trt.__name__ == "tensorrt"
+    if runs_here:
+        keep(folder, engine, fingerprint(trt, path))
+    facts = {"profile": shapes, "builder": {"name": trt.__name__, "version": trt.__version__,
+                                            "engine_mb": round(len(engine) / 1e6, 1)}}
+    return Made(deployed, model=MODEL, status="ok" if runs_here else NOT_RUN, facts=facts,
+                engine=Engine(folder, shapes) if runs_here else None, next_steps=[trtexec(path, shapes)])
+
+
+def profile(subject: Subject) -> dict[str, list[int]]:
+    """Least, optimal and largest shape of the input, by the sizes of the run's own pictures."""
+    rows = rundir.read_files(subject.run)
+    heights, widths = ([int(row[side]) for row in rows] for side in ("height", "width"))
+    sides = {"min": (1, 1), "opt": (round(median(heights)), round(median(widths))),
+             "max": (max(LARGEST_SIDE, *heights), max(LARGEST_SIDE, *widths))}
+    return {which: [batch, *sides[which], 3] for which, batch in zip(sides, BATCHES, strict=True)}
+
+
+def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> bytes:
+    """Parse an ONNX file and build its engine; `UserError` with the parser's words. `trt`: tensorrt or tensorrt_rtx."""
+    words: list[str] = []
+
+    class Log(trt.ILogger):  # type: ignore[name-defined,misc]
+        """Keeps what NVIDIA's code says, which would go to stderr."""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                words.append(message)
+
+    log = Log()
+    builder = trt.Builder(log)
+    network = builder.create_network(0)  # strongly typed is all that there is since TensorRT 11
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(path.read_bytes()):
+        errors = [f"{parser.get_error(i).node_name()}: {parser.get_error(i).desc()}" for i in range(parser.num_errors)]
+        raise UserError(f"TensorRT's parser refuses {path.name}: {'; '.join(errors)[:500]}. Export to onnx instead, or "
+                        "choose another base.")
+    options = builder.create_builder_config()
+    if shapes:
+        one = builder.create_optimization_profile()
+        one.set_shape(bundle.IMAGE, *(tuple(shapes[which]) for which in ("min", "opt", "max")))
+        options.add_optimization_profile(one)
+    engine = builder.build_serialized_network(network, options)
+    if engine is None:
+        raise UserError(f"TensorRT cannot build an engine of {path.name}: {'; '.join(words)[:500]}. Export to onnx "
+                        "instead, or choose another base.")
+    return bytes(engine)
+
+
+def trtexec(path: Path, shapes: Mapping[str, Sequence[int]]) -> str:
+    """The command that builds the engine of this file on another machine."""
+    flags = " ".join(f"--{which}Shapes={bundle.IMAGE}:{'x'.join(map(str, shapes[which]))}" for which in shapes)
+    return f"trtexec --onnx={path} --saveEngine={path.with_name(PLAN)} {flags}"
+
+
+# --- on a GPU
+
+
+def fingerprint(trt: Any, model: Path) -> dict[str, Any]:
+    """What an engine depends on: it answers for no other GPU, TensorRT or model file."""
+    gpu = torch.cuda.get_device_properties(0)
+    return {"gpu": gpu.name, "compute_capability": f"{gpu.major}.{gpu.minor}", "tensorrt": trt.__version__,
+            "model_sha256": rundir.digest(model)}
+
+
+def keep(folder: Path, engine: bytes, made_for: Mapping[str, Any]) -> None:
+    """Write an engine and what it depends on."""
+    (folder / PLAN).write_bytes(engine)
+    rundir.write_json(folder / ENGINE, made_for)
+
+
+class Engine:
+    """An engine on the current GPU, run like a session of ONNX Runtime; final.
+
+    Rebuilt from the file beside it if it was made for another GPU, TensorRT or model.
+    """
+
+    def __init__(self, folder: Path, shapes: Mapping[str, Sequence[int]]):
+        trt = import_tensorrt()
+        now = fingerprint(trt, folder / MODEL)
+        if not (folder / PLAN).is_file() or rundir.read_json(folder / ENGINE) != now:
+            keep(folder, build(trt, folder / MODEL, shapes), now)
+        self._trt = trt
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine = self._runtime.deserialize_cuda_engine((folder / PLAN).read_bytes())
+        self._context = self._engine.create_execution_context()
+
+    def run(self, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs named, for one batch on the input."""
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            given = torch.from_numpy(np.ascontiguousarray(feed[bundle.IMAGE])).cuda()
+            self._context.set_input_shape(bundle.IMAGE, tuple(given.shape))
+            self._context.set_tensor_address(bundle.IMAGE, given.data_ptr())
+            outputs = {}
+            for i in range(self._engine.num_io_tensors):
+                name = self._engine.get_tensor_name(i)
+                if name != bundle.IMAGE:
+                    outputs[name] = torch.empty(tuple(self._context.get_tensor_shape(name)), device="cuda")
+                    self._context.set_tensor_address(name, outputs[name].data_ptr())
+            self._context.execute_async_v3(stream.cuda_stream)
+        stream.synchronize()
+        return [outputs[name].cpu().numpy() for name in names]

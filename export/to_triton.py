@@ -1,14 +1,121 @@
-"""Not there yet."""
+"""`--to triton`: a model repository for NVIDIA's Triton Inference Server, for its ONNX Runtime and TensorRT back ends.
 
+`models/NAME/` holds the proved `model.onnx` and runs as it is. `models-tensorrt/NAME/` is the same service for a
+TensorRT engine, which has to be built on the GPU that runs it: `--to tensorrt` makes the file and says how.
+"""
+
+import json
+import re
+import shutil
+import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from export.graph import Deployed
 from export.subject import Made, Subject
-from zoo.errors import UserError
+from zoo import bundle, rundir
 
-
-def check() -> None:
-    raise UserError("not there yet")
+LARGEST_BATCH = 32
+PREFERRED = (8, 32)
+DELAY_US = 2_000
+"""How long a picture may wait for others of its size to share a pass with, in microseconds."""
+QUEUE = 256
+"""Pictures that may wait; more are rejected at once instead of waiting for ever."""
+WARM_UP_SIDE = 256
+"""Height and width in pixels of the picture that is answered before the server says that it is ready."""
+LABELS = "labels.txt"
+KIND = {"onnx": ("onnxruntime", bundle.MODEL), "tensorrt": ("tensorrt", "model.plan")}
+"""What the repository is for -> Triton's back end and the file it expects."""
+FOLDER = {"onnx": "models", "tensorrt": "models-tensorrt"}
 
 
 def make(subject: Subject, folder: Path, precision: str) -> Made:
-    raise UserError("not there yet")
+    """Both repositories; the model of the bundle is that of `models/NAME/1/`."""
+    deployed = Deployed(subject.parts, resize="op")
+    source = bundle.open_bundle(subject.run).model
+    name = model_name(subject.run.resolve().name)
+    classes = len(subject.labels)
+    for kind, (_, file) in KIND.items():
+        model = folder / FOLDER[kind] / name
+        (model / "1").mkdir(parents=True)
+        rundir.write_text(model / "config.pbtxt", config(name, kind, outputs(deployed, subject, classes)))
+        rundir.write_text(model / LABELS, "".join(one_line(label) + "\n" for label in subject.labels))
+        if kind == "onnx":
+            shutil.copyfile(source, model / "1" / file)
+    plan = folder / FOLDER["tensorrt"] / name / "1" / "model.plan"
+    return Made(deployed, model=f"{FOLDER['onnx']}/{name}/1/{bundle.MODEL}",
+                status="checked as a configuration, not run by a Triton server",
+                next_steps=[f"tritonserver --model-repository {folder / FOLDER['onnx']}",
+                            f"python -m export {subject.run} --to tensorrt    # says how to make {plan}"])
+
+
+def outputs(deployed: Deployed, subject: Subject, classes: int) -> dict[str, list[int]]:
+    """Output of the graph -> its dimensions without the batch, -1 = any."""
+    known: dict[str, list[int]] = {bundle.PROBABILITIES: [classes], bundle.UNKNOWN_SCORE: [],
+                                   bundle.EMBEDDING: [-1], bundle.HEATMAP: [-1, -1]}
+    return {name: known[name] for name in deployed.outputs}
+
+
+def config(name: str, kind: str, outputs: Mapping[str, Sequence[int]]) -> str:
+    """Text of `config.pbtxt` (github.com/triton-inference-server/common, protobuf/model_config.proto)."""
+    blocks: list[str] = []
+    for output, dims in outputs.items():
+        # a scalar a picture has no dimension besides the batch; Triton wants one, and reshapes it away
+        shape = f"dims: [ {', '.join(map(str, dims))} ]" if dims else "dims: [ 1 ]\n    reshape: { shape: [ ] }"
+        labels = f'\n    label_filename: "{LABELS}"' if output == bundle.PROBABILITIES else ""
+        blocks.append(f'  {{\n    name: "{output}"\n    data_type: TYPE_FP32\n    {shape}{labels}\n  }}')
+    return TEMPLATE.substitute(
+        name=name, backend=KIND[kind][0], file=KIND[kind][1], largest=LARGEST_BATCH, image=bundle.IMAGE,
+        outputs=",\n".join(blocks), preferred=", ".join(map(str, PREFERRED)), delay=DELAY_US, queue=QUEUE,
+        side=WARM_UP_SIDE)
+
+
+def model_name(run: str) -> str:
+    """The run's name as Triton takes it in its addresses."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", run)
+
+
+def one_line(label: str) -> str:
+    """A class name as a line of labels.txt; one with line breaks as JSON writes it."""
+    return label if label.splitlines() == [label] else json.dumps(label, ensure_ascii=False)
+
+
+TEMPLATE = string.Template("""\
+name: "$name"
+backend: "$backend"
+default_model_filename: "$file"
+max_batch_size: $largest
+input [
+  {
+    name: "$image"
+    data_type: TYPE_UINT8
+    dims: [ -1, -1, 3 ]
+  }
+]
+output [
+$outputs
+]
+dynamic_batching {
+  preferred_batch_size: [ $preferred ]
+  max_queue_delay_microseconds: $delay
+  default_queue_policy {
+    max_queue_size: $queue
+    timeout_action: REJECT
+  }
+}
+model_warmup [
+  {
+    name: "one picture"
+    batch_size: 1
+    inputs {
+      key: "$image"
+      value: {
+        data_type: TYPE_UINT8
+        dims: [ $side, $side, 3 ]
+        random_data: true
+      }
+    }
+  }
+]
+""")

@@ -121,7 +121,7 @@ def test_answers_are_those_of_zoo_decision(which: str, views: str) -> None:
             assert given[name].dtype == torch.float32
             np.testing.assert_allclose(given[name][0].numpy(), value, rtol=1e-4, atol=1e-5, err_msg=name)
         # and by the model's own words: the embedding is that of the whole picture, not of another view
-        whole = torch.from_numpy(expected.x[:1])
+        whole = torch.from_numpy(expected.x[None])
         with torch.inference_mode():
             pooled = model.forward_head(model.forward_features(whole), pre_logits=True)  # type: ignore[operator]
         np.testing.assert_allclose(given["embedding"].numpy(), pooled.numpy(), rtol=1e-4, atol=1e-5)
