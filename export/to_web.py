@@ -4,7 +4,6 @@ The model is the proved `model.onnx`; the page (export/web/) runs it with onnxru
 compared with the digests below and stays in `$ZOOTUNE_HOME` (`~/.cache/zootune`), so that later exports ask nobody.
 """
 
-import json
 import shlex
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ FILES = {
 """What is needed of the package's `dist/` (the rest is for GPUs and for Node.js), with its sha256 in `VERSION`."""
 LICENCES = ("LICENSE", "ThirdPartyNotices.txt")
 """npm's package holds neither; the same project's package for Python does."""
+STATUS = "as ONNX Runtime runs it; no browser was started: its page compares the examples"
 TIMEOUT_S = 600
 """33 MB; npm itself gives up earlier on a network that is dead."""
 
@@ -46,9 +46,9 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     (folder / RUNTIME).mkdir()
     for path in (*runtime_files(), *licences()):
         shutil.copyfile(path, folder / RUNTIME / path.name)
-    return Made(Deployed(subject.parts, resize="op"), facts={"versions_of_target": {PACKAGE: VERSION}},
-                next_steps=[f"python -m http.server -b 127.0.0.1 -d {shlex.quote(str(folder))}",
-                            "then open http://127.0.0.1:8000 (or put the folder on any web server for static files)"])
+    return Made(Deployed(subject.parts, resize="op"), status=STATUS, facts={"versions_of_target": {PACKAGE: VERSION}},
+                next_steps=[f"python -m http.server -b 127.0.0.1 -d {shlex.quote(str(folder))}"
+                            "  # http://127.0.0.1:8000"])
 
 
 def cache() -> Path:
@@ -63,9 +63,9 @@ def runtime_files() -> list[Path]:
         download(kept)
     for name, expected in FILES.items():
         if (seen := rundir.digest(kept / name)) != expected:
-            raise UserError(f"{kept / name} is not that of {PACKAGE} {VERSION}: expected sha256 {expected}, seen {seen}."
-                            f" Delete {cache()} and export again; if that does not help, a proxy or mirror changes "
-                            "files on the way.")
+            raise UserError(f"{kept / name} is not that of {PACKAGE} {VERSION}: expected sha256 {expected}, seen "
+                            f"{seen}. Delete {cache()} and export again; if that does not help, a proxy or mirror "
+                            "changes files on the way.")
     return [kept / name for name in FILES]
 
 
@@ -83,27 +83,24 @@ def download(kept: Path) -> None:
 
 def npm_pack(folder: Path) -> Path:
     """The package as a .tgz in the folder."""
+    there = shlex.quote(str(cache()))
     by_hand = (f"Or get {PACKAGE}-{VERSION}.tgz where there is one (npm pack {PACKAGE}@{VERSION}) and unpack it here: "
-               f"mkdir -p {shlex.quote(str(cache()))} && tar xzf {PACKAGE}-{VERSION}.tgz -C {shlex.quote(str(cache()))}")
+               f"mkdir -p {there} && tar xzf {PACKAGE}-{VERSION}.tgz -C {there}")
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(f"--to web needs {PACKAGE} once, which npm gets: expected the command npm, seen none. Install "
                         f"Node.js (https://nodejs.org). {by_hand}")
     try:
-        ran = subprocess.run([npm, "pack", f"{PACKAGE}@{VERSION}", "--json"], cwd=folder, capture_output=True,
-                             text=True, timeout=TIMEOUT_S)
-        said = ran.stderr if ran.returncode else ""
-        name = "" if said else json.loads(ran.stdout)[0]["filename"]
+        said = subprocess.run([npm, "pack", f"{PACKAGE}@{VERSION}"], cwd=folder, capture_output=True, text=True,
+                              timeout=TIMEOUT_S).stderr
     except subprocess.TimeoutExpired:
-        said, name = f"no end after {TIMEOUT_S} s", ""
-    except (ValueError, LookupError, TypeError):
-        said, name = ran.stdout, ""
-    if not name or not (folder / name).is_file():
-        lines = [line for line in said.splitlines() if line.strip() and "complete log" not in line]
-        raise UserError(f"npm cannot get {PACKAGE} {VERSION}: expected the package, seen "
-                        f"{' / '.join(lines[:3])[:400] or 'no package'}. Check the network and npm's registry (npm ping)"
-                        f", then export again. {by_hand}")
-    return folder / name
+        said = f"no end after {TIMEOUT_S} s"
+    if archive := next(folder.glob("*.tgz"), None):
+        return archive
+    lines = [line for line in said.splitlines() if line.strip() and "complete log" not in line]
+    seen = " / ".join(lines[:3])[:400] or "nothing"
+    raise UserError(f"npm cannot get {PACKAGE} {VERSION}: expected the package, seen: {seen}. Check the network and "
+                    f"npm's registry (npm ping), then export again. {by_hand}")
 
 
 def unpack(archive: Path, folder: Path) -> None:
