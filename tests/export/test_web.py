@@ -1,17 +1,13 @@
 """`--to web`: the page of a made run in a real Chromium, and what is said when onnxruntime-web cannot be had."""
 
 import base64
-import functools
-import http.server
 import io
 import json
 import shutil
 import stat
 import struct
 import tarfile
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from PIL import Image
 from export import made, to_web
 from export.__main__ import Order
 from export.job import start
+from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
 from tests.export.made_export import CALIBRATED, LABELS, Made, made_export
 from zoo import decision
 from zoo.bundle import open_bundle
@@ -30,18 +27,10 @@ from zoo.errors import UserError
 from zoo.predictor import Predictor
 from zoo.preprocess import Preprocessing, resize_crop
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync"]
 FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.json", "index.html", "page.css",
          "page.js", "worker.js", "decode.js", "answer.js",
          *(f"ort/{name}" for name in (*to_web.FILES, *to_web.LICENCES)),
          *(f"examples/{name}" for name in ("1.png", "2.png", "3.png", "expected.json"))}
-LISTEN = """const Real = Worker; window.said = [];
-window.Worker = class extends Real { constructor(...how) { super(...how);
-  this.addEventListener("message", ({data}) => "id" in data && window.said.push(
-    {...data, seen: null, heatmap: null, probabilities: Array.from(data.probabilities ?? [])})); } };"""
-"""Keeps what the network says, unrounded."""
 
 
 @pytest.fixture(scope="module")
@@ -58,56 +47,14 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run / "bundles" / "web"
 
 
-@dataclass
-class Site:
-    """A page of the served bundle, and what its browser asked for and complained about."""
-
-    page: Any
-    address: str
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def ask(self, *pictures: tuple[str, bytes]) -> list[dict[str, Any]]:
-        """Choose files in the page; gives what the network said of each, in their order."""
-        self.page.evaluate("window.said = []")
-        self.page.set_input_files("#files", [{"name": name, "mimeType": "image/png", "buffer": content}
-                                             for name, content in pictures])
-        self.page.wait_for_function(f"window.said.length === {len(pictures)}")
-        said: list[dict[str, Any]] = self.page.evaluate("window.said")
-        return said[::-1]  # the last is asked first, so that the first ends up on top
-
-    def cards(self) -> list[str]:
-        texts: list[str] = self.page.locator("article").all_inner_texts()
-        return texts
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """`python -m http.server` without its log."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def site(web: Path) -> Iterator[Site]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    pytest.importorskip("playwright", reason="no playwright: pip install playwright")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"no {CHROMIUM}")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(web))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with sync_api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 900, "height": 900})
-            seen = Site(page, f"http://127.0.0.1:{server.server_port}/")
-            page.on("request", lambda request: seen.requests.append(request.url))
-            page.on("console", lambda message: seen.complaints.append(message.text))
-            page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-            page.add_init_script(LISTEN)
-            page.goto(seen.address)
-            page.wait_for_selector("#examples:not([hidden]) img")
-            yield seen
-            browser.close()
-        server.shutdown()
+    with open_site(web) as opened:
+        opened.page.wait_for_selector("#examples:not([hidden]) img")
+        yield opened
 
 
 def encoded(picture: Image.Image, format: str = "PNG", **how: Any) -> bytes:
@@ -211,9 +158,8 @@ def test_examples_are_answered_by_keyboard_and_compared(site: Site) -> None:
     assert site.page.evaluate("document.activeElement.tagName") == "BUTTON"
     before = len(site.cards())
     site.page.keyboard.press("Enter")
-    site.page.wait_for_function(f"document.querySelectorAll('article canvas').length > 0 && "
-                                f"document.querySelectorAll('article').length > {before}")
-    site.page.wait_for_function("document.querySelector('article').innerText.includes('As where it was exported')")
+    site.until(f"document.querySelectorAll('article').length > {before}")
+    site.until("document.querySelector('article').innerText.includes('As where it was exported')")
     assert float(site.cards()[0].split("differ by ")[1].split(" at most")[0]) < 5e-5
 
 
@@ -235,7 +181,7 @@ def test_dropped_and_pasted_pictures_are_answered(site: Site) -> None:
             const kind = event === "drop" ? DragEvent : ClipboardEvent;
             document.body.dispatchEvent(new kind(event, {bubbles: true, cancelable: true, [where]: transfer})); }""",
             [event, where, base64.b64encode(encoded(made.smooth(50, 50))).decode()])
-        site.page.wait_for_function("window.said.length === 1")
+        site.until("window.said.length === 1")
         assert len(site.page.evaluate("window.said[0].probabilities")) == len(LABELS)
 
 
