@@ -45,10 +45,17 @@ loading.then(
   ({ bundle }) => postMessage({ bundle }),
   (error) => postMessage({ failed: error.message }));
 
-onmessage = async ({ data: { id, blob } }) => {
+let last = Promise.resolve(); // one picture at a time: a hundred decoded ones would fill the memory
+
+onmessage = ({ data }) => {
+  last = last.then(() => reply(data));
+};
+
+async function reply({ id, blob }) {
   try {
     postMessage({ id, ...(await say(await loading, blob)) });
   } catch (error) {
-    postMessage({ id, error: error instanceof BadImage ? error.message : `the network could not answer: ${error.message}` });
+    const reason = error instanceof BadImage ? error.message : `the network could not answer: ${error.message}`;
+    postMessage({ id, error: reason });
   }
-};
+}

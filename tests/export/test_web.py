@@ -93,6 +93,7 @@ def test_the_browser_answers_as_python(site: Site, web: Path) -> None:
         assert one["score"] == pytest.approx(other.unknown_score, abs=1e-4), name
         assert (one["label"], [label for label, _ in one["top"]], one["set"]) == (
             other.answer.label, [label for label, _ in other.answer.top], list(other.answer.prediction_set or ())), name
+    assert [one["id"] for one in said] == sorted((one["id"] for one in said), reverse=True)  # one after the other
     assert len({tuple(np.round(one["probabilities"], 3)) for one in said}) == len(given)
     cards = site.cards()[:len(given)]
     for name, card, other in zip(given, cards, expected, strict=True):
@@ -210,7 +211,7 @@ def test_the_page_asks_nobody_else_and_complains_of_nothing(site: Site) -> None:
 def test_names_of_classes_are_text(site: Site, web: Path) -> None:
     hostile = '<img src=x onerror="document.title=1">'
     content = json.loads((web / "bundle.json").read_text()) | {"labels": [hostile, "‮b", "c" * 300]}
-    page = site.page.context.new_page()
+    page = site.page.context.browser.new_page()
     page.add_init_script(LISTEN)
     page.route("**/bundle.json", lambda route: route.fulfill(json=content))
     page.goto(site.address)
@@ -222,9 +223,12 @@ def test_names_of_classes_are_text(site: Site, web: Path) -> None:
 
 
 def test_opened_from_the_disk_the_page_says_what_to_do(site: Site, web: Path) -> None:
-    page = site.page.context.new_page()
+    page = site.page.context.browser.new_page()
     page.goto((web / "index.html").as_uri())
-    page.get_by_text("python -m http.server").wait_for(state="visible")
+    said = page.get_by_text("python -m http.server")
+    assert not said.is_visible()
+    page.evaluate("document.getAnimations().forEach((wait) => wait.finish())")
+    assert said.is_visible()
     page.close()
 
 
