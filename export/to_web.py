@@ -1,14 +1,122 @@
-"""Not there yet."""
+"""`--to web`: a folder of static files that answers in the browser, without a server's computing and without a network.
 
+The model is the proved `model.onnx`; the page (export/web/) runs it with onnxruntime-web. That comes from npm once, is
+compared with the digests below and stays in `$ZOOTUNE_HOME` (`~/.cache/zootune`), so that later exports ask nobody.
+"""
+
+import shlex
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from importlib import resources
 from pathlib import Path
 
+from export.graph import Deployed
 from export.subject import Made, Subject
+from zoo import bundle, hub, rundir, runtime
 from zoo.errors import UserError
+
+PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
+RUNTIME = "ort"
+"""Folder of the bundle that holds onnxruntime-web."""
+FILES = {
+    "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
+    "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}
+"""What is needed of the package's `dist/` (the rest is for GPUs and for Node.js), with its sha256 in `VERSION`."""
+LICENCES = ("LICENSE", "ThirdPartyNotices.txt")
+"""npm's package holds neither; the same project's package for Python does."""
+STATUS = "as ONNX Runtime runs it; no browser was started: its page compares the examples"
+TIMEOUT_S = 600
+"""33 MB; npm itself gives up earlier on a network that is dead."""
 
 
 def check() -> None:
-    raise UserError("not there yet")
+    """`UserError` if onnxruntime-web is neither in the cache nor to be had from npm."""
+    runtime_files()
 
 
 def make(subject: Subject, folder: Path, precision: str) -> Made:
-    raise UserError("not there yet")
+    """The page, onnxruntime-web with its licence, and the proved `model.onnx`."""
+    shutil.copyfile(subject.onnx_model, folder / bundle.MODEL)
+    for file in resources.files("export").joinpath("web").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / RUNTIME).mkdir()
+    for path in (*runtime_files(), *licences()):
+        shutil.copyfile(path, folder / RUNTIME / path.name)
+    return Made(Deployed(subject.parts, resize="op"), status=STATUS, facts={"versions_of_target": {PACKAGE: VERSION}},
+                next_steps=[f"python -m http.server -b 127.0.0.1 -d {shlex.quote(str(folder))}"
+                            "  # http://127.0.0.1:8000"])
+
+
+def cache() -> Path:
+    """Where the package is kept, unpacked as `package/` by npm's own layout."""
+    return hub.pins_file().parent / f"{PACKAGE}-{VERSION}"
+
+
+def runtime_files() -> list[Path]:
+    """The files of `FILES`, from the cache or else from npm; `UserError` if neither has the right ones."""
+    kept = cache() / "package" / "dist"
+    if not all((kept / name).is_file() for name in FILES):
+        download(kept)
+    for name, expected in FILES.items():
+        if (seen := rundir.digest(kept / name)) != expected:
+            raise UserError(f"{kept / name} is not that of {PACKAGE} {VERSION}: expected sha256 {expected}, seen "
+                            f"{seen}. Delete {cache()} and export again; if that does not help, a proxy or mirror "
+                            "changes files on the way.")
+    return [kept / name for name in FILES]
+
+
+def download(kept: Path) -> None:
+    """Put the files of `FILES` into the folder, which comes into being whole; npm checks the package's integrity."""
+    cache().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache().parent) as temporary:
+        new = Path(temporary) / "dist"
+        new.mkdir()
+        unpack(npm_pack(Path(temporary)), new)
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        new.rename(kept)
+
+
+def npm_pack(folder: Path) -> Path:
+    """The package as a .tgz in the folder."""
+    there = shlex.quote(str(cache()))
+    by_hand = (f"Or get {PACKAGE}-{VERSION}.tgz where there is one (npm pack {PACKAGE}@{VERSION}) and unpack it here: "
+               f"mkdir -p {there} && tar xzf {PACKAGE}-{VERSION}.tgz -C {there}")
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UserError(f"--to web needs {PACKAGE} once, which npm gets: expected the command npm, seen none. Install "
+                        f"Node.js (https://nodejs.org). {by_hand}")
+    try:
+        said = subprocess.run([npm, "pack", f"{PACKAGE}@{VERSION}"], cwd=folder, capture_output=True, text=True,
+                              timeout=TIMEOUT_S).stderr
+    except subprocess.TimeoutExpired:
+        said = f"no end after {TIMEOUT_S} s"
+    if archive := next(folder.glob("*.tgz"), None):
+        return archive
+    lines = [line for line in said.splitlines() if line.strip() and "complete log" not in line]
+    seen = " / ".join(lines[:3])[:400] or "nothing"
+    raise UserError(f"npm cannot get {PACKAGE} {VERSION}: expected the package, seen: {seen}. Check the network and "
+                    f"npm's registry (npm ping), then export again. {by_hand}")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Only the files of `FILES`, into the folder."""
+    try:
+        with tarfile.open(archive) as tar:
+            for name in FILES:
+                content = tar.extractfile(f"package/dist/{name}")
+                assert content is not None, "a regular file of the package"
+                (folder / name).write_bytes(content.read())
+    except (tarfile.TarError, KeyError, EOFError) as error:
+        raise UserError(f"npm gave another {PACKAGE} {VERSION} than expected ({error}): expected {', '.join(FILES)} in "
+                        "it. Check npm's registry (npm config get registry).") from None
+
+
+def licences() -> list[Path]:
+    """The licence and the notices of ONNX Runtime."""
+    installed = Path(runtime.import_onnxruntime().__file__).parent
+    return [installed / name for name in LICENCES]
