@@ -42,6 +42,8 @@ class Order:
     """Where ONNX Runtime computes; cuda that cannot be had is an error."""
     threads: int = 0
     """CPU threads of one operation; 0 is one per core."""
+    picture: Path | None = None
+    """Also draw the table as this .png or .svg."""
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -49,6 +51,9 @@ class Order:
         if min(self.height, self.width) < 1 or self.threads < 0:
             raise UserError(f"--height {self.height} --width {self.width} --threads {self.threads}: expected sides of "
                             "1 pixel at least, and 0 threads or more.")
+        drawn = self.picture
+        if drawn and (drawn.suffix not in (".png", ".svg") or not drawn.absolute().parent.is_dir()):
+            raise UserError(f"--picture {drawn}: expected a .png or .svg in a folder that exists.")
 
 
 def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
@@ -62,6 +67,8 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
         rundir.write_json(opened.folder / bundles.TIMING, timing)
         rows.append((opened, timing))
     console.print(table(rows))
+    if order.picture:
+        draw(rows, order.picture)
 
 
 def measure(model: Path, order: Order) -> dict[str, Any]:
@@ -113,6 +120,25 @@ def table(rows: list[tuple[bundles.Bundle, dict[str, Any]]]) -> Table:
                       *(f"{row['median_ms']:.1f}" for row in timing["batches"]),
                       f"{timing['batches'][-1]['pictures_per_s']:.0f}")
     return shown
+
+
+def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
+    """Milliseconds of one picture alone, and pictures a second in batches, a bar for each bundle."""
+    from matplotlib.figure import Figure
+
+    names = [f"{opened.run['name']}\n{opened.target}" for opened, _ in rows]
+    figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
+    for axes, title, values in zip(figure.subplots(1, 2, sharey=True), (
+            "one picture alone, ms (shorter is better)", f"batches of {BATCHES[-1]}, pictures a second"), (
+            [timing["batches"][0]["median_ms"] for _, timing in rows],
+            [timing["batches"][-1]["pictures_per_s"] for _, timing in rows]), strict=True):
+        axes.bar_label(axes.barh(range(len(rows)), values, color="#4477aa"), fmt="%.4g", padding=3)
+        axes.set_yticks(range(len(rows)), names)
+        axes.set_title(title, fontsize=10)
+        axes.margins(x=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].invert_yaxis()
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

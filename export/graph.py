@@ -52,7 +52,7 @@ class Deployed(nn.Module):
     bank: Tensor
 
     def __init__(self, parts: Parts, *, resize: str, half: bool = False):
-        """`resize`: `op`, or `matmul` for TensorRT; `half`: the model in float16, all before and after it in float32."""
+        """`resize`: `op`, or `matmul` for TensorRT; `half`: the model in float16, its ends in float32."""
         super().__init__()
         self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
         self.model = copy.deepcopy(parts.model).eval().half() if half else parts.model.eval()

@@ -47,8 +47,8 @@ TARGETS = {
 
 def start(order: Order) -> None:
     """Export a run to every target of the order; `UserError` for what the user can put right, or a failed proof."""
-    for name in order.to:
-        TARGETS[name].check()
+    for target in order.to:
+        TARGETS[target].check()
     subject = open_run(order)
     with proof.gather(subject) as evidence:
         for name in wanted(order.to, subject.run):

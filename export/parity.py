@@ -51,8 +51,8 @@ class Rung:
     picture: str
     """Where it was seen."""
     pictures: int
-    interval: tuple[float, float] | None = None
-    """Of `worst`, 95 %, where it is an estimate."""
+    standard_error: float = 0.0
+    """Of `worst`, where it is an estimate."""
 
     @property
     def passed(self) -> bool:
@@ -95,7 +95,7 @@ def compared(parts: Parts, session: Any, paths: Mapping[str, Path],
              known: dict[str, Answered] | None = None) -> list[Compared]:
     """Prepare every picture (name -> file) twice, and answer both by torch.
 
-    `session` gives the graph's windows before normalisation. `known`: what the reference answered before; it is added to.
+    `session` gives the graph's windows before normalisation. `known`: what torch answered before; it is added to.
     """
     known = {} if known is None else known
     has_map = cam.has_map(parts.model, parts.pre.size)
@@ -180,15 +180,14 @@ def compare(pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray], *, 
 def accuracy(precision: str, labelled: Sequence[Labelled], probabilities_NC: np.ndarray) -> Rung:
     """Points of top-1 that the exported model loses against the trained one on the same pictures.
 
-    The interval is that of a paired difference of proportions (Agresti, Categorical Data Analysis, 10.1.1).
+    The standard error is that of a paired difference of proportions (Agresti, Categorical Data Analysis, 10.1.1).
     """
     label, said = np.array([[one.label, one.said] for one in labelled]).T
     lost = (said == label).astype(int) - (probabilities_NC.argmax(1) == label)
-    error = 1.96 * float(np.sqrt(max(lost.var(), 0) / len(lost)))
-    points = 100 * float(lost.mean())
+    points, error = 100 * float(lost.mean()), 100 * float(lost.std() / len(lost) ** 0.5)
     broken = labelled[int(lost.argmax())].path.name
     return Rung("accuracy", LOST_POINTS[precision], points if np.isfinite(probabilities_NC).all() else float("inf"),
-                broken, len(lost), (points - 100 * error, points + 100 * error))
+                broken, len(lost), error)
 
 
 def core(model: Path, pictures: Sequence[Compared]) -> Rung:

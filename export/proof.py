@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -48,7 +47,8 @@ class Evidence:
 
     def windows(self, deployed: Deployed) -> Path:
         """ONNX file that gives the pixels of this form of the graph."""
-        path = self.folder / f"pixels-{'products' if deployed.prepare.matmul else 'resize'}-{deployed.prepare.exact}.onnx"
+        form = "products" if deployed.prepare.matmul else "resize"
+        path = self.folder / f"pixels-{form}-{deployed.prepare.exact}.onnx"
         if not path.is_file():
             with console.status("exporting the pixels for the proof"):
                 onnx_file.export(Pixels(deployed), onnx_file.PICTURE, path, names=(bundle.IMAGE, ["windows"]),
@@ -128,8 +128,8 @@ def report(rungs: Sequence[Rung]) -> None:
     """One line for each comparison."""
     for rung in rungs:
         limit = "not judged" if rung.limit is None else f"limit {rung.limit:g}"
-        what = "points lost" if rung.interval else "worst"
-        spread = f" [{rung.interval[0]:.2f}, {rung.interval[1]:.2f}]" if rung.interval else ""
+        what = "points lost" if "accuracy" in rung.name else "worst"
+        spread = f" ± {1.96 * rung.standard_error:.2f}" if rung.standard_error else ""
         console.print(f"  {'passed' if rung.passed else 'FAILED'}  {rung.name:<16} {what} {rung.worst:.2g}{spread} "
                       f"({limit}), {rung.pictures} pictures", style=None if rung.passed else "bold red", markup=False)
 

@@ -14,8 +14,10 @@ from zoo.bundle import PROBABILITIES
 from zoo.preprocess import decode
 
 if TYPE_CHECKING:
+    from export.parity import Rung
     from export.proof import Proof
 
+TITLE = "Does it answer like the trained model?"
 WORST = 8
 """Pictures shown."""
 TOP = 3
@@ -38,19 +40,21 @@ def page(labels: Sequence[str], paths: Mapping[str, Path], proof: "Proof") -> st
     failed = [rung.name for rung in proof.rungs if not rung.passed]
     verdict = f'<span class="failed">Failed: {escape(", ".join(failed))}</span>' if failed else \
         '<span class="passed">Every comparison passed.</span>'
-    rows = "".join(f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}</td>"
-                   f"<td>{'reported only' if rung.limit is None else f'{rung.limit:g}'}</td><td>{rung.pictures}</td>"
-                   f"<td>{escape(rung.picture)}</td>"
-                   f'<td class="{"passed" if rung.passed else "failed"}">{"passed" if rung.passed else "failed"}</td></tr>'
-                   for rung in proof.rungs)
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Does it answer like the trained model?</title>'
-            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-            f"<h1>Does it answer like the trained model?</h1><p>{verdict}</p>"
+    rows = "".join(map(compared, proof.rungs))
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{TITLE}</title><meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+            f"<h1>{TITLE}</h1><p>{verdict}</p>"
             f'<div class="wide"><table><tr><th>compared</th><th>worst difference</th><th>limit</th><th>pictures</th>'
             f"<th>seen on</th><th></th></tr>{rows}</table></div>"
             f"<h2>The pictures that differ most</h2>"
             f'<div class="wide"><table><tr><th></th><th>picture</th><th>trained model</th><th>exported model</th>'
             f"<th>difference</th></tr>{differing(labels, paths, proof)}</table></div></html>\n")
+
+
+def compared(rung: "Rung") -> str:
+    """A rung as a row."""
+    limit, result = "reported only" if rung.limit is None else f"{rung.limit:g}", "passed" if rung.passed else "failed"
+    return (f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}</td><td>{limit}</td><td>{rung.pictures}</td>"
+            f'<td>{escape(rung.picture)}</td><td class="{result}">{result}</td></tr>')
 
 
 def differing(labels: Sequence[str], paths: Mapping[str, Path], proof: "Proof") -> str:

@@ -71,12 +71,20 @@ class Subject:
 
     @cached_property
     def labelled(self) -> list[Labelled]:
-        """The run's answers to test (else val), at most `JUDGED` of them; `UserError` if a picture is gone."""
+        """Test pictures (else val) and what the run took them for, at most `JUDGED`; `UserError` if one is gone."""
+        return self.answered(("test",)) or self.validated
+
+    @cached_property
+    def validated(self) -> list[Labelled]:
+        """The same of val."""
+        return self.answered(("val", "select", "calibrate"))
+
+    def answered(self, splits: Sequence[str]) -> list[Labelled]:
+        """The run's answers to the pictures of these splits."""
         place = {label: index for index, label in enumerate(self.labels)}
         with open(self.run / rundir.PREDICTIONS, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["label"]]  # foreign pictures have none
-        rows = [row for row in rows if row["split"] == "test"] or rows
-        chosen = sample({row["path"]: row for row in rows}, JUDGED)
+            rows = {row["path"]: row for row in csv.DictReader(file) if row["split"] in splits}
+        chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
         return [Labelled(self.root / row["path"], place[row["label"]], place[row["predicted"]])
                 for row in chosen.values()]

@@ -56,7 +56,7 @@ def check() -> None:
 
 
 def make(subject: Subject, folder: Path, precision: str) -> Made:
-    """`model.trt.onnx` in fp16 (ends in fp32) or fp32, built once; `model.plan` and `engine.json` where they can run."""
+    """`model.trt.onnx` in fp16 (ends in fp32) or fp32; `model.plan` and `engine.json` where they can run."""
     trt = import_tensorrt()
     deployed = Deployed(subject.parts, resize="matmul", half=precision == "fp16").eval()
     path = folder / MODEL
@@ -99,7 +99,8 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
     parser = trt.OnnxParser(network, log)
     if not parser.parse(path.read_bytes()):
         errors = [f"{parser.get_error(i).node_name()}: {parser.get_error(i).desc()}" for i in range(parser.num_errors)]
-        raise UserError(f"TensorRT's parser refuses {path.name}: {'; '.join(errors)[:500]}. Export to onnx instead, or "
+        said = " ".join("; ".join(errors).split())[:500]
+        raise UserError(f"TensorRT's parser refuses {path.name}: {said}. Export to onnx instead, or "
                         "choose another base.")
     options = builder.create_builder_config()
     if shapes:

@@ -10,7 +10,6 @@ import shutil
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from export.graph import Deployed
 from export.subject import Made, Subject

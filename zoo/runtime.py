@@ -38,11 +38,12 @@ def provider_of(model: Path) -> str:
     return OPENVINO if model.suffix == ".xml" else "cpu"
 
 
-def load(model: Path, provider: str, *, threads: int = 0) -> tuple[Any, str]:
+def load(model: Path, provider: str, *, threads: int = 0, optimise: bool = True) -> tuple[Any, str]:
     """(InferenceSession, `cpu`, `cuda` or `openvino`: what it uses).
 
     `provider`: `cpu`, `cuda`, `openvino`, or `auto`: CUDA where a session really gets it, OpenVINO for its own format.
-    `threads` of one operation on the CPU, 0 = one per core. Raises `UserError` if ONNX Runtime is missing or broken,
+    `threads` of one operation on the CPU, 0 = one per core. `optimise`: False runs the nodes of an ONNX file on the CPU
+    one by one as they stand. Raises `UserError` if ONNX Runtime is missing or broken,
     cannot read the model, or gives another provider than was asked for.
     """
     if provider not in ("auto", OPENVINO, *PROVIDERS) or threads < 0:
@@ -61,7 +62,7 @@ def load(model: Path, provider: str, *, threads: int = 0) -> tuple[Any, str]:
             return session, "cuda"
         if provider == "cuda":
             raise UserError(f"provider cuda was asked for and cannot be had: {reason}. Or use provider cpu.")
-    return _session(runtime, model, threads, [PROVIDERS["cpu"]]), "cpu"
+    return _session(runtime, model, threads, [PROVIDERS["cpu"]], optimise=optimise), "cpu"
 
 
 def run_options(provider: str) -> Any:
@@ -139,11 +140,12 @@ def _quiet(runtime: Any) -> Iterator[None]:
         runtime.set_default_logger_severity(_WARNINGS)
 
 
-def _session(runtime: Any, model: Path, threads: int, providers: list[Any]) -> Any:
+def _session(runtime: Any, model: Path, threads: int, providers: list[Any], *, optimise: bool = True) -> Any:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = runtime.SessionOptions()
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = runtime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.log_severity_level = _ERRORS
     options.intra_op_num_threads = threads
     options.enable_mem_pattern = False

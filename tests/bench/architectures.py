@@ -17,10 +17,11 @@ import timm
 import torch
 from torch import nn
 
-from export import made, parity, onnx_file
+from export import made, onnx_file, parity
 from export.graph import Deployed, Parts
-from export.job import ANY_PICTURE, Pixels
+from export.onnx_file import ANY_PICTURE, PICTURE
 from export.parity import Rung
+from export.proof import Pixels
 from zoo import runtime
 from zoo.decision import Decision
 from zoo.errors import UserError, first_line
@@ -72,12 +73,11 @@ def row(name: str, folder: Path) -> tuple[str, bool]:
     start = time.perf_counter()
     deployed = Deployed(parts, resize="op").eval()
     size, path = parts.pre.size, folder / "model.onnx"
-    picture = torch.zeros(2, 120, 160, 3, dtype=torch.uint8)
-    onnx_file.export(deployed, picture, path, names=("image", deployed.outputs), dynamic=ANY_PICTURE)
+    onnx_file.export(deployed, PICTURE, path, names=("image", deployed.outputs), dynamic=ANY_PICTURE)
     seconds, megabytes = time.perf_counter() - start, path.stat().st_size / 1e6
     onnx_file.export(model, torch.zeros(2, 3, size, size), folder / "plain.onnx", names=("pixel_values", ["logits"]),
                    dynamic={0: "batch"})
-    onnx_file.export(Pixels(deployed), picture, folder / "pixels.onnx", names=("image", ["windows"]),
+    onnx_file.export(Pixels(deployed), PICTURE, folder / "pixels.onnx", names=("image", ["windows"]),
                    dynamic=ANY_PICTURE)
     rungs = {rung.name: rung for rung in proved(parts, deployed, folder)}
     wrong = ", ".join(rung.name for rung in rungs.values() if not rung.passed)
@@ -96,7 +96,8 @@ def spread(model: nn.Module) -> None:
 def proved(parts: Parts, deployed: Deployed, folder: Path) -> list[Rung]:
     """The rungs on a few made pictures, in this process."""
     paths = {name: folder / name for name in PICTURES}
-    pictures = parity.compared(parts, folder / "pixels.onnx", paths)
+    pixels, _ = runtime.load(folder / "pixels.onnx", "cpu")
+    pictures = parity.compared(parts, pixels, paths)
     session, _ = runtime.load(folder / "model.onnx", "cpu")
     given = [session.run(deployed.outputs, {"image": np.asarray(decode(path))[None]})
              for path in paths.values()]

@@ -13,7 +13,7 @@ import torch
 
 from export import onnx_file
 from export.graph import Deployed, Parts
-from export.job import ANY_PICTURE
+from export.onnx_file import ANY_PICTURE, PICTURE
 from zoo import bundle, runtime
 from zoo.catalog import find
 from zoo.decision import Decision
@@ -40,7 +40,7 @@ def main() -> None:
         for views in ("none", "flip", "five", "multiscale"):
             graph = Deployed(Parts(model, pre, Decision(views=views), None), resize="op").eval()
             path = Path(folder) / f"{views}.onnx"
-            onnx_file.export(graph, torch.zeros(2, 120, 160, 3, dtype=torch.uint8), path,
+            onnx_file.export(graph, PICTURE, path,
                            names=(bundle.IMAGE, graph.outputs), dynamic=ANY_PICTURE)
             whole, _ = runtime.load(path, "cpu", threads=2)
             jobs[f"whole graph on 300x400, views {views}"] = (

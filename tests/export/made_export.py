@@ -10,11 +10,12 @@ from safetensors.numpy import save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from export import made
-from zoo import decision, rundir
+from export import made, parity
+from export.graph import Parts
+from zoo import decision, rundir, tta
 from zoo.decision import Decision, Sets, Unknown
 from zoo.model import features, head
-from zoo.preprocess import Preprocessing
+from zoo.preprocess import Preprocessing, decode
 
 LABELS = ("ant", "bee", "cat")
 SIDE = 32
@@ -65,6 +66,17 @@ def made_bank(model: nn.Module, made_run: Made) -> torch.Tensor:
     return torch.from_numpy(decision.unit(features(model, noise(made_run)).numpy()))
 
 
+def predictions(model: nn.Module, made_run: Made, paths: list[Path]) -> str:
+    """The columns of predictions.csv that an export reads; what the model says is the label of each picture."""
+    rows = ["path,split,label,predicted"]
+    parts = Parts(model, made_run.pre, made_run.decision, None)
+    for path in paths:
+        pixels = tta.prepare(decode(path), made_run.pre, tta.VIEWS[made_run.decision.views])
+        said = LABELS[int(parity.answered(parts, pixels, has_map=False).outputs["probabilities"].argmax())]
+        rows.append(f"val/{path.name},val,{said},{said}")
+    return "\n".join(rows) + "\n"
+
+
 def made_export(folder: Path, made_run: Made | None = None) -> Path:
     """Write a finished run and its validation pictures, and give the run folder: `folder / "run"`."""
     made_run = made_run or Made()
@@ -79,7 +91,10 @@ def made_export(folder: Path, made_run: Made | None = None) -> Path:
         width, height = 40 + 9 * place, 50
         made.smooth(width, height).save(data / "val" / f"{place}.PNG")
         rows.append(f"val/{place}.PNG,{LABELS[place % 3]},val,,{width},{height}")
-    rundir.write_text(run / rundir.FILES, "\n".join([*rows, "train/none.png,ant,train,,9,9"]) + "\n")
+    (data / "train").mkdir()
+    made.smooth(60, 48).save(data / "train" / "0.png")
+    rundir.write_text(run / rundir.FILES, "\n".join([*rows, "train/0.png,ant,train,,60,48"]) + "\n")
+    rundir.write_text(run / rundir.PREDICTIONS, predictions(model, made_run, sorted((data / "val").iterdir())))
     rundir.write_json(run / rundir.LOCAL, {"data": str(data)})
     rundir.write_json(run / rundir.DECISION, made_run.decision.to_json())
     if made_run.decision.unknown:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from export.bench import Order, main
 from tests.zoo.made_bundle import made_bundle
@@ -14,7 +15,8 @@ from zoo.errors import UserError
 
 def test_timing_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made_bundle(tmp_path / "run")
-    main(Order((folder,), height=20, width=30))
+    main(Order((folder,), height=20, width=30, picture=tmp_path / "speed.png"))
+    assert Image.open(tmp_path / "speed.png").width > 1000
     timing = rundir.read_json(folder / bundle.TIMING)
     assert [row["batch"] for row in timing["batches"]] == [1, 8, 32]
     assert timing["provider"] == "cpu"
@@ -29,7 +31,8 @@ def test_timing_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ([], "expected a bundle"), (["nothing"], "seen nothing"), (["x", "--width", "0"], "expected sides of 1 pixel")])
+    ([], "expected a bundle"), (["nothing"], "seen nothing"), (["x", "--width", "0"], "expected sides of 1 pixel"),
+    (["x", "--picture", "speed.txt"], "expected a .png or .svg")])
 def test_wrong_orders(words: list[str], said: str) -> None:
     ran = subprocess.run([sys.executable, "-m", "export.bench", *words], capture_output=True, text=True)
     assert ran.returncode == 2

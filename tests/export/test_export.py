@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from export import made, parity, onnx_file
+from export import made, onnx_file, parity
 from export.__main__ import Order
 from export.graph import Deployed, Parts, Prepare
-from export.job import ANY_PICTURE, Pixels, open_run, start
+from export.job import start
 from export.parity import Compared
+from export.proof import Pixels
+from export.subject import open_run
 from tests.export.made_export import LABELS, SIDE, Made, made_export
 from zoo import predictor, runtime, tta
 from zoo.bundle import open_bundle
@@ -35,7 +37,7 @@ EXPORTED = {
     "ViT, no fused attention": Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 0.875, "bilinear")),
 }
 """More families: tests/bench/architectures.py."""
-FILES = {"model.onnx", "bundle.json", "parity.json", "FINISHED.json"}
+FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.json"}
 EXAMPLES = {"examples/1.png", "examples/2.png", "examples/3.png", "examples/expected.json"}
 
 
@@ -131,12 +133,16 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     paths = subject.pictures | {path.name: path for path in made.write(folder / "made")}
     pixels = folder / "pixels.onnx"
     export_pixels(subject.parts, pixels, resize="matmul")  # torch's own Resize is not ONNX Runtime's
-    return Proof(subject.parts, paths, parity.compared(subject.parts, pixels, paths), folder)
+    return Proof(subject.parts, paths, compared(subject.parts, pixels, paths), folder)
 
 
 def export_pixels(parts: Parts, path: Path, *, resize: str) -> None:
-    onnx_file.export(Pixels(Deployed(parts, resize=resize)), torch.zeros(2, 120, 160, 3, dtype=torch.uint8), path,
-                   names=("image", ["windows"]), dynamic=ANY_PICTURE)
+    onnx_file.export(Pixels(Deployed(parts, resize=resize)), onnx_file.PICTURE, path, names=("image", ["windows"]),
+                     dynamic=onnx_file.ANY_PICTURE)
+
+
+def compared(parts: Parts, pixels: Path, paths: dict[str, Path]) -> list[Compared]:
+    return parity.compared(parts, runtime.load(pixels, "cpu")[0], paths)
 
 
 def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
@@ -242,8 +248,8 @@ def test_a_wrong_graph_fails(wrong: Callable[[pytest.MonkeyPatch], None], proof:
 def test_pixels_without_antialias_fail(proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
     no_antialias(monkeypatch)
     export_pixels(proof.parts, proof.folder / "aliased.onnx", resize="op")
-    compared = parity.compared(proof.parts, proof.folder / "aliased.onnx", proof.paths)
-    furthest, share = parity.pixels(compared, by_products=False)
+    seen = compared(proof.parts, proof.folder / "aliased.onnx", proof.paths)
+    furthest, share = parity.pixels(seen, by_products=False)
     assert not furthest.passed
     assert furthest.worst > 20
     assert not share.passed
@@ -355,4 +361,4 @@ def test_a_constant_batch_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="the batch of output 'logits' became the constant 2"):
         onnx_file.export(Constant(), torch.zeros(2, 3), tmp_path / "m.onnx", names=("x", ["logits"]),
-                       dynamic={0: "batch"})
+                         dynamic={0: "batch"})

@@ -1,0 +1,311 @@
+"""The targets beside onnx, each shown by the program that it is for."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from export import made, onnx_file, parity, quantize, to_openvino, to_tensorrt, to_triton
+from export.__main__ import Order
+from export.graph import Deployed
+from export.job import start
+from export.subject import Subject, open_run
+from tests.bench.architectures import row
+from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export
+from zoo import openvino_runtime, rundir, runtime
+from zoo.bundle import open_bundle
+from zoo.errors import NotProved, UserError
+from zoo.predictor import Predictor
+from zoo.preprocess import Preprocessing, decode
+
+VIT = Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 1.0), CALIBRATED)
+
+
+def needs(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: pip install -e '.[{module.partition('_')[0]}]'")
+
+
+@pytest.fixture
+def few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made, "SIZES", ((1, 1), (3, 60), (97, 200)))
+
+
+def pictures(folder: Path) -> list[Path]:
+    return sorted((folder / "data" / "val").iterdir())
+
+
+# --- tensorrt
+
+
+@pytest.mark.usefixtures("few_sizes")
+def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs("tensorrt_rtx")
+    run = made_export(tmp_path, VIT)
+    start(Order(run, to=("tensorrt",)))
+    folder = run / "bundles" / "tensorrt"
+    opened = open_bundle(folder)
+    assert (opened.status, opened.content["precision"]) == (to_tensorrt.NOT_RUN, "fp16")
+    assert opened.content["builder"]["engine_mb"] > 0
+    said = capsys.readouterr().out
+    assert f"trtexec --onnx={folder / 'model.trt.onnx'} --saveEngine={folder / 'model.plan'} " in said
+    assert "--minShapes=image:1x1x1x3 --optShapes=image:8x50x54x3 --maxShapes=image:32x2048x2048x3" in said
+    graph = onnx.load(folder / "model.trt.onnx").graph
+    halves = [one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT16]
+    assert len(halves) > 10
+    used = {one.type.tensor_type.elem_type for one in graph.value_info}
+    assert not used & {onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
+    assert not [node for node in graph.node if node.op_type == "Resize"]
+    proof = json.loads((folder / "parity.json").read_text())
+    rungs = {rung["name"]: rung for rung in proof["rungs"]}
+    assert rungs["accuracy"]["limit"] == 0.2
+    assert rungs["pixels"]["worst"] <= 1
+    assert rungs["probabilities"]["limit"] is None
+    assert 0 < rungs["probabilities"]["worst"] < 0.02
+    p_C = Predictor(folder).predict(pictures(tmp_path)[0]).probabilities
+    assert p_C.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.usefixtures("few_sizes")
+def test_fp16_that_loses_accuracy_is_exported_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    needs("tensorrt_rtx")
+    run = made_export(tmp_path, VIT)
+    real = parity.accuracy
+
+    def one_wrong(precision: str, labelled: list, probabilities: np.ndarray) -> parity.Rung:
+        return real(precision, labelled, np.roll(probabilities, 1, axis=1))
+
+    monkeypatch.setattr(parity, "accuracy", one_wrong)
+    start(Order(run, to=("tensorrt",), examples=False))
+    folder = run / "bundles" / "tensorrt"
+    assert open_bundle(folder).content["precision"] == "fp32"
+    assert "warning: fp16 does not pass" in capsys.readouterr().out
+    rungs = {rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]}
+    assert rungs["probabilities"]["limit"] == 0.005
+
+
+def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
+    needs("tensorrt_rtx")
+    subject = open_run(Order(made_export(tmp_path, VIT)))
+    path = tmp_path / "model.onnx"
+    deployed = Deployed(subject.parts, resize="op")
+    onnx_file.export(deployed, onnx_file.PICTURE, path, names=("image", deployed.outputs),
+                     dynamic=onnx_file.ANY_PICTURE)
+    with pytest.raises(UserError, match=r"TensorRT's parser refuses model\.onnx: .*UInt8"):
+        to_tensorrt.build(to_tensorrt.import_tensorrt(), path, to_tensorrt.profile(subject))
+
+
+# --- openvino
+
+
+@pytest.mark.usefixtures("few_sizes")
+def test_openvino_answers_in_fp32_and_knows_its_labels(tmp_path: Path) -> None:
+    needs("openvino")
+    run = made_export(tmp_path, VIT)
+    start(Order(run, to=("openvino",)))
+    folder = run / "bundles" / "openvino"
+    opened = open_bundle(folder)
+    assert opened.model.name == "model.xml"
+    assert opened.content["compile_with"] == {"INFERENCE_PRECISION_HINT": "f32"}
+    proof = json.loads((folder / "parity.json").read_text())
+    assert all(rung["passed"] and rung["limit"] is not None for rung in proof["rungs"])
+    predictor = Predictor(folder)
+    assert predictor.provider == "openvino"
+    found = predictor.predict_many(pictures(tmp_path))
+    assert {label for label, _ in found[0].answer.top} == set(LABELS)
+    expected = json.loads((folder / "examples" / "expected.json").read_text())
+    np.testing.assert_allclose(predictor.predict(folder / "examples" / "1.png").probabilities,
+                               expected["1.png"]["probabilities"], atol=1e-5)
+    with pytest.raises(UserError, match="a model for OpenVINO, which computes on the CPU"):
+        Predictor(folder, provider="cuda")
+    assert (folder / "model.bin").stat().st_size > 0.9 * sum(  # not rounded to float16
+        4 * part.numel() for part in open_run(Order(run)).parts.model.parameters())
+
+
+def test_openvino_computes_as_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The precision that a compiled model says it has is the pinned one."""
+    needs("openvino")
+    subject = open_run(Order(made_export(tmp_path, VIT)))
+    folder = tmp_path / "made"
+    folder.mkdir()
+    to_openvino.make(subject, folder, "fp32")
+    compiled = openvino_runtime.load(folder / "model.xml")._compiled
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
+def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, target in (("openvino", "openvino"), ("tensorrt_rtx", "tensorrt")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(UserError, match=rf"the target {target} needs .*pip install -e \"\.\[{target}\]\""):
+            start(Order(tmp_path / "run", to=(target,)))  # type: ignore[arg-type]
+
+
+# --- int8 and triton, of one real network
+
+
+@pytest.fixture(scope="module")
+def trained(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EfficientNet-Lite0 fine-tuned on digits, exported to onnx, int8 and triton."""
+    run = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("trained") / "digits run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "SIZES", ((1, 1), (97, 200)))
+        patch.setattr(quantize, "FLOAT_LAYERS", (3,))
+        patch.setitem(parity.LOST_POINTS, "int8", 5.0)  # one of the 40 test pictures is 2.5 points
+        start(Order(run, to=("int8", "triton"), parity_images=20))
+    return run
+
+
+def test_int8_is_smaller_and_keeps_the_accuracy(trained: Path) -> None:
+    opened = open_bundle(trained / "bundles" / "int8")
+    assert opened.model.name == "model.int8.onnx"
+    assert opened.content["precision"] == "int8"
+    graph = onnx.load(opened.model).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("QuantizeLinear") > 40
+    scales = {one.name: one.dims for one in graph.initializer if one.name.endswith("_scale")}
+    assert sum(list(dims) not in ([], [1]) for dims in scales.values()) >= 45  # one for each channel
+    [rung] = [rung for rung in json.loads((opened.folder / "parity.json").read_text())["rungs"]
+              if rung["name"] == "accuracy"]
+    assert rung["passed"]
+    assert rung["pictures"] == 40
+
+
+def test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser(trained: Path) -> None:
+    folder = trained / "bundles" / "int8"
+    about = open_bundle(folder).content["for_tensorrt"]
+    assert about["file"] == "model.int8-trt.onnx"
+    graph = onnx.load(folder / about["file"]).graph
+    kinds = {one.name: one.data_type for one in graph.initializer}
+    zeros = [kinds[node.input[2]] for node in graph.node if node.op_type == "DequantizeLinear" and len(node.input) > 2]
+    assert len(zeros) > 40
+    assert set(zeros) == {onnx.TensorProto.INT8}
+    needs("tensorrt_rtx")
+    assert to_tensorrt.build(to_tensorrt.import_tensorrt(), folder / about["file"],
+                             to_tensorrt.profile(open_run(Order(trained))))
+
+
+def test_one_scale_for_a_whole_tensor_fails(trained: Path, tmp_path: Path) -> None:
+    subject = open_run(Order(trained))
+    quantize.quantize(subject.onnx_model, tmp_path / "m.onnx", subject.training(50), per_channel=False)
+    rung = quantize.judged(tmp_path / "m.onnx", subject.labelled)
+    assert not rung.passed
+    assert rung.worst > 5
+
+
+@pytest.mark.usefixtures("few_sizes")
+def test_an_int8_model_that_loses_accuracy_is_refused_with_what_to_try(
+        trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    real = quantize.quantize
+    monkeypatch.setattr(quantize, "FLOAT_LAYERS", (0,))
+    monkeypatch.setattr(quantize, "quantize", lambda *args, **how: real(*args, **how | {"per_channel": False}))
+    with pytest.raises(NotProved, match=r"loses .* points of accuracy on 40 pictures.*Try fine-tuning for longer"):
+        start(Order(run, to=("int8",), parity_images=5))
+    assert not (run / "bundles" / "int8" / "FINISHED.json").exists()
+    assert not (run / "bundles" / "int8" / "model.int8-trt.onnx").exists()
+    open_bundle(run)  # the failed target leaves the others alone
+
+
+def test_triton_reads_its_configurations(trained: Path) -> None:
+    protobuf = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
+    from google.protobuf import text_format
+
+    folder = trained / "bundles" / "triton"
+    opened = open_bundle(folder)
+    assert opened.model.relative_to(folder).as_posix() == "models/digits_run/1/model.onnx"
+    assert opened.model.read_bytes() == open_bundle(trained).model.read_bytes()
+    for kind, backend in (("models", "onnxruntime"), ("models-tensorrt", "tensorrt")):
+        text = (folder / kind / "digits_run" / "config.pbtxt").read_text()
+        config = text_format.Parse(text, protobuf.ModelConfig())
+        assert (config.name, config.backend, config.max_batch_size) == ("digits_run", backend, 32)
+        assert [(one.name, protobuf.DataType.Name(one.data_type), list(one.dims)) for one in config.input] == [
+            ("image", "TYPE_UINT8", [-1, -1, 3])]
+        assert [one.name for one in config.output] == list(opened.outputs)
+        assert list(config.output[0].dims) == [10]
+        assert config.dynamic_batching.default_queue_policy.max_queue_size == 256
+        assert config.model_warmup[0].inputs["image"].random_data
+        labels = (folder / kind / "digits_run" / config.output[0].label_filename).read_text()
+        assert labels.splitlines() == list(opened.labels)
+        with pytest.raises(text_format.ParseError):
+            text_format.Parse(text.replace("dynamic_batching", "dynamic_batchin"), protobuf.ModelConfig())
+    assert not (folder / "models-tensorrt" / "digits_run" / "1" / "model.plan").exists()
+
+
+def test_names_that_triton_cannot_take() -> None:
+    assert to_triton.model_name("my run/ü") == "my_run_"
+    assert to_triton.one_line("two\nlines") == '"two\\nlines"'
+    assert to_triton.one_line("Ünïcode ") == "Ünïcode "
+
+
+# --- all of them
+
+
+def test_targets_that_need_onnx_make_it_first(trained: Path) -> None:
+    assert open_bundle(trained).target == "onnx"  # --to int8 triton alone were asked for
+
+
+def test_the_page_of_the_proof_stands_alone(trained: Path) -> None:
+    page = (trained / "bundles" / "int8" / "parity.html").read_text()
+    assert page.count("<img") == 8
+    assert "http" not in page.replace("http-equiv", "")
+    assert "accuracy" in page
+    assert "Every comparison passed." in page
+
+
+def test_the_proof_names_the_bytes_of_its_pictures(trained: Path) -> None:
+    proof = json.loads((trained / "bundles" / "onnx" / "parity.json").read_text())
+    known = {row["path"]: row["sha256"] for row in rundir.read_files(trained)}
+    assert len(proof["pictures_sha256"]) == 20
+    assert all(known[name] == digest for name, digest in proof["pictures_sha256"].items())
+
+
+def test_no_file_of_an_export_names_this_machine(trained: Path) -> None:
+    here = str(Path(__file__).parents[2]).encode()
+    for path in (trained / "bundles").rglob("*"):
+        assert not path.is_file() or here not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext", "test_nfnet"])
+def test_more_architectures_are_proved(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made.write(tmp_path)
+    line, wrong = row(name, tmp_path)
+    assert not wrong, line
+
+
+def test_a_full_disk_is_said_and_what_was_finished_stays(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    command = [sys.executable, "-m", "export", str(run), "--to", "triton"]
+    ran = subprocess.run(["bash", "-c", 'ulimit -f 500; exec "$@"', "bash", *command], cwd=Path(__file__).parents[2],
+                         capture_output=True, text=True)
+    assert ran.returncode == 2, ran.stderr
+    assert "no space left" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (run / "bundles" / "triton" / "FINISHED.json").exists()
+    open_bundle(run)
+
+
+def test_float64_products_are_pillow_bit_for_bit(tmp_path: Path) -> None:
+    from zoo import tta
+
+    made.write(tmp_path)
+    subject: Subject = open_run(Order(made_export(tmp_path / "made", Made(
+        "test_resnet", pre=Preprocessing(64, "border", 1.0)))))
+    deployed = Deployed(subject.parts, resize="op")
+    assert deployed.prepare.matmul
+    path = tmp_path / "pixels.onnx"
+    from export.proof import Pixels
+    onnx_file.export(Pixels(deployed), onnx_file.PICTURE, path, names=("image", ["windows"]),
+                     dynamic=onnx_file.ANY_PICTURE)
+    session, _ = runtime.load(path, "cpu")
+    for file in sorted(tmp_path.glob("*.png")):
+        picture = decode(file)
+        [windows] = session.run(None, {"image": np.asarray(picture)[None]})
+        own = tta.prepare(picture, subject.parts.pre, tta.VIEWS[subject.parts.decision.views])
+        np.testing.assert_array_equal(windows.transpose(0, 2, 3, 1), own, err_msg=file.name)
