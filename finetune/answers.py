@@ -1,6 +1,7 @@
 """The answers of a run to its pictures: one table, `predictions.csv`, from which every number of the report follows."""
 
 import csv
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -123,6 +124,27 @@ def numbers(answers: Answers) -> dict[str, Any]:
                   "top1_interval": measures.wilson_interval(int(plain_right.sum()), len(answers)),
                   "ece": measures.calibration_error(answers.plain_confidence, plain_right)},
     }
+
+
+def report(answers: Answers, threshold: float | None) -> dict[str, Any]:
+    """The part of report.json that follows from the table; `threshold`: of the unknown score, None if there is none."""
+    split, note = headline(answers)
+    head = answers.of(split)
+    rows = measures.per_class(head.predicted, head.label, answers.classes)
+    macro = {f"macro_{name}": statistics.fmean(row[name] or 0.0 for row in rows if row["pictures"])
+             for name in ("precision", "recall", "f1")}  # a class that is never said has a precision of 0
+    return {"headline": {"split": split, "note": note, **macro, **numbers(head)},
+            "splits": {name: numbers(answers.of(name)) for name in answers.splits},
+            "per_class": rows, "unknown": None if threshold is None else told_apart(answers, head, threshold)}
+
+
+def told_apart(answers: Answers, head: Answers, threshold: float) -> dict[str, Any]:
+    """How well the foreign sets are told from the headline's pictures by their unknown score."""
+    foreign = {name: answers.of(name) for name in answers.foreign}
+    return {"rejected": float((head.unknown_score > threshold).mean()),
+            "foreign": {name: {"pictures": len(them), "auroc": measures.auroc(head.unknown_score, them.unknown_score),
+                               "rejected": float((them.unknown_score > threshold).mean()),
+                               "confidence": float(them.plain_confidence.mean())} for name, them in foreign.items()}}
 
 
 def mean_loss(label_probability: np.ndarray) -> float:

@@ -2,7 +2,6 @@
 
 import platform
 import shutil
-import statistics
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,7 +11,7 @@ import timm
 import torch
 from timm.models import save_for_hf
 
-from finetune import answers, calibrate, dataset, events, measures, progress, resume
+from finetune import answers, calibrate, dataset, events, progress, resume
 from finetune import device as devices
 from finetune.answers import Answers
 from finetune.augment import normalise
@@ -37,7 +36,7 @@ def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
     resume.load_best(folder, plan.model, best)
     subject = Subject(plan.model, plan.data, plan.source)
     calibrated = calibrate.calibrate(subject, Wish())
-    numbers = training_numbers(plan, best) | answer_numbers(calibrated, heatmaps(subject, calibrated.answers))
+    numbers = training_numbers(plan, best) | answer_numbers(subject, calibrated)
     numbers["seconds"] = round(seconds + perf_counter() - began, 1)
     write_model(plan)
     rundir.write_json(folder / rundir.RECIPE, plan.resolved.to_json())
@@ -57,7 +56,7 @@ def decide_again(place: Place, wish: Wish) -> None:
     subject = finished_subject(place)
     calibrated = calibrate.calibrate(subject, wish)
     before = rundir.read_json(folder / rundir.REPORT)
-    numbers = before | answer_numbers(calibrated, heatmaps(subject, calibrated.answers))
+    numbers = before | answer_numbers(subject, calibrated)
     with resume.space_told(folder):
         write_answers(folder, subject.data.root, calibrated, numbers)
     say_result(folder, numbers, seconds=perf_counter() - began)
@@ -92,27 +91,11 @@ def write_answers(folder: Path, data_root: Path, calibrated: Calibrated, numbers
     rundir.finish(folder)
 
 
-def answer_numbers(calibrated: Calibrated, maps: dict[str, Any]) -> dict[str, Any]:
+def answer_numbers(subject: Subject, calibrated: Calibrated) -> dict[str, Any]:
     """The part of report.json that follows from the answers."""
     table, unknown = calibrated.answers, calibrated.decision.unknown
     assert unknown is not None
-    split, note = answers.headline(table)
-    head = table.of(split)
-    rows = measures.per_class(head.predicted, head.label, table.classes)
-    macro = {f"macro_{name}": statistics.fmean(row[name] or 0.0 for row in rows if row["pictures"])
-             for name in ("precision", "recall", "f1")}  # a class that is never said has a precision of 0
-    strangers = {name: table.of(name) for name in table.foreign}
-    return {
-        "headline": {"split": split, "note": note, **macro, **answers.numbers(head)},
-        "splits": {name: answers.numbers(table.of(name)) for name in table.splits},
-        "per_class": rows,
-        "unknown": {
-            "rejected": float((head.unknown_score > unknown.threshold).mean()),
-            "foreign": {name: {"pictures": len(them), "auroc": measures.auroc(head.unknown_score, them.unknown_score),
-                               "rejected": float((them.unknown_score > unknown.threshold).mean()),
-                               "confidence": float(them.plain_confidence.mean())} for name, them in strangers.items()}},
-        "heatmaps": maps,
-    }
+    return answers.report(table, unknown.threshold) | {"heatmaps": heatmaps(subject, table)}
 
 
 @torch.inference_mode()

@@ -4,7 +4,6 @@ Randomness is a function of (seed, epoch, index) and (seed, step), so no generat
 optimiser, loss scale, the step, and the best weights so far. Everything is written beside the old file and renamed.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -81,18 +80,10 @@ def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
     model.load_state_dict(load_file(folder / rundir.RESUME / best.file))
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` write a file so that a reader sees the old one or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with space_told(path):
-            write(temporary)
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-    except UserError:
-        temporary.unlink(missing_ok=True)
-        raise
-    os.replace(temporary, path)
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """`rundir.write_whole`, with a `UserError` where no space is left."""
+    with space_told(path):
+        rundir.write_whole(path, write)
 
 
 @contextmanager

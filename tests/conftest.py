@@ -1,4 +1,4 @@
-"""Pictures and runs that several tests share."""
+"""Pictures and runs that several tests share, and the share of the machine that a worker of pytest-xdist gets."""
 
 import os
 import shutil
@@ -6,15 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from finetune.sample import write_digits
+from tests.made_recipe import SHORT
 
 # before torch is imported: threads that spin while they wait slow every other process of the machine down
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    # the cores are dealt out, so that the workers' threads, and the processes that tests start, do not compete
+    cores, worker = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    own = cores[worker::int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or [cores[worker % len(cores)]]
+    os.sched_setaffinity(0, own)
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """100 training, 40 validation and 40 test pictures of the digits sample, in 10 classes."""
+    from finetune.sample import write_digits
+
     folder = write_digits(tmp_path_factory.mktemp("sample") / "digits")
     for split, kept in (("train", 10), ("val", 4), ("test", 4)):
         for class_folder in (folder / split).iterdir():
@@ -30,11 +38,36 @@ def finished_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from finetune.run import Run
 
     out = tmp_path_factory.mktemp("runs") / "digits"
-    start(Run(data=str(digits), out=out), {"epochs": 2, "image_size": 32, "lr": 1e-3})
+    start(Run(data=str(digits), out=out), SHORT)
     return out
 
 
 @pytest.fixture
 def run_copy(finished_run: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run that a test may change."""
-    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+    """A copy of the finished run, of the same name, that a test may change."""
+    return Path(shutil.copytree(finished_run, tmp_path / "copy" / finished_run.name))
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run to start from, at 32 px: timm's tiny ResNet with random weights. Its licence is apache-2.0."""
+    import timm
+    import torch
+
+    from zoo import rundir
+    from zoo.preprocess import Preprocessing
+
+    folder = tmp_path_factory.mktemp("bases") / "tiny"
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=2, pretrained_cfg_overlay={"license": "apache-2.0"})
+    timm.models.save_for_hf(model, str(folder), {"label_names": ["a", "b"]}, safe_serialization=True,
+                            data_config=Preprocessing(32).to_config())
+    rundir.finish(folder)
+    return folder
+
+
+@pytest.fixture
+def quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end with 8 foreign pictures of each set and without report.html: for tests that look at neither."""
+    monkeypatch.setattr("finetune.foreign.PICTURES", 8)
+    monkeypatch.setattr("finetune.finish.write_report", lambda folder, data_root: None)

@@ -1,4 +1,4 @@
-"""A recipe for tests: every value fixed, so that a change of `auto` does not change what a test trains."""
+"""Recipes for tests: every value fixed, so that a change of `auto` does not change what a test trains."""
 
 import dataclasses
 from typing import Any
@@ -10,6 +10,8 @@ FIXED = Recipe(
     val="0.2", probe_only=False, probe="on", features="fp32", warmup="10%", schedule="cosine", decay_at="",
     decay_factor=0.1, weight_decay=0.05, label_smoothing=0.1, erasing=0.25, crop_area=0.5, flip=0.5, drop_path=0.0,
     dropout=0.0, batch_norm="train", clip_norm=0.0, threads=2)
+SHORT = {"epochs": 2, "image_size": 32, "lr": 1e-3, "features": "fp32", "threads": 1}
+"""What the shared finished run was given; nothing that decides its bits is measured."""
 
 
 def made_recipe(**values: Any) -> Recipe:

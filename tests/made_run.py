@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from finetune import answers, dataset, measures
+from finetune import answers, dataset
 from finetune.answers import NOWHERE, Answers
 from finetune.dataset import Data, Picture
 from finetune.report import mistakes
@@ -224,34 +224,17 @@ def made_events(made: Made, per_epoch: int = 34) -> list[tuple[int, str, float]]
 
 def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> dict[str, Any]:
     """report.json, with the numbers that the predictions give."""
-    split, note = answers.headline(table)
-    own = table.of(split)
-    per_class = measures.per_class(own.predicted, own.label, table.classes)
-    macro = {f"macro_{name}": float(np.mean([row[name] or 0.0 for row in per_class if row["pictures"]]))
-             for name in ("precision", "recall", "f1")}
-    return {
-        "headline": {"split": split, "note": note, **macro, **answers.numbers(own)},
-        "splits": {name: answers.numbers(table.of(name)) for name in table.splits},
+    own = table.of(answers.headline(table)[0])
+    return answers.report(table, fitted["unknown"]["threshold"] if fitted["unknown"] else None) | {
         "probe": {"select_top1": 0.84, "kept": not made.epochs} if made.probe else None,
         "best": {"epoch": made.epochs, "step": 34 * made.epochs, "top1": 0.92, "top5": 0.99, "loss": 0.34,
                  "pictures": 300},
-        "per_class": per_class,
         "base": {"name": "efficientnet_lite0", "architecture": "tf_efficientnet_lite0", "licence": made.licence,
                  "hub_id": "timm/tf_efficientnet_lite0.in1k", "pretrained_on": "ImageNet-1k"},
         "device": "cpu", "versions": {"python": "3.11.2", "torch": "2.14.1", "timm": "1.0.31"}, "seconds": 127.3,
-        "unknown": made_unknown(table, own, fitted["unknown"]["threshold"]) if fitted["unknown"] else None,
         "heatmaps": {str(own.path[i]): made_heatmap(str(own.path[i])) for i in mistakes.most_wrong(own)
                      } if made.heatmaps else {},
     }
-
-
-def made_unknown(table: Answers, own: Answers, threshold: float) -> dict[str, Any]:
-    """How well foreign pictures are told from the headline's."""
-    return {"rejected": float((own.unknown_score > threshold).mean()),
-            "foreign": {name: {"pictures": len(away := table.of(name)),
-                               "auroc": measures.auroc(own.unknown_score, away.unknown_score),
-                               "rejected": float((away.unknown_score > threshold).mean()),
-                               "confidence": float(away.plain_confidence.mean())} for name in table.foreign}}
 
 
 def made_heatmap(path: str, side: int = 3) -> list[list[float]]:

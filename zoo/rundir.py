@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +54,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically: a temporary file in the same folder, flushed to disk, then renamed."""
-    temporary = path.with_name(path.name + ".tmp")
+    """Write UTF-8 text so that a reader sees the old file or the new one, never half of it."""
     # a file name that is not UTF-8 has lone surrogates; escaped, they are valid JSON and come back as they were
+    write_whole(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace", "\n"))
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` write a temporary file in the same folder, flush it to disk, then rename it to `path`.
+
+    A reader sees the old file or the new one, never half of it; where `write` fails, the old one stays alone.
+    """
+    temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-            file.flush()
+        write(temporary)
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-    except OSError:
+        os.replace(temporary, path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    os.replace(temporary, path)
 
 
 def digest(path: Path) -> str:

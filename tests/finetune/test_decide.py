@@ -134,10 +134,7 @@ def test_other_pictures_make_digits_foreign() -> None:
 def test_the_same_again_changes_nothing(run_copy: Path) -> None:
     before = digests(run_copy)
     main(Place(run_copy), Wish())
-    after = digests(run_copy)
-    assert set(after) == set(before)
-    # the page has the folder's name, which is not the one that the run was made in
-    assert {name for name in before if before[name] != after[name]} == {"report.html", "FINISHED.json"}
+    assert digests(run_copy) == before
 
 
 def test_views_by_hand_are_fitted_anew(run_copy: Path, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +166,6 @@ def test_views_by_hand_are_fitted_anew(run_copy: Path, digits: Path, capsys: pyt
 
 
 def test_a_decision_that_was_changed_or_half_written_is_refused_and_can_be_put_right(run_copy: Path) -> None:
-    main(Place(run_copy), Wish())
     whole = digests(run_copy)
     content = rundir.read_json(run_copy / "decision.json")
     rundir.write_json(run_copy / "decision.json", content | {"temperature": 9.0})
@@ -211,6 +207,7 @@ def test_too_few_pictures_are_said(tmp_path: Path, capsys: pytest.CaptureFixture
         "4 calibration pictures a", "with fewer than 30 calib"]
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_pictures_that_moved_are_named_with_data(run_copy: Path, digits: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(digits, tmp_path / "moved"))
     rundir.write_json(run_copy / "local.json", rundir.read_json(run_copy / "local.json") | {"data": "/not/there"})
@@ -250,7 +247,7 @@ def test_its_command_line_leaves_torch_unloaded() -> None:
 
 @pytest.fixture(scope="module")
 def halved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A probe on digits with enough val pictures for two halves, no test, at 64 px so that there are heat maps."""
+    """A probe on digits with just enough val pictures for two halves, no test, at 64 px so that there are heat maps."""
     from finetune.sample import write_digits
 
     folder = tmp_path_factory.mktemp("halved")
@@ -260,6 +257,9 @@ def halved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(data / "test")
     for class_folder in (data / "train").iterdir():
         for path in sorted(class_folder.iterdir())[20:]:
+            path.unlink()
+    for class_folder in (data / "val").iterdir():
+        for path in sorted(class_folder.iterdir())[46:]:
             path.unlink()
     start(Run(data=str(data), out=folder / "run"), {"probe_only": True, "image_size": 64})
     return folder / "run"

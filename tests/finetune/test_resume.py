@@ -1,6 +1,7 @@
 """Interrupted runs: killed with SIGKILL and started again, they end with the same bits."""
 
 import dataclasses
+import io
 import os
 import resource
 import shutil
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +23,75 @@ from finetune.job import start
 from finetune.loader import Source
 from finetune.run import Run
 from finetune.tree import read_tree
-from tests.made_recipe import made_recipe
+from tests.made_recipe import SHORT, made_recipe
 from zoo import rundir
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = ("--image-size", "32", "--epochs", "4", "--lr", "0.001", "--features", "fp32", "--threads", "1")
 
 
 def command(data: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    arguments = (sys.executable, "-m", "finetune", "--data", str(data), "--out", str(out), *SETTINGS, *more)
+    """The command of the shared finished run, in a process of its own."""
+    settings = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    arguments = (sys.executable, "-m", "finetune", "--data", str(data), "--out", str(out), *settings, *more)
     return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True)
 
 
-def kill_at(process: subprocess.Popen[str], words: str) -> str:
-    """SIGKILL to the whole group as soon as a line with these words is printed; returns what was printed."""
+@contextmanager
+def killed(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """At the end, SIGKILL to the whole group."""
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
+    """Wait until a line with these words is printed."""
     assert process.stdout is not None
     seen = ""
     for line in process.stdout:
         seen += line
         if words in line:
-            break
-    else:
-        raise AssertionError(f"{words!r} was never printed:\n{seen}")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    return seen
+            return
+    raise AssertionError(f"{words!r} was never printed:\n{seen}")
 
 
-def test_killed_and_started_again_the_weights_are_the_same_bits(digits: Path, tmp_path: Path) -> None:
-    whole = command(digits, tmp_path / "whole")
+def wait_for_state(folder: Path, step: int) -> None:
+    """Wait until a state of this step, or a later one, is on disk."""
+    deadline = time.monotonic() + 100
+    while (state := resume.load(folder)) is None or state.step < step:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(finished_run: Path, digits: Path,
+                                                                             tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    kill_at(command(digits, broken), "linear probe")  # before a state of the loop exists
+    with killed(command(digits, broken)) as process:
+        wait_for_line(process, "linear probe")  # before a state of the loop exists
     assert not rundir.is_finished(broken)
-    kill_at(command(digits, broken), "epoch   2/4")
+    with killed(command(digits, broken)) as process:
+        wait_for_line(process, "linear probe")
+        with pytest.raises(UserError, match="in use by another process"):
+            start(Run(data=str(digits), out=broken), SHORT)
+        wait_for_line(process, "epoch   1/2")
+        wait_for_state(broken, 3)
     state = resume.load(broken)
     assert state is not None
-    assert state.step in (3, 6)  # three steps an epoch; the second epoch's state may or may not be on disk
+    assert state.step in (3, 6)  # three steps an epoch; the second epoch's state may be on disk already
     # the same command goes on; the number of workers does not matter
     last = command(digits, broken, "--workers", "1")
     out, _ = last.communicate(timeout=200)
     assert last.returncode == 0, out
     assert f"going on after step {state.step}" in out
-    out, _ = whole.communicate(timeout=200)
-    assert whole.returncode == 0, out
-    assert (broken / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert (broken / "model.safetensors").read_bytes() == (finished_run / "model.safetensors").read_bytes()
     assert (broken / "metrics.jsonl").read_text().replace(_seconds(broken), "") == \
-        (tmp_path / "whole" / "metrics.jsonl").read_text().replace(_seconds(tmp_path / "whole"), "")
-    assert (broken / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
+        (finished_run / "metrics.jsonl").read_text().replace(_seconds(finished_run), "")
+    assert (broken / "predictions.csv").read_bytes() == (finished_run / "predictions.csv").read_bytes()
     assert not (broken / "resume").exists()
 
 
@@ -179,52 +201,44 @@ def test_no_space_is_told_and_the_old_state_stays(small_job: loop.Job) -> None:
     assert not list((small_job.folder / "resume").glob("*.tmp"))
 
 
-def interrupted(digits: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that stops with Ctrl-C after its first epoch."""
+@pytest.fixture(scope="module")
+def stopped(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run, on pictures beside it, that stopped with Ctrl-C after its first epoch; and what it printed."""
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
+    folder = tmp_path_factory.mktemp("stopped")
+    data, out = Path(shutil.copytree(digits, folder / "data")), folder / "run"
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
         patch.setattr(loop, "report_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
-            start(Run(data=str(digits), out=out), {"epochs": 2, "image_size": 32})
+            start(Run(data=str(data), base=str(tiny_base), out=out), {"epochs": 2})
+    return out, printed.getvalue()
 
 
-def test_ctrl_c_says_how_to_go_on_and_resume_goes_on(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.usefixtures("quick_end")
+def test_ctrl_c_says_how_to_go_on_and_resume_goes_on(stopped: tuple[Path, str], tmp_path: Path,
                                                      capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    interrupted(digits, out, monkeypatch)
-    assert f"python -m finetune --resume {out}" in capsys.readouterr().out
+    run, printed = stopped
+    assert f"python -m finetune --resume {run}" in printed
+    out = Path(shutil.copytree(run, tmp_path / "run"))
     start(Run(resume=out), {})
     assert "going on after step 0" in capsys.readouterr().out
     assert rundir.is_finished(out)
 
 
-def test_changed_pictures_are_refused_when_going_on(digits: Path, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Path(shutil.copytree(digits, tmp_path / "data"))
-    interrupted(data, tmp_path / "run", monkeypatch)
-    next((data / "train" / "0").iterdir()).unlink()
-    with pytest.raises(UserError, match="changed since this run began"):
-        start(Run(resume=tmp_path / "run"), {})
-
-
-def test_another_command_on_the_same_folder_is_refused_by_name(digits: Path, tmp_path: Path,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupted(digits, tmp_path / "run", monkeypatch)
-    with pytest.raises(UserError, match=r"--epochs is 3, in that run it was 2"):
-        start(Run(data=str(digits), out=tmp_path / "run"), {"epochs": 3, "image_size": 32})
-
-
-def test_two_runs_do_not_share_a_folder(digits: Path, tmp_path: Path) -> None:
-    first = command(digits, tmp_path / "run")
-    deadline = time.monotonic() + 100
-    while not (tmp_path / "run" / "resume" / "lock").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+def test_changed_pictures_are_refused_when_going_on(stopped: tuple[Path, str], tmp_path: Path) -> None:
+    run, _ = stopped
+    picture = next((run.parent / "data" / "train" / "0").iterdir())
+    picture.rename(tmp_path / "away.png")
     try:
-        with pytest.raises(UserError, match="in use by another process"):
-            start(Run(data=str(digits), out=tmp_path / "run"),
-                  {"epochs": 4, "image_size": 32, "lr": 0.001, "features": "fp32", "threads": 1})
+        with pytest.raises(UserError, match="changed since this run began"):
+            start(Run(resume=run), {})
     finally:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.communicate()
+        (tmp_path / "away.png").rename(picture)
+
+
+def test_another_command_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str], tiny_base: Path) -> None:
+    run, _ = stopped
+    with pytest.raises(UserError, match=r"--epochs is 3, in that run it was 2"):
+        start(Run(data=str(run.parent / "data"), base=str(tiny_base), out=run), {"epochs": 3})

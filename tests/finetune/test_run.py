@@ -1,9 +1,11 @@
 """Whole runs: the exact files of a finished folder, who can open it, and what a run promises about its result."""
 
 import csv
+import io
 import json
 import math
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from huggingface_hub import ModelCard
 from finetune import events
 from finetune.job import start
 from finetune.run import Run
+from tests.made_recipe import SHORT
 from zoo import model as zoo_model
 from zoo import rundir
 from zoo.catalog import find
@@ -97,7 +100,7 @@ def test_the_card_is_a_hub_card(finished_run: Path) -> None:
 
 def test_a_finished_run_is_not_run_again(finished_run: Path, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {name: (finished_run / name).stat().st_mtime_ns for name in files(finished_run)}
-    start(Run(data=str(digits), out=finished_run), {"epochs": 2, "image_size": 32, "lr": 1e-3})
+    start(Run(data=str(digits), out=finished_run), SHORT)
     assert "already finished" in capsys.readouterr().out
     assert before == {name: (finished_run / name).stat().st_mtime_ns for name in files(finished_run)}
 
@@ -105,35 +108,38 @@ def test_a_finished_run_is_not_run_again(finished_run: Path, digits: Path, capsy
 def test_a_run_killed_after_its_last_file_is_tidied(run_copy: Path, digits: Path) -> None:
     (run_copy / "resume").mkdir()
     (run_copy / "resume" / "state.pt").write_bytes(b"left behind")
-    start(Run(data=str(digits), out=run_copy), {"epochs": 2, "image_size": 32, "lr": 1e-3})
+    start(Run(data=str(digits), out=run_copy), SHORT)
     assert not (run_copy / "resume").exists()
 
 
-def test_first_line_is_the_device_and_the_recipe_has_its_reasons(digits: Path, tmp_path: Path,
-                                                                 capsys: pytest.CaptureFixture[str]) -> None:
-    start(Run(data=str(digits), out=tmp_path / "run", device="cpu"), {"probe_only": True, "image_size": 32})
-    out = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def kept_probe(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run whose only epoch is worse than its probe, for its rate is far too high; and what it printed."""
+    out = tmp_path_factory.mktemp("kept") / "run"
+    with redirect_stdout(io.StringIO()) as printed:
+        start(Run(data=str(digits), out=out, device="cpu"), {"epochs": 1, "image_size": 32, "lr": 0.1})
+    return out, printed.getvalue()
+
+
+def test_first_line_is_the_device_and_the_recipe_has_its_reasons(kept_probe: tuple[Path, str]) -> None:
+    run, out = kept_probe
     assert out.splitlines()[0] == "device: cpu (asked for by --device)"
-    for name, row in rundir.read_json(tmp_path / "run" / "recipe.json").items():
+    for name, row in rundir.read_json(run / "recipe.json").items():
         assert f"  {name.replace('_', '-')} " in out
         assert row["why"] in out
-    report = rundir.read_json(tmp_path / "run" / "report.json")
-    assert report["best"]["step"] == 0
-    assert report["probe"]["select_top1"] == report["best"]["top1"]
-    assert report["headline"]["top1"] > 0.6  # ten classes at 32 px: features alone are far above chance
 
 
-def test_a_run_is_never_worse_on_select_than_its_probe(digits: Path, tmp_path: Path,
-                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    start(Run(data=str(digits), out=tmp_path / "run"), {"epochs": 1, "image_size": 32, "lr": 0.1})
-    report = rundir.read_json(tmp_path / "run" / "report.json")
-    worse = events.read(tmp_path / "run")["select/top1"]
+def test_a_run_is_never_worse_on_select_than_its_probe(kept_probe: tuple[Path, str]) -> None:
+    run, out = kept_probe
+    report = rundir.read_json(run / "report.json")
+    worse = events.read(run)["select/top1"]
     assert worse[1][1] < worse[0][1]
     assert report["probe"]["kept"] is True
     assert report["best"]["top1"] == report["probe"]["select_top1"]
     assert report["best"]["top1"] == pytest.approx(report["splits"]["val"]["plain"]["top1"])
-    assert "the probe is the result" in capsys.readouterr().out
-    assert "probe" in (tmp_path / "run" / "report.html").read_text()
+    assert report["headline"]["top1"] > 0.6  # ten classes at 32 px: features alone are far above chance
+    assert "the probe is the result" in out
+    assert "probe" in (run / "report.html").read_text()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(digits: Path, tmp_path: Path) -> None:
@@ -144,6 +150,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(digits: Path, tmp_path: Path) -
     assert not (tmp_path / "run" / "FINISHED.json").exists()
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_the_published_recipe_starts_from_a_random_head(digits: Path, tmp_path: Path) -> None:
     start(Run(data=str(digits), out=tmp_path / "run"), {"recipe": "warmup-step", "epochs": 4, "image_size": 32})
     report = rundir.read_json(tmp_path / "run" / "report.json")
@@ -159,30 +166,36 @@ def test_a_finished_run_is_a_base(finished_run: Path, digits: Path, tmp_path: Pa
     assert rundir.read_json(tmp_path / "run" / "config.json")["pretrained_cfg"]["input_size"] == [3, 32, 32]
     assert [name for name in files(tmp_path / "run")
             if str(finished_run.parent).encode() in (tmp_path / "run" / name).read_bytes()] == ["local.json"]
+    report = rundir.read_json(tmp_path / "run" / "report.json")
+    assert report["best"]["step"] == 0
+    assert report["probe"] == {"select_top1": report["best"]["top1"], "kept": False}  # nothing else was asked for
     base = find(str(finished_run))
-    assert rundir.read_json(tmp_path / "run" / "report.json")["base"]["licence"] == base.licence == "apache-2.0"
+    assert report["base"]["licence"] == base.licence == "apache-2.0"
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_a_licence_without_commercial_use_is_said_when_such_a_base_is_used(
-        run_copy: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = rundir.read_json(run_copy / "config.json")
+        tiny_base: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    config = rundir.read_json(base / "config.json")
     config["pretrained_cfg"]["license"] = "cc-by-nc-4.0"
-    rundir.write_json(run_copy / "config.json", config)
-    rundir.finish(run_copy)
-    start(Run(data=str(digits), base=str(run_copy), out=tmp_path / "next"), {"probe_only": True})
+    rundir.write_json(base / "config.json", config)
+    rundir.finish(base)
+    start(Run(data=str(digits), base=str(base), out=tmp_path / "next"), {"probe_only": True})
     assert "cc-by-nc-4.0" in capsys.readouterr().out
     assert "forbids commercial use" in (tmp_path / "next" / "README.md").read_text()
     assert find(str(tmp_path / "next")).licence == "cc-by-nc-4.0"  # and so on, from base to base
 
 
+@pytest.mark.usefixtures("quick_end")
 @pytest.mark.parametrize("broken", ["cut", "text"])
-def test_an_unreadable_picture_is_named_and_not_replaced(digits: Path, tmp_path: Path, broken: str,
+def test_an_unreadable_picture_is_named_and_not_replaced(digits: Path, tiny_base: Path, tmp_path: Path, broken: str,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     data = Path(shutil.copytree(digits, tmp_path / "data"))
     bad = data / "train" / "3" / "bad.png"
     bad.write_bytes((data / "train" / "3").joinpath(sorted(p.name for p in (data / "train" / "3").iterdir())[0])
                     .read_bytes()[:60] if broken == "cut" else b"<html>not a picture</html>")
-    start(Run(data=str(data), out=tmp_path / "run"), {"probe_only": True, "image_size": 32})
+    start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"), {"probe_only": True})
     assert "train/3/bad.png" in capsys.readouterr().out
     assert "bad.png" not in (tmp_path / "run" / "files.csv").read_text()
     assert rundir.read_json(tmp_path / "run" / "data.json")["counts"]["train"]["3"] == 10
