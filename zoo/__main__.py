@@ -12,6 +12,7 @@ import tyro
 from zoo import catalog
 from zoo.catalog import Base
 from zoo.errors import run_main
+from zoo.push import push
 
 COMMANDS = "list: the catalogue, filtered. show NAME: one base. pull NAME: fetch its weights."
 WIDTH = 140
@@ -162,7 +163,7 @@ def _print_note(base: Base) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run one of the subcommands; `args` as in `sys.argv[1:]`."""
     return tyro.extras.subcommand_cli_from_dict(
-        {"list": list_bases, "show": show, "pull": pull}, prog="python -m zoo", description=COMMANDS,
+        {"list": list_bases, "show": show, "pull": pull, "push": push}, prog="python -m zoo", description=COMMANDS,
         args=list(sys.argv[1:] if args is None else args))
 
 
