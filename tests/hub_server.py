@@ -5,8 +5,9 @@
         subprocess.run([...], env=hub.env(tmp_path))
         assert ("GET", "/api/models/timm/resnet18.a1_in1k") in hub.requests
 
-The writing side is in hub_writing.py. A Space's key in `hub.repos` is `spaces/user/name`. Endpoints and headers as huggingface_hub 2.4 reads them (`hf_api.py`, `file_download.py`, `utils/_http.py`). Large files
-(LFS) are redirected to another origin, as on the real Hub, and a token that arrives there is refused.
+The writing side is in hub_writing.py. A Space's key in `hub.repos` is `spaces/user/name`. Endpoints and headers as
+huggingface_hub 2.4 reads them (`hf_api.py`, `file_download.py`, `utils/_http.py`). Large files (LFS) are redirected to
+another origin, as on the real Hub, and a token that arrives there is refused.
 
 Faults: `fail` (a status for a path), `cut` (a download that breaks), `fault` (one request breaks, by its number).
 """
@@ -97,8 +98,8 @@ class Fault:
     number: int
     """Of the request, counted from 0 since the fault was set."""
     kind: str
-    """`refused`: an error (501), nothing is done. `dropped`: the connection breaks in the middle of the request, nothing
-    is done. `lost`: it is done, and the connection breaks before the answer."""
+    """`refused`: an error (501), nothing is done. `dropped`: the connection breaks in the middle of the request,
+    nothing is done. `lost`: it is done, and the connection breaks before the answer."""
     happened: tuple[str, str] | None = None
     """The request that it hit."""
 
@@ -301,7 +302,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_refusal(self, refused: Refused) -> None:
         codes = {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
-        self.send_json({"error": refused.message}, status=refused.status, headers={k: v for k, v in codes.items() if v} | dict(refused.headers))
+        given = {key: value for key, value in codes.items() if value} | dict(refused.headers)
+        self.send_json({"error": refused.message}, status=refused.status, headers=given)
 
     def send_json(self, value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         body = json.dumps(value).encode()

@@ -140,9 +140,8 @@ def commit(handler: Handler, repo: str, revision: str, query: Mapping[str, list[
             if value["oid"] not in found.objects:
                 raise Refused(400, None, f"{value['path']}: the large file was not uploaded")
             files[value["path"]] = handler.hub.blobs[value["oid"]]
-        elif key == "deletedFile":
-            if files.pop(value["path"], None) is None:
-                raise Refused(404, "EntryNotFound", "A file with this name doesn't exist")
+        elif key == "deletedFile" and files.pop(value["path"], None) is None:
+            raise Refused(404, "EntryNotFound", "A file with this name doesn't exist")
     number = sum(name.startswith("refs/pr/") for name in found.refs) + 1
     oid = found.commit(files, f"refs/pr/{number}" if proposed else revision)
     handler.hub.commits.append((repo, [line["value"]["path"] for line in lines if line["key"] != "header"]))

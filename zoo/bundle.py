@@ -198,9 +198,9 @@ def figures(bundle: Bundle) -> Figures:
     size_mb = round(bundle.model.stat().st_size / 1e6, 1)
     timing_file = bundle.folder / TIMING
     timing = rundir.read_json(timing_file) if timing_file.is_file() else None
-    on = "{provider}, {threads} threads, {machine}, picture {picture[0]} x {picture[1]}".format(**timing) if timing else None
+    where = "{provider}, {threads} threads, {machine}, picture {picture[0]} x {picture[1]}"
     return Figures(size_mb, judged.get("pictures", 0), lost and lost["worst"],
-                   timing and timing["batches"][0]["median_ms"], on, bundle.status)
+                   timing and timing["batches"][0]["median_ms"], timing and where.format(**timing), bundle.status)
 
 
 def export_it(folder: Path) -> str:

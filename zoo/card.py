@@ -144,9 +144,10 @@ def usage(facts: Facts, place: Place | None) -> dict[str, Any]:
     preprocessor = ("`preprocessor_config.json` is timm's own evaluation transform in transformers; transformers.js "
                     "resizes with another filter, so that its probabilities differ a little."
                     if "preprocessor_config.json" in files else
-                    f"There is no `preprocessor_config.json`: crop_mode {code(facts.cfg['crop_mode'])} has no equivalent "
-                    "in other libraries; transformers in Python reads timm's `config.json` instead.")
-    return {"repo": place.repo if place else here, "timm_name": f"hf-hub:{place.repo}" if place else f"local-dir:{here}",
+                    f"There is no `preprocessor_config.json`: crop_mode {code(facts.cfg['crop_mode'])} has no "
+                    "equivalent in other libraries; transformers in Python reads timm's `config.json` instead.")
+    return {"repo": place.repo if place else here,
+            "timm_name": f"hf-hub:{place.repo}" if place else f"local-dir:{here}",
             "deployed": "bundles/onnx/model.onnx" in files, "plain": "onnx/model.onnx" in files,
             "repo_files": place is not None, "preprocessor": preprocessor, "processor_note": " (it needs timm too)"}
 
@@ -181,8 +182,8 @@ def per_class(facts: Facts) -> str:
     shown = rows if len(rows) <= MOST_NAMED else sorted(rows, key=lambda row: row["f1"] or 0.0)[:MOST_NAMED]
     more = "" if shown is rows else f"\nThe {MOST_NAMED} classes with the lowest F1 of {len(rows)}."
     return table(["class", "pictures", "precision", "recall", "F1"], [
-        [code(row["class"]), str(row["pictures"]), *(share(row[key]) for key in ("precision", "recall"))]
-        + [f"{row['f1']:.3f}" if row["f1"] is not None else "-"] for row in shown]) + more
+        [code(row["class"]), str(row["pictures"]), *(share(row[key]) for key in ("precision", "recall", "f1"))]
+        for row in shown]) + more
 
 
 def share(value: float | None) -> str:
@@ -202,7 +203,8 @@ def exports(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
     rows, machines = [], set()
     for one in opened:
         shown = bundles.figures(one)
-        where = "" if place and f"{bundles.BUNDLES}/{one.folder.name}/{bundles.BUNDLE}" in place.files else " (not here)"
+        described = f"{bundles.BUNDLES}/{one.folder.name}/{bundles.BUNDLE}"
+        where = "" if place and described in place.files else " (not here)"
         rows.append([code(one.target) + where, accuracy_text(shown, facts.head["top1"]), f"{shown.model_mb:.1f}",
                      "-" if shown.latency_ms is None else f"{shown.latency_ms:.1f}", plain(shown.status)])
         machines |= {shown.measured_on} if shown.measured_on else set()

@@ -89,9 +89,9 @@ def pull(base: Base) -> Pulled:
 def pull_run(name: str) -> PulledRun:
     """A run that `python -m zoo push` published, as a local run folder, at the commit and digests of the first pull.
 
-    `name`: `hf-hub:user/name`, also with `@revision`, or an alias for it (`python -m zoo add`). Taken are only the files
-    that a push may send: no code, no pickles. Raises `UserError` if it cannot be had, is not a published run, or is not
-    what was announced or pinned.
+    `name`: `hf-hub:user/name`, also with `@revision`, or an alias for it (`python -m zoo add`). Only files that a
+    push may send are taken: no code, no pickles. Raises `UserError` if it cannot be had, is not a published run, or is
+    not what was announced or pinned.
     """
     base = catalog.find(name)
     if not base.hub_id:
@@ -237,8 +237,9 @@ def _refuse_other_than_pinned(hub_id: str, pin: Pin | None, seen: str | None, pa
 def _words(base: Base, pin: Pin | None) -> Words:
     """What errors of a pull say."""
     repo = str(base.hub_id).partition("@")[0]
-    revision = (f"{pin.commit}: the pinned commit is gone; to take the newest {hub_pins.advice(str(base.hub_id))}" if pin
-                else f"{base.hub_id}: expected a branch, tag or commit")
+    newest = hub_pins.advice(str(base.hub_id))
+    revision = (f"{pin.commit}: the pinned commit is gone; to take the newest {newest}" if pin else
+                f"{base.hub_id}: expected a branch, tag or commit")
     return Words(repo, _works_without(base), revision)
 
 

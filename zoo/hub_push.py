@@ -117,8 +117,8 @@ def _check_token(api: Any, goal: Goal) -> None:
     except HfHubHTTPError as error:
         if error.response.status_code != 401:
             raise
-        raise UserError(f"{api.endpoint} refuses the token (HTTP status 401): it is wrong or revoked. Make a new one at "
-                        f"{api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN).") from None
+        raise UserError(f"{api.endpoint} refuses the token (HTTP status 401): it is wrong or revoked. Make a new one "
+                        f"at {api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN).") from None
     role = me.get("auth", {}).get("accessToken", {}).get("role")
     spaces = [me["name"], *(org["name"] for org in me.get("orgs", ()))]
     if role == "read":
@@ -154,8 +154,8 @@ def _head_or_create(api: Any, goal: Goal, files: Mapping[str, Path]) -> _Head:
         _create(api, goal)
         head = _head(api, goal, "main")
         if head is None:
-            raise UserError(f"{goal.repo}: the name is taken by a repository that this token cannot see: choose another "
-                            "name.")
+            raise UserError(f"{goal.repo}: the name is taken by a repository that this token cannot see: choose "
+                            "another name.")
     else:
         _refuse_other_owner(goal, head, files)
     if goal.revision == "main":
@@ -181,7 +181,7 @@ def _create(api: Any, goal: Goal) -> None:
 
 
 def _refuse_other_owner(goal: Goal, head: _Head, files: Mapping[str, Path]) -> None:
-    """`UserError` if the repository holds something else than a push would have made, or is seen by others than asked."""
+    """`UserError` if the repository holds something that no push made, or is seen by others than asked."""
     if goal.public == head.private and not goal.pull_request:
         now, asked = ("private", "--public") if head.private else ("public", "no --public")
         raise UserError(f"{goal.repo} is {now}: expected {'private' if head.private else '--public'}, seen {asked}. "

@@ -45,8 +45,8 @@ def staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pat
     """
     manifest = rundir.open_finished(run, verify=True)
     stage = _Stage(into)
-    for name in (name for name in manifest["files"] if name in AS_THEY_ARE or re.fullmatch(r"figures/[\w-]+\.svg", name)):
-        stage.files[name] = run / name
+    stage.files |= {name: run / name for name in manifest["files"]
+                    if name in AS_THEY_ARE or re.fullmatch(r"figures/[\w-]+\.svg", name)}
     for name in CLEANED:
         stage.write(name, cleaned(name, rundir.read_json(run / name)))
     opened = list(bundles.of_run(run))
@@ -146,7 +146,8 @@ def _without_paths(content: Any) -> Any:
 def _without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:
     """parity.json without the names of the user's pictures."""
     rungs = [{key: value for key, value in rung.items() if key != "picture"} for rung in parity.get("rungs", ())]
-    return {key: value for key, value in parity.items() if key != "pictures_sha256"} | ({"rungs": rungs} if rungs else {})
+    kept = {key: value for key, value in parity.items() if key != "pictures_sha256"}
+    return kept | ({"rungs": rungs} if rungs else {})
 
 
 def _refuse_secrets(files: Mapping[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m zoo push RUN user/name`: publish a finished run as a Hub repository that timm, transformers and we read."""
+"""`python -m zoo push RUN user/name`: a finished run becomes a Hub repository that others read too."""
 
 import tempfile
 from collections.abc import Mapping
@@ -66,7 +66,8 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
         if space:
             goal = hub_push.Goal(order.repo, "space", public=order.public)
             _say(hub_push.push(goal, space, message=message), space)
-    print(f"next:\n  python -m serve hf-hub:{order.repo}\n  python -m finetune --data PICTURES --base hf-hub:{order.repo}")
+    print(f"next:\n  python -m serve hf-hub:{order.repo}\n"
+          f"  python -m finetune --data PICTURES --base hf-hub:{order.repo}")
     return 0
 
 

@@ -3,8 +3,8 @@
 A run folder is finished when `FINISHED.json` exists; it is written last and holds the digest of every file that
 `finetune` wrote. Nothing rewrites those files later; `export` adds `onnx/` and `bundles/` beside them.
 
-A published copy (on the Hub, or pulled from it) is a run folder with fewer files: pictures, their names and paths stay at
-home. Its `FINISHED.json` lists what it has, and names under `run` the run that it is a copy of.
+A published copy (on the Hub, or pulled from it) is a run folder with fewer files: pictures, their names and paths stay
+at home. Its `FINISHED.json` lists what it has, and names under `run` the run that it is a copy of.
 """
 
 import csv
