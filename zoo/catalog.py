@@ -68,7 +68,8 @@ def find(name: str) -> Base:
     """The base a user means by `name`, tried in this order:
 
     an alias (`vit_base_21k`); one of the user's own (zoo/registry.py); `hf-hub:org/name`, also with `@revision`; the
-    path of a finished run folder; `timm/<architecture.tag>`, also without `timm/`. Whether a Hub repository exists is seen only when it is pulled.
+    path of a finished run folder; `timm/<architecture.tag>`, also without `timm/`. Whether a Hub repository exists is
+    seen only when it is pulled.
 
     Raises `UserError` for an unfinished run, a model that is not offered, and any other name (with the three nearest).
     """

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo import bundle, rundir
+from zoo import rundir
 from zoo.errors import UserError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -71,6 +71,8 @@ def _folder(run: str) -> Path:
 
 def rows_of(run: Path) -> list[Row]:
     """The models of a finished run, its own weights first."""
+    from zoo import bundle
+
     rundir.open_finished(run)
     report, data = rundir.read_json(run / rundir.REPORT), rundir.read_json(run / rundir.DATA)
     head, opened = report["headline"], list(bundle.of_run(run))

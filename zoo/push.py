@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from zoo import bundle, rundir
+from zoo import rundir
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def space_files(folder: Path) -> dict[str, Path]:
 
 def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
     """Say what the published copy will not be able to do, and which bundles stay here."""
+    from zoo import bundle
+
     there = f"{bundle.BUNDLES}/{bundle.DEFAULT_TARGET}/{bundle.MODEL}"
     if there not in files:
         print(f"warning: {run} has no {there}, so python -m serve will not work with the repository. Export it first: "
