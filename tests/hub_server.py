@@ -9,7 +9,8 @@ The writing side is in hub_writing.py. A Space's key in `hub.repos` is `spaces/u
 huggingface_hub 2.4 reads them (`hf_api.py`, `file_download.py`, `utils/_http.py`). Large files (LFS) are redirected to
 another origin, as on the real Hub, and a token that arrives there is refused.
 
-Faults: `fail` (a status for a path), `cut` (a download that breaks), `fault` (one request breaks, by its number).
+Faults: `fail` (a status for a path), `cut` (a download that breaks), `fault` (one request breaks, by its number),
+`dropping` (every request breaks whose path contains it).
 """
 
 import hashlib
@@ -123,6 +124,7 @@ class HubServer:
         self.failing: dict[str, tuple[int, Mapping[str, str], int | None]] = {}
         self.cuts: dict[str, int] = {}
         self.fault: Fault | None = None
+        self.dropping: str | None = None
         self.users: dict[str, User] = {}
         self.uploads: list[tuple[str, str]] = []
         self.commits: list[tuple[str, list[str]]] = []
@@ -252,6 +254,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.hub.lock:
             self.hub.requests.append((method, self.path))
             fault = self.hub.fault
+            if self.hub.dropping and self.hub.dropping in self.path:
+                return "dropped"
             if fault is None or fault.happened:
                 return None
             fault.number -= 1

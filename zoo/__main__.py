@@ -194,8 +194,8 @@ def _print_note(base: Base) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one of the subcommands; `args` as in `sys.argv[1:]`."""
-    commands: dict[str, Any] = {"list": list_bases, "show": show, "pull": pull, "push": push, "compare": compare, "add": add,
-                                "remove": remove}
+    commands: dict[str, Any] = {"list": list_bases, "show": show, "pull": pull, "push": push, "compare": compare,
+                                "add": add, "remove": remove}
     return tyro.extras.subcommand_cli_from_dict(
         commands, prog="python -m zoo", description=COMMANDS, args=list(sys.argv[1:] if args is None else args))
 

@@ -37,8 +37,8 @@ class Place:
 
     repo: str
     """`user/name`."""
-    files: frozenset[str]
-    """Names of the other files in it."""
+    files: Mapping[str, Path]
+    """Name in it -> file that will be there; read instead of the run's own, so that only what is published is told."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Facts:
 
 def text(run: Path, place: Place | None = None) -> str:
     """Front matter and Markdown of a run's card, or of its published copy."""
-    facts = Facts(run, *(rundir.read_json(run / name) for name in (
+    files = place.files if place else {}
+    facts = Facts(run, *(rundir.read_json(files.get(name, run / name)) for name in (
         rundir.REPORT, rundir.RECIPE, rundir.DATA, rundir.CONFIG, rundir.DECISION)))
     opened = list(bundles.of_run(run)) if place else []
     parts = about(facts) | usage(facts, place) | {
@@ -140,7 +141,7 @@ def about(facts: Facts) -> dict[str, Any]:
 def usage(facts: Facts, place: Place | None) -> dict[str, Any]:
     """Names and notes of the section that shows how to use it."""
     here = "PATH_OF_THIS_FOLDER"
-    files = place.files if place else frozenset[str]()
+    files = place.files if place else {}
     preprocessor = ("`preprocessor_config.json` is timm's own evaluation transform in transformers; transformers.js "
                     "resizes with another filter, so that its probabilities differ a little."
                     if "preprocessor_config.json" in files else
@@ -282,4 +283,4 @@ def code(name: str) -> str:
 def plain(words: str) -> str:
     """Running text in which nothing is Markdown or HTML."""
     escaped = " ".join(str(words).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", escaped)
+    return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", escaped)

@@ -51,15 +51,14 @@ def staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pat
         stage.write(name, cleaned(name, rundir.read_json(run / name)))
     opened = list(bundles.of_run(run))
     if (run / PLAIN).is_file() and any(one.target == bundles.DEFAULT_TARGET for one in opened):
-        stage.files[PLAIN] = run / PLAIN
+        stage.onnx(PLAIN, run / PLAIN)
     for one in opened:
         _stage_bundle(stage, one, examples)
     pre = Preprocessing.from_config(rundir.read_json(run / rundir.CONFIG)["pretrained_cfg"])
     if config := preprocessor_config(pre):
         stage.write(PREPROCESSOR, config)
-    sent = {name: stage.files[name] for name in sorted(stage.files)}
     page = into / rundir.CARD
-    rundir.write_text(page, card.text(run, card.Place(repo, frozenset(sent))))
+    rundir.write_text(page, card.text(run, card.Place(repo, dict(stage.files))))
     stage.files[rundir.CARD] = page
     own = {name: path for name, path in stage.files.items() if name.split("/")[0] not in rundir.ADDED_LATER}
     stage.manifest(rundir.FINISHED, rundir.VERSION, own, {rundir.RUN: rundir.finished_sha256(run)})
@@ -81,6 +80,12 @@ class _Stage:
         rundir.write_json(path, content)
         self.files[name] = path
 
+    def onnx(self, name: str, own: Path) -> None:
+        """An ONNX file without the exporter's notes."""
+        self.files[name] = self.into / name
+        self.files[name].parent.mkdir(parents=True, exist_ok=True)
+        write_without_notes(own, self.files[name])
+
     def manifest(self, name: str, version: int, files: Mapping[str, Path], also: Mapping[str, str]) -> None:
         """`FINISHED.json` over these files, with names relative to its own folder."""
         start = len(name) - len(rundir.FINISHED)
@@ -93,16 +98,43 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
     there = f"{bundles.BUNDLES}/{bundle.folder.name}/"
     if not sendable(bundle):
         return
-    names = [bundle.model.name, bundles.BUNDLE]
+    names = [bundles.BUNDLE]
     if examples:
         names += [path.relative_to(bundle.folder).as_posix() for path in bundle.folder.glob(f"{bundles.EXAMPLES}/*")]
     own = {there + name: bundle.folder / name for name in names if ALLOWED.fullmatch(there + name)}
     stage.files.update(own)
+    stage.onnx(there + bundles.MODEL, bundle.model)
     stage.write(there + bundles.PARITY, _without_pictures(rundir.read_json(bundle.folder / bundles.PARITY)))
-    own[there + bundles.PARITY] = stage.files[there + bundles.PARITY]
+    own |= {there + name: stage.files[there + name] for name in (bundles.MODEL, bundles.PARITY)}
     stage.manifest(there + bundles.FINISHED, bundles.VERSION, own, {})
     if (bundle.folder / bundles.TIMING).is_file():
         stage.files[there + bundles.TIMING] = bundle.folder / bundles.TIMING
+
+
+def write_without_notes(own: Path, copy: Path) -> None:
+    """Copy an ONNX file without what torch's exporter noted at each node: lines of source code, with their paths.
+
+    The graph, its weights and the description in its metadata stay as they are.
+    """
+    import onnx
+
+    model = onnx.load(own)
+    for part in (model.graph, *model.functions):
+        _forget_notes(part)
+    onnx.save(model, copy)
+
+
+def _forget_notes(part: Any) -> None:
+    """Clear the notes of a graph or a function, and of the graphs inside it."""
+    part.ClearField("metadata_props")
+    for one in (*part.node, *part.value_info, *getattr(part, "input", ()), *getattr(part, "output", ())):
+        if not isinstance(one, str):
+            one.ClearField("metadata_props")
+    for node in part.node:
+        node.ClearField("doc_string")
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _forget_notes(inner)
 
 
 def sendable(bundle: Bundle) -> bool:
