@@ -126,6 +126,8 @@ class HubServer:
         self.fault: Fault | None = None
         self.dropping: str | None = None
         self.users: dict[str, User] = {}
+        self.sent_from: list[int] = []
+        """First byte of each answer with a large file."""
         self.uploads: list[tuple[str, str]] = []
         self.commits: list[tuple[str, list[str]]] = []
         self.largest: int | None = None
@@ -335,6 +337,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             cut = next((path for path in self.hub.cuts if path in self.path), None)
             end = stop if cut is None else min(stop, start + self.hub.cuts.pop(cut))
+            if "/lfs/" in self.path:
+                self.hub.sent_from.append(start)
             for chunk in blob.chunks(start, end):
                 self.wfile.write(chunk)
             if end < stop:

@@ -153,4 +153,4 @@ def _no_network(words: Words, error: BaseException) -> str:
     from huggingface_hub import constants
 
     return (f"cannot reach the Hub for {words.repo}: expected it at {constants.ENDPOINT}, seen {type(error).__name__}: "
-            f"{first_line(error)}. {words.no_network}")
+            f"{first_line(error)}.\n{words.no_network}")
