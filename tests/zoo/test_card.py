@@ -15,7 +15,8 @@ from zoo.catalog import forbids_commercial_use
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = ("--- license: mit", "<script>alert(1)</script>", "a|b", "`code`", "``", "# title", "two\n\nparagraphs", "",
-           "[link](http://x.example)", "{config}", "\u202egnp", "key: [value", "'\"", "- item", "{{ card_data }}", "___")
+           "[link](http://x.example)", "{config}", "\u202egnp", "key: [value", "'\"", "- item", "{{ card_data }}",
+           "___")
 
 
 def made_card(folder: Path, **how: Any) -> str:
