@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,25 +126,29 @@ def _print(rows: Sequence[Row]) -> None:
 def draw(rows: Sequence[Row], out: Path) -> None:
     """Accuracy against latency, one point a model whose latency is known; higher and further left is better."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-    shown = [row for row in rows if row.latency_ms]
-    runs, targets = (list(dict.fromkeys(names)) for names in ([r.run for r in shown], [r.target for r in shown]))
+    shown = [(row, row.latency_ms) for row in rows if row.latency_ms]
+    colours = dict(zip(dict.fromkeys(row.run for row, _ in shown), cycle(COLOURS), strict=False))
+    markers = dict(zip(dict.fromkeys(row.target for row, _ in shown), cycle(MARKERS), strict=False))
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    for row in shown:
+    for row, latency_ms in shown:
         low, high = row.interval
-        colour = COLOURS[runs.index(row.run) % len(COLOURS)]
-        axes.errorbar([row.latency_ms or 0], [100 * row.top1], [[100 * (row.top1 - low)], [100 * (high - row.top1)]],
-                      fmt=MARKERS[targets.index(row.target) % len(MARKERS)], color=colour, capsize=3, markersize=8)
-        axes.annotate(f"{row.run}\n{row.target}, {row.size_mb:.1f} MB", (row.latency_ms or 0, 100 * row.top1),
-                      xytext=(9, 0), textcoords="offset points", va="center", fontsize=8, color=colour,
-                      parse_math=False)
+        axes.errorbar([latency_ms], [100 * row.top1], [[100 * (row.top1 - low)], [100 * (high - row.top1)]],
+                      fmt=markers[row.target], color=colours[row.run], capsize=3, markersize=8)
+    handles = [Line2D([], [], color=colour, linewidth=4, label=name) for name, colour in colours.items()]
+    handles += [Line2D([], [], color="0.3", marker=marker, linestyle="", label=name)
+                for name, marker in markers.items()]
+    legend = axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    for name in legend.get_texts():
+        name.set_parse_math(False)
     axes.set_xscale("log")
-    slowest = max(row.latency_ms or 0 for row in shown)
-    axes.set_xlim(min(row.latency_ms or slowest for row in shown) / 1.5, slowest * 2.5)
+    axes.set_xlim(min(ms for _, ms in shown) / 1.5, max(ms for _, ms in shown) * 1.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(ScalarFormatter() if slowest < 100 else NullFormatter())
     axes.set(xlabel="milliseconds for one picture (median)", ylabel="top-1, % (95 % interval)")
     axes.grid(alpha=0.3)
     try:

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,6 +161,31 @@ def test_the_cards_snippets_run_and_agree(published: Published) -> None:
     expected = Predictor(published.run).predict(published.pictures[0])
     assert onnx_said.split()[0] == expected.answer.top[0][0]
     assert float(onnx_said.split()[1]) == pytest.approx(expected.answer.top[0][1], abs=1e-5)
+
+
+def test_the_cards_server_snippet_answers(published: Published) -> None:
+    if not (ROOT / "serve" / "__main__.py").is_file():
+        pytest.skip("there is no python -m serve in this checkout")
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    repo = published.hub.repos[REPO]
+    card = repo.commits[repo.refs["main"]]["README.md"]
+    [block] = re.findall(r"```bash\n(.*?)```", b"".join(card.chunks(0, card.size)).decode(), re.DOTALL)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve, curl = (shlex.split(line) for line in block.replace("8000", str(port)).splitlines())
+    env = published.hub.env(published.home) | {"PYTHONPATH": str(ROOT)}
+    expected = Predictor(published.run).predict(published.pictures[0])
+    with subprocess.Popen([sys.executable, *serve[1:]], env=env, cwd=ROOT, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as server:
+        try:
+            ran = subprocess.run([*curl, "--silent", "--fail", "--retry", "60", "--retry-delay", "1",
+                                  "--retry-connrefused"], cwd=published.pictures[0].parent, capture_output=True,
+                                 text=True, timeout=90)
+        finally:
+            server.terminate()
+    assert ran.returncode == 0, ran.stderr
+    assert expected.answer.top[0][0] in ran.stdout
 
 
 def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -> None:
