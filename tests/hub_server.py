@@ -5,8 +5,12 @@
         subprocess.run([...], env=hub.env(tmp_path))
         assert ("GET", "/api/models/timm/resnet18.a1_in1k") in hub.requests
 
-Endpoints and headers as huggingface_hub 2.4 reads them (`hf_api.py`, `file_download.py`, `utils/_http.py`). Large files
-(LFS) are redirected to another origin, as on the real Hub, and a token that arrives there is refused.
+The writing side is in hub_writing.py. A Space's key in `hub.repos` is `spaces/user/name`. Endpoints and headers as
+huggingface_hub 2.4 reads them (`hf_api.py`, `file_download.py`, `utils/_http.py`). Large files (LFS) are redirected to
+another origin, as on the real Hub, and a token that arrives there is refused.
+
+Faults: `fail` (a status for a path), `cut` (a download that breaks), `fault` (one request breaks, by its number),
+`dropping` (every request breaks whose path contains it).
 """
 
 import hashlib
@@ -14,6 +18,8 @@ import io
 import json
 import os
 import re
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +63,9 @@ class Repo:
     """One model repository: commits are full listings, branches point at them."""
 
     gated: bool = False
+    private: bool = False
+    objects: set[str] = field(default_factory=set)
+    """sha256 of the large files that were uploaded to it."""
     commits: dict[str, dict[str, Blob]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
 
@@ -78,9 +87,31 @@ class Repo:
 class Refused(Exception):
     """Becomes an error response: status and the Hub's X-Error-Code (None for a plain failure)."""
 
-    def __init__(self, status: int, code: str | None, message: str):
+    def __init__(self, status: int, code: str | None, message: str, headers: Mapping[str, str] | None = None):
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.headers = status, code, message, headers or {}
+
+
+@dataclass
+class Fault:
+    """One request that goes wrong."""
+
+    number: int
+    """Of the request, counted from 0 since the fault was set."""
+    kind: str
+    """`refused`: an error (501), nothing is done. `dropped`: the connection breaks in the middle of the request,
+    nothing is done. `lost`: it is done, and the connection breaks before the answer."""
+    happened: tuple[str, str] | None = None
+    """The request that it hit."""
+
+
+@dataclass
+class User:
+    """Whom a token belongs to."""
+
+    name: str
+    role: str = "write"
+    orgs: tuple[str, ...] = ()
 
 
 class HubServer:
@@ -90,7 +121,17 @@ class HubServer:
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, Blob] = {}
         self.requests: list[tuple[str, str]] = []
-        self.failing: dict[str, int] = {}
+        self.failing: dict[str, tuple[int, Mapping[str, str], int | None]] = {}
+        self.cuts: dict[str, int] = {}
+        self.fault: Fault | None = None
+        self.dropping: str | None = None
+        self.users: dict[str, User] = {}
+        self.sent_from: list[int] = []
+        """First byte of each answer with a large file."""
+        self.uploads: list[tuple[str, str]] = []
+        self.commits: list[tuple[str, list[str]]] = []
+        self.largest: int | None = None
+        self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.lfs_url = f"http://localhost:{self._server.server_port}"
@@ -125,9 +166,21 @@ class HubServer:
         repo = self.repos[repo_id]
         repo.commits[repo.refs["main"]][filename].damaged = damaged
 
-    def fail(self, path: str, status: int) -> None:
-        """From now on answer every request whose path contains `path` with `status`."""
-        self.failing[path] = status
+    def fail(self, path: str, status: int, *, times: int | None = None,
+             headers: Mapping[str, str] | None = None) -> None:
+        """From now on (or `times` times) answer requests whose path contains `path` with `status`.
+
+        Unless `headers` say otherwise, a client is told to wait 0 seconds.
+        """
+        self.failing[path] = (status, {"Retry-After": "0"} if headers is None else headers, times)
+
+    def cut(self, path: str, after: int) -> None:
+        """Break the next download whose path contains `path` after so many bytes."""
+        self.cuts[path] = after
+
+    def log_in(self, token: str, user: User) -> None:
+        """Know a token; from the first one on, other tokens are refused, and private repositories are hidden."""
+        self.users[token] = user
 
     def env(self, home: Path, url: str | None = None) -> dict[str, str]:
         """Environment of a client process that uses this Hub, and `home` instead of the user's caches."""
@@ -164,26 +217,99 @@ class Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.respond("HEAD")
 
+    def do_POST(self) -> None:
+        self.respond("POST")
+
+    def do_PUT(self) -> None:
+        self.respond("PUT")
+
     def respond(self, method: str) -> None:
-        self.hub.requests.append((method, self.path))
+        fault = self._fault(method)
+        if fault == "dropped":
+            self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
+            return self.break_connection()
+        answer, self._body = self.wfile, self._read_body()
+        if fault == "lost":
+            self.wfile = io.BytesIO()  # type: ignore[assignment]
         url = urlsplit(self.path)
         try:
-            for path, status in self.hub.failing.items():
-                if path in self.path:
-                    raise Refused(status, None, "made to fail by the test")
+            if fault == "refused":
+                raise Refused(501, None, "made to fail by the test")
+            self._fail_if_told()
             for wanted, pattern, handle in ROUTES:
                 if method in wanted and (match := re.fullmatch(pattern, url.path)):
                     parts = {key: unquote(part) for key, part in match.groupdict().items() if part is not None}
+                    if kind := parts.pop("kind", None):
+                        parts["repo"] = f"spaces/{parts['repo']}" if "space" in kind else parts["repo"]
                     return handle(self, **parts, **({"query": parse_qs(url.query)} if "api" in pattern else {}))
             raise Refused(404, None, "no such endpoint in the test server")
         except Refused as refused:
             self.send_refusal(refused)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the client went away, which is its right
+        finally:
+            self.wfile = answer
+            if fault == "lost":
+                self.break_connection()
+
+    def _fault(self, method: str) -> str | None:
+        with self.hub.lock:
+            self.hub.requests.append((method, self.path))
+            fault = self.hub.fault
+            if self.hub.dropping and self.hub.dropping in self.path:
+                return "dropped"
+            if fault is None or fault.happened:
+                return None
+            fault.number -= 1
+            if fault.number >= 0:
+                return None
+            fault.happened = (method, self.path)
+            return fault.kind
+
+    def _fail_if_told(self) -> None:
+        for path, (status, headers, times) in self.hub.failing.items():
+            if path in self.path and times != 0:
+                self.hub.failing[path] = (status, headers, None if times is None else times - 1)
+                raise Refused(status, None, "made to fail by the test", headers)
+
+    def _read_body(self) -> bytes:
+        if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def break_connection(self) -> None:
+        """Close it as a network does that fails: with a reset."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+        self.rfile, self.wfile = io.BytesIO(), io.BytesIO()  # type: ignore[assignment]
+
+    def json_body(self) -> Any:
+        return json.loads(self._body or b"{}")
+
+    def user(self) -> User | None:
+        """Whose token it is; None without one."""
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if token and self.hub.users and token not in self.hub.users:
+            raise Refused(401, None, "Invalid credentials in Authorization header")
+        return self.hub.users.get(token)
+
+    def find(self, repo: str, revision: str) -> tuple[Repo, str]:
+        """As `HubServer.find`; a private repository is found only by those who may see it."""
+        found, commit = self.hub.find(repo, revision)
+        if found.private and not may_write(self.user(), repo):
+            raise Refused(404, "RepoNotFound", "Repository not found")
+        return found, commit
 
     def send_refusal(self, refused: Refused) -> None:
         codes = {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
-        self.send_json({"error": refused.message}, status=refused.status, headers={k: v for k, v in codes.items() if v})
+        given = {key: value for key, value in codes.items() if value} | dict(refused.headers)
+        self.send_json({"error": refused.message}, status=refused.status, headers=given)
 
     def send_json(self, value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         body = json.dumps(value).encode()
@@ -209,11 +335,23 @@ class Handler(BaseHTTPRequestHandler):
         sizes = {"Content-Length": str(stop - start), "Accept-Ranges": "bytes"}
         self.send_head(status, {"Content-Type": "application/octet-stream", **headers, **sizes, **extra})
         if self.command != "HEAD":
-            for chunk in blob.chunks(start, stop):
+            cut = next((path for path in self.hub.cuts if path in self.path), None)
+            end = stop if cut is None else min(stop, start + self.hub.cuts.pop(cut))
+            if "/lfs/" in self.path:
+                self.hub.sent_from.append(start)
+            for chunk in blob.chunks(start, end):
                 self.wfile.write(chunk)
+            if end < stop:
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_WR)
+                self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing on the terminal: `hub.requests` is the log."""
+
+
+def may_write(user: User | None, repo: str) -> bool:
+    return user is not None and repo.removeprefix("spaces/").partition("/")[0] in (user.name, *user.orgs)
 
 
 def is_lfs(name: str) -> bool:
@@ -222,7 +360,7 @@ def is_lfs(name: str) -> bool:
 
 def model_info(handler: Handler, repo: str, revision: str = "main", *, query: Mapping[str, list[str]]) -> None:
     """GET /api/models/{id}[/revision/{rev}][?blobs=true]; a gated repository shows its listing, not its files."""
-    found, commit = handler.hub.find(repo, revision)
+    found, commit = handler.find(repo, revision)
     siblings = []
     for name, blob in found.commits[commit].items():
         sibling: dict[str, Any] = {"rfilename": name}
@@ -231,14 +369,15 @@ def model_info(handler: Handler, repo: str, revision: str = "main", *, query: Ma
             sibling |= {"lfs": {"sha256": blob.sha256, "size": blob.size, "pointerSize": 134}} if is_lfs(name) else {}
         siblings.append(sibling)
     card = found.card(commit)
-    handler.send_json({"_id": commit[:24], "id": repo, "modelId": repo, "sha": commit, "private": False,
+    name = repo.removeprefix("spaces/")
+    handler.send_json({"_id": commit[:24], "id": name, "modelId": name, "sha": commit, "private": found.private,
                        "gated": "manual" if found.gated else False, "tags": card.get("tags", []), "downloads": 0,
                        "likes": 0, "pipeline_tag": card.get("pipeline_tag"), "cardData": card, "siblings": siblings})
 
 
 def tree(handler: Handler, repo: str, revision: str, query: Mapping[str, list[str]]) -> None:
     """GET /api/models/{id}/tree/{rev}: every file, on one page."""
-    found, commit = handler.hub.find(repo, revision)
+    found, commit = handler.find(repo, revision)
     lfs = {name: {"lfs": {"oid": blob.sha256, "size": blob.size, "pointerSize": 134}} if is_lfs(name) else {}
            for name, blob in found.commits[commit].items()}
     handler.send_json([{"type": "file", "path": name, "size": blob.size, "oid": blob.git_sha1, **lfs[name]}
@@ -247,7 +386,7 @@ def tree(handler: Handler, repo: str, revision: str, query: Mapping[str, list[st
 
 def resolve(handler: Handler, repo: str, revision: str, name: str) -> None:
     """HEAD or GET /{id}/resolve/{rev}/{path}; large files are redirected, their digest is on the redirect itself."""
-    found, commit = handler.hub.find(repo, revision)
+    found, commit = handler.find(repo, revision)
     if found.gated:
         raise Refused(403, "GatedRepo", f"Access to model {repo} is restricted.")
     blob = found.commits[commit].get(name)
@@ -272,11 +411,12 @@ def large_file(handler: Handler, sha256: str) -> None:
 
 
 REPO, REVISION = r"(?P<repo>[\w.-]+/[\w.-]+)", r"(?P<revision>[^/]+)"
+API = rf"/api/(?P<kind>models|spaces)/{REPO}"
 ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
-    (("GET",), rf"/api/models/{REPO}", model_info),
-    (("GET",), rf"/api/models/{REPO}/revision/{REVISION}", model_info),
-    (("GET",), rf"/api/models/{REPO}/tree/{REVISION}/?", tree),
-    (("GET", "HEAD"), rf"/{REPO}/resolve/{REVISION}/(?P<name>.+)", resolve),
+    (("GET",), API, model_info),
+    (("GET",), rf"{API}/revision/{REVISION}", model_info),
+    (("GET",), rf"{API}/tree/{REVISION}/?", tree),
+    (("GET", "HEAD"), rf"/(?P<kind>spaces/)?{REPO}/resolve/{REVISION}/(?P<name>.+)", resolve),
     (("GET", "HEAD"), r"/lfs/(?P<sha256>[0-9a-f]{64})", large_file),
 ]
-"""Methods, path, function; the writing side is to be added here."""
+"""Methods, path, function; hub_writing.py adds those that write."""

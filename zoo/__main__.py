@@ -1,4 +1,4 @@
-"""`python -m zoo list | show | pull`: look at the catalogue of bases and fetch weights. No torch for list and show."""
+"""`python -m zoo list | show | pull | push | compare | add | remove`: bases and runs. No torch to look."""
 
 import math
 import os
@@ -9,11 +9,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo import catalog
+from zoo import catalog, registry
 from zoo.catalog import Base
-from zoo.errors import run_main
+from zoo.compare import compare
+from zoo.errors import UserError, run_main
+from zoo.push import push
 
-COMMANDS = "list: the catalogue, filtered. show NAME: one base. pull NAME: fetch its weights."
+COMMANDS = ("list: the catalogue, filtered. show NAME: one base. pull NAME: fetch its weights. push RUN user/name: "
+            "publish a finished run. compare RUN...: runs side by side. add ALIAS hf-hub:org/name, remove ALIAS: your "
+            "own names.")
 WIDTH = 140
 """Columns of the table where the output is not a terminal (a pipe, a file) and COLUMNS is not set."""
 
@@ -47,6 +51,8 @@ def list_bases(
     if any(catalog.forbids_commercial_use(row.licence) for row in rows):
         print("* the licence forbids commercial use (--commercial leaves these out)")
     print(f"no download needed: {', '.join(row.alias for row in catalog.offline_bases()) or 'none'}")
+    for alias, target in registry.own_aliases().items():
+        print(f"your own: {alias} = {target}")
     return 0
 
 
@@ -97,6 +103,33 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
     print(f"sha256  {got.sha256}")
     print(f"commit  {got.commit or f'none (from {got.source})'}")
     _print_note(replace(base, licence=got.licence or base.licence))
+    return 0
+
+
+def add(alias: Annotated[str, tyro.conf.Positional], target: Annotated[str, tyro.conf.Positional]) -> int:
+    """Give a Hub repository a short name of your own, for --base, show, pull, compare and serve.
+
+    Args:
+        alias: The new name.
+        target: hf-hub:org/name, also with @revision.
+    """
+    if alias in catalog.BY_ALIAS:
+        raise UserError(f"{alias} is an alias of the catalogue: expected a new name (python -m zoo show {alias}).")
+    if not target.startswith("hf-hub:"):
+        raise UserError(f"{target!r}: expected hf-hub:org/name of a repository on the Hub.")
+    catalog.find(target)
+    registry.add(alias, target)
+    print(f"{alias} = {target} (in {registry.aliases_file()})")
+    return 0
+
+
+def remove(alias: Annotated[str, tyro.conf.Positional]) -> int:
+    """Forget a name of your own. What was pulled stays.
+
+    Args:
+        alias: A name that add made.
+    """
+    print(f"{alias} is forgotten; it was {registry.remove(alias)}")
     return 0
 
 
@@ -161,9 +194,10 @@ def _print_note(base: Base) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one of the subcommands; `args` as in `sys.argv[1:]`."""
+    commands: dict[str, Any] = {"list": list_bases, "show": show, "pull": pull, "push": push, "compare": compare,
+                                "add": add, "remove": remove}
     return tyro.extras.subcommand_cli_from_dict(
-        {"list": list_bases, "show": show, "pull": pull}, prog="python -m zoo", description=COMMANDS,
-        args=list(sys.argv[1:] if args is None else args))
+        commands, prog="python -m zoo", description=COMMANDS, args=list(sys.argv[1:] if args is None else args))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ told from another. Needs neither torch nor ONNX Runtime.
 
 import json
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,16 +117,27 @@ def open_bundle(path: str | Path, *, verify: bool | Collection[str] = True, fini
     bundle = _parse(folder, rundir.read_json(folder / BUNDLE), files)
     if path.is_file() and path.suffix == ".onnx" and path.name != bundle.model.name:
         raise UserError(f"{path} is not the model of this bundle: expected {bundle.model}.")
-    if folder.parent.parent == path and _finished_sha256(path) != bundle.run.get("finished_sha256"):
-        raise UserError(f"{folder} was exported from an earlier state of {path}: expected a bundle of the run as it is "
-                        f"now. {export_it(folder)}")
+    return _of_this_state(bundle, path) if folder.parent.parent == path else bundle
+
+
+def of_run(run: Path) -> Iterator[Bundle]:
+    """The finished bundles of a run, `onnx` first; `UserError` for one that changed or is of an earlier state of it."""
+    folders = [path.parent for path in run.glob(f"{BUNDLES}/*/{FINISHED}")]
+    for folder in sorted(folders, key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)):
+        yield _of_this_state(open_bundle(folder), run)
+
+
+def _of_this_state(bundle: Bundle, run: Path) -> Bundle:
+    if _finished_sha256(run) != bundle.run.get("finished_sha256"):
+        raise UserError(f"{bundle.folder} was exported from an earlier state of {run}: expected a bundle of the run as "
+                        f"it is now. {export_it(bundle.folder)}")
     return bundle
 
 
 def _finished_sha256(run: Path) -> str:
     if not rundir.is_finished(run):
         rundir.open_finished(run)  # raises, and says how to finish it
-    return rundir.digest(run / rundir.FINISHED)
+    return rundir.finished_sha256(run)
 
 
 def _find(path: Path) -> Path:
@@ -162,6 +173,35 @@ def _files(folder: Path, verify: bool | Collection[str]) -> Mapping[str, str]:
         raise UserError(f"{folder} has no {FINISHED}: expected a finished bundle; {seen}. {export_it(folder)}")
     return rundir.read_manifest(folder, "bundle", again="export it again: " + _command(folder), version=VERSION,
                                 verify=verify)["files"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a bundle says about its size, speed and accuracy."""
+
+    model_mb: float
+    """Of the model file."""
+    compared: int
+    """Pictures that both models answered in the proof."""
+    lost_points: float | None
+    """Points of top-1 that it loses against the trained model; None = the same class for each compared picture."""
+    latency_ms: float | None
+    """Median of one picture; None = not measured (python -m export.bench)."""
+    measured_on: str | None
+    """Machine, provider and picture of the measurement."""
+    status: str
+
+
+def figures(bundle: Bundle) -> Figures:
+    """The numbers of parity.json and timing.json; `UserError` if the proof is missing."""
+    rungs = {rung["name"]: rung for rung in rundir.read_json(bundle.folder / PARITY).get("rungs", ())}
+    lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}
+    size_mb = round(bundle.model.stat().st_size / 1e6, 1)
+    timing_file = bundle.folder / TIMING
+    timing = rundir.read_json(timing_file) if timing_file.is_file() else None
+    where = "{provider}, {threads} threads, {machine}, picture {picture[0]} x {picture[1]}"
+    return Figures(size_mb, judged.get("pictures", 0), lost and lost["worst"],
+                   timing and timing["batches"][0]["median_ms"], timing and where.format(**timing), bundle.status)
 
 
 def export_it(folder: Path) -> str:

@@ -5,10 +5,10 @@ import importlib.metadata
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo import rundir
+from zoo import registry, rundir
 from zoo.catalog_rows import PACKAGES, TABLE, Row
 from zoo.errors import UserError
 
@@ -67,13 +67,16 @@ NOT_OFFERED = {
 def find(name: str) -> Base:
     """The base a user means by `name`, tried in this order:
 
-    an alias (`vit_base_21k`); `hf-hub:org/name`, also with `@revision`; the path of a finished run folder;
-    `timm/<architecture.tag>`, also without `timm/`. Whether a Hub repository exists is seen only when it is pulled.
+    an alias (`vit_base_21k`); one of the user's own (zoo/registry.py); `hf-hub:org/name`, also with `@revision`; the
+    path of a finished run folder; `timm/<architecture.tag>`, also without `timm/`. Whether a Hub repository exists is
+    seen only when it is pulled.
 
     Raises `UserError` for an unfinished run, a model that is not offered, and any other name (with the three nearest).
     """
     if name in BY_ALIAS:
         return BY_ALIAS[name]
+    if target := registry.own_aliases().get(name):
+        return replace(_hub_base(target), alias=name)
     if name.startswith("hf-hub:"):
         return _hub_base(name)
     if name and os.path.exists(name):
@@ -92,6 +95,7 @@ def nearest(name: str, count: int = 3) -> list[str]:
     wanted = name.lower().removeprefix("timm/").replace("-", "_")
     aliases = {text: row.alias for row in reversed(ROWS)
                for text in (row.alias, row.architecture, f"{row.architecture}.{row.tag}") if text}
+    aliases |= {alias: alias for alias in registry.own_aliases()}
     ranked = difflib.get_close_matches(wanted, aliases, n=len(aliases), cutoff=0.0)
     return list(dict.fromkeys(aliases[text] for text in ranked))[:count]
 

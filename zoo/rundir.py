@@ -2,6 +2,9 @@
 
 A run folder is finished when `FINISHED.json` exists; it is written last and holds the digest of every file that
 `finetune` wrote. Nothing rewrites those files later; `export` adds `onnx/` and `bundles/` beside them.
+
+A published copy (on the Hub, or pulled from it) is a run folder with fewer files: pictures, their names and paths stay
+at home. Its `FINISHED.json` lists what it has, and names under `run` the run that it is a copy of.
 """
 
 import csv
@@ -35,6 +38,8 @@ FIGURES = "figures"
 CARD = "README.md"
 RESUME = "resume"
 FINISHED = "FINISHED.json"
+RUN = "run"
+"""Key of a published copy's FINISHED.json: digest of FINISHED.json of the run itself."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """`errno` of a write that found no space left: disk, quota, or the largest file that is allowed."""
@@ -93,6 +98,11 @@ def write_manifest(folder: Path, *, version: int, leave_out: Collection[str] = (
                if name.split("/")[0] not in (*leave_out, FINISHED)
                and not name.endswith(".tmp")}  # of a writer that was killed
     write_json(folder / FINISHED, {"version": version, "files": digests})
+
+
+def finished_sha256(folder: Path) -> str:
+    """What names the state of a finished run: the digest of its FINISHED.json, which a published copy keeps."""
+    return read_json(folder / FINISHED).get(RUN) or digest(folder / FINISHED)
 
 
 def is_finished(folder: Path) -> bool:

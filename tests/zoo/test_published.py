@@ -1,0 +1,289 @@
+"""A published run, used by others: timm, transformers, ONNX Runtime, transformers.js, and by ourselves again."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tests.hub_writing  # noqa: F401 - its routes
+from tests.export.made_export import Made
+from tests.hub_server import HubServer, User
+from tests.zoo.made_published import ROOT, TOKEN, Client, made_finished
+from zoo import bundle, rundir
+from zoo.model import load
+from zoo.predictor import Predictor
+from zoo.preprocess import Preprocessing, evaluate
+from zoo.published import preprocessor_config
+
+REPO = "alice/insects"
+SIDE = 48
+READER = """
+import contextlib, io, json, re, sys
+import numpy as np
+import timm, torch
+from PIL import Image
+from transformers import AutoImageProcessor, pipeline
+from zoo.catalog import find
+from zoo.hub import pull_run
+from zoo.model import build, features, load
+from zoo.predictor import Predictor
+from zoo.weights import fetch
+from pathlib import Path
+
+repo, pictures = sys.argv[1], [Image.open(path).convert("RGB") for path in sys.argv[2:]]
+model = timm.create_model(f"hf-hub:{repo}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+x = torch.stack([transform(picture) for picture in pictures])
+pipe = pipeline("image-classification", model=repo)
+processor = AutoImageProcessor.from_pretrained(repo)
+with torch.inference_mode():
+    answer = {"timm": model(x).tolist(), "timm_labels": model.pretrained_cfg["label_names"], "pixels": x.tolist(),
+              "transformers": pipe.model(pixel_values=x).logits.tolist(),
+              "pipeline": [pipe(picture)[0] for picture in pictures],
+              "processed": processor(pictures, return_tensors="pt")["pixel_values"].tolist(),
+              "pipeline_processed": pipe.image_processor(pictures, return_tensors="pt")["pixel_values"].tolist()}
+    base = find(f"hf-hub:{repo}")
+    fetched = fetch(base)
+    further = build(base, ["x", "y"], fetched=fetched).eval()
+    answer["base"] = [fetched.commit, fetched.sha256, features(further, x).tolist()]
+got = pull_run(f"hf-hub:{repo}")
+answer["served"] = [got.commit, Predictor(got.folder).predict(Path(sys.argv[2])).probabilities.tolist()]
+answer["snippets"] = []
+for code in re.findall(r"```python\\n(.*?)```", (got.folder / "README.md").read_text(), re.S):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    answer["snippets"].append(printed.getvalue())
+print(json.dumps(answer))
+"""
+
+
+@dataclass
+class Published:
+    """A run, where it was published, and what a process made of it that knows only the Hub's address."""
+
+    run: Path
+    hub: HubServer
+    home: Path
+    seen: dict[str, Any]
+    pictures: list[Path]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    folder = tmp_path_factory.mktemp("published")
+    run = made_finished(folder, Made(pre=Preprocessing(SIDE, "center", 0.9)))
+    export_plain(run)
+    pictures = [folder / "picture.jpg", folder / "tall.png", folder / "wide.png"]
+    random = np.random.default_rng(3)
+    for path, (height, width) in zip(pictures, ((60, 80), (120, 50), (61, 97)), strict=True):
+        Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    with HubServer() as hub:
+        hub.log_in(TOKEN, User("alice"))
+        env = hub.env(folder / "home") | {"HF_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-m", "zoo", "push", str(run), REPO, "--public"], env=env, cwd=ROOT,
+                       check=True, capture_output=True)
+        del env["HF_TOKEN"]
+        ran = subprocess.run([sys.executable, "-W", "error::UserWarning:zoo", "-c", READER, REPO, *map(str, pictures)],
+                             env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+        yield Published(run, hub, folder / "home", json.loads(ran.stdout), pictures)
+
+
+def export_plain(run: Path) -> None:
+    """`onnx/model.onnx` of the run's own weights; what is exported and how it is proved is tested in tests/export."""
+    x = torch.zeros(2, 3, SIDE, SIDE)
+    batch = ({0: torch.export.Dim("batch", min=1)},)
+    program = torch.onnx.export(load(run), (x,), dynamo=True, external_data=False, verbose=False, opset_version=20,
+                                input_names=["pixel_values"], output_names=["logits"], dynamic_shapes=batch)
+    assert program is not None
+    program.save(run / "onnx" / "model.onnx", external_data=False)
+
+
+def close(one: Any, other: Any) -> float:
+    """Largest difference."""
+    return float(np.abs(np.asarray(one) - np.asarray(other)).max())
+
+
+def test_timm_and_transformers_give_the_logits_of_the_run(published: Published) -> None:
+    seen, pre = published.seen, Preprocessing(SIDE, "center", 0.9)
+    x = torch.from_numpy(np.stack([evaluate(Image.open(path).convert("RGB"), pre) for path in published.pictures]))
+    with torch.inference_mode():
+        logits = load(published.run)(x)
+    assert close(seen["pixels"], x) == 0
+    assert close(seen["timm"], logits) < 1e-5
+    assert close(seen["transformers"], seen["timm"]) == 0
+    assert seen["timm_labels"] == ["ant", "bee", "cat"]
+    for row, said in zip(logits.softmax(1), seen["pipeline"], strict=True):
+        assert said["label"] == seen["timm_labels"][int(row.argmax())]
+        assert abs(said["score"] - float(row.max())) < 1e-5
+
+
+def test_preprocessor_config_is_timms_transform(published: Published) -> None:
+    assert close(published.seen["processed"], published.seen["pixels"]) == 0
+    assert close(published.seen["pipeline_processed"], published.seen["pixels"]) == 0
+    assert ("GET", "preprocessor_config.json") in {(method, path.rpartition("/")[2])
+                                                   for method, path in published.hub.requests}
+
+
+def test_the_plain_onnx_model_gives_the_same_logits(published: Published) -> None:
+    import onnxruntime
+
+    repo = published.hub.repos[REPO]
+    blob = repo.commits[repo.refs["main"]]["onnx/model.onnx"]
+    content = b"".join(blob.chunks(0, blob.size))
+    assert b"site-packages" in (published.run / "onnx" / "model.onnx").read_bytes()
+    assert b"site-packages" not in content  # what the exporter noted of this machine stays here
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    [logits] = session.run(["logits"], {"pixel_values": np.array(published.seen["pixels"], np.float32)})
+    assert close(logits, published.seen["timm"]) < 1e-4
+
+
+def test_the_cards_snippets_run_and_agree(published: Published) -> None:
+    timm_said, transformers_said, onnx_said = published.seen["snippets"]
+    best = published.seen["pipeline"][0]
+    assert timm_said.split()[0] == best["label"]
+    assert float(timm_said.split()[1]) == pytest.approx(best["score"], abs=1e-5)
+    assert f"{{'label': '{best['label']}'" in transformers_said
+    expected = Predictor(published.run).predict(published.pictures[0])
+    assert onnx_said.split()[0] == expected.answer.top[0][0]
+    assert float(onnx_said.split()[1]) == pytest.approx(expected.answer.top[0][1], abs=1e-5)
+
+
+def test_the_cards_server_snippet_answers(published: Published) -> None:
+    if not (ROOT / "serve" / "__main__.py").is_file():
+        pytest.skip("there is no python -m serve in this checkout")
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    repo = published.hub.repos[REPO]
+    card = repo.commits[repo.refs["main"]]["README.md"]
+    [block] = re.findall(r"```bash\n(.*?)```", b"".join(card.chunks(0, card.size)).decode(), re.DOTALL)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve, curl = (shlex.split(line) for line in block.replace("8000", str(port)).splitlines())
+    env = published.hub.env(published.home) | {"PYTHONPATH": str(ROOT)}
+    expected = Predictor(published.run).predict(published.pictures[0])
+    with subprocess.Popen([sys.executable, *serve[1:]], env=env, cwd=ROOT, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as server:
+        try:
+            ran = subprocess.run([*curl, "--silent", "--fail", "--retry", "60", "--retry-delay", "1",
+                                  "--retry-connrefused"], cwd=published.pictures[0].parent, capture_output=True,
+                                 text=True, timeout=90)
+        finally:
+            server.terminate()
+    assert ran.returncode == 0, ran.stderr
+    assert expected.answer.top[0][0] in ran.stdout
+
+
+def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -> None:
+    head = published.hub.repos[REPO].refs["main"]
+    commit, sha256, features = published.seen["base"]
+    assert (commit, sha256) == (head, rundir.digest(published.run / rundir.WEIGHTS))
+    from zoo import model
+
+    with torch.inference_mode():
+        expected = model.features(load(published.run), torch.tensor(published.seen["pixels"]))
+    assert close(features, expected) < 1e-5
+    served, probabilities = published.seen["served"]
+    assert served == head
+    assert close(probabilities, Predictor(published.run).predict(published.pictures[0]).probabilities) == 0
+    pin = rundir.read_json(published.home / "zootune" / "pins.json")[REPO]
+    assert pin["commit"] == head
+    assert pin["run"]["bundles/onnx/model.onnx"] == bundle.open_bundle(
+        published.home / f"hf/hub/models--alice--insects/snapshots/{head}").model_sha256
+
+
+def test_a_pulled_run_is_pinned_and_needs_no_network(published: Published, tmp_path: Path) -> None:
+    client = Client(published.hub.env(published.home), tmp_path / "log")
+    pin = published.hub.repos[REPO].refs["main"]
+    published.hub.add(REPO, {"FINISHED.json": b"{}", "model.safetensors": b"other"})
+    before = len(published.hub.requests)
+    assert client("pull_run", f"hf-hub:{REPO}")["commit"] == pin
+    assert len(published.hub.requests) == before
+    cached = published.home / f"hf/hub/models--alice--insects/snapshots/{pin}" / "decision.json"
+    content = cached.read_bytes()
+    cached.resolve().write_bytes(content.replace(b"1.7", b"1.8"))
+    assert "decision.json is damaged" in client("pull_run", f"hf-hub:{REPO}")["error"]
+    assert client("pull_run", f"hf-hub:{REPO}")["commit"] == pin  # the damaged copy was fetched again
+    assert cached.read_bytes() == content
+    client.stop()
+    published.hub.repos[REPO].refs["main"] = pin
+
+
+def test_a_repository_that_is_no_published_run_is_refused(published: Published, tmp_path: Path) -> None:
+    published.hub.add("alice/weights", {"model.safetensors": b"x", "evil.py": b"import os"})
+    client = Client(published.hub.env(tmp_path), tmp_path / "log")
+    assert "expected a run that python -m zoo push published" in client("pull_run", "hf-hub:alice/weights")["error"]
+    client.stop()
+    assert not [path for _, path in published.hub.requests if "evil.py" in path]
+
+
+@pytest.mark.parametrize(("pre", "size"), [
+    (Preprocessing(64, "squash", 1.0), {"height": 64, "width": 64}),
+    (Preprocessing(64, "center", 0.9), {"shortest_edge": 71}), (Preprocessing(64, "border", 1.0), None)])
+def test_preprocessor_config_by_fit(pre: Preprocessing, size: dict[str, int] | None) -> None:
+    config = preprocessor_config(pre)
+    assert (config and config["size"]) == size
+
+
+SCRIPT = """
+import { AutoModel, AutoImageProcessor, RawImage, Tensor, env } from '@huggingface/transformers';
+import { readFileSync } from 'fs';
+env.remoteHost = process.argv[2]; env.allowLocalModels = false; env.cacheDir = process.argv[4];
+const { repo, pixels, dims, pictures } = JSON.parse(readFileSync(process.argv[3]));
+const model = await AutoModel.from_pretrained(repo, { dtype: 'fp32' });
+const processor = await AutoImageProcessor.from_pretrained(repo);
+const { logits } = await model({ pixel_values: new Tensor('float32', Float32Array.from(pixels), dims) });
+const own = [];
+for (const path of pictures) {
+  const answer = await model(await processor(await RawImage.read(path)));
+  own.push([...answer.logits.data]);
+}
+console.log('ANSWER' + JSON.stringify({ logits: [...logits.data], own }));
+"""
+
+
+def test_transformers_js_gives_the_same_logits(published: Published, tmp_path: Path) -> None:
+    """`npm install @huggingface/transformers` in a folder, and that folder in ZOOTUNE_NODE."""
+    packages = Path(os.environ.get("ZOOTUNE_NODE") or ROOT)
+    if not shutil.which("node"):
+        pytest.skip("node is not installed")
+    if not (packages / "node_modules" / "@huggingface" / "transformers").is_dir():
+        pytest.skip(f"{packages} has no node_modules/@huggingface/transformers: npm install it there, or name the "
+                    "folder in ZOOTUNE_NODE")
+    pixels = np.array(published.seen["pixels"], np.float32)
+    smooth = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, source in zip(smooth, published.pictures, strict=True):
+        with Image.open(source) as picture:  # what resizing does to noise is up to its filter; so without noise
+            picture.convert("RGB").resize((4, 4)).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+    order = {"repo": REPO, "pixels": pixels.ravel().tolist(), "dims": pixels.shape, "pictures": [*map(str, smooth)]}
+    (tmp_path / "order.json").write_text(json.dumps(order))
+    (tmp_path / "script.mjs").write_text(SCRIPT)
+    (tmp_path / "node_modules").symlink_to(packages / "node_modules")
+    words = [tmp_path / "script.mjs", published.hub.url, tmp_path / "order.json", tmp_path / "cache"]
+    ran = subprocess.run(["node", "--preserve-symlinks-main", *map(str, words)], cwd=tmp_path, capture_output=True,
+                         text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    found = re.search(r"^ANSWER(.*)$", ran.stdout, re.MULTILINE)
+    assert found, ran.stdout
+    answer = json.loads(found[1])
+    assert close(np.reshape(answer["logits"], (3, 3)), published.seen["timm"]) < 1e-4
+    pre = Preprocessing(SIDE, "center", 0.9)
+    x = torch.from_numpy(np.stack([evaluate(Image.open(path).convert("RGB"), pre) for path in smooth]))
+    with torch.inference_mode():
+        expected = load(published.run)(x).numpy()
+    assert (np.argmax(answer["own"], 1) == expected.argmax(1)).all()
+    assert close(answer["own"], expected) < 0.1 * float(np.ptp(expected))

@@ -1,0 +1,270 @@
+"""Pushing to the Hub's protocol: what is sent, that a stopped push completes, and what errors say."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests.hub_writing  # noqa: F401 - its routes
+from tests.hub_server import Fault, HubServer, User, client_env
+from tests.zoo.made_published import TOKEN, Client, made_finished
+from zoo import bundle, rundir
+
+SENT = {
+    "FINISHED.json", "README.md", "bank.safetensors", "bundles/onnx/FINISHED.json", "bundles/onnx/bundle.json",
+    "bundles/onnx/model.onnx", "bundles/onnx/parity.json", "bundles/onnx/timing.json", "config.json", "data.json",
+    "decision.json", "figures/reliability.svg", "metrics.jsonl", "model.safetensors", "onnx/model.onnx",
+    "preprocessor_config.json", "recipe.json", "report.json"}
+
+
+@dataclass
+class World:
+    """A Hub, a client that is logged in there, a run, and its staged files."""
+
+    hub: HubServer
+    client: Client
+    run: Path
+    files: dict[str, str]
+    home: Path
+
+    def push(self, repo: str, **goal: Any) -> dict[str, Any]:
+        """Push the staged files to a repository."""
+        return self.client("push", goal={"repo": repo, **goal}, files=self.files)
+
+    def content(self, repo: str, branch: str = "main") -> dict[str, bytes]:
+        """What lies in a repository."""
+        found = self.hub.repos[repo]
+        return {name: b"".join(blob.chunks(0, blob.size)) for name, blob in found.commits[found.refs[branch]].items()}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("push")
+    run = made_finished(folder)
+    with HubServer() as hub:
+        hub.log_in(TOKEN, User("alice", orgs=("acme",)))
+        hub.log_in("hf_other", User("bob"))
+        hub.log_in("hf_reads", User("alice", role="read"))
+        client = Client(hub.env(folder / "home") | {"HF_TOKEN": TOKEN}, folder / "client.log")
+        files = client("stage", str(run), str(folder / "staged"), repo="alice/insects", examples=False)
+        world = World(hub, client, run, {name: path for name, path in files.items() if "." in name}, folder)
+        yield world
+        client.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_faults(world: World) -> Iterator[None]:
+    yield
+    world.hub.failing.clear()
+    world.hub.fault = world.hub.dropping = world.hub.largest = None
+
+
+def test_what_is_sent_is_the_allow_list_and_nothing_of_this_machine(world: World) -> None:
+    assert set(world.files) == SENT
+    for name, path in world.files.items():
+        content = Path(path).read_bytes()
+        for secret in (str(world.home), str(Path.home()), "/site-packages/", "secret name", "private name"):
+            assert secret.encode() not in content, (name, secret)
+    assert json.loads(Path(world.files["recipe.json"]).read_text())["val"] == {
+        "value": "val", "why": "set by hand: the folder val"}
+    assert "num_classes" not in json.loads(Path(world.files["config.json"]).read_text()).get("model_args", {})
+
+
+def test_the_run_itself_is_not_touched(world: World) -> None:
+    rundir.open_finished(world.run, verify=True)
+    assert bundle.open_bundle(world.run).run["finished_sha256"] == rundir.digest(world.run / rundir.FINISHED)
+
+
+def test_the_published_copy_is_a_finished_run_with_its_bundle(world: World, tmp_path: Path) -> None:
+    for name, path in world.files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(Path(path).read_bytes())
+    manifest = rundir.open_finished(tmp_path, verify=True)
+    assert manifest["run"] == rundir.digest(world.run / rundir.FINISHED)
+    assert bundle.open_bundle(tmp_path).labels == ("ant", "bee", "cat")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(Exception, match=r"config\.json changed since the run finished"):
+        rundir.open_finished(tmp_path, verify=True)
+
+
+def test_a_dry_run_shows_exactly_what_a_push_sends(world: World) -> None:
+    before = len(world.hub.requests)
+    shown = world.client("command", "push", str(world.run), "alice/shown", "--dry-run", "--with-examples")
+    assert len(world.hub.requests) == before
+    listed = re.findall(r"^ +[\d,]+  [0-9a-f]{12}  (\S+)$", shown["out"], re.MULTILINE)
+    assert {name for name in listed if "examples" not in name} == SENT
+    pushed = world.client("command", "push", str(world.run), "alice/shown", "--with-examples")
+    assert "read back and compared" in pushed["out"]
+    assert world.hub.commits[-1] == ("alice/shown", listed)
+    assert world.hub.repos["alice/shown"].private
+    again = world.client("command", "push", str(world.run), "alice/shown", "--with-examples")
+    assert "everything was there already" in again["out"]
+    fewer = world.client("command", "push", str(world.run), "alice/shown")
+    assert fewer["code"] == 0
+    assert set(world.content("alice/shown")) == SENT | {".gitattributes"}  # the pictures are gone from the branch
+
+
+def test_a_push_is_completed_after_any_fault_and_nothing_is_pushed_twice(world: World) -> None:
+    names = ("FINISHED.json", "README.md", "config.json", "model.safetensors", "onnx/model.onnx")
+    files, began = {name: world.files[name] for name in names}, len(world.hub.requests)
+
+    def push(repo: str) -> dict[str, Any]:
+        return world.client("push", goal={"repo": repo}, files=files)
+    push("alice/clean")
+    expected, requests = world.content("alice/clean"), world.hub.requests[began:]
+    assert set(expected) == {*names, ".gitattributes"}
+    hit: Counter[str] = Counter()
+    for kind in ("refused", "dropped", "lost"):
+        for number in range(len(requests)):
+            repo = f"alice/{kind}{number}"
+            world.hub.fault = Fault(number, kind)
+            first = push(repo)
+            happened = world.hub.fault.happened
+            assert happened, (kind, number)
+            hit[happened[1].partition("?")[0].replace(repo, "REPO")[:25]] += 1
+            world.hub.fault = None
+            assert ("error" in first) == (kind == "refused"), (kind, happened, first)
+            second = push(repo)
+            assert "error" not in second, (kind, happened, second)
+            assert world.content(repo) == expected, (kind, happened)
+            assert sum(name == repo for name, _ in world.hub.commits) == 1, (kind, happened)
+            uploads = Counter(sha for name, sha in world.hub.uploads if name == repo)
+            # the client itself repeats an upload whose answer was lost: it cannot know that it arrived
+            allowed = 2 if kind == "lost" and happened[0] == "PUT" else 1
+            assert max(uploads.values()) <= allowed, (kind, happened)
+    assert {"/api/whoami-v2", "/api/repos/create", "/api/validate-yaml"} <= set(hit)
+    assert sum(hit.values()) == 3 * len(requests) >= 39
+
+
+def test_a_killed_push_goes_on_where_it_was(world: World) -> None:
+    world.hub.fail("/commit/", 501)
+    assert "HTTP status 501" in world.push("alice/killed")["error"]
+    sent = [sha for name, sha in world.hub.uploads if name == "alice/killed"]
+    world.hub.failing.clear()
+    assert world.push("alice/killed")["sent"]
+    assert [sha for name, sha in world.hub.uploads if name == "alice/killed"] == sent
+    assert len(sent) == 4
+
+
+def test_a_busy_hub_is_asked_again_as_it_says(world: World) -> None:
+    world.hub.fail("/api/whoami-v2", 429, times=1, headers={"Retry-After": "7"})
+    world.hub.fail("/revision/main", 503, times=2, headers={})
+    world.hub.fail("/commit/", 429, times=1, headers={"ratelimit": '"api";r=0;t=20'})
+    done = world.push("alice/busy")
+    assert done["sent"]
+    assert done["waited"] == [7, 1, 2, 21]
+
+
+@pytest.mark.parametrize(("path", "status", "headers", "said"), [
+    ("/api/whoami-v2", 429, {"Retry-After": "3000"}, "too many requests; wait as long as it asks"),
+    ("/commit/", 500, {"Retry-After": "0"}, "HTTP status 500: try again later"),
+    ("/commit/", 412, {}, "somebody changed the repository during this push"),
+    ("/commit/", 403, {}, "no right to write there"),
+    ("/upload/", 413, {}, "a file or the whole push is too large"),
+    ("/api/repos/create", 409, {}, "the name is taken by a repository that this token cannot see"),
+])
+def test_what_the_hub_refuses_is_said(world: World, path: str, status: int, headers: dict[str, str],
+                                      said: str) -> None:
+    world.hub.fail(path, status, headers=headers)
+    assert said in world.push(f"alice/refused-{status}{len(headers)}")["error"]
+
+
+def test_more_errors_in_words(world: World) -> None:
+    world.hub.largest = 10
+    assert "file of" in (large := world.push("alice/large")["error"])
+    assert "too large" in large
+    world.hub.largest = None
+    world.hub.dropping = "/upload/"
+    broken = world.push("alice/broken")
+    assert "connection that broke again and again" in broken["error"]
+    assert "what has arrived is not sent again" in broken["error"]
+    world.hub.dropping = None
+    assert world.push("alice/broken")["sent"]
+    assert "expected a name that begins with alice or acme" in world.push("bob/insects")["error"]
+    world.hub.add("alice/else", {"model.safetensors": b"x"})
+    assert "name alice/else is taken" in world.push("alice/else", public=True)["error"]
+    assert "is public: expected --public" in world.push("alice/else")["error"]
+    assert "is private: expected private" in world.push("alice/clean", public=True)["error"]
+    assert "does not exist" in world.push("alice/nothing", pull_request=True)["error"]
+    assert world.push("acme/insects", public=True)["sent"]
+    assert not world.hub.repos["acme/insects"].private
+
+
+def test_a_read_back_that_differs_is_an_error(world: World) -> None:
+    blob = world.hub.blobs[rundir.digest(Path(world.files["onnx/model.onnx"]))]
+    blob.sha256, real = "0" * 64, blob.sha256
+    try:
+        assert "does not hold what was sent: onnx/model.onnx differs" in world.push("alice/other")["error"]
+    finally:
+        blob.sha256 = real
+
+
+@pytest.mark.parametrize(("token", "said"), [
+    (None, "expected a token of the Hub, seen none"), ("hf_wrong", "refuses the token (HTTP status 401)"),
+    ("hf_reads", "may only read")])
+def test_tokens_that_are_not_enough(world: World, tmp_path: Path, token: str | None, said: str) -> None:
+    client = Client(world.hub.env(tmp_path) | ({"HF_TOKEN": token} if token else {}), tmp_path / "log")
+    refused = client("push", goal={"repo": "alice/none"}, files=world.files)["error"]
+    client.stop()
+    assert said in refused
+    assert "alice/none" not in world.hub.repos
+
+
+def test_no_network_is_told_within_three_seconds(world: World, tmp_path: Path) -> None:
+    client = Client(client_env(tmp_path, "http://127.0.0.1:9") | {"HF_TOKEN": TOKEN}, world.client.log)
+    answer = client("push", goal={"repo": "alice/none"}, files=world.files)
+    client.stop()
+    assert "cannot reach the Hub for alice/none" in answer["error"]
+    assert "--dry-run does not" in answer["error"]
+    assert answer["seconds"] + sum(answer["waited"]) < 3
+
+
+def test_a_branch_and_a_pull_request(world: World) -> None:
+    world.push("alice/branches")
+    first = world.hub.repos["alice/branches"].refs["main"]
+    changed = world.files | {"metrics.jsonl": world.files["recipe.json"]}
+    done = world.client("push", goal={"repo": "alice/branches", "revision": "next"}, files=changed)
+    assert (world.hub.repos["alice/branches"].refs["main"], world.hub.repos["alice/branches"].refs["next"]) == (
+        first, done["commit"])
+    proposed = world.client("push", goal={"repo": "alice/branches", "pull_request": True}, files=changed)
+    assert proposed["url"].endswith("/alice/branches/discussions/1")
+    assert world.hub.repos["alice/branches"].refs["refs/pr/1"] == proposed["commit"]
+    assert world.hub.repos["alice/branches"].refs["main"] == first
+
+
+def test_a_space_goes_with_it(world: World, tmp_path: Path) -> None:
+    for name, text in {"README.md": "---\nsdk: gradio\n---\n", "app.py": "import gradio\n", "requirements.txt": "x\n",
+                       ".env": "SECRET=1", "notes.json": "{}"}.items():
+        (tmp_path / name).write_text(text)
+    done = world.client("command", "push", str(world.run), "alice/page", "--space", str(tmp_path))
+    assert done["code"] == 0
+    assert set(world.content("spaces/alice/page")) == {".gitattributes", "README.md", "app.py", "requirements.txt"}
+    refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(world.run))
+    assert "expected the folder of a Space" in refused["error"]
+
+
+def test_a_token_in_a_name_is_not_published(world: World, tmp_path: Path) -> None:
+    run = made_finished(tmp_path)
+    recipe = rundir.read_json(run / rundir.RECIPE)
+    rundir.write_json(run / rundir.RECIPE, recipe | {"flip": {"value": TOKEN, "why": "pasted"}})
+    shutil.rmtree(run / bundle.BUNDLES)
+    rundir.finish(run)
+    answer = world.client("stage", str(run), str(tmp_path / "staged"), repo="alice/x", examples=False)
+    assert "recipe.json holds what looks like an access token" in answer["error"]
+    assert TOKEN not in answer["error"]
+
+
+def test_zz_the_token_is_nowhere(world: World) -> None:
+    """Last in this file: after everything above, in no log, message, file of this machine or of the Hub."""
+    assert world.client.log.stat().st_size > 10_000
+    places = [path for path in world.home.rglob("*") if path.is_file()]
+    assert len(places) > 40
+    for path in places:
+        assert TOKEN.encode() not in path.read_bytes(), path
+    assert all(TOKEN.encode() not in b"".join(blob.chunks(0, blob.size)) for blob in world.hub.blobs.values())

@@ -1,0 +1,157 @@
+"""`python -m zoo compare RUN...`: runs and their exported models side by side, as a table and a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from zoo import rundir
+from zoo.errors import UserError
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""One a run: Okabe and Ito's, which colour-blind people tell apart."""
+MARKERS = "osD^vPX*"
+"""One a target."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model: a run's own weights, or an exported one."""
+
+    run: str
+    target: str
+    """`timm` for the run's own weights."""
+    top1: float
+    interval: tuple[float, float]
+    """95 % of top-1."""
+    split: str
+    pictures: int
+    size_mb: float
+    latency_ms: float | None
+    """Median of one picture; None = not measured."""
+    ece: float
+    """Expected calibration error of the answers as deployed (of one plain view for `timm`)."""
+    measured_on: str | None
+    data: str
+    """Digest of the run's data."""
+
+
+def compare(runs: Annotated[tuple[str, ...], tyro.conf.Positional], out: Path = Path("compare.png")) -> int:
+    """Compare finished runs: accuracy, size, latency and calibration, one row a model; and accuracy against latency.
+
+    Latency comes from python -m export.bench RUN.
+
+    Args:
+        runs: Run folders, or hf-hub:user/name of published runs.
+        out: Picture to write.
+    """
+    if not runs:
+        raise UserError("expected one run at least, such as runs/mydataset-vit_base_21k, seen none.")
+    rows = [row for run in runs for row in rows_of(_folder(run))]
+    _print(rows)
+    for note in notes(rows):
+        print(f"note: {note}")
+    if any(row.latency_ms for row in rows):
+        draw(rows, out)
+        print(f"picture: {out}")
+    else:
+        print("no picture: no latency is known. Measure it: python -m export.bench RUN")
+    return 0
+
+
+def _folder(run: str) -> Path:
+    if Path(run).exists():
+        return Path(run)
+    from zoo.hub import pull_run
+
+    return pull_run(run).folder
+
+
+def rows_of(run: Path) -> list[Row]:
+    """The models of a finished run, its own weights first."""
+    from zoo import bundle
+
+    rundir.open_finished(run)
+    report, data = rundir.read_json(run / rundir.REPORT), rundir.read_json(run / rundir.DATA)
+    head, opened = report["headline"], list(bundle.of_run(run))
+    same: dict[str, Any] = {"split": head["split"], "pictures": head["pictures"], "data": data["digest"]}
+    name = opened[0].run["name"] if opened else run.resolve().name
+    rows = [Row(name, "timm", head["plain"]["top1"], tuple(head["plain"]["top1_interval"]), latency_ms=None,
+                size_mb=round((run / rundir.WEIGHTS).stat().st_size / 1e6, 1), ece=head["plain"]["ece"],
+                measured_on=None, **same)]
+    for one in opened:
+        shown = bundle.figures(one)
+        lost = (shown.lost_points or 0.0) / 100
+        low, high = head["top1_interval"]
+        rows.append(Row(name, one.target, head["top1"] - lost, (low - lost, high - lost), size_mb=shown.model_mb,
+                        latency_ms=shown.latency_ms, ece=head["ece"], measured_on=shown.measured_on, **same))
+    return rows
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Why numbers may not be comparable."""
+    found = []
+    if len({row.data for row in rows}) > 1:
+        found.append("the runs have different data, so their accuracies are of different pictures.")
+    if len({row.split for row in rows}) > 1:
+        found.append("some accuracies are of test, others of validation pictures, which are optimistic.")
+    if len(machines := sorted({row.measured_on for row in rows if row.measured_on})) > 1:
+        found.append(f"latencies were measured under different conditions: {'; '.join(machines)}.")
+    return found
+
+
+def _print(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for header in ("run", "model"):
+        table.add_column(header, no_wrap=True)
+    for header in ("top-1 %", "95 % interval", "of", "MB", "ms a picture", "calibration error %"):
+        table.add_column(header, justify="right")
+    for row in rows:
+        low, high = row.interval
+        table.add_row(row.run, row.target, f"{row.top1:.2%}"[:-1], f"{low:.1%} to {high:.1%}",
+                      f"{row.pictures:,} {row.split}", f"{row.size_mb:.1f}",
+                      "-" if row.latency_ms is None else f"{row.latency_ms:.1f}", f"{row.ece:.1%}"[:-1])
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140
+    console.print(table)
+
+
+def draw(rows: Sequence[Row], out: Path) -> None:
+    """Accuracy against latency, one point a model whose latency is known; higher and further left is better."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
+    shown = [(row, row.latency_ms) for row in rows if row.latency_ms]
+    colours = dict(zip(dict.fromkeys(row.run for row, _ in shown), cycle(COLOURS), strict=False))
+    markers = dict(zip(dict.fromkeys(row.target for row, _ in shown), cycle(MARKERS), strict=False))
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for row, latency_ms in shown:
+        low, high = row.interval
+        axes.errorbar([latency_ms], [100 * row.top1], [[100 * (row.top1 - low)], [100 * (high - row.top1)]],
+                      fmt=markers[row.target], color=colours[row.run], capsize=3, markersize=8)
+    handles = [Line2D([], [], color=colour, linewidth=4, label=name) for name, colour in colours.items()]
+    handles += [Line2D([], [], color="0.3", marker=marker, linestyle="", label=name)
+                for name, marker in markers.items()]
+    legend = axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    for name in legend.get_texts():
+        name.set_parse_math(False)
+    axes.set_xscale("log")
+    axes.set_xlim(min(ms for _, ms in shown) / 1.5, max(ms for _, ms in shown) * 1.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set(xlabel="milliseconds for one picture (median)", ylabel="top-1, % (95 % interval)")
+    axes.grid(alpha=0.3)
+    try:
+        figure.savefig(out, dpi=150, format="png")
+    except OSError as error:
+        raise UserError(f"--out {out}: expected a file that can be written, seen: {error}.") from None

@@ -1,0 +1,112 @@
+"""`python -m zoo push RUN user/name`: a finished run becomes a Hub repository that others read too."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from zoo import rundir
+from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.hub_push import Pushed
+
+SPACE_FILES = (".py", ".txt", ".md")
+"""Suffixes of a Space's files that are sent."""
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to publish, and where."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A finished run folder."""
+    repo: Annotated[str, tyro.conf.Positional]
+    """Repository on the Hub: user/name or organisation/name; it is made if it is not there."""
+    public: Switch = False
+    """Let everybody see it; without this it is private."""
+    space: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder that python -m serve.space wrote: publish it too, as the Space of the same name."""
+    with_examples: Switch = False
+    """Also send the up to six validation pictures in the bundles, as they are (with EXIF)."""
+    dry_run: Switch = False
+    """Show exactly what would be sent, and send nothing; needs neither network nor token."""
+    revision: str = "main"
+    """Branch to push to; made from main if it is not there."""
+    pr: Switch = False
+    """Open a pull request instead of changing the branch."""
+
+    def __post_init__(self) -> None:
+        if self.repo.count("/") != 1 or not all(self.repo.split("/")):
+            raise UserError(f"{self.repo}: expected user/name of a repository on the Hub, with one slash.")
+
+
+def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
+    """Publish a finished run: card, weights, exported models and numbers, in one commit that is read back.
+
+    Pictures, their names and paths, and the report stay here. Stopped or refused, the same command goes on.
+    """
+    from zoo import hub_push, published
+
+    with tempfile.TemporaryDirectory() as temporary:
+        files = published.staged(order.run, Path(temporary), repo=order.repo, examples=order.with_examples)
+        space = space_files(order.space) if order.space else {}
+        _warn_of_missing(order.run, files)
+        if order.dry_run:
+            _show(order, files, space)
+            return 0
+        where: dict[str, Any] = {"revision": order.revision, "public": order.public, "pull_request": order.pr}
+        message = f"{order.run.resolve().name}, published by zootune"
+        done = hub_push.push(hub_push.Goal(order.repo, **where), files, message=message)
+        _say(done, files)
+        if space:
+            goal = hub_push.Goal(order.repo, "space", public=order.public)
+            _say(hub_push.push(goal, space, message=message), space)
+    print(f"next:\n  python -m serve hf-hub:{order.repo}\n"
+          f"  python -m finetune --data PICTURES --base hf-hub:{order.repo}")
+    return 0
+
+
+def space_files(folder: Path) -> dict[str, Path]:
+    """Name -> file of a Space's folder; `UserError` if it is none."""
+    page = folder / rundir.CARD
+    if not page.is_file() or "sdk:" not in page.read_text(encoding="utf-8") or not (folder / "app.py").is_file():
+        raise UserError(f"{folder}: expected the folder of a Space (README.md with sdk:, app.py), as python -m "
+                        "serve.space RUN writes it.")
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix in SPACE_FILES and "__pycache__" not in path.parts}
+
+
+def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
+    """Say what the published copy will not be able to do, and which bundles stay here."""
+    from zoo import bundle
+
+    there = f"{bundle.BUNDLES}/{bundle.DEFAULT_TARGET}/{bundle.MODEL}"
+    if there not in files:
+        print(f"warning: {run} has no {there}, so python -m serve will not work with the repository. Export it first: "
+              f"python -m export {run} --to {bundle.DEFAULT_TARGET}")
+    left = [one.target for one in bundle.of_run(run)
+            if f"{bundle.BUNDLES}/{one.folder.name}/{bundle.BUNDLE}" not in files]
+    if left:
+        print(f"not sent, to be exported where they are used: {', '.join(left)} (their figures are in the card)")
+
+
+def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) -> None:
+    """What would be sent."""
+    for kind, listed in (("repository", files), ("Space", space)):
+        if listed:
+            seen = "everybody" if order.public else "you alone"
+            how = "as a pull request" if order.pr and kind == "repository" else "in one commit"
+            print(f"{kind} {order.repo}, seen by {seen}, {len(listed)} files {how}:")
+        for name, path in listed.items():
+            print(f"  {path.stat().st_size:>12,}  {rundir.digest(path)[:12]}  {name}")
+    print("nothing was sent (--dry-run)")
+
+
+def _say(done: "Pushed", files: Mapping[str, Path]) -> None:
+    what = f"{len(files)} files, read back and compared" if done.sent else "everything was there already"
+    print(f"{done.url}  commit {done.commit}: {what}")
