@@ -41,9 +41,10 @@ def page(labels: Sequence[str], paths: Mapping[str, Path], proof: "Proof") -> st
     verdict = f'<span class="failed">Failed: {escape(", ".join(failed))}</span>' if failed else \
         '<span class="passed">Every comparison passed.</span>'
     rows = "".join(map(compared, proof.rungs))
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{TITLE}</title><meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{TITLE}</title>'
+            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
             f"<h1>{TITLE}</h1><p>{verdict}</p>"
-            f'<div class="wide"><table><tr><th>compared</th><th>worst difference</th><th>limit</th><th>pictures</th>'
+            f'<div class="wide"><table><tr><th>compared</th><th>worst</th><th>limit</th><th>pictures</th>'
             f"<th>seen on</th><th></th></tr>{rows}</table></div>"
             f"<h2>The pictures that differ most</h2>"
             f'<div class="wide"><table><tr><th></th><th>picture</th><th>trained model</th><th>exported model</th>'

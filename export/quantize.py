@@ -67,8 +67,9 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
                       "it is left out", style="bold yellow")
     about = {"file": FOR_TENSORRT if rung.passed else None, "float_layers": kept_too, "status": "not run by TensorRT",
              "accuracy": parity.to_json([rung])[0]}
-    return Made(Deployed(subject.parts, resize="op"), model=MODEL,
-                next_steps=[f"python -m zoo.predictor {folder} PICTURE..."], facts={"calibrated_on": CALIBRATED_ON, "float_layers": kept, "for_tensorrt": about})
+    facts = {"calibrated_on": CALIBRATED_ON, "float_layers": kept, "for_tensorrt": about}
+    return Made(Deployed(subject.parts, resize="op"), model=MODEL, facts=facts,
+                next_steps=[f"python -m zoo.predictor {folder} PICTURE..."])
 
 
 def best(subject: Subject, source: Path, path: Path, *, for_tensorrt: bool = False) -> int:

@@ -117,7 +117,7 @@ class Subject:
             "decision": self.parts.decision.to_json(), "outputs": deployed.outputs,
             "run": {"name": run.resolve().name, "architecture": rundir.read_json(run / rundir.CONFIG)["architecture"],
                     "weights_sha256": rundir.digest(run / rundir.WEIGHTS),
-                    "finished_sha256": rundir.digest(run / rundir.FINISHED)}}
+                    "finished_sha256": rundir.finished_sha256(run)}}
 
     def metadata(self, deployed: Deployed) -> dict[str, str]:
         """For the model file."""

@@ -41,8 +41,9 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     from finetune.decide import Wish
     from finetune.recipe import Recipe
     from finetune.run import Run
+    from zoo import push
 
-    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order)
+    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order, push.Order)
              for f in fields(cls)}
     known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial"}
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
