@@ -1,0 +1,89 @@
+"""Puts model, queue, API and page together, and serves them."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from serve import life as lives
+from serve import reload
+from serve.__main__ import Order
+from serve.api import create_api
+from serve.engine import Engine, default_workers
+from serve.gate import Gate, Limits
+from serve.life import Life
+from serve.metrics import Metrics
+from zoo.errors import UserError
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """All that serves one order."""
+
+    app: ASGIApp
+    life: Life
+    engine: Engine
+    metrics: Metrics
+
+
+def start(order: Order) -> None:
+    """Serve until SIGTERM or Ctrl-C; `UserError` for what the user can put right."""
+    with ExitStack() as stack:
+        service = stack.enter_context(build(order))
+        lives.serve(service.app, service.life, host=order.host, port=order.port,
+                    ready=partial(_say, order, service.engine))
+
+
+@contextmanager
+def build(order: Order) -> Iterator[Service]:
+    """The application of an order with its model loaded, warm and checked."""
+    auth = order.auth or os.environ.get("ZOOTUNE_AUTH") or None
+    token = order.token or os.environ.get("ZOOTUNE_TOKEN") or None
+    if auth is not None and not all(auth.partition(":")):
+        raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
+    workers = order.workers or default_workers()
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    load = partial(reload.load, order.bundle, provider=order.provider, threads=threads)
+    with ExitStack() as stack:
+        engine = Engine(load(), workers=workers, waiting=order.queue, deadline_s=order.deadline_s,
+                        max_pixels=round(order.max_megapixels * 1e6))
+        stack.callback(engine.close)
+        metrics = Metrics(engine)
+        life = Life(idle=lambda: engine.outstanding == 0, patience_s=order.deadline_s)
+        app: ASGIApp = create_api(engine, metrics, life)
+        if not order.api_only:
+            app = _with_page(app, engine, order, stack)
+        if order.watch:
+            watch = reload.Watch(engine, load, metrics.reloaded)
+            watch.start()
+            stack.callback(watch.stop)
+        yield Service(Gate(app, limits=Limits(round(order.max_body_mb * 1e6), order.deadline_s), life=life,
+                           metrics=metrics, root_path=order.root_path, auth=auth, token=token), life, engine, metrics)
+
+
+def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> ASGIApp:
+    """The page mounted below the API's routes; its uploads are deleted at the end."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True))
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": folder}
+    from serve import page  # Gradio reads these variables when it is imported
+
+    return page.mount(app, engine, page.Setting(Path(folder), order.root_path, order.feedback,
+                                                round(order.max_body_mb * 1e6)))
+
+
+def _say(order: Order, engine: Engine, port: int) -> None:
+    host = f"[{order.host}]" if ":" in order.host else order.host
+    address = f"http://{host}:{port}{order.root_path}"
+    model = engine.model
+    print(f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) answers at "
+          f"{address}{'/v1/predict' if order.api_only else ''}", flush=True)
+    if order.host not in LOCAL and not (order.auth or order.token or "ZOOTUNE_AUTH" in os.environ
+                                        or "ZOOTUNE_TOKEN" in os.environ):
+        print("warning: everybody who reaches this machine can use it; set --auth or --token", flush=True)
