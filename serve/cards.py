@@ -43,8 +43,8 @@ def answer(answered: Answered) -> str:
     if said.prediction_set is not None and bundle.decision.sets is not None and said.label is not None:
         chips = "".join(f"<span>{html.escape(label)}</span>" for label in said.prediction_set[:30])
         more = len(said.prediction_set) - 30
-        of_ten = f"{bundle.decision.sets.coverage:.0%}"
-        parts.append(f'<div class="set"><p>To be right for {of_ten} of pictures like those it was validated on, it '
+        share = percent(bundle.decision.sets.coverage)
+        parts.append(f'<div class="set"><p>To be right for {share} of pictures like those it was validated on, it '
                      f'has to say{":" if len(said.prediction_set) == 1 else " one of these:"}</p>'
                      f'<div class="chips">{chips}{f"<em>and {more} more</em>" if more > 0 else ""}</div></div>')
     return f'<div class="card" data-label="{html.escape(said.label or "unknown")}">{"".join(parts)}</div>'

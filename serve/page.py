@@ -61,7 +61,7 @@ def build(engine: Engine, setting: Setting) -> gr.Blocks:
     """The page, not yet mounted."""
     name = engine.model.name
     with gr.Blocks(title=name, analytics_enabled=False, delete_cache=(KEPT_S // 2, KEPT_S), fill_width=False) as demo:
-        head = gr.HTML(partial(cards.head, engine), elem_id="head")
+        gr.HTML(partial(cards.head, engine), elem_id="head", padding=False)
         with gr.Tabs():
             with gr.Tab("One picture"):
                 _one_tab(engine, setting)
@@ -69,7 +69,6 @@ def build(engine: Engine, setting: Setting) -> gr.Blocks:
                 many_tab(engine, setting.folder)
             with gr.Tab("About"):
                 gr.Markdown(partial(cards.about, engine), elem_id="about")
-    assert head is not None
     return demo
 
 
@@ -84,7 +83,7 @@ def _one_tab(engine: Engine, setting: Setting) -> None:
                 gr.Examples([[str(path)] for path, _ in shown], picture, elem_id="examples",
                             label="Or try one of the validation pictures", api_visibility="private")
         with gr.Column(scale=6, min_width=300):
-            answer = gr.HTML(cards.NOTHING, elem_id="answer")
+            answer = gr.HTML(cards.NOTHING, elem_id="answer", padding=False)
             heat = gr.Image(label="Where it found evidence for its first choice", interactive=False, height=330,
                             elem_id="heat", buttons=["fullscreen"], visible=False)
             if setting.feedback:
