@@ -96,7 +96,8 @@ def about(engine: Engine) -> str:
     card = card_file.read_text(encoding="utf-8") if card_file.is_file() else f"# {bundle.run.get('name', 'model')}\n"
     card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
     card = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>]*>", "", card)
-    return f"{card.strip()}\n\n{_limits(bundle)}\n\n{_proof(bundle)}"
+    what, heading, recipe = card.strip().partition("\n## Recipe\n")
+    return "\n\n".join((what, _limits(bundle), _proof(bundle), heading + recipe))
 
 
 def _limits(bundle: bundles.Bundle) -> str:
@@ -107,7 +108,7 @@ def _limits(bundle: bundles.Bundle) -> str:
     if decision.unknown is None:
         lines.append("It has no measure for pictures that are none of its classes: every picture gets a class.")
     if decision.sets is not None:
-        lines.append(f"The set under an answer holds the right class for {decision.sets.coverage:.0%} of pictures like "
+        lines.append(f"The set under an answer holds the right class for {percent(decision.sets.coverage)} of pictures like "
                      "those of validation; not for each class by itself.")
     lines.append("The heat map shows where the first choice found evidence, not that this was the right reason.")
     lines.append(f"A picture is seen at {bundle.pre.size} x {bundle.pre.size} pixels: finer detail has no influence.")

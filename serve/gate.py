@@ -6,6 +6,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ OPEN = ("/healthz", "/readyz")
 UPLOAD = "/gradio_api/upload"
 UPLOAD_BYTES = 256_000_000
 """Limit of one upload of the page, which holds many pictures and goes to disk."""
+HOST = re.compile(rb"[\w.:\[\]-]*")
+"""The page builds its addresses from it."""
 LINGER_S = 2.0
 """A refused upload is read and thrown away for so long, or its sender would see a broken connection, not the reason."""
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
@@ -48,7 +51,6 @@ class Gate:
         self._app, self._limits, self._life, self._metrics, self._root = app, limits, life, metrics, root_path
         self._auth = None if auth is None else _digest(auth.encode())
         self._token = None if token is None else _digest(token.encode())
-        self._asks = "Bearer" if auth is None and token is None else 'Basic realm="zootune", charset="UTF-8"'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it
@@ -84,9 +86,12 @@ class Gate:
 
     async def _pass(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        if not HOST.fullmatch(headers.get(b"host", b"")):
+            await self._refuse(send, 400, "host", "Expected a host name in the header Host.", [])
+            return
         if path not in OPEN and not self._may(headers.get(b"authorization", b"")):
             await self._refuse(send, 401, "auth", "Credentials are needed: Basic (user, password) or Bearer (token).",
-                               [(b"www-authenticate", self._asks.encode())])
+                               [(b"www-authenticate", b'Basic realm="zootune", charset="UTF-8"')])
             return
         if self._life.closing and scope["method"] == "POST":
             await self._refuse(send, 503, "draining", "The service is shutting down.",

@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import uvicorn
+
+from zoo.errors import UserError
 
 GRACE_S = 1.0
 """After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
@@ -39,17 +43,30 @@ class Life:
 def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], None]) -> None:
     """Listen until SIGTERM or SIGINT; `ready` is called with the port once requests are taken.
 
+    `UserError` if the address cannot be had.
+
     The first signal: /readyz says 503 at once, all that is in flight is answered, then this returns. A second one
     stops at once.
     """
     server = uvicorn.Server(uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False, ws="none",
-        limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=STREAMS_S))
-    asyncio.run(_serve(server, life, ready))
+        app, log_level="warning", access_log=False, server_header=False, ws="none", limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=STREAMS_S))
+    with _listen(host, port) as listening:
+        asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
 
 
-async def _serve(server: uvicorn.Server, life: Life, ready: Callable[[int], None]) -> None:
-    serving = asyncio.create_task(server.serve())
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket; `UserError` if the address cannot be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                    backlog=1024)
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: expected an address that is free, seen: {error.strerror}. "
+                        "Choose another port; 0 is any free one.") from None
+
+
+async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, ready: Callable[[], None]) -> None:
+    serving = asyncio.create_task(server.serve([listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
     if serving.done():
@@ -65,7 +82,7 @@ async def _serve(server: uvicorn.Server, life: Life, ready: Callable[[int], None
 
     for number in (signal.SIGTERM, signal.SIGINT):  # in place of uvicorn's, which stops listening first
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    ready(server.servers[0].sockets[0].getsockname()[1])
+    ready()
     try:
         await serving
     finally:

@@ -45,7 +45,7 @@ def many_tab(engine: Engine, folder: Path) -> None:
     files = gr.File(label=f"Up to {MAX_PICTURES} pictures", file_count="multiple", file_types=["image"],
                     elem_id="files", height=180)
     summary = gr.HTML("", elem_id="summary")
-    table = gr.DownloadButton("Download the table (CSV)", visible=False, elem_id="table")
+    table = gr.DownloadButton("Download the table (CSV)", visible=False, elem_id="table", size="sm")
     gallery = gr.Gallery([], label="Answers", columns=4, height="auto", visible=False, elem_id="gallery",
                          object_fit="contain", interactive=False)
     files.change(answer, files, [summary, gallery, table], api_name="predict_many", show_progress_on=[summary])

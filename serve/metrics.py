@@ -36,7 +36,7 @@ class Metrics:
         self._latency.labels(route).observe(seconds)
 
     def rejected(self, reason: str) -> None:
-        """Count a refusal: queue, deadline, body, picture, auth, draining."""
+        """Count a refusal: queue, deadline, body, picture, auth, host, draining."""
         self._rejections.labels(reason).inc()
 
     def reloaded(self, result: str) -> None:

@@ -189,6 +189,14 @@ def test_a_sender_of_too_much_gets_to_read_why(service: Running) -> None:
     assert one_sentence(answer) == "The request is too large: at most 20 MB are accepted."
 
 
+def test_any_host_name_is_fine_and_rubbish_is_refused(service: Running) -> None:
+    for path in ("/config", "/v1/models", "/"):
+        assert httpx.get(service.url + path, headers={"host": "pets.example:8080"}).status_code == 200
+        for rubbish in ("a b", "x/../y", "<script>", "é"):
+            answer = httpx.get(service.url + path, headers={"host": rubbish.encode()})
+            assert answer.status_code == 400
+
+
 def test_no_other_site_may_read_answers(service: Running) -> None:
     for path in ("/v1/models", "/config", "/"):
         for origin in ("https://evil.example", "null"):

@@ -11,7 +11,7 @@ import pytest
 
 from serve.__main__ import Order
 from tests.bad_pictures import encode, photo
-from tests.serve.running import ROOT, ask, running
+from tests.serve.running import ROOT, Running, ask, running
 from zoo import rundir
 from zoo.errors import UserError
 
@@ -66,7 +66,7 @@ def test_credentials_and_prefix(served: Path, tmp_path: Path) -> None:
                 assert answer.headers["www-authenticate"].startswith("Basic ")
         for header in ("Bearer", "Bearer wrong", "Bearer t0ken2", "Basic t0ken", "Digest t0ken", "Basic =", "t0ken"):
             assert httpx.get(f"{url}/v1/models", headers={"authorization": header}).status_code == 401
-        for path in ("/", "/config", "/v1/models", "/tools/pets/", "/tools/pets/config", "/tools/pets/v1/models"):
+        for path in ("/config", "/v1/models", "/tools/pets/", "/tools/pets/config", "/tools/pets/v1/models"):
             for auth in good:
                 assert httpx.get(url + path, auth=auth).status_code == 200, path
             assert httpx.get(url + path, headers={"authorization": "Bearer t0ken"}).status_code == 200
@@ -76,6 +76,12 @@ def test_credentials_and_prefix(served: Path, tmp_path: Path) -> None:
         with httpx.Client(auth=good[0]) as client:
             assert ask(f"{url}/tools/pets", encode(photo(), "PNG"), client=client).status_code == 200
         assert service.stop() == 0
+
+
+def test_a_port_that_is_taken(service: Running, served: Path) -> None:
+    ran = run(served, "--api-only", "--port", service.url.rpartition(":")[2])
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "Choose another port" in ran.stderr
 
 
 def test_it_is_ready_in_a_moment(served: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def connect(service: Running) -> socket.socket:
 
 def test_what_is_in_flight_at_sigterm_is_answered(served: Path, tmp_path: Path) -> None:
     """20 requests that take seconds, then SIGTERM: not ready at once, 20 right answers, exit code 0."""
-    pictures = [noise_png(1100, seed) for seed in range(20)]
+    pictures = [noise_png(900, seed) for seed in range(20)]
     predictor = Predictor(served)
     with running(tmp_path / "log", served, "--api-only", "--workers", "1") as service, ThreadPoolExecutor(20) as pool:
         answers = [pool.submit(ask, service.url, picture) for picture in pictures]
@@ -70,7 +70,7 @@ def test_more_than_it_can_do_is_refused_with_a_time(served: Path, tmp_path: Path
 def test_deadlines_and_slow_bodies(served: Path, tmp_path: Path) -> None:
     with running(tmp_path / "log", served, "--api-only", "--workers", "1", "--deadline-s", "0.5") as service:
         with ThreadPoolExecutor(8) as pool:
-            large = noise_png(1600)
+            large = noise_png(1400)
             answers = [answer.status_code for answer in pool.map(lambda _: ask(service.url, large), range(8))]
         assert set(answers) <= {200, 504}
         assert 504 in answers

@@ -1,5 +1,6 @@
 """Hot reload: each answer from one version, no request lost, a broken bundle refused."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from serve.reload import load
 from tests.serve.running import Running, ask, noise_png, running, served_bundle
+from tests.zoo.made_bundle import CALIBRATED
 from zoo import bundle, rundir
 from zoo.bundle import open_bundle
 from zoo.errors import UserError
@@ -36,9 +38,10 @@ def digest(service: Running) -> str:
 
 
 def test_versions_change_under_load(tmp_path: Path) -> None:
-    sharp = {"labels": ["red", "green", "blue"]}
-    versions = [served_bundle(tmp_path / f"v{place}", versions={"opset": 20}, run={"name": f"v{place}"}, **sharp)
-                / "bundles" / "onnx" for place in range(2)]
+    """Two versions, of which only the first has prediction sets."""
+    decisions = (CALIBRATED, dataclasses.replace(CALIBRATED, sets=None))
+    versions = [served_bundle(tmp_path / f"v{place}", decision=decision) / "bundles" / "onnx"
+                for place, decision in enumerate(decisions)]
     live = Path(shutil.copytree(versions[0], tmp_path / "live"))
     known = {open_bundle(folder).model_sha256: f"v{place}" for place, folder in enumerate(versions)}
     assert len(known) == 2
@@ -52,11 +55,11 @@ def test_versions_change_under_load(tmp_path: Path) -> None:
             while not stopped:
                 answer = ask(service.url, *[picture] * 3)
                 assert answer.status_code == 200, answer.text
-                model = answer.json()["model"]
-                assert known[model["digest"]] == model["name"]
-                top = answer.json()["predictions"][2]["top"]
-                assert [(row["label"], row["probability"]) for row in top] == [*right]
-                seen.append(model["digest"])
+                said, version = answer.json(), known[answer.json()["model"]["digest"]]
+                for one in said["predictions"]:
+                    assert (one["prediction_set"] is None) == (version == "v1")
+                    assert [(row["label"], row["probability"]) for row in one["top"]] == [*right]
+                seen.append(version)
             return seen
 
         with ThreadPoolExecutor(2) as pool:
@@ -64,10 +67,10 @@ def test_versions_change_under_load(tmp_path: Path) -> None:
             try:
                 for place in (1, 0):
                     replace(live, versions[place])
-                    wait_for(lambda place=place: known[digest(service)] == f"v{place}", "never swapped")  # type: ignore[misc]
+                    wait_for(lambda: known[digest(service)] == f"v{place}", "never swapped")  # noqa: B023
                 (live / bundle.MODEL).write_bytes(b"broken")
-                replace_finished = (live / bundle.FINISHED).read_text(encoding="utf-8")
-                (live / bundle.FINISHED).write_text(replace_finished + " ", encoding="utf-8")
+                with open(live / bundle.FINISHED, "a", encoding="utf-8") as file:
+                    file.write(" ")
                 refused = 'zootune_reloads_total{result="refused"} 1.0'
                 wait_for(lambda: refused in httpx.get(f"{service.url}/metrics").text, "never refused")
                 assert known[digest(service)] == "v0"
