@@ -108,8 +108,8 @@ def _limits(bundle: bundles.Bundle) -> str:
     if decision.unknown is None:
         lines.append("It has no measure for pictures that are none of its classes: every picture gets a class.")
     if decision.sets is not None:
-        lines.append(f"The set under an answer holds the right class for {percent(decision.sets.coverage)} of pictures like "
-                     "those of validation; not for each class by itself.")
+        lines.append(f"The set under an answer holds the right class for {percent(decision.sets.coverage)} of pictures "
+                     "like those of validation; not for each class by itself.")
     lines.append("The heat map shows where the first choice found evidence, not that this was the right reason.")
     lines.append(f"A picture is seen at {bundle.pre.size} x {bundle.pre.size} pixels: finer detail has no influence.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)

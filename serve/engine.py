@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from PIL import Image
 
@@ -69,6 +69,17 @@ Work = Callable[[Answered], T]
 """What a worker makes of an answer: JSON, HTML, a picture. It must not keep the decoded picture."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Job(Generic[T]):
+    """What is to be done with the pictures of one request."""
+
+    model: Model
+    work: Work[T]
+    top: int
+    deadline: float
+    """On the clock of `time.monotonic`."""
+
+
 class Engine:
     """Threads that answer pictures; final. Threads may share it.
 
@@ -96,14 +107,14 @@ class Engine:
 
         `deadline` on the clock of `time.monotonic` (None: `deadline_s` from now).
         """
-        model, count = self.model, len(pictures)
         deadline = time.monotonic() + self.deadline_s if deadline is None else deadline
+        job, count = _Job(self.model, work, top, deadline), len(pictures)
         with self._lock:
             if self.outstanding + count > self.capacity:
                 raise Busy(max(1, math.ceil(self.outstanding * self._picture_s / self.workers)))
             self.outstanding += count
         names = [f"picture {place + 1}" if count > 1 else "picture" for place in range(count)]
-        futures = [self._pool.submit(self._answer, data, name, model, top, deadline, work)
+        futures = [self._pool.submit(self._answer, job, data, name)
                    for data, name in zip(pictures, names, strict=True)]
         for future in futures:
             future.add_done_callback(self._leave)
@@ -121,13 +132,13 @@ class Engine:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, data: bytes, name: str, model: Model, top: int, deadline: float, work: Work[T]) -> T:
+    def _answer(self, job: _Job[T], data: bytes, name: str) -> T:
         started = time.monotonic()
-        if started > deadline:
+        if started > job.deadline:
             raise Late
         with ExitStack() as alone:
             picture = self._decode(data, name, alone)
-            result = work(Answered(picture, model.predictor.predict(picture, top=top), model))
+            result = job.work(Answered(picture, job.model.predictor.predict(picture, top=job.top), job.model))
         self._picture_s += 0.1 * (time.monotonic() - started - self._picture_s)
         return result
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
@@ -38,19 +39,43 @@ class Limits:
     """Seconds until the whole body must have arrived."""
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What opens the service; neither = it is open."""
+
+    auth: str | None = None
+    """USER:PASSWORD, for Basic."""
+    token: str | None = None
+    """For Bearer, and for Basic as the password of any user."""
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    status: int
+    reason: str
+    """As metrics count it."""
+    sentence: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+_UNKNOWN = _Refusal(401, "auth", "Credentials are needed: Basic (user, password) or Bearer (token).",
+                    ((b"www-authenticate", b'Basic realm="zootune", charset="UTF-8"'),))
+_CLOSING = _Refusal(503, "draining", "The service is shutting down.",
+                    ((b"retry-after", b"5"), (b"connection", b"close")))
+_NO_HOST = _Refusal(400, "host", "Expected a host name in the header Host.")
+
+
 class Gate:
     """ASGI middleware around everything; final.
 
     Refusals are JSON with one sentence: 401 without valid credentials, 413 for a body that says or turns out to be too
-    large, 408 for one that does not arrive, 503 for new work while draining. `credentials`: accepted as they stand
-    (`Bearer T` or `USER:PASSWORD`); none = everybody. `root_path` may be part of the path or stripped by the proxy.
+    large, 408 for one that does not arrive, 503 for new work while closing. `root_path` may be part of the path or
+    stripped by the proxy.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, life: Life, metrics: Metrics, root_path: str = "",
-                 auth: str | None = None, token: str | None = None):
-        self._app, self._limits, self._life, self._metrics, self._root = app, limits, life, metrics, root_path
-        self._auth = None if auth is None else _digest(auth.encode())
-        self._token = None if token is None else _digest(token.encode())
+    def __init__(self, app: ASGIApp, life: Life, metrics: Metrics, *, limits: Limits, keys: Keys, root_path: str):
+        self._app, self._life, self._metrics, self._limits, self._root = app, life, metrics, limits, root_path
+        self._auth, self._token = (None if key is None else _digest(key.encode()) for key in (keys.auth, keys.token))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it
@@ -87,20 +112,19 @@ class Gate:
     async def _pass(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         if not HOST.fullmatch(headers.get(b"host", b"")):
-            await self._refuse(send, 400, "host", "Expected a host name in the header Host.", [])
+            await self._refuse(send, _NO_HOST)
             return
         if path not in OPEN and not self._may(headers.get(b"authorization", b"")):
-            await self._refuse(send, 401, "auth", "Credentials are needed: Basic (user, password) or Bearer (token).",
-                               [(b"www-authenticate", b'Basic realm="zootune", charset="UTF-8"')])
+            await self._refuse(send, _UNKNOWN)
             return
         if self._life.closing and scope["method"] == "POST":
-            await self._refuse(send, 503, "draining", "The service is shutting down.",
-                               [(b"retry-after", b"5"), (b"connection", b"close")])
+            await self._refuse(send, _CLOSING)
             return
         limit = UPLOAD_BYTES if path == UPLOAD else self._limits.body_bytes
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
-            await self._refuse(send, 413, "body", _too_large(limit), [(b"connection", b"close")], receive, limit)
+            large = _Refusal(413, "body", _too_large(limit), ((b"connection", b"close"),))
+            await self._refuse(send, large, rest=receive, most=limit)
             return
         await self._app(scope, self._counted(receive, limit), send)
 
@@ -143,22 +167,19 @@ class Gate:
         by_user, by_token = _same(pair, self._auth), _same(pair.partition(b":")[2], self._token)
         return by_user or by_token
 
-    async def _refuse(self, send: Send, status: int, reason: str, sentence: str, headers: list[tuple[bytes, bytes]],
-                      receive: Receive | None = None, discard: int = 0) -> None:
-        """Answer by a sentence; then take at most `discard` bytes of the body, so that the sender gets to read it."""
-        self._metrics.rejected(reason)
-        body = json.dumps({"error": sentence}).encode()
-        await send({"type": "http.response.start", "status": status, "headers": [
-            (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]})
-        await send({"type": "http.response.body", "body": body, "more_body": receive is not None})
-        if receive is None:
+    async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None, most: int = 0) -> None:
+        """Answer by a sentence; then throw away at most so many bytes of the body, so that its sender reads it."""
+        self._metrics.rejected(refusal.reason)
+        body = json.dumps(error_body(refusal.sentence)).encode()
+        await send({"type": "http.response.start", "status": refusal.status, "headers": [
+            (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *refusal.headers]})
+        await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
+        if rest is None:
             return
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
-                while discard > 0 and (message := await receive()).get("more_body"):
-                    discard -= len(message["body"])
-        except TimeoutError:
-            pass
+                while most > 0 and (message := await rest()).get("more_body"):
+                    most -= len(message["body"])
         await send({"type": "http.response.body"})
 
 

@@ -15,7 +15,7 @@ from serve import reload
 from serve.__main__ import Order
 from serve.api import create_api
 from serve.engine import Engine, default_workers
-from serve.gate import Gate, Limits
+from serve.gate import Gate, Keys, Limits
 from serve.life import Life
 from serve.metrics import Metrics
 from zoo.errors import UserError
@@ -30,7 +30,7 @@ class Service:
     app: ASGIApp
     life: Life
     engine: Engine
-    metrics: Metrics
+    keys: Keys
 
 
 def start(order: Order) -> None:
@@ -38,15 +38,15 @@ def start(order: Order) -> None:
     with ExitStack() as stack:
         service = stack.enter_context(build(order))
         lives.serve(service.app, service.life, host=order.host, port=order.port,
-                    ready=partial(_say, order, service.engine))
+                    ready=partial(_say, order, service))
 
 
 @contextmanager
 def build(order: Order) -> Iterator[Service]:
     """The application of an order with its model loaded, warm and checked."""
-    auth = order.auth or os.environ.get("ZOOTUNE_AUTH") or None
-    token = order.token or os.environ.get("ZOOTUNE_TOKEN") or None
-    if auth is not None and not all(auth.partition(":")):
+    keys = Keys(order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
+                order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
+    if keys.auth is not None and not all(keys.auth.partition(":")):
         raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
     workers = order.workers or default_workers()
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -64,8 +64,9 @@ def build(order: Order) -> Iterator[Service]:
             watch = reload.Watch(engine, load, metrics.reloaded)
             watch.start()
             stack.callback(watch.stop)
-        yield Service(Gate(app, limits=Limits(round(order.max_body_mb * 1e6), order.deadline_s), life=life,
-                           metrics=metrics, root_path=order.root_path, auth=auth, token=token), life, engine, metrics)
+        limits = Limits(round(order.max_body_mb * 1e6), order.deadline_s)
+        yield Service(Gate(app, life, metrics, limits=limits, keys=keys, root_path=order.root_path), life, engine,
+                      keys)
 
 
 def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> ASGIApp:
@@ -78,12 +79,11 @@ def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> 
                                                 round(order.max_body_mb * 1e6)))
 
 
-def _say(order: Order, engine: Engine, port: int) -> None:
+def _say(order: Order, service: Service, port: int) -> None:
     host = f"[{order.host}]" if ":" in order.host else order.host
     address = f"http://{host}:{port}{order.root_path}"
-    model = engine.model
+    model = service.engine.model
     print(f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) answers at "
           f"{address}{'/v1/predict' if order.api_only else ''}", flush=True)
-    if order.host not in LOCAL and not (order.auth or order.token or "ZOOTUNE_AUTH" in os.environ
-                                        or "ZOOTUNE_TOKEN" in os.environ):
+    if order.host not in LOCAL and service.keys == Keys():
         print("warning: everybody who reaches this machine can use it; set --auth or --token", flush=True)
