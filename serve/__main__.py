@@ -42,7 +42,7 @@ class Order:
     """Seconds a request may take, queue and upload included; then the answer is 504."""
     max_body_mb: float = 32.0
     """Megabytes of one request; more is refused before it is read."""
-    max_megapixels: float = 50.0
+    max_megapixels: float = 25.0
     """Million pixels of one picture; more is refused before it is decoded."""
 
     def __post_init__(self) -> None:

@@ -9,12 +9,14 @@ from PIL import Image
 from serve.engine import Answered
 from zoo.preprocess import resize_crop
 
-SHOWN = 448
+SHOWN = 384
 """Longest side in pixels of a picture with its heat map."""
 OPAQUE = 0.6
 """Opacity of the hottest place."""
 _STOPS = np.array([[30, 60, 160], [20, 165, 190], [90, 205, 90], [250, 200, 40], [225, 45, 30]], np.float32)
-"""Colours from cold to hot, RGB."""
+_COLOURS = np.stack([np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(_STOPS)), channel)
+                     for channel in _STOPS.T], -1).astype(np.float32)
+"""From cold to hot: float32 [256, RGB]."""
 
 
 def to_json(answered: Answered, *, heatmap: bool = False, embedding: bool = False) -> dict[str, Any]:
@@ -37,16 +39,17 @@ def overlay(answered: Answered) -> Image.Image | None:
     if heat is None:
         return None
     pre = answered.model.predictor.bundle.pre
-    seen = resize_crop(answered.picture, replace(pre, size=SHOWN))
+    picture = Image.fromarray(answered.pixels)
+    seen = resize_crop(picture, replace(pre, size=SHOWN))
     smooth = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC))
-    smooth = smooth.clip(0, 1)[..., None]
-    places = np.linspace(0, 1, len(_STOPS))
-    colours = np.concatenate([np.interp(smooth, places, _STOPS[:, channel]) for channel in range(3)], -1)
-    opacity = OPAQUE * np.sqrt(smooth)
-    cold = 0.7 * seen.mean(-1, keepdims=True) + 0.3 * seen  # less colour, so that red on red can be told
+    smooth = smooth.clip(0, 1)
+    colours = _COLOURS[(255 * smooth).astype(np.uint8)]
+    opacity = OPAQUE * np.sqrt(smooth)[..., None]
+    grey = seen.mean(-1, keepdims=True, dtype=np.float32)
+    cold = np.float32(0.7) * grey + np.float32(0.3) * seen  # less colour, so that red on red can be told
     painted = Image.fromarray(np.rint((1 - opacity) * cold + opacity * colours).astype(np.uint8))
     if pre.crop_mode != "squash":
         return painted
-    width, height = answered.picture.size
+    width, height = picture.size
     scale = SHOWN / max(width, height)
     return painted.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)

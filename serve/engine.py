@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import numpy as np
 from PIL import Image
 
 from zoo.errors import BadImage
@@ -22,8 +23,8 @@ from zoo.preprocess import decode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """Accepted from strangers: the decoder's formats without TIFF, whose parsers have the longest list of CVEs."""
-LARGE_PIXELS = 16_000_000
-"""Pictures above this are decoded one at a time: 50 million pixels take 600 MB on their way."""
+LARGE_PIXELS = 4_000_000
+"""Larger pictures are answered one at a time: each pixel takes 10 bytes on its way."""
 MAX_WORKERS = 4
 
 T = TypeVar("T")
@@ -60,13 +61,14 @@ class Model:
 class Answered:
     """A picture and what a model says about it, for as long as `Work` takes."""
 
-    picture: Image.Image
+    pixels: np.ndarray
+    """uint8 [H, W, 3] as decoded."""
     prediction: Prediction
     model: Model
 
 
 Work = Callable[[Answered], T]
-"""What a worker makes of an answer: JSON, HTML, a picture. It must not keep the decoded picture."""
+"""What a worker makes of an answer: JSON, HTML, a picture. It must not keep the pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +139,8 @@ class Engine:
         if started > job.deadline:
             raise Late
         with ExitStack() as alone:
-            picture = self._decode(data, name, alone)
-            result = job.work(Answered(picture, job.model.predictor.predict(picture, top=job.top), job.model))
+            pixels = np.asarray(self._decode(data, name, alone))  # the decoded picture itself is gone now: memory
+            result = job.work(Answered(pixels, job.model.predictor.predict(pixels, top=job.top), job.model))
         self._picture_s += 0.1 * (time.monotonic() - started - self._picture_s)
         return result
 

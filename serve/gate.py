@@ -25,7 +25,7 @@ UPLOAD_BYTES = 256_000_000
 """Limit of one upload of the page, which holds many pictures and goes to disk."""
 HOST = re.compile(rb"[\w.:\[\]-]*")
 """The page builds its addresses from it."""
-LINGER_S = 2.0
+LINGER_S = 5.0
 """A refused upload is read and thrown away for so long, or its sender would see a broken connection, not the reason."""
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
 
@@ -124,7 +124,7 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             large = _Refusal(413, "body", _too_large(limit), ((b"connection", b"close"),))
-            await self._refuse(send, large, rest=receive, most=limit)
+            await self._refuse(send, large, rest=receive)
             return
         await self._app(scope, self._counted(receive, limit), send)
 
@@ -167,8 +167,8 @@ class Gate:
         by_user, by_token = _same(pair, self._auth), _same(pair.partition(b":")[2], self._token)
         return by_user or by_token
 
-    async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None, most: int = 0) -> None:
-        """Answer by a sentence; then throw away at most so many bytes of the body, so that its sender reads it."""
+    async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None) -> None:
+        """Answer by a sentence; then throw the rest of the body away for a while, so that its sender reads it."""
         self._metrics.rejected(refusal.reason)
         body = json.dumps(error_body(refusal.sentence)).encode()
         await send({"type": "http.response.start", "status": refusal.status, "headers": [
@@ -178,8 +178,8 @@ class Gate:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
-                while most > 0 and (message := await rest()).get("more_body"):
-                    most -= len(message["body"])
+                while (await rest()).get("more_body"):
+                    pass
         await send({"type": "http.response.body"})
 
 

@@ -64,7 +64,7 @@ def _one(engine: Engine, path: Path) -> tuple[tuple[Any, ...], Image.Image | Non
 
 def _row(answered: Answered) -> tuple[tuple[Any, ...], Image.Image]:
     answer = answered.prediction.answer
-    thumbnail = answered.picture.copy()
+    thumbnail = Image.fromarray(answered.pixels)
     thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
     nearest, probability = answer.top[0]
     score = "" if answer.unknown_score is None else answer.unknown_score

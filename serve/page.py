@@ -85,7 +85,7 @@ def _one_tab(engine: Engine, setting: Setting) -> None:
         with gr.Column(scale=6, min_width=300):
             answer = gr.HTML(cards.NOTHING, elem_id="answer", padding=False)
             heat = gr.Image(label="Where it found evidence for its first choice", interactive=False, height=330,
-                            elem_id="heat", buttons=["fullscreen"], visible=False)
+                            elem_id="heat", buttons=["fullscreen"], format="jpeg", visible=False)
             if setting.feedback:
                 _correction(engine, Feedback(setting.feedback), picture)
             with gr.Accordion("The same answer for programs", open=False):

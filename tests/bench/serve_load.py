@@ -49,7 +49,9 @@ def clients(service: Running, count: int, bodies: Sequence[bytes], *, seconds: f
 
     def client() -> None:
         connection = HTTPConnection(service.url.removeprefix("http://"), timeout=60)
-        while (place := next(turn)) < requests if requests else time.monotonic() < end:
+        for place in turn:
+            if place >= requests if requests else time.monotonic() >= end:
+                break
             started = time.perf_counter()
             connection.request("POST", "/v1/predict", bodies[place % len(bodies)], {"content-type": BOUNDARY})
             answer = connection.getresponse()
@@ -58,6 +60,8 @@ def clients(service: Running, count: int, bodies: Sequence[bytes], *, seconds: f
             load.statuses[answer.status] += 1
             if keep:
                 load.answers.append((place % len(bodies), answer.status, json.loads(content)))
+
+        connection.close()
 
     with ThreadPoolExecutor(count) as pool:
         for one in [pool.submit(client) for _ in range(count)]:

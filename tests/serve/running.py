@@ -44,7 +44,7 @@ class Running:
 def running(log: Path, *arguments: str | Path, module: Sequence[str | Path] = ("-m", "serve"),
             port: Sequence[str] = ("--port", "0"), **environment: str) -> Iterator[Running]:
     """`python -m serve ARGUMENTS` on a free port, until the block ends."""
-    command = [sys.executable, "-W", "error::ResourceWarning", *map(str, module), *map(str, arguments), *port]
+    command = [sys.executable, *map(str, module), *map(str, arguments), *port]
     started = time.monotonic()
     env = os.environ | environment
     with open(log, "w", encoding="utf-8") as errors, subprocess.Popen(

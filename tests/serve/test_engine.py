@@ -76,7 +76,7 @@ def test_large_pictures_come_one_at_a_time(engine: Engine, monkeypatch: pytest.M
     large = encode(Image.new("RGB", (20, 20), (250, 20, 10)), "PNG")
     inside, most = [0], [0]
 
-    def work(answered: Answered) -> None:
+    def work(_: Answered) -> None:
         inside[0] += 1
         most[0] = max(most[0], inside[0])
         time.sleep(0.05)

@@ -136,10 +136,16 @@ def watched(browser: Browser, url: str, **how: Any) -> tuple[Page, list[str], li
     return page, complaints, foreign
 
 
+def show(page: Page, path: Path) -> None:
+    """Upload a picture, once the page has settled."""
+    page.wait_for_timeout(400)
+    page.set_input_files("#picture input[type=file]", path)
+
+
 def test_the_page_in_a_browser(service: Running, browser: Browser, served: Path, tmp_path: Path) -> None:
     page, complaints, foreign = watched(browser, service.url)
     path = write(tmp_path, "picture.png", ODD["colour-under-alpha.png"][0]())
-    page.set_input_files("#picture input[type=file]", path)
+    show(page, path)
     page.wait_for_selector("#answer .bar")
     shown = page.eval_on_selector_all("#answer .bar", "bars => bars.map(b => [b.dataset.name, b.dataset.probability])")
     own = Predictor(served).predict(path)
@@ -147,10 +153,10 @@ def test_the_page_in_a_browser(service: Running, browser: Browser, served: Path,
     page.wait_for_selector("#heat img")
     page.locator("#examples .gallery-item").nth(1).click()
     page.wait_for_selector("#answer [data-label=green]")
-    page.set_input_files("#picture input[type=file]", write(tmp_path, "grey.png", encode(photo().convert("L"), "PNG")))
+    show(page, write(tmp_path, "grey.png", encode(photo().convert("L"), "PNG")))
     page.wait_for_selector("#answer [data-label=unknown]")
     assert "further from the training pictures" in page.inner_text("#answer")
-    page.set_input_files("#picture input[type=file]", write(tmp_path, "text.png", b"<html>"))
+    show(page, write(tmp_path, "text.png", b"<html>"))
     page.wait_for_selector("#answer .refused")
     _many(page, tmp_path)
     page.get_by_role("tab", name="About").click()
@@ -178,7 +184,7 @@ def _many(page: Page, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [{"color_scheme": "dark"}, {"viewport": {"width": 375, "height": 720}}])
 def test_dark_and_on_a_phone(how: dict[str, Any], service: Running, browser: Browser, tmp_path: Path) -> None:
     page, complaints, _ = watched(browser, service.url, **how)
-    page.set_input_files("#picture input[type=file]", write(tmp_path, "picture.png", encode(photo(), "PNG")))
+    show(page, write(tmp_path, "picture.png", encode(photo(), "PNG")))
     page.wait_for_selector("#answer .bar")
     background = page.evaluate("getComputedStyle(document.querySelector('#answer .card')).backgroundColor")
     text = page.evaluate("getComputedStyle(document.querySelector('#answer .verdict b')).color")
