@@ -78,7 +78,6 @@ def _one_tab(engine: Engine, setting: Setting) -> None:
             picture = gr.Image(label="Picture", type="filepath", image_mode=None, height=360, elem_id="picture",
                                sources=["upload", "clipboard", "webcam"], buttons=["fullscreen"],
                                placeholder="Drop a picture here, or click to choose one")
-            untouched(picture)
             if shown := examples(engine.model.predictor.bundle):
                 gr.Examples([[str(path)] for path, _ in shown], picture, elem_id="examples",
                             label="Or try one of the validation pictures", api_visibility="private")
@@ -95,13 +94,13 @@ def _one_tab(engine: Engine, setting: Setting) -> None:
                    show_progress="minimal", trigger_mode="always_last")
 
 
-def untouched(component: gr.Image) -> None:
-    """Hand uploads on as the files they are: Gradio opens them with every plugin of Pillow, and encodes them anew."""
-    component.preprocess = _path  # type: ignore[method-assign]
-
-
-def _path(payload: Any) -> str | None:
+def _untouched(_: gr.Image, payload: Any) -> str | None:
+    """The path of an upload as it came: Gradio opens it with every plugin of Pillow, and may encode it anew."""
     return None if payload is None else payload.path
+
+
+# of the class: Gradio builds that of a session anew after an example was clicked; a subclass makes it write .pyi files
+gr.Image.preprocess = _untouched  # type: ignore[method-assign,assignment]
 
 
 def _answer(engine: Engine, picture: str | None) -> tuple[dict[str, Any] | None, str, Any]:
