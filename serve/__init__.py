@@ -1,1 +1,1 @@
-"""Bundle -> web page and API. Nothing to run here yet."""
+"""Bundle -> web page and HTTP API, without torch."""

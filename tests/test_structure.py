@@ -58,6 +58,12 @@ def test_the_half_of_zoo_that_serving_needs_leaves_torch_unloaded() -> None:
     assert not modules & {"torch", "torchvision", "timm", "finetune"}
 
 
+def test_serving_leaves_torch_unloaded_and_gradio_to_the_page() -> None:
+    modules = loaded_by("import serve.start, serve.api, serve.space")
+    assert {"serve", "fastapi"} <= modules
+    assert not modules & {"torch", "torchvision", "timm", "finetune", "export", "gradio"}
+
+
 def test_parsing_the_command_line_of_finetune_leaves_torch_unloaded() -> None:
     modules = loaded_by("import finetune.__main__")
     assert {"finetune", "tyro"} <= modules

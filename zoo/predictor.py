@@ -24,8 +24,8 @@ from zoo.decision import Answer
 from zoo.errors import BadImage, UserError, run_main
 from zoo.preprocess import MAX_ASPECT, decode
 
-Picture = bytes | Path | Image.Image
-"""A file's bytes, its path, or a picture as `zoo.preprocess.decode` gives it."""
+Picture = bytes | Path | Image.Image | np.ndarray
+"""A file's bytes, its path, or a picture as `zoo.preprocess.decode` gives it, also as its pixels (uint8 [H, W, 3])."""
 PASSES = 32
 """At most so many pictures, times views, go through the network at once."""
 WAITING_BYTES = 100_000_000
@@ -109,14 +109,24 @@ def _pixels(picture: Picture, name: str = "picture") -> np.ndarray:
     """uint8 [H, W, 3]; `name` is what errors call a picture that is not a path."""
     if isinstance(picture, bytes | Path):
         return np.asarray(decode(picture, name="" if isinstance(picture, Path) else name))
+    if isinstance(picture, np.ndarray):
+        return _accepted(picture, name)
     if not isinstance(picture, Image.Image):
         raise UserError(f"expected a picture as bytes, pathlib.Path or PIL image, seen {type(picture).__name__}.")
     if picture.mode != "RGB" or picture.has_transparency_data or picture.getexif().get(0x0112, 1) != 1:
         raise UserError("expected a picture as zoo.preprocess.decode gives it (RGB, opaque, no EXIF orientation), seen "
                         f"mode {picture.mode} or one of these: pass the file's bytes or its path instead.")
-    if not 0 < max(picture.size) <= MAX_ASPECT * min(picture.size):
-        raise BadImage(name, f"too elongated: {picture.width} x {picture.height}, at most {MAX_ASPECT}:1 is accepted")
-    return np.asarray(picture)
+    return _accepted(np.asarray(picture), name)
+
+
+def _accepted(x_HWC: np.ndarray, name: str) -> np.ndarray:
+    """These pixels, if they are a picture's."""
+    if x_HWC.dtype != np.uint8 or x_HWC.ndim != 3 or x_HWC.shape[2] != 3:
+        raise UserError(f"expected pixels as uint8 [height, width, 3], seen {x_HWC.dtype} {list(x_HWC.shape)}.")
+    height, width, _ = x_HWC.shape
+    if not 0 < max(width, height) <= MAX_ASPECT * min(width, height):
+        raise BadImage(name, f"too elongated: {width} x {height}, at most {MAX_ASPECT}:1 is accepted")
+    return x_HWC
 
 
 def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[tuple[int, np.ndarray]]]:

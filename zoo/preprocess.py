@@ -43,8 +43,10 @@ FORMATS = tuple(plugin.format for plugin in _PLUGINS)
 MAX_ASPECT = 20
 """Longest side over shortest: a 1x20,000 picture resized to a short side of 224 would take 3.9 GB."""
 
-_EXPECTED = "expected a JPEG, PNG, WebP, BMP, GIF or TIFF picture"
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP", b"BM": "BMP", b"GIF8": "GIF", b"II*\0": "TIFF",
+    b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
+}  # fmt: skip
 _REFUSED_KINDS = {
     b"<": "text (HTML, SVG or XML)", b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"8BPS": "Photoshop",
     b"SIMPLE": "FITS", b"PK\x03\x04": "a ZIP archive",
@@ -67,19 +69,21 @@ class _Refused(Exception):
 
 
 def decode(
-    source: bytes | Path, *, name: str = "", max_pixels: int = 50_000_000, max_bytes: int = 50_000_000
+    source: bytes | Path, *, name: str = "", max_pixels: int = 50_000_000, max_bytes: int = 50_000_000,
+    formats: tuple[str, ...] = FORMATS,
 ) -> Image.Image:
     """Decode one picture to mode RGB, upright, on white.
 
     `source`: the encoded bytes, or the path of a regular file. `name`: what errors call it (default: the path).
-    `max_pixels`, `max_bytes`: limits on width x height and on the encoded size. Raises `BadImage` only.
+    `max_pixels`, `max_bytes`: limits on width x height and on the encoded size. `formats`: those of `FORMATS` that are
+    accepted. Raises `BadImage` only.
     """
     name = name or (str(source) if isinstance(source, Path) else "picture")
     try:
         data = _read(source, max_bytes) if isinstance(source, Path) else source
         if len(data) > max_bytes:
             raise _Refused(f"larger than {max_bytes / 1e6:g} MB")
-        return _rgb(_open(data, max_pixels))
+        return _rgb(_open(data, max_pixels, formats))
     except _Refused as refusal:
         raise BadImage(name, str(refusal)) from None
     except Image.DecompressionBombError:
@@ -107,14 +111,13 @@ def _read(path: Path, max_bytes: int) -> bytes:
         raise _Refused(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
     """The picture with its header read and its size accepted, no pixel decoded."""
     _quieten()
-    formats = ("HEIF",) if _is_heif(data) else FORMATS
     try:
-        picture = Image.open(io.BytesIO(data), formats=formats)
+        picture = Image.open(io.BytesIO(data), formats=("HEIF",) if _is_heif(data) else formats)
     except Image.UnidentifiedImageError:
-        raise _Refused(_why_not(data)) from None
+        raise _Refused(_why_not(data, formats)) from None
     width, height = picture.size
     if width * height > max_pixels:
         raise _Refused(f"too large: {width} x {height}, at most {max_pixels / 1e6:g} million pixels are decoded")
@@ -147,15 +150,17 @@ def _is_heif(data: bytes) -> bool:
     return True
 
 
-def _why_not(data: bytes) -> str:
+def _why_not(data: bytes, formats: tuple[str, ...]) -> str:
     if not data:
         return "the file is empty"
-    if data.startswith(_SIGNATURES) or data[8:12] in _HEIF_BRANDS:
+    signed = next((name for prefix, name in _SIGNATURES.items() if data.startswith(prefix)), "")
+    if signed in formats or data[8:12] in _HEIF_BRANDS:
         return "damaged: its header cannot be read"
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     seen = next((kind for prefix, kind in _REFUSED_KINDS.items() if start.startswith(prefix)), "")
-    seen = "AVIF" if data[4:10] == b"ftypav" else seen
-    return f"{seen or 'of no known format'}; {_EXPECTED}"
+    seen = "AVIF" if data[4:10] == b"ftypav" else seen or signed
+    *names, last = ("WebP" if name == "WEBP" else name for name in formats)
+    return f"{seen or 'of no known format'}; expected a {', '.join(names)} or {last} picture"
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -109,9 +109,13 @@ def test_pictures_that_were_not_decoded_here_are_not_guessed_at(loaded: Predicto
     for picture in (RED.convert("RGBA"), RED.convert("L"), transparent, turned):
         with pytest.raises(UserError, match=r"as zoo.preprocess.decode gives it .* pass the file's bytes or its path"):
             loaded.predict(picture)
-    for wrong in ("cat.jpg", np.zeros((2, 2, 3), np.uint8), None):
-        with pytest.raises(UserError, match=r"bytes, pathlib.Path or PIL image, seen (str|ndarray|NoneType)"):
+    for wrong in ("cat.jpg", None):
+        with pytest.raises(UserError, match=r"bytes, pathlib.Path or PIL image, seen (str|NoneType)"):
             loaded.predict(wrong)  # type: ignore[arg-type]
+    for pixels in (np.zeros((2, 2, 3), np.float32), np.zeros((2, 2), np.uint8), np.zeros((1, 2, 2, 3), np.uint8)):
+        with pytest.raises(UserError, match=r"pixels as uint8 \[height, width, 3\], seen"):
+            loaded.predict(pixels)
+    assert same(loaded.predict(np.asarray(RED)), loaded.predict(RED))
     for width, height in ((41, 2), (1, 21), (0, 4), (0, 0)):
         with pytest.raises(BadImage, match=f"too elongated: {width} x {height}, at most 20:1"):
             loaded.predict(Image.new("RGB", (width, height)))

@@ -1,0 +1,127 @@
+"""HTML and Markdown of the page. Names of classes, runs and files come from strangers: all are escaped."""
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from serve.engine import Answered, Engine
+from zoo import bundle as bundles
+from zoo import rundir
+
+LISTED = 14
+"""Classes named at the top of the page."""
+STYLE = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+NOTHING = ('<div class="card empty"><p>The answer appears here, with its probability, the other classes that come '
+           "into question, and where in the picture the evidence lies.</p></div>")
+
+
+def head(engine: Engine) -> str:
+    """What this page is, for somebody who has never seen it."""
+    bundle = engine.model.predictor.bundle
+    more = len(bundle.labels) - LISTED
+    names = "".join(f"<span>{html.escape(label)}</span>" for label in bundle.labels[:LISTED])
+    return (f'<div class="head"><h1>Which of {len(bundle.labels)} classes is it?</h1>'
+            f'<p class="name">{html.escape(engine.model.name)}</p><div class="chips">{names}'
+            f'{f"<em>and {more} more</em>" if more > 0 else ""}</div></div>')
+
+
+def answer(answered: Answered) -> str:
+    """The card: answer, how sure, what else, and what that means."""
+    said, bundle = answered.prediction.answer, answered.model.predictor.bundle
+    best, probability = said.top[0]
+    parts = []
+    if said.label is None:
+        threshold = bundle.decision.unknown.threshold if bundle.decision.unknown else 0.0
+        parts.append('<div class="verdict unknown"><b>unknown</b></div><p class="why">The picture is further from the '
+                     f"training pictures ({said.unknown_score:.3g}) than nearly all validation pictures are "
+                     f"({threshold:.3g}): probably none of the classes. If it were one of them, then:</p>")
+    else:
+        parts.append(f'<div class="verdict"><b>{html.escape(best)}</b><i>{percent(probability)}</i></div>')
+    parts.append(f'<div class="bars">{"".join(bar(label, share) for label, share in said.top)}</div>')
+    if said.prediction_set is not None and bundle.decision.sets is not None and said.label is not None:
+        chips = "".join(f"<span>{html.escape(label)}</span>" for label in said.prediction_set[:30])
+        more = len(said.prediction_set) - 30
+        share = percent(bundle.decision.sets.coverage)
+        parts.append(f'<div class="set"><p>To be right for {share} of pictures like those it was validated on, it '
+                     f'has to say{":" if len(said.prediction_set) == 1 else " one of these:"}</p>'
+                     f'<div class="chips">{chips}{f"<em>and {more} more</em>" if more > 0 else ""}</div></div>')
+    return f'<div class="card" data-label="{html.escape(said.label or "unknown")}">{"".join(parts)}</div>'
+
+
+def bar(label: str, share: float) -> str:
+    """One class with its probability; the exact one in an attribute."""
+    name = html.escape(label)
+    return (f'<div class="bar" data-name="{name}" data-probability="{share!r}"><span>{name}</span>'
+            f'<div class="track"><div style="width:{100 * share:.2f}%"></div></div><i>{percent(share)}</i></div>')
+
+
+def percent(share: float) -> str:
+    """93 %; what would round to 0 or 100 is not called so."""
+    if share >= 0.995:
+        return "> 99 %"
+    return f"{share:.0%}".replace("%", " %") if share >= 0.01 else "< 1 %"
+
+
+def refusal(sentence: str) -> str:
+    """Why there is no answer."""
+    return f'<div class="card refused"><p>{html.escape(sentence)}</p></div>'
+
+
+def note(text: str) -> str:
+    """A short remark, already escaped."""
+    return f'<p class="note">{text}</p>'
+
+
+def summary(rows: Sequence[tuple[Any, ...]]) -> str:
+    """How many of the pictures were answered, and which were not."""
+    refused = [row for row in rows if row[-1]]
+    listed = "".join(f"<li>{html.escape(row[0])}: {html.escape(row[-1])}</li>" for row in refused[:10])
+    more = f"<li>and {len(refused) - 10} more, in the table</li>" if len(refused) > 10 else ""
+    return (f'<div class="note"><p>{len(rows) - len(refused)} of {len(rows)} pictures answered.</p>'
+            f'{f"<ul>{listed}{more}</ul>" if refused else ""}</div>')
+
+
+def curl(root_path: str) -> str:
+    """How a program asks."""
+    return ("```bash\ncurl -F file=@picture.jpg 'http://HOST" + root_path + "/v1/predict?top_k=5&heatmap=true'\n```\n"
+            f"All parameters: [openapi.json]({root_path}/openapi.json)")
+
+
+def about(engine: Engine) -> str:
+    """The model card, and what limits these answers have; Markdown without pictures: they come from elsewhere."""
+    bundle = engine.model.predictor.bundle
+    card_file = bundle.folder.parent.parent / rundir.CARD
+    card = card_file.read_text(encoding="utf-8") if card_file.is_file() else f"# {bundle.run.get('name', 'model')}\n"
+    card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
+    card = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>]*>", "", card)
+    what, heading, recipe = card.strip().partition("\n## Recipe\n")
+    return "\n\n".join((what, _limits(bundle), _proof(bundle), heading + recipe))
+
+
+def _limits(bundle: bundles.Bundle) -> str:
+    decision = bundle.decision
+    lines = ["The classes above are all it knows: a picture of anything else is, at best, called unknown.",
+             "Probabilities were calibrated on validation pictures. For pictures of another kind (camera, style, time) "
+             "they can be too high."]
+    if decision.unknown is None:
+        lines.append("It has no measure for pictures that are none of its classes: every picture gets a class.")
+    if decision.sets is not None:
+        lines.append(f"The set under an answer holds the right class for {percent(decision.sets.coverage)} of pictures "
+                     "like those of validation; not for each class by itself.")
+    lines.append("The heat map shows where the first choice found evidence, not that this was the right reason.")
+    lines.append(f"A picture is seen at {bundle.pre.size} x {bundle.pre.size} pixels: finer detail has no influence.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _proof(bundle: bundles.Bundle) -> str:
+    """What the export measured against the trained model."""
+    lines = [f"Model file: sha256 `{bundle.model_sha256}`, status {bundle.status}."]
+    proof = rundir.read_json(bundle.folder / bundles.PARITY) if (bundle.folder / bundles.PARITY).is_file() else {}
+    rows = [f"| {rung['name']} | {rung['worst']:.2g} | {rung['limit']:g} | {rung['pictures']} |"
+            for rung in proof.get("rungs", [])]
+    if rows:
+        head_row = "| exported against trained | largest difference | limit | pictures |"
+        lines += ["", head_row, "| --- | --- | --- | --- |", *rows]
+    return "## The exported file\n\n" + "\n".join(lines)

@@ -1,0 +1,121 @@
+"""The process: listening, told to stop, answering what is in flight, gone; and connections that never send anything."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import uvicorn
+
+from zoo.errors import UserError
+
+GRACE_S = 1.0
+"""After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
+HEAD_S = 15.0
+"""Seconds until a connection must have sent the head of a request."""
+STREAMS_S = 2
+"""Seconds that open event streams of the page (they never end) are given at the end."""
+CONNECTIONS = 800
+"""Open connections at most: below the 1,024 files that a process may usually open."""
+
+
+@dataclass
+class Life:
+    """How far the process is."""
+
+    draining: bool = False
+    """Told to stop: /readyz says 503."""
+    closing: bool = False
+    """New work is refused."""
+    active: int = 0
+    """POST requests that have begun and are not answered."""
+    idle: Callable[[], bool] = field(default=lambda: True)
+    """Whether the engine has nothing to do."""
+    patience_s: float = 30.0
+    """What is in flight is waited for at most so long."""
+
+
+def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], None]) -> None:
+    """Listen until SIGTERM or SIGINT; `ready` is called with the port once requests are taken.
+
+    `UserError` if the address cannot be had.
+
+    The first signal: /readyz says 503 at once, all that is in flight is answered, then this returns. A second one
+    stops at once.
+    """
+    server = uvicorn.Server(uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, ws="none", limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=STREAMS_S))
+    with _listen(host, port) as listening:
+        asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket; `UserError` if the address cannot be had."""
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                         backlog=1024)
+        # connections inherit it; asyncio sets it only for those that it opened itself, and without it the second part
+        # of each answer waits 40 ms for an acknowledgement
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: expected an address that is free, seen: {error.strerror}. "
+                        "Choose another port; 0 is any free one.") from None
+
+
+async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, ready: Callable[[], None]) -> None:
+    serving = asyncio.create_task(server.serve([listening]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if serving.done():
+        return await serving
+    tasks = {asyncio.create_task(_close_silent(server))}
+
+    def stop() -> None:
+        if life.draining:
+            server.force_exit = server.should_exit = True
+        else:
+            life.draining = True
+            tasks.add(asyncio.create_task(_drain(server, life)))
+
+    for number in (signal.SIGTERM, signal.SIGINT):  # in place of uvicorn's, which stops listening first
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    ready()
+    try:
+        await serving
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _drain(server: uvicorn.Server, life: Life) -> None:
+    """Take new work for a moment, wait for what is in flight, then let the server stop."""
+    await asyncio.sleep(GRACE_S)
+    life.closing = True
+    last = time.monotonic() + life.patience_s
+    while (life.active or not life.idle()) and time.monotonic() < last:
+        await asyncio.sleep(0.02)
+    server.should_exit = True
+
+
+async def _close_silent(server: uvicorn.Server) -> None:
+    """Close connections that do not send the head of a request: uvicorn has no timeout for them."""
+    since: dict[Any, float] = {}
+    while True:
+        await asyncio.sleep(1)
+        silent = {connection for connection in server.server_state.connections if _waits_for_head(connection)}
+        now = time.monotonic()
+        since = {connection: since.get(connection, now) for connection in silent}
+        for connection in [connection for connection, start in since.items() if now - start > HEAD_S]:
+            with contextlib.suppress(AttributeError):  # closed meanwhile
+                connection.transport.close()
+
+
+def _waits_for_head(connection: Any) -> bool:
+    return connection.cycle is None or connection.cycle.response_complete

@@ -1,0 +1,148 @@
+"""The page: upload, paste or photograph a picture and see the answer, why, and how far to trust it.
+
+Works without any other host, and hardened: Gradio 6.31 lets a mounted page read any file of the machine unless
+`has_launched` is set, and opens uploads with every plugin of Pillow unless its own preprocessing is left out.
+"""
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from serve import cards
+from serve.answers import overlay, to_json
+from serve.engine import Answered, Busy, Engine, Late
+from serve.feedback import Feedback
+from serve.many import many_tab
+from serve.reload import examples
+from zoo.errors import BadImage
+
+WAITING = 64
+"""Events of the page that may wait."""
+KEPT_S = 1800
+"""Uploads are deleted after so long."""
+SHOWN = 5
+"""Classes with bars."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the page keeps uploads, and how it is reached."""
+
+    folder: Path
+    root_path: str
+    feedback: Path | None
+    max_bytes: int
+    """Of one picture."""
+
+
+def mount(app: ASGIApp, engine: Engine, setting: Setting) -> ASGIApp:
+    """The page at `/`, behind the routes that `app` has already."""
+    assert isinstance(app, FastAPI)
+    demo = build(engine, setting)
+    demo.queue(max_size=WAITING, default_concurrency_limit=2 * engine.workers)
+    gr.mount_gradio_app(
+        app, demo, path="/", root_path=setting.root_path, show_error=False, max_file_size=setting.max_bytes,
+        ssr_mode=False, run_history=False, enable_monitoring=False, footer_links=[], mcp_server=False, pwa=False,
+        theme=gr.themes.Default(primary_hue="teal", secondary_hue="teal", neutral_hue="slate",
+                                font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css=cards.STYLE, head='<meta name="color-scheme" content="light dark">')
+    demo.has_launched = True  # or Gradio serves any file of this machine to anybody
+    return app
+
+
+def build(engine: Engine, setting: Setting) -> gr.Blocks:
+    """The page, not yet mounted."""
+    name = engine.model.name
+    with gr.Blocks(title=name, analytics_enabled=False, delete_cache=(KEPT_S // 2, KEPT_S), fill_width=False) as demo:
+        gr.HTML(partial(cards.head, engine), elem_id="head", padding=False)
+        with gr.Tabs():
+            with gr.Tab("One picture"):
+                _one_tab(engine, setting)
+            with gr.Tab("Many pictures"):
+                many_tab(engine, setting.folder)
+            with gr.Tab("About"):
+                gr.Markdown(partial(cards.about, engine), elem_id="about")
+    return demo
+
+
+def _one_tab(engine: Engine, setting: Setting) -> None:
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=300):
+            picture = gr.Image(label="Picture", type="filepath", image_mode=None, height=360, elem_id="picture",
+                               sources=["upload", "clipboard", "webcam"], buttons=["fullscreen"],
+                               placeholder="Drop a picture here, or click to choose one")
+            if shown := examples(engine.model.predictor.bundle):
+                gr.Examples([[str(path)] for path, _ in shown], picture, elem_id="examples",
+                            label="Or try one of the validation pictures", api_visibility="private")
+        with gr.Column(scale=6, min_width=300):
+            answer = gr.HTML(cards.NOTHING, elem_id="answer", padding=False)
+            heat = gr.Image(label="Where it found evidence for its first choice", interactive=False, height=330,
+                            elem_id="heat", buttons=["fullscreen"], format="jpeg", visible=False)
+            if setting.feedback:
+                _correction(engine, Feedback(setting.feedback), picture)
+            with gr.Accordion("The same answer for programs", open=False):
+                data = gr.JSON(show_label=False, elem_id="data", max_height=320)
+                gr.Markdown(cards.curl(setting.root_path), elem_id="curl")
+    picture.change(partial(_answer, engine), picture, [data, answer, heat], api_name="predict",
+                   show_progress="minimal", trigger_mode="always_last")
+
+
+def _untouched(_: gr.Image, payload: Any) -> str | None:
+    """The path of an upload as it came: Gradio opens it with every plugin of Pillow, and may encode it anew."""
+    return None if payload is None else payload.path
+
+
+# of the class: Gradio builds that of a session anew after an example was clicked; a subclass makes it write .pyi files
+gr.Image.preprocess = _untouched  # type: ignore[method-assign,assignment]
+
+
+def _answer(engine: Engine, picture: str | None) -> tuple[dict[str, Any] | None, str, Any]:
+    """JSON, card and heat map of the answer to one picture file."""
+    if picture is None:
+        return None, cards.NOTHING, gr.Image(None, visible=False)
+    said = attempt(lambda: engine.answer(Path(picture).read_bytes(), _parts, top=SHOWN))
+    if isinstance(said, str):
+        return {"error": said}, cards.refusal(said), gr.Image(None, visible=False)
+    data, card, heat = said
+    return data, card, gr.Image(heat, visible=heat is not None)
+
+
+def attempt(work: Callable[[], Any]) -> Any:
+    """What `work` gives, or the sentence why it could not."""
+    try:
+        return work()
+    except BadImage as error:
+        return f"This picture cannot be read: {error.reason}."
+    except Busy as error:
+        return str(error)
+    except Late:
+        return "The answer was not ready in time; try again."
+
+
+def _parts(answered: Answered) -> tuple[dict[str, Any], str, Any]:
+    return to_json(answered), cards.answer(answered), overlay(answered)
+
+
+def _correction(engine: Engine, feedback: Feedback, picture: gr.Image) -> None:
+    """The button that stores a picture with its right class."""
+    def store(path: str | None, label: str | None) -> str:
+        """What happened, as HTML."""
+        if not path or not label:
+            return cards.note("Choose a picture and its right class first.")
+        said = attempt(lambda: feedback.store(engine, Path(path).read_bytes(), label))
+        return cards.note(html.escape(said))
+
+    labels = list(engine.model.predictor.bundle.labels)
+    with gr.Accordion("This is wrong", open=False, elem_id="wrong"):
+        right = gr.Dropdown(labels, value=None, label="What is it?", elem_id="right")
+        button = gr.Button("Keep picture and correction", elem_id="keep")
+        said = gr.HTML("", elem_id="kept")
+        button.click(store, [picture, right], said, api_name="correct")
+        picture.change(lambda: (None, ""), None, [right, said], api_visibility="private", queue=False)

@@ -1,0 +1,101 @@
+"""Puts model, queue, API and page together, and serves them."""
+
+import ctypes
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from serve import life as lives
+from serve import reload
+from serve.__main__ import Order
+from serve.api import create_api
+from serve.engine import Engine, default_workers
+from serve.gate import Gate, Keys, Limits
+from serve.life import Life
+from serve.metrics import Metrics
+from zoo.errors import UserError
+
+M_MMAP_THRESHOLD = -3
+"""As malloc.h has it."""
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """All that serves one order."""
+
+    app: ASGIApp
+    life: Life
+    engine: Engine
+    keys: Keys
+
+
+def start(order: Order) -> None:
+    """Serve until SIGTERM or Ctrl-C; `UserError` for what the user can put right."""
+    _give_memory_back()
+    with ExitStack() as stack:
+        service = stack.enter_context(build(order))
+        lives.serve(service.app, service.life, host=order.host, port=order.port,
+                    ready=partial(_say, order, service))
+
+
+def _give_memory_back() -> None:
+    """Have glibc return the memory of large pictures; by default it keeps up to 32 MB blocks, for each thread."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+
+
+@contextmanager
+def build(order: Order) -> Iterator[Service]:
+    """The application of an order with its model loaded, warm and checked."""
+    keys = Keys(order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
+                order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
+    if keys.auth is not None and not all(keys.auth.partition(":")):
+        raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
+    workers = order.workers or default_workers()
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    load = partial(reload.load, order.bundle, provider=order.provider, threads=threads)
+    with ExitStack() as stack:
+        engine = Engine(load(), workers=workers, waiting=order.queue, deadline_s=order.deadline_s,
+                        max_pixels=round(order.max_megapixels * 1e6))
+        stack.callback(engine.close)
+        metrics = Metrics(engine)
+        life = Life(idle=lambda: engine.outstanding == 0, patience_s=order.deadline_s)
+        app: ASGIApp = create_api(engine, metrics, life)
+        if not order.api_only:
+            app = _with_page(app, engine, order, stack)
+        if order.watch:
+            watch = reload.Watch(engine, load, metrics.reloaded)
+            watch.start()
+            stack.callback(watch.stop)
+        limits = Limits(round(order.max_body_mb * 1e6), order.deadline_s)
+        yield Service(Gate(app, life, metrics, limits=limits, keys=keys, root_path=order.root_path), life, engine,
+                      keys)
+
+
+def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> ASGIApp:
+    """The page mounted below the API's routes; its uploads are deleted at the end."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True))
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": folder}
+    from serve import page  # Gradio reads these variables when it is imported
+
+    return page.mount(app, engine, page.Setting(Path(folder), order.root_path, order.feedback,
+                                                round(order.max_body_mb * 1e6)))
+
+
+def _say(order: Order, service: Service, port: int) -> None:
+    host = f"[{order.host}]" if ":" in order.host else order.host
+    address = f"http://{host}:{port}{order.root_path}"
+    model = service.engine.model
+    print(f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) answers at "
+          f"{address}{'/v1/predict' if order.api_only else ''}", flush=True)
+    if order.host not in LOCAL and service.keys == Keys():
+        print("warning: everybody who reaches this machine can use it; set --auth or --token", flush=True)

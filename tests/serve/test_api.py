@@ -1,0 +1,205 @@
+"""The API over real HTTP: the same numbers as the predictor, and a sentence for everything that is refused."""
+
+import base64
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve.engine import FORMATS
+from tests.bad_pictures import BAD, ODD, encode, photo
+from tests.serve.running import Running, ask
+from tests.zoo.made_bundle import LABELS
+from zoo.predictor import Predictor
+
+TIFFS = {name for name in ODD if name.endswith(".tif")}
+
+
+@pytest.fixture(scope="module")
+def predictor(served: Path) -> Predictor:
+    return Predictor(served)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=30) as client:
+        yield client
+
+
+def probabilities(said: dict[str, Any]) -> dict[str, float]:
+    return {row["label"]: row["probability"] for row in said["top"]}
+
+
+def expected(predictor: Predictor, picture: bytes) -> dict[str, float]:
+    return dict(zip(LABELS, map(float, predictor.predict(picture).probabilities), strict=True))
+
+
+# --- answers
+
+
+def test_every_form_of_request_gets_the_predictors_numbers(service: Running, predictor: Predictor,
+                                                           client: httpx.Client) -> None:
+    for name in sorted(set(ODD) - TIFFS):
+        picture = ODD[name][0]()
+        encoded = base64.b64encode(picture).decode()
+        answers = [ask(service.url, picture, client=client),
+                   *(client.post(f"{service.url}/v1/predict", json={"images": [text]})
+                     for text in (encoded, f"data:image/png;base64,{encoded}"))]
+        for answer in answers:
+            assert answer.status_code == 200, (name, answer.text)
+            assert probabilities(answer.json()["predictions"][0]) == expected(predictor, picture), name
+
+
+def test_many_pictures_keep_their_order(service: Running, predictor: Predictor) -> None:
+    pictures = [encode(photo(40 + 3 * place, 50), "PNG") for place in range(16)]
+    said = ask(service.url, *pictures, top_k=2).json()
+    assert said["model"]["digest"] == predictor.bundle.model_sha256
+    for picture, one in zip(pictures, said["predictions"], strict=True):
+        assert len(one["top"]) == 2
+        assert probabilities(one).items() <= expected(predictor, picture).items()
+
+
+def test_map_and_features_come_when_asked_for(service: Running, predictor: Predictor) -> None:
+    picture = encode(photo(), "PNG")
+    plain = ask(service.url, picture).json()["predictions"][0]
+    assert not {"heatmap", "embedding"} & set(plain)
+    full, own = ask(service.url, picture, heatmap=True, embedding=True).json()["predictions"][0], predictor.predict(
+        picture)
+    assert own.heatmap is not None
+    assert (full["heatmap"], full["embedding"]) == (own.heatmap.tolist(), own.embedding.tolist())
+    assert full["unknown_score"] == own.unknown_score
+
+
+def test_unknown_has_no_label_but_nearest_classes(service: Running) -> None:
+    grey = ask(service.url, encode(photo().convert("L"), "PNG")).json()["predictions"][0]
+    assert (grey["label"], grey["unknown"]) == (None, True)
+    assert len(grey["top"]) == 3
+
+
+def test_it_says_what_it_serves(service: Running, predictor: Predictor) -> None:
+    model, = httpx.get(f"{service.url}/v1/models").json()["models"]
+    assert (model["labels"], model["digest"]) == (list(LABELS), predictor.bundle.model_sha256)
+    assert httpx.get(f"{service.url}/version").json()["zootune"]
+    for route in ("healthz", "readyz"):
+        assert httpx.get(f"{service.url}/{route}").status_code == 200
+    ask(service.url, b"")
+    numbers = httpx.get(f"{service.url}/metrics").text
+    for line in (r'zootune_requests_total\{route="/v1/predict",status="200"\} \d', r"zootune_queue 0\.0",
+                 r'zootune_rejections_total\{reason="picture"\} \d', r'zootune_model\{digest="' + model["digest"],
+                 r'zootune_request_seconds_bucket\{le="0.05",route="/v1/predict"\} \d'):
+        assert re.search(line, numbers), line
+
+
+# --- refusals
+
+
+def one_sentence(answer: httpx.Response) -> str:
+    """The error, which tells nothing about this machine."""
+    sentence = answer.json()["error"]
+    assert set(answer.json()) == {"error"}
+    assert re.fullmatch(r"[A-Z“'\"a-z][^\n]*\.", sentence), sentence
+    assert not re.search(r"Traceback|File \"|/(tmp|work|root|home|usr|etc)/|0x[0-9a-f]{6}|\.py\b", answer.text)
+    return str(sentence)
+
+
+@pytest.mark.parametrize("name", sorted(set(BAD) | TIFFS))
+def test_a_bad_picture_is_told_why(name: str, service: Running, client: httpx.Client) -> None:
+    make, reason = BAD[name] if name in BAD else (ODD[name][0], "")
+    answer = ask(service.url, make(), client=client)
+    assert answer.status_code == (413 if "too large" in reason and "damaged" not in reason else 422)
+    sentence = one_sentence(answer)
+    assert sentence.startswith("Picture: ")
+    if name.endswith(".tif"):
+        assert sentence == "Picture: TIFF; expected a JPEG, PNG, WebP, BMP or GIF picture."
+    elif "expected" not in reason:
+        assert re.search(reason.replace("50 million", "25 million"), sentence)  # this service's own limit
+
+
+def test_tiff_is_not_for_strangers() -> None:
+    assert FORMATS == ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+
+
+def test_the_bad_one_of_many_is_named_by_its_place(service: Running) -> None:
+    good = encode(photo(), "PNG")
+    answer = ask(service.url, good, b"<svg>", good, name="../../etc/passwd")
+    assert answer.status_code == 422
+    assert one_sentence(answer).startswith("Picture 2: text (HTML, SVG or XML)")
+
+
+JSONS = (
+    '{"path": "/etc/passwd"}', '{"images": []}', '{"images": ["/etc/passwd"]}', '{"images": ["file:///etc/passwd"]}',
+    '{"images": ["http://127.0.0.1/x.png"]}', '{"images": "x"}', '{"images": [{"path": "/etc/passwd"}]}', "[" * 9999,
+    '{"images": ["AAAA"], "path": "/etc/passwd"}', "", "\0", '{"images": ["\\ud800"]}')
+
+
+@pytest.mark.parametrize("body", JSONS)
+def test_json_that_holds_no_picture(body: str, service: Running) -> None:
+    answer = httpx.post(f"{service.url}/v1/predict", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    one_sentence(answer)
+
+
+def test_other_requests_that_make_no_sense(service: Running) -> None:
+    url, picture = f"{service.url}/v1/predict", encode(photo(), "PNG")
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    for answer, status in (
+            (httpx.post(url, content=picture, headers={"content-type": "image/png"}), 415),
+            (httpx.post(url), 415),
+            (httpx.post(url, data={"file": "text"}, files={"other": picture}), 422),
+            (httpx.post(url, content=b"rubbish", headers=form), 400),
+            (httpx.post(url, content=b"", headers={"content-type": "multipart/form-data"}), 400),
+            (httpx.post(url, files=[("file", ("x", b"x"))] * 1001), 400),
+            (ask(service.url, picture, top_k=0), 422), (ask(service.url, picture, top_k="x"), 422)):
+        assert answer.status_code == status, answer.text
+        one_sentence(answer)
+
+
+# --- sizes
+
+
+def test_a_large_body_is_refused_before_it_is_read(service: Running) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 200000000\r\n\r\n")
+        answer = connection.recv(4096).decode()
+        while not answer.endswith("}"):
+            answer += connection.recv(4096).decode()
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert "at most 20 MB are accepted" in answer
+
+
+def test_a_body_that_lied_about_its_size_is_cut_off(service: Running) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(300):
+            yield bytes(100_000)
+
+    for kind in ("application/json", "multipart/form-data; boundary=x"):
+        answer = httpx.post(f"{service.url}/v1/predict", content=endless(), headers={"content-type": kind}, timeout=30)
+        assert answer.status_code in (400, 413)
+        one_sentence(answer)
+
+
+def test_a_sender_of_too_much_gets_to_read_why(service: Running) -> None:
+    answer = httpx.post(f"{service.url}/v1/predict", files={"file": bytes(25_000_000)}, timeout=30)
+    assert answer.status_code == 413
+    assert one_sentence(answer) == "The request is too large: at most 20 MB are accepted."
+
+
+def test_any_host_name_is_fine_and_rubbish_is_refused(service: Running) -> None:
+    for path in ("/config", "/v1/models", "/"):
+        assert httpx.get(service.url + path, headers={"host": "pets.example:8080"}).status_code == 200
+        for rubbish in ("a b", "x/../y", "<script>", "é"):
+            answer = httpx.get(service.url + path, headers={"host": rubbish.encode()})
+            assert answer.status_code == 400
+
+
+def test_no_other_site_may_read_answers(service: Running) -> None:
+    for path in ("/v1/models", "/config", "/"):
+        for origin in ("https://evil.example", "null"):
+            answer = httpx.get(service.url + path, headers={"origin": origin})
+            assert "access-control-allow-origin" not in answer.headers
+            assert answer.headers["x-content-type-options"] == "nosniff"

@@ -1,0 +1,92 @@
+"""The command line, and a service behind credentials and a proxy's prefix."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve.__main__ import Order
+from tests.bad_pictures import encode, photo
+from tests.serve.running import ROOT, Running, ask, running
+from zoo import rundir
+from zoo.errors import UserError
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "serve", *map(str, arguments)], cwd=ROOT, capture_output=True,
+                          text=True, timeout=60)
+
+
+def test_the_flags_are_these() -> None:
+    assert [field.name for field in dataclasses.fields(Order)] == [
+        "bundle", "host", "port", "api_only", "watch", "auth", "token", "root_path", "feedback", "provider", "workers",
+        "queue", "deadline_s", "max_body_mb", "max_megapixels"]
+    shown = run("--help").stdout
+    for flag in ("--api-only", "--watch", "--auth", "--token", "--root-path", "--feedback"):
+        assert flag in shown
+
+
+def test_a_run_without_a_bundle_is_told_the_export(tmp_path: Path) -> None:
+    rundir.write_json(tmp_path / rundir.CONFIG, {})
+    rundir.finish(tmp_path)
+    ran = run(tmp_path, "--api-only")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"Export it: python -m export {tmp_path} --to onnx" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"root_path": "x"}, "prefix such as /tools/pets"), ({"root_path": "/x/"}, "prefix"),
+    ({"auth": "user"}, "no colon"), ({"auth": ":secret"}, "empty half"), ({"token": ""}, "--token"),
+    ({"queue": 0}, "--queue 0: expected 1"), ({"deadline_s": 0.0}, "--deadline-s"),
+    ({"api_only": True, "feedback": Path("x")}, "no effect")])
+def test_settings_that_make_no_sense(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Order(Path("run"), **wrong)  # type: ignore[arg-type]
+
+
+def test_credentials_and_prefix(served: Path, tmp_path: Path) -> None:
+    """Basic and Bearer over page and API, health apart; the prefix stripped by the proxy or kept."""
+    with running(tmp_path / "log", served, "--root-path", "/tools/pets", ZOOTUNE_AUTH="ann:pässword",
+                 ZOOTUNE_TOKEN="t0ken") as service, httpx.Client(verify=False) as client:
+        url = service.url.removesuffix("/tools/pets")
+        for path in ("/healthz", "/readyz", "/tools/pets/healthz"):
+            assert client.get(url + path).status_code == 200
+        good = [httpx.BasicAuth("ann", "pässword"), httpx.BasicAuth("anyone", "t0ken")]
+        bad = [None, httpx.BasicAuth("ann", "password"), httpx.BasicAuth("ann", ""), httpx.BasicAuth("pässword", "ann")]
+        for path in ("/", "/config", "/v1/models", "/metrics", "/gradio_api/info", "/gradio_api/file=/etc/passwd",
+                     "/tools/pets/v1/models", "/openapi.json"):
+            for auth in bad:
+                answer = client.get(url + path, auth=auth)
+                assert (answer.status_code, set(answer.json())) == (401, {"error"}), path
+                assert answer.headers["www-authenticate"].startswith("Basic ")
+        for header in ("Bearer", "Bearer wrong", "Bearer t0ken2", "Basic t0ken", "Digest t0ken", "Basic =", "t0ken"):
+            assert client.get(f"{url}/v1/models", headers={"authorization": header}).status_code == 401
+        for path in ("/config", "/v1/models", "/tools/pets/", "/tools/pets/config", "/tools/pets/v1/models"):
+            for auth in good:
+                assert client.get(url + path, auth=auth).status_code == 200, path
+            assert client.get(url + path, headers={"authorization": "Bearer t0ken"}).status_code == 200
+            if path.endswith("config"):
+                config = client.get(url + path, auth=good[0], headers={"host": "example.org"}).json()
+                assert config["root"] == "http://example.org/tools/pets"
+        client.auth = good[0]
+        assert ask(f"{url}/tools/pets", encode(photo(), "PNG"), client=client).status_code == 200
+        assert service.stop() == 0
+
+
+def test_a_port_that_is_taken(service: Running, served: Path) -> None:
+    ran = run(served, "--api-only", "--port", service.url.rpartition(":")[2])
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "Choose another port" in ran.stderr
+
+
+def test_it_is_ready_in_a_moment(served: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    run("--help")
+    python_s = time.monotonic() - started  # this machine's speed now: about 0.3 s when it is quiet
+    with running(tmp_path / "log", served, "--api-only") as service:
+        assert service.started_s < max(1.5, 6 * python_s)

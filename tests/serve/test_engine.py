@@ -1,0 +1,91 @@
+"""The queue by itself: all or nothing, deadlines seen when a picture's turn comes, one large picture at a time."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from serve import engine as engines
+from serve.engine import Answered, Busy, Engine, Late
+from serve.reload import load
+from tests.bad_pictures import encode
+from zoo.errors import BadImage
+
+RED = encode(Image.new("RGB", (9, 5), (250, 20, 10)), "PNG")
+
+
+@pytest.fixture
+def engine(served: Path) -> Iterator[Engine]:
+    """Two workers, two more places."""
+    model = load(served, provider="cpu", threads=1)
+    engine = Engine(model, workers=2, waiting=2, deadline_s=5, max_pixels=20_000_000)
+    yield engine
+    engine.close()
+
+
+def label(answered: Answered) -> str | None:
+    return answered.prediction.answer.label
+
+
+def test_a_request_takes_all_its_places_or_none(engine: Engine) -> None:
+    held = threading.Event()
+    first = engine.submit([RED] * 2, lambda _: held.wait(10))
+    with pytest.raises(Busy) as refused:
+        engine.submit([RED] * 3, label)
+    assert refused.value.retry_after_s >= 1
+    second = engine.submit([RED] * 2, label)
+    assert engine.full
+    held.set()
+    assert [future.result(10) for future in first + second] == [True, True, "red", "red"]
+    time.sleep(0.05)
+    assert engine.outstanding == 0
+
+
+def test_a_late_picture_is_not_answered(engine: Engine) -> None:
+    late, = engine.submit([RED], label, deadline=time.monotonic() - 1)
+    with pytest.raises(Late):
+        late.result(10)
+    engine.deadline_s = 0.05
+    with pytest.raises(Late):
+        engine.answer(RED, lambda _: time.sleep(0.3))
+
+
+def test_a_failed_picture_leaves_its_place(engine: Engine) -> None:
+    for _ in range(9):
+        with pytest.raises(BadImage, match=r"^picture: the file is empty"):
+            engine.answer(b"", label)
+    assert engine.answer(RED, label) == "red"
+
+
+def test_an_answer_comes_from_the_model_at_its_acceptance(engine: Engine, served: Path) -> None:
+    held, old = threading.Event(), engine.model
+    blocked = engine.submit([RED] * 2, lambda _: held.wait(10))
+    waiting, = engine.submit([RED], lambda answered: answered.model)
+    engine.model = load(served, provider="cpu", threads=1)
+    held.set()
+    assert waiting.result(10) is old
+    assert [future.result(10) for future in blocked] == [True, True]
+    assert engine.answer(RED, lambda answered: answered.model) is engine.model
+
+
+def test_large_pictures_come_one_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "LARGE_PIXELS", 100)
+    large = encode(Image.new("RGB", (20, 20), (250, 20, 10)), "PNG")
+    inside, most = [0], [0]
+
+    def work(_: Answered) -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.05)
+        inside[0] -= 1
+
+    for pictures, expected in (([large] * 4, 1), ([RED] * 4, 2)):
+        most[0] = 0
+        for future in engine.submit(pictures, work):
+            future.result(10)
+        assert most[0] == expected
+    with pytest.raises(BadImage, match="too large: 5000 x 5000, at most 20 million pixels"):
+        engine.answer(encode(Image.new("1", (5000, 5000)), "PNG"), label)

@@ -1,0 +1,116 @@
+"""Stopping, overload, silent connections: over real processes and sockets."""
+
+import json
+import re
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+
+import httpx
+
+from tests.bench.hostile import BOUNDARY, form
+from tests.serve.running import Running, ask, noise_png, running
+from zoo.predictor import Predictor
+
+
+def connect(service: Running) -> socket.socket:
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def test_what_is_in_flight_at_sigterm_is_answered(served: Path, tmp_path: Path) -> None:
+    """20 requests that take seconds, then SIGTERM: not ready at once, 20 right answers, exit code 0."""
+    pictures = [noise_png(1200, seed) for seed in range(3)]
+    right = [float(Predictor(served).predict(picture).probabilities.max()) for picture in pictures]
+    with running(tmp_path / "log", served, "--api-only", "--workers", "1") as service:
+        sent = [HTTPConnection(service.url.removeprefix("http://"), timeout=60) for _ in range(20)]
+        for place, connection in enumerate(sent):
+            connection.request("POST", "/v1/predict", form(pictures[place % 3]), {"content-type": BOUNDARY})
+        stopping = threading.Thread(target=service.stop)
+        stopping.start()
+        time.sleep(0.15)
+        assert httpx.get(f"{service.url}/readyz").status_code == 503
+        assert httpx.get(f"{service.url}/healthz").status_code == 200
+        answered = re.search(r'route="/v1/predict",status="200"\} (\d+)', httpx.get(f"{service.url}/metrics").text)
+        assert not answered or int(answered[1]) < 10
+        for place, connection in enumerate(sent):
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert json.loads(answer.read())["predictions"][0]["top"][0]["probability"] == right[place % 3]
+            connection.close()
+        stopping.join(20)
+        assert service.process.returncode == 0
+        assert service.log.read_text() == ""
+
+
+def test_more_than_it_can_do_is_refused_with_a_time(served: Path, tmp_path: Path) -> None:
+    """16 clients against a queue of 2 for two seconds: only 200 and 503, not ready meanwhile, ready again after."""
+    picture = noise_png(700)
+    with running(tmp_path / "log", served, "--api-only", "--workers", "1", "--queue", "2") as service:
+        seen: list[httpx.Response] = []
+        end = time.monotonic() + 2
+
+        def hammer() -> None:
+            with httpx.Client() as client:
+                while time.monotonic() < end:
+                    seen.append(ask(service.url, picture, client=client))
+
+        with ThreadPoolExecutor(16) as pool:
+            waiting = [pool.submit(hammer) for _ in range(16)]
+            for one in waiting:
+                one.result()
+        assert {answer.status_code for answer in seen} == {200, 503}
+        refused = next(answer for answer in seen if answer.status_code == 503)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"].startswith("Too many pictures are waiting")
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+        many = ask(service.url, *[picture] * 4)  # more than the queue holds: all or nothing
+        assert many.status_code == 503
+        assert service.stop() == 0
+
+
+def test_deadlines_and_slow_bodies(served: Path, tmp_path: Path) -> None:
+    with running(tmp_path / "log", served, "--api-only", "--workers", "1", "--deadline-s", "0.8") as service:
+        with ThreadPoolExecutor(8) as pool:
+            large = noise_png(1400)
+            answers = [answer.status_code for answer in pool.map(lambda _: ask(service.url, large), range(8))]
+        assert set(answers) <= {200, 408, 504}
+        assert 504 in answers
+        with connect(service) as slow:
+            slow.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                         b"content-length: 100\r\n\r\n{")
+            assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+        assert service.stop() == 0
+
+
+def test_an_answer_does_not_wait_for_acknowledgements(service: Running) -> None:
+    """40 ms without TCP_NODELAY, about 5 with it."""
+    picture, seconds = noise_png(32), []
+    with httpx.Client() as client:
+        for _ in range(30):
+            started = time.perf_counter()
+            assert ask(service.url, picture, client=client).status_code == 200
+            seconds.append(time.perf_counter() - started)
+    assert sorted(seconds)[3] < 0.03
+
+
+def test_half_open_connections_do_not_matter(service: Running) -> None:
+    """200 that sent half a head and 200 that sent half a body: others are answered at once."""
+    heads = [connect(service) for _ in range(200)]
+    bodies = [connect(service) for _ in range(200)]
+    try:
+        for one in heads:
+            one.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\nx-half")
+        for one in bodies:
+            one.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
+                        b"content-type: application/json\r\n\r\n{")
+        started = time.monotonic()
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+        assert ask(service.url, noise_png(32)).status_code == 200
+        assert time.monotonic() - started < 3
+    finally:
+        for one in heads + bodies:
+            one.close()

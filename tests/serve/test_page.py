@@ -1,0 +1,200 @@
+"""The page as people and Gradio's client use it: the API's numbers, nothing from elsewhere, no file given away."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from finetune.tree import read_tree
+from serve.cards import percent
+from serve.feedback import LOG
+from tests.bad_pictures import BAD, ODD, encode, photo
+from tests.serve.running import Running, ask
+from tests.zoo.made_bundle import LABELS
+from zoo.predictor import Predictor
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync"]
+NAMES = ("16-bit.png", "colour-under-alpha.png", "cmyk.jpg", "animated.webp", "palette-alpha-bytes.png", "plain.jpg")
+"""Those that Gradio's own preprocessing would change."""
+
+
+@pytest.fixture(scope="module")
+def client(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(service.url, analytics_enabled=False, verbose=False,
+                  download_files=str(tmp_path_factory.mktemp("got")))
+
+
+def write(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+# --- Gradio's client
+
+
+def test_page_api_client_and_predictor_give_the_same_numbers(service: Running, client: Client, served: Path,
+                                                            tmp_path: Path) -> None:
+    predictor = Predictor(served)
+    for name in NAMES:
+        path = write(tmp_path, name, ODD[name][0]())
+        data, card, _ = client.predict(handle_file(path), api_name="/predict")
+        told = ask(service.url, path.read_bytes()).json()["predictions"][0]
+        assert data == told
+        own = dict(zip(LABELS, map(float, predictor.predict(path).probabilities), strict=True))
+        assert {row["label"]: row["probability"] for row in data["top"]} == own
+        assert all(f'data-probability="{probability!r}"' in card for probability in own.values())
+
+
+def test_a_bad_picture_is_told_why(client: Client, tmp_path: Path) -> None:
+    for name in ("html.jpg", "svg.jpg", "eps.jpg", "half.png", "12000x12000.png", "empty.jpg"):
+        data, card, heat = client.predict(handle_file(write(tmp_path, name, BAD[name][0]())), api_name="/predict")
+        assert data["error"].startswith("This picture cannot be read: ")
+        assert "refused" in card
+        assert not heat or not heat.get("visible", True)
+        assert str(tmp_path) not in card
+
+
+def test_no_file_of_this_machine_is_given_away(service: Running, tmp_path: Path) -> None:
+    """What Gradio 6.31 does when mounted, unless it is told that it was launched."""
+    secret = write(tmp_path, "secret.png", b"TOP-SECRET" + encode(photo(), "PNG"))
+    with httpx.Client(base_url=service.url) as client:
+        config = client.get("/config").json()
+        names = [one["api_name"] for one in config["dependencies"] if one["inputs"]]
+        assert {"predict", "predict_many", "correct"} <= set(names)
+        for name in names:
+            for path in (str(secret), "/etc/passwd", f"file://{secret}", f"../../..{secret}"):
+                data = {"path": path, "meta": {"_type": "gradio.FileData"}}
+                for body in ([data], [[data]], [data, "red"]):
+                    began = client.post(f"/gradio_api/call/{name}", json={"data": body})
+                    text = began.text
+                    if began.status_code == 200:
+                        text += client.get(f"/gradio_api/call/{name}/{began.json()['event_id']}").text
+                    assert "complete" not in text or "Choose a picture" in text, (name, path)
+                    assert "secret" not in text.replace("/etc/passwd", "")
+                    assert "Traceback" not in text
+        for path in (secret, "/etc/passwd", "..%2f..%2fetc/passwd", "serve/page.py", ".git/config"):
+            answer = client.get(f"/gradio_api/file={path}")
+            assert answer.status_code in (403, 404)
+            assert b"TOP-SECRET" not in answer.content
+        assert client.get("/monitoring/summary").status_code in (403, 404)
+        assert client.post("/gradio_api/upload", files=[("files", ("x.png", b"x"))] * 1001).status_code == 400
+
+
+def test_a_correction_becomes_training_data(client: Client, feedback: Path, tmp_path: Path) -> None:
+    for place, label in enumerate(("red", "green", "green")):
+        path = write(tmp_path, "../x.png".rpartition("/")[2], encode(photo(40 + place), "PNG"))
+        assert f"kept as {label}" in client.predict(handle_file(path), label, api_name="/correct")
+    again = client.predict(handle_file(path), "blue", api_name="/correct")  # the last word holds
+    assert "kept as blue" in again
+    tree = read_tree(feedback)
+    assert tree.classes == ("blue", "green", "red")
+    assert [len(rows) for rows in tree.files.values()] == [3]
+    assert len((feedback / LOG).read_text(encoding="utf-8").splitlines()) == 4
+    bad = write(tmp_path, "bad.png", b"<svg>")
+    assert "cannot be read" in client.predict(handle_file(bad), "red", api_name="/correct")
+
+
+def test_shares_are_never_called_none_or_all() -> None:
+    assert [percent(share) for share in (0, 0.004, 0.01, 0.934, 0.994, 0.996, 1)] == [
+        "< 1 %", "< 1 %", "1 %", "93 %", "99 %", "> 99 %", "> 99 %"]
+
+
+# --- Chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def watched(browser: Browser, url: str, **how: Any) -> tuple[Page, list[str], list[str]]:
+    """(the page once it is there, complaints of its console, requests to other hosts)."""
+    page = browser.new_context(accept_downloads=True, **how).new_page()
+    complaints: list[str] = []
+    foreign: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: foreign.append(request.url)
+            if not request.url.startswith((url, "data:", "blob:")) else None)
+    page.goto(url)
+    page.wait_for_selector("#picture input[type=file]", state="attached")
+    return page, complaints, foreign
+
+
+def show(page: Page, path: Path) -> None:
+    """Upload a picture, once the page has settled."""
+    page.wait_for_timeout(400)
+    page.set_input_files("#picture input[type=file]", path)
+
+
+def test_the_page_in_a_browser(service: Running, browser: Browser, served: Path, tmp_path: Path) -> None:
+    page, complaints, foreign = watched(browser, service.url)
+    path = write(tmp_path, "picture.png", ODD["colour-under-alpha.png"][0]())
+    show(page, path)
+    page.wait_for_selector("#answer .bar")
+    shown = page.eval_on_selector_all("#answer .bar", "bars => bars.map(b => [b.dataset.name, b.dataset.probability])")
+    own = Predictor(served).predict(path)
+    assert [(name, float(probability)) for name, probability in shown] == [*own.answer.top]
+    page.wait_for_selector("#heat img")
+    page.locator("#examples .gallery-item").nth(1).click()
+    page.wait_for_selector("#answer [data-label=green]")
+    show(page, write(tmp_path, "grey.png", encode(photo().convert("L"), "PNG")))
+    page.wait_for_selector("#answer [data-label=unknown]")
+    assert "further from the training pictures" in page.inner_text("#answer")
+    show(page, write(tmp_path, "text.png", b"<html>"))
+    page.wait_for_selector("#answer .refused")
+    _many(page, tmp_path)
+    page.get_by_role("tab", name="About").click()
+    page.wait_for_selector("#about:has-text('Limits')")
+    assert complaints == []
+    assert foreign == []
+
+
+def _many(page: Page, tmp_path: Path) -> None:
+    """The tab for many pictures: captions, a table, and what could not be read."""
+    page.get_by_role("tab", name="Many pictures").click()
+    red = write(tmp_path, "=red.png", encode(photo(), "PNG"))
+    page.set_input_files("#files input[type=file]", [red, tmp_path / "grey.png", tmp_path / "text.png"])
+    page.wait_for_selector("#gallery img")
+    page.wait_for_selector("#summary:has-text('2 of 3 pictures answered')")
+    assert page.locator("#gallery .caption-label").count() == 2
+    with page.expect_download() as download:
+        page.click("#table")
+    rows = list(csv.DictReader(download.value.path().read_text(encoding="utf-8").splitlines()))
+    assert [row["file"] for row in rows] == ["'=red.png", "grey.png", "text.png"]
+    assert rows[1]["answer"].startswith("unknown (nearest: ")
+    assert rows[2]["error"].startswith("text (HTML")
+
+
+@pytest.mark.parametrize("how", [{"color_scheme": "dark"}, {"viewport": {"width": 375, "height": 720}}])
+def test_dark_and_on_a_phone(how: dict[str, Any], service: Running, browser: Browser, tmp_path: Path) -> None:
+    page, complaints, _ = watched(browser, service.url, **how)
+    show(page, write(tmp_path, "picture.png", encode(photo(), "PNG")))
+    page.wait_for_selector("#answer .bar")
+    background = page.evaluate("getComputedStyle(document.querySelector('#answer .card')).backgroundColor")
+    text = page.evaluate("getComputedStyle(document.querySelector('#answer .verdict b')).color")
+    levels = [sum(map(float, colour[colour.index("(") + 1:-1].split(",")[:3])) / 3 for colour in (background, text)]
+    assert (levels[0] < 80 < 160 < levels[1]) if "color_scheme" in how else (levels[1] < 140 < 200 < levels[0])
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert complaints == []
+
+
+def test_nothing_is_left_open_at_the_end(service: Running) -> None:
+    children = subprocess.run(["ps", "--ppid", str(service.process.pid), "-o", "comm="], capture_output=True, text=True)
+    assert children.stdout == ""
+    assert json.loads(httpx.get(f"{service.url}/healthz").text) == {"status": "ok"}
