@@ -21,7 +21,7 @@ def test_it_begins_with_two_commands_that_set_everything_up() -> None:
 
 
 def commands() -> list[str]:
-    return sorted(set(re.findall(r"python -m (?:finetune|zoo|export)[^\n`)]*", README)))
+    return sorted(set(re.findall(r"python -m (?:finetune|zoo|export|serve)[^\n`)]*", README)))
 
 
 @pytest.mark.parametrize("command", commands())
@@ -41,9 +41,12 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     from finetune.decide import Wish
     from finetune.recipe import Recipe
     from finetune.run import Run
+    from serve import __main__ as serve
+    from serve import space
     from zoo import push
 
-    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order, push.Order)
+    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order, push.Order,
+                                                              serve.Order, space.Space)
              for f in fields(cls)}
     known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial"}
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
@@ -51,7 +54,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     tree = re.search(r"## Where things are\n```\n(.*?)```", README, re.S)
     assert tree
     named_files = {word for word in tree[1].split() if word.endswith(".py")}
-    on_disk = {p.name for folder in ("zoo", "finetune", "export") for p in (ROOT / folder).glob("[!_]*.py")}
+    on_disk = {p.name for folder in ("zoo", "finetune", "export", "serve") for p in (ROOT / folder).glob("[!_]*.py")}
     assert named_files <= on_disk
     assert on_disk - named_files <= {"events.py", "device.py", "sample.py", "progress.py", "plan.py"}
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
@@ -62,7 +65,7 @@ def test_the_bases_it_counts_are_there() -> None:
     from zoo.catalog import ROWS, find
 
     assert len(ROWS) > 100
-    for name in re.findall(r"--base ([\w-]+)", README):
+    for name in re.findall(r"--base ([\w-]+)(?![\w:-])", README):
         assert find(name).alias == name
 
 

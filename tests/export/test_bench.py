@@ -16,7 +16,8 @@ from zoo.errors import UserError
 def test_timing_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made_bundle(tmp_path / "run")
     main(Order((folder,), height=20, width=30, picture=tmp_path / "speed.png"))
-    assert Image.open(tmp_path / "speed.png").width > 1000
+    with Image.open(tmp_path / "speed.png") as drawn:
+        assert drawn.width > 1000
     timing = rundir.read_json(folder / bundle.TIMING)
     assert [row["batch"] for row in timing["batches"]] == [1, 8, 32]
     assert timing["provider"] == "cpu"
