@@ -103,6 +103,10 @@ def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
 
 def peak_mib() -> float | None:
     """Largest resident memory of this process so far; None where the system does not tell (Windows)."""
+    status = Path("/proc/self/status")  # getrusage counts what the parent had before exec, too
+    if status.is_file():
+        [kib] = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return round(int(kib) / 2**10, 1)
     if sys.platform == "win32":
         return None
     import resource

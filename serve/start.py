@@ -25,6 +25,8 @@ from zoo.errors import UserError
 
 M_MMAP_THRESHOLD = -3
 """As malloc.h has it."""
+PUBLISHED = "hf-hub:"
+"""Prefix of a published run's name."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -62,7 +64,7 @@ def build(order: Order) -> Iterator[Service]:
         raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
     workers = order.workers or default_workers()
     threads = max(1, (os.cpu_count() or 1) // workers)
-    load = partial(reload.load, order.bundle, provider=order.provider, threads=threads)
+    load = partial(reload.load, local(order.bundle), provider=order.provider, threads=threads)
     with ExitStack() as stack:
         engine = Engine(load(), workers=workers, waiting=order.queue, deadline_s=order.deadline_s,
                         max_pixels=round(order.max_megapixels * 1e6))
@@ -79,6 +81,15 @@ def build(order: Order) -> Iterator[Service]:
         limits = Limits(round(order.max_body_mb * 1e6), order.deadline_s)
         yield Service(Gate(app, life, metrics, limits=limits, keys=keys, root_path=order.root_path), life, engine,
                       keys)
+
+
+def local(bundle: Path) -> Path:
+    """Where the bundle lies; a published run is pulled, at the commit and digests of its first pull."""
+    if not str(bundle).startswith(PUBLISHED):
+        return bundle
+    from zoo.hub import pull_run
+
+    return pull_run(str(bundle)).folder
 
 
 def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> ASGIApp:

@@ -30,7 +30,7 @@ from zoo.preprocess import Preprocessing, decode
 
 FAMILIES = (
     # convolutions
-    "resnet18", "resnetv2_18", "resnext50_32x4d", "vgg11", "densenet121", "efficientnet_lite0", "efficientnetv2_rw_t",
+    "resnet18", "resnetv2_18", "resnext50_32x4d", "vgg11", "densenet121", "efficientnet_lite0", "tf_efficientnetv2_b0",
     "mobilenetv3_small_100", "mobilenetv4_conv_small", "regnety_004", "convnext_atto", "convnextv2_atto", "repvgg_a0",
     "nf_regnet_b0", "ghostnet_100", "inception_v3", "mobileone_s0", "mambaout_femto",
     # transformers
