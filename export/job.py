@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from export import proof, quantize, to_onnx, to_openvino, to_tensorrt, to_triton, to_web
+from export import parity, proof, quantize, to_onnx, to_openvino, to_tensorrt, to_triton, to_web
 from export.__main__ import Order
 from export.proof import Evidence, Proof
 from export.subject import Made, Subject, open_run
@@ -91,7 +91,8 @@ def export(evidence: Evidence, name: str, *, examples: bool) -> None:
         console.print(f"warning: {precision} does not pass, so it is not used", style="bold yellow")
     bundle.finish(folder)
     shown = "" if product.status == "ok" else f" ({product.status})"
-    console.print(f"{folder} answers like the trained model{shown}", style="bold green", markup=False)
+    does = "keeps the accuracy of" if precision in parity.LOST_POINTS else "answers like"
+    console.print(f"{folder} {does} the trained model{shown}", style="bold green", markup=False)
     console.print("\n  ".join(["next:", *product.next_steps]), markup=False)
 
 

@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from export import onnx_file
+from export import made, onnx_file, quantize
 from export.graph import Deployed, Parts
 from export.onnx_file import ANY_PICTURE, PICTURE
 from zoo import bundle, runtime
@@ -44,6 +44,13 @@ def main() -> None:
                            names=(bundle.IMAGE, graph.outputs), dynamic=ANY_PICTURE)
             whole, _ = runtime.load(path, "cpu", threads=2)
             jobs[f"whole graph on 300x400, views {views}"] = (
+                lambda session=whole: session.run(None, {bundle.IMAGE: picture}))
+        pictures = made.write(Path(folder))
+        for kept in (0, *quantize.FLOAT_LAYERS[1:3]):
+            path = Path(folder) / f"int8-{kept}.onnx"
+            quantize.quantize(Path(folder) / "none.onnx", path, pictures, float_layers=kept)
+            whole, _ = runtime.load(path, "cpu", threads=2)
+            jobs[f"whole graph on 300x400, views none, int8 but for {kept} layers"] = (
                 lambda session=whole: session.run(None, {bundle.IMAGE: picture}))
         times: dict[str, list[float]] = {name: [] for name in jobs}
         with torch.inference_mode():
