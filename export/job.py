@@ -50,10 +50,10 @@ def start(order: Order) -> None:
     for target in order.to:
         TARGETS[target].check()
     subject = open_run(order)
-    with proof.gather(subject) as evidence:
+    with proof.gather(subject, examples=order.examples) as evidence:
         for name in wanted(order.to, subject.run):
             with room_on_disk(subject.run):
-                export(evidence, name, examples=order.examples)
+                export(evidence, name)
 
 
 def wanted(names: Sequence[str], run: Path) -> list[str]:
@@ -67,7 +67,7 @@ def wanted(names: Sequence[str], run: Path) -> list[str]:
     return sorted(chosen, key=lambda name: name != "onnx")
 
 
-def export(evidence: Evidence, name: str, *, examples: bool) -> None:
+def export(evidence: Evidence, name: str) -> None:
     """`RUN/bundles/NAME`, finished only if the proof holds."""
     subject, target = evidence.subject, TARGETS[name]
     folder = subject.run / bundle.BUNDLES / name
@@ -78,12 +78,12 @@ def export(evidence: Evidence, name: str, *, examples: bool) -> None:
             product = target.make(subject, folder, precision)
         bundle.write(folder, subject.describe(name, product, precision))
         if target.same_file:
-            take_over(subject.run, folder, product, examples=examples)
+            take_over(subject.run, folder, product, examples=evidence.examples)
             break
         found = proof.prove(evidence, folder, product, precision)
         proof.report(found.rungs)
         if not found.failed:
-            if examples:
+            if evidence.examples:
                 proof.write_examples(evidence, folder, found)
             break
         if precision == target.precisions[-1]:

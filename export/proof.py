@@ -43,6 +43,8 @@ class Evidence:
     """Temporary: made pictures, and graphs that only the proof needs."""
     paths: dict[str, Path]
     """Name -> file: the user's own and the made ones."""
+    examples: bool = True
+    """Whether pictures of the user's may stand in bundles."""
     known: dict[str, Answered] = field(default_factory=dict)
 
     def windows(self, deployed: Deployed) -> Path:
@@ -72,13 +74,14 @@ class Proof:
 
 
 @contextmanager
-def gather(subject: Subject) -> Iterator[Evidence]:
+def gather(subject: Subject, *, examples: bool) -> Iterator[Evidence]:
     """The pictures that every target must answer, for as long as the exports take."""
     with tempfile.TemporaryDirectory() as temporary:
         hard = Path(temporary) / "made"
         hard.mkdir()
         own = dict(subject.pictures)
-        yield Evidence(subject, Path(temporary), own | {f"made {path.name}": path for path in made.write(hard)})
+        yield Evidence(subject, Path(temporary), own | {f"made {path.name}": path for path in made.write(hard)},
+                       examples)
 
 
 def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Proof:
@@ -121,7 +124,8 @@ def write(evidence: Evidence, folder: Path, proof: Proof, precision: str) -> Non
         "precision": precision, "rungs": parity.to_json(proof.rungs), "own": len(own),
         "made": len(evidence.paths) - len(own),
         "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()}})
-    rundir.write_text(folder / bundle.PARITY_PAGE, proof_page.page(evidence.subject.labels, evidence.paths, proof))
+    shown = {name: path for name, path in evidence.paths.items() if evidence.examples or name not in own}
+    rundir.write_text(folder / bundle.PARITY_PAGE, proof_page.page(evidence.subject.labels, shown, proof))
 
 
 def report(rungs: Sequence[Rung]) -> None:
@@ -135,7 +139,7 @@ def report(rungs: Sequence[Rung]) -> None:
 
 
 def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotProved:
-    """The error, with the picture that differs most kept beside the numbers."""
+    """The error, with the picture that differs most kept beside the numbers (`--no-examples`, too: nobody gets it)."""
     worst = proof.failed[0]
     seen, limit = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}", f"{worst.limit or 0:g}"
     if worst.name == "accuracy":

@@ -35,8 +35,8 @@ img { max-width: 100%; image-rendering: auto; border: 1px solid #8884; }
 """
 
 
-def page(labels: Sequence[str], paths: Mapping[str, Path], proof: "Proof") -> str:
-    """A self-contained HTML page; nothing in it is loaded from elsewhere."""
+def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
+    """A self-contained HTML page; nothing in it is loaded from elsewhere. `shown`: the pictures that it may hold."""
     failed = [rung.name for rung in proof.rungs if not rung.passed]
     verdict = f'<span class="failed">Failed: {escape(", ".join(failed))}</span>' if failed else \
         '<span class="passed">Every comparison passed.</span>'
@@ -48,24 +48,25 @@ def page(labels: Sequence[str], paths: Mapping[str, Path], proof: "Proof") -> st
             f"<th>seen on</th><th></th></tr>{rows}</table></div>"
             f"<h2>The pictures that differ most</h2>"
             f'<div class="wide"><table><tr><th></th><th>picture</th><th>trained model</th><th>exported model</th>'
-            f"<th>difference</th></tr>{differing(labels, paths, proof)}</table></div></html>\n")
+            f"<th>difference</th></tr>{differing(labels, shown, proof)}</table></div></html>\n")
 
 
 def compared(rung: "Rung") -> str:
     """A rung as a row."""
-    limit, result = "reported only" if rung.limit is None else f"{rung.limit:g}", "passed" if rung.passed else "failed"
+    judged, result = rung.limit is not None or not rung.passed, "passed" if rung.passed else "failed"
+    limit = "reported only" if rung.limit is None else f"{rung.limit:g}"
     return (f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}</td><td>{limit}</td><td>{rung.pictures}</td>"
-            f'<td>{escape(rung.picture)}</td><td class="{result}">{result}</td></tr>')
+            f'<td>{escape(rung.picture)}</td><td class="{result}">{result if judged else ""}</td></tr>')
 
 
-def differing(labels: Sequence[str], paths: Mapping[str, Path], proof: "Proof") -> str:
+def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
     """A row for each of the pictures whose probabilities differ most."""
     expected_NC = np.stack([one.reference.outputs[PROBABILITIES] for one in proof.pictures])
     difference_N = np.nan_to_num(np.abs(expected_NC - proof.outputs[PROBABILITIES]).max(1), nan=np.inf)
     rows = []
     for place in np.argsort(-difference_N, kind="stable")[:WORST]:
         name = proof.pictures[place].name
-        rows.append(f"<tr><td>{thumbnail(paths[name])}</td><td>{escape(name)}</td>"
+        rows.append(f"<tr><td>{thumbnail(shown[name]) if name in shown else ''}</td><td>{escape(name)}</td>"
                     f"<td>{answer(labels, expected_NC[place])}</td>"
                     f"<td>{answer(labels, proof.outputs[PROBABILITIES][place])}</td>"
                     f"<td>{difference_N[place]:.2g}</td></tr>")

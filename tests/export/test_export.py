@@ -82,6 +82,11 @@ def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatc
         "core", "pixels", "pixels off by 2", "probabilities", "top-1", "unknown_score", "embedding"}
     assert all(rung["pictures"] == proof["own"] + proof["made"] >= 20 for rung in proof["rungs"])
 
+    page = (folder / "parity.html").read_text()
+    own_rows = [row for row in page.split("<tr>") if "<td>val/" in row and "<bdi>" in row]
+    assert own_rows
+    assert all(("<img" in row) is with_examples for row in own_rows)
+
     pictures = sorted((tmp_path / "data" / "val").iterdir())
     assert predictor.main([str(folder), *map(str, pictures)]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -257,13 +257,13 @@ console.log('ANSWER' + JSON.stringify({ logits: [...logits.data], own }));
 
 
 def test_transformers_js_gives_the_same_logits(published: Published, tmp_path: Path) -> None:
-    """`npm install @huggingface/transformers` in a folder, and that folder in ZOOTUNE_NODE."""
+    """`npm install --ignore-scripts @huggingface/transformers` in a folder, and that folder in ZOOTUNE_NODE."""
     packages = Path(os.environ.get("ZOOTUNE_NODE") or ROOT)
     if not shutil.which("node"):
         pytest.skip("node is not installed")
     if not (packages / "node_modules" / "@huggingface" / "transformers").is_dir():
-        pytest.skip(f"{packages} has no node_modules/@huggingface/transformers: npm install it there, or name the "
-                    "folder in ZOOTUNE_NODE")
+        pytest.skip(f"{packages} has no node_modules/@huggingface/transformers: npm install --ignore-scripts it "
+                    "there, or name the folder in ZOOTUNE_NODE")
     pixels = np.array(published.seen["pixels"], np.float32)
     smooth = [tmp_path / f"{i}.png" for i in range(3)]
     for path, source in zip(smooth, published.pictures, strict=True):
