@@ -22,4 +22,5 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     plain.parent.mkdir(exist_ok=True)
     onnx_file.export(subject.parts.model, torch.zeros(2, 3, size, size), plain, names=("pixel_values", ["logits"]),
                      dynamic={0: "batch"})
-    return Made(deployed, plain=plain, next_steps=[f"python -m zoo.predictor {folder} PICTURE..."])
+    return Made(deployed, plain=plain, next_steps=[
+        f"python -m serve {subject.run}", f"python -m zoo.predictor {folder} PICTURE..."])

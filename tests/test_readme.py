@@ -15,7 +15,9 @@ def test_it_begins_with_two_commands_that_set_everything_up() -> None:
     first, second, *_ = re.findall(r"```bash\n(.*?)```", README, re.S)
     for block in (first, second):
         assert block.startswith("python3 -m venv .venv\n.venv/bin/pip install -q -e ")
-    assert first.rstrip().endswith("python -m finetune --data digits --base efficientnet_lite0")
+    *_, train, export = first.splitlines()
+    assert train.endswith("python -m finetune --data digits --base efficientnet_lite0")
+    assert export.endswith("python -m export runs/digits-efficientnet_lite0")
     assert second.rstrip().endswith("python -m pytest")
     assert len(README.splitlines()) <= 200
 
