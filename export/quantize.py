@@ -35,8 +35,8 @@ QUANTIZED = ("Conv", "Gemm", "MatMul")
 FLOAT_LAYERS = (0, 3, 6, 12)
 """How many of the first layers stay in float32: tried in order until the loss on validation pictures, with one standard
 error on top, is within the limit."""
-ADVICE = ("Try fine-tuning for longer (sharper answers survive rounding better) or another base: ResNets lose least, "
-          "MobileNets and EfficientNets most. The bundles for onnx, openvino and tensorrt are exact.")
+ADVICE = ("Try fine-tuning for longer, which makes answers clearer, or another base. The bundles for onnx and openvino do "
+          "not round.")
 
 
 class TrainingPictures(CalibrationDataReader):
@@ -67,7 +67,7 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
                       "it is left out", style="bold yellow")
     about = {"file": FOR_TENSORRT if rung.passed else None, "float_layers": kept_too, "status": "not run by TensorRT",
              "accuracy": parity.to_json([rung])[0]}
-    facts = {"calibrated_on": CALIBRATED_ON, "float_layers": kept, "for_tensorrt": about}
+    facts = {"calibrated_on": len(subject.training(CALIBRATED_ON)), "float_layers": kept, "for_tensorrt": about}
     return Made(Deployed(subject.parts, resize="op"), model=MODEL, facts=facts,
                 next_steps=[f"python -m zoo.predictor {folder} PICTURE..."])
 
