@@ -35,8 +35,8 @@ QUANTIZED = ("Conv", "Gemm", "MatMul")
 FLOAT_LAYERS = (0, 3, 6, 12)
 """How many of the first layers stay in float32: tried in order until the loss on validation pictures, with one standard
 error on top, is within the limit."""
-ADVICE = ("Try fine-tuning for longer, which makes answers clearer, or another base. The bundles for onnx and openvino do "
-          "not round.")
+ADVICE = ("Try fine-tuning for longer, which makes answers clearer, or another base. The bundles for onnx and openvino "
+          "do not round.")
 
 
 class TrainingPictures(CalibrationDataReader):
