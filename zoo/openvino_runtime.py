@@ -5,6 +5,7 @@ Left to itself it computes in bf16 on CPUs that can, without a word: probabiliti
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,8 +30,7 @@ def import_openvino() -> Any:
 
 def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "Session":
     """A model (.xml or .onnx) compiled for the CPU; `metadata`: key of its description. `UserError` if it cannot be."""
-    openvino = import_openvino()
-    core = openvino.Core()
+    openvino, core = import_openvino(), _core()
     config: dict[str, Any] = dict(CONFIG) | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
     try:
         read = core.read_model(model)
@@ -40,6 +40,13 @@ def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "Session":
                         "version: pip install -U openvino") from None
     about = {metadata: read.get_rt_info([metadata]).astype(str)} if read.has_rt_info([metadata]) else {}
     return Session(compiled, about)
+
+
+@cache
+def _core() -> Any:
+    """One for the life of the process. The CPU plugin puts a signal stack of its own under the thread that first
+    compiles, and takes it away in whichever thread it ends: the next signal would then kill the process."""
+    return import_openvino().Core()
 
 
 class Session:
