@@ -18,7 +18,7 @@ def test_it_begins_with_two_commands_that_set_everything_up() -> None:
     *_, train, export = first.splitlines()
     assert train.endswith("python -m finetune --data digits --base efficientnet_lite0")
     assert export.endswith("python -m export runs/digits-efficientnet_lite0")
-    assert second.rstrip().endswith("python -m pytest")
+    assert second.rstrip().endswith("python -m pytest -n 2 --dist worksteal")
     assert len(README.splitlines()) <= 200
 
 
@@ -50,7 +50,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order, push.Order,
                                                               serve.Order, space.Space)
              for f in fields(cls)}
-    known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial"}
+    known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial", "--dist"}
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
     assert named_flags <= known
     tree = re.search(r"## Where things are\n```\n(.*?)```", README, re.S)

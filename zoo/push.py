@@ -1,5 +1,6 @@
 """`python -m zoo push RUN user/name`: a finished run becomes a Hub repository that others read too."""
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from zoo.errors import UserError
 if TYPE_CHECKING:
     from zoo.hub_push import Pushed
 
-SPACE_FILES = (".py", ".txt", ".md")
-"""Suffixes of a Space's files that are sent."""
+SPACE_FILES = re.compile(r"README\.md|Dockerfile|app\.py|requirements\.txt|(zoo|serve)/[\w/]+\.(py|css)")
+"""Names of a Space's own files that are sent; its model is sent as the run's repository has it."""
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -54,7 +55,7 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
 
     with tempfile.TemporaryDirectory() as temporary:
         files = published.staged(order.run, Path(temporary), repo=order.repo, examples=order.with_examples)
-        space = space_files(order.space) if order.space else {}
+        space = space_files(order.space, files) if order.space else {}
         _warn_of_missing(order.run, files)
         if order.dry_run:
             _show(order, files, space)
@@ -71,14 +72,28 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
     return 0
 
 
-def space_files(folder: Path) -> dict[str, Path]:
-    """Name -> file of a Space's folder; `UserError` if it is none."""
+def space_files(folder: Path, published: Mapping[str, Path]) -> dict[str, Path]:
+    """Name -> file of a Space: its code from `folder`, its bundle and card from those of the `published` run.
+
+    `UserError` if the folder is no Space, or one of another model.
+    """
     page = folder / rundir.CARD
     if not page.is_file() or "sdk:" not in page.read_text(encoding="utf-8") or not (folder / "app.py").is_file():
         raise UserError(f"{folder}: expected the folder of a Space (README.md with sdk:, app.py), as python -m "
                         "serve.space RUN writes it.")
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.suffix in SPACE_FILES and "__pycache__" not in path.parts}
+    listed = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {name: path for name, path in listed.items() if SPACE_FILES.fullmatch(name)}
+    described = [name for name in listed if re.fullmatch(r"model/bundles/[\w-]+/bundle\.json", name)]
+    for name in described:
+        there = name.removeprefix("model/")
+        if there not in published or rundir.digest(published[there]) != rundir.digest(listed[name]):
+            raise UserError(f"{folder / name} is not the bundle that is published with this run: expected a Space of "
+                            "the run as it is now. Write it again with python -m serve.space RUN.")
+        inside = there.removesuffix("bundle.json")
+        files |= {f"model/{own}": path for own, path in published.items() if own.startswith(inside)}
+    if described:
+        files[f"model/{rundir.CARD}"] = published[rundir.CARD]
+    return files
 
 
 def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,20 @@ def test_bundles_tell_size_latency_and_accuracy(tmp_path: Path) -> None:
     assert 'timm.create_model("hf-hub:alice/x"' in text
     assert "python -m serve hf-hub:alice/x" in text
     assert "There is no `preprocessor_config.json`: crop_mode `squash` has no equivalent" in text
+
+
+def test_a_bundle_with_losses_tells_its_points(tmp_path: Path) -> None:
+    run = made_finished(tmp_path)
+    int8 = shutil.copytree(run / "bundles/onnx", run / "bundles/int8")
+    content = rundir.read_json(int8 / bundle.BUNDLE) | {"target": "int8"}
+    rungs = [{"name": "accuracy", "limit": 1.0, "worst": 0.27, "picture": None, "pictures": 27, "passed": True}]
+    (int8 / bundle.FINISHED).unlink()
+    bundle.write(int8, content)
+    rundir.write_json(int8 / bundle.PARITY, {"rungs": rungs})
+    bundle.finish(int8)
+    text = card.text(run, card.Place("alice/x", {"bundles/int8/bundle.json": int8 / "bundle.json"}))
+    assert re.search(r"\| `int8` \| [\d.]+% as trained; -0.27 points on 27 compared pictures \|", text)
+    assert "| `onnx` (not here) |" in text
 
 
 @pytest.mark.parametrize("name", ["digits-efficientnet_lite0", "emoji-efficientnet_lite0"])

@@ -206,6 +206,19 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
         published.home / f"hf/hub/models--alice--insects/snapshots/{head}").model_sha256
 
 
+def test_it_is_fine_tuned_further(published: Published, digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "further"
+    command = [sys.executable, "-m", "finetune", "--data", str(digits), "--base", f"hf-hub:{REPO}", "--out", str(out),
+               "--epochs", "1", "--lr", "1e-5", "--probe", "off"]
+    ran = subprocess.run(command, cwd=ROOT, env=published.hub.env(published.home), capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert rundir.read_json(out / rundir.REPORT)["base"]["hub_id"] == REPO
+    before, after = load(published.run).state_dict(), load(out).state_dict()
+    # the body is what was published, moved by an epoch of 3 steps at 1e-5
+    [name] = [name for name in before if name.endswith("layer4.0.conv1.weight")]
+    assert close(after[name], before[name]) <= 5e-5
+
+
 def test_a_pulled_run_is_pinned_and_needs_no_network(published: Published, tmp_path: Path) -> None:
     client = Client(published.hub.env(published.home), tmp_path / "log")
     pin = published.hub.repos[REPO].refs["main"]

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import pytest
 
 import tests.hub_writing  # noqa: F401 - its routes
 from tests.hub_server import Fault, HubServer, User, client_env
-from tests.zoo.made_published import TOKEN, Client, made_finished
+from tests.zoo.made_published import ROOT, TOKEN, Client, made_finished
 from zoo import bundle, rundir
 
 SENT = {
@@ -239,12 +241,22 @@ def test_a_branch_and_a_pull_request(world: World) -> None:
 
 
 def test_a_space_goes_with_it(world: World, tmp_path: Path) -> None:
-    for name, text in {"README.md": "---\nsdk: gradio\n---\n", "app.py": "import gradio\n", "requirements.txt": "x\n",
-                       ".env": "SECRET=1", "notes.json": "{}"}.items():
-        (tmp_path / name).write_text(text)
-    done = world.client("command", "push", str(world.run), "alice/page", "--space", str(tmp_path))
+    space = tmp_path / "space"
+    made = subprocess.run([sys.executable, "-m", "serve.space", str(world.run), "--out", str(space)], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    code = {path.relative_to(space).as_posix() for path in space.rglob("*")
+            if path.is_file() and path.relative_to(space).parts[0] != "model"}
+    model = {f"model/{name}" for name in SENT if name == "README.md" or name.startswith("bundles/onnx/")}
+    (space / ".env").write_text("SECRET=1")
+    done = world.client("command", "push", str(world.run), "alice/page", "--space", str(space))
     assert done["code"] == 0
-    assert set(world.content("spaces/alice/page")) == {".gitattributes", "README.md", "app.py", "requirements.txt"}
+    pushed = world.content("spaces/alice/page")
+    assert set(pushed) == {".gitattributes", *code, *model}  # nothing of .env, no picture
+    with (space / "model/bundles/onnx/bundle.json").open("a") as changed:
+        changed.write(" ")
+    refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(space))
+    assert "is not the bundle that is published with this run" in refused["error"]
     refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(world.run))
     assert "expected the folder of a Space" in refused["error"]
 
