@@ -137,9 +137,8 @@ def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
     for dim in (2, 3):
         spare = resized.shape[dim] - pre.size
         half = spare // 2  # half of what is cut off, halves to even
-        place = torch.arange(pre.size, device=x_BCHW.device) + (half + (spare % 2) * (half % 2))
-        resized = resized.index_select(dim, place)
-    return resized
+        resized = resized.narrow(dim, half + (spare % 2) * (half % 2), pre.size)
+    return resized.reshape(*x_BCHW.shape[:2], pre.size, pre.size)  # the exporter does not know the size otherwise
 
 
 def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tensor:

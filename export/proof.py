@@ -141,9 +141,12 @@ def report(rungs: Sequence[Rung]) -> None:
 def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotProved:
     """The error, with the picture that differs most kept beside the numbers (`--no-examples`, too: nobody gets it)."""
     worst = proof.failed[0]
-    seen, limit = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}", f"{worst.limit or 0:g}"
-    if worst.name == "accuracy":
-        seen, limit = f"it loses {worst.worst:.2f} points of accuracy on {worst.pictures} pictures", f"{worst.limit:g}"
+    limit = f"{worst.limit or 0:g}"
+    if worst.name.endswith("accuracy"):  # of the file, or of the engine made from it
+        who = "its engine" if worst.name.startswith("engine") else "it"
+        seen = f"{who} loses {worst.worst:.2f} points of accuracy on {worst.pictures} pictures"
+    else:
+        seen = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}"
     kept = ""
     if worst.picture in evidence.paths:
         path = evidence.paths[worst.picture]

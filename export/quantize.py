@@ -32,6 +32,8 @@ MODEL, FOR_TENSORRT = "model.int8.onnx", "model.int8-trt.onnx"
 CALIBRATED_ON = 128
 """Training pictures; 64 gave the same accuracy."""
 QUANTIZED = ("Conv", "Gemm", "MatMul")
+CLIPPED = ("Relu", "Clip")
+"""Activations that become part of the layer before: its 8 bits then cover their range and no more."""
 FLOAT_LAYERS = (0, 3, 6, 12)
 """How many of the first layers stay in float32: tried in order until the loss on validation pictures, with one standard
 error on top, is within the limit."""
@@ -92,21 +94,26 @@ def quantize(source: Path, path: Path, pictures: Sequence[Path], *, for_tensorrt
     """Write `source` to `path` with the network's layers in 8 bits, their ranges from the pictures' extremes."""
     activations = QuantType.QInt8 if for_tensorrt else QuantType.QUInt8
     options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False} if for_tensorrt else {}
-    logging.getLogger().setLevel(logging.ERROR)  # it advises a preparation that the exporter has done
+    log = logging.getLogger()  # the quantiser writes to the root: it advises a preparation that the exporter has done
+    level = log.level
+    log.setLevel(logging.ERROR)
     quantize_static(source, path, TrainingPictures(pictures), quant_format=QuantFormat.QDQ, per_channel=per_channel,
                     reduce_range=not for_tensorrt, activation_type=activations, weight_type=QuantType.QInt8,
-                    nodes_to_quantize=layers(source)[float_layers:], extra_options=options)
+                    nodes_to_quantize=nodes(onnx.load(source).graph, float_layers, clipped=not for_tensorrt),
+                    extra_options=options)
+    log.setLevel(level)
 
 
-def layers(model: Path) -> list[str]:
-    """Names of the nodes that compute the network proper: its products, not those of resizing or the answer."""
-    named = []
-    for node in onnx.load(model).graph.node:
-        scope = next((one.value for one in node.metadata_props if one.key == onnx_file.NAMESPACE), "")
-        if node.op_type in QUANTIZED and "Deployed/model" in scope:
-            named.append(node.name)
-    assert named, "the exporter names the module of each node"
-    return named
+def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[str]:
+    """Names of the nodes to quantise: the network's products but for the first `float_layers`, none of resizing or the
+    answer; `clipped`: with the activations that follow."""
+    inside = [node for node in graph.node if any(
+        one.key == onnx_file.NAMESPACE and "Deployed/model" in one.value for one in node.metadata_props)]
+    products = [place for place, node in enumerate(inside) if node.op_type in QUANTIZED]
+    assert products, "the exporter names the module of each node"
+    kinds = QUANTIZED + CLIPPED * clipped
+    first = products[min(float_layers, len(products) - 1)]  # an empty list would mean all of the graph
+    return [node.name for node in inside[first:] if node.op_type in kinds]
 
 
 def judged(model: Path, labelled: Sequence[Labelled], *, exact: bool = False) -> Rung:

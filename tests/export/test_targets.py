@@ -28,6 +28,7 @@ from zoo.errors import NotProved, UserError
 from zoo.predictor import Predictor
 from zoo.preprocess import Preprocessing
 
+SIZES = ((1, 1), (3, 60), (97, 200))
 VIT = Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 1.0), CALIBRATED)
 
 
@@ -38,22 +39,31 @@ def needs(module: str) -> None:
 
 @pytest.fixture
 def few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(made, "SIZES", ((1, 1), (3, 60), (97, 200)))
+    monkeypatch.setattr(made, "SIZES", SIZES)
 
 
-def pictures(folder: Path) -> list[Path]:
-    return sorted((folder / "data" / "val").iterdir())
+@pytest.fixture(scope="module")
+def made_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a small transformer with its bundle for onnx, which other targets need first."""
+    folder = tmp_path_factory.mktemp("vit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "SIZES", SIZES)
+        start(Order(made_export(folder, VIT)))
+    return folder / "run"
+
+
+def pictures(run: Path) -> list[Path]:
+    return sorted((run.parent / "data" / "val").iterdir())
 
 
 # --- tensorrt
 
 
 @pytest.mark.usefixtures("few_sizes")
-def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(made_vit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs("tensorrt_rtx")
-    run = made_export(tmp_path, VIT)
-    start(Order(run, to=("tensorrt",)))
-    folder = run / "bundles" / "tensorrt"
+    start(Order(made_vit, to=("tensorrt",)))
+    folder = made_vit / "bundles" / "tensorrt"
     opened = open_bundle(folder)
     assert (opened.status, opened.content["precision"]) == (to_tensorrt.NOT_RUN, "fp16")
     assert opened.content["builder"]["engine_mb"] > 0
@@ -72,7 +82,7 @@ def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(tmp_path: Path, capsys: p
     assert rungs["pixels"]["worst"] <= 1
     assert rungs["probabilities"]["limit"] is None
     assert 0 < rungs["probabilities"]["worst"] < 0.02
-    p_C = Predictor(folder).predict(pictures(tmp_path)[0]).probabilities
+    p_C = Predictor(folder).predict(pictures(made_vit)[0]).probabilities
     assert p_C.sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -113,11 +123,10 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_sizes")
-def test_openvino_answers_in_fp32_and_knows_its_labels(tmp_path: Path) -> None:
+def test_openvino_answers_in_fp32_and_knows_its_labels(made_vit: Path) -> None:
     needs("openvino")
-    run = made_export(tmp_path, VIT)
-    start(Order(run, to=("openvino",)))
-    folder = run / "bundles" / "openvino"
+    start(Order(made_vit, to=("openvino",)))
+    folder = made_vit / "bundles" / "openvino"
     opened = open_bundle(folder)
     assert opened.model.name == "model.xml"
     assert opened.content["compile_with"] == {"INFERENCE_PRECISION_HINT": "f32"}
@@ -125,7 +134,7 @@ def test_openvino_answers_in_fp32_and_knows_its_labels(tmp_path: Path) -> None:
     assert all(rung["passed"] and rung["limit"] is not None for rung in proof["rungs"])
     predictor = Predictor(folder)
     assert predictor.provider == "openvino"
-    found = predictor.predict_many(pictures(tmp_path))
+    found = predictor.predict_many(pictures(made_vit))
     assert {label for label, _ in found[0].answer.top} == set(LABELS)
     expected = json.loads((folder / "examples" / "expected.json").read_text())
     np.testing.assert_allclose(predictor.predict(folder / "examples" / "1.png").probabilities,
@@ -135,7 +144,7 @@ def test_openvino_answers_in_fp32_and_knows_its_labels(tmp_path: Path) -> None:
     compiled = openvino_runtime.load(folder / "model.xml")._compiled
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"  # not what this CPU would like best
     assert (folder / "model.bin").stat().st_size > 0.9 * sum(  # not rounded to float16
-        4 * part.numel() for part in open_run(Order(run)).parts.model.parameters())
+        4 * part.numel() for part in open_run(Order(made_vit)).parts.model.parameters())
 
 
 def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
