@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -94,8 +95,8 @@ def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
     train = [p for p in data.pictures if p.split == "train"]
     has_val = any(p.split == "val" for p in data.pictures)
     return recipes.Facts(
-        pictures=len(train), has_val=has_val, short_side=dataset.median_short_side(train), base=base,
-        device=device.type, cores=devices.cpu_cores(),
+        pictures=len(train), class_counts=tuple(Counter(p.label for p in train).values()), has_val=has_val,
+        short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.cpu_cores(),
         bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 

@@ -75,6 +75,39 @@ class Recipe:
     """Batch-norm statistics: kept from the base, or learned from batches."""
     clip_norm: float
     """Gradients are scaled down to this global L2 norm; 0 = off."""
+    policy: Literal["none", "autoaugment", "randaugment", "augmix"]
+    """Learned or random chains of colour and shape changes: autoaugment (the policy found on CIFAR-10 up to 64 px, else
+    ImageNet's), randaugment (2 changes of magnitude 9 of 30), augmix (without its consistency loss)."""
+    rotate: float
+    """Training pictures turn by up to this many degrees either way; 0 = off."""
+    color_jitter: float
+    """Brightness, contrast and saturation vary by up to this share either way (0.4 = times 0.6 to 1.4); 0 = off."""
+    pca_noise: float
+    """Standard deviation of AlexNet's colour noise along the principal components of ImageNet's colours (there 0.1);
+    0 = off."""
+    crop_padding: int
+    """Pixels of black put around a training picture of the network's size before a crop back to it, as is usual on
+    CIFAR (there 4); 0 = off."""
+    mixup: float
+    """Mixup's alpha: two pictures are blended in a share drawn from Beta(alpha, alpha), targets too; 0 = off."""
+    cutmix: float
+    """CutMix's alpha: a box of another picture is pasted in, its area drawn from Beta(alpha, alpha); 0 = off."""
+    cutout: float
+    """Probability that Cutout hides a square of half a training picture's side."""
+    gridmask: float
+    """Probability that GridMask hides a grid of squares of a training picture."""
+    hide_and_seek: float
+    """Probability that Hide-and-Seek cuts a training picture into patches and hides half of them."""
+    loss: Literal["cross-entropy", "focal", "ohem", "logit-adjusted"]
+    """cross-entropy; focal (less weight on what is right already); ohem (the hardest pictures of each batch);
+    logit-adjusted (logits shifted by the log of the class shares, for long tails)."""
+    focal_gamma: float
+    """For loss focal: a picture counts (1 - p)^gamma."""
+    ohem_share: float
+    """For loss ohem: share of each batch that counts."""
+    balance: Literal["none", "weights", "effective", "resample", "sqrt-resample"]
+    """For classes of unequal size: weights (loss times 1 / pictures of the class), effective (by the effective number
+    of pictures), resample (each class equally often an epoch), sqrt-resample (as the root of its pictures)."""
     threads: int
     """CPU threads of torch; 1 and 2 threads give different bits, so a resumed run keeps the number."""
 
@@ -87,6 +120,9 @@ BOUNDS = (
     ("seed", 0, 2**31 - 1), ("decay_factor", 1e-6, 1.0), ("weight_decay", 0.0, 10.0), ("label_smoothing", 0.0, 0.9),
     ("erasing", 0.0, 1.0), ("crop_area", 0.05, 1.0), ("flip", 0.0, 1.0), ("drop_path", 0.0, 0.9),
     ("dropout", 0.0, 0.9), ("clip_norm", 0.0, 1e6), ("threads", 1, 1024),
+    ("rotate", 0.0, 180.0), ("color_jitter", 0.0, 1.0), ("pca_noise", 0.0, 1.0), ("crop_padding", 0, 1024),
+    ("mixup", 0.0, 10.0), ("cutmix", 0.0, 10.0), ("cutout", 0.0, 1.0), ("gridmask", 0.0, 1.0),
+    ("hide_and_seek", 0.0, 1.0), ("focal_gamma", 0.01, 10.0), ("ohem_share", 0.01, 0.99),
 )
 """Inclusive range of each numeric field."""
 

@@ -24,6 +24,8 @@ class Facts:
 
     pictures: int
     """Pictures in train, before val is cut from it."""
+    class_counts: tuple[int, ...]
+    """The same of each class."""
     has_val: bool
     """Whether there is a validation folder."""
     short_side: int
@@ -124,6 +126,17 @@ BY_HAND = "set by hand"
 NOT_MEASURED = "not measured"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
 
+PICTURES_AND_LOSS: Choices = {
+    **dict.fromkeys(("policy", "balance"), ("none", "off")),
+    **dict.fromkeys(("rotate", "color_jitter", "pca_noise", "mixup", "cutmix", "cutout", "gridmask", "hide_and_seek"),
+                    (0.0, "off")),
+    "crop_padding": (0, "off"),
+    "loss": ("cross-entropy", "default"),
+    "focal_gamma": (2.0, "used by loss focal: the best of Lin et al., 2017"),
+    "ohem_share": (0.5, "used by loss ohem: the harder half of each batch"),
+}
+"""Pictures and loss of a recipe that does not name them."""
+
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
@@ -152,6 +165,7 @@ def _common(facts: Facts, given: Given) -> Choices:
         "dropout": (0.0, "default"),
         "features": ("fp32", NOT_MEASURED),
         "threads": (facts.cores, "one per CPU core of this machine"),
+        **PICTURES_AND_LOSS,
     }
 
 
