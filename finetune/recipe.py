@@ -16,6 +16,8 @@ from zoo.errors import UserError
 
 USUAL = ("recipe", "epochs", "batch_size", "image_size", "fit", "lr", "optimizer", "seed", "amp", "val", "probe_only")
 """Fields shown first in `--help`; the others stand under a second heading."""
+MEASURED = ("balance",)
+"""Fields that also take `auto` on the command line: decided from the data, whatever the recipe says."""
 
 
 @dataclass(frozen=True)
