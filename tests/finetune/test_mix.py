@@ -1,6 +1,7 @@
 """What a step sees: hidden parts against their papers' geometry, mixtures against their formulas and timm's."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,12 +110,12 @@ def test_gridmask_is_a_grid_of_squares() -> None:
     for mask in all_masks[:300]:
         rows, columns = runs(mask.any(1)), runs(mask.any(0))
         assert np.array_equal(mask, mask.any(1)[:, None] & mask.any(0)[None, :])
-        inner = [length for start, length in (*rows, *columns) if 0 < start and start + length < 112]
+        inner = [length for start, length in (*rows, *columns) if start and start + length < 112]
         assert len(set(inner)) <= 1
         assert all(18 <= length <= 45 for length in inner)  # 0.4 * 48 to 0.4 * 112
         for stretches in (rows, columns):
             starts = [start for start, _ in stretches if start]
-            period = {second - first for first, second in zip(starts, starts[1:], strict=False)}
+            period = {second - first for first, second in pairwise(starts)}
             assert all(abs(0.4 * unit - length) <= 0.5 for unit in period for length in inner)
     assert all_masks.mean() == pytest.approx((1 - 0.6) ** 2, abs=0.01)
 
