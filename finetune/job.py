@@ -134,7 +134,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     if plan.resolved.recipe.probe_only:
         return plan, state.best
     job = loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
-                   lambda: select_scores(plan))
+                   lambda model: select_scores(plan, model))
     return plan, loop.train(job, state)
 
 
@@ -145,7 +145,7 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
         print_recipe(plan.resolved)
         rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
-        scores = select_scores(plan)
+        scores = select_scores(plan, plan.model)
         events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
         position = events.position()
     if plan.resolved.recipe.probe == "on":
@@ -157,11 +157,11 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
     return plan, state
 
 
-def select_scores(plan: Plan) -> evaluate.Scores:
-    """Scores of the model as it stands on the select split."""
+def select_scores(plan: Plan, model: nn.Module) -> evaluate.Scores:
+    """Scores of a model as it stands on the select split."""
     select = plan.data.of("select")
     batches = evaluation_batches(select, plan.source)
-    return evaluate.score(*evaluate.logits(plan.model, batches, plan.source.pre, total=len(select)))
+    return evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)))
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:

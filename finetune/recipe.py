@@ -37,8 +37,9 @@ class Recipe:
     the resized picture, or pad with the mean colour (timm's crop_mode squash, center, border)."""
     lr: float
     """Peak learning rate."""
-    optimizer: Literal["adamw", "adam", "sgd"]
-    """adamw (decoupled weight decay), adam, or sgd (Nesterov momentum 0.9)."""
+    optimizer: Literal["adamw", "adam", "sgd", "momentum", "rmsprop", "adadelta", "lars", "ranger"]
+    """adamw (decoupled weight decay), adam, sgd (Nesterov momentum 0.9), momentum (the same without Nesterov), rmsprop
+    (with momentum 0.9), adadelta, lars (for very large batches), ranger (RAdam with Lookahead)."""
     seed: int
     """Seed of all randomness; the same seed gives the same weights on the same machine."""
     amp: Literal["off", "bf16", "fp16"]
@@ -53,12 +54,14 @@ class Recipe:
     """Precision of the probe's pass over the pictures."""
     warmup: str
     """Length of the linear learning-rate warm-up: '10%', '2 epochs' or '500 steps'."""
-    schedule: Literal["cosine", "step", "constant"]
+    schedule: Literal["cosine", "step", "polynomial", "exponential", "constant"]
     """Learning rate after the warm-up."""
     decay_at: str
     """For schedule step: comma-separated times at which the rate is multiplied by decay_factor, as in '30 epochs'."""
     decay_factor: float
-    """For schedule step: factor applied at each of decay_at."""
+    """For schedules step and exponential: factor applied at each of decay_at, or per epoch after the warm-up."""
+    decay_power: float
+    """For schedule polynomial: the rate falls as (1 - progress) to this power; 1 = in a straight line."""
     weight_decay: float
     """Weight decay; never applied to biases and normalisation parameters."""
     label_smoothing: float
@@ -77,6 +80,36 @@ class Recipe:
     """Batch-norm statistics: kept from the base, or learned from batches."""
     clip_norm: float
     """Gradients are scaled down to this global L2 norm; 0 = off."""
+    accumulate: int
+    """Parts in which a batch passes through the network, for batches that the memory does not hold; the gradients are
+    those of the whole batch (batch norms see the parts); 1 = off."""
+    sam_rho: float
+    """Sharpness-aware minimisation: distance at which the gradient is taken (published 0.05 to 0.2); two passes a step;
+    0 = off."""
+    ema: float
+    """Decay of a moving average of the weights, which is then evaluated and kept (0.999; less in the first steps);
+    0 = off."""
+    compile: Literal["off", "on"]
+    """torch.compile of the network for training: faster steps after a minute or more of compilation."""
+    patience: int
+    """Stop after this many epochs in a row without a better one; 0 = off."""
+    layer_decay: float
+    """Learning rate of each layer relative to the one above it (0.65 to 0.9 for transformers); 1 = off."""
+    start_size: int
+    """Progressive resizing: side of the network input in the first half of the epochs, in pixels; 0 = off."""
+    from_scratch: bool
+    """Start from random weights: the base gives the architecture only."""
+    init: Literal["timm", "kaiming", "xavier"]
+    """Random weights of convolutions and linear layers: timm's own, Kaiming normal (fan out) or Xavier uniform."""
+    zero_gamma: bool
+    """From scratch: the last batch norm of each residual block starts at 0, so that blocks start as the identity."""
+    teacher: str
+    """Knowledge distillation: a base (its head is fitted as a linear probe) or a finished run folder of the same
+    classes, whose answers are learned beside the labels; empty = none."""
+    distill_temperature: float
+    """For a teacher: its logits and the model's are divided by this."""
+    distill_weight: float
+    """For a teacher: share of the loss that compares with its answers; the rest compares with the labels."""
     policy: Literal["none", "autoaugment", "randaugment", "augmix"]
     """Learned or random chains of colour and shape changes: autoaugment (the policy found on CIFAR-10 up to 64 px, else
     ImageNet's), randaugment (2 changes of magnitude 9 of 30), augmix (without its consistency loss)."""
@@ -122,6 +155,9 @@ BOUNDS = (
     ("seed", 0, 2**31 - 1), ("decay_factor", 1e-6, 1.0), ("weight_decay", 0.0, 10.0), ("label_smoothing", 0.0, 0.9),
     ("erasing", 0.0, 1.0), ("crop_area", 0.05, 1.0), ("flip", 0.0, 1.0), ("drop_path", 0.0, 0.9),
     ("dropout", 0.0, 0.9), ("clip_norm", 0.0, 1e6), ("threads", 1, 1024),
+    ("decay_power", 0.1, 10.0), ("accumulate", 1, 1024), ("sam_rho", 0.0, 10.0), ("ema", 0.0, 0.99999),
+    ("patience", 0, 100_000), ("layer_decay", 0.01, 1.0), ("start_size", 0, 4096), ("distill_temperature", 0.1, 100.0),
+    ("distill_weight", 0.01, 1.0),
     ("rotate", 0.0, 180.0), ("color_jitter", 0.0, 1.0), ("pca_noise", 0.0, 1.0), ("crop_padding", 0, 1024),
     ("mixup", 0.0, 10.0), ("cutmix", 0.0, 10.0), ("cutout", 0.0, 1.0), ("gridmask", 0.0, 1.0),
     ("hide_and_seek", 0.0, 1.0), ("focal_gamma", 0.01, 10.0), ("ohem_share", 0.01, 0.99),

@@ -128,6 +128,15 @@ BY_HAND = "set by hand"
 NOT_MEASURED = "not measured"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
 
+TRAINING_CORE: Choices = {
+    "decay_power": (1.0, "used by schedule polynomial"),
+    "accumulate": (1, "off"), "sam_rho": (0.0, "off"), "ema": (0.0, "off"), "compile": ("off", "default"),
+    "patience": (0, "off"), "layer_decay": (1.0, "off"), "start_size": (0, "off"),
+    "from_scratch": (False, "off"), "init": ("timm", "used from scratch"), "zero_gamma": (False, "off"),
+    "teacher": ("", "off"), "distill_temperature": (4.0, "used with a teacher"),
+    "distill_weight": (0.5, "used with a teacher"),
+}
+"""Training of a recipe that does not name it."""
 PICTURES_AND_LOSS: Choices = {
     **dict.fromkeys(("policy", "balance"), ("none", "off")),
     **dict.fromkeys(("rotate", "color_jitter", "pca_noise", "mixup", "cutmix", "cutout", "gridmask", "hide_and_seek"),
@@ -169,6 +178,7 @@ def _common(facts: Facts, given: Given) -> Choices:
         "dropout": (0.0, "default"),
         "features": ("fp32", NOT_MEASURED),
         "threads": (facts.cores, "one per CPU core of this machine"),
+        **TRAINING_CORE,
         **PICTURES_AND_LOSS,
     }
 
