@@ -7,9 +7,9 @@ same for any device. What is hidden becomes 0, the mean colour after normalisati
 from functools import cache
 
 import torch
+from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import v2
 
-from finetune.augment import erase
 from finetune.recipe import Recipe
 
 CUTOUT_SIDE = 1 / 2
@@ -41,6 +41,13 @@ def augment_batch(x_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe,
     if recipe.mixup == recipe.cutmix == 0:
         return x_BCHW, labels_B
     return _mixing(recipe.mixup, recipe.cutmix, classes)(x_BCHW, labels_B)
+
+
+def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:
+    """Random Erasing with noise (Zhong et al., 2020; timm's), in place, on the tensor's own device."""
+    if probability == 0:
+        return x_BCHW
+    return RandomErasing(probability, mode="pixel", device=str(x_BCHW.device))(x_BCHW)
 
 
 @cache

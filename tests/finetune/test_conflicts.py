@@ -23,6 +23,7 @@ LONG_TAIL = (500, 120, 40, 10)
     ({"cutmix": 1.0, "loss": "ohem"}, ["--cutmix 1.0", "--loss ohem", "one label"]),
     ({"label_smoothing": 0.1, "loss": "focal"}, ["--label-smoothing 0.1", "--loss focal"]),
     ({"balance": "weights", "loss": "logit-adjusted"}, ["--balance weights", "--loss logit-adjusted", "twice"]),
+    ({"accumulate": 2, "loss": "ohem"}, ["--accumulate 2", "--loss ohem", "part of a batch"]),
     ({"mixup": 0.2, "probe_only": True}, ["--mixup", "--probe-only"]),
     ({"balance": "auto", "probe_only": True}, ["--balance", "--probe-only"]),
     ({"policy": "augmix", "probe_only": True}, ["--policy", "--probe-only"]),

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from finetune import loader
-from finetune.augment import augment, erase, normalise, seed_everything
+from finetune.augment import augment, normalise, seed_everything
 from finetune.dataset import Picture, scan
 from finetune.loader import (
     Batch,
@@ -23,6 +23,7 @@ from finetune.loader import (
     steps_per_epoch,
     training_batches,
 )
+from finetune.mix import erase
 from finetune.optim import optimizer
 from finetune.tree import read_tree
 from tests.bad_pictures import photo

@@ -9,8 +9,8 @@ import pytest
 import torch
 from timm.data.mixup import Mixup, mixup_target
 
-from finetune.augment import erase, seed_everything
-from finetune.mix import HIDDEN_PATCH, augment_batch, cutout_mask, gridmask_mask, hide_and_seek_mask
+from finetune.augment import seed_everything
+from finetune.mix import HIDDEN_PATCH, augment_batch, cutout_mask, erase, gridmask_mask, hide_and_seek_mask
 from tests.made_recipe import made_recipe
 
 Mask = Callable[[int, int], torch.Tensor]
