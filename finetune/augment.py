@@ -12,7 +12,6 @@ from functools import cache
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
 from finetune.recipe import Recipe
@@ -107,10 +106,3 @@ def normalise(batch_BHWC: torch.Tensor, pre: Preprocessing) -> torch.Tensor:
 def _statistics(pre: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and std as tensors; copying them to a GPU at each step would wait for it."""
     return torch.tensor(pre.mean, device=device), torch.tensor(pre.std, device=device)
-
-
-def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:
-    """Random Erasing with noise (Zhong et al., 2020; timm's), in place, on the tensor's own device."""
-    if probability == 0:
-        return x_BCHW
-    return RandomErasing(probability, mode="pixel", device=str(x_BCHW.device))(x_BCHW)

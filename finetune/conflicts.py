@@ -1,4 +1,4 @@
-"""Settings of pictures and loss that exclude each other: refused by name, never ignored."""
+"""Settings that exclude each other: refused by name, never ignored."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,11 +11,13 @@ CONFLICTS: tuple[tuple[str, str, Callable[[Recipe], bool], str], ...] = (
     ("mixup", "loss", lambda r: r.mixup > 0 and r.loss in ("focal", "ohem"), ONE_LABEL),
     ("cutmix", "loss", lambda r: r.cutmix > 0 and r.loss in ("focal", "ohem"), ONE_LABEL),
     ("label_smoothing", "loss", lambda r: r.label_smoothing > 0 and r.loss == "focal", ONE_LABEL),
+    ("accumulate", "loss", lambda r: r.accumulate > 1 and r.loss == "ohem",
+     "the hardest pictures of each part of a batch are not those of the batch"),
     ("balance", "loss", lambda r: r.balance != "none" and r.loss == "logit-adjusted",
      "both correct for class sizes, and together they would do it twice"),
 )
 """(setting, another one, whether their values exclude each other, why)."""
-OFF = {"loss": "cross-entropy", "balance": "none"}
+OFF = {"loss": "cross-entropy", "balance": "none", "accumulate": 1}
 """Value that makes a setting exclude nothing; of the others it is 0."""
 
 

@@ -62,7 +62,8 @@ def focal(logits_BC: torch.Tensor, labels_B: torch.Tensor, gamma: float,
           weights_C: torch.Tensor | None = None) -> torch.Tensor:
     """Mean of w_y * (1 - p_y)^gamma * -log p_y; scalar."""
     log_p_B = logits_BC.log_softmax(1).gather(1, labels_B[:, None])[:, 0]
-    loss_B = (1 - log_p_B.exp()) ** gamma * -log_p_B
+    missing_B = -torch.expm1(log_p_B).clamp(max=-1e-7)  # 1 - p; the slope of 0^gamma is infinite below gamma 1
+    loss_B = missing_B ** gamma * -log_p_B
     return (loss_B if weights_C is None else weights_C[labels_B] * loss_B).mean()
 
 

@@ -7,9 +7,9 @@ same for any device. What is hidden becomes 0, the mean colour after normalisati
 from functools import cache
 
 import torch
+from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import v2
 
-from finetune.augment import erase
 from finetune.recipe import Recipe
 
 CUTOUT_SIDE = 1 / 2
@@ -32,15 +32,22 @@ def augment_batch(x_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe,
     batch is mixed. With both mixup and cutmix, each batch takes one of them, evenly. May change `x_BCHW` in place.
     """
     x_BCHW = erase(x_BCHW, recipe.erasing)
-    for mask_of, probability in ((cutout_mask, recipe.cutout), (gridmask_mask, recipe.gridmask),
-                                 (hide_and_seek_mask, recipe.hide_and_seek)):
-        if probability > 0:
-            treated_B11 = (torch.rand(len(x_BCHW)) < probability)[:, None, None]
-            hidden_BHW = (mask_of(len(x_BCHW), x_BCHW.shape[-1]) & treated_B11).to(x_BCHW.device, non_blocking=True)
-            x_BCHW = x_BCHW.masked_fill_(hidden_BHW[:, None], 0.0)
+    kinds = ((cutout_mask, recipe.cutout), (gridmask_mask, recipe.gridmask), (hide_and_seek_mask, recipe.hide_and_seek))
+    masks = [mask_of(len(x_BCHW), x_BCHW.shape[-1]) & (torch.rand(len(x_BCHW), 1, 1) < probability)
+             for mask_of, probability in kinds if probability > 0]
+    if masks:
+        shown_BHW = (~torch.stack(masks).any(0)).to(x_BCHW.device, non_blocking=True)
+        x_BCHW = x_BCHW.mul_(shown_BHW[:, None])  # twice as fast on the CPU as masked_fill_
     if recipe.mixup == recipe.cutmix == 0:
         return x_BCHW, labels_B
     return _mixing(recipe.mixup, recipe.cutmix, classes)(x_BCHW, labels_B)
+
+
+def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:
+    """Random Erasing with noise (Zhong et al., 2020; timm's), in place, on the tensor's own device."""
+    if probability == 0:
+        return x_BCHW
+    return RandomErasing(probability, mode="pixel", device=str(x_BCHW.device))(x_BCHW)
 
 
 @cache
@@ -77,4 +84,5 @@ def hide_and_seek_mask(batch: int, side: int) -> torch.Tensor:
     cell_BS = torch.arange(side) // patch_B[:, None]
     cells = int(cell_BS.max()) + 1
     hidden_BGG = torch.rand(batch, cells, cells) < HIDDEN_SHARE
-    return hidden_BGG[torch.arange(batch)[:, None, None], cell_BS[:, :, None], cell_BS[:, None, :]]
+    hidden_BSG = hidden_BGG.gather(1, cell_BS[:, :, None].expand(-1, -1, cells))
+    return hidden_BSG.gather(2, cell_BS[:, None].expand(-1, side, -1))
