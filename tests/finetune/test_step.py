@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from finetune import sam, step
+from finetune.dataset import Picture, scan
 from finetune.distill import Teacher, distillation
 from finetune.loader import Batch, Source
 from finetune.tree import read_tree
-from finetune.dataset import Picture, scan
 from tests.made_recipe import made_recipe
 from zoo.preprocess import Preprocessing
 
