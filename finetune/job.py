@@ -23,7 +23,7 @@ from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
 from finetune.schedule import schedule
-from finetune.scratch import initialise
+from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
 from finetune.tree import read_tree
 from zoo import catalog, rundir, weights
@@ -87,12 +87,23 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     model = build(base, data.classes, image_size=resolved.recipe.image_size, drop_path=resolved.recipe.drop_path,
                   dropout=resolved.recipe.dropout, fetched=fetched)
     if resolved.recipe.from_scratch:
+        resolved = with_known_gamma(model, resolved, given)
         initialise(model, resolved.recipe)
     check_side(model, resolved.recipe.start_size)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     workers = run.workers if run.workers >= 0 else (devices.cpu_cores() if device.type == "cuda" else 0)
     source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
     return Plan(claimed, base, data, resolved, model, source)
+
+
+def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
+    """The recipe without zero gamma where the architecture has none; `UserError` if it was asked for by hand."""
+    if not resolved.recipe.zero_gamma or has_zero_gamma(model):
+        return resolved
+    if "zero_gamma" in given:
+        raise UserError(f"--zero-gamma has no effect: timm names no residual block of {type(model).__name__} that ends "
+                        "in a batch norm, as those of ResNets do. Leave it away.")
+    return resolved.replace("this architecture has no residual blocks that end in a batch norm", zero_gamma=False)
 
 
 def check_side(model: nn.Module, side: int) -> None:

@@ -248,6 +248,16 @@ def check(given: Given) -> None:
     check_bounds(given)
 
 
+def _check_side(flag: str, side: int, base: "Description") -> None:
+    """`UserError` for a picture side that the base does not take; its own is always allowed."""
+    if side == base.input_size:
+        return
+    if base.size_step is None:
+        raise UserError(f"{flag} {side}: {base.architecture} takes only {base.input_size} px.")
+    if side % base.size_step:
+        raise UserError(f"{flag} {side}: expected a multiple of {base.size_step} px for {base.architecture}.")
+
+
 def resolve(facts: Facts, given: Given) -> Resolved:
     """The recipe that `given["recipe"]` names (default auto), with the values given by hand put in.
 
@@ -282,11 +292,6 @@ def resolve(facts: Facts, given: Given) -> Resolved:
         raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
     if recipe.schedule == "step" and not recipe.decay_at.strip():
         raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
-    if facts.base.size_step is None and recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: {facts.base.architecture} takes only "
-                        f"{facts.base.input_size} px.")
-    if facts.base.size_step and recipe.image_size not in range(0, 10_000, facts.base.size_step) and \
-            recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: expected a multiple of {facts.base.size_step} px for "
-                        f"{facts.base.architecture}.")
+    for flag, side in (("--image-size", recipe.image_size), ("--start-size", recipe.start_size)):
+        _check_side(flag, side or facts.base.input_size, facts.base)
     return Resolved(recipe, {key: why for key, (_, why) in choices.items()})
