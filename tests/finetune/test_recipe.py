@@ -323,20 +323,33 @@ def test_replace_gives_one_reason_to_what_changes() -> None:
 
 # ---------------------------------------------------------------- optimiser
 
-@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam),
-                                            ("sgd", torch.optim.SGD)])
-def test_optimizers(name: str, kind: type) -> None:
+@pytest.mark.parametrize(("name", "kind", "its"), [
+    ("adamw", torch.optim.AdamW, {}), ("adam", torch.optim.Adam, {}),
+    ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    ("momentum", torch.optim.SGD, {"momentum": 0.9, "nesterov": False}),
+    ("rmsprop", torch.optim.RMSprop, {"momentum": 0.9, "alpha": 0.9}), ("adadelta", torch.optim.Adadelta, {}),
+    ("lars", timm.optim.Lars, {"momentum": 0.9, "trust_coeff": 0.001}),
+    ("ranger", timm.optim.Lookahead, {"lookahead_k": 6, "lookahead_alpha": 0.5}),
+])
+def test_optimizers(name: str, kind: type, its: dict[str, Any]) -> None:
     model = timm.create_model("test_efficientnet", num_classes=3)
     made = optimizer(model, made_recipe(optimizer=name, weight_decay=0.3, lr=0.25))
     assert type(made) is kind
-    assert {group["lr"] for group in made.param_groups} == {0.25}
-    if name == "sgd":
-        assert {(group["momentum"], group["nesterov"]) for group in made.param_groups} == {(0.9, True)}
+    for group in made.param_groups:
+        assert {key: group[key] for key in its} == its
+        assert group["lr"] == 0.25
     covered = [p for group in made.param_groups for p in group["params"]]
     assert len(covered) == len({id(p) for p in covered}) == len(list(model.parameters()))
     assert {id(p) for p in covered} == {id(p) for p in model.parameters()}
     for group in made.param_groups:
         assert {(0.3 if p.ndim > 1 else 0.0) for p in group["params"]} == {group["weight_decay"]}
+    if name == "ranger":
+        assert type(made._base_optimizer) is torch.optim.RAdam
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    before = [p.detach().clone() for p in model.parameters()]
+    made.step()
+    assert all(not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
 
 
 def test_what_weight_decay_shrinks() -> None:

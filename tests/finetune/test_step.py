@@ -237,3 +237,26 @@ def test_the_first_half_of_the_epochs_is_small(pictures: list[Picture], batch: B
     for epoch in range(2):
         step.update(job, batch, parts, epoch, epoch)
     assert sides == [16, 32]
+
+
+# ---------------------------------------------------------------- torch.compile
+
+def test_a_compiled_model_trains_the_same_weights(pictures: list[Picture], batch: Batch,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's tracer alone: generating C++ takes half a minute (measured in tests/bench/tricks.py)."""
+    compiled: list[nn.Module] = []
+
+    def traced(model: nn.Module) -> Any:
+        compiled.append(model)
+        return compile_model(model, backend="eager")
+
+    compile_model = torch.compile
+    monkeypatch.setattr(torch, "compile", traced)
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=10)
+    plain, _ = stepped(made_job(pictures, model, sam_rho=0.05), batch, 2)
+    assert not compiled
+    fast, _ = stepped(made_job(pictures, model, sam_rho=0.05, compile="on"), batch, 2)
+    assert len(compiled) == 1
+    assert list(plain) == list(fast)
+    assert furthest(plain, fast) < 1e-6
