@@ -4,8 +4,9 @@
     python -m tests.bench.tricks --data emoji --cost
 
 Accuracy: recipe auto on EfficientNet-Lite0, one row a run: test top-1 and balanced accuracy of the weights that
-training chose on select, and of the last epoch's. The teacher of `distil` is this base fine-tuned for `--teacher-epochs`
-(made at the first use, not counted in the seconds); `distil` learns half from it, at temperature 4. One thread.
+training chose on select, and of the last epoch's. The teacher of `distil` is this base fine-tuned for a longer run of
+`--teacher-epochs` (made at the first use, not counted in the seconds); `distil` learns half from it, at temperature 4.
+One thread, so that the figures are the same on any number of cores.
 
 Cost: steady-state time of an update on one batch in memory, against that of the plain one, in turn in one process
 (median of rounds); `augment` has every augmentation per batch on.
