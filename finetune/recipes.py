@@ -99,6 +99,8 @@ RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {
 
 FROM_SCRATCH = ("resnet18-imagenet",)
 """Recipes that always start from random weights."""
+FOR_FINE_TUNING = ("auto", "warmup-step")
+"""Recipes whose rate and length suit trained weights alone."""
 
 TRAINING_CORE: Choices = {
     "decay_power": (1.0, "used by schedule polynomial"),
@@ -288,6 +290,9 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
         progress.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
                       f"{facts.class_counts[0]} training pictures.")
+    if recipe.from_scratch and name in FOR_FINE_TUNING:
+        progress.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
+                      "bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for random ones as well.")
     if "batch_norm" in given and not facts.base.batch_norm:
         raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
     if recipe.schedule == "step" and not recipe.decay_at.strip():
