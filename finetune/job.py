@@ -27,7 +27,7 @@ from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
 from finetune.tree import read_tree
 from zoo import catalog, rundir, weights
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
 from zoo.preprocess import Preprocessing
 
@@ -162,7 +162,13 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
         return plan, state.best
     job = loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
                    lambda model: select_scores(plan, model), teacher_of(plan))
-    return plan, loop.train(job, state)
+    try:
+        return plan, loop.train(job, state)
+    except RuntimeError as error:
+        if plan.resolved.recipe.compile == "on" and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
+                            "C++ compiler (g++), or leave --compile away.") from None
+        raise
 
 
 def first_state(plan: Plan) -> tuple[Plan, resume.State]:

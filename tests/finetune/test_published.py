@@ -253,6 +253,27 @@ def test_a_run_folder_is_no_architecture(digits: Path, tiny_base: Path, tmp_path
         job.start(Run(data=str(digits), base="resnet19", out=tmp_path / "other"), {"from_scratch": True})
 
 
+def test_a_machine_that_cannot_compile_says_what_to_do(digits: Path, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.exc import InductorError
+
+    def failing(*_: object) -> None:
+        raise InductorError(RuntimeError("No working C++ compiler found"), None)
+
+    monkeypatch.setattr("finetune.loop.train", failing)
+    given = {"recipe": "resnet18-imagenet", "epochs": 1, "image_size": 32, "threads": 1}
+    with pytest.raises(UserError, match=r"--compile on: .*No working C\+\+ compiler.*Install a C\+\+ compiler"):
+        job.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "run"), given | {"compile": "on"})
+    with pytest.raises(InductorError):
+        job.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "other"), given)
+
+
+def test_position_embeddings_know_one_size() -> None:
+    job.check_side(timm.create_model("test_resnet"), 64)
+    with pytest.raises(UserError, match="--start-size 64: this base takes pictures of one size only"):
+        job.check_side(timm.create_model("test_vit", dynamic_img_size=False), 64)
+
+
 # ---------------------------------------------------------------- layers
 
 def test_layer_decay_lowers_the_rate_of_each_layer_below() -> None:
