@@ -194,7 +194,8 @@ def select_scores(plan: Plan, model: nn.Module) -> evaluate.Scores:
     """Scores of a model as it stands on the select split."""
     select = plan.data.of("select")
     batches = evaluation_batches(select, plan.source)
-    return evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)))
+    return evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)),
+                          by_class=plan.resolved.recipe.by_class)
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:

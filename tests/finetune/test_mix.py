@@ -229,3 +229,6 @@ def test_a_whole_run_takes_everything_at_once(digits: Path, tiny_base: Path, tmp
     assert {name: written[name]["value"] for name in settings} == settings
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len([event for event in events if event["name"] == "select/top1"]) == 3
+    # classes count the same, so balanced accuracy chose the weights, and the report has it
+    best = rundir.read_json(tmp_path / "run" / "report.json")["best"]
+    assert best["balanced"] == pytest.approx(best["top1"])  # the digits have four pictures of each class
