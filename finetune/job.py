@@ -221,4 +221,4 @@ def print_recipe(resolved: Resolved) -> None:
     """Every value with its reason, one line each."""
     progress.say("recipe:")
     for name, row in resolved.to_json().items():
-        progress.say(f"  {name.replace('_', '-'):<16} {row['value']!s:<12} {row['why']}")
+        progress.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")
