@@ -1,17 +1,19 @@
 """Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each value with a reason.
 
-Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` and add its row to `RECIPES`.
+Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` in finetune/published.py and add its row
+to `RECIPES`. What it does not name is filled in by `_common`.
 """
 
 import difflib
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from finetune import conflicts, progress, published
 from finetune.dataset import as_fraction
-from finetune.recipe import Recipe, Resolved, check_bounds
+from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds, interpolate
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ class Facts:
 
     pictures: int
     """Pictures in train, before val is cut from it."""
+    class_counts: tuple[int, ...]
+    """The same of each class."""
     has_val: bool
     """Whether there is a validation folder."""
     short_side: int
@@ -62,7 +66,6 @@ def auto(facts: Facts, given: Given) -> Choices:
     epochs = round(interpolate(n, EPOCH_ANCHORS))
     weak = "weaker for a base below 10 M parameters" if small else "usual strength for a base of this size"
     return {
-        **_common(facts, given),
         "epochs": (epochs, f"{n:,} training pictures: interpolated between anchors"),
         "batch_size": (usual_batch, "fixed on the CPU; never chosen by timing" if facts.device == "cpu" else
                        "usual on a GPU; never chosen by timing"),
@@ -83,65 +86,51 @@ def auto(facts: Facts, given: Given) -> Choices:
                       ("frozen", "batches below 16 give noisy statistics"),
         "clip_norm": (0.0, "off") if facts.base.batch_norm else (1.0, "usual for transformers"),
         "probe": ("on", "first result in seconds, initial head, and floor of the run"),
-    }
-
-
-def warmup_step(facts: Facts, given: Given) -> Choices:
-    """Fine-tuning from ImageNet-21k weights with warm-up and step decay (Deng, Liu, Xiao).
-
-    Published protocol: Adam 1e-3 without weight decay, batch 64, 40 epochs, linear warm-up per step over the first 10
-    epochs, x0.1 after epoch 30, Random Erasing with probability 0.5, label smoothing 0.1, cross-entropy. With fewer
-    epochs warm-up and boundary scale. No probe: the published head starts at random.
-
-        python -m finetune --data mydataset/ --base vit_base_21k --recipe warmup-step
-
-    Its figures were not reproduced here (they need ImageNet-21k weights and the publication's data).
-    """
-    published = "published protocol"
-    return {
-        **_common(facts, given),
-        "epochs": (40, published),
-        "batch_size": (64, published),
-        "lr": (1e-3, published),
-        "optimizer": ("adam", published),
-        "warmup": ("25%", "published: 10 of 40 epochs"),
-        "schedule": ("step", published),
-        "decay_at": ("75%", "published: after epoch 30 of 40"),
-        "decay_factor": (0.1, published),
-        "weight_decay": (0.0, published),
-        "label_smoothing": (0.1, published),
-        "erasing": (0.5, published),
-        "crop_area": (0.5, "not published; as in auto"),
-        "flip": (0.5, "not published; as in auto"),
-        "drop_path": (0.0, "not published; off"),
-        "batch_norm": ("train", "not published; as in scratch training"),
-        "clip_norm": (0.0, "not published; off"),
-        "probe": ("off", "the published protocol starts from a random head"),
+        "balance": balance(facts, given),
     }
 
 
 BY_HAND = "set by hand"
 NOT_MEASURED = "not measured"
-RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
+RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {
+    "auto": auto, "warmup-step": published.warmup_step, "paddleclas": published.paddleclas,
+    "bag-of-tricks": published.bag_of_tricks, "cifar-sam": published.cifar_sam,
+    "resnet18-imagenet": published.resnet18_imagenet}
+
+FROM_SCRATCH = ("resnet18-imagenet",)
+"""Recipes that always start from random weights."""
+FOR_FINE_TUNING = ("auto", "warmup-step")
+"""Recipes whose rate and length suit trained weights alone."""
+
+TRAINING_CORE: Choices = {
+    "decay_power": (1.0, "used by schedule polynomial"),
+    "accumulate": (1, "off"), "sam_rho": (0.0, "off"), "ema": (0.0, "off"), "compile": ("off", "default"),
+    "patience": (0, "off"), "layer_decay": (1.0, "off"), "start_size": (0, "off"),
+    "from_scratch": (False, "off"), "init": ("timm", "used from scratch"), "zero_gamma": (False, "off"),
+    "teacher": ("", "off"), "distill_temperature": (4.0, "used with a teacher"),
+    "distill_weight": (0.5, "used with a teacher"),
+}
+"""Training of a recipe that does not name it."""
+PICTURES_AND_LOSS: Choices = {
+    **dict.fromkeys(("policy", "balance"), ("none", "off")),
+    **dict.fromkeys(("rotate", "color_jitter", "pca_noise", "mixup", "cutmix", "cutout", "gridmask", "hide_and_seek"),
+                    (0.0, "off")),
+    "crop_padding": (0, "off"),
+    "loss": ("cross-entropy", "default"),
+    "focal_gamma": (2.0, "used by loss focal: the best of Lin et al., 2017"),
+    "ohem_share": (0.5, "used by loss ohem: the harder half of each batch"),
+}
+"""Pictures and loss of a recipe that does not name them."""
+IMBALANCED = 10
+"""From this ratio of the largest class to the smallest on, balance is decided to be sqrt-resample."""
 
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
 
-def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
-    """Value at `n` between anchors (n, value), linear in log n and log value, constant outside them."""
-    if n <= anchors[0][0]:
-        return anchors[0][1]
-    for (n0, v0), (n1, v1) in pairwise(anchors):
-        if n <= n1:
-            share = math.log(n / n0) / math.log(n1 / n0)
-            return v0 * (v1 / v0) ** share
-    return anchors[-1][1]
-
-
-def _common(facts: Facts, given: Given) -> Choices:
-    """What every recipe decides alike: input side, fit, validation, precision, threads."""
+def _common(facts: Facts) -> Choices:
+    """What a recipe need not name: input side, fit, validation, precision, threads, and all that is off."""
     return {
         "image_size": input_side(facts),
         "fit": ("squash", "the whole picture; measured better than a crop on two data sets"),
@@ -152,7 +141,19 @@ def _common(facts: Facts, given: Given) -> Choices:
         "dropout": (0.0, "default"),
         "features": ("fp32", NOT_MEASURED),
         "threads": (facts.cores, "one per CPU core of this machine"),
+        **TRAINING_CORE,
+        **PICTURES_AND_LOSS,
     }
+
+
+def balance(facts: Facts, given: Given) -> tuple[str, str]:
+    """What the measured imbalance asks for."""
+    if given.get("loss") == "logit-adjusted":
+        return "none", "the logit-adjusted loss corrects for class sizes itself"
+    ratio = max(facts.class_counts) / min(facts.class_counts)
+    seen = f"the largest class has {ratio:.3g} times the pictures of the smallest"
+    return ("none", f"{seen}, below {IMBALANCED}") if ratio < IMBALANCED else (
+        "sqrt-resample", f"{seen}, {IMBALANCED} or more")
 
 
 def input_side(facts: Facts) -> tuple[int, str]:
@@ -181,28 +182,63 @@ def _val(facts: Facts) -> tuple[str, str]:
 
 
 NEEDS = {
-    "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule == "step",
     **dict.fromkeys(("epochs", "lr", "optimizer", "warmup", "schedule", "weight_decay", "label_smoothing", "erasing",
-                     "crop_area", "flip", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size"),
-                    lambda r: not r.probe_only),
+                     "crop_area", "flip", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size",
+                     *TRAINING_CORE, *PICTURES_AND_LOSS), lambda r: not r.probe_only),
+    "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule in ("step", "exponential"),
+    "decay_power": lambda r: r.schedule == "polynomial",
+    "init": lambda r: r.from_scratch, "zero_gamma": lambda r: r.from_scratch,
+    "distill_temperature": lambda r: r.teacher != "", "distill_weight": lambda r: r.teacher != "",
+    "focal_gamma": lambda r: r.loss == "focal", "ohem_share": lambda r: r.loss == "ohem",
     "features": lambda r: r.probe == "on",
     "probe_only": lambda r: not r.probe_only or r.probe == "on",
 }
 """When a setting given by hand has an effect; without it the setting is refused, never ignored."""
 
 
+ENABLED_BY = {
+    **dict.fromkeys(("decay_at", "decay_factor"), ("schedule", "step")), "decay_power": ("schedule", "polynomial"),
+    **dict.fromkeys(("init", "zero_gamma"), ("from_scratch", "")),
+    **dict.fromkeys(("distill_temperature", "distill_weight"), ("teacher", "NAME")),
+    **dict.fromkeys(("features", "probe_only"), ("probe", "on")),
+    "focal_gamma": ("loss", "focal"), "ohem_share": ("loss", "ohem"),
+}
+"""Setting -> the other one, and its value, that it needs by `NEEDS`; those not listed need a run without probe_only."""
+
+
 def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
     """What to say of a setting given by hand that another one, given or the recipe's, makes useless."""
     flag = "--" + key.replace("_", "-")
-    other, needed = (("schedule", "step") if key.startswith("decay") else
-                     ("probe", "on") if key in ("features", "probe_only") else ("probe_only", ""))
-    if other == "probe_only":
+    other, needed = ENABLED_BY.get(key, ("probe_only", ""))
+    if recipe.probe_only and key not in ("features", "probe_only"):
         return f"{flag} has no effect with --probe-only: leave one of them away."
+    if not getattr(recipe, other):
+        needs = f"--{other.replace('_', '-')} {needed}".strip()
+        return f"{flag} has no effect without {needs}: leave it away, or add that."
     cause = f"--{other} {getattr(recipe, other)}"
     if other in given:
         return f"{flag} has no effect with {cause}: leave one of them away."
     return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: leave {flag} away, or add "
             f"--{other} {needed}.")
+
+
+def from_scratch(given: Given) -> bool:
+    """Whether a run starts from random weights, by hand or by its recipe."""
+    return bool(given.get("from_scratch")) or given.get("recipe") in FROM_SCRATCH
+
+
+def _following(choices: Choices) -> Choices:
+    """What other choices force on a setting that is not given."""
+    forced: Choices = {}
+    if choices["loss"][0] == "focal":
+        forced["label_smoothing"] = (0.0, "focal loss has none")
+    if choices["from_scratch"][0]:
+        forced["probe"] = ("off", "random weights have no features to fit a classifier to")
+        forced["batch_norm"] = ("train", "random weights have no statistics to keep")
+    if choices["schedule"][0] == "exponential":
+        rate = float(f"{0.01 ** (1 / max(1, choices['epochs'][0])):.4g}")
+        forced["decay_factor"] = (rate, "per epoch; over the whole run it would come to 1 %")
+    return forced
 
 
 def check(given: Given) -> None:
@@ -214,34 +250,53 @@ def check(given: Given) -> None:
     check_bounds(given)
 
 
+def _check_side(flag: str, side: int, base: "Description") -> None:
+    """`UserError` for a picture side that the base does not take; its own is always allowed."""
+    if side == base.input_size:
+        return
+    if base.size_step is None:
+        raise UserError(f"{flag} {side}: {base.architecture} takes only {base.input_size} px.")
+    if side % base.size_step:
+        raise UserError(f"{flag} {side}: expected a multiple of {base.size_step} px for {base.architecture}.")
+
+
 def resolve(facts: Facts, given: Given) -> Resolved:
     """The recipe that `given["recipe"]` names (default auto), with the values given by hand put in.
 
     Raises `UserError` for an unknown name, a value out of range, and a setting that would have no effect.
     """
     check(given)
+    measured = {key: value for key, value in given.items() if key in MEASURED and value == "auto"}
+    given = {key: value for key, value in given.items() if key not in measured}
     name = given.get("recipe", "auto")
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
         raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Leave --val away, or "
                         "remove that folder.")
-    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"),
+    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **_common(facts),
                **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
+    choices |= {key: choice for key, choice in _following(choices).items() if key not in given}
+    if measured:
+        choices["balance"] = balance(facts, given)
     if facts.has_val and "val" in given:
         choices["val"] = ("folder", BY_HAND)  # its path is of this machine: local.json has it
+    choices["teacher"] = (os.path.basename(choices["teacher"][0]) if os.path.isabs(choices["teacher"][0]) else
+                          choices["teacher"][0], choices["teacher"][1])  # the same
     assert set(choices) == {f.name for f in fields(Recipe)}
     recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
-    for key in given:
+    for key in (*given, *measured):
         if key in NEEDS and not NEEDS[key](recipe):
             raise UserError(_without_effect(key, recipe, given))
+    conflicts.refuse(recipe, given)
+    if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
+        progress.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
+                      f"{facts.class_counts[0]} training pictures.")
+    if recipe.from_scratch and name in FOR_FINE_TUNING:
+        progress.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
+                      "bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for random ones as well.")
     if "batch_norm" in given and not facts.base.batch_norm:
         raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
     if recipe.schedule == "step" and not recipe.decay_at.strip():
         raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
-    if facts.base.size_step is None and recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: {facts.base.architecture} takes only "
-                        f"{facts.base.input_size} px.")
-    if facts.base.size_step and recipe.image_size not in range(0, 10_000, facts.base.size_step) and \
-            recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: expected a multiple of {facts.base.size_step} px for "
-                        f"{facts.base.architecture}.")
+    for flag, side in (("--image-size", recipe.image_size), ("--start-size", recipe.start_size)):
+        _check_side(flag, side or facts.base.input_size, facts.base)
     return Resolved(recipe, {key: why for key, (_, why) in choices.items()})
