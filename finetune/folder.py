@@ -65,8 +65,7 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
         folder, order = run.resume, _recorded(run.resume, given)
         goes_on = True
     else:
-        order = _order(run, given)
-        folder = run.out or Path("runs") / rundir.default_name(str(order.data), run.base)
+        order, folder = _order(run, given), run.folder
         if order.data in folder.resolve().parents:
             raise UserError(f"--out {folder} stands in the data folder {order.data}, where it would look like a class: "
                             "choose an --out elsewhere.")

@@ -34,7 +34,7 @@ class Recipe:
     """How a picture becomes square, in training's evaluation and in deployment: squash both sides, crop the centre of
     the resized picture, or pad with the mean colour (timm's crop_mode squash, center, border)."""
     lr: float
-    """Peak learning rate."""
+    """Peak learning rate; --lr find takes what a range test suggests (python -m finetune.find_lr)."""
     optimizer: Literal["adamw", "adam", "sgd"]
     """adamw (decoupled weight decay), adam, or sgd (Nesterov momentum 0.9)."""
     seed: int

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from zoo import rundir
 from zoo.errors import UserError
 
 
@@ -33,3 +34,8 @@ class Run:
             raise UserError("--data is missing: expected a folder of pictures, or 'digits' for the built-in sample.")
         if self.resume is not None and (self.data, self.out, self.base) != (None, None, Run.base):
             raise UserError("--resume continues a run folder with its own --data, --base and --out: leave these away.")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder that this means."""
+        return self.resume or self.out or Path("runs") / rundir.default_name(str(self.data), self.base)

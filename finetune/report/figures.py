@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from finetune.measures import Bin, wilson_interval
+from finetune.rates import Curve
 from finetune.report.page import Drawing, printable
 
 INK, BLUE, ORANGE, GREEN = "#757b84", "#3f86c9", "#d0763c", "#3f9168"
@@ -75,6 +76,20 @@ def learning_rate(lr: Series) -> Drawing:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
         axes.yaxis.get_offset_text().set_fontsize(8)
         return _drawing(figure, "lr", "Learning rate by epoch")
+
+
+def lr_range(curve: Curve, suggested: float) -> Drawing:
+    """Loss against the learning rate of a range test, as measured and smoothed, with the suggested rate."""
+    with _style():
+        figure, axes = _panel("Learning-rate range test")
+        axes.plot(curve.lr, curve.loss, color=BLUE, linewidth=0.8, alpha=0.4, label="each step")
+        axes.plot(curve.lr, curve.smooth, color=BLUE, linewidth=1.5, label="smoothed")
+        axes.axvline(suggested, color=ORANGE, linewidth=1.1, linestyle=(0, (5, 3)), label=f"suggested, {suggested:g}")
+        axes.set_xscale("log")
+        top = 2 * float(np.median(curve.loss)) + min(curve.loss)  # the end, where the loss runs away, is cut off
+        axes.set(xlabel="learning rate", ylim=(0, max(top, 1.5 * float(curve.smooth[0]))))
+        _legend(axes)
+        return _drawing(figure, "lr-range", "Training loss against a rising learning rate, with the suggested rate")
 
 
 def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune import rates
 from finetune.recipe import Recipe, field_docs
 from finetune.report import figures, finished, mistakes, next_steps, quality, trust
 from finetune.report.finished import Finished
@@ -81,11 +82,12 @@ def curve_figures(run: Finished) -> list[Drawing]:
 
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(step / ends[0], value) for step, value in run.series.get(name, [])]
-    best, probe = run.report["best"], run.report["probe"]
+    best, probe, tested = run.report["best"], run.report["probe"], rates.recorded(run.series)
     return [figures.losses(by_epoch("train/loss"), by_epoch("select/loss")),
             figures.accuracy(by_epoch("select/top1"), probe=probe["select_top1"] if probe else None,
                              best=(best["step"] / ends[0], best["top1"])),
-            figures.learning_rate(by_epoch("train/lr"))]
+            figures.learning_rate(by_epoch("train/lr")),
+            *([figures.lr_range(tested, run.value_of("lr"))] if tested else [])]
 
 
 def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:
