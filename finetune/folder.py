@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from finetune import ilsvrc
 from finetune.dataset import as_fraction
 from finetune.resume import has_state, space_told
 from finetune.run import Run
@@ -91,6 +92,8 @@ def _order(run: Run, given: Mapping[str, Any]) -> Order:
         raise UserError(f"--data {data}: expected a folder of pictures, but there is "
                         f"{'a file' if data.exists() else 'nothing'} at this path{_near(data)}. "
                         "--data digits is a built-in sample.")
+    if ilsvrc.is_tars(data):
+        data = ilsvrc.prepared(data)
     base = find(run.base)
     given = dict(given)
     if "val" in given and as_fraction(given["val"]) is None:

@@ -15,7 +15,8 @@ class Run:
     """Where a run happens."""
 
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Folder of pictures: class folders, or train/, val/, test/ with class folders; 'digits' is a built-in sample."""
+    """Folder of pictures: class folders, or train/, val/, test/ with class folders, or the three tars of ILSVRC2012;
+    'digits' is a built-in sample."""
     base: str = "efficientnet_lite0"
     """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished run folder."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
