@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from finetune.recipe import USUAL, Recipe, field_docs
+from finetune.recipe import MEASURED, USUAL, Recipe, field_docs
 from finetune.run import Run
 from zoo.errors import run_main
 
@@ -24,7 +24,11 @@ def overrides(fields: tuple[str, ...]) -> type:
         if name == "lr":
             argument = tyro.conf.arg(help=docs[name], help_behavior_hint="", metavar="FLOAT|find")
             rows.append((name, Annotated[float | typing.Literal["find"] | None, argument], None))
-        elif kind is bool:
+            continue
+        if name in MEASURED:
+            choices = ("auto", *choices)
+            kind = typing.Literal[choices]
+        if kind is bool:
             rows.append((name, Annotated[bool, tyro.conf.arg(help=docs[name], help_behavior_hint="")], False))
         else:
             metavar = "{" + ",".join(choices) + "}" if choices else kind.__name__.upper()

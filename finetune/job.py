@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -114,8 +115,8 @@ def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
     train = [p for p in data.pictures if p.split == "train"]
     has_val = any(p.split == "val" for p in data.pictures)
     return recipes.Facts(
-        pictures=len(train), has_val=has_val, short_side=dataset.median_short_side(train), base=base,
-        device=device.type, cores=devices.cpu_cores(),
+        pictures=len(train), class_counts=tuple(Counter(p.label for p in train).values()), has_val=has_val,
+        short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.cpu_cores(),
         bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
@@ -163,7 +164,7 @@ def begin(plan: Plan) -> tuple[Plan, resume.State]:
 def loop_job(plan: Plan) -> loop.Job:
     """What the loop works on."""
     return loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
-                    lambda: select_scores(plan))
+                    lambda model: select_scores(plan, model))
 
 
 def first_state(plan: Plan) -> tuple[Plan, resume.State]:
@@ -175,7 +176,7 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
             plan = dataclasses.replace(plan, resolved=lr_range.find(loop_job(plan), plan.resolved, events))
         print_recipe(plan.resolved)
         rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
-        scores = select_scores(plan)
+        scores = select_scores(plan, plan.model)
         events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
         position = events.position()
     if plan.resolved.recipe.probe == "on":
@@ -187,11 +188,11 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
     return plan, state
 
 
-def select_scores(plan: Plan) -> evaluate.Scores:
-    """Scores of the model as it stands on the select split."""
+def select_scores(plan: Plan, model: nn.Module) -> evaluate.Scores:
+    """Scores of a model as it stands on the select split."""
     select = plan.data.of("select")
     batches = evaluation_batches(select, plan.source)
-    return evaluate.score(*evaluate.logits(plan.model, batches, plan.source.pre, total=len(select)))
+    return evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)))
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:

@@ -6,18 +6,16 @@ The model ends as it began: the test changes nothing but the learning rate of th
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-import torch
 
-from finetune import loop, progress, recipes
+from finetune import progress, recipes
 from finetune.events import Events
 from finetune.loader import steps_per_epoch, training_batches
-from finetune.optim import optimizer as make_optimizer
 from finetune.rates import PER_DECADE, Curve, suggest
 from finetune.recipe import Resolved
 from finetune.recipes import Facts, Given
+from finetune.step import Job, prepare, train_mode, update
 from zoo.errors import UserError
 
 FIND = "find"
@@ -39,7 +37,7 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     return resolved
 
 
-def find(job: loop.Job, resolved: Resolved, events: Events) -> Resolved:
+def find(job: Job, resolved: Resolved, events: Events) -> Resolved:
     """Measure, record the curve as events, and give the recipe with the suggested rate."""
     curve = range_test(job)
     for step, (lr, loss) in enumerate(zip(curve.lr, curve.loss, strict=True), 1):
@@ -48,30 +46,29 @@ def find(job: loop.Job, resolved: Resolved, events: Events) -> Resolved:
     return resolved.replace(suggestion.why, lr=suggestion.lr)
 
 
-def range_test(job: loop.Job) -> Curve:
+def range_test(job: Job) -> Curve:
     """Train for up to STEPS steps at rates from LOWEST to HIGHEST, then put the model's weights back.
 
-    The steps are those of the run itself (its batches, augmentation, optimiser and precision); it stops once the loss
-    is not finite, or has risen by that of guessing.
+    The steps are those of the run itself (its batches, augmentation, optimiser and precision, at full size); it stops
+    once the loss is not finite, or has risen by that of guessing.
     """
-    model, recipe = job.model, job.recipe
-    device = next(model.parameters()).device
+    model = job.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    epochs = math.ceil(STEPS / steps_per_epoch(len(job.pictures), recipe.batch_size))
-    job = dataclasses.replace(job, recipe=dataclasses.replace(recipe, epochs=epochs))
-    optimizer = make_optimizer(model, recipe)
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
+    epochs = math.ceil(STEPS / steps_per_epoch(len(job.pictures), job.recipe.batch_size))
+    recipe = dataclasses.replace(job.recipe, epochs=epochs, ema=0.0, start_size=0, compile="off")
+    job = dataclasses.replace(job, recipe=recipe)
+    parts = prepare(job)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
     losses: list[float] = []
-    loop.train_mode(model, recipe)
-    batches = training_batches(job.pictures, job.source, job.recipe, 0)
+    train_mode(model, recipe)
+    batches = training_batches(job.pictures, job.source, recipe, 0)
     with progress.bar("learning-rate range", STEPS) as advance:
         for step, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            losses.append(loop.update(job, batch, optimizer, scaler, step).item())
+            for group in parts.optimizer.param_groups:
+                group["lr"] = lr * group.get("lr_scale", 1.0)
+            losses.append(update(job, batch, parts, 0, step).item())
             advance(1, note=f"lr {lr:.1e}  loss {losses[-1]:.3f}")
-            if not math.isfinite(losses[-1]) or ran_away(losses, guessing(model)):
+            if not math.isfinite(losses[-1]) or ran_away(losses, math.log(max(2, parts.classes))):
                 break
     model.load_state_dict(before)
     finite = [loss for loss in losses if math.isfinite(loss)]
@@ -84,9 +81,3 @@ def ran_away(losses: list[float], rise: float) -> bool:
         return False
     means = np.convolve(losses, np.full(5, 0.2), "valid")
     return bool(means[-1] > max(means[0], means.min()) + rise)
-
-
-def guessing(model: torch.nn.Module) -> float:
-    """Loss of giving each class the same probability."""
-    classes: Any = model.num_classes
-    return math.log(max(2, classes))

@@ -7,12 +7,13 @@ import pytest
 import torch
 import tyro
 
-from finetune import events, find_lr, loop, lr_range, rates
+from finetune import events, find_lr, lr_range, rates
 from finetune.dataset import scan
 from finetune.job import start
 from finetune.loader import Source
 from finetune.rates import Curve, suggest
 from finetune.run import Run
+from finetune.step import Job
 from finetune.tree import read_tree
 from tests.made_recipe import made_recipe
 from zoo import rundir
@@ -51,8 +52,8 @@ def test_the_model_ends_as_it_began_and_the_rates_rise_evenly(digits: Path) -> N
     model = timm.create_model("test_resnet", num_classes=10).to(memory_format=torch.channels_last)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     recipe = made_recipe(batch_size=8, image_size=32, threads=1)
-    job = loop.Job(model, scan(read_tree(digits)).of("train"), Source(digits, Preprocessing(32), 0, False), recipe,
-                   Path("unused"), lambda: pytest.fail("no scores"))
+    job = Job(model, scan(read_tree(digits)).of("train"), Source(digits, Preprocessing(32), 0, False), recipe,
+                   Path("unused"), lambda model: pytest.fail("no scores"))
     seen = lr_range.range_test(job)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert seen.lr == pytest.approx(RATES[:len(seen.lr)])
