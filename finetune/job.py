@@ -177,7 +177,7 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
         print_recipe(plan.resolved)
         rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
         scores = select_scores(plan, plan.model)
-        events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
+        events.write(0, **scores.events())
         position = events.position()
     if plan.resolved.recipe.probe == "on":
         progress.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "

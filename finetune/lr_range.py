@@ -66,7 +66,7 @@ def range_test(job: Job) -> Curve:
         for step, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
             for group in parts.optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
-            losses.append(update(job, batch, parts, 0, step).item())
+            losses.append(update(job, batch, parts, 0, step)[0].item())
             advance(1, note=f"lr {lr:.1e}  loss {losses[-1]:.3f}")
             if not math.isfinite(losses[-1]) or ran_away(losses, math.log(max(2, parts.classes))):
                 break
