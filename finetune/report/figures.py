@@ -67,6 +67,47 @@ def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) 
         return _drawing(figure, "top1", "Top-1 on select by epoch, with the level of the linear probe")
 
 
+def errors(curves: Mapping[str, Mapping[str, Series]]) -> Drawing:
+    """`curves["top-1"]["training"]`: share of wrong answers against epochs; top-1 and top-5, of training and select."""
+    with _style():
+        figure, axes = _panel("Error")
+        for (top, of), colour in zip(curves.items(), (ORANGE, BLUE), strict=False):
+            for split, series in of.items():
+                train = split == "training"
+                axes.plot(*_columns(series), color=colour, linewidth=1.1 if train else 1.5, marker="o",
+                          markersize=2 if train else 3, linestyle=(0, (4, 2)) if train else "-",
+                          label=f"{top}, {split}", gid=f"error-{top}-{split}")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
+        _legend(axes)
+        return _drawing(figure, "error", f"{' and '.join(curves).capitalize()} error of training and select by epoch")
+
+
+def precision_recall(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
+    """Precision at even steps of recall of each line, with its average precision; the first line is the mean."""
+    return _square("precision-recall", "Precision against recall", ("recall", "precision"), curves)
+
+
+def roc(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
+    """True positive rate at even steps of the false positive rate, with the area; the first line is the mean."""
+    return _square("roc", "ROC", ("false positive rate", "true positive rate"), curves)
+
+
+def _square(name: str, title: str, labels: tuple[str, str],
+            curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
+    with _style():
+        figure = Figure(figsize=(3.7, 3.5), layout="constrained")
+        axes = figure.add_subplot()
+        for (line, (values, area)), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, INK), strict=False):
+            first = colour == BLUE
+            axes.plot(np.linspace(0, 1, len(values)), values, color=colour, linewidth=1.7 if first else 1,
+                      label=f"{printable(line)[:LONGEST_LABEL]}, {area:.3f}", zorder=3 if first else 2)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=labels[0], ylabel=labels[1])
+        axes.grid(color=INK, alpha=0.16, linewidth=0.6)
+        _legend_above(figure, axes)
+        return _drawing(figure, name, f"{title} of {', '.join(curves)}")
+
+
 def learning_rate(lr: Series) -> Drawing:
     """Learning rate against epochs."""
     with _style():
