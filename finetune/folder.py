@@ -11,12 +11,13 @@ from filelock import FileLock, Timeout
 
 from finetune import ilsvrc
 from finetune.dataset import as_fraction
+from finetune.recipes import from_scratch
 from finetune.resume import has_state, space_told
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
 from zoo import rundir
-from zoo.catalog import find
+from zoo.catalog import Base, find, find_architecture
 from zoo.errors import UserError
 
 
@@ -30,6 +31,10 @@ class Order:
     """As `zoo.catalog.find` takes it; a path of a run folder is absolute."""
     given: Mapping[str, Any]
     """Recipe fields set by hand."""
+
+    def find_base(self) -> Base:
+        """The base, or the architecture alone where it is trained from scratch."""
+        return (find_architecture if from_scratch(self.given) else find)(self.base)
 
     def to_json(self) -> dict[str, Any]:
         return {"data": str(self.data), "base": self.base, "given": dict(self.given)}
@@ -94,8 +99,10 @@ def _order(run: Run, given: Mapping[str, Any]) -> Order:
                         "--data digits is a built-in sample.")
     if ilsvrc.is_tars(data):
         data = ilsvrc.prepared(data)
-    base = find(run.base)
     given = dict(given)
+    base = (find_architecture if from_scratch(given) else find)(run.base)
+    if given.get("teacher") and (teacher := find(given["teacher"]).folder):
+        given["teacher"] = str(teacher.resolve())
     if "val" in given and as_fraction(given["val"]) is None:
         given["val"] = str(Path(given["val"]).resolve())
     return Order(data.resolve(), str(base.folder.resolve()) if base.folder else run.base, given)

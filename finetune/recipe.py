@@ -6,6 +6,7 @@ The command line is generated from the two dataclasses `Run` (finetune/run.py) a
 
 import ast
 import inspect
+import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -25,7 +26,8 @@ class Recipe:
     """One complete set of training decisions. Every value is resolved: nothing here means "choose for me"."""
 
     recipe: str
-    """Name of the recipe that fills in what is not given: auto, warmup-step."""
+    """Name of the recipe that fills in what is not given: auto, or one of a published system: warmup-step, paddleclas,
+    bag-of-tricks, cifar-sam, resnet18-imagenet."""
     epochs: int
     """Passes over the training pictures."""
     batch_size: int
@@ -100,7 +102,7 @@ class Recipe:
     from_scratch: bool
     """Start from random weights: the base gives the architecture only."""
     init: Literal["timm", "kaiming", "xavier"]
-    """Random weights of convolutions and linear layers: timm's own, Kaiming normal (fan out) or Xavier uniform."""
+    """Random weights of convolutions and linear layers: timm's own, Kaiming normal or Xavier uniform."""
     zero_gamma: bool
     """From scratch: the last batch norm of each residual block starts at 0, so that blocks start as the identity."""
     teacher: str
@@ -224,3 +226,14 @@ def duration_steps(text: str, *, steps_per_epoch: int, total_steps: int) -> int:
     if not 0 <= steps <= total_steps:
         raise UserError(f"duration {text!r} is {steps} steps: expected 0 to {total_steps}, the length of the run.")
     return steps
+
+
+def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
+    """Value at `n` between anchors (n, value), linear in log n and log value, constant outside them."""
+    if n <= anchors[0][0]:
+        return anchors[0][1]
+    for (n0, v0), (n1, v1) in pairwise(anchors):
+        if n <= n1:
+            share = math.log(n / n0) / math.log(n1 / n0)
+            return v0 * (v1 / v0) ** share
+    return anchors[-1][1]
