@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 
 import matplotlib.style
 import numpy as np
@@ -31,6 +32,8 @@ THEMES = {"light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c", GREEN: "
 RIGHT, WRONG, ON_DEEP = "#2f6fae", "#cc6427", "#fefefe"
 """Cells of the confusion matrix and the numbers on deep cells, the same in both colour schemes."""
 FONTS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif'
+LINES = ((ORANGE, "o"), (BLUE, "s"), (GREEN, "^"), (INK, "D"), (ORANGE, "v"), (BLUE, "P"), (GREEN, "X"), (INK, "*"))
+"""Colour and marker of the lines of a figure with several."""
 MOST_POINTS = 240
 """A longer series is averaged in bins before it is drawn."""
 MOST_NUMBERED = 30
@@ -67,20 +70,23 @@ def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) 
         return _drawing(figure, "top1", "Top-1 on select by epoch, with the level of the linear probe")
 
 
-def errors(curves: Mapping[str, Mapping[str, Series]]) -> Drawing:
-    """`curves["top-1"]["training"]`: share of wrong answers against epochs; top-1 and top-5, of training and select."""
+def errors(curves: Mapping[str, Mapping[str, Series]], *, name: str = "error", title: str = "Error") -> Drawing:
+    """`curves["top-1"]["training"]`: share of wrong answers against epochs, of training (dashed) and select.
+
+    The keys are top-1 and top-5 of a run, or the names of runs.
+    """
     with _style():
-        figure, axes = _panel("Error")
-        for (top, of), colour in zip(curves.items(), (ORANGE, BLUE), strict=False):
+        figure, axes = _panel(title)
+        for (line, of), (colour, marker) in zip(curves.items(), cycle(LINES), strict=False):
             for split, series in of.items():
                 train = split == "training"
-                axes.plot(*_columns(series), color=colour, linewidth=1.1 if train else 1.5, marker="o",
-                          markersize=2 if train else 3, linestyle=(0, (4, 2)) if train else "-",
-                          label=f"{top}, {split}", gid=f"error-{top}-{split}")
+                axes.plot(*_columns(series), color=colour, linewidth=1.1 if train else 1.5, marker=marker,
+                          markersize=2 if train else 3.5, linestyle=(0, (4, 2)) if train else "-",
+                          label=f"{printable(line)[:LONGEST_LABEL]}, {split}", gid=f"{name}-{split}")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
         _legend(axes)
-        return _drawing(figure, "error", f"{' and '.join(curves).capitalize()} error of training and select by epoch")
+        return _drawing(figure, name, f"{title} of {', '.join(curves)} by epoch, of training and select")
 
 
 def precision_recall(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:

@@ -95,11 +95,12 @@ def curve_figures(run: Finished) -> list[Drawing]:
             *([figures.lr_range(tested, run.value_of("lr"))] if tested else [])]
 
 
-def error_curves(run: Finished) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Top-1 and top-5 (with more than five classes) -> training and select -> (epoch, share of wrong answers).
+Curves = dict[str, dict[str, list[tuple[float, float]]]]
+"""top-1 and top-5 -> training and select -> (epoch, share of wrong answers)."""
 
-    Empty for a run of a version that did not record them.
-    """
+
+def error_curves(run: Finished) -> Curves:
+    """The errors of a run, top-5 only with more than five classes; empty if an earlier version did not record them."""
     if "train/top1" not in run.series:
         return {}
     tops = ("top1", "top5") if len(run.classes) > 5 else ("top1",)

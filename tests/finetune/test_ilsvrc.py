@@ -35,10 +35,10 @@ def test_classes_and_ground_truth_become_folders(tars: Path) -> None:
     expected |= {f"val/{WNIDS[label - 1]}/ILSVRC2012_val_{i:08}.JPEG": jpeg(label, 1000 + i)
                  for i, label in enumerate(truth(3), 1)}
     assert {name: content for name, content in contents(target).items() if name.endswith(".JPEG")} == expected
-    assert rundir.read_json(target / "PREPARED.json")["pictures"] == len(expected) == 27
+    assert rundir.read_json(target / "PREPARED.json")["pictures"] == len(expected) == 54
     tree = read_tree(target)
     assert tree.classes == tuple(sorted(WNIDS))
-    assert {split: len(files) for split, files in tree.files.items()} == {"train": 18, "val": 9}
+    assert {split: len(files) for split, files in tree.files.items()} == {"train": 36, "val": 18}
     assert not [name for name in contents(target) if ilsvrc.UNFINISHED in name]
 
 
@@ -50,7 +50,7 @@ def test_a_run_takes_the_folder_of_the_tars(tars: Path, tmp_path: Path, monkeypa
     taken.lock.release()
 
 
-@pytest.mark.parametrize("written", [0, 4, 10, 20, 26])
+@pytest.mark.parametrize("written", [0, 4, 10, 40, 53])
 def test_stopped_it_goes_on(tars: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
     copied: list[str] = []
 
@@ -68,8 +68,8 @@ def test_stopped_it_goes_on(tars: Path, monkeypatch: pytest.MonkeyPatch, written
         assert not (tars.with_name("ilsvrc-folders") / "PREPARED.json").exists()
         written = 1000
         target = prepared(tars)
-    assert len(copied) == len(set(copied)) == 27  # none was written twice
-    assert all(content in (jpeg(label, i) for label in (1, 2, 3) for i in (*range(6), *range(1001, 1010)))
+    assert len(copied) == len(set(copied)) == 54  # none was written twice
+    assert all(content in (jpeg(label, i) for label in range(1, 7) for i in (*range(6), *range(1001, 1019)))
                for name, content in contents(target).items() if name.endswith(".JPEG"))
     stamps = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
     prepared(tars)
@@ -113,8 +113,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "cut train": (lambda tars: cut(tars / TRAIN, 0.5), ["img_train.tar"]),
     "cut val": (lambda tars: cut(tars / VAL, 0.6), ["img_val.tar"]),
     "cut devkit": (lambda tars: cut(tars / DEVKIT, 0.5), ["devkit_t12.tar.gz", "cannot be read"]),
-    "too many": (lambda tars: with_member(tars / VAL, tarfile.TarInfo("ILSVRC2012_val_00000010.JPEG"), b"x"),
-                 ["the ground truth has 9 lines"]),
+    "too many": (lambda tars: with_member(tars / VAL, tarfile.TarInfo("ILSVRC2012_val_00000019.JPEG"), b"x"),
+                 ["the ground truth has 18 lines"]),
     "no truth": (lambda tars: write_tar(tars / DEVKIT, {META: meta_mat(6)}, mode="w:gz"), [f"lacks {TRUTH}"]),
     "unknown class": (lambda tars: write_tar(tars / DEVKIT, {META: meta_mat(6), TRUTH: b"1\n7\n"}, mode="w:gz"),
                       ["names class 7"]),
