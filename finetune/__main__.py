@@ -59,6 +59,11 @@ def main(
     given = given_by(recipe, less_usual)
     # a thread that waits must not spin: two of torch's threads beside any other work lose four fifths of their speed
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if run.advise is not None:
+        from finetune.advise import run_advised
+
+        run_advised(run, given, most=run.advise[1])
+        return
     from finetune.job import start
 
     start(run, given)

@@ -20,7 +20,6 @@ from finetune.report.page import (
     join,
     part,
     percent,
-    plural,
     section,
     soft,
     table,
@@ -45,7 +44,7 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
     rundir.write_json(folder / NUMBERS, numbers)
     title = " and ".join(labels)
     head = fill('<header><h1>{}</h1><p class="soft">On {}; each name leads to the report of its run.</p></header>\n',
-                bdi(title), plural(numbers["runs"][0]["pictures"], f"picture of {numbers['split']}"))
+                bdi(title), f"{numbers['runs'][0]['pictures']:,} pictures of {numbers['split']}")
     notes = join(fill('<p class="notice">{}</p>', note) for note in numbers["notes"])
     body = join((head, section("good", "Which is better?", notes, runs_table(runs, numbers), pairs_part(numbers)),
                  section("curves", "How did they learn?", curves_part(wrong, drawings)),

@@ -85,7 +85,7 @@ def errors(curves: Mapping[str, Mapping[str, Series]], *, name: str = "error", t
                           label=f"{printable(line)[:LONGEST_LABEL]}, {split}", gid=f"{name}-{split}")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
-        _legend(axes)
+        _legend_above(figure, axes)  # the lines may be anywhere
         return _drawing(figure, name, f"{title} of {', '.join(curves)} by epoch, of training and select")
 
 

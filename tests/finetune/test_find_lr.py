@@ -58,8 +58,6 @@ def test_the_model_ends_as_it_began_and_the_rates_rise_evenly(digits: Path) -> N
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert seen.lr == pytest.approx(RATES[:len(seen.lr)])
     assert seen.smooth.min() < seen.smooth[:15].mean() - 0.1  # it learned on the way
-    again = lr_range.range_test(job)
-    assert (again.lr, again.loss) == (seen.lr, seen.loss)
 
 
 def test_a_loss_that_ran_away_ends_the_test() -> None:
