@@ -1,7 +1,8 @@
 """`--advise apply N`: follow-up runs by the advice of the report, the best one kept, and what each change brought.
 
 Each follow-up changes one thing in the best run so far, by the first advice with flags that was not tried yet, and
-counts as better if it is so on select, as epochs are chosen. Test pictures are shown in the table and choose nothing.
+counts as better if it is so on select, by what chooses the best epoch. Test pictures are shown in the table and choose
+nothing.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import progress
+from finetune.evaluate import Scores
 from finetune.job import start
 from finetune.recipe import Recipe
 from finetune.report import advised, finished, next_steps
@@ -37,10 +39,18 @@ class Trial:
     """Top-1 on select minus the parent's."""
 
     @property
-    def score(self) -> tuple[float, float]:
-        """What is better on select: top-1, ties by loss."""
+    def scores(self) -> Scores:
+        """On select, of the weights that were kept."""
         best = self.run.report["best"]
-        return best["top1"], -best["loss"]
+        return Scores(**{f.name: best[f.name] for f in dataclasses.fields(Scores) if f.name in best})
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The best on select, as the best epoch of a run is chosen; the earlier one of equals."""
+    best, *others = trials
+    for trial in others:
+        best = trial if trial.scores.better_than(best.scores) else best
+    return best
 
 
 def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
@@ -65,8 +75,8 @@ def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
             raise UserError(f"the follow-up {advice.flags} stopped: {error}") from None
         made = finished.read(out)
         trials.append(Trial(made, changed, parent.run.name, advice,
-                            made.report["best"]["top1"] - parent.run.report["best"]["top1"]))
-    best = max(trials, key=lambda trial: trial.score)
+                            made.report["best"]["top1"] - parent.scores.top1))
+    best = best_of(trials)
     table = to_json(trials, best)
     advised.write_advised(run.folder.with_name(f"{run.folder.name}-advised"), table)
     say_table(table, most)
@@ -75,7 +85,7 @@ def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
 
 def follow_up(trials: Sequence[Trial]) -> tuple[Trial, Advice] | None:
     """The best run so far, and its first advice that gives a recipe that was not tried yet; None if there is none."""
-    best = max(trials, key=lambda trial: trial.score)
+    best = best_of(trials)
     tried = [dict(trial.given) for trial in trials]
     for advice in next_steps.advices(best.run):
         if advice.flags and {**best.given, **as_values(advice.flags)} not in tried:
@@ -87,19 +97,22 @@ def as_values(flags: str) -> dict[str, Any]:
     """'--epochs 20 --erasing 0.5' as recipe fields."""
     words, types = shlex.split(flags), typing.get_type_hints(Recipe)
     names = [flag.removeprefix("--").replace("-", "_") for flag in words[::2]]
-    return {name: types[name](value) for name, value in zip(names, words[1::2], strict=True)}
+    return {name: types[name](value) if types[name] in (int, float) else value
+            for name, value in zip(names, words[1::2], strict=True)}
 
 
 def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
     """`select`: its size and the standard error of a top-1 there; `runs`: one row a run, in the order of training."""
-    pictures = best.run.report["best"]["pictures"]
+    pictures = best.scores.pictures
     rows = [{"run": trial.run.name, "changed": trial.parent or None,
              "finding": trial.advice.finding if trial.advice else None,
              "flags": trial.advice.flags if trial.advice else None,
-             "select_top1": trial.run.report["best"]["top1"], "gain": trial.gain if trial.parent else None,
+             "select_top1": trial.scores.top1, "select_balanced": trial.scores.balanced,
+             "gain": trial.gain if trial.parent else None,
              "headline_split": trial.run.split, "headline_top1": trial.run.report["headline"]["top1"],
              "seconds": trial.run.report["seconds"], "best": trial is best} for trial in trials]
-    return {"select": {"pictures": pictures, "standard_error": standard_error(best.score[0], pictures)}, "runs": rows}
+    error = standard_error(best.scores.top1, pictures)
+    return {"select": {"pictures": pictures, "standard_error": error}, "runs": rows}
 
 
 def say_table(table: Mapping[str, Any], most: int) -> None:

@@ -88,17 +88,21 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
     return Claim(folder, order, finished, goes_on, lock)
 
 
-def _order(run: Run, given: Mapping[str, Any]) -> Order:
-    assert run.data is not None
-    data = Path(run.data)
-    if run.data == DIGITS and not data.exists():
+def data_folder(name: str) -> Path:
+    """The folder that `--data` names; the built-in sample is written where it is asked for and missing."""
+    data = Path(name)
+    if name == DIGITS and not data.exists():
         data = write_digits(data)
     if not data.is_dir():
         raise UserError(f"--data {data}: expected a folder of pictures, but there is "
                         f"{'a file' if data.exists() else 'nothing'} at this path{_near(data)}. "
                         "--data digits is a built-in sample.")
-    if ilsvrc.is_tars(data):
-        data = ilsvrc.prepared(data)
+    return ilsvrc.prepared(data) if ilsvrc.is_tars(data) else data
+
+
+def _order(run: Run, given: Mapping[str, Any]) -> Order:
+    assert run.data is not None
+    data = data_folder(run.data)
     given = dict(given)
     base = (find_architecture if from_scratch(given) else find)(run.base)
     if given.get("teacher") and (teacher := find(given["teacher"]).folder):

@@ -23,11 +23,11 @@ from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
 from finetune.schedule import schedule
-from finetune.scratch import initialise
+from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
 from finetune.tree import read_tree
 from zoo import catalog, rundir, weights
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
 from zoo.preprocess import Preprocessing
 
@@ -107,12 +107,23 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     model = build(base, data.classes, image_size=resolved.recipe.image_size, drop_path=resolved.recipe.drop_path,
                   dropout=resolved.recipe.dropout, fetched=fetched)
     if resolved.recipe.from_scratch:
+        resolved = with_known_gamma(model, resolved, given)
         initialise(model, resolved.recipe)
     check_side(model, resolved.recipe.start_size)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     workers = run.workers if run.workers >= 0 else (devices.cpu_cores() if device.type == "cuda" else 0)
     source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
     return Plan(claimed, base, data, resolved, model, source)
+
+
+def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
+    """The recipe without zero gamma where the architecture has none; `UserError` if it was asked for by hand."""
+    if not resolved.recipe.zero_gamma or has_zero_gamma(model):
+        return resolved
+    if "zero_gamma" in given:
+        raise UserError(f"--zero-gamma has no effect: timm names no residual block of {type(model).__name__} that ends "
+                        "in a batch norm, as those of ResNets do. Leave it away.")
+    return resolved.replace("this architecture has no residual blocks that end in a batch norm", zero_gamma=False)
 
 
 def check_side(model: nn.Module, side: int) -> None:
@@ -165,7 +176,13 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     plan, state = begin(plan)
     if plan.resolved.recipe.probe_only:
         return plan, state.best
-    return plan, loop.train(loop_job(plan), state)
+    try:
+        return plan, loop.train(loop_job(plan), state)
+    except RuntimeError as error:
+        if plan.resolved.recipe.compile == "on" and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
+                            "C++ compiler (g++), or leave --compile away.") from None
+        raise
 
 
 def begin(plan: Plan) -> tuple[Plan, resume.State]:
@@ -208,7 +225,8 @@ def select_scores(plan: Plan, model: nn.Module) -> evaluate.Scores:
     """Scores of a model as it stands on the select split."""
     select = plan.data.of("select")
     batches = evaluation_batches(select, plan.source)
-    return evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)))
+    return evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)),
+                          by_class=plan.resolved.recipe.by_class)
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:

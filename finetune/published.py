@@ -100,8 +100,8 @@ def bag_of_tricks(facts: "Facts", given: "Given") -> "Choices":
     SGD with Nesterov momentum, rate 0.1 at batch 256 and linear in the batch, 5 epochs of warm-up, cosine, no decay of
     biases and norms, half precision on GPUs, label smoothing 0.1, mixup 0.2 over 200 epochs, colour jitter 0.4, PCA
     noise 0.1. From scratch also Xavier initialisation and zero gamma. Distillation, with --teacher, at temperature 20.
-    ResNet-B, -C and -D are architectures of timm (resnet50d_1k; without weights resnet50c and others). For very large
-    batches --optimizer lars (not part of the paper).
+    ResNet-B, -C and -D are resnet50_1k (timm's plain ResNets stride in the 3x3 convolution), resnet50c_1k and
+    resnet50d_1k. For very large batches --optimizer lars (not part of the paper).
 
     Published, ImageNet-1k top-1, from scratch: ResNet-50 75.3 %, ResNet-50-D 77.16, with cosine 77.91, smoothing 78.31,
     distillation 78.67 (without mixup), mixup 79.15, both 79.29 %. Not reproduced here.

@@ -144,12 +144,18 @@ class Recipe:
     """For loss ohem: share of each batch that counts."""
     balance: Literal["none", "weights", "effective", "resample", "sqrt-resample"]
     """For classes of unequal size: weights (loss times 1 / pictures of the class), effective (by the effective number
-    of pictures), resample (each class equally often an epoch), sqrt-resample (as the root of its pictures)."""
+    of pictures), resample (each class equally often an epoch), sqrt-resample (as the root of its pictures). The best
+    weights are then chosen by balanced accuracy instead of top-1, as with loss logit-adjusted."""
     threads: int
     """CPU threads of torch; 1 and 2 threads give different bits, so a resumed run keeps the number."""
 
     def __post_init__(self) -> None:
         check_bounds(vars(self))
+
+    @property
+    def by_class(self) -> bool:
+        """Whether classes are to count the same whatever their size, so that balanced accuracy chooses the weights."""
+        return self.balance != "none" or self.loss == "logit-adjusted"
 
 
 BOUNDS = (

@@ -99,6 +99,8 @@ RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {
 
 FROM_SCRATCH = ("resnet18-imagenet",)
 """Recipes that always start from random weights."""
+FOR_FINE_TUNING = ("auto", "warmup-step")
+"""Recipes whose rate and length suit trained weights alone."""
 
 TRAINING_CORE: Choices = {
     "decay_power": (1.0, "used by schedule polynomial"),
@@ -248,6 +250,16 @@ def check(given: Given) -> None:
     check_bounds(given)
 
 
+def _check_side(flag: str, side: int, base: "Description") -> None:
+    """`UserError` for a picture side that the base does not take; its own is always allowed."""
+    if side == base.input_size:
+        return
+    if base.size_step is None:
+        raise UserError(f"{flag} {side}: {base.architecture} takes only {base.input_size} px.")
+    if side % base.size_step:
+        raise UserError(f"{flag} {side}: expected a multiple of {base.size_step} px for {base.architecture}.")
+
+
 def resolve(facts: Facts, given: Given) -> Resolved:
     """The recipe that `given["recipe"]` names (default auto), with the values given by hand put in.
 
@@ -278,15 +290,13 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
         progress.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
                       f"{facts.class_counts[0]} training pictures.")
+    if recipe.from_scratch and name in FOR_FINE_TUNING:
+        progress.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
+                      "bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for random ones as well.")
     if "batch_norm" in given and not facts.base.batch_norm:
         raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
     if recipe.schedule == "step" and not recipe.decay_at.strip():
         raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
-    if facts.base.size_step is None and recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: {facts.base.architecture} takes only "
-                        f"{facts.base.input_size} px.")
-    if facts.base.size_step and recipe.image_size not in range(0, 10_000, facts.base.size_step) and \
-            recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: expected a multiple of {facts.base.size_step} px for "
-                        f"{facts.base.architecture}.")
+    for flag, side in (("--image-size", recipe.image_size), ("--start-size", recipe.start_size)):
+        _check_side(flag, side or facts.base.input_size, facts.base)
     return Resolved(recipe, {key: why for key, (_, why) in choices.items()})

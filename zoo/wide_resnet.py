@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from timm.layers import create_classifier
-from timm.models import build_model_with_cfg, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-CIFAR = {"input_size": (3, 32, 32), "num_classes": 100, "pool_size": (8, 8), "crop_pct": 1.0,
-         "interpolation": "bicubic", "mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762),
-         "first_conv": "stem", "classifier": "head", "license": "apache-2.0"}
-"""CIFAR-100's mean and standard deviation per channel; no weights."""
+default_cfgs = generate_default_cfgs({"wide_resnet40_10.untrained": {
+    "input_size": (3, 32, 32), "num_classes": 100, "pool_size": (8, 8), "crop_pct": 1.0,
+    "interpolation": "bicubic", "mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762),
+    "first_conv": "stem", "classifier": "head", "license": "apache-2.0"}})
+"""As timm's registry wants them; CIFAR-100's mean and standard deviation per channel; no weights."""
 
 
 class Block(nn.Module):
@@ -89,5 +90,4 @@ class WideResNet(nn.Module):
 @register_model
 def wide_resnet40_10(pretrained: bool = False, **kwargs: Any) -> WideResNet:
     """WRN-40-10: 40 layers, ten times as wide; 55.8 million parameters with 100 classes."""
-    kwargs.setdefault("pretrained_cfg", CIFAR | {"architecture": "wide_resnet40_10"})
     return build_model_with_cfg(WideResNet, "wide_resnet40_10", pretrained, **kwargs)

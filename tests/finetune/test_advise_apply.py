@@ -35,6 +35,7 @@ def scored(trial: Trial, top1: float, loss: float, **given: float) -> Trial:
 def test_flags_become_values() -> None:
     assert as_values(LONGER.flags) == {"epochs": 16, "erasing": 0.25}
     assert isinstance(as_values("--epochs 16")["epochs"], int)
+    assert as_values("--balance weights --warmup '2 epochs'") == {"balance": "weights", "warmup": "2 epochs"}
 
 
 def test_the_best_run_is_changed_by_its_first_untried_advice(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
