@@ -77,6 +77,7 @@ def errors(curves: Mapping[str, Mapping[str, Series]], *, name: str = "error", t
     """
     with _style():
         figure, axes = _panel(title)
+        figure.set_figheight(2.7)  # the legend stands above
         for (line, of), (colour, marker) in zip(curves.items(), cycle(LINES), strict=False):
             for split, series in of.items():
                 train = split == "training"
@@ -85,7 +86,7 @@ def errors(curves: Mapping[str, Mapping[str, Series]], *, name: str = "error", t
                           label=f"{printable(line)[:LONGEST_LABEL]}, {split}", gid=f"{name}-{split}")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
-        _legend_above(figure, axes)  # the lines may be anywhere
+        _legend_above(figure, axes)
         return _drawing(figure, name, f"{title} of {', '.join(curves)} by epoch, of training and select")
 
 
