@@ -16,6 +16,7 @@ from finetune import dataset, evaluate, finish, loop, lr_range, probe, progress,
 from finetune import device as devices
 from finetune.augment import seed_everything
 from finetune.dataset import Data
+from finetune.distill import Teacher
 from finetune.events import Events
 from finetune.folder import Claim, claim
 from finetune.loader import Source, evaluation_batches, steps_per_epoch
@@ -53,7 +54,8 @@ def prepare(run: Run, given: Mapping[str, Any]) -> Path:
     device, claimed = claim_checked(run, given)
     if not claimed.finished:
         with working_on(claimed, device):
-            begin(make_plan(run, claimed, device))
+            plan = make_plan(run, claimed, device)
+            begin(plan, teacher_of(plan))
     return claimed.folder
 
 
@@ -173,11 +175,12 @@ def check_same_data(folder: Path, data: Data) -> None:
 
 def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     """Probe and loop, from the start or from the saved state; the plan with its final recipe, and the best weights."""
-    plan, state = begin(plan)
+    teacher = teacher_of(plan)  # a wrong one is told now, not after the probe
+    plan, state = begin(plan, teacher)
     if plan.resolved.recipe.probe_only:
         return plan, state.best
     try:
-        return plan, loop.train(loop_job(plan), state)
+        return plan, loop.train(loop_job(plan, teacher), state)
     except RuntimeError as error:
         if plan.resolved.recipe.compile == "on" and isinstance(error, torch._dynamo.exc.TorchDynamoException):
             raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
@@ -185,28 +188,28 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
         raise
 
 
-def begin(plan: Plan) -> tuple[Plan, resume.State]:
+def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State]:
     """The saved state, or the first; and the plan with the recipe that belongs to it."""
     state = resume.load(plan.folder)
     if state is None:
-        return first_state(plan)
+        return first_state(plan, teacher)
     progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
     return plan, state
 
 
-def loop_job(plan: Plan) -> loop.Job:
+def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
     """What the loop works on."""
     return loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
-                    lambda model: select_scores(plan, model), teacher_of(plan))
+                    lambda model: select_scores(plan, model), teacher)
 
 
-def first_state(plan: Plan) -> tuple[Plan, resume.State]:
+def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State]:
     """The state before the first step: the base with the probe's head (or a random one), scored on select."""
     with closing(Events(plan.folder)) as events:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
         if plan.claim.order.given.get("lr") == lr_range.FIND:
-            plan = dataclasses.replace(plan, resolved=lr_range.find(loop_job(plan), plan.resolved, events))
+            plan = dataclasses.replace(plan, resolved=lr_range.find(loop_job(plan, teacher), plan.resolved, events))
         print_recipe(plan.resolved)
         rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
         scores = select_scores(plan, plan.model)
@@ -252,4 +255,4 @@ def print_recipe(resolved: Resolved) -> None:
     """Every value with its reason, one line each."""
     progress.say("recipe:")
     for name, row in resolved.to_json().items():
-        progress.say(f"  {name.replace('_', '-'):<16} {row['value']!s:<12} {row['why']}")
+        progress.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")

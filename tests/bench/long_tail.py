@@ -61,11 +61,11 @@ def scores(plan: Plan) -> str:
     return f"{(answers == labels).float().mean():.1%} | {balanced_accuracy_score(labels, answers):.1%}"
 
 
-def measure(data: Path, given: dict[str, Any]) -> str:
-    """Train once; the cells of its row."""
+def measure(data: Path, given: dict[str, Any], out: Path | None = None) -> str:
+    """Train once; the cells of its row. In a folder `out` that is kept, a run that was killed goes on."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(data=str(data), out=Path(folder) / "run", device="cpu")
+        run = Run(data=str(data), out=out or Path(folder) / "run", device="cpu")
         claimed = claim(run, given)
         plan, best = fine_tune(make_plan(run, claimed, torch.device("cpu")))
         last = scores(plan)

@@ -6,7 +6,8 @@
 Accuracy: recipe auto on EfficientNet-Lite0, one row a run: test top-1 and balanced accuracy of the weights that
 training chose on select, and of the last epoch's. The teacher of `distil` is this base fine-tuned for a longer run of
 `--teacher-epochs` (made at the first use, not counted in the seconds); `distil` learns half from it, at temperature 4.
-One thread, so that the figures are the same on any number of cores.
+One thread, so that the figures are the same on any number of cores. Killed, the same command goes on (the seconds are
+those of its last start).
 
 Cost: steady-state time of an update on one batch in memory, against that of the plain one, in turn in one process
 (median of rounds); `augment` has every augmentation per batch on.
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--teacher", type=Path, default=Path(tempfile.gettempdir()) / "tricks-teacher")
+    parser.add_argument("--runs", type=Path, default=Path(tempfile.gettempdir()) / "tricks", help="where they are kept")
     parser.add_argument("--teacher-epochs", type=int, default=8)
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
@@ -100,8 +101,8 @@ def main() -> None:
             given = SETTINGS | {"image_size": a.size, "epochs": a.epochs, "seed": seed, **TRICKS[trick]}
             if "teacher" in given:
                 of_teacher = SETTINGS | {"image_size": a.size, "epochs": a.teacher_epochs}
-                given["teacher"] = str(teacher_run(a.data, a.teacher, of_teacher).resolve())
-            print(f"| {trick} | {seed} | {measure(a.data, given)} |", flush=True)
+                given["teacher"] = str(teacher_run(a.data, a.runs / "teacher", of_teacher).resolve())
+            print(f"| {trick} | {seed} | {measure(a.data, given, a.runs / f'{trick}-{seed}')} |", flush=True)
 
 
 if __name__ == "__main__":
