@@ -33,16 +33,24 @@ def made_curve(*, edge: float, fall: float, noise: float = 0.0) -> Curve:
 
 @pytest.mark.parametrize("edge", [3e-3, 0.1, 1.0])
 @pytest.mark.parametrize(("fall", "noise"), [(0.8, 0.0), (0.1, 0.0), (0.5, 0.1)])
-def test_the_suggestion_is_a_tenth_of_where_training_begins_to_hurt(edge: float, fall: float, noise: float) -> None:
-    suggestion = suggest(made_curve(edge=edge, fall=fall, noise=noise))
-    assert edge / 20 < suggestion.lr < edge / 5
-    assert suggestion.why.startswith("range test: a tenth of ")
+def test_the_suggestion_is_a_tenth_of_the_valley(edge: float, fall: float, noise: float) -> None:
+    curve = made_curve(edge=edge, fall=fall, noise=noise)
+    suggestion = suggest(curve)
+    assert edge / 40 < suggestion.lr < edge / 9
+    assert suggestion.lr == pytest.approx(curve.lr[curve.smooth.argmin()] / 10, rel=0.05)
+    assert "where the loss is lowest" in suggestion.why
 
 
-def test_a_loss_that_never_rises_is_said() -> None:
-    suggestion = suggest(Curve(RATES, tuple(np.linspace(1, 0.5, 105).tolist())))
-    assert suggestion.lr == 1.0
-    assert "did not rise above its start" in suggestion.why
+@pytest.mark.parametrize("edge", [3e-3, 0.1, 1.0])
+@pytest.mark.parametrize("fall", [0.0, 0.01])
+def test_without_a_valley_it_is_a_tenth_of_where_the_loss_rises(edge: float, fall: float) -> None:
+    suggestion = suggest(made_curve(edge=edge, fall=fall, noise=0.1))
+    assert edge / 50 < suggestion.lr < edge / 5
+    assert "never fell" in suggestion.why
+
+
+def test_a_loss_that_never_rises_gives_a_tenth_of_the_highest_rate() -> None:
+    assert suggest(Curve(RATES, tuple(np.linspace(1, 0.5, 105).tolist()))).lr == 1.0
 
 
 def test_the_model_ends_as_it_began_and_the_rates_rise_evenly(digits: Path) -> None:
