@@ -101,5 +101,6 @@ def test_the_tool_draws_the_curve_and_the_run_goes_on_with_the_rate(
 def test_find_where_it_is_useless_is_refused(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--lr find has no effect with --probe-only"):
         start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"), {"lr": "find", "probe_only": True})
-    with pytest.raises(UserError, match="--lr is what"):
-        tyro.cli(find_lr.main, args=["--data", "x", "--lr", "0.1"], config=(tyro.conf.FlagCreatePairsOff,))
+    for words, message in ((["--lr", "0.1"], "--lr is what"), (["--advise", "apply", "2"], "--advise has no effect")):
+        with pytest.raises(UserError, match=message):
+            tyro.cli(find_lr.main, args=["--data", "x", *words], config=(tyro.conf.FlagCreatePairsOff,))
