@@ -21,6 +21,10 @@ def overrides(fields: tuple[str, ...]) -> type:
     rows: list[Any] = []
     for name in fields:
         kind, choices = types[name], typing.get_args(types[name])
+        if name == "lr":
+            argument = tyro.conf.arg(help=docs[name], help_behavior_hint="", metavar="FLOAT|find")
+            rows.append((name, Annotated[float | typing.Literal["find"] | None, argument], None))
+            continue
         if name in MEASURED:
             choices = ("auto", *choices)
             kind = typing.Literal[choices]
@@ -37,6 +41,12 @@ Usual = overrides(USUAL)
 LessUsual = overrides(tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in USUAL))
 
 
+def given_by(*settings: object) -> dict[str, Any]:
+    """The recipe fields that the command line sets."""
+    values = {name: value for part in settings for name, value in vars(part).items()}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
 def main(
     run: tyro.conf.OmitArgPrefixes[Run],
     recipe: tyro.conf.OmitArgPrefixes[Usual],  # type: ignore[valid-type]
@@ -46,10 +56,14 @@ def main(
 
     What is not given, the recipe decides from the data, the base and the device, and says why.
     """
-    settings = vars(recipe) | vars(less_usual)
-    given = {name: value for name, value in settings.items() if value is not None and value is not False}
+    given = given_by(recipe, less_usual)
     # a thread that waits must not spin: two of torch's threads beside any other work lose four fifths of their speed
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if run.advise is not None:
+        from finetune.advise import run_advised
+
+        run_advised(run, given, most=run.advise[1])
+        return
     from finetune.job import start
 
     start(run, given)

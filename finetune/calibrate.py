@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from torch import nn
 
-from finetune import answers, evaluate, fits, foreign, probe, progress, resume
+from finetune import answers, curves, evaluate, fits, foreign, probe, progress, resume
 from finetune.answers import NOWHERE, Answers, concatenate
 from finetune.dataset import Data, Picture
 from finetune.decide import Wish
@@ -62,6 +62,8 @@ class Calibrated(NamedTuple):
     """How each value was fitted, for decision.json."""
     bank: Bank
     answers: Answers
+    curves: dict[str, Any]
+    """Precision-recall and ROC curves of the headline's split, for report.json."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,16 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     known = tabulate(data, pictures, seen, averaged, decision)
     strangers = [foreign_answers(subject, one, bank, decision) for one in foreign.sets_for(data.pictures)]
     table_of_all = with_views(concatenate([known, *strangers]), measured, shown)
-    return Calibrated(decision, fitted, bank, table_of_all)
+    return Calibrated(decision, fitted, bank, table_of_all, headline_curves(known, averaged, temperature))
+
+
+def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> dict[str, Any]:
+    """The curves of each class on the headline's split, from the deployed probabilities."""
+    rows = np.flatnonzero(np.isin(known.split, answers.VAL if (split := answers.headline(known)[0]) == "val"
+                                  else [split]))
+    p_NC = np.concatenate([temper(averaged.of(rows[start:start + CHUNK]), temperature).astype(np.float32)
+                           for start in range(0, len(rows), CHUNK)])
+    return curves.one_vs_rest(p_NC, known.label[rows], known.classes)
 
 
 def reference_bank(subject: Subject) -> Bank:

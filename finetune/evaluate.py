@@ -40,6 +40,10 @@ class Scores:
     def to_json(self) -> dict[str, float]:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    def events(self) -> dict[str, float]:
+        """As they stand in metrics.jsonl."""
+        return {"select/top1": self.top1, "select/top5": self.top5, "select/loss": self.loss}
+
 
 Evaluate = Callable[[nn.Module], Scores]
 """Gives the scores of a model on the pictures that decide."""

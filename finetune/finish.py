@@ -95,7 +95,8 @@ def answer_numbers(subject: Subject, calibrated: Calibrated) -> dict[str, Any]:
     """The part of report.json that follows from the answers."""
     table, unknown = calibrated.answers, calibrated.decision.unknown
     assert unknown is not None
-    return answers.report(table, unknown.threshold) | {"heatmaps": heatmaps(subject, table)}
+    return answers.report(table, unknown.threshold) | {"heatmaps": heatmaps(subject, table),
+                                                       "curves": calibrated.curves}
 
 
 @torch.inference_mode()

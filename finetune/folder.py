@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from finetune import ilsvrc
 from finetune.dataset import as_fraction
 from finetune.recipes import from_scratch
 from finetune.resume import has_state, space_told
@@ -70,8 +71,7 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
         folder, order = run.resume, _recorded(run.resume, given)
         goes_on = True
     else:
-        order = _order(run, given)
-        folder = run.out or Path("runs") / rundir.default_name(str(order.data), run.base)
+        order, folder = _order(run, given), run.folder
         if order.data in folder.resolve().parents:
             raise UserError(f"--out {folder} stands in the data folder {order.data}, where it would look like a class: "
                             "choose an --out elsewhere.")
@@ -97,7 +97,7 @@ def data_folder(name: str) -> Path:
         raise UserError(f"--data {data}: expected a folder of pictures, but there is "
                         f"{'a file' if data.exists() else 'nothing'} at this path{_near(data)}. "
                         "--data digits is a built-in sample.")
-    return data
+    return ilsvrc.prepared(data) if ilsvrc.is_tars(data) else data
 
 
 def _order(run: Run, given: Mapping[str, Any]) -> Order:

@@ -3,8 +3,8 @@
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune import dataset, evaluate, finish, loop, probe, progress, recipes, resume
+from finetune import dataset, evaluate, finish, loop, lr_range, probe, progress, recipes, resume
 from finetune import device as devices
 from finetune.augment import seed_everything
 from finetune.dataset import Data
+from finetune.distill import Teacher
 from finetune.events import Events
 from finetune.folder import Claim, claim
 from finetune.loader import Source, evaluation_batches, steps_per_epoch
@@ -38,18 +39,39 @@ CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
 def start(run: Run, given: Mapping[str, Any]) -> None:
     """Carry out one run, or go on with it. `UserError` for everything the user can put right."""
     began = perf_counter()
-    device = devices.choose(run.device)
-    recipes.check(given)
-    claimed = claim(run, given)
+    device, claimed = claim_checked(run, given)
     if claimed.finished:
         shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
         progress.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
+    with working_on(claimed, device):
+        plan, best = fine_tune(make_plan(run, claimed, device))
+        finish.write_run(plan, best, seconds=perf_counter() - began)
+
+
+def prepare(run: Run, given: Mapping[str, Any]) -> Path:
+    """The run up to its first training step (recipe, probe, range test): the same as `start`, which then goes on."""
+    device, claimed = claim_checked(run, given)
+    if not claimed.finished:
+        with working_on(claimed, device):
+            plan = make_plan(run, claimed, device)
+            begin(plan, teacher_of(plan))
+    return claimed.folder
+
+
+def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Claim]:
+    """The device and the folder of a run, after what can be said before the data is read."""
+    device = devices.choose(run.device)
+    recipes.check(lr_range.without_find(given))
+    return device, claim(run, given)
+
+
+@contextmanager
+def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
+    """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
     try:
         with resume.space_told(claimed.folder):
-            plan = make_plan(run, claimed, device)
-            plan, best = fine_tune(plan)
-            finish.write_run(plan, best, seconds=perf_counter() - began)
+            yield
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
                         "--batch-size or --image-size.") from None
@@ -75,7 +97,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
         resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE))
     else:
-        resolved = recipes.resolve(facts(scanned, describe(base, fetched), device), given)
+        resolved = lr_range.resolve(facts(scanned, describe(base, fetched), device), given)
     data = dataset.split(scanned, resolved.recipe.val)
     per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
@@ -154,17 +176,11 @@ def check_same_data(folder: Path, data: Data) -> None:
 def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     """Probe and loop, from the start or from the saved state; the plan with its final recipe, and the best weights."""
     teacher = teacher_of(plan)  # a wrong one is told now, not after the probe
-    state = resume.load(plan.folder)
-    if state is None:
-        plan, state = first_state(plan)
-    else:
-        progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
+    plan, state = begin(plan, teacher)
     if plan.resolved.recipe.probe_only:
         return plan, state.best
-    job = loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
-                   lambda model: select_scores(plan, model), teacher)
     try:
-        return plan, loop.train(job, state)
+        return plan, loop.train(loop_job(plan, teacher), state)
     except RuntimeError as error:
         if plan.resolved.recipe.compile == "on" and isinstance(error, torch._dynamo.exc.TorchDynamoException):
             raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
@@ -172,15 +188,32 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
         raise
 
 
-def first_state(plan: Plan) -> tuple[Plan, resume.State]:
+def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State]:
+    """The saved state, or the first; and the plan with the recipe that belongs to it."""
+    state = resume.load(plan.folder)
+    if state is None:
+        return first_state(plan, teacher)
+    progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
+    return plan, state
+
+
+def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
+    """What the loop works on."""
+    return loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
+                    lambda model: select_scores(plan, model), teacher)
+
+
+def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State]:
     """The state before the first step: the base with the probe's head (or a random one), scored on select."""
     with closing(Events(plan.folder)) as events:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
+        if plan.claim.order.given.get("lr") == lr_range.FIND:
+            plan = dataclasses.replace(plan, resolved=lr_range.find(loop_job(plan, teacher), plan.resolved, events))
         print_recipe(plan.resolved)
         rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
         scores = select_scores(plan, plan.model)
-        events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
+        events.write(0, **scores.events())
         position = events.position()
     if plan.resolved.recipe.probe == "on":
         progress.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "

@@ -29,7 +29,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
     parts = prepare(job)
     best, saved = state.best, monotonic()
     restore(state, model, parts)
-    losses: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
     epoch_losses: list[float] = []
     note = f"best top-1 {best.scores.top1:.1%}"
     epoch_start = monotonic()
@@ -46,16 +46,16 @@ def train(job: Job, state: resume.State) -> resume.Best:
                 break
             for group in parts.optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
-            losses.append(update(job, batch, parts, epoch, step))
+            seen.append(update(job, batch, parts, epoch, step))
             advance(len(batch[1]), note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
             if done % LOG_EVERY and done % per_epoch:
                 continue
-            epoch_losses += log_losses(losses, events, done=done, lr=lr)
+            epoch_losses += log_losses(seen, events, done=done, lr=lr)
             note = f"loss {epoch_losses[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
             if done % per_epoch == 0:
                 rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
                 scores = job.evaluate(parts.judged(model))
-                events.write(done, **{"select/top1": scores.top1, "select/loss": scores.loss})
+                events.write(done, **scores.events())
                 if scores.better_than(best.scores):
                     best = resume.save_best(job.folder, parts.judged(model), scores, done)
                 report_epoch(epoch + 1, recipe, sum(epoch_losses) / len(epoch_losses), scores, rate)
@@ -73,16 +73,19 @@ def out_of_patience(recipe: Recipe, best: resume.Best, *, done: int, per_epoch: 
     return bool(recipe.patience) and (done - best.step) // per_epoch >= recipe.patience
 
 
-def log_losses(losses: list[torch.Tensor], events: Events, *, done: int, lr: float) -> list[float]:
-    """Record the mean loss since the last look, empty the list, give its values; stop at one that is not finite."""
-    values: list[float] = torch.stack(losses).tolist()
-    losses.clear()
-    for step, loss in enumerate(values, done - len(values) + 1):
+def log_losses(seen: list[torch.Tensor], events: Events, *, done: int, lr: float) -> list[float]:
+    """Record the mean loss and hits since the last look, empty the list, give the losses; stop at one not finite."""
+    rows = torch.stack(seen)
+    seen.clear()
+    losses: list[float] = rows[:, 0].tolist()
+    for step, loss in enumerate(losses, done - len(losses) + 1):
         if not math.isfinite(loss):
             raise UserError(f"the loss of step {step} is {loss}: expected a finite number. Start again in a new --out "
                             "with a lower --lr (a third of it), or with --amp off if it was on.")
-    events.write(done, **{"train/loss": sum(values) / len(values), "train/lr": lr})
-    return values
+    top1, top5 = rows[:, 1:].mean(0).tolist()
+    events.write(done, **{"train/loss": sum(losses) / len(losses), "train/top1": top1, "train/top5": top5,
+                          "train/lr": lr})
+    return losses
 
 
 def report_epoch(epoch: int, recipe: Recipe, loss: float, scores: Scores, rate: float) -> None:

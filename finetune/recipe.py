@@ -38,7 +38,7 @@ class Recipe:
     """How a picture becomes square, in training's evaluation and in deployment: squash both sides, crop the centre of
     the resized picture, or pad with the mean colour (timm's crop_mode squash, center, border)."""
     lr: float
-    """Peak learning rate."""
+    """Peak learning rate; --lr find takes what a range test suggests (python -m finetune.find_lr)."""
     optimizer: Literal["adamw", "adam", "sgd", "momentum", "rmsprop", "adadelta", "lars", "ranger"]
     """adamw (decoupled weight decay), adam, sgd (Nesterov momentum 0.9), momentum (the same without Nesterov), rmsprop
     (with momentum 0.9), adadelta, lars (for very large batches), ranger (RAdam with Lookahead)."""

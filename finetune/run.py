@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
+from zoo import rundir
 from zoo.errors import UserError
 
 
@@ -14,7 +15,8 @@ class Run:
     """Where a run happens."""
 
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Folder of pictures: class folders, or train/, val/, test/ with class folders; 'digits' is a built-in sample."""
+    """Folder of pictures: class folders, or train/, val/, test/ with class folders, or the three tars of ILSVRC2012;
+    'digits' is a built-in sample."""
     base: str = "efficientnet_lite0"
     """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished run folder."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
@@ -25,11 +27,21 @@ class Run:
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
     """Processes that decode pictures; -1 = one per CPU core with a GPU, else none. It does not change the result."""
+    advise: Annotated[tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")] = (
+        None)
+    """apply N: up to N follow-up runs, each of which changes the best so far as its report advises."""
 
     def __post_init__(self) -> None:
         if self.workers < -1:
             raise UserError(f"--workers {self.workers}: expected -1 (chosen here), 0 or more.")
+        if self.advise is not None and not 1 <= self.advise[1] <= 100:
+            raise UserError(f"--advise apply {self.advise[1]}: expected 1 to 100 follow-up runs.")
         if self.resume is None and self.data is None:
             raise UserError("--data is missing: expected a folder of pictures, or 'digits' for the built-in sample.")
         if self.resume is not None and (self.data, self.out, self.base) != (None, None, Run.base):
             raise UserError("--resume continues a run folder with its own --data, --base and --out: leave these away.")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder that this means."""
+        return self.resume or self.out or Path("runs") / rundir.default_name(str(self.data), self.base)

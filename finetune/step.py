@@ -88,7 +88,7 @@ def restore(state: resume.State, model: nn.Module, parts: Parts) -> None:
 
 
 def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:
-    """One optimiser step; the loss stays on the device. All its randomness comes from (seed, step).
+    """One optimiser step; its loss and hits (`seen`) stay on the device. All its randomness comes from (seed, step).
 
     The batch is augmented whole, then passed through the network in `accumulate` parts whose gradients add up to those
     of the batch's mean loss. SAM passes it twice, with the same pictures and the same dropout.
@@ -104,12 +104,12 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
     parts.optimizer.zero_grad(set_to_none=True)
     if recipe.sam_rho:
         seed_everything(recipe.seed, "dropout", step)
-        loss = backward(job, parts, x_BCHW, targets)
+        result = backward(job, parts, x_BCHW, targets)
         with sam.climbed(model, recipe.sam_rho):
             seed_everything(recipe.seed, "dropout", step)
             backward(job, parts, x_BCHW, targets)
     else:
-        loss = backward(job, parts, x_BCHW, targets)
+        result = backward(job, parts, x_BCHW, targets)
     if recipe.clip_norm:
         parts.scaler.unscale_(parts.optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
@@ -117,24 +117,35 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
     parts.scaler.update()
     if parts.ema is not None:
         parts.ema.update(model, step + 1)
-    return loss
+    return result
 
 
 def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss, without a graph."""
+    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss and the hits, without a graph."""
     recipe, device_type = job.recipe, x_BCHW.device.type
     amp = AMP[recipe.amp]
-    total = x_BCHW.new_zeros(())
+    total = x_BCHW.new_zeros(3)
     for x_part, targets_part in zip(x_BCHW.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True):
         with torch.autocast(device_type, amp, enabled=amp is not None):
             logits_BC = parts.forward(x_part).float()
             loss = parts.loss(logits_BC, targets_part)
             if job.teacher is not None:
                 loss = distillation(loss, logits_BC, job.teacher.logits(x_part), recipe)
-            loss = loss * (len(x_part) / len(x_BCHW))
-        parts.scaler.scale(loss).backward()
-        total += loss.detach()
+        share = len(x_part) / len(x_BCHW)
+        parts.scaler.scale(loss * share).backward()
+        total += share * seen(loss, logits_BC, targets_part)
     return total
+
+
+@torch.no_grad()
+def seen(loss: torch.Tensor, logits_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(loss, share of pictures whose class is the most probable one, share where it is among the five): [3].
+
+    The class of a mixed picture is the one with the largest share in it.
+    """
+    labels_B = targets if targets.ndim == 1 else targets.argmax(1)
+    hits = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices == labels_B[:, None]
+    return torch.stack((loss, hits[:, 0].float().mean(), hits.any(1).float().mean()))
 
 
 def side_of(recipe: Recipe, epoch: int) -> int:

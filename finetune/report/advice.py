@@ -94,14 +94,19 @@ class History:
 def history(series: Mapping[str, Sequence[tuple[int, float]]], report: Mapping[str, Any]) -> History:
     """From `Finished.series` (metrics.jsonl) and report.json."""
     top1, loss = dict(series["select/top1"]), dict(series["select/loss"])
-    # a training loss is the mean of the steps since the one before it
-    train = [(step, step - before, value) for (before, _), (step, value) in
-             pairwise([(0, 0.0), *series.get("train/loss", ())])]
-    parts = [[(n, value) for step, n, value in train if begin < step <= end] for begin, end in pairwise(top1)]
-    means = tuple(sum(n * value for n, value in part) / sum(n for n, _ in part) for part in parts)
+    means = epoch_means(series, "train/loss")
     return History(means, tuple(loss[step] for step in top1), tuple(top1.values()), report["best"]["pictures"],
                    len(report["per_class"]), max(top1) // max(1, len(means)), report["probe"] is not None,
                    report["best"]["epoch"] if report["best"].get("balanced") is not None else None)
+
+
+def epoch_means(series: Mapping[str, Sequence[tuple[int, float]]], name: str) -> tuple[float, ...]:
+    """Means of a value over epochs 1, 2, ...; each value is itself the mean of the steps since the one before it."""
+    values = [(step, step - before, value) for (before, _), (step, value) in
+              pairwise([(0, 0.0), *series.get(name, ())])]
+    parts = [[(n, value) for step, n, value in values if begin < step <= end]
+             for begin, end in pairwise(dict(series["select/top1"]))]
+    return tuple(sum(n * value for n, value in part) / sum(n for n, _ in part) for part in parts)
 
 
 def standard_error(share: float, pictures: int) -> float:

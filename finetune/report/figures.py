@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 
 import matplotlib.style
 import numpy as np
@@ -21,6 +22,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from finetune.measures import Bin, wilson_interval
+from finetune.rates import Curve
 from finetune.report.page import Drawing, printable
 
 INK, BLUE, ORANGE, GREEN = "#757b84", "#3f86c9", "#d0763c", "#3f9168"
@@ -30,6 +32,8 @@ THEMES = {"light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c", GREEN: "
 RIGHT, WRONG, ON_DEEP = "#2f6fae", "#cc6427", "#fefefe"
 """Cells of the confusion matrix and the numbers on deep cells, the same in both colour schemes."""
 FONTS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif'
+LINES = ((ORANGE, "o"), (BLUE, "s"), (GREEN, "^"), (INK, "D"), (ORANGE, "v"), (BLUE, "P"), (GREEN, "X"), (INK, "*"))
+"""Colour and marker of the lines of a figure with several."""
 MOST_POINTS = 240
 """A longer series is averaged in bins before it is drawn."""
 MOST_NUMBERED = 30
@@ -66,6 +70,51 @@ def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) 
         return _drawing(figure, "top1", "Top-1 on select by epoch, with the level of the linear probe")
 
 
+def errors(curves: Mapping[str, Mapping[str, Series]], *, name: str = "error", title: str = "Error") -> Drawing:
+    """`curves["top-1"]["training"]`: share of wrong answers against epochs, of training (dashed) and select.
+
+    The keys are top-1 and top-5 of a run, or the names of runs.
+    """
+    with _style():
+        figure, axes = _panel(title)
+        figure.set_figheight(2.7)  # the legend stands above
+        for (line, of), (colour, marker) in zip(curves.items(), cycle(LINES), strict=False):
+            for split, series in of.items():
+                train = split == "training"
+                axes.plot(*_columns(series), color=colour, linewidth=1.1 if train else 1.5, marker=marker,
+                          markersize=2 if train else 3.5, linestyle=(0, (4, 2)) if train else "-",
+                          label=f"{printable(line)[:LONGEST_LABEL]}, {split}", gid=f"{name}-{split}")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
+        _legend_above(figure, axes)
+        return _drawing(figure, name, f"{title} of {', '.join(curves)} by epoch, of training and select")
+
+
+def precision_recall(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
+    """Precision at even steps of recall of each line, with its average precision; the first line is the mean."""
+    return _square("precision-recall", "Precision against recall", ("recall", "precision"), curves)
+
+
+def roc(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
+    """True positive rate at even steps of the false positive rate, with the area; the first line is the mean."""
+    return _square("roc", "ROC", ("false positive rate", "true positive rate"), curves)
+
+
+def _square(name: str, title: str, labels: tuple[str, str],
+            curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
+    with _style():
+        figure = Figure(figsize=(3.7, 3.5), layout="constrained")
+        axes = figure.add_subplot()
+        for (line, (values, area)), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, INK), strict=False):
+            first = colour == BLUE
+            axes.plot(np.linspace(0, 1, len(values)), values, color=colour, linewidth=1.7 if first else 1,
+                      label=f"{printable(line)[:LONGEST_LABEL]}, {area:.3f}", zorder=3 if first else 2)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=labels[0], ylabel=labels[1])
+        axes.grid(color=INK, alpha=0.16, linewidth=0.6)
+        _legend_above(figure, axes)
+        return _drawing(figure, name, f"{title} of {', '.join(curves)}")
+
+
 def learning_rate(lr: Series) -> Drawing:
     """Learning rate against epochs."""
     with _style():
@@ -75,6 +124,20 @@ def learning_rate(lr: Series) -> Drawing:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
         axes.yaxis.get_offset_text().set_fontsize(8)
         return _drawing(figure, "lr", "Learning rate by epoch")
+
+
+def lr_range(curve: Curve, suggested: float) -> Drawing:
+    """Loss against the learning rate of a range test, as measured and smoothed, with the suggested rate."""
+    with _style():
+        figure, axes = _panel("Learning-rate range test")
+        axes.plot(curve.lr, curve.loss, color=BLUE, linewidth=0.8, alpha=0.4, label="each step")
+        axes.plot(curve.lr, curve.smooth, color=BLUE, linewidth=1.5, label="smoothed")
+        axes.axvline(suggested, color=ORANGE, linewidth=1.1, linestyle=(0, (5, 3)), label=f"suggested, {suggested:g}")
+        axes.set_xscale("log")
+        top = 2 * float(np.median(curve.loss)) + min(curve.loss)  # the end, where the loss runs away, is cut off
+        axes.set(xlabel="learning rate", ylim=(0, max(top, 1.5 * float(curve.smooth[0]))))
+        _legend(axes)
+        return _drawing(figure, "lr-range", "Training loss against a rising learning rate, with the suggested rate")
 
 
 def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:

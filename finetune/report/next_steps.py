@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune import measures
+from finetune.rates import RANGE_TEST
 from finetune.recipes import BY_HAND
 from finetune.report import data_advice
 from finetune.report.advice import Advice, curves, history
@@ -101,7 +102,8 @@ def command(run: Finished, advice: Advice) -> str:
     advised = {flag.removeprefix("--").replace("-", "_"): value
                for flag, value in zip(words[::2], words[1::2], strict=True)}
     base = run.report["base"]
-    given = {field: row["value"] for field, row in run.recipe.items() if row["why"] == BY_HAND and row["value"] != ""}
+    given = {field: row["value"] for field, row in run.recipe.items()
+             if (row["why"] == BY_HAND or row["why"].startswith(RANGE_TEST)) and row["value"] != ""}
     if "val" in given and not is_number(given["val"]):
         given["val"] = "VAL"
     chosen = {"data": "DATA", "base": base["name"] if base["hub_id"] else "BASE"} | given | advised

@@ -139,6 +139,11 @@ def facts(items: Iterable[tuple[object, object, object]]) -> Html:
         for title, value, small in items if title))
 
 
+def strong(text: str, yes: bool) -> Html:
+    """Text, set bold if `yes`."""
+    return fill("<b>{}</b>" if yes else "{}", text)
+
+
 def interval_bar(low: float, value: float, high: float, *, floor: float, mark: float | None = None) -> Html:
     """A share and its interval drawn on the scale from `floor` to 1; `mark` is a share to compare with."""
     left, middle, right, line = (100 * (x - floor) / (1 - floor) for x in (low, value, high, mark or floor))

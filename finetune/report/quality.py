@@ -31,8 +31,9 @@ OPEN_ROWS = 20
 """Up to this many rows the table of classes is unfolded."""
 
 
-def quality_section(run: Finished, next_steps: Html) -> Html:
-    """The numbers a reader came for; `next_steps` is a summary that stands beside them."""
+def quality_section(run: Finished, next_steps: Html, ranking: Html) -> Html:
+    """The numbers a reader came for; `next_steps` is a summary that stands beside them, `ranking` the curves of the
+    classes."""
     head = run.report["headline"]
     low, high = head["top1_interval"]
     hero = fill("""<div class="hero"><div><p class="label">{split} top-1</p><p class="big" id="top1">{top1}</p>
@@ -41,7 +42,7 @@ def quality_section(run: Finished, next_steps: Html) -> Html:
                 low=percent(low), high=percent(high), pictures=plural(head["pictures"], "picture"), note=head["note"],
                 tiles=facts(tiles(run)))
     return section("good", "How good is it?", hero, join(notices(run)), next_steps, views_part(run), splits_part(run),
-                   per_class_part(run))
+                   per_class_part(run), ranking)
 
 
 def top1_text(run: Finished) -> str:

@@ -83,7 +83,7 @@ td:not(.num) { overflow-wrap: anywhere; min-width: 4.5rem; }
 .first tbody tr:first-child { font-weight: 600; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: 1.5rem 2rem; }
 .panels img { display: block; width: 100%; max-width: 30rem; height: auto; }
-.panels + p, .beside + .soft { margin-top: .9rem; }
+.panels + p, .panels + .scroll, .beside + .soft { margin-top: .9rem; }
 .beside { display: flex; flex-wrap: wrap; gap: 1.5rem 3rem; align-items: flex-start; }
 .beside > * { min-width: 0; max-width: 100%; }
 .beside > .grow { flex: 1 1 20rem; max-width: 36rem; }

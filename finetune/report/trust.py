@@ -22,6 +22,7 @@ from finetune.report.page import (
     plural,
     section,
     soft,
+    strong,
     table,
 )
 from finetune.report.trust_data import data_part
@@ -118,11 +119,6 @@ def gain(row: Mapping[str, Any]) -> Html:
     """How much lower the loss is than that of one view, and the standard error (not on narrow screens)."""
     return fill('{}<span class="wide"> ± {}</span>', f"{row['gain']:+.4f}".replace("-", "−"),
                 f"{row['gain_error']:.4f}")
-
-
-def strong(text: str, yes: bool) -> Html:
-    """Text, set bold if `yes`."""
-    return fill("<b>{}</b>" if yes else "{}", text)
 
 
 def sets_part(run: Finished) -> Html:

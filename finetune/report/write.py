@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune import rates
 from finetune.recipe import Recipe, field_docs
-from finetune.report import figures, finished, mistakes, next_steps, quality, trust
+from finetune.report import figures, finished, mistakes, next_steps, quality, ranking, trust
+from finetune.report.advice import epoch_means
 from finetune.report.finished import Finished
 from finetune.report.page import (
     Drawing,
@@ -43,13 +45,15 @@ def write_report(folder: Path, data_root: Path) -> None:
     run = finished.read(folder)
     curves, matrix = curve_figures(run), mistakes.confusion_figure(run)
     diagram, scores = trust.reliability_figure(run), trust.scores_figure(run)
+    ranked = ranking.ranking_figures(run)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
-    for drawing in filter(None, (*curves, matrix, diagram, scores)):
+    for drawing in filter(None, (*curves, matrix, diagram, scores, *ranked)):
         rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
     advices = next_steps.advices(run)
-    body = join((header(run), quality.quality_section(run, next_steps.summary(advices)),
-                 trust.trust_section(run, diagram, scores), mistakes.mistakes_section(run, matrix, data_root),
-                 next_steps.next_section(run, advices), details_section(run, curves)))
+    good = quality.quality_section(run, next_steps.summary(advices), ranking.ranking_part(run, ranked))
+    body = join((header(run), good, trust.trust_section(run, diagram, scores),
+                 mistakes.mistakes_section(run, matrix, data_root), next_steps.next_section(run, advices),
+                 details_section(run, curves)))
     rundir.write_text(folder / rundir.PAGE, document(f"{run.name}: {quality.top1_text(run)}", body))
 
 
@@ -74,18 +78,36 @@ def details_section(run: Finished, curves: Sequence[Drawing]) -> Html:
 
 
 def curve_figures(run: Finished) -> list[Drawing]:
-    """Loss, top-1 and learning rate against epochs; none if no epoch was trained."""
+    """Loss, top-1, error and learning rate against epochs; none if no epoch was trained."""
     ends = [step for step, _ in run.series.get("select/top1", []) if step]
     if not ends:
         return []
 
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(step / ends[0], value) for step, value in run.series.get(name, [])]
-    best, probe = run.report["best"], run.report["probe"]
+    best, probe, tested = run.report["best"], run.report["probe"], rates.recorded(run.series)
+    wrong = error_curves(run)
     return [figures.losses(by_epoch("train/loss"), by_epoch("select/loss")),
             figures.accuracy(by_epoch("select/top1"), probe=probe["select_top1"] if probe else None,
                              best=(best["step"] / ends[0], best["top1"])),
-            figures.learning_rate(by_epoch("train/lr"))]
+            *([figures.errors(wrong)] if wrong else []),
+            figures.learning_rate(by_epoch("train/lr")),
+            *([figures.lr_range(tested, run.value_of("lr"))] if tested else [])]
+
+
+Curves = dict[str, dict[str, list[tuple[float, float]]]]
+"""top-1 and top-5 -> training and select -> (epoch, share of wrong answers)."""
+
+
+def error_curves(run: Finished) -> Curves:
+    """The errors of a run, top-5 only with more than five classes; empty if an earlier version did not record them."""
+    if "train/top1" not in run.series:
+        return {}
+    tops = ("top1", "top5") if len(run.classes) > 5 else ("top1",)
+    return {f"top-{top[-1]}": {
+        "training": list(enumerate((1 - value for value in epoch_means(run.series, f"train/{top}")), 1)),
+        "select": [(epoch, 1 - value) for epoch, (_, value) in enumerate(run.series[f"select/{top}"])]}
+        for top in tops}
 
 
 def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:

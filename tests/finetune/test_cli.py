@@ -35,7 +35,7 @@ time.sleep(99)
 """
 FLAGS = {
     "options": ["--help"],
-    "run options": ["--data", "--base", "--out", "--resume", "--device", "--workers"],
+    "run options": ["--data", "--base", "--out", "--resume", "--device", "--workers", "--advise"],
     "recipe options": ["--recipe", "--epochs", "--batch-size", "--image-size", "--fit", "--lr", "--optimizer", "--seed",
                        "--amp", "--val", "--probe-only"],
     "less-usual options": ["--probe", "--features", "--warmup", "--schedule", "--decay-at", "--decay-factor",

@@ -27,7 +27,8 @@ from zoo.preprocess import Preprocessing, decode, evaluate
 FILES = {"config.json", "model.safetensors", "decision.json", "recipe.json", "data.json", "files.csv", "local.json",
          "metrics.jsonl", "report.json", "predictions.csv", "bank.safetensors", "report.html", "README.md",
          "FINISHED.json", "figures/confusion.svg", "figures/loss.svg", "figures/lr.svg", "figures/top1.svg",
-         "figures/reliability.svg", "figures/unknown.svg"}
+         "figures/reliability.svg", "figures/unknown.svg", "figures/error.svg", "figures/precision-recall.svg",
+         "figures/roc.svg"}
 
 
 def files(folder: Path) -> set[str]:

@@ -51,8 +51,8 @@ def stepped(job: step.Job, batch: Batch, steps: int = 1) -> tuple[dict[str, torc
     for group in parts.optimizer.param_groups:
         group["lr"] = job.recipe.lr
     for number in range(steps):
-        loss = step.update(job, batch, parts, 0, number)
-    return job.model.state_dict(), loss.item()
+        result = step.update(job, batch, parts, 0, number)
+    return job.model.state_dict(), result[0].item()
 
 
 def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -250,6 +250,15 @@ def test_the_first_half_of_the_epochs_is_small(pictures: list[Picture], batch: B
     for epoch in range(2):
         step.update(job, batch, parts, epoch, epoch)
     assert sides == [16, 32]
+
+
+def test_hits_are_counted_also_of_mixed_pictures() -> None:
+    logits = torch.tensor([[9.0, 1, 2, 3, 4, 5], [0, 9, 8, 7, 6, 5], [9, 0, 1, 2, 3, 4], [9, 8, 7, 6, 5, 4]])
+    labels = torch.tensor([0, 5, 1, 3])
+    expected = torch.tensor([0.5, 0.25, 0.75])
+    assert torch.equal(step.seen(torch.tensor(0.5), logits, labels), expected)
+    mixed = 0.6 * torch.eye(6)[labels] + 0.4 * torch.eye(6)[0]
+    assert torch.equal(step.seen(torch.tensor(0.5), logits, mixed), expected)
 
 
 # ---------------------------------------------------------------- torch.compile

@@ -1,0 +1,90 @@
+"""`python -m finetune.compare --bases A B --data PATH`: several bases on the same pictures, side by side.
+
+Each base is an ordinary run, so the same command goes on where it stopped. Nothing heavy is imported until the command
+line is parsed.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from finetune.__main__ import LessUsual, Usual, given_by
+from finetune.run import Run
+from zoo import rundir
+from zoo.errors import UserError, run_main
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which bases, on what, and where."""
+
+    bases: tuple[str, ...]
+    """Two bases or more, each as --base of python -m finetune takes it."""
+    data: Annotated[str, tyro.conf.arg(metavar="PATH")]
+    """As --data of python -m finetune."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
+    """Folder for the runs and the comparison; default runs/DATA-compare."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    workers: int = -1
+    """Processes that decode pictures; -1 = one per CPU core with a GPU, else none."""
+
+    def __post_init__(self) -> None:
+        if len(self.bases) < 2 or len(self.runs()) != len(self.bases):
+            raise UserError(f"--bases {' '.join(self.bases)}: expected two different bases or more, as in --bases "
+                            "resnet18_1k efficientnet_lite0.")
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs and the comparison stand."""
+        return self.out or Path("runs") / rundir.default_name(self.data, "compare")
+
+    def runs(self) -> dict[Path, Run]:
+        """Run folder -> run."""
+        outs = {self.folder / rundir.default_name(self.data, base): base for base in self.bases}
+        return {out: Run(data=self.data, base=base, out=out, device=self.device, workers=self.workers)
+                for out, base in outs.items()}
+
+
+def main(
+    order: tyro.conf.OmitArgPrefixes[Comparison],
+    recipe: tyro.conf.OmitArgPrefixes[Usual],  # type: ignore[valid-type]
+    less_usual: tyro.conf.OmitArgPrefixes[LessUsual],  # type: ignore[valid-type]
+) -> None:
+    """Fine-tune several bases on the same pictures and put them side by side: compare.html and compare.json."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    compare(order, given_by(recipe, less_usual))
+
+
+def compare(order: Comparison, given: Mapping[str, Any]) -> None:
+    """Train what is not trained yet, then compare."""
+    from finetune import progress
+    from finetune.job import start
+    from finetune.recipes import from_scratch
+    from finetune.report import comparison, finished
+    from finetune.side_by_side import side_by_side
+    from zoo.catalog import find, find_architecture
+
+    for base in order.bases:  # an unknown one is told before hours of training
+        (find_architecture if from_scratch(given) else find)(base)
+    for number, run in enumerate(order.runs().values(), 1):
+        progress.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
+        start(run, given)
+    runs = [finished.read(out) for out in order.runs()]
+    numbers = side_by_side(runs)
+    comparison.write_comparison(order.folder, runs, numbers)
+    for row in sorted(numbers["runs"], key=lambda row: -row["top1"]):
+        low, high = row["top1_interval"]
+        progress.say(f"  {row['label']:<28} {numbers['split']} top-1 {row['top1']:.2%} ({low:.1%} to {high:.1%})")
+    for of in numbers["pairs"]:
+        progress.say(f"  {of['second']} against {of['first']}: {100 * of['difference']:+.2f} points, "
+                     f"p = {of['p_value']:.2g}")
+    progress.say(f"side by side: {order.folder / comparison.PAGE}", style="bold green")
+
+
+if __name__ == "__main__":
+    run_main(lambda: tyro.cli(main, prog="python -m finetune.compare", config=(tyro.conf.FlagCreatePairsOff,)))

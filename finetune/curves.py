@@ -1,0 +1,44 @@
+"""Precision-recall and ROC curves of each class against the rest, from the deployed probabilities."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
+
+POINTS = 101
+"""Every curve is kept at this many even steps of recall, or of the false positive rate."""
+SHOWN = 3
+"""Classes with the lowest average precision whose own curves are kept."""
+DIGITS = 4
+
+
+def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """For report.json: `macro` (mean of all classes' curves), `classes` (areas of each) and `worst` (their curves).
+
+    Curves are `precision` at recalls, and `tpr` at false positive rates, of 0 to 1 in POINTS steps. A class of which
+    the split holds no picture, or nothing else, has neither and is left out.
+    """
+    rows = []
+    for label, name in enumerate(classes):
+        own = labels_N == label
+        if 0 < own.sum() < len(own):
+            rows.append({"class": name, **curves_of(own, p_NC[:, label])})
+    worst = sorted(rows, key=lambda row: (row["average_precision"], row["class"]))[:SHOWN]
+    macro = {key: np.mean([row[key] for row in rows], axis=0).round(DIGITS).tolist()
+             for key in ("precision", "tpr", "average_precision", "auroc")} if rows else None
+    return {"macro": macro, "worst": worst if len(rows) > SHOWN else rows,
+            "classes": [{key: row[key] for key in ("class", "average_precision", "auroc")} for row in rows]}
+
+
+def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> dict[str, Any]:
+    """Of one class: bool [N], is it this class; float [N], its probability."""
+    grid = np.linspace(0, 1, POINTS)
+    precision, recall, _ = precision_recall_curve(own_N, score_N)
+    fpr, tpr, _ = roc_curve(own_N, score_N)
+    # scikit-learn's recalls fall; between two thresholds precision is that of the higher recall (Davis and Goadrich,
+    # 2006: a straight line would be too good)
+    place = np.searchsorted(recall[::-1], grid, side="left")
+    return {"precision": precision[::-1][place].round(DIGITS).tolist(),
+            "tpr": np.interp(grid, fpr, tpr).round(DIGITS).tolist(),
+            "average_precision": float(average_precision_score(own_N, score_N)), "auroc": float(auc(fpr, tpr))}

@@ -1,0 +1,56 @@
+"""`python -m finetune.find_lr --data PATH --base NAME`: learning-rate range test, with its curve and a suggestion.
+
+`python -m finetune ... --lr find` does the same and trains with the suggestion. Nothing heavy is imported until the
+command line is parsed.
+"""
+
+import dataclasses
+import os
+
+import tyro
+
+from finetune.__main__ import LessUsual, Usual, given_by
+from finetune.run import Run
+from zoo import rundir
+from zoo.errors import UserError, run_main
+
+
+def main(
+    run: tyro.conf.OmitArgPrefixes[Run],
+    recipe: tyro.conf.OmitArgPrefixes[Usual],  # type: ignore[valid-type]
+    less_usual: tyro.conf.OmitArgPrefixes[LessUsual],  # type: ignore[valid-type]
+) -> None:
+    """Let the learning rate rise over a hundred steps of the run that these flags mean, and suggest one.
+
+    It writes a run folder (default runs/DATA-BASE-find_lr) with the curve in figures/lr-range.svg; python -m finetune
+    --resume trains on from there, with the suggested rate.
+    """
+    given = given_by(recipe, less_usual)
+    if "lr" in given:
+        raise UserError("--lr is what python -m finetune.find_lr looks for: leave it away.")
+    if run.advise is not None:
+        raise UserError("--advise has no effect on a range test: leave it away.")
+    if run.resume is None and run.out is None:
+        run = dataclasses.replace(run, out=run.folder.with_name(run.folder.name + "-find_lr"))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from finetune import events, lr_range, progress, rates
+    from finetune.job import prepare
+    from finetune.report import figures
+
+    folder = prepare(run, given | ({} if run.resume else {"lr": lr_range.FIND}))
+    curve = rates.recorded(events.read(folder))
+    if curve is None:
+        raise UserError(f"{folder} was begun without --lr find, so it holds no range test: expected a folder of "
+                        "python -m finetune.find_lr.")
+    suggestion = rates.suggest(curve)
+    picture = figures.lr_range(curve, suggestion.lr)
+    (folder / rundir.FIGURES).mkdir(exist_ok=True)
+    rundir.write_text(folder / rundir.FIGURES / f"{picture.name}.svg", picture.svg)
+    progress.say(f"suggested learning rate: {suggestion.lr:g} ({suggestion.why})", style="bold green")
+    progress.say(f"""curve: {folder / rundir.FIGURES / picture.name}.svg
+next:
+  python -m finetune --resume {folder}      trains with it""")
+
+
+if __name__ == "__main__":
+    run_main(lambda: tyro.cli(main, prog="python -m finetune.find_lr", config=(tyro.conf.FlagCreatePairsOff,)))

@@ -1,0 +1,228 @@
+"""ILSVRC2012 as it is distributed, three tars -> class folders, which training reads like any other data.
+
+`ILSVRC2012_img_train.tar` holds one tar a class (`n01440764.tar`), `ILSVRC2012_img_val.tar` pictures whose class is a
+line of the devkit's ground truth. Classes are called by their WordNet id: the English names of two pairs are equal.
+torchvision's ImageNet takes only the original archives by MD5, and begins again when it was stopped.
+"""
+
+import gzip
+import io
+import re
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from finetune import progress, resume
+from zoo import rundir
+from zoo.errors import UserError
+
+TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+TARS = (TRAIN, VAL, DEVKIT)
+META = "ILSVRC2012_devkit_t12/data/meta.mat"
+TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+CLASS_TAR, TRAIN_PICTURE = re.compile(r"(n\d{8})\.tar"), re.compile(r"n\d{8}_\d+\.JPEG")
+VAL_PICTURE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+PREPARED = "PREPARED.json"
+"""Written last: sizes of the tars that were unpacked, and what came out."""
+UNFINISHED = ".unfinished-"
+"""Prefix of a folder that is being filled; hidden, so that no reader takes it for a class."""
+
+
+@dataclass(frozen=True)
+class Devkit:
+    """What the development kit says."""
+
+    pictures: dict[str, int]
+    """WordNet id -> training pictures, of the classes of the challenge (meta.mat also has their hypernyms)."""
+    val: tuple[str, ...]
+    """WordNet id of each validation picture, in order of their numbers."""
+
+
+def is_tars(folder: Path) -> bool:
+    """Whether this is a folder with the tars, of which the training pictures are the one to tell by."""
+    return (folder / TRAIN).is_file()
+
+
+def prepared(folder: Path) -> Path:
+    """`FOLDER-folders` beside the tars, with `train/` and `val/` unpacked; unpacked already, it is given at once.
+
+    It goes on where it was stopped. `UserError` if a tar is missing, cut off or holds anything else than it should,
+    and if there is not enough space.
+    """
+    if missing := [name for name in TARS if not (folder / name).is_file()]:
+        raise UserError(f"{folder} lacks {', '.join(missing)}: expected the three tars of ILSVRC2012 under the names "
+                        f"that image-net.org gives them ({', '.join(TARS)}).")
+    target = folder.resolve().with_name(folder.resolve().name + "-folders")
+    sizes = {name: (folder / name).stat().st_size for name in TARS}
+    if (target / PREPARED).is_file() and rundir.read_json(target / PREPARED)["tars"] == sizes:
+        return target
+    with resume.space_told(target), alone(target):
+        progress.say(f"unpacking ILSVRC2012 into {target}; stopped, the same command goes on")
+        kit = read_devkit(folder / DEVKIT)
+        check_space(sizes[TRAIN] + sizes[VAL], target)
+        total = sum(kit.pictures.values()) + len(kit.val)
+        with progress.bar("unpacking", total) as advance:
+            unpack_train(folder / TRAIN, target / "train", kit, advance)
+            unpack_val(folder / VAL, target / "val", kit, advance)
+        rundir.write_json(target / PREPARED, {"tars": sizes, "classes": len(kit.pictures), "pictures": total})
+    return target
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Only one process unpacks."""
+    try:
+        target.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{target} cannot be made ({error.strerror}): the pictures are unpacked beside the folder of "
+                        "the tars. Move the tars to a place that can be written.") from None
+    lock = FileLock(str(target / ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{target} is being written by another process: wait for it.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_space(needed: int, target: Path) -> None:
+    """`UserError` if what is still to be unpacked does not fit; pictures take the space that they have in the tars."""
+    there = sum(path.stat().st_size for path in target.rglob("*.JPEG"))
+    free = shutil.disk_usage(target).free
+    if needed - there > free:
+        raise UserError(f"{target} needs {(needed - there) / 1e9:.0f} GB more, and {free / 1e9:.0f} GB are free: free "
+                        "some, or move the tars to a larger disk.")
+
+
+def read_devkit(path: Path) -> Devkit:
+    """Classes and ground truth; `UserError` if they do not fit together."""
+    from scipy.io import loadmat
+
+    with opened(path) as tar:
+        meta, truth = (read_member(tar, path, name) for name in (META, TRUTH))
+    rows = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+    classes = {int(row["ILSVRC2012_ID"]): row for row in rows if int(row["num_children"]) == 0}
+    numbers = [int(line) for line in truth.split()]
+    if unknown := sorted(set(numbers) - set(classes)):
+        raise UserError(f"{path}: the ground truth names class {unknown[0]}, expected one of the {len(classes)} in "
+                        "meta.mat. Download it again.")
+    names = {number: checked(str(row["WNID"]), re.compile(r"n\d{8}"), path) for number, row in classes.items()}
+    return Devkit({names[number]: int(row["num_train_images"]) for number, row in classes.items()},
+                  tuple(names[number] for number in numbers))
+
+
+def unpack_train(path: Path, train: Path, kit: Devkit, advance: progress.Advance) -> None:
+    """Each inner tar -> a class folder, which appears whole; a class whose folder is there is not read again."""
+    seen = set()
+    with opened(path) as outer:
+        for member in files(outer, path):
+            wnid = checked(member.name, CLASS_TAR, path)[:-len(".tar")]
+            if wnid not in kit.pictures:
+                raise UserError(f"{path} holds {member.name}, a class that the devkit does not list: expected the tar "
+                                "and the devkit of the same year (2012, task 1 and 2).")
+            seen.add(wnid)
+            if not (train / wnid).is_dir():
+                with reading(path), tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
+                    fill(train / (UNFINISHED + wnid), inner, f"{path}: {member.name}", TRAIN_PICTURE)
+                count = sum(1 for _ in (train / (UNFINISHED + wnid)).iterdir())
+                if count != kit.pictures[wnid]:
+                    raise UserError(f"{path}: {member.name} holds {count} pictures, expected {kit.pictures[wnid]} as "
+                                    "meta.mat says: the tar was cut off or changed. Download it again.")
+                (train / (UNFINISHED + wnid)).rename(train / wnid)
+            advance(kit.pictures[wnid], note=wnid)
+    if missing := sorted(set(kit.pictures) - seen):
+        raise UserError(f"{path} lacks {len(missing)} of {len(kit.pictures)} classes, for example {missing[0]}.tar: it "
+                        "was cut off. Download it again.")
+
+
+def unpack_val(path: Path, val: Path, kit: Devkit, advance: progress.Advance) -> None:
+    """Each picture -> the folder of its class by the ground truth; `val/` appears whole."""
+    if val.is_dir():
+        return advance(len(kit.val))
+    filling = val.with_name(UNFINISHED + val.name)
+
+    def place(name: str) -> Path:
+        match = VAL_PICTURE.fullmatch(name)
+        number = int(match[1]) if match else 0
+        if not 1 <= number <= len(kit.val):
+            raise UserError(f"{path} holds {name}: the ground truth has {len(kit.val)} lines. Expected the devkit of "
+                            "the same year (2012).")
+        advance(1)
+        return Path(kit.val[number - 1], name)
+
+    with opened(path) as tar:
+        fill(filling, tar, str(path), VAL_PICTURE, place)
+    count = sum(1 for _ in filling.rglob("*.JPEG"))
+    if count != len(kit.val):
+        raise UserError(f"{path} holds {count} pictures, expected {len(kit.val)} as the ground truth has lines: it was "
+                        "cut off. Download it again.")
+    filling.rename(val)
+
+
+def fill(folder: Path, tar: tarfile.TarFile, where: str, name: re.Pattern[str],
+         place: Callable[[str], Path] = Path) -> None:
+    """Write the pictures of a tar; those that are there in full size are passed over. Nothing else is ever written:
+    every member must be a regular file with a name of the form `name`, which `place` puts below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for member in files(tar, where):
+        path = folder / place(checked(member.name, name, where))
+        if path.is_file() and path.stat().st_size == member.size:
+            continue
+        path.parent.mkdir(exist_ok=True)
+        source: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
+        with open(path, "wb") as out:
+            shutil.copyfileobj(source, out)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tarfile.TarFile]:
+    """The tar, gzipped or not; `UserError` if it is damaged, wherever that shows."""
+    with reading(path), tarfile.open(path) as tar:
+        yield tar
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A damaged archive told as such."""
+    try:
+        yield
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} cannot be read to its end ({error}): expected a complete tar. Download it "
+                        "again.") from None
+
+
+def files(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
+    """The members, every one of which must be a regular file."""
+    for member in tar:
+        if not member.isreg():
+            raise UserError(f"{where} holds {member.name!r}, which is not a regular file: expected only pictures and "
+                            "tars. It is not the original; download it again.")
+        yield member
+
+
+def checked(name: str, form: re.Pattern[str], where: object) -> str:
+    """The name, if it has the form; such names hold no path."""
+    if not form.fullmatch(name):
+        raise UserError(f"{where} holds {name!r}: expected names like {form.pattern}. It is not the original; download "
+                        "it again.")
+    return name
+
+
+def read_member(tar: tarfile.TarFile, path: Path, name: str) -> bytes:
+    """One file of the devkit."""
+    try:
+        file: Any = tar.extractfile(name)
+    except KeyError:
+        file = None
+    if file is None:
+        raise UserError(f"{path} lacks {name}: expected the development kit for task 1 and 2 of 2012.")
+    return file.read()

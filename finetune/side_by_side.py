@@ -1,0 +1,79 @@
+"""Finished runs side by side: their numbers, what differs, and which difference is more than chance."""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+from finetune.report.finished import Finished
+from zoo import compare
+
+
+class Paired(NamedTuple):
+    """Two models on the same pictures."""
+
+    pictures: int
+    only_first: int
+    """Pictures that only the first has right."""
+    only_second: int
+
+    @property
+    def difference(self) -> float:
+        """Top-1 of the second minus that of the first."""
+        return (self.only_second - self.only_first) / self.pictures
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the difference: normal, of paired shares (Agresti, Categorical Data Analysis, 2013, 11.1.1).
+        One discordant picture is added to each side, so that no difference is sure."""
+        first, second = self.only_first + 1, self.only_second + 1
+        half = 1.96 * math.sqrt(first + second - (second - first) ** 2 / self.pictures) / self.pictures
+        return max(-1.0, self.difference - half), min(1.0, self.difference + half)
+
+    @property
+    def p_value(self) -> float:
+        """Chance of a difference this large between equally good models: McNemar's test (1947), exact."""
+        changed = self.only_first + self.only_second
+        return float(binomtest(self.only_first, changed).pvalue) if changed else 1.0
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> Paired:
+    """Of bool [N], bool [N]: which pictures each has right."""
+    return Paired(len(first), int((first & ~second).sum()), int((~first & second).sum()))
+
+
+def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:
+    """The content of compare.json: `runs`, `pairs` (second against first), `recipe` (fields that differ), `notes`."""
+    rows = [compare.rows_of(run.folder)[0] for run in runs]
+    labels = dict(zip((run.name for run in runs), names(runs), strict=True))
+    same = len({row.data for row in rows}) == len({run.split for run in runs}) == 1
+    return {
+        "split": runs[0].split,
+        "runs": [{"label": labels[run.name], "folder": run.name, "size_mb": row.size_mb,
+                  **{key: run.report["headline"][key] for key in (
+                      "pictures", "top1", "top1_interval", "top5", "macro_f1", "loss", "ece")},
+                  "select_top1": run.report["best"]["top1"], "best_epoch": run.report["best"]["epoch"],
+                  "probe_top1": (run.report["probe"] or {}).get("select_top1"), "seconds": run.report["seconds"]}
+                 for run, row in zip(runs, rows, strict=True)],
+        "pairs": [{"first": labels[first.name], "second": labels[second.name], **pair(first, second)}
+                  for first, second in combinations(runs, 2)] if same else [],
+        "recipe": {field: [run.value_of(field) for run in runs] for field in runs[0].recipe
+                   if len({str(run.value_of(field)) for run in runs}) > 1},
+        "notes": compare.notes(rows),
+    }
+
+
+def names(runs: Sequence[Finished]) -> list[str]:
+    """What the runs are called: by their base, or by their folder where two bases have one name."""
+    bases = [run.report["base"]["name"] for run in runs]
+    return bases if len(set(bases)) == len(bases) else [run.name for run in runs]
+
+
+def pair(first: Finished, second: Finished) -> dict[str, Any]:
+    """The paired comparison of two runs on the pictures of their headline."""
+    order = [np.argsort(run.answers.path) for run in (first, second)]
+    found = paired(*(run.answers.right[rows] for run, rows in zip((first, second), order, strict=True)))
+    return {**found._asdict(), "difference": found.difference, "interval": found.interval, "p_value": found.p_value}

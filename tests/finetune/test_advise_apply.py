@@ -1,0 +1,89 @@
+"""`--advise apply N`: which change is tried next, what is kept, and the table of what each brought."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tyro
+
+from finetune import advise
+from finetune.__main__ import main
+from finetune.advise import Trial, as_values, follow_up, run_advised
+from finetune.report import advised, finished, next_steps
+from finetune.report.advice import Advice
+from finetune.run import Run
+from tests.finetune.test_report import Seen
+from tests.made_run import made_run
+from zoo import rundir
+from zoo.errors import UserError
+
+LONGER = Advice("Training ended too early.", "Train twice as long.", "--epochs 16 --erasing 0.25")
+SLOWER = Advice("It jumped.", "Train with a third of the rate.", "--lr 0.001")
+LABELS = Advice("Labels are wrong.", "Correct them.")
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    return Trial(finished.read(made_run(tmp_path_factory.mktemp("made"), pictures=3)[0]), {"seed": 1})
+
+
+def scored(trial: Trial, top1: float, loss: float, **given: float) -> Trial:
+    report = trial.run.report | {"best": trial.run.report["best"] | {"top1": top1, "loss": loss}}
+    return replace(trial, run=replace(trial.run, report=report), given={"seed": 1, **given})
+
+
+def test_flags_become_values() -> None:
+    assert as_values(LONGER.flags) == {"epochs": 16, "erasing": 0.25}
+    assert isinstance(as_values("--epochs 16")["epochs"], int)
+    assert as_values("--balance weights --warmup '2 epochs'") == {"balance": "weights", "warmup": "2 epochs"}
+
+
+def test_the_best_run_is_changed_by_its_first_untried_advice(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(next_steps, "advices", lambda run: [LABELS, LONGER, SLOWER])
+    assert follow_up([trial]) == (trial, LONGER)
+    worse, better = scored(trial, 0.90, 0.3, epochs=16, erasing=0.25), scored(trial, 0.95, 0.3, epochs=16, erasing=0.25)
+    assert follow_up([trial, worse]) == (trial, SLOWER)  # back to the first, another change
+    assert follow_up([trial, better]) == (better, SLOWER)
+    assert follow_up([trial, better, scored(trial, 0.95, 0.4, epochs=16, erasing=0.25, lr=0.001)]) is None
+    tie = scored(trial, 0.92, 0.1, lr=0.001)  # as good as the first, by loss better
+    assert follow_up([trial, tie]) == (tie, LONGER)
+
+
+def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: Path, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("finetune.foreign.PICTURES", 8)
+    asked = iter([[LABELS], [Advice("Short.", "Longer.", "--epochs 5")], []])
+    monkeypatch.setattr(advise.next_steps, "advices", lambda run: next(asked) if run.name == "run" else [])
+    monkeypatch.setattr("finetune.finish.write_report", lambda folder, data_root: None)
+    run = Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu")
+    given = {"epochs": 1, "lr": 1e-3, "threads": 1}
+    assert run_advised(run, given, most=2) == tmp_path / "run"  # no advice with a flag: nothing more is trained
+    assert not (tmp_path / "run-advised-1").exists()
+    assert "no further advice" in capsys.readouterr().out
+    best = run_advised(Run(resume=tmp_path / "run", device="cpu"), {}, most=1)
+    made = tmp_path / "run-advised-1"
+    rundir.open_finished(made, verify=True)
+    assert rundir.read_json(made / "recipe.json")["epochs"] == {"value": 5, "why": "set by hand"}
+    assert rundir.read_json(made / "recipe.json")["lr"]["value"] == 1e-3
+    numbers = rundir.read_json(tmp_path / "run-advised" / advised.NUMBERS)
+    first, second = numbers["runs"]
+    assert (second["changed"], second["flags"]) == ("run", "--epochs 5")
+    assert second["gain"] == pytest.approx(second["select_top1"] - first["select_top1"])
+    assert best.name == next(row["run"] for row in numbers["runs"] if row["best"])
+    assert sum(row["best"] for row in numbers["runs"]) == 1
+    page = Seen((tmp_path / "run-advised" / advised.PAGE).read_text())
+    assert "run --epochs 5 Short." in page.text
+    assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == [
+        "../run/report.html", "../run-advised-1/report.html"]
+
+
+def test_the_command_line_hands_the_number_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setattr(advise, "run_advised", lambda run, given, most: seen.append((run.data, given, most)))
+    config = (tyro.conf.FlagCreatePairsOff,)
+    tyro.cli(main, args=["--data", "x", "--advise", "apply", "3", "--epochs", "2"], config=config)
+    assert seen == [("x", {"epochs": 2}, 3)]
+    with pytest.raises(UserError, match="--advise apply 0: expected 1 to 100"):
+        tyro.cli(main, args=["--data", "x", "--advise", "apply", "0"], config=config)

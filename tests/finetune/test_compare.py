@@ -1,0 +1,92 @@
+"""Bases side by side: the numbers of a paired comparison, and two residual networks from the tars of ILSVRC2012."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+
+from finetune import compare, side_by_side
+from finetune.compare import Comparison
+from finetune.report import comparison, finished
+from finetune.side_by_side import paired
+from tests.finetune.made_ilsvrc import WNIDS, write_ilsvrc
+from tests.finetune.test_report import Seen, svg_texts
+from tests.made_run import made_run
+from zoo import rundir
+from zoo.errors import UserError
+
+
+def test_a_paired_comparison_counts_what_only_one_has_right() -> None:
+    first = np.array([True] * 60 + [False] * 40)
+    second = np.concatenate([first[:50], ~first[50:]])  # 10 lost, 40 won
+    found = paired(first, second)
+    assert (found.pictures, found.only_first, found.only_second) == (100, 10, 40)
+    assert found.difference == pytest.approx(0.3)
+    # the binomial sum of McNemar's exact test
+    from math import comb
+    assert found.p_value == pytest.approx(2 * sum(comb(50, k) for k in range(11)) / 2**50)
+    low, high = found.interval
+    assert low < 0.3 < high
+    assert high - 0.3 == pytest.approx(1.96 * (52 - 9) ** 0.5 / 100, rel=1e-3)
+    same = paired(first, first)
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+    assert same.interval[0] < 0 < same.interval[1]
+
+
+def test_runs_of_other_pictures_are_not_paired(tmp_path: Path) -> None:
+    runs = [finished.read(made_run(tmp_path / name, pictures=count)[0]) for name, count in (("a", 3), ("b", 4))]
+    for run in runs:
+        (run.folder / rundir.WEIGHTS).write_bytes(b"")
+        rundir.finish(run.folder)
+    numbers = side_by_side.side_by_side(runs)
+    assert numbers["pairs"] == []
+    assert "different data" in numbers["notes"][0]
+
+
+@pytest.mark.parametrize("bases", [["resnet18_1k"], ["resnet18_1k", "resnet18_1k"]])
+def test_one_base_is_not_compared(bases: list[str]) -> None:
+    with pytest.raises(UserError, match="expected two different bases or more"):
+        Comparison(tuple(bases), "data")
+
+
+def test_an_unknown_base_is_told_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="resnet18_1j"):
+        compare.compare(Comparison(("resnet18_1k", "resnet18_1j"), "data"), {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("quick_end")
+def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_ilsvrc(tmp_path / "ilsvrc", train=6, val=3)
+    arguments = ["--bases", "resnet18", "seresnet18", "--data", "ilsvrc", "--device", "cpu", "--recipe",
+                 "resnet18-imagenet", "--epochs", "3", "--image-size", "32", "--batch-size", "8", "--threads", "1"]
+    tyro.cli(compare.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    folder = Path("runs/ilsvrc-compare")
+    assert {path.name for path in folder.iterdir()} == {
+        "ilsvrc-resnet18", "ilsvrc-seresnet18", "figures", "compare.html", "compare.json"}
+    numbers = rundir.read_json(folder / "compare.json")
+    runs = [finished.read(folder / row["folder"]) for row in numbers["runs"]]
+    for row, run in zip(numbers["runs"], runs, strict=True):
+        rundir.open_finished(run.folder, verify=True)
+        assert run.classes == sorted(WNIDS)
+        assert run.recipe["from_scratch"]["value"] is True
+        assert row["top1"] == run.report["headline"]["top1"]
+        assert row["label"] == run.report["base"]["name"]
+    assert [row["label"] for row in numbers["runs"]] == ["resnet18", "seresnet18"]
+    (of,) = numbers["pairs"]
+    assert of["difference"] == pytest.approx(numbers["runs"][1]["top1"] - numbers["runs"][0]["top1"])
+    assert of["pictures"] == 18
+    for top in ("top-1", "top-5"):
+        drawn = svg_texts(folder / "figures" / f"error-{top}.svg")
+        assert {f"{name}, {split}" for name in ("resnet18", "seresnet18") for split in ("training", "select")
+                } <= set(drawn)
+    page = Seen((folder / comparison.PAGE).read_text())
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert sorted(links) == ["ilsvrc-resnet18/report.html", "ilsvrc-seresnet18/report.html"]
+    assert "seresnet18 against resnet18: " in capsys.readouterr().out
+    tyro.cli(compare.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    assert capsys.readouterr().out.count("already finished") == 2
