@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune import dataset, evaluate, finish, loop, probe, progress, recipes, resume
+from finetune import dataset, evaluate, finish, loop, probe, progress, ranks, recipes, resume
 from finetune import device as devices
 from finetune.augment import seed_everything
 from finetune.dataset import Data
@@ -33,13 +33,21 @@ CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
 
 
 def start(run: Run, given: Mapping[str, Any]) -> None:
-    """Carry out one run, or go on with it. `UserError` for everything the user can put right."""
+    """Carry out one run, or go on with it, in as many processes as torchrun started. `UserError` for everything the
+    user can put right."""
+    with ranks.joined():
+        carry_out(run, given)
+
+
+def carry_out(run: Run, given: Mapping[str, Any]) -> None:
+    """`start`, in each of the processes."""
     began = perf_counter()
     device = devices.choose(run.device)
     recipes.check(given)
     claimed = claim(run, given)
     if claimed.finished:
-        shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
+        if ranks.first():
+            shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
         progress.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
     try:
@@ -64,7 +72,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
     tree = read_tree(claimed.order.data, val=val_folder)
     base = catalog.find(claimed.order.base)
-    fetched = weights.fetch(base)
+    with ranks.first_before_others():
+        fetched = weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         progress.say(f"licence of {base.alias}: {note}", style="bold red")
@@ -73,10 +82,12 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE))
     else:
         resolved = recipes.resolve(facts(scanned, describe(base, fetched), device), given)
+    resolved = Resolved.from_json(ranks.of_first(resolved.to_json()))
     data = dataset.split(scanned, resolved.recipe.val)
     per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
-    check_same_data(claimed.folder, data)
+    if ranks.first():
+        check_same_data(claimed.folder, data)
     for finding in data.findings:
         progress.warn(finding)
     torch.set_num_threads(resolved.recipe.threads)
@@ -143,7 +154,7 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
         print_recipe(plan.resolved)
-        rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
+        write_recipe(plan.folder, plan.resolved)
         scores = select_scores(plan)
         events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
         position = events.position()
@@ -159,7 +170,7 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
 def select_scores(plan: Plan) -> evaluate.Scores:
     """Scores of the model as it stands on the select split."""
     select = plan.data.of("select")
-    batches = evaluation_batches(select, plan.source)
+    batches = evaluation_batches(ranks.mine(select), plan.source)
     return evaluate.score(*evaluate.logits(plan.model, batches, plan.source.pre, total=len(select)))
 
 
@@ -173,18 +184,24 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
         progress.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
         return resolved.replace("this base has no single linear head", probe="off")
     if resolved.why["features"] == recipes.NOT_MEASURED:
-        measured = probe.faster_precision(plan.model, plan.source.pre.size)
+        measured = ranks.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
         resolved = resolved.replace("measured on this machine", features=measured)
-        rundir.write_json(plan.folder / rundir.RECIPE, resolved.to_json())  # a second try does not measure again
+        write_recipe(plan.folder, resolved)  # a second try does not measure again
     train = probe.sample(plan.data.of("train"), probe.MOST_PICTURES)
-    batches = evaluation_batches(train, plan.source)
+    batches = evaluation_batches(ranks.mine(train), plan.source)
     x_ND, labels = probe.extract(plan.model, batches, plan.source.pre, total=len(train),
                                  precision=resolved.recipe.features)
     device = next(plan.model.parameters()).device
     fitted = probe.fit(x_ND.to(device), labels.to(device), len(plan.data.classes))
-    set_head(plan.model, fitted.weight, fitted.bias)
+    set_head(plan.model, ranks.copy_first(fitted.weight), ranks.copy_first(fitted.bias))
     events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
     return resolved
+
+
+def write_recipe(folder: Path, resolved: Resolved) -> None:
+    """recipe.json; of several processes, rank 0 writes it."""
+    if ranks.first():
+        rundir.write_json(folder / rundir.RECIPE, resolved.to_json())
 
 
 def print_recipe(resolved: Resolved) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from finetune import ranks
 from finetune.evaluate import Scores
 from zoo import rundir
 from zoo.errors import UserError
@@ -44,7 +45,9 @@ class State:
 
 
 def save(folder: Path, state: State) -> None:
-    """Replace `resume/state.pt`, then delete best weights that it no longer names."""
+    """Replace `resume/state.pt`, then delete best weights that it no longer names. Rank 0 alone writes."""
+    if not ranks.first():
+        return
     resume = folder / rundir.RESUME
     content = {**asdict(state), "best": asdict(state.best), "tensors": state.tensors}
     write_whole(resume / STATE, lambda path: torch.save(content, path))
@@ -54,10 +57,11 @@ def save(folder: Path, state: State) -> None:
 
 
 def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -> Best:
-    """Write the weights as a file of their own; it counts once a saved state names it."""
+    """Write the weights as a file of their own; it counts once a saved state names it. Rank 0 alone writes."""
     best = Best(scores, step, f"best-{step}.safetensors")
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    write_whole(folder / rundir.RESUME / best.file, lambda path: save_file(tensors, path))
+    if ranks.first():
+        tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+        write_whole(folder / rundir.RESUME / best.file, lambda path: save_file(tensors, path))
     return best
 
 

@@ -1,0 +1,171 @@
+"""The processes of one run, as torchrun starts them: each has a rank, and rank 0 alone prints and writes.
+
+    python -m finetune ...                                           one process: everything here does nothing
+    torchrun --standalone --nproc-per-node 8 -m finetune ...         the same run in eight, one for each GPU
+
+All of them read the same pictures and the same run folder, and compute the same things in the same order. What can be
+shared out is (`mine`), and put together again (`gathered`), so that afterwards every process knows the same numbers.
+Between CPUs the processes talk through gloo, between GPUs through NCCL.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from finetune import progress
+from zoo.errors import UserError, first_line
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for another one that is still there; one that died is noticed at once."""
+LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+"""Words of the errors that a process gets when another one is gone."""
+TOLD = "zootune/told"
+
+
+def world() -> int:
+    """Number of processes of this run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def first() -> bool:
+    """Whether this is the process that prints and writes."""
+    return rank() == 0
+
+
+def on_this_machine() -> tuple[int, int]:
+    """(number of this process among those on its machine, how many these are)."""
+    return (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])) if world() > 1 else (0, 1)
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Inside, this process is one of those that torchrun started together; without torchrun, nothing happens.
+
+    An error ends all processes, and one of them tells it: the first that meets it. The others, which then lose contact
+    with it, exit with the same code and without a word.
+    """
+    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
+        yield
+        return
+    store, own_rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=PATIENCE)
+    progress.console.quiet = own_rank > 0
+    try:
+        yield
+    except (UserError, RuntimeError) as error:
+        lost = not isinstance(error, UserError) and any(word in str(error) for word in LOST)
+        if not (isinstance(error, UserError) or lost):
+            raise
+        if store.compare_set(TOLD, "", str(own_rank)) != str(own_rank).encode():
+            raise SystemExit(UserError.exit_code) from None
+        if lost:
+            raise UserError(f"process {own_rank} of {size} lost contact with another one ({first_line(error)}), which "
+                            "was killed or could not be reached. Run the same command again, and it goes on from the "
+                            "last saved state; torchrun --max-restarts 3 does that by itself.") from None
+        raise
+    dist.destroy_process_group()
+    progress.console.quiet = False
+
+
+def everyone(value: Any) -> list[Any]:
+    """The `value` of every process, by rank; what JSON can hold."""
+    if world() == 1:
+        return [value]
+    text = torch.from_numpy(np.frombuffer(json.dumps(value).encode(), np.uint8).copy())
+    return [json.loads(part.numpy().tobytes()) for part in _of_everyone(text)]
+
+
+def of_first(value: Any) -> Any:
+    """The `value` of rank 0, in every process; what JSON can hold."""
+    return everyone(value if first() else None)[0]
+
+
+def any_of(flag: bool) -> bool:
+    """Whether `flag` is set in any process: agreed, so that all of them do the same next."""
+    return any(everyone(flag))
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """Inside, rank 0 goes first, so that what it downloads is there for the others."""
+    if not first():
+        everyone(None)
+    yield
+    if first():
+        everyone(None)
+
+
+def mine(items: Sequence[Any]) -> Sequence[Any]:
+    """This process's slice of what every process has, in order and of even size, give or take one.
+
+    Where there are fewer items than processes, some get the first item: each then knows what a row of the result looks
+    like, and `gathered` leaves theirs out.
+    """
+    start, end = _bounds(len(items))
+    return items[start:end] if end > start or not len(items) else items[:1]
+
+
+def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
+    """The rows that all processes computed for their slices of `total` items: [total, ...], in order, in each of them.
+
+    Nothing is padded, so whatever is counted over them counts each item once.
+    """
+    if world() == 1:
+        return rows
+    start, end = _bounds(total)
+    return torch.cat(_of_everyone(rows[:end - start]))
+
+
+def gathered_list(rows: list[Any], total: int) -> list[Any]:
+    """The same for a list of what JSON can hold."""
+    if world() == 1:
+        return rows
+    start, end = _bounds(total)
+    return [row for part in everyone(rows[:end - start]) for row in part]
+
+
+def with_others(rows: torch.Tensor) -> torch.Tensor:
+    """The rows of all processes, which may have different numbers of them; gradients flow to this process's own."""
+    if world() == 1:
+        return rows
+    parts = _of_everyone(rows.detach())
+    parts[rank()] = rows
+    return torch.cat(parts)
+
+
+def copy_first(tensor: torch.Tensor) -> torch.Tensor:
+    """Rank 0's values, put into the `tensor` of each process."""
+    if world() > 1:
+        dist.broadcast(tensor, src=0)
+    return tensor
+
+
+def _bounds(total: int) -> tuple[int, int]:
+    return rank() * total // world(), (rank() + 1) * total // world()
+
+
+def _of_everyone(rows: torch.Tensor) -> list[torch.Tensor]:
+    """The rows of every process, by rank."""
+    own = torch.tensor([len(rows)])
+    sizes = [torch.empty_like(own) for _ in range(world())]
+    dist.all_gather(sizes, own)
+    longest = max(int(size) for size in sizes)
+    padded = rows.new_zeros((longest, *rows.shape[1:]))
+    padded[:len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(world())]
+    dist.all_gather(parts, padded)
+    return [part[:int(size)] for part, size in zip(parts, sizes, strict=True)]
