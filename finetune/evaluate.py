@@ -3,7 +3,7 @@
 `batches` hold this process's share of the `total` pictures (`ranks.mine`); what comes back holds all of them, in order.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -38,6 +38,10 @@ class Scores:
 
     def to_json(self) -> dict[str, float]:
         return asdict(self)
+
+
+Evaluate = Callable[[nn.Module], Scores]
+"""Gives the scores of a model on the pictures that decide."""
 
 
 @torch.inference_mode()

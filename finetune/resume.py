@@ -1,7 +1,8 @@
 """Exact resume: what is needed to go on after a SIGKILL and end with the same bits.
 
-Randomness is a function of (seed, epoch, index) and (seed, step), so no generator state is kept: only weights,
-optimiser, loss scale, the step, and the best weights so far. Everything is written beside the old file and renamed.
+Randomness is a function of (seed, epoch, index) and (seed, step), so no generator state is kept: only weights, their
+moving average, optimiser, loss scale, the step, and the best weights so far. Everything is written beside the old file
+and renamed.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class State:
     events_position: int
     best: Best
     tensors: dict[str, Any]
-    """State dicts of model, optimizer and scaler."""
+    """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema)."""
 
 
 def save(folder: Path, state: State) -> None:
