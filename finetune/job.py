@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune import dataset, evaluate, finish, loop, probe, progress, ranks, recipes, resume
+from finetune import dataset, evaluate, finish, joint, loop, probe, progress, ranks, recipes, resume
 from finetune import device as devices
 from finetune.augment import seed_everything
 from finetune.dataset import Data
@@ -87,6 +87,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     data = dataset.split(scanned, resolved.recipe.val)
     per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
+    joint.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
     if ranks.first():
         check_same_data(claimed.folder, data)
     for finding in data.findings:

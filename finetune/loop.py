@@ -6,7 +6,7 @@ from time import monotonic
 
 import torch
 
-from finetune import progress, resume
+from finetune import memory, progress, resume
 from finetune.evaluate import Scores
 from finetune.events import Events
 from finetune.loader import steps_per_epoch, training_batches
@@ -29,6 +29,8 @@ def train(job: Job, state: resume.State) -> resume.Best:
     parts = prepare(job)
     best, saved = state.best, monotonic()
     restore(state, model, parts)
+    if next(model.parameters()).device.type == "cuda":
+        job = memory.fitted(job, parts)
     losses: list[torch.Tensor] = []
     epoch_losses: list[float] = []
     note = f"best top-1 {best.scores.top1:.1%}"
@@ -47,7 +49,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
             for group in parts.optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
             losses.append(update(job, batch, parts, epoch, step))
-            advance(len(batch[1]), note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
+            advance(recipe.batch_size, note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
             if done % LOG_EVERY and done % per_epoch:
                 continue
             epoch_losses += log_losses(losses, events, done=done, lr=lr)

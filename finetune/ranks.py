@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from finetune import progress
 from zoo.errors import UserError, first_line
 
+T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for another one that is still there; one that died is noticed at once."""
 LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -109,14 +110,19 @@ def first_before_others() -> Iterator[None]:
         everyone(None)
 
 
-def mine(items: Sequence[Any]) -> Sequence[Any]:
+def mine(items: Sequence[T]) -> Sequence[T]:
     """This process's slice of what every process has, in order and of even size, give or take one.
 
     Where there are fewer items than processes, some get the first item: each then knows what a row of the result looks
     like, and `gathered` leaves theirs out.
     """
-    start, end = _bounds(len(items))
+    start, end = bounds(len(items))
     return items[start:end] if end > start or not len(items) else items[:1]
+
+
+def bounds(total: int) -> tuple[int, int]:
+    """Where this process's slice of `total` items begins and ends."""
+    return rank() * total // world(), (rank() + 1) * total // world()
 
 
 def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
@@ -126,15 +132,15 @@ def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
     """
     if world() == 1:
         return rows
-    start, end = _bounds(total)
+    start, end = bounds(total)
     return torch.cat(_of_everyone(rows[:end - start]))
 
 
-def gathered_list(rows: list[Any], total: int) -> list[Any]:
+def gathered_list(rows: list[T], total: int) -> list[T]:
     """The same for a list of what JSON can hold."""
     if world() == 1:
         return rows
-    start, end = _bounds(total)
+    start, end = bounds(total)
     return [row for part in everyone(rows[:end - start]) for row in part]
 
 
@@ -154,8 +160,12 @@ def copy_first(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def _bounds(total: int) -> tuple[int, int]:
-    return rank() * total // world(), (rank() + 1) * total // world()
+@contextmanager
+def drawing_alike(seed: int) -> Iterator[None]:
+    """Inside, torch's CPU generator draws what `seed` says, the same in all processes; afterwards it goes on as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def _of_everyone(rows: torch.Tensor) -> list[torch.Tensor]:

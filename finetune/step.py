@@ -9,12 +9,12 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.functional import interpolate
 
-from finetune import resume, sam
-from finetune.augment import normalise, seed_everything
+from finetune import joint, ranks, resume, sam
+from finetune.augment import normalise, seed_everything, seed_of
 from finetune.dataset import Picture
 from finetune.distill import Teacher, distillation
 from finetune.evaluate import Evaluate
-from finetune.loader import Batch, Source
+from finetune.loader import Batch, Source, partners
 from finetune.losses import Loss, loss_function
 from finetune.mix import augment_batch
 from finetune.optim import optimizer as make_optimizer
@@ -47,7 +47,7 @@ class Parts:
     ema: ModelEmaV3 | None
     """Moving average of the weights, which is what is evaluated and kept."""
     forward: nn.Module
-    """The model, or its compiled form with the same weights."""
+    """The model, or its compiled form with the same weights; of several processes, with their gradients averaged."""
     loss: Loss
     classes: int
 
@@ -64,14 +64,15 @@ class Parts:
 
 def prepare(job: Job) -> Parts:
     """The parts of a job's recipe before its first step."""
-    model, recipe = job.model, job.recipe
+    recipe = job.recipe
+    model = joint.agree_on_batch_norms(job.model, recipe)
     device = next(model.parameters()).device
     counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures], device=device))
     return Parts(
         make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
         # a decay that grows with the steps: a short run's average is not its beginning
         ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None,
-        torch.compile(model) if recipe.compile == "on" else model,  # type: ignore[arg-type]
+        joint.joined(torch.compile(model) if recipe.compile == "on" else model),  # type: ignore[arg-type]
         loss_function(recipe, counts_C), len(counts_C))
 
 
@@ -91,22 +92,26 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
     """One optimiser step; the loss stays on the device. All its randomness comes from (seed, step).
 
     The batch is augmented whole, then passed through the network in `accumulate` parts whose gradients add up to those
-    of the batch's mean loss. SAM passes it twice, with the same pictures and the same dropout.
+    of the batch's mean loss. SAM passes it twice, with the same pictures and the same dropout. Of several processes,
+    each does so with its slice of the batch, and with random numbers of its own.
     """
     model, recipe = job.model, job.recipe
     device = next(model.parameters()).device
-    seed_everything(recipe.seed, "step", step)
+    own = (ranks.rank(),) if ranks.world() > 1 else ()
+    seed_everything(recipe.seed, "step", step, *own)
     images, labels = (t.to(device, non_blocking=True) for t in batch)
-    x_BCHW, targets = augment_batch(normalise(images, job.source.pre), labels, recipe, parts.classes)
+    x_BCHW, targets = augment_batch(normalise(images, job.source.pre), labels, recipe, parts.classes,
+                                    mixing=ranks.drawing_alike(seed_of(recipe.seed, "mix", step)))
+    x_BCHW, targets = x_BCHW[partners(recipe):], targets[partners(recipe):]
     side = side_of(recipe, epoch)
     if side != x_BCHW.shape[-1]:
         x_BCHW = interpolate(x_BCHW, (side, side), mode="bilinear", antialias=True)
     parts.optimizer.zero_grad(set_to_none=True)
     if recipe.sam_rho:
-        seed_everything(recipe.seed, "dropout", step)
+        seed_everything(recipe.seed, "dropout", step, *own)
         loss = backward(job, parts, x_BCHW, targets)
         with sam.climbed(model, recipe.sam_rho):
-            seed_everything(recipe.seed, "dropout", step)
+            seed_everything(recipe.seed, "dropout", step, *own)
             backward(job, parts, x_BCHW, targets)
     else:
         loss = backward(job, parts, x_BCHW, targets)
@@ -121,20 +126,30 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
 
 
 def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss, without a graph."""
-    recipe, device_type = job.recipe, x_BCHW.device.type
-    amp = AMP[recipe.amp]
+    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss, without a graph.
+
+    With several processes it is the mean over the pictures of all of them, and the same number in each.
+    """
+    recipe, amp = job.recipe, AMP[job.recipe.amp]
+    pictures, passes = sum(ranks.everyone(len(x_BCHW))), min(recipe.accumulate, len(x_BCHW))
     total = x_BCHW.new_zeros(())
-    for x_part, targets_part in zip(x_BCHW.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True):
-        with torch.autocast(device_type, amp, enabled=amp is not None):
-            logits_BC = parts.forward(x_part).float()
-            loss = parts.loss(logits_BC, targets_part)
-            if job.teacher is not None:
-                loss = distillation(loss, logits_BC, job.teacher.logits(x_part), recipe)
-            loss = loss * (len(x_part) / len(x_BCHW))
-        parts.scaler.scale(loss).backward()
+    for i, (x_part, targets_part) in enumerate(zip(x_BCHW.tensor_split(passes), targets.tensor_split(passes),
+                                                   strict=True), 1):
+        with joint.no_exchange(parts.forward, last=i == passes):
+            with torch.autocast(x_BCHW.device.type, amp, enabled=amp is not None):
+                logits_BC = ranks.with_others(in_full(parts.forward(x_part)))
+                loss = parts.loss(logits_BC, ranks.with_others(targets_part))
+                if job.teacher is not None:
+                    loss = distillation(loss, logits_BC, ranks.with_others(job.teacher.logits(x_part)), recipe)
+                loss = loss * (len(logits_BC) / pictures)
+            parts.scaler.scale(loss * ranks.world()).backward()  # gradients are averaged, their sum is wanted
         total += loss.detach()
     return total
+
+
+def in_full(logits_BC: torch.Tensor) -> torch.Tensor:
+    """Logits for the loss: float32, or what is finer already."""
+    return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
 
 
 def side_of(recipe: Recipe, epoch: int) -> int:

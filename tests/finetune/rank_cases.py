@@ -1,0 +1,162 @@
+"""What test_ranks.py compares, computed in 1, 2 and 3 processes: `python -m tests.finetune.rank_cases DIGITS OUT`.
+
+One process imports everything and forks the others, each of which is told by the environment, as torchrun does it, who
+it is. Results: OUT/WORLD-RANK.pt.
+"""
+
+import dataclasses
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from torch.multiprocessing import start_processes
+
+from finetune import loop, losses, ranks, resume
+from finetune.dataset import Picture, scan
+from finetune.distill import Teacher
+from finetune.evaluate import Scores, logits, score
+from finetune.loader import Source, evaluation_batches
+from finetune.step import Job
+from finetune.tree import read_tree
+from tests.made_recipe import made_recipe
+from zoo.preprocess import Preprocessing
+
+PRE = Preprocessing(size=32)
+PLAIN = {"image_size": 32, "batch_size": 9, "optimizer": "sgd", "lr": 0.05, "erasing": 0.0, "epochs": 1, "threads": 1,
+         "batch_norm": "frozen"}
+"""Nine pictures a step: two processes have four and five of them."""
+CASES: dict[str, dict[str, Any]] = {
+    "sgd": {}, "adamw": {"optimizer": "adamw", "lr": 1e-3}, "float32 sgd": {}, "frozen batch norm": {},
+    "class weights": {"balance": "weights"}, "mixup": {"mixup": 0.4}, "mixup and cutmix": {"mixup": 0.4, "cutmix": 1.0},
+    "accumulation": {"accumulate": 2}, "ema": {"ema": 0.9}, "sam, clipped": {"sam_rho": 0.05, "clip_norm": 0.5},
+    "hardest": {"loss": "ohem"}, "teacher": {"teacher": "one"}}
+COUNTS = (1, 2, 7, 101)
+
+
+class Double(nn.Module):
+    """A network in float64."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner.double()
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.inner(x_BCHW.double())
+
+
+def made_job(name: str, pictures: list[Picture], digits: Path, folder: Path) -> Job:
+    """The job of a case; `class weights` needs classes of unequal size."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet" if name == "frozen batch norm" else "test_vit", num_classes=10,
+                                **{} if name == "frozen batch norm" else {"img_size": 32})
+    model = network if name.startswith("float32") else Double(network)
+    teacher = None
+    if name == "teacher":
+        teacher = Teacher(Double(timm.create_model("test_resnet", num_classes=10)).eval(), PRE, PRE, False)
+    (folder / "resume").mkdir(parents=True, exist_ok=True)
+    unequal = [p for i, p in enumerate(pictures) if i % 10 >= p.label % 6]
+    return Job(model, unequal[::2], Source(digits, PRE, workers=0, pin=False), made_recipe(**PLAIN | CASES.get(name, {})),
+               folder, lambda model: Scores(0.5, 1.0, 1.0, 10), teacher)
+
+
+def first_state(job: Job) -> resume.State:
+    return resume.State(0, 0, resume.save_best(job.folder, job.model, Scores(0.0, 1.0, 1.0, 10), 0),
+                        {"model": job.model.state_dict()})
+
+
+def trained(job: Job, state: resume.State) -> dict[str, torch.Tensor]:
+    """Weights and losses after the job, and the moving average that it saved last."""
+    losses: list[torch.Tensor] = []
+    update, loop.update = loop.update, lambda *a: losses.append(one := update(*a)) or one
+    loop.train(job, state)
+    loop.update = update
+    ranks.everyone(None)
+    saved = resume.load(job.folder)
+    assert saved is not None
+    weights = torch.cat([t.flatten().double() for t in job.model.state_dict().values()])
+    ema = torch.cat([t.flatten().double() for t in saved.tensors.get("ema", {"none": torch.zeros(1)}).values()])
+    return {"weights": weights, "losses": torch.stack(losses).double(), "ema": ema}
+
+
+def in_pieces(job: Job, until: int) -> dict[str, torch.Tensor]:
+    """Go on with a job from its saved state, up to a step."""
+    update = loop.update
+
+    def stop(*a: Any) -> torch.Tensor:
+        if a[-1] == until:
+            raise KeyboardInterrupt
+        return update(*a)
+
+    loop.update = stop
+    try:
+        return trained(job, resume.load(job.folder) or first_state(job))
+    except KeyboardInterrupt:
+        return {}
+    finally:
+        loop.update = update
+
+
+def all_cases(digits: Path, out: Path) -> dict[str, Any]:
+    """Everything, in this number of processes."""
+    data = scan(read_tree(digits))
+    folder, pictures = out / f"runs-{ranks.world()}", list(data.pictures)
+    results: dict[str, Any] = {"digest": data.digest()}
+    if ranks.world() < 3:
+        for name in CASES:
+            job = made_job(name, data.of("train"), digits, folder / name)
+            results[name] = trained(job, first_state(job))
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=10).eval()
+    nn.init.normal_(model.get_classifier().weight)
+    for n in COUNTS:
+        chosen = pictures[::len(pictures) // n][:n]
+        batches = evaluation_batches(ranks.mine(chosen), Source(digits, PRE, workers=0, pin=False))
+        answers, labels = logits(model, batches, PRE, total=n)
+        results[f"counts {n}"] = (answers.argmax(1), labels, dataclasses.asdict(score(answers, labels)))
+    results["agreed"] = (ranks.any_of(ranks.rank() == ranks.world() - 1), ranks.of_first(ranks.rank()),
+                         ranks.everyone(ranks.rank()))
+    return results
+
+
+def piece(digits: Path, out: Path, until: int) -> dict[str, Any]:
+    """Part of a run whose number of processes changes: with moving average and AdamW, three epochs."""
+    job = made_job("adamw", scan(read_tree(digits)).of("train"), digits, out / "changing")
+    job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, ema=0.9, epochs=3))
+    return in_pieces(job, until)
+
+
+def process(number: int, world: int, port: int, file: str, work: Callable[[], dict[str, Any]]) -> None:
+    """One of `world` processes, as torchrun would have started it."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "MASTER_PORT": str(port),
+                   "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    with ranks.joined():
+        torch.save(work(), f"{file}-{number}.pt")
+
+
+def in_processes(world: int, file: Path, work: Callable[[], dict[str, Any]]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start_processes(process, (world, port, str(file), work), world, start_method="fork")
+
+
+def main(digits: Path, out: Path) -> None:
+    in_float32 = losses.class_weights
+    losses.class_weights = lambda *a: None if (weights_C := in_float32(*a)) is None else weights_C.double()
+    for world in (1, 2, 3):
+        in_processes(world, out / str(world), lambda: all_cases(digits, out))
+    for i, (world, until) in enumerate([(1, -1), (1, 5), (2, 10), (1, -1)]):
+        if i == 1:
+            (out / "changing").rename(out / "undisturbed")
+        in_processes(world, out / f"piece{i}", lambda until=until: piece(digits, out, until))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
