@@ -1,4 +1,4 @@
-"""What test_ranks.py compares, computed in 1, 2 and 3 processes: `python -m tests.finetune.rank_cases DIGITS OUT`.
+"""What test_ranks.py compares, computed in 1, 2 and 3 processes: `python -m tests.finetune.rank_cases DIGITS BASE OUT`.
 
 One process imports everything and forks the others, each of which is told by the environment, as torchrun does it, who
 it is. Results: OUT/WORLD-RANK.pt.
@@ -17,11 +17,12 @@ import torch
 from torch import nn
 from torch.multiprocessing import start_processes
 
-from finetune import loop, losses, ranks, resume
+from finetune import finish, foreign, job, loop, losses, ranks, resume
 from finetune.dataset import Picture, scan
 from finetune.distill import Teacher
 from finetune.evaluate import Scores, logits, score
 from finetune.loader import Source, evaluation_batches
+from finetune.run import Run
 from finetune.step import Job
 from finetune.tree import read_tree
 from tests.made_recipe import made_recipe
@@ -131,6 +132,23 @@ def piece(digits: Path, out: Path, until: int) -> dict[str, Any]:
     return in_pieces(job, until)
 
 
+def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
+    """The command itself, its end shortened; and what this process wrote, moved or removed below `out`."""
+    touched: list[str] = []
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")) and str(out) in str(arguments[0]):
+            touched.append(f"{event} {arguments[0]}")
+
+    sys.addaudithook(note)
+    foreign.PICTURES = 8
+    finish.write_report = lambda folder, data_root: None
+    job.carry_out(Run(data=str(digits), base=str(base), out=out, device="cpu"),
+                  {"epochs": 2, "batch_size": 9, "threads": 1, "features": "fp32"})
+    return {"touched": touched}
+
+
 def process(number: int, world: int, port: int, file: str, work: Callable[[], dict[str, Any]]) -> None:
     """One of `world` processes, as torchrun would have started it."""
     torch.set_num_threads(1)
@@ -147,7 +165,7 @@ def in_processes(world: int, file: Path, work: Callable[[], dict[str, Any]]) -> 
     start_processes(process, (world, port, str(file), work), world, start_method="fork")
 
 
-def main(digits: Path, out: Path) -> None:
+def main(digits: Path, base: Path, out: Path) -> None:
     in_float32 = losses.class_weights
     losses.class_weights = lambda *a: None if (weights_C := in_float32(*a)) is None else weights_C.double()
     for world in (1, 2, 3):
@@ -156,7 +174,8 @@ def main(digits: Path, out: Path) -> None:
         if i == 1:
             (out / "changing").rename(out / "undisturbed")
         in_processes(world, out / f"piece{i}", lambda until=until: piece(digits, out, until))
+    in_processes(2, out / "whole", lambda: whole_run(digits, base, out / "run"))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))
