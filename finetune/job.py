@@ -129,6 +129,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     if state is None:
         plan, state = first_state(plan)
     else:
+        resume.check_same(state, about(plan))
         progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
     if plan.resolved.recipe.probe_only:
         return plan, state.best
@@ -151,9 +152,14 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
         progress.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
                      "least this", style="bold")
     best = resume.save_best(plan.folder, plan.model, scores, 0)
-    state = resume.State(0, position, best, {"model": plan.model.state_dict()})
+    state = resume.State(0, position, best, {"model": plan.model.state_dict()}, about(plan))
     resume.save(plan.folder, state)
     return plan, state
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """What the steps of this run are made with."""
+    return resume.about(plan.resolved.recipe, plan.base.alias, plan.data.classes)
 
 
 def select_scores(plan: Plan) -> evaluate.Scores:

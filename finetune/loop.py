@@ -85,7 +85,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
             if done % per_epoch == 0 or monotonic() - saved > SAVE_EVERY_S:
                 tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
                            "scaler": scaler.state_dict()}
-                resume.save(job.folder, resume.State(done, events.position(), best, tensors))
+                resume.save(job.folder, resume.State(done, events.position(), best, tensors, state.about))
                 saved = monotonic()
     return best
 
