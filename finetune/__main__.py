@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from finetune.recipe import USUAL, Recipe, field_docs
+from finetune.recipe import MEASURED, USUAL, Recipe, field_docs
 from finetune.run import Run
 from zoo.errors import run_main
 
@@ -21,6 +21,9 @@ def overrides(fields: tuple[str, ...]) -> type:
     rows: list[Any] = []
     for name in fields:
         kind, choices = types[name], typing.get_args(types[name])
+        if name in MEASURED:
+            choices = ("auto", *choices)
+            kind = typing.Literal[choices]
         if kind is bool:
             rows.append((name, Annotated[bool, tyro.conf.arg(help=docs[name], help_behavior_hint="")], False))
         else:

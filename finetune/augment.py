@@ -1,4 +1,4 @@
-"""Augmentation: per picture on the host (crop, flip), per batch on the device (normalisation, Random Erasing).
+"""Augmentation per picture, on the host (crop, flip, shapes, colours); finetune/mix.py has what acts on a batch.
 
 Randomness is a function of (seed, epoch, index) on the host and of (seed, step) on the device, and of nothing else: the
 result does not depend on the number of workers, nor on where a run was interrupted.
@@ -6,16 +6,23 @@ result does not depend on the number of workers, nor on where a run was interrup
 
 import hashlib
 import random
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from timm.data.random_erasing import RandomErasing
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
 from finetune.recipe import Recipe
 from zoo.preprocess import FILTERS, Preprocessing, resize_crop
+
+Change = Callable[[Image.Image], Image.Image]
+COLOUR_VALUES = np.array([0.2175, 0.0188, 0.0045])
+COLOUR_VECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+"""Eigenvalues of ImageNet's colours (0 to 1) and, as columns, eigenvectors: those of facebook/fb.resnet.torch."""
+CIFAR_POLICY_UP_TO_PX = 64
+"""Up to this size AutoAugment takes the policy found on CIFAR-10's 32 px pictures."""
 
 
 def seed_everything(*key: int | str) -> None:
@@ -29,8 +36,9 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
     """One training view of a picture: uint8 [size, size, 3]. Draws from torch's generator.
 
     Random crop of `crop_area` to 1 of the area at an aspect ratio of 3/4 to 4/3 (Szegedy et al., 2015, as torchvision
-    does it), then a horizontal flip. With fit squash the aspect ratio is relative to the picture's own, so training
-    sees the distortion that evaluation will show; with fit pad the picture is padded first.
+    does it), a horizontal flip, then the recipe's further changes (`_changes`). With fit squash the aspect ratio is
+    relative to the picture's own, so training sees the distortion that evaluation will show; with fit pad the picture
+    is padded first.
     """
     if recipe.crop_area == 1:
         pixels = resize_crop(picture, pre)
@@ -45,7 +53,46 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
         pixels = np.asarray(picture.resize((pre.size, pre.size), FILTERS[pre.interpolation], box=box))
     if torch.rand(()) < recipe.flip:
         pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    pixels = np.ascontiguousarray(pixels)
+    changes = _changes(recipe, pre)
+    if not changes:
+        return pixels
+    view = Image.fromarray(pixels)
+    for change in changes:
+        view = change(view)
+    return np.array(view)
+
+
+@cache
+def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[Change, ...]:
+    """What happens to a picture of the network's size, in order. All but PCA noise is torchvision's.
+
+    Corners that a rotation or a policy leaves empty get the mean colour; the border of `crop_padding` is black.
+    """
+    mean = [round(255 * v) for v in pre.mean]
+    changes: list[Change] = []
+    if recipe.crop_padding:
+        changes.append(v2.RandomCrop(pre.size, padding=recipe.crop_padding))
+    if recipe.rotate:
+        changes.append(v2.RandomRotation(recipe.rotate, InterpolationMode.BILINEAR, fill=mean))
+    if recipe.policy == "autoaugment":
+        found_on = v2.AutoAugmentPolicy.CIFAR10 if pre.size <= CIFAR_POLICY_UP_TO_PX else v2.AutoAugmentPolicy.IMAGENET
+        changes.append(v2.AutoAugment(found_on, fill=mean))
+    elif recipe.policy == "randaugment":
+        changes.append(v2.RandAugment(num_ops=2, magnitude=9, fill=mean))
+    elif recipe.policy == "augmix":
+        changes.append(v2.AugMix(fill=mean))
+    if recipe.color_jitter:
+        changes.append(v2.ColorJitter(*[recipe.color_jitter] * 3))
+    if recipe.pca_noise:
+        changes.append(lambda view: add_colour(view, torch.randn(3).numpy() * recipe.pca_noise))
+    return tuple(changes)
+
+
+def add_colour(picture: Image.Image, alpha_3: np.ndarray) -> Image.Image:
+    """The picture plus one colour, the sum of alpha_i * value_i * vector_i (Krizhevsky et al., 2012)."""
+    colour = 255 * COLOUR_VECTORS @ (alpha_3 * COLOUR_VALUES)
+    return Image.fromarray((np.asarray(picture) + colour).round().clip(0, 255).astype(np.uint8))
 
 
 def normalise(batch_BHWC: torch.Tensor, pre: Preprocessing) -> torch.Tensor:
@@ -59,10 +106,3 @@ def normalise(batch_BHWC: torch.Tensor, pre: Preprocessing) -> torch.Tensor:
 def _statistics(pre: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and std as tensors; copying them to a GPU at each step would wait for it."""
     return torch.tensor(pre.mean, device=device), torch.tensor(pre.std, device=device)
-
-
-def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:
-    """Random Erasing with noise (Zhong et al., 2020; timm's), in place, on the tensor's own device."""
-    if probability == 0:
-        return x_BCHW
-    return RandomErasing(probability, mode="pixel", device=str(x_BCHW.device))(x_BCHW)

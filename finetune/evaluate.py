@@ -1,6 +1,6 @@
 """Passes of a model over pictures, in fp32."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -35,6 +35,10 @@ class Scores:
 
     def to_json(self) -> dict[str, float]:
         return asdict(self)
+
+
+Evaluate = Callable[[nn.Module], Scores]
+"""Gives the scores of a model on the pictures that decide."""
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -94,8 +95,8 @@ def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
     train = [p for p in data.pictures if p.split == "train"]
     has_val = any(p.split == "val" for p in data.pictures)
     return recipes.Facts(
-        pictures=len(train), has_val=has_val, short_side=dataset.median_short_side(train), base=base,
-        device=device.type, cores=devices.cpu_cores(),
+        pictures=len(train), class_counts=tuple(Counter(p.label for p in train).values()), has_val=has_val,
+        short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.cpu_cores(),
         bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
@@ -134,7 +135,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     if plan.resolved.recipe.probe_only:
         return plan, state.best
     job = loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
-                   lambda: select_scores(plan))
+                   lambda model: select_scores(plan, model))
     return plan, loop.train(job, state)
 
 
@@ -145,7 +146,7 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
         print_recipe(plan.resolved)
         rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
-        scores = select_scores(plan)
+        scores = select_scores(plan, plan.model)
         events.write(0, **{"select/top1": scores.top1, "select/loss": scores.loss})
         position = events.position()
     if plan.resolved.recipe.probe == "on":
@@ -162,11 +163,11 @@ def about(plan: Plan) -> dict[str, Any]:
     return resume.about(plan.resolved.recipe, plan.base.alias, plan.data.classes)
 
 
-def select_scores(plan: Plan) -> evaluate.Scores:
-    """Scores of the model as it stands on the select split."""
+def select_scores(plan: Plan, model: nn.Module) -> evaluate.Scores:
+    """Scores of a model as it stands on the select split."""
     select = plan.data.of("select")
     batches = evaluation_batches(select, plan.source)
-    return evaluate.score(*evaluate.logits(plan.model, batches, plan.source.pre, total=len(select)))
+    return evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)))
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:

@@ -16,6 +16,8 @@ from zoo.errors import UserError
 
 USUAL = ("recipe", "epochs", "batch_size", "image_size", "fit", "lr", "optimizer", "seed", "amp", "val", "probe_only")
 """Fields shown first in `--help`; the others stand under a second heading."""
+MEASURED = ("balance",)
+"""Fields that also take `auto` on the command line: decided from the data, whatever the recipe says."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Recipe:
     the resized picture, or pad with the mean colour (timm's crop_mode squash, center, border)."""
     lr: float
     """Peak learning rate."""
-    optimizer: Literal["adamw", "adam", "sgd"]
-    """adamw (decoupled weight decay), adam, or sgd (Nesterov momentum 0.9)."""
+    optimizer: Literal["adamw", "adam", "sgd", "momentum", "rmsprop", "adadelta", "lars", "ranger"]
+    """adamw (decoupled weight decay), adam, sgd (Nesterov momentum 0.9), momentum (the same without Nesterov), rmsprop
+    (with momentum 0.9), adadelta, lars (for very large batches), ranger (RAdam with Lookahead)."""
     seed: int
     """Seed of all randomness; the same seed gives the same weights on the same machine."""
     amp: Literal["off", "bf16", "fp16"]
@@ -51,12 +54,14 @@ class Recipe:
     """Precision of the probe's pass over the pictures."""
     warmup: str
     """Length of the linear learning-rate warm-up: '10%', '2 epochs' or '500 steps'."""
-    schedule: Literal["cosine", "step", "constant"]
+    schedule: Literal["cosine", "step", "polynomial", "exponential", "constant"]
     """Learning rate after the warm-up."""
     decay_at: str
     """For schedule step: comma-separated times at which the rate is multiplied by decay_factor, as in '30 epochs'."""
     decay_factor: float
-    """For schedule step: factor applied at each of decay_at."""
+    """For schedules step and exponential: factor applied at each of decay_at, or per epoch after the warm-up."""
+    decay_power: float
+    """For schedule polynomial: the rate falls as (1 - progress) to this power; 1 = in a straight line."""
     weight_decay: float
     """Weight decay; never applied to biases and normalisation parameters."""
     label_smoothing: float
@@ -75,6 +80,69 @@ class Recipe:
     """Batch-norm statistics: kept from the base, or learned from batches."""
     clip_norm: float
     """Gradients are scaled down to this global L2 norm; 0 = off."""
+    accumulate: int
+    """Parts in which a batch passes through the network, for batches that the memory does not hold; the gradients are
+    those of the whole batch (batch norms see the parts); 1 = off."""
+    sam_rho: float
+    """Sharpness-aware minimisation: distance at which the gradient is taken (published 0.05 to 0.2); two passes a step;
+    0 = off."""
+    ema: float
+    """Decay of a moving average of the weights, which is then evaluated and kept (0.999; less in the first steps);
+    0 = off."""
+    compile: Literal["off", "on"]
+    """torch.compile of the network for training: faster steps after a minute or more of compilation."""
+    patience: int
+    """Stop after this many epochs in a row without a better one; 0 = off."""
+    layer_decay: float
+    """Learning rate of each layer relative to the one above it (0.65 to 0.9 for transformers); 1 = off."""
+    start_size: int
+    """Progressive resizing: side of the network input in the first half of the epochs, in pixels; 0 = off."""
+    from_scratch: bool
+    """Start from random weights: the base gives the architecture only."""
+    init: Literal["timm", "kaiming", "xavier"]
+    """Random weights of convolutions and linear layers: timm's own, Kaiming normal (fan out) or Xavier uniform."""
+    zero_gamma: bool
+    """From scratch: the last batch norm of each residual block starts at 0, so that blocks start as the identity."""
+    teacher: str
+    """Knowledge distillation: a base (its head is fitted as a linear probe) or a finished run folder of the same
+    classes, whose answers are learned beside the labels; empty = none."""
+    distill_temperature: float
+    """For a teacher: its logits and the model's are divided by this."""
+    distill_weight: float
+    """For a teacher: share of the loss that compares with its answers; the rest compares with the labels."""
+    policy: Literal["none", "autoaugment", "randaugment", "augmix"]
+    """Learned or random chains of colour and shape changes: autoaugment (the policy found on CIFAR-10 up to 64 px, else
+    ImageNet's), randaugment (2 changes of magnitude 9 of 30), augmix (without its consistency loss)."""
+    rotate: float
+    """Training pictures turn by up to this many degrees either way; 0 = off."""
+    color_jitter: float
+    """Brightness, contrast and saturation vary by up to this share either way (0.4 = times 0.6 to 1.4); 0 = off."""
+    pca_noise: float
+    """Standard deviation of AlexNet's colour noise along the principal components of ImageNet's colours (there 0.1);
+    0 = off."""
+    crop_padding: int
+    """Pixels of black put around a training picture of the network's size before a crop back to it, as is usual on
+    CIFAR (there 4); 0 = off."""
+    mixup: float
+    """Mixup's alpha: two pictures are blended in a share drawn from Beta(alpha, alpha), targets too; 0 = off."""
+    cutmix: float
+    """CutMix's alpha: a box of another picture is pasted in, its area drawn from Beta(alpha, alpha); 0 = off."""
+    cutout: float
+    """Probability that Cutout hides a square of half a training picture's side."""
+    gridmask: float
+    """Probability that GridMask hides a grid of squares of a training picture."""
+    hide_and_seek: float
+    """Probability that Hide-and-Seek cuts a training picture into patches and hides half of them."""
+    loss: Literal["cross-entropy", "focal", "ohem", "logit-adjusted"]
+    """cross-entropy; focal (less weight on what is right already); ohem (the hardest pictures of each batch);
+    logit-adjusted (logits shifted by the log of the class shares, for long tails)."""
+    focal_gamma: float
+    """For loss focal: a picture counts (1 - p)^gamma."""
+    ohem_share: float
+    """For loss ohem: share of each batch that counts."""
+    balance: Literal["none", "weights", "effective", "resample", "sqrt-resample"]
+    """For classes of unequal size: weights (loss times 1 / pictures of the class), effective (by the effective number
+    of pictures), resample (each class equally often an epoch), sqrt-resample (as the root of its pictures)."""
     threads: int
     """CPU threads of torch; 1 and 2 threads give different bits, so a resumed run keeps the number."""
 
@@ -87,6 +155,12 @@ BOUNDS = (
     ("seed", 0, 2**31 - 1), ("decay_factor", 1e-6, 1.0), ("weight_decay", 0.0, 10.0), ("label_smoothing", 0.0, 0.9),
     ("erasing", 0.0, 1.0), ("crop_area", 0.05, 1.0), ("flip", 0.0, 1.0), ("drop_path", 0.0, 0.9),
     ("dropout", 0.0, 0.9), ("clip_norm", 0.0, 1e6), ("threads", 1, 1024),
+    ("decay_power", 0.1, 10.0), ("accumulate", 1, 1024), ("sam_rho", 0.0, 10.0), ("ema", 0.0, 0.99999),
+    ("patience", 0, 100_000), ("layer_decay", 0.01, 1.0), ("start_size", 0, 4096), ("distill_temperature", 0.1, 100.0),
+    ("distill_weight", 0.01, 1.0),
+    ("rotate", 0.0, 180.0), ("color_jitter", 0.0, 1.0), ("pca_noise", 0.0, 1.0), ("crop_padding", 0, 1024),
+    ("mixup", 0.0, 10.0), ("cutmix", 0.0, 10.0), ("cutout", 0.0, 1.0), ("gridmask", 0.0, 1.0),
+    ("hide_and_seek", 0.0, 1.0), ("focal_gamma", 0.01, 10.0), ("ohem_share", 0.01, 0.99),
 )
 """Inclusive range of each numeric field."""
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from finetune import conflicts, progress
 from finetune.dataset import as_fraction
-from finetune.recipe import Recipe, Resolved, check_bounds
+from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class Facts:
 
     pictures: int
     """Pictures in train, before val is cut from it."""
+    class_counts: tuple[int, ...]
+    """The same of each class."""
     has_val: bool
     """Whether there is a validation folder."""
     short_side: int
@@ -83,6 +86,7 @@ def auto(facts: Facts, given: Given) -> Choices:
                       ("frozen", "batches below 16 give noisy statistics"),
         "clip_norm": (0.0, "off") if facts.base.batch_norm else (1.0, "usual for transformers"),
         "probe": ("on", "first result in seconds, initial head, and floor of the run"),
+        "balance": balance(facts, given),
     }
 
 
@@ -124,6 +128,28 @@ BY_HAND = "set by hand"
 NOT_MEASURED = "not measured"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
 
+TRAINING_CORE: Choices = {
+    "decay_power": (1.0, "used by schedule polynomial"),
+    "accumulate": (1, "off"), "sam_rho": (0.0, "off"), "ema": (0.0, "off"), "compile": ("off", "default"),
+    "patience": (0, "off"), "layer_decay": (1.0, "off"), "start_size": (0, "off"),
+    "from_scratch": (False, "off"), "init": ("timm", "used from scratch"), "zero_gamma": (False, "off"),
+    "teacher": ("", "off"), "distill_temperature": (4.0, "used with a teacher"),
+    "distill_weight": (0.5, "used with a teacher"),
+}
+"""Training of a recipe that does not name it."""
+PICTURES_AND_LOSS: Choices = {
+    **dict.fromkeys(("policy", "balance"), ("none", "off")),
+    **dict.fromkeys(("rotate", "color_jitter", "pca_noise", "mixup", "cutmix", "cutout", "gridmask", "hide_and_seek"),
+                    (0.0, "off")),
+    "crop_padding": (0, "off"),
+    "loss": ("cross-entropy", "default"),
+    "focal_gamma": (2.0, "used by loss focal: the best of Lin et al., 2017"),
+    "ohem_share": (0.5, "used by loss ohem: the harder half of each batch"),
+}
+"""Pictures and loss of a recipe that does not name them."""
+IMBALANCED = 10
+"""From this ratio of the largest class to the smallest on, balance is decided to be sqrt-resample."""
+
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
@@ -152,7 +178,19 @@ def _common(facts: Facts, given: Given) -> Choices:
         "dropout": (0.0, "default"),
         "features": ("fp32", NOT_MEASURED),
         "threads": (facts.cores, "one per CPU core of this machine"),
+        **TRAINING_CORE,
+        **PICTURES_AND_LOSS,
     }
+
+
+def balance(facts: Facts, given: Given) -> tuple[str, str]:
+    """What the measured imbalance asks for."""
+    if given.get("loss") == "logit-adjusted":
+        return "none", "the logit-adjusted loss corrects for class sizes itself"
+    ratio = max(facts.class_counts) / min(facts.class_counts)
+    seen = f"the largest class has {ratio:.3g} times the pictures of the smallest"
+    return ("none", f"{seen}, below {IMBALANCED}") if ratio < IMBALANCED else (
+        "sqrt-resample", f"{seen}, {IMBALANCED} or more")
 
 
 def input_side(facts: Facts) -> tuple[int, str]:
@@ -183,20 +221,28 @@ def _val(facts: Facts) -> tuple[str, str]:
 NEEDS = {
     "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule == "step",
     **dict.fromkeys(("epochs", "lr", "optimizer", "warmup", "schedule", "weight_decay", "label_smoothing", "erasing",
-                     "crop_area", "flip", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size"),
-                    lambda r: not r.probe_only),
+                     "crop_area", "flip", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size",
+                     *PICTURES_AND_LOSS), lambda r: not r.probe_only),
+    "focal_gamma": lambda r: r.loss == "focal", "ohem_share": lambda r: r.loss == "ohem",
     "features": lambda r: r.probe == "on",
     "probe_only": lambda r: not r.probe_only or r.probe == "on",
 }
 """When a setting given by hand has an effect; without it the setting is refused, never ignored."""
 
 
+ENABLED_BY = {
+    **dict.fromkeys(("decay_at", "decay_factor"), ("schedule", "step")),
+    **dict.fromkeys(("features", "probe_only"), ("probe", "on")),
+    "focal_gamma": ("loss", "focal"), "ohem_share": ("loss", "ohem"),
+}
+"""Setting -> the other one, and its value, that it needs by `NEEDS`; those not listed need a run without probe_only."""
+
+
 def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
     """What to say of a setting given by hand that another one, given or the recipe's, makes useless."""
     flag = "--" + key.replace("_", "-")
-    other, needed = (("schedule", "step") if key.startswith("decay") else
-                     ("probe", "on") if key in ("features", "probe_only") else ("probe_only", ""))
-    if other == "probe_only":
+    other, needed = ENABLED_BY.get(key, ("probe_only", ""))
+    if recipe.probe_only and key not in ("features", "probe_only"):
         return f"{flag} has no effect with --probe-only: leave one of them away."
     cause = f"--{other} {getattr(recipe, other)}"
     if other in given:
@@ -220,19 +266,29 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     Raises `UserError` for an unknown name, a value out of range, and a setting that would have no effect.
     """
     check(given)
+    measured = {key: value for key, value in given.items() if key in MEASURED and value == "auto"}
+    given = {key: value for key, value in given.items() if key not in measured}
     name = given.get("recipe", "auto")
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
         raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Leave --val away, or "
                         "remove that folder.")
     choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"),
                **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
+    if measured:
+        choices["balance"] = balance(facts, given)
+    if choices["loss"][0] == "focal" and "label_smoothing" not in given:
+        choices["label_smoothing"] = (0.0, "focal loss has none")
     if facts.has_val and "val" in given:
         choices["val"] = ("folder", BY_HAND)  # its path is of this machine: local.json has it
     assert set(choices) == {f.name for f in fields(Recipe)}
     recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
-    for key in given:
+    for key in (*given, *measured):
         if key in NEEDS and not NEEDS[key](recipe):
             raise UserError(_without_effect(key, recipe, given))
+    conflicts.refuse(recipe, given)
+    if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
+        progress.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
+                      f"{facts.class_counts[0]} training pictures.")
     if "batch_norm" in given and not facts.base.batch_norm:
         raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
     if recipe.schedule == "step" and not recipe.decay_at.strip():

@@ -1,10 +1,10 @@
 """Exact resume: what is needed to go on after a SIGKILL and end with the same bits.
 
-Randomness is a function of (seed, epoch, index) and (seed, step), so no generator state is kept: only weights,
-optimiser, loss scale, the step, and the best weights so far. A checkpoint is a folder, written under another name and
-renamed when all of it is on disk; the last two are kept, and one whose digests differ is never read:
+Randomness is a function of (seed, epoch, index) and (seed, step), so no generator state is kept: only weights, their
+moving average, optimiser, loss scale, the step, and the best weights so far. A checkpoint is a folder, written under
+another name and renamed when all of it is on disk; the last two are kept, and one whose digests differ is never read:
 
-    resume/step-000000120/tensors.pt      weights, optimiser, loss scale; read with weights_only=True
+    resume/step-000000120/tensors.pt      weights, their average, optimiser, loss scale; read with weights_only=True
                           state.json      step, best, length of the history, recipe, classes, versions
                           FINISHED.json   sha256 of both
     resume/best-90.safetensors            the best weights; state.json has their sha256
@@ -60,7 +60,8 @@ class State:
     """Bytes of metrics.jsonl that belong to these steps."""
     best: Best
     tensors: dict[str, Any]
-    """State dicts of model, optimizer and scaler; `losses` that are not in metrics.jsonl yet."""
+    """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema); `losses` (float32)
+    of the steps that are not in metrics.jsonl yet."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What the steps were made with: `recipe`, `base`, `classes`, `versions`."""
 

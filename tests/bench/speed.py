@@ -15,7 +15,7 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from finetune import dataset, loop, optim
+from finetune import dataset, loop, optim, step
 from finetune.loader import Source, training_batches
 from finetune.recipe import Recipe
 from finetune.tree import read_tree
@@ -26,7 +26,7 @@ from zoo.preprocess import Preprocessing
 def bare(model: torch.nn.Module, recipe: Recipe, steps: int) -> float:
     """Pictures a second of forward, backward and optimiser alone."""
     optimizer = optim.optimizer(model, recipe)
-    loop.train_mode(model, recipe)
+    step.train_mode(model, recipe)
     x = torch.randn(32, 3, recipe.image_size, recipe.image_size).contiguous(memory_format=torch.channels_last)
     y = torch.randint(0, 9, (32,))
     start = time.perf_counter()
@@ -40,15 +40,14 @@ def bare(model: torch.nn.Module, recipe: Recipe, steps: int) -> float:
 
 def ours(model: torch.nn.Module, recipe: Recipe, steps: int, pictures: list[dataset.Picture], source: Source) -> float:
     """Pictures a second of the command's own batches and update."""
-    optimizer = optim.optimizer(model, recipe)
-    job = loop.Job(model, pictures, source, recipe, Path(), lambda: None)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    loop.train_mode(model, recipe)
+    job = step.Job(model, pictures, source, recipe, Path(), lambda model: None)
+    parts = step.prepare(job)
+    step.train_mode(model, recipe)
     start, losses = time.perf_counter(), []
-    for step, batch in enumerate(training_batches(pictures, source, recipe, 0)):
-        if step == steps:
+    for done, batch in enumerate(training_batches(pictures, source, recipe, 0)):
+        if done == steps:
             break
-        losses.append(loop.update(job, batch, optimizer, scaler, step))
+        losses.append(step.update(job, batch, parts, 0, done))
         if len(losses) == loop.LOG_EVERY:
             torch.stack(losses).tolist()
             losses.clear()

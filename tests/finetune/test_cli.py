@@ -40,7 +40,9 @@ FLAGS = {
                        "--amp", "--val", "--probe-only"],
     "less-usual options": ["--probe", "--features", "--warmup", "--schedule", "--decay-at", "--decay-factor",
                            "--weight-decay", "--label-smoothing", "--erasing", "--crop-area", "--flip", "--drop-path",
-                           "--dropout", "--batch-norm", "--clip-norm", "--threads"],
+                           "--dropout", "--batch-norm", "--clip-norm", "--policy", "--rotate", "--color-jitter",
+                           "--pca-noise", "--crop-padding", "--mixup", "--cutmix", "--cutout", "--gridmask",
+                           "--hide-and-seek", "--loss", "--focal-gamma", "--ohem-share", "--balance", "--threads"],
 }
 
 

@@ -11,9 +11,19 @@ import torch
 from PIL import Image
 
 from finetune import loader
-from finetune.augment import augment, erase, normalise, seed_everything
+from finetune.augment import augment, normalise, seed_everything
 from finetune.dataset import Picture, scan
-from finetune.loader import Batch, Source, TrainingViews, evaluation_batches, steps_per_epoch, training_batches
+from finetune.loader import (
+    Batch,
+    Source,
+    TrainingViews,
+    epoch_order,
+    evaluation_batches,
+    numbered,
+    steps_per_epoch,
+    training_batches,
+)
+from finetune.mix import erase
 from finetune.optim import optimizer
 from finetune.tree import read_tree
 from tests.bad_pictures import photo
@@ -135,6 +145,72 @@ def test_a_picture_that_became_unreadable_is_named(tmp_path: Path, workers: int)
                     training_batches(found, source(tmp_path, workers=workers), recipe, 0)):
         with pytest.raises(UserError, match=rf"changed since the run read it: .*{found[1].path}: .*Repair or"):
             list(batches)
+
+
+# --- resampling
+
+
+LONG_TAIL = [0] * 60 + [1] * 30 + [2] * 9 + [3]
+
+
+@pytest.mark.parametrize(("balance", "power"), [("none", 1.0), ("resample", 0.0), ("sqrt-resample", 0.5)])
+def test_shares_of_classes_in_an_epoch(balance: str, power: float) -> None:
+    """n^power / sum of n^power (Kang et al., 2020, equation 1), and each picture of a class equally often."""
+    counts = np.bincount(LONG_TAIL)
+    shares = counts ** power / (counts ** power).sum()
+    recipe = made_recipe(balance=balance)
+    epochs = [epoch_order(LONG_TAIL, recipe, epoch) for epoch in range(30)]
+    for order in epochs:
+        times = np.bincount(order, minlength=100)
+        of_class = np.bincount(np.array(LONG_TAIL)[order], minlength=4)
+        assert len(order) == 100
+        assert abs(of_class - 100 * shares).max() < 1 + 1e-9
+        assert all(np.ptp(times[np.array(LONG_TAIL) == label]) <= 1 for label in range(4))
+    # as the independent draws of torch's WeightedRandomSampler on average over epochs
+    weights = (shares / counts)[LONG_TAIL]
+    sampler = torch.utils.data.WeightedRandomSampler(weights.tolist(), 3_000,
+                                                     generator=torch.Generator().manual_seed(0))
+    theirs = np.bincount(np.array(LONG_TAIL)[list(sampler)], minlength=4) / 3_000
+    ours = np.bincount(np.array(LONG_TAIL)[np.concatenate(epochs)], minlength=4) / 3_000
+    assert abs(ours - shares).max() < 0.004
+    assert abs(theirs - ours).max() < 0.04
+    # no picture is left out for good, and none comes at a fixed place
+    assert np.bincount(np.concatenate(epochs), minlength=100).min() > 0
+    assert len({order[0] for order in epochs}) > 5
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    for balance in ("none", "resample", "sqrt-resample"):
+        recipe = made_recipe(balance=balance)
+        first = epoch_order(LONG_TAIL, recipe, 0)
+        assert epoch_order(LONG_TAIL, recipe, 0) == first
+        assert epoch_order(LONG_TAIL, recipe, 1) != first
+        assert epoch_order(LONG_TAIL, made_recipe(balance=balance, seed=1), 0) != first
+
+
+def test_equal_classes_are_all_seen_once_with_resampling() -> None:
+    labels = [0, 1, 2, 3] * 7
+    for balance in ("resample", "sqrt-resample"):
+        assert sorted(epoch_order(labels, made_recipe(balance=balance), 2)) == list(range(28))
+
+
+def test_a_repeated_picture_is_seen_in_another_view(root: Path, pictures: list[Picture]) -> None:
+    assert numbered([4, 7, 4, 4], 3) == [(3, 4), (3, 7), (3, 4, 1), (3, 4, 2)]
+    training = TrainingViews(pictures, source(root), RECIPE)
+    seen = [training[key][0] for key in numbered([4, 4, 4], 0)]
+    assert len({view.tobytes() for view in seen}) == 3
+    assert np.array_equal(seen[0], training[0, 4][0])
+
+
+@few_cores
+def test_resampled_batches_go_on_at_a_step_and_do_not_depend_on_workers(root: Path, pictures: list[Picture]) -> None:
+    two = [p._replace(label=int(i == 0)) for i, p in enumerate(pictures)]
+    recipe = made_recipe(batch_size=4, epochs=2, image_size=16, balance="resample")
+    stream = list(training_batches(two, source(root), recipe, 0))
+    assert [len(labels) for _, labels in stream] == [4] * 4  # as many steps as without resampling
+    assert 1 < sum(labels.sum().item() for _, labels in stream[:2]) <= 6
+    assert same(list(training_batches(two, source(root), recipe, 3)), stream[3:])
+    assert same(list(training_batches(two, source(root, workers=2), recipe, 0)), stream)
 
 
 # --- one picture

@@ -21,11 +21,16 @@ from zoo.model import Description
 
 LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center")
 VIT = Description("vit_base_patch16_224", 85.8, False, 224, 16, "center")
-FACTS = Facts(pictures=1_000, has_val=False, short_side=100, base=LITE, device="cpu", bf16=False, cores=2)
+FACTS = Facts(pictures=1_000, class_counts=(100,) * 10, has_val=False, short_side=100, base=LITE, device="cpu",
+              bf16=False, cores=2)
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 TRAINING = ("epochs", "batch_size", "lr", "optimizer", "amp", "warmup", "schedule", "weight_decay", "label_smoothing",
             "erasing", "crop_area", "flip", "drop_path", "dropout", "batch_norm", "clip_norm")
 """Settings that act on fine-tuning alone."""
+PICTURES_AND_LOSS_OFF = {
+    "policy": "none", "rotate": 0.0, "color_jitter": 0.0, "pca_noise": 0.0, "crop_padding": 0, "mixup": 0.0,
+    "cutmix": 0.0, "cutout": 0.0, "gridmask": 0.0, "hide_and_seek": 0.0, "loss": "cross-entropy", "focal_gamma": 2.0,
+    "ohem_share": 0.5, "balance": "none"}
 
 
 def recipe_of(given: dict[str, Any] | None = None, **facts: Any) -> Recipe:
@@ -170,7 +175,7 @@ def test_warmup_step_is_pinned() -> None:
         "optimizer": "adam", "seed": 0, "amp": "off", "val": "0.2", "probe_only": False, "probe": "off",
         "features": "fp32", "warmup": "25%", "schedule": "step", "decay_at": "75%", "decay_factor": 0.1,
         "weight_decay": 0.0, "label_smoothing": 0.1, "erasing": 0.5, "crop_area": 0.5, "flip": 0.5, "drop_path": 0.0,
-        "dropout": 0.0, "batch_norm": "train", "clip_norm": 0.0, "threads": 2}
+        "dropout": 0.0, "batch_norm": "train", "clip_norm": 0.0, "threads": 2} | PICTURES_AND_LOSS_OFF
 
 
 def test_hand_set_values_win_and_say_so() -> None:
@@ -329,8 +334,8 @@ def test_json_round_trip() -> None:
 
 def test_json_of_another_version() -> None:
     content = resolve(FACTS, {}).to_json()
-    with pytest.raises(UserError, match="mixup"):
-        Resolved.from_json(content | {"mixup": {"value": 1, "why": "x"}})
+    with pytest.raises(UserError, match="sharpness"):
+        Resolved.from_json(content | {"sharpness": {"value": 1, "why": "x"}})
     del content["lr"]
     with pytest.raises(UserError, match="'lr'"):
         Resolved.from_json(content)

@@ -111,7 +111,7 @@ def small_job(digits: Path, tmp_path: Path) -> loop.Job:
     source = Source(digits, Preprocessing(size=32), workers=0, pin=False)
     (tmp_path / "run" / "resume").mkdir(parents=True)
     recipe = made_recipe(image_size=32, threads=torch.get_num_threads())
-    return loop.Job(model, data.of("train"), source, recipe, tmp_path / "run", lambda: _scores(0.5))
+    return loop.Job(model, data.of("train"), source, recipe, tmp_path / "run", lambda model: _scores(0.5))
 
 
 def _scores(top1: float) -> evaluate.Scores:
@@ -137,7 +137,7 @@ PINNED = [2.434106, 2.361702, 2.449960, 2.376705, 2.324343, 2.359248]
 def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.Job) -> None:
     given, states = iter([0.6, 0.9, 0.3]), []
 
-    def scores() -> evaluate.Scores:
+    def scores(model: torch.nn.Module) -> evaluate.Scores:
         states.append({name: t.clone() for name, t in small_job.model.state_dict().items()})
         return _scores(next(given))
 

@@ -1,0 +1,151 @@
+"""One optimiser step, and the parts that it works with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn.functional import interpolate
+
+from finetune import resume, sam
+from finetune.augment import normalise, seed_everything
+from finetune.dataset import Picture
+from finetune.distill import Teacher, distillation
+from finetune.evaluate import Evaluate
+from finetune.loader import Batch, Source
+from finetune.losses import Loss, loss_function
+from finetune.mix import augment_batch
+from finetune.optim import optimizer as make_optimizer
+from finetune.recipe import Recipe
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a loop works on."""
+
+    model: nn.Module
+    pictures: list[Picture]
+    source: Source
+    recipe: Recipe
+    folder: Path
+    evaluate: Evaluate
+    """Scores on select, in fp32, of the model that it is given."""
+    teacher: Teacher | None = None
+    """Whose answers the model learns beside the labels."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an update changes or calls, beside the model."""
+
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: ModelEmaV3 | None
+    """Moving average of the weights, which is what is evaluated and kept."""
+    forward: nn.Module
+    """The model, or its compiled form with the same weights."""
+    loss: Loss
+    classes: int
+
+    def judged(self, model: nn.Module) -> nn.Module:
+        """The network whose scores count: the moving average where there is one."""
+        return model if self.ema is None else self.ema.module
+
+    def tensors(self, model: nn.Module) -> dict[str, Any]:
+        """What a saved state holds."""
+        ema = {} if self.ema is None else {"ema": self.ema.module.state_dict()}
+        return {"model": model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(), **ema}
+
+
+def prepare(job: Job) -> Parts:
+    """The parts of a job's recipe before its first step."""
+    model, recipe = job.model, job.recipe
+    device = next(model.parameters()).device
+    counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures], device=device))
+    return Parts(
+        make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
+        # a decay that grows with the steps: a short run's average is not its beginning
+        ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None,
+        torch.compile(model) if recipe.compile == "on" else model,  # type: ignore[arg-type]
+        loss_function(recipe, counts_C), len(counts_C))
+
+
+def restore(state: resume.State, model: nn.Module, parts: Parts) -> None:
+    """Put a saved state's tensors back; a state of step 0 has only the model's."""
+    tensors = state.tensors
+    model.load_state_dict(tensors["model"])
+    if parts.ema is not None:
+        parts.ema.module.load_state_dict(tensors["ema" if state.step else "model"])
+    if state.step:
+        parts.optimizer.load_state_dict(tensors["optimizer"])
+        parts.scaler.load_state_dict(tensors["scaler"])
+    tensors.clear()  # a large model's copy is not kept through the training
+
+
+def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:
+    """One optimiser step; the loss stays on the device. All its randomness comes from (seed, step).
+
+    The batch is augmented whole, then passed through the network in `accumulate` parts whose gradients add up to those
+    of the batch's mean loss. SAM passes it twice, with the same pictures and the same dropout.
+    """
+    model, recipe = job.model, job.recipe
+    device = next(model.parameters()).device
+    seed_everything(recipe.seed, "step", step)
+    images, labels = (t.to(device, non_blocking=True) for t in batch)
+    x_BCHW, targets = augment_batch(normalise(images, job.source.pre), labels, recipe, parts.classes)
+    side = side_of(recipe, epoch)
+    if side != x_BCHW.shape[-1]:
+        x_BCHW = interpolate(x_BCHW, (side, side), mode="bilinear", antialias=True)
+    parts.optimizer.zero_grad(set_to_none=True)
+    if recipe.sam_rho:
+        seed_everything(recipe.seed, "dropout", step)
+        loss = backward(job, parts, x_BCHW, targets)
+        with sam.climbed(model, recipe.sam_rho):
+            seed_everything(recipe.seed, "dropout", step)
+            backward(job, parts, x_BCHW, targets)
+    else:
+        loss = backward(job, parts, x_BCHW, targets)
+    if recipe.clip_norm:
+        parts.scaler.unscale_(parts.optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+    parts.scaler.step(parts.optimizer)
+    parts.scaler.update()
+    if parts.ema is not None:
+        parts.ema.update(model, step + 1)
+    return loss
+
+
+def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss, without a graph."""
+    recipe, device_type = job.recipe, x_BCHW.device.type
+    amp = AMP[recipe.amp]
+    total = x_BCHW.new_zeros(())
+    for x_part, targets_part in zip(x_BCHW.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True):
+        with torch.autocast(device_type, amp, enabled=amp is not None):
+            logits_BC = parts.forward(x_part).float()
+            loss = parts.loss(logits_BC, targets_part)
+            if job.teacher is not None:
+                loss = distillation(loss, logits_BC, job.teacher.logits(x_part), recipe)
+            loss = loss * (len(x_part) / len(x_BCHW))
+        parts.scaler.scale(loss).backward()
+        total += loss.detach()
+    return total
+
+
+def side_of(recipe: Recipe, epoch: int) -> int:
+    """Side of the network's input in an epoch (0, 1, ...), in pixels: `start_size` in the first half of them."""
+    return recipe.start_size if recipe.start_size and 2 * epoch < recipe.epochs else recipe.image_size
+
+
+def train_mode(model: nn.Module, recipe: Recipe) -> None:
+    """Training mode; batch norms stay in evaluation mode when the recipe freezes their statistics."""
+    model.train()
+    if recipe.batch_norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()

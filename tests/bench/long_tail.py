@@ -1,0 +1,94 @@
+"""What each long-tail tool brings: emoji's training pictures thinned to a long tail, the test pictures untouched.
+
+    python -m tests.bench.long_tail --data emoji --tools none weights --seeds 0 1
+
+The k-th largest of C classes keeps 50^(-k / (C - 1)) times the largest's pictures (all, if it has fewer), the first by
+sha256; k = 0, 1, ... Prints a row of the table for each run: accuracy and balanced accuracy (mean recall of the
+classes) on test, of the weights that training chose by top-1 on select (itself long-tailed) and of the last epoch's.
+"""
+
+import argparse
+import hashlib
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.metrics import balanced_accuracy_score
+
+from finetune import evaluate, resume
+from finetune.folder import claim
+from finetune.job import fine_tune, make_plan
+from finetune.loader import evaluation_batches
+from finetune.plan import Plan
+from finetune.run import Run
+
+RATIO = 50
+TOOLS: dict[str, dict[str, Any]] = {
+    "none": {"balance": "none"}, **{name: {"balance": name} for name in
+                                    ("weights", "effective", "resample", "sqrt-resample")},
+    **{name: {"balance": "none", "loss": name} for name in ("focal", "ohem", "logit-adjusted")}}
+
+HEAD = "| tool | seed | top-1 | balanced | step | last epoch: top-1 | balanced | seconds |\n|" + " --- |" * 8
+
+
+def thin(data: Path, out: Path) -> list[int]:
+    """Write the long-tailed data to `out`; the training pictures of each class, largest first."""
+    shutil.copytree(data / "test", out / "test")
+    classes = sorted((data / "train").iterdir(), key=lambda folder: (-len(list(folder.iterdir())), folder.name))
+    largest = len(list(classes[0].iterdir()))
+    kept = []
+    for rank, folder in enumerate(classes):
+        by_digest = sorted(folder.iterdir(), key=lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
+        chosen = by_digest[:round(largest * RATIO ** (-rank / (len(classes) - 1)))]
+        (out / "train" / folder.name).mkdir(parents=True)
+        for path in chosen:
+            shutil.copy(path, out / "train" / folder.name)
+        kept.append(len(chosen))
+    return kept
+
+
+def scores(plan: Plan) -> str:
+    """Accuracy and balanced accuracy of the model as it stands, on test, as two cells."""
+    test = plan.data.of("test")
+    logits_NC, labels = evaluate.logits(plan.model, evaluation_batches(test, plan.source), plan.source.pre,
+                                        total=len(test))
+    answers = logits_NC.argmax(1)
+    return f"{(answers == labels).float().mean():.1%} | {balanced_accuracy_score(labels, answers):.1%}"
+
+
+def measure(data: Path, given: dict[str, Any]) -> str:
+    """Train once; the cells of its row."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(data=str(data), out=Path(folder) / "run", device="cpu")
+        claimed = claim(run, given)
+        plan, best = fine_tune(make_plan(run, claimed, torch.device("cpu")))
+        last = scores(plan)
+        resume.load_best(plan.folder, plan.model, best)
+        claimed.lock.release()
+        return f"{scores(plan)} | {best.step} | {last} | {time.perf_counter() - began:.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=3)
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "long-tail"
+        print("training pictures of each class:", *thin(a.data, data))
+        print(HEAD)
+        for tool in a.tools:
+            for seed in a.seeds:
+                given = {"image_size": a.size, "epochs": a.epochs, "seed": seed, "features": "fp32"} | TOOLS[tool]
+                print(f"| {tool} | {seed} | {measure(data, given)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
