@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 import torch
@@ -35,6 +35,12 @@ KEPT = 2
 """Checkpoints: the newest, and one more in case a disk damages it."""
 STATE = "state.json"
 TENSORS = "tensors.pt"
+STOPPED = "stopped.json"
+"""In `resume/`, after a signal: its name and the step that was saved. A launcher's exit code need not tell."""
+SAVE_EVERY_S = 120.0
+"""Seconds between two checkpoints within an epoch; one at an epoch's end may come sooner."""
+SAVE_SHARE = 0.02
+"""Largest share of the time that checkpoints take, the first and the last apart."""
 UNFINISHED = ".tmp"
 """End of the name of a file or folder that is being written."""
 
@@ -60,15 +66,34 @@ class State:
     """Bytes of metrics.jsonl that belong to these steps."""
     best: Best
     tensors: dict[str, Any]
-    """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema); `losses` (float32)
-    of the steps that are not in metrics.jsonl yet."""
+    """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema); `losses` of the
+    steps that are not in metrics.jsonl yet."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What the steps were made with: `recipe`, `base`, `classes`, `versions`."""
 
 
-def save(folder: Path, state: State) -> float:
-    """Write a checkpoint, then delete all but the last two and their best weights. Seconds that it took."""
-    began = perf_counter()
+class Saver:
+    """Decides when a checkpoint of a run is due, and writes it."""
+
+    def __init__(self, folder: Path, first_step: int):
+        self._folder, self._saved_step, self._saved_at, self._took_s = folder, first_step, monotonic(), 0.0
+
+    def due(self, *, epoch_ended: bool, last: bool) -> bool:
+        """After the last step; else at an epoch's end or every `SAVE_EVERY_S`, within `SAVE_SHARE` of the time."""
+        since_s = monotonic() - self._saved_at
+        return last or (since_s * SAVE_SHARE >= self._took_s and (epoch_ended or since_s > SAVE_EVERY_S))
+
+    def save(self, state: State) -> None:
+        """Write the checkpoint, unless this step is the one that was saved last."""
+        if state.step != self._saved_step:
+            began = monotonic()
+            save(self._folder, state)
+            self._saved_step, self._saved_at = state.step, monotonic()
+            self._took_s = self._saved_at - began
+
+
+def save(folder: Path, state: State) -> None:
+    """Write a checkpoint, then delete all but the last two and their best weights."""
     place = folder / rundir.RESUME / f"step-{state.step:09d}"
     temporary = place.with_name(place.name + UNFINISHED)
     content = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "tensors"}
@@ -78,13 +103,12 @@ def save(folder: Path, state: State) -> float:
             rundir.write_whole(temporary / TENSORS, lambda path: torch.save(state.tensors, path))
             rundir.write_json(temporary / STATE, content | {"best": asdict(state.best)})
             rundir.write_manifest(temporary, version=VERSION)
-            _remove(place)
+            _remove(place)  # only a damaged one, which was passed over, has the same step
             temporary.rename(place)
             rundir.sync_folder(place.parent)
         finally:
             _remove(temporary)
     _prune(folder, state.step)
-    return perf_counter() - began
 
 
 def _prune(folder: Path, newest_step: int) -> None:
@@ -197,8 +221,14 @@ def check_same(state: State, now: Mapping[str, Any]) -> None:
         progress.warn(f"{', '.join(changed)} since this run began: it goes on, but not with the same bits")
 
 
+def mark_stopped(folder: Path, name: str, step: int) -> None:
+    """Record that a signal stopped the run and that its checkpoint is complete."""
+    rundir.write_json(folder / rundir.RESUME / STOPPED, {"signal": name, "step": step})
+
+
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left behind. Only for the process that holds the folder's lock."""
+    """Remove what writers that were stopped or killed left behind. For the process that holds the folder's lock."""
+    _remove(folder / rundir.RESUME / STOPPED)
     for path in folder.rglob("*" + UNFINISHED):
         _remove(path)
 
