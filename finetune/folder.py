@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from finetune import ranks
 from finetune.dataset import as_fraction
-from finetune.resume import has_state, space_told
+from finetune.resume import has_state, space_told, sweep
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
@@ -91,6 +91,7 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
         with space_told(folder):
             _make(folder / rundir.RESUME)
             _take(lock, folder)
+            sweep(folder)
             if not goes_on:  # what an earlier, other command decided before it stopped does not hold
                 (folder / rundir.RECIPE).unlink(missing_ok=True)
             rundir.write_json(folder / rundir.LOCAL, order.to_json())

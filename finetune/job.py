@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune import dataset, evaluate, finish, joint, loop, probe, progress, ranks, recipes, resume
+from finetune import dataset, evaluate, finish, joint, loop, probe, progress, ranks, recipes, resume, signals
 from finetune import device as devices
 from finetune.augment import seed_everything
 from finetune.dataset import Data
@@ -52,14 +52,14 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
         progress.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
     try:
-        with resume.space_told(claimed.folder):
+        with resume.space_told(claimed.folder), signals.raised():
             plan = make_plan(run, claimed, device)
             plan, best = fine_tune(plan)
             finish.write_run(plan, best, seconds=perf_counter() - began)
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
                         "--batch-size or --image-size.") from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, signals.Stopped):
         progress.say(f"stopped; to go on: python -m finetune --resume {claimed.folder}")
         raise
     finally:
@@ -142,6 +142,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     if state is None:
         plan, state = first_state(plan)
     else:
+        resume.check_same(state, about(plan))
         progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
     if plan.resolved.recipe.probe_only:
         return plan, state.best
@@ -152,6 +153,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
 
 def first_state(plan: Plan) -> tuple[Plan, resume.State]:
     """The state before the first step: the base with the probe's head (or a random one), scored on select."""
+    resume.check_space(plan.folder, space_bytes(plan))
     with closing(Events(plan.folder)) as events:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
@@ -164,9 +166,21 @@ def first_state(plan: Plan) -> tuple[Plan, resume.State]:
         progress.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
                      "least this", style="bold")
     best = resume.save_best(plan.folder, plan.model, scores, 0)
-    state = resume.State(0, position, best, {"model": plan.model.state_dict()})
+    state = resume.State(0, position, best, {"model": plan.model.state_dict()}, about(plan))
     resume.save(plan.folder, state)
     return plan, state
+
+
+def space_bytes(plan: Plan) -> int:
+    """Disk space of a whole run, in sizes of the weights: three checkpoints (one is being written) with the optimiser's
+    two moments and the moving average, two best weights, and the finished file."""
+    ema = 1 if plan.resolved.recipe.ema else 0
+    return resume.size_bytes(plan.model.state_dict()) * (3 * (3 + ema) + 3)
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """What the steps of this run are made with."""
+    return resume.about(plan.resolved.recipe, plan.base.alias, plan.data.classes)
 
 
 def select_scores(plan: Plan, model: nn.Module) -> evaluate.Scores:

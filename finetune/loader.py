@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from finetune import ranks
+from finetune import ranks, signals
 from finetune.augment import augment, seed_everything
 from finetune.dataset import Picture
 from finetune.recipe import Recipe
@@ -148,7 +148,8 @@ def evaluation_batches(pictures: Sequence[Picture], source: Source,
 
 
 def _load(views: Dataset, source: Source, **how: object) -> Iterator[Batch]:
-    loader = DataLoader(views, num_workers=source.workers, pin_memory=source.pin, collate_fn=_collate, **how)  # type: ignore[arg-type]
+    loader = DataLoader(views, num_workers=source.workers, pin_memory=source.pin, collate_fn=_collate,
+                        worker_init_fn=signals.ignore, **how)  # type: ignore[arg-type]
     for batch, problem in loader:
         if problem:
             raise UserError(f"a picture changed since the run read it: {problem}. Repair or remove it and start again.")

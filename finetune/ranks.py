@@ -162,7 +162,7 @@ def copy_first(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def drawing_alike(seed: int) -> Iterator[None]:
-    """Inside, torch's CPU generator draws what `seed` says, the same in all processes; afterwards it goes on as before."""
+    """Inside, torch's CPU generator draws what `seed` says, alike in all processes; then it goes on as before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

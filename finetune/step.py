@@ -55,11 +55,12 @@ class Parts:
         """The network whose scores count: the moving average where there is one."""
         return model if self.ema is None else self.ema.module
 
-    def tensors(self, model: nn.Module) -> dict[str, Any]:
-        """What a saved state holds."""
+    def tensors(self, model: nn.Module, losses: list[torch.Tensor]) -> dict[str, Any]:
+        """What a saved state holds; `losses`: those that were not looked at yet."""
         ema = {} if self.ema is None else {"ema": self.ema.module.state_dict()}
+        pending = {"losses": torch.stack(losses)} if losses else {}
         return {"model": model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), **ema}
+                "scaler": self.scaler.state_dict(), **ema, **pending}
 
 
 def prepare(job: Job) -> Parts:
@@ -76,8 +77,8 @@ def prepare(job: Job) -> Parts:
         loss_function(recipe, counts_C), len(counts_C))
 
 
-def restore(state: resume.State, model: nn.Module, parts: Parts) -> None:
-    """Put a saved state's tensors back; a state of step 0 has only the model's."""
+def restore(state: resume.State, model: nn.Module, parts: Parts) -> list[torch.Tensor]:
+    """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were not looked at yet."""
     tensors = state.tensors
     model.load_state_dict(tensors["model"])
     if parts.ema is not None:
@@ -85,7 +86,9 @@ def restore(state: resume.State, model: nn.Module, parts: Parts) -> None:
     if state.step:
         parts.optimizer.load_state_dict(tensors["optimizer"])
         parts.scaler.load_state_dict(tensors["scaler"])
+    losses: torch.Tensor = tensors.get("losses", torch.empty(0))
     tensors.clear()  # a large model's copy is not kept through the training
+    return list(losses)
 
 
 def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ it is. Results: OUT/WORLD-RANK.pt.
 
 import dataclasses
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 from torch.multiprocessing import start_processes
 
-from finetune import finish, foreign, job, loop, losses, ranks, resume
+from finetune import finish, foreign, job, loop, losses, ranks, resume, signals
 from finetune.dataset import Picture, scan
 from finetune.distill import Teacher
 from finetune.evaluate import Scores, logits, score
@@ -62,8 +63,9 @@ def made_job(name: str, pictures: list[Picture], digits: Path, folder: Path) -> 
         teacher = Teacher(Double(timm.create_model("test_resnet", num_classes=10)).eval(), PRE, PRE, False)
     (folder / "resume").mkdir(parents=True, exist_ok=True)
     unequal = [p for i, p in enumerate(pictures) if i % 10 >= p.label % 6]
-    return Job(model, unequal[::2], Source(digits, PRE, workers=0, pin=False), made_recipe(**PLAIN | CASES.get(name, {})),
-               folder, lambda model: Scores(0.5, 1.0, 1.0, 10), teacher)
+    recipe = made_recipe(**PLAIN | CASES[name])
+    return Job(model, unequal[::2], Source(digits, PRE, workers=0, pin=False), recipe, folder,
+               lambda model: Scores(0.5, 1.0, 1.0, 10), teacher)
 
 
 def first_state(job: Job) -> resume.State:
@@ -86,21 +88,19 @@ def trained(job: Job, state: resume.State) -> dict[str, torch.Tensor]:
 
 
 def in_pieces(job: Job, until: int) -> dict[str, torch.Tensor]:
-    """Go on with a job from its saved state, up to a step."""
+    """Go on with a job from its last checkpoint; SIGTERM reaches the last of the processes within step `until`."""
     update = loop.update
 
     def stop(*a: Any) -> torch.Tensor:
-        if a[-1] == until:
-            raise KeyboardInterrupt
+        if a[-1] == until and ranks.rank() == ranks.world() - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
         return update(*a)
 
     loop.update = stop
     try:
         return trained(job, resume.load(job.folder) or first_state(job))
-    except KeyboardInterrupt:
+    except signals.Stopped:
         return {}
-    finally:
-        loop.update = update
 
 
 def all_cases(digits: Path, out: Path) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def main(digits: Path, base: Path, out: Path) -> None:
     losses.class_weights = lambda *a: None if (weights_C := in_float32(*a)) is None else weights_C.double()
     for world in (1, 2, 3):
         in_processes(world, out / str(world), lambda: all_cases(digits, out))
-    for i, (world, until) in enumerate([(1, -1), (1, 5), (2, 10), (1, -1)]):
+    for i, (world, until) in enumerate([(1, -1), (1, 5), (2, 8), (1, -1)]):
         if i == 1:
             (out / "changing").rename(out / "undisturbed")
         in_processes(world, out / f"piece{i}", lambda until=until: piece(digits, out, until))

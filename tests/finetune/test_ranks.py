@@ -1,24 +1,28 @@
 """Several processes: they train like one, count each picture once, print once, and end together."""
 
 import csv
+import dataclasses
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
 import torch
+from torch import nn
 
-from finetune import device, joint, loop, memory, ranks, resume
-from finetune.dataset import scan
+from finetune import device, joint, memory, ranks, step
+from finetune.dataset import Picture
+from finetune.evaluate import Scores
 from finetune.loader import Source
-from finetune.step import Job, prepare
-from finetune.tree import read_tree
 from tests.finetune.rank_cases import CASES, COUNTS, PRE
 from tests.made_recipe import made_recipe
 from zoo import rundir
@@ -80,8 +84,8 @@ def test_pictures_are_read_in_shares_and_flags_agreed(results: dict[str, Results
 
 def test_a_run_goes_on_in_another_number_of_processes(results: dict[str, Results]) -> None:
     whole, last = results["piece0-0"], results["piece3-0"]
-    assert (len(whole["losses"]), len(last["losses"])) == (12, 4)
-    assert results["piece2-0"] == results["piece2-1"] == {}  # stopped
+    assert (len(whole["losses"]), len(last["losses"])) == (12, 3)
+    assert results["piece2-0"] == results["piece2-1"] == {}  # a signal to one of them stopped both after step 9
     for what in ("weights", "ema"):
         assert (whole[what] - last[what]).abs().max() <= 1e-10, what
 
@@ -105,7 +109,8 @@ def torchrun(processes: int, *arguments: str) -> subprocess.Popen[str]:
     """`torchrun --standalone`, in a process group of its own."""
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
     return subprocess.Popen([*launcher, "-m", "finetune", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True)
+                            stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                            start_new_session=True)
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
@@ -139,3 +144,127 @@ def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits:
     assert seen.count(picture.name) == seen.count("error: ") == 1, seen
     assert "Traceback" not in seen.split("ChildFailedError")[0].split("error: ")[1], seen
     assert not rundir.is_finished(out)
+
+
+# --- what is said
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let this process believe that it is the first of so many, alike in everything."""
+    def of(world: int) -> None:
+        monkeypatch.setattr(ranks, "world", lambda: world)
+        monkeypatch.setattr(ranks, "everyone", lambda value: [value] * world)
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(world))
+
+    return of
+
+
+def test_a_step_with_fewer_pictures_than_processes_is_refused(pretend: Callable[[int], None]) -> None:
+    joint.check_batch(1, made_recipe(accumulate=4))
+    pretend(8)
+    joint.check_batch(8, made_recipe())
+    with pytest.raises(UserError, match=r"a step of 7 pictures cannot be shared out to 8 processes: .*--batch-size"):
+        joint.check_batch(7, made_recipe())
+    with pytest.raises(UserError, match="8 processes in 2 parts"):
+        joint.check_batch(15, made_recipe(accumulate=2))
+
+
+class OnGpu(nn.Sequential):
+    """Says that it is on a GPU."""
+
+    def parameters(self, recurse: bool = True) -> Any:
+        yield SimpleNamespace(device=torch.device("cuda", 0))
+
+
+def test_what_batch_norms_do_is_said(pretend: Callable[[int], None], capsys: pytest.CaptureFixture[str]) -> None:
+    model, train = timm.create_model("test_resnet"), made_recipe(batch_norm="train")
+    assert joint.agree_on_batch_norms(model, train) is model
+    pretend(2)
+    assert joint.agree_on_batch_norms(nn.Linear(2, 2), train)
+    assert capsys.readouterr().out == ""
+    assert joint.agree_on_batch_norms(model, made_recipe(batch_norm="frozen")) is model
+    assert "keep the base's statistics: 2 processes train like one" in capsys.readouterr().out
+    assert joint.agree_on_batch_norms(model, train) is model
+    assert "warning: batch norms take statistics of each process's own slice" in capsys.readouterr().out
+    names = list(OnGpu(model).state_dict())
+    synced = joint.agree_on_batch_norms(OnGpu(model), train)
+    assert "over all 2 processes (SyncBatchNorm)" in capsys.readouterr().out
+    kinds = {type(m) for m in synced.modules() if isinstance(m, joint.BatchNorm)}
+    assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)
+    assert kinds
+    assert list(synced.state_dict()) == names
+
+
+def test_all_gpus_are_hinted_at(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Made")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/finetune/__main__.py", "--data", "my pets", "--epochs", "3"])
+    device.choose("auto")
+    assert ("torchrun --standalone --nproc-per-node 8 -m finetune --data 'my pets' --epochs 3\n"
+            in capsys.readouterr().out)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    device.choose("auto")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/pytest"])
+    device.choose("auto")
+    assert "torchrun" not in capsys.readouterr().out
+
+
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, pretend: Callable[[int], None]) -> None:
+    pretend(2)
+    with pytest.raises(UserError, match="--device cuda:1: expected auto, cpu or cuda under torchrun"):
+        device.choose("cuda:1")
+    with pytest.raises(UserError, match="0 GPUs for 2 processes"):
+        device.choose("cuda")
+    monkeypatch.setattr(ranks, "everyone", lambda value: ["cuda", "cpu"])
+    with pytest.raises(UserError, match=r"different devices \(cpu, cuda\)"):
+        device.choose("auto")
+
+
+class Small(nn.Module):
+    """A network on a made device that holds so many pictures at once."""
+
+    def __init__(self, room: int):
+        super().__init__()
+        self.room, self.seen = room, []
+        self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(3, 10)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(x_BCHW))
+        logits = self.head(self.norm(x_BCHW).mean((2, 3)))
+        if len(x_BCHW) > self.room:
+            raise torch.OutOfMemoryError("made")
+        return logits
+
+
+def job_of(network: nn.Module, **values: Any) -> step.Job:
+    pictures = [Picture("", label, "train", "", 1, 1) for label in range(10)] * 5
+    return step.Job(network, pictures, Source(Path(), PRE, 0, False), made_recipe(image_size=32, **values), Path(),
+                    lambda model: Scores(0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(("room", "world", "given", "accumulate"), [
+    (100, 1, 1, 1), (32, 1, 1, 1), (31, 1, 1, 2), (9, 1, 1, 4), (1, 1, 1, 32), (9, 2, 1, 2), (9, 1, 3, 6)])
+def test_a_batch_that_does_not_fit_is_passed_in_parts(pretend: Callable[[int], None], room: int, world: int, given: int,
+                                                      accumulate: int, capsys: pytest.CaptureFixture[str]) -> None:
+    network = Small(room)
+    job = job_of(network, accumulate=given)
+    parts = step.prepare(job)
+    pretend(world)
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    fitted = memory.fitted(job, parts)
+    assert fitted.recipe == dataclasses.replace(job.recipe, accumulate=accumulate)
+    assert network.seen[-1] <= room
+    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+    said = f"is passed in {accumulate} parts, whose gradients add up (--accumulate {accumulate})"
+    assert (said in " ".join(capsys.readouterr().out.split())) is (accumulate > given)
+
+
+def test_a_picture_that_does_not_fit_alone_is_told() -> None:
+    job = job_of(Small(0))
+    with pytest.raises(UserError, match="not even one picture of 32 px fits"):
+        memory.fitted(job, step.prepare(job))
