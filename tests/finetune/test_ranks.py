@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from typing import Any
 import pytest
 import timm
 import torch
+import yaml
 from torch import nn
+from torch.distributed.run import get_args_parser
 
 from finetune import device, joint, memory, ranks, step
 from finetune.dataset import Picture
@@ -268,3 +271,60 @@ def test_a_picture_that_does_not_fit_alone_is_told() -> None:
     job = job_of(Small(0))
     with pytest.raises(UserError, match="not even one picture of 32 px fits"):
         memory.fitted(job, step.prepare(job))
+
+
+# --- files to start a run with
+
+LAUNCH = ROOT / "finetune" / "launch"
+
+
+def parsed(words: list[str]) -> tuple[Any, list[str]]:
+    """What torchrun itself makes of its arguments, and those of `-m finetune`."""
+    options = get_args_parser().parse_args(words)
+    assert (options.module, options.training_script) == (True, "finetune")
+    assert options.rdzv_backend == "c10d"
+    assert options.max_restarts == 3
+    return options, options.training_script_args
+
+
+def test_the_sbatch_file_starts_torchrun_and_queues_a_stopped_run_again(tmp_path: Path) -> None:
+    stand_ins = {"srun": f'printf "%s\\n" "$@" > {tmp_path}/srun.txt; exit 1',
+                 "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; if [ "$1" = show ]; then echo node7; echo node8; fi'}
+    for name, content in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{content}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_NUM_NODES": "2",
+             "SLURM_GPUS_ON_NODE": "8", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    out = tmp_path / "my run"
+    command = ("bash", str(LAUNCH / "slurm.sbatch"), "--data", "my pets", "--out", str(out), "--epochs", "3")
+
+    assert subprocess.run(command, env=slurm).returncode == 1
+    words = (tmp_path / "srun.txt").read_text().splitlines()
+    options, own = parsed(words[words.index("torchrun") + 1:])
+    assert (options.nnodes, options.nproc_per_node, options.rdzv_endpoint, options.rdzv_id) == (
+        "2", "8", "node7:29400", "42")
+    assert "SIGUSR1" in options.signals_to_handle.split(",")
+    assert own == ["--data", "my pets", "--out", str(out), "--epochs", "3"]
+    assert "requeue" not in (tmp_path / "scontrol.txt").read_text()  # it failed: the queue would not help
+
+    (out / "resume").mkdir(parents=True)
+    (out / "resume" / "stopped.json").write_text("{}")
+    assert subprocess.run(command, env=slurm).returncode == 1
+    assert (tmp_path / "scontrol.txt").read_text().splitlines()[-1] == "requeue 42"
+
+
+def test_the_kubeflow_file_starts_torchrun() -> None:
+    runtime, job = yaml.safe_load_all((LAUNCH / "kubeflow.yaml").read_text())
+    assert (runtime["kind"], job["kind"]) == ("TrainingRuntime", "TrainJob")
+    assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    line = job["spec"]["trainer"]["args"][0].replace("$PET_MASTER_ADDR:$PET_MASTER_PORT", "node:29500")
+    words = shlex.split(line)
+    assert words[:2] == ["exec", "torchrun"]
+    options, own = parsed(words[2:])
+    assert (options.rdzv_endpoint, own[0]) == ("node:29500", "--data")
+    pod = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > options.shutdown_timeout
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == volumes
+    assert any(mount["mountPath"] == "/shared" for mount in pod["containers"][0]["volumeMounts"])
+    assert all(own[own.index(flag) + 1].startswith("/shared/") for flag in ("--data", "--out"))
