@@ -98,8 +98,9 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     measured = {name: fits.measure(Averaged(seen.logits[shown], extras.get(name), len(VIEWS[name])).of(slice(None)),
                                    labels[:MOST_MEASURED]) for name in ("none", *candidates)} if candidates else {}
     table = fits.views_table(measured, labels[:MOST_MEASURED]) if measured else []
-    views, why = (fits.choose_views(table) if table else (wish.views, "set by hand") if wish.views != "auto" else
-                  ("none", f"not measured: fewer than {fits.LEAST} calibration pictures"))
+    views, why = ranks.of_first(  # the passes that follow are shared out
+        fits.choose_views(table) if table else (wish.views, "set by hand") if wish.views != "auto" else
+        ("none", f"not measured: fewer than {fits.LEAST} calibration pictures"))
     averaged = average_all(subject, pictures, seen.logits, views, known=(shown, extras.get(views)))
 
     p_NC = averaged.of(rows)

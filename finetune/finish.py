@@ -34,7 +34,7 @@ def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
     passes over pictures, and rank 0 does the rest."""
     folder = plan.folder
     began = perf_counter()
-    ranks.everyone(None)  # the best weights are on disk once rank 0 is here
+    ranks.wait()  # the best weights are on disk once rank 0 is here
     resume.load_best(folder, plan.model, best)
     subject = Subject(plan.model, plan.data, plan.source)
     calibrated = calibrate.calibrate(subject, Wish())

@@ -46,7 +46,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
         batches = training_batches(job.pictures, job.source, recipe, state.step)
         try:
             for done in range(state.step, plan.total_steps + 1):
-                if stop := max(ranks.everyone(asked())):
+                if stop := ranks.most(asked()):
                     raise signals.Stopped(stop)
                 epoch, ended = done // per_epoch, done % per_epoch == 0
                 if losses and (ended or done % LOG_EVERY == 0):
@@ -83,7 +83,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
         except signals.Stopped as stopped:
             saver.save(state_now())
             resume.mark_stopped(job.folder, stopped.name, done)
-            ranks.everyone(None)  # none leaves before rank 0 has saved
+            ranks.wait()  # none leaves before rank 0 has saved
             raise
     return best
 

@@ -6,7 +6,7 @@ import math
 import torch
 
 from finetune import progress, ranks
-from finetune.step import AMP, Job, Parts
+from finetune.step import AMP, Job, Parts, train_mode
 from zoo.errors import UserError
 
 
@@ -19,7 +19,7 @@ def fitted(job: Job, parts: Parts) -> Job:
     recipe, wanted = job.recipe, job.recipe.accumulate
     batch = min(recipe.batch_size, len(job.pictures))
     share, least, accumulate = math.ceil(batch / ranks.world()), batch // ranks.world(), wanted
-    while ranks.any_of(not fits(job, parts, math.ceil(share / accumulate))):
+    while ranks.most(not fits(job, parts, math.ceil(share / accumulate))):
         if accumulate >= least:
             raise UserError(f"not even one picture of {recipe.image_size} px fits the memory of the device: expected "
                             "room for a forward and a backward pass. Choose a smaller --image-size or --base, or --amp "
@@ -34,10 +34,10 @@ def fitted(job: Job, parts: Parts) -> Job:
 
 def fits(job: Job, parts: Parts, pictures: int) -> bool:
     """Whether a forward and a backward pass of so many pictures fit, beside what the optimiser will keep (two values a
-    weight, as Adam does). Changes nothing: no gradient is kept, statistics are put back."""
+    weight, as Adam does). Keeps no gradient; batch norms keep their statistics, which takes as much memory."""
     model, side = job.model, job.recipe.image_size
+    train_mode(model, dataclasses.replace(job.recipe, batch_norm="frozen"))
     weights = [p for p in model.parameters() if p.requires_grad]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     device, amp = weights[0].device, AMP[job.recipe.amp]
     try:
         kept = [torch.empty_like(p) for p in weights for _ in range(2)]
@@ -50,9 +50,6 @@ def fits(job: Job, parts: Parts, pictures: int) -> bool:
     except torch.OutOfMemoryError:
         return False
     finally:
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return True

@@ -87,7 +87,7 @@ def everyone(value: Any) -> list[Any]:
     if world() == 1:
         return [value]
     text = torch.from_numpy(np.frombuffer(json.dumps(value).encode(), np.uint8).copy())
-    return [json.loads(part.numpy().tobytes()) for part in _of_everyone(text)]
+    return [json.loads(part.numpy().tobytes()) for part in _of_everyone(text, _sizes(len(text)))]
 
 
 def of_first(value: Any) -> Any:
@@ -95,19 +95,29 @@ def of_first(value: Any) -> Any:
     return everyone(value if first() else None)[0]
 
 
-def any_of(flag: bool) -> bool:
-    """Whether `flag` is set in any process: agreed, so that all of them do the same next."""
-    return any(everyone(flag))
+def most(value: int) -> int:
+    """The largest `value` of all processes: agreed, so that all of them do the same next."""
+    return _reduced(value, dist.ReduceOp.MAX)
+
+
+def total(value: int) -> int:
+    """The sum of `value` over all processes."""
+    return _reduced(value, dist.ReduceOp.SUM)
+
+
+def wait() -> None:
+    """Go on when every process has come this far."""
+    most(0)
 
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
     """Inside, rank 0 goes first, so that what it downloads is there for the others."""
     if not first():
-        everyone(None)
+        wait()
     yield
     if first():
-        everyone(None)
+        wait()
 
 
 def mine(items: Sequence[T]) -> Sequence[T]:
@@ -120,9 +130,10 @@ def mine(items: Sequence[T]) -> Sequence[T]:
     return items[start:end] if end > start or not len(items) else items[:1]
 
 
-def bounds(total: int) -> tuple[int, int]:
-    """Where this process's slice of `total` items begins and ends."""
-    return rank() * total // world(), (rank() + 1) * total // world()
+def bounds(total: int, which: int | None = None) -> tuple[int, int]:
+    """Where the slice of `total` items of a process begins and ends; of this one unless a rank is given."""
+    which = rank() if which is None else which
+    return which * total // world(), (which + 1) * total // world()
 
 
 def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
@@ -133,7 +144,8 @@ def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
     if world() == 1:
         return rows
     start, end = bounds(total)
-    return torch.cat(_of_everyone(rows[:end - start]))
+    return torch.cat(_of_everyone(rows[:end - start], [bounds(total, which)[1] - bounds(total, which)[0]
+                                                       for which in range(world())]))
 
 
 def gathered_list(rows: list[T], total: int) -> list[T]:
@@ -144,13 +156,20 @@ def gathered_list(rows: list[T], total: int) -> list[T]:
     return [row for part in everyone(rows[:end - start]) for row in part]
 
 
-def with_others(rows: torch.Tensor) -> torch.Tensor:
-    """The rows of all processes, which may have different numbers of them; gradients flow to this process's own."""
+def with_others(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The rows of all processes, for tensors of as many rows each; gradients flow to this process's own.
+
+    Processes may have different numbers of rows.
+    """
     if world() == 1:
-        return rows
-    parts = _of_everyone(rows.detach())
-    parts[rank()] = rows
-    return torch.cat(parts)
+        return tensors
+    sizes = _sizes(len(tensors[0]))
+    together = []
+    for tensor in tensors:
+        parts = _of_everyone(tensor.detach(), sizes)
+        parts[rank()] = tensor
+        together.append(torch.cat(parts))
+    return tuple(together)
 
 
 def copy_first(tensor: torch.Tensor) -> torch.Tensor:
@@ -168,14 +187,24 @@ def drawing_alike(seed: int) -> Iterator[None]:
         yield
 
 
-def _of_everyone(rows: torch.Tensor) -> list[torch.Tensor]:
-    """The rows of every process, by rank."""
-    own = torch.tensor([len(rows)])
-    sizes = [torch.empty_like(own) for _ in range(world())]
-    dist.all_gather(sizes, own)
-    longest = max(int(size) for size in sizes)
-    padded = rows.new_zeros((longest, *rows.shape[1:]))
+def _reduced(value: int, how: Any) -> int:
+    if world() == 1:
+        return value
+    result = torch.tensor([value])
+    dist.all_reduce(result, how)
+    return int(result)
+
+
+def _sizes(own: int) -> list[int]:
+    sizes = [torch.empty(1, dtype=torch.int64) for _ in range(world())]
+    dist.all_gather(sizes, torch.tensor([own]))
+    return [int(size) for size in sizes]
+
+
+def _of_everyone(rows: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
+    """The rows of every process, by rank; `sizes`: how many each has."""
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
     padded[:len(rows)] = rows
-    parts = [torch.empty_like(padded) for _ in range(world())]
+    parts = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(parts, padded)
-    return [part[:int(size)] for part, size in zip(parts, sizes, strict=True)]
+    return [part[:size] for part, size in zip(parts, sizes, strict=True)]

@@ -134,16 +134,17 @@ def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor
     With several processes it is the mean over the pictures of all of them, and the same number in each.
     """
     recipe, amp = job.recipe, AMP[job.recipe.amp]
-    pictures, passes = sum(ranks.everyone(len(x_BCHW))), min(recipe.accumulate, len(x_BCHW))
+    pictures, passes = ranks.total(len(x_BCHW)), min(recipe.accumulate, len(x_BCHW))
     total = x_BCHW.new_zeros(())
     for i, (x_part, targets_part) in enumerate(zip(x_BCHW.tensor_split(passes), targets.tensor_split(passes),
                                                    strict=True), 1):
         with joint.no_exchange(parts.forward, last=i == passes):
             with torch.autocast(x_BCHW.device.type, amp, enabled=amp is not None):
-                logits_BC = ranks.with_others(in_full(parts.forward(x_part)))
-                loss = parts.loss(logits_BC, ranks.with_others(targets_part))
+                logits_BC, targets_of_all = ranks.with_others(in_full(parts.forward(x_part)), targets_part)
+                loss = parts.loss(logits_BC, targets_of_all)
                 if job.teacher is not None:
-                    loss = distillation(loss, logits_BC, ranks.with_others(job.teacher.logits(x_part)), recipe)
+                    teacher_BC, = ranks.with_others(job.teacher.logits(x_part))
+                    loss = distillation(loss, logits_BC, teacher_BC, recipe)
                 loss = loss * (len(logits_BC) / pictures)
             parts.scaler.scale(loss * ranks.world()).backward()  # gradients are averaged, their sum is wanted
         total += loss.detach()

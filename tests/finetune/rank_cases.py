@@ -79,7 +79,7 @@ def trained(job: Job, state: resume.State) -> dict[str, torch.Tensor]:
     update, loop.update = loop.update, lambda *a: losses.append(one := update(*a)) or one
     loop.train(job, state)
     loop.update = update
-    ranks.everyone(None)
+    ranks.wait()
     saved = resume.load(job.folder)
     assert saved is not None
     weights = torch.cat([t.flatten().double() for t in job.model.state_dict().values()])
@@ -120,7 +120,7 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
         batches = evaluation_batches(ranks.mine(chosen), Source(digits, PRE, workers=0, pin=False))
         answers, labels = logits(model, batches, PRE, total=n)
         results[f"counts {n}"] = (answers.argmax(1), labels, dataclasses.asdict(score(answers, labels)))
-    results["agreed"] = (ranks.any_of(ranks.rank() == ranks.world() - 1), ranks.of_first(ranks.rank()),
+    results["agreed"] = (ranks.most(ranks.rank()), ranks.total(ranks.rank()), ranks.of_first(ranks.rank()),
                          ranks.everyone(ranks.rank()))
     return results
 

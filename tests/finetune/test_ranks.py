@@ -81,8 +81,9 @@ def test_each_picture_is_counted_once(results: dict[str, Results], n: int) -> No
 
 def test_pictures_are_read_in_shares_and_flags_agreed(results: dict[str, Results]) -> None:
     assert len({one["digest"] for name, one in results.items() if "digest" in one}) == 1
-    for name, (flag, of_first, everyone) in ((name, one["agreed"]) for name, one in results.items() if "agreed" in one):
-        assert (flag, of_first, everyone) == (True, 0, list(range(int(name[0]))))
+    for name, agreed in ((name, one["agreed"]) for name, one in results.items() if "agreed" in one):
+        ranks_of_all = list(range(int(name[0])))
+        assert agreed == (max(ranks_of_all), sum(ranks_of_all), 0, ranks_of_all)
 
 
 def test_a_run_goes_on_in_another_number_of_processes(results: dict[str, Results]) -> None:
@@ -145,7 +146,7 @@ def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 1  # torchrun's own, whatever the processes exit with
     assert seen.count(picture.name) == seen.count("error: ") == 1, seen
-    assert "Traceback" not in seen.split("ChildFailedError")[0].split("error: ")[1], seen
+    assert "finetune/job.py" not in seen, seen  # no traceback but torchrun's own
     assert not rundir.is_finished(out)
 
 
@@ -158,6 +159,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def of(world: int) -> None:
         monkeypatch.setattr(ranks, "world", lambda: world)
         monkeypatch.setattr(ranks, "everyone", lambda value: [value] * world)
+        monkeypatch.setattr(ranks, "most", lambda value: value)
         monkeypatch.setenv("LOCAL_RANK", "0")
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(world))
 
@@ -289,7 +291,7 @@ def parsed(words: list[str]) -> tuple[Any, list[str]]:
 
 def test_the_sbatch_file_starts_torchrun_and_queues_a_stopped_run_again(tmp_path: Path) -> None:
     stand_ins = {"srun": f'printf "%s\\n" "$@" > {tmp_path}/srun.txt; exit 1',
-                 "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; if [ "$1" = show ]; then echo node7; echo node8; fi'}
+                 "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; [ "$1" = show ] && printf "node7\\nnode8\\n"'}
     for name, content in stand_ins.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{content}\n")
         (tmp_path / name).chmod(0o755)
