@@ -27,7 +27,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
     model, recipe = job.model, job.recipe
     per_epoch = steps_per_epoch(len(job.pictures), recipe.batch_size)
     plan = schedule(recipe, steps_per_epoch=per_epoch)
-    parts, saver, best, done = prepare(job), resume.Saver(job.folder, state.step), state.best, state.step
+    parts, saver, best, done = prepare(job), resume.Saver(job.folder, state), state.best, state.step
     losses = restore(state, model, parts)
     epoch_losses: list[float] = []
     note = f"best top-1 {best.scores.top1:.1%}"
