@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalog, hub, rundir
+from zoo import catalog, hub, minimum, rundir
 from zoo.catalog import Base
 from zoo.errors import UserError, first_line
 
@@ -142,6 +142,7 @@ def unpickle(path: Path) -> Any:
 
     import torch
 
+    minimum.require("torch")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
