@@ -116,6 +116,11 @@ def check_same_data(folder: Path, data: Data) -> None:
         "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
     if known.is_file() and resume.has_state(folder):
         before = rundir.read_json(known)
+        changed = [f"{name} is {'new' if name in data.classes else 'missing'}"
+                   for name in sorted({*before["classes"]} ^ {*data.classes})]
+        if changed:
+            raise UserError(f"the classes of {data.root} changed since this run began: {', '.join(changed[:10])}. "
+                            "Restore the folders, or start a new run with another --out.")
         if before["digest"] != content["digest"]:
             raise UserError(f"the pictures of {data.root} changed since this run began (counts then "
                             f"{before['counts'].get('train')}, now {content['counts'].get('train')}): "

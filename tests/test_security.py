@@ -177,11 +177,11 @@ CLASSES = ("<script>alert(1)<", "---", "a|b", "two\nlines", "x..", "\u202egnp", 
 SCRIPT = """
 import sys, traceback
 from pathlib import Path
-from finetune import device, finish, foreign
+from finetune import finish, foreign
 from finetune.job import start
 from finetune.run import Run
 from zoo.errors import UserError
-foreign.PICTURES, finish.write_report, device.cpu_cores = 8, lambda *_: None, lambda: 1
+foreign.PICTURES, finish.write_report = 8, lambda *_: None
 data, out, *bases = sys.argv[1:]
 for base in bases:
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from finetune import evaluate, loop, resume
 from finetune.dataset import scan
@@ -289,6 +290,50 @@ def test_a_checkpoint_made_with_other_settings_is_refused_by_name(two_checkpoint
     assert "-> 9.9 since this run began: it goes on, but not with the same bits" in capsys.readouterr().out
 
 
+FILE_EVENTS = ("open", "os.", "shutil.")
+"""Beginnings of the audit events of all that Python does to files and folders."""
+
+
+def save_killed_at(folder: Path, event: int) -> bool:
+    """Save step 9 in a process that is killed with SIGKILL just before this file operation; whether there was one."""
+    if child := os.fork():
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    left = iter(range(event))
+
+    def count(name: str, _: object) -> None:
+        if name.startswith(FILE_EVENTS) and next(left, None) is None:
+            signal.raise_signal(signal.SIGKILL)
+
+    model = torch.nn.Linear(3, 2)
+    sys.addaudithook(count)
+    resume.save(folder, resume.State(9, 0, resume.save_best(folder, model, _scores(0.9), 9), {"m": model.state_dict()}))
+    os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
+        two_checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    steps, event = [], 0
+    while True:
+        folder = Path(shutil.copytree(two_checkpoints / "resume", tmp_path / "copies" / str(event) / "resume")).parent
+        killed = save_killed_at(folder, event)
+        resume.sweep(folder)
+        state = resume.load(folder)
+        assert state is not None
+        steps.append(state.step)
+        assert len(resume.checkpoints(folder)) >= 2
+        if not killed:
+            break
+        event += 1
+    assert event > 30
+    assert steps == sorted(steps)  # the old one up to some operation, the new one from then on
+    assert set(steps) == {6, 9}
+    assert "Passed over" not in capfd.readouterr().out
+    assert sorted(path.name for path in (folder / "resume").rglob("*") if path.suffix) == [
+        "FINISHED.json", "FINISHED.json", "best-6.safetensors", "best-9.safetensors", "state.json", "state.json",
+        "tensors.pt", "tensors.pt"]
+
+
 def test_what_killed_writers_left_is_swept(two_checkpoints: Path) -> None:
     before = sorted(two_checkpoints.rglob("*"))
     (two_checkpoints / "resume" / "step-000000009.tmp").mkdir()
@@ -336,6 +381,24 @@ def test_changed_pictures_are_refused_when_going_on(stopped: tuple[Path, str], t
             start(Run(resume=run), {})
     finally:
         (tmp_path / "away.png").rename(picture)
+
+
+def test_another_list_of_classes_is_refused_by_name(stopped: tuple[Path, str]) -> None:
+    run, _ = stopped
+    ten = run.parent / "data" / "train" / "ten"
+    ten.mkdir()
+    Image.new("RGB", (8, 8), "red").save(ten / "x.png")
+    try:
+        with pytest.raises(UserError, match=r"the classes of .* changed since this run began: ten is new"):
+            start(Run(resume=run), {})
+    finally:
+        shutil.rmtree(ten)
+
+
+def test_another_base_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str]) -> None:
+    run, _ = stopped
+    with pytest.raises(UserError, match=r"--base is efficientnet_lite0, in that run it was /"):
+        start(Run(data=str(run.parent / "data"), out=run), {"epochs": 2})
 
 
 def test_another_command_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str], tiny_base: Path) -> None:
