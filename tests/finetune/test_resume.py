@@ -152,32 +152,75 @@ def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.J
     assert [p.name for p in (job.folder / "resume").glob("best-*")] == ["best-6.safetensors"]
 
 
-def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.Job,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, batch_size=4))  # 25 steps an epoch
-    begin, untrained = first_state(job), {k: t.clone() for k, t in job.model.state_dict().items()}
-    loop.train(job, begin)
+@pytest.mark.parametrize(("values", "stop", "saved"), [
+    ({"batch_size": 4}, 37, 30),  # 25 steps an epoch: five into the second
+    ({"batch_size": 8, "ema": 0.9, "sam_rho": 0.05, "accumulate": 2, "optimizer": "ranger", "mixup": 0.4,
+      "balance": "sqrt-resample", "layer_decay": 0.8, "start_size": 16}, 23, 20),  # 12 steps an epoch
+], ids=["plain", "all parts"])
+def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch,
+                                                               values: dict[str, Any], stop: int, saved: int) -> None:
+    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, **values))
+    untrained = {k: t.clone() for k, t in job.model.state_dict().items()}
+    judged: list[dict[str, torch.Tensor]] = []  # the moving average, where there is one
+
+    def scores(model: torch.nn.Module) -> evaluate.Scores:
+        judged.append({name: t.clone() for name, t in model.state_dict().items()})
+        return _scores(0.5)
+
+    job = dataclasses.replace(job, evaluate=scores)
+    loop.train(job, first_state(job))
     whole = {name: t.clone() for name, t in job.model.state_dict().items()}
 
     update = loop.update
 
-    def stop_at_37(*arguments: Any) -> torch.Tensor:
-        if arguments[-1] == 37:
+    def stop_there(*arguments: Any) -> torch.Tensor:
+        if arguments[-1] == stop:
             raise KeyboardInterrupt
         return update(*arguments)
 
     job.model.load_state_dict(untrained)
     monkeypatch.setattr(resume, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
-    monkeypatch.setattr(loop, "update", stop_at_37)
+    monkeypatch.setattr(loop, "update", stop_there)
     with pytest.raises(KeyboardInterrupt):
         loop.train(job, first_state(job))
     monkeypatch.setattr(loop, "update", update)
     state = resume.load(job.folder)
     assert state is not None
-    assert state.step == 30  # the last look at the losses before step 37, five steps into the second epoch
+    assert state.step == saved  # the last look at the losses before it stopped
     loop.train(job, state)
     assert all(torch.equal(t, whole[name]) for name, t in job.model.state_dict().items())
+    assert all(torch.equal(t, judged[1][name]) for name, t in judged[-1].items())
+
+
+def test_patience_ends_a_run_and_a_stopped_run_stays_ended(small_job: loop.Job) -> None:
+    given = iter([0.6, 0.5, 0.6, 0.9])  # the third is no better, so the fourth epoch does not come
+    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, epochs=9, patience=2),
+                              evaluate=lambda model: _scores(next(given)))
+    best = loop.train(job, first_state(job))
+    assert (best.scores.top1, best.step) == (0.6, 3)
+    state = resume.load(job.folder)
+    assert state is not None
+    assert state.step == 9
+    assert loop.train(job, state) == best  # killed before its folder was finished, it does not train on
+    assert next(given) == 0.9
+
+
+def test_the_moving_average_is_what_is_kept(small_job: loop.Job) -> None:
+    seen: list[torch.nn.Module] = []
+
+    def scores(model: torch.nn.Module) -> evaluate.Scores:
+        seen.append(model)
+        return _scores(0.5 + len(seen) / 10)
+
+    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, ema=0.9), evaluate=scores)
+    best = loop.train(job, first_state(job))
+    assert job.model not in seen
+    name = "fc.weight" if "fc.weight" in job.model.state_dict() else "head.fc.weight"
+    trained, average = job.model.state_dict()[name].clone(), seen[-1].state_dict()[name].clone()
+    resume.load_best(job.folder, job.model, best)
+    assert torch.equal(job.model.state_dict()[name], average)
+    assert not torch.equal(trained, average)
 
 
 def test_frozen_batch_norm_keeps_the_base_statistics(small_job: loop.Job) -> None:
