@@ -31,13 +31,17 @@ class Scores:
     loss: float
     """Mean cross-entropy in nats, without label smoothing."""
     pictures: int
+    balanced: float | None = None
+    """Mean over the classes of the share of right answers, where it decides instead of top-1 (`Recipe.by_class`)."""
 
     def better_than(self, other: "Scores") -> bool:
-        """By top-1, ties by loss."""
+        """By top-1, or by balanced accuracy where both have it; ties by loss."""
+        if self.balanced is not None and other.balanced is not None:
+            return (self.balanced, -self.loss) > (other.balanced, -other.loss)
         return (self.top1, -self.loss) > (other.top1, -other.loss)
 
     def to_json(self) -> dict[str, float]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 Evaluate = Callable[[nn.Module], Scores]
@@ -59,12 +63,19 @@ def logits(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, to
     return ranks.gathered(torch.cat(rows), total), ranks.gathered(torch.cat(labels), total)
 
 
-def score(logits_NC: torch.Tensor, labels_N: torch.Tensor) -> Scores:
-    """Top-1, top-5 and loss."""
+def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
+    """Top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that have pictures."""
     ranked = logits_NC.topk(min(5, logits_NC.shape[1]), dim=1).indices
     hits = ranked == labels_N[:, None]
     return Scores(hits[:, 0].float().mean().item(), hits.any(1).float().mean().item(),
-                  cross_entropy(logits_NC, labels_N).item(), len(labels_N))
+                  cross_entropy(logits_NC, labels_N).item(), len(labels_N),
+                  balanced_accuracy(hits[:, 0], labels_N) if by_class else None)
+
+
+def balanced_accuracy(right_N: torch.Tensor, labels_N: torch.Tensor) -> float:
+    """Mean over the classes that have pictures of their share of right answers."""
+    present = labels_N.unique()
+    return float(torch.stack([right_N[labels_N == label].float().mean() for label in present]).mean())
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from filelock import FileLock, Timeout
 
 from finetune import ranks
 from finetune.dataset import as_fraction
+from finetune.recipes import from_scratch
 from finetune.resume import has_state, space_told, sweep
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
 from zoo import rundir
-from zoo.catalog import find
+from zoo.catalog import Base, find, find_architecture
 from zoo.errors import UserError
 
 
@@ -31,6 +32,10 @@ class Order:
     """As `zoo.catalog.find` takes it; a path of a run folder is absolute."""
     given: Mapping[str, Any]
     """Recipe fields set by hand."""
+
+    def find_base(self) -> Base:
+        """The base, or the architecture alone where it is trained from scratch."""
+        return (find_architecture if from_scratch(self.given) else find)(self.base)
 
     def to_json(self) -> dict[str, Any]:
         return {"data": str(self.data), "base": self.base, "given": dict(self.given)}
@@ -102,17 +107,25 @@ def _lock(folder: Path) -> FileLock:
     return FileLock(str(folder / rundir.RESUME / "lock"))
 
 
-def _order(run: Run, given: Mapping[str, Any]) -> Order:
-    assert run.data is not None
-    data = Path(run.data)
-    if run.data == DIGITS and not data.exists():
+def data_folder(name: str) -> Path:
+    """The folder that `--data` names; the built-in sample is written where it is asked for and missing."""
+    data = Path(name)
+    if name == DIGITS and not data.exists():
         data = write_digits(data)
     if not data.is_dir():
         raise UserError(f"--data {data}: expected a folder of pictures, but there is "
                         f"{'a file' if data.exists() else 'nothing'} at this path{_near(data)}. "
                         "--data digits is a built-in sample.")
-    base = find(run.base)
+    return data
+
+
+def _order(run: Run, given: Mapping[str, Any]) -> Order:
+    assert run.data is not None
+    data = data_folder(run.data)
     given = dict(given)
+    base = (find_architecture if from_scratch(given) else find)(run.base)
+    if given.get("teacher") and (teacher := find(given["teacher"]).folder):
+        given["teacher"] = str(teacher.resolve())
     if "val" in given and as_fraction(given["val"]) is None:
         given["val"] = str(Path(given["val"]).resolve())
     return Order(data.resolve(), str(base.folder.resolve()) if base.folder else run.base, given)

@@ -23,10 +23,12 @@ from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
 from finetune.schedule import schedule
+from finetune.scratch import has_zero_gamma, initialise
+from finetune.teacher import teacher_of
 from finetune.tree import read_tree
 from zoo import catalog, rundir, weights
-from zoo.errors import UserError
-from zoo.model import Description, build, describe, head, set_head
+from zoo.errors import UserError, first_line
+from zoo.model import Description, build, describe, head
 from zoo.preprocess import Preprocessing
 
 CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
@@ -72,9 +74,9 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     val = given.get("val")
     val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
     tree = read_tree(claimed.order.data, val=val_folder)
-    base = catalog.find(claimed.order.base)
+    base = claimed.order.find_base()
     with ranks.first_before_others():
-        fetched = weights.fetch(base)
+        fetched = weights.RANDOM if recipes.from_scratch(given) else weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         progress.say(f"licence of {base.alias}: {note}", style="bold red")
@@ -96,10 +98,35 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     seed_everything(resolved.recipe.seed, "head")
     model = build(base, data.classes, image_size=resolved.recipe.image_size, drop_path=resolved.recipe.drop_path,
                   dropout=resolved.recipe.dropout, fetched=fetched)
+    if resolved.recipe.from_scratch:
+        resolved = with_known_gamma(model, resolved, given)
+        initialise(model, resolved.recipe)
+    check_side(model, resolved.recipe.start_size)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     workers = run.workers if run.workers >= 0 else (devices.cpu_cores() if device.type == "cuda" else 0)
     source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
     return Plan(claimed, base, data, resolved, model, source)
+
+
+def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
+    """The recipe without zero gamma where the architecture has none; `UserError` if it was asked for by hand."""
+    if not resolved.recipe.zero_gamma or has_zero_gamma(model):
+        return resolved
+    if "zero_gamma" in given:
+        raise UserError(f"--zero-gamma has no effect: timm names no residual block of {type(model).__name__} that ends "
+                        "in a batch norm, as those of ResNets do. Leave it away.")
+    return resolved.replace("this architecture has no residual blocks that end in a batch norm", zero_gamma=False)
+
+
+def check_side(model: nn.Module, side: int) -> None:
+    """`UserError` if the model cannot take pictures of the size of the first epochs; 0 = the recipe has none."""
+    if side:
+        try:
+            with torch.no_grad():
+                model.eval()(torch.zeros(1, 3, side, side))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(f"--start-size {side}: this base takes pictures of one size only ({error}). Leave it away, "
+                            "or choose a convolutional base.") from None
 
 
 def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
@@ -128,6 +155,11 @@ def check_same_data(folder: Path, data: Data) -> None:
         "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
     if known.is_file() and resume.has_state(folder):
         before = rundir.read_json(known)
+        changed = [f"{name} is {'new' if name in data.classes else 'missing'}"
+                   for name in sorted({*before["classes"]} ^ {*data.classes})]
+        if changed:
+            raise UserError(f"the classes of {data.root} changed since this run began: {', '.join(changed[:10])}. "
+                            "Restore the folders, or start a new run with another --out.")
         if before["digest"] != content["digest"]:
             raise UserError(f"the pictures of {data.root} changed since this run began (counts then "
                             f"{before['counts'].get('train')}, now {content['counts'].get('train')}): "
@@ -147,8 +179,14 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     if plan.resolved.recipe.probe_only:
         return plan, state.best
     job = loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
-                   lambda model: select_scores(plan, model))
-    return plan, loop.train(job, state)
+                   lambda model: select_scores(plan, model), teacher_of(plan))
+    try:
+        return plan, loop.train(job, state)
+    except RuntimeError as error:
+        if plan.resolved.recipe.compile == "on" and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
+                            "C++ compiler (g++), or leave --compile away.") from None
+        raise
 
 
 def first_state(plan: Plan) -> tuple[Plan, resume.State]:
@@ -187,7 +225,8 @@ def select_scores(plan: Plan, model: nn.Module) -> evaluate.Scores:
     """Scores of a model as it stands on the select split."""
     select = plan.data.of("select")
     batches = evaluation_batches(ranks.mine(select), plan.source)
-    scores = evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)))
+    scores = evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)),
+                            by_class=plan.resolved.recipe.by_class)
     return evaluate.Scores(**ranks.of_first(scores.to_json()))  # all processes decide by the same bits
 
 
@@ -204,13 +243,8 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
         measured = ranks.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
         resolved = resolved.replace("measured on this machine", features=measured)
         write_recipe(plan.folder, resolved)  # a second try does not measure again
-    train = probe.sample(plan.data.of("train"), probe.MOST_PICTURES)
-    batches = evaluation_batches(ranks.mine(train), plan.source)
-    x_ND, labels = probe.extract(plan.model, batches, plan.source.pre, total=len(train),
-                                 precision=resolved.recipe.features)
-    device = next(plan.model.parameters()).device
-    fitted = probe.fit(x_ND.to(device), labels.to(device), len(plan.data.classes))
-    set_head(plan.model, ranks.copy_first(fitted.weight), ranks.copy_first(fitted.bias))
+    fitted = probe.fit_head(plan.model, plan.data.of("train"), plan.source, classes=len(plan.data.classes),
+                            precision=resolved.recipe.features)
     events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
     return resolved
 
@@ -225,4 +259,4 @@ def print_recipe(resolved: Resolved) -> None:
     """Every value with its reason, one line each."""
     progress.say("recipe:")
     for name, row in resolved.to_json().items():
-        progress.say(f"  {name.replace('_', '-'):<16} {row['value']!s:<12} {row['why']}")
+        progress.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")

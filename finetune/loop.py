@@ -27,7 +27,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
     model, recipe = job.model, job.recipe
     per_epoch = steps_per_epoch(len(job.pictures), recipe.batch_size)
     plan = schedule(recipe, steps_per_epoch=per_epoch)
-    parts, saver, best, done = prepare(job), resume.Saver(job.folder, state.step), state.best, state.step
+    parts, saver, best, done = prepare(job), resume.Saver(job.folder, state), state.best, state.step
     losses = restore(state, model, parts)
     if next(model.parameters()).device.type == "cuda":
         job = memory.fitted(job, parts)
@@ -54,8 +54,8 @@ def train(job: Job, state: resume.State) -> resume.Best:
                     epoch_losses += values
                     if ended:
                         rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
-                        # the losses are not written yet: who goes on evaluates again. Processes agree on an end
-                        # first, which they do between steps
+                        # the losses are not written yet: who goes on evaluates again. One of several processes
+                        # cannot leave alone
                         with signals.raised() if ranks.world() == 1 else nullcontext():
                             scores = job.evaluate(parts.judged(model))
                     note = f"loss {values[-1]:.3f}  best top-1 {best.scores.top1:.1%}"

@@ -18,8 +18,8 @@ from torch.nn.functional import cross_entropy
 from finetune import progress, ranks
 from finetune.augment import normalise
 from finetune.dataset import Picture
-from finetune.loader import Batch
-from zoo.model import features
+from finetune.loader import Batch, Source, evaluation_batches
+from zoo.model import features, set_head
 from zoo.preprocess import Preprocessing
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
@@ -47,8 +47,10 @@ class Probe:
 @torch.no_grad()
 def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
             precision: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is fp32 or
-    bf16. `batches` hold this process's share of them (`ranks.mine`)."""
+    """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is fp32 or bf16.
+
+    `batches` hold this process's share of them (`ranks.mine`).
+    """
     device = next(model.parameters()).device
     model.eval()
     rows, labels = [], []
@@ -74,6 +76,17 @@ def faster_precision(model: nn.Module, size: int) -> str:
             features(model, x_BCHW).float().sum().item()
         seconds[name] = min(seconds[name], perf_counter() - start)
     return "bf16" if seconds["fp32"] > 1.3 * seconds["bf16"] else "fp32"
+
+
+def fit_head(model: nn.Module, pictures: Sequence[Picture], source: Source, *, classes: int, precision: str) -> Probe:
+    """Fit a probe to at most `MOST_PICTURES` of the pictures, and put it into the model's head."""
+    chosen = sample(pictures, MOST_PICTURES)
+    x_ND, labels = extract(model, evaluation_batches(ranks.mine(chosen), source), source.pre, total=len(chosen),
+                           precision=precision)
+    device = next(model.parameters()).device
+    fitted = fit(x_ND.to(device), labels.to(device), classes)
+    set_head(model, ranks.copy_first(fitted.weight), ranks.copy_first(fitted.bias))
+    return fitted
 
 
 def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:

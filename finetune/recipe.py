@@ -6,6 +6,7 @@ The command line is generated from the two dataclasses `Run` (finetune/run.py) a
 
 import ast
 import inspect
+import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -25,7 +26,8 @@ class Recipe:
     """One complete set of training decisions. Every value is resolved: nothing here means "choose for me"."""
 
     recipe: str
-    """Name of the recipe that fills in what is not given: auto, warmup-step."""
+    """Name of the recipe that fills in what is not given: auto, or one of a published system: warmup-step, paddleclas,
+    bag-of-tricks, cifar-sam, resnet18-imagenet."""
     epochs: int
     """Passes over the training pictures."""
     batch_size: int
@@ -100,7 +102,7 @@ class Recipe:
     from_scratch: bool
     """Start from random weights: the base gives the architecture only."""
     init: Literal["timm", "kaiming", "xavier"]
-    """Random weights of convolutions and linear layers: timm's own, Kaiming normal (fan out) or Xavier uniform."""
+    """Random weights of convolutions and linear layers: timm's own, Kaiming normal or Xavier uniform."""
     zero_gamma: bool
     """From scratch: the last batch norm of each residual block starts at 0, so that blocks start as the identity."""
     teacher: str
@@ -142,12 +144,18 @@ class Recipe:
     """For loss ohem: share of each batch that counts."""
     balance: Literal["none", "weights", "effective", "resample", "sqrt-resample"]
     """For classes of unequal size: weights (loss times 1 / pictures of the class), effective (by the effective number
-    of pictures), resample (each class equally often an epoch), sqrt-resample (as the root of its pictures)."""
+    of pictures), resample (each class equally often an epoch), sqrt-resample (as the root of its pictures). The best
+    weights are then chosen by balanced accuracy instead of top-1, as with loss logit-adjusted."""
     threads: int
     """CPU threads of torch; 1 and 2 threads give different bits, so a resumed run keeps the number."""
 
     def __post_init__(self) -> None:
         check_bounds(vars(self))
+
+    @property
+    def by_class(self) -> bool:
+        """Whether classes are to count the same whatever their size, so that balanced accuracy chooses the weights."""
+        return self.balance != "none" or self.loss == "logit-adjusted"
 
 
 BOUNDS = (
@@ -224,3 +232,14 @@ def duration_steps(text: str, *, steps_per_epoch: int, total_steps: int) -> int:
     if not 0 <= steps <= total_steps:
         raise UserError(f"duration {text!r} is {steps} steps: expected 0 to {total_steps}, the length of the run.")
     return steps
+
+
+def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
+    """Value at `n` between anchors (n, value), linear in log n and log value, constant outside them."""
+    if n <= anchors[0][0]:
+        return anchors[0][1]
+    for (n0, v0), (n1, v1) in pairwise(anchors):
+        if n <= n1:
+            share = math.log(n / n0) / math.log(n1 / n0)
+            return v0 * (v1 / v0) ** share
+    return anchors[-1][1]

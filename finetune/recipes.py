@@ -1,18 +1,19 @@
 """Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each value with a reason.
 
-Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` and add its row to `RECIPES`.
+Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` in finetune/published.py and add its row
+to `RECIPES`. What it does not name is filled in by `_common`.
 """
 
 import difflib
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from finetune import conflicts, progress
+from finetune import conflicts, progress, published
 from finetune.dataset import as_fraction
-from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds
+from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds, interpolate
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ def auto(facts: Facts, given: Given) -> Choices:
     epochs = round(interpolate(n, EPOCH_ANCHORS))
     weak = "weaker for a base below 10 M parameters" if small else "usual strength for a base of this size"
     return {
-        **_common(facts, given),
         "epochs": (epochs, f"{n:,} training pictures: interpolated between anchors"),
         "batch_size": (usual_batch, "fixed on the CPU; never chosen by timing" if facts.device == "cpu" else
                        "usual on a GPU; never chosen by timing"),
@@ -90,43 +90,17 @@ def auto(facts: Facts, given: Given) -> Choices:
     }
 
 
-def warmup_step(facts: Facts, given: Given) -> Choices:
-    """Fine-tuning from ImageNet-21k weights with warm-up and step decay (Deng, Liu, Xiao).
-
-    Published protocol: Adam 1e-3 without weight decay, batch 64, 40 epochs, linear warm-up per step over the first 10
-    epochs, x0.1 after epoch 30, Random Erasing with probability 0.5, label smoothing 0.1, cross-entropy. With fewer
-    epochs warm-up and boundary scale. No probe: the published head starts at random.
-
-        python -m finetune --data mydataset/ --base vit_base_21k --recipe warmup-step
-
-    Its figures were not reproduced here (they need ImageNet-21k weights and the publication's data).
-    """
-    published = "published protocol"
-    return {
-        **_common(facts, given),
-        "epochs": (40, published),
-        "batch_size": (64, published),
-        "lr": (1e-3, published),
-        "optimizer": ("adam", published),
-        "warmup": ("25%", "published: 10 of 40 epochs"),
-        "schedule": ("step", published),
-        "decay_at": ("75%", "published: after epoch 30 of 40"),
-        "decay_factor": (0.1, published),
-        "weight_decay": (0.0, published),
-        "label_smoothing": (0.1, published),
-        "erasing": (0.5, published),
-        "crop_area": (0.5, "not published; as in auto"),
-        "flip": (0.5, "not published; as in auto"),
-        "drop_path": (0.0, "not published; off"),
-        "batch_norm": ("train", "not published; as in scratch training"),
-        "clip_norm": (0.0, "not published; off"),
-        "probe": ("off", "the published protocol starts from a random head"),
-    }
-
-
 BY_HAND = "set by hand"
 NOT_MEASURED = "not measured"
-RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {"auto": auto, "warmup-step": warmup_step}
+RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {
+    "auto": auto, "warmup-step": published.warmup_step, "paddleclas": published.paddleclas,
+    "bag-of-tricks": published.bag_of_tricks, "cifar-sam": published.cifar_sam,
+    "resnet18-imagenet": published.resnet18_imagenet}
+
+FROM_SCRATCH = ("resnet18-imagenet",)
+"""Recipes that always start from random weights."""
+FOR_FINE_TUNING = ("auto", "warmup-step")
+"""Recipes whose rate and length suit trained weights alone."""
 
 TRAINING_CORE: Choices = {
     "decay_power": (1.0, "used by schedule polynomial"),
@@ -155,19 +129,8 @@ LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
 
-def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
-    """Value at `n` between anchors (n, value), linear in log n and log value, constant outside them."""
-    if n <= anchors[0][0]:
-        return anchors[0][1]
-    for (n0, v0), (n1, v1) in pairwise(anchors):
-        if n <= n1:
-            share = math.log(n / n0) / math.log(n1 / n0)
-            return v0 * (v1 / v0) ** share
-    return anchors[-1][1]
-
-
-def _common(facts: Facts, given: Given) -> Choices:
-    """What every recipe decides alike: input side, fit, validation, precision, threads."""
+def _common(facts: Facts) -> Choices:
+    """What a recipe need not name: input side, fit, validation, precision, threads, and all that is off."""
     return {
         "image_size": input_side(facts),
         "fit": ("squash", "the whole picture; measured better than a crop on two data sets"),
@@ -219,10 +182,13 @@ def _val(facts: Facts) -> tuple[str, str]:
 
 
 NEEDS = {
-    "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule == "step",
     **dict.fromkeys(("epochs", "lr", "optimizer", "warmup", "schedule", "weight_decay", "label_smoothing", "erasing",
                      "crop_area", "flip", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size",
-                     *PICTURES_AND_LOSS), lambda r: not r.probe_only),
+                     *TRAINING_CORE, *PICTURES_AND_LOSS), lambda r: not r.probe_only),
+    "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule in ("step", "exponential"),
+    "decay_power": lambda r: r.schedule == "polynomial",
+    "init": lambda r: r.from_scratch, "zero_gamma": lambda r: r.from_scratch,
+    "distill_temperature": lambda r: r.teacher != "", "distill_weight": lambda r: r.teacher != "",
     "focal_gamma": lambda r: r.loss == "focal", "ohem_share": lambda r: r.loss == "ohem",
     "features": lambda r: r.probe == "on",
     "probe_only": lambda r: not r.probe_only or r.probe == "on",
@@ -231,7 +197,9 @@ NEEDS = {
 
 
 ENABLED_BY = {
-    **dict.fromkeys(("decay_at", "decay_factor"), ("schedule", "step")),
+    **dict.fromkeys(("decay_at", "decay_factor"), ("schedule", "step")), "decay_power": ("schedule", "polynomial"),
+    **dict.fromkeys(("init", "zero_gamma"), ("from_scratch", "")),
+    **dict.fromkeys(("distill_temperature", "distill_weight"), ("teacher", "NAME")),
     **dict.fromkeys(("features", "probe_only"), ("probe", "on")),
     "focal_gamma": ("loss", "focal"), "ohem_share": ("loss", "ohem"),
 }
@@ -244,11 +212,33 @@ def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
     other, needed = ENABLED_BY.get(key, ("probe_only", ""))
     if recipe.probe_only and key not in ("features", "probe_only"):
         return f"{flag} has no effect with --probe-only: leave one of them away."
+    if not getattr(recipe, other):
+        needs = f"--{other.replace('_', '-')} {needed}".strip()
+        return f"{flag} has no effect without {needs}: leave it away, or add that."
     cause = f"--{other} {getattr(recipe, other)}"
     if other in given:
         return f"{flag} has no effect with {cause}: leave one of them away."
     return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: leave {flag} away, or add "
             f"--{other} {needed}.")
+
+
+def from_scratch(given: Given) -> bool:
+    """Whether a run starts from random weights, by hand or by its recipe."""
+    return bool(given.get("from_scratch")) or given.get("recipe") in FROM_SCRATCH
+
+
+def _following(choices: Choices) -> Choices:
+    """What other choices force on a setting that is not given."""
+    forced: Choices = {}
+    if choices["loss"][0] == "focal":
+        forced["label_smoothing"] = (0.0, "focal loss has none")
+    if choices["from_scratch"][0]:
+        forced["probe"] = ("off", "random weights have no features to fit a classifier to")
+        forced["batch_norm"] = ("train", "random weights have no statistics to keep")
+    if choices["schedule"][0] == "exponential":
+        rate = float(f"{0.01 ** (1 / max(1, choices['epochs'][0])):.4g}")
+        forced["decay_factor"] = (rate, "per epoch; over the whole run it would come to 1 %")
+    return forced
 
 
 def check(given: Given) -> None:
@@ -258,6 +248,16 @@ def check(given: Given) -> None:
         near = difflib.get_close_matches(name, RECIPES, 1, 0)
         raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
     check_bounds(given)
+
+
+def _check_side(flag: str, side: int, base: "Description") -> None:
+    """`UserError` for a picture side that the base does not take; its own is always allowed."""
+    if side == base.input_size:
+        return
+    if base.size_step is None:
+        raise UserError(f"{flag} {side}: {base.architecture} takes only {base.input_size} px.")
+    if side % base.size_step:
+        raise UserError(f"{flag} {side}: expected a multiple of {base.size_step} px for {base.architecture}.")
 
 
 def resolve(facts: Facts, given: Given) -> Resolved:
@@ -272,14 +272,15 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
         raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Leave --val away, or "
                         "remove that folder.")
-    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"),
+    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **_common(facts),
                **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
+    choices |= {key: choice for key, choice in _following(choices).items() if key not in given}
     if measured:
         choices["balance"] = balance(facts, given)
-    if choices["loss"][0] == "focal" and "label_smoothing" not in given:
-        choices["label_smoothing"] = (0.0, "focal loss has none")
     if facts.has_val and "val" in given:
         choices["val"] = ("folder", BY_HAND)  # its path is of this machine: local.json has it
+    choices["teacher"] = (os.path.basename(choices["teacher"][0]) if os.path.isabs(choices["teacher"][0]) else
+                          choices["teacher"][0], choices["teacher"][1])  # the same
     assert set(choices) == {f.name for f in fields(Recipe)}
     recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
     for key in (*given, *measured):
@@ -289,15 +290,13 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
         progress.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
                       f"{facts.class_counts[0]} training pictures.")
+    if recipe.from_scratch and name in FOR_FINE_TUNING:
+        progress.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
+                      "bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for random ones as well.")
     if "batch_norm" in given and not facts.base.batch_norm:
         raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
     if recipe.schedule == "step" and not recipe.decay_at.strip():
         raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
-    if facts.base.size_step is None and recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: {facts.base.architecture} takes only "
-                        f"{facts.base.input_size} px.")
-    if facts.base.size_step and recipe.image_size not in range(0, 10_000, facts.base.size_step) and \
-            recipe.image_size != facts.base.input_size:
-        raise UserError(f"--image-size {recipe.image_size}: expected a multiple of {facts.base.size_step} px for "
-                        f"{facts.base.architecture}.")
+    for flag, side in (("--image-size", recipe.image_size), ("--start-size", recipe.start_size)):
+        _check_side(flag, side or facts.base.input_size, facts.base)
     return Resolved(recipe, {key: why for key, (_, why) in choices.items()})

@@ -75,8 +75,10 @@ class State:
 class Saver:
     """Decides when a checkpoint of a run is due, and writes it."""
 
-    def __init__(self, folder: Path, first_step: int):
-        self._folder, self._saved_step, self._saved_at, self._took_s = folder, first_step, monotonic(), 0.0
+    def __init__(self, folder: Path, begin: State):
+        self._folder, self._saved_at, self._took_s = folder, monotonic(), 0.0
+        # with losses that were not looked at yet, the same step is saved once more after the look
+        self._saved_step = None if "losses" in begin.tensors else begin.step
 
     def due(self, *, epoch_ended: bool, last: bool) -> bool:
         """After the last step; else at an epoch's end or every `SAVE_EVERY_S`, within `SAVE_SHARE` of the time."""
@@ -105,7 +107,7 @@ def save(folder: Path, state: State) -> None:
             rundir.write_whole(temporary / TENSORS, lambda path: torch.save(state.tensors, path))
             rundir.write_json(temporary / STATE, content | {"best": asdict(state.best)})
             rundir.write_manifest(temporary, version=VERSION)
-            _remove(place)  # only a damaged one, which was passed over, has the same step
+            _remove(place)  # of the same step: damaged and passed over, or with losses that were looked at since
             temporary.rename(place)
             rundir.sync_folder(place.parent)
         finally:

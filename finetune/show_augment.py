@@ -17,8 +17,8 @@ from zoo.errors import UserError, run_main
 class Grid:
     """What is shown."""
 
-    data: Path
-    """Folder of pictures, as for `python -m finetune`."""
+    data: str
+    """Folder of pictures, as for `python -m finetune`; 'digits' is the built-in sample."""
     out: Path = Path("augmentations.png")
     """The picture to write."""
     size: int = 128

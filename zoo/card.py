@@ -18,7 +18,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from zoo import bundle as bundles
 from zoo import rundir
 from zoo.bundle import Bundle
-from zoo.catalog import PERMISSIVE, forbids_commercial_use
+from zoo.catalog import OWN_ARCHITECTURES, PERMISSIVE, forbids_commercial_use
 
 TEMPLATE = Path(__file__).parent.parent / "model_cards" / "template.md"
 MOST_NAMED = 50
@@ -135,6 +135,7 @@ def about(facts: Facts) -> dict[str, Any]:
         "top1": f"{head['top1']:.2%}", "interval": f"{low:.1%} to {high:.1%}", "pictures": f"{head['pictures']:,}",
         "split": head["split"], "note": head["note"], "base": code(base["name"]), "architecture": code(
             facts.config["architecture"]), "pretrained_on": plain(base["pretrained_on"] or "unknown data"),
+        "own_architecture": facts.config["architecture"] in OWN_ARCHITECTURES,
         "side": facts.cfg["input_size"][-1], "fit": FITS[facts.cfg["crop_mode"]]}
 
 

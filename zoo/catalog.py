@@ -55,6 +55,8 @@ ROWS: tuple[Base, ...] = tuple(_base(row) for row in TABLE)
 BY_ALIAS = {row.alias: row for row in ROWS}
 BY_HUB_ID = {row.hub_id: row for row in ROWS}
 
+OWN_ARCHITECTURES = ("wide_resnet40_10",)
+"""Those that timm knows only after `import zoo.model`."""
 NOT_OFFERED = {
     "googlenet": ("GoogLeNet", "inception_v3_1k"),
     "shufflenet": ("ShuffleNet", "mobilenetv4_small_1k"),
@@ -88,6 +90,22 @@ def find(name: str) -> Base:
         return BY_HUB_ID.get(hub_id) or Base(name, architecture, tag, hub_id)
     raise UserError(f"unknown base {name!r}. The nearest: {', '.join(nearest(name))}. Expected an alias from "
                     "`python -m zoo list`, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.")
+
+
+def find_architecture(name: str) -> Base:
+    """The architecture a user means, to be trained from random weights: whatever `find` knows by its architecture, or
+    any of timm's without a tag (`seresnet18`). Whether timm has it is seen when it is built.
+
+    Raises `UserError` as `find` does, and for a run folder or Hub repository, which stand for weights.
+    """
+    plain = name.removeprefix("timm/")
+    own = name not in BY_ALIAS and not os.path.exists(name) and re.fullmatch(r"[a-z0-9_]+", plain)
+    base = Base(plain, plain, "", None) if own else find(name)
+    if base.architecture is None or base.folder:
+        raise UserError(f"--from-scratch takes an architecture, such as resnet18 or efficientnet_lite0, but {name} "
+                        "stands for weights: leave --from-scratch away, or name the architecture.")
+    return replace(base, tag="", hub_id=None, pretrained_on="nothing: random weights", top1=None, package=None,
+                   licence="apache-2.0")
 
 
 def nearest(name: str, count: int = 3) -> list[str]:

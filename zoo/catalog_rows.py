@@ -63,6 +63,7 @@ TABLE: tuple[Row, ...] = (
     ("resnet34_1k", "resnet34.a1_in1k", IN1K, 21.3, 3.67, 224, "apache-2.0", 76.4),
     ("resnet50_1k", "resnet50.a1_in1k", IN1K, 23.5, 4.11, 224, "apache-2.0", 80.4),
     ("resnet101_1k", "resnet101.a1_in1k", IN1K, 42.5, 7.83, 224, "apache-2.0", 81.5),
+    ("resnet50c_1k", "resnet50c.gluon_in1k", IN1K, 23.5, 4.35, 224, "apache-2.0", 78.0),
     ("resnet18d_1k", "resnet18d.ra2_in1k", IN1K, 11.2, 2.06, 224, "apache-2.0", 72.3),
     ("resnet34d_1k", "resnet34d.ra2_in1k", IN1K, 21.3, 3.91, 224, "apache-2.0", 77.1),
     ("resnet50d_1k", "resnet50d.a1_in1k", IN1K, 23.5, 4.35, 224, "apache-2.0", 80.7),

@@ -22,7 +22,7 @@ from timm.data import resolve_model_data_config
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from zoo import rundir, weights
+from zoo import rundir, weights, wide_resnet
 from zoo.catalog import Base
 from zoo.errors import UserError
 from zoo.weights import Weights
@@ -31,6 +31,8 @@ PLAIN_TRANSFORMERS = frozenset({"vision_transformer", "deit", "beit", "eva"})
 """timm modules of plain vision transformers: their position embeddings can be resized to any multiple of the patch."""
 OWN_SIZE_ONLY = frozenset({"byoanet"})
 """timm modules whose attention blocks need their own picture size although the configuration does not say so."""
+OWN_MODULES = (wide_resnet,)
+"""Architectures of our own; importing them registers them with timm, as its own modules do."""
 STRIDE = 32
 """Total stride of convolutional nets; picture sizes that are no multiple of it waste a border."""
 LEFT_OUT = ("AuxLogits.", "attn_pool.", "mask_token", "lm_head.")
@@ -72,7 +74,8 @@ class _Source:
 
 def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, drop_path: float = 0.0,
           dropout: float = 0.0, fetched: Weights | None = None) -> nn.Module:
-    """timm's model of a base on the CPU, in training mode: a fresh head for `labels`, all else from the base's weights.
+    """timm's model of a base on the CPU, in training mode: a fresh head for `labels`, all else from the base's weights
+    (nothing with `weights.RANDOM`).
 
     `image_size` is the side of the pictures in pixels (None: the base's own); position embeddings are resized to it.
     `drop_path` and `dropout` are rates in [0, 1). `fetched` saves a second `weights.fetch(base)`. Raises `UserError`
@@ -83,7 +86,8 @@ def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, d
     source = _source(base, fetched)
     size = _checked_size(base, source, image_size)
     model = _create(source, len(labels), size, {"drop_path_rate": drop_path, "drop_rate": dropout})
-    _load_all_but_head(model, source, fetched)
+    if fetched is not weights.RANDOM:
+        _load_all_but_head(model, source, fetched)
     return model
 
 

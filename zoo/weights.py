@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalog, hub, rundir
+from zoo import catalog, hub, minimum, rundir
 from zoo.catalog import Base
 from zoo.errors import UserError, first_line
 
@@ -37,6 +37,10 @@ class Weights:
     """The config.json beside the weights, if there is one."""
     package: str | None = None
     """The pip package it came from."""
+
+
+RANDOM = Weights(Path(), "random weights", None, "", "apache-2.0", None)
+"""Stands for no file: the architecture is trained from scratch. The licence is timm's, of the architecture's code."""
 
 
 def _lite0() -> str:
@@ -142,6 +146,7 @@ def unpickle(path: Path) -> Any:
 
     import torch
 
+    minimum.require("torch")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -47,6 +47,8 @@ class History:
     classes: int
     steps_per_epoch: int
     probe: bool = True
+    chosen: int | None = None
+    """The epoch whose weights were kept, if it is known; with balanced classes top-1 does not tell."""
 
     def __post_init__(self) -> None:
         assert len(self.select_loss) == len(self.select_top1) == len(self.train_loss) + 1
@@ -58,6 +60,8 @@ class History:
     @property
     def best(self) -> int:
         """The best epoch after the start, by `Scores.better_than`."""
+        if self.chosen:
+            return self.chosen
         return max(range(1, self.epochs + 1), key=lambda e: (self.select_top1[e], -self.select_loss[e]))
 
     @property
@@ -68,6 +72,8 @@ class History:
     @property
     def kept(self) -> bool:
         """Whether no epoch beat the start."""
+        if self.chosen is not None:
+            return self.chosen == 0
         best, start = ((self.select_top1[e], -self.select_loss[e]) for e in (self.best, 0))
         return best <= start
 
@@ -94,7 +100,8 @@ def history(series: Mapping[str, Sequence[tuple[int, float]]], report: Mapping[s
     parts = [[(n, value) for step, n, value in train if begin < step <= end] for begin, end in pairwise(top1)]
     means = tuple(sum(n * value for n, value in part) / sum(n for n, _ in part) for part in parts)
     return History(means, tuple(loss[step] for step in top1), tuple(top1.values()), report["best"]["pictures"],
-                   len(report["per_class"]), max(top1) // max(1, len(means)), report["probe"] is not None)
+                   len(report["per_class"]), max(top1) // max(1, len(means)), report["probe"] is not None,
+                   report["best"]["epoch"] if report["best"].get("balanced") is not None else None)
 
 
 def standard_error(share: float, pictures: int) -> float:

@@ -4,7 +4,9 @@
 
 The k-th largest of C classes keeps 50^(-k / (C - 1)) times the largest's pictures (all, if it has fewer), the first by
 sha256; k = 0, 1, ... Prints a row of the table for each run: accuracy and balanced accuracy (mean recall of the
-classes) on test, of the weights that training chose by top-1 on select (itself long-tailed) and of the last epoch's.
+classes) on test, of the weights that training chose on select (itself long-tailed; by top-1, with classes balanced by
+balanced accuracy) and of the last epoch's.
+One thread, so that the figures are the same on any number of cores.
 """
 
 import argparse
@@ -59,11 +61,11 @@ def scores(plan: Plan) -> str:
     return f"{(answers == labels).float().mean():.1%} | {balanced_accuracy_score(labels, answers):.1%}"
 
 
-def measure(data: Path, given: dict[str, Any]) -> str:
-    """Train once; the cells of its row."""
+def measure(data: Path, given: dict[str, Any], out: Path | None = None) -> str:
+    """Train once; the cells of its row. In a folder `out` that is kept, a run that was killed goes on."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(data=str(data), out=Path(folder) / "run", device="cpu")
+        run = Run(data=str(data), out=out or Path(folder) / "run", device="cpu")
         claimed = claim(run, given)
         plan, best = fine_tune(make_plan(run, claimed, torch.device("cpu")))
         last = scores(plan)
@@ -86,7 +88,8 @@ def main() -> None:
         print(HEAD)
         for tool in a.tools:
             for seed in a.seeds:
-                given = {"image_size": a.size, "epochs": a.epochs, "seed": seed, "features": "fp32"} | TOOLS[tool]
+                given = {"image_size": a.size, "epochs": a.epochs, "seed": seed, "features": "fp32", "threads": 1}
+                given |= TOOLS[tool]
                 print(f"| {tool} | {seed} | {measure(data, given)} |", flush=True)
 
 

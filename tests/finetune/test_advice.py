@@ -44,6 +44,14 @@ def test_fine_curves_need_no_advice() -> None:
     assert curves(FINE, VALUES) == []
 
 
+def test_the_chosen_epoch_is_believed_where_top1_does_not_tell() -> None:
+    """A run that counts its classes the same keeps weights whose top-1 is below the probe's."""
+    fell = changed(select_top1=[0.83, 0.70, 0.72, 0.74, 0.75, 0.75, 0.76, 0.76, 0.77, 0.77])
+    assert (fell.kept, fell.best) == (True, 8)
+    assert (replace(fell, chosen=6).kept, replace(fell, chosen=6).best) == (False, 6)
+    assert replace(fell, chosen=0).kept
+
+
 OVERFITTED = changed(
     train_loss=[1.2, 0.8, 0.6, 0.45, 0.36, 0.30, 0.26, 0.23, 0.21],
     select_loss=[0.85, 0.80, 0.70, 0.64, 0.66, 0.70, 0.74, 0.79, 0.83, 0.86],

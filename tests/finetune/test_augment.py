@@ -142,7 +142,7 @@ def test_the_grid_has_a_row_for_each_augmentation(animals: Path, tmp_path: Path,
     rows: list[tuple[str, np.ndarray]] = []
     sheet = augment_grid.sheet
     monkeypatch.setattr(augment_grid, "sheet", lambda found: rows.extend(found) or sheet(found))
-    write_grid(Grid(animals, tmp_path / "grid.png", size=16, columns=3))
+    write_grid(Grid(str(animals), tmp_path / "grid.png", size=16, columns=3))
     titles = [name for name, _ in rows]
     shown = {flag for name in titles for flag in name.split()[::2]}
     assert shown >= {"none", "--policy", *(f"--{name.replace('_', '-')}" for name in ALONE), "--erasing", "--cutout",
@@ -161,10 +161,10 @@ def test_the_grid_has_a_row_for_each_augmentation(animals: Path, tmp_path: Path,
 
 def test_a_grid_that_cannot_be_written_or_drawn_says_why(animals: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--out .*grid\.unknown: expected the name of a picture"):
-        write_grid(Grid(animals, tmp_path / "grid.unknown", size=16, columns=2))
+        write_grid(Grid(str(animals), tmp_path / "grid.unknown", size=16, columns=2))
     for path in animals.rglob("*.png"):
         path.write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match="no picture of its training part can be read"):
-        write_grid(Grid(animals, tmp_path / "grid.png", size=16, columns=2))
+        write_grid(Grid(str(animals), tmp_path / "grid.png", size=16, columns=2))
     with pytest.raises(UserError, match="--columns 1: expected a value from 2 to 32"):
-        Grid(animals, columns=1)
+        Grid(str(animals), columns=1)

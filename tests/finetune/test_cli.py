@@ -39,10 +39,13 @@ FLAGS = {
     "recipe options": ["--recipe", "--epochs", "--batch-size", "--image-size", "--fit", "--lr", "--optimizer", "--seed",
                        "--amp", "--val", "--probe-only"],
     "less-usual options": ["--probe", "--features", "--warmup", "--schedule", "--decay-at", "--decay-factor",
-                           "--weight-decay", "--label-smoothing", "--erasing", "--crop-area", "--flip", "--drop-path",
-                           "--dropout", "--batch-norm", "--clip-norm", "--policy", "--rotate", "--color-jitter",
-                           "--pca-noise", "--crop-padding", "--mixup", "--cutmix", "--cutout", "--gridmask",
-                           "--hide-and-seek", "--loss", "--focal-gamma", "--ohem-share", "--balance", "--threads"],
+                           "--decay-power", "--weight-decay", "--label-smoothing", "--erasing", "--crop-area",
+                           "--flip", "--drop-path", "--dropout", "--batch-norm", "--clip-norm", "--accumulate",
+                           "--sam-rho", "--ema", "--compile", "--patience", "--layer-decay", "--start-size",
+                           "--from-scratch", "--init", "--zero-gamma", "--teacher", "--distill-temperature",
+                           "--distill-weight", "--policy", "--rotate", "--color-jitter", "--pca-noise",
+                           "--crop-padding", "--mixup", "--cutmix", "--cutout", "--gridmask", "--hide-and-seek",
+                           "--loss", "--focal-gamma", "--ohem-share", "--balance", "--threads"],
 }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import timm
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 from torch import nn
 
 from finetune import events, loader
@@ -68,6 +69,22 @@ def test_better_than_goes_by_top1_and_ties_by_loss() -> None:
     assert good.better_than(Scores(0.9, 1.0, 1.1, 10))
     assert not good.better_than(Scores(0.9, 0.1, 0.9, 10))
     assert not good.better_than(good)
+
+
+def test_balanced_accuracy_is_scikit_learns_and_decides_where_classes_count_the_same() -> None:
+    labels = torch.tensor([0] * 30 + [1] * 5 + [3] * 2)  # class 2 has no picture
+    logits_NC = torch.randn(37, 4, generator=torch.Generator().manual_seed(0)) + 2 * torch.eye(4)[labels]
+    logits_NC[:, 2] = -99.0  # scikit-learn warns of answers that are no label
+    found = score(logits_NC, labels, by_class=True)
+    assert found.balanced == pytest.approx(balanced_accuracy_score(labels, logits_NC.argmax(1)))
+    assert found.balanced != pytest.approx(found.top1)
+    assert score(logits_NC, labels) == replace(found, balanced=None)
+    assert "balanced" in found.to_json()
+    assert "balanced" not in replace(found, balanced=None).to_json()
+    fair, plain = Scores(0.7, 0.9, 1.0, 10, balanced=0.6), Scores(0.8, 0.9, 1.0, 10, balanced=0.5)
+    assert fair.better_than(plain)
+    assert not plain.better_than(fair)
+    assert fair.better_than(replace(fair, loss=1.1))
 
 
 def test_logits_are_those_of_the_model_in_evaluation_mode() -> None:

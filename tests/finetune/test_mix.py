@@ -1,7 +1,9 @@
 """What a step sees: hidden parts against their papers' geometry, mixtures against their formulas and timm's."""
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,11 @@ import torch
 from timm.data.mixup import Mixup, mixup_target
 
 from finetune.augment import seed_everything
+from finetune.job import start
 from finetune.mix import HIDDEN_PATCH, augment_batch, cutout_mask, erase, gridmask_mask, hide_and_seek_mask
+from finetune.run import Run
 from tests.made_recipe import made_recipe
+from zoo import rundir
 
 Mask = Callable[[int, int], torch.Tensor]
 MASKS: dict[str, Mask] = {"cutout": cutout_mask, "gridmask": gridmask_mask, "hide_and_seek": hide_and_seek_mask}
@@ -93,8 +98,8 @@ def test_cutout_is_a_square_of_half_the_side_cut_off_at_the_border() -> None:
         rows, columns = runs(mask.any(1)), runs(mask.any(0))
         assert len(rows) == len(columns) == 1
         assert mask.sum() == rows[0][1] * columns[0][1]
-        for start, length in (*rows, *columns):
-            assert length == 16 or (7 <= length < 16 and (start == 0 or start + length == 32))
+        for first, length in (*rows, *columns):
+            assert length == 16 or (7 <= length < 16 and (first == 0 or first + length == 32))
 
 
 def test_cutouts_centre_is_even_over_the_picture() -> None:
@@ -110,11 +115,11 @@ def test_gridmask_is_a_grid_of_squares() -> None:
     for mask in all_masks[:300]:
         rows, columns = runs(mask.any(1)), runs(mask.any(0))
         assert np.array_equal(mask, mask.any(1)[:, None] & mask.any(0)[None, :])
-        inner = [length for start, length in (*rows, *columns) if start and start + length < 112]
+        inner = [length for first, length in (*rows, *columns) if first and first + length < 112]
         assert len(set(inner)) <= 1
         assert all(18 <= length <= 45 for length in inner)  # 0.4 * 48 to 0.4 * 112
         for stretches in (rows, columns):
-            starts = [start for start, _ in stretches if start]
+            starts = [first for first, _ in stretches if first]
             period = {second - first for first, second in pairwise(starts)}
             assert all(abs(0.4 * unit - length) <= 0.5 for unit in period for length in inner)
     assert all_masks.mean() == pytest.approx((1 - 0.6) ** 2, abs=0.01)
@@ -208,3 +213,22 @@ def test_a_batch_of_one_is_mixed_with_itself() -> None:
     got, targets = seen(0, 1, mixup=1.0)
     assert torch.allclose(got, batch(1)[0])
     assert targets.tolist() == [[pytest.approx(1)]]
+
+
+# --- in a run
+
+
+@pytest.mark.usefixtures("quick_end")
+def test_a_whole_run_takes_everything_at_once(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
+    settings = EVERYTHING | {"policy": "autoaugment", "rotate": 10.0, "color_jitter": 0.4, "pca_noise": 0.1,
+                             "crop_padding": 4, "balance": "resample"}
+    start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu"),
+          {"epochs": 2, "threads": 1, "lr": 1e-3} | settings)
+    assert rundir.is_finished(tmp_path / "run")
+    written = rundir.read_json(tmp_path / "run" / rundir.RECIPE)
+    assert {name: written[name]["value"] for name in settings} == settings
+    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len([event for event in events if event["name"] == "select/top1"]) == 3
+    # classes count the same, so balanced accuracy chose the weights, and the report has it
+    best = rundir.read_json(tmp_path / "run" / "report.json")["best"]
+    assert best["balanced"] == pytest.approx(best["top1"])  # the digits have four pictures of each class

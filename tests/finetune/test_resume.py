@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from finetune import evaluate, loop, resume
 from finetune.dataset import scan
@@ -151,32 +152,75 @@ def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.J
     assert [p.name for p in (job.folder / "resume").glob("best-*")] == ["best-6.safetensors"]
 
 
-def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.Job,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, batch_size=4))  # 25 steps an epoch
-    begin, untrained = first_state(job), {k: t.clone() for k, t in job.model.state_dict().items()}
-    loop.train(job, begin)
+@pytest.mark.parametrize(("values", "stop", "saved"), [
+    ({"batch_size": 4}, 37, 30),  # 25 steps an epoch: five into the second
+    ({"batch_size": 8, "ema": 0.9, "sam_rho": 0.05, "accumulate": 2, "optimizer": "ranger", "mixup": 0.4,
+      "balance": "sqrt-resample", "layer_decay": 0.8, "start_size": 16}, 23, 20),  # 12 steps an epoch
+], ids=["plain", "all parts"])
+def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch,
+                                                               values: dict[str, Any], stop: int, saved: int) -> None:
+    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, **values))
+    untrained = {k: t.clone() for k, t in job.model.state_dict().items()}
+    judged: list[dict[str, torch.Tensor]] = []  # the moving average, where there is one
+
+    def scores(model: torch.nn.Module) -> evaluate.Scores:
+        judged.append({name: t.clone() for name, t in model.state_dict().items()})
+        return _scores(0.5)
+
+    job = dataclasses.replace(job, evaluate=scores)
+    loop.train(job, first_state(job))
     whole = {name: t.clone() for name, t in job.model.state_dict().items()}
 
     update = loop.update
 
-    def stop_at_37(*arguments: Any) -> torch.Tensor:
-        if arguments[-1] == 37:
+    def stop_there(*arguments: Any) -> torch.Tensor:
+        if arguments[-1] == stop:
             raise KeyboardInterrupt
         return update(*arguments)
 
     job.model.load_state_dict(untrained)
     monkeypatch.setattr(resume, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
-    monkeypatch.setattr(loop, "update", stop_at_37)
+    monkeypatch.setattr(loop, "update", stop_there)
     with pytest.raises(KeyboardInterrupt):
         loop.train(job, first_state(job))
     monkeypatch.setattr(loop, "update", update)
     state = resume.load(job.folder)
     assert state is not None
-    assert state.step == 30  # the last look at the losses before step 37, five steps into the second epoch
+    assert state.step == saved  # the last look at the losses before it stopped
     loop.train(job, state)
     assert all(torch.equal(t, whole[name]) for name, t in job.model.state_dict().items())
+    assert all(torch.equal(t, judged[1][name]) for name, t in judged[-1].items())
+
+
+def test_patience_ends_a_run_and_a_stopped_run_stays_ended(small_job: loop.Job) -> None:
+    given = iter([0.6, 0.5, 0.6, 0.9])  # the third is no better, so the fourth epoch does not come
+    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, epochs=9, patience=2),
+                              evaluate=lambda model: _scores(next(given)))
+    best = loop.train(job, first_state(job))
+    assert (best.scores.top1, best.step) == (0.6, 3)
+    state = resume.load(job.folder)
+    assert state is not None
+    assert state.step == 9
+    assert loop.train(job, state) == best  # killed before its folder was finished, it does not train on
+    assert next(given) == 0.9
+
+
+def test_the_moving_average_is_what_is_kept(small_job: loop.Job) -> None:
+    seen: list[torch.nn.Module] = []
+
+    def scores(model: torch.nn.Module) -> evaluate.Scores:
+        seen.append(model)
+        return _scores(0.5 + len(seen) / 10)
+
+    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, ema=0.9), evaluate=scores)
+    best = loop.train(job, first_state(job))
+    assert job.model not in seen
+    name = "fc.weight" if "fc.weight" in job.model.state_dict() else "head.fc.weight"
+    trained, average = job.model.state_dict()[name].clone(), seen[-1].state_dict()[name].clone()
+    resume.load_best(job.folder, job.model, best)
+    assert torch.equal(job.model.state_dict()[name], average)
+    assert not torch.equal(trained, average)
 
 
 def test_frozen_batch_norm_keeps_the_base_statistics(small_job: loop.Job) -> None:
@@ -289,6 +333,50 @@ def test_a_checkpoint_made_with_other_settings_is_refused_by_name(two_checkpoint
     assert "-> 9.9 since this run began: it goes on, but not with the same bits" in capsys.readouterr().out
 
 
+FILE_EVENTS = ("open", "os.", "shutil.")
+"""Beginnings of the audit events of all that Python does to files and folders."""
+
+
+def save_killed_at(folder: Path, event: int) -> bool:
+    """Save step 9 in a process that is killed with SIGKILL just before this file operation; whether there was one."""
+    if child := os.fork():
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    left = iter(range(event))
+
+    def count(name: str, _: object) -> None:
+        if name.startswith(FILE_EVENTS) and next(left, None) is None:
+            signal.raise_signal(signal.SIGKILL)
+
+    model = torch.nn.Linear(3, 2)
+    sys.addaudithook(count)
+    resume.save(folder, resume.State(9, 0, resume.save_best(folder, model, _scores(0.9), 9), {"m": model.state_dict()}))
+    os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
+        two_checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    steps, event = [], 0
+    while True:
+        folder = Path(shutil.copytree(two_checkpoints / "resume", tmp_path / "copies" / str(event) / "resume")).parent
+        killed = save_killed_at(folder, event)
+        resume.sweep(folder)
+        state = resume.load(folder)
+        assert state is not None
+        steps.append(state.step)
+        assert len(resume.checkpoints(folder)) >= 2
+        if not killed:
+            break
+        event += 1
+    assert event > 30
+    assert steps == sorted(steps)  # the old one up to some operation, the new one from then on
+    assert set(steps) == {6, 9}
+    assert "Passed over" not in capfd.readouterr().out
+    assert sorted(path.name for path in (folder / "resume").rglob("*") if path.suffix) == [
+        "FINISHED.json", "FINISHED.json", "best-6.safetensors", "best-9.safetensors", "state.json", "state.json",
+        "tensors.pt", "tensors.pt"]
+
+
 def test_what_killed_writers_left_is_swept(two_checkpoints: Path) -> None:
     before = sorted(two_checkpoints.rglob("*"))
     (two_checkpoints / "resume" / "step-000000009.tmp").mkdir()
@@ -336,6 +424,24 @@ def test_changed_pictures_are_refused_when_going_on(stopped: tuple[Path, str], t
             start(Run(resume=run), {})
     finally:
         (tmp_path / "away.png").rename(picture)
+
+
+def test_another_list_of_classes_is_refused_by_name(stopped: tuple[Path, str]) -> None:
+    run, _ = stopped
+    ten = run.parent / "data" / "train" / "ten"
+    ten.mkdir()
+    Image.new("RGB", (8, 8), "red").save(ten / "x.png")
+    try:
+        with pytest.raises(UserError, match=r"the classes of .* changed since this run began: ten is new"):
+            start(Run(resume=run), {})
+    finally:
+        shutil.rmtree(ten)
+
+
+def test_another_base_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str]) -> None:
+    run, _ = stopped
+    with pytest.raises(UserError, match=r"--base is efficientnet_lite0, in that run it was /"):
+        start(Run(data=str(run.parent / "data"), out=run), {"epochs": 2})
 
 
 def test_another_command_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str], tiny_base: Path) -> None:

@@ -106,6 +106,15 @@ def test_only_the_first_of_many_classes_are_listed(tmp_path: Path) -> None:
     assert "The 50 classes with the lowest F1 of 60." in text
 
 
+def test_an_architecture_of_our_own_says_how_to_open_it(tmp_path: Path) -> None:
+    assert "import zoo.model" not in made_card(tmp_path / "timms")
+    run, _ = made_run(tmp_path / "own", pictures=2)
+    config = rundir.read_json(run / rundir.CONFIG)
+    rundir.write_json(run / rundir.CONFIG, config | {"architecture": "wide_resnet40_10"})
+    said = "import timm\nimport zoo.model  # of zootune: registers the architecture with timm\nfrom PIL"
+    assert said in card.text(run)
+
+
 def test_bundles_tell_size_latency_and_accuracy(tmp_path: Path) -> None:
     run = made_finished(tmp_path)
     text = card.text(run, card.Place("alice/x", {"bundles/onnx/bundle.json": run / "bundles/onnx/bundle.json",
