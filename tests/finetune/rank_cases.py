@@ -5,20 +5,21 @@ it is. Results: OUT/WORLD-RANK.pt.
 """
 
 import dataclasses
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import timm
 import torch
 from torch import nn
-from torch.multiprocessing import start_processes
 
-from finetune import finish, foreign, job, loop, losses, ranks, resume, signals
+from finetune import evaluate, finish, foreign, job, loop, losses, ranks, resume, signals
 from finetune.dataset import Picture, scan
 from finetune.distill import Teacher
 from finetune.evaluate import Scores, logits, score
@@ -27,6 +28,7 @@ from finetune.run import Run
 from finetune.step import Job
 from finetune.tree import read_tree
 from tests.made_recipe import made_recipe
+from zoo.errors import run_main
 from zoo.preprocess import Preprocessing
 
 PRE = Preprocessing(size=32)
@@ -87,13 +89,13 @@ def trained(job: Job, state: resume.State) -> dict[str, torch.Tensor]:
     return {"weights": weights, "losses": torch.stack(losses).double(), "ema": ema}
 
 
-def in_pieces(job: Job, until: int) -> dict[str, torch.Tensor]:
-    """Go on with a job from its last checkpoint; SIGTERM reaches the last of the processes within step `until`."""
+def in_pieces(job: Job, number: signal.Signals, until: int) -> dict[str, torch.Tensor]:
+    """Go on with a job from its last checkpoint; a signal reaches the last of the processes within step `until`."""
     update = loop.update
 
     def stop(*a: Any) -> torch.Tensor:
         if a[-1] == until and ranks.rank() == ranks.world() - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return update(*a)
 
     loop.update = stop
@@ -110,8 +112,8 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
     results: dict[str, Any] = {"digest": data.digest()}
     if ranks.world() < 3:
         for name in CASES:
-            job = made_job(name, data.of("train"), digits, folder / name)
-            results[name] = trained(job, first_state(job))
+            case = made_job(name, data.of("train"), digits, folder / name)
+            results[name] = trained(case, first_state(case))
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=10).eval()
     nn.init.normal_(model.get_classifier().weight)
@@ -120,16 +122,27 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
         batches = evaluation_batches(ranks.mine(chosen), Source(digits, PRE, workers=0, pin=False))
         answers, labels = logits(model, batches, PRE, total=n)
         results[f"counts {n}"] = (answers.argmax(1), labels, dataclasses.asdict(score(answers, labels)))
+    results["scores"] = scores_of_first(pictures[:3], digits)
     results["agreed"] = (ranks.most(ranks.rank()), ranks.total(ranks.rank()), ranks.of_first(ranks.rank()),
                          ranks.everyone(ranks.rank()))
     return results
 
 
-def piece(digits: Path, out: Path, until: int) -> dict[str, Any]:
+def scores_of_first(pictures: list[Picture], digits: Path) -> float:
+    """The top-1 that this process goes on with where each computed another: its rank."""
+    computed, evaluate.score = evaluate.score, lambda *a, **k: Scores(float(ranks.rank()), 1.0, 1.0, 3)
+    plan: Any = SimpleNamespace(data=SimpleNamespace(of=lambda split: pictures), source=Source(digits, PRE, 0, False),
+                                resolved=SimpleNamespace(recipe=made_recipe()))
+    top1 = job.select_scores(plan, timm.create_model("test_resnet", num_classes=10)).top1
+    evaluate.score = computed
+    return top1
+
+
+def piece(digits: Path, out: Path, number: signal.Signals, until: int) -> dict[str, Any]:
     """Part of a run whose number of processes changes: with moving average and AdamW, three epochs."""
-    job = made_job("adamw", scan(read_tree(digits)).of("train"), digits, out / "changing")
-    job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, ema=0.9, epochs=3))
-    return in_pieces(job, until)
+    changing = made_job("adamw", scan(read_tree(digits)).of("train"), digits, out / "changing")
+    recipe = dataclasses.replace(changing.recipe, ema=0.9, epochs=3)
+    return in_pieces(dataclasses.replace(changing, recipe=recipe), number, until)
 
 
 def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
@@ -155,27 +168,43 @@ def process(number: int, world: int, port: int, file: str, work: Callable[[], di
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "MASTER_PORT": str(port),
                    "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
-    with ranks.joined():
-        torch.save(work(), f"{file}-{number}.pt")
+    def main() -> None:
+        with ranks.joined():
+            torch.save(work(), f"{file}-{number}.pt")
+
+    run_main(main)
 
 
-def in_processes(world: int, file: Path, work: Callable[[], dict[str, Any]]) -> None:
+def in_processes(world: int, file: Path, work: Callable[[], dict[str, Any]]) -> list[int | None]:
+    """Their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start_processes(process, (world, port, str(file), work), world, start_method="fork")
+    fork = multiprocessing.get_context("fork")
+    group = [fork.Process(target=process, args=(number, world, port, str(file), work)) for number in range(world)]
+    for one in group:
+        one.start()
+    for one in group:
+        one.join()
+    return [one.exitcode for one in group]
+
+
+PIECES = ((1, signal.SIGTERM, -1), (1, signal.SIGTERM, 5), (2, signal.SIGKILL, 7), (2, signal.SIGTERM, 8),
+          (1, signal.SIGTERM, -1))
+"""Processes, and the signal within a step (-1: none); the first is the undisturbed run, the others are another."""
 
 
 def main(digits: Path, base: Path, out: Path) -> None:
     in_float32 = losses.class_weights
     losses.class_weights = lambda *a: None if (weights_C := in_float32(*a)) is None else weights_C.double()
     for world in (1, 2, 3):
-        in_processes(world, out / str(world), lambda: all_cases(digits, out))
-    for i, (world, until) in enumerate([(1, -1), (1, 5), (2, 8), (1, -1)]):
+        assert in_processes(world, out / str(world), lambda: all_cases(digits, out)) == [0] * world
+    for i, (world, number, until) in enumerate(PIECES):
         if i == 1:
             (out / "changing").rename(out / "undisturbed")
-        in_processes(world, out / f"piece{i}", lambda until=until: piece(digits, out, until))
-    in_processes(2, out / "whole", lambda: whole_run(digits, base, out / "run"))
+        codes = in_processes(world, out / f"piece{i}", lambda n=number, until=until: piece(digits, out, n, until))
+        assert codes == ([2, -signal.SIGKILL] if number == signal.SIGKILL else [0] * world), codes
+    assert in_processes(2, out / "whole", lambda: whole_run(digits, base, out / "run")) == [0, 0]
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def results(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFact
     ran = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = {file.stem: torch.load(file, weights_only=True) for file in out.glob("*.pt")}
-    return found | {"whole": {"out": out / "run", "printed": ran.stdout}}
+    return found | {"whole": {"out": out / "run", "printed": ran.stdout, "errors": ran.stderr}}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -84,14 +84,22 @@ def test_pictures_are_read_in_shares_and_flags_agreed(results: dict[str, Results
     for name, agreed in ((name, one["agreed"]) for name, one in results.items() if "agreed" in one):
         ranks_of_all = list(range(int(name[0])))
         assert agreed == (max(ranks_of_all), sum(ranks_of_all), 0, ranks_of_all)
+        assert results[name]["scores"] == 0.0  # what decides on the best epoch and an early end is rank 0's
 
 
 def test_a_run_goes_on_in_another_number_of_processes(results: dict[str, Results]) -> None:
-    whole, last = results["piece0-0"], results["piece3-0"]
+    whole, last = results["piece0-0"], results["piece4-0"]
     assert (len(whole["losses"]), len(last["losses"])) == (12, 3)
-    assert results["piece2-0"] == results["piece2-1"] == {}  # a signal to one of them stopped both after step 9
+    assert results["piece3-0"] == results["piece3-1"] == {}  # SIGTERM to one of them stopped both after step 9
     for what in ("weights", "ema"):
         assert (whole[what] - last[what]).abs().max() <= 1e-10, what
+
+
+def test_a_process_that_is_killed_ends_the_others_with_advice(results: dict[str, Results]) -> None:
+    errors = results["whole"]["errors"]  # in the run above, which then went on
+    assert errors.count("error: process 0 of 2 lost contact with another one") == 1, errors
+    assert "goes on from the last saved state" in errors
+    assert "Traceback" not in errors, errors
 
 
 def test_a_whole_run_is_written_and_told_by_rank_0_alone(results: dict[str, Results]) -> None:
