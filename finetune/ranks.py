@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,14 +22,17 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from finetune import progress
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for another one that is still there; one that died is noticed at once."""
-LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exiting",
+        "NCCL communicator was aborted")
 """Words of the errors that a process gets when another one is gone."""
-TOLD = "zootune/told"
+TOLD = "told"
+"""Key under which the first process that meets an error leaves its rank."""
+_joined_before = count()
 
 
 def world() -> int:
@@ -62,6 +66,7 @@ def joined() -> Iterator[None]:
         yield
         return
     store, own_rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    store = dist.PrefixStore(f"run-{next(_joined_before)}", store)  # a second run must not meet the first one's entries
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=PATIENCE)
     progress.console.quiet = own_rank > 0
@@ -74,9 +79,9 @@ def joined() -> Iterator[None]:
         if store.compare_set(TOLD, "", str(own_rank)) != str(own_rank).encode():
             raise SystemExit(UserError.exit_code) from None
         if lost:
-            raise UserError(f"process {own_rank} of {size} lost contact with another one ({first_line(error)}), which "
-                            "was killed or could not be reached. Run the same command again, and it goes on from the "
-                            "last saved state; torchrun --max-restarts 3 does that by itself.") from None
+            raise UserError(f"process {own_rank} of {size} lost contact with another one, which was killed or could "
+                            "not be reached. Run the same command again, and it goes on from the last checkpoint; "
+                            "torchrun --max-restarts 3 does that by itself.") from error
         raise
     dist.destroy_process_group()
     progress.console.quiet = False

@@ -170,6 +170,8 @@ def process(number: int, world: int, port: int, file: str, work: Callable[[], di
                    "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
     def main() -> None:
         with ranks.joined():
+            ranks.wait()
+        with ranks.joined():  # a program may carry out several runs
             torch.save(work(), f"{file}-{number}.pt")
 
     run_main(main)

@@ -98,7 +98,7 @@ def test_a_run_goes_on_in_another_number_of_processes(results: dict[str, Results
 def test_a_process_that_is_killed_ends_the_others_with_advice(results: dict[str, Results]) -> None:
     errors = results["whole"]["errors"]  # in the run above, which then went on
     assert errors.count("error: process 0 of 2 lost contact with another one") == 1, errors
-    assert "goes on from the last saved state" in errors
+    assert "goes on from the last checkpoint" in errors
     assert "Traceback" not in errors, errors
 
 
