@@ -27,9 +27,7 @@ def choose(name: str) -> torch.device:
         if torch.backends.mps.is_available():
             return _say(torch.device("mps"), "Apple GPU, found by torch")
         cpu = _say(torch.device("cpu"), f"torch {torch.__version__} sees no GPU; {cpu_cores()} CPU cores")
-        if gpu := nvidia_gpu_seen():
-            progress.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training "
-                          f"runs on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
+        _warn_of_unused_gpu()
         return cpu
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
         raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:1 (the second GPU) or mps.")
@@ -58,9 +56,17 @@ def _of_this_process(name: str) -> torch.device:
                         "a GPU for each, or --device cpu. Start as many processes on each machine (torchrun "
                         "--nproc-per-node) as it has GPUs.")
     if kind == "cpu":
+        if name == "auto":
+            _warn_of_unused_gpu()
         return _say(torch.device("cpu"), f"{ranks.world()} processes, {cpu_cores()} CPU cores each")
     torch.cuda.set_device(number)
     return _say(torch.device("cuda", number), f"{ranks.world()} processes, each with a GPU of its own")
+
+
+def _warn_of_unused_gpu() -> None:
+    if gpu := nvidia_gpu_seen():
+        progress.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training runs "
+                      f"on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
 
 
 def _say_how_to_use_all() -> None:
