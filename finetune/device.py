@@ -65,8 +65,8 @@ def _of_this_process(name: str) -> torch.device:
 
 def _warn_of_unused_gpu() -> None:
     if gpu := nvidia_gpu_seen():
-        progress.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training runs "
-                      f"on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
+        progress.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training "
+                      f"runs on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
 
 
 def _say_how_to_use_all() -> None:
