@@ -27,10 +27,9 @@ from finetune.job import start
 from finetune.report.write import write_report
 from finetune.run import Run
 from serve import cards
-from tests.hub_server import HubServer
+from tests.hub_server import TOKEN, HubServer
 from tests.made_run import made_run
 from tests.test_structure import CODE, ROOT, each_file, nodes
-from tests.zoo.made_published import TOKEN
 from zoo import card, minimum, rundir, runtime
 from zoo.errors import UserError
 
@@ -53,6 +52,10 @@ def dangers(node: ast.AST) -> Iterator[str]:
     given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     if name in ("eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "gr.load"):
         yield name
+    if last == "import_module":
+        yield last
+    if given.get("weights_only", "True") != "True":
+        yield "weights_only"
     if given.get("shell", "False") != "False":
         yield "shell=True"
     if given.get("trust_remote_code", "False") != "False":
@@ -93,7 +96,8 @@ def test_what_is_allowed_is_needed_and_pickle_is_there_for_one_error_only() -> N
     "tar.extract(member, folder)", "shutil.unpack_archive(path)", "Model.load(x, trust_remote_code=True)",
     "torch.load(path)", "torch.load(path, weights_only=False)", "torch.load(path, weights_only=safe)",
     "np.load(path, allow_pickle=True)", "numpy.load(path, allow_pickle=flag)", "yaml.load(text)",
-    "torch.save(model, path)", "onnx.load_external_data_for_model(model, folder)"])
+    "timm.load(path, weights_only=False)", "importlib.import_module(name)", "torch.save(model, path)",
+    "onnx.load_external_data_for_model(model, folder)"])
 def test_the_walk_sees(line: str) -> None:
     assert [danger for node in ast.walk(ast.parse(line)) for danger in dangers(node)]
 
