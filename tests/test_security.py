@@ -3,11 +3,13 @@
 import ast
 import csv
 import importlib.metadata
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 from huggingface_hub import ModelCard
 from onnx import TensorProto, helper
 
+from export import to_web
 from finetune import resume
 from finetune.evaluate import Scores
 from finetune.folder import Order
@@ -314,3 +317,30 @@ def test_external_data_stays_in_the_folder(tmp_path: Path, way: str) -> None:
         runtime.load(folder / "model.onnx", "cpu")
     with pytest.raises(onnx.checker.ValidationError):
         onnx.load(folder / "model.onnx")
+
+
+# ---------------------------------------------------------------- archives
+
+def test_an_archive_gives_its_known_files_only(tmp_path: Path) -> None:
+    """The one archive that is opened: npm's package of onnxruntime-web."""
+    secret, folder = tmp_path / "secret", tmp_path / "into" / "folder"
+    secret.write_text("not for the web")
+    folder.mkdir(parents=True)
+
+    def packed(link: str | None) -> Path:
+        with tarfile.open(tmp_path / "package.tgz", "w:gz") as tar:
+            for name in (*(f"package/dist/{name}" for name in to_web.FILES), "../out", "/out", "package/dist/more.js"):
+                tar.addfile(entry := tarfile.TarInfo(name), io.BytesIO(b"x" * entry.size))
+            if link:
+                entry = tarfile.TarInfo(f"package/dist/{next(iter(to_web.FILES))}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, link
+                tar.addfile(entry)
+        return tmp_path / "package.tgz"
+
+    to_web.unpack(packed(None), folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(to_web.FILES)
+    for link in (str(secret), "../../../secret"):
+        with pytest.raises(UserError, match="expected"):
+            to_web.unpack(packed(link), folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"secret", "into", "package.tgz"}
+    assert all(path.read_bytes() == b"" for path in folder.iterdir())
