@@ -170,6 +170,7 @@ def check_same_data(folder: Path, data: Data) -> None:
 
 def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     """Probe and loop, from the start or from the saved state; the plan with its final recipe, and the best weights."""
+    teacher = teacher_of(plan)  # a wrong one is told now, not after the probe
     state = resume.load(plan.folder)
     if state is None:
         plan, state = first_state(plan)
@@ -179,7 +180,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, resume.Best]:
     if plan.resolved.recipe.probe_only:
         return plan, state.best
     job = loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
-                   lambda model: select_scores(plan, model), teacher_of(plan))
+                   lambda model: select_scores(plan, model), teacher)
     try:
         return plan, loop.train(job, state)
     except RuntimeError as error:

@@ -69,12 +69,11 @@ def train(job: Job, state: resume.State) -> resume.Best:
                         train_mode(model, recipe)
                         epoch_start = monotonic()
                         epoch_losses.clear()
-                    if saver.due(epoch_ended=ended, last=done == plan.total_steps):
-                        saver.save(state_now())
-                if done == plan.total_steps:
-                    break
-                if ended and out_of_patience(recipe, best, done=done, per_epoch=per_epoch):
-                    progress.say(f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better")
+                early = ended and out_of_patience(recipe, best, done=done, per_epoch=per_epoch)
+                last = early or done == plan.total_steps
+                if not losses and saver.due(epoch_ended=ended, last=last):
+                    saver.save(state_now())
+                if last:
                     break
                 for group in parts.optimizer.param_groups:
                     group["lr"] = plan.lr(done) * group.get("lr_scale", 1.0)
@@ -85,6 +84,8 @@ def train(job: Job, state: resume.State) -> resume.Best:
             resume.mark_stopped(job.folder, stopped.name, done)
             ranks.wait()  # none leaves before rank 0 has saved
             raise
+    if done < plan.total_steps:
+        progress.say(f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better")
     return best
 
 

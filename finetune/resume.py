@@ -40,7 +40,9 @@ STOPPED = "stopped.json"
 SAVE_EVERY_S = 120.0
 """Seconds between two checkpoints within an epoch; one at an epoch's end may come sooner."""
 SAVE_SHARE = 0.02
-"""Largest share of the time that checkpoints take, the first and the last apart."""
+"""Largest share of the time that checkpoints take, the first and the last apart: large ones come less often."""
+RAREST_S = 1200.0
+"""Seconds after which one is written however long the one before took: a disk that stalled once does not count."""
 UNFINISHED = ".tmp"
 """End of the name of a file or folder that is being written."""
 
@@ -83,7 +85,8 @@ class Saver:
     def due(self, *, epoch_ended: bool, last: bool) -> bool:
         """After the last step; else at an epoch's end or every `SAVE_EVERY_S`, within `SAVE_SHARE` of the time."""
         since_s = monotonic() - self._saved_at
-        return last or (since_s * SAVE_SHARE >= self._took_s and (epoch_ended or since_s > SAVE_EVERY_S))
+        worth_it = since_s * SAVE_SHARE >= self._took_s and (epoch_ended or since_s > SAVE_EVERY_S)
+        return last or worth_it or since_s > RAREST_S
 
     def save(self, state: State) -> None:
         """Write the checkpoint, unless this step is the one that was saved last."""

@@ -86,7 +86,7 @@ def restore(state: resume.State, model: nn.Module, parts: Parts) -> list[torch.T
     if state.step:
         parts.optimizer.load_state_dict(tensors["optimizer"])
         parts.scaler.load_state_dict(tensors["scaler"])
-    losses: torch.Tensor = tensors.get("losses", torch.empty(0))
+    losses: torch.Tensor = tensors.get("losses", torch.empty(0)).to(next(model.parameters()).device)
     tensors.clear()  # a large model's copy is not kept through the training
     return list(losses)
 

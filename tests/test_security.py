@@ -3,11 +3,13 @@
 import ast
 import csv
 import importlib.metadata
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 from huggingface_hub import ModelCard
 from onnx import TensorProto, helper
 
+from export import to_web
 from finetune import resume
 from finetune.evaluate import Scores
 from finetune.folder import Order
@@ -27,10 +30,9 @@ from finetune.job import start
 from finetune.report.write import write_report
 from finetune.run import Run
 from serve import cards
-from tests.hub_server import HubServer
+from tests.hub_server import TOKEN, HubServer
 from tests.made_run import made_run
 from tests.test_structure import CODE, ROOT, each_file, nodes
-from tests.zoo.made_published import TOKEN
 from zoo import card, minimum, rundir, runtime
 from zoo.errors import UserError
 
@@ -53,6 +55,10 @@ def dangers(node: ast.AST) -> Iterator[str]:
     given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     if name in ("eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "gr.load"):
         yield name
+    if last == "import_module":
+        yield last
+    if given.get("weights_only", "True") != "True":
+        yield "weights_only"
     if given.get("shell", "False") != "False":
         yield "shell=True"
     if given.get("trust_remote_code", "False") != "False":
@@ -70,7 +76,7 @@ def dangers(node: ast.AST) -> Iterator[str]:
 
 ALLOWED = {("zoo/weights.py", "imports pickle"),  # for the name of the error that torch.load raises
            ("finetune/resume.py", "torch.save"),  # what only this machine reads again
-           ("finetune/job.py", "extract"), ("finetune/calibrate.py", "extract")}  # features of pictures, no archive
+           ("finetune/probe.py", "extract"), ("finetune/calibrate.py", "extract")}  # features of pictures, no archive
 
 
 @each_file
@@ -79,7 +85,9 @@ def test_nothing_here_runs_what_it_reads(path: Path) -> None:
     assert {(name, danger) for node in nodes(path) for danger in dangers(node)} <= ALLOWED
 
 
-def test_pickle_is_there_for_one_error_only() -> None:
+def test_what_is_allowed_is_needed_and_pickle_is_there_for_one_error_only() -> None:
+    assert {(path.relative_to(ROOT).as_posix(), danger)
+            for path in CODE for node in nodes(path) for danger in dangers(node)} == ALLOWED
     used = [ast.unparse(node) for path in CODE for node in nodes(path)
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"]
     assert used == ["pickle.UnpicklingError"]
@@ -91,7 +99,8 @@ def test_pickle_is_there_for_one_error_only() -> None:
     "tar.extract(member, folder)", "shutil.unpack_archive(path)", "Model.load(x, trust_remote_code=True)",
     "torch.load(path)", "torch.load(path, weights_only=False)", "torch.load(path, weights_only=safe)",
     "np.load(path, allow_pickle=True)", "numpy.load(path, allow_pickle=flag)", "yaml.load(text)",
-    "torch.save(model, path)", "onnx.load_external_data_for_model(model, folder)"])
+    "timm.load(path, weights_only=False)", "importlib.import_module(name)", "torch.save(model, path)",
+    "onnx.load_external_data_for_model(model, folder)"])
 def test_the_walk_sees(line: str) -> None:
     assert [danger for node in ast.walk(ast.parse(line)) for danger in dangers(node)]
 
@@ -308,3 +317,30 @@ def test_external_data_stays_in_the_folder(tmp_path: Path, way: str) -> None:
         runtime.load(folder / "model.onnx", "cpu")
     with pytest.raises(onnx.checker.ValidationError):
         onnx.load(folder / "model.onnx")
+
+
+# ---------------------------------------------------------------- archives
+
+def test_an_archive_gives_its_known_files_only(tmp_path: Path) -> None:
+    """The one archive that is opened: npm's package of onnxruntime-web."""
+    secret, folder = tmp_path / "secret", tmp_path / "into" / "folder"
+    secret.write_text("not for the web")
+    folder.mkdir(parents=True)
+
+    def packed(link: str | None) -> Path:
+        with tarfile.open(tmp_path / "package.tgz", "w:gz") as tar:
+            for name in (*(f"package/dist/{name}" for name in to_web.FILES), "../out", "/out", "package/dist/more.js"):
+                tar.addfile(entry := tarfile.TarInfo(name), io.BytesIO(b"x" * entry.size))
+            if link:
+                entry = tarfile.TarInfo(f"package/dist/{next(iter(to_web.FILES))}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, link
+                tar.addfile(entry)
+        return tmp_path / "package.tgz"
+
+    to_web.unpack(packed(None), folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(to_web.FILES)
+    for link in (str(secret), "../../../secret"):
+        with pytest.raises(UserError, match="expected"):
+            to_web.unpack(packed(link), folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"secret", "into", "package.tgz"}
+    assert all(path.read_bytes() == b"" for path in folder.iterdir())

@@ -152,7 +152,7 @@ def kill(work: Path, kills: int, seconds: float) -> None:
         number = sum("sha256" in row for row in rows)
         out = work / f"killed-{number}"
         enough = sum("step" in row for row in rows) >= kills
-        row = kill_once(out, 600.0 if enough else 9.0)
+        row = kill_once(out, 600.0 if enough else 7.0)
         if row is None:
             left = [path.name for path in out.rglob("*.tmp")]
             same = out.with_suffix(".sha256").read_text() == (work / "reference.sha256").read_text()

@@ -66,17 +66,17 @@ def cost(data: Path, size: int, rounds: int, steps: int) -> None:
     source = Source(data, Preprocessing(size=size, mean=(0.5,) * 3, std=(0.5,) * 3), workers=0, pin=False)
     batch = next(training_batches(pictures, source, made_recipe(image_size=size), 0))
     model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(memory_format=torch.channels_last)
-    seen: dict[str, list[float]] = {name: [] for name in COSTS}
-    for _ in range(rounds):
-        for name, values in COSTS.items():
+    plain = {"erasing": 0.0}
+    print(f"| part | times a plain step ({size} px, batch 32, {torch.get_num_threads()} threads) | least, most |")
+    print("| --- | --- | --- |", flush=True)
+    for name, values in COSTS.items():
+        ratios = []
+        for _ in range(rounds):
             one, other = (
                 seconds_of(step.Job(model, pictures, source, made_recipe(image_size=size, **more), Path(),
                                     lambda model: None), batch, steps)  # type: ignore[arg-type, return-value]
-                for more in ({"erasing": 0.0}, {"erasing": 0.0} | values))
-            seen[name].append(other / one)
-    print(f"| part | times a plain step ({size} px, batch 32, {torch.get_num_threads()} threads) | least, most |")
-    print("| --- | --- | --- |")
-    for name, ratios in seen.items():
+                for more in (plain, plain | values))
+            ratios.append(other / one)
         print(f"| {name} | {statistics.median(ratios):.2f} | {min(ratios):.2f}, {max(ratios):.2f} |", flush=True)
 
 

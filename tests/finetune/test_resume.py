@@ -254,6 +254,21 @@ def test_the_space_that_is_needed_is_told_before_training(tmp_path: Path) -> Non
         resume.check_space(tmp_path, 10**18)
 
 
+@pytest.mark.parametrize(("since_s", "took_s", "epoch_ended", "due"), [
+    (119, 0.1, False, False), (121, 0.1, False, True), (6, 0.1, True, True), (4, 0.1, True, False),
+    (121, 3.0, False, False), (151, 3.0, False, True), (1199, 60.0, True, False), (1201, 60.0, False, True)])
+def test_checkpoints_take_two_percent_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since_s: float,
+                                                  took_s: float, epoch_ended: bool, due: bool) -> None:
+    clock = iter([0.0, 10.0, 10.0 + took_s, 10.0 + took_s + since_s, 10.0 + took_s + since_s])
+    monkeypatch.setattr(resume, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(resume, "save", lambda *_: None)
+    state = resume.State(0, 0, resume.Best(_scores(0.5), 0, "", ""), {})
+    saver = resume.Saver(tmp_path, state)
+    saver.save(dataclasses.replace(state, step=1))
+    assert saver.due(epoch_ended=epoch_ended, last=False) == due
+    assert saver.due(epoch_ended=False, last=True)
+
+
 def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 

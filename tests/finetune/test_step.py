@@ -149,6 +149,20 @@ def test_a_loss_scale_cancels_in_the_climb() -> None:
     assert seen[0] == seen[1] == pytest.approx([1.3, 1.6])
 
 
+@pytest.mark.parametrize("amp", ["fp16", "bf16"])
+def test_sam_works_with_reduced_precision_clipping_and_accumulation(pictures: list[Picture], batch: Batch,
+                                                                    amp: str) -> None:
+    """fp16 has a loss scale: gradients are unscaled once, before they are clipped."""
+    more = {"sam_rho": 0.05, "clip_norm": 0.1, "accumulate": 2}
+    job = made_job(pictures, **more)
+    full, loss = stepped(job, batch)
+    reduced, loss_of_reduced = stepped(made_job(pictures, amp=amp, **more), batch)
+    moved = furthest(full, job.model.state_dict())
+    assert moved > 1e-4
+    assert furthest(full, reduced) < 0.1 * moved
+    assert loss_of_reduced == pytest.approx(loss, rel=0.01)
+
+
 # ---------------------------------------------------------------- moving average
 
 def test_the_moving_average_is_the_one_of_its_formula(pictures: list[Picture], batch: Batch) -> None:
