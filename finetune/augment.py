@@ -25,9 +25,14 @@ CIFAR_POLICY_UP_TO_PX = 64
 """Up to this size AutoAugment takes the policy found on CIFAR-10's 32 px pictures."""
 
 
+def seed_of(*key: int | str) -> int:
+    """A generator's seed from a key such as (seed, epoch, index)."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
+
+
 def seed_everything(*key: int | str) -> None:
-    """Seed Python's and torch's generators from a key such as (seed, epoch, index)."""
-    value = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
+    """Seed Python's and torch's generators from a key."""
+    value = seed_of(*key)
     random.seed(value)
     torch.manual_seed(value)
 

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from torch import nn
 
-from finetune import answers, curves, evaluate, fits, foreign, probe, progress, resume
+from finetune import answers, curves, evaluate, fits, foreign, probe, progress, ranks, resume
 from finetune.answers import NOWHERE, Answers, concatenate
 from finetune.dataset import Data, Picture
 from finetune.decide import Wish
@@ -88,7 +88,7 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     data, source = subject.data, subject.source
     pictures = data.of("val") + data.of("test")
     bank = reference_bank(subject)
-    seen = evaluate.outputs(subject.model, evaluation_batches(pictures, source), source.pre, bank,
+    seen = evaluate.outputs(subject.model, evaluation_batches(ranks.mine(pictures), source), source.pre, bank,
                             total=len(pictures), title="evaluating")
     rows = calibration_rows(data, pictures)
     labels = np.array([pictures[i].label for i in rows])
@@ -100,8 +100,9 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     measured = {name: fits.measure(Averaged(seen.logits[shown], extras.get(name), len(VIEWS[name])).of(slice(None)),
                                    labels[:MOST_MEASURED]) for name in ("none", *candidates)} if candidates else {}
     table = fits.views_table(measured, labels[:MOST_MEASURED]) if measured else []
-    views, why = (fits.choose_views(table) if table else (wish.views, "set by hand") if wish.views != "auto" else
-                  ("none", f"not measured: fewer than {fits.LEAST} calibration pictures"))
+    views, why = ranks.of_first(  # the passes that follow are shared out
+        fits.choose_views(table) if table else (wish.views, "set by hand") if wish.views != "auto" else
+        ("none", f"not measured: fewer than {fits.LEAST} calibration pictures"))
     averaged = average_all(subject, pictures, seen.logits, views, known=(shown, extras.get(views)))
 
     p_NC = averaged.of(rows)
@@ -141,7 +142,7 @@ def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> d
 def reference_bank(subject: Subject) -> Bank:
     """Embeddings of at most REFERENCES training pictures, the classes in turn."""
     chosen = probe.sample(subject.data.of("train"), REFERENCES)
-    batches = evaluation_batches(chosen, subject.source)
+    batches = evaluation_batches(ranks.mine(chosen), subject.source)
     embedding, _ = probe.extract(subject.model, batches, subject.source.pre, total=len(chosen), precision="fp32")
     of_class = Counter(p.label for p in chosen)
     return Bank(unit(embedding.numpy()), max(1, min(NEIGHBOURS, int(statistics.median(of_class.values())))),
@@ -160,7 +161,7 @@ def extra_views(subject: Subject, pictures: Sequence[Picture], settings: Sequenc
     if not settings:
         return {}
     views = [VIEWS[name][1:] for name in settings]
-    batches = evaluation_batches(pictures, subject.source, tuple(chain.from_iterable(views)))
+    batches = evaluation_batches(ranks.mine(pictures), subject.source, tuple(chain.from_iterable(views)))
     summed = evaluate.summed_probabilities(subject.model, batches, subject.source.pre, [len(v) for v in views],
                                            total=len(pictures))
     return dict(zip(settings, summed, strict=True))
@@ -185,9 +186,10 @@ def average_all(subject: Subject, pictures: Sequence[Picture], logits_NC: np.nda
 def foreign_answers(subject: Subject, one: foreign.ForeignSet, bank: Bank, decision: Decision) -> Answers:
     """The answers to pictures of no class."""
     pre, total, views = subject.source.pre, len(one.pictures), VIEWS[decision.views]
-    seen = evaluate.outputs(subject.model, foreign.batches(one.pictures, pre), pre, bank, total=total,
+    own = ranks.mine(one.pictures)
+    seen = evaluate.outputs(subject.model, foreign.batches(own, pre), pre, bank, total=total,
                             title=f"foreign: {one.name}")
-    extra = evaluate.summed_probabilities(subject.model, foreign.batches(one.pictures, pre, views[1:]), pre,
+    extra = evaluate.summed_probabilities(subject.model, foreign.batches(own, pre, views[1:]), pre,
                                           [len(views) - 1], total=total)[0] if len(views) > 1 else None
     pictures = [Picture(f"{one.name}/{i}", NOWHERE, one.name, "", *p.size) for i, p in enumerate(one.pictures)]
     return tabulate(subject.data, pictures, seen, Averaged(seen.logits, extra, len(views)), decision)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finetune import progress
+from finetune import progress, ranks
 from finetune.tree import Tree
 from zoo import rundir
 from zoo.errors import BadImage, UserError
@@ -103,14 +103,12 @@ def scan(tree: Tree, *, processes: int = 1) -> Data:
     """
     jobs = [(path, label, split) for split, files in tree.files.items() for path, label in files]
     paths = [tree.root / path for path, _, _ in jobs]
-    with progress.bar("reading pictures", len(jobs)) as advance:
-        pictures, left_out = [], []
-        for job, seen in zip(jobs, _read_all(paths, processes), strict=True):
-            if isinstance(seen, str):
-                left_out.append((job[0], seen))
-            else:
-                pictures.append(Picture(*job, *seen))
-            advance(1)
+    pictures, left_out = [], []
+    for job, seen in zip(jobs, _read_shared(paths, processes), strict=True):
+        if isinstance(seen, str):
+            left_out.append((job[0], seen))
+        else:
+            pictures.append(Picture(*job, *seen))
     labels = defaultdict(set)
     for p in pictures:
         labels[p.sha256].add(p.label)
@@ -128,6 +126,17 @@ def scan(tree: Tree, *, processes: int = 1) -> Data:
     if tree.beside:
         findings.append(f"folders beside train, val and test are ignored: {', '.join(tree.beside[:10])}")
     return Data(tree.root, tree.classes, tuple(pictures), tuple(findings), tuple(left_out))
+
+
+def _read_shared(paths: Sequence[Path], processes: int) -> list[tuple[str, int, int] | str]:
+    """`_read` of each path, in order; of several processes of one run, each reads its share."""
+    own = ranks.mine(paths)
+    with progress.bar("reading pictures", len(own)) as advance:
+        seen = []
+        for one in _read_all(own, processes):
+            seen.append(one)
+            advance(1)
+    return ranks.gathered_list(seen, len(paths))
 
 
 def _read_all(paths: Sequence[Path], processes: int) -> Iterator[tuple[str, int, int] | str]:

@@ -2,12 +2,14 @@
 
 import os
 import re
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 
-from finetune import progress
+from finetune import progress, ranks
 from zoo.errors import UserError
 
 INSTALL_CUDA = "pip install --force-reinstall torch torchvision"
@@ -16,15 +18,16 @@ INSTALL_CUDA = "pip install --force-reinstall torch torchvision"
 def choose(name: str) -> torch.device:
     """The device of `--device`, printed with the reason; `UserError` if it was asked for and is not usable."""
     torch.backends.cudnn.allow_tf32 = False  # what is called fp32 is fp32, on the GPU too
+    if ranks.world() > 1:
+        return _of_this_process(name)
     if name == "auto":
         if torch.cuda.is_available():
+            _say_how_to_use_all()
             return _say(torch.device("cuda"), f"{torch.cuda.get_device_name()}, found by torch {torch.__version__}")
         if torch.backends.mps.is_available():
             return _say(torch.device("mps"), "Apple GPU, found by torch")
         cpu = _say(torch.device("cpu"), f"torch {torch.__version__} sees no GPU; {cpu_cores()} CPU cores")
-        if gpu := nvidia_gpu_seen():
-            progress.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training "
-                          f"runs on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
+        _warn_of_unused_gpu()
         return cpu
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
         raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:1 (the second GPU) or mps.")
@@ -37,6 +40,41 @@ def choose(name: str) -> torch.device:
         todo = f"To make torch use the GPU ({gpu}): {INSTALL_CUDA}" if gpu else "Use --device cpu, or leave it away."
         raise UserError(f"--device {name}: torch {torch.__version__} cannot use it ({reason}). {todo}") from None
     return _say(device, "asked for by --device")
+
+
+def _of_this_process(name: str) -> torch.device:
+    """The device of one of several processes: each has a GPU of its own, or all compute on CPUs."""
+    number, processes = ranks.on_this_machine()
+    gpus = torch.cuda.device_count()
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {name}: expected auto, cpu or cuda under torchrun, where each process takes its own "
+                        "GPU. Leave --device away.")
+    kind = name if name != "auto" else "cuda" if gpus else "cpu"
+    kinds = ranks.everyone(kind if kind == "cpu" or number < gpus else f"{gpus} GPUs for {processes} processes")
+    if set(kinds) not in ({"cpu"}, {"cuda"}):
+        raise UserError(f"the processes of this run have different devices ({', '.join(sorted(set(kinds)))}): expected "
+                        "a GPU for each, or --device cpu. Start as many processes on each machine (torchrun "
+                        "--nproc-per-node) as it has GPUs.")
+    if kind == "cpu":
+        if name == "auto":
+            _warn_of_unused_gpu()
+        return _say(torch.device("cpu"), f"{ranks.world()} processes, {cpu_cores()} CPU cores each")
+    torch.cuda.set_device(number)
+    return _say(torch.device("cuda", number), f"{ranks.world()} processes, each with a GPU of its own")
+
+
+def _warn_of_unused_gpu() -> None:
+    if gpu := nvidia_gpu_seen():
+        progress.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training "
+                      f"runs on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
+
+
+def _say_how_to_use_all() -> None:
+    """The line that uses every GPU of this machine, where there are several and `python -m finetune` is what runs."""
+    gpus = torch.cuda.device_count()
+    if gpus > 1 and Path(sys.argv[0]).parts[-2:] == ("finetune", "__main__.py"):
+        progress.say(f"this machine has {gpus} GPUs and this run uses one of them. All of them: torchrun --standalone "
+                     f"--nproc-per-node {gpus} -m finetune {shlex.join(sys.argv[1:])}", style="bold")
 
 
 def _say(device: torch.device, reason: str) -> torch.device:
@@ -52,5 +90,6 @@ def nvidia_gpu_seen() -> str | None:
 
 
 def cpu_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use; processes of one run share those of their machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // ranks.on_this_machine()[1])

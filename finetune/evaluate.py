@@ -1,4 +1,7 @@
-"""Passes of a model over pictures, in fp32."""
+"""Passes of a model over pictures, in fp32.
+
+`batches` hold this process's share of the `total` pictures (`ranks.mine`); what comes back holds all of them, in order.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from finetune import progress
+from finetune import progress, ranks
 from finetune.augment import normalise
 from finetune.loader import Batch
 from zoo.decision import knn_distance
@@ -61,7 +64,7 @@ def logits(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, to
             rows.append(model(normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
-    return torch.cat(rows), torch.cat(labels)
+    return ranks.gathered(torch.cat(rows), total), ranks.gathered(torch.cat(labels), total)
 
 
 def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
@@ -121,7 +124,7 @@ def outputs(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, bank
             rows.append(Outputs(seen.logits.float().cpu().numpy(), bank.distance(embedding),
                                 images.float().mean((1, 2, 3)).numpy() / 255))
             advance(len(label))
-    return Outputs(*map(np.concatenate, zip(*rows, strict=True)))
+    return Outputs(*(_of_all(parts, total) for parts in zip(*rows, strict=True)))
 
 
 @torch.inference_mode()
@@ -140,4 +143,8 @@ def summed_probabilities(model: nn.Module, batches: Iterable[Batch], pre: Prepro
             parts = probabilities.unflatten(0, (len(label), -1)).split(list(groups), dim=1)
             rows.append([part.sum(1).cpu().numpy() for part in parts])
             advance(len(label))
-    return [np.concatenate(group) for group in zip(*rows, strict=True)]
+    return [_of_all(group, total) for group in zip(*rows, strict=True)]
+
+
+def _of_all(parts: Sequence[np.ndarray], total: int) -> np.ndarray:
+    return ranks.gathered(torch.from_numpy(np.concatenate(parts)), total).numpy()

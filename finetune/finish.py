@@ -11,7 +11,7 @@ import timm
 import torch
 from timm.models import save_for_hf
 
-from finetune import answers, calibrate, dataset, events, progress, resume
+from finetune import answers, calibrate, dataset, events, progress, ranks, resume
 from finetune import device as devices
 from finetune.answers import Answers
 from finetune.augment import normalise
@@ -30,12 +30,16 @@ REWRITTEN = (rundir.DECISION, rundir.BANK, rundir.PREDICTIONS, rundir.REPORT, ru
 
 
 def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
-    """Calibrate the best weights, write every file of the run folder, and finish it."""
+    """Calibrate the best weights, write every file of the run folder, and finish it; the processes of a run share the
+    passes over pictures, and rank 0 does the rest."""
     folder = plan.folder
     began = perf_counter()
+    ranks.wait()  # the best weights are on disk once rank 0 is here
     resume.load_best(folder, plan.model, best)
     subject = Subject(plan.model, plan.data, plan.source)
     calibrated = calibrate.calibrate(subject, Wish())
+    if not ranks.first():
+        return
     numbers = training_numbers(plan, best) | answer_numbers(subject, calibrated)
     numbers["seconds"] = round(seconds + perf_counter() - began, 1)
     write_model(plan)

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from finetune import ilsvrc
+from finetune import ilsvrc, ranks
 from finetune.dataset import as_fraction
 from finetune.recipes import from_scratch
-from finetune.resume import has_state, space_told
+from finetune.resume import has_state, space_told, sweep
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
@@ -39,6 +40,11 @@ class Order:
     def to_json(self) -> dict[str, Any]:
         return {"data": str(self.data), "base": self.base, "given": dict(self.given)}
 
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "Order":
+        """What `to_json` gave."""
+        return Order(Path(content["data"]), content["base"], content["given"])
+
     def difference(self, other: "Order") -> str | None:
         """The first key in which two orders differ, with both values."""
         mine, theirs = (o.to_json() | o.to_json()["given"] for o in (self, other))
@@ -62,11 +68,18 @@ class Claim:
 
 
 def claim(run: Run, given: Mapping[str, Any]) -> Claim:
-    """Take the run folder that `run` means, for good or for going on.
+    """Take the run folder that `run` means, for good or for going on; of several processes, rank 0 takes it for all.
 
-    Raises `UserError` if another process has it, if it holds another run (the differing setting is named), or if it
-    is a folder of something else.
+    Raises `UserError` if another run has it, if it holds another run (the differing setting is named), or if it is a
+    folder of something else.
     """
+    taken = _claim(run, given) if ranks.first() else None
+    folder, order, finished, goes_on = ranks.of_first(
+        taken and (str(taken.folder), taken.order.to_json(), taken.finished, taken.goes_on))
+    return taken or Claim(Path(folder), Order.from_json(order), finished, goes_on, _lock(Path(folder)))
+
+
+def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
     if run.resume is not None:
         folder, order = run.resume, _recorded(run.resume, given)
         goes_on = True
@@ -77,15 +90,20 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
                             "choose an --out elsewhere.")
         goes_on = _check_free(folder, order)
     finished = rundir.is_finished(folder)
-    lock = FileLock(str(folder / rundir.RESUME / "lock"))
+    lock = _lock(folder)
     if not finished:
         with space_told(folder):
             _make(folder / rundir.RESUME)
             _take(lock, folder)
+            sweep(folder)
             if not goes_on:  # what an earlier, other command decided before it stopped does not hold
                 (folder / rundir.RECIPE).unlink(missing_ok=True)
             rundir.write_json(folder / rundir.LOCAL, order.to_json())
     return Claim(folder, order, finished, goes_on, lock)
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(str(folder / rundir.RESUME / "lock"))
 
 
 def data_folder(name: str) -> Path:
@@ -125,8 +143,7 @@ def _recorded(folder: Path, given: Mapping[str, Any]) -> Order:
     if not (folder / rundir.LOCAL).is_file():
         raise UserError(f"--resume {folder}: expected a run folder started by python -m finetune; it has no "
                         f"{rundir.LOCAL}.")
-    content = rundir.read_json(folder / rundir.LOCAL)
-    return Order(Path(content["data"]), content["base"], content["given"])
+    return Order.from_json(rundir.read_json(folder / rundir.LOCAL))
 
 
 def _check_free(folder: Path, order: Order) -> bool:
@@ -159,8 +176,9 @@ def _make(folder: Path) -> None:
 
 
 def _take(lock: FileLock, folder: Path) -> None:
-    """The lock dies with the process, also after SIGKILL."""
+    """The lock dies with the process, also after SIGKILL; started again by torchrun, decoders of the one that died may
+    outlive it by some seconds."""
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=20 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else 0)
     except Timeout:
         raise UserError(f"{folder} is in use by another process: wait for it, or choose another --out.") from None

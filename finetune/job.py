@@ -12,7 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune import dataset, evaluate, finish, loop, lr_range, probe, progress, recipes, resume
+from finetune import (
+    dataset,
+    evaluate,
+    finish,
+    joint,
+    loop,
+    lr_range,
+    probe,
+    progress,
+    ranks,
+    recipes,
+    resume,
+    signals,
+)
 from finetune import device as devices
 from finetune.augment import seed_everything
 from finetune.dataset import Data
@@ -37,11 +50,19 @@ CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
 
 
 def start(run: Run, given: Mapping[str, Any]) -> None:
-    """Carry out one run, or go on with it. `UserError` for everything the user can put right."""
+    """Carry out one run, or go on with it, in as many processes as torchrun started. `UserError` for everything the
+    user can put right."""
+    with ranks.joined():
+        carry_out(run, given)
+
+
+def carry_out(run: Run, given: Mapping[str, Any]) -> None:
+    """`start`, in each of the processes."""
     began = perf_counter()
     device, claimed = claim_checked(run, given)
     if claimed.finished:
-        shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
+        if ranks.first():
+            shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
         progress.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
     with working_on(claimed, device):
@@ -70,12 +91,12 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
     try:
-        with resume.space_told(claimed.folder):
+        with resume.space_told(claimed.folder), signals.raised():
             yield
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
                         "--batch-size or --image-size.") from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, signals.Stopped):
         progress.say(f"stopped; to go on: python -m finetune --resume {claimed.folder}")
         raise
     finally:
@@ -89,7 +110,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
     tree = read_tree(claimed.order.data, val=val_folder)
     base = claimed.order.find_base()
-    fetched = weights.RANDOM if recipes.from_scratch(given) else weights.fetch(base)
+    with ranks.first_before_others():
+        fetched = weights.RANDOM if recipes.from_scratch(given) else weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         progress.say(f"licence of {base.alias}: {note}", style="bold red")
@@ -98,10 +120,13 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE))
     else:
         resolved = lr_range.resolve(facts(scanned, describe(base, fetched), device), given)
+    resolved = Resolved.from_json(ranks.of_first(resolved.to_json()))
     data = dataset.split(scanned, resolved.recipe.val)
     per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
-    check_same_data(claimed.folder, data)
+    joint.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
+    if ranks.first():
+        check_same_data(claimed.folder, data)
     for finding in data.findings:
         progress.warn(finding)
     torch.set_num_threads(resolved.recipe.threads)
@@ -165,6 +190,11 @@ def check_same_data(folder: Path, data: Data) -> None:
         "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
     if known.is_file() and resume.has_state(folder):
         before = rundir.read_json(known)
+        changed = [f"{name} is {'new' if name in data.classes else 'missing'}"
+                   for name in sorted({*before["classes"]} ^ {*data.classes})]
+        if changed:
+            raise UserError(f"the classes of {data.root} changed since this run began: {', '.join(changed[:10])}. "
+                            "Restore the folders, or start a new run with another --out.")
         if before["digest"] != content["digest"]:
             raise UserError(f"the pictures of {data.root} changed since this run began (counts then "
                             f"{before['counts'].get('train')}, now {content['counts'].get('train')}): "
@@ -193,6 +223,7 @@ def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State]:
     state = resume.load(plan.folder)
     if state is None:
         return first_state(plan, teacher)
+    resume.check_same(state, about(plan))
     progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
     return plan, state
 
@@ -205,13 +236,14 @@ def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
 
 def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State]:
     """The state before the first step: the base with the probe's head (or a random one), scored on select."""
+    resume.check_space(plan.folder, space_bytes(plan))
     with closing(Events(plan.folder)) as events:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
         if plan.claim.order.given.get("lr") == lr_range.FIND:
             plan = dataclasses.replace(plan, resolved=lr_range.find(loop_job(plan, teacher), plan.resolved, events))
         print_recipe(plan.resolved)
-        rundir.write_json(plan.folder / rundir.RECIPE, plan.resolved.to_json())
+        write_recipe(plan.folder, plan.resolved)
         scores = select_scores(plan, plan.model)
         events.write(0, **scores.events())
         position = events.position()
@@ -219,17 +251,30 @@ def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State
         progress.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
                      "least this", style="bold")
     best = resume.save_best(plan.folder, plan.model, scores, 0)
-    state = resume.State(0, position, best, {"model": plan.model.state_dict()})
+    state = resume.State(0, position, best, {"model": plan.model.state_dict()}, about(plan))
     resume.save(plan.folder, state)
     return plan, state
+
+
+def space_bytes(plan: Plan) -> int:
+    """Disk space of a whole run, in sizes of the weights: three checkpoints (one is being written) with the optimiser's
+    two moments and the moving average, two best weights, and the finished file."""
+    ema = 1 if plan.resolved.recipe.ema else 0
+    return resume.size_bytes(plan.model.state_dict()) * (3 * (3 + ema) + 3)
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """What the steps of this run are made with."""
+    return resume.about(plan.resolved.recipe, plan.base.alias, plan.data.classes)
 
 
 def select_scores(plan: Plan, model: nn.Module) -> evaluate.Scores:
     """Scores of a model as it stands on the select split."""
     select = plan.data.of("select")
-    batches = evaluation_batches(select, plan.source)
-    return evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)),
-                          by_class=plan.resolved.recipe.by_class)
+    batches = evaluation_batches(ranks.mine(select), plan.source)
+    scores = evaluate.score(*evaluate.logits(model, batches, plan.source.pre, total=len(select)),
+                            by_class=plan.resolved.recipe.by_class)
+    return evaluate.Scores(**ranks.of_first(scores.to_json()))  # all processes decide by the same bits
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:
@@ -242,13 +287,19 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
         progress.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
         return resolved.replace("this base has no single linear head", probe="off")
     if resolved.why["features"] == recipes.NOT_MEASURED:
-        measured = probe.faster_precision(plan.model, plan.source.pre.size)
+        measured = ranks.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
         resolved = resolved.replace("measured on this machine", features=measured)
-        rundir.write_json(plan.folder / rundir.RECIPE, resolved.to_json())  # a second try does not measure again
+        write_recipe(plan.folder, resolved)  # a second try does not measure again
     fitted = probe.fit_head(plan.model, plan.data.of("train"), plan.source, classes=len(plan.data.classes),
                             precision=resolved.recipe.features)
     events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
     return resolved
+
+
+def write_recipe(folder: Path, resolved: Resolved) -> None:
+    """recipe.json; of several processes, rank 0 writes it."""
+    if ranks.first():
+        rundir.write_json(folder / rundir.RECIPE, resolved.to_json())
 
 
 def print_recipe(resolved: Resolved) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from finetune import ranks, signals
 from finetune.augment import augment, seed_everything
 from finetune.dataset import Picture
 from finetune.recipe import Recipe
@@ -112,7 +113,8 @@ def training_batches(pictures: Sequence[Picture], source: Source, recipe: Recipe
     """The batches of step `first_step` to the run's last, each picture at most once an epoch unless balance repeats it.
 
     The order is a function of (seed, epoch), see `epoch_order`; what is left of it after the last full batch waits for
-    the next epoch's draw. Raises `UserError` for a picture that became unreadable since it was scanned.
+    the next epoch's draw. Of several processes, each gets its slice of every batch. Raises `UserError` for a picture
+    that became unreadable since it was scanned.
     """
     per_epoch = steps_per_epoch(len(pictures), recipe.batch_size)
     labels = [picture.label for picture in pictures]
@@ -121,9 +123,20 @@ def training_batches(pictures: Sequence[Picture], source: Source, recipe: Recipe
         for epoch in range(first_step // per_epoch, recipe.epochs):
             order = numbered(epoch_order(labels, recipe, epoch), epoch)
             for step in range(max(0, first_step - epoch * per_epoch), per_epoch):
-                yield order[step * recipe.batch_size:(step + 1) * recipe.batch_size]
+                yield _slice(order[step * recipe.batch_size:(step + 1) * recipe.batch_size], recipe)
 
     yield from _load(TrainingViews(pictures, source, recipe), source, batch_sampler=keys())
+
+
+def partners(recipe: Recipe) -> int:
+    """Pictures that stand before this process's slice of a batch: the one before it, if pictures are mixed with the one
+    before them and that one belongs to another process."""
+    return int(ranks.world() > 1 and bool(recipe.mixup or recipe.cutmix))
+
+
+def _slice(keys: list[tuple[int, ...]], recipe: Recipe) -> list[tuple[int, ...]]:
+    before = [keys[ranks.bounds(len(keys))[0] - 1]] if partners(recipe) else []
+    return [*before, *ranks.mine(keys)]
 
 
 def evaluation_batches(pictures: Sequence[Picture], source: Source,
@@ -135,7 +148,8 @@ def evaluation_batches(pictures: Sequence[Picture], source: Source,
 
 
 def _load(views: Dataset, source: Source, **how: object) -> Iterator[Batch]:
-    loader = DataLoader(views, num_workers=source.workers, pin_memory=source.pin, collate_fn=_collate, **how)  # type: ignore[arg-type]
+    loader = DataLoader(views, num_workers=source.workers, pin_memory=source.pin, collate_fn=_collate,
+                        worker_init_fn=signals.ignore, **how)  # type: ignore[arg-type]
     for batch, problem in loader:
         if problem:
             raise UserError(f"a picture changed since the run read it: {problem}. Repair or remove it and start again.")

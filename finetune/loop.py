@@ -1,12 +1,12 @@
 """The training loop, read from top to bottom: update, log, evaluate, save."""
 
 import math
-from contextlib import closing
+from contextlib import closing, nullcontext
 from time import monotonic
 
 import torch
 
-from finetune import progress, resume
+from finetune import memory, progress, ranks, resume, signals
 from finetune.evaluate import Scores
 from finetune.events import Events
 from finetune.loader import steps_per_epoch, training_batches
@@ -17,54 +17,75 @@ from zoo.errors import UserError
 
 LOG_EVERY = 10
 """Steps between two looks at the losses (each look waits for the device)."""
-SAVE_EVERY_S = 120.0
-"""Seconds between two saved states within an epoch; one is saved at the end of each epoch anyway."""
 
 
 def train(job: Job, state: resume.State) -> resume.Best:
-    """Train from `state` to the recipe's end; the best weights by top-1 on select are kept, never a worse epoch's."""
+    """Train from `state` to the recipe's end; the best weights by top-1 on select are kept, never a worse epoch's.
+
+    Raises `signals.Stopped` after a signal, when the step that it met is finished and saved.
+    """
     model, recipe = job.model, job.recipe
     per_epoch = steps_per_epoch(len(job.pictures), recipe.batch_size)
     plan = schedule(recipe, steps_per_epoch=per_epoch)
-    parts = prepare(job)
-    best, saved = state.best, monotonic()
-    restore(state, model, parts)
-    seen: list[torch.Tensor] = []
+    parts, saver, best, done = prepare(job), resume.Saver(job.folder, state), state.best, state.step
+    seen = restore(state, model, parts)
+    if next(model.parameters()).device.type == "cuda":
+        job = memory.fitted(job, parts)
     epoch_losses: list[float] = []
     note = f"best top-1 {best.scores.top1:.1%}"
     epoch_start = monotonic()
 
     with closing(Events(job.folder, position=state.events_position, step=state.step)) as events, \
             progress.bar("training", plan.total_steps * recipe.batch_size,
-                         done=state.step * recipe.batch_size) as advance:
+                         done=state.step * recipe.batch_size) as advance, signals.held() as asked:
+
+        def state_now() -> resume.State:
+            return resume.State(done, events.position(), best, parts.tensors(model, seen), state.about)
+
         train_mode(model, recipe)
         batches = training_batches(job.pictures, job.source, recipe, state.step)
-        for step, batch in enumerate(batches, state.step):
-            epoch, done, lr = step // per_epoch, step + 1, plan.lr(step)
-            if step % per_epoch == 0 and out_of_patience(recipe, best, done=step, per_epoch=per_epoch):
-                progress.say(f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better")
-                break
-            for group in parts.optimizer.param_groups:
-                group["lr"] = lr * group.get("lr_scale", 1.0)
-            seen.append(update(job, batch, parts, epoch, step))
-            advance(len(batch[1]), note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
-            if done % LOG_EVERY and done % per_epoch:
-                continue
-            epoch_losses += log_losses(seen, events, done=done, lr=lr)
-            note = f"loss {epoch_losses[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
-            if done % per_epoch == 0:
-                rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
-                scores = job.evaluate(parts.judged(model))
-                events.write(done, **scores.events())
-                if scores.better_than(best.scores):
-                    best = resume.save_best(job.folder, parts.judged(model), scores, done)
-                report_epoch(epoch + 1, recipe, sum(epoch_losses) / len(epoch_losses), scores, rate)
-                train_mode(model, recipe)
-                epoch_start = monotonic()
-                epoch_losses.clear()
-            if done % per_epoch == 0 or monotonic() - saved > SAVE_EVERY_S:
-                resume.save(job.folder, resume.State(done, events.position(), best, parts.tensors(model)))
-                saved = monotonic()
+        try:
+            for done in range(state.step, plan.total_steps + 1):
+                if stop := ranks.most(asked()):
+                    raise signals.Stopped(stop)
+                epoch, ended = done // per_epoch, done % per_epoch == 0
+                if seen and (ended or done % LOG_EVERY == 0):
+                    values, hits = looked_at(seen, done)
+                    epoch_losses += values
+                    if ended:
+                        rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
+                        # the losses are not written yet: who goes on evaluates again. One of several processes
+                        # cannot leave alone
+                        with signals.raised() if ranks.world() == 1 else nullcontext():
+                            scores = job.evaluate(parts.judged(model))
+                    note = f"loss {values[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
+                    seen.clear()
+                    events.write(done, **hits, **{"train/lr": plan.lr(done - 1)})
+                    if ended:
+                        events.write(done, **scores.events())
+                        if scores.better_than(best.scores):
+                            best = resume.save_best(job.folder, parts.judged(model), scores, done)
+                        report_epoch(epoch, recipe, sum(epoch_losses) / len(epoch_losses), scores, rate)
+                        train_mode(model, recipe)
+                        epoch_start = monotonic()
+                        epoch_losses.clear()
+                early = ended and out_of_patience(recipe, best, done=done, per_epoch=per_epoch)
+                last = early or done == plan.total_steps
+                if not seen and saver.due(epoch_ended=ended, last=last):
+                    saver.save(state_now())
+                if last:
+                    break
+                for group in parts.optimizer.param_groups:
+                    group["lr"] = plan.lr(done) * group.get("lr_scale", 1.0)
+                seen.append(update(job, next(batches), parts, epoch, done))
+                advance(recipe.batch_size, note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
+        except signals.Stopped as stopped:
+            saver.save(state_now())
+            resume.mark_stopped(job.folder, stopped.name, done)
+            ranks.wait()  # none leaves before rank 0 has saved
+            raise
+    if done < plan.total_steps:
+        progress.say(f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better")
     return best
 
 
@@ -73,19 +94,16 @@ def out_of_patience(recipe: Recipe, best: resume.Best, *, done: int, per_epoch: 
     return bool(recipe.patience) and (done - best.step) // per_epoch >= recipe.patience
 
 
-def log_losses(seen: list[torch.Tensor], events: Events, *, done: int, lr: float) -> list[float]:
-    """Record the mean loss and hits since the last look, empty the list, give the losses; stop at one not finite."""
+def looked_at(seen: list[torch.Tensor], done: int) -> tuple[list[float], dict[str, float]]:
+    """The losses of the last steps, and the means of losses and hits as events; `UserError` at one not finite."""
     rows = torch.stack(seen)
-    seen.clear()
     losses: list[float] = rows[:, 0].tolist()
     for step, loss in enumerate(losses, done - len(losses) + 1):
         if not math.isfinite(loss):
             raise UserError(f"the loss of step {step} is {loss}: expected a finite number. Start again in a new --out "
                             "with a lower --lr (a third of it), or with --amp off if it was on.")
     top1, top5 = rows[:, 1:].mean(0).tolist()
-    events.write(done, **{"train/loss": sum(losses) / len(losses), "train/top1": top1, "train/top5": top5,
-                          "train/lr": lr})
-    return losses
+    return losses, {"train/loss": sum(losses) / len(losses), "train/top1": top1, "train/top5": top5}
 
 
 def report_epoch(epoch: int, recipe: Recipe, loss: float, scores: Scores, rate: float) -> None:

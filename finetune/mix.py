@@ -4,6 +4,7 @@ All randomness comes from Python's and torch's seeded generators; positions are 
 same for any device. What is hidden becomes 0, the mean colour after normalisation.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
@@ -24,12 +25,13 @@ HIDDEN_SHARE = 0.5
 """Probability that a patch is hidden (Singh and Lee)."""
 
 
-def augment_batch(x_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe,
-                  classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def augment_batch(x_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe, classes: int, *,
+                  mixing: AbstractContextManager[None] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """The batch that a step sees: normalised float pictures, and labels [B], or probabilities [B, classes] if mixed.
 
     Random Erasing, Cutout, GridMask and Hide-and-Seek act on each picture with their own probability; then each
     batch is mixed. With both mixup and cutmix, each batch takes one of them, evenly. May change `x_BCHW` in place.
+    `mixing` is entered where pictures are mixed: several processes draw the same share there.
     """
     x_BCHW = erase(x_BCHW, recipe.erasing)
     kinds = ((cutout_mask, recipe.cutout), (gridmask_mask, recipe.gridmask), (hide_and_seek_mask, recipe.hide_and_seek))
@@ -40,7 +42,8 @@ def augment_batch(x_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe,
         x_BCHW = x_BCHW.mul_(shown_BHW[:, None])  # twice as fast on the CPU as masked_fill_
     if recipe.mixup == recipe.cutmix == 0:
         return x_BCHW, labels_B
-    return _mixing(recipe.mixup, recipe.cutmix, classes)(x_BCHW, labels_B)
+    with mixing or nullcontext():
+        return _mixing(recipe.mixup, recipe.cutmix, classes)(x_BCHW, labels_B)
 
 
 def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from finetune import progress
+from finetune import progress, ranks
 from finetune.augment import normalise
 from finetune.dataset import Picture
 from finetune.loader import Batch, Source, evaluation_batches
@@ -47,7 +47,10 @@ class Probe:
 @torch.no_grad()
 def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
             precision: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled features, float32 [N, dim], and labels [N], of all batches; `precision` is fp32 or bf16."""
+    """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is fp32 or bf16.
+
+    `batches` hold this process's share of them (`ranks.mine`).
+    """
     device = next(model.parameters()).device
     model.eval()
     rows, labels = [], []
@@ -57,7 +60,7 @@ def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, t
                 rows.append(features(model, normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
-    return torch.cat(rows), torch.cat(labels)
+    return ranks.gathered(torch.cat(rows), total), ranks.gathered(torch.cat(labels), total)
 
 
 @torch.no_grad()
@@ -78,11 +81,11 @@ def faster_precision(model: nn.Module, size: int) -> str:
 def fit_head(model: nn.Module, pictures: Sequence[Picture], source: Source, *, classes: int, precision: str) -> Probe:
     """Fit a probe to at most `MOST_PICTURES` of the pictures, and put it into the model's head."""
     chosen = sample(pictures, MOST_PICTURES)
-    x_ND, labels = extract(model, evaluation_batches(chosen, source), source.pre, total=len(chosen),
+    x_ND, labels = extract(model, evaluation_batches(ranks.mine(chosen), source), source.pre, total=len(chosen),
                            precision=precision)
     device = next(model.parameters()).device
     fitted = fit(x_ND.to(device), labels.to(device), classes)
-    set_head(model, fitted.weight, fitted.bias)
+    set_head(model, ranks.copy_first(fitted.weight), ranks.copy_first(fitted.bias))
     return fitted
 
 

@@ -29,7 +29,7 @@ Advance = Callable[..., None]
 @contextmanager
 def bar(title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
     """A progress bar that vanishes when it is full, with rate and time left; silent when the output is no terminal."""
-    if not console.is_terminal:
+    if console.quiet or not console.is_terminal:
         yield lambda n, note="": None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),

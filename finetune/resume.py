@@ -1,25 +1,50 @@
 """Exact resume: what is needed to go on after a SIGKILL and end with the same bits.
 
 Randomness is a function of (seed, epoch, index) and (seed, step), so no generator state is kept: only weights, their
-moving average, optimiser, loss scale, the step, and the best weights so far. Everything is written beside the old file
-and renamed.
+moving average, optimiser, loss scale, the step, and the best weights so far. A checkpoint is a folder, written under
+another name and renamed when all of it is on disk; the last two are kept, and one whose digests differ is never read:
+
+    resume/step-000000120/tensors.pt      weights, their average, optimiser, loss scale; read with weights_only=True
+                          state.json      step, best, length of the history, recipe, classes, versions
+                          FINISHED.json   sha256 of both
+    resume/best-90.safetensors            the best weights; state.json has their sha256
 """
 
-from collections.abc import Callable, Iterator
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from finetune import progress, ranks
 from finetune.evaluate import Scores
+from finetune.recipe import Recipe
 from zoo import rundir
 from zoo.errors import UserError
+from zoo.weights import unpickle
 
-STATE = "state.pt"
+VERSION = 1
+KEPT = 2
+"""Checkpoints: the newest, and one more in case a disk damages it."""
+STATE = "state.json"
+TENSORS = "tensors.pt"
+STOPPED = "stopped.json"
+"""In `resume/`, after a signal: its name and the step that was saved. A launcher's exit code need not tell."""
+SAVE_EVERY_S = 120.0
+"""Seconds between two checkpoints within an epoch; one at an epoch's end may come sooner."""
+SAVE_SHARE = 0.02
+"""Largest share of the time that checkpoints take, the first and the last apart: large ones come less often."""
+RAREST_S = 1200.0
+"""Seconds after which one is written however long the one before took: a disk that stalled once does not count."""
+UNFINISHED = ".tmp"
+"""End of the name of a file or folder that is being written."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +56,7 @@ class Best:
     """0: the probe, before any fine-tuning."""
     file: str
     """Name in `resume/`."""
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -39,46 +65,209 @@ class State:
 
     step: int
     events_position: int
+    """Bytes of metrics.jsonl that belong to these steps."""
     best: Best
     tensors: dict[str, Any]
-    """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema)."""
+    """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema); `losses` of the
+    steps that are not in metrics.jsonl yet."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What the steps were made with: `recipe`, `base`, `classes`, `versions`."""
+
+
+class Saver:
+    """Decides when a checkpoint of a run is due, and writes it."""
+
+    def __init__(self, folder: Path, begin: State):
+        self._folder, self._saved_at, self._took_s = folder, monotonic(), 0.0
+        # with losses that were not looked at yet, the same step is saved once more after the look
+        self._saved_step = None if "losses" in begin.tensors else begin.step
+
+    def due(self, *, epoch_ended: bool, last: bool) -> bool:
+        """After the last step; else at an epoch's end or every `SAVE_EVERY_S`, within `SAVE_SHARE` of the time."""
+        since_s = monotonic() - self._saved_at
+        worth_it = since_s * SAVE_SHARE >= self._took_s and (epoch_ended or since_s > SAVE_EVERY_S)
+        return last or worth_it or since_s > RAREST_S
+
+    def save(self, state: State) -> None:
+        """Write the checkpoint, unless this step is the one that was saved last."""
+        if state.step != self._saved_step:
+            began = monotonic()
+            save(self._folder, state)
+            self._saved_step, self._saved_at = state.step, monotonic()
+            self._took_s = self._saved_at - began
 
 
 def save(folder: Path, state: State) -> None:
-    """Replace `resume/state.pt`, then delete best weights that it no longer names."""
-    resume = folder / rundir.RESUME
-    content = {**asdict(state), "best": asdict(state.best), "tensors": state.tensors}
-    write_whole(resume / STATE, lambda path: torch.save(content, path))
-    for old in resume.glob("best-*.safetensors"):
-        if old.name != state.best.file:
+    """Write a checkpoint, then delete all but the last two and their best weights. Rank 0 alone does so."""
+    if not ranks.first():
+        return
+    place = folder / rundir.RESUME / f"step-{state.step:09d}"
+    temporary = place.with_name(place.name + UNFINISHED)
+    content = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "tensors"}
+    with space_told(place, needed_bytes=size_bytes(state.tensors)):
+        try:
+            temporary.mkdir()
+            rundir.write_whole(temporary / TENSORS, lambda path: torch.save(state.tensors, path))
+            rundir.write_json(temporary / STATE, content | {"best": asdict(state.best)})
+            rundir.write_manifest(temporary, version=VERSION)
+            _remove(place)  # of the same step: damaged and passed over, or with losses that were looked at since
+            temporary.rename(place)
+            rundir.sync_folder(place.parent)
+        finally:
+            _remove(temporary)
+    _prune(folder, state.step)
+
+
+def _prune(folder: Path, newest_step: int) -> None:
+    """Delete older checkpoints than the last two, later ones (damaged, they were passed over), and unnamed weights."""
+    places = checkpoints(folder)
+    kept = [place for place in places if _step(place) <= newest_step][:KEPT]
+    for place in places:
+        if place not in kept:
+            _remove(place)
+    named = set()
+    for place in kept:
+        try:
+            named.add(_named_best(place).file)
+        except UserError:  # damaged: nothing can go on from it
+            continue
+    for old in (folder / rundir.RESUME).glob("best-*.safetensors"):
+        if old.name not in named:
             old.unlink()
 
 
 def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -> Best:
-    """Write the weights as a file of their own; it counts once a saved state names it."""
-    best = Best(scores, step, f"best-{step}.safetensors")
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    write_whole(folder / rundir.RESUME / best.file, lambda path: save_file(tensors, path))
-    return best
+    """Write the weights as a file of their own, on rank 0 alone; it counts once a checkpoint names it."""
+    path = folder / rundir.RESUME / f"best-{step}.safetensors"
+    if ranks.first():
+        tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+        write_whole(path, lambda temporary: save_file(tensors, temporary))
+    return Best(scores, step, path.name, ranks.of_first(rundir.digest(path) if ranks.first() else None))
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The folders of the checkpoints, the newest first; whether they are intact is not looked at."""
+    return sorted((place for place in (folder / rundir.RESUME).glob("step-*") if place.suffix != UNFINISHED),
+                  key=_step, reverse=True)
+
+
+def _step(place: Path) -> int:
+    return int(place.name.removeprefix("step-"))
 
 
 def has_state(folder: Path) -> bool:
-    """Whether the run came as far as a saved state."""
-    return (folder / rundir.RESUME / STATE).is_file()
+    """Whether the run came as far as a checkpoint."""
+    return bool(checkpoints(folder))
 
 
 def load(folder: Path) -> State | None:
-    """The saved state, or None if the run had not come that far."""
-    if not has_state(folder):
-        return None
-    content = torch.load(folder / rundir.RESUME / STATE, map_location="cpu", weights_only=True)
-    best = content.pop("best")
-    return State(**content, best=Best(**best | {"scores": Scores(**best["scores"])}))
+    """The newest intact checkpoint, or None if the run had not come that far.
+
+    A damaged one is passed over with a warning; `UserError` if no intact one is left, or if one holds code.
+    """
+    places = checkpoints(folder)
+    for place in places:
+        try:
+            best = _intact(place)
+        except UserError as error:
+            progress.warn(f"{error} Passed over: going on from the checkpoint before it, if there is one.")
+            continue
+        content = rundir.read_json(place / STATE)
+        return State(**content | {"best": best}, tensors=unpickle(place / TENSORS))
+    if places:
+        raise UserError(f"{folder}: {len(places)} checkpoints, all of them damaged: expected one whose sha256 is that "
+                        f"of its {rundir.FINISHED}. Copy the folder again, or remove it and start again.")
+    return None
+
+
+def _intact(place: Path) -> Best:
+    """The best weights that a checkpoint names; `UserError` if a byte of it or of them differs, or history is cut."""
+    rundir.read_manifest(place, "checkpoint", again="go on without it", version=VERSION, verify=(STATE, TENSORS))
+    best = _named_best(place)
+    history = place.parents[1] / rundir.METRICS
+    length = history.stat().st_size if history.is_file() else 0
+    if length < rundir.read_json(place / STATE)["events_position"]:
+        raise UserError(f"{history} is missing or cut off.")
+    path = place.parent / best.file
+    if not path.is_file() or rundir.digest(path) != best.sha256:
+        raise UserError(f"{path} is missing or changed (sha256).")
+    return best
+
+
+def _named_best(place: Path) -> Best:
+    best = rundir.read_json(place / STATE)["best"]
+    return Best(**best | {"scores": Scores(**best["scores"])})
 
 
 def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
     """Put the best weights into the model."""
     model.load_state_dict(load_file(folder / rundir.RESUME / best.file))
+
+
+def about(recipe: Recipe, base: str, classes: Sequence[str]) -> dict[str, Any]:
+    """What the steps of this run are made with, for `State.about`; plain values, as JSON gives them back."""
+    import timm
+
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
+    return {"recipe": asdict(recipe), "base": base, "classes": list(classes), "versions": versions}
+
+
+def check_same(state: State, now: Mapping[str, Any]) -> None:
+    """Raise `UserError` naming the first setting in which `now` differs from what the checkpoint was made with.
+
+    Other versions of a library are a warning: the run goes on, with other bits than it would have had.
+    """
+    then = state.about
+    mine, theirs = (side["recipe"] | {"base": side["base"], "classes": side["classes"]} for side in (now, then))
+    for name in mine | theirs:
+        if mine.get(name) != theirs.get(name):
+            raise UserError(f"{name} is {mine.get(name, 'not there')}, but the checkpoint of step {state.step} was "
+                            f"made with {theirs.get(name, 'none')}: put it back, or start a new run with another "
+                            "--out.")
+    if changed := [f"{name} {version} -> {now['versions'][name]}" for name, version in then["versions"].items()
+                   if version != now["versions"][name]]:
+        progress.warn(f"{', '.join(changed)} since this run began: it goes on, but not with the same bits")
+
+
+def mark_stopped(folder: Path, name: str, step: int) -> None:
+    """Record that a signal stopped the run and that its checkpoint is complete."""
+    if ranks.first():
+        rundir.write_json(folder / rundir.RESUME / STOPPED, {"signal": name, "step": step})
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were stopped or killed left behind. For the process that holds the folder's lock."""
+    _remove(folder / rundir.RESUME / STOPPED)
+    for path in folder.rglob("*" + UNFINISHED):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """A file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_bytes(value: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(map(size_bytes, inner))
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """`UserError` if the disk of `folder` has less than this free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise UserError(f"{folder}: expected {_mb(needed_bytes)} free for checkpoints and the finished run, seen "
+                        f"{_mb(free)}: free some, or choose another --out.")
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -88,8 +277,11 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 @contextmanager
-def space_told(path: Path) -> Iterator[None]:
-    """Turn "no space left", as Python, torch.save or safetensors say it, into a `UserError`; nothing else."""
+def space_told(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
+    """Turn "no space left", as Python, torch.save or safetensors say it, into a `UserError`; nothing else.
+
+    `needed_bytes`: told in the message, with what is free; 0: not known.
+    """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -97,5 +289,7 @@ def space_told(path: Path) -> Iterator[None]:
         words = ("No space left", "File too large", "Disk quota", "unexpected pos", "PytorchStreamWriter")
         if not any(word in str(error) for word in words):
             raise
-        raise UserError(f"no space left to write {path}: free some (the last saved state is still there), then run the "
-                        "same command again and it goes on.") from None
+        needed = (f" ({needed_bytes:,} bytes needed, {shutil.disk_usage(path.parent).free:,} free)" if needed_bytes
+                  else "")
+        raise UserError(f"no space left to write {path}{needed}: free some (the last checkpoint is still there), then "
+                        "run the same command again and it goes on.") from None

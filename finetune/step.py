@@ -9,12 +9,12 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.functional import interpolate
 
-from finetune import resume, sam
-from finetune.augment import normalise, seed_everything
+from finetune import joint, ranks, resume, sam
+from finetune.augment import normalise, seed_everything, seed_of
 from finetune.dataset import Picture
 from finetune.distill import Teacher, distillation
 from finetune.evaluate import Evaluate
-from finetune.loader import Batch, Source
+from finetune.loader import Batch, Source, partners
 from finetune.losses import Loss, loss_function
 from finetune.mix import augment_batch
 from finetune.optim import optimizer as make_optimizer
@@ -47,7 +47,7 @@ class Parts:
     ema: ModelEmaV3 | None
     """Moving average of the weights, which is what is evaluated and kept."""
     forward: nn.Module
-    """The model, or its compiled form with the same weights."""
+    """The model, or its compiled form with the same weights; of several processes, with their gradients averaged."""
     loss: Loss
     classes: int
 
@@ -55,28 +55,30 @@ class Parts:
         """The network whose scores count: the moving average where there is one."""
         return model if self.ema is None else self.ema.module
 
-    def tensors(self, model: nn.Module) -> dict[str, Any]:
-        """What a saved state holds."""
+    def tensors(self, model: nn.Module, losses: list[torch.Tensor]) -> dict[str, Any]:
+        """What a saved state holds; `losses`: those that were not looked at yet."""
         ema = {} if self.ema is None else {"ema": self.ema.module.state_dict()}
+        pending = {"losses": torch.stack(losses)} if losses else {}
         return {"model": model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), **ema}
+                "scaler": self.scaler.state_dict(), **ema, **pending}
 
 
 def prepare(job: Job) -> Parts:
     """The parts of a job's recipe before its first step."""
-    model, recipe = job.model, job.recipe
+    recipe = job.recipe
+    model = joint.agree_on_batch_norms(job.model, recipe)
     device = next(model.parameters()).device
     counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures], device=device))
     return Parts(
         make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
         # a decay that grows with the steps: a short run's average is not its beginning
         ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None,
-        torch.compile(model) if recipe.compile == "on" else model,  # type: ignore[arg-type]
+        joint.joined(torch.compile(model) if recipe.compile == "on" else model),  # type: ignore[arg-type]
         loss_function(recipe, counts_C), len(counts_C))
 
 
-def restore(state: resume.State, model: nn.Module, parts: Parts) -> None:
-    """Put a saved state's tensors back; a state of step 0 has only the model's."""
+def restore(state: resume.State, model: nn.Module, parts: Parts) -> list[torch.Tensor]:
+    """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were not looked at yet."""
     tensors = state.tensors
     model.load_state_dict(tensors["model"])
     if parts.ema is not None:
@@ -84,29 +86,35 @@ def restore(state: resume.State, model: nn.Module, parts: Parts) -> None:
     if state.step:
         parts.optimizer.load_state_dict(tensors["optimizer"])
         parts.scaler.load_state_dict(tensors["scaler"])
+    losses: torch.Tensor = tensors.get("losses", torch.empty(0)).to(next(model.parameters()).device)
     tensors.clear()  # a large model's copy is not kept through the training
+    return list(losses)
 
 
 def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:
     """One optimiser step; its loss and hits (`seen`) stay on the device. All its randomness comes from (seed, step).
 
     The batch is augmented whole, then passed through the network in `accumulate` parts whose gradients add up to those
-    of the batch's mean loss. SAM passes it twice, with the same pictures and the same dropout.
+    of the batch's mean loss. SAM passes it twice, with the same pictures and the same dropout. Of several processes,
+    each does so with its slice of the batch, and with random numbers of its own.
     """
     model, recipe = job.model, job.recipe
     device = next(model.parameters()).device
-    seed_everything(recipe.seed, "step", step)
+    own = (ranks.rank(),) if ranks.world() > 1 else ()
+    seed_everything(recipe.seed, "step", step, *own)
     images, labels = (t.to(device, non_blocking=True) for t in batch)
-    x_BCHW, targets = augment_batch(normalise(images, job.source.pre), labels, recipe, parts.classes)
+    x_BCHW, targets = augment_batch(normalise(images, job.source.pre), labels, recipe, parts.classes,
+                                    mixing=ranks.drawing_alike(seed_of(recipe.seed, "mix", step)))
+    x_BCHW, targets = x_BCHW[partners(recipe):], targets[partners(recipe):]
     side = side_of(recipe, epoch)
     if side != x_BCHW.shape[-1]:
         x_BCHW = interpolate(x_BCHW, (side, side), mode="bilinear", antialias=True)
     parts.optimizer.zero_grad(set_to_none=True)
     if recipe.sam_rho:
-        seed_everything(recipe.seed, "dropout", step)
+        seed_everything(recipe.seed, "dropout", step, *own)
         result = backward(job, parts, x_BCHW, targets)
         with sam.climbed(model, recipe.sam_rho):
-            seed_everything(recipe.seed, "dropout", step)
+            seed_everything(recipe.seed, "dropout", step, *own)
             backward(job, parts, x_BCHW, targets)
     else:
         result = backward(job, parts, x_BCHW, targets)
@@ -121,19 +129,26 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
 
 
 def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss and the hits, without a graph."""
-    recipe, device_type = job.recipe, x_BCHW.device.type
-    amp = AMP[recipe.amp]
+    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss and the hits, without a graph.
+
+    With several processes they are means over the pictures of all of them, and the same numbers in each.
+    """
+    recipe, amp = job.recipe, AMP[job.recipe.amp]
+    pictures, passes = ranks.total(len(x_BCHW)), min(recipe.accumulate, len(x_BCHW))
     total = x_BCHW.new_zeros(3)
-    for x_part, targets_part in zip(x_BCHW.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True):
-        with torch.autocast(device_type, amp, enabled=amp is not None):
-            logits_BC = parts.forward(x_part).float()
-            loss = parts.loss(logits_BC, targets_part)
-            if job.teacher is not None:
-                loss = distillation(loss, logits_BC, job.teacher.logits(x_part), recipe)
-        share = len(x_part) / len(x_BCHW)
-        parts.scaler.scale(loss * share).backward()
-        total += share * seen(loss, logits_BC, targets_part)
+    for i, (x_part, targets_part) in enumerate(zip(x_BCHW.tensor_split(passes), targets.tensor_split(passes),
+                                                   strict=True), 1):
+        with joint.no_exchange(parts.forward, last=i == passes):
+            with torch.autocast(x_BCHW.device.type, amp, enabled=amp is not None):
+                logits_BC, targets_of_all = ranks.with_others(in_full(parts.forward(x_part)), targets_part)
+                loss = parts.loss(logits_BC, targets_of_all)
+                if job.teacher is not None:
+                    teacher_BC, = ranks.with_others(job.teacher.logits(x_part))
+                    loss = distillation(loss, logits_BC, teacher_BC, recipe)
+            share = len(logits_BC) / pictures
+            # gradients are averaged over the processes, their sum is wanted
+            parts.scaler.scale(loss * share * ranks.world()).backward()
+        total += share * seen(loss, logits_BC, targets_of_all)
     return total
 
 
@@ -146,6 +161,11 @@ def seen(loss: torch.Tensor, logits_BC: torch.Tensor, targets: torch.Tensor) -> 
     labels_B = targets if targets.ndim == 1 else targets.argmax(1)
     hits = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices == labels_B[:, None]
     return torch.stack((loss, hits[:, 0].float().mean(), hits.any(1).float().mean()))
+
+
+def in_full(logits_BC: torch.Tensor) -> torch.Tensor:
+    """Logits for the loss: float32, or what is finer already."""
+    return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
 
 
 def side_of(recipe: Recipe, epoch: int) -> int:

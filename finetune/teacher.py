@@ -4,7 +4,7 @@ import dataclasses
 
 from torch import nn
 
-from finetune import probe, progress
+from finetune import probe, progress, ranks
 from finetune.distill import Teacher
 from finetune.plan import Plan
 from zoo import catalog, rundir, weights
@@ -27,7 +27,8 @@ def teacher_of(plan: Plan) -> Teacher | None:
     if base.folder:
         model, pre, fixed = *_run(base, plan), False
     else:
-        fetched = weights.fetch(base)
+        with ranks.first_before_others():
+            fetched = weights.fetch(base)
         step = describe(base, fetched).size_step
         model = build(base, plan.data.classes, fetched=fetched, image_size=recipe.image_size if step else None)
         own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]

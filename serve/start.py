@@ -21,6 +21,7 @@ from serve.engine import Engine, default_workers
 from serve.gate import Gate, Keys, Limits
 from serve.life import Life
 from serve.metrics import Metrics
+from zoo import minimum
 from zoo.errors import UserError
 
 M_MMAP_THRESHOLD = -3
@@ -58,6 +59,7 @@ def _give_memory_back() -> None:
 @contextmanager
 def build(order: Order) -> Iterator[Service]:
     """The application of an order with its model loaded, warm and checked."""
+    minimum.require("Pillow")
     keys = Keys(order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
                 order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
     if keys.auth is not None and not all(keys.auth.partition(":")):
@@ -94,6 +96,7 @@ def local(bundle: Path) -> Path:
 
 def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> ASGIApp:
     """The page mounted below the API's routes; its uploads are deleted at the end."""
+    minimum.require("gradio")
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True))
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": folder}
     from serve import page  # Gradio reads these variables when it is imported

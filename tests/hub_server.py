@@ -32,6 +32,8 @@ import yaml
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".pth", ".onnx")
 CHUNK = 1 << 20
+TOKEN = "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"
+"""A token that must turn up nowhere."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import bundle as bundles
-from zoo import card, rundir
+from zoo import card, minimum, rundir
 from zoo.bundle import Bundle
 from zoo.errors import UserError
 from zoo.preprocess import FILTERS, Preprocessing
@@ -118,6 +118,7 @@ def write_without_notes(own: Path, copy: Path) -> None:
     """
     import onnx
 
+    minimum.require("onnx")
     model = onnx.load(own)
     for part in (model.graph, *model.functions):
         _forget_notes(part)

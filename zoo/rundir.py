@@ -65,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` write a temporary file in the same folder, flush it to disk, then rename it to `path`.
+    """Let `write` write a temporary file in the same folder, flush it to disk, rename it to `path`, flush the folder.
 
     A reader sees the old file or the new one, never half of it; where `write` fails, the old one stays alone.
     """
@@ -75,8 +75,20 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to disk: without it a power cut can undo a rename. Not on Windows, which has no
+    such call."""
+    if os.name != "nt":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def digest(path: Path) -> str:

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalog, hub, rundir
+from zoo import catalog, hub, minimum, rundir
 from zoo.catalog import Base
 from zoo.errors import UserError, first_line
 
@@ -125,12 +125,30 @@ def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
 
 
 def _read_pickle(path: Path) -> dict[str, "Tensor"]:
+    import torch
+
+    state = unpickle(path)
+    for key in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        seen = ", ".join(map(str, list(state)[:5])) if isinstance(state, Mapping) else type(state).__name__
+        raise UserError(f"{path}: expected tensors by name (also under 'state_dict' or 'model'), seen {seen}.")
+    return dict(state)
+
+
+def unpickle(path: Path) -> Any:
+    """The content of a PyTorch file, on the CPU: tensors, numbers, text and their collections.
+
+    Raises `UserError` for a file that is damaged, or that names anything else: its code never runs.
+    """
     import pickle
 
     import torch
 
+    minimum.require("torch")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         raise UserError(f"{path} is refused: expected a PyTorch file with tensors only, seen "
@@ -139,13 +157,6 @@ def _read_pickle(path: Path) -> dict[str, "Tensor"]:
     except (RuntimeError, EOFError, OSError) as error:
         raise UserError(f"{path}: expected a PyTorch file, seen one that cannot be read ({first_line(error)}): delete "
                         "it and get it again.") from None
-    for key in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        seen = ", ".join(map(str, list(state)[:5])) if isinstance(state, Mapping) else type(state).__name__
-        raise UserError(f"{path}: expected tensors by name (also under 'state_dict' or 'model'), seen {seen}.")
-    return dict(state)
 
 
 def _rename_by_order(weights: Weights, state: Mapping[str, "Tensor"],

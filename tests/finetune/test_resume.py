@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from finetune import evaluate, loop, resume
 from finetune.dataset import scan
@@ -134,7 +135,9 @@ def test_losses_at_a_fixed_seed_are_pinned(small_job: loop.Job, monkeypatch: pyt
 PINNED = [2.434106, 2.361702, 2.449960, 2.376705, 2.324343, 2.359248]
 
 
-def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.Job) -> None:
+def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.Job,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)  # these epochs are over before a checkpoint is worth its time
     given, states = iter([0.6, 0.9, 0.3]), []
 
     def scores(model: torch.nn.Module) -> evaluate.Scores:
@@ -176,7 +179,8 @@ def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.J
         return update(*arguments)
 
     job.model.load_state_dict(untrained)
-    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(resume, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
     monkeypatch.setattr(loop, "update", stop_there)
     with pytest.raises(KeyboardInterrupt):
         loop.train(job, first_state(job))
@@ -234,14 +238,170 @@ def test_no_space_is_told_and_the_old_state_stays(small_job: loop.Job) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # writing more fails as on a full disk
     try:
-        with pytest.raises(UserError, match=r"no space left to write .*state\.pt.*same command"):
+        with pytest.raises(UserError, match=r"step-000000000 \(\d[\d,]+ bytes needed, \d.* free.*same command"):
             resume.save(small_job.folder, state)
         with pytest.raises(UserError, match=r"no space left to write .*best-3\.safetensors"):
             resume.save_best(small_job.folder, small_job.model, _scores(0.7), 3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert resume.load(small_job.folder) is not None
-    assert not list((small_job.folder / "resume").glob("*.tmp"))
+    assert not list((small_job.folder / "resume").rglob("*.tmp"))
+
+
+def test_the_space_that_is_needed_is_told_before_training(tmp_path: Path) -> None:
+    resume.check_space(tmp_path, 1)
+    with pytest.raises(UserError, match=r"expected 1,000,000,000,000\.0 MB free .*, seen [\d,.]+ MB: free some"):
+        resume.check_space(tmp_path, 10**18)
+
+
+@pytest.mark.parametrize(("since_s", "took_s", "epoch_ended", "due"), [
+    (119, 0.1, False, False), (121, 0.1, False, True), (6, 0.1, True, True), (4, 0.1, True, False),
+    (121, 3.0, False, False), (151, 3.0, False, True), (1199, 60.0, True, False), (1201, 60.0, False, True)])
+def test_checkpoints_take_two_percent_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since_s: float,
+                                                  took_s: float, epoch_ended: bool, due: bool) -> None:
+    clock = iter([0.0, 10.0, 10.0 + took_s, 10.0 + took_s + since_s, 10.0 + took_s + since_s])
+    monkeypatch.setattr(resume, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(resume, "save", lambda *_: None)
+    state = resume.State(0, 0, resume.Best(_scores(0.5), 0, "", ""), {})
+    saver = resume.Saver(tmp_path, state)
+    saver.save(dataclasses.replace(state, step=1))
+    assert saver.due(epoch_ended=epoch_ended, last=False) == due
+    assert saver.due(epoch_ended=False, last=True)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.fixture
+def two_checkpoints(tmp_path: Path) -> Path:
+    """A run folder with the checkpoints of steps 3 and 6, each with best weights of its own; an older one is gone."""
+    model = torch.nn.Linear(3, 2)
+    (tmp_path / "resume").mkdir()
+    for step in (0, 3, 6):
+        best = resume.save_best(tmp_path, model, _scores(step / 10), step)
+        resume.save(tmp_path, resume.State(step, 0, best, {"model": model.state_dict()}))
+    assert sorted(path.name for path in (tmp_path / "resume").iterdir()) == [
+        "best-3.safetensors", "best-6.safetensors", "step-000000003", "step-000000006"]
+    return tmp_path
+
+
+@pytest.mark.parametrize("damage", [cut, flip, zero, Path.unlink])
+@pytest.mark.parametrize("name", ["step-000000006/tensors.pt", "step-000000006/state.json",
+                                  "step-000000006/FINISHED.json", "best-6.safetensors"])
+def test_a_damaged_checkpoint_is_passed_over_and_said(two_checkpoints: Path, name: str, damage: Callable[[Path], None],
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    damage(two_checkpoints / "resume" / name)
+    state = resume.load(two_checkpoints)
+    assert state is not None
+    assert (state.step, state.best.step) == (3, 3)
+    said = capsys.readouterr().out
+    assert said.startswith(f"warning: {two_checkpoints / 'resume' / name.split('/')[0]}")
+    assert "going on from the checkpoint before it" in said
+    resume.save(two_checkpoints, dataclasses.replace(state, step=4))  # the damaged one is later: it does not stay
+    assert [path.name for path in resume.checkpoints(two_checkpoints)] == ["step-000000004", "step-000000003"]
+
+
+def test_without_an_intact_checkpoint_nothing_is_guessed(two_checkpoints: Path) -> None:
+    for place in resume.checkpoints(two_checkpoints):
+        flip(place / "tensors.pt")
+    with pytest.raises(UserError, match=r"2 checkpoints, all of them damaged.*start again"):
+        resume.load(two_checkpoints)
+
+
+def test_a_history_that_was_cut_is_not_gone_on_with(two_checkpoints: Path) -> None:
+    state = resume.load(two_checkpoints)
+    assert state is not None
+    resume.save(two_checkpoints, dataclasses.replace(state, step=9, events_position=8))
+    (two_checkpoints / "metrics.jsonl").write_bytes(b"1234567")
+    state = resume.load(two_checkpoints)
+    assert state is not None
+    assert state.step == 6
+
+
+def test_a_checkpoint_made_with_other_settings_is_refused_by_name(two_checkpoints: Path,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    def about(base: str = "tiny", classes: str = "ab", **values: Any) -> dict[str, Any]:
+        return resume.about(made_recipe(**values), base, list(classes))
+
+    state = resume.load(two_checkpoints)
+    assert state is not None
+    state = dataclasses.replace(state, about=about())
+    resume.check_same(state, about())
+    for now, words in ((about(lr=0.5), "lr is 0.5, but the checkpoint of step 6 was made with 0.001"),
+                       (about("other"), "base is other, .* with tiny"), (about(classes="ba"), "classes is .'b', 'a'")):
+        with pytest.raises(UserError, match=words):
+            resume.check_same(state, now)
+    assert capsys.readouterr().out == ""
+    now = about()
+    resume.check_same(state, now | {"versions": now["versions"] | {"torch": "9.9"}})
+    assert "-> 9.9 since this run began: it goes on, but not with the same bits" in capsys.readouterr().out
+
+
+FILE_EVENTS = ("open", "os.", "shutil.")
+"""Beginnings of the audit events of all that Python does to files and folders."""
+
+
+def save_killed_at(folder: Path, event: int) -> bool:
+    """Save step 9 in a process that is killed with SIGKILL just before this file operation; whether there was one."""
+    if child := os.fork():
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    left = iter(range(event))
+
+    def count(name: str, _: object) -> None:
+        if name.startswith(FILE_EVENTS) and next(left, None) is None:
+            signal.raise_signal(signal.SIGKILL)
+
+    model = torch.nn.Linear(3, 2)
+    sys.addaudithook(count)
+    resume.save(folder, resume.State(9, 0, resume.save_best(folder, model, _scores(0.9), 9), {"m": model.state_dict()}))
+    os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
+        two_checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    steps, event = [], 0
+    while True:
+        folder = Path(shutil.copytree(two_checkpoints / "resume", tmp_path / "copies" / str(event) / "resume")).parent
+        killed = save_killed_at(folder, event)
+        resume.sweep(folder)
+        state = resume.load(folder)
+        assert state is not None
+        steps.append(state.step)
+        assert len(resume.checkpoints(folder)) >= 2
+        if not killed:
+            break
+        event += 1
+    assert event > 30
+    assert steps == sorted(steps)  # the old one up to some operation, the new one from then on
+    assert set(steps) == {6, 9}
+    assert "Passed over" not in capfd.readouterr().out
+    assert sorted(path.name for path in (folder / "resume").rglob("*") if path.suffix) == [
+        "FINISHED.json", "FINISHED.json", "best-6.safetensors", "best-9.safetensors", "state.json", "state.json",
+        "tensors.pt", "tensors.pt"]
+
+
+def test_what_killed_writers_left_is_swept(two_checkpoints: Path) -> None:
+    before = sorted(two_checkpoints.rglob("*"))
+    (two_checkpoints / "resume" / "step-000000009.tmp").mkdir()
+    (two_checkpoints / "resume" / "step-000000009.tmp" / "tensors.pt.tmp").write_bytes(b"half")
+    (two_checkpoints / "config.json.tmp").write_bytes(b"half")
+    state = resume.load(two_checkpoints)
+    assert state is not None
+    assert state.step == 6
+    resume.sweep(two_checkpoints)
+    assert sorted(two_checkpoints.rglob("*")) == before
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +439,24 @@ def test_changed_pictures_are_refused_when_going_on(stopped: tuple[Path, str], t
             start(Run(resume=run), {})
     finally:
         (tmp_path / "away.png").rename(picture)
+
+
+def test_another_list_of_classes_is_refused_by_name(stopped: tuple[Path, str]) -> None:
+    run, _ = stopped
+    ten = run.parent / "data" / "train" / "ten"
+    ten.mkdir()
+    Image.new("RGB", (8, 8), "red").save(ten / "x.png")
+    try:
+        with pytest.raises(UserError, match=r"the classes of .* changed since this run began: ten is new"):
+            start(Run(resume=run), {})
+    finally:
+        shutil.rmtree(ten)
+
+
+def test_another_base_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str]) -> None:
+    run, _ = stopped
+    with pytest.raises(UserError, match=r"--base is efficientnet_lite0, in that run it was /"):
+        start(Run(data=str(run.parent / "data"), out=run), {"epochs": 2})
 
 
 def test_another_command_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str], tiny_base: Path) -> None:

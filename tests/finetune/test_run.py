@@ -108,7 +108,7 @@ def test_a_finished_run_is_not_run_again(finished_run: Path, digits: Path, capsy
 
 def test_a_run_killed_after_its_last_file_is_tidied(run_copy: Path, digits: Path) -> None:
     (run_copy / "resume").mkdir()
-    (run_copy / "resume" / "state.pt").write_bytes(b"left behind")
+    (run_copy / "resume" / "best-3.safetensors").write_bytes(b"left behind")
     start(Run(data=str(digits), out=run_copy), SHORT)
     assert not (run_copy / "resume").exists()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub_server import TOKEN
 from tests.serve.running import Running, running, served_bundle
 
 
@@ -23,5 +24,6 @@ def feedback(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(served: Path, feedback: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Page and API of it."""
-    with running(tmp_path_factory.mktemp("log") / "log", served, "--feedback", feedback, "--max-body-mb", "20") as it:
+    with running(tmp_path_factory.mktemp("log") / "log", served, "--feedback", feedback, "--max-body-mb", "20",
+                 HF_TOKEN=TOKEN) as it:
         yield it

@@ -18,7 +18,6 @@ from tests.zoo.made_bundle import made_content, write_model
 from zoo import bundle, decision, rundir
 
 ROOT = Path(__file__).parents[2]
-TOKEN = "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"
 TIMING = {"provider": "cpu", "threads": 2, "machine": "x86_64", "picture": [300, 400], "load_s": 0.1, "model_mb": 0.1,
           "peak_mib": 90.0, "batches": [{"batch": 1, "median_ms": 3.2, "p90_ms": 4.0, "pictures_per_s": 312.5,
                                          "runs": 9}]}

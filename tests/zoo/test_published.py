@@ -20,8 +20,8 @@ from PIL import Image
 
 import tests.hub_writing  # noqa: F401 - its routes
 from tests.export.made_export import Made
-from tests.hub_server import HubServer, User
-from tests.zoo.made_published import ROOT, TOKEN, Client, made_finished
+from tests.hub_server import TOKEN, HubServer, User
+from tests.zoo.made_published import ROOT, Client, made_finished
 from zoo import bundle, rundir
 from zoo.model import load
 from zoo.predictor import Predictor

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import tests.hub_writing  # noqa: F401 - its routes
-from tests.hub_server import Fault, HubServer, User, client_env
-from tests.zoo.made_published import ROOT, TOKEN, Client, made_finished
+from tests.hub_server import TOKEN, Fault, HubServer, User, client_env
+from tests.zoo.made_published import ROOT, Client, made_finished
 from zoo import bundle, rundir
 
 SENT = {

@@ -88,7 +88,7 @@ def test_json_that_is_missing_or_cut_off(tmp_path: Path) -> None:
 def run(tmp_path: Path) -> Path:
     """A small finished folder, with what does not belong to the manifest beside it."""
     run = tmp_path / "runs" / "x"
-    for name in ("config.json", "model.safetensors", "figures/a.svg", "tensorboard/events.0", "resume/state.pt",
+    for name in ("config.json", "model.safetensors", "figures/a.svg", "tensorboard/events.0", "resume/best.safetensors",
                  "resume/lock", "onnx/model.onnx", "bundles/onnx/FINISHED.json"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_bytes(name.encode())

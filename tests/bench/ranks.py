@@ -1,0 +1,140 @@
+"""Runs under torchrun that are killed, stopped and continued: `python -m tests.bench.ranks kill|stop|change ...`.
+
+    kill      SIGKILL to one of two processes, three times in one run with --max-restarts: the same weights?
+    stop      SIGTERM, then SIGUSR1 to torchrun: how long until it ends, is the checkpoint complete, the same weights?
+    change    one process, then two, then one: how far are the weights from those of one process? (in float32)
+
+On the digits sample with timm's tiny ResNet at 32 px. Equality to 1e-10 in float64 is a test (tests/finetune/
+test_ranks.py); here it is the command itself.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import timm
+import torch
+from safetensors.torch import load_file
+
+from finetune import resume
+from finetune.sample import write_digits
+from zoo import rundir
+from zoo.preprocess import Preprocessing
+
+SETTINGS = ("--epochs", "6", "--batch-size", "15", "--image-size", "32", "--threads", "1", "--lr", "1e-3", "--features",
+            "fp32", "--optimizer", "sgd", "--batch-norm", "frozen", "--erasing", "0", "--device", "cpu")
+
+
+def made_base(folder: Path) -> Path:
+    """A finished run to start from."""
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=2, pretrained_cfg_overlay={"license": "apache-2.0"})
+    timm.models.save_for_hf(model, str(folder), {"label_names": ["a", "b"]}, safe_serialization=True,
+                            data_config=Preprocessing(32).to_config())
+    rundir.finish(folder)
+    return folder
+
+
+def started(place: Path, out: Path, processes: int, *launcher: str) -> subprocess.Popen[str]:
+    """The command, under torchrun or alone."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *launcher)
+    command = (sys.executable, *(torchrun if processes > 1 else ()), "-m", "finetune", "--data", str(place / "digits"),
+               "--base", str(place / "base"), "--out", str(out), *SETTINGS)
+    return subprocess.Popen(command, stdout=(place / "log.txt").open("a"), stderr=subprocess.STDOUT, text=True,
+                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def wait_for_step(out: Path, step: int) -> None:
+    """Until a step of at least this number is in the history."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        path = out / rundir.METRICS
+        lines = path.read_text().splitlines() if path.is_file() else []
+        if lines and lines[-1].endswith("}") and json.loads(lines[-1])["step"] >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} was not reached in 200 s")
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    assert rundir.is_finished(out), out
+    return load_file(out / "model.safetensors")
+
+
+def far(one: Path, two: Path) -> float:
+    """Largest difference of two runs' weights."""
+    mine, theirs = weights(one), weights(two)
+    return max((mine[name].double() - theirs[name].double()).abs().max().item() for name in mine)
+
+
+def whole(place: Path, processes: int) -> Path:
+    """The undisturbed run; made once."""
+    out = place / f"whole-{processes}"
+    if not rundir.is_finished(out):
+        assert started(place, out, processes).wait() == 0
+    return out
+
+
+def kill(place: Path) -> None:
+    """Three kills of rank 0 or 1, at random moments."""
+    out, generator = place / "killed", random.Random(0)
+    began, process = time.monotonic(), started(place, out, 2, "--max-restarts", "3")
+    step = 0
+    for _ in range(3):
+        step = generator.randint(step + 20, step + 160)
+        wait_for_step(out, step)
+        rank = generator.randint(0, 1)
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if child.environ().get("LOCAL_RANK") == str(rank):
+                child.send_signal(signal.SIGKILL)
+                print(f"killed rank {rank} after step {step}, at {time.monotonic() - began:.1f} s", flush=True)
+                break
+    assert process.wait() == 0
+    print(f"ended after {time.monotonic() - began:.0f} s; largest difference to the undisturbed run: "
+          f"{far(out, whole(place, 2)):g}; temporary files left: {len(list(out.rglob('*.tmp')))}")
+
+
+def stop(place: Path) -> None:
+    """A signal to torchrun alone, twice in one run."""
+    out = place / "stopped"
+    for number, step in ((signal.SIGTERM, 60), (signal.SIGUSR1, 200)):
+        process = started(place, out, 2, "--signals-to-handle", "SIGTERM,SIGINT,SIGUSR1")
+        wait_for_step(out, step)
+        process.send_signal(number)
+        asked = time.monotonic()
+        code = process.wait()
+        took, state = time.monotonic() - asked, resume.load(out)
+        assert state is not None
+        marker = json.loads((out / rundir.RESUME / resume.STOPPED).read_text())
+        print(f"{number.name}: torchrun ended with {code} after {took:.1f} s; marker {marker}; checkpoint of step "
+              f"{state.step}", flush=True)
+        assert state.step == marker["step"] >= step
+    assert started(place, out, 2).wait() == 0
+    print(f"largest difference to the undisturbed run: {far(out, whole(place, 2)):g}")
+
+
+def change(place: Path) -> None:
+    """1 -> 2 -> 1 processes, each stopped by SIGTERM."""
+    out = place / "changed"
+    for processes, step in ((1, 60), (2, 200)):
+        process = started(place, out, processes)
+        wait_for_step(out, step)
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    assert started(place, out, 1).wait() == 0
+    print(f"1 -> 2 -> 1 processes: largest difference to one process {far(out, whole(place, 1)):g}")
+
+
+if __name__ == "__main__":
+    folder = Path(os.environ.get("PLACE") or tempfile.mkdtemp())
+    if not (folder / "base").exists():
+        write_digits(folder / "digits"), made_base(folder / "base")
+    for name in sys.argv[1:]:
+        {"kill": kill, "stop": stop, "change": change}[name](folder)

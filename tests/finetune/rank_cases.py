@@ -1,0 +1,213 @@
+"""What test_ranks.py compares, computed in 1, 2 and 3 processes: `python -m tests.finetune.rank_cases DIGITS BASE OUT`.
+
+One process imports everything and forks the others, each of which is told by the environment, as torchrun does it, who
+it is. Results: OUT/WORLD-RANK.pt.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from finetune import evaluate, finish, foreign, job, loop, losses, ranks, resume, signals
+from finetune.dataset import Picture, scan
+from finetune.distill import Teacher
+from finetune.evaluate import Scores, logits, score
+from finetune.loader import Source, evaluation_batches
+from finetune.run import Run
+from finetune.step import Job
+from finetune.tree import read_tree
+from tests.made_recipe import made_recipe
+from zoo.errors import run_main
+from zoo.preprocess import Preprocessing
+
+PRE = Preprocessing(size=32)
+PLAIN = {"image_size": 32, "batch_size": 9, "optimizer": "sgd", "lr": 0.05, "erasing": 0.0, "epochs": 1, "threads": 1,
+         "batch_norm": "frozen"}
+"""Nine pictures a step: two processes have four and five of them."""
+CASES: dict[str, dict[str, Any]] = {
+    "sgd": {}, "adamw": {"optimizer": "adamw", "lr": 1e-3}, "float32 sgd": {}, "frozen batch norm": {},
+    "class weights": {"balance": "weights"}, "mixup": {"mixup": 0.4}, "mixup and cutmix": {"mixup": 0.4, "cutmix": 1.0},
+    "accumulation": {"accumulate": 2}, "ema": {"ema": 0.9}, "sam, clipped": {"sam_rho": 0.05, "clip_norm": 0.5},
+    "hardest": {"loss": "ohem"}, "teacher": {"teacher": "one"}}
+COUNTS = (1, 2, 7, 101)
+
+
+class Double(nn.Module):
+    """A network in float64."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner.double()
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.inner(x_BCHW.double())
+
+
+def made_job(name: str, pictures: list[Picture], digits: Path, folder: Path) -> Job:
+    """The job of a case; `class weights` needs classes of unequal size."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet" if name == "frozen batch norm" else "test_vit", num_classes=10,
+                                **{} if name == "frozen batch norm" else {"img_size": 32})
+    model = network if name.startswith("float32") else Double(network)
+    teacher = None
+    if name == "teacher":
+        teacher = Teacher(Double(timm.create_model("test_resnet", num_classes=10)).eval(), PRE, PRE, False)
+    (folder / "resume").mkdir(parents=True, exist_ok=True)
+    unequal = [p for i, p in enumerate(pictures) if i % 10 >= p.label % 6]
+    recipe = made_recipe(**PLAIN | CASES[name])
+    return Job(model, unequal[::2], Source(digits, PRE, workers=0, pin=False), recipe, folder,
+               lambda model: Scores(0.5, 1.0, 1.0, 10), teacher)
+
+
+def first_state(job: Job) -> resume.State:
+    return resume.State(0, 0, resume.save_best(job.folder, job.model, Scores(0.0, 1.0, 1.0, 10), 0),
+                        {"model": job.model.state_dict()})
+
+
+def trained(job: Job, state: resume.State) -> dict[str, torch.Tensor]:
+    """Weights and losses after the job, and the moving average that it saved last."""
+    losses: list[torch.Tensor] = []
+    update, loop.update = loop.update, lambda *a: losses.append(one := update(*a)) or one
+    loop.train(job, state)
+    loop.update = update
+    ranks.wait()
+    saved = resume.load(job.folder)
+    assert saved is not None
+    weights = torch.cat([t.flatten().double() for t in job.model.state_dict().values()])
+    ema = torch.cat([t.flatten().double() for t in saved.tensors.get("ema", {"none": torch.zeros(1)}).values()])
+    return {"weights": weights, "losses": torch.stack(losses).double(), "ema": ema}
+
+
+def in_pieces(job: Job, number: signal.Signals, until: int) -> dict[str, torch.Tensor]:
+    """Go on with a job from its last checkpoint; a signal reaches the last of the processes within step `until`."""
+    update = loop.update
+
+    def stop(*a: Any) -> torch.Tensor:
+        if a[-1] == until and ranks.rank() == ranks.world() - 1:
+            os.kill(os.getpid(), number)
+        return update(*a)
+
+    loop.update = stop
+    try:
+        return trained(job, resume.load(job.folder) or first_state(job))
+    except signals.Stopped:
+        return {}
+
+
+def all_cases(digits: Path, out: Path) -> dict[str, Any]:
+    """Everything, in this number of processes."""
+    data = scan(read_tree(digits))
+    folder, pictures = out / f"runs-{ranks.world()}", list(data.pictures)
+    results: dict[str, Any] = {"digest": data.digest()}
+    if ranks.world() < 3:
+        for name in CASES:
+            case = made_job(name, data.of("train"), digits, folder / name)
+            results[name] = trained(case, first_state(case))
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=10).eval()
+    nn.init.normal_(model.get_classifier().weight)
+    for n in COUNTS:
+        chosen = pictures[::len(pictures) // n][:n]
+        batches = evaluation_batches(ranks.mine(chosen), Source(digits, PRE, workers=0, pin=False))
+        answers, labels = logits(model, batches, PRE, total=n)
+        results[f"counts {n}"] = (answers.argmax(1), labels, dataclasses.asdict(score(answers, labels)))
+    results["scores"] = scores_of_first(pictures[:3], digits)
+    results["agreed"] = (ranks.most(ranks.rank()), ranks.total(ranks.rank()), ranks.of_first(ranks.rank()),
+                         ranks.everyone(ranks.rank()))
+    return results
+
+
+def scores_of_first(pictures: list[Picture], digits: Path) -> float:
+    """The top-1 that this process goes on with where each computed another: its rank."""
+    computed, evaluate.score = evaluate.score, lambda *a, **k: Scores(float(ranks.rank()), 1.0, 1.0, 3)
+    plan: Any = SimpleNamespace(data=SimpleNamespace(of=lambda split: pictures), source=Source(digits, PRE, 0, False),
+                                resolved=SimpleNamespace(recipe=made_recipe()))
+    top1 = job.select_scores(plan, timm.create_model("test_resnet", num_classes=10)).top1
+    evaluate.score = computed
+    return top1
+
+
+def piece(digits: Path, out: Path, number: signal.Signals, until: int) -> dict[str, Any]:
+    """Part of a run whose number of processes changes: with moving average and AdamW, three epochs."""
+    changing = made_job("adamw", scan(read_tree(digits)).of("train"), digits, out / "changing")
+    recipe = dataclasses.replace(changing.recipe, ema=0.9, epochs=3)
+    return in_pieces(dataclasses.replace(changing, recipe=recipe), number, until)
+
+
+def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
+    """The command itself, its end shortened; and what this process wrote, moved or removed below `out`."""
+    touched: list[str] = []
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")) and str(out) in str(arguments[0]):
+            touched.append(f"{event} {arguments[0]}")
+
+    sys.addaudithook(note)
+    foreign.PICTURES = 8
+    foreign.sets_for = lambda own: [foreign.ForeignSet("noise", foreign.noise())]  # the other set takes scikit-learn
+    finish.write_report = lambda folder, data_root: None
+    job.carry_out(Run(data=str(digits), base=str(base), out=out, device="cpu"),
+                  {"epochs": 1, "batch_size": 9, "threads": 1, "features": "fp32"})
+    return {"touched": touched}
+
+
+def process(number: int, world: int, port: int, file: str, work: Callable[[], dict[str, Any]]) -> None:
+    """One of `world` processes, as torchrun would have started it."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "MASTER_PORT": str(port),
+                   "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    def main() -> None:
+        with ranks.joined():
+            ranks.wait()
+        with ranks.joined():  # a program may carry out several runs
+            torch.save(work(), f"{file}-{number}.pt")
+
+    run_main(main)
+
+
+def in_processes(world: int, file: Path, work: Callable[[], dict[str, Any]]) -> list[int | None]:
+    """Their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    group = [fork.Process(target=process, args=(number, world, port, str(file), work)) for number in range(world)]
+    for one in group:
+        one.start()
+    for one in group:
+        one.join()
+    return [one.exitcode for one in group]
+
+
+PIECES = ((1, signal.SIGTERM, -1), (1, signal.SIGTERM, 5), (2, signal.SIGKILL, 7), (2, signal.SIGTERM, 8),
+          (1, signal.SIGTERM, -1))
+"""Processes, and the signal within a step (-1: none); the first is the undisturbed run, the others are another."""
+
+
+def main(digits: Path, base: Path, out: Path) -> None:
+    in_float32 = losses.class_weights
+    losses.class_weights = lambda *a: None if (weights_C := in_float32(*a)) is None else weights_C.double()
+    for world in (1, 2, 3):
+        assert in_processes(world, out / str(world), lambda: all_cases(digits, out)) == [0] * world
+    for i, (world, number, until) in enumerate(PIECES):
+        if i == 1:
+            (out / "changing").rename(out / "undisturbed")
+        codes = in_processes(world, out / f"piece{i}", lambda n=number, until=until: piece(digits, out, n, until))
+        assert codes == ([2, -signal.SIGKILL] if number == signal.SIGKILL else [0] * world), codes
+    assert in_processes(2, out / "whole", lambda: whole_run(digits, base, out / "run")) == [0, 0]
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,341 @@
+"""Several processes: they train like one, count each picture once, print once, and end together."""
+
+import csv
+import dataclasses
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import timm
+import torch
+import yaml
+from torch import nn
+from torch.distributed.run import get_args_parser
+
+from finetune import device, joint, memory, ranks, step
+from finetune.dataset import Picture
+from finetune.evaluate import Scores
+from finetune.loader import Source
+from tests.finetune.rank_cases import CASES, COUNTS, PRE
+from tests.made_recipe import made_recipe
+from zoo import rundir
+from zoo.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+Results = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def results(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
+    """What each process of each group found: `1-0`, `2-0`, `2-1`, `3-0` ..., the pieces of a run, and a whole run."""
+    out = tmp_path_factory.mktemp("ranks")
+    command = (sys.executable, "-W", "error", "-m", "tests.finetune.rank_cases", str(digits), str(tiny_base), str(out))
+    ran = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = {file.stem: torch.load(file, weights_only=True) for file in out.glob("*.pt")}
+    return found | {"whole": {"out": out / "run", "printed": ran.stdout, "errors": ran.stderr}}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_train_like_one(results: dict[str, Results], name: str) -> None:
+    one, two, other = (results[which][name] for which in ("1-0", "2-0", "2-1"))
+    limit = 1e-6 if name.startswith("float32") else 1e-10
+    assert len(one["losses"]) == 4
+    for what in ("weights", "ema"):
+        assert (one[what] - two[what]).abs().max() <= limit, what
+        assert torch.equal(two[what], other[what]), what  # both processes hold the same bits
+    assert (one["losses"] - two["losses"]).abs().max() <= 1e-6  # kept in float32
+    assert torch.equal(two["losses"], other["losses"])
+
+
+def test_each_case_does_what_it_is_named_after(results: dict[str, Results]) -> None:
+    weights = {name: results["1-0"][name]["weights"] for name in CASES}
+    for name in set(CASES) - {"sgd", "float32 sgd", "frozen batch norm"}:
+        same = name in ("accumulation", "ema")  # which leave the plain weights as they were
+        assert torch.allclose(weights[name], weights["sgd"], rtol=0, atol=1e-10) is same, name
+    assert results["1-0"]["ema"]["ema"].abs().max() > 0
+
+
+@pytest.mark.parametrize("n", COUNTS)
+def test_each_picture_is_counted_once(results: dict[str, Results], n: int) -> None:
+    predicted, labels, scores = results["1-0"][f"counts {n}"]
+    assert len(labels) == n
+    confusion = torch.bincount(labels * 10 + predicted, minlength=100)
+    for which in ("2-0", "2-1", "3-0", "3-1", "3-2"):
+        other_predicted, other_labels, other_scores = results[which][f"counts {n}"]
+        assert torch.equal(other_labels, labels)
+        assert torch.equal(torch.bincount(other_labels * 10 + other_predicted, minlength=100), confusion)
+        assert other_scores == pytest.approx(scores, rel=1e-5)
+        assert other_scores["top1"] == scores["top1"]
+
+
+def test_pictures_are_read_in_shares_and_flags_agreed(results: dict[str, Results]) -> None:
+    assert len({one["digest"] for name, one in results.items() if "digest" in one}) == 1
+    for name, agreed in ((name, one["agreed"]) for name, one in results.items() if "agreed" in one):
+        ranks_of_all = list(range(int(name[0])))
+        assert agreed == (max(ranks_of_all), sum(ranks_of_all), 0, ranks_of_all)
+        assert results[name]["scores"] == 0.0  # what decides on the best epoch and an early end is rank 0's
+
+
+def test_a_run_goes_on_in_another_number_of_processes(results: dict[str, Results]) -> None:
+    whole, last = results["piece0-0"], results["piece4-0"]
+    assert (len(whole["losses"]), len(last["losses"])) == (12, 3)
+    assert results["piece3-0"] == results["piece3-1"] == {}  # SIGTERM to one of them stopped both after step 9
+    for what in ("weights", "ema"):
+        assert (whole[what] - last[what]).abs().max() <= 1e-10, what
+
+
+def test_a_process_that_is_killed_ends_the_others_with_advice(results: dict[str, Results]) -> None:
+    errors = results["whole"]["errors"]  # in the run above, which then went on
+    assert errors.count("error: process 0 of 2 lost contact with another one") == 1, errors
+    assert "goes on from the last checkpoint" in errors
+    assert "Traceback" not in errors, errors
+
+
+def test_a_whole_run_is_written_and_told_by_rank_0_alone(results: dict[str, Results]) -> None:
+    out, printed = results["whole"]["out"], results["whole"]["printed"]
+    assert rundir.is_finished(out)
+    rundir.open_finished(out, verify=True)
+    assert results["whole-0"]["touched"]
+    assert results["whole-1"]["touched"] == []
+    assert printed.count("device: cpu (2 processes") == printed.count("linear probe: top-1") == 1, printed
+    assert printed.count("epoch   1/1  train loss") == len(CASES) * 2 + 1, printed
+    assert printed.count("next:") == 1, printed
+    with (out / rundir.PREDICTIONS).open() as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    pictures = [path for path in paths if path.startswith(("val/", "test/"))]
+    assert len(pictures) == len(set(pictures)) == 80
+    assert len(paths) == 80 + 8  # the foreign set is whole, too
+
+
+def torchrun(processes: int, *arguments: str) -> subprocess.Popen[str]:
+    """`torchrun --standalone`, in a process group of its own."""
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+    return subprocess.Popen([*launcher, "-m", "finetune", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                            stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                            start_new_session=True)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """What is printed up to a line with these words."""
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if words in line:
+            return seen
+    raise AssertionError(f"{words!r} was never printed:\n{seen}")
+
+
+def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits: Path, tiny_base: Path,
+                                                                         tmp_path: Path) -> None:
+    data, out = Path(shutil.copytree(digits, tmp_path / "data")), tmp_path / "run"
+    command = ("--data", str(data), "--base", str(tiny_base), "--out", str(out), "--epochs", "4", "--batch-size", "9",
+               "--threads", "1", "--lr", "1e-3", "--features", "fp32")
+    process = torchrun(2, *command)
+    try:
+        seen = read_until(process, "linear probe: top-1")
+        picture = next((data / "train" / "3").iterdir())
+        broken = time.monotonic()
+        picture.write_bytes(b"")
+        seen += process.communicate(timeout=100)[0]
+        assert time.monotonic() - broken < 60
+    finally:
+        with suppress(ProcessLookupError):  # it ended
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1  # torchrun's own, whatever the processes exit with
+    assert seen.count(picture.name) == seen.count("error: ") == 1, seen
+    assert "finetune/job.py" not in seen, seen  # no traceback but torchrun's own
+    assert not rundir.is_finished(out)
+
+
+# --- what is said
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let this process believe that it is the first of so many, alike in everything."""
+    def of(world: int) -> None:
+        monkeypatch.setattr(ranks, "world", lambda: world)
+        monkeypatch.setattr(ranks, "everyone", lambda value: [value] * world)
+        monkeypatch.setattr(ranks, "most", lambda value: value)
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(world))
+
+    return of
+
+
+def test_a_step_with_fewer_pictures_than_processes_is_refused(pretend: Callable[[int], None]) -> None:
+    joint.check_batch(1, made_recipe(accumulate=4))
+    pretend(8)
+    joint.check_batch(8, made_recipe())
+    with pytest.raises(UserError, match=r"a step of 7 pictures cannot be shared out to 8 processes: .*--batch-size"):
+        joint.check_batch(7, made_recipe())
+    with pytest.raises(UserError, match="8 processes in 2 parts"):
+        joint.check_batch(15, made_recipe(accumulate=2))
+
+
+class OnGpu(nn.Sequential):
+    """Says that it is on a GPU."""
+
+    def parameters(self, recurse: bool = True) -> Any:
+        yield SimpleNamespace(device=torch.device("cuda", 0))
+
+
+def test_what_batch_norms_do_is_said(pretend: Callable[[int], None], capsys: pytest.CaptureFixture[str]) -> None:
+    model, train = timm.create_model("test_resnet"), made_recipe(batch_norm="train")
+    assert joint.agree_on_batch_norms(model, train) is model
+    pretend(2)
+    assert joint.agree_on_batch_norms(nn.Linear(2, 2), train)
+    assert capsys.readouterr().out == ""
+    assert joint.agree_on_batch_norms(model, made_recipe(batch_norm="frozen")) is model
+    assert "keep the base's statistics: 2 processes train like one" in capsys.readouterr().out
+    assert joint.agree_on_batch_norms(model, train) is model
+    assert "warning: batch norms take statistics of each process's own slice" in capsys.readouterr().out
+    names = list(OnGpu(model).state_dict())
+    synced = joint.agree_on_batch_norms(OnGpu(model), train)
+    assert "over all 2 processes (SyncBatchNorm)" in capsys.readouterr().out
+    kinds = {type(m) for m in synced.modules() if isinstance(m, joint.BatchNorm)}
+    assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)
+    assert kinds
+    assert list(synced.state_dict()) == names
+
+
+def test_all_gpus_are_hinted_at(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Made")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/finetune/__main__.py", "--data", "my pets", "--epochs", "3"])
+    device.choose("auto")
+    assert ("torchrun --standalone --nproc-per-node 8 -m finetune --data 'my pets' --epochs 3\n"
+            in capsys.readouterr().out)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    device.choose("auto")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/pytest"])
+    device.choose("auto")
+    assert "torchrun" not in capsys.readouterr().out
+
+
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, pretend: Callable[[int], None]) -> None:
+    pretend(2)
+    with pytest.raises(UserError, match="--device cuda:1: expected auto, cpu or cuda under torchrun"):
+        device.choose("cuda:1")
+    with pytest.raises(UserError, match="0 GPUs for 2 processes"):
+        device.choose("cuda")
+    monkeypatch.setattr(ranks, "everyone", lambda value: ["cuda", "cpu"])
+    with pytest.raises(UserError, match=r"different devices \(cpu, cuda\)"):
+        device.choose("auto")
+
+
+class Small(nn.Module):
+    """A network on a made device that holds so many pictures at once."""
+
+    def __init__(self, room: int):
+        super().__init__()
+        self.room, self.seen = room, []
+        self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(3, 10)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(x_BCHW))
+        logits = self.head(self.norm(x_BCHW).mean((2, 3)))
+        if len(x_BCHW) > self.room:
+            raise torch.OutOfMemoryError("made")
+        return logits
+
+
+def job_of(network: nn.Module, **values: Any) -> step.Job:
+    pictures = [Picture("", label, "train", "", 1, 1) for label in range(10)] * 5
+    return step.Job(network, pictures, Source(Path(), PRE, 0, False), made_recipe(image_size=32, **values), Path(),
+                    lambda model: Scores(0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(("room", "world", "given", "accumulate"), [
+    (100, 1, 1, 1), (32, 1, 1, 1), (31, 1, 1, 2), (9, 1, 1, 4), (1, 1, 1, 32), (9, 2, 1, 2), (9, 1, 3, 6)])
+def test_a_batch_that_does_not_fit_is_passed_in_parts(pretend: Callable[[int], None], room: int, world: int, given: int,
+                                                      accumulate: int, capsys: pytest.CaptureFixture[str]) -> None:
+    network = Small(room)
+    job = job_of(network, accumulate=given)
+    parts = step.prepare(job)
+    pretend(world)
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    fitted = memory.fitted(job, parts)
+    assert fitted.recipe == dataclasses.replace(job.recipe, accumulate=accumulate)
+    assert network.seen[-1] <= room
+    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+    said = f"is passed in {accumulate} parts, whose gradients add up (--accumulate {accumulate})"
+    assert (said in " ".join(capsys.readouterr().out.split())) is (accumulate > given)
+
+
+def test_a_picture_that_does_not_fit_alone_is_told() -> None:
+    job = job_of(Small(0))
+    with pytest.raises(UserError, match="not even one picture of 32 px fits"):
+        memory.fitted(job, step.prepare(job))
+
+
+# --- files to start a run with
+
+LAUNCH = ROOT / "finetune" / "launch"
+
+
+def parsed(words: list[str]) -> tuple[Any, list[str]]:
+    """What torchrun itself makes of its arguments, and those of `-m finetune`."""
+    options = get_args_parser().parse_args(words)
+    assert (options.module, options.training_script) == (True, "finetune")
+    assert options.rdzv_backend == "c10d"
+    assert options.max_restarts == 3
+    return options, options.training_script_args
+
+
+def test_the_sbatch_file_starts_torchrun_and_queues_a_stopped_run_again(tmp_path: Path) -> None:
+    stand_ins = {"srun": f'printf "%s\\n" "$@" > {tmp_path}/srun.txt; exit 1',
+                 "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; [ "$1" = show ] && printf "node7\\nnode8\\n"'}
+    for name, content in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{content}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_NUM_NODES": "2",
+             "SLURM_GPUS_ON_NODE": "8", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    out = tmp_path / "my run"
+    command = ("bash", str(LAUNCH / "slurm.sbatch"), "--data", "my pets", "--out", str(out), "--epochs", "3")
+
+    assert subprocess.run(command, env=slurm).returncode == 1
+    words = (tmp_path / "srun.txt").read_text().splitlines()
+    options, own = parsed(words[words.index("torchrun") + 1:])
+    assert (options.nnodes, options.nproc_per_node, options.rdzv_endpoint, options.rdzv_id) == (
+        "2", "8", "node7:29400", "42")
+    assert "SIGUSR1" in options.signals_to_handle.split(",")
+    assert own == ["--data", "my pets", "--out", str(out), "--epochs", "3"]
+    assert "requeue" not in (tmp_path / "scontrol.txt").read_text()  # it failed: the queue would not help
+
+    (out / "resume").mkdir(parents=True)
+    (out / "resume" / "stopped.json").write_text("{}")
+    assert subprocess.run(command, env=slurm).returncode == 1
+    assert (tmp_path / "scontrol.txt").read_text().splitlines()[-1] == "requeue 42"
+
+
+def test_the_kubeflow_file_starts_torchrun() -> None:
+    runtime, job = yaml.safe_load_all((LAUNCH / "kubeflow.yaml").read_text())
+    assert (runtime["kind"], job["kind"]) == ("TrainingRuntime", "TrainJob")
+    assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    line = job["spec"]["trainer"]["args"][0].replace("$PET_MASTER_ADDR:$PET_MASTER_PORT", "node:29500")
+    words = shlex.split(line)
+    assert words[:2] == ["exec", "torchrun"]
+    options, own = parsed(words[2:])
+    assert (options.rdzv_endpoint, own[0]) == ("node:29500", "--data")
+    pod = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > options.shutdown_timeout
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == volumes
+    assert any(mount["mountPath"] == "/shared" for mount in pod["containers"][0]["volumeMounts"])
+    assert all(own[own.index(flag) + 1].startswith("/shared/") for flag in ("--data", "--out"))

@@ -1,0 +1,346 @@
+"""Nothing that strangers made runs here, gets out of its folder, or takes a page over; no token is written down."""
+
+import ast
+import csv
+import importlib.metadata
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from onnx import TensorProto, helper
+
+from export import to_web
+from finetune import resume
+from finetune.evaluate import Scores
+from finetune.folder import Order
+from finetune.job import start
+from finetune.report.write import write_report
+from finetune.run import Run
+from serve import cards
+from tests.hub_server import TOKEN, HubServer
+from tests.made_run import made_run
+from tests.test_structure import CODE, ROOT, each_file, nodes
+from zoo import card, minimum, rundir, runtime
+from zoo.errors import UserError
+
+# ---------------------------------------------------------------- the syntax trees
+
+RUNS_CODE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "runpy"}
+READERS = {"torch.load": ("weights_only", "True"), "np.load": ("allow_pickle", None)}
+"""Call -> (keyword, the only value that it may have; None: it must not be given)."""
+
+
+def dangers(node: ast.AST) -> Iterator[str]:
+    """What in one node of a syntax tree could run a stranger's code or leave a folder."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        yield from (f"imports {name}" for name in names if name.split(".")[0] in RUNS_CODE)
+    if not isinstance(node, ast.Call):
+        return
+    name = ast.unparse(node.func)
+    last = name.split(".")[-1]
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+    if name in ("eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "gr.load"):
+        yield name
+    if last == "import_module":
+        yield last
+    if given.get("weights_only", "True") != "True":
+        yield "weights_only"
+    if given.get("shell", "False") != "False":
+        yield "shell=True"
+    if given.get("trust_remote_code", "False") != "False":
+        yield "trust_remote_code"
+    if last in ("extractall", "unpack_archive") or (last == "extract" and given.get("filter") != "'data'"):
+        yield last
+    if last == "load_external_data_for_model":
+        yield last
+    for reader, (keyword, value) in READERS.items():
+        if name in (reader, reader.replace("np.", "numpy.")) and given.get(keyword) != value:
+            yield reader
+    if name == "torch.save":
+        yield name
+
+
+ALLOWED = {("zoo/weights.py", "imports pickle"),  # for the name of the error that torch.load raises
+           ("finetune/resume.py", "torch.save"),  # what only this machine reads again
+           ("finetune/probe.py", "extract"), ("finetune/calibrate.py", "extract")}  # features of pictures, no archive
+
+
+@each_file
+def test_nothing_here_runs_what_it_reads(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    assert {(name, danger) for node in nodes(path) for danger in dangers(node)} <= ALLOWED
+
+
+def test_what_is_allowed_is_needed_and_pickle_is_there_for_one_error_only() -> None:
+    assert {(path.relative_to(ROOT).as_posix(), danger)
+            for path in CODE for node in nodes(path) for danger in dangers(node)} == ALLOWED
+    used = [ast.unparse(node) for path in CODE for node in nodes(path)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"]
+    assert used == ["pickle.UnpicklingError"]
+
+
+@pytest.mark.parametrize("line", [
+    "import pickle", "from joblib import load", "import marshal as m", "eval(text)", "exec(text)", "__import__(name)",
+    "os.system(line)", "subprocess.run(line, shell=True)", "subprocess.run(line, shell=flag)", "tar.extractall(folder)",
+    "tar.extract(member, folder)", "shutil.unpack_archive(path)", "Model.load(x, trust_remote_code=True)",
+    "torch.load(path)", "torch.load(path, weights_only=False)", "torch.load(path, weights_only=safe)",
+    "np.load(path, allow_pickle=True)", "numpy.load(path, allow_pickle=flag)", "yaml.load(text)",
+    "timm.load(path, weights_only=False)", "importlib.import_module(name)", "torch.save(model, path)",
+    "onnx.load_external_data_for_model(model, folder)"])
+def test_the_walk_sees(line: str) -> None:
+    assert [danger for node in ast.walk(ast.parse(line)) for danger in dangers(node)]
+
+
+@pytest.mark.parametrize("line", ["torch.load(path, weights_only=True)", "np.load(path)", "yaml.safe_load(text)",
+                                  "tar.extract(member, folder, filter='data')", "subprocess.run([tool, path])",
+                                  "tar.extractfile(name)", "model.eval()", "re.compile(pattern)", "session.run(None)"])
+def test_the_walk_lets_pass(line: str) -> None:
+    assert not [danger for node in ast.walk(ast.parse(line)) for danger in dangers(node)]
+
+
+# ---------------------------------------------------------------- versions
+
+def test_what_is_installed_and_what_is_asked_for_has_no_known_way_in() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for row in minimum.ROWS:
+        assert re.match(r"CVE-\d{4}-\d+", row.avoids)
+        [bound] = [line.split(">=")[1] for line in asked if line.startswith(f"{row.package}>=")]
+        assert minimum.numbers(bound) >= minimum.numbers(row.version), row.package
+        minimum.require(row.package)
+    assert {row.package: row.version for row in minimum.ROWS} == {
+        "torch": "2.10", "onnx": "1.21", "gradio": "6.7", "Pillow": "12.3"}
+
+
+def test_an_old_version_is_refused_with_its_cve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.9.1+cu128")
+    with pytest.raises(UserError, match=r"torch 2\.9\.1\+cu128 is installed, expected 2\.10 .*CVE-2026-24747.*pip"):
+        minimum.require("torch")
+    assert minimum.numbers("2.10.0") >= minimum.numbers("2.10") > minimum.numbers("2.9.1+cu128")
+
+
+# ---------------------------------------------------------------- evil files
+
+class Canary:
+    """A pickle of this makes a folder where code is run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".pkl"])
+def test_an_evil_file_as_base_or_as_run_never_runs(tmp_path: Path, digits: Path, suffix: str) -> None:
+    canary, evil = tmp_path / "canary", tmp_path / f"evil{suffix}"
+    torch.save({"w": torch.ones(2), "x": Canary(canary)}, evil)
+    for run in (Run(data=str(digits), base=str(evil), out=tmp_path / "run"), Run(resume=evil)):
+        with pytest.raises(UserError):
+            start(run, {})
+    assert not canary.exists()
+
+
+def test_an_evil_checkpoint_never_runs(tmp_path: Path, digits: Path, tiny_base: Path) -> None:
+    """All digests are right: whoever made the run folder made them."""
+    canary, run = tmp_path / "canary", tmp_path / "run"
+    (run / "resume").mkdir(parents=True)
+    rundir.write_json(run / rundir.LOCAL, Order(digits, str(tiny_base), {"image_size": 32, "probe": "off"}).to_json())
+    best = resume.save_best(run, torch.nn.Linear(1, 1), Scores(0.5, 1.0, 1.0, 10), 0)
+    resume.save(run, resume.State(3, 0, best, {"model": Canary(canary)}))
+    with pytest.raises(UserError, match=r"tensors\.pt is refused: .*the code posix\.mkdir\. It was not run"):
+        start(Run(resume=run), {})
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_an_evil_run_folder_as_base_never_runs(tmp_path: Path, digits: Path, tiny_base: Path, suffix: str) -> None:
+    canary = tmp_path / "canary"
+    run = Path(shutil.copytree(tiny_base, tmp_path / "evil"))
+    (run / rundir.WEIGHTS).unlink()
+    torch.save({"x": Canary(canary)}, run / f"model{suffix}")
+    rundir.finish(run)
+    with pytest.raises(UserError):
+        start(Run(data=str(digits), base=str(run), out=tmp_path / "run"), {})
+    assert not canary.exists()
+
+
+# ---------------------------------------------------------------- the Hub, a token, and hostile names, in one run
+
+CLASSES = ("<script>alert(1)<", "---", "a|b", "two\nlines", "x..", "\u202egnp", "ß" * 120, "[x](javascript:y)", "`",
+           "{{x}}")
+"""Names that a file system takes, one for each digit."""
+SCRIPT = """
+import sys, traceback
+from pathlib import Path
+from finetune import finish, foreign
+from finetune.job import start
+from finetune.run import Run
+from zoo.errors import UserError
+foreign.PICTURES, finish.write_report = 8, lambda *_: None
+data, out, *bases = sys.argv[1:]
+for base in bases:
+    try:
+        start(Run(data=data, base=base, out=Path(out), device="cpu"),
+              {"epochs": 1, "image_size": 32, "features": "fp32", "threads": 1})
+        print("finished", base)
+    except UserError as error:
+        print("refused", base, error)
+        while error is not None:  # every error that led to it, with its stack
+            traceback.print_exception(error, chain=False)
+            error = error.__context__
+"""
+
+
+@pytest.fixture(scope="module")
+def visit(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """With a token: an evil base from the Hub, one that fails, and a good one for classes of hostile names.
+
+    (folder with all that was written, run folder, output).
+    """
+    folder = tmp_path_factory.mktemp("visit")
+    for split in ("train", "val", "test"):
+        for digit, name in enumerate(CLASSES):
+            shutil.copytree(digits / split / str(digit), folder / "data" / split / name)
+    torch.save({"w": torch.ones(2), "x": Canary(folder / "canary")}, folder / "evil.bin")
+    evil, config = (folder / "evil.bin").read_bytes(), (tiny_base / rundir.CONFIG).read_bytes()
+    with HubServer() as hub:
+        hub.add("mallory/evil", {"config.json": config, "pytorch_model.bin": evil, "model.pt": evil, "model.pth": evil,
+                                 "model.pkl": evil, "hubconf.py": b"import os\nos.mkdir('canary')\n"})
+        hub.add("mallory/gone", {"config.json": config})
+        hub.add("alice/tiny", {"config.json": config, "model.safetensors": (tiny_base / rundir.WEIGHTS).read_bytes()})
+        ran = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(folder / "data"), str(folder / "run"),
+             *(f"hf-hub:{name}" for name in ("mallory/evil", "mallory/gone", "alice/tiny"))],
+            cwd=ROOT, env=hub.env(folder / "home") | {"HF_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        asked = [path.rpartition("/")[2] for _, path in hub.requests]
+    assert ran.returncode == 0, ran.stdout
+    assert not [name for name in asked if name.endswith((".pt", ".pth", ".pkl", ".py"))]
+    return folder, folder / "run", ran.stdout
+
+
+def test_an_evil_repository_never_runs(visit: tuple[Path, Path, str]) -> None:
+    folder, _, said = visit
+    assert re.search(r"refused hf-hub:mallory/evil .*the code posix\.mkdir\. It was not run", said)
+    assert "refused hf-hub:mallory/gone" in said
+    assert "finished hf-hub:alice/tiny" in said
+    assert not list(folder.rglob("canary"))
+
+
+def test_the_token_is_nowhere(visit: tuple[Path, Path, str]) -> None:
+    folder, _, said = visit
+    assert "Traceback" in said
+    assert TOKEN not in said
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(written) > 100
+    assert [path for path in written if TOKEN.encode() in path.read_bytes()] == []
+
+
+def test_a_run_of_hostile_names_is_a_run_like_another(visit: tuple[Path, Path, str]) -> None:
+    _, run, _ = visit
+    names = rundir.read_json(run / rundir.CONFIG)["label_names"]
+    assert sorted(names) == sorted(CLASSES)
+    text = (run / rundir.CARD).read_text(encoding="utf-8")
+    assert ModelCard(text).data.library_name == "timm"
+    assert len(re.findall(r"^---$", text, re.MULTILINE)) == 2
+    assert "<script>" not in re.sub(r"`[^`\n]*`", "", text)
+    with open(run / rundir.PREDICTIONS, encoding="utf-8", newline="") as file:
+        assert {row["label"] for row in csv.DictReader(file)} - {""} == set(CLASSES)
+
+
+# ---------------------------------------------------------------- names that no file system takes
+
+ONLY_IN_FILES = ("<script>alert(1)</script>", "---\nlicense: mit", "a|b", "two\nlines", "../x", "long", "\u202egnp",
+                 "<img src=x onerror=alert(1)>", "\" onload=\"alert(1)", "C:\\CON")
+
+
+def test_names_of_a_foreign_run_are_text_in_card_report_and_page(tmp_path: Path) -> None:
+    run, root = made_run(tmp_path / "made", classes=ONLY_IN_FILES, pictures=2)
+    write_report(run, root)
+    for path in run.glob("*.json"):
+        rundir.write_text(path, path.read_text(encoding="utf-8").replace('"long"', f'"{"x" * 300}"'))
+    text, page = card.text(run), (run / rundir.PAGE).read_text(encoding="utf-8")
+    assert f"`{'x' * 300}`" in text
+    assert ModelCard(text).data.to_dict()["license"] == "apache-2.0"
+    outside = re.sub(r"`[^`\n]*`", "", text)
+    bars = "".join(cards.bar(name, 0.5) for name in ONLY_IN_FILES)
+    for shown in (outside, page, bars):
+        assert "<script>alert" not in shown
+        assert "<img src=x" not in shown
+    assert '" onload="' not in page + bars
+    assert {path.name for path in tmp_path.iterdir()} == {"made"}
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {run.name, root.name}
+
+
+# ---------------------------------------------------------------- ONNX files
+
+def write_external(path: Path, location: str) -> None:
+    """A model y = x + w whose w lies in another file."""
+    w = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", "0"), ("length", "8")):
+        w.external_data.add(key=key, value=value)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], [w])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("way", ["inside", "above", "absolute", "link"])
+def test_external_data_stays_in_the_folder(tmp_path: Path, way: str) -> None:
+    secret, folder = tmp_path / "secret.bin", tmp_path / "a" / "model"
+    folder.mkdir(parents=True)
+    for place in (secret, folder / "own.bin"):
+        np.array([3, 4], np.float32).tofile(place)
+    (folder / "link.bin").symlink_to(secret)
+    location = {"inside": "own.bin", "above": "../../secret.bin", "absolute": str(secret), "link": "link.bin"}[way]
+    write_external(folder / "model.onnx", location)
+    if way == "inside":
+        session, _ = runtime.load(folder / "model.onnx", "cpu")
+        assert session.run(None, {"x": np.zeros(2, np.float32)})[0].tolist() == [3, 4]
+        onnx.load(folder / "model.onnx")
+        return
+    with pytest.raises(UserError, match="cannot load"):
+        runtime.load(folder / "model.onnx", "cpu")
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.load(folder / "model.onnx")
+
+
+# ---------------------------------------------------------------- archives
+
+def test_an_archive_gives_its_known_files_only(tmp_path: Path) -> None:
+    """The one archive that is opened: npm's package of onnxruntime-web."""
+    secret, folder = tmp_path / "secret", tmp_path / "into" / "folder"
+    secret.write_text("not for the web")
+    folder.mkdir(parents=True)
+
+    def packed(link: str | None) -> Path:
+        with tarfile.open(tmp_path / "package.tgz", "w:gz") as tar:
+            for name in (*(f"package/dist/{name}" for name in to_web.FILES), "../out", "/out", "package/dist/more.js"):
+                tar.addfile(entry := tarfile.TarInfo(name), io.BytesIO(b"x" * entry.size))
+            if link:
+                entry = tarfile.TarInfo(f"package/dist/{next(iter(to_web.FILES))}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, link
+                tar.addfile(entry)
+        return tmp_path / "package.tgz"
+
+    to_web.unpack(packed(None), folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(to_web.FILES)
+    for link in (str(secret), "../../../secret"):
+        with pytest.raises(UserError, match="expected"):
+            to_web.unpack(packed(link), folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"secret", "into", "package.tgz"}
+    assert all(path.read_bytes() == b"" for path in folder.iterdir())
