@@ -50,7 +50,8 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order, push.Order,
                                                               serve.Order, space.Space)
              for f in fields(cls)}
-    known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial", "--dist"}
+    known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial", "--dist",
+              "--bases", "--standalone", "--nproc-per-node"}
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
     assert named_flags <= known
     tree = re.search(r"## Where things are\n```\n(.*?)```", README, re.S)
