@@ -116,8 +116,8 @@ def reference(work: Path, workers: list[int]) -> None:
             (work / "reference.sha256").write_text(digest)
 
 
-def kill_once(out: Path, longest_s: float) -> dict[str, Any] | None:
-    """Start or continue a run, kill it at a random moment of its work; None: it finished first."""
+def kill_once(out: Path, *, spare: bool) -> dict[str, Any] | None:
+    """Start or continue a run, kill it at a random moment of its work; None: it finished first, or was spared."""
     from zoo import rundir
 
     process = spawn(out, workers=random.choice([0, 0, 1]), pause_ms=40)
@@ -127,7 +127,7 @@ def kill_once(out: Path, longest_s: float) -> dict[str, Any] | None:
         said += line
         if "going on after step" in line or "recipe:" in line:
             break
-    after_s = random.random() * longest_s
+    after_s = 600.0 if spare else random.random() * 7
     try:
         process.wait(after_s)
         assert process.returncode == 0, said + process.stdout.read()
@@ -152,7 +152,7 @@ def kill(work: Path, kills: int, seconds: float) -> None:
         number = sum("sha256" in row for row in rows)
         out = work / f"killed-{number}"
         enough = sum("step" in row for row in rows) >= kills
-        row = kill_once(out, 600.0 if enough else 7.0)
+        row = kill_once(out, spare=enough)
         if row is None:
             left = [path.name for path in out.rglob("*.tmp")]
             same = out.with_suffix(".sha256").read_text() == (work / "reference.sha256").read_text()
