@@ -10,10 +10,11 @@ Between CPUs the processes talk through gloo, between GPUs through NCCL.
 
 import json
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count
+from time import sleep
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,7 +33,6 @@ LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken
 """Words of the errors that a process gets when another one is gone."""
 TOLD = "told"
 """Key under which the first process that meets an error leaves its rank."""
-_joined_before = count()
 
 
 def world() -> int:
@@ -66,7 +66,7 @@ def joined() -> Iterator[None]:
         yield
         return
     store, own_rank, size = next(rendezvous("env://", timeout=PATIENCE))
-    store = dist.PrefixStore(f"run-{next(_joined_before)}", store)  # a second run must not meet the first one's entries
+    store = dist.PrefixStore(_meeting(store, own_rank, size), store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=PATIENCE)
     progress.console.quiet = own_rank > 0
@@ -85,6 +85,26 @@ def joined() -> Iterator[None]:
         raise
     dist.destroy_process_group()
     progress.console.quiet = False
+
+
+def _meeting(store: dist.Store, own_rank: int, size: int) -> str:
+    """A name that the processes of this start have agreed on.
+
+    After a restart, torchrun's store still has the entries of the processes that died, and who reads their addresses
+    waits for them for ever. So each says hello with a token that it has just made, and takes only the answer to that.
+    """
+    own = secrets.token_hex(8)
+    if own_rank > 0:
+        store.set(f"hello/{own_rank}", own)
+        name = store.get(f"answer/{own}").decode()
+        store.set(f"{name}/{own_rank}", "here")
+        return name
+    others = range(1, size)
+    while not store.check([f"{own}/{other}" for other in others]):
+        for other in others:
+            store.set(f"answer/{store.get(f'hello/{other}').decode()}", own)
+        sleep(0.05)
+    return own
 
 
 def everyone(value: Any) -> list[Any]:
