@@ -144,7 +144,8 @@ def test_views_by_hand_are_fitted_anew(run_copy: Path, digits: Path, capsys: pyt
     assert "made with the former decision: run python -m export again" in capsys.readouterr().out
     after = digests(run_copy)
     assert {name for name in after if before.get(name) != after[name]} - {"figures/confusion.svg",
-            "figures/reliability.svg", "figures/unknown.svg"} == WRITTEN - {"bank.safetensors"}
+            "figures/reliability.svg", "figures/unknown.svg", "figures/precision-recall.svg",
+            "figures/roc.svg"} == WRITTEN - {"bank.safetensors"}
     rundir.open_finished(run_copy, verify=True)
     content, made = rundir.read_json(run_copy / "decision.json"), decision.read(run_copy)
     assert content["views"] == "flip"
