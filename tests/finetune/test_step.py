@@ -68,7 +68,7 @@ def test_accumulated_batches_equal_the_large_one_in_float64(pictures: list[Pictu
                                                             more: dict[str, Any],
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     augment = step.augment_batch
-    monkeypatch.setattr(step, "augment_batch", lambda x, *rest: augment(x.double(), *rest))
+    monkeypatch.setattr(step, "augment_batch", lambda x, *rest, **how: augment(x.double(), *rest, **how))
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     job = made_job(pictures, **more)
     job.model.double()
