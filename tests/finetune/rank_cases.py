@@ -121,7 +121,8 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
         chosen = pictures[::len(pictures) // n][:n]
         batches = evaluation_batches(ranks.mine(chosen), Source(digits, PRE, workers=0, pin=False))
         answers, labels = logits(model, batches, PRE, total=n)
-        results[f"counts {n}"] = (answers.argmax(1), labels, dataclasses.asdict(score(answers, labels)))
+        scores = score(answers, labels)
+        results[f"counts {n}"] = (answers.argmax(1), labels, {"top1": scores.top1, "loss": scores.loss})
     results["scores"] = scores_of_first(pictures[:3], digits)
     results["agreed"] = (ranks.most(ranks.rank()), ranks.total(ranks.rank()), ranks.of_first(ranks.rank()),
                          ranks.everyone(ranks.rank()))
