@@ -97,11 +97,13 @@ def quantize(source: Path, path: Path, pictures: Sequence[Path], *, for_tensorrt
     log = logging.getLogger()  # the quantiser writes to the root: it advises a preparation that the exporter has done
     level = log.level
     log.setLevel(logging.ERROR)
-    quantize_static(source, path, TrainingPictures(pictures), quant_format=QuantFormat.QDQ, per_channel=per_channel,
-                    reduce_range=not for_tensorrt, activation_type=activations, weight_type=QuantType.QInt8,
-                    nodes_to_quantize=nodes(onnx.load(source).graph, float_layers, clipped=not for_tensorrt),
-                    extra_options=options)
-    log.setLevel(level)
+    try:
+        quantize_static(source, path, TrainingPictures(pictures), quant_format=QuantFormat.QDQ, per_channel=per_channel,
+                        reduce_range=not for_tensorrt, activation_type=activations, weight_type=QuantType.QInt8,
+                        nodes_to_quantize=nodes(onnx.load(source).graph, float_layers, clipped=not for_tensorrt),
+                        extra_options=options)
+    finally:
+        log.setLevel(level)
 
 
 def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[str]:

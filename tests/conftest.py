@@ -50,20 +50,10 @@ def run_copy(finished_run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run to start from, at 32 px: timm's tiny ResNet with random weights. Its licence is apache-2.0."""
-    import timm
-    import torch
+    """A finished run to start from; see `made_base`."""
+    from tests.made_base import made_base
 
-    from zoo import rundir
-    from zoo.preprocess import Preprocessing
-
-    folder = tmp_path_factory.mktemp("bases") / "tiny"
-    torch.manual_seed(0)
-    model = timm.create_model("test_resnet", num_classes=2, pretrained_cfg_overlay={"license": "apache-2.0"})
-    timm.models.save_for_hf(model, str(folder), {"label_names": ["a", "b"]}, safe_serialization=True,
-                            data_config=Preprocessing(32).to_config())
-    rundir.finish(folder)
-    return folder
+    return made_base(tmp_path_factory.mktemp("bases") / "tiny")
 
 
 @pytest.fixture

@@ -19,27 +19,16 @@ import time
 from pathlib import Path
 
 import psutil
-import timm
 import torch
 from safetensors.torch import load_file
 
 from finetune import resume
 from finetune.sample import write_digits
+from tests.made_base import made_base
 from zoo import rundir
-from zoo.preprocess import Preprocessing
 
 SETTINGS = ("--epochs", "3", "--batch-size", "15", "--probe", "off", "--image-size", "32", "--threads", "1", "--lr",
             "1e-3", "--optimizer", "sgd", "--batch-norm", "frozen", "--erasing", "0", "--device", "cpu")
-
-
-def made_base(folder: Path) -> Path:
-    """A finished run to start from."""
-    torch.manual_seed(0)
-    model = timm.create_model("test_resnet", num_classes=2, pretrained_cfg_overlay={"license": "apache-2.0"})
-    timm.models.save_for_hf(model, str(folder), {"label_names": ["a", "b"]}, safe_serialization=True,
-                            data_config=Preprocessing(32).to_config())
-    rundir.finish(folder)
-    return folder
 
 
 def started(place: Path, out: Path, processes: int, *launcher: str) -> subprocess.Popen[str]:
