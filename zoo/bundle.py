@@ -72,6 +72,10 @@ class Bundle:
     content: Mapping[str, Any]
     """All of `bundle.json`."""
 
+    def file(self, name: str) -> Path | None:
+        """A file of the finished bundle that its FINISHED.json lists, as `rundir.listed`; None if it lists none."""
+        return rundir.listed(self.folder, name)
+
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:
     """Write `bundle.json`: target, labels, preprocessing, decision, outputs, run, versions, status.

@@ -172,6 +172,20 @@ def read_manifest(folder: Path, kind: str, *, again: str, version: int,
     return manifest
 
 
+def listed(folder: Path, name: str) -> Path | None:
+    """The file `name` of a finished folder if its FINISHED.json lists it with these bytes; None if it lists none.
+
+    What is shown, served, sent or packed goes through here, so that nothing that lies beside the listed files does.
+    Raises `UserError` if the file is missing or changed.
+    """
+    expected = read_json(folder / FINISHED)["files"].get(name)
+    if expected is None:
+        return None
+    if not (folder / name).is_file() or digest(folder / name) != expected:
+        raise UserError(f"{folder / name} changed since {FINISHED} was written (sha256 differs): copy the folder again.")
+    return folder / name
+
+
 def read_files(run: Path) -> list[dict[str, str]]:
     """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each picture."""
     with open(run / FILES, encoding="utf-8", errors="surrogateescape", newline="") as file:
