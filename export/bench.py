@@ -15,14 +15,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from zoo import bundle as bundles
-from zoo import rundir, runtime
+from zoo import console, rundir, runtime
 from zoo.errors import UserError, run_main
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 BATCHES = (1, 8, 32)
 LEAST_RUNS, LEAST_SECONDS = 10, 1.0
 """Each batch size is run at least this often and this long."""
@@ -61,12 +58,12 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
     rows = []
     for path in order.bundles:
         opened = bundles.open_bundle(path)
-        with console.status(f"measuring {opened.folder}"), \
+        with console.busy(f"measuring {opened.folder}"), \
                 multiprocessing.get_context("spawn").Pool(1) as process:
             timing = process.apply(measure, (opened.model, order))
         rundir.write_json(opened.folder / bundles.TIMING, timing)
         rows.append((opened, timing))
-    console.print(table(rows))
+    show(rows)
     if order.picture:
         draw(rows, order.picture)
 
@@ -115,15 +112,14 @@ def peak_mib() -> float | None:
     return round(used / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
-def table(rows: list[tuple[bundles.Bundle, dict[str, Any]]]) -> Table:
-    """One row a bundle; milliseconds by batch size."""
-    shown = Table("model", "on", "load s", "MB", "MiB", *(f"{n}: ms" for n in BATCHES), f"{BATCHES[-1]}: pictures/s")
-    for opened, timing in rows:
-        shown.add_row(f"{opened.run['name']} {opened.target}", timing["provider"], f"{timing['load_s']:.2f}",
-                      f"{timing['model_mb']:.1f}", str(timing["peak_mib"]),
-                      *(f"{row['median_ms']:.1f}" for row in timing["batches"]),
-                      f"{timing['batches'][-1]['pictures_per_s']:.0f}")
-    return shown
+def show(rows: list[tuple[bundles.Bundle, dict[str, Any]]]) -> None:
+    """Print one row a bundle; milliseconds by batch size."""
+    titles = ("load s", "MB", "MiB", *(f"{n}: ms" for n in BATCHES), f"{BATCHES[-1]}: pictures/s")
+    columns = [console.Column("model"), console.Column("on"), *(console.Column(title, right=True) for title in titles)]
+    console.table(columns, [
+        (f"{opened.run['name']} {opened.target}", timing["provider"], f"{timing['load_s']:.2f}",
+         f"{timing['model_mb']:.1f}", timing["peak_mib"], *(f"{row['median_ms']:.1f}" for row in timing["batches"]),
+         f"{timing['batches'][-1]['pictures_per_s']:.0f}") for opened, timing in rows])
 
 
 def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
@@ -137,7 +133,7 @@ def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
             [timing["batches"][0]["median_ms"] for _, timing in rows],
             [timing["batches"][-1]["pictures_per_s"] for _, timing in rows]), strict=True):
         axes.bar_label(axes.barh(range(len(rows)), values, color="#4477aa"), fmt="%.4g", padding=3)
-        axes.set_yticks(range(len(rows)), names)
+        axes.set_yticks(range(len(rows)), names, parse_math=False)
         axes.set_title(title, fontsize=10)
         axes.margins(x=0.2)
         axes.spines[["top", "right"]].set_visible(False)

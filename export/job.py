@@ -6,16 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from export import parity, proof, quantize, to_onnx, to_openvino, to_tensorrt, to_triton, to_web
 from export.__main__ import Order
 from export.proof import Evidence, Proof
 from export.subject import Made, Subject, open_run
-from zoo import bundle, rundir
+from zoo import bundle, console, rundir
 from zoo.errors import UserError
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def export(evidence: Evidence, name: str) -> None:
     for precision in target.precisions:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        with console.status(f"exporting to {name}"):
+        with console.busy(f"exporting to {name}"):
             product = target.make(subject, folder, precision)
         bundle.write(folder, subject.describe(name, product, precision))
         if target.same_file:
@@ -88,12 +84,12 @@ def export(evidence: Evidence, name: str) -> None:
             break
         if precision == target.precisions[-1]:
             give_up(evidence, folder, product, found, target.advice)
-        console.print(f"warning: {precision} does not pass, so it is not used", style="bold yellow")
+        console.warn(f"{precision} does not pass, so it is not used")
     bundle.finish(folder)
     shown = "" if product.status == "ok" else f" ({product.status})"
     does = "keeps the accuracy of" if precision in parity.LOST_POINTS else "answers like"
-    console.print(f"{folder} {does} the trained model{shown}", style="bold green", markup=False)
-    console.print("\n  ".join(["next:", *product.next_steps]), markup=False)
+    console.say(f"{folder} {does} the trained model{shown}", style="bold green")
+    console.say("\n  ".join(["next:", *product.next_steps]))
 
 
 def give_up(evidence: Evidence, folder: Path, product: Made, found: Proof, advice: str) -> None:
@@ -111,7 +107,7 @@ def take_over(run: Path, folder: Path, product: Made, *, examples: bool) -> None
         shutil.copyfile(source.folder / name, folder / name)
     if examples and (source.folder / bundle.EXAMPLES).is_dir():
         shutil.copytree(source.folder / bundle.EXAMPLES, folder / bundle.EXAMPLES)
-    console.print(f"  the model is {source.model}, byte for byte, and so is its proof", markup=False)
+    console.say(f"  the model is {source.model}, byte for byte, and so is its proof")
 
 
 @contextmanager

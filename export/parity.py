@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 
 from export.graph import Parts
 from export.subject import Labelled
-from zoo import bundle, cam, decision, runtime, tta
+from zoo import bundle, cam, console, decision, runtime, tta
 from zoo.errors import UserError
 from zoo.model import forward
 from zoo.preprocess import decode, normalise
@@ -100,8 +99,7 @@ def compared(parts: Parts, session: Any, paths: Mapping[str, Path],
     known = {} if known is None else known
     has_map = cam.has_map(parts.model, parts.pre.size)
     found = []
-    for name, path in track(paths.items(), "comparing pictures", total=len(paths), transient=True,
-                            disable=not sys.stdout.isatty()):
+    for name, path in console.track(list(paths.items()), "comparing pictures"):
         picture = decode(path)
         own = tta.prepare(picture, parts.pre, tta.VIEWS[parts.decision.views])
         [windows] = session.run(["windows"], {bundle.IMAGE: np.asarray(picture)[None]})
@@ -135,9 +133,8 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
 
 def predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """Outputs of a bundle's model for all pictures, by zoo.predictor in processes without torch."""
-    parts = [_predicted(folder, paths[start:start + AT_ONCE]) for start in track(
-        range(0, len(paths), AT_ONCE), f"answering {len(paths)} pictures by the exported file", transient=True,
-        disable=not sys.stdout.isatty())]
+    parts = [_predicted(folder, paths[start:start + AT_ONCE]) for start in console.track(
+        range(0, len(paths), AT_ONCE), f"answering {len(paths)} pictures by the exported file")]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -155,8 +152,8 @@ def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
 
 def run(session: Any, names: Sequence[str], paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """Outputs of a session for all pictures, one at a time in this process."""
-    given = [session.run(names, {bundle.IMAGE: np.asarray(decode(path))[None]}) for path in track(
-        paths, f"answering {len(paths)} pictures", transient=True, disable=not sys.stdout.isatty())]
+    given = [session.run(names, {bundle.IMAGE: np.asarray(decode(path))[None]}) for path in console.track(
+        paths, f"answering {len(paths)} pictures")]
     return {name: np.concatenate(values) for name, values in zip(names, zip(*given, strict=True), strict=True)}
 
 

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from torch import Tensor, nn
 
 from export import made, onnx_file, parity, proof_page
 from export.graph import Deployed
 from export.parity import Answered, Compared, Rung
 from export.subject import Labelled, Made, Subject
-from zoo import bundle, rundir, runtime
+from zoo import bundle, console, rundir, runtime
 from zoo.errors import NotProved
 
-console = Console(highlight=False, soft_wrap=True)
 EXAMPLES = 6
 
 
@@ -52,7 +50,7 @@ class Evidence:
         form = "products" if deployed.prepare.matmul else "resize"
         path = self.folder / f"pixels-{form}-{deployed.prepare.exact}.onnx"
         if not path.is_file():
-            with console.status("exporting the pixels for the proof"):
+            with console.busy("exporting the pixels for the proof"):
                 onnx_file.export(Pixels(deployed), onnx_file.PICTURE, path, names=(bundle.IMAGE, ["windows"]),
                                dynamic=onnx_file.ANY_PICTURE)
         return path
@@ -134,8 +132,8 @@ def report(rungs: Sequence[Rung]) -> None:
         limit = "not judged" if rung.limit is None else f"limit {rung.limit:g}"
         what = "points lost" if "accuracy" in rung.name else "worst"
         spread = f" ± {1.96 * rung.standard_error:.2f}" if rung.standard_error else ""
-        console.print(f"  {'passed' if rung.passed else 'FAILED'}  {rung.name:<16} {what} {rung.worst:.2g}{spread} "
-                      f"({limit}), {rung.pictures} pictures", style=None if rung.passed else "bold red", markup=False)
+        console.say(f"  {'passed' if rung.passed else 'FAILED'}  {rung.name:<16} {what} {rung.worst:.2g}{spread} "
+                      f"({limit}), {rung.pictures} pictures", style=None if rung.passed else "bold red")
 
 
 def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotProved:

@@ -17,17 +17,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from rich.console import Console
-from rich.progress import track
 
 from export import onnx_file, parity
 from export.graph import Deployed
 from export.parity import Rung
 from export.subject import Labelled, Made, Subject
-from zoo import bundle, runtime
+from zoo import bundle, console, runtime
 from zoo.preprocess import decode
+from zoo.text import shell_path
 
-console = Console(highlight=False, soft_wrap=True)
 MODEL, FOR_TENSORRT = "model.int8.onnx", "model.int8-trt.onnx"
 CALIBRATED_ON = 128
 """Training pictures; 64 gave the same accuracy."""
@@ -45,7 +43,7 @@ class TrainingPictures(CalibrationDataReader):
     """Decoded pictures, one at a time, as the quantiser asks for them."""
 
     def __init__(self, paths: Sequence[Path]):
-        self._left: Iterator[Path] = iter(track(paths, "calibrating", transient=True))
+        self._left: Iterator[Path] = console.track(paths, "calibrating")
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next picture as the graph's input; None at the end."""
@@ -65,13 +63,13 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     rung = judged(path, subject.labelled, exact=True)
     if not rung.passed:
         path.unlink()
-        console.print(f"warning: {FOR_TENSORRT} loses {rung.worst:.2f} points of accuracy (limit {rung.limit:g}), so "
-                      "it is left out", style="bold yellow")
+        console.warn(f"{FOR_TENSORRT} loses {rung.worst:.2f} points of accuracy (limit {rung.limit:g}), so it is left "
+                     "out")
     about = {"file": FOR_TENSORRT if rung.passed else None, "float_layers": kept_too, "status": "not run by TensorRT",
              "accuracy": parity.to_json([rung])[0]}
     facts = {"calibrated_on": len(subject.training(CALIBRATED_ON)), "float_layers": kept, "for_tensorrt": about}
     return Made(Deployed(subject.parts, resize="op"), model=MODEL, facts=facts,
-                next_steps=[f"python -m zoo.predictor {folder} PICTURE..."])
+                next_steps=[f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
 
 
 def best(subject: Subject, source: Path, path: Path, *, for_tensorrt: bool = False) -> int:

@@ -1,6 +1,5 @@
 """What is exported: a finished run with its model, its decision and its pictures; and what a target makes of it."""
 
-import csv
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,8 +81,7 @@ class Subject:
     def answered(self, splits: Sequence[str]) -> list[Labelled]:
         """The run's answers to the pictures of these splits."""
         place = {label: index for index, label in enumerate(self.labels)}
-        with open(self.run / rundir.PREDICTIONS, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = {row["path"]: row for row in csv.DictReader(file) if row["split"] in splits}
+        rows = {row["path"]: row for row in rundir.read_table(self.run / rundir.PREDICTIONS) if row["split"] in splits}
         chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
         return [Labelled(self.root / row["path"], place[row["label"]], place[row["predicted"]])

@@ -8,6 +8,7 @@ from export import onnx_file
 from export.graph import Deployed
 from export.subject import Made, Subject
 from zoo import bundle
+from zoo.text import shell_path
 
 PLAIN = Path("onnx") / "model.onnx"
 """Below the run folder, for tools that prepare pictures themselves: `pixel_values` -> `logits`."""
@@ -23,4 +24,4 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     onnx_file.export(subject.parts.model, torch.zeros(2, 3, size, size), plain, names=("pixel_values", ["logits"]),
                      dynamic={0: "batch"})
     return Made(deployed, plain=plain, next_steps=[
-        f"python -m serve {subject.run}", f"python -m zoo.predictor {folder} PICTURE..."])
+        f"python -m serve {shell_path(subject.run)}", f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])

@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from export import onnx_file
 from export.graph import Deployed
 from export.subject import Made, Subject
-from zoo import bundle, rundir
+from zoo import bundle, console, rundir
 from zoo.errors import UserError
 
-console = Console(highlight=False, soft_wrap=True)
 MODEL, PLAN, ENGINE = "model.trt.onnx", "model.plan", "engine.json"
 BATCHES = (1, 8, 32)
 """Least, optimal and largest batch of the engine's profile."""
@@ -37,8 +35,7 @@ def import_tensorrt() -> Any:
         try:
             import tensorrt
         except ImportError:
-            console.print("warning: no engine is built for this GPU without the package tensorrt: pip install tensorrt",
-                          style="bold yellow")
+            console.warn("no engine is built for this GPU without the package tensorrt: pip install tensorrt")
         else:
             return tensorrt
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from export.graph import Deployed
 from export.subject import Made, Subject
 from zoo import bundle, rundir
+from zoo.text import shell, shell_path
 
 LARGEST_BATCH = 32
 PREFERRED = (8, 32)
@@ -45,8 +46,9 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     plan = folder / FOLDER["tensorrt"] / name / "1" / "model.plan"
     return Made(deployed, model=f"{FOLDER['onnx']}/{name}/1/{bundle.MODEL}",
                 status="checked as a configuration, not run by a Triton server",
-                next_steps=[f"tritonserver --model-repository {folder / FOLDER['onnx']}",
-                            f"python -m export {subject.run} --to tensorrt    # says how to make {plan}"])
+                next_steps=[f"tritonserver --model-repository {shell_path(folder / FOLDER['onnx'])}",
+                            f"python -m export {shell_path(subject.run)} --to tensorrt    "
+                            f"# says how to make {shell(plan)}"])
 
 
 def outputs(deployed: Deployed, subject: Subject, classes: int) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ from export.graph import Deployed
 from export.subject import Made, Subject
 from zoo import bundle, hub, rundir, runtime
 from zoo.errors import UserError
+from zoo.text import shell_path
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 RUNTIME = "ort"
@@ -47,7 +48,7 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     for path in (*runtime_files(), *licences()):
         shutil.copyfile(path, folder / RUNTIME / path.name)
     return Made(Deployed(subject.parts, resize="op"), status=STATUS, facts={"versions_of_target": {PACKAGE: VERSION}},
-                next_steps=[f"python -m http.server -b 127.0.0.1 -d {shlex.quote(str(folder))}"
+                next_steps=[f"python -m http.server -b 127.0.0.1 -d {shell_path(folder)}"
                             "  # http://127.0.0.1:8000"])
 
 

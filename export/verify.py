@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.progress import track
 
+from zoo import console
 from zoo.bundle import EXAMPLES, EXPECTED, TOLERANCE, Bundle, open_bundle
 from zoo.errors import BadImage, UserError, run_main
 from zoo.predictor import Predictor
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
     bundle = open_bundle(order.bundle)
     predictor = Predictor(bundle, provider=order.provider)
     worst = check_examples(bundle, predictor)
-    console.print(f"{bundle.folder}: unchanged, on {predictor.provider}; examples differ by at most {worst:.2g} "
-                  f"(limit {TOLERANCE})" if worst is not None else f"{bundle.folder}: unchanged; it has no examples")
+    console.say(f"{bundle.folder}: unchanged, on {predictor.provider}; examples differ by at most {worst:.2g} "
+                f"(limit {TOLERANCE})" if worst is not None else f"{bundle.folder}: unchanged; it has no examples")
     if order.data:
         say(evaluate(predictor, order.data, bundle.labels), order.data)
     return 1 if worst is not None and worst > TOLERANCE else 0
@@ -82,7 +79,7 @@ def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
         raise UserError(f"--data {data}: expected pictures in class folders, seen none.")
     right = unknown = answered = 0
     unreadable = []
-    for path, label in track(files, "answering", console=console, transient=True):
+    for path, label in console.track(files, "answering"):
         try:
             said = predictor.predict(path).answer
         except BadImage as error:
@@ -97,9 +94,9 @@ def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
 def say(result: Result, data: Path) -> None:
     """The result in words."""
     for reason in result.unreadable:
-        console.print(f"warning: left out: {reason}", style="bold yellow", markup=False)
+        console.warn(f"left out: {reason}")
     share = f"{result.right / result.pictures:.2%}" if result.pictures else "undefined"
-    console.print(f"{data}: top-1 {share} of {result.pictures} pictures; {result.unknown} called unknown", markup=False)
+    console.say(f"{data}: top-1 {share} of {result.pictures} pictures; {result.unknown} called unknown")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune import progress
 from finetune.evaluate import Scores
 from finetune.job import start
 from finetune.recipe import Recipe
@@ -21,7 +20,7 @@ from finetune.report import advised, finished, next_steps
 from finetune.report.advice import Advice, standard_error
 from finetune.report.finished import Finished
 from finetune.run import Run
-from zoo import rundir
+from zoo import console, rundir
 from zoo.errors import UserError
 
 
@@ -66,7 +65,7 @@ def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     while len(trials) <= most and (following := follow_up(trials)):
         parent, advice = following
         out = run.folder.with_name(f"{run.folder.name}-advised-{len(trials)}")
-        progress.say(f"follow-up {len(trials)} of at most {most}, into {out}: {advice.finding} {advice.flags}",
+        console.say(f"follow-up {len(trials)} of at most {most}, into {out}: {advice.finding} {advice.flags}",
                      style="bold")
         changed = {**parent.given, **as_values(advice.flags)}
         try:
@@ -118,10 +117,10 @@ def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
 def say_table(table: Mapping[str, Any], most: int) -> None:
     """What each change brought."""
     if len(table["runs"]) <= most:
-        progress.say("no further advice that a flag can follow.")
+        console.say("no further advice that a flag can follow.")
     for row in table["runs"]:
         gain = "" if row["gain"] is None else f" ({100 * row['gain']:+.1f} points, {row['flags']})"
-        progress.say(f"  {row['run']:<40} select top-1 {row['select_top1']:.2%}{gain}"
+        console.say(f"  {row['run']:<40} select top-1 {row['select_top1']:.2%}{gain}"
                      + ("  <- best" if row["best"] else ""), style="bold green" if row["best"] else None)
-    progress.say(f"differences below {200 * table['select']['standard_error']:.1f} points may be chance: select has "
+    console.say(f"differences below {200 * table['select']['standard_error']:.1f} points may be chance: select has "
                  f"{table['select']['pictures']} pictures.")

@@ -1,6 +1,5 @@
 """The answers of a run to its pictures: one table, `predictions.csv`, from which every number of the report follows."""
 
-import csv
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,6 +11,7 @@ import numpy as np
 from finetune import measures
 from zoo import rundir
 from zoo.errors import UserError
+from zoo.text import csv_rows, write_csv
 
 VAL = ("select", "calibrate", "val")
 """Values of `split` that belong to val; `val` itself where it was too small to be halved."""
@@ -196,10 +196,7 @@ def write(path: Path, answers: Answers) -> None:
     for views, said in answers.views_predicted.items():
         ordered[f"{views}_predicted"] = [names[c] for c in said.tolist()]
         ordered[f"{views}_label_probability"] = [_number(x) for x in answers.views_label_probability[views].tolist()]
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(ordered)
-        writer.writerows(zip(*ordered.values(), strict=True))
+    write_csv(path, ordered, zip(*ordered.values(), strict=True))
 
 
 def _number(value: float) -> str:
@@ -223,11 +220,9 @@ def read(run: Path, classes: Sequence[str]) -> Answers:
 
 def _read(path: Path, classes: Sequence[str]) -> Answers:
     index = {"": NOWHERE} | {name: i for i, name in enumerate(classes)}
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-        measured = [name.removesuffix("_predicted") for name in reader.fieldnames or ()
-                    if name.endswith("_predicted") and name not in COLUMNS]
+    rows = list(csv_rows(path))
+    measured = [name.removesuffix("_predicted") for name in (rows[0] if rows else ())
+                if name.endswith("_predicted") and name not in COLUMNS]
 
     def column(name: str, read_one: Callable[[str], Any]) -> np.ndarray:
         return np.array([read_one(row[name]) for row in rows])

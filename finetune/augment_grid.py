@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from finetune import progress, recipes
+from finetune import recipes
 from finetune.augment import augment, normalise, seed_everything
 from finetune.folder import data_folder
 from finetune.mix import augment_batch
@@ -17,7 +17,7 @@ from finetune.recipe import Recipe
 from finetune.run import Run
 from finetune.show_augment import Grid
 from finetune.tree import read_tree
-from zoo import catalog, weights
+from zoo import catalog, console, weights
 from zoo.errors import BadImage, UserError
 from zoo.model import describe
 from zoo.preprocess import Preprocessing, decode
@@ -46,7 +46,7 @@ def write_grid(grid: Grid) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"--out {grid.out}: expected the name of a picture to write, such as augmentations.png, in a "
                         f"folder that exists ({error}).") from None
-    progress.say(f"wrote {grid.out}: {len(rows)} rows of {len(pictures)} pictures")
+    console.say(f"wrote {grid.out}: {len(rows)} rows of {len(pictures)} pictures")
 
 
 def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tensor, int]:
@@ -60,7 +60,7 @@ def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tens
             try:
                 pictures.append(decode(data / file[0]))
             except BadImage as problem:
-                progress.warn(str(problem))
+                console.warn(str(problem))
             else:
                 labels.append(file[1])
     if not pictures:

@@ -16,13 +16,13 @@ import numpy as np
 from safetensors.numpy import save_file
 from torch import nn
 
-from finetune import answers, curves, evaluate, fits, foreign, probe, progress, ranks, resume
+from finetune import answers, curves, evaluate, fits, foreign, probe, ranks, resume
 from finetune.answers import NOWHERE, Answers, concatenate
 from finetune.dataset import Data, Picture
 from finetune.decide import Wish
 from finetune.evaluate import Bank, Outputs
 from finetune.loader import Source, evaluation_batches
-from zoo import rundir
+from zoo import console, rundir
 from zoo.decision import BANK_KEY, Decision, Unknown, in_set, softmax, temper, unit
 from zoo.tta import VIEWS
 
@@ -113,7 +113,7 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
         warnings.append(f"with fewer than {fits.LEAST} calibration pictures (there are {len(rows)}), no temperature is "
                         "fitted, and the threshold of unknown is a guess: add pictures to val")
     for warning in warnings:
-        progress.warn(warning)
+        console.warn(warning)
     threshold = fits.rejection_threshold(seen.unknown_score[rows], REJECTED)
     decision = Decision(temperature, views, Unknown(bank.neighbours, bank.shortest, threshold), sets)
     halved = data.halved(data.of("val"))

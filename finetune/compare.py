@@ -62,28 +62,28 @@ def main(
 
 def compare(order: Comparison, given: Mapping[str, Any]) -> None:
     """Train what is not trained yet, then compare."""
-    from finetune import progress
     from finetune.job import start
     from finetune.recipes import from_scratch
     from finetune.report import comparison, finished
     from finetune.side_by_side import side_by_side
+    from zoo import console
     from zoo.catalog import find, find_architecture
 
     for base in order.bases:  # an unknown one is told before hours of training
         (find_architecture if from_scratch(given) else find)(base)
     for number, run in enumerate(order.runs().values(), 1):
-        progress.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
+        console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
         start(run, given)
     runs = [finished.read(out) for out in order.runs()]
     numbers = side_by_side(runs)
     comparison.write_comparison(order.folder, runs, numbers)
     for row in sorted(numbers["runs"], key=lambda row: -row["top1"]):
         low, high = row["top1_interval"]
-        progress.say(f"  {row['label']:<28} {numbers['split']} top-1 {row['top1']:.2%} ({low:.1%} to {high:.1%})")
+        console.say(f"  {row['label']:<28} {numbers['split']} top-1 {row['top1']:.2%} ({low:.1%} to {high:.1%})")
     for of in numbers["pairs"]:
-        progress.say(f"  {of['second']} against {of['first']}: {100 * of['difference']:+.2f} points, "
+        console.say(f"  {of['second']} against {of['first']}: {100 * of['difference']:+.2f} points, "
                      f"p = {of['p_value']:.2g}")
-    progress.say(f"side by side: {order.folder / comparison.PAGE}", style="bold green")
+    console.say(f"side by side: {order.folder / comparison.PAGE}", style="bold green")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 Nothing here writes to the data folder.
 """
 
-import csv
 import hashlib
 import multiprocessing
 from collections import Counter, defaultdict
@@ -18,11 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finetune import progress, ranks
+from finetune import ranks
 from finetune.tree import Tree
-from zoo import rundir
+from zoo import console, rundir
 from zoo.errors import BadImage, UserError
 from zoo.preprocess import decode
+from zoo.text import write_csv
 
 LEFT_OUT_LIMIT = 0.01
 """Share of the pictures that may be left out (unreadable, or the same bytes under two classes) before the run stops."""
@@ -131,7 +131,7 @@ def scan(tree: Tree, *, processes: int = 1) -> Data:
 def _read_shared(paths: Sequence[Path], processes: int) -> list[tuple[str, int, int] | str]:
     """`_read` of each path, in order; of several processes of one run, each reads its share."""
     own = ranks.mine(paths)
-    with progress.bar("reading pictures", len(own)) as advance:
+    with console.bar("reading pictures", len(own)) as advance:
         seen = []
         for one in _read_all(own, processes):
             seen.append(one)
@@ -230,10 +230,8 @@ def as_fraction(val: str) -> float | None:
 
 def write_files_csv(path: Path, data: Data) -> None:
     """`files.csv`: relative path, label (class name), split, sha256, width and height of each picture."""
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "split", "sha256", "width", "height"])
-        writer.writerows([p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height] for p in data.pictures)
+    write_csv(path, ("path", "label", "split", "sha256", "width", "height"), (
+        (p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height) for p in data.pictures))
 
 
 def of_run(run: Path, root: Path) -> Data:

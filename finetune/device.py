@@ -2,15 +2,16 @@
 
 import os
 import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
 
 import torch
 
-from finetune import progress, ranks
+from finetune import ranks
+from zoo import console
 from zoo.errors import UserError
+from zoo.text import shell
 
 INSTALL_CUDA = "pip install --force-reinstall torch torchvision"
 
@@ -65,7 +66,7 @@ def _of_this_process(name: str) -> torch.device:
 
 def _warn_of_unused_gpu() -> None:
     if gpu := nvidia_gpu_seen():
-        progress.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training "
+        console.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training "
                       f"runs on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
 
 
@@ -73,12 +74,12 @@ def _say_how_to_use_all() -> None:
     """The line that uses every GPU of this machine, where there are several and `python -m finetune` is what runs."""
     gpus = torch.cuda.device_count()
     if gpus > 1 and Path(sys.argv[0]).parts[-2:] == ("finetune", "__main__.py"):
-        progress.say(f"this machine has {gpus} GPUs and this run uses one of them. All of them: torchrun --standalone "
-                     f"--nproc-per-node {gpus} -m finetune {shlex.join(sys.argv[1:])}", style="bold")
+        console.say(f"this machine has {gpus} GPUs and this run uses one of them. All of them: torchrun --standalone "
+                     f"--nproc-per-node {gpus} -m finetune {' '.join(map(shell, sys.argv[1:]))}", style="bold")
 
 
 def _say(device: torch.device, reason: str) -> torch.device:
-    progress.say(f"device: {device} ({reason})")
+    console.say(f"device: {device} ({reason})")
     return device
 
 

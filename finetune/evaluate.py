@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from finetune import progress, ranks
+from finetune import ranks
 from finetune.augment import normalise
 from finetune.loader import Batch
+from zoo import console
 from zoo.decision import knn_distance
 from zoo.model import forward
 from zoo.preprocess import Preprocessing
@@ -59,7 +60,7 @@ def logits(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, to
     device = next(model.parameters()).device
     model.eval()
     rows, labels = [], []
-    with progress.bar(title, total) as advance:
+    with console.bar(title, total) as advance:
         for images, label in batches:
             rows.append(model(normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
@@ -117,7 +118,7 @@ def outputs(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, bank
     device = next(model.parameters()).device
     model.eval()
     rows = []
-    with progress.bar(title, total) as advance:
+    with console.bar(title, total) as advance:
         for images, label in batches:
             seen = forward(model, normalise(images.to(device), pre))
             embedding = seen.embedding.float().cpu().numpy()
@@ -137,7 +138,7 @@ def summed_probabilities(model: nn.Module, batches: Iterable[Batch], pre: Prepro
     device = next(model.parameters()).device
     model.eval()
     rows = []
-    with progress.bar("test-time views", total) as advance:
+    with console.bar("test-time views", total) as advance:
         for images, label in batches:
             probabilities = model(normalise(images.to(device), pre)).float().softmax(1)
             parts = probabilities.unflatten(0, (len(label), -1)).split(list(groups), dim=1)

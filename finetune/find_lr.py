@@ -11,8 +11,9 @@ import tyro
 
 from finetune.__main__ import LessUsual, Usual, given_by
 from finetune.run import Run
-from zoo import rundir
+from zoo import console, rundir
 from zoo.errors import UserError, run_main
+from zoo.text import shell_path
 
 
 def main(
@@ -33,7 +34,7 @@ def main(
     if run.resume is None and run.out is None:
         run = dataclasses.replace(run, out=run.folder.with_name(run.folder.name + "-find_lr"))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from finetune import events, lr_range, progress, rates
+    from finetune import events, lr_range, rates
     from finetune.job import prepare
     from finetune.report import figures
 
@@ -46,10 +47,10 @@ def main(
     picture = figures.lr_range(curve, suggestion.lr)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     rundir.write_text(folder / rundir.FIGURES / f"{picture.name}.svg", picture.svg)
-    progress.say(f"suggested learning rate: {suggestion.lr:g} ({suggestion.why})", style="bold green")
-    progress.say(f"""curve: {folder / rundir.FIGURES / picture.name}.svg
+    console.say(f"suggested learning rate: {suggestion.lr:g} ({suggestion.why})", style="bold green")
+    console.say(f"""curve: {folder / rundir.FIGURES / picture.name}.svg
 next:
-  python -m finetune --resume {folder}      trains with it""")
+  python -m finetune --resume {shell_path(folder)}      trains with it""")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The end of a run: calibration and final numbers in fp32, and the files of the contract; `FINISHED.json` last."""
 
+import json
 import platform
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import timm
 import torch
 from timm.models import save_for_hf
 
-from finetune import answers, calibrate, dataset, events, progress, ranks, resume
+from finetune import answers, calibrate, dataset, events, ranks, resume
 from finetune import device as devices
 from finetune.answers import Answers
 from finetune.augment import normalise
@@ -21,9 +22,10 @@ from finetune.loader import Source, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from finetune.report import mistakes
 from finetune.report.write import write_report
-from zoo import cam, card, decision, rundir
+from zoo import cam, card, console, decision, rundir
 from zoo.model import forward, load
 from zoo.preprocess import Preprocessing
+from zoo.text import shell, shell_path
 
 REWRITTEN = (rundir.DECISION, rundir.BANK, rundir.PREDICTIONS, rundir.REPORT, rundir.PAGE, rundir.FIGURES, rundir.CARD)
 """What `python -m finetune.decide` writes, decision.json first."""
@@ -65,7 +67,7 @@ def decide_again(place: Place, wish: Wish) -> None:
         write_answers(folder, subject.data.root, calibrated, numbers)
     say_result(folder, numbers, seconds=perf_counter() - began)
     if bundles := [name for name in rundir.ADDED_LATER if (folder / name).exists()]:
-        progress.warn(f"{folder / bundles[0]} was made with the former decision: run python -m export again.")
+        console.warn(f"{folder / bundles[0]} was made with the former decision: run python -m export again.")
 
 
 def finished_subject(place: Place) -> Subject:
@@ -156,23 +158,25 @@ def say_result(folder: Path, numbers: dict[str, Any], *, seconds: float) -> None
     """The headline, and what to type next."""
     head, probe, made = numbers["headline"], numbers["probe"], decision.read(folder)
     low, high = head["top1_interval"]
-    progress.say(f"{head['split']} top-1 {head['top1']:.2%} (95 % interval {low:.1%} to {high:.1%}, {head['pictures']} "
+    console.say(f"{head['split']} top-1 {head['top1']:.2%} (95 % interval {low:.1%} to {high:.1%}, {head['pictures']} "
                  f"pictures, {head['note']}); {seconds:.0f} s", style="bold green")
-    progress.say(f"views {made.views}, temperature {made.temperature:.2f}: calibration error {head['ece']:.1%} (before "
+    console.say(f"views {made.views}, temperature {made.temperature:.2f}: calibration error {head['ece']:.1%} (before "
                  f"{head['plain']['ece']:.1%}); sets of {head['mean_set_size']:.2f} classes hold the true one in "
                  f"{head['covered']:.1%}; unknown: "
                  + ", ".join(f"AUROC {row['auroc']:.2f} on {name}"
                              for name, row in numbers["unknown"]["foreign"].items()))
     if probe and probe["kept"]:
-        progress.warn("no epoch was better on select than the linear probe, so the probe is the result: try more "
+        console.warn("no epoch was better on select than the linear probe, so the probe is the result: try more "
                       "--epochs or another --lr.")
     next_commands(folder)
 
 
 def next_commands(folder: Path) -> None:
     """What a user does with a finished run."""
-    progress.say(f"""next:
-  open {folder / rundir.PAGE} in a browser
-  python -m export {folder}
-  python -m finetune --data MORE_PICTURES --base {folder}
-  python -c 'import timm; timm.create_model("local-dir:{folder}", pretrained=True)'""")
+    quoted = shell_path(folder)
+    opened = f'import timm; timm.create_model({json.dumps(f"local-dir:{folder}", ensure_ascii=False)}, pretrained=True)'
+    console.say(f"""next:
+  open {shell_path(folder / rundir.PAGE)} in a browser
+  python -m export {quoted}
+  python -m finetune --data MORE_PICTURES --base {quoted}
+  python -c {shell(opened)}""")

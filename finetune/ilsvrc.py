@@ -19,8 +19,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from finetune import progress, resume
-from zoo import rundir
+from finetune import resume
+from zoo import console, rundir
 from zoo.errors import UserError
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
@@ -64,11 +64,11 @@ def prepared(folder: Path) -> Path:
     if (target / PREPARED).is_file() and rundir.read_json(target / PREPARED)["tars"] == sizes:
         return target
     with resume.space_told(target), alone(target):
-        progress.say(f"unpacking ILSVRC2012 into {target}; stopped, the same command goes on")
+        console.say(f"unpacking ILSVRC2012 into {target}; stopped, the same command goes on")
         kit = read_devkit(folder / DEVKIT)
         check_space(sizes[TRAIN] + sizes[VAL], target)
         total = sum(kit.pictures.values()) + len(kit.val)
-        with progress.bar("unpacking", total) as advance:
+        with console.bar("unpacking", total) as advance:
             unpack_train(folder / TRAIN, target / "train", kit, advance)
             unpack_val(folder / VAL, target / "val", kit, advance)
         rundir.write_json(target / PREPARED, {"tars": sizes, "classes": len(kit.pictures), "pictures": total})
@@ -120,7 +120,7 @@ def read_devkit(path: Path) -> Devkit:
                   tuple(names[number] for number in numbers))
 
 
-def unpack_train(path: Path, train: Path, kit: Devkit, advance: progress.Advance) -> None:
+def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance) -> None:
     """Each inner tar -> a class folder, which appears whole; a class whose folder is there is not read again."""
     seen = set()
     with opened(path) as outer:
@@ -144,7 +144,7 @@ def unpack_train(path: Path, train: Path, kit: Devkit, advance: progress.Advance
                         "was cut off. Download it again.")
 
 
-def unpack_val(path: Path, val: Path, kit: Devkit, advance: progress.Advance) -> None:
+def unpack_val(path: Path, val: Path, kit: Devkit, advance: console.Advance) -> None:
     """Each picture -> the folder of its class by the ground truth; `val/` appears whole."""
     if val.is_dir():
         return advance(len(kit.val))

@@ -20,7 +20,6 @@ from finetune import (
     loop,
     lr_range,
     probe,
-    progress,
     ranks,
     recipes,
     resume,
@@ -40,10 +39,11 @@ from finetune.schedule import schedule
 from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
 from finetune.tree import read_tree
-from zoo import catalog, rundir, weights
+from zoo import catalog, console, rundir, weights
 from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
 from zoo.preprocess import Preprocessing
+from zoo.text import shell_path
 
 CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
 """Recipe.fit -> timm's crop_mode."""
@@ -63,7 +63,7 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
     if claimed.finished:
         if ranks.first():
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
-        progress.say(f"{claimed.folder} is already finished: nothing to do.")
+        console.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
     with working_on(claimed, device):
         plan, best = fine_tune(make_plan(run, claimed, device))
@@ -97,7 +97,7 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
                         "--batch-size or --image-size.") from None
     except (KeyboardInterrupt, signals.Stopped):
-        progress.say(f"stopped; to go on: python -m finetune --resume {claimed.folder}")
+        console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}")
         raise
     finally:
         claimed.lock.release()
@@ -114,7 +114,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         fetched = weights.RANDOM if recipes.from_scratch(given) else weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
-        progress.say(f"licence of {base.alias}: {note}", style="bold red")
+        console.say(f"licence of {base.alias}: {note}", style="bold red")
     scanned = dataset.scan(tree, processes=devices.cpu_cores())
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
         resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE))
@@ -128,7 +128,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     if ranks.first():
         check_same_data(claimed.folder, data)
     for finding in data.findings:
-        progress.warn(finding)
+        console.warn(finding)
     torch.set_num_threads(resolved.recipe.threads)
     seed_everything(resolved.recipe.seed, "head")
     model = build(base, data.classes, image_size=resolved.recipe.image_size, drop_path=resolved.recipe.drop_path,
@@ -224,7 +224,7 @@ def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State]:
     if state is None:
         return first_state(plan, teacher)
     resume.check_same(state, about(plan))
-    progress.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
+    console.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
     return plan, state
 
 
@@ -248,7 +248,7 @@ def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State
         events.write(0, **scores.events())
         position = events.position()
     if plan.resolved.recipe.probe == "on":
-        progress.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
+        console.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
                      "least this", style="bold")
     best = resume.save_best(plan.folder, plan.model, scores, 0)
     state = resume.State(0, position, best, {"model": plan.model.state_dict()}, about(plan))
@@ -284,7 +284,7 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
         if resolved.recipe.probe_only:
             raise UserError(f"--probe-only: {plan.base.alias} has no single linear head to fit. Leave --probe-only "
                             "away, or choose another base.")
-        progress.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
+        console.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
         return resolved.replace("this base has no single linear head", probe="off")
     if resolved.why["features"] == recipes.NOT_MEASURED:
         measured = ranks.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
@@ -304,6 +304,6 @@ def write_recipe(folder: Path, resolved: Resolved) -> None:
 
 def print_recipe(resolved: Resolved) -> None:
     """Every value with its reason, one line each."""
-    progress.say("recipe:")
+    console.say("recipe:")
     for name, row in resolved.to_json().items():
-        progress.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")
+        console.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")

@@ -11,8 +11,9 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from finetune import progress, ranks
+from finetune import ranks
 from finetune.recipe import Recipe
+from zoo import console
 from zoo.errors import UserError
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -35,12 +36,12 @@ def agree_on_batch_norms(model: nn.Module, recipe: Recipe) -> nn.Module:
     if ranks.world() == 1 or not any(isinstance(module, BatchNorm) for module in model.modules()):
         return model
     if recipe.batch_norm == "frozen":
-        progress.say(f"batch norms keep the base's statistics: {ranks.world()} processes train like one")
+        console.say(f"batch norms keep the base's statistics: {ranks.world()} processes train like one")
     elif next(model.parameters()).device.type == "cuda":
-        progress.say(f"batch norms take statistics over all {ranks.world()} processes (SyncBatchNorm)")
+        console.say(f"batch norms take statistics over all {ranks.world()} processes (SyncBatchNorm)")
         return convert_sync_batchnorm(model)
     else:
-        progress.warn(f"batch norms take statistics of each process's own slice of a batch: {ranks.world()} processes "
+        console.warn(f"batch norms take statistics of each process's own slice of a batch: {ranks.world()} processes "
                       "do not train like one, which needs GPUs or --batch-norm frozen.")
     return model
 

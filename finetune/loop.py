@@ -6,13 +6,14 @@ from time import monotonic
 
 import torch
 
-from finetune import memory, progress, ranks, resume, signals
+from finetune import memory, ranks, resume, signals
 from finetune.evaluate import Scores
 from finetune.events import Events
 from finetune.loader import steps_per_epoch, training_batches
 from finetune.recipe import Recipe
 from finetune.schedule import schedule
 from finetune.step import Job, prepare, restore, train_mode, update
+from zoo import console
 from zoo.errors import UserError
 
 LOG_EVERY = 10
@@ -36,7 +37,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
     epoch_start = monotonic()
 
     with closing(Events(job.folder, position=state.events_position, step=state.step)) as events, \
-            progress.bar("training", plan.total_steps * recipe.batch_size,
+            console.bar("training", plan.total_steps * recipe.batch_size,
                          done=state.step * recipe.batch_size) as advance, signals.held() as asked:
 
         def state_now() -> resume.State:
@@ -85,7 +86,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
             ranks.wait()  # none leaves before rank 0 has saved
             raise
     if done < plan.total_steps:
-        progress.say(f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better")
+        console.say(f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better")
     return best
 
 
@@ -108,5 +109,5 @@ def looked_at(seen: list[torch.Tensor], done: int) -> tuple[list[float], dict[st
 
 def report_epoch(epoch: int, recipe: Recipe, loss: float, scores: Scores, rate: float) -> None:
     """One line per epoch."""
-    progress.say(f"epoch {epoch:>3}/{recipe.epochs}  train loss {loss:.3f}  select loss {scores.loss:.3f}  "
+    console.say(f"epoch {epoch:>3}/{recipe.epochs}  train loss {loss:.3f}  select loss {scores.loss:.3f}  "
                  f"top-1 {scores.top1:.2%}  {rate:.0f} img/s")

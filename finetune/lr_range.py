@@ -9,13 +9,14 @@ import math
 
 import numpy as np
 
-from finetune import progress, recipes
+from finetune import recipes
 from finetune.events import Events
 from finetune.loader import steps_per_epoch, training_batches
 from finetune.rates import PER_DECADE, Curve, suggest
 from finetune.recipe import Resolved
 from finetune.recipes import Facts, Given
 from finetune.step import Job, prepare, train_mode, update
+from zoo import console
 from zoo.errors import UserError
 
 FIND = "find"
@@ -62,7 +63,7 @@ def range_test(job: Job) -> Curve:
     losses: list[float] = []
     train_mode(model, recipe)
     batches = training_batches(job.pictures, job.source, recipe, 0)
-    with progress.bar("learning-rate range", STEPS) as advance:
+    with console.bar("learning-rate range", STEPS) as advance:
         for step, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
             for group in parts.optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)

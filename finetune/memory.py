@@ -5,8 +5,9 @@ import math
 
 import torch
 
-from finetune import progress, ranks
+from finetune import ranks
 from finetune.step import AMP, Job, Parts, train_mode
+from zoo import console
 from zoo.errors import UserError
 
 
@@ -27,7 +28,7 @@ def fitted(job: Job, parts: Parts) -> Job:
         accumulate = min(2 * accumulate, least)
     if accumulate == wanted:
         return job
-    progress.warn(f"a batch of {batch} in {wanted} part{'s' if wanted > 1 else ''} does not fit the memory of the "
+    console.warn(f"a batch of {batch} in {wanted} part{'s' if wanted > 1 else ''} does not fit the memory of the "
                   f"device: it is passed in {accumulate} parts, whose gradients add up (--accumulate {accumulate}).")
     return dataclasses.replace(job, recipe=dataclasses.replace(recipe, accumulate=accumulate))
 

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from finetune import progress, ranks
+from finetune import ranks
 from finetune.augment import normalise
 from finetune.dataset import Picture
 from finetune.loader import Batch, Source, evaluation_batches
+from zoo import console
 from zoo.model import features, set_head
 from zoo.preprocess import Preprocessing
 
@@ -54,7 +55,7 @@ def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, t
     device = next(model.parameters()).device
     model.eval()
     rows, labels = [], []
-    with progress.bar("features", total) as advance:
+    with console.bar("features", total) as advance:
         for images, label in batches:
             with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
                 rows.append(features(model, normalise(images.to(device), pre)).float().cpu())
@@ -110,7 +111,7 @@ def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
     # fine-tuning diverges (digits, AdamW 1e-3: first epoch's loss 6.0)
     scale = (x_ND - mean).square().mean().sqrt()
     z_ND = (x_ND - mean) / scale
-    with progress.bar("linear probe", FOLDS * len(PENALTIES)) as advance:
+    with console.bar("linear probe", FOLDS * len(PENALTIES)) as advance:
         losses = np.zeros(len(PENALTIES))
         for train, held_out in folds(labels)[: FOLDS if classes <= MANY_CLASSES else 1]:
             start = None

@@ -22,7 +22,7 @@ import torch
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from finetune import progress
+from zoo import console
 from zoo.errors import UserError
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def joined() -> Iterator[None]:
     store = dist.PrefixStore(_meeting(store, own_rank, size), store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=PATIENCE)
-    progress.console.quiet = own_rank > 0
+    console.be_quiet(own_rank > 0)
     try:
         yield
     except (UserError, RuntimeError) as error:
@@ -84,7 +84,7 @@ def joined() -> Iterator[None]:
                             "torchrun --max-restarts 3 does that by itself.") from error
         raise
     dist.destroy_process_group()
-    progress.console.quiet = False
+    console.be_quiet(False)
 
 
 def _meeting(store: dist.Store, own_rank: int, size: int) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from finetune import conflicts, progress, published
+from finetune import conflicts, published
 from finetune.dataset import as_fraction
 from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds, interpolate
+from zoo import console
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -292,10 +293,10 @@ def resolve(facts: Facts, given: Given) -> Resolved:
             raise UserError(_without_effect(key, recipe, given))
     conflicts.refuse(recipe, given)
     if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
-        progress.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
+        console.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
                       f"{facts.class_counts[0]} training pictures.")
     if recipe.from_scratch and name in FOR_FINE_TUNING:
-        progress.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
+        console.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
                       "bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for random ones as well.")
     if "batch_norm" in given and not facts.base.batch_norm:
         raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")

@@ -23,10 +23,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from finetune import progress, ranks
+from finetune import ranks
 from finetune.evaluate import Scores
 from finetune.recipe import Recipe
-from zoo import rundir
+from zoo import console, rundir
 from zoo.errors import UserError
 from zoo.weights import unpickle
 
@@ -170,7 +170,7 @@ def load(folder: Path) -> State | None:
         try:
             best = _intact(place)
         except UserError as error:
-            progress.warn(f"{error} Passed over: going on from the checkpoint before it, if there is one.")
+            console.warn(f"{error} Passed over: going on from the checkpoint before it, if there is one.")
             continue
         content = rundir.read_json(place / STATE)
         return State(**content | {"best": best}, tensors=unpickle(place / TENSORS))
@@ -226,7 +226,7 @@ def check_same(state: State, now: Mapping[str, Any]) -> None:
                             "--out.")
     if changed := [f"{name} {version} -> {now['versions'][name]}" for name, version in then["versions"].items()
                    if version != now["versions"][name]]:
-        progress.warn(f"{', '.join(changed)} since this run began: it goes on, but not with the same bits")
+        console.warn(f"{', '.join(changed)} since this run began: it goes on, but not with the same bits")
 
 
 def mark_stopped(folder: Path, name: str, step: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from finetune import progress
+from zoo import console
 
 NAME = "digits"
 
@@ -36,5 +36,5 @@ def write_digits(folder: Path) -> Path:
             for index in part:
                 Image.fromarray(pixels[index]).save(class_folder / f"{index:04}.png")
     temporary.rename(folder)
-    progress.say(f"wrote the sample pictures to {folder}/")
+    console.say(f"wrote the sample pictures to {folder}/")
     return folder

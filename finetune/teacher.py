@@ -4,10 +4,10 @@ import dataclasses
 
 from torch import nn
 
-from finetune import probe, progress, ranks
+from finetune import probe, ranks
 from finetune.distill import Teacher
 from finetune.plan import Plan
-from zoo import catalog, rundir, weights
+from zoo import catalog, console, rundir, weights
 from zoo.catalog import Base
 from zoo.errors import UserError
 from zoo.model import build, describe, head, load
@@ -58,5 +58,5 @@ def _with_head(model: nn.Module, pre: Preprocessing, base: Base, plan: Plan) -> 
                         "it first and name its run folder.")
     source = dataclasses.replace(plan.source, pre=pre)
     probe.fit_head(model, plan.data.of("train"), source, classes=len(plan.data.classes), precision="fp32")
-    progress.say(f"teacher: {base.alias}, its head fitted to the training pictures")
+    console.say(f"teacher: {base.alias}, its head fitted to the training pictures")
     return model

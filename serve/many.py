@@ -1,7 +1,5 @@
 """The tab for many pictures: a gallery with answers, and a table to take away."""
 
-import csv
-import io
 import uuid
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from PIL import Image
 from serve import cards
 from serve.engine import Answered, Busy, Engine, Late
 from zoo.errors import BadImage
+from zoo.text import csv_text
 
 MAX_PICTURES = 200
 """At once."""
@@ -38,7 +37,7 @@ def many_tab(engine: Engine, folder: Path) -> None:
                 shown.append((thumbnail, f"{row[1]} {row[2]:.0%}"))
         table = folder / uuid.uuid4().hex / "answers.csv"
         table.parent.mkdir()
-        table.write_text(_csv(rows), encoding="utf-8")
+        table.write_text(csv_text(COLUMNS, rows), encoding="utf-8", newline="")
         return (cards.summary(rows), gr.Gallery(shown, visible=bool(shown)),
                 gr.DownloadButton(value=str(table), visible=True))
 
@@ -70,14 +69,3 @@ def _row(answered: Answered) -> tuple[tuple[Any, ...], Image.Image]:
     score = "" if answer.unknown_score is None else answer.unknown_score
     return (answer.label or f"unknown (nearest: {nearest})", probability, " | ".join(answer.prediction_set or ()),
             score), thumbnail
-
-
-def _csv(rows: list[tuple[Any, ...]]) -> str:
-    """The table; text that a spreadsheet would run as a formula gets an apostrophe."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow(["'" + cell if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-                         else cell for cell in row])
-    return text.getvalue()

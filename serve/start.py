@@ -21,7 +21,7 @@ from serve.engine import Engine, default_workers
 from serve.gate import Gate, Keys, Limits
 from serve.life import Life
 from serve.metrics import Metrics
-from zoo import minimum
+from zoo import console, minimum
 from zoo.errors import UserError
 
 M_MMAP_THRESHOLD = -3
@@ -109,7 +109,7 @@ def _say(order: Order, service: Service, port: int) -> None:
     host = f"[{order.host}]" if ":" in order.host else order.host
     address = f"http://{host}:{port}{order.root_path}"
     model = service.engine.model
-    print(f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) answers at "
-          f"{address}{'/v1/predict' if order.api_only else ''}", flush=True)
+    console.say(f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) answers at "
+                f"{address}{'/v1/predict' if order.api_only else ''}")
     if order.host not in LOCAL and service.keys == Keys():
-        print("warning: everybody who reaches this machine can use it; set --auth or --token", flush=True)
+        console.warn("everybody who reaches this machine can use it; set --auth or --token")

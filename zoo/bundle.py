@@ -9,7 +9,6 @@ told from another. Needs neither torch nor ONNX Runtime.
 """
 
 import json
-import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from zoo import rundir
 from zoo.decision import Decision
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing
+from zoo.text import shell, shell_path
 
 VERSION = 1
 
@@ -217,7 +217,7 @@ def _command(folder: Path) -> str:
     """What makes the bundle of this folder."""
     run = folder.parent.parent if folder.parent.name == BUNDLES else "RUN"
     target = folder.name if folder.parent.name == BUNDLES else DEFAULT_TARGET
-    return f"python -m export {shlex.quote(str(run))} --to {target}"
+    return f"python -m export {shell_path(run)} --to {shell(target)}"
 
 
 def _parse(folder: Path, content: Any, files: Mapping[str, str] | None) -> Bundle:

@@ -19,6 +19,7 @@ from zoo import bundle as bundles
 from zoo import rundir
 from zoo.bundle import Bundle
 from zoo.catalog import OWN_ARCHITECTURES, PERMISSIVE, forbids_commercial_use
+from zoo.text import code, plain
 
 TEMPLATE = Path(__file__).parent.parent / "model_cards" / "template.md"
 MOST_NAMED = 50
@@ -273,15 +274,3 @@ def recipe_table(recipe: Mapping[str, Mapping[str, Any]]) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; cells are escaped already."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
-
-
-def code(name: str) -> str:
-    """A name as inline code that no backtick, pipe or line break in it can end."""
-    cleaned = " ".join(name.split()).replace("`", "'").replace("|", "\\|")
-    return f"`{cleaned}`" if cleaned else "(empty)"
-
-
-def plain(words: str) -> str:
-    """Running text in which nothing is Markdown or HTML."""
-    escaped = " ".join(str(words).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", escaped)

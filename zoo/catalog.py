@@ -11,6 +11,7 @@ from pathlib import Path
 from zoo import registry, rundir
 from zoo.catalog_rows import PACKAGES, TABLE, Row
 from zoo.errors import UserError
+from zoo.text import shell_path
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _run_base(name: str) -> Base:
             raise UserError(f"{name} is a folder without {rundir.FINISHED} and {rundir.CONFIG}: expected the folder of "
                             f"a finished run, or an alias such as {', '.join(nearest(folder.name))}.")
         raise UserError(f"{name} is an unfinished run ({rundir.FINISHED} is missing): finish it with "
-                        f"`python -m finetune --resume {name}`, then use it as a base.")
+                        f"`python -m finetune --resume {shell_path(name)}`, then use it as a base.")
     rundir.open_finished(folder)
     config = rundir.read_json(folder / rundir.CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):

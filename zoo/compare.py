@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo import rundir
+from zoo import console, rundir
 from zoo.errors import UserError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -51,14 +51,14 @@ def compare(runs: Annotated[tuple[str, ...], tyro.conf.Positional], out: Path = 
     if not runs:
         raise UserError("expected one run at least, such as runs/mydataset-vit_base_21k, seen none.")
     rows = [row for run in runs for row in rows_of(_folder(run))]
-    _print(rows)
+    _show(rows)
     for note in notes(rows):
-        print(f"note: {note}")
+        console.say(f"note: {note}")
     if any(row.latency_ms for row in rows):
         draw(rows, out)
-        print(f"picture: {out}")
+        console.say(f"picture: {out}")
     else:
-        print("no picture: no latency is known. Measure it: python -m export.bench RUN")
+        console.say("no picture: no latency is known. Measure it: python -m export.bench RUN")
     return 0
 
 
@@ -103,24 +103,17 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _print(rows: Sequence[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for header in ("run", "model"):
-        table.add_column(header, no_wrap=True)
-    for header in ("top-1 %", "95 % interval", "of", "MB", "ms a picture", "calibration error %"):
-        table.add_column(header, justify="right")
+def _show(rows: Sequence[Row]) -> None:
+    titles = ("top-1 %", "95 % interval", "of", "MB", "ms a picture", "calibration error %")
+    columns = [*(console.Column(title, whole=True) for title in ("run", "model")),
+               *(console.Column(title, right=True) for title in titles)]
+    cells = []
     for row in rows:
         low, high = row.interval
-        table.add_row(row.run, row.target, f"{row.top1:.2%}"[:-1], f"{low:.1%} to {high:.1%}",
+        cells.append((row.run, row.target, f"{row.top1:.2%}"[:-1], f"{low:.1%} to {high:.1%}",
                       f"{row.pictures:,} {row.split}", f"{row.size_mb:.1f}",
-                      "-" if row.latency_ms is None else f"{row.latency_ms:.1f}", f"{row.ece:.1%}"[:-1])
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140
-    console.print(table)
+                      "-" if row.latency_ms is None else f"{row.latency_ms:.1f}", f"{row.ece:.1%}"[:-1]))
+    console.table(columns, cells)
 
 
 def draw(rows: Sequence[Row], out: Path) -> None:

@@ -10,11 +10,20 @@ Our own invariants are `assert`s: when one fails, the traceback is for us.
 import sys
 from collections.abc import Callable
 
+from zoo.text import printable
+
 
 class UserError(Exception):
-    """Something the user can put right. The message says what was expected, what was seen and what to do."""
+    """Something the user can put right. The message says what was expected, what was seen and what to do.
+
+    Names in it come from files and servers of strangers, so it is `printable` from the start: on a terminal, in a log,
+    in an answer and on a page.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class NotProved(UserError):
@@ -31,7 +40,7 @@ class BadImage(UserError):
 
     def __init__(self, name: str, reason: str):
         super().__init__(f"{name}: {reason}")
-        self.name, self.reason = name, reason
+        self.name, self.reason = printable(name), printable(reason)
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return BadImage, (self.name, self.reason)  # so that it crosses process borders
@@ -44,10 +53,13 @@ def first_line(error: BaseException) -> str:
 
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130 after Ctrl-C."""
+    from zoo import console
+
+    console.guard()
     try:
         sys.exit(main())
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -23,6 +23,7 @@ from zoo.catalog import Base
 from zoo.errors import UserError
 from zoo.hub_calls import Words, explained, retried, timeouts
 from zoo.hub_pins import Pin, pins_file
+from zoo.text import shell
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def pull_run(name: str) -> PulledRun:
         names = [name for name in digests if published.ALLOWED.fullmatch(name)]
         if rundir.FINISHED not in names:
             raise UserError(f"{repo}: expected a run that python -m zoo push published, seen no {rundir.FINISHED} at "
-                            f"commit {wanted.commit}. As a base it may do: python -m finetune --base {name}")
+                            f"commit {wanted.commit}. As a base it may do: python -m finetune --base {shell(name)}")
         folder = {name: _download(repo, name, wanted.commit) for name in names}[rundir.FINISHED].parent
     _refuse_other_files(base.hub_id, folder, digests, {name: _digest_like(digests[name], folder / name)
                                                        for name in names})
@@ -255,5 +256,5 @@ def _works_without(base: Base) -> str:
         f"- bases that need no download: {offline}",
         "- --base RUN, the folder of a finished run",
         "- HF_ENDPOINT=https://... if a mirror of the Hub can be reached",
-        f"- pull it where there is a network (python -m zoo pull {base.alias}), then copy the folder",
+        f"- pull it where there is a network (python -m zoo pull {shell(base.alias)}), then copy the folder",
         f"  {constants.HF_HUB_CACHE} and the file {pins_file()} here; HF_HUB_OFFLINE=1 then asks nobody"])

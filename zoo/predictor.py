@@ -7,7 +7,6 @@
 which is loaded with the first `Predictor`; never torch.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from zoo import bundle as bundles
-from zoo import decision, runtime, tta
+from zoo import console, decision, runtime, tta
 from zoo.bundle import Bundle
 from zoo.decision import Answer
 from zoo.errors import BadImage, UserError, run_main
@@ -178,7 +177,7 @@ def answer_files(bundle: Path, pictures: tuple[Path, ...], outputs: Path | None 
         except BadImage as error:
             predictions.append(None)
             said = {"error": error.reason}
-        print(json.dumps({"file": str(path), **said}), flush=True)
+        console.answer({"file": str(path), **said})
     if outputs:
         _save(outputs, predictions, opened.outputs)
     return 1 if None in predictions else 0

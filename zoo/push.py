@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from zoo import rundir
+from zoo import console, rundir
 from zoo.errors import UserError
+from zoo.text import shell, shell_path
 
 if TYPE_CHECKING:
     from zoo.hub_push import Pushed
@@ -67,8 +68,9 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
         if space:
             goal = hub_push.Goal(order.repo, "space", public=order.public)
             _say(hub_push.push(goal, space, message=message), space)
-    print(f"next:\n  python -m serve hf-hub:{order.repo}\n"
-          f"  python -m finetune --data PICTURES --base hf-hub:{order.repo}")
+    published_as = shell(f"hf-hub:{order.repo}")
+    console.say(f"next:\n  python -m serve {published_as}\n"
+                f"  python -m finetune --data PICTURES --base {published_as}")
     return 0
 
 
@@ -102,12 +104,12 @@ def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
 
     there = f"{bundle.BUNDLES}/{bundle.DEFAULT_TARGET}/{bundle.MODEL}"
     if there not in files:
-        print(f"warning: {run} has no {there}, so python -m serve will not work with the repository. Export it first: "
-              f"python -m export {run} --to {bundle.DEFAULT_TARGET}")
+        console.warn(f"{run} has no {there}, so python -m serve will not work with the repository. Export it first: "
+                     f"python -m export {shell_path(run)} --to {bundle.DEFAULT_TARGET}")
     left = [one.target for one in bundle.of_run(run)
             if f"{bundle.BUNDLES}/{one.folder.name}/{bundle.BUNDLE}" not in files]
     if left:
-        print(f"not sent, to be exported where they are used: {', '.join(left)} (their figures are in the card)")
+        console.say(f"not sent, to be exported where they are used: {', '.join(left)} (their figures are in the card)")
 
 
 def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) -> None:
@@ -124,4 +126,4 @@ def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) ->
 
 def _say(done: "Pushed", files: Mapping[str, Path]) -> None:
     what = f"{len(files)} files, read back and compared" if done.sent else "everything was there already"
-    print(f"{done.url}  commit {done.commit}: {what}")
+    console.say(f"{done.url}  commit {done.commit}: {what}")

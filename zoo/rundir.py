@@ -7,7 +7,6 @@ A published copy (on the Hub, or pulled from it) is a run folder with fewer file
 at home. Its `FINISHED.json` lists what it has, and names under `run` the run that it is a copy of.
 """
 
-import csv
 import errno
 import hashlib
 import json
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
+from zoo.text import csv_rows, shell_path
 
 VERSION = 1
 
@@ -141,7 +141,7 @@ def open_finished(folder: Path, *, verify: bool | Collection[str] = False) -> di
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: expected a run folder, such as runs/NAME.")
     if not is_finished(folder):
-        finish_it = f"finish it with: python -m finetune --resume {folder}"
+        finish_it = f"finish it with: python -m finetune --resume {shell_path(folder)}"
         seen = finish_it if (folder / RESUME).is_dir() else "it is not a run folder"
         raise UserError(f"{folder} has no {FINISHED}: expected a finished run; {seen}.")
     return read_manifest(folder, "run", again="train it again", version=VERSION, verify=verify)
@@ -182,11 +182,21 @@ def listed(folder: Path, name: str) -> Path | None:
     if expected is None:
         return None
     if not (folder / name).is_file() or digest(folder / name) != expected:
-        raise UserError(f"{folder / name} changed since {FINISHED} was written (sha256 differs): copy the folder again.")
+        raise UserError(f"{folder / name} changed since {FINISHED} was written (sha256 differs): copy the folder "
+                        "again.")
     return folder / name
 
 
 def read_files(run: Path) -> list[dict[str, str]]:
     """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each picture."""
-    with open(run / FILES, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_table(run / FILES)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file of the contract; `UserError` if it is missing or not as it was written."""
+    try:
+        return list(csv_rows(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: expected a file of a run folder made by python -m finetune.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not readable as a table ({error}): the file was changed or cut off.") from None

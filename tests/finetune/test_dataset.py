@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from finetune import dataset, progress
+from finetune import dataset
 from finetune.dataset import Data, Picture, as_fraction, median_short_side, scan, split, write_files_csv
 from finetune.tree import read_tree
 from tests.bad_pictures import BAD, jpeg
 from tests.finetune.made_pictures import contents, png, rows, write_classes
+from zoo import console
 from zoo.errors import UserError
 
 SPLIT = {"train/cat": 3, "train/dog": 3, "val/cat": 1, "val/dog": 1, "test/cat": 1, "test/dog": 1}
@@ -210,7 +211,7 @@ def test_duplicates_within_a_split_are_kept_and_counted(tmp_path: Path) -> None:
 def test_a_finding_with_a_name_that_is_not_utf8_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8", write_through=True))
-    progress.warn("left out: cat/\udcff[b].png")
+    console.warn("left out: cat/\udcff[b].png")
     assert written.getvalue() == b"warning: left out: cat/\\udcff[b].png\n"
 
 

@@ -1,0 +1,112 @@
+"""What a terminal shows, and what a file gets instead."""
+
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from zoo import console
+
+HOSTILE = "a\x1b]52;c;aGk=\x07b\x9b2Jc\rd\u202ee\x7f"
+CLEAN = "a\\x1b]52;c;aGk=\\x07b\\x9b2Jc\\x0dd\\u202ee\\x7f"
+
+
+class Terminal(io.StringIO):
+    """Standard output that is a terminal; final."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> str:
+    """What a bar within a bar, with a message between, writes."""
+    out = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    console._terminal.cache_clear()
+    with console.bar("training", 64) as advance:
+        advance(32, note="epoch 1/2  loss 0.693")
+        with console.bar("evaluating", 10) as inner:
+            inner(10)
+        console.say("epoch 1 [done]")
+        advance(32, note=f"epoch 2/2  loss 0.500 [b]{HOSTILE}")
+    console._terminal.cache_clear()
+    return out.getvalue()
+
+
+def test_a_terminal_shows_bars_with_rate_time_left_and_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(monkeypatch, terminal=True)
+    for words in ("training", "evaluating", "64/64", "/s", "left", "0:00:00", "epoch 2/2  loss 0.500 [b]",
+                  "epoch 1 [done]"):
+        assert words in text, words
+    assert "\x1b]" not in text
+    assert not set(text) & set("\x07\x9b\u202e\x7f")
+
+
+def test_a_file_gets_only_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, terminal=False) == "epoch 1 [done]\n"
+
+
+def test_messages_and_tables_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say(HOSTILE)
+    console.warn(f"[bold]{HOSTILE}")
+    console.table([console.Column("[red]name"), console.Column("n", right=True)], [(f"[link=file:///]{HOSTILE}", 3)])
+    console.error(HOSTILE)
+    console.answer({"file": HOSTILE})
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[:2] == [CLEAN, f"warning: [bold]{CLEAN}"]
+    assert f"[link=file:///]{CLEAN} 3" in out
+    assert err == f"error: {CLEAN}\n"
+    assert not set(out + err) & set("\x1b\x07\x9b\r\u202e\x7f")
+
+
+def test_one_process_of_several_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    console.be_quiet(True)
+    try:
+        console.say("x")
+        console.table([console.Column("x")], [("x",)])
+        assert capsys.readouterr().out == ""
+    finally:
+        console.be_quiet(False)
+    console.say("y")
+    assert capsys.readouterr().out == "y\n"
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`guard` for one test."""
+    factory = logging.getLogRecordFactory()
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    console.guard()
+    yield
+    logging.setLogRecordFactory(factory)
+
+
+@pytest.mark.usefixtures("guarded")
+def test_what_other_libraries_write_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    log, out = logging.getLogger("a.library"), io.StringIO()
+    log.addHandler(handler := logging.StreamHandler(out))
+    try:
+        log.warning("pulled %s", HOSTILE)
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError as error:
+            log.exception("failed")
+            sys.excepthook(ValueError, error, error.__traceback__)
+    finally:
+        log.removeHandler(handler)
+    assert f"pulled {CLEAN}\n" in out.getvalue()
+    assert f"ValueError: {CLEAN}" in out.getvalue()
+    written = warnings.formatwarning(HOSTILE, UserWarning, "file.py", 3)
+    assert CLEAN in written
+    err = capsys.readouterr().err
+    assert f"ValueError: {CLEAN}" in err
+    assert not set(out.getvalue() + written + err) & set("\x1b\x07\x9b\r\u202e\x7f")

@@ -1,0 +1,150 @@
+"""Text from outside (names, keys, licences, answers of a server) where something else would read more than text in it.
+
+    printable      a terminal, a log, an answer     control characters become visible escapes, such as \\x1b
+    csv_text       a spreadsheet                    a cell that would run gets an apostrophe; `csv_rows` takes it away
+    plain, code    Markdown                         running text, and a name as inline code
+    shell          bash                             one word on one line, whatever it is
+
+Standard library only, so that everything can use it.
+"""
+
+import csv
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and newline, DEL, C1: a terminal acts on them
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u206a-\u206f"  # they reorder what is shown
+    "\u2028\u2029"  # line and paragraph separators: a log viewer begins a line
+    "\U000e0000-\U000e007f\ufff9-\ufffb"  # tags and interlinear marks: text that is not shown
+    "\ud800-\udfff]")  # bytes of file names that are no text: no output can take them
+"""What is not text to a terminal, or is shown as something else than it is."""
+RUNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"
+"""Beginnings of a cell that a spreadsheet may take for a formula, also in full-width and small forms."""
+IGNORED = "' \xa0\u3000\x00\x0b\x0c\u200b-\u200f\u2060\ufeff"
+"""What may stand before them: blanks, characters without width, and our own apostrophe."""
+CELL = f"(?:^|(?<=[;\t\r\n]))(?=[{IGNORED}]*[{RUNS}])"
+"""Where a cell that runs begins: in other settings a semicolon, a tab or a line break inside a text begins a cell."""
+RUNNABLE = re.compile(CELL)
+ESCAPED = re.compile(f"(?:^|(?<=[;\t\r\n]))'(?=[{IGNORED}]*[{RUNS}])")
+NUMBER = re.compile(r"[-+]?\d{1,30}(\.\d{1,30})?(e[-+]?\d{1,3})?", re.ASCII)
+"""A number written out, which is one to a spreadsheet too."""
+
+
+def printable(text: object) -> str:
+    """`text` with a visible escape (`\\x1b`, `\\u202e`) for each control character, newline and tab apart.
+
+    Also for what reverses text, for line separators and for lone surrogates (bytes of a file name that are no text).
+    What `printable` gave, it leaves as it is.
+    """
+    return HIDDEN.sub(_escape, str(text))
+
+
+def one_line(text: object) -> str:
+    """`printable`, with newline and tab escaped too: a name in a message must not begin a line of its own."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# ---------------------------------------------------------------- CSV
+
+def csv_cell(value: Any) -> Any:
+    """A cell as it is written: text that a spreadsheet would run gets an apostrophe before it; numbers stay numbers."""
+    return RUNNABLE.sub("'", value) if isinstance(value, str) and not NUMBER.fullmatch(value) else value
+
+
+def plain_cell(text: str) -> str:
+    """The text that `csv_cell` was given."""
+    return ESCAPED.sub("", text)
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV that no spreadsheet runs; `csv_rows` reads back the same texts."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerows([csv_cell(cell) for cell in row] for row in (header, *rows))
+    return text.getvalue()
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write `csv_text`, row by row; names of files that are no text keep their bytes."""
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([csv_cell(cell) for cell in header])
+        writer.writerows([csv_cell(cell) for cell in row] for row in rows)
+
+
+def csv_rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a table that `write_csv` wrote, by the names in its first line.
+
+    Tables of earlier versions are read right too, but for texts that began with an apostrophe and then what RUNS lists:
+    they lose that apostrophe. Raises `ValueError` for a cell that is too long, or a row that is too short or long.
+    """
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        try:
+            header = [plain_cell(cell) for cell in next(reader, [])]
+            for row in reader:
+                if row:
+                    yield dict(zip(header, map(plain_cell, row), strict=True))
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
+
+
+# ---------------------------------------------------------------- Markdown
+
+def code(name: object) -> str:
+    """A name as inline code that no backtick, pipe or line break in it can end."""
+    cleaned = " ".join(printable(name).split()).replace("`", "'").replace("|", "\\|")
+    return f"`{cleaned}`" if cleaned else "(empty)"
+
+
+def plain(words: object) -> str:
+    """Running text in which nothing is Markdown or HTML, and no address becomes a link."""
+    escaped = " ".join(printable(words).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = re.sub(r"([\\`*\[\]|~!$]|(?<!\w)_|_(?!\w))", r"\\\1", escaped)
+    escaped = re.sub(r"^([#+=-]|\d+(?=[.)]))", _begins_nothing, escaped)
+    return re.sub(r"(?i)(https?|ftp|mailto|www|xmpp)([:.])", r"\1&#8203;\2", escaped)
+
+
+def _begins_nothing(match: re.Match[str]) -> str:
+    """The beginning of a paragraph that would be a heading, a list or a rule."""
+    return f"{match[0]}&#8203;" if match[0].isdigit() else f"\\{match[0]}"
+
+
+# ---------------------------------------------------------------- bash
+
+def shell(word: object) -> str:
+    """One word of a bash command on one line; what is not printable stands as `$'\\x1b'`."""
+    text = str(word)
+    if one_line(text) == text:
+        return shlex.quote(text)
+    octets = os.fsencode(text) if _encodable(text) else text.encode("utf-8", "replace")
+    shown = "".join(chr(octet) if 0x20 <= octet < 0x7f and chr(octet) not in "\\'!" else f"\\x{octet:02x}"
+                    for octet in octets)
+    return f"$'{shown}'"
+
+
+def shell_path(path: object) -> str:
+    """A file or folder as one word of a bash command; one that begins with a dash is no option."""
+    text = str(path)
+    return shell(f"./{text}" if text.startswith("-") else text)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
