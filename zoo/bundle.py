@@ -198,6 +198,27 @@ def _files(folder: Path, verify: bool | Collection[str]) -> Mapping[str, str]:
                                 verify=verify)["files"]
 
 
+def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
+    """Picture in `examples/` -> (label, probabilities or none) of the trained model; empty without examples.
+
+    Every picture is one that the finished bundle lists; `UserError` for any other name.
+    """
+    name = f"{EXAMPLES}/{EXPECTED}"
+    file = bundle.file(name)
+    if file is None:
+        return {}
+    found = {}
+    with fields.of(file, export_it(bundle.folder)):
+        for picture, row in rundir.read_json(file, kind=dict).items():
+            if not is_plain(picture) or "/" in picture or f"{EXAMPLES}/{picture}" not in bundle.files:
+                raise ValueError(f"expected names of pictures beside it, seen {fields.seen(picture)}")
+            probabilities = tuple(fields.number(p) for p in row.get("probabilities", ()))
+            if probabilities and len(probabilities) != len(bundle.labels):
+                raise ValueError(f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}")
+            found[picture] = fields.name(row["label"]), probabilities
+    return found
+
+
 @dataclass(frozen=True)
 class Figures:
     """What a bundle says about its size, speed and accuracy."""

@@ -66,7 +66,7 @@ class Decision:
         try:
             unknown, sets = content["unknown"], content.get("sets")
             decision = Decision(
-                fields.number(content["temperature"], above=0, below=HOTTEST), fields.name(content["views"]),
+                fields.number(content["temperature"], above=0, below=HOTTEST), content["views"],
                 None if unknown is None else Unknown(fields.whole(unknown["neighbours"], 1, MOST_NEIGHBOURS),
                                                      fields.number(unknown["shortest"], above=0),
                                                      fields.number(unknown["threshold"])),
@@ -75,15 +75,15 @@ class Decision:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: expected temperature, views, unknown and sets as finetune writes them, seen "
                             f"{fields.seen(content)} ({error!r}). Run python -m finetune.decide.") from None
-        if decision.views not in tta.VIEWS:
-            raise UserError(f"{where}: expected views of {', '.join(tta.VIEWS)}, seen {decision.views!r}: update this "
+        if not isinstance(decision.views, str) or decision.views not in tta.VIEWS:
+            raise UserError(f"{where}: expected views of {', '.join(tta.VIEWS)}, seen {fields.seen(decision.views)}: update this "
                             "program with pip.")
         return decision
 
 
 def read(run: Path) -> Decision:
     """The decision of a run folder; `UserError` if it is missing or not readable."""
-    return Decision.from_json(rundir.read_json(run / rundir.DECISION, kind=dict), str(run / rundir.DECISION))
+    return Decision.from_json(rundir.read_json(run / rundir.DECISION), str(run / rundir.DECISION))
 
 
 def read_bank(run: Path, *, neighbours: int = 1) -> np.ndarray:

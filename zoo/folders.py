@@ -177,5 +177,5 @@ def picture_bytes(path: Path, sha256: str) -> bytes:
     except UserError as error:
         raise BadImage(shown(path), str(error)) from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise BadImage(shown(path), "its bytes are not those that were recorded (sha256)")
+        raise BadImage(shown(path), "its bytes are not those that were read for the run (sha256)")
     return content

@@ -253,7 +253,7 @@ class Preprocessing:
         for field, good, expected in (
             ("size", type(self.size) is int and 1 <= self.size <= LARGEST_SIDE, f"1 to {LARGEST_SIDE} pixels"),
             ("crop_mode", self.crop_mode in _CROP_MODES, " or ".join(_CROP_MODES)),
-            ("crop_pct", _is_number(crop) and LEAST_CROP <= crop <= LARGEST_CROP, f"{LEAST_CROP} to {LARGEST_CROP}"),
+            ("crop_pct", _is_number(crop) and LEAST_CROP <= crop <= LARGEST_CROP, "a fraction from 0.1 to 10"),
             ("interpolation", isinstance(self.interpolation, str) and self.interpolation in FILTERS,
              " or ".join(FILTERS)),
             ("mean", _are_numbers(self.mean), "three numbers"),
@@ -275,7 +275,7 @@ class Preprocessing:
             raise UserError(f"preprocessing: expected timm's pretrained_cfg, not {fields.seen(pretrained_cfg)}")
         sides = pretrained_cfg.get("input_size") or (3, 224, 224)
         if not isinstance(sides, list | tuple) or len(sides) != 3 or sides[0] != 3 or sides[1] != sides[2]:
-            raise UserError(f"preprocessing: input_size must be [3, S, S], not {fields.seen(sides)}")
+            raise UserError(f"preprocessing: input_size must be [3, S, S], not {fields.seen(_listed(sides))}")
         names = ("crop_mode", "crop_pct", "interpolation", "mean", "std")
         given = {key: pretrained_cfg[key] for key in names if pretrained_cfg.get(key)}
         for key in {"mean", "std"} & given.keys():
@@ -289,6 +289,10 @@ class Preprocessing:
         sides = {"input_size": [3, self.size, self.size]}
         crop = {"crop_mode": self.crop_mode, "crop_pct": self.crop_pct, "interpolation": self.interpolation}
         return sides | crop | {"mean": list(self.mean), "std": list(self.std)}
+
+
+def _listed(sides: Any) -> Any:
+    return list(sides) if isinstance(sides, tuple) else sides
 
 
 def _is_number(value: Any) -> bool:
