@@ -1,7 +1,7 @@
 """What is exported: a finished run with its model, its decision and its pictures; and what a target makes of it."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,9 @@ import torch
 from export import onnx_file
 from export.__main__ import Order
 from export.graph import Deployed, Parts
-from zoo import bundle, decision, rundir
-from zoo.errors import UserError
+from zoo import bundle, decision, fields, rundir, tables
+from zoo.errors import BadImage, UserError
+from zoo.folders import picture_bytes, shown
 from zoo.model import load
 from zoo.preprocess import Preprocessing
 
@@ -81,24 +82,40 @@ class Subject:
     def answered(self, splits: Sequence[str]) -> list[Labelled]:
         """The run's answers to the pictures of these splits."""
         place = {label: index for index, label in enumerate(self.labels)}
-        rows = {row["path"]: row for row in rundir.read_table(self.run / rundir.PREDICTIONS) if row["split"] in splits}
+        table = self.run / rundir.PREDICTIONS
+        rows = {row["path"]: row for row in tables.rows(table, ("path", "split", "label", "predicted"))
+                if row["split"] in splits}
         chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
-        return [Labelled(self.root / row["path"], place[row["label"]], place[row["predicted"]])
-                for row in chosen.values()]
+        with fields.of(table, "Copy the run folder again, or train it again."):
+            return [Labelled(self.root / row["path"], place[row["label"]], place[row["predicted"]])
+                    for row in chosen.values()]
 
     def training(self, count: int) -> list[Path]:
         """Up to `count` training pictures; `UserError` if one is gone."""
-        rows = {row["path"]: row for row in rundir.read_files(self.run) if row["split"] == "train"}
+        rows = {row["path"]: row for row in rundir.files_rows(self.run) if row["split"] == "train"}
         chosen = sample(rows, count)
         self.check(chosen, "training")
         return [self.root / name for name in chosen]
 
-    def check(self, names: Mapping[str, Any], kind: str) -> None:
-        """`UserError` if one of these pictures is not where it was."""
+    def check(self, names: Collection[str], kind: str) -> None:
+        """`UserError` if one of these pictures is not where it was, or has other bytes than files.csv recorded.
+
+        Their bytes go into proofs and bundles, and a stranger's run may name any file of this machine.
+        """
+        recorded = rundir.recorded(self.run, names)
+        if unknown := [name for name in names if name not in recorded]:
+            raise UserError(f"{self.run / rundir.FILES} lacks {shown(unknown[0])}, one of {len(names)} {kind} pictures: "
+                            "copy the run folder again.")
         if gone := [name for name in names if not (self.root / name).is_file()]:
             raise UserError(f"{self.root} lacks {len(gone)} of {len(names)} {kind} pictures of {self.run}, for example "
-                            f"{gone[0]}: name the folder that holds them with --data.")
+                            f"{shown(gone[0])}: name the folder that holds them with --data.")
+        for name in names:
+            try:
+                picture_bytes(self.root / name, recorded[name])
+            except BadImage as error:
+                raise UserError(f"{error}: expected the {kind} pictures of {self.run} as they were. Restore them, or name "
+                                "the folder that holds them with --data.") from None
 
     def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
         """The content of bundle.json."""
@@ -129,15 +146,25 @@ def sample(rows: Mapping[str, Any], count: int) -> dict[str, Any]:
     return {name: rows[name] for name in names[:count]}
 
 
+def _check_bundles(run: Path) -> None:
+    """`UserError` unless each earlier bundle is a folder that can be removed and written again."""
+    folder = run / bundle.BUNDLES
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not path.is_dir():
+            raise UserError(f"{shown(path)} is a file: expected a folder for each target. Remove it.")
+
+
 def open_run(order: Order) -> Subject:
     """Model, decision and pictures of a finished run, none of whose files has changed."""
     run = order.run
     rundir.open_finished(run, verify=True)
-    config, made_decision = rundir.read_json(run / rundir.CONFIG), decision.read(run)
-    bank = torch.from_numpy(decision.read_bank(run)) if made_decision.unknown else None
-    parts = Parts(load(run), Preprocessing.from_config(config["pretrained_cfg"]), made_decision, bank)
-    root = order.data or Path(rundir.read_json(run / rundir.LOCAL)["data"])
-    rows = {row["path"]: root / row["path"] for row in rundir.read_files(run) if row["split"] == "val"}
-    subject = Subject(run, config["label_names"], parts, root, sample(rows, order.parity_images))
+    _check_bundles(run)
+    config, made_decision = rundir.read_json(run / rundir.CONFIG, kind=dict), decision.read(run)
+    unknown = made_decision.unknown
+    bank = torch.from_numpy(decision.read_bank(run, neighbours=unknown.neighbours)) if unknown else None
+    parts = Parts(load(run), Preprocessing.from_config(config.get("pretrained_cfg")), made_decision, bank)
+    root = order.data or rundir.data_root(run)
+    rows = {row["path"]: root / row["path"] for row in rundir.files_rows(run) if row["split"] == "val"}
+    subject = Subject(run, rundir.label_names(run), parts, root, sample(rows, order.parity_images))
     subject.check(subject.pictures, "validation")
     return subject

@@ -2,7 +2,6 @@
 is it on a labelled folder? Needs ONNX Runtime, no torch."""
 
 import difflib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from zoo import console
-from zoo.bundle import EXAMPLES, EXPECTED, TOLERANCE, Bundle, open_bundle
+from zoo.bundle import EXAMPLES, TOLERANCE, Bundle, expected, export_it, open_bundle
 from zoo.errors import BadImage, UserError, run_main
 from zoo.predictor import Predictor
 
@@ -54,12 +53,15 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
 
 def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
     """The largest difference of a probability from what the trained model gave; None without examples."""
-    folder = bundle.folder / EXAMPLES
-    if not (folder / EXPECTED).is_file():
-        return None
-    expected = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))
-    return max((float(abs(predictor.predict(folder / name).probabilities - one["probabilities"]).max())
-                for name, one in expected.items()), default=None)
+    worst = None
+    for name, (_, probabilities) in expected(bundle).items():
+        picture = bundle.file(f"{EXAMPLES}/{name}")
+        if picture is None or not probabilities:
+            raise UserError(f"{bundle.folder / EXAMPLES}: expected {name} and its probabilities, as an export with examples "
+                            f"writes them, seen none. {export_it(bundle.folder)}")
+        difference = float(abs(predictor.predict(picture).probabilities - probabilities).max())
+        worst = max(difference, worst or 0.0)
+    return worst
 
 
 def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:

@@ -2,16 +2,18 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from finetune import measures
-from zoo import rundir
+from zoo import fields, rundir, tables
 from zoo.errors import UserError
-from zoo.text import csv_rows, write_csv
+from zoo.folders import is_picture_path
+from zoo.text import write_csv
 
 VAL = ("select", "calibrate", "val")
 """Values of `split` that belong to val; `val` itself where it was too small to be halved."""
@@ -71,7 +73,7 @@ class Answers:
         def cut(column: Any) -> Any:
             return ({name: part[chosen] for name, part in column.items()} if isinstance(column, dict)
                     else column[chosen])
-        columns: dict[str, Any] = {f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "classes"}
+        columns: dict[str, Any] = {f.name: cut(getattr(self, f.name)) for f in dataclass_fields(self) if f.name != "classes"}
         return replace(self, **columns)
 
     def of(self, split: str) -> "Answers":
@@ -93,7 +95,7 @@ class Answers:
 
 def concatenate(tables: Sequence[Answers]) -> Answers:
     """One table of several without a comparison of views."""
-    names = [f.name for f in fields(Answers) if f.name != "classes" and not f.name.startswith("views_")]
+    names = [f.name for f in dataclass_fields(Answers) if f.name != "classes" and not f.name.startswith("views_")]
     columns: dict[str, Any] = {name: np.concatenate([getattr(table, name) for table in tables]) for name in names}
     return replace(tables[0], **columns)
 
@@ -211,16 +213,20 @@ def read(run: Path, classes: Sequence[str]) -> Answers:
     path = run / rundir.PREDICTIONS
     try:
         return _read(path, classes)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: copy the run folder again, or train it again.") from None
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is not as this version writes it ({error!r}): expected its columns and the classes of "
                         "data.json. Copy the run folder again, or train it again.") from None
 
 
+def _picture_path(path: str) -> str:
+    if not is_picture_path(path):
+        raise ValueError(f"expected a path relative to the data folder, seen {path[:200]!r}")
+    return path
+
+
 def _read(path: Path, classes: Sequence[str]) -> Answers:
     index = {"": NOWHERE} | {name: i for i, name in enumerate(classes)}
-    rows = list(csv_rows(path))
+    rows = list(tables.rows(path, COLUMNS))
     measured = [name.removesuffix("_predicted") for name in (rows[0] if rows else ())
                 if name.endswith("_predicted") and name not in COLUMNS]
 
@@ -230,10 +236,13 @@ def _read(path: Path, classes: Sequence[str]) -> Answers:
     def number(text: str) -> float:
         return float(text) if text else float("nan")
 
+    def count(text: str) -> int:
+        return fields.whole(int(text), 0, 10**9)
+
     return Answers(
-        classes=tuple(classes), path=column("path", str), split=column("split", str),
+        classes=tuple(classes), path=column("path", _picture_path), split=column("split", str),
         **{name: column(name, index.__getitem__) for name in ("label", "predicted", "plain_predicted")},
-        **{name: column(name, number) for name in FLOATS}, **{name: column(name, int) for name in COUNTS},
+        **{name: column(name, number) for name in FLOATS}, **{name: column(name, count) for name in COUNTS},
         top5=column("top5", lambda joined: [index[name] for name in _split(joined)]),
         label_in_set=column("label_in_set", lambda text: text == "1"),
         views_predicted={views: column(f"{views}_predicted", index.__getitem__) for views in measured},

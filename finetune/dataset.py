@@ -19,7 +19,7 @@ import numpy as np
 
 from finetune import ranks
 from finetune.tree import Tree
-from zoo import console, rundir
+from zoo import console, fields, rundir
 from zoo.errors import BadImage, UserError
 from zoo.preprocess import decode
 from zoo.text import write_csv
@@ -239,15 +239,19 @@ def of_run(run: Path, root: Path) -> Data:
     if not root.is_dir():
         raise UserError(f"{root} is not there: expected the folder with the pictures of {run}. If it moved, name it "
                         "with --data.")
-    content = rundir.read_json(run / rundir.DATA)
-    index = {name: label for label, name in enumerate(content["classes"])}
-    pictures = tuple(Picture(row["path"], index[row["label"]], row["split"], row["sha256"], int(row["width"]),
-                             int(row["height"])) for row in rundir.read_files(run))
+    with fields.of(run / rundir.DATA):
+        content = rundir.read_json(run / rundir.DATA, kind=dict)
+        classes, val = fields.names(content["classes"]), fields.text(content["val"])
+        findings = tuple(map(fields.text, content["findings"]))
+        left_out = tuple((fields.text(path), fields.text(reason)) for path, reason in content["left_out"])
+    index = {name: label for label, name in enumerate(classes)}
+    with fields.of(run / rundir.FILES):
+        pictures = tuple(Picture(row["path"], index[row["label"]], row["split"], row["sha256"], int(row["width"]),
+                                 int(row["height"])) for row in rundir.files_rows(run))
     if missing := [p.path for p in pictures if not (root / p.path).is_file()]:
         raise UserError(f"{root} lacks {len(missing)} of the run's {len(pictures)} pictures, for example {missing[0]}: "
                         "name the folder that holds them with --data.")
-    return Data(root, tuple(content["classes"]), pictures, tuple(content["findings"]),
-                tuple(map(tuple, content["left_out"])), content["val"])
+    return Data(root, classes, pictures, findings, left_out, val)
 
 
 def median_short_side(pictures: Sequence[Picture]) -> int:

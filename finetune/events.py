@@ -7,7 +7,12 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from finetune import ranks
-from zoo import rundir
+from zoo import fields, rundir, strict_json
+from zoo.errors import UserError
+from zoo.folders import read_bytes
+
+MOST_BYTES = 100_000_000
+"""Of metrics.jsonl; ten million steps write about as much."""
 
 
 class Events:
@@ -48,7 +53,16 @@ class Events:
 def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """name -> [(step, value), ...] of a run's metrics.jsonl."""
     series: dict[str, list[tuple[int, float]]] = {}
-    for line in (folder / rundir.METRICS).read_text().splitlines():
-        event = json.loads(line)
-        series.setdefault(event["name"], []).append((event["step"], event["value"]))
+    path = folder / rundir.METRICS
+    try:
+        content = read_bytes(path, MOST_BYTES)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: copy the run folder again, or train it again.") from None
+    with fields.of(path, "Copy the run folder again, or train it again."):
+        for line in content.splitlines():
+            event = strict_json.parse(line, finite=False)  # a loss that became NaN is recorded as such
+            value = event["value"]
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"expected a number, seen {fields.seen(value)}")
+            series.setdefault(fields.name(event["name"]), []).append((fields.whole(event["step"], 0, 10**15), value))
     return series

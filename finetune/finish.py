@@ -22,7 +22,7 @@ from finetune.loader import Source, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from finetune.report import mistakes
 from finetune.report.write import write_report
-from zoo import cam, card, console, decision, rundir
+from zoo import cam, card, console, decision, fields, rundir
 from zoo.model import forward, load
 from zoo.preprocess import Preprocessing
 from zoo.text import shell, shell_path
@@ -61,7 +61,7 @@ def decide_again(place: Place, wish: Wish) -> None:
     began = perf_counter()
     subject = finished_subject(place)
     calibrated = calibrate.calibrate(subject, wish)
-    before = rundir.read_json(folder / rundir.REPORT)
+    before = rundir.read_json(folder / rundir.REPORT, kind=dict)
     numbers = before | answer_numbers(subject, calibrated)
     with resume.space_told(folder):
         write_answers(folder, subject.data.root, calibrated, numbers)
@@ -76,14 +76,17 @@ def finished_subject(place: Place) -> Subject:
     Where decision.json has, an earlier `decide` was killed: then the files that it writes may have changed as well.
     """
     files = rundir.open_finished(place.run)["files"]
-    stopped = rundir.digest(place.run / rundir.DECISION) != files.get(rundir.DECISION)
+    made = place.run / rundir.DECISION
+    stopped = not made.is_file() or rundir.digest(made) != files.get(rundir.DECISION)
     fixed = [name for name in files if name.split("/")[0] not in REWRITTEN]
     rundir.open_finished(place.run, verify=fixed if stopped else True)
     device = devices.choose(place.device)
     model = load(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.set_num_threads(rundir.read_json(place.run / rundir.RECIPE)["threads"]["value"])
-    pre = Preprocessing.from_config(rundir.read_json(place.run / rundir.CONFIG)["pretrained_cfg"])
-    root = place.data or Path(rundir.read_json(place.run / rundir.LOCAL)["data"])
+    with fields.of(place.run / rundir.RECIPE):
+        torch.set_num_threads(fields.whole(rundir.read_json(place.run / rundir.RECIPE)["threads"]["value"], 1, 1024))
+    with fields.of(place.run / rundir.CONFIG):
+        pre = Preprocessing.from_config(rundir.read_json(place.run / rundir.CONFIG)["pretrained_cfg"])
+    root = place.data or rundir.data_root(place.run)
     workers = devices.cpu_cores() if device.type == "cuda" else 0
     return Subject(model, dataset.of_run(place.run, root), Source(root, pre, workers, pin=device.type == "cuda"))
 

@@ -17,7 +17,7 @@ from finetune.resume import has_state, space_told, sweep
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
-from zoo import rundir
+from zoo import fields, rundir
 from zoo.catalog import Base, find, find_architecture
 from zoo.errors import UserError
 
@@ -42,8 +42,11 @@ class Order:
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Order":
-        """What `to_json` gave."""
-        return Order(Path(content["data"]), content["base"], content["given"])
+        """What `to_json` gave; `ValueError` or `KeyError` for anything else."""
+        data, given = fields.text(content["data"]), fields.mapping(content["given"])
+        if "\0" in data or not Path(data).is_absolute():
+            raise ValueError(f"expected the absolute path of a folder under data, seen {fields.seen(data)}")
+        return Order(Path(data), fields.name(content["base"]), {fields.name(key): value for key, value in given.items()})
 
     def difference(self, other: "Order") -> str | None:
         """The first key in which two orders differ, with both values."""
@@ -143,16 +146,19 @@ def _recorded(folder: Path, given: Mapping[str, Any]) -> Order:
     if not (folder / rundir.LOCAL).is_file():
         raise UserError(f"--resume {folder}: expected a run folder started by python -m finetune; it has no "
                         f"{rundir.LOCAL}.")
-    return Order.from_json(rundir.read_json(folder / rundir.LOCAL))
+    rundir.check_folder(folder)
+    with fields.of(folder / rundir.LOCAL, "Start a new run."):
+        return Order.from_json(rundir.read_json(folder / rundir.LOCAL, kind=dict))
 
 
 def _check_free(folder: Path, order: Order) -> bool:
     """Whether `folder` already holds a run of the same order; `UserError` if it holds anything else."""
     if folder.is_file():
         raise UserError(f"--out {folder} is a file: expected a new folder's name.")
-    ours = (rundir.RESUME, rundir.LOCAL + ".tmp")
-    seen = sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.is_dir() else []
+    seen = sorted(path.name for path in folder.iterdir() if not _is_of_a_start(path.name)) if folder.is_dir() else []
     if not seen:
+        if folder.is_dir():
+            rundir.check_folder(folder)
         return False
     if rundir.LOCAL not in seen:
         raise UserError(f"--out {folder} holds something else (for example {seen[0]}): expected a new folder or an "
@@ -164,6 +170,11 @@ def _check_free(folder: Path, order: Order) -> bool:
         raise UserError(f"{folder} holds {state} run of another command: {difference}. Choose another --out, or remove "
                         "that folder.")
     return difference is None
+
+
+def _is_of_a_start(name: str) -> bool:
+    """Whether a run that was killed before it recorded its order leaves this."""
+    return name == rundir.RESUME or (name.startswith(rundir.LOCAL) and name.endswith(rundir.UNFINISHED))
 
 
 def _make(folder: Path) -> None:

@@ -39,7 +39,7 @@ from finetune.schedule import schedule
 from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
 from finetune.tree import read_tree
-from zoo import catalog, console, rundir, weights
+from zoo import catalog, console, fields, rundir, weights
 from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
 from zoo.preprocess import Preprocessing
@@ -117,7 +117,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         console.say(f"licence of {base.alias}: {note}", style="bold red")
     scanned = dataset.scan(tree, processes=devices.cpu_cores())
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
-        resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE))
+        with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
+            resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE, kind=dict))
     else:
         resolved = lr_range.resolve(facts(scanned, describe(base, fetched), device), given)
     resolved = Resolved.from_json(ranks.of_first(resolved.to_json()))
@@ -189,15 +190,17 @@ def check_same_data(folder: Path, data: Data) -> None:
         "classes": data.classes, "counts": data.counts(), "val": data.val_rule, "digest": data.digest(),
         "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
     if known.is_file() and resume.has_state(folder):
-        before = rundir.read_json(known)
-        changed = [f"{name} is {'new' if name in data.classes else 'missing'}"
-                   for name in sorted({*before["classes"]} ^ {*data.classes})]
+        with fields.of(known, "Start a new run."):
+            before = rundir.read_json(known, kind=dict)
+            trained = fields.mapping(before["counts"]).get("train")
+            changed = [f"{name} is {'new' if name in data.classes else 'missing'}"
+                       for name in sorted({*fields.names(before["classes"])} ^ {*data.classes})]
         if changed:
             raise UserError(f"the classes of {data.root} changed since this run began: {', '.join(changed[:10])}. "
                             "Restore the folders, or start a new run with another --out.")
-        if before["digest"] != content["digest"]:
+        if before.get("digest") != content["digest"]:
             raise UserError(f"the pictures of {data.root} changed since this run began (counts then "
-                            f"{before['counts'].get('train')}, now {content['counts'].get('train')}): "
+                            f"{trained}, now {content['counts'].get('train')}): "
                             "expected the same bytes. Restore them, or start a new run with another --out.")
     rundir.write_json(known, content)
     dataset.write_files_csv(folder / rundir.FILES, data)

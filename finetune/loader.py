@@ -1,6 +1,5 @@
 """Batches of uint8 pictures, prepared on the host."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from finetune.augment import augment, seed_everything
 from finetune.dataset import Picture
 from finetune.recipe import Recipe
 from zoo.errors import BadImage, UserError
+from zoo.folders import picture_bytes
 from zoo.preprocess import Preprocessing, decode
 from zoo.tta import WHOLE, View, prepare
 
@@ -67,11 +67,9 @@ class EvaluationViews(Dataset):
         picture = self.pictures[index]
         path = self.source.root / picture.path
         try:
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != picture.sha256:
-                return f"{path}: its bytes are not those that were read (sha256)"
+            content = picture_bytes(path, picture.sha256)
             return prepare(decode(content, name=str(path)), self.source.pre, self.views), picture.label
-        except (BadImage, OSError) as error:
+        except BadImage as error:
             return str(error)
 
 

@@ -11,8 +11,9 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
+from zoo import fields as checked
 from zoo.errors import UserError
 
 USUAL = ("recipe", "epochs", "batch_size", "image_size", "fit", "lr", "optimizer", "seed", "amp", "val", "probe_only")
@@ -203,8 +204,26 @@ class Resolved:
         if names != set(content):
             raise UserError(f"recipe.json has other fields than this version: {sorted(names ^ set(content))}. "
                             "Continue the run with the version that started it, or train again.")
-        return Resolved(Recipe(**{name: content[name]["value"] for name in names}),
-                        {name: content[name]["why"] for name in names})
+        types = get_type_hints(Recipe)
+        return Resolved(Recipe(**{name: _of_type(content[name]["value"], types[name]) for name in names}),
+                        {name: checked.text(content[name]["why"]) for name in names})
+
+
+def _of_type(value: Any, expected: Any) -> Any:
+    """The value of a recipe field, if it is of the field's type; else `ValueError`."""
+    if expected is bool:
+        right = isinstance(value, bool)
+    elif expected is float:
+        return checked.number(value) if isinstance(value, float) else checked.whole(value, -10**15, 10**15)
+    elif expected is int:
+        return checked.whole(value, -10**15, 10**15)
+    elif expected is str:
+        return checked.text(value)
+    else:
+        right = value in get_args(expected)
+    if not right:
+        raise ValueError(f"expected {expected}, seen {checked.seen(value)}")
+    return value
 
 
 def field_docs(cls: type) -> dict[str, str]:

@@ -11,10 +11,13 @@ another name and renamed when all of it is on disk; the last two are kept, and o
 """
 
 import platform
+import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -26,25 +29,27 @@ from safetensors.torch import load_file, save_file
 from finetune import ranks
 from finetune.evaluate import Scores
 from finetune.recipe import Recipe
-from zoo import console, rundir
+from zoo import console, fields, rundir
 from zoo.errors import UserError
+from zoo.folders import is_plain
 from zoo.weights import unpickle
 
 VERSION = 1
+MOST_STEPS = 10**15
+DAMAGED = "Remove that checkpoint, or start a new run."
 KEPT = 2
 """Checkpoints: the newest, and one more in case a disk damages it."""
 STATE = "state.json"
 TENSORS = "tensors.pt"
 STOPPED = "stopped.json"
 """In `resume/`, after a signal: its name and the step that was saved. A launcher's exit code need not tell."""
+CHECKPOINT = re.compile(r"step-[0-9]{1,15}")
 SAVE_EVERY_S = 120.0
 """Seconds between two checkpoints within an epoch; one at an epoch's end may come sooner."""
 SAVE_SHARE = 0.02
 """Largest share of the time that checkpoints take, the first and the last apart: large ones come less often."""
 RAREST_S = 1200.0
 """Seconds after which one is written however long the one before took: a disk that stalled once does not count."""
-UNFINISHED = ".tmp"
-"""End of the name of a file or folder that is being written."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,8 @@ def save(folder: Path, state: State) -> None:
     if not ranks.first():
         return
     place = folder / rundir.RESUME / f"step-{state.step:09d}"
-    temporary = place.with_name(place.name + UNFINISHED)
-    content = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "tensors"}
+    temporary = place.with_name(f"{place.name}.{secrets.token_hex(8)}{rundir.UNFINISHED}")
+    content = {f.name: getattr(state, f.name) for f in dataclass_fields(state) if f.name != "tensors"}
     with space_told(place, needed_bytes=size_bytes(state.tensors)):
         try:
             temporary.mkdir()
@@ -147,7 +152,7 @@ def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -
 
 def checkpoints(folder: Path) -> list[Path]:
     """The folders of the checkpoints, the newest first; whether they are intact is not looked at."""
-    return sorted((place for place in (folder / rundir.RESUME).glob("step-*") if place.suffix != UNFINISHED),
+    return sorted((place for place in (folder / rundir.RESUME).glob("step-*") if CHECKPOINT.fullmatch(place.name)),
                   key=_step, reverse=True)
 
 
@@ -172,8 +177,10 @@ def load(folder: Path) -> State | None:
         except UserError as error:
             console.warn(f"{error} Passed over: going on from the checkpoint before it, if there is one.")
             continue
-        content = rundir.read_json(place / STATE)
-        return State(**content | {"best": best}, tensors=unpickle(place / TENSORS))
+        with fields.of(place / STATE, DAMAGED):
+            content = rundir.read_json(place / STATE, kind=dict)
+            return State(fields.whole(content["step"], 0, MOST_STEPS), content["events_position"], best,
+                         unpickle(place / TENSORS), fields.mapping(content["about"]))
     if places:
         raise UserError(f"{folder}: {len(places)} checkpoints, all of them damaged: expected one whose sha256 is that "
                         f"of its {rundir.FINISHED}. Copy the folder again, or remove it and start again.")
@@ -186,7 +193,9 @@ def _intact(place: Path) -> Best:
     best = _named_best(place)
     history = place.parents[1] / rundir.METRICS
     length = history.stat().st_size if history.is_file() else 0
-    if length < rundir.read_json(place / STATE)["events_position"]:
+    with fields.of(place / STATE, DAMAGED):
+        position = fields.whole(rundir.read_json(place / STATE, kind=dict)["events_position"], 0, MOST_STEPS)
+    if length < position:
         raise UserError(f"{history} is missing or cut off.")
     path = place.parent / best.file
     if not path.is_file() or rundir.digest(path) != best.sha256:
@@ -195,8 +204,11 @@ def _intact(place: Path) -> Best:
 
 
 def _named_best(place: Path) -> Best:
-    best = rundir.read_json(place / STATE)["best"]
-    return Best(**best | {"scores": Scores(**best["scores"])})
+    with fields.of(place / STATE, DAMAGED):
+        best = rundir.read_json(place / STATE, kind=dict)["best"]
+        if not is_plain(best["file"]) or "/" in best["file"]:
+            raise ValueError(f"expected a file's name, seen {fields.seen(best['file'])}")
+        return Best(**best | {"scores": Scores(**best["scores"])})
 
 
 def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
@@ -218,6 +230,9 @@ def check_same(state: State, now: Mapping[str, Any]) -> None:
     Other versions of a library are a warning: the run goes on, with other bits than it would have had.
     """
     then = state.about
+    with fields.of("state.json of the checkpoint", DAMAGED):
+        then = {key: fields.mapping(then[key]) for key in ("recipe", "versions")} | {
+            "base": then["base"], "classes": then["classes"]}
     mine, theirs = (side["recipe"] | {"base": side["base"], "classes": side["classes"]} for side in (now, then))
     for name in mine | theirs:
         if mine.get(name) != theirs.get(name):
@@ -238,7 +253,7 @@ def mark_stopped(folder: Path, name: str, step: int) -> None:
 def sweep(folder: Path) -> None:
     """Remove what writers that were stopped or killed left behind. For the process that holds the folder's lock."""
     _remove(folder / rundir.RESUME / STOPPED)
-    for path in folder.rglob("*" + UNFINISHED):
+    for path in list(folder.rglob("*" + rundir.UNFINISHED)):
         _remove(path)
 
 

@@ -1,12 +1,14 @@
 """The embedded sample: scikit-learn's digits (UCI optical recognition of handwritten digits, CC BY 4.0)."""
 
+import glob
+import secrets
 import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from zoo import console
+from zoo import console, rundir
 
 NAME = "digits"
 
@@ -24,8 +26,11 @@ def write_digits(folder: Path) -> Path:
 
     The folder appears whole or not at all.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{rundir.UNFINISHED}"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    # a new name, so that no link can stand in its place
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{rundir.UNFINISHED}")
+    temporary.mkdir(parents=True)
     pixels, target = digits()
     for digit in range(10):
         order = np.random.default_rng(digit).permutation(np.flatnonzero(target == digit))

@@ -43,12 +43,12 @@ def teacher_of(plan: Plan) -> Teacher | None:
 
 def _run(base: Base, plan: Plan) -> tuple[nn.Module, Preprocessing]:
     assert base.folder
-    config = rundir.read_json(base.folder / rundir.CONFIG)
-    labels = config.get("label_names", [])
+    rundir.open_finished(base.folder)
+    config, labels = rundir.read_json(base.folder / rundir.CONFIG, kind=dict), rundir.label_names(base.folder)
     if list(labels) != list(plan.data.classes):
         raise UserError(f"--teacher {base.folder}: expected a run of the classes {', '.join(plan.data.classes[:10])}, "
                         f"seen {', '.join(labels[:10])}. Train the teacher on the same data, or name a base.")
-    return load(base.folder), Preprocessing.from_config(config["pretrained_cfg"])
+    return load(base.folder), Preprocessing.from_config(config.get("pretrained_cfg"))
 
 
 def _with_head(model: nn.Module, pre: Preprocessing, base: Base, plan: Plan) -> nn.Module:

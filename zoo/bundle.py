@@ -10,13 +10,14 @@ told from another. Needs neither torch nor ONNX Runtime.
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo import rundir
+from zoo import fields, rundir, strict_json, tables
 from zoo.decision import Decision
 from zoo.errors import UserError
+from zoo.folders import is_plain, look_through
 from zoo.preprocess import Preprocessing
 from zoo.text import shell, shell_path
 
@@ -43,6 +44,7 @@ INPUT = {"name": IMAGE, "type": "uint8", "shape": ["batch", "height", "width", 3
 """The graph's input: RGB as `zoo.preprocess.decode` gives it, one picture size per batch."""
 PROBABILITIES, UNKNOWN_SCORE, EMBEDDING, HEATMAP = OUTPUTS = ("probabilities", "unknown_score", "embedding", "heatmap")
 """The graph's outputs, all float32; unknown_score and heatmap may be missing."""
+_FILES = frozenset({MODEL, BUNDLE, PARITY, PARITY_PAGE, TIMING, f"{EXAMPLES}/{EXPECTED}", FINISHED})
 _DESCRIBED = ("labels", "preprocessing", "decision", "outputs", "run")
 
 
@@ -71,10 +73,12 @@ class Bundle:
     """Digest of the model file; None while the bundle is not finished."""
     content: Mapping[str, Any]
     """All of `bundle.json`."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Name -> sha256 of the files that its FINISHED.json lists."""
 
     def file(self, name: str) -> Path | None:
         """A file of the finished bundle that its FINISHED.json lists, as `rundir.listed`; None if it lists none."""
-        return rundir.listed(self.folder, name)
+        return rundir.listed(self.folder, name) if name in self.files else None
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:
@@ -95,8 +99,8 @@ def metadata(content: Mapping[str, Any]) -> dict[str, str]:
 def differences(bundle: Bundle, described: str) -> list[str]:
     """In what the description inside a model file is another than that of its bundle; empty = in nothing."""
     try:
-        found = json.loads(described)
-    except json.JSONDecodeError:
+        found = strict_json.parse(described.encode("utf-8", "surrogatepass"))
+    except ValueError:
         return list(_DESCRIBED)
     return [key for key in _DESCRIBED if not isinstance(found, dict) or found.get(key) != bundle.content[key]]
 
@@ -115,17 +119,32 @@ def open_bundle(path: str | Path, *, verify: bool | Collection[str] = True, fini
     """
     path = Path(path)
     folder = _find(path)
+    # a bundle that is reached through its run: no folder on the way may be a link either
+    check_folder(folder)
+    if _is_run_of(path, folder):
+        rundir.check_folder(path)
     files = _files(folder, verify) if finished or (folder / FINISHED).is_file() else None
     if not (folder / BUNDLE).is_file() or (files is not None and BUNDLE not in files):
         raise UserError(f"{folder} has no {BUNDLE} of its export: expected a whole bundle. {export_it(folder)}")
     bundle = _parse(folder, rundir.read_json(folder / BUNDLE), files)
     if path.is_file() and path.suffix == ".onnx" and path.name != bundle.model.name:
         raise UserError(f"{path} is not the model of this bundle: expected {bundle.model}.")
-    return _of_this_state(bundle, path) if folder.parent.parent == path else bundle
+    return _of_this_state(bundle, path) if _is_run_of(path, folder) else bundle
+
+
+def _is_run_of(path: Path, folder: Path) -> bool:
+    """Whether a path leads to the run of a bundle's folder."""
+    return folder.parent.parent == path
+
+
+def check_folder(folder: Path) -> None:
+    """`UserError` unless what lies in a bundle's folder is safe to read and to write: no links, files where expected."""
+    look_through(folder).check_kinds(folder, files=_FILES, folders=frozenset({EXAMPLES}))
 
 
 def of_run(run: Path) -> Iterator[Bundle]:
     """The finished bundles of a run, `onnx` first; `UserError` for one that changed or is of an earlier state of it."""
+    rundir.check_folder(run)
     folders = [path.parent for path in run.glob(f"{BUNDLES}/*/{FINISHED}")]
     for folder in sorted(folders, key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)):
         yield _of_this_state(open_bundle(folder), run)
@@ -179,6 +198,27 @@ def _files(folder: Path, verify: bool | Collection[str]) -> Mapping[str, str]:
                                 verify=verify)["files"]
 
 
+def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
+    """Picture in `examples/` -> (label, probabilities or none) of the trained model; empty without examples.
+
+    Every picture is one that the finished bundle lists; `UserError` for any other name.
+    """
+    name = f"{EXAMPLES}/{EXPECTED}"
+    file = bundle.file(name)
+    if file is None:
+        return {}
+    found = {}
+    with fields.of(file, export_it(bundle.folder)):
+        for picture, row in rundir.read_json(file, kind=dict).items():
+            if not is_plain(picture) or "/" in picture or f"{EXAMPLES}/{picture}" not in bundle.files:
+                raise ValueError(f"expected names of pictures beside it, seen {fields.seen(picture)}")
+            probabilities = tuple(fields.number(p) for p in row.get("probabilities", ()))
+            if probabilities and len(probabilities) != len(bundle.labels):
+                raise ValueError(f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}")
+            found[picture] = fields.name(row["label"]), probabilities
+    return found
+
+
 @dataclass(frozen=True)
 class Figures:
     """What a bundle says about its size, speed and accuracy."""
@@ -198,14 +238,22 @@ class Figures:
 
 def figures(bundle: Bundle) -> Figures:
     """The numbers of parity.json and timing.json; `UserError` if the proof is missing."""
-    rungs = {rung["name"]: rung for rung in rundir.read_json(bundle.folder / PARITY).get("rungs", ())}
-    lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}
+    proof_file, timing_file = bundle.folder / PARITY, bundle.folder / TIMING
+    with fields.of(proof_file, export_it(bundle.folder)):
+        rungs = {rung["name"]: rung for rung in rundir.read_json(proof_file, kind=dict).get("rungs", ())}
+        lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}
+        pictures = fields.whole(judged.get("pictures", 0), 0, tables.MOST_ROWS)
+        lost_points = None if lost is None else fields.number(lost["worst"])
+    latency_ms = measured_on = None
+    if timing_file.is_file():
+        with fields.of(timing_file, "Measure it again: python -m export.bench."):
+            timing = rundir.read_json(timing_file, kind=dict)
+            latency_ms = fields.number(timing["batches"][0]["median_ms"], above=0)
+            provider, machine = (fields.text(timing[key], most=100) for key in ("provider", "machine"))
+            threads, *sides = (fields.whole(value, 0, 10**6) for value in (timing["threads"], *timing["picture"]))
+            measured_on = f"{provider}, {threads} threads, {machine}, picture {sides[0]} x {sides[1]}"
     size_mb = round(bundle.model.stat().st_size / 1e6, 1)
-    timing_file = bundle.folder / TIMING
-    timing = rundir.read_json(timing_file) if timing_file.is_file() else None
-    where = "{provider}, {threads} threads, {machine}, picture {picture[0]} x {picture[1]}"
-    return Figures(size_mb, judged.get("pictures", 0), lost and lost["worst"],
-                   timing and timing["batches"][0]["median_ms"], timing and where.format(**timing), bundle.status)
+    return Figures(size_mb, pictures, lost_points, latency_ms, measured_on, bundle.status)
 
 
 def export_it(folder: Path) -> str:
@@ -224,18 +272,36 @@ def _parse(folder: Path, content: Any, files: Mapping[str, str] | None) -> Bundl
     """`content` as a `Bundle`; `files` are the digests, None for a bundle that is not finished."""
     where = folder / BUNDLE
     try:
-        if content["version"] > VERSION:
+        if fields.whole(content["version"], 1, 10**9) > VERSION:
             raise UserError(f"{where} has version {content['version']}; this program reads up to {VERSION}: update it "
                             "with pip.")
-        labels, outputs, name = tuple(content["labels"]), tuple(content["outputs"]), content["model"]
+        labels, outputs, name = fields.names(content["labels"]), fields.names(content["outputs"]), content["model"]
+        if not is_plain(name):
+            raise ValueError(f"expected the name of a file in this folder under model, seen {fields.seen(name)}")
         bundle = Bundle(
-            folder, content["target"], folder / name, labels, Preprocessing.from_config(content["preprocessing"]),
-            Decision.from_json(content["decision"], str(where)), outputs, dict(content["run"]),
-            dict(content["versions"]), content["status"], None if files is None else files[name], content)
+            folder, fields.name(content["target"]), folder / name, labels,
+            _preprocessing(content["preprocessing"]),
+            Decision.from_json(content["decision"], str(where)), outputs, fields.facts(content["run"]),
+            fields.facts(content["versions"]), fields.name(content["status"]), None if files is None else files[name],
+            content, {} if files is None else files)
+        fields.name(bundle.run.get("name", "model"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is not what an export wrote ({error!r}). {export_it(folder)}") from None
+        raise UserError(f"{where} is not what an export wrote ({fields.seen(error)}). {export_it(folder)}") from None
+    _check_outputs(folder, bundle)
+    return bundle
+
+
+def _preprocessing(content: Any) -> Preprocessing:
+    try:
+        return Preprocessing.from_config(content)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _check_outputs(folder: Path, bundle: Bundle) -> None:
+    """`UserError` unless the labels and outputs are those that an answer needs."""
+    labels, outputs = bundle.labels, bundle.outputs
     needed = {PROBABILITIES, EMBEDDING, *([UNKNOWN_SCORE] if bundle.decision.unknown else [])}
     if not needed <= set(outputs) <= set(OUTPUTS) or not labels:
-        raise UserError(f"{where}: expected labels and the outputs {', '.join(sorted(needed))}, seen {len(labels)} "
+        raise UserError(f"{folder / BUNDLE}: expected labels and the outputs {', '.join(sorted(needed))}, seen {len(labels)} "
                         f"labels and the outputs {', '.join(outputs)}. {export_it(folder)}")
-    return bundle

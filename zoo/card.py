@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from zoo import bundle as bundles
-from zoo import rundir
+from zoo import fields, rundir
 from zoo.bundle import Bundle
 from zoo.catalog import OWN_ARCHITECTURES, PERMISSIVE, forbids_commercial_use
 from zoo.text import code, plain
@@ -72,9 +72,15 @@ class Facts:
 def text(run: Path, place: Place | None = None) -> str:
     """Front matter and Markdown of a run's card, or of its published copy."""
     files = place.files if place else {}
-    facts = Facts(run, *(rundir.read_json(files.get(name, run / name)) for name in (
+    facts = Facts(run, *(rundir.read_json(files.get(name, run / name), kind=dict) for name in (
         rundir.REPORT, rundir.RECIPE, rundir.DATA, rundir.CONFIG, rundir.DECISION)))
     opened = list(bundles.of_run(run)) if place else []
+    with fields.of(f"a file of {run} that its card is made of", "Copy the run folder again, or train it again."):
+        return _text(facts, opened, place)
+
+
+def _text(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
+    run = facts.folder
     parts = about(facts) | usage(facts, place) | {
         "results": results(facts), "results_note": results_note(facts), "per_class": per_class(facts),
         "calibration": calibration(facts) if (run / rundir.FIGURES / "reliability.svg").is_file() else "",
@@ -119,8 +125,8 @@ def example_pictures(place: Place, opened: Sequence[Bundle]) -> list[tuple[str, 
     for one in opened:
         there = f"{bundles.BUNDLES}/{one.folder.name}/{bundles.EXAMPLES}/"
         if there + bundles.EXPECTED in place.files:
-            expected = rundir.read_json(one.folder / bundles.EXAMPLES / bundles.EXPECTED)
-            found += [(there + name, row["label"]) for name, row in expected.items() if there + name in place.files]
+            found += [(there + name, label) for name, (label, _) in bundles.expected(one).items()
+                      if there + name in place.files]
     return list({path.rpartition("/")[2]: (path, title) for path, title in found}.values())
 
 

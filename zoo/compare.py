@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo import console, rundir
+from zoo import console, fields, rundir
 from zoo.errors import UserError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -74,21 +74,32 @@ def rows_of(run: Path) -> list[Row]:
     """The models of a finished run, its own weights first."""
     from zoo import bundle
 
-    rundir.open_finished(run)
-    report, data = rundir.read_json(run / rundir.REPORT), rundir.read_json(run / rundir.DATA)
-    head, opened = report["headline"], list(bundle.of_run(run))
-    same: dict[str, Any] = {"split": head["split"], "pictures": head["pictures"], "data": data["digest"]}
-    name = opened[0].run["name"] if opened else run.resolve().name
-    rows = [Row(name, "timm", head["plain"]["top1"], tuple(head["plain"]["top1_interval"]), latency_ms=None,
-                size_mb=round((run / rundir.WEIGHTS).stat().st_size / 1e6, 1), ece=head["plain"]["ece"],
-                measured_on=None, **same)]
+    if rundir.WEIGHTS not in rundir.open_finished(run)["files"]:
+        raise UserError(f"{run} has no {rundir.WEIGHTS}: expected the weights of a run: copy the folder again.")
+    opened = list(bundle.of_run(run))
+    with fields.of(run / rundir.DATA):
+        data = fields.name(rundir.read_json(run / rundir.DATA)["digest"])
+    with fields.of(run / rundir.REPORT):
+        head = rundir.read_json(run / rundir.REPORT)["headline"]
+        plain, deployed = _measured(head["plain"]), _measured(head)
+        same: dict[str, Any] = {"split": fields.name(head["split"]), "data": data,
+                                "pictures": fields.whole(head["pictures"], 0, 10**9)}
+    name = opened[0].run.get("name", "model") if opened else run.resolve().name
+    rows = [Row(name, "timm", plain[0], plain[1], latency_ms=None, ece=plain[2], measured_on=None,
+                size_mb=round((run / rundir.WEIGHTS).stat().st_size / 1e6, 1), **same)]
     for one in opened:
         shown = bundle.figures(one)
         lost = (shown.lost_points or 0.0) / 100
-        low, high = head["top1_interval"]
-        rows.append(Row(name, one.target, head["top1"] - lost, (low - lost, high - lost), size_mb=shown.model_mb,
-                        latency_ms=shown.latency_ms, ece=head["ece"], measured_on=shown.measured_on, **same))
+        top1, (low, high), ece = deployed
+        rows.append(Row(name, one.target, top1 - lost, (low - lost, high - lost), size_mb=shown.model_mb,
+                        latency_ms=shown.latency_ms, ece=ece, measured_on=shown.measured_on, **same))
     return rows
+
+
+def _measured(row: Any) -> tuple[float, tuple[float, float], float]:
+    """(top-1, its interval, calibration error) of a part of report.json."""
+    low, high = map(fields.number, row["top1_interval"])
+    return fields.number(row["top1"]), (low, high), fields.number(row["ece"])
 
 
 def notes(rows: Sequence[Row]) -> list[str]:

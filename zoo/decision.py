@@ -5,20 +5,22 @@
     probabilities, unknown score -> `answer`
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo import rundir, tta
-from zoo.errors import UserError
+from zoo import fields, rundir, tta
+from zoo.errors import UserError, first_line
 
 BANK_KEY = "references"
 """Name of the tensor in `bank.safetensors`."""
+HOTTEST = 1e6
+"""Temperatures lie below; a fit gives 20 at most."""
+MOST_NEIGHBOURS = 1_000_000
+_FIT_AGAIN = "Copy the run folder again, or run python -m finetune.decide."
 
 
 @dataclass(frozen=True)
@@ -64,32 +66,19 @@ class Decision:
         try:
             unknown, sets = content["unknown"], content.get("sets")
             decision = Decision(
-                _number(content["temperature"], above=0), str(content["views"]),
-                None if unknown is None else Unknown(_count(unknown["neighbours"]),
-                                                     _number(unknown["shortest"], above=0),
-                                                     _number(unknown["threshold"])),
-                None if sets is None else Sets(_number(sets["coverage"], above=0, below=1),
-                                               _number(sets["least_probability"])))
+                fields.number(content["temperature"], above=0, below=HOTTEST), content["views"],
+                None if unknown is None else Unknown(fields.whole(unknown["neighbours"], 1, MOST_NEIGHBOURS),
+                                                     fields.number(unknown["shortest"], above=0),
+                                                     fields.number(unknown["threshold"])),
+                None if sets is None else Sets(fields.number(sets["coverage"], above=0, below=1),
+                                               fields.number(sets["least_probability"])))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: expected temperature, views, unknown and sets as finetune writes them, seen "
-                            f"{content} ({error!r}). Run python -m finetune.decide.") from None
-        if decision.views not in tta.VIEWS:
-            raise UserError(f"{where}: expected views of {', '.join(tta.VIEWS)}, seen {decision.views!r}: update this "
+                            f"{fields.seen(content)} ({error!r}). Run python -m finetune.decide.") from None
+        if not isinstance(decision.views, str) or decision.views not in tta.VIEWS:
+            raise UserError(f"{where}: expected views of {', '.join(tta.VIEWS)}, seen {fields.seen(decision.views)}: update this "
                             "program with pip.")
         return decision
-
-
-def _number(value: Any, *, above: float = -math.inf, below: float = math.inf) -> float:
-    """A number of JSON between the two, exclusive: json.loads also gives nan and infinity."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < below:
-        raise ValueError(f"expected a number above {above:g} and below {below:g}, seen {value!r}")
-    return float(value)
-
-
-def _count(value: Any) -> int:
-    """A whole number above 0."""
-    _number(value, above=0)
-    return index(value)
 
 
 def read(run: Path) -> Decision:
@@ -97,11 +86,29 @@ def read(run: Path) -> Decision:
     return Decision.from_json(rundir.read_json(run / rundir.DECISION), str(run / rundir.DECISION))
 
 
-def read_bank(run: Path) -> np.ndarray:
-    """The reference embeddings of a run folder, float32 [references, D], rows of length 1."""
-    from safetensors.numpy import load_file
+def read_bank(run: Path, *, neighbours: int = 1) -> np.ndarray:
+    """The reference embeddings of a run folder, float32 [references, D], rows of length 1.
 
-    return load_file(run / rundir.BANK)[BANK_KEY]
+    `neighbours`: of `Unknown`, as many as there must be. Raises `UserError` for a file that is missing, damaged, or
+    holds anything else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = run / rundir.BANK
+    if not path.is_file():
+        raise UserError(f"{path} is missing: expected the reference embeddings of a run. {_FIT_AGAIN}")
+    try:
+        with safe_open(path, "numpy") as file:
+            bank = file.get_tensor(BANK_KEY)
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise UserError(f"{path}: expected a safetensors file with {BANK_KEY}, seen: {first_line(error)}. {_FIT_AGAIN}"
+                        ) from None
+    if bank.dtype != np.float32 or bank.ndim != 2 or len(bank) < neighbours or not bank.size:
+        raise UserError(f"{path}: expected {BANK_KEY} as float32 [references, D] with {neighbours} references at least, "
+                        f"seen {bank.dtype} {list(bank.shape)}. {_FIT_AGAIN}")
+    if not np.isfinite(bank).all():
+        raise UserError(f"{path}: expected finite numbers, seen infinite ones or NaN. {_FIT_AGAIN}")
+    return bank
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -18,9 +18,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from zoo import catalog, hub_pins, published, rundir
+from zoo import catalog, hub_pins, hub_runs, published, rundir
 from zoo.catalog import Base
 from zoo.errors import UserError
+from zoo.folders import is_plain
 from zoo.hub_calls import Words, explained, retried, timeouts
 from zoo.hub_pins import Pin, pins_file
 from zoo.text import shell
@@ -49,7 +50,7 @@ class Pulled:
 
 @dataclass(frozen=True)
 class PulledRun:
-    """A published run in the Hub client's cache."""
+    """A published run, in a folder of its own (zoo/hub_runs.py)."""
 
     folder: Path
     """A finished run folder; its files are not to be changed."""
@@ -99,13 +100,20 @@ def pull_run(name: str) -> PulledRun:
         raise UserError(f"{name}: expected hf-hub:user/name of a published run, seen something that is here already.")
     repo, _, revision = base.hub_id.partition("@")
     pin = hub_pins.read(base.hub_id)
+    if pin and pin.run and (place := hub_runs.folder_of(repo, pin.commit)).is_dir():
+        if damaged := hub_runs.changed(place, pin.run):
+            hub_runs.forget(place)
+            name, digest = damaged
+            # the cache's copy may be the same file by another name
+            _refuse_copy(base.hub_id, _cached(repo, name, pin.commit) or place / name, pin.run[name], digest)
+        return PulledRun(place, pin.commit, pin.licence)
     if pin and pin.run and (folder := _cached_run(repo, pin)):
         seen = {name: rundir.digest(folder / name) for name in pin.run}
         _refuse_other_files(base.hub_id, folder, pin.run, seen)
-        return PulledRun(folder, pin.commit, pin.licence)
+        return PulledRun(hub_runs.keep(repo, pin.commit, folder, pin.run), pin.commit, pin.licence)
     with explained(_words(base, pin)):
         wanted, digests = _announced(repo, pin.commit if pin else revision)
-        names = [name for name in digests if published.ALLOWED.fullmatch(name)]
+        names = [name for name in digests if published.ALLOWED.fullmatch(name) and is_plain(name)]
         if rundir.FINISHED not in names:
             raise UserError(f"{repo}: expected a run that python -m zoo push published, seen no {rundir.FINISHED} at "
                             f"commit {wanted.commit}. As a base it may do: python -m finetune --base {shell(name)}")
@@ -115,9 +123,9 @@ def pull_run(name: str) -> PulledRun:
     seen = {name: rundir.digest(folder / name) for name in names}
     if pin:
         _refuse_other_files(base.hub_id, folder, pin.run or {pin.filename: pin.sha256}, seen)
-    rundir.open_finished(folder, verify=True)
+    place = hub_runs.keep(repo, wanted.commit, folder, seen)
     hub_pins.write(base.hub_id, replace(pin or wanted, sha256=seen[wanted.filename], run=seen))
-    return PulledRun(folder, wanted.commit, wanted.licence)
+    return PulledRun(place, wanted.commit, wanted.licence)
 
 
 def _announced_or_cached(repo: str, revision: str) -> Pin:

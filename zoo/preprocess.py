@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from zoo import fields
 from zoo.errors import BadImage, UserError
 
 # Plugins imported by name: `Image.open(formats=...)` raises KeyError for a format whose plugin nobody imported.
@@ -222,6 +223,12 @@ FILTERS = {
 }
 """timm's names of Pillow's resampling filters."""
 _CROP_MODES = ("squash", "center", "border")
+LARGEST_SIDE = 4096
+"""Of a model's input, in pixels; timm's largest is 1024."""
+LEAST_CROP, LARGEST_CROP = 0.1, 10.0
+"""Of crop_pct; timm's are 0.8 to 1."""
+LARGEST_RESIZED = 8192
+"""Short side in pixels that a picture is resized to before the crop: memory grows with its square."""
 
 
 @dataclass(frozen=True)
@@ -242,16 +249,21 @@ class Preprocessing:
     """Divides after `mean`."""
 
     def __post_init__(self) -> None:
+        crop = self.crop_pct
         for field, good, expected in (
-            ("size", self.size >= 1, "at least 1 pixel"),
+            ("size", type(self.size) is int and 1 <= self.size <= LARGEST_SIDE, f"1 to {LARGEST_SIDE} pixels"),
             ("crop_mode", self.crop_mode in _CROP_MODES, " or ".join(_CROP_MODES)),
-            ("crop_pct", math.isfinite(self.crop_pct) and self.crop_pct > 0, "a fraction above 0"),
-            ("interpolation", self.interpolation in FILTERS, " or ".join(FILTERS)),
-            ("mean", len(self.mean) == 3, "three numbers"),
-            ("std", len(self.std) == 3 and min(self.std) > 0, "three numbers above 0"),
+            ("crop_pct", _is_number(crop) and LEAST_CROP <= crop <= LARGEST_CROP, "a fraction from 0.1 to 10"),
+            ("interpolation", isinstance(self.interpolation, str) and self.interpolation in FILTERS,
+             " or ".join(FILTERS)),
+            ("mean", _are_numbers(self.mean), "three numbers"),
+            ("std", _are_numbers(self.std) and min(self.std) > 0, "three numbers above 0"),
         ):
             if not good:
-                raise UserError(f"preprocessing: {field} must be {expected}, not {getattr(self, field)!r}")
+                raise UserError(f"preprocessing: {field} must be {expected}, not {fields.seen(getattr(self, field))}")
+        if self.size / crop > LARGEST_RESIZED:
+            raise UserError(f"preprocessing: size / crop_pct must be at most {LARGEST_RESIZED} pixels, not "
+                            f"{self.size} / {crop}")
 
     @staticmethod
     def from_config(pretrained_cfg: Mapping[str, Any]) -> "Preprocessing":
@@ -259,19 +271,37 @@ class Preprocessing:
 
         Raises `UserError` for an input that is not square RGB, or that names an unknown mode or filter.
         """
-        channels, height, width = pretrained_cfg.get("input_size") or (3, 224, 224)
-        if channels != 3 or height != width:
-            raise UserError(f"preprocessing: input_size must be [3, S, S], not {[channels, height, width]}")
-        fields = ("crop_mode", "crop_pct", "interpolation", "mean", "std")
-        given = {key: pretrained_cfg[key] for key in fields if pretrained_cfg.get(key)}
-        given |= {key: tuple(map(float, given[key])) for key in ("mean", "std") if key in given}
-        return Preprocessing(size=height, **given)
+        if not isinstance(pretrained_cfg, Mapping):
+            raise UserError(f"preprocessing: expected timm's pretrained_cfg, not {fields.seen(pretrained_cfg)}")
+        sides = pretrained_cfg.get("input_size") or (3, 224, 224)
+        if not isinstance(sides, list | tuple) or len(sides) != 3 or sides[0] != 3 or sides[1] != sides[2]:
+            raise UserError(f"preprocessing: input_size must be [3, S, S], not {fields.seen(_listed(sides))}")
+        names = ("crop_mode", "crop_pct", "interpolation", "mean", "std")
+        given = {key: pretrained_cfg[key] for key in names if pretrained_cfg.get(key)}
+        for key in {"mean", "std"} & given.keys():
+            if not _are_numbers(given[key]):
+                raise UserError(f"preprocessing: {key} must be three numbers, not {fields.seen(given[key])}")
+            given[key] = tuple(map(float, given[key]))
+        return Preprocessing(size=sides[1], **given)
 
     def to_config(self) -> dict[str, Any]:
         """The fields of timm's `pretrained_cfg`, ready for JSON."""
         sides = {"input_size": [3, self.size, self.size]}
         crop = {"crop_mode": self.crop_mode, "crop_pct": self.crop_pct, "interpolation": self.interpolation}
         return sides | crop | {"mean": list(self.mean), "std": list(self.std)}
+
+
+def _listed(sides: Any) -> Any:
+    return list(sides) if isinstance(sides, tuple) else sides
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether these are three finite numbers, for R, G and B."""
+    return isinstance(values, list | tuple) and len(values) == 3 and all(map(_is_number, values))
 
 
 def evaluate(picture: Image.Image, pre: Preprocessing) -> np.ndarray:

@@ -3,6 +3,9 @@
 A run folder is finished when `FINISHED.json` exists; it is written last and holds the digest of every file that
 `finetune` wrote. Nothing rewrites those files later; `export` adds `onnx/` and `bundles/` beside them.
 
+Everybody opens a run by `open_finished` (one that goes on: `check_folder`). What it accepts holds no links and names
+nothing outside the folder (zoo/folders.py).
+
 A published copy (on the Hub, or pulled from it) is a run folder with fewer files: pictures, their names and paths stay
 at home. Its `FINISHED.json` lists what it has, and names under `run` the run that it is a copy of.
 """
@@ -12,12 +15,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection
+import secrets
+import stat
+from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from zoo import fields, folders, strict_json, tables
 from zoo.errors import UserError
-from zoo.text import csv_rows, shell_path
+from zoo.folders import SHA256, Tree, shown
+from zoo.text import shell_path
 
 VERSION = 1
 
@@ -45,6 +53,18 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """`errno` of a write that found no space left: disk, quota, or the largest file that is allowed."""
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
+UNFINISHED = ".tmp"
+"""End of the name of a file or folder that is being written."""
+
+MOST_NAMES = 10_000
+"""Files that one FINISHED.json lists at most."""
+MOST_BYTES = 16_000_000
+"""Of a JSON file; the largest are report.json and data.json, with 0.2 KB for each class."""
+SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.json": 8_000_000}
+"""The same of files that hold less."""
+_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE, CARD,
+                    FINISHED, "onnx/model.onnx"})
+_FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
 
 
 def default_name(data: str, base: str) -> str:
@@ -69,7 +89,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
     A reader sees the old file or the new one, never half of it; where `write` fails, the old one stays alone.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = new_file_beside(path)
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
@@ -78,6 +98,14 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def new_file_beside(path: Path) -> Path:
+    """An empty file in the same folder that was not there before: nobody can have put a link in its place."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(temporary, flags, 0o666))  # less what the umask says, as for any new file
+    return temporary
 
 
 def sync_folder(folder: Path) -> None:
@@ -92,8 +120,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    """sha256 of a regular file's bytes, in hexadecimal; `UserError` for a pipe or device, which is not waited for."""
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -103,18 +133,26 @@ def finish(folder: Path) -> None:
 
 
 def write_manifest(folder: Path, *, version: int, leave_out: Collection[str] = ()) -> None:
-    """Write `FINISHED.json` with the digest of every file below `folder`; `leave_out`: files and folders at its top."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    names = [path.relative_to(folder).as_posix() for path in files]
+    """Write `FINISHED.json` with the digest of every file below `folder`; `leave_out`: files and folders at its top.
+
+    What a killed writer left, and a file whose name no manifest may hold (we write none), are not listed. `UserError`
+    for a link.
+    """
+    names = (name for name in sorted(folders.look_through(folder).files)
+             if name.split("/")[0] not in (*leave_out, FINISHED))
     digests = {name: digest(folder / name) for name in names
-               if name.split("/")[0] not in (*leave_out, FINISHED)
-               and not name.endswith(".tmp")}  # of a writer that was killed
+               if folders.is_plain(name) and not name.endswith(UNFINISHED)}
     write_json(folder / FINISHED, {"version": version, "files": digests})
 
 
 def finished_sha256(folder: Path) -> str:
     """What names the state of a finished run: the digest of its FINISHED.json, which a published copy keeps."""
-    return read_json(folder / FINISHED).get(RUN) or digest(folder / FINISHED)
+    original = read_json(folder / FINISHED, kind=dict).get(RUN)
+    if original is None:
+        return digest(folder / FINISHED)
+    if not isinstance(original, str) or not SHA256.fullmatch(original):
+        raise UserError(f"{folder / FINISHED}: expected a sha256 under {RUN!r}: copy the folder again.")
+    return original
 
 
 def is_finished(folder: Path) -> bool:
@@ -122,21 +160,38 @@ def is_finished(folder: Path) -> bool:
     return (folder / FINISHED).is_file()
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file of the contract; `UserError` if it is missing or cut off."""
+def read_json(path: Path, *, kind: type = object) -> Any:
+    """A JSON file of the contract, of at most `MOST_BYTES`; its limits of content are those of zoo/strict_json.py.
+
+    `kind`: dict or list if it has to be one. Raises `UserError` if the file is missing, cut off, or anything else.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = strict_json.parse(folders.read_bytes(path, SMALL.get(path.name, MOST_BYTES)))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: expected a file of a run folder made by python -m finetune.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also wrong UTF-8
         raise UserError(f"{path} is not readable as JSON ({error}): the file was changed or cut off.") from None
+    if not isinstance(value, kind):
+        expected = "an object {...}" if kind is dict else "a list [...]"
+        raise UserError(f"{path}: expected {expected}, seen {type(value).__name__}: copy the folder again.")
+    return value
+
+
+def check_folder(folder: Path) -> Tree:
+    """What lies below a run folder, finished or not; `UserError` unless it is safe to read and to write there.
+
+    Nothing in it is a link, pipe or device, and what has the name of a file of a run is a file.
+    """
+    tree = folders.look_through(folder)
+    tree.check_kinds(folder, files=_FILES, folders=_FOLDERS)
+    return tree
 
 
 def open_finished(folder: Path, *, verify: bool | Collection[str] = False) -> dict[str, Any]:
     """The manifest of a finished run: `{"version": 1, "files": {name: sha256}}`.
 
-    Raises `UserError` for a folder that is missing, unfinished, of a newer contract, or that lacks a file; with
-    `verify` also when the bytes of any file (or of those named) have changed.
+    Raises `UserError` for a folder that is missing, unfinished, of a newer contract, that lacks a file or holds a link;
+    with `verify` also when the bytes of any file (or of those named) have changed.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: expected a run folder, such as runs/NAME.")
@@ -144,6 +199,7 @@ def open_finished(folder: Path, *, verify: bool | Collection[str] = False) -> di
         finish_it = f"finish it with: python -m finetune --resume {shell_path(folder)}"
         seen = finish_it if (folder / RESUME).is_dir() else "it is not a run folder"
         raise UserError(f"{folder} has no {FINISHED}: expected a finished run; {seen}.")
+    check_folder(folder)
     return read_manifest(folder, "run", again="train it again", version=VERSION, verify=verify)
 
 
@@ -154,49 +210,126 @@ def read_manifest(folder: Path, kind: str, *, again: str, version: int,
     `kind`: what errors call the folder's content; `again`: what they tell to do if another copy does not help;
     `version`: the newest contract that is understood.
     """
+    tree = folders.look_through(folder)
     manifest = read_json(folder / FINISHED)
-    if (not isinstance(manifest, dict) or not isinstance(manifest.get("version"), int)
+    if (not isinstance(manifest, dict) or type(manifest.get("version")) is not int
             or not isinstance(manifest.get("files"), dict)):
         raise UserError(f"{folder / FINISHED} is not that of a finished {kind} (expected version and files): copy the "
                         f"folder again, or {again}.")
     if manifest["version"] > version:
         raise UserError(f"{folder} has contract version {manifest['version']}; this program reads up to {version}: "
                         "update it with pip.")
-    if missing := [name for name in manifest["files"] if not (folder / name).is_file()]:
-        raise UserError(f"{folder} lacks {', '.join(missing)}: copy the whole folder again, or {again}.")
+    _check_names(folder, manifest["files"], f"copy the folder again, or {again}.")
+    if missing := [name for name in manifest["files"] if name not in tree.files]:
+        raise UserError(f"{folder} lacks {_some(missing)}: copy the whole folder again, or {again}.")
     compared = manifest["files"] if verify is True else verify or ()
     if changed := [name for name in compared
                    if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]]:
-        raise UserError(f"{folder}: {', '.join(changed)} changed since the {kind} finished (sha256 differs): "
+        raise UserError(f"{folder}: {_some(changed)} changed since the {kind} finished (sha256 differs): "
                         f"copy the folder again, or {again}.")
     return manifest
+
+
+def _check_names(folder: Path, files: dict[str, Any], advice: str) -> None:
+    """`UserError` for a name that could lead out of the folder, and for what is no digest."""
+    if len(files) > MOST_NAMES:
+        raise UserError(f"{folder / FINISHED} lists {len(files):,} files: expected at most {MOST_NAMES:,}; {advice}")
+    for name, sha256 in files.items():
+        if not folders.is_plain(name) or name == FINISHED:
+            raise UserError(f"{folder / FINISHED} lists {shown(name)!r}: expected names of files in this folder, such as "
+                            f"{CONFIG}; {advice}")
+        if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+            raise UserError(f"{folder / FINISHED}: expected the sha256 of {name}, 64 hexadecimal digits, seen "
+                            f"{shown(sha256)!r}; {advice}")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return ", ".join(map(shown, names[:10])) + more
 
 
 def listed(folder: Path, name: str) -> Path | None:
     """The file `name` of a finished folder if its FINISHED.json lists it with these bytes; None if it lists none.
 
-    What is shown, served, sent or packed goes through here, so that nothing that lies beside the listed files does.
-    Raises `UserError` if the file is missing or changed.
+    What is shown, served, sent or packed goes through here, so that nothing that lies beside the listed files does. A
+    file that did not change since the last call is not read again. Raises `UserError` if the file is missing, changed
+    or a link.
     """
-    expected = read_json(folder / FINISHED)["files"].get(name)
+    expected = _manifest_files(folder, _signature(folder / FINISHED)).get(name)
     if expected is None:
         return None
-    if not (folder / name).is_file() or digest(folder / name) != expected:
-        raise UserError(f"{folder / name} changed since {FINISHED} was written (sha256 differs): copy the folder "
+    path = folder / name
+    for above in list(path.relative_to(folder).parents)[:-1]:
+        _signature(folder / above, folder=True)
+    if _digest_at(path, _signature(path)) != expected:
+        raise UserError(f"{path} changed since {FINISHED} was written (sha256 differs): copy the folder again.")
+    return path
+
+
+def _signature(path: Path, *, folder: bool = False) -> tuple[int, ...]:
+    """What differs once a file was written or replaced; `UserError` unless it is a regular file (or a folder)."""
+    try:
+        found = path.lstat()
+    except OSError:
+        raise UserError(f"{path} is missing: copy the whole folder again.") from None
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):
+        raise UserError(f"{shown(path)} is not a {'folder' if folder else 'file'}: expected no links, copy the folder "
                         "again.")
-    return folder / name
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache(maxsize=64)
+def _manifest_files(folder: Path, signature: tuple[int, ...]) -> dict[str, str]:
+    files = read_json(folder / FINISHED, kind=dict).get("files")
+    if not isinstance(files, dict):
+        raise UserError(f"{folder / FINISHED}: expected files with their sha256: copy the folder again.")
+    _check_names(folder, files, "copy the folder again.")
+    return files
+
+
+@lru_cache(maxsize=4096)
+def _digest_at(path: Path, signature: tuple[int, ...]) -> str:
+    return digest(path)
 
 
 def read_files(run: Path) -> list[dict[str, str]]:
-    """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each picture."""
-    return read_table(run / FILES)
+    """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each picture.
+
+    `path` is relative to the data folder; only pictures of a validation folder elsewhere begin with `../`. Raises
+    `UserError` if the file is missing or anything else.
+    """
+    return list(files_rows(run))
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file of the contract; `UserError` if it is missing or not as it was written."""
-    try:
-        return list(csv_rows(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: expected a file of a run folder made by python -m finetune.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not readable as a table ({error}): the file was changed or cut off.") from None
+def files_rows(run: Path) -> Iterator[dict[str, str]]:
+    """The same, row by row, for runs of millions of pictures."""
+    for row in tables.rows(run / FILES, ("path", "label", "split", "sha256", "width", "height")):
+        sides = row["width"], row["height"]
+        if not folders.is_picture_path(row["path"]) or not SHA256.fullmatch(row["sha256"]):
+            raise UserError(f"{run / FILES}: expected paths relative to the data folder and their sha256, seen "
+                            f"{shown(row['path'])!r} and {shown(row['sha256'])!r}: copy the run folder again.")
+        if not all(side.isascii() and side.isdigit() and len(side) <= 9 for side in sides):
+            raise UserError(f"{run / FILES}: expected width and height in pixels, seen {shown(sides)}: copy the run "
+                            "folder again.")
+        yield row
+
+
+def recorded(run: Path, paths: Collection[str]) -> dict[str, str]:
+    """Path -> sha256 of these pictures, as far as files.csv lists them."""
+    wanted = set(paths)
+    return {row["path"]: row["sha256"] for row in files_rows(run) if row["path"] in wanted}
+
+
+def data_root(run: Path) -> Path:
+    """Where the run's pictures lay when it was trained, as local.json says; `UserError` if that is no absolute path."""
+    root = read_json(run / LOCAL, kind=dict).get("data")
+    if not isinstance(root, str) or "\0" in root or not Path(root).is_absolute():
+        raise UserError(f"{run / LOCAL}: expected the folder of the pictures under data, seen {shown(root)!r}: name it "
+                        "with --data.")
+    return Path(root)
+
+
+def label_names(run: Path) -> list[str]:
+    """The classes of a run in the order of its outputs, as config.json names them."""
+    with fields.of(run / CONFIG):
+        return list(fields.names(read_json(run / CONFIG, kind=dict)["label_names"]))

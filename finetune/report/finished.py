@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune import answers, events
 from finetune.answers import Answers
-from zoo import rundir
+from zoo import fields, rundir
 from zoo.preprocess import Preprocessing
 
 
@@ -50,6 +50,15 @@ class Finished:
         return self.every.of(self.split)
 
     @cached_property
+    def recorded(self) -> dict[str, str]:
+        """Path -> sha256 of the pictures of the headline's split."""
+        return rundir.recorded(self.folder, self.answers.path.tolist())
+
+    def sha256(self, i: int) -> str:
+        """Digest of a picture of `answers`; empty (so that no file has it) if files.csv lacks the picture."""
+        return self.recorded.get(str(self.answers.path[i]), "")
+
+    @cached_property
     def confusion(self) -> Counter[tuple[int, int]]:
         """(true label, predicted label) -> pictures, of the headline's split."""
         return Counter(zip(self.answers.label.tolist(), self.answers.predicted.tolist(), strict=True))
@@ -65,9 +74,11 @@ class Finished:
 
 
 def read(folder: Path) -> Finished:
-    """The files of a run folder; `UserError` if one is missing."""
-    report, data, recipe, decision, config = (rundir.read_json(folder / name) for name in (
+    """The files of a run folder; `UserError` if one is missing or not what a run has."""
+    report, data, recipe, decision, config = (rundir.read_json(folder / name, kind=dict) for name in (
         rundir.REPORT, rundir.DATA, rundir.RECIPE, rundir.DECISION, rundir.CONFIG))
-    pre = Preprocessing.from_config(config["pretrained_cfg"])
-    return Finished(folder, report, data, recipe, decision, pre, events.read(folder),
-                    answers.read(folder, data["classes"]))
+    with fields.of(folder / rundir.CONFIG):
+        pre = Preprocessing.from_config(config["pretrained_cfg"])
+    with fields.of(folder / rundir.DATA):
+        classes = fields.names(data["classes"])
+    return Finished(folder, report, data, recipe, decision, pre, events.read(folder), answers.read(folder, classes))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from finetune.report.page import Html, bdi, fill
 from zoo.errors import BadImage
+from zoo.folders import picture_bytes
 from zoo.preprocess import Preprocessing, decode, resize_crop
 
 THUMBNAIL = 192
@@ -23,21 +24,21 @@ OPAQUE = 0.55
 """Opacity of a heat map's hottest place."""
 
 
-def thumbnail(path: Path, size: int = THUMBNAIL) -> Html:
-    """A picture as an embedded WebP of at most `size` pixels; its file name if it cannot be read any more."""
+def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Html:
+    """A picture as an embedded WebP of at most `size` pixels; its file name if it is not what it was any more."""
     try:
-        picture = decode(path)
+        picture = decode(picture_bytes(path, sha256), name=str(path))
     except BadImage:
         return fill('<span class="gone">{}<br>cannot be read any more</span>', bdi(path.name))
     return _embedded(picture, size)
 
 
-def with_heat(path: Path, heat: Sequence[Sequence[float]], pre: Preprocessing) -> Html:
+def with_heat(path: Path, sha256: str, heat: Sequence[Sequence[float]], pre: Preprocessing) -> Html:
     """A picture, and beside it what the network saw of it with its heat map (rows from the top, values 0 to 1)."""
     try:
-        picture = decode(path)
+        picture = decode(picture_bytes(path, sha256), name=str(path))
     except BadImage:
-        return thumbnail(path)
+        return thumbnail(path, sha256)
     seen = resize_crop(picture, replace(pre, size=THUMBNAIL))
     return Html(_embedded(picture, THUMBNAIL)
                 + _webp(Image.fromarray(overlay(seen, np.array(heat, np.float32))), "heat", lossless=False))

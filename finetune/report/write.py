@@ -30,7 +30,7 @@ from finetune.report.page import (
     soft,
     table,
 )
-from zoo import catalog, rundir
+from zoo import catalog, fields, rundir
 
 QUESTIONS = {"good": "How good is it?", "trust": "Can I trust it?", "fails": "Where does it fail?",
              "next": "What next?", "details": "Details"}
@@ -43,6 +43,12 @@ def write_report(folder: Path, data_root: Path) -> None:
     The page needs nothing else: pictures and figures are inside. Raises `UserError` if a file of the run is missing.
     """
     run = finished.read(folder)
+    with fields.of(f"a file of {folder} that its report is made of", "Copy the run folder again, or train it again."):
+        _write_report(run, data_root)
+
+
+def _write_report(run: Finished, data_root: Path) -> None:
+    folder = run.folder
     curves, matrix = curve_figures(run), mistakes.confusion_figure(run)
     diagram, scores = trust.reliability_figure(run), trust.scores_figure(run)
     ranked = ranking.ranking_figures(run)

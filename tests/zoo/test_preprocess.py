@@ -348,7 +348,7 @@ def test_from_config_reads_every_pretrained_configuration_as_timm_does() -> None
         ({"interpolation": "random"}, "interpolation must be nearest or .*, not 'random'"),
         ({"mean": [0.5]}, "mean must be three numbers"),
         ({"std": [0.5, 0.5, 0.0]}, "std must be three numbers above 0"),
-        ({"crop_pct": -1.0}, "crop_pct must be a fraction above 0, not -1.0"),
+        ({"crop_pct": -1.0}, "crop_pct must be a fraction from 0.1 to 10, not -1.0"),
         ({"input_size": [1, 28, 28]}, r"input_size must be \[3, S, S\], not \[1, 28, 28\]"),
     ],
 )

@@ -203,7 +203,7 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
     pin = rundir.read_json(published.home / "zootune" / "pins.json")[REPO]
     assert pin["commit"] == head
     assert pin["run"]["bundles/onnx/model.onnx"] == bundle.open_bundle(
-        published.home / f"hf/hub/models--alice--insects/snapshots/{head}").model_sha256
+        published.home / f"zootune/runs/alice--insects/{head}").model_sha256
 
 
 def test_it_is_fine_tuned_further(published: Published, digits: Path, tmp_path: Path) -> None:
@@ -226,12 +226,18 @@ def test_a_pulled_run_is_pinned_and_needs_no_network(published: Published, tmp_p
     before = len(published.hub.requests)
     assert client("pull_run", f"hf-hub:{REPO}")["commit"] == pin
     assert len(published.hub.requests) == before
-    cached = published.home / f"hf/hub/models--alice--insects/snapshots/{pin}" / "decision.json"
-    content = cached.read_bytes()
-    cached.resolve().write_bytes(content.replace(b"1.7", b"1.8"))
+    kept = published.home / f"zootune/runs/alice--insects/{pin}" / "decision.json"
+    content = kept.read_bytes()
+    kept.write_bytes(content.replace(b"1.7", b"1.8"))
     assert "decision.json is damaged" in client("pull_run", f"hf-hub:{REPO}")["error"]
     assert client("pull_run", f"hf-hub:{REPO}")["commit"] == pin  # the damaged copy was fetched again
-    assert cached.read_bytes() == content
+    assert kept.read_bytes() == content
+    before = len(published.hub.requests)
+    shutil.rmtree(kept.parent)
+    assert client("pull_run", f"hf-hub:{REPO}")["folder"] == str(kept.parent)  # put together again from the cache
+    assert kept.read_bytes() == content
+    assert not [path for path in kept.parent.rglob("*") if path.is_symlink()]
+    assert len(published.hub.requests) == before
     client.stop()
     published.hub.repos[REPO].refs["main"] = pin
 

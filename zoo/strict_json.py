@@ -1,0 +1,69 @@
+"""JSON of strangers: bounded in size, depth and numbers before anything is made of it."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+DEEPEST = 64
+"""Lists and objects inside each other at most."""
+MOST_VALUES = 1_000_000
+"""Values at most; each takes up to 150 bytes of memory, however short it is in the file."""
+MOST_DIGITS = 300
+"""Of a whole number: every such number is also a finite float."""
+
+
+def parse(content: bytes, *, finite: bool = True) -> Any:
+    """The value of a JSON text in UTF-8.
+
+    Raises `ValueError` for what is not JSON, for values over the limits above, for a key that stands twice in an object
+    and, with `finite`, for NaN, Infinity and numbers that overflow.
+    """
+    # every value but the first of a list or object follows a comma; the first ones follow a bracket
+    if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values")
+    constant = {"parse_constant": _refuse} if finite else {}
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole,
+                           parse_float=_finite if finite else float, **constant)  # type: ignore[arg-type]
+    except RecursionError:
+        raise ValueError(f"more than {DEEPEST} lists and objects inside each other") from None
+    _check_depth(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return number
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _check_depth(value: Any) -> None:
+    """Level by level, so that this function is not deep itself."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} lists and objects inside each other")
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+
+
+def _inside(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return outer.values() if isinstance(outer, dict) else outer

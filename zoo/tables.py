@@ -1,0 +1,65 @@
+"""Tables of a run (CSV), read row by row: the number of columns, and the length of a line, are bounded.
+
+`zoo.text.write_csv` writes them.
+"""
+
+import csv
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from zoo.errors import UserError
+from zoo.text import plain_cell
+
+MOST_ROWS = 20_000_000
+"""Pictures of a run at most; ImageNet-21k has 14 million."""
+MOST_COLUMNS = 100
+LONGEST_LINE = 1_000_000
+"""Characters; Python's own limit of one cell is 131,072."""
+
+
+def rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file with a head line, each as column -> text; a file name's bytes come back as they were.
+
+    Raises `UserError` if the file is missing, lacks a column of `needed`, or is not a table.
+    """
+    try:
+        # a pipe is not waited for
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UserError(f"{path}: expected a regular file, seen a folder, pipe or device.")
+            yield from _rows(file, needed)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path} is missing: copy the run folder again, or train it again.") from None
+    except (OSError, csv.Error, _NotATable) as error:
+        raise UserError(f"{path} is not as this version writes it ({error}): copy the run folder again, or train it "
+                        "again.") from None
+
+
+class _NotATable(Exception):
+    """What is wrong with the text; final."""
+
+
+def _rows(file: IO[str], needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    reader = csv.reader(_lines(file))
+    head = [plain_cell(cell) for cell in next(reader, [])]
+    if len(head) > MOST_COLUMNS or len(set(head)) != len(head):
+        raise _NotATable(f"expected at most {MOST_COLUMNS} different columns")
+    if lacking := [name for name in needed if name not in head]:
+        raise _NotATable(f"expected the column {lacking[0]}")
+    for place, row in enumerate(reader, 1):
+        if place > MOST_ROWS:
+            raise _NotATable(f"more than {MOST_ROWS:,} rows")
+        if len(row) != len(head):
+            raise _NotATable(f"row {place} has {len(row)} cells, expected {len(head)}")
+        yield dict(zip(head, map(plain_cell, row), strict=True))
+
+
+def _lines(file: IO[str]) -> Iterator[str]:
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise _NotATable(f"a line is longer than {LONGEST_LINE:,} characters")
+        yield line
