@@ -21,7 +21,7 @@ from zoo.errors import UserError, run_main
 
 HERE = Path(__file__).parent
 ZOO = ("__init__", "bundle", "decision", "errors", "fields", "folders", "minimum", "openvino_runtime", "predictor",
-       "preprocess", "rundir", "runtime", "strict_json", "tables", "tta")
+       "preprocess", "rundir", "runtime", "strict_json", "tables", "text", "tta")
 """The modules of zoo that answering needs."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
 """Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with."""
