@@ -6,6 +6,7 @@
 - Whatever the file holds, the only error is `BadImage(name, reason)`. Formats are told by content, and only those
   of `FORMATS` are tried, so that no other Pillow plugin (EPS starts Ghostscript) ever sees a file.
 - Memory is bounded by the header (`max_pixels`, shape 20:1) before a pixel is decoded; a FIFO never blocks.
+- Time is bounded by the structure: `zoo.picture_file` walks the file first, and Pillow gets what pixels need only.
 - Threads may call it freely. Pillow's settings are left alone, so its own limit of 179 million pixels holds as well.
 
 `evaluate` gives, bit for bit and on every version of Pillow, what `timm.data.create_transform(**pretrained_cfg,
@@ -32,8 +33,9 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from zoo import fields
+from zoo import fields, picture_file
 from zoo.errors import BadImage, UserError
+from zoo.exif import Refused
 
 # Plugins imported by name: `Image.open(formats=...)` raises KeyError for a format whose plugin nobody imported.
 # The JPEG plugin also opens MPO, the several JPEGs in one file of many phones.
@@ -65,10 +67,6 @@ _FAILURES = (
 )  # fmt: skip
 
 
-class _Refused(Exception):
-    """Our own reason to refuse a picture; leaves `decode` as `BadImage`."""
-
-
 def decode(
     source: bytes | Path, *, name: str = "", max_pixels: int = 50_000_000, max_bytes: int = 50_000_000,
     formats: tuple[str, ...] = FORMATS,
@@ -83,9 +81,10 @@ def decode(
     try:
         data = _read(source, max_bytes) if isinstance(source, Path) else source
         if len(data) > max_bytes:
-            raise _Refused(f"larger than {max_bytes / 1e6:g} MB")
-        return _rgb(_open(data, max_pixels, formats))
-    except _Refused as refusal:
+            raise Refused(f"larger than {max_bytes / 1e6:g} MB")
+        file = picture_file.reduced(data, formats)
+        return _rgb(_open(file.data, max_pixels, formats), file.orientation)
+    except Refused as refusal:
         raise BadImage(name, str(refusal)) from None
     except Image.DecompressionBombError:
         raise BadImage(name, f"too large: at most {max_pixels / 1e6:g} million pixels are decoded") from None
@@ -103,13 +102,13 @@ def _read(path: Path, max_bytes: int) -> bytes:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise _Refused("not a regular file")
+                raise Refused("not a regular file")
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
                 return file.read(min(status.st_size, max_bytes) + 1)
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise _Refused(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise Refused(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _open(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
@@ -118,12 +117,12 @@ def _open(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Image.Image
     try:
         picture = Image.open(io.BytesIO(data), formats=("HEIF",) if _is_heif(data) else formats)
     except Image.UnidentifiedImageError:
-        raise _Refused(_why_not(data, formats)) from None
+        raise Refused(_why_not(data, formats)) from None
     width, height = picture.size
     if width * height > max_pixels:
-        raise _Refused(f"too large: {width} x {height}, at most {max_pixels / 1e6:g} million pixels are decoded")
+        raise Refused(f"too large: {width} x {height}, at most {max_pixels / 1e6:g} million pixels are decoded")
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise _Refused(f"too elongated: {width} x {height}, at most {MAX_ASPECT}:1 is accepted")
+        raise Refused(f"too elongated: {width} x {height}, at most {MAX_ASPECT}:1 is accepted")
     return picture
 
 
@@ -146,7 +145,7 @@ def _is_heif(data: bytes) -> bool:
     try:
         import pillow_heif  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
-        raise _Refused('HEIF needs one more package: pip install "zootune[heif]"') from None
+        raise Refused('HEIF needs one more package: pip install "zootune[heif]"') from None
     pillow_heif.register_heif_opener()
     return True
 
@@ -164,7 +163,7 @@ def _why_not(data: bytes, formats: tuple[str, ...]) -> str:
     return f"{seen or 'of no known format'}; expected a {', '.join(names)} or {last} picture"
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _rgb(picture: Image.Image, orientation: int) -> Image.Image:
     picture.load()
     if picture.mode == "F" or picture.mode.startswith("I"):
         rgb = _grey_of_more_bits(picture).convert("RGB")
@@ -174,21 +173,11 @@ def _rgb(picture: Image.Image) -> Image.Image:
         rgb.paste(rgba, mask=rgba)
     else:
         rgb = picture.convert("RGB")
-    method = _METHODS.get(_orientation(picture))
+    method = _METHODS.get(orientation)
     if method is not None:
         rgb = rgb.transpose(method)
     rgb.info = {}
     return rgb
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 (upright) where EXIF is missing or damaged, and for TIFF, which Pillow has turned."""
-    if picture.format == "TIFF":
-        return 1
-    try:
-        return int(picture.getexif().get(0x0112, 1))
-    except _FAILURES:
-        return 1
 
 
 def _grey_of_more_bits(picture: Image.Image) -> Image.Image:
@@ -199,10 +188,10 @@ def _grey_of_more_bits(picture: Image.Image) -> Image.Image:
     low, high = values.min(), values.max()
     if picture.mode == "F":
         if not (low >= 0 and high <= 1):  # also refuses NaN
-            raise _Refused(f"float values from {low:g} to {high:g}; float pictures must lie between 0 and 1")
+            raise Refused(f"float values from {low:g} to {high:g}; float pictures must lie between 0 and 1")
         grey = np.rint(values * 255).astype(np.uint8)
     elif bits > 16 or low < 0:
-        raise _Refused(f"integers of {bits} bits from {low} to {high}; save it with 8 or 16 bits, or as float 0 to 1")
+        raise Refused(f"integers of {bits} bits from {low} to {high}; save it with 8 or 16 bits, or as float 0 to 1")
     else:
         wide = values.astype(np.uint32)
         if bits == 12:

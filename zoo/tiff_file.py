@@ -1,0 +1,125 @@
+"""A TIFF's first directory, bounded and rewritten to what decoding reads (TIFF 6.0, section 2).
+
+Pillow reads every entry of a directory, three times over, and follows those of EXIF and GPS: entries that share one
+block of data cost their number times its size. And it decodes as many strips as are listed, one over the other.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from zoo.exif import Reduced, Refused
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*")  # the last two are wrong, but Pillow opens them
+MAX_ENTRIES = 4096
+"""Entries of the directory."""
+MAX_VALUE_BYTES = 1_000_000
+"""Of an entry that is not a list of strips or tiles; a 16-bit palette takes 400 KB."""
+MAX_STRIPS = 250_000
+"""Strips or tiles. 50 million pixels in tiles of 16 x 16 are 195,000."""
+MAX_TILE_PIXELS = 4_194_304
+"""Of a tile that is larger than the picture: 2048 x 2048."""
+
+_WIDTH, _LENGTH, _ROWS, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 278, 284, 322, 323
+_STRIPS = (273, 279, 324, 325)  # offsets and sizes of strips, and of tiles
+_SINGLE = (_WIDTH, _LENGTH, _ROWS, _PLANES, _TILE_WIDTH, _TILE_LENGTH)
+_KEPT = {
+    *_STRIPS, *_SINGLE,
+    254, 258, 259, 262, 266, 274, 277, 292, 293, 317, 320, 332, 338, 339, 347,
+    *range(512, 522), 529, 530, 531, 532, 50674,
+}  # fmt: skip
+"""Tags that decide about pixels: sizes, samples, colours, orientation; how CCITT, JPEG and LERC code them."""
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_INTEGERS = {3: "H", 4: "I", 16: "Q"}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a TIFF writes numbers: byte order, and 4 bytes (TIFF) or 8 (BigTIFF)."""
+
+    endian: str
+    big: bool
+
+    @property
+    def count(self) -> str:
+        return self.endian + ("Q" if self.big else "H")
+
+    @property
+    def entry(self) -> str:
+        return self.endian + ("HHQ8s" if self.big else "HHI4s")
+
+    @property
+    def offset(self) -> str:
+        return self.endian + ("Q" if self.big else "I")
+
+
+def reduced(data: bytes) -> Reduced:
+    """The file with a first directory of only what pixels need, and no second one. Raises `Refused`.
+
+    Pillow turns a TIFF upright itself, so `orientation` is 1.
+    """
+    layout = _Layout("<" if data[:2] == b"II" else ">", data[2] == 43)
+    if data.startswith(b"MM\0+"):
+        raise Refused("damaged: a big-endian BigTIFF cannot be read")
+    try:
+        (start,) = struct.unpack_from(layout.offset, data, 8 if layout.big else 4)
+        (count,) = struct.unpack_from(layout.count, data, start)
+        if count > MAX_ENTRIES:
+            raise Refused(f"damaged: its TIFF directory lists {count} entries, at most {MAX_ENTRIES} are read")
+        first = start + struct.calcsize(layout.count)
+        size = struct.calcsize(layout.entry)
+        entries = [struct.unpack_from(layout.entry, data, first + size * place) for place in range(count)]
+    except struct.error:
+        raise Refused("damaged: its TIFF directory is truncated") from None
+    # The last entry of a tag counts for Pillow, the first for libtiff: one is left.
+    kept = {entry[0]: entry for entry in entries if entry[0] in _KEPT and entry[1] in _TYPE_BYTES}
+    _check(data, layout, kept)
+    directory = struct.pack(layout.count, len(kept))
+    directory += b"".join(struct.pack(layout.entry, *kept[tag]) for tag in sorted(kept))
+    directory += bytes(struct.calcsize(layout.offset))  # no further directory
+    # In place, so that no offset changes and a truncated file stays truncated.
+    return Reduced(b"".join((data[:start], directory, memoryview(data)[start + len(directory) :])))
+
+
+def _check(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, bytes]]) -> None:
+    inline, total = struct.calcsize(layout.offset), 0
+    for tag, kind, count, value in kept.values():
+        size = count * _TYPE_BYTES[kind]
+        if size > inline:
+            total += size
+            if struct.unpack(layout.offset, value)[0] + size > len(data):
+                raise Refused(f"damaged: TIFF tag {tag} lies outside of the file")
+        if size > MAX_VALUE_BYTES and tag not in _STRIPS:
+            raise Refused(f"damaged: TIFF tag {tag} has {size} bytes, at most {MAX_VALUE_BYTES} are read")
+    if total > len(data):
+        raise Refused(f"damaged: its TIFF entries list {total} bytes, more than the file has")
+    numbers = {tag: _number(layout, *kept[tag][1:]) for tag in _SINGLE if tag in kept}
+    width, length = numbers.get(_WIDTH, 0), numbers.get(_LENGTH, 0)
+    if not width or not length:
+        raise Refused("damaged: a TIFF without its size")
+    counts = {tag: kept[tag][2] for tag in _STRIPS if tag in kept}
+    planes = 6 if numbers.get(_PLANES) == 2 else 1  # Pillow opens up to 6 samples
+    rows = numbers.get(_ROWS, length)
+    _check_number(counts, _STRIPS[:2], needed=_parts(length, rows) * planes)
+    across, down = numbers.get(_TILE_WIDTH, width), numbers.get(_TILE_LENGTH, length)
+    _check_number(counts, _STRIPS[2:], needed=_parts(width, across) * _parts(length, down) * planes)
+    if across * down > max(MAX_TILE_PIXELS, 2 * width * length):
+        raise Refused(f"too costly to decode: TIFF tiles of {across} x {down} for a picture of {width} x {length}")
+
+
+def _parts(whole: int, part: int) -> int:
+    if part < 1:
+        raise Refused("damaged: its TIFF strips or tiles are empty")
+    return -(-whole // part)
+
+
+def _check_number(counts: dict[int, int], tags: tuple[int, ...], *, needed: int) -> None:
+    """`Refused` for more strips or tiles than cover the picture."""
+    listed = max((counts.get(tag, 0) for tag in tags))
+    if listed > min(needed, MAX_STRIPS):
+        raise Refused(f"damaged: it lists {listed} TIFF strips or tiles, expected at most {min(needed, MAX_STRIPS)}")
+
+
+def _number(layout: _Layout, kind: int, count: int, value: bytes) -> int:
+    if kind not in _INTEGERS or count != 1 or _TYPE_BYTES[kind] > len(value):
+        raise Refused("damaged: a TIFF size that is not one whole number")
+    return int(struct.unpack_from(layout.endian + _INTEGERS[kind], value)[0])
