@@ -4,14 +4,13 @@
     load_state(weights, like)   the tensors of that file
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalog, hub, minimum, rundir
+from zoo import catalog, hub, minimum, pickled, rundir
 from zoo.catalog import Base
 from zoo.errors import UserError, first_line
 
@@ -142,21 +141,8 @@ def unpickle(path: Path) -> Any:
 
     Raises `UserError` for a file that is damaged, or that names anything else: its code never runs.
     """
-    import pickle
-
-    import torch
-
     minimum.require("torch")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        raise UserError(f"{path} is refused: expected a PyTorch file with tensors only, seen "
-                        f"{f'the code {found[1]}' if found else first_line(error)}. It was not run. Use a safetensors "
-                        "file, or another base.") from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path}: expected a PyTorch file, seen one that cannot be read ({first_line(error)}): delete "
-                        "it and get it again.") from None
+    return pickled.read(path)
 
 
 def _rename_by_order(weights: Weights, state: Mapping[str, "Tensor"],
