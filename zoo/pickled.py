@@ -5,7 +5,8 @@ one, unpacks compressed members, builds sparse tensors whose indices lie outside
 file is described first, within bounds, and only what lies in the file takes memory. No code is ever called: the few
 names that tensors need are known by their text, and every other name is refused.
 
-    read(path)    the content, tensors on the CPU
+    read(path)       the content, tensors on the CPU
+    extent(path)     how many tensors and numbers its storages hold; no storage is read
 
 Both forms are read: the zip that torch writes since 1.6 (its members are stored, never compressed) and the one before.
 """
@@ -14,6 +15,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -46,9 +48,24 @@ DTYPES = {"Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Double
 
 def read(path: Path) -> Any:
     """The content of a PyTorch file; `UserError` for one that is damaged, lies about sizes or holds anything else."""
+    with _opened(path) as file:
+        form = _Zip(file) if _is_zip(file) else _Legacy(file)
+        storages = {key: form.filled(storage) for key, storage in form.described.storages.items()}
+        return _Builder(storages, os.fstat(file.fileno()).st_size).build(form.described)
+
+
+def extent(path: Path) -> tuple[int, int]:
+    """Storages of a PyTorch file, and the numbers in them; `UserError` as `read`."""
+    with _opened(path) as file:
+        storages = (_Zip(file) if _is_zip(file) else _Legacy(file)).described.storages
+        return len(storages), sum(storage.count for storage in storages.values())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open(path, "rb") as file:
-            return _read_zip(file) if file.read(4) == b"PK\x03\x04" else _read_legacy(file)
+            yield file
     except (Broken, *UNREADABLE) as error:
         if isinstance(error, Broken) and error.code:
             raise UserError(f"{path} is refused: expected a PyTorch file with tensors only, seen the code "
@@ -58,29 +75,39 @@ def read(path: Path) -> Any:
                         "it again.") from None
 
 
-def _read_zip(file: IO[bytes]) -> Any:
-    size = os.fstat(file.fileno()).st_size
-    _check_directory(file, size)
-    with zipfile.ZipFile(file) as archive:
-        members = _checked_members(archive, size)
-        content = next((name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")), None)
-        if content is None:
+def _is_zip(file: IO[bytes]) -> bool:
+    return file.read(4) == b"PK\x03\x04"
+
+
+class _Zip:
+    """The form since torch 1.6: a member describes the tensors, and each storage is a member."""
+
+    def __init__(self, file: IO[bytes]):
+        size = os.fstat(file.fileno()).st_size
+        _check_directory(file, size)
+        self._archive = zipfile.ZipFile(file)
+        self._members = _checked_members(self._archive, size)
+        content = [name for name in self._members if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(content) != 1:
             raise Broken("it has no data.pkl")
-        root = content.removesuffix("data.pkl")
-        order = members.get(f"{root}byteorder")
-        if order and (order.file_size > 10 or archive.read(order) != b"little"):
+        self._root = content[0].removesuffix("data.pkl")
+        order = self._members.get(f"{self._root}byteorder")
+        if order and (order.file_size > 10 or self._archive.read(order) != b"little"):
             raise Broken("it is not from a little-endian machine")
-        if members[content].file_size > MOST_PICKLE_BYTES:
-            raise Broken(f"its description has {members[content].file_size:,} bytes")
-        described, _ = describe(archive.read(members[content]))
-        storages: dict[str, Tensor] = {}
-        for storage in described.storages.values():
-            member = members.get(f"{root}data/{storage.key}")
+        if self._members[content[0]].file_size > MOST_PICKLE_BYTES:
+            raise Broken(f"its description has {self._members[content[0]].file_size:,} bytes")
+        self.described, _ = describe(self._archive.read(self._members[content[0]]))
+        for storage in self.described.storages.values():
+            member = self._members.get(self._name(storage))
             if member is None or member.file_size != _size_bytes(storage):
-                raise Broken(f"storage {storage.key[:40]!r} should have {_size_bytes(storage):,} bytes")
-            with archive.open(member) as part:
-                storages[storage.key] = _filled(part, storage)
-    return _Builder(storages, size).build(described)
+                raise Broken(f"storage {storage.key!r} should have {_size_bytes(storage):,} bytes")
+
+    def _name(self, storage: Storage) -> str:
+        return f"{self._root}data/{storage.key}"
+
+    def filled(self, storage: Storage) -> "Tensor":
+        with self._archive.open(self._members[self._name(storage)]) as part:
+            return _filled(part, storage)
 
 
 def _check_directory(file: IO[bytes], size: int) -> None:
@@ -116,34 +143,38 @@ def _checked_members(archive: zipfile.ZipFile, size: int) -> Mapping[str, zipfil
     return named
 
 
-def _read_legacy(file: IO[bytes]) -> Any:
-    """Five pickles (magic number, protocol, machine, content, keys of the storages), then the storages."""
-    size = os.fstat(file.fileno()).st_size
-    file.seek(0)
-    head = file.read(MOST_PICKLE_BYTES)
-    at, parts = 0, []
-    for number in range(5):
-        described, at = describe(head, at)
-        parts.append(described)
-        if number < 2 and described.value != (LEGACY_MAGIC, LEGACY_PROTOCOL)[number]:
-            raise Broken("it does not begin like one")
-    machine, content, keys = parts[2].value, parts[3], parts[4].value
-    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise Broken("it is not from a little-endian machine")
-    texts = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-    if not texts or sorted(keys) != sorted(content.storages):
-        raise Broken("its list of storages is not that of its tensors")
-    needed = sum(_size_bytes(storage) for storage in content.storages.values())
-    if needed > size - at:
-        raise Broken(f"its storages claim {needed:,} bytes of {size - at:,}")
-    file.seek(at)
-    storages = {}
-    for key in keys:
-        storage = content.storages[key]
-        if int.from_bytes(file.read(8), "little") != storage.count:
-            raise Broken(f"storage {key[:40]!r} has another size than its tensors say")
-        storages[key] = _filled(file, storage)
-    return _Builder(storages, size).build(content)
+class _Legacy:
+    """The form before: five pickles (magic number, protocol, machine, content, order of the storages), then storages,
+    each after the count of its numbers."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        file.seek(0)
+        head, at = file.read(MOST_PICKLE_BYTES), 0
+        parts: list[Described] = []
+        for number in range(5):
+            described, at = describe(head, at)
+            if number < 2 and described.value != (LEGACY_MAGIC, LEGACY_PROTOCOL)[number]:
+                raise Broken("it does not begin like one")
+            parts.append(described)
+        machine, self.described, order = parts[2].value, parts[3], parts[4].value
+        if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+            raise Broken("it is not from a little-endian machine")
+        texts = isinstance(order, list) and all(isinstance(key, str) for key in order)
+        if not texts or sorted(order) != sorted(self.described.storages):
+            raise Broken("its list of storages is not that of its tensors")
+        self._places: dict[str, int] = {}
+        for key in order:
+            self._places[key] = at
+            at += 8 + _size_bytes(self.described.storages[key])
+        if at > os.fstat(file.fileno()).st_size:
+            raise Broken(f"its storages end at byte {at:,}, after the end of the file")
+
+    def filled(self, storage: Storage) -> "Tensor":
+        self._file.seek(self._places[storage.key])
+        if int.from_bytes(self._file.read(8), "little") != storage.count:
+            raise Broken(f"storage {storage.key!r} has another size than its tensors say")
+        return _filled(self._file, storage)
 
 
 def _dtype(storage: Storage) -> Any:
