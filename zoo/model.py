@@ -7,11 +7,8 @@
     data_config(model)       input size and normalisation, as timm names them
 """
 
-import inspect
 import re
-import sys
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +19,9 @@ from timm.data import resolve_model_data_config
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from zoo import rundir, weights, wide_resnet
+from zoo import model_guard, renaming, rundir, timm_config, weights, wide_resnet
 from zoo.catalog import Base
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
 from zoo.weights import Weights
 
 PLAIN_TRANSFORMERS = frozenset({"vision_transformer", "deit", "beit", "eva"})
@@ -33,18 +30,14 @@ OWN_SIZE_ONLY = frozenset({"byoanet"})
 """timm modules whose attention blocks need their own picture size although the configuration does not say so."""
 OWN_MODULES = (wide_resnet,)
 """Architectures of our own; importing them registers them with timm, as its own modules do."""
+MOST_GROWTH = 2
+"""Largest picture size of a stranger's network with a fixed size, in sizes that timm publishes the architecture for."""
 STRIDE = 32
 """Total stride of convolutional nets; picture sizes that are no multiple of it waste a border."""
 LEFT_OUT = ("AuxLogits.", "attn_pool.", "mask_token", "lm_head.")
 """Parts that some files hold and a classifier lacks: auxiliary heads and pretraining heads."""
 HEAD_NORMS = ("head.", "fc_norm.")
 """Layers before the classifier that weights without a classifier may lack too."""
-RENAMERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
-"""Names under which timm's modules keep the function that renames and resizes the tensors of published files."""
-OWN_ARGUMENTS = frozenset({
-    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args", "checkpoint_path", "cache_dir",
-    "scriptable", "exportable", "no_jit", "num_classes", "features_only", "drop_path_rate", "drop_rate"})
-"""Arguments of `timm.create_model` that a config.json does not set here: they are ours, or they read files."""
 CONFIG_KEYS = frozenset(field.name for field in fields(PretrainedCfg)) - {
     "url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load",
     "label_names", "label_descriptions", "label_offset"}
@@ -60,6 +53,8 @@ class _Source:
     """timm's pretrained configuration: input size, normalisation, name of the classifier, ..."""
     arguments: dict[str, Any]
     """Arguments of the architecture that the weights need, from config.json."""
+    origin: str = ""
+    """Whose config.json this is, for errors; empty for timm's own configurations."""
 
     @property
     def fixed(self) -> bool:
@@ -85,7 +80,9 @@ def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, d
     fetched = fetched or weights.fetch(base)
     source = _source(base, fetched)
     size = _checked_size(base, source, image_size)
-    model = _create(source, len(labels), size, {"drop_path_rate": drop_path, "drop_rate": dropout})
+    rates = {"drop_path_rate": drop_path, "drop_rate": dropout}
+    _on_meta(source, len(labels), size, fetched)
+    model = _create(source, len(labels), size, rates)
     if fetched is not weights.RANDOM:
         _load_all_but_head(model, source, fetched)
     return model
@@ -96,11 +93,14 @@ def load(run: Path) -> nn.Module:
     rundir.open_finished(run, verify=(rundir.CONFIG, rundir.WEIGHTS))
     config = rundir.read_json(run / rundir.CONFIG)
     source = _from_config(config, str(run))
-    model = _create(source, config["num_classes"], None, {})
     path = run / rundir.WEIGHTS
-    state = weights.load_state(Weights(path, f"run folder {run}", None, "", None, config), {})
-    if lines := _differences(_shapes(model.state_dict()), _shapes(state)):
+    fetched = Weights(path, f"run folder {run}", None, "", None, config)
+    _on_meta(source, source.config["num_classes"], None, fetched)
+    model = _create(source, source.config["num_classes"], None, {})
+    state = weights.load_state(fetched, {})
+    if lines := renaming.differences(renaming.shapes(model.state_dict()), renaming.shapes(state)):
         raise UserError(weights.mismatch(f"{path} does not fit {source.architecture} of config.json", lines))
+    weights.check_finite(path, state)
     model.load_state_dict(state)
     return model.eval()
 
@@ -212,17 +212,34 @@ def _registered(architecture: str, tag: str, name: str) -> _Source:
     return _Source(architecture, _kept(config.to_dict()), {})
 
 
-def _from_config(config: dict[str, Any], where: str) -> _Source:
+def _from_config(config: Any, where: str) -> _Source:
     """Read timm's config.json; also its old form, one flat dict."""
+    timm_config.check(config, where)
     architecture = config.get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise UserError(f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
-                        f"{timm.__version__}, seen {architecture!r} (keys: {', '.join(list(config)[:8])}). Choose a "
+                        f"{timm.__version__}, seen {architecture!r} (keys: "
+                        f"{', '.join(key[:40] for key in list(config)[:8])}). Choose a "
                         "repository of timm weights, or pip install -U timm.")
     top = {key: config[key] for key in ("architecture", "num_classes") if key in config}
     full = PretrainedCfg(**_kept((config.get("pretrained_cfg") or config) | top)).to_dict()  # adds timm's defaults
-    arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key not in OWN_ARGUMENTS}
-    return _Source(architecture, _kept(full), arguments)
+    arguments = timm_config.arguments(config, where)
+    _check_side(architecture, full, arguments, where)
+    return _Source(architecture, _kept(full), arguments, where)
+
+
+def _check_side(architecture: str, full: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> None:
+    """Networks of a fixed size compute tables of all pairs of places, some of them in Python: hours for large ones."""
+    published = timm.get_pretrained_cfg(architecture)
+    module = timm.models.model_entrypoint(architecture).__module__.rpartition(".")[2]
+    if published is None or module in PLAIN_TRANSFORMERS:
+        return
+    asked = arguments.get("img_size") or full["input_size"][1:]
+    side = max(asked) if isinstance(asked, list | tuple) else asked
+    most = MOST_GROWTH * max(published.input_size[1:])
+    if (published.fixed_input_size or full["fixed_input_size"] or "img_size" in arguments) and side > most:
+        raise UserError(f"{where}: config.json: expected pictures of at most {most} px for {architecture}, seen "
+                        f"{side}. Choose another base, or another copy of this one.")
 
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,17 +282,27 @@ def _create(source: _Source, classes: int, image_size: int | None, rates: dict[s
     while True:
         try:
             return timm.create_model(source.architecture, **arguments)
-        except TypeError as error:
+        except renaming.TIMM_ERRORS as error:
             refused = next((name for name in rates if name in arguments and f"'{name}'" in str(error)), None)
-            if refused is None and source.arguments:
-                raise UserError(f"config.json: expected 'model_args' that {source.architecture} of timm "
-                                f"{timm.__version__} takes, seen {source.arguments}: {error}.") from None
-            if refused is None:
+            if refused is None and source.origin:
+                raise UserError(f"{source.origin}: config.json: expected 'model_args' and 'pretrained_cfg' that "
+                                f"{source.architecture} of timm {timm.__version__} takes, seen "
+                                f"{str(source.arguments)[:200]}: {type(error).__name__}: {first_line(error)[:200]}. "
+                                "Choose another base, or another copy of this one.") from None
+            if refused is None or not isinstance(error, TypeError):
                 raise
             if rate := arguments.pop(refused):
                 option = {"drop_path_rate": "drop-path", "drop_rate": "dropout"}[refused]
                 raise UserError(f"{source.architecture} has no {option}: expected 0, seen {rate:g}. Leave it out, or "
                                 "choose another base.") from None
+
+
+def _on_meta(source: _Source, classes: int, image_size: int | None, fetched: Weights) -> nn.Module | None:
+    """A stranger's model without memory; `UserError` if its weights cannot be for it. None for timm's own."""
+    if not source.origin:
+        return None
+    with model_guard.meta_device_within(weights.extent(fetched), source.origin):
+        return _create(source, classes, image_size, {})
 
 
 def _load_all_but_head(model: nn.Module, source: _Source, fetched: Weights) -> None:
@@ -285,36 +312,17 @@ def _load_all_but_head(model: nn.Module, source: _Source, fetched: Weights) -> N
             like = _create(source, source.config["num_classes"], None, {}).state_dict()
     raw = weights.load_state(fetched, like)
     heads = _head_names(model, source)
-    try:
-        state = _as_timm_names_them(model, raw)
-    except (KeyError, RuntimeError, AttributeError):
-        state = raw  # tensors that timm's own renaming stumbles over: the comparison below names them
-    ours = _shapes(model.state_dict())
+    ours = renaming.shapes(model.state_dict())
+    state = renaming.as_timm_names_them(model, raw)
     state = {name: tensor for name, tensor in state.items()
              if not name.startswith(heads) and (name in ours or not name.startswith(LEFT_OUT))}
     may_lack = heads if source.config.get("num_classes") else (*heads, *HEAD_NORMS)
     expected = {name: shape for name, shape in ours.items() if name in state or not name.startswith(may_lack)}
-    if lines := _differences(expected, _shapes(state)):
+    if lines := renaming.differences(expected, renaming.shapes(state)):
         raise UserError(weights.mismatch(f"{fetched.path} does not fit {source.architecture}", lines)
                         + "\nChoose the architecture these weights were made for, or another base.")
+    weights.check_finite(fetched.path, state)
     model.load_state_dict(state, strict=False)
-
-
-def _as_timm_names_them(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Apply the renaming and resizing (of position embeddings) that timm applies to its own published files."""
-    module = sys.modules[type(model).__module__]
-    rename: Callable[..., dict[str, Tensor]] | None = next(
-        (getattr(module, name) for name in RENAMERS if hasattr(module, name)), None)
-    if rename is None:
-        return state
-    takes = inspect.signature(rename).parameters
-    options: dict[str, Any] = {"model": model} if "model" in takes else {}
-    if "adapt_layer_scale" in takes:
-        options["adapt_layer_scale"] = True  # DeiT 3's files, as timm's deit.py asks for it
-    with warnings.catch_warnings():  # about the way timm resizes BEiT's tables
-        warnings.filterwarnings("ignore", message="torch.searchsorted.*non-contiguous")
-        warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
-        return rename(state, **options)
 
 
 def _head_names(model: nn.Module, source: _Source) -> tuple[str, ...]:
@@ -325,21 +333,6 @@ def _head_names(model: nn.Module, source: _Source) -> tuple[str, ...]:
     heads = last if isinstance(last, tuple) else (last,)
     found = [name for name, module in model.named_modules() if any(module is one for one in heads)]
     return tuple(f"{name}." for name in dict.fromkeys((*((named,) if isinstance(named, str) else named), *found)))
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    return {name: list(tensor.shape) for name, tensor in state.items()}
-
-
-def _differences(expected: Mapping[str, list[int]], seen: Mapping[str, list[int]]) -> list[str]:
-    """Lines `- name shape` and `+ name shape` for each tensor that is missing, unexpected or of another shape."""
-    lines = []
-    for name in dict.fromkeys((*expected, *seen)):
-        one, other = expected.get(name), seen.get(name)
-        if one != other and not (weights.is_counter(name) and None in (one, other)):
-            lines += [f"- {name} {one}"] if one is not None else []
-            lines += [f"+ {name} {other}"] if other is not None else []
-    return lines
 
 
 @dataclass(frozen=True)
@@ -363,8 +356,10 @@ class Description:
 def describe(base: Base, fetched: Weights) -> Description:
     """A base's size, input and layers, from a model without memory (torch's meta device)."""
     source = _source(base, fetched)
-    with torch.device("meta"):
-        model = _create(source, 0, None, {})
+    model = _on_meta(source, 0, None, fetched)
+    if model is None:
+        with torch.device("meta"):
+            model = _create(source, 0, None, {})
     return Description(
         source.architecture.partition(".")[0], sum(p.numel() for p in model.parameters()) / 1e6,
         any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()),

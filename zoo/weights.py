@@ -4,14 +4,14 @@
     load_state(weights, like)   the tensors of that file
 """
 
-import re
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalog, hub, minimum, rundir
+from zoo import catalog, hub, minimum, pickled, rundir, tensor_file
 from zoo.catalog import Base
 from zoo.errors import UserError, first_line
 
@@ -69,6 +69,10 @@ PACKAGES: dict[str, Callable[[], str]] = {
 """pip package -> path of its weight file. All of them name their tensors differently from timm, in timm's order."""
 
 
+MOST_LINE = 200
+"""Characters of a line of an error that names a tensor."""
+
+
 def fetch(base: Base) -> Weights:
     """The weights of a base: from its pip package if that is installed, else its run folder, else the Hub.
 
@@ -113,13 +117,42 @@ def load_state(weights: Weights, like: Mapping[str, "Tensor"]) -> dict[str, "Ten
     return _rename_by_order(weights, state, like) if weights.package else state
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much a weight file holds."""
+
+    tensors: int
+    numbers: int
+
+
+def extent(weights: Weights) -> Extent:
+    """How many tensors and numbers a weight file says that it holds, within its size; no tensor is read."""
+    if weights.path.suffix != ".safetensors":
+        return Extent(*pickled.extent(weights.path))
+    shapes = tensor_file.check(weights.path)
+    return Extent(len(shapes), sum(map(math.prod, shapes.values())))
+
+
+def check_finite(path: Path, state: Mapping[str, "Tensor"]) -> None:
+    """`UserError` naming the first tensor with a number that is not finite: such weights answer nothing."""
+    import torch
+
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.numel():
+            ends = torch.stack(torch.aminmax(tensor))  # NaN passes into both; takes no second tensor of that size
+            if not torch.isfinite(ends).all():
+                raise UserError(f"{path}: expected finite numbers, seen others in {name}: training or copying went "
+                                "wrong. Choose other weights.")
+
+
 def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
     import safetensors.torch
     from safetensors import SafetensorError
 
+    tensor_file.check(path)
     try:
         return safetensors.torch.load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, MemoryError) as error:
         raise UserError(f"{path}: expected a safetensors file, seen one that cannot be read ({first_line(error)}): "
                         "delete it and get it again.") from None
 
@@ -131,8 +164,10 @@ def _read_pickle(path: Path) -> dict[str, "Tensor"]:
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        seen = ", ".join(map(str, list(state)[:5])) if isinstance(state, Mapping) else type(state).__name__
+    named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
+    if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        names = [str(name)[:60] for name in list(state)[:5]] if isinstance(state, Mapping) else [type(state).__name__]
+        seen = ", ".join(names)
         raise UserError(f"{path}: expected tensors by name (also under 'state_dict' or 'model'), seen {seen}.")
     return dict(state)
 
@@ -142,21 +177,8 @@ def unpickle(path: Path) -> Any:
 
     Raises `UserError` for a file that is damaged, or that names anything else: its code never runs.
     """
-    import pickle
-
-    import torch
-
     minimum.require("torch")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        raise UserError(f"{path} is refused: expected a PyTorch file with tensors only, seen "
-                        f"{f'the code {found[1]}' if found else first_line(error)}. It was not run. Use a safetensors "
-                        "file, or another base.") from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path}: expected a PyTorch file, seen one that cannot be read ({first_line(error)}): delete "
-                        "it and get it again.") from None
+    return pickled.read(path)
 
 
 def _rename_by_order(weights: Weights, state: Mapping[str, "Tensor"],
@@ -183,9 +205,13 @@ def is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
+def _shortened(line: str) -> str:
+    return line if len(line) <= MOST_LINE else line[:MOST_LINE] + "..."
+
+
 def mismatch(summary: str, lines: list[str], most: int = 20) -> str:
     """Text of an error that lists both sides: `-` what the model expects, `+` what the file holds, `most` of each."""
     sides = [[line for line in lines if line.startswith(sign)][:most] for sign in "-+"]
     shown = lines if len(lines) <= 2 * most else [line for line in lines if line in sides[0] or line in sides[1]]
     more = [f"... and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
-    return "\n".join([f"{summary} (- expected by the model, + seen in the file):", *shown, *more])
+    return "\n".join([f"{summary} (- expected by the model, + seen in the file):", *map(_shortened, shown), *more])
