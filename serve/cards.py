@@ -1,17 +1,21 @@
 """HTML and Markdown of the page. Names of classes, runs and files come from strangers: all are escaped."""
 
 import html
-import re
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from serve.engine import Answered, Engine
 from zoo import bundle as bundles
 from zoo import rundir
+from zoo.errors import UserError
+from zoo.preprocess import read_regular
 
 LISTED = 14
 """Classes named at the top of the page."""
+LARGEST_TEXT = 100_000
+"""Bytes of a model card or a proof that are shown; a longer one is left out."""
 STYLE = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
 NOTHING = ('<div class="card empty"><p>The answer appears here, with its probability, the other classes that come '
            "into question, and where in the picture the evidence lies.</p></div>")
@@ -92,12 +96,46 @@ def curl(root_path: str) -> str:
 def about(engine: Engine) -> str:
     """The model card, and what limits these answers have; Markdown without pictures: they come from elsewhere."""
     bundle = engine.model.predictor.bundle
-    card_file = bundle.folder.parent.parent / rundir.CARD
-    card = card_file.read_text(encoding="utf-8") if card_file.is_file() else f"# {bundle.run.get('name', 'model')}\n"
-    card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
-    card = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>]*>", "", card)
-    what, heading, recipe = card.strip().partition("\n## Recipe\n")
+    card = plain(_card(bundle)) or f"# {plain(str(bundle.run.get('name', 'model')))}"
+    what, heading, recipe = card.partition("\n## Recipe\n")
     return "\n\n".join((what, _limits(bundle), _proof(bundle), heading + recipe))
+
+
+def _card(bundle: bundles.Bundle) -> str:
+    """The model card of the run that the bundle was made from, without its front matter; empty if there is none.
+
+    A bundle may lie in a folder that is no run, or a different one: a card is shown only if the manifest of the
+    bundle's own run lists it with these bytes.
+    """
+    run = bundle.folder.parent.parent
+    try:
+        own = rundir.is_finished(run) and rundir.finished_sha256(run) == bundle.run.get("finished_sha256")
+        card = _text(run / rundir.CARD, lambda: rundir.listed(run, rundir.CARD)) if own else ""
+    except _UNREADABLE:
+        return ""
+    if card.startswith("---\n"):
+        _, end, card = card[4:].partition("\n---\n")
+        card = card if end else ""
+    return card
+
+
+_UNREADABLE = (UserError, OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError)
+"""What files that strangers wrote can end in; then there is nothing to show."""
+
+
+def _text(path: Path, listed: Callable[[], Path | None]) -> str:
+    """The text of a file if a manifest lists it, it is no link, and not larger than any that is written here."""
+    if not path.exists() or path.lstat().st_size > LARGEST_TEXT or listed() is None:
+        return ""
+    return read_regular(path, LARGEST_TEXT, follow=False).decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def plain(markdown: str) -> str:
+    """Markdown that shows no picture and holds no HTML, in linear time.
+
+    Pictures become links: an exclamation mark written as an entity is only itself.
+    """
+    return markdown.replace("<", "&lt;").replace("![", "&#33;[").strip()
 
 
 def _limits(bundle: bundles.Bundle) -> str:
@@ -118,10 +156,19 @@ def _limits(bundle: bundles.Bundle) -> str:
 def _proof(bundle: bundles.Bundle) -> str:
     """What the export measured against the trained model."""
     lines = [f"Model file: sha256 `{bundle.model_sha256}`, status {bundle.status}."]
-    proof = rundir.read_json(bundle.folder / bundles.PARITY) if (bundle.folder / bundles.PARITY).is_file() else {}
-    rows = [f"| {rung['name']} | {rung['worst']:.2g} | {rung['limit']:g} | {rung['pictures']} |"
-            for rung in proof.get("rungs", [])]
+    rows = _rungs(bundle)
     if rows:
         head_row = "| exported against trained | largest difference | limit | pictures |"
         lines += ["", head_row, "| --- | --- | --- | --- |", *rows]
     return "## The exported file\n\n" + "\n".join(lines)
+
+
+def _rungs(bundle: bundles.Bundle) -> list[str]:
+    """A line of the table for each comparison; none if the proof says nothing that can be read."""
+    try:
+        path = bundle.folder / bundles.PARITY
+        proof = json.loads(_text(path, lambda: bundle.file(bundles.PARITY)) or "{}")
+        return [f"| {plain(str(rung['name']))} | {rung['worst']:.2g} | {rung['limit']:g} | {rung['pictures']:d} |"
+                for rung in proof.get("rungs", [])]
+    except _UNREADABLE:
+        return []

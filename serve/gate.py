@@ -1,33 +1,47 @@
-"""What every request passes before page or API: credentials, size, time, and whether the service is shutting down."""
+"""What every request passes before page or API: credentials, routes, size, time, and how much is held at once."""
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import hashlib
-import hmac
 import json
 import re
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve import budgets, routes
+from serve.events import Events, Refused
 from serve.life import Life
+from serve.logins import Keys, Logins
+from serve.metrics import ROUTES as API
 from serve.metrics import Metrics
+from serve.uploads import FULL, Full, Uploads
 
 OPEN = ("/healthz", "/readyz")
-"""Answered without credentials."""
-UPLOAD = "/gradio_api/upload"
-UPLOAD_BYTES = 256_000_000
-"""Limit of one upload of the page, which holds many pictures and goes to disk."""
+"""Answered without credentials, and whatever else is going on."""
 HOST = re.compile(rb"[\w.:\[\]-]*")
 """The page builds its addresses from it."""
 LINGER_S = 5.0
 """A refused upload is read and thrown away for so long, or its sender would see a broken connection, not the reason."""
-_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
+LONGEST_QUERY = 4_000
+"""Bytes of a query string at most."""
+SMALLEST_PART = 80
+"""Bytes of a form that a file takes at least: from its length follows how many files it can hold."""
+POLICY = "; ".join((
+    "default-src 'self'", "img-src 'self' data: blob:", "media-src 'self' blob:", "font-src 'self' data:",
+    "connect-src 'self'", "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'",
+    "frame-ancestors 'self' https://huggingface.co",
+    # Gradio's page starts from an inline script, its components from styles in attributes
+    "script-src 'self' 'unsafe-inline'", "style-src 'self' 'unsafe-inline'"))
+"""The Content-Security-Policy: nothing is fetched from, or sent to, any other host."""
+_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"),
+            (b"content-security-policy", POLICY.encode())]
+_DROPPED = (b"range", b"if-range")
+"""Headers that are not passed on: nothing here is long enough to be fetched in parts."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +54,22 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Keys:
-    """What opens the service; neither = it is open."""
+class Page:
+    """What the gate knows of the page."""
 
-    auth: str | None = None
-    """USER:PASSWORD, for Basic."""
-    token: str | None = None
-    """For Bearer, and for Basic as the password of any user."""
+    events: Events
+    uploads: Uploads
+
+
+@dataclass(frozen=True)
+class Door:
+    """How the service is reached, and by whom."""
+
+    limits: Limits
+    keys: Keys
+    root_path: str
+    page: Page | None
+    """None with --api-only."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +81,48 @@ class _Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One request on its way."""
+
+    path: str
+    address: str
+    scope: Scope
+    receive: Receive
+    send: Send
+
+
 _UNKNOWN = _Refusal(401, "auth", "Credentials are needed: Basic (user, password) or Bearer (token).",
                     ((b"www-authenticate", b'Basic realm="zootune", charset="UTF-8"'),))
-_CLOSING = _Refusal(503, "draining", "The service is shutting down.",
-                    ((b"retry-after", b"5"), (b"connection", b"close")))
+_CLOSE = (b"connection", b"close")
+_CLOSING = _Refusal(503, "draining", "The service is shutting down.", ((b"retry-after", b"5"), _CLOSE))
 _NO_HOST = _Refusal(400, "host", "Expected a host name in the header Host.")
+_LONG = _Refusal(414, "query", f"The query is too long: at most {LONGEST_QUERY} characters are accepted.")
+_NO_ROUTE = _Refusal(404, "route", "Not found.")
+_STREAMS = _Refusal(429, "streams", "Too many event streams are open; close some or try again later.",
+                    ((b"retry-after", b"10"), _CLOSE))
+_REQUESTS = _Refusal(503, "requests", "Too many requests are being answered; try again later.",
+                     ((b"retry-after", b"2"), _CLOSE))
+_BODIES = "Too much is being sent at once; try again later."
+_FULL = _Refusal(507, "uploads", FULL, ((b"retry-after", b"60"), _CLOSE))
 
 
 class Gate:
     """ASGI middleware around everything; final.
 
-    Refusals are JSON with one sentence: 401 without valid credentials, 413 for a body that says or turns out to be too
-    large, 408 for one that does not arrive, 503 for new work while closing. `root_path` may be part of the path or
-    stripped by the proxy.
+    Refusals are JSON with one sentence: 401 without valid credentials, 429 after too many wrong ones or for too many
+    event streams, 404 for what is not let through, 413 for a body that says or turns out to be too large, 408 for one
+    that does not arrive, 507 for an upload that does not fit, 503 for new work while closing or when too much is held.
+    The root path may be part of the path or stripped by the proxy.
     """
 
-    def __init__(self, app: ASGIApp, life: Life, metrics: Metrics, *, limits: Limits, keys: Keys, root_path: str):
-        self._app, self._life, self._metrics, self._limits, self._root = app, life, metrics, limits, root_path
-        self._auth, self._token = (None if key is None else _digest(key.encode()) for key in (keys.auth, keys.token))
+    def __init__(self, app: ASGIApp, life: Life, metrics: Metrics, door: Door):
+        self._app, self._life, self._metrics = app, life, metrics
+        self._limits, self._root, self._page = door.limits, door.root_path, door.page
+        self._logins = Logins(door.keys)
+        self._streams = budgets.Slots(budgets.STREAMS, budgets.STREAMS_EACH)
+        self._requests = budgets.Slots(budgets.REQUESTS, budgets.REQUESTS_EACH)
+        self._bodies = budgets.Bytes(budgets.BODIES_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it
@@ -94,7 +141,12 @@ class Gate:
 
         self._life.active += scope["method"] == "POST"
         try:
-            await self._pass(path, scope, receive, answer)
+            with ExitStack() as held:
+                route = routes.find(scope["method"], path) if self._page else None
+                streams = route is not None and route.kind == "stream"
+                if not streams:
+                    held.enter_context(budgets.answered_in(budgets.ANSWER_S + 2 * self._limits.body_s, send))
+                await self._pass(_Call(path, budgets.address(scope), scope, receive, answer), route, held)
         finally:
             self._life.active -= scope["method"] == "POST"
             self._metrics.request(path, status[0], time.monotonic() - started)
@@ -109,31 +161,92 @@ class Gate:
         scope["root_path"], scope["path"] = self._root, self._root + path
         return path
 
-    async def _pass(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        if not HOST.fullmatch(headers.get(b"host", b"")):
-            await self._refuse(send, _NO_HOST)
+    async def _pass(self, call: _Call, route: routes.Route | None, held: ExitStack) -> None:
+        """Refuse, or let through; `held` gives back what the request holds."""
+        headers = dict(call.scope["headers"])
+        refusal = self._refusal(call, headers, route)
+        if refusal is None and call.path not in OPEN:
+            streams = route is not None and route.kind == "stream"
+            slots = self._streams if streams else self._requests
+            if not held.enter_context(slots.one(call.address)):
+                refusal = _STREAMS if streams else _REQUESTS
+        if refusal is not None:
+            await self._refuse(call.send, refusal)
             return
-        if path not in OPEN and not self._may(headers.get(b"authorization", b"")):
-            await self._refuse(send, _UNKNOWN)
-            return
-        if self._life.closing and scope["method"] == "POST":
-            await self._refuse(send, _CLOSING)
-            return
-        limit = UPLOAD_BYTES if path == UPLOAD else self._limits.body_bytes
+        limit = route.body_bytes if route else self._limits.body_bytes
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > limit:
-            large = _Refusal(413, "body", _too_large(limit), ((b"connection", b"close"),))
-            await self._refuse(send, large, rest=receive)
+        if not length.isdigit() or len(length) > 18 or int(length) > limit:
+            large = _Refusal(413, "body", _too_large(limit), (_CLOSE,))
+            await self._refuse(call.send, large, rest=call.receive)
             return
-        await self._app(scope, self._counted(receive, limit), send)
+        in_memory = route is None or route.kind != "upload"
+        receive = held.enter_context(self._counted(call.receive, limit, in_memory=in_memory))
+        if route is None:
+            await self._app(call.scope, receive, call.send)
+        else:
+            await self._to_page(call, route, receive, held)
 
-    def _counted(self, receive: Receive, limit: int) -> Receive:
-        """`receive` that ends a body which is larger than it said, or too slow, by an HTTP error."""
-        deadline, seen, whole = time.monotonic() + self._limits.body_s, 0, False
+    def _refusal(self, call: _Call, headers: dict[bytes, bytes], route: routes.Route | None) -> _Refusal | None:
+        """Why this request is refused by its head, or None."""
+        if not HOST.fullmatch(headers.get(b"host", b"")):
+            return _NO_HOST
+        if call.path not in OPEN and (unknown := self._unknown(call.address, headers.get(b"authorization", b""))):
+            return unknown
+        if self._life.closing and call.scope["method"] == "POST":
+            return _CLOSING
+        if len(call.scope["query_string"]) > LONGEST_QUERY:
+            return _LONG
+        return None if route is not None or call.path in API else _NO_ROUTE
+
+    def _unknown(self, address: str, authorization: bytes) -> _Refusal | None:
+        """Why these credentials are not accepted, or None."""
+        if self._logins.open:
+            return None
+        if not authorization:
+            return _UNKNOWN
+        if wait_s := self._logins.wait_s(address):
+            sentence = f"Too many wrong credentials; the next are looked at in {wait_s} s."
+            return _Refusal(429, "auth", sentence, ((b"retry-after", str(wait_s).encode()),))
+        return None if self._logins.check(address, authorization) else _UNKNOWN
+
+    async def _to_page(self, call: _Call, route: routes.Route, receive: Receive, held: ExitStack) -> None:
+        """Pass a request on to Gradio with what the route takes, and nothing else."""
+        assert self._page is not None
+        scope = call.scope
+        scope["query_string"] = routes.kept_query(route, scope["query_string"])
+        headers = [(name, value) for name, value in scope["headers"] if name not in _DROPPED]
+        if route.kind == "file" and self._page.uploads.inside(call.path.partition("=")[2]) is None:
+            await self._refuse(call.send, _NO_ROUTE)
+            return
+        if route.kind == "upload":
+            size = int(dict(headers).get(b"content-length", route.body_bytes))
+            try:
+                held.enter_context(self._page.uploads.room(size, min(1000, size // SMALLEST_PART + 1)))
+            except Full:
+                await self._refuse(call.send, _FULL, rest=receive)
+                return
+        if route.kind == "event":
+            name = None if route.template.endswith("join") else call.path.rpartition("/")[2]
+            try:
+                body = self._page.events.plain(await _whole(receive), name)
+            except (Refused, HTTPException) as error:
+                status = error.status_code if isinstance(error, HTTPException) else 422
+                sentence = str(error.detail) if isinstance(error, HTTPException) else str(error)
+                await self._refuse(call.send, _Refusal(status, "event", sentence))
+                return
+            headers = [(name, value) for name, value in headers
+                       if name not in (b"content-length", b"content-type", b"transfer-encoding")]
+            headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            receive = _first(body, receive)
+        await self._app({**scope, "headers": headers}, receive, call.send)
+
+    @contextlib.contextmanager
+    def _counted(self, receive: Receive, limit: int, *, in_memory: bool) -> Iterator[Receive]:
+        """`receive` that ends a body which is larger than it said, too slow, or too much beside all others."""
+        deadline, seen, whole, held = time.monotonic() + self._limits.body_s, 0, False, 0
 
         async def counted() -> Message:
-            nonlocal seen, whole
+            nonlocal seen, whole, held
             if whole:
                 return await receive()
             try:
@@ -142,30 +255,23 @@ class Gate:
             except TimeoutError:
                 self._metrics.rejected("body")
                 raise HTTPException(408, "The request did not arrive in time.", {"connection": "close"}) from None
-            seen += len(message.get("body", b""))
+            count = len(message.get("body", b""))
+            seen += count
             whole = not message.get("more_body", False)
             if seen > limit:
                 self._metrics.rejected("body")
                 raise HTTPException(413, _too_large(limit), {"connection": "close"})
+            if in_memory:
+                if not self._bodies.take(count, already=held):
+                    self._metrics.rejected("bodies")
+                    raise HTTPException(503, _BODIES, {"retry-after": "2", "connection": "close"})
+                held += count
             return message
 
-        return counted
-
-    def _may(self, authorization: bytes) -> bool:
-        """Whether these credentials are accepted; the comparison takes the same time for wrong ones."""
-        if self._auth is None and self._token is None:
-            return True
-        scheme, _, given = authorization.partition(b" ")
-        if scheme.lower() == b"bearer":
-            return _same(given.strip(), self._token)
-        if scheme.lower() != b"basic":
-            return False
         try:
-            pair = base64.b64decode(given.strip(), validate=True)
-        except binascii.Error:
-            return False
-        by_user, by_token = _same(pair, self._auth), _same(pair.partition(b":")[2], self._token)
-        return by_user or by_token
+            yield counted
+        finally:
+            self._bodies.held -= held
 
     async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None) -> None:
         """Answer by a sentence; then throw the rest of the body away for a while, so that its sender reads it."""
@@ -176,20 +282,33 @@ class Gate:
         await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
         if rest is None:
             return
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, HTTPException):
             async with asyncio.timeout(LINGER_S):
                 while (await rest()).get("more_body"):
                     pass
         await send({"type": "http.response.body"})
 
 
-def _digest(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()
+async def _whole(receive: Receive) -> bytes:
+    """The body of a request."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
 
 
-def _same(given: bytes, expected: bytes | None) -> bool:
-    """Compared by digests, so that the time tells neither content nor length."""
-    return hmac.compare_digest(_digest(given), expected or bytes(32)) and expected is not None
+def _first(body: bytes, receive: Receive) -> Receive:
+    """`receive` that gives this body, and then what the client does."""
+    left = [body]
+
+    async def receive_plain() -> Message:
+        if left:
+            return {"type": "http.request", "body": left.pop(), "more_body": False}
+        return await receive()
+
+    return receive_plain
 
 
 def _too_large(limit: int) -> str:

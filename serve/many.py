@@ -1,6 +1,5 @@
 """The tab for many pictures: a gallery with answers, and a table to take away."""
 
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,12 @@ from PIL import Image
 
 from serve import cards
 from serve.engine import Answered, Busy, Engine, Late
+from serve.uploads import Full, Uploads
 from zoo.errors import BadImage
 from zoo.text import csv_text
 
+ANSWERS = "answers"
+"""Gradio's name of the functions that share one limit of how many run at once: each holds a picture in memory."""
 MAX_PICTURES = 200
 """At once."""
 THUMBNAIL = 320
@@ -20,8 +22,8 @@ PROGRESS = gr.Progress()
 COLUMNS = ("file", "answer", "probability", "prediction_set", "unknown_score", "error")
 
 
-def many_tab(engine: Engine, folder: Path) -> None:
-    """Add the tab's content; tables are written below `folder`."""
+def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
+    """Add the tab's content; pictures of at most `max_bytes` are read from `uploads`, tables written there."""
     def answer(paths: list[str] | None, progress: gr.Progress = PROGRESS) -> tuple[str, Any, Any]:
         """Summary, gallery and table."""
         if not paths:
@@ -30,16 +32,14 @@ def many_tab(engine: Engine, folder: Path) -> None:
             return (cards.refusal(f"{len(paths)} pictures are too many: at most {MAX_PICTURES} at once."),
                     gr.Gallery([], visible=False), gr.DownloadButton(visible=False))
         rows, shown = [], []
-        for path in progress.tqdm([Path(path) for path in paths], desc="Answering", unit="pictures"):
-            row, thumbnail = _one(engine, path)
+        for path in progress.tqdm(paths, desc="Answering", unit="pictures"):
+            row, thumbnail = _one(engine, uploads, path, max_bytes)
             rows.append(row)
             if thumbnail:
                 shown.append((thumbnail, f"{row[1]} {row[2]:.0%}"))
-        table = folder / uuid.uuid4().hex / "answers.csv"
-        table.parent.mkdir()
-        table.write_text(csv_text(COLUMNS, rows), encoding="utf-8", newline="")
+        table = _table(rows, uploads)
         return (cards.summary(rows), gr.Gallery(shown, visible=bool(shown)),
-                gr.DownloadButton(value=str(table), visible=True))
+                gr.DownloadButton(value=table, visible=table is not None))
 
     files = gr.File(label=f"Up to {MAX_PICTURES} pictures", file_count="multiple", file_types=["image"],
                     elem_id="files", height=180)
@@ -47,18 +47,20 @@ def many_tab(engine: Engine, folder: Path) -> None:
     table = gr.DownloadButton("Download the table (CSV)", visible=False, elem_id="table", size="sm")
     gallery = gr.Gallery([], label="Answers", columns=4, height="auto", visible=False, elem_id="gallery",
                          object_fit="contain", interactive=False)
-    files.change(answer, files, [summary, gallery, table], api_name="predict_many", show_progress_on=[summary])
+    files.change(answer, files, [summary, gallery, table], api_name="predict_many", show_progress_on=[summary],
+                 concurrency_id=ANSWERS)
 
 
-def _one(engine: Engine, path: Path) -> tuple[tuple[Any, ...], Image.Image | None]:
+def _one(engine: Engine, uploads: Uploads, path: str, max_bytes: int) -> tuple[tuple[Any, ...], Image.Image | None]:
     """(a row of `COLUMNS`, thumbnail) of one file."""
+    name = Path(path).name
     try:
-        row, thumbnail = engine.answer(path.read_bytes(), _row)
-        return (path.name, *row, ""), thumbnail
+        row, thumbnail = engine.answer(uploads.read(path, max_bytes), _row)
+        return (name, *row, ""), thumbnail
     except BadImage as error:
-        return (path.name, "", 0.0, "", "", error.reason), None
+        return (name, "", 0.0, "", "", error.reason), None
     except (Busy, Late):
-        return (path.name, "", 0.0, "", "", "the service was too busy"), None
+        return (name, "", 0.0, "", "", "the service was too busy"), None
 
 
 def _row(answered: Answered) -> tuple[tuple[Any, ...], Image.Image]:
@@ -69,3 +71,16 @@ def _row(answered: Answered) -> tuple[tuple[Any, ...], Image.Image]:
     score = "" if answer.unknown_score is None else answer.unknown_score
     return (answer.label or f"unknown (nearest: {nearest})", probability, " | ".join(answer.prediction_set or ()),
             score), thumbnail
+
+
+def _table(rows: list[tuple[Any, ...]], uploads: Uploads) -> str | None:
+    """The path of the table, or None if there is no room for it now."""
+    content = csv_text(COLUMNS, rows).encode("utf-8", "backslashreplace")
+    try:
+        with uploads.room(len(content), 1):
+            table = uploads.new_folder() / "answers.csv"
+            table.write_bytes(content)
+            uploads.wrote(len(content))
+            return str(table)
+    except (Full, OSError):
+        return None

@@ -1,7 +1,9 @@
 """The page: upload, paste or photograph a picture and see the answer, why, and how far to trust it.
 
-Works without any other host, and hardened: Gradio 6.31 lets a mounted page read any file of the machine unless
-`has_launched` is set, and opens uploads with every plugin of Pillow unless its own preprocessing is left out.
+Works without any other host, and hardened. Gradio 6.31 lets a mounted page read any file of the machine unless
+`has_launched` is set, and even then where the description of a file lacks `meta`; it opens uploads with every plugin of
+Pillow unless its own preprocessing is left out. So its routes are chosen (`routes.py`), what its functions get is
+written anew (`events.py`), and they read files through `Uploads.read` only.
 """
 
 import html
@@ -12,21 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from serve import cards
+from serve import cards, receive
 from serve.answers import overlay, to_json
 from serve.engine import Answered, Busy, Engine, Late
+from serve.events import Events, Function, Input
 from serve.feedback import Feedback
-from serve.many import many_tab
+from serve.gate import Page
+from serve.many import ANSWERS, many_tab
 from serve.reload import examples
+from serve.uploads import Uploads
 from zoo.errors import BadImage
 
 WAITING = 64
 """Events of the page that may wait."""
-KEPT_S = 1800
-"""Uploads are deleted after so long."""
+SESSIONS = 500
+"""Pages whose values Gradio remembers, about 200 kB each; the one used longest ago is forgotten first."""
 SHOWN = 5
 """Classes with bars."""
 
@@ -35,18 +41,26 @@ SHOWN = 5
 class Setting:
     """Where the page keeps uploads, and how it is reached."""
 
-    folder: Path
+    uploads: Uploads
     root_path: str
     feedback: Path | None
     max_bytes: int
     """Of one picture."""
 
 
-def mount(app: ASGIApp, engine: Engine, setting: Setting) -> ASGIApp:
-    """The page at `/`, behind the routes that `app` has already."""
+def mount(app: ASGIApp, engine: Engine, setting: Setting) -> Page:
+    """The page at `/`, behind the routes that `app` has already; gives what the gate needs to know of it."""
     assert isinstance(app, FastAPI)
+    uploads = setting.uploads
     demo = build(engine, setting)
     demo.queue(max_size=WAITING, default_concurrency_limit=2 * engine.workers)
+    demo.state_session_capacity = SESSIONS
+
+    @app.post("/gradio_api/upload", include_in_schema=False)
+    async def upload(request: Request) -> JSONResponse:
+        """In place of Gradio's own."""
+        return JSONResponse(await receive.receive(request, uploads, max_bytes=setting.max_bytes))
+
     gr.mount_gradio_app(
         app, demo, path="/", root_path=setting.root_path, show_error=False, max_file_size=setting.max_bytes,
         ssr_mode=False, run_history=False, enable_monitoring=False, footer_links=[], mcp_server=False, pwa=False,
@@ -54,19 +68,44 @@ def mount(app: ASGIApp, engine: Engine, setting: Setting) -> ASGIApp:
                                 font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css=cards.STYLE, head='<meta name="color-scheme" content="light dark">')
     demo.has_launched = True  # or Gradio serves any file of this machine to anybody
-    return app
+    uploads.keep()
+    uploads.forget += [receive.forget_progress, partial(_forget_files, demo)]
+    return Page(Events(functions(demo), uploads), uploads)
+
+
+_INPUTS: dict[str, Input] = {"Image": "file", "File": "files", "Dropdown": "text", "Dataset": "number"}
+"""What a component of the page gives to a function."""
+
+
+def functions(demo: gr.Blocks) -> dict[int, Function]:
+    """Every function of the page by its number, with what it takes."""
+    return {number: Function(_name(function), tuple(_INPUTS[type(block).__name__] for block in function.inputs))
+            for number, function in demo.fns.items()}
+
+
+def _name(function: Any) -> str:
+    """The name of a function for programs; empty if it is only for the page."""
+    return str(function.api_name) if function.api_visibility == "public" else ""
+
+
+def _forget_files(demo: gr.Blocks) -> None:
+    """Forget the files that were deleted: Gradio's lists of them only grow."""
+    for paths in demo.temp_file_sets:
+        for path in [*paths]:
+            if not Path(path).exists():
+                paths.discard(path)
 
 
 def build(engine: Engine, setting: Setting) -> gr.Blocks:
     """The page, not yet mounted."""
     name = engine.model.name
-    with gr.Blocks(title=name, analytics_enabled=False, delete_cache=(KEPT_S // 2, KEPT_S), fill_width=False) as demo:
+    with gr.Blocks(title=name, analytics_enabled=False, fill_width=False) as demo:
         gr.HTML(partial(cards.head, engine), elem_id="head", padding=False)
         with gr.Tabs():
             with gr.Tab("One picture"):
                 _one_tab(engine, setting)
             with gr.Tab("Many pictures"):
-                many_tab(engine, setting.folder)
+                many_tab(engine, setting.uploads, setting.max_bytes)
             with gr.Tab("About"):
                 gr.Markdown(partial(cards.about, engine), elem_id="about")
     return demo
@@ -86,12 +125,12 @@ def _one_tab(engine: Engine, setting: Setting) -> None:
             heat = gr.Image(label="Where it found evidence for its first choice", interactive=False, height=330,
                             elem_id="heat", buttons=["fullscreen"], format="jpeg", visible=False)
             if setting.feedback:
-                _correction(engine, Feedback(setting.feedback), picture)
+                _correction(engine, Feedback(setting.feedback), picture, setting)
             with gr.Accordion("The same answer for programs", open=False):
                 data = gr.JSON(show_label=False, elem_id="data", max_height=320)
                 gr.Markdown(cards.curl(setting.root_path), elem_id="curl")
-    picture.change(partial(_answer, engine), picture, [data, answer, heat], api_name="predict",
-                   show_progress="minimal", trigger_mode="always_last")
+    picture.change(partial(_answer, engine, setting), picture, [data, answer, heat], api_name="predict",
+                   show_progress="minimal", trigger_mode="always_last", concurrency_id=ANSWERS)
 
 
 def _untouched(_: gr.Image, payload: Any) -> str | None:
@@ -103,11 +142,11 @@ def _untouched(_: gr.Image, payload: Any) -> str | None:
 gr.Image.preprocess = _untouched  # type: ignore[method-assign,assignment]
 
 
-def _answer(engine: Engine, picture: str | None) -> tuple[dict[str, Any] | None, str, Any]:
+def _answer(engine: Engine, setting: Setting, picture: str | None) -> tuple[dict[str, Any] | None, str, Any]:
     """JSON, card and heat map of the answer to one picture file."""
     if picture is None:
         return None, cards.NOTHING, gr.Image(None, visible=False)
-    said = attempt(lambda: engine.answer(Path(picture).read_bytes(), _parts, top=SHOWN))
+    said = attempt(lambda: engine.answer(setting.uploads.read(picture, setting.max_bytes), _parts, top=SHOWN))
     if isinstance(said, str):
         return {"error": said}, cards.refusal(said), gr.Image(None, visible=False)
     data, card, heat = said
@@ -130,13 +169,13 @@ def _parts(answered: Answered) -> tuple[dict[str, Any], str, Any]:
     return to_json(answered), cards.answer(answered), overlay(answered)
 
 
-def _correction(engine: Engine, feedback: Feedback, picture: gr.Image) -> None:
+def _correction(engine: Engine, feedback: Feedback, picture: gr.Image, setting: Setting) -> None:
     """The button that stores a picture with its right class."""
     def store(path: str | None, label: str | None) -> str:
         """What happened, as HTML."""
         if not path or not label:
             return cards.note("Choose a picture and its right class first.")
-        said = attempt(lambda: feedback.store(engine, Path(path).read_bytes(), label))
+        said = attempt(lambda: feedback.store(engine, setting.uploads.read(path, setting.max_bytes), label))
         return cards.note(html.escape(said))
 
     labels = list(engine.model.predictor.bundle.labels)
@@ -144,5 +183,5 @@ def _correction(engine: Engine, feedback: Feedback, picture: gr.Image) -> None:
         right = gr.Dropdown(labels, value=None, label="What is it?", elem_id="right")
         button = gr.Button("Keep picture and correction", elem_id="keep")
         said = gr.HTML("", elem_id="kept")
-        button.click(store, [picture, right], said, api_name="correct")
+        button.click(store, [picture, right], said, api_name="correct", concurrency_id=ANSWERS)
         picture.change(lambda: (None, ""), None, [right, said], api_visibility="private", queue=False)

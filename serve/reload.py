@@ -1,26 +1,34 @@
 """Loading a model so that it may serve: checked on its own examples; and again whenever a new export appears."""
 
-import json
+import hashlib
 import logging
-import threading
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from serve.engine import Engine, Model
 from zoo import bundle as bundles
 from zoo import rundir
 from zoo.errors import BadImage, UserError
 from zoo.predictor import Predictor
+from zoo.preprocess import read_regular
 
 log = logging.getLogger("serve")
 EVERY_S = 1.0
 """Seconds between two looks at a watched bundle."""
+LARGEST_MANIFEST = 10_000_000
+"""Bytes of a FINISHED.json at most: it is read every time that something changes."""
+MOST_FILES = 10_000
+"""Files of a watched bundle that are looked at."""
 
 
 def load(path: Path, *, provider: str, threads: int) -> Model:
     """A warm model whose examples are answered as the trained one answers them; `UserError` otherwise."""
     bundle = bundles.open_bundle(path)
-    stamp = rundir.digest(bundle.folder / bundles.FINISHED)
+    stamp = _stamp(bundle.folder)
     model = Model(Predictor(bundle, provider=provider, threads=threads), str(bundle.run.get("name", "model")),
                   bundle.model_sha256 or "", stamp)
     _check(model)
@@ -42,17 +50,36 @@ def _check(model: Model) -> None:
                             f"{bundles.export_it(bundle.folder)}")
 
 
-def examples(bundle: bundles.Bundle) -> list[tuple[Path, dict]]:
-    """(picture, its expected label, probability and probabilities) of a bundle's examples; it may have none."""
-    folder = bundle.folder / bundles.EXAMPLES
-    if not (folder / bundles.EXPECTED).is_file():
+def examples(bundle: bundles.Bundle) -> list[tuple[Path, dict[str, Any]]]:
+    """(picture, its expected label, probability and probabilities) of a bundle's examples; it may have none.
+
+    Only of pictures that the bundle's manifest lists, by plain names: `UserError` for any other.
+    """
+    listed = bundle.file(f"{bundles.EXAMPLES}/{bundles.EXPECTED}")
+    if listed is None:
         return []
-    expected = json.loads((folder / bundles.EXPECTED).read_text(encoding="utf-8"))
-    return [(folder / name, one) for name, one in expected.items()]
+    expected = rundir.read_json(listed)
+    count = len(bundle.labels)
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for name, answer in expected.items() if isinstance(expected, dict) else [("", None)]:
+        path = bundle.file(f"{bundles.EXAMPLES}/{name}") if Path(name).name == name else None
+        if path is None or not isinstance(answer, dict) or not _has_probabilities(answer, count):
+            raise UserError(f"{listed}: expected names of pictures of this folder, each with {count} probabilities, "
+                            f"seen another entry. {bundles.export_it(bundle.folder)}")
+        found.append((path, answer))
+    return found
+
+
+def _has_probabilities(answer: dict[str, Any], count: int) -> bool:
+    """Whether an example has one number for each class."""
+    numbers = answer.get("probabilities")
+    if not isinstance(numbers, list) or len(numbers) != count:
+        return False
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
 
 
 class Watch:
-    """A thread that looks for a new export and swaps it in; final.
+    """Looks for a new export and swaps it in; final. `Repeat` calls `look` every `EVERY_S`.
 
     `reload` loads the bundle (`load` with its arguments); `told` gets "swapped" or "refused" after each try. A bundle
     that is refused is not tried again until it changes; one that is being written (no FINISHED.json) is waited for.
@@ -60,42 +87,52 @@ class Watch:
 
     def __init__(self, engine: Engine, reload: Callable[[], Model], told: Callable[[str], None]):
         self._engine, self._reload, self._told = engine, reload, told
-        self._refused: object = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._last: object = None
+        """State of the folder at the last look."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="reload")
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(EVERY_S):
-            self._look()
-
-    def _look(self) -> None:
-        folder, seen = self._engine.model.predictor.bundle.folder, None
-        try:
-            if rundir.digest(folder / bundles.FINISHED) == self._engine.model.stamp:
-                return
-            seen = _state(folder)
-            if seen == self._refused:
-                return
-            model = self._reload()
-        except FileNotFoundError:  # an export is being written
+    def look(self) -> None:
+        """Load and swap in what has changed; whatever goes wrong with it, the old one goes on serving."""
+        state = _state(self._engine.model.predictor.bundle.folder)
+        if state == self._last:
             return
-        except (UserError, OSError, ValueError, KeyError, TypeError) as error:
-            self._refused = seen
-            log.error("the new bundle is refused, the old one goes on serving: %s", error)
+        loading = self._pool.submit(self._load)  # a future, because a broken bundle can raise anything
+        error = loading.exception()
+        if isinstance(error, FileNotFoundError):  # an export is being written
+            return
+        self._last = state
+        if error is not None:
+            log.error("the new bundle is refused, the old one goes on serving: %s: %s", type(error).__name__, error)
             self._told("refused")
-            return
-        self._engine.model, self._refused = model, None
-        log.warning("now serving %s, model %s", model.name, model.digest[:12])
-        self._told("swapped")
+        elif (model := loading.result()) is not None:
+            self._engine.model = model
+            log.warning("now serving %s, model %s", model.name, model.digest[:12])
+            self._told("swapped")
+
+    def _load(self) -> Model | None:
+        """The new model; None if there is no finished one, or it is the one that serves."""
+        model = self._engine.model
+        folder = model.predictor.bundle.folder
+        if not (folder / bundles.FINISHED).exists() or _stamp(folder) == model.stamp:
+            return None
+        return self._reload()
+
+
+def _stamp(folder: Path) -> str:
+    """sha256 of a bundle's FINISHED.json; `UserError` for what is no regular file, or too large for one."""
+    content = read_regular(folder / bundles.FINISHED, LARGEST_MANIFEST)
+    if len(content) > LARGEST_MANIFEST:
+        raise UserError(f"{folder / bundles.FINISHED}: expected at most {LARGEST_MANIFEST / 1e6:g} MB, seen more.")
+    return hashlib.sha256(content).hexdigest()
 
 
 def _state(folder: Path) -> object:
-    """What changes when any file of a bundle does."""
-    return sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    """What changes when any file of a bundle does; of a folder with very many files, the first of them."""
+    files = []
+    for path in islice(folder.rglob("*"), MOST_FILES):
+        try:
+            status = path.lstat()
+        except OSError:  # deleted meanwhile
+            continue
+        files.append((str(path), status.st_size, status.st_mtime_ns))
+    return sorted(files)

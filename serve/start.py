@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +18,12 @@ from serve import reload
 from serve.__main__ import Order
 from serve.api import create_api
 from serve.engine import Engine, default_workers
-from serve.gate import Gate, Keys, Limits
+from serve.gate import Door, Gate, Limits, Page
 from serve.life import Life
+from serve.logins import Keys
 from serve.metrics import Metrics
+from serve.repeat import Repeat
+from serve.uploads import SWEEP_S, Uploads
 from zoo import console, minimum
 from zoo.errors import UserError
 
@@ -74,15 +77,12 @@ def build(order: Order) -> Iterator[Service]:
         metrics = Metrics(engine)
         life = Life(idle=lambda: engine.outstanding == 0, patience_s=order.deadline_s)
         app: ASGIApp = create_api(engine, metrics, life)
-        if not order.api_only:
-            app = _with_page(app, engine, order, stack)
+        page = None if order.api_only else _with_page(app, engine, order, stack)
         if order.watch:
             watch = reload.Watch(engine, load, metrics.reloaded)
-            watch.start()
-            stack.callback(watch.stop)
+            _repeat(watch.look, reload.EVERY_S, stack, name="watch")
         limits = Limits(round(order.max_body_mb * 1e6), order.deadline_s)
-        yield Service(Gate(app, life, metrics, limits=limits, keys=keys, root_path=order.root_path), life, engine,
-                      keys)
+        yield Service(Gate(app, life, metrics, Door(limits, keys, order.root_path, page)), life, engine, keys)
 
 
 def local(bundle: Path) -> Path:
@@ -94,15 +94,27 @@ def local(bundle: Path) -> Path:
     return pull_run(str(bundle)).folder
 
 
-def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> ASGIApp:
+def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> Page:
     """The page mounted below the API's routes; its uploads are deleted at the end."""
     minimum.require("gradio")
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True))
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": folder}
+    uploads = Uploads(Path(folder))
+    # all that Gradio writes lies in this folder too, its cache of examples included, which it serves to anybody
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
+                   "GRADIO_TEMP_DIR": str(uploads.folder), "GRADIO_EXAMPLES_CACHE": str(uploads.folder / "cache")}
     from serve import page  # Gradio reads these variables when it is imported
 
-    return page.mount(app, engine, page.Setting(Path(folder), order.root_path, order.feedback,
-                                                round(order.max_body_mb * 1e6)))
+    mounted = page.mount(app, engine, page.Setting(uploads, order.root_path, order.feedback,
+                                                   round(order.max_body_mb * 1e6)))
+    _repeat(uploads.sweep, SWEEP_S, stack, name="sweep")
+    return mounted
+
+
+def _repeat(work: Callable[[], None], seconds: float, stack: ExitStack, *, name: str) -> None:
+    """Do `work` every so many seconds until `stack` is closed."""
+    thread = Repeat(work, seconds=seconds, name=name)
+    thread.start()
+    stack.callback(thread.stop)
 
 
 def _say(order: Order, service: Service, port: int) -> None:

@@ -79,7 +79,7 @@ def decode(
     """
     name = name or (str(source) if isinstance(source, Path) else "picture")
     try:
-        data = _read(source, max_bytes) if isinstance(source, Path) else source
+        data = read_regular(source, max_bytes, name=name) if isinstance(source, Path) else source
         if len(data) > max_bytes:
             raise Refused(f"larger than {max_bytes / 1e6:g} MB")
         file = picture_file.reduced(data, formats)
@@ -95,20 +95,27 @@ def decode(
         raise BadImage(name, f"damaged: {detail or type(error).__name__}") from error
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    """The bytes of a regular file, at most one more than allowed. Without O_NONBLOCK a FIFO would wait for a writer."""
+def read_regular(path: Path, max_bytes: int, *, name: str = "", follow: bool = True) -> bytes:
+    """The bytes of a regular file, at most one more than `max_bytes`; `BadImage(name or path, reason)` otherwise.
+
+    Without `follow` a path that is a link is refused. Never waits: without O_NONBLOCK a FIFO would wait for a writer.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if not follow:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, flags)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise Refused("not a regular file")
+                raise BadImage(name or str(path), "not a regular file")
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
                 return file.read(min(status.st_size, max_bytes) + 1)
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise Refused(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise BadImage(name or str(path), reason) from None
 
 
 def _open(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:

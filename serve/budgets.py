@@ -1,0 +1,91 @@
+"""What one address, and all of them together, may hold at a time: event streams, requests, bytes of bodies."""
+
+import asyncio
+import contextlib
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.types import Scope, Send
+
+STREAMS, STREAMS_EACH = 350, 64
+"""Open event streams of the page: in all, and of one address. A page that is open holds one, two while it works."""
+REQUESTS, REQUESTS_EACH = 350, 300
+"""Other requests that are being received or answered: in all, and of one address.
+
+With `STREAMS` they leave 100 of the 800 connections of `life.CONNECTIONS` for /healthz and /readyz.
+"""
+BODIES_BYTES = 100_000_000
+"""Bytes of bodies in memory, of all requests that are not answered yet; a single larger request is taken alone."""
+ANSWER_S = 120.0
+"""Seconds in which an answer must have been taken: longer holds a connection for nothing. Event streams apart."""
+
+
+class Slots:
+    """So many at a time, in all and of each address; final. For one event loop."""
+
+    def __init__(self, total: int, each: int):
+        self._total, self._each = total, each
+        self._held: Counter[str] = Counter()
+        self._count = 0
+
+    @contextlib.contextmanager
+    def one(self, address: str) -> Iterator[bool]:
+        """Whether there is a slot, which is held until the block ends."""
+        free = self._count < self._total and self._held[address] < self._each
+        self._count += free
+        self._held[address] += free
+        try:
+            yield free
+        finally:
+            self._count -= free
+            self._held[address] -= free
+            if not self._held[address]:
+                del self._held[address]  # or the table of addresses would grow for ever
+
+
+class Bytes:
+    """Bytes that are held in memory; final. For one event loop."""
+
+    def __init__(self, limit: int):
+        self._limit, self.held = limit, 0
+
+    def take(self, count: int, *, already: int) -> bool:
+        """Whether a request that holds `already` bytes may hold `count` more. The only one there is may always."""
+        if self.held > already and self.held + count > self._limit:
+            return False
+        self.held += count
+        return True
+
+
+def address(scope: Scope) -> str:
+    """Who asks: the address as text, for IPv6 its /64 network, which one machine usually has to itself."""
+    client = scope.get("client")
+    try:
+        known = ipaddress.ip_address(client[0] if client else "")
+    except ValueError:  # what a proxy wrote into X-Forwarded-For
+        return "unknown"
+    if isinstance(known, ipaddress.IPv6Address):
+        if known.ipv4_mapped:
+            return str(known.ipv4_mapped)
+        return str(ipaddress.ip_network((int(known) >> 64 << 64, 64)))
+    return str(known)
+
+
+@contextlib.contextmanager
+def answered_in(seconds: float, send: Send) -> Iterator[None]:
+    """Drop the connection if the block takes longer than `seconds`.
+
+    ASGI has no way to say this, and closing a connection waits for a reader who does not read; so uvicorn's own
+    transport, to which its `send` belongs, is aborted.
+    """
+    transport: Any = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is None:
+        yield
+        return
+    timer = asyncio.get_running_loop().call_later(seconds, transport.abort)
+    try:
+        yield
+    finally:
+        timer.cancel()
