@@ -39,6 +39,8 @@ REQUEST, ANSWER = struct.Struct(">QQ"), struct.Struct(">BII")
 READY, PIXELS, REFUSED = range(3)
 MAX_REASON = 1000
 """Bytes of a reason."""
+PIPE_BYTES = 1 << 20
+"""What a pipe holds, where that can be set: Linux gives this much to any user. A small picture passes in one go."""
 STRIP_BYTES = 1 << 18
 """Pixels are sent in pieces of about this size: faster than all at once, and there is no second copy of them."""
 M_MMAP_THRESHOLD = -3
@@ -57,7 +59,9 @@ def main(decode_picture: Decode) -> None:
     give_memory_back()
     limit_memory(int(sys.argv[1]) * BYTES_PER_PIXEL + SPARE_BYTES)
     gone = contextlib.suppress(BrokenPipeError)  # the service, which nobody needs to be told here
-    with gone, open(0, "rb", closefd=False) as requests, os.fdopen(os.dup(1), "wb") as answers:
+    with gone, open(0, "rb", closefd=False) as requests, os.fdopen(os.dup(1), "wb", STRIP_BYTES) as answers:
+        for pipe in (requests, answers):
+            _enlarge(pipe)
         _silence()
         answers.write(ANSWER.pack(READY, 0, 0))
         answers.flush()
@@ -107,6 +111,14 @@ def _silence() -> None:
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
+
+
+def _enlarge(pipe: BinaryIO) -> None:
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # this user's pipes hold too much already
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _answer_all(requests: BinaryIO, answers: BinaryIO, decode_picture: Decode) -> None:

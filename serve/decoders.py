@@ -4,6 +4,7 @@ A decoder is not trusted: of its answer, sizes are compared with what was asked 
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -26,6 +28,8 @@ START_S = 30.0
 """A decoder must be ready after so long; it takes about 0.2 s."""
 TICK_S = 0.05
 """Between two looks for decoders whose time is over."""
+BUFFER_BYTES = 1 << 16
+"""Of requests and answers: most pictures of a phone's preview pass at once."""
 TRIES = 3
 """A request waits for so many new decoders that end before they are ready."""
 
@@ -187,10 +191,11 @@ class _Child:
     """One decoder process and its pipes; final. One thread uses it at a time; any thread may kill it."""
 
     def __init__(self, command: Sequence[str]):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
+        self.process = subprocess.Popen(command, bufsize=BUFFER_BYTES, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        env=_environment())
         assert self.process.stdin
         assert self.process.stdout
-        self._requests, self._answers = self.process.stdin, self.process.stdout
+        self._requests, self._answers = self.process.stdin, cast(io.BufferedReader, self.process.stdout)
         self.ready, self.late, self.deadline = False, False, math.inf
         """`late`: it was killed because its `deadline`, on the clock of `time.monotonic`, passed."""
 
