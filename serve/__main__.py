@@ -41,6 +41,8 @@ class Order:
     """Pictures that may wait; above that the answer is 503 with Retry-After."""
     deadline_s: float = 30.0
     """Seconds a request may take, queue and upload included; then the answer is 504."""
+    decode_s: float = 10.0
+    """Seconds that decoding one picture may take; then its decoder is killed and the picture is refused."""
     max_body_mb: float = 32.0
     """Megabytes of one request; more is refused before it is read."""
     max_megapixels: float = 25.0
@@ -59,8 +61,8 @@ class Order:
         for flag, value, least in (("port", self.port, 0), ("workers", self.workers, 0), ("queue", self.queue, 1)):
             if value < least:
                 raise UserError(f"--{flag} {value}: expected {least} or more.")
-        for flag, amount in (("deadline-s", self.deadline_s), ("max-body-mb", self.max_body_mb),
-                             ("max-megapixels", self.max_megapixels)):
+        for flag, amount in (("deadline-s", self.deadline_s), ("decode-s", self.decode_s),
+                             ("max-body-mb", self.max_body_mb), ("max-megapixels", self.max_megapixels)):
             if not 0 < amount < 1e6:
                 raise UserError(f"--{flag} {amount}: expected a number above 0 and below a million.")
 

@@ -1,7 +1,8 @@
 """The queue between requests and the model: bounded, with deadlines, worked off by a few threads.
 
 A request is answered by the model that was current when it was accepted, so that a swap never mixes two versions.
-Pictures are decoded by these threads only: however many requests wait, at most `workers` pictures are in memory.
+Pictures are decoded for these threads only: however many requests wait, at most `workers` pictures are in memory.
+Each thread has a process that decodes, because a thread that hangs in a decoder could not be ended.
 """
 
 import math
@@ -15,17 +16,19 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
-from PIL import Image
 
+from serve.decoders import Decoders, Unavailable
 from zoo.errors import BadImage
 from zoo.predictor import Prediction, Predictor
-from zoo.preprocess import decode
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-"""Accepted from strangers: the decoder's formats without TIFF, whose parsers have the longest list of CVEs."""
 LARGE_PIXELS = 4_000_000
-"""Larger pictures are answered one at a time: each pixel takes 10 bytes on its way."""
+"""Larger pictures are answered one at a time: each pixel takes 10 to 25 bytes on its way."""
 MAX_WORKERS = 4
+DECODE_S = 10.0
+"""Seconds that the decoder of a picture is given, unless the command line says otherwise."""
+LEAST_DECODE_S = 1.0
+"""A decoder is given so long also just before the deadline of its request. If good pictures that come late had
+their decoders killed, starting new ones (0.2 s each) would make an overload worse."""
 
 T = TypeVar("T")
 
@@ -86,12 +89,17 @@ class Engine:
     """Threads that answer pictures; final. Threads may share it.
 
     `waiting` pictures may stand in the queue besides those that `workers` (0 = one per core) answer; `deadline_s`
-    is how long a request may take; `max_pixels` of one picture.
+    is how long a request may take; `max_pixels` of one picture. `decoders` (one for each worker) are closed with it;
+    without them it starts its own.
     """
 
-    def __init__(self, model: Model, *, workers: int, waiting: int, deadline_s: float, max_pixels: int):
+    def __init__(self, model: Model, *, workers: int, waiting: int, deadline_s: float, max_pixels: int,
+                 decoders: Decoders | None = None):
         self.model, self.deadline_s, self.max_pixels = model, deadline_s, max_pixels
         self.workers = workers or default_workers()
+        self.decoders = decoders or Decoders(self.workers, max_pixels)
+        self.decode_s = DECODE_S
+        """Seconds that the decoder of one picture is given."""
         self.capacity = self.workers + waiting
         self.outstanding = 0
         """Pictures that wait or are being answered."""
@@ -132,27 +140,40 @@ class Engine:
             raise Late from None
 
     def close(self) -> None:
+        """Forget what waits, and end what is being decoded."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.decoders.close()
 
     def _answer(self, job: _Job[T], data: bytes, name: str) -> T:
         started = time.monotonic()
         if started > job.deadline:
             raise Late
         with ExitStack() as alone:
-            pixels = np.asarray(self._decode(data, name, alone))  # the decoded picture itself is gone now: memory
+            pixels = self._decode(data, name, alone, deadline=job.deadline)
+            if time.monotonic() > job.deadline:
+                raise Late
             result = job.work(Answered(pixels, job.model.predictor.predict(pixels, top=job.top), job.model))
         self._picture_s += 0.1 * (time.monotonic() - started - self._picture_s)
         return result
 
-    def _decode(self, data: bytes, name: str, alone: ExitStack) -> Image.Image:
-        """The decoded picture; a large one holds a lock until `alone` is closed."""
+    def _decode(self, data: bytes, name: str, alone: ExitStack, *, deadline: float) -> np.ndarray:
+        """The decoded picture, uint8 [H, W, 3]; a large one holds a lock until `alone` is closed."""
         try:
-            return decode(data, name=name, max_pixels=min(LARGE_PIXELS, self.max_pixels), formats=FORMATS)
-        except BadImage as error:  # told from its header, so that trying again costs nothing
+            return self._decode_within(data, name, min(LARGE_PIXELS, self.max_pixels), deadline=deadline)
+        except BadImage as error:  # its header was enough to know that, so that trying again costs little
             if self.max_pixels <= LARGE_PIXELS or not error.reason.startswith("too large"):
                 raise
-        alone.enter_context(self._large)
-        return decode(data, name=name, max_pixels=self.max_pixels, formats=FORMATS)
+        if not self._large.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise Late
+        alone.callback(self._large.release)
+        return self._decode_within(data, name, self.max_pixels, deadline=deadline)
+
+    def _decode_within(self, data: bytes, name: str, max_pixels: int, *, deadline: float) -> np.ndarray:
+        left = max(LEAST_DECODE_S, deadline - time.monotonic())
+        try:
+            return self.decoders.decode(data, name, max_pixels=max_pixels, seconds=min(self.decode_s, left))
+        except Unavailable:
+            raise Busy(1) from None
 
     def _leave(self, _: Future[T]) -> None:
         with self._lock:

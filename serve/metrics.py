@@ -1,6 +1,10 @@
 """What the service counts, in the form that Prometheus reads."""
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from serve.engine import Engine
 
@@ -23,6 +27,7 @@ class Metrics:
                                    registry=self._registry)
         self._reloads = Counter("zootune_reloads", "New bundles: swapped in or refused.", ["result"],
                                 registry=self._registry)
+        self._registry.register(_EndedDecoders(engine))
         Gauge("zootune_queue", "Pictures that wait or are being answered.",
               registry=self._registry).set_function(lambda: engine.outstanding)
         Gauge("zootune_queue_capacity", "At most so many.", registry=self._registry).set(engine.capacity)
@@ -49,3 +54,17 @@ class Metrics:
         self._model.clear()
         self._model.labels(model.name, model.digest).set(1)
         return generate_latest(self._registry)
+
+
+class _EndedDecoders(Collector):
+    """How many decoder processes a picture brought to their end; final."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily("zootune_decoders_ended", "Decoder processes that a picture brought to their end: "
+                                     "killed after --decode-s, or died of memory or a crash.", labels=["reason"])
+        for reason, count in self._engine.decoders.ended.items():
+            family.add_metric([reason], count)
+        yield family

@@ -1,8 +1,6 @@
 """Puts model, queue, API and page together, and serves them."""
 
-import ctypes
 import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +15,8 @@ from serve import life as lives
 from serve import reload
 from serve.__main__ import Order
 from serve.api import create_api
+from serve.decoder import give_memory_back
+from serve.decoders import Decoders
 from serve.engine import Engine, default_workers
 from serve.gate import Door, Gate, Limits, Page
 from serve.life import Life
@@ -27,8 +27,6 @@ from serve.uploads import SWEEP_S, Uploads
 from zoo import console, minimum
 from zoo.errors import UserError
 
-M_MMAP_THRESHOLD = -3
-"""As malloc.h has it."""
 PUBLISHED = "hf-hub:"
 """Prefix of a published run's name."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -46,17 +44,14 @@ class Service:
 
 def start(order: Order) -> None:
     """Serve until SIGTERM or Ctrl-C; `UserError` for what the user can put right."""
-    _give_memory_back()
+    give_memory_back()
     with ExitStack() as stack:
         service = stack.enter_context(build(order))
         lives.serve(service.app, service.life, host=order.host, port=order.port,
                     ready=partial(_say, order, service))
-
-
-def _give_memory_back() -> None:
-    """Have glibc return the memory of large pictures; by default it keeps up to 32 MB blocks, for each thread."""
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+    if service.engine.outstanding:  # a thread still computes; Python would wait for it, and nothing ends a thread
+        sys.stdout.flush()
+        os._exit(0)
 
 
 @contextmanager
@@ -70,10 +65,15 @@ def build(order: Order) -> Iterator[Service]:
     workers = order.workers or default_workers()
     threads = max(1, (os.cpu_count() or 1) // workers)
     load = partial(reload.load, local(order.bundle), provider=order.provider, threads=threads)
+    max_pixels = round(order.max_megapixels * 1e6)
     with ExitStack() as stack:
+        decoders = Decoders(workers, max_pixels)  # first, so that they start while the model is loaded
+        stack.callback(decoders.close)
         engine = Engine(load(), workers=workers, waiting=order.queue, deadline_s=order.deadline_s,
-                        max_pixels=round(order.max_megapixels * 1e6))
+                        max_pixels=max_pixels, decoders=decoders)
+        engine.decode_s = order.decode_s
         stack.callback(engine.close)
+        decoders.wait()
         metrics = Metrics(engine)
         life = Life(idle=lambda: engine.outstanding == 0, patience_s=order.deadline_s)
         app: ASGIApp = create_api(engine, metrics, life)

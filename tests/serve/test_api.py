@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.engine import FORMATS
+from serve.decoder import FORMATS
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.running import Running, ask
 from tests.zoo.made_bundle import LABELS

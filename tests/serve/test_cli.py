@@ -24,7 +24,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_the_flags_are_these() -> None:
     assert [field.name for field in dataclasses.fields(Order)] == [
         "bundle", "host", "port", "api_only", "watch", "auth", "token", "root_path", "feedback", "provider", "workers",
-        "queue", "deadline_s", "max_body_mb", "max_megapixels"]
+        "queue", "deadline_s", "decode_s", "max_body_mb", "max_megapixels"]
     shown = run("--help").stdout
     for flag in ("--api-only", "--watch", "--auth", "--token", "--root-path", "--feedback"):
         assert flag in shown
@@ -43,7 +43,7 @@ def test_a_run_without_a_bundle_is_told_the_export(tmp_path: Path) -> None:
     ({"root_path": "x"}, "prefix such as /tools/pets"), ({"root_path": "/x/"}, "prefix"),
     ({"auth": "user"}, "no colon"), ({"auth": ":secret"}, "empty half"), ({"token": ""}, "--token"),
     ({"queue": 0}, "--queue 0: expected 1"), ({"deadline_s": 0.0}, "--deadline-s"),
-    ({"api_only": True, "feedback": Path("x")}, "no effect")])
+    ({"decode_s": 0.0}, "--decode-s"), ({"api_only": True, "feedback": Path("x")}, "no effect")])
 def test_settings_that_make_no_sense(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Order(Path("run"), **wrong)  # type: ignore[arg-type]
