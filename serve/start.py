@@ -59,7 +59,7 @@ def _give_memory_back() -> None:
 @contextmanager
 def build(order: Order) -> Iterator[Service]:
     """The application of an order with its model loaded, warm and checked."""
-    minimum.require("Pillow")
+    minimum.require(*minimum.SERVE)
     keys = Keys(order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
                 order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
     if keys.auth is not None and not all(keys.auth.partition(":")):
@@ -96,7 +96,7 @@ def local(bundle: Path) -> Path:
 
 def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> ASGIApp:
     """The page mounted below the API's routes; its uploads are deleted at the end."""
-    minimum.require("gradio")
+    minimum.require(*minimum.PAGE)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True))
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": folder}
     from serve import page  # Gradio reads these variables when it is imported
