@@ -45,8 +45,8 @@ ROWS = (
     Minimum("python-multipart", "0.0.31", "CVE-2026-24486, CVE-2026-40347, CVE-2026-42561, CVE-2026-53539, "
                                           "CVE-2026-53540: files written by their names, forms that take all time and "
                                           "memory"),
-    Minimum("gradio", "6.20", "CVE-2026-28414, CVE-2026-28416, CVE-2026-48545, CVE-2026-49119, CVE-2026-59806: files of "
-                              "the server read, requests sent in its name"),
+    Minimum("gradio", "6.20", "CVE-2026-28414, CVE-2026-28416, CVE-2026-48545, CVE-2026-49119, CVE-2026-59806: files "
+                              "of the server read, requests sent in its name"),
     Minimum("orjson", "3.11.6", "CVE-2025-67221: endless recursion in nested JSON"),
     Minimum("anyio", "4.14.2", "CVE-2026-63374: the certificate of another host accepted"),
     Minimum("idna", "3.15", "CVE-2026-45409: host names that take all time"),
