@@ -39,7 +39,7 @@ from finetune.schedule import schedule
 from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
 from finetune.tree import read_tree
-from zoo import catalog, console, fields, rundir, weights
+from zoo import catalog, console, fields, minimum, rundir, weights
 from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
 from zoo.preprocess import Preprocessing
@@ -82,6 +82,7 @@ def prepare(run: Run, given: Mapping[str, Any]) -> Path:
 
 def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Claim]:
     """The device and the folder of a run, after what can be said before the data is read."""
+    minimum.require(*minimum.TRAIN)
     device = devices.choose(run.device)
     recipes.check(lr_range.without_find(given))
     return device, claim(run, given)

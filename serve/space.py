@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from zoo import bundle as bundles
-from zoo import rundir
+from zoo import minimum, rundir
 from zoo.errors import UserError, run_main
 
 HERE = Path(__file__).parent
@@ -24,7 +24,8 @@ ZOO = ("__init__", "bundle", "decision", "errors", "fields", "folders", "minimum
        "preprocess", "rundir", "runtime", "strict_json", "tables", "text", "tta")
 """The modules of zoo that answering needs."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
-"""Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with."""
+"""Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with. What they bring along and
+strangers' requests reach has its bound of zoo/minimum.py: a Space is on the open internet."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def _requirements() -> str:
     lines = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
     import onnxruntime
 
-    return "\n".join([*lines, f"onnxruntime=={onnxruntime.__version__}"]) + "\n"
+    brought = [package for package in (*minimum.SERVE, *minimum.PAGE) if package.lower() not in PACKAGES]
+    return "\n".join([*lines, f"onnxruntime=={onnxruntime.__version__}", *minimum.bounds(*brought)]) + "\n"
 
 
 def _readme(title: str, bundle: bundles.Bundle, card: Path) -> str:

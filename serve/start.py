@@ -57,7 +57,7 @@ def start(order: Order) -> None:
 @contextmanager
 def build(order: Order) -> Iterator[Service]:
     """The application of an order with its model loaded, warm and checked."""
-    minimum.require("Pillow")
+    minimum.require(*minimum.SERVE)
     keys = Keys(order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
                 order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
     if keys.auth is not None and not all(keys.auth.partition(":")):
@@ -96,7 +96,7 @@ def local(bundle: Path) -> Path:
 
 def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> Page:
     """The page mounted below the API's routes; its uploads are deleted at the end."""
-    minimum.require("gradio")
+    minimum.require(*minimum.PAGE)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True))
     uploads = Uploads(Path(folder))
     # all that Gradio writes lies in this folder too, its cache of examples included, which it serves to anybody

@@ -21,6 +21,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from onnx import TensorProto, helper
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from export import to_web
 from finetune import resume
@@ -30,6 +32,8 @@ from finetune.job import start
 from finetune.report.write import write_report
 from finetune.run import Run
 from serve import cards
+from serve.__main__ import Order as ServiceOrder
+from serve.start import build
 from tests.hub_server import TOKEN, HubServer
 from tests.made_run import made_run
 from tests.test_structure import CODE, ROOT, each_file, nodes
@@ -114,22 +118,108 @@ def test_the_walk_lets_pass(line: str) -> None:
 
 # ---------------------------------------------------------------- versions
 
-def test_what_is_installed_and_what_is_asked_for_has_no_known_way_in() -> None:
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FLOORS = {
+    "torch": "2.10", "onnx": "1.21", "protobuf": "6.33.5", "onnxruntime": "1.27", "Pillow": "12.3",
+    "pillow-heif": "1.4", "filelock": "4.2.1", "Jinja2": "3.1.6", "httpx2": "2.12", "starlette": "1.3.1",
+    "h11": "0.16", "python-multipart": "0.0.31", "gradio": "6.20", "orjson": "3.11.6", "anyio": "4.14.2",
+    "idna": "3.15", "brotli": "1.2.1"}
+
+
+def asked(lines: list[str], package: str) -> list[Requirement]:
+    """What `lines` of pyproject.toml ask of a package; for ONNX Runtime, of each of its two."""
+    names = {"onnxruntime", "onnxruntime-gpu"} if package == "onnxruntime" else {canonicalize_name(package)}
+    return [line for line in map(Requirement, lines) if canonicalize_name(line.name) in names]
+
+
+def test_the_rows_are_known_and_each_names_what_it_keeps_out() -> None:
+    assert {row.package: row.version for row in minimum.ROWS} == FLOORS
+    assert len(minimum.ROWS) == len(FLOORS)
     for row in minimum.ROWS:
-        assert re.match(r"CVE-\d{4}-\d+", row.avoids)
-        [bound] = [line.split(">=")[1] for line in asked if line.startswith(f"{row.package}>=")]
-        assert minimum.numbers(bound) >= minimum.numbers(row.version), row.package
+        assert re.match(r"CVE-\d{4}-\d{4,}|no CVE; [\w-]+/[\w-]+ #\d+", row.avoids), row.package
+
+
+@pytest.mark.parametrize("row", minimum.ROWS, ids=lambda row: row.package)
+def test_what_is_asked_for_has_no_known_way_in(row: minimum.Minimum) -> None:
+    extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    found = asked(extras if row.optional else PROJECT["dependencies"], row.package)
+    assert len(found) == (2 if row.package == "onnxruntime" else 1)
+    for line in found:
+        [bound] = line.specifier
+        assert bound.operator == ">="
+        assert minimum.numbers(bound.version) >= minimum.numbers(row.version)
+
+
+@pytest.mark.parametrize("row", minimum.ROWS, ids=lambda row: row.package)
+def test_what_is_installed_has_no_known_way_in(row: minimum.Minimum) -> None:
+    if row.package == "onnxruntime":
+        assert runtime.import_onnxruntime()
+    else:
         minimum.require(row.package)
-    assert {row.package: row.version for row in minimum.ROWS} == {
-        "torch": "2.10", "onnx": "1.21", "gradio": "6.7", "Pillow": "12.3"}
 
 
-def test_an_old_version_is_refused_with_its_cve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.9.1+cu128")
-    with pytest.raises(UserError, match=r"torch 2\.9\.1\+cu128 is installed, expected 2\.10 .*CVE-2026-24747.*pip"):
-        minimum.require("torch")
+@pytest.mark.parametrize("system", ["linux", "win32", "darwin"])
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_one_onnxruntime_is_asked_for_everywhere(system: str, machine: str) -> None:
+    here = {"sys_platform": system, "platform_machine": machine}
+    names = [line.name for line in asked(PROJECT["dependencies"], "onnxruntime")
+             if line.marker is None or line.marker.evaluate(here)]
+    assert names == ["onnxruntime-gpu" if (system, machine) == ("linux", "x86_64") else "onnxruntime"]
+
+
+def test_each_row_is_required_where_its_library_reads() -> None:
+    given = {ast.unparse(argument) for path in CODE for node in nodes(path) if isinstance(node, ast.Call)
+             if ast.unparse(node.func) in ("minimum.require", "minimum.check") for argument in node.args}
+    groups = ("TRAIN", "SERVE", "PAGE", "HUB")
+    assert {f"*minimum.{group}" for group in groups} <= given
+    grouped = {package for group in groups for package in getattr(minimum, group)}
+    assert grouped | {package for package in FLOORS if repr(package) in given} == set(FLOORS)
+
+
+OLD = {"torch": "2.9.1+cu128", "starlette": "0.49.0", "python-multipart": "0.0.30", "h11": "0.14.0",
+       "pillow-heif": "1.3.0", "filelock": "3.20.3", "idna": "3.7"}
+
+
+@pytest.mark.parametrize(("package", "version"), OLD.items())
+def test_an_old_version_is_refused_with_its_cve(package: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
+    with pytest.raises(UserError, match="is installed, expected") as error:
+        minimum.require(package)
+    [row] = [row for row in minimum.ROWS if row.package == package]
+    assert str(error.value) == (f"{package} {version} is installed, expected {row.version} or newer ({row.avoids}): "
+                                f'pip install -U "{package}>={row.version}"')
+
+
+def test_versions_are_compared_as_numbers() -> None:
     assert minimum.numbers("2.10.0") >= minimum.numbers("2.10") > minimum.numbers("2.9.1+cu128")
+    assert minimum.numbers("0.0.31") > minimum.numbers("0.0.9")
+
+
+def test_only_what_is_optional_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    minimum.require("pillow-heif")
+    with pytest.raises(UserError, match=r'^h11 is not installed, expected 0\.16 .*pip install -U "h11>=0\.16"$'):
+        minimum.require("h11")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime-gpu"])
+def test_an_old_onnxruntime_is_refused_by_the_name_that_pip_has_for_it(
+        name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.import_onnxruntime(), "__version__", "1.26.0")
+    monkeypatch.setattr(runtime, "_is_installed", lambda package: package == name)
+    with pytest.raises(UserError, match=rf'^{name} 1\.26\.0 .*outside its folder.*pip install -U "{name}>=1\.27"$'):
+        runtime.load(Path("model.onnx"), "cpu")
+
+
+def test_a_service_does_not_start_on_an_old_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before anything of a stranger is read: the bundle is not there."""
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.40.0" if name == "starlette" else version(name))
+    with pytest.raises(UserError, match=r"starlette 0\.40\.0 .*CVE-2025-62727"), build(ServiceOrder(tmp_path)):
+        pass
 
 
 # ---------------------------------------------------------------- evil files
@@ -317,6 +407,23 @@ def test_external_data_stays_in_the_folder(tmp_path: Path, way: str) -> None:
         runtime.load(folder / "model.onnx", "cpu")
     with pytest.raises(onnx.checker.ValidationError):
         onnx.load(folder / "model.onnx")
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link"])
+def test_external_data_of_a_sparse_tensor_stays_in_the_folder(tmp_path: Path, way: str) -> None:
+    """What ONNX Runtime before 1.27 read."""
+    secret, folder = tmp_path / "secret.bin", tmp_path / "model"
+    folder.mkdir()
+    np.array([3, 4], np.float32).tofile(secret)
+    (folder / "link.bin").symlink_to(secret)
+    write_external(folder / "model.onnx", {"above": "../secret.bin", "absolute": str(secret), "link": "link.bin"}[way])
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    sparse = model.graph.sparse_initializer.add(dims=[2])
+    sparse.values.CopyFrom(model.graph.initializer.pop())
+    sparse.indices.CopyFrom(helper.make_tensor("indices", TensorProto.INT64, [2], [0, 1]))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="cannot load"):
+        runtime.load(folder / "model.onnx", "cpu")
 
 
 # ---------------------------------------------------------------- archives

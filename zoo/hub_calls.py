@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from zoo import minimum
 from zoo.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ def explained(words: Words) -> Iterator[None]:
     """Turn what the Hub's client raises into one clear `UserError`."""
     from huggingface_hub import constants, errors
 
+    minimum.require(*minimum.HUB)
     page = f"{constants.ENDPOINT}/{words.repo}"
     try:
         yield

@@ -118,7 +118,7 @@ def write_without_notes(own: Path, copy: Path) -> None:
     """
     import onnx
 
-    minimum.require("onnx")
+    minimum.require("onnx", "protobuf")
     model = onnx.load(own)
     for part in (model.graph, *model.functions):
         _forget_notes(part)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo import openvino_runtime
+from zoo import minimum, openvino_runtime
 from zoo.errors import UserError, first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -77,7 +77,7 @@ def run_options(provider: str) -> Any:
 
 
 def import_onnxruntime() -> Any:
-    """The module; `UserError` with the pip lines if it is missing, incomplete, or installed twice."""
+    """The module; `UserError` with the pip lines if it is missing, incomplete, too old, or installed twice."""
     repair = f"pip uninstall -y {' '.join(_PACKAGES)}, then pip install {PACKAGE}"
     if len(found := [name for name in _PACKAGES if _is_installed(name)]) > 1:
         raise UserError(f"expected one package of ONNX Runtime, seen {' and '.join(found)}, which overwrite each "
@@ -91,6 +91,7 @@ def import_onnxruntime() -> Any:
         raise UserError(f"ONNX Runtime cannot be loaded ({first_line(error)}). Repair it: {repair}") from None
     if not hasattr(onnxruntime, "InferenceSession"):  # what is left when one of two packages was uninstalled
         raise UserError(f"ONNX Runtime is incomplete: its folder is there, its content is not. Repair it: {repair}")
+    minimum.check("onnxruntime", onnxruntime.__version__, name=found[0] if found else PACKAGE)
     return onnxruntime
 
 

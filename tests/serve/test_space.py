@@ -11,6 +11,7 @@ import yaml
 
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, ask, running
+from zoo import minimum
 from zoo.predictor import Predictor
 
 
@@ -28,8 +29,12 @@ def test_it_starts_and_answers(served: Path, tmp_path: Path) -> None:
     front = yaml.safe_load((out / "README.md").read_text(encoding="utf-8").split("---")[1])
     assert (front["title"], front["sdk"], front["app_file"]) == ('Colours: "all"', "gradio", "app.py")
     needed = (out / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert all(re.fullmatch(r"[a-z-]+==[\w.]+", line) for line in needed)
-    assert not {"torch", "timm"} & {line.partition("==")[0] for line in needed}
+    assert all(re.fullmatch(r"[a-z0-9-]+[=>]=[\w.]+", line) for line in needed)
+    names = {re.split("[=>]=", line)[0] for line in needed}
+    assert len(names) == len(needed)
+    assert not {"torch", "timm"} & names
+    assert {"onnxruntime", *map(str.lower, (*minimum.SERVE, *minimum.PAGE))} - {"pillow-heif"} <= names
+    assert {"starlette>=1.3.1", "h11>=0.16"} <= set(needed)
     assert "USER 10001" in (out / "Dockerfile").read_text(encoding="utf-8")
     picture = encode(photo(), "PNG")
     with running(tmp_path / "log", module=["-X", "importtime", out / "app.py"], port=[], GRADIO_SERVER_PORT="0",
