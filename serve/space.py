@@ -20,8 +20,8 @@ from zoo import rundir
 from zoo.errors import UserError, run_main
 
 HERE = Path(__file__).parent
-ZOO = ("__init__", "bundle", "decision", "errors", "minimum", "openvino_runtime", "predictor", "preprocess", "rundir",
-       "runtime", "tta")
+ZOO = ("__init__", "bundle", "decision", "errors", "exif", "jpeg_file", "minimum", "openvino_runtime", "picture_file",
+       "predictor", "preprocess", "rundir", "runtime", "tiff_file", "tta")
 """The modules of zoo that answering needs."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
 """Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with."""

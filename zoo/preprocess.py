@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from zoo import picture_file
+from zoo import jpeg_file, picture_file
 from zoo.errors import BadImage, UserError
 from zoo.exif import Refused
 
@@ -93,6 +93,25 @@ def decode(
     except _FAILURES as error:
         detail = str(error).partition("\n")[0][:120].rstrip(". ")
         raise BadImage(name, f"damaged: {detail or type(error).__name__}") from error
+
+
+def without_metadata(source: bytes | Path) -> tuple[str, bytes]:
+    """(suffix, encoded picture) with the pixels of `source` as `decode` gives them, bit for bit, and nothing else.
+
+    A JPEG keeps its coded pixels and its orientation; anything else becomes an upright PNG. Raises `BadImage`.
+    """
+    picture = decode(source)
+    data = source.read_bytes() if isinstance(source, Path) else source
+    if data.startswith(b"\xff\xd8\xff"):
+        try:
+            clean = jpeg_file.without_metadata(data)
+            if decode(clean).tobytes() == picture.tobytes():
+                return ".jpg", clean
+        except (Refused, BadImage):
+            pass  # an odd JPEG, which a PNG shows as well
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return ".png", buffer.getvalue()
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
