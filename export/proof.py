@@ -1,6 +1,5 @@
 """Prove one bundle: its model and the trained one answer the same pictures; what is not proved is refused."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from export.parity import Answered, Compared, Rung
 from export.subject import Labelled, Made, Subject
 from zoo import bundle, console, rundir, runtime
 from zoo.errors import NotProved
+from zoo.preprocess import without_metadata
 
 EXAMPLES = 6
 
@@ -147,9 +147,9 @@ def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotPr
         seen = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}"
     kept = ""
     if worst.picture in evidence.paths:
-        path = evidence.paths[worst.picture]
-        copied = folder / f"differs_most{path.suffix}"
-        shutil.copyfile(path, copied)
+        suffix, content = without_metadata(evidence.paths[worst.picture])
+        copied = folder / f"differs_most{suffix}"
+        copied.write_bytes(content)
         kept = f", the picture is {copied}"
     return NotProved(f"the exported model does not answer like the trained one: {seen}, expected at most {limit}. The "
                      f"bundle is not finished; numbers in {folder / bundle.PARITY}, both answers to the pictures that "
@@ -157,13 +157,14 @@ def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotPr
 
 
 def write_examples(evidence: Evidence, folder: Path, proof: Proof) -> None:
-    """Some validation pictures and what the bundle answered to them where it was made."""
+    """Some validation pictures, without their metadata, and what the bundle answered to them where it was made."""
     subject = evidence.subject
     (folder / bundle.EXAMPLES).mkdir()
     expected: dict[str, dict[str, Any]] = {}
     for path, p_C in list(zip(subject.pictures.values(), proof.outputs[bundle.PROBABILITIES], strict=False))[:EXAMPLES]:
-        name = f"{len(expected) + 1}{path.suffix.lower()}"
-        shutil.copyfile(path, folder / bundle.EXAMPLES / name)
+        suffix, content = without_metadata(path)
+        name = f"{len(expected) + 1}{suffix}"
+        (folder / bundle.EXAMPLES / name).write_bytes(content)
         expected[name] = {"label": subject.labels[int(p_C.argmax())], "probability": float(p_C.max()),
                           "probabilities": [round(float(p), 6) for p in p_C]}
     rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)

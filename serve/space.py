@@ -20,8 +20,8 @@ from zoo import minimum, rundir
 from zoo.errors import UserError, run_main
 
 HERE = Path(__file__).parent
-ZOO = ("__init__", "bundle", "decision", "errors", "fields", "folders", "minimum", "openvino_runtime", "predictor",
-       "preprocess", "rundir", "runtime", "strict_json", "tables", "text", "tta")
+ZOO = ("__init__", "bundle", "decision", "errors", "exif", "fields", "folders", "jpeg_file", "minimum", "openvino_runtime",
+       "picture_file", "predictor", "preprocess", "rundir", "runtime", "strict_json", "tables", "text", "tiff_file", "tta")
 """The modules of zoo that answering needs."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
 """Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with. What they bring along and

@@ -5,6 +5,7 @@ reads again with each block, and scans: a progressive file of 1 MB can hold 66,0
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from zoo.exif import Reduced, Refused, block_of, orientation
@@ -22,7 +23,7 @@ MAX_SCAN_PIXELS = 1_500_000_000
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in coded data: neither a stuffed 0xFF nor a restart
-_SOI, _EOI, _SOS, _COM = 0xD8, 0xD9, 0xDA, 0xFE
+_EOI, _SOS, _COM = 0xD9, 0xDA, 0xFE
 _APP0, _APP1, _APP14, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _SEQUENTIAL = {0xC0, 0xC1, 0xC9}
@@ -51,9 +52,11 @@ def reduced(data: bytes) -> Reduced:
     """The JPEG's first picture without EXIF, profiles, comments and thumbnails. Raises `Refused`."""
     header = _read(data)
     if header.frame not in _SEQUENTIAL or header.scan_components != header.components:
-        scans = data.count(b"\xff\xda", header.scan)
-        if scans > MAX_SCANS or scans * header.pixels > MAX_SCAN_PIXELS:
-            raise Refused(f"too costly to decode: {scans} scans of {header.pixels / 1e6:.3g} million pixels")
+        # Counting bytes is fast, but also counts in what follows the picture: a video, say.
+        if _too_many(data.count(b"\xff\xda", header.scan), header.pixels):
+            scans = sum(marker == _SOS for marker, _, _ in _segments(data, header.scan))
+            if _too_many(scans, header.pixels):
+                raise Refused(f"too costly to decode: {scans} scans of {header.pixels / 1e6:.3g} million pixels")
     rest: bytes | memoryview = memoryview(data)[header.scan :]
     if data.find(_FILL, header.scan) >= 0:
         rest = data[header.scan :].replace(_FILL, b"\xff")
@@ -70,25 +73,33 @@ def without_metadata(data: bytes) -> bytes:
     kept = header.kept
     if header.held > 1:
         kept.insert(1, _segment(_APP1, block_of(header.held)))
-    at = header.scan
-    for _ in range(MAX_SEGMENTS):
-        marker = data[at + 1]
-        if marker == _EOI:
-            return b"".join((*kept, b"\xff\xd9"))
-        end = _end(data, at + 2)
-        coded = end
-        if marker == _SOS:
-            found = _NEXT.search(data, end)
-            coded = found.start() if found else len(data)
+    for marker, start, end in _segments(data, header.scan):
         if marker in _TABLES or marker == _SOS:
-            kept.append(data[at:coded])
+            kept.append(data[start:end])
         elif not _APP0 <= marker <= _APP15 and marker != _COM:
             raise Refused(f"damaged: JPEG marker {marker:02X} after the first scan")
-        found = _MARKER.match(data, coded)
-        if not found:
+    return b"".join((*kept, b"\xff\xd9"))
+
+
+def _too_many(scans: int, pixels: int) -> bool:
+    return scans > MAX_SCANS or scans * pixels > MAX_SCAN_PIXELS
+
+
+def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of each segment from the first scan to the end of the picture, scans with their data."""
+    for _ in range(MAX_SEGMENTS):
+        if not _MARKER.match(data, at):
             raise Refused("damaged: no JPEG marker where one belongs")
-        at = coded
-    raise Refused(f"damaged: more than {MAX_SEGMENTS} JPEG segments")
+        marker = data[at + 1]
+        if marker == _EOI:
+            return
+        end = _end(data, at + 2)
+        if marker == _SOS:
+            found = _NEXT.search(data, end)
+            end = found.start() if found else len(data)
+        yield marker, at, end
+        at = end
+    raise Refused(f"too costly to decode: more than {MAX_SEGMENTS} JPEG segments")
 
 
 def _read(data: bytes) -> _Header:

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from zoo import fields, picture_file
+from zoo import fields, jpeg_file, picture_file
 from zoo.errors import BadImage, UserError
 from zoo.exif import Refused
 
@@ -43,6 +43,8 @@ _PLUGINS = (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImag
             BmpImagePlugin.BmpImageFile, GifImagePlugin.GifImageFile, TiffImagePlugin.TiffImageFile)  # fmt: skip
 FORMATS = tuple(plugin.format for plugin in _PLUGINS)
 """Pillow's names of the formats that are opened; HEIF as well if pillow-heif is installed."""
+MAX_BYTES = 50_000_000
+"""Of an encoded picture, unless a caller says otherwise."""
 MAX_ASPECT = 20
 """Longest side over shortest: a 1x20,000 picture resized to a short side of 224 would take 3.9 GB."""
 
@@ -68,7 +70,7 @@ _FAILURES = (
 
 
 def decode(
-    source: bytes | Path, *, name: str = "", max_pixels: int = 50_000_000, max_bytes: int = 50_000_000,
+    source: bytes | Path, *, name: str = "", max_pixels: int = 50_000_000, max_bytes: int = MAX_BYTES,
     formats: tuple[str, ...] = FORMATS,
 ) -> Image.Image:
     """Decode one picture to mode RGB, upright, on white.
@@ -93,6 +95,25 @@ def decode(
     except _FAILURES as error:
         detail = str(error).partition("\n")[0][:120].rstrip(". ")
         raise BadImage(name, f"damaged: {detail or type(error).__name__}") from error
+
+
+def without_metadata(source: bytes | Path) -> tuple[str, bytes]:
+    """(suffix, encoded picture) with the pixels of `source` as `decode` gives them, bit for bit, and nothing else.
+
+    A JPEG keeps its coded pixels and its orientation; anything else becomes an upright PNG. Raises `BadImage`.
+    """
+    data = read_regular(source, MAX_BYTES) if isinstance(source, Path) else source
+    picture = decode(data, name=str(source) if isinstance(source, Path) else "")
+    if data.startswith(b"\xff\xd8\xff"):
+        try:
+            clean = jpeg_file.without_metadata(data)
+            if decode(clean).tobytes() == picture.tobytes():
+                return ".jpg", clean
+        except (Refused, BadImage):
+            pass  # an odd JPEG, which a PNG shows as well
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return ".png", buffer.getvalue()
 
 
 def read_regular(path: Path, max_bytes: int, *, name: str = "", follow: bool = True) -> bytes:

@@ -14,8 +14,8 @@ MAX_ENTRIES = 4096
 """Entries of the directory."""
 MAX_VALUE_BYTES = 1_000_000
 """Of an entry that is not a list of strips or tiles; a 16-bit palette takes 400 KB."""
-MAX_STRIPS = 250_000
-"""Strips or tiles. 50 million pixels in tiles of 16 x 16 are 195,000."""
+MAX_STRIPS = 20_000
+"""Strips or tiles: strips of one row for 20,000 rows. Pillow sets up a decoder for each, 50 us."""
 MAX_TILE_PIXELS = 4_194_304
 """Of a tile that is larger than the picture: 2048 x 2048."""
 
