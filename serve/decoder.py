@@ -78,7 +78,7 @@ def give_memory_back() -> None:
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
-        libc.mallopt(M_TRIM_THRESHOLD, 4 << 20)  # or each strip of a picture would be returned, and cleared for the next
+        libc.mallopt(M_TRIM_THRESHOLD, 4 << 20)  # or the memory of each strip would be returned and cleared again
 
 
 def limit_memory(more: int) -> None:
