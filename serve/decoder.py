@@ -43,8 +43,8 @@ PIPE_BYTES = 1 << 20
 """What a pipe holds, where that can be set: Linux gives this much to any user. A small picture passes in one go."""
 STRIP_BYTES = 1 << 18
 """Pixels are sent in pieces of about this size: faster than all at once, and there is no second copy of them."""
-M_MMAP_THRESHOLD = -3
-"""As malloc.h has it."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""As malloc.h has them."""
 PR_SET_PDEATHSIG = 1
 """As sys/prctl.h has it."""
 
@@ -76,7 +76,9 @@ def decode_upload(data: bytes, max_pixels: int) -> Image.Image:
 def give_memory_back() -> None:
     """Have glibc return the memory of large pictures; by default it keeps up to 32 MB blocks, for each thread."""
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, 4 << 20)  # or the memory of each strip would be returned and cleared again
 
 
 def limit_memory(more: int) -> None:

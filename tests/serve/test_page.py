@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from finetune.tree import read_tree
 from serve.cards import percent
+from serve.engine import default_workers
 from serve.feedback import LOG
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.running import Running, ask
@@ -195,6 +196,8 @@ def test_dark_and_on_a_phone(how: dict[str, Any], service: Running, browser: Bro
 
 
 def test_nothing_is_left_open_at_the_end(service: Running) -> None:
-    children = subprocess.run(["ps", "--ppid", str(service.process.pid), "-o", "comm="], capture_output=True, text=True)
-    assert children.stdout == ""
+    """Nothing besides the decoders, one for each worker."""
+    children = subprocess.run(["ps", "--ppid", str(service.process.pid), "-o", "args="], capture_output=True, text=True)
+    assert [line.split()[-2:] for line in children.stdout.splitlines()] == [
+        ["serve.decoder", "25000000"]] * default_workers()
     assert json.loads(httpx.get(f"{service.url}/healthz").text) == {"status": "ok"}

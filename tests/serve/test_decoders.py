@@ -1,0 +1,275 @@
+"""Decoder processes: good pictures pass, those that hang or take memory cost one process, nothing is left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from serve.decoders import Decoders, Unavailable
+from tests.bad_pictures import ODD, encode
+from tests.serve.running import Running, ask, noise_png, running
+from zoo import preprocess
+from zoo.errors import BadImage, UserError
+
+MAX_PIXELS = 25_000_000
+LITTLE = encode(Image.new("RGB", (9, 5), (250, 20, 10)), "PNG")
+ODD_SERVICE = ("-m", "tests.serve.odd_service")
+
+
+def order(word: str) -> bytes:
+    """What makes tests.serve.odd_decoder do something."""
+    return word.encode().ljust(16, b"\0")
+
+
+@pytest.fixture(scope="module")
+def odd() -> Iterator[Decoders]:
+    decoders = Decoders(2, MAX_PIXELS, command=[sys.executable, "-m", "tests.serve.odd_decoder", str(MAX_PIXELS)])
+    decoders.wait()
+    yield decoders
+    decoders.close()
+
+
+def decode(decoders: Decoders, data: bytes, *, seconds: float = 20, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    return decoders.decode(data, "picture", max_pixels=max_pixels, seconds=seconds)
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def lives(number: int) -> bool:
+    """Whether there is such a process; a dead one that nobody has asked for its exit code is none."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def pid(decoders: Decoders) -> int:
+    """Of the decoder that answers."""
+    height, width, _ = decode(decoders, order("pid")).shape
+    return 1000 * (height - 1) + width - 1
+
+
+@pytest.mark.parametrize("name", ["plain.jpg", "16-bit.png", "cmyk.jpg", "animated.webp", "palette-alpha-bytes.png"])
+def test_the_pixels_are_those_of_the_one_decoder(odd: Decoders, name: str) -> None:
+    data = ODD[name][0]()
+    assert np.array_equal(decode(odd, data), np.asarray(preprocess.decode(data)))
+
+
+def large(kind: str) -> bytes:
+    """24 million pixels that take the most memory, turned by EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    colours = np.random.default_rng(0).integers(0, 256, (63, 94, 4), np.uint8)
+    picture = Image.fromarray(colours).resize((6000, 4000), Image.Resampling.NEAREST)
+    how: dict[str, dict[str, object]] = {"PNG": {"compress_level": 1}, "WEBP": {"method": 0}}
+    return encode(picture, kind, exif=exif.tobytes(), **how[kind])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_large_pictures_fit_into_the_memory(odd: Decoders, kind: str) -> None:
+    assert decode(odd, large(kind), seconds=60).shape == (6000, 4000, 3)
+
+
+def test_refusals_keep_their_reason_and_cost_no_decoder(odd: Decoders) -> None:
+    ended = dict(odd.ended)
+    for data, limit, reason in ((b"", MAX_PIXELS, "the file is empty"), (b"<svg>", MAX_PIXELS, "text"),
+                                (LITTLE, 44, "too large: 9 x 5"), (bytes(50_000_001), MAX_PIXELS, "larger than 50 MB")):
+        with pytest.raises(BadImage, match=f"^picture: {reason}"):
+            decode(odd, data, max_pixels=limit)
+    assert dict(odd.ended) == ended
+
+
+@pytest.mark.parametrize("word", ["hang", "spin"])
+def test_a_decoder_that_takes_too_long_is_killed(odd: Decoders, word: str) -> None:
+    started, killed = time.monotonic(), odd.ended["time"]
+    with pytest.raises(BadImage, match=r"^picture: took longer than 0\.3 s to decode$"):
+        decode(odd, order(word), seconds=0.3)
+    assert 0.3 <= time.monotonic() - started < 2
+    assert odd.ended["time"] == killed + 1
+    assert decode(odd, LITTLE).shape == (5, 9, 3)
+
+
+def test_a_request_that_the_decoder_does_not_read_does_not_block(tmp_path: Path) -> None:
+    """Killing it also ends a write that waits for a full pipe."""
+    code = "import os, time; from serve.decoder import ANSWER; os.write(1, ANSWER.pack(0, 0, 0)); time.sleep(100)"
+    decoders = Decoders(1, MAX_PIXELS, command=[sys.executable, "-c", code])
+    try:
+        with pytest.raises(BadImage, match="took longer"):
+            decode(decoders, bytes(5_000_000), seconds=0.3)
+    finally:
+        decoders.close()
+
+
+@pytest.mark.parametrize("word", ["eat", "crash", "too large"])
+def test_memory_crashes_and_lies_cost_one_decoder(odd: Decoders, word: str) -> None:
+    if word == "eat" and sys.platform != "linux":
+        pytest.skip("only Linux enforces a limit on the memory of a process")
+    started, before = time.monotonic(), odd.ended["memory or crash"]
+    with pytest.raises(BadImage, match="could not be decoded within the memory"):
+        decode(odd, order(word))
+    assert time.monotonic() - started < 15
+    assert odd.ended["memory or crash"] == before + 1
+    assert decode(odd, LITTLE).shape == (5, 9, 3)
+
+
+def test_text_of_a_decoder_is_harmless(odd: Decoders, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadImage) as refused:
+        decode(odd, order("control"))
+    assert refused.value.reason == "?[31mred?line?"
+    with pytest.raises(BadImage) as refused:
+        decode(odd, order("long"))
+    assert refused.value.reason == "é" * 500
+    decode(odd, order("print"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_that_dies_idle_is_replaced_without_a_word(odd: Decoders) -> None:
+    ended, old = dict(odd.ended), {pid(odd) for _ in range(4)}
+    for number in old:
+        os.kill(number, signal.SIGKILL)
+    until(lambda: not any(map(lives, old)))
+    assert pid(odd) not in old
+    assert dict(odd.ended) == ended
+
+
+def test_others_do_not_wait_for_a_killed_one(odd: Decoders) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(decode, odd, order("hang"), seconds=1)
+        time.sleep(0.1)
+        while not hanging.done():
+            started = time.monotonic()
+            assert decode(odd, LITTLE).shape == (5, 9, 3)
+            assert time.monotonic() - started < 0.9
+        with pytest.raises(BadImage, match="took longer"):
+            hanging.result()
+
+
+def test_closing_ends_what_waits() -> None:
+    decoders = Decoders(1, MAX_PIXELS, command=[sys.executable, "-m", "tests.serve.odd_decoder", str(MAX_PIXELS)])
+    decoders.wait()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(decode, decoders, order("hang")) for _ in range(2)]
+        time.sleep(0.2)
+        started = time.monotonic()
+        decoders.close()
+        errors = {type(future.exception(5)) for future in waiting}
+    assert errors == {BadImage, Unavailable}
+    assert time.monotonic() - started < 2
+    with pytest.raises(Unavailable):
+        decode(decoders, LITTLE)
+
+
+def test_one_that_cannot_start_is_an_error_at_the_start(capfd: pytest.CaptureFixture[str]) -> None:
+    decoders = Decoders(1, MAX_PIXELS, command=[sys.executable, "-c", "import no_such_module"])
+    try:
+        with pytest.raises(UserError, match="expected the process that decodes pictures to start"):
+            decoders.wait()
+    finally:
+        decoders.close()
+    assert "no_such_module" in capfd.readouterr().err
+
+
+def test_it_starts_fast_and_has_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ZOOTUNE_TOKEN", "secret")
+    code = "import sys, os, serve.decoder; print(sorted(sys.modules), sorted(os.environ), file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-P", "-c", code], env=None, capture_output=True, text=True, cwd=tmp_path)
+    assert not {"torch", "onnxruntime", "tyro", "serve.engine"} & set(ran.stderr.replace("'", "").split(", "))
+    decoders = Decoders(1, MAX_PIXELS)
+    try:
+        decoders.wait()
+        child, = [child for child in psutil.Process().children() if "serve.decoder" in child.cmdline()]
+        environment = child.environ()
+        assert "ZOOTUNE_TOKEN" not in environment
+        assert environment["OPENBLAS_NUM_THREADS"] == "1"
+    finally:
+        decoders.close()
+
+
+# --- the service
+
+
+def children(service: Running) -> list[psutil.Process]:
+    return psutil.Process(service.process.pid).children(recursive=True)
+
+
+def send(url: str, word: str) -> threading.Thread:
+    """A request in the background that ends when it ends."""
+    def post() -> None:
+        with contextlib.suppress(httpx.HTTPError):  # the service is gone
+            ask(url, order(word))
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    return thread
+
+
+def test_good_pictures_are_answered_after_those_that_hang(served: Path, tmp_path: Path) -> None:
+    """Both decoders hang: health at once, a good picture after --decode-s, and the kills are counted."""
+    with running(tmp_path / "log", served, "--api-only", "--workers", "2", "--decode-s", "2",
+                 module=ODD_SERVICE) as service:
+        evil = [send(service.url, "hang") for _ in range(2)]
+        time.sleep(0.3)
+        with httpx.Client(verify=False) as client:
+            started = time.monotonic()
+            assert client.get(f"{service.url}/healthz").status_code == 200
+            assert time.monotonic() - started < 1
+            assert ask(service.url, noise_png(32), client=client).status_code == 200
+            assert time.monotonic() - started < 2 + 2
+            refused = ask(service.url, order("hang"), client=client)
+        assert (refused.status_code, refused.json()) == (422, {"error": "Picture: took longer than 2 s to decode."})
+        for thread in evil:
+            thread.join()
+        assert 'zootune_decoders_ended_total{reason="time"} 3.0' in httpx.get(f"{service.url}/metrics").text
+        assert service.stop() == 0
+        assert service.log.read_text() == ""
+
+
+@pytest.mark.parametrize(("signals", "at_most_s"), [
+    ((signal.SIGTERM,), 2 + 1 + 2 + 2), ((signal.SIGTERM, signal.SIGTERM), 3), ((signal.SIGINT, signal.SIGINT), 3),
+    ((signal.SIGKILL,), 2)])
+def test_hanging_decoders_do_not_outlive_the_service(signals: tuple[signal.Signals, ...], at_most_s: float,
+                                                     served: Path, tmp_path: Path) -> None:
+    """SIGTERM: within the deadline (2 s), a second of grace and two for open streams; the second one at once."""
+    with running(tmp_path / "log", served, "--api-only", "--workers", "2", "--deadline-s", "2",
+                 module=ODD_SERVICE) as service:
+        evil = [send(service.url, "spin") for _ in range(3)]
+        time.sleep(0.4)
+        decoders = children(service)
+        assert len(decoders) == 2
+        started = time.monotonic()
+        for number in signals:
+            service.process.send_signal(number)
+            time.sleep(0.1)
+        assert service.process.wait(20) == (-signal.SIGKILL if signal.SIGKILL in signals else 0)
+        assert time.monotonic() - started < at_most_s
+        until(lambda: not any(lives(process.pid) for process in decoders), 2)
+        for thread in evil:
+            thread.join()
+
+
+def test_signals_to_the_group_leave_the_decoders_to_the_service(served: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches the decoders as well: what is in flight is answered all the same."""
+    with running(tmp_path / "log", served, "--api-only", "--workers", "1") as service:
+        for process in children(service):
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+        service.process.send_signal(signal.SIGINT)
+        assert ask(service.url, noise_png(32)).status_code == 200
+        assert service.process.wait(20) == 0
