@@ -15,6 +15,8 @@ from typing import Any, Literal
 from serve.uploads import ELSEWHERE, Uploads
 
 Input = Literal["file", "files", "text", "number"]
+CALL, RUN = "/gradio_api/call/", "/gradio_api/run/"
+"""Paths of calls by name, and of calls without the queue; all others are by number."""
 MAX_FILES = 1_000
 """Files of one event that are looked at; the function itself takes fewer and says how many."""
 MAX_TEXT = 10_000
@@ -35,6 +37,8 @@ class Function:
     name: str
     """As programs call it; empty for those that only the page calls."""
     inputs: tuple[Input, ...]
+    queued: bool = True
+    """Whether calls of it wait in Gradio's queue; only the others may be called directly."""
 
 
 class Events:
@@ -44,15 +48,18 @@ class Events:
         self.functions = dict(functions)
         self._uploads = uploads
 
-    def plain(self, body: bytes, name: str | None) -> bytes:
-        """The body in plain form, for the function `name`, or the one whose number is in it. Raises `Refused`."""
+    def plain(self, body: bytes, path: str) -> bytes:
+        """The body in plain form of a request to `path`. Raises `Refused`."""
         try:
             given = json.loads(body)
         except (ValueError, RecursionError):
             raise Refused(MALFORMED) from None
         if not isinstance(given, dict):
             raise Refused(MALFORMED)
+        name = path.removeprefix(CALL) if path.startswith(CALL) else None
         number, function = self._function(given, name)
+        if path.startswith(RUN) and function.queued:
+            raise Refused(MALFORMED)
         data = given.get("data")
         if not isinstance(data, list) or len(data) != len(function.inputs):
             raise Refused(MALFORMED)

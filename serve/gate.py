@@ -35,8 +35,8 @@ POLICY = "; ".join((
     "default-src 'self'", "img-src 'self' data: blob:", "media-src 'self' blob:", "font-src 'self' data:",
     "connect-src 'self'", "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'",
     "frame-ancestors 'self' https://huggingface.co",
-    # Gradio's page starts from an inline script, its components from styles in attributes
-    "script-src 'self' 'unsafe-inline'", "style-src 'self' 'unsafe-inline'"))
+    # Gradio's page starts from an inline script, its gr.HTML compiles templates, its components have inline styles
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'", "style-src 'self' 'unsafe-inline'"))
 """The Content-Security-Policy: nothing is fetched from, or sent to, any other host."""
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"),
             (b"content-security-policy", POLICY.encode())]
@@ -226,9 +226,8 @@ class Gate:
                 await self._refuse(call.send, _FULL, rest=receive)
                 return
         if route.kind == "event":
-            name = None if route.template.endswith("join") else call.path.rpartition("/")[2]
             try:
-                body = self._page.events.plain(await _whole(receive), name)
+                body = self._page.events.plain(await _whole(receive), call.path)
             except (Refused, HTTPException) as error:
                 status = error.status_code if isinstance(error, HTTPException) else 422
                 sentence = str(error.detail) if isinstance(error, HTTPException) else str(error)

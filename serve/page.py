@@ -79,8 +79,12 @@ _INPUTS: dict[str, Input] = {"Image": "file", "File": "files", "Dropdown": "text
 
 def functions(demo: gr.Blocks) -> dict[int, Function]:
     """Every function of the page by its number, with what it takes."""
-    return {number: Function(_name(function), tuple(_INPUTS[type(block).__name__] for block in function.inputs))
-            for number, function in demo.fns.items()}
+    found = {}
+    for number, function in demo.fns.items():
+        if function.fn is not None:  # the others run in the browser
+            inputs = tuple(_INPUTS[type(block).__name__] for block in function.inputs)
+            found[number] = Function(_name(function), inputs, bool(function.queue))
+    return found
 
 
 def _name(function: Any) -> str:
@@ -184,4 +188,4 @@ def _correction(engine: Engine, feedback: Feedback, picture: gr.Image, setting: 
         button = gr.Button("Keep picture and correction", elem_id="keep")
         said = gr.HTML("", elem_id="kept")
         button.click(store, [picture, right], said, api_name="correct", concurrency_id=ANSWERS)
-        picture.change(lambda: (None, ""), None, [right, said], api_visibility="private", queue=False)
+        picture.change(None, None, [right, said], js="() => [null, '']", api_visibility="private")
