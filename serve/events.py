@@ -8,7 +8,7 @@ folder of uploads, short texts, small numbers.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ class Function:
     inputs: tuple[Input, ...]
     queued: bool = True
     """Whether calls of it wait in Gradio's queue; only the others may be called directly."""
+    choices: tuple[Container[Any] | None, ...] = ()
+    """Of each input, the values that it may have; None: any of its kind."""
 
 
 class Events:
@@ -63,6 +65,9 @@ class Events:
         data = given.get("data")
         if not isinstance(data, list) or len(data) != len(function.inputs):
             raise Refused(MALFORMED)
+        for value, choices in zip(data, function.choices, strict=False):
+            if choices is not None and not (isinstance(value, str | int | None) and value in choices):
+                raise Refused(MALFORMED)
         values = [self._value(kind, value) for kind, value in zip(function.inputs, data, strict=True)]
         session = given.get("session_hash")
         if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):

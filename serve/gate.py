@@ -5,7 +5,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +59,8 @@ class Page:
 
     events: Events
     uploads: Uploads
+    is_awaited: Callable[[str], bool]
+    """Whether there are answers for a session or an event."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class Gate:
         scope = call.scope
         scope["query_string"] = routes.kept_query(route, scope["query_string"])
         headers = [(name, value) for name, value in scope["headers"] if name not in _DROPPED]
-        if route.kind == "file" and self._page.uploads.inside(call.path.partition("=")[2]) is None:
+        if not self._exists(route, call.path, scope["query_string"]):
             await self._refuse(call.send, _NO_ROUTE)
             return
         if route.kind == "upload":
@@ -238,6 +240,17 @@ class Gate:
             headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
             receive = _first(body, receive)
         await self._app({**scope, "headers": headers}, receive, call.send)
+
+    def _exists(self, route: routes.Route, path: str, query: bytes) -> bool:
+        """Whether there is what the route is asked for: a file of the folder, or answers to a question."""
+        assert self._page is not None
+        if route.kind == "file":
+            return self._page.uploads.inside(path.partition("=")[2]) is not None
+        if route.template.endswith("/queue/data"):
+            return self._page.is_awaited(query.decode("ascii").partition("=")[2])
+        if route.template.endswith("/{event_id}"):
+            return self._page.is_awaited(path.rpartition("/")[2])
+        return bool(query) or not route.template.endswith("/upload_progress")
 
     @contextlib.contextmanager
     def _counted(self, receive: Receive, limit: int, *, in_memory: bool) -> Iterator[Receive]:

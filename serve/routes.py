@@ -143,6 +143,8 @@ def _pattern(route: Route) -> re.Pattern[str]:
 def _part(part: str) -> str:
     if not part.startswith("{"):
         return re.escape(part)
+    if part == "{api_name}":
+        return rf"(?!v2\b){_WORD}"  # a second form of calls lies below call/v2/
     return _PATH if part.endswith(":path}") else _WORD
 
 
