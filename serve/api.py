@@ -26,6 +26,8 @@ from zoo.errors import BadImage
 
 MAX_PICTURES = 16
 """Pictures in one request."""
+MAX_SIGNS = 10 * MAX_PICTURES
+"""Brackets, commas and colons in the JSON form of a request: it has 2 + 3 for each picture as data URL."""
 
 
 class Encoded(BaseModel):
@@ -125,7 +127,7 @@ async def read_pictures(request: Request) -> list[bytes]:
     """The encoded pictures of a request, in their order; an HTTP error with one sentence otherwise."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _from_json(await request.body())
+        return _from_json(b"".join([part async for part in request.stream()]))
     if kind != "multipart/form-data":
         raise HTTPException(415, "Expected multipart/form-data with pictures in the field 'file', or application/json "
                             "with 'images'.")
@@ -138,16 +140,24 @@ async def read_pictures(request: Request) -> list[bytes]:
 
 
 def _from_json(body: bytes) -> list[bytes]:
+    # pictures as base64 hold none of these signs: a body with more is something else, and parsed it would take 30 times
+    # its size in memory
+    if sum(body.count(sign) for sign in b"[{,:") > MAX_SIGNS:
+        raise _not_json()
     try:
         encoded = Encoded.model_validate_json(body)
         return [base64.b64decode(image.partition(",")[2] if image.startswith("data:") else image, validate=True)
                 for image in encoded.images]
     except ValidationError:
-        raise HTTPException(422, f"Expected {{\"images\": [...]}} with 1 to {MAX_PICTURES} pictures, each as base64 or "
-                            "data URL, and nothing else.") from None
+        raise _not_json() from None
     except (binascii.Error, ValueError):
         raise HTTPException(422, "Expected each of 'images' as base64 or as a data URL (data:image/png;base64,...)."
                             ) from None
+
+
+def _not_json() -> HTTPException:
+    return HTTPException(422, f"Expected {{\"images\": [...]}} with 1 to {MAX_PICTURES} pictures, each as base64 or "
+                         "data URL, and nothing else.")
 
 
 def _with_model(answered: Any, *, heatmap: bool, embedding: bool) -> tuple[Model, dict[str, Any]]:

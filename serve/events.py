@@ -8,13 +8,15 @@ folder of uploads, short texts, small numbers.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from serve.uploads import ELSEWHERE, Uploads
 
 Input = Literal["file", "files", "text", "number"]
+CALL, RUN = "/gradio_api/call/", "/gradio_api/run/"
+"""Paths of calls by name, and of calls without the queue; all others are by number."""
 MAX_FILES = 1_000
 """Files of one event that are looked at; the function itself takes fewer and says how many."""
 MAX_TEXT = 10_000
@@ -35,6 +37,10 @@ class Function:
     name: str
     """As programs call it; empty for those that only the page calls."""
     inputs: tuple[Input, ...]
+    queued: bool = True
+    """Whether calls of it wait in Gradio's queue; only the others may be called directly."""
+    choices: tuple[Container[Any] | None, ...] = ()
+    """Of each input, the values that it may have; None: any of its kind."""
 
 
 class Events:
@@ -44,18 +50,24 @@ class Events:
         self.functions = dict(functions)
         self._uploads = uploads
 
-    def plain(self, body: bytes, name: str | None) -> bytes:
-        """The body in plain form, for the function `name`, or the one whose number is in it. Raises `Refused`."""
+    def plain(self, body: bytes, path: str) -> bytes:
+        """The body in plain form of a request to `path`. Raises `Refused`."""
         try:
             given = json.loads(body)
         except (ValueError, RecursionError):
             raise Refused(MALFORMED) from None
         if not isinstance(given, dict):
             raise Refused(MALFORMED)
+        name = path.removeprefix(CALL) if path.startswith(CALL) else None
         number, function = self._function(given, name)
+        if path.startswith(RUN) and function.queued:
+            raise Refused(MALFORMED)
         data = given.get("data")
         if not isinstance(data, list) or len(data) != len(function.inputs):
             raise Refused(MALFORMED)
+        for value, choices in zip(data, function.choices, strict=False):
+            if choices is not None and not (isinstance(value, str | int | None) and value in choices):
+                raise Refused(MALFORMED)
         values = [self._value(kind, value) for kind, value in zip(function.inputs, data, strict=True)]
         session = given.get("session_hash")
         if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):

@@ -5,7 +5,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +35,8 @@ POLICY = "; ".join((
     "default-src 'self'", "img-src 'self' data: blob:", "media-src 'self' blob:", "font-src 'self' data:",
     "connect-src 'self'", "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'",
     "frame-ancestors 'self' https://huggingface.co",
-    # Gradio's page starts from an inline script, its components from styles in attributes
-    "script-src 'self' 'unsafe-inline'", "style-src 'self' 'unsafe-inline'"))
+    # Gradio's page starts from an inline script, its gr.HTML compiles templates, its components have inline styles
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'", "style-src 'self' 'unsafe-inline'"))
 """The Content-Security-Policy: nothing is fetched from, or sent to, any other host."""
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"),
             (b"content-security-policy", POLICY.encode())]
@@ -59,6 +59,8 @@ class Page:
 
     events: Events
     uploads: Uploads
+    is_awaited: Callable[[str], bool]
+    """Whether there are answers for a session or an event."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class Gate:
         scope = call.scope
         scope["query_string"] = routes.kept_query(route, scope["query_string"])
         headers = [(name, value) for name, value in scope["headers"] if name not in _DROPPED]
-        if route.kind == "file" and self._page.uploads.inside(call.path.partition("=")[2]) is None:
+        if not self._exists(route, call.path, scope["query_string"]):
             await self._refuse(call.send, _NO_ROUTE)
             return
         if route.kind == "upload":
@@ -226,9 +228,8 @@ class Gate:
                 await self._refuse(call.send, _FULL, rest=receive)
                 return
         if route.kind == "event":
-            name = None if route.template.endswith("join") else call.path.rpartition("/")[2]
             try:
-                body = self._page.events.plain(await _whole(receive), name)
+                body = self._page.events.plain(await _whole(receive), call.path)
             except (Refused, HTTPException) as error:
                 status = error.status_code if isinstance(error, HTTPException) else 422
                 sentence = str(error.detail) if isinstance(error, HTTPException) else str(error)
@@ -239,6 +240,17 @@ class Gate:
             headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
             receive = _first(body, receive)
         await self._app({**scope, "headers": headers}, receive, call.send)
+
+    def _exists(self, route: routes.Route, path: str, query: bytes) -> bool:
+        """Whether there is what the route is asked for: a file of the folder, or answers to a question."""
+        assert self._page is not None
+        if route.kind == "file":
+            return self._page.uploads.inside(path.partition("=")[2]) is not None
+        if route.template.endswith("/queue/data"):
+            return self._page.is_awaited(query.decode("ascii").partition("=")[2])
+        if route.template.endswith("/{event_id}"):
+            return self._page.is_awaited(path.rpartition("/")[2])
+        return bool(query) or not route.template.endswith("/upload_progress")
 
     @contextlib.contextmanager
     def _counted(self, receive: Receive, limit: int, *, in_memory: bool) -> Iterator[Receive]:

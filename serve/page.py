@@ -7,7 +7,7 @@ written anew (`events.py`), and they read files through `Uploads.read` only.
 """
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,7 +70,7 @@ def mount(app: ASGIApp, engine: Engine, setting: Setting) -> Page:
     demo.has_launched = True  # or Gradio serves any file of this machine to anybody
     uploads.keep()
     uploads.forget += [receive.forget_progress, partial(_forget_files, demo)]
-    return Page(Events(functions(demo), uploads), uploads)
+    return Page(Events(functions(demo), uploads), uploads, partial(_is_awaited, demo))
 
 
 _INPUTS: dict[str, Input] = {"Image": "file", "File": "files", "Dropdown": "text", "Dataset": "number"}
@@ -79,8 +79,28 @@ _INPUTS: dict[str, Input] = {"Image": "file", "File": "files", "Dropdown": "text
 
 def functions(demo: gr.Blocks) -> dict[int, Function]:
     """Every function of the page by its number, with what it takes."""
-    return {number: Function(_name(function), tuple(_INPUTS[type(block).__name__] for block in function.inputs))
-            for number, function in demo.fns.items()}
+    found = {}
+    for number, function in demo.fns.items():
+        if function.fn is not None:  # the others run in the browser
+            inputs = tuple(_INPUTS[type(block).__name__] for block in function.inputs)
+            choices = tuple(_choices(block) for block in function.inputs)
+            found[number] = Function(_name(function), inputs, bool(function.queue), choices)
+    return found
+
+
+def _choices(component: Any) -> Container[Any] | None:
+    """The values of a component that has a few, as Gradio names them; of examples, their numbers."""
+    if isinstance(component, gr.Dropdown):
+        return frozenset({None, *(value for _, value in component.choices)})
+    return range(len(component.samples)) if isinstance(component, gr.Dataset) else None
+
+
+def _is_awaited(demo: gr.Blocks, name: str) -> bool:
+    """Whether answers wait, or are being made, for a session or an event; Gradio logs a traceback for all others."""
+    queue = demo._queue
+    if name in queue.pending_messages_per_session or name in queue.event_ids_to_events:
+        return True
+    return any(name in events for events in [*queue.pending_event_ids_session.values()])
 
 
 def _name(function: Any) -> str:
@@ -184,4 +204,4 @@ def _correction(engine: Engine, feedback: Feedback, picture: gr.Image, setting: 
         button = gr.Button("Keep picture and correction", elem_id="keep")
         said = gr.HTML("", elem_id="kept")
         button.click(store, [picture, right], said, api_name="correct", concurrency_id=ANSWERS)
-        picture.change(lambda: (None, ""), None, [right, said], api_visibility="private", queue=False)
+        picture.change(None, None, [right, said], js="() => [null, '']", api_visibility="private")

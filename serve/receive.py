@@ -20,6 +20,7 @@ from serve.uploads import Uploads
 
 MAX_FILES = 1_000
 """Files of one upload; a page sends all that were chosen at once."""
+WANTED = "Expected pictures in the field 'files', each as a file, and no other field."
 
 
 async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list[str]:
@@ -37,9 +38,10 @@ async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list
         async for chunk in request.stream():
             await asyncio.to_thread(parser.write, chunk)  # it writes to disk
         parser.finalize()
-        if upload.open is not None:
-            raise HTTPException(400, "The form ends in the middle of a file.")
-        return upload.keep()
+        paths = upload.keep()
+        if not paths:
+            raise HTTPException(400, WANTED)
+        return paths
     except (FormParserError, ClientDisconnect):
         raise HTTPException(400, "The form is not well-formed.") from None
     except OSError:
@@ -85,7 +87,9 @@ class _Upload:
                 "on_part_data": self._data, "on_part_end": self._end}
 
     def keep(self) -> list[str]:
-        """The paths; without this, `close` deletes them."""
+        """The paths, if all files are whole; without this, `close` deletes them."""
+        if self.open is not None:
+            raise HTTPException(400, "The form ends in the middle of a file.")
         self._kept = True
         return [str(path) for path in self._written]
 
@@ -115,7 +119,7 @@ class _Upload:
     def _start(self) -> None:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != b"files" or b"filename" not in options:
-            raise HTTPException(400, "Expected pictures in the field 'files', each as a file, and no other field.")
+            raise HTTPException(400, WANTED)
         if len(self._written) == MAX_FILES:
             raise HTTPException(400, f"Too many files: at most {MAX_FILES} are accepted at once.")
         self._name = options[b"filename"].decode("utf-8", "replace")

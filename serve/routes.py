@@ -50,6 +50,8 @@ ALLOWED = (
     Route("GET", "/gradio_api/file={path_or_url:path}", "heat maps, examples and tables", "file"),
     Route("POST", "/gradio_api/queue/join", "asks for an answer", "event", (), EVENT_BODY),
     Route("POST", "/gradio_api/call/{api_name}", "the same, for programs", "event", (), EVENT_BODY),
+    Route("POST", "/gradio_api/run/{api_name}", "shows an example: the one function without a queue", "event", (),
+          EVENT_BODY),
     Route("POST", "/gradio_api/upload", "pictures arrive", "upload", ("upload_id",), UPLOAD_BODY),
     Route("POST", "/gradio_api/cancel", "a page takes a question back"),
     Route("POST", "/gradio_api/reset", "older clients of Gradio end an event with it"),
@@ -94,8 +96,7 @@ REFUSED = {
     "/gradio_api/reset/": "the same as reset",
     "/gradio_api/api/{api_name}": "calls a function without the queue",
     "/gradio_api/api/{api_name}/": "the same",
-    "/gradio_api/run/{api_name}": "the same",
-    "/gradio_api/run/{api_name}/": "the same",
+    "/gradio_api/run/{api_name}/": "the same as run",
     "/gradio_api/call/{api_name}/": "the same as call",
     "/gradio_api/call/v2/{api_name}": "a second form of call",
     "/gradio_api/call/v2/{api_name}/": "the same",
@@ -142,6 +143,8 @@ def _pattern(route: Route) -> re.Pattern[str]:
 def _part(part: str) -> str:
     if not part.startswith("{"):
         return re.escape(part)
+    if part == "{api_name}":
+        return rf"(?!v2\b){_WORD}"  # a second form of calls lies below call/v2/
     return _PATH if part.endswith(":path}") else _WORD
 
 

@@ -1,0 +1,356 @@
+"""What one stranger may hold or try, part by part: uploads, logins, corrections, the watched bundle, the card."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve import cards, reload, uploads
+from serve.engine import Engine
+from serve.events import Events, Function, Refused
+from serve.feedback import LOG, Feedback
+from serve.logins import Keys, Logins
+from serve.repeat import Repeat
+from serve.uploads import BLOCK, Full, Uploads
+from tests.bad_pictures import encode, photo
+from tests.serve.running import served_bundle
+from tests.zoo.made_bundle import LABELS
+from zoo import bundle, rundir
+from zoo.errors import BadImage, UserError
+
+RIGHT = b"Bearer secret"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "uploads").mkdir()
+    return tmp_path / "uploads"
+
+
+# --- uploads
+
+
+def test_only_files_in_the_folder_are_read(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    (tmp_path / "uploads-too").mkdir()
+    (tmp_path / "uploads-too" / "x").write_bytes(b"secret")
+    own = Uploads(folder, quota_bytes=10**9)
+    place = own.new_folder() / "x.png"
+    place.write_bytes(b"mine")
+    assert own.read(str(place), 4) == b"mine"
+    (folder / "link.png").symlink_to(secret)
+    (folder / "linked").symlink_to(tmp_path)
+    (folder / "empty").mkdir()
+    os.mkfifo(folder / "fifo")
+    hostile: list[Any] = [
+        str(secret), "/etc/passwd", "/etc", "/dev/zero", "/nonexistent", "", "x", None, 3, {}, [], True, str(folder),
+        f"{folder}/", f"{folder}/link.png", f"{folder}/linked/secret.png", f"{folder}/../secret.png", f"{folder}/empty",
+        f"{folder}/fifo", f"{folder}//{place.parent.name}/x.png", f"{folder}/./{place.parent.name}/x.png",
+        f"{folder}-too/x", f"{place}\0.png", f"file://{place}", "http://127.0.0.1/x.png", f"{folder}/" + "a" * 5000,
+        f"{folder}/\ud800", f"{place}/x", os.path.relpath(place)]
+    reasons = set()
+    for path in hostile:
+        with pytest.raises(BadImage) as refused:
+            own.read(path, 100)
+        reasons.add(str(refused.value))
+    with pytest.raises(BadImage) as refused:
+        own.read(str(place), 3)
+    assert reasons == {str(refused.value)} == {f"picture: {uploads.ELSEWHERE}"}
+
+
+def test_the_folder_of_uploads_stays_below_its_quota(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "example.png").write_bytes(bytes(BLOCK))
+    own = Uploads(folder, quota_bytes=30 * BLOCK, quota_files=6)
+    own.keep()
+
+    def write(count: int) -> None:
+        for _ in range(count):
+            with own.room(3 * BLOCK, 1):
+                (own.new_folder() / "x").write_bytes(bytes(3 * BLOCK))
+                own.wrote(3 * BLOCK)
+
+    write(5)
+    with pytest.raises(Full), own.room(1, 1):  # six files, all young
+        pass
+    monkeypatch.setattr(uploads, "YOUNG_S", -1.0)
+    write(3)  # the oldest make room
+    assert (folder / "example.png").exists()
+    assert len([*folder.glob("*/x")]) == 5
+    with pytest.raises(Full), own.room(40 * BLOCK, 1):
+        pass
+    (folder / "broken-off").write_bytes(b"x")
+    monkeypatch.setattr(uploads, "KEPT_S", -1.0)
+    own.sweep()
+    assert [path.name for path in folder.iterdir()] == ["example.png"]
+
+
+def test_an_event_is_written_anew(folder: Path) -> None:
+    own = Uploads(folder)
+    place = own.new_folder() / "x.png"
+    place.write_bytes(b"mine")
+    events = Events({0: Function("", ("number",), queued=False), 1: Function("predict", ("file",)),
+                     2: Function("many", ("files",)), 3: Function("correct", ("file", "text"))}, own)
+    evil = {"path": str(place), "url": "http://127.0.0.1/x", "is_stream": True, "orig_name": "../../x", "meta": None,
+            "nested": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}}
+    plain = {"path": str(place), "meta": {"_type": "gradio.FileData"}}
+    body = {"data": [evil], "session_hash": "abc", "event_data": {"path": "/etc/passwd"}, "oauth_token": "x",
+            "fn_index": 1, "batched": True, "trigger_id": "x", "event_id": "y", "request": {}}
+    written = json.loads(events.plain(json.dumps(body).encode(), "/gradio_api/queue/join"))
+    assert written == {"data": [plain], "session_hash": "abc", "fn_index": 1, "trigger_id": None}
+    assert json.loads(events.plain(b'{"data": [null]}', "/gradio_api/call/predict"))["data"] == [None]
+    refused = [
+        ("queue/join", {"data": [{"path": "/etc/passwd"}], "fn_index": 1}),
+        ("queue/join", {"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}], "fn_index": 1}),
+        ("queue/join", {"data": [str(place)], "fn_index": 1}), ("queue/join", {"data": [[plain]], "fn_index": 1}),
+        ("queue/join", {"data": [{"url": "http://127.0.0.1/"}], "fn_index": 1}),
+        ("queue/join", {"data": [[plain, {"path": "/dev/zero"}]], "fn_index": 2}),
+        ("queue/join", {"data": [plain], "fn_index": 9}), ("queue/join", {"data": [plain], "fn_index": [1]}),
+        ("queue/join", {"data": [plain], "fn_index": True, "session_hash": "../x"}),
+        ("queue/join", {"data": [], "fn_index": 1}), ("queue/join", {"data": {"0": plain}, "fn_index": 1}),
+        ("queue/join", {"data": [plain, ["x"]], "fn_index": 3}), ("queue/join", [1]),
+        ("run/predict", {"data": [plain], "fn_index": 1}), ("run/x", {"data": [1e308], "fn_index": 0}),
+        ("run/x", {"data": ["1"], "fn_index": 0}), ("call/nothing", {"data": []}), ("call/", {"data": [1]})]
+    for path, content in refused:
+        with pytest.raises(Refused):
+            events.plain(json.dumps(content).encode(), f"/gradio_api/{path}")
+    for raw in (b"[" * 100_000, b"{", b"\xff", b'{"data": [NaN], "fn_index": 0}', b'{"data":' * 50_000, b"1" * 9_999):
+        with pytest.raises(Refused):
+            events.plain(raw, "/gradio_api/queue/join")
+
+
+# --- logins
+
+
+def test_wrong_credentials_have_to_wait_longer_each_time() -> None:
+    now = [1000.0]
+    logins = Logins(Keys(token="secret"), clock=lambda: now[0])
+    waits = []
+    for _ in range(14):
+        assert not logins.check("1.2.3.4", b"Bearer wrong")
+        waits.append(logins.wait_s("1.2.3.4"))
+        now[0] += waits[-1]
+    assert waits == [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert logins.wait_s("5.6.7.8") == 0
+    assert logins.check("1.2.3.4", RIGHT)
+    assert not logins.check("1.2.3.4", b"Bearer wrong")
+    assert logins.wait_s("1.2.3.4") == 0
+
+
+def test_the_table_of_addresses_is_bounded_and_so_are_all_tries_together() -> None:
+    now = [1000.0]
+    logins = Logins(Keys(auth="ann:secret"), clock=lambda: now[0])
+    assert logins.check("9.9.9.9", b"Basic YW5uOnNlY3JldA==")
+    looked_at = 0
+    for number in range(30_000):  # as many addresses, three seconds
+        now[0] += 0.0001
+        if not logins.wait_s(f"new{number}"):
+            looked_at += 1
+            logins.check(f"new{number}", b"Basic !")
+    assert 60 <= looked_at <= 100
+    assert logins.wait_s("9.9.9.9") == 0  # let in before
+    for number in range(20_000):
+        logins.check(f"other{number}", b"Bearer x")
+    assert len(logins._tries) == 10_000
+
+
+# --- corrections
+
+
+@pytest.fixture(scope="module")
+def engine(served: Path) -> Any:
+    with_model = Engine(reload.load(served, provider="cpu", threads=1), workers=1, waiting=8, deadline_s=20.0,
+                        max_pixels=10**6)
+    yield with_model
+    with_model.close()
+
+
+def on_disk(folder: Path) -> int:
+    return sum(uploads.on_disk(path.stat().st_size) for path in folder.rglob("*") if path.is_file())
+
+
+def test_corrections_are_counted_as_they_lie_on_disk(engine: Engine, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Feedback(tmp_path)
+    pictures = [encode(photo(40 + place), "PNG") for place in range(3)]
+    for picture in pictures:
+        assert "kept as red" in kept.store(engine, picture, "red")
+    for label in ("red", "blue", "green", "green"):
+        assert f"kept as {label}" in kept.store(engine, pictures[0], label)
+    assert kept.size == on_disk(tmp_path)
+    assert len([*tmp_path.glob("train/*/*")]) == 3
+    (tmp_path / "train" / "red" / "cut.part").write_bytes(b"half")  # of a process that was killed
+    again = Feedback(tmp_path)
+    assert again.size == kept.size == on_disk(tmp_path)
+    assert not (tmp_path / "train" / "red" / "cut.part").exists()
+    assert len((tmp_path / LOG).read_text(encoding="utf-8").splitlines()) == 7
+    monkeypatch.setattr("serve.feedback.MAX_BYTES", again.size + BLOCK)
+    assert "is full" in again.store(engine, encode(photo(60), "PNG"), "red")  # 4 KB and its name
+    assert "kept as red" in again.store(engine, pictures[0], "red")  # moved: no more than before
+    assert again.size == on_disk(tmp_path)
+
+
+def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) -> None:
+    kept, labels = Feedback(tmp_path), engine.model.predictor.bundle.labels
+    hostile = ("../x", "/x", "a/b", "a\\b", ".", "..", ".x", "", " x", "x.", "CON", "nul.txt", "a\nb", "\x1b[2J",
+               "é" * 101, "\ud800")
+    object.__setattr__(engine.model.predictor.bundle, "labels", (*labels, *hostile))
+    try:
+        for label in hostile:
+            assert kept.store(engine, encode(photo(), "PNG"), label) == "This class cannot be kept."
+    finally:
+        object.__setattr__(engine.model.predictor.bundle, "labels", labels)
+    assert [path.name for path in tmp_path.rglob("*")] == ["train"]
+
+
+# --- the watched bundle
+
+
+def test_the_watch_survives_what_becomes_of_its_folder(tmp_path: Path) -> None:
+    folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
+    spare = shutil.copytree(folder, tmp_path / "spare")
+
+    def load() -> reload.Model:
+        return reload.load(folder, provider="cpu", threads=1)
+
+    engine = Engine(load(), workers=1, waiting=1, deadline_s=5.0, max_pixels=10**6)
+    told: list[str] = []
+    watch = reload.Watch(engine, load, told.append)
+    examples = f"{bundle.EXAMPLES}/{bundle.EXPECTED}"
+    breaks = {
+        examples: ["[]", "3", "null", '{"red.png": []}', '{"red.png": {"probabilities": [1]}}', "[" * 100_000,
+                   '{"../../config.json": {"probabilities": [1, 0, 0]}}',
+                   '{"red.png": {"probabilities": ["x", 1, {}]}}'],
+        bundle.FINISHED: ["[]", "{}", "[" * 100_000, '{"version": 1, "files": []}', '{"version": 1, "files": {"a": 1}}',
+                          "\0"]}
+    for name, contents in breaks.items():
+        for content in contents:
+            shutil.rmtree(folder)
+            shutil.copytree(spare, folder)
+            (folder / name).write_text(content, encoding="utf-8")
+            if name == examples:
+                bundle.finish(folder)
+            count = len(told)
+            watch.look()
+            watch.look()  # what did not change is not tried again
+            assert told[count:] == ["refused"], (name, content[:40])
+    shutil.rmtree(folder)
+    folder.write_text("a file", encoding="utf-8")
+    watch.look()
+    folder.unlink()
+    folder.mkdir()
+    with open(folder / bundle.FINISHED, "wb") as file:
+        file.truncate(10**12)
+    started = time.monotonic()
+    watch.look()
+    (folder / bundle.FINISHED).unlink()
+    os.mkfifo(folder / bundle.FINISHED)
+    watch.look()
+    assert time.monotonic() - started < 5
+    shutil.rmtree(folder)
+    shutil.copytree(spare, folder)
+    with open(folder / bundle.FINISHED, "a", encoding="utf-8") as file:
+        file.write(" ")
+    watch.look()
+    assert told[-1] == "swapped"
+    engine.close()
+
+
+def test_a_round_that_fails_does_not_end_the_thread() -> None:
+    rounds: list[int] = []
+
+    def work() -> None:
+        rounds.append(1)
+        raise (SystemExit, RecursionError, MemoryError, StopIteration, KeyboardInterrupt)[len(rounds) % 5]
+
+    thread = Repeat(work, seconds=0.001, name="test")
+    thread.start()
+    deadline = time.monotonic() + 10
+    while len(rounds) < 12 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    thread.stop()
+    assert len(rounds) >= 12
+
+
+# --- the card
+
+
+class _Engine:
+    """As much of an engine as the card looks at."""
+
+    def __init__(self, found: bundle.Bundle):
+        self.model = type("Model", (), {"predictor": type("Predictor", (), {"bundle": found}), "name": "x"})
+
+
+def about(folder: Path) -> str:
+    return cards.about(_Engine(bundle.open_bundle(folder)))  # type: ignore[arg-type]
+
+
+def carded(run: Path, card: str) -> Path:
+    """A run with this card, and its bundle, whose folder is given."""
+    folder = served_bundle(run) / "bundles" / "onnx"
+    rundir.write_text(run / rundir.CARD, card)
+    rundir.finish(run)
+    content = rundir.read_json(folder / bundle.BUNDLE)
+    content["run"]["finished_sha256"] = rundir.digest(run / rundir.FINISHED)
+    rundir.write_json(folder / bundle.BUNDLE, content)
+    bundle.finish(folder)
+    return folder
+
+
+def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
+    folder = carded(tmp_path / "run", "---\nlicense: x\n---\n# Mine\n\nthe card\n\n## Recipe\nfast\n")
+    assert "the card" in about(folder)
+    assert "license" not in about(folder)
+    other = served_bundle(tmp_path / "other") / "bundles" / "onnx"  # a bundle from elsewhere beside this card
+    shutil.rmtree(folder)
+    shutil.copytree(other, folder)
+    assert "the card" not in about(folder)
+    folder = carded(tmp_path / "linked", "the card")
+    secret = tmp_path / "secret"
+    shutil.copyfile(tmp_path / "linked" / rundir.CARD, secret)
+    (tmp_path / "linked" / rundir.CARD).unlink()
+    (tmp_path / "linked" / rundir.CARD).symlink_to(secret)
+    assert "the card" not in about(folder)
+    folder = carded(tmp_path / "changed", "the card")
+    (tmp_path / "changed" / rundir.CARD).write_text("another card", encoding="utf-8")
+    assert "another card" not in about(folder)
+
+
+@pytest.mark.parametrize("card", [
+    "![](" * 24_000, "<" * 99_000, "---\n" + "a\n" * 40_000, "![" * 49_000, "---\n" * 24_000, "[" * 99_000,
+    "<!--" * 24_000, "\r" * 99_000, "x" * 2_000_000, "![](" * 80_000])
+def test_a_card_is_cleaned_in_linear_time(card: str, tmp_path: Path) -> None:
+    folder = carded(tmp_path / "run", card)
+    found = bundle.open_bundle(folder)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        text = cards.about(_Engine(found))  # type: ignore[arg-type]
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.1
+    assert "![" not in text
+    assert "<" not in text
+    assert len(text) < 600_000
+
+
+def test_examples_are_files_that_the_manifest_lists(tmp_path: Path) -> None:
+    folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
+    (tmp_path / "run" / "private.png").write_bytes(encode(photo(), "PNG"))
+    (folder / bundle.EXAMPLES / "unlisted.png").write_bytes(encode(photo(), "PNG"))
+    shown = [path.name for path, _ in reload.examples(bundle.open_bundle(folder))]
+    assert shown == [f"{label}.png" for label in LABELS]
+    answer = {"probabilities": [1, 0, 0], "label": "red", "probability": 1}
+    for name in ("../../../private.png", "unlisted.png", str(tmp_path / "run" / "private.png"), ".", "", "..",
+                 "../bundle.json"):
+        expected = folder / bundle.EXAMPLES / bundle.EXPECTED
+        rundir.write_json(expected, {name: answer})
+        (folder / bundle.EXAMPLES / "unlisted.png").unlink(missing_ok=True)
+        bundle.finish(folder)
+        (folder / bundle.EXAMPLES / "unlisted.png").write_bytes(encode(photo(), "PNG"))
+        with pytest.raises(UserError, match="expected names of pictures of this folder"):
+            reload.examples(bundle.open_bundle(folder))
