@@ -138,7 +138,7 @@ def _is_run_of(path: Path, folder: Path) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """`UserError` unless what lies in a bundle's folder is safe to read and to write: no links, files where expected."""
+    """`UserError` unless a bundle's folder is safe to read and to write: no links, and files where files belong."""
     look_through(folder).check_kinds(folder, files=_FILES, folders=frozenset({EXAMPLES}))
 
 
@@ -303,5 +303,5 @@ def _check_outputs(folder: Path, bundle: Bundle) -> None:
     labels, outputs = bundle.labels, bundle.outputs
     needed = {PROBABILITIES, EMBEDDING, *([UNKNOWN_SCORE] if bundle.decision.unknown else [])}
     if not needed <= set(outputs) <= set(OUTPUTS) or not labels:
-        raise UserError(f"{folder / BUNDLE}: expected labels and the outputs {', '.join(sorted(needed))}, seen {len(labels)} "
-                        f"labels and the outputs {', '.join(outputs)}. {export_it(folder)}")
+        raise UserError(f"{folder / BUNDLE}: expected labels and the outputs {', '.join(sorted(needed))}, seen "
+                        f"{len(labels)} labels and the outputs {', '.join(outputs)}. {export_it(folder)}")

@@ -70,8 +70,8 @@ def look_through(folder: Path) -> Tree:
             elif kind == stat.S_IFREG:
                 files.add(inside)
             else:
-                raise UserError(f"{shown(folder / inside)} is a pipe, socket or device: expected only files and folders "
-                                f"in {folder}. {_REMOVE}")
+                raise UserError(f"{shown(folder / inside)} is a pipe, socket or device: expected only files and "
+                                f"folders in {folder}. {_REMOVE}")
             if len(files) + len(folders) > MOST_ENTRIES:
                 raise UserError(f"{folder} holds more than {MOST_ENTRIES:,} files and folders: expected a run or a "
                                 "bundle. Choose another folder, or move what does not belong to it.")
@@ -121,7 +121,7 @@ def is_picture_path(path: object) -> bool:
     parts = path.split("/")
     while parts and parts[0] == "..":
         parts = parts[1:]
-    return _fits(path) and bool(parts) and all(part not in ("", ".", "..") for part in parts)
+    return _fits(path) and bool(parts) and bool(parts[0]) and all(part not in (".", "..") for part in parts)
 
 
 def _fits(name: str) -> bool:
@@ -141,8 +141,8 @@ def shown(name: object) -> str:
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes; the path may go through links.
 
-    Raises `FileNotFoundError`, and `UserError` for anything else that is in the way: a pipe (which is not waited for), a
-    larger file, a file of the system whose size is not known before it is read.
+    Raises `FileNotFoundError`, and `UserError` for anything else that is in the way: a pipe (which is not waited for),
+    a larger file, a file of the system whose size is not known before it is read.
     """
     try:
         # without O_NONBLOCK a pipe would wait for its writer
@@ -159,8 +159,8 @@ def read_bytes(path: Path, most: int) -> bytes:
             raise UserError(f"{shown(path)} has {found.st_size:,} bytes: expected at most {most:,}.")
         content = file.read(found.st_size + 1)
     if len(content) != found.st_size:
-        raise UserError(f"{shown(path)}: expected {found.st_size:,} bytes, as the file system says, seen another number: "
-                        "it is being written, or it is no file of a disk.")
+        raise UserError(f"{shown(path)}: expected {found.st_size:,} bytes, as the file system says, seen another "
+                        "number: it is being written, or it is no file of a disk.")
     return content
 
 

@@ -61,8 +61,8 @@ MOST_BYTES = 16_000_000
 """Of a JSON file; the largest are report.json and data.json, with 0.2 KB for each class."""
 SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.json": 8_000_000}
 """The same of files that hold less."""
-_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE, CARD,
-                    FINISHED, "onnx/model.onnx"})
+_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE,
+                    CARD, FINISHED, "onnx/model.onnx"})
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
 
 
@@ -235,8 +235,8 @@ def _check_names(folder: Path, files: dict[str, Any], advice: str) -> None:
         raise UserError(f"{folder / FINISHED} lists {len(files):,} files: expected at most {MOST_NAMES:,}; {advice}")
     for name, sha256 in files.items():
         if not folders.is_plain(name) or name == FINISHED:
-            raise UserError(f"{folder / FINISHED} lists {shown(name)!r}: expected names of files in this folder, such as "
-                            f"{CONFIG}; {advice}")
+            raise UserError(f"{folder / FINISHED} lists {shown(name)!r}: expected names of files in this folder, "
+                            f"such as {CONFIG}; {advice}")
         if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
             raise UserError(f"{folder / FINISHED}: expected the sha256 of {name}, 64 hexadecimal digits, seen "
                             f"{shown(sha256)!r}; {advice}")

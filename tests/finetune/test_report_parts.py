@@ -114,7 +114,8 @@ def test_a_heat_map_lies_over_what_the_network_saw(tmp_path: Path, crop_mode: st
     pixels[:, :100] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     pre = Preprocessing(64, crop_mode, 0.8 if crop_mode == "center" else 1.0)
-    page = thumbnails.with_heat(tmp_path / "wide.png", rundir.digest(tmp_path / "wide.png"), [[0.0, 0.0], [0.0, 0.0]], pre)
+    sha256 = rundir.digest(tmp_path / "wide.png")
+    page = thumbnails.with_heat(tmp_path / "wide.png", sha256, [[0.0, 0.0], [0.0, 0.0]], pre)
     sources = re.findall(r'<img class="(\w*)" src="data:image/webp;base64,([^"]+)"', page)
     assert [css for css, _ in sources] == ["", "heat"]
     with Image.open(io.BytesIO(base64.b64decode(sources[1][1]))) as picture:
