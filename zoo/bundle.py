@@ -215,7 +215,7 @@ def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
             probabilities = tuple(fields.number(p) for p in row.get("probabilities", ()))
             if probabilities and len(probabilities) != len(bundle.labels):
                 raise ValueError(f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}")
-            found[picture] = fields.name(row["label"]), probabilities
+            found[picture] = fields.text(row["label"], most=fields.LONGEST_NAME), probabilities
     return found
 
 

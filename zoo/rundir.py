@@ -222,6 +222,9 @@ def read_manifest(folder: Path, kind: str, *, again: str, version: int,
     if missing := [name for name in manifest["files"] if name not in tree.files]:
         raise UserError(f"{folder} lacks {_some(missing)}: copy the whole folder again, or {again}.")
     compared = manifest["files"] if verify is True else verify or ()
+    for name in compared:
+        if name.endswith(".json") and name in tree.files:
+            _check_size(folder / name)
     if changed := [name for name in compared
                    if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]]:
         raise UserError(f"{folder}: {_some(changed)} changed since the {kind} finished (sha256 differs): "
@@ -240,6 +243,13 @@ def _check_names(folder: Path, files: dict[str, Any], advice: str) -> None:
         if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
             raise UserError(f"{folder / FINISHED}: expected the sha256 of {name}, 64 hexadecimal digits, seen "
                             f"{shown(sha256)!r}; {advice}")
+
+
+def _check_size(path: Path) -> None:
+    """`UserError` for a JSON file that nobody would read, before it is hashed."""
+    size, most = path.lstat().st_size, SMALL.get(path.name, MOST_BYTES)
+    if size > most:
+        raise UserError(f"{path} has {size:,} bytes: expected at most {most:,}: copy the folder again.")
 
 
 def _some(names: list[str]) -> str:
