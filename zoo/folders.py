@@ -14,6 +14,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from zoo.errors import BadImage, UserError
 
@@ -138,6 +139,16 @@ def shown(name: object) -> str:
     return cleaned if len(cleaned) <= 300 else f"{cleaned[:300]}..."
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not waited for."""
+    # without O_NONBLOCK a pipe would wait for its writer
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
+    return open(descriptor, "rb")
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes; the path may go through links.
 
@@ -145,16 +156,13 @@ def read_bytes(path: Path, most: int) -> bytes:
     a larger file, a file of the system whose size is not known before it is read.
     """
     try:
-        # without O_NONBLOCK a pipe would wait for its writer
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = open_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(str(path)) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{shown(path)} cannot be read ({error}): expected a file.") from None
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
+        raise UserError(f"{shown(path)} cannot be read ({shown(error)}): expected a file.") from None
+    with file:
+        found = os.fstat(file.fileno())
         if found.st_size > most:
             raise UserError(f"{shown(path)} has {found.st_size:,} bytes: expected at most {most:,}.")
         content = file.read(found.st_size + 1)

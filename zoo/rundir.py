@@ -120,9 +120,7 @@ def sync_folder(folder: Path) -> None:
 
 def digest(path: Path) -> str:
     """sha256 of a regular file's bytes, in hexadecimal; `UserError` for a pipe or device, which is not waited for."""
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
+    with folders.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
