@@ -116,8 +116,8 @@ def room_on_disk(run: Path) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise UserError(f"{error.filename}: expected to write a bundle there, seen something else of that name. Remove it."
-                        ) from None
+        raise UserError(f"{error.filename}: expected to write a bundle there, seen something else of that name. "
+                        "Remove it.") from None
     except OSError as error:
         if error.errno not in rundir.NO_ROOM:
             raise

@@ -105,8 +105,8 @@ class Subject:
         """
         recorded = rundir.recorded(self.run, names)
         if unknown := [name for name in names if name not in recorded]:
-            raise UserError(f"{self.run / rundir.FILES} lacks {shown(unknown[0])}, one of {len(names)} {kind} pictures: "
-                            "copy the run folder again.")
+            raise UserError(f"{self.run / rundir.FILES} lacks {shown(unknown[0])}, one of {len(names)} {kind} "
+                            "pictures: copy the run folder again.")
         if gone := [name for name in names if not (self.root / name).is_file()]:
             raise UserError(f"{self.root} lacks {len(gone)} of {len(names)} {kind} pictures of {self.run}, for example "
                             f"{shown(gone[0])}: name the folder that holds them with --data.")
@@ -114,8 +114,8 @@ class Subject:
             try:
                 picture_bytes(self.root / name, recorded[name])
             except BadImage as error:
-                raise UserError(f"{error}: expected the {kind} pictures of {self.run} as they were. Restore them, or name "
-                                "the folder that holds them with --data.") from None
+                raise UserError(f"{error}: expected the {kind} pictures of {self.run} as they were. Restore them, or "
+                                "name the folder that holds them with --data.") from None
 
     def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
         """The content of bundle.json."""

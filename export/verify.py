@@ -57,8 +57,8 @@ def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
     for name, (_, probabilities) in expected(bundle).items():
         picture = bundle.file(f"{EXAMPLES}/{name}")
         if picture is None or not probabilities:
-            raise UserError(f"{bundle.folder / EXAMPLES}: expected {name} and its probabilities, as an export with examples "
-                            f"writes them, seen none. {export_it(bundle.folder)}")
+            raise UserError(f"{bundle.folder / EXAMPLES}: expected {name} and its probabilities, as an export with "
+                            f"examples writes them, seen none. {export_it(bundle.folder)}")
         difference = float(abs(predictor.predict(picture).probabilities - probabilities).max())
         worst = max(difference, worst or 0.0)
     return worst

@@ -73,7 +73,8 @@ class Answers:
         def cut(column: Any) -> Any:
             return ({name: part[chosen] for name, part in column.items()} if isinstance(column, dict)
                     else column[chosen])
-        columns: dict[str, Any] = {f.name: cut(getattr(self, f.name)) for f in dataclass_fields(self) if f.name != "classes"}
+        names = [f.name for f in dataclass_fields(self) if f.name != "classes"]
+        columns: dict[str, Any] = {name: cut(getattr(self, name)) for name in names}
         return replace(self, **columns)
 
     def of(self, split: str) -> "Answers":

@@ -46,7 +46,7 @@ class Order:
         data, given = fields.text(content["data"]), fields.mapping(content["given"])
         if "\0" in data or not Path(data).is_absolute():
             raise ValueError(f"expected the absolute path of a folder under data, seen {fields.seen(data)}")
-        return Order(Path(data), fields.name(content["base"]), {fields.name(key): value for key, value in given.items()})
+        return Order(Path(data), fields.name(content["base"]), given)
 
     def difference(self, other: "Order") -> str | None:
         """The first key in which two orders differ, with both values."""

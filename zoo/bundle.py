@@ -138,7 +138,7 @@ def _is_run_of(path: Path, folder: Path) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """`UserError` unless what lies in a bundle's folder is safe to read and to write: no links, files where expected."""
+    """`UserError` unless a bundle's folder is safe to read and to write: no links, and files where files belong."""
     look_through(folder).check_kinds(folder, files=_FILES, folders=frozenset({EXAMPLES}))
 
 
@@ -215,7 +215,7 @@ def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
             probabilities = tuple(fields.number(p) for p in row.get("probabilities", ()))
             if probabilities and len(probabilities) != len(bundle.labels):
                 raise ValueError(f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}")
-            found[picture] = fields.name(row["label"]), probabilities
+            found[picture] = fields.text(row["label"], most=fields.LONGEST_NAME), probabilities
     return found
 
 
@@ -303,5 +303,5 @@ def _check_outputs(folder: Path, bundle: Bundle) -> None:
     labels, outputs = bundle.labels, bundle.outputs
     needed = {PROBABILITIES, EMBEDDING, *([UNKNOWN_SCORE] if bundle.decision.unknown else [])}
     if not needed <= set(outputs) <= set(OUTPUTS) or not labels:
-        raise UserError(f"{folder / BUNDLE}: expected labels and the outputs {', '.join(sorted(needed))}, seen {len(labels)} "
-                        f"labels and the outputs {', '.join(outputs)}. {export_it(folder)}")
+        raise UserError(f"{folder / BUNDLE}: expected labels and the outputs {', '.join(sorted(needed))}, seen "
+                        f"{len(labels)} labels and the outputs {', '.join(outputs)}. {export_it(folder)}")

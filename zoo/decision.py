@@ -76,8 +76,8 @@ class Decision:
             raise UserError(f"{where}: expected temperature, views, unknown and sets as finetune writes them, seen "
                             f"{fields.seen(content)} ({error!r}). Run python -m finetune.decide.") from None
         if not isinstance(decision.views, str) or decision.views not in tta.VIEWS:
-            raise UserError(f"{where}: expected views of {', '.join(tta.VIEWS)}, seen {fields.seen(decision.views)}: update this "
-                            "program with pip.")
+            raise UserError(f"{where}: expected views of {', '.join(tta.VIEWS)}, seen {fields.seen(decision.views)}: "
+                            "update this program with pip.")
         return decision
 
 
@@ -104,8 +104,8 @@ def read_bank(run: Path, *, neighbours: int = 1) -> np.ndarray:
         raise UserError(f"{path}: expected a safetensors file with {BANK_KEY}, seen: {first_line(error)}. {_FIT_AGAIN}"
                         ) from None
     if bank.dtype != np.float32 or bank.ndim != 2 or len(bank) < neighbours or not bank.size:
-        raise UserError(f"{path}: expected {BANK_KEY} as float32 [references, D] with {neighbours} references at least, "
-                        f"seen {bank.dtype} {list(bank.shape)}. {_FIT_AGAIN}")
+        raise UserError(f"{path}: expected {BANK_KEY} as float32 [references, D] with {neighbours} references at "
+                        f"least, seen {bank.dtype} {list(bank.shape)}. {_FIT_AGAIN}")
     if not np.isfinite(bank).all():
         raise UserError(f"{path}: expected finite numbers, seen infinite ones or NaN. {_FIT_AGAIN}")
     return bank

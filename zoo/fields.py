@@ -23,7 +23,7 @@ _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError, Overf
 
 @contextmanager
 def of(file: Path | str, advice: str = "Copy the folder again.") -> Iterator[None]:
-    """Whatever in the block fails because `file` holds something else than expected becomes a `UserError` that names it.
+    """What fails in the block because `file` holds something else than expected becomes a `UserError` that names it.
 
     `advice`: the sentence that says what to do.
     """

@@ -14,6 +14,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from zoo.errors import BadImage, UserError
 
@@ -70,8 +71,8 @@ def look_through(folder: Path) -> Tree:
             elif kind == stat.S_IFREG:
                 files.add(inside)
             else:
-                raise UserError(f"{shown(folder / inside)} is a pipe, socket or device: expected only files and folders "
-                                f"in {folder}. {_REMOVE}")
+                raise UserError(f"{shown(folder / inside)} is a pipe, socket or device: expected only files and "
+                                f"folders in {folder}. {_REMOVE}")
             if len(files) + len(folders) > MOST_ENTRIES:
                 raise UserError(f"{folder} holds more than {MOST_ENTRIES:,} files and folders: expected a run or a "
                                 "bundle. Choose another folder, or move what does not belong to it.")
@@ -121,7 +122,7 @@ def is_picture_path(path: object) -> bool:
     parts = path.split("/")
     while parts and parts[0] == "..":
         parts = parts[1:]
-    return _fits(path) and bool(parts) and all(part not in ("", ".", "..") for part in parts)
+    return _fits(path) and bool(parts) and bool(parts[0]) and all(part not in (".", "..") for part in parts)
 
 
 def _fits(name: str) -> bool:
@@ -138,29 +139,36 @@ def shown(name: object) -> str:
     return cleaned if len(cleaned) <= 300 else f"{cleaned[:300]}..."
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not waited for."""
+    # without O_NONBLOCK a pipe would wait for its writer
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
+    return open(descriptor, "rb")
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes; the path may go through links.
 
-    Raises `FileNotFoundError`, and `UserError` for anything else that is in the way: a pipe (which is not waited for), a
-    larger file, a file of the system whose size is not known before it is read.
+    Raises `FileNotFoundError`, and `UserError` for anything else that is in the way: a pipe (which is not waited for),
+    a larger file, a file of the system whose size is not known before it is read.
     """
     try:
-        # without O_NONBLOCK a pipe would wait for its writer
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = open_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(str(path)) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{shown(path)} cannot be read ({error}): expected a file.") from None
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
+        raise UserError(f"{shown(path)} cannot be read ({shown(error)}): expected a file.") from None
+    with file:
+        found = os.fstat(file.fileno())
         if found.st_size > most:
             raise UserError(f"{shown(path)} has {found.st_size:,} bytes: expected at most {most:,}.")
         content = file.read(found.st_size + 1)
     if len(content) != found.st_size:
-        raise UserError(f"{shown(path)}: expected {found.st_size:,} bytes, as the file system says, seen another number: "
-                        "it is being written, or it is no file of a disk.")
+        raise UserError(f"{shown(path)}: expected {found.st_size:,} bytes, as the file system says, seen another "
+                        "number: it is being written, or it is no file of a disk.")
     return content
 
 

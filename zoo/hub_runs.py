@@ -39,8 +39,8 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
             temporary.rename(place)
     except OSError as error:
         if not place.is_dir():  # else another process has put the same files there in the meantime
-            raise UserError(f"{place} cannot be written ({error.strerror}): free some space, or set ZOOTUNE_HOME to another "
-                            "folder.") from None
+            raise UserError(f"{place} cannot be written ({error.strerror}): free some space, or set ZOOTUNE_HOME to "
+                            "another folder.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return place

@@ -62,8 +62,8 @@ MOST_BYTES = 16_000_000
 """Of a JSON file; the largest are report.json and data.json, with 0.2 KB for each class."""
 SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.json": 8_000_000}
 """The same of files that hold less."""
-_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE, CARD,
-                    FINISHED, "onnx/model.onnx"})
+_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE,
+                    CARD, FINISHED, "onnx/model.onnx"})
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
 
 
@@ -121,9 +121,7 @@ def sync_folder(folder: Path) -> None:
 
 def digest(path: Path) -> str:
     """sha256 of a regular file's bytes, in hexadecimal; `UserError` for a pipe or device, which is not waited for."""
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
+    with folders.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -223,6 +221,9 @@ def read_manifest(folder: Path, kind: str, *, again: str, version: int,
     if missing := [name for name in manifest["files"] if name not in tree.files]:
         raise UserError(f"{folder} lacks {_some(missing)}: copy the whole folder again, or {again}.")
     compared = manifest["files"] if verify is True else verify or ()
+    for name in compared:
+        if name.endswith(".json") and name in tree.files:
+            _check_size(folder / name)
     if changed := [name for name in compared
                    if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]]:
         raise UserError(f"{folder}: {_some(changed)} changed since the {kind} finished (sha256 differs): "
@@ -236,11 +237,18 @@ def _check_names(folder: Path, files: dict[str, Any], advice: str) -> None:
         raise UserError(f"{folder / FINISHED} lists {len(files):,} files: expected at most {MOST_NAMES:,}; {advice}")
     for name, sha256 in files.items():
         if not folders.is_plain(name) or name == FINISHED:
-            raise UserError(f"{folder / FINISHED} lists {shown(name)!r}: expected names of files in this folder, such as "
-                            f"{CONFIG}; {advice}")
+            raise UserError(f"{folder / FINISHED} lists {shown(name)!r}: expected names of files in this folder, "
+                            f"such as {CONFIG}; {advice}")
         if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
             raise UserError(f"{folder / FINISHED}: expected the sha256 of {name}, 64 hexadecimal digits, seen "
                             f"{shown(sha256)!r}; {advice}")
+
+
+def _check_size(path: Path) -> None:
+    """`UserError` for a JSON file that nobody would read, before it is hashed."""
+    size, most = path.lstat().st_size, SMALL.get(path.name, MOST_BYTES)
+    if size > most:
+        raise UserError(f"{path} has {size:,} bytes: expected at most {most:,}: copy the folder again.")
 
 
 def _some(names: list[str]) -> str:

@@ -4,13 +4,13 @@
 """
 
 import csv
-import os
-import stat
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
 from zoo.errors import UserError
+from zoo.folders import open_regular
 from zoo.text import plain_cell
 
 MOST_ROWS = 20_000_000
@@ -26,11 +26,7 @@ def rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
     Raises `UserError` if the file is missing, lacks a column of `needed`, or is not a table.
     """
     try:
-        # a pipe is not waited for
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UserError(f"{path}: expected a regular file, seen a folder, pipe or device.")
+        with TextIOWrapper(open_regular(path), "utf-8", "surrogateescape", newline="") as file:
             yield from _rows(file, needed)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing: copy the run folder again, or train it again.") from None

@@ -90,6 +90,7 @@ def test_hostile_names_in_the_front_matter_come_back(tmp_path: Path) -> None:
     folder = run / bundle.BUNDLES / "onnx"
     for name in HOSTILE:
         rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, {"1.png": {"label": name}})
+        bundle.finish(folder)
         place = card.Place("alice/x", {f"bundles/onnx/examples/{file}": run for file in ("1.png", "expected.json")})
         facts = card.Facts(run, *(rundir.read_json(run / file) for file in (
             rundir.REPORT, rundir.RECIPE, rundir.DATA, rundir.CONFIG, rundir.DECISION)))
