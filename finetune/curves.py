@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 POINTS = 101
 """Every curve is kept at this many even steps of recall, or of the false positive rate."""
@@ -34,11 +33,23 @@ def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) 
 def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> dict[str, Any]:
     """Of one class: bool [N], is it this class; float [N], its probability."""
     grid = np.linspace(0, 1, POINTS)
-    precision, recall, _ = precision_recall_curve(own_N, score_N)
-    fpr, tpr, _ = roc_curve(own_N, score_N)
-    # scikit-learn's recalls fall; between two thresholds precision is that of the higher recall (Davis and Goadrich,
-    # 2006: a straight line would be too good)
-    place = np.searchsorted(recall[::-1], grid, side="left")
-    return {"precision": precision[::-1][place].round(DIGITS).tolist(),
-            "tpr": np.interp(grid, fpr, tpr).round(DIGITS).tolist(),
-            "average_precision": float(average_precision_score(own_N, score_N)), "auroc": float(auc(fpr, tpr))}
+    hits, misses = counts_from_above(own_N, score_N)
+    recall, fpr = hits / hits[-1], misses / misses[-1]
+    precision = hits / np.maximum(1, hits + misses)
+    precision[0] = 1  # of no answers, by convention
+    # between two thresholds precision is that of the higher recall (Davis and Goadrich, 2006: a straight line would be
+    # too good)
+    place = np.searchsorted(recall, grid, side="left")
+    return {"precision": precision[place].round(DIGITS).tolist(),
+            "tpr": np.interp(grid, fpr, recall).round(DIGITS).tolist(),
+            "average_precision": float((np.diff(recall) * precision[1:]).sum()),
+            "auroc": float((np.diff(fpr) * (recall[1:] + recall[:-1]) / 2).sum())}
+
+
+def counts_from_above(own_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures at or above each threshold, those of the class and the others: 0 first, then at each score that occurs,
+    the highest first."""
+    order = np.argsort(-score_N, kind="stable")
+    last_of_equals = np.append(np.flatnonzero(np.diff(score_N[order])), len(order) - 1)
+    hits = np.append(0, own_N[order].cumsum()[last_of_equals])
+    return hits, np.append(0, last_of_equals + 1) - hits

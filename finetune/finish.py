@@ -20,8 +20,6 @@ from finetune.calibrate import Calibrated, Subject
 from finetune.decide import Place, Wish
 from finetune.loader import Source, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
-from finetune.report import mistakes
-from finetune.report.write import write_report
 from zoo import cam, card, console, decision, fields, rundir
 from zoo.model import forward, load
 from zoo.preprocess import Preprocessing
@@ -100,6 +98,13 @@ def write_answers(folder: Path, data_root: Path, calibrated: Calibrated, numbers
     rundir.finish(folder)
 
 
+def write_report(folder: Path, data_root: Path) -> None:
+    """`finetune.report.write.write_report`; its figures load matplotlib, which a run needs only at its end."""
+    from finetune.report import write
+
+    write.write_report(folder, data_root)
+
+
 def answer_numbers(subject: Subject, calibrated: Calibrated) -> dict[str, Any]:
     """The part of report.json that follows from the answers."""
     table, unknown = calibrated.answers, calibrated.decision.unknown
@@ -111,6 +116,8 @@ def answer_numbers(subject: Subject, calibrated: Calibrated) -> dict[str, Any]:
 @torch.inference_mode()
 def heatmaps(subject: Subject, table: Answers) -> dict[str, list[list[float]]]:
     """Path -> heat map of the answer, for the most wrong pictures; empty where the architecture has no such map."""
+    from finetune.report import mistakes  # loads matplotlib
+
     head = table.of(answers.headline(table)[0])
     wanted = head.where(mistakes.most_wrong(head))
     pictures = {p.path: p for p in subject.data.of("val") + subject.data.of("test")}

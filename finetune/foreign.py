@@ -11,7 +11,7 @@ from PIL import Image
 
 from finetune.dataset import Picture
 from finetune.loader import EVALUATION_BATCH, Batch
-from finetune.sample import digits
+from finetune.sample import digits, of_sklearn
 from zoo.preprocess import Preprocessing
 from zoo.tta import WHOLE, View, prepare
 
@@ -50,9 +50,8 @@ def noise() -> list[Image.Image]:
 
 def photos() -> list[Image.Image]:
     """Square parts, 100 to 400 px wide, of scikit-learn's two sample photographs (a temple and a flower, CC BY)."""
-    from sklearn.datasets import load_sample_images
-
-    random, photographs = np.random.default_rng(0), load_sample_images().images
+    random = np.random.default_rng(0)
+    photographs = [np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))) for name in ("china", "flower")]
     pictures = []
     for i in range(PICTURES):
         pixels = photographs[i % len(photographs)]

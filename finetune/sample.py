@@ -3,6 +3,7 @@
 import glob
 import secrets
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,17 @@ NAME = "digits"
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [1797, 8, 8], int [1797]): the grey pictures and their digit."""
-    from sklearn.datasets import load_digits
+    table = np.loadtxt(of_sklearn("data/digits.csv.gz"), delimiter=",")
+    pixels = table[:, :-1].reshape(-1, 8, 8)
+    return np.round(pixels * (255 / 16)).astype(np.uint8), table[:, -1].astype(int)
 
-    loaded = load_digits()
-    return np.round(loaded.images * (255 / 16)).astype(np.uint8), loaded.target
+
+def of_sklearn(name: str) -> Path:
+    """A file of scikit-learn's data sets; importing scikit-learn would take two seconds, with scipy and pandas."""
+    package = find_spec("sklearn")
+    assert package is not None, "it is a dependency"
+    assert package.origin is not None, "it is a package with files"
+    return Path(package.origin).with_name("datasets") / name
 
 
 def write_digits(folder: Path) -> Path:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.made_recipe import SHORT
 
@@ -19,26 +20,33 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 training, 40 validation and 40 test pictures of the digits sample, in 10 classes."""
-    from finetune.sample import write_digits
-
-    folder = write_digits(tmp_path_factory.mktemp("sample") / "digits")
-    for split, kept in (("train", 10), ("val", 4), ("test", 4)):
-        for class_folder in (folder / split).iterdir():
-            for path in sorted(class_folder.iterdir())[kept:]:
-                path.unlink()
-    return folder
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers have together; what one writes there, under a lock, the others take."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def finished_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(shared: Path) -> Path:
+    """100 training, 40 validation and 40 test pictures of the digits sample, in 10 classes. Not to be changed."""
+    from tests.made_base import made_digits
+
+    folder = shared / "sample" / "digits"
+    with FileLock(shared / "sample.lock"):
+        return folder if folder.exists() else made_digits(folder)
+
+
+@pytest.fixture(scope="session")
+def finished_run(digits: Path, shared: Path) -> Path:
     """A finished run on these digits: EfficientNet-Lite0 at 32 px, 2 epochs. Copy it before changing it."""
     from finetune.job import start
     from finetune.run import Run
+    from zoo import rundir
 
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    start(Run(data=str(digits), out=out), SHORT)
+    out = shared / "runs" / "digits"
+    with FileLock(shared / "runs.lock"):
+        if not rundir.is_finished(out):
+            start(Run(data=str(digits), out=out), SHORT)
     return out
 
 

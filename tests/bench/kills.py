@@ -84,12 +84,11 @@ def child(out: Path, *, workers: int, pause_ms: float) -> None:
 
 def begin(work: Path) -> None:
     """The pictures and the base of all runs in this folder, as the tests' fixtures make them."""
-    from tests import conftest
+    from tests.made_base import made_base, made_digits
 
     if not (work / "tiny").exists():
-        factory = argparse.Namespace(mktemp=lambda name: work)  # the fixtures ask it for a folder only
-        conftest.digits.__wrapped__(factory)
-        conftest.tiny_base.__wrapped__(factory)
+        made_digits(work / "digits")
+        made_base(work / "tiny")
 
 
 def spawn(out: Path, *, workers: int = 0, pause_ms: float = 0.0) -> subprocess.Popen[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from finetune import curves, events
 from finetune.report import finished, write
@@ -25,6 +26,22 @@ def test_curves_of_a_class_are_counted() -> None:
     assert found["auroc"] == pytest.approx(7 / 9)
     assert [found["tpr"][i] for i in (20, 50, 100)] == [0.3333, 1.0, 1.0]
     assert len(found["precision"]) == len(found["tpr"]) == curves.POINTS
+
+
+@pytest.mark.parametrize("decimals", [1, 17])  # with ties and without
+@pytest.mark.parametrize("shift", [-2.0, 0.0, 0.5, 9.0])
+def test_curves_of_a_class_equal_sklearn(decimals: int, shift: float) -> None:
+    random = np.random.default_rng(3)
+    own = random.random(300) < 0.2
+    scores = (random.normal(size=300) + shift * own).round(decimals)
+    found = curves.curves_of(own, scores)
+    grid, (fpr, tpr, _) = np.linspace(0, 1, curves.POINTS), roc_curve(own, scores)
+    precision, recall, _ = precision_recall_curve(own, scores)
+    assert found["average_precision"] == pytest.approx(average_precision_score(own, scores), abs=1e-12)
+    assert found["auroc"] == pytest.approx(auc(fpr, tpr), abs=1e-12)
+    np.testing.assert_allclose(found["tpr"], np.interp(grid, fpr, tpr), atol=0.6e-4)
+    place = np.searchsorted(recall[::-1], grid)
+    np.testing.assert_allclose(found["precision"], precision[::-1][place], atol=0.6e-4)
 
 
 def test_the_worst_classes_have_curves_and_absent_ones_have_none() -> None:

@@ -196,7 +196,7 @@ def test_other_pictures_under_the_same_names_are_refused(run_copy: Path, digits:
 def test_too_few_pictures_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_classes(tmp_path / "data", {f"{split}/{name}": 6 if split == "train" else 2
                                              for split in ("train", "val") for name in ("a", "b")}, size=(40, 40))
-    start(Run(data=str(data), out=tmp_path / "run"), {"probe_only": True, "image_size": 32})
+    start(Run(data=str(data), out=tmp_path / "run"), {"probe_only": True, "image_size": 32, "features": "fp32"})
     content, out = rundir.read_json(tmp_path / "run" / "decision.json"), capsys.readouterr().out
     assert (content["temperature"], content["views"]) == (1.0, "none")
     assert content["fitted"]["views"]["why"].startswith("not measured: fewer than 30")
@@ -262,7 +262,7 @@ def halved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for class_folder in (data / "val").iterdir():
         for path in sorted(class_folder.iterdir())[46:]:
             path.unlink()
-    start(Run(data=str(data), out=folder / "run"), {"probe_only": True, "image_size": 64})
+    start(Run(data=str(data), out=folder / "run"), {"probe_only": True, "image_size": 64, "features": "fp32"})
     return folder / "run"
 
 

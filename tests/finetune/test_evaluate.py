@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 from torch import nn
 
@@ -21,7 +21,7 @@ from finetune.dataset import Picture
 from finetune.evaluate import Bank, Scores, logits, outputs, score, summed_probabilities
 from finetune.events import Events
 from finetune.loader import Source, evaluation_batches
-from finetune.sample import write_digits
+from finetune.sample import digits, of_sklearn, write_digits
 from tests.bad_pictures import photo
 from tests.finetune.made_pictures import contents
 from zoo import rundir
@@ -268,6 +268,14 @@ def test_the_sample_holds_every_digit_once_in_three_splits(sample: Path) -> None
         picture = Image.open(path)
         assert picture.mode == "L"
         assert np.array_equal(np.asarray(picture), np.round(images[int(path.stem)] / 16 * 255))
+
+
+def test_its_files_are_read_as_sklearn_reads_them() -> None:
+    pixels, target = digits()
+    assert np.array_equal(target, load_digits().target)
+    assert np.array_equal(pixels, np.round(load_digits().images / 16 * 255))
+    for name, photograph in zip(("china", "flower"), load_sample_images().images, strict=True):
+        assert np.array_equal(np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))), photograph)
 
 
 def test_the_sample_is_the_same_everywhere_and_appears_whole_or_not_at_all(

@@ -118,7 +118,8 @@ def kept_probe(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """A run whose only epoch is worse than its probe, for its rate is far too high; and what it printed."""
     out = tmp_path_factory.mktemp("kept") / "run"
     with redirect_stdout(io.StringIO()) as printed:
-        start(Run(data=str(digits), out=out, device="cpu"), {"epochs": 1, "image_size": 32, "lr": 0.1})
+        start(Run(data=str(digits), out=out, device="cpu"),
+              {"epochs": 1, "image_size": 32, "lr": 0.1, "features": "fp32"})
     return out, printed.getvalue()
 
 
@@ -163,7 +164,8 @@ def test_the_published_recipe_starts_from_a_random_head(digits: Path, tmp_path: 
 
 
 def test_a_finished_run_is_a_base(finished_run: Path, digits: Path, tmp_path: Path) -> None:
-    start(Run(data=str(digits), base=str(finished_run), out=tmp_path / "run"), {"probe_only": True})
+    start(Run(data=str(digits), base=str(finished_run), out=tmp_path / "run"),
+          {"probe_only": True, "features": "fp32"})
     assert rundir.read_json(tmp_path / "run" / "config.json")["pretrained_cfg"]["input_size"] == [3, 32, 32]
     assert [name for name in files(tmp_path / "run")
             if str(finished_run.parent).encode() in (tmp_path / "run" / name).read_bytes()] == ["local.json"]
