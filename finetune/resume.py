@@ -11,6 +11,7 @@ another name and renamed when all of it is on disk; the last two are kept, and o
 """
 
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,14 +22,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from finetune import progress, ranks
 from finetune.evaluate import Scores
 from finetune.recipe import Recipe
 from zoo import rundir
-from zoo.errors import UserError
-from zoo.weights import unpickle
+from zoo.errors import UserError, first_line
+from zoo.weights import Weights, load_state, unpickle
 
 VERSION = 1
 KEPT = 2
@@ -43,6 +44,10 @@ SAVE_SHARE = 0.02
 """Largest share of the time that checkpoints take, the first and the last apart: large ones come less often."""
 RAREST_S = 1200.0
 """Seconds after which one is written however long the one before took: a disk that stalled once does not count."""
+BEST = re.compile(r"best-\d{1,12}\.safetensors")
+STEP = re.compile(r"step-(\d{1,12})")
+ABOUT = {"recipe": dict, "base": str, "classes": list, "versions": dict}
+"""Key of `State.about` -> its type."""
 UNFINISHED = ".tmp"
 """End of the name of a file or folder that is being written."""
 
@@ -147,7 +152,7 @@ def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -
 
 def checkpoints(folder: Path) -> list[Path]:
     """The folders of the checkpoints, the newest first; whether they are intact is not looked at."""
-    return sorted((place for place in (folder / rundir.RESUME).glob("step-*") if place.suffix != UNFINISHED),
+    return sorted((place for place in (folder / rundir.RESUME).glob("step-*") if STEP.fullmatch(place.name)),
                   key=_step, reverse=True)
 
 
@@ -172,21 +177,54 @@ def load(folder: Path) -> State | None:
         except UserError as error:
             progress.warn(f"{error} Passed over: going on from the checkpoint before it, if there is one.")
             continue
-        content = rundir.read_json(place / STATE)
-        return State(**content | {"best": best}, tensors=unpickle(place / TENSORS))
+        return _state(place, best)
     if places:
         raise UserError(f"{folder}: {len(places)} checkpoints, all of them damaged: expected one whose sha256 is that "
                         f"of its {rundir.FINISHED}. Copy the folder again, or remove it and start again.")
     return None
 
 
+def _state(place: Path, best: Best) -> State:
+    """The state of an intact checkpoint; `UserError` if what it holds has other names or types than `save` writes."""
+    content, tensors = rundir.read_json(place / STATE), unpickle(place / TENSORS)
+    wanted = {f.name for f in fields(State)} - {"tensors"}
+    about = content.get("about")
+    whole = isinstance(about, dict) and all(isinstance(about.get(key), kind) for key, kind in ABOUT.items())
+    dicts = isinstance(tensors, dict) and all(
+        isinstance(tensors.get(key, {}), dict) for key in ("model", "optimizer", "scaler", "ema"))
+    if set(content) != wanted or type(content["step"]) is not int or not whole or not dicts or "model" not in tensors:
+        raise UserError(_foreign(place))
+    losses = tensors.get("losses")
+    if losses is not None and not (isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim):
+        raise UserError(_foreign(place))
+    return State(**content | {"best": best}, tensors=tensors)
+
+
+def _foreign(place: Path) -> str:
+    return (f"{place} is not a checkpoint of this program: expected what it writes, seen other names or types. Remove "
+            f"{place.parent} and start the run again.")
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Turn what torch raises for tensors that do not fit a network or an optimiser into a `UserError`."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"{what} does not fit this run: {first_line(error)[:200]}. Remove the folder {rundir.RESUME} "
+                        "and start the run again.") from None
+
+
 def _intact(place: Path) -> Best:
     """The best weights that a checkpoint names; `UserError` if a byte of it or of them differs, or history is cut."""
     rundir.read_manifest(place, "checkpoint", again="go on without it", version=VERSION, verify=(STATE, TENSORS))
     best = _named_best(place)
+    state = rundir.read_json(place / STATE)
+    if type(state.get("events_position")) is not int or state["events_position"] < 0:
+        raise UserError(_foreign(place))
     history = place.parents[1] / rundir.METRICS
     length = history.stat().st_size if history.is_file() else 0
-    if length < rundir.read_json(place / STATE)["events_position"]:
+    if length < state["events_position"]:
         raise UserError(f"{history} is missing or cut off.")
     path = place.parent / best.file
     if not path.is_file() or rundir.digest(path) != best.sha256:
@@ -195,13 +233,21 @@ def _intact(place: Path) -> Best:
 
 
 def _named_best(place: Path) -> Best:
-    best = rundir.read_json(place / STATE)["best"]
-    return Best(**best | {"scores": Scores(**best["scores"])})
+    state = rundir.read_json(place / STATE)
+    try:
+        best = Best(**state["best"] | {"scores": Scores(**state["best"]["scores"])})
+    except (TypeError, LookupError):
+        raise UserError(_foreign(place)) from None
+    if not isinstance(best.file, str) or not BEST.fullmatch(best.file) or type(best.step) is not int:
+        raise UserError(_foreign(place))
+    return best
 
 
 def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
     """Put the best weights into the model."""
-    model.load_state_dict(load_file(folder / rundir.RESUME / best.file))
+    path = folder / rundir.RESUME / best.file
+    with fitting(str(path)):
+        model.load_state_dict(load_state(Weights(path, "checkpoint", None, best.sha256, None, None), {}))
 
 
 def about(recipe: Recipe, base: str, classes: Sequence[str]) -> dict[str, Any]:
