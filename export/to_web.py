@@ -4,18 +4,21 @@ The model is the proved `model.onnx`; the page (export/web/) runs it with onnxru
 compared with the digests below and stays in `$ZOOTUNE_HOME` (`~/.cache/zootune`), so that later exports ask nobody.
 """
 
+import gzip
 import shlex
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from importlib import resources
 from pathlib import Path
+from typing import IO
 
 from export.graph import Deployed
 from export.subject import Made, Subject
 from zoo import bundle, hub, rundir, runtime
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
 from zoo.text import shell_path
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
@@ -30,6 +33,8 @@ FILES = {
 LICENCES = ("LICENSE", "ThirdPartyNotices.txt")
 """npm's package holds neither; the same project's package for Python does."""
 STATUS = "as ONNX Runtime runs it; no browser was started: its page compares the examples"
+MOST_UNPACKED_BYTES, MOST_FILE_BYTES, MOST_READ_BYTES = 400 << 20, 64 << 20, 1 << 20
+"""The package has 33 MB and about 110 MB unpacked; the largest of its files that is needed has 13 MB."""
 TIMEOUT_S = 600
 """33 MB; npm itself gives up earlier on a network that is dead."""
 
@@ -105,16 +110,45 @@ def npm_pack(folder: Path) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Only the files of `FILES`, into the folder."""
+    """Only the files of `FILES`, into the folder, within bounds: npm's registry or a mirror may give anything."""
     try:
-        with tarfile.open(archive) as tar:
-            for name in FILES:
-                content = tar.extractfile(f"package/dist/{name}")
-                assert content is not None, "a regular file of the package"
-                (folder / name).write_bytes(content.read())
-    except (tarfile.TarError, KeyError, EOFError) as error:
-        raise UserError(f"npm gave another {PACKAGE} {VERSION} than expected ({error}): expected {', '.join(FILES)} in "
-                        "it. Check npm's registry (npm config get registry).") from None
+        with _Bounded(gzip.open(archive)) as content, tarfile.open(fileobj=content, mode="r|") as tar:
+            for member in tar:
+                name = member.name.removeprefix("package/dist/")
+                if name not in FILES or member.name == name:
+                    continue
+                if not member.isreg() or member.issparse() or member.size > MOST_FILE_BYTES:
+                    raise tarfile.ReadError(f"{name} is no regular file of at most {MOST_FILE_BYTES:,} bytes")
+                file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
+                with open(folder / name, "wb") as out:
+                    shutil.copyfileobj(file, out)
+        if missing := [name for name in FILES if not (folder / name).is_file()]:
+            raise tarfile.ReadError(f"it lacks {missing[0]}")
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise  # a full disk
+        raise UserError(f"npm gave another {PACKAGE} {VERSION} than expected ({first_line(error)[:200]}): expected "
+                        f"{', '.join(FILES)} in it. Check npm's registry (npm config get registry).") from None
+
+
+class _Bounded:
+    """A file of which `MOST_UNPACKED_BYTES` may be read, and no more than `MOST_READ_BYTES` at a time (tarfile reads
+    long names whole)."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self._left = file, MOST_UNPACKED_BYTES
+
+    def __enter__(self) -> "_Bounded":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def read(self, count: int) -> bytes:
+        self._left -= count
+        if self._left < 0 or not 0 <= count <= MOST_READ_BYTES:
+            raise tarfile.ReadError(f"it unpacks to more than {MOST_UNPACKED_BYTES:,} bytes")
+        return self._file.read(count)
 
 
 def licences() -> list[Path]:

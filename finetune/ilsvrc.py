@@ -5,23 +5,23 @@ line of the devkit's ground truth. Classes are called by their WordNet id: the E
 torchvision's ImageNet takes only the original archives by MD5, and begins again when it was stopped.
 """
 
-import gzip
 import io
 import re
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from filelock import FileLock, Timeout
 
-from finetune import resume
+from finetune import mat_file, resume
+from finetune.plain_tar import MOST_MEMBERS, MOST_NAME, bounded_gzip, checked, files, is_plain, members, opened
 from zoo import console, rundir
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 TARS = (TRAIN, VAL, DEVKIT)
@@ -31,6 +31,8 @@ CLASS_TAR, TRAIN_PICTURE = re.compile(r"(n\d{8})\.tar"), re.compile(r"n\d{8}_\d+
 VAL_PICTURE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 PREPARED = "PREPARED.json"
 """Written last: sizes of the tars that were unpacked, and what came out."""
+MOST_META_BYTES, MOST_TRUTH_BYTES = 16 << 20, 1 << 20
+"""Of the two files of the devkit that are read; the originals have less than 1 MB and 200 kB."""
 UNFINISHED = ".unfinished-"
 """Prefix of a folder that is being filled; hidden, so that no reader takes it for a class."""
 
@@ -105,19 +107,38 @@ def check_space(needed: int, target: Path) -> None:
 
 def read_devkit(path: Path) -> Devkit:
     """Classes and ground truth; `UserError` if they do not fit together."""
-    from scipy.io import loadmat
-
-    with opened(path) as tar:
-        meta, truth = (read_member(tar, path, name) for name in (META, TRUTH))
-    rows = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-    classes = {int(row["ILSVRC2012_ID"]): row for row in rows if int(row["num_children"]) == 0}
-    numbers = [int(line) for line in truth.split()]
-    if unknown := sorted(set(numbers) - set(classes)):
-        raise UserError(f"{path}: the ground truth names class {unknown[0]}, expected one of the {len(classes)} in "
+    with bounded_gzip(path) as unpacked, opened(path, unpacked) as tar:
+        found = read_members(tar, path, {META: MOST_META_BYTES, TRUTH: MOST_TRUTH_BYTES})
+    try:
+        pictures = devkit_classes(found[META])
+        numbers = [int(line) for line in found[TRUTH].split()]
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, NotImplementedError, MemoryError,
+            zlib.error, OSError) as error:
+        raise UserError(f"{path}: expected meta.mat and the ground truth of ILSVRC2012, seen others "
+                        f"({first_line(error)[:MOST_NAME]}). Download it again.") from None
+    if unknown := sorted(set(numbers) - set(pictures)):
+        raise UserError(f"{path}: the ground truth names class {unknown[0]}, expected one of the {len(pictures)} in "
                         "meta.mat. Download it again.")
-    names = {number: checked(str(row["WNID"]), re.compile(r"n\d{8}"), path) for number, row in classes.items()}
-    return Devkit({names[number]: int(row["num_train_images"]) for number, row in classes.items()},
+    names = {number: checked(wnid, re.compile(r"n\d{8}"), path) for number, (wnid, _) in pictures.items()}
+    if len(set(names.values())) != len(names) or not all(0 <= count <= MOST_MEMBERS for _, count in pictures.values()):
+        raise UserError(f"{path}: expected each class once in meta.mat, with its number of pictures. Download it "
+                        "again.")
+    return Devkit({names[number]: count for number, (_, count) in pictures.items()},
                   tuple(names[number] for number in numbers))
+
+
+def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
+    """Number of a class -> its WordNet id and training pictures, from meta.mat, which has MATLAB's version 5."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    mat_file.check(meta, most=MOST_META_BYTES)
+    try:
+        rows = loadmat(io.BytesIO(meta), squeeze_me=True, variable_names=["synsets"])["synsets"]
+    except MatReadError as error:
+        raise ValueError(str(error)) from None
+    return {int(row["ILSVRC2012_ID"]): (str(row["WNID"]), int(row["num_train_images"]))
+            for row in rows if int(row["num_children"]) == 0}
 
 
 def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance) -> None:
@@ -131,7 +152,7 @@ def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance)
                                 "and the devkit of the same year (2012, task 1 and 2).")
             seen.add(wnid)
             if not (train / wnid).is_dir():
-                with reading(path), tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
+                with opened(path, outer.extractfile(member)) as inner:
                     fill(train / (UNFINISHED + wnid), inner, f"{path}: {member.name}", TRAIN_PICTURE)
                 count = sum(1 for _ in (train / (UNFINISHED + wnid)).iterdir())
                 if count != kit.pictures[wnid]:
@@ -183,46 +204,17 @@ def fill(folder: Path, tar: tarfile.TarFile, where: str, name: re.Pattern[str],
             shutil.copyfileobj(source, out)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tarfile.TarFile]:
-    """The tar, gzipped or not; `UserError` if it is damaged, wherever that shows."""
-    with reading(path), tarfile.open(path) as tar:
-        yield tar
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """A damaged archive told as such."""
-    try:
-        yield
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} cannot be read to its end ({error}): expected a complete tar. Download it "
-                        "again.") from None
-
-
-def files(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
-    """The members, every one of which must be a regular file."""
-    for member in tar:
-        if not member.isreg():
-            raise UserError(f"{where} holds {member.name!r}, which is not a regular file: expected only pictures and "
-                            "tars. It is not the original; download it again.")
-        yield member
-
-
-def checked(name: str, form: re.Pattern[str], where: object) -> str:
-    """The name, if it has the form; such names hold no path."""
-    if not form.fullmatch(name):
-        raise UserError(f"{where} holds {name!r}: expected names like {form.pattern}. It is not the original; download "
-                        "it again.")
-    return name
-
-
-def read_member(tar: tarfile.TarFile, path: Path, name: str) -> bytes:
-    """One file of the devkit."""
-    try:
-        file: Any = tar.extractfile(name)
-    except KeyError:
-        file = None
-    if file is None:
-        raise UserError(f"{path} lacks {name}: expected the development kit for task 1 and 2 of 2012.")
-    return file.read()
+def read_members(tar: tarfile.TarFile, path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
+    """Files of the devkit by name; `wanted`: name -> bytes that it has at most."""
+    found: dict[str, bytes] = {}
+    for member in members(tar, path):
+        if member.name not in wanted or member.name in found:
+            continue
+        if not is_plain(member) or member.size > wanted[member.name]:
+            raise UserError(f"{path}: {member.name} is no regular file of at most {wanted[member.name]:,} bytes. It is "
+                            "not the original; download it again.")
+        file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
+        found[member.name] = file.read()
+    if missing := [name for name in wanted if name not in found]:
+        raise UserError(f"{path} lacks {missing[0]}: expected the development kit for task 1 and 2 of 2012.")
+    return found

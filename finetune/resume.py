@@ -24,15 +24,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from finetune import ranks
 from finetune.evaluate import Scores
 from finetune.recipe import Recipe
 from zoo import console, fields, rundir
-from zoo.errors import UserError
-from zoo.folders import is_plain
-from zoo.weights import unpickle
+from zoo.errors import UserError, first_line
+from zoo.weights import Weights, load_state, unpickle
 
 VERSION = 1
 MOST_STEPS = 10**15
@@ -50,6 +49,9 @@ SAVE_SHARE = 0.02
 """Largest share of the time that checkpoints take, the first and the last apart: large ones come less often."""
 RAREST_S = 1200.0
 """Seconds after which one is written however long the one before took: a disk that stalled once does not count."""
+BEST = re.compile(r"best-\d{1,12}\.safetensors")
+ABOUT = {"recipe": dict, "base": str, "classes": list, "versions": dict}
+"""Key of `State.about` -> its type."""
 
 
 @dataclass(frozen=True)
@@ -177,14 +179,42 @@ def load(folder: Path) -> State | None:
         except UserError as error:
             console.warn(f"{error} Passed over: going on from the checkpoint before it, if there is one.")
             continue
-        with fields.of(place / STATE, DAMAGED):
-            content = rundir.read_json(place / STATE, kind=dict)
-            return State(fields.whole(content["step"], 0, MOST_STEPS), content["events_position"], best,
-                         unpickle(place / TENSORS), fields.mapping(content["about"]))
+        return _state(place, best)
     if places:
         raise UserError(f"{folder}: {len(places)} checkpoints, all of them damaged: expected one whose sha256 is that "
                         f"of its {rundir.FINISHED}. Copy the folder again, or remove it and start again.")
     return None
+
+
+def _state(place: Path, best: Best) -> State:
+    """The state of an intact checkpoint; `UserError` if what it holds has other names or types than `save` writes."""
+    content, tensors = rundir.read_json(place / STATE, kind=dict), unpickle(place / TENSORS)
+    wanted = {f.name for f in fields(State)} - {"tensors"}
+    about = content.get("about")
+    whole = isinstance(about, dict) and all(isinstance(about.get(key), kind) for key, kind in ABOUT.items())
+    dicts = isinstance(tensors, dict) and all(
+        isinstance(tensors.get(key, {}), dict) for key in ("model", "optimizer", "scaler", "ema"))
+    if set(content) != wanted or type(content["step"]) is not int or not whole or not dicts or "model" not in tensors:
+        raise UserError(_foreign(place))
+    losses = tensors.get("losses")
+    if losses is not None and not (isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim):
+        raise UserError(_foreign(place))
+    return State(**content | {"best": best}, tensors=tensors)
+
+
+def _foreign(place: Path) -> str:
+    return (f"{place} is not a checkpoint of this program: expected what it writes, seen other names or types. Remove "
+            f"{place.parent} and start the run again.")
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Turn what torch raises for tensors that do not fit a network or an optimiser into a `UserError`."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"{what} does not fit this run: {first_line(error)[:200]}. Remove the folder {rundir.RESUME} "
+                        "and start the run again.") from None
 
 
 def _intact(place: Path) -> Best:
@@ -206,14 +236,17 @@ def _intact(place: Path) -> Best:
 def _named_best(place: Path) -> Best:
     with fields.of(place / STATE, DAMAGED):
         best = rundir.read_json(place / STATE, kind=dict)["best"]
-        if not is_plain(best["file"]) or "/" in best["file"]:
-            raise ValueError(f"expected a file's name, seen {fields.seen(best['file'])}")
+        if not isinstance(best["file"], str) or not BEST.fullmatch(best["file"]):
+            raise ValueError(f"expected a name such as best-90.safetensors, seen {fields.seen(best['file'])}")
+        fields.whole(best["step"], 0, MOST_STEPS)
         return Best(**best | {"scores": Scores(**best["scores"])})
 
 
 def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
     """Put the best weights into the model."""
-    model.load_state_dict(load_file(folder / rundir.RESUME / best.file))
+    path = folder / rundir.RESUME / best.file
+    with fitting(str(path)):
+        model.load_state_dict(load_state(Weights(path, "checkpoint", None, best.sha256, None, None), {}))
 
 
 def about(recipe: Recipe, base: str, classes: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One optimiser step, and the parts that it works with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,15 +81,35 @@ def prepare(job: Job) -> Parts:
 def restore(state: resume.State, model: nn.Module, parts: Parts) -> list[torch.Tensor]:
     """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were not looked at yet."""
     tensors = state.tensors
-    model.load_state_dict(tensors["model"])
-    if parts.ema is not None:
-        parts.ema.module.load_state_dict(tensors["ema" if state.step else "model"])
-    if state.step:
-        parts.optimizer.load_state_dict(tensors["optimizer"])
-        parts.scaler.load_state_dict(tensors["scaler"])
+    with resume.fitting(f"the checkpoint of step {state.step}"):
+        model.load_state_dict(tensors["model"])
+        if parts.ema is not None:
+            parts.ema.module.load_state_dict(tensors["ema" if state.step else "model"])
+        if state.step:
+            check_optimizer(parts.optimizer, tensors["optimizer"])
+            parts.optimizer.load_state_dict(tensors["optimizer"])
+            parts.scaler.load_state_dict(tensors["scaler"])
     losses: torch.Tensor = tensors.get("losses", torch.empty(0)).to(next(model.parameters()).device)
     tensors.clear()  # a large model's copy is not kept through the training
     return list(losses)
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """`ValueError` unless the saved settings have the types of the optimiser's own, and its tensors their weight's
+    shape: torch looks only at how many there are."""
+    own = optimizer.state_dict()["param_groups"]
+    for group, other in zip(own, saved["param_groups"], strict=True):
+        kinds = {name: type(value) for name, value in group.items()}
+        seen = {name: type(value) for name, value in other.items()}
+        numbers = {name for name, kind in kinds.items() if kind in (int, float) and seen.get(name) in (int, float)}
+        if different := [name for name in kinds | seen if name not in numbers and kinds.get(name) != seen.get(name)]:
+            raise ValueError(f"the optimiser's {different[0]} has another type")
+    shapes = [weight.shape for group in optimizer.param_groups for weight in group["params"]]
+    places = [place for group in saved["param_groups"] for place in group["params"]]
+    for place, shape in zip(places, shapes, strict=True):
+        for name, value in saved["state"].get(place, {}).items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != shape:
+                raise ValueError(f"the optimiser's {name} has the shape {list(value.shape)}, its weight {list(shape)}")
 
 
 def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:

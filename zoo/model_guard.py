@@ -14,7 +14,7 @@ from torch.nn.modules import module as registrations
 from zoo.errors import UserError
 from zoo.weights import Extent
 
-MOST_PARTS = 10_000
+MOST_PARTS = 6_000
 """Layers within layers, and tensors, of a network; timm's have at most 4,000."""
 SPARE_NUMBERS = 64_000_000
 """Numbers that a network may hold beyond twice those of its file: a new head, tables of positions (250 MB)."""

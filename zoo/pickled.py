@@ -33,7 +33,7 @@ MOST_TENSORS = 50_000
 MOST_DEPTH = 32
 """Collections within collections."""
 MOST_DIMENSIONS = 8
-MOST_NUMBERS = 1 << 40
+MOST_NUMBERS = 1 << 36
 """Of a tensor's dimensions multiplied, zeros apart."""
 MOST_NAME = 512
 """Characters of a name."""

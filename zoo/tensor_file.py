@@ -18,7 +18,7 @@ MOST_TENSORS = 50_000
 MOST_NAME = 512
 """Characters of a tensor's name."""
 MOST_DIMENSIONS = 8
-MOST_NUMBERS = 1 << 40
+MOST_NUMBERS = 1 << 36
 """Of a tensor's dimensions multiplied, zeros apart."""
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """Types of tensors -> bytes of a number."""

@@ -16,8 +16,8 @@ from zoo.errors import UserError
 MOST_CLASSES = 1_000_000
 MOST_SIDE = 1024
 """Pixels of a picture's side; the largest of timm's pretrained configurations."""
-MOST_WINDOW = 64
-"""Patches of a window's side; the largest in timm's networks is 32."""
+MOST_WINDOW = 32
+"""Patches of a window's side; the largest that timm's networks have."""
 MOST_ARGUMENTS = 64
 MOST_NUMBER = 65_536
 """Of `model_args`: the widest layer of timm's networks has 32,768 features."""

@@ -146,6 +146,7 @@ def check_finite(path: Path, state: Mapping[str, "Tensor"]) -> None:
 
 
 def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
+    """The tensors of a safetensors file, on the CPU; `UserError` if it is damaged or lies about itself."""
     import safetensors.torch
     from safetensors import SafetensorError
 
