@@ -72,6 +72,11 @@ class Bundle:
     content: Mapping[str, Any]
     """All of `bundle.json`."""
 
+    @property
+    def listed(self) -> list[str]:
+        """Names of all files that the finished bundle's FINISHED.json lists."""
+        return sorted(rundir.read_json(self.folder / FINISHED)["files"])
+
     def file(self, name: str) -> Path | None:
         """A file of the finished bundle that its FINISHED.json lists, as `rundir.listed`; None if it lists none."""
         return rundir.listed(self.folder, name)
