@@ -21,8 +21,8 @@ from zoo.errors import UserError, run_main
 from zoo.text import code, one_line, shell_path
 
 HERE = Path(__file__).parent
-ZOO = ("__init__", "bundle", "console", "decision", "errors", "minimum", "openvino_runtime", "predictor", "preprocess", "rundir",
-       "runtime", "text", "tta")
+ZOO = ("__init__", "bundle", "console", "decision", "errors", "minimum", "openvino_runtime", "predictor", "preprocess",
+       "rundir", "runtime", "text", "tta")
 """The modules of zoo that answering needs."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
 """Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with."""

@@ -81,7 +81,7 @@ class Private:
         data = rundir.read_json(run / rundir.DATA)
         names = [row["path"] for row in rundir.read_files(run)] if (run / rundir.FILES).is_file() else []
         names += [path for path, _ in data.get("left_out", ())]
-        pictures = {name for path in names for name in (path, path.rpartition("/")[2]) if len(name) > 2}
+        pictures = {name for path in names for name in (path, path.rpartition("/")[2]) if re.search(r"[./].", name)}
         found = {*_of_machine(), *_recorded(run), *_spellings(run.absolute()), *_spellings(run.absolute().parent)}
         roots = sorted((root for root in found if _long_enough(root)), key=len, reverse=True)
         return Private(tuple(roots), tuple(_people()), frozenset(pictures), frozenset(map(str, data["classes"])))

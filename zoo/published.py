@@ -19,7 +19,7 @@ from zoo import card, minimum, rundir
 from zoo.bundle import Bundle
 from zoo.errors import UserError
 from zoo.preprocess import FILTERS, Preprocessing
-from zoo.private import Private
+from zoo.private import PICTURE, Private
 
 PREPROCESSOR = "preprocessor_config.json"
 PLAIN = "onnx/model.onnx"
@@ -34,6 +34,9 @@ CLEANED = (rundir.CONFIG, rundir.RECIPE, rundir.DATA, rundir.REPORT, rundir.DECI
 """JSON files of a run; like all that is text, they are sent without what `Private` cuts."""
 BESIDE = re.compile(r"\A(folders beside train, val and test are ignored): .*\Z", re.DOTALL)
 """A finding that names folders which are no classes."""
+NAMED = re.compile(r"(?:[^\s:;,()/]{1,255}/[^:;()/\n]{0,255}?|[^\s:;,()/]{1,255}?)\.(?:jpe?g|png|webp|bmp|gif|tiff?)\b",
+                   re.IGNORECASE)
+"""What looks like a picture's path or name in a finding, though no list of the run has it."""
 TIMED = ("provider", "threads", "machine", "picture", "load_s", "model_mb", "peak_mib", "batches")
 """Keys of timing.json that are sent."""
 LARGEST_HEADER = 100 << 20
@@ -174,6 +177,8 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
             stage.onnx(there + name, path)
         elif name == bundles.PARITY:
             stage.write(there + name, stage.private.cut_json(_without_pictures(rundir.read_json(path))))
+        elif name == f"{bundles.EXAMPLES}/{bundles.EXPECTED}":  # its keys are the names that the examples have there
+            stage.write(there + name, {key: stage.private.cut_json(row) for key, row in rundir.read_json(path).items()})
         elif name.endswith(".json"):
             stage.json(there + name, rundir.read_json(path), path)
         else:
@@ -266,7 +271,7 @@ def without_pictures_of_run(name: str, content: Any) -> Any:
     elif name == rundir.REPORT:
         content = {key: value for key, value in content.items() if key != "heatmaps"}
     elif name == rundir.DATA:
-        findings = [BESIDE.sub(r"\1", text) for text in content.get("findings", ())]
+        findings = [NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) for text in content.get("findings", ())]
         content = content | {"left_out": [], "findings": findings}
     return content
 
