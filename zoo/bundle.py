@@ -203,11 +203,13 @@ class Figures:
 
 def figures(bundle: Bundle) -> Figures:
     """The numbers of parity.json and timing.json; `UserError` if the proof is missing."""
-    rungs = {rung["name"]: rung for rung in rundir.read_json(bundle.folder / PARITY).get("rungs", ())}
+    parity = bundle.file(PARITY)
+    rungs = {rung["name"]: rung for rung in (rundir.read_json(parity) if parity else {}).get("rungs", ())}
     lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}
     size_mb = round(bundle.model.stat().st_size / 1e6, 1)
     timing_file = bundle.folder / TIMING
-    timing = rundir.read_json(timing_file) if timing_file.is_file() else None
+    # no list has its digest, as it is measured at any time: a link is none of ours
+    timing = rundir.read_json(timing_file) if timing_file.is_file() and not timing_file.is_symlink() else None
     where = "{provider}, {threads} threads, {machine}, picture {picture[0]} x {picture[1]}"
     return Figures(size_mb, judged.get("pictures", 0), lost and lost["worst"],
                    timing and timing["batches"][0]["median_ms"], timing and where.format(**timing), bundle.status)

@@ -39,7 +39,8 @@ PART = r"""[^\s"'<>|:,;/\\][^"'<>|:,;/\\\n]{0,255}?"""
 """One folder of a path; blanks may stand in it."""
 HOMES = re.compile(
     rf"(?:[\w.-]{{1,64}}:)?(?:[A-Za-z]:)?{RUN}(?:home|users|Documents and Settings|export/home|var/home){RUN}"
-    rf"""[^"'<>|:,;/\\\n%]{{1,255}}(?:{RUN}|(?=["'<>|:,;\n%])|\Z)""", re.IGNORECASE)
+    rf"""(?:[^"'<>|:,;/\\\n%]|%(?!2[fF]|5[cC])){{1,255}}(?:{RUN}(?:{PART}{RUN})*|(?=["'<>|:,;\n])|\Z)""",
+    re.IGNORECASE)
 """Somebody's home, also where nothing follows it: the last part is a person's name."""
 TILDE = re.compile(r"(?<![\w/.~])~[A-Za-z_][\w.-]{0,64}[\\/]")
 """`~bob/`."""

@@ -1,10 +1,14 @@
 """Text from outside stays text: on a terminal, in a spreadsheet, in Markdown, in a shell."""
 
 import csv
+import logging
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -48,12 +52,12 @@ def test_errors_are_clean_when_they_are_made() -> None:
 
 def hostile_run(folder: Path) -> Path:
     """A finished run whose keys, name and bundle are hostile."""
-    run = folder / HOSTILE.replace("\x00", "")
+    run = folder / HOSTILE.replace("\x00", "").replace("\udc9b", "")  # ONNX Runtime opens names that are text only
     made_bundle(run)
     return run
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "an alias": lambda run: ["zoo", "show", "no\x1b]0;x\x07such"],
     "a revision": lambda run: ["zoo", "add", "mine", "hf-hub:a/b@\x1b[2J\u202e"],
     "a repository": lambda run: ["zoo", "push", str(run), "a/\x1b[2J", "--dry-run"],
@@ -67,12 +71,38 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("kind", COMMANDS)
-def test_nothing_that_a_terminal_obeys_is_printed(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["an alias", "a Space"])
+def test_a_process_prints_nothing_that_a_terminal_obeys(kind: str, tmp_path: Path) -> None:
     command = COMMANDS[kind](hostile_run(tmp_path))
     ran = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, timeout=100,
-                         env=os.environ | {"HF_HUB_OFFLINE": "1", "ZOOTUNE_HOME": str(tmp_path / "home")})
-    shown = ran.stdout.decode() + ran.stderr.decode()
+                         env=os.environ | {"ZOOTUNE_HOME": str(tmp_path / "home")})
+    check(ran.stdout.decode() + ran.stderr.decode())
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What `run_main` changes of the process is put back."""
+    factory = logging.getLogRecordFactory()
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    yield
+    logging.setLogRecordFactory(factory)
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_no_command_prints_what_a_terminal_obeys(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                 capfd: pytest.CaptureFixture[str]) -> None:
+    module, *words = COMMANDS[kind](hostile_run(tmp_path))
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit):
+        runpy.run_module(module, run_name="__main__", alter_sys=False)
+    check("".join(capfd.readouterr()))
+
+
+def check(shown: str) -> None:
     assert shown
     assert "Traceback" not in shown
     assert not set(shown) & BAD, repr(shown)
@@ -108,13 +138,13 @@ def test_an_alias_of_a_foreign_file_is_shown_clean(tmp_path: Path, monkeypatch: 
 CELLS = st.text(st.sampled_from("=+-@\t\r\n';, \ufeff\u200b\uff1d\uff0d\u2212\xa0a1\"|"), max_size=8)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(CELLS)
 def test_every_cell_comes_back(text: str) -> None:
     assert plain_cell(csv_cell(text)) == text
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1-2", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0dx", " =1",
+@pytest.mark.parametrize("text", ["=1+1", "+1-2", "-x", "@SUM(A1)", "\tx", "\rx", "\nx", "\uff1d1", "\uff0dx", " =1",
                                   "\ufeff=1", "'=1", "''=1", "=cmd|' /C calc'!A0"])
 def test_a_cell_that_runs_gets_one_apostrophe(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
@@ -148,8 +178,8 @@ def test_tables_come_back_and_old_ones_are_read(tmp_path: Path) -> None:
 
 def test_escapes_take_linear_time() -> None:
     start = perf_counter()
-    for text in ("'" * 300_000, " " * 300_000, ";'" * 150_000, "\\" * 300_000, "_" * 300_000,
-                 "http" * 80_000, "![](" * 80_000):
+    for text in ("'" * 100_000, " " * 100_000, ";'" * 50_000, "\\" * 100_000, "_" * 100_000,
+                 "http" * 30_000, "![](" * 30_000):
         for escape in (csv_cell, plain_cell, plain, shell, printable):
             escape(text)
     assert perf_counter() - start < 10
@@ -157,9 +187,9 @@ def test_escapes_take_linear_time() -> None:
 
 # ---------------------------------------------------------------- shells
 
-NAMES = ("$(touch canary)", "`touch canary`", "a b", ";touch canary", "-x", "two\ntouch canary\nlines", "'; touch canary; '",
-         "a\x1b[2J\rb", "a\\'; touch canary #", "$HOME", "!!", "~", "*", "{a,b}", "x\udcffy", "猫", "\u202ea",
-         "&touch canary")
+NAMES = ("$(touch canary)", "`touch canary`", "a b", ";touch canary", "-x", "two\ntouch canary\nlines",
+         "'; touch canary; '", "a\x1b[2J\rb", "a\\'; touch canary #", "$HOME", "!!", "~", "*", "{a,b}", "x\udcffy",
+         "猫", "\u202ea", "&touch canary")
 STUB = r"""
 python() { printf '%s\0' "$@" >> seen; }
 curl() { printf '%s\0' "$@" >> seen; }
