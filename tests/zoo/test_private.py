@@ -54,8 +54,8 @@ def test_known_folders_are_cut_in_every_form() -> None:
 
 def test_cutting_takes_linear_time() -> None:
     known, start = Private(("/home/x",), ("bob",), frozenset({"a/b.jpg"}), frozenset()), perf_counter()
-    for text in ("\\" * 50_000, "/" * 50_000, "/a " * 20_000, "%2F" * 20_000, "a-" * 30_000, "a@" * 30_000, "b.jpg" * 10_000,
-                 "/home" * 10_000, "a:/" * 20_000):
+    for text in ("\\" * 50_000, "/" * 50_000, "/a " * 20_000, "%2F" * 20_000, "a-" * 30_000, "a@" * 30_000,
+                 "b.jpg" * 10_000, "/home" * 10_000, "a:/" * 20_000):
         known.cut(text)
     assert perf_counter() - start < 10
 
@@ -69,8 +69,9 @@ def plant(run: Path) -> None:
     data = rundir.read_json(run / rundir.DATA)
     findings = [*data["findings"], sentence, "equal bytes: animals/Alice Smith passport.jpg and ant/b.jpg",
                 "folders beside train, val and test are ignored: taxes"]
-    rundir.write_json(run / rundir.DATA, {**data, "findings": findings, "left_out": [["ant/Alice Smith passport.jpg", "cut"]],
-                                          "val": f"the folder {PLANTED[0]}"})
+    left_out = [["ant/Alice Smith passport.jpg", "cut"]]
+    rundir.write_json(run / rundir.DATA, data | {"findings": findings, "left_out": left_out,
+                                                 "val": f"the folder {PLANTED[0]}"})
     with (run / rundir.METRICS).open("a") as file:
         file.write(json.dumps({"step": 1, "name": PLANTED[0], "note": sentence}) + "\n")
     rundir.write_text(run / rundir.FIGURES / "reliability.svg",
@@ -161,8 +162,8 @@ def test_a_listed_link_is_refused(tmp_path: Path) -> None:
         stage(run, tmp_path / "staged")
 
 
-@pytest.mark.parametrize("token", ["hf_" + "aB3" * 12, "api_org_" + "aB3" * 12, "hf_oauth_" + "aB3" * 12, "ghp_" + "a1" * 18,
-                                   "AKIA" + "A1" * 8, "-----BEGIN OPENSSH PRIVATE KEY-----", "my-own-gateway-token"])
+@pytest.mark.parametrize("token", ["hf_" + "aB3" * 12, "api_org_" + "aB3" * 12, "hf_oauth_" + "aB3" * 12,
+                                   "ghp_" + "a1" * 18, "AKIA" + "A1" * 8, "-----BEGIN OPENSSH PRIVATE KEY-----", "my-own-gateway-token"])
 def test_tokens_are_refused(token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "my-own-gateway-token")
     path = tmp_path / "data.json"
