@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as html_escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from zoo.bundle import PROBABILITIES
 from zoo.preprocess import decode
+from zoo.text import one_line
 
 if TYPE_CHECKING:
     from export.parity import Rung
@@ -24,6 +25,8 @@ TOP = 3
 """Classes shown of each answer."""
 THUMBNAIL = 160
 """Longest side in pixels."""
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""No script, and no request to anywhere."""
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -35,13 +38,19 @@ img { max-width: 100%; image-rendering: auto; border: 1px solid #8884; }
 """
 
 
+def escape(name: object) -> str:
+    """A name as HTML text, also safe within quotes."""
+    return html_escape(one_line(name))
+
+
 def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
     """A self-contained HTML page; nothing in it is loaded from elsewhere. `shown`: the pictures that it may hold."""
     failed = [rung.name for rung in proof.rungs if not rung.passed]
     verdict = f'<span class="failed">Failed: {escape(", ".join(failed))}</span>' if failed else \
         '<span class="passed">Every comparison passed.</span>'
     rows = "".join(map(compared, proof.rungs))
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{TITLE}</title>'
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{TITLE}</title>'
             f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
             f"<h1>{TITLE}</h1><p>{verdict}</p>"
             f'<div class="wide"><table><tr><th>compared</th><th>worst</th><th>limit</th><th>pictures</th>'

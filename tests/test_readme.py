@@ -59,7 +59,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     named_files = {word for word in tree[1].split() if word.endswith(".py")}
     on_disk = {p.name for folder in ("zoo", "finetune", "export", "serve") for p in (ROOT / folder).glob("[!_]*.py")}
     assert named_files <= on_disk
-    assert on_disk - named_files <= {"events.py", "device.py", "sample.py", "progress.py", "plan.py"}
+    assert on_disk - named_files <= {"events.py", "device.py", "sample.py", "plan.py"}
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
 

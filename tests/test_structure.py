@@ -79,6 +79,29 @@ def test_no_blanket_except(path: Path) -> None:
             assert not caught & {"Exception", "BaseException"}, f"line {node.lineno}"
 
 
+@each_file
+def test_all_output_goes_through_one_console(path: Path) -> None:
+    """So that names from outside reach a terminal as text (zoo/console.py)."""
+    if path == ROOT / "zoo" / "console.py":
+        return
+    for node in nodes(path):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            assert name.split(".")[-1] not in ("print", "Console", "track", "Progress") or name in (
+                "console.track", "gr.Progress"), f"line {node.lineno}: {name}"
+            assert name not in ("sys.stdout.write", "sys.stderr.write", "csv.writer", "csv.DictReader", "csv.reader",
+                                "shlex.quote", "shlex.join") or path.name == "text.py" or (
+                path.name, name) == ("next_steps.py", "shlex.quote"), f"line {node.lineno}: {name}"
+        if isinstance(node, ast.ImportFrom) and path.name != "console.py":
+            assert not (node.module or "").startswith("rich"), f"line {node.lineno}: {node.module}"
+
+
+def test_looking_at_the_command_line_leaves_rich_unloaded() -> None:
+    modules = loaded_by("import zoo.console, zoo.errors, zoo.text, serve.__main__, finetune.__main__")
+    assert "tyro" in modules
+    assert "rich" not in modules
+
+
 @pytest.mark.parametrize("name", ["utils", "util", "common", "helpers", "helper", "misc"])
 def test_no_file_for_odds_and_ends(name: str) -> None:
     assert [path for path in ALL if name in (path.stem, path.parent.name)] == []

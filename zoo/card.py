@@ -8,7 +8,7 @@ config.json of the run, and from the bundles. Whatever a user chose as a name is
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Place:
     """`user/name`."""
     files: Mapping[str, Path]
     """Name in it -> file that will be there; read instead of the run's own, so that only what is published is told."""
+    cut: Callable[[str], str] = str
+    """Takes out of a bundle's words what must not leave this machine."""
 
 
 @dataclass(frozen=True)
@@ -210,13 +212,14 @@ def calibration(facts: Facts) -> str:
 def exports(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
     """What each bundle says of itself: accuracy, size and latency."""
     rows, machines = [], set()
+    cut = place.cut if place else str
     for one in opened:
         shown = bundles.figures(one)
         described = f"{bundles.BUNDLES}/{one.folder.name}/{bundles.BUNDLE}"
         where = "" if place and described in place.files else " (not here)"
         rows.append([code(one.target) + where, accuracy_text(shown, facts.head["top1"]), f"{shown.model_mb:.1f}",
-                     "-" if shown.latency_ms is None else f"{shown.latency_ms:.1f}", plain(shown.status)])
-        machines |= {shown.measured_on} if shown.measured_on else set()
+                     "-" if shown.latency_ms is None else f"{shown.latency_ms:.1f}", plain(cut(shown.status))])
+        machines |= {cut(shown.measured_on)} if shown.measured_on else set()
     if not rows:
         return ""
     note = f"\n\nMilliseconds for one picture, measured on {plain('; '.join(sorted(machines)))}." if machines else ""

@@ -6,8 +6,10 @@ Pictures, their names and paths, tokens, and anything that is neither safetensor
 is a finished run folder: its `FINISHED.json` lists what it has (zoo/rundir.py).
 """
 
+import json
 import math
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from zoo import card, minimum, rundir
 from zoo.bundle import Bundle
 from zoo.errors import UserError
 from zoo.preprocess import FILTERS, Preprocessing
+from zoo.private import PICTURE, Private
 
 PREPROCESSOR = "preprocessor_config.json"
 PLAIN = "onnx/model.onnx"
@@ -26,17 +29,18 @@ ALLOWED = re.compile(
     r"|bundles/[\w-]+/(model\.onnx|(bundle|parity|timing|FINISHED)\.json"
     r"|examples/(expected\.json|\d+\.(png|jpe?g|webp|bmp|gif|tiff?)))")
 """Names in the repository that a push may send, and that a pull takes."""
-AS_THEY_ARE = (rundir.WEIGHTS, rundir.BANK, rundir.DECISION, rundir.METRICS)
-"""Files of a run that are sent unchanged."""
-CLEANED = (rundir.CONFIG, rundir.RECIPE, rundir.DATA, rundir.REPORT)
-"""Files of a run that are sent without paths of this machine and names of pictures."""
-TEXT = (".json", ".jsonl", ".md", ".svg")
-TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
-"""An access token of the Hub."""
-ABSOLUTE = re.compile(r"""(?<![\w/:.<])(?:[A-Za-z]:[\\/]|~?/|\\\\)(?:[^\s"'<>|:,;]+[\\/])+""")
-"""The folders of an absolute path, in running text."""
-
-
+TENSORS = (rundir.WEIGHTS, rundir.BANK)
+CLEANED = (rundir.CONFIG, rundir.RECIPE, rundir.DATA, rundir.REPORT, rundir.DECISION)
+"""JSON files of a run; like all that is text, they are sent without what `Private` cuts."""
+BESIDE = re.compile(r"\A(folders beside train, val and test are ignored): .*\Z", re.DOTALL)
+"""A finding that names folders which are no classes."""
+NAMED = re.compile(r"(?:[^\s:;,()/]{1,255}/[^:;()/\n]{0,255}?|[^\s:;,()/]{1,255}?)\.(?:jpe?g|png|webp|bmp|gif|tiff?)\b",
+                   re.IGNORECASE)
+"""What looks like a picture's path or name in a finding, though no list of the run has it."""
+TIMED = ("provider", "threads", "machine", "picture", "load_s", "model_mb", "peak_mib", "batches")
+"""Keys of timing.json that are sent."""
+LARGEST_HEADER = 100 << 20
+"""Bytes of the header of a safetensors file: the format's own limit."""
 def staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Path]:
     """Name in the repository -> file, of all that a push of this run sends; `examples`: the bundles' pictures too.
 
@@ -44,47 +48,112 @@ def staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pat
     changed, for a bundle of an earlier state of it, and for a token in a file.
     """
     manifest = rundir.open_finished(run, verify=True)
-    stage = _Stage(into)
-    stage.files |= {name: run / name for name in manifest["files"]
-                    if name in AS_THEY_ARE or re.fullmatch(r"figures/[\w-]+\.svg", name)}
+    stage = _Stage(into, Private.of_run(run))
+    for name in manifest["files"]:
+        if name in TENSORS:
+            stage.tensors(name, _regular(run, name))
+        elif name == rundir.METRICS or re.fullmatch(r"figures/[\w-]+\.svg", name):
+            stage.text(name, _regular(run, name))
     for name in CLEANED:
-        stage.write(name, cleaned(name, rundir.read_json(run / name)))
+        if rundir.listed(run, name):
+            stage.json(name, without_pictures_of_run(name, rundir.read_json(_regular(run, name))), _regular(run, name))
     opened = list(bundles.of_run(run))
     if (run / PLAIN).is_file() and any(one.target == bundles.DEFAULT_TARGET for one in opened):
-        stage.onnx(PLAIN, run / PLAIN)
+        stage.onnx(PLAIN, _regular(run, PLAIN))
     for one in opened:
         _stage_bundle(stage, one, examples)
     pre = Preprocessing.from_config(rundir.read_json(run / rundir.CONFIG)["pretrained_cfg"])
     if config := preprocessor_config(pre):
         stage.write(PREPROCESSOR, config)
     page = into / rundir.CARD
-    rundir.write_text(page, card.text(run, card.Place(repo, dict(stage.files))))
+    rundir.write_text(page, card.text(run, card.Place(repo, dict(stage.files), stage.private.cut)))
     stage.files[rundir.CARD] = page
     own = {name: path for name, path in stage.files.items() if name.split("/")[0] not in rundir.ADDED_LATER}
     stage.manifest(rundir.FINISHED, rundir.VERSION, own, {rundir.RUN: rundir.finished_sha256(run)})
-    _refuse_secrets(stage.files)
+    stage.private.refuse(stage.files)
     assert all(ALLOWED.fullmatch(name) for name in stage.files), "only what may be sent is staged"
     return dict(sorted(stage.files.items()))
+
+
+def _regular(folder: Path, name: str) -> Path:
+    """A file of a folder; `UserError` if it, or a folder on the way, is a link or anything but a file."""
+    path = folder / name
+    for part in (path, *path.parents[:len(Path(name).parts) - 1]):
+        if part.is_symlink():
+            raise UserError(f"{part} is a link: expected a file of the run itself, so nothing was sent. Copy the "
+                            "folder again, or export the run again.")
+    if not path.is_file():
+        raise UserError(f"{path} is not a file, so nothing was sent. Copy the folder again, or export the run again.")
+    return path
 
 
 class _Stage:
     """Files that will be sent, and a folder for those that are made for it; final."""
 
-    def __init__(self, into: Path):
-        self.into, self.files = into, dict[str, Path]()
+    def __init__(self, into: Path, private: Private):
+        self.into, self.private, self.files = into, private, dict[str, Path]()
 
     def write(self, name: str, content: Any) -> None:
         """A JSON file made for the repository."""
-        path = self.into / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rundir.write_json(path, content)
-        self.files[name] = path
+        self.files[name] = self._place(name)
+        rundir.write_json(self.files[name], content)
+
+    def json(self, name: str, content: Any, own: Path) -> None:
+        """A JSON file without what is private; the run's own if there is nothing to change."""
+        kept = self.private.cut_json(content)
+        if kept == rundir.read_json(own):
+            self.files[name] = own
+        else:
+            self.write(name, kept)
+
+    def text(self, name: str, own: Path) -> None:
+        """A text file without what is private, line by line; lines of JSON value by value."""
+        lines = own.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [self._line(line) if name.endswith(".jsonl") else self.private.cut(line) for line in lines]
+        if kept == lines:
+            self.files[name] = own
+            return
+        self.files[name] = self._place(name)
+        rundir.write_text(self.files[name], "".join(kept))
+
+    def _line(self, line: str) -> str:
+        if not line.strip():
+            return line
+        try:
+            content = json.loads(line)
+        except ValueError:
+            return self.private.cut(line)
+        kept = self.private.cut_json(content)
+        return line if kept == content else json.dumps(kept) + "\n"
+
+    def tensors(self, name: str, own: Path) -> None:
+        """A safetensors file without what is private in its header's notes."""
+        self.files[name] = own
+        with open(own, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size <= LARGEST_HEADER else None
+            if not isinstance(header, dict):
+                raise UserError(f"{own} is not a safetensors file. Copy the folder again, or train it again.")
+            notes = header.get("__metadata__", {})
+            kept = self.private.cut_json(notes)
+            if kept == notes:
+                return
+            written = json.dumps(header | {"__metadata__": kept}, ensure_ascii=False).encode()
+            written += b" " * (-len(written) % 8)  # the data that follow stay aligned
+            self.files[name] = self._place(name)
+            with open(self.files[name], "wb") as copy:
+                copy.write(len(written).to_bytes(8, "little") + written)
+                shutil.copyfileobj(file, copy)
 
     def onnx(self, name: str, own: Path) -> None:
-        """An ONNX file without the exporter's notes."""
-        self.files[name] = self.into / name
-        self.files[name].parent.mkdir(parents=True, exist_ok=True)
-        write_without_notes(own, self.files[name])
+        """An ONNX file without the exporter's notes and what is private in the description."""
+        self.files[name] = self._place(name)
+        write_without_notes(own, self.files[name], self.private)
+
+    def _place(self, name: str) -> Path:
+        path = self.into / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def manifest(self, name: str, version: int, files: Mapping[str, Path], also: Mapping[str, str]) -> None:
         """`FINISHED.json` over these files, with names relative to its own folder."""
@@ -94,47 +163,94 @@ class _Stage:
 
 
 def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
-    """The files of one bundle, if it is a single ONNX file."""
+    """The files of one bundle that its FINISHED.json lists, if it is a single ONNX file."""
     there = f"{bundles.BUNDLES}/{bundle.folder.name}/"
     if not sendable(bundle):
         return
-    names = [bundles.BUNDLE]
+    own = [bundles.MODEL, bundles.BUNDLE, bundles.PARITY]
     if examples:
-        names += [path.relative_to(bundle.folder).as_posix() for path in bundle.folder.glob(f"{bundles.EXAMPLES}/*")]
-    own = {there + name: bundle.folder / name for name in names if ALLOWED.fullmatch(there + name)}
-    stage.files.update(own)
-    stage.onnx(there + bundles.MODEL, bundle.model)
-    stage.write(there + bundles.PARITY, _without_pictures(rundir.read_json(bundle.folder / bundles.PARITY)))
-    own |= {there + name: stage.files[there + name] for name in (bundles.MODEL, bundles.PARITY)}
-    stage.manifest(there + bundles.FINISHED, bundles.VERSION, own, {})
-    if (bundle.folder / bundles.TIMING).is_file():
-        stage.files[there + bundles.TIMING] = bundle.folder / bundles.TIMING
+        own += [name for name in sorted(bundle.files) if name.startswith(f"{bundles.EXAMPLES}/")]
+    own = [name for name in own if ALLOWED.fullmatch(there + name) and bundle.file(name)]
+    for name in own:
+        path = _regular(bundle.folder, name)
+        if name == bundles.MODEL:
+            stage.onnx(there + name, path)
+        elif name == bundles.PARITY:
+            stage.write(there + name, stage.private.cut_json(_without_pictures(rundir.read_json(path))))
+        elif name == f"{bundles.EXAMPLES}/{bundles.EXPECTED}":  # its keys are the names that the examples have there
+            stage.write(there + name, {key: stage.private.cut_json(row) for key, row in rundir.read_json(path).items()})
+        elif name.endswith(".json"):
+            stage.json(there + name, rundir.read_json(path), path)
+        else:
+            stage.files[there + name] = path
+    stage.manifest(there + bundles.FINISHED, bundles.VERSION, {there + name: stage.files[there + name] for name in own},
+                   {})
+    timing = bundle.folder / bundles.TIMING  # measured at any time, so that no list has its digest
+    if timing.is_file() and not timing.is_symlink():
+        content = rundir.read_json(timing)
+        stage.json(there + bundles.TIMING, {key: content[key] for key in TIMED if key in content}, timing)
 
 
-def write_without_notes(own: Path, copy: Path) -> None:
+def write_without_notes(own: Path, copy: Path, private: Private) -> None:
     """Copy an ONNX file without what torch's exporter noted at each node: lines of source code, with their paths.
 
-    The graph, its weights and the description in its metadata stay as they are.
+    The graph and its weights stay as they are; of the description in its metadata, what is private is cut. Raises
+    `UserError` for a model whose weights lie in another file: that file could be anything.
     """
     import onnx
+    from google.protobuf.message import DecodeError
 
     minimum.require("onnx", "protobuf")
-    model = onnx.load(own)
+    try:
+        model = onnx.load(own, load_external_data=False)
+    except DecodeError:
+        raise UserError(f"{own} is not an ONNX file: export the run again.") from None
+    if _outside(model.graph):
+        raise UserError(f"{own} has weights in another file, so nothing was sent: export the run again.")
+    model.ClearField("doc_string")
+    for note in model.metadata_props:
+        note.value = _described(note.value, private)
     for part in (model.graph, *model.functions):
         _forget_notes(part)
     onnx.save(model, copy)
 
 
+def _described(text: str, private: Private) -> str:
+    """A description in a model file; JSON value by value."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return private.cut(text)
+    kept = private.cut_json(content)
+    return text if kept == content else json.dumps(kept, ensure_ascii=False)
+
+
+def _outside(graph: Any) -> bool:
+    """Whether a graph, or one inside it, has a tensor whose values lie in another file."""
+    found = [tensor.data_location == tensor.EXTERNAL for tensor in graph.initializer]
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
+            found += [tensor.data_location == tensor.EXTERNAL for tensor in tensors]
+            found += [_outside(inner) for inner in _inside(attribute)]
+    return any(found)
+
+
+def _inside(attribute: Any) -> list[Any]:
+    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
 def _forget_notes(part: Any) -> None:
     """Clear the notes of a graph or a function, and of the graphs inside it."""
-    part.ClearField("metadata_props")
-    for one in (*part.node, *part.value_info, *getattr(part, "input", ()), *getattr(part, "output", ())):
-        if not isinstance(one, str):
-            one.ClearField("metadata_props")
+    noted = [part, *part.node, *part.value_info, *getattr(part, "initializer", ())]
+    noted += [one for one in (*part.input, *part.output) if not isinstance(one, str)]  # a function's are names
+    for one in noted:
+        one.ClearField("metadata_props")
+        one.ClearField("doc_string")
     for node in part.node:
-        node.ClearField("doc_string")
         for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            attribute.ClearField("doc_string")
+            for inner in _inside(attribute):
                 _forget_notes(inner)
 
 
@@ -146,8 +262,8 @@ def sendable(bundle: Bundle) -> bool:
         name in (bundles.MODEL, *described) or name.startswith(f"{bundles.EXAMPLES}/") for name in names)
 
 
-def cleaned(name: str, content: Any) -> Any:
-    """A JSON file of a run without names of pictures and paths of this machine."""
+def without_pictures_of_run(name: str, content: Any) -> Any:
+    """A JSON file of a run without maps of pictures, the list of those left out, and folders beside the data."""
     if name == rundir.CONFIG:  # timm takes it from the top level; a second one breaks transformers' TimmWrapper
         content = content | {"model_args": {key: value for key, value in content.get("model_args", {}).items()
                                             if key != "num_classes"}}
@@ -155,25 +271,9 @@ def cleaned(name: str, content: Any) -> Any:
     elif name == rundir.REPORT:
         content = {key: value for key, value in content.items() if key != "heatmaps"}
     elif name == rundir.DATA:
-        left_out = [path for path, _ in content.get("left_out", ())]
-        content = content | {"left_out": [], "findings": [_without_names(text, left_out)
-                                                          for text in content.get("findings", ())]}
-    return _without_paths(content)
-
-
-def _without_names(text: str, names: list[str]) -> str:
-    for name in sorted(names, key=len, reverse=True):
-        text = text.replace(name, "a picture")
-    return text
-
-
-def _without_paths(content: Any) -> Any:
-    """The same JSON, absolute paths in its texts cut to the last part. Class names are left alone: they have no `/`."""
-    if isinstance(content, dict):
-        return {key: _without_paths(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_without_paths(value) for value in content]
-    return ABSOLUTE.sub("", content) if isinstance(content, str) else content
+        findings = [NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) for text in content.get("findings", ())]
+        content = content | {"left_out": [], "findings": findings}
+    return content
 
 
 def _without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,14 +281,6 @@ def _without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:
     rungs = [{key: value for key, value in rung.items() if key != "picture"} for rung in parity.get("rungs", ())]
     kept = {key: value for key, value in parity.items() if key != "pictures_sha256"}
     return kept | ({"rungs": rungs} if rungs else {})
-
-
-def _refuse_secrets(files: Mapping[str, Path]) -> None:
-    for name, path in files.items():
-        if path.suffix in TEXT and TOKEN.search(path.read_text(encoding="utf-8", errors="replace")):
-            raise UserError(f"{name} holds what looks like an access token of the Hub: expected none, and nothing was "
-                            "sent. Remove it where it came from (a class, a folder or a setting of the run), revoke it "
-                            "at https://huggingface.co/settings/tokens, and train again.")
 
 
 def preprocessor_config(pre: Preprocessing) -> dict[str, Any] | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SPACE_FILES = re.compile(r"README\.md|Dockerfile|app\.py|requirements\.txt|(zoo|serve)/[\w/]+\.(py|css)")
 """Names of a Space's own files that are sent; its model is sent as the run's repository has it."""
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+"""A name that the Hub takes."""
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -43,8 +45,9 @@ class Order:
     """Open a pull request instead of changing the branch."""
 
     def __post_init__(self) -> None:
-        if self.repo.count("/") != 1 or not all(self.repo.split("/")):
-            raise UserError(f"{self.repo}: expected user/name of a repository on the Hub, with one slash.")
+        if not REPOSITORY.fullmatch(self.repo):
+            raise UserError(f"{self.repo}: expected user/name of a repository on the Hub, with one slash; letters, "
+                            "digits and . _ - stand in a name, and it begins with a letter or a digit.")
 
 
 def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
@@ -56,10 +59,11 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
 
     with tempfile.TemporaryDirectory() as temporary:
         files = published.staged(order.run, Path(temporary), repo=order.repo, examples=order.with_examples)
-        space = space_files(order.space, files) if order.space else {}
+        space = space_files(order.space, files, order.run) if order.space else {}
         _warn_of_missing(order.run, files)
+        _show(order, files, space)
         if order.dry_run:
-            _show(order, files, space)
+            console.say("nothing was sent (--dry-run)")
             return 0
         where: dict[str, Any] = {"revision": order.revision, "public": order.public, "pull_request": order.pr}
         message = f"{order.run.resolve().name}, published by zootune"
@@ -74,7 +78,7 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
     return 0
 
 
-def space_files(folder: Path, published: Mapping[str, Path]) -> dict[str, Path]:
+def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[str, Path]:
     """Name -> file of a Space: its code from `folder`, its bundle and card from those of the `published` run.
 
     `UserError` if the folder is no Space, or one of another model.
@@ -83,12 +87,14 @@ def space_files(folder: Path, published: Mapping[str, Path]) -> dict[str, Path]:
     if not page.is_file() or "sdk:" not in page.read_text(encoding="utf-8") or not (folder / "app.py").is_file():
         raise UserError(f"{folder}: expected the folder of a Space (README.md with sdk:, app.py), as python -m "
                         "serve.space RUN writes it.")
-    listed = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    listed = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))
+              if path.is_file() and not path.is_symlink()}
     files = {name: path for name, path in listed.items() if SPACE_FILES.fullmatch(name)}
     described = [name for name in listed if re.fullmatch(r"model/bundles/[\w-]+/bundle\.json", name)]
     for name in described:
         there = name.removeprefix("model/")
-        if there not in published or rundir.digest(published[there]) != rundir.digest(listed[name]):
+        # the published one may be without what is private, the Space's is a copy of the run's own
+        if there not in published or rundir.digest(run / there) != rundir.digest(listed[name]):
             raise UserError(f"{folder / name} is not the bundle that is published with this run: expected a Space of "
                             "the run as it is now. Write it again with python -m serve.space RUN.")
         inside = there.removesuffix("bundle.json")
@@ -113,15 +119,14 @@ def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
 
 
 def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) -> None:
-    """What would be sent."""
+    """What leaves this machine, before it does: name, size and digest of each file, and who will see it."""
     for kind, listed in (("repository", files), ("Space", space)):
         if listed:
-            seen = "everybody" if order.public else "you alone"
+            seen = "everybody" if order.public else f"{order.repo.partition('/')[0]} alone"
             how = "as a pull request" if order.pr and kind == "repository" else "in one commit"
-            print(f"{kind} {order.repo}, seen by {seen}, {len(listed)} files {how}:")
+            console.say(f"{kind} {order.repo}, seen by {seen}, {len(listed)} files {how}:")
         for name, path in listed.items():
-            print(f"  {path.stat().st_size:>12,}  {rundir.digest(path)[:12]}  {name}")
-    print("nothing was sent (--dry-run)")
+            console.say(f"  {path.stat().st_size:>12,}  {rundir.digest(path)[:12]}  {name}")
 
 
 def _say(done: "Pushed", files: Mapping[str, Path]) -> None:

@@ -24,14 +24,15 @@ HIDDEN = re.compile(
     "\U000e0000-\U000e007f\ufff9-\ufffb"  # tags and interlinear marks: text that is not shown
     "\ud800-\udfff]")  # bytes of file names that are no text: no output can take them
 """What is not text to a terminal, or is shown as something else than it is."""
-RUNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"
-"""Beginnings of a cell that a spreadsheet may take for a formula, also in full-width and small forms."""
+RUNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"
+"""Beginnings of a cell that a spreadsheet takes for a formula, also in full-width and small forms."""
 IGNORED = "' \xa0\u3000\x00\x0b\x0c\u200b-\u200f\u2060\ufeff"
 """What may stand before them: blanks, characters without width, and our own apostrophe."""
-CELL = f"(?:^|(?<=[;\t\r\n]))(?=[{IGNORED}]*[{RUNS}])"
-"""Where a cell that runs begins: in other settings a semicolon, a tab or a line break inside a text begins a cell."""
-RUNNABLE = re.compile(CELL)
-ESCAPED = re.compile(f"(?:^|(?<=[;\t\r\n]))'(?=[{IGNORED}]*[{RUNS}])")
+CELL = (f"(?=[{IGNORED}]*[{RUNS}\t\r\n])", f"(?=[{IGNORED}]*[{RUNS}])")
+"""The beginning of a text that runs, and of one inside it: with other settings of the spreadsheet, a semicolon, a tab
+or a line break inside a text begins another cell."""
+RUNNABLE = re.compile(f"\\A{CELL[0]}|(?<=[;\t\r\n]){CELL[1]}")
+ESCAPED = re.compile(f"\\A'{CELL[0]}|(?<=[;\t\r\n])'{CELL[1]}")
 NUMBER = re.compile(r"[-+]?\d{1,30}(\.\d{1,30})?(e[-+]?\d{1,3})?", re.ASCII)
 """A number written out, which is one to a spreadsheet too."""
 
@@ -114,7 +115,7 @@ def plain(words: object) -> str:
     """Running text in which nothing is Markdown or HTML, and no address becomes a link."""
     escaped = " ".join(printable(words).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = re.sub(r"([\\`*\[\]|~!$]|(?<!\w)_|_(?!\w))", r"\\\1", escaped)
-    escaped = re.sub(r"^([#+=-]|\d+(?=[.)]))", _begins_nothing, escaped)
+    escaped = re.sub(r"^([#+=-]|\d+(?=[.)](?:\s|$)))", _begins_nothing, escaped)
     return re.sub(r"(?i)(https?|ftp|mailto|www|xmpp)([:.])", r"\1&#8203;\2", escaped)
 
 

@@ -1,12 +1,13 @@
 """Small class folders of PNGs for tests of the data side."""
 
-import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from zoo.text import csv_rows
 
 
 def png(number: int, *, size: tuple[int, int] = (8, 6)) -> bytes:
@@ -38,5 +39,4 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def rows(path: Path) -> list[dict[str, Any]]:
     """A CSV file that may hold names which are not UTF-8."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv_rows(path))

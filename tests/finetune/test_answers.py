@@ -1,6 +1,5 @@
 """predictions.csv: what is written comes back, and every number follows from it with csv and plain Python."""
 
-import csv
 import math
 import os
 import re
@@ -20,6 +19,7 @@ from tests.finetune.made_pictures import rows
 from zoo import rundir
 from zoo.decision import softmax
 from zoo.errors import UserError
+from zoo.text import csv_rows
 
 HOSTILE = ["a|b", "a\\", "\\|", "|", 'say "hi"', "a,b", "two\nlines", "cr\rlf\r\n", os.fsdecode(b"\xff"), "=1+1", " ",
            "-1", "\u202egnp", "nan", "\ufeffx", "'", '"', ",", "\\", "||"]
@@ -250,8 +250,7 @@ def assert_close(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 def test_the_numbers_can_be_computed_again_from_the_file(tmp_path: Path, classes: list[str]) -> None:
     table = made([*["val"] * 150, *["test"] * 90, *["noise"] * 20], classes, seed=3)
     seen = round_trip(tmp_path, table)
-    with open(tmp_path / rundir.PREDICTIONS, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines = list(csv_rows(tmp_path / rundir.PREDICTIONS))
     for split, n in (("val", 150), ("test", 90)):
         own = [row for row in lines if row["split"] == split]
         expected = recomputed(own) | {

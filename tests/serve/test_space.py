@@ -1,16 +1,22 @@
 """The folder of a Space: what is in it, and that it starts and answers from its own files."""
 
+import ast
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import httpx
+import pytest
 import yaml
 
+from serve import space
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, ask, running
+from zoo import bundle as bundles
 from zoo import minimum
 from zoo.predictor import Predictor
 
@@ -56,3 +62,34 @@ def test_a_folder_with_content_is_left_alone(served: Path, tmp_path: Path) -> No
     assert made.returncode == 2
     assert f"--out {shlex.quote(str(tmp_path))}: expected a new or empty folder" in made.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ['x", *[print("CODE RAN")] and "', "a'b\nimport os", "${HOME}", "\x1b[2J"])
+def test_a_folder_name_is_no_code(served: Path, tmp_path: Path, name: str) -> None:
+    odd, out = tmp_path / name, tmp_path / "space"
+    shutil.copytree(served / "bundles" / "onnx", odd)
+    (odd / "beside.txt").write_text("SECRET", encoding="utf-8")
+    (odd / "examples" / "9.png").symlink_to(odd / "beside.txt")
+    space.main(space.Space(odd, out, title='a"\n---\n!!python/x: \x1b'))
+    assert [path.name for path in (out / "model" / "bundles").iterdir()] == ["onnx"]
+    code = (out / "app.py").read_text(encoding="utf-8")
+    constants = {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)}
+    assert {"model", "bundles", "onnx"} <= constants
+    assert name not in code
+    copied = [path for path in out.rglob("*") if not path.is_dir()]
+    assert not [path for path in copied if path.is_symlink() or b"SECRET" in path.read_bytes()]
+    text = (out / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n---\n") == 1
+    front = yaml.safe_load(text.split("\n---\n")[0])
+    assert front["title"] == 'a"\\n---\\n!!python/x: \\x1b'
+    bundles.open_bundle(out / "model" / "bundles" / "onnx")
+
+
+def test_the_licence_is_read_in_linear_time() -> None:
+    assert space._licence("---\nlicense: mit\n---\n") == "mit"
+    assert space._licence("---\nlicense: !!python/x\n---\n") is None
+    assert space._licence("license: mit\n") is None
+    start = perf_counter()
+    for card in ("---\n" * 100_000, "---\n" + "a\n" * 200_000, "---\nlicense: " + " " * 500_000):
+        space._licence(card)
+    assert perf_counter() - start < 2

@@ -118,9 +118,9 @@ def test_an_unfinished_run_has_to_be_finished_first(run: Path) -> None:
     (run / "FINISHED.json").unlink()
     (run / "resume").mkdir()
     for path in (run, run / "bundles/web"):
-        assert f"finish it with: python -m finetune --resume {run}" in refused(path)
+        assert f"finish it with: python -m finetune --resume {shlex.quote(str(run))}" in refused(path)
     shutil.rmtree(run / "bundles")
-    assert f"finish it with: python -m finetune --resume {run}" in refused(run)
+    assert f"finish it with: python -m finetune --resume {shlex.quote(str(run))}" in refused(run)
 
 
 def test_an_unfinished_bundle_opens_only_for_its_own_export(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_hostile_names_cannot_break_it(tmp_path: Path) -> None:
     text = made_card(tmp_path, classes=HOSTILE, made=Made(counts={name: 3 for name in HOSTILE}))
     [named] = re.findall(r"^Tells 16 kinds of picture apart: (.*)\.$", text, re.MULTILINE)
     assert named.startswith("`--- license: mit`, `<script>alert(1)</script>`, `a\\|b`, `'code'`, `''`, `# title`, "
-                            "`two paragraphs`, (empty), `[link](http://x.example)`, `{config}`, `\u202egnp`")
+                            "`two paragraphs`, (empty), `[link](http://x.example)`, `{config}`, `\\u202egnp`")
     assert "<script>" not in re.sub(r"`[^`\n]*`", "", text)
     assert len(re.findall(r"^---$", text, re.MULTILINE)) == 2
     assert "`{{ card_data }}`" in named  # a name is not a template
