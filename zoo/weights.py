@@ -126,9 +126,9 @@ class Extent:
 
 
 def extent(weights: Weights) -> Extent:
-    """How many tensors and numbers a weight file says that it holds, within its size; no tensor is read."""
+    """How many tensors and numbers a weight file can hold at most; no tensor is read."""
     if weights.path.suffix != ".safetensors":
-        return Extent(*pickled.extent(weights.path))
+        return Extent(pickled.MOST_TENSORS, weights.path.stat().st_size)  # a number takes at least one byte
     shapes = tensor_file.check(weights.path)
     return Extent(len(shapes), sum(map(math.prod, shapes.values())))
 
