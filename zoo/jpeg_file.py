@@ -52,11 +52,7 @@ def reduced(data: bytes) -> Reduced:
     """The JPEG's first picture without EXIF, profiles, comments and thumbnails. Raises `Refused`."""
     header = _read(data)
     if header.frame not in _SEQUENTIAL or header.scan_components != header.components:
-        # Counting bytes is fast, but also counts in what follows the picture: a video, say.
-        if _too_many(data.count(b"\xff\xda", header.scan), header.pixels):
-            scans = sum(marker == _SOS for marker, _, _ in _segments(data, header.scan))
-            if _too_many(scans, header.pixels):
-                raise Refused(f"too costly to decode: {scans} scans of {header.pixels / 1e6:.3g} million pixels")
+        _check_scans(data, header)
     rest: bytes | memoryview = memoryview(data)[header.scan :]
     if data.find(_FILL, header.scan) >= 0:
         rest = data[header.scan :].replace(_FILL, b"\xff")
@@ -79,6 +75,16 @@ def without_metadata(data: bytes) -> bytes:
         elif not _APP0 <= marker <= _APP15 and marker != _COM:
             raise Refused(f"damaged: JPEG marker {marker:02X} after the first scan")
     return b"".join((*kept, b"\xff\xd9"))
+
+
+def _check_scans(data: bytes, header: _Header) -> None:
+    """`Refused` for more scans than a picture of its size may have."""
+    # Counting bytes is fast, but also counts in what follows the picture: a video, say.
+    scans = data.count(b"\xff\xda", header.scan)
+    if _too_many(scans, header.pixels):
+        scans = sum(marker == _SOS for marker, _, _ in _segments(data, header.scan))
+    if _too_many(scans, header.pixels):
+        raise Refused(f"too costly to decode: {scans} scans of {header.pixels / 1e6:.3g} million pixels")
 
 
 def _too_many(scans: int, pixels: int) -> bool:

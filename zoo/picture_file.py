@@ -45,7 +45,8 @@ def _png(data: bytes) -> Reduced:
 
     From the first chunk that Pillow refuses, nothing but that chunk's header is kept, so that Pillow refuses it.
     """
-    view, kept, at, block = memoryview(data), [data[:8]], 8, b""
+    view, at, block = memoryview(data), 8, b""
+    kept: list[bytes | memoryview] = [data[:8]]
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):
             kept.append(data[at:])
@@ -114,7 +115,8 @@ def _webp(data: bytes) -> Reduced:
     if data[8:12] != b"WEBP":
         return Reduced(data)
     end = min(len(data), 8 + int.from_bytes(data[4:8], "little"))
-    view, kept, at, block, framed = memoryview(data), [], 12, b"", False
+    view, at, block, framed = memoryview(data), 12, b"", False
+    kept: list[bytes | memoryview] = []
     for _ in range(MAX_CHUNKS):
         if at + 8 > end:
             break

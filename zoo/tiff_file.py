@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from zoo.exif import Reduced, Refused
 
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*")  # the last two are wrong, but Pillow opens them
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*")
+"""The last two are wrong, but Pillow opens them."""
 MAX_ENTRIES = 4096
 """Entries of the directory."""
 MAX_VALUE_BYTES = 1_000_000
@@ -114,7 +115,7 @@ def _parts(whole: int, part: int) -> int:
 
 def _check_number(counts: dict[int, int], tags: tuple[int, ...], *, needed: int) -> None:
     """`Refused` for more strips or tiles than cover the picture."""
-    listed = max((counts.get(tag, 0) for tag in tags))
+    listed = max(counts.get(tag, 0) for tag in tags)
     if listed > min(needed, MAX_STRIPS):
         raise Refused(f"damaged: it lists {listed} TIFF strips or tiles, expected at most {min(needed, MAX_STRIPS)}")
 

@@ -62,15 +62,16 @@ def seeds() -> dict[str, bytes]:
     made = {f"odd {name}": make() for name, (make, _) in ODD.items() if name != "huge-text.png"}
     for mode in ("L", "RGB", "CMYK"):
         for progressive in (False, True):
-            made[f"jpeg {mode} {progressive}"] = encode(colours.convert(mode), "JPEG", progressive=progressive, exif=block,
-                                                        comment=b"comment", icc_profile=bytes(99))
+            made[f"jpeg {mode} {progressive}"] = encode(
+                colours.convert(mode), "JPEG", progressive=progressive, exif=block, comment=b"c", icc_profile=bytes(99))
     made["jpeg restarts"] = encode(colours, "JPEG", restart_marker_blocks=2)
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         picture = colours.convert("L").convert(mode) if mode == "I;16" else colours.convert(mode)
         made[f"png {mode}"] = encode(picture, "PNG", exif=block, icc_profile=bytes(99))
     made["png frames"] = encode(colours, "PNG", save_all=True, append_images=[flat.resize((48, 32))])
     for mode in ("L", "P", "RGBA"):
-        made[f"gif {mode}"] = encode(colours.convert(mode), "GIF", save_all=True, append_images=[flat], comment=b"c" * 300)
+        made[f"gif {mode}"] = encode(
+            colours.convert(mode), "GIF", save_all=True, append_images=[flat], comment=b"c" * 300)
     for lossless in (False, True):
         made[f"webp {lossless}"] = encode(colours.convert("RGBA"), "WEBP", lossless=lossless, exif=block, xmp=b"xmp")
     for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
@@ -94,11 +95,11 @@ def run_length_bmp(bits: int) -> bytes:
 def cut(data: bytes) -> Parts:
     """The parts of a file; one that does not follow its format is cut into blocks of 64 bytes."""
     if data.startswith(b"\xff\xd8"):
-        return _cut_at(data, [place for place in _places(data, b"\xff") if data[place + 1 : place + 2] not in (b"\0", b"")])
+        return _cut_at(data, [place for place in _places(data, b"\xff") if data[place + 1 : place + 2] > b"\0"])
     if data.startswith(b"\x89PNG"):
-        return _cut_at(data, _chunk_places(data, 8, ">I4s", 12, 1))
+        return _cut_at(data, _chunk_places(data, 8, ">I", extra=12))
     if data.startswith(b"RIFF"):
-        return _cut_at(data, _chunk_places(data, 12, "<I4s", 8, 2))
+        return _cut_at(data, _chunk_places(data, 12, "<4xI", extra=8))
     if data.startswith(b"GIF8"):
         return _cut_at(data, [*_places(data, b"!"), *_places(data, b",")])
     if data[:2] in (b"II", b"MM"):
@@ -110,12 +111,13 @@ def _places(data: bytes, what: bytes) -> list[int]:
     return [place for place in range(len(data)) if data[place : place + 1] == what]
 
 
-def _chunk_places(data: bytes, at: int, layout: str, extra: int, align: int) -> list[int]:
+def _chunk_places(data: bytes, at: int, size_of: str, *, extra: int) -> list[int]:
+    """Where chunks and their contents begin; WebP's are padded to an even length."""
     places = []
     while at + 8 <= len(data):
         places += [at, at + 8]
-        (size, _) = struct.unpack_from(layout, data, at) if layout[0] == ">" else (struct.unpack_from("<I", data, at + 4)[0], 0)
-        at += extra + size + (size % align)
+        (size,) = struct.unpack_from(size_of, data, at)
+        at += extra + size + (size & 1 if size_of[0] == "<" else 0)
     return places
 
 
@@ -243,7 +245,7 @@ def _answer(pipe: Connection) -> None:
                 outcomes.append("decoded" if picture.mode == "RGB" and not picture.info else "not clean")
             except BadImage:
                 outcomes.append("refused")
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is what this looks for
+            except BaseException as error:  # whatever it is, it is what this looks for
                 outcomes.append(f"{type(error).__name__}: {error}")
         pipe.send((name, outcomes, (time.process_time() - started) / 2, _memory("VmHWM") - before))
 

@@ -104,8 +104,9 @@ def run_length(side: int, body: bytes, *, bits: int = 8) -> bytes:
 
 def tiff(block: bytes, *more: tuple[int, int, int, int], **changed: int) -> bytes:
     """An uncompressed grey TIFF of 64 x 64 whose entries point into `block`, at 8."""
-    fields = {"width": (256, 64), "length": (257, 64), "bits": (258, 8), "compression": (259, 1), "photometric": (262, 1),
-              "offset": (273, 8), "samples": (277, 1), "rows": (278, 64), "bytes": (279, 4096)}  # fmt: skip
+    fields = {"width": (256, 64), "length": (257, 64), "bits": (258, 8), "compression": (259, 1),
+              "photometric": (262, 1), "offset": (273, 8),
+              "samples": (277, 1), "rows": (278, 64), "bytes": (279, 4096)}  # fmt: skip
     entries = [(tag, 4, 1, changed.get(name, value)) for name, (tag, value) in fields.items()]
     listed = [entry for entry in entries if entry[0] not in {tag for tag, *_ in more}] + list(more)
     directory = struct.pack("<H", len(listed)) + b"".join(struct.pack("<HHII", *entry) for entry in listed) + bytes(4)
@@ -136,7 +137,7 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     "junk before the frame": (lambda: before_frame(bytes(N)), "no JPEG marker"),
     "fill before the frame": (lambda: before_frame(b"\xff" * N), "no JPEG marker"),
     "fill and junk in turn": (lambda: before_frame((b"\xff" * 4000 + b"\0") * 99), "no JPEG marker"),
-    "quantisation tables": (lambda: after_start(segment(0xDB, (b"\0" + b"\1" * 64) * 1000) * 9), "bytes of JPEG tables"),
+    "quantisation tables": (lambda: after_start(segment(0xDB, (b"\0" + b"\1" * 64) * 999) * 9), "bytes of JPEG tables"),
     "Huffman tables": (lambda: before_frame(segment(0xC4, bytes(17)) * 5000), "more than 4096 JPEG segments"),
     "fill after the scan": (lambda: before_end(b"\xff" * N), ""),
     "fill after the scans": (lambda: before_end(b"\xff" * N, progressive=True), ""),
@@ -276,7 +277,7 @@ def test_pixels_of_random_encodes_are_those_of_the_whole_file(monkeypatch: pytes
             ("WEBP", "RGB", {}), *[("BMP", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA")],
             *[("TIFF", mode, {**meta, "tiffinfo": {274: turn % 8 + 1, 278: 8}}) for mode in ("L", "P", "RGB", "CMYK")],
             # Saving as JPEG leaves its settings on a picture, hence the copy.
-            *[("TIFF", "RGB", {**frames, "compression": packed, "append_images": [second.copy()]}) for packed in PACKED],
+            *[("TIFF", "RGB", frames | {"compression": packed, "append_images": [second.copy()]}) for packed in PACKED],
             ("TIFF", "1", {"compression": "group4"}), ("TIFF", "RGB", {"big_tiff": True}),
         ]  # fmt: skip
         for kind, mode, options in cases:
@@ -306,7 +307,8 @@ def test_orientation_of_every_container(container: str) -> None:
 
 
 @pytest.mark.parametrize("block", [
-    b"", b"II", b"II*\0", b"II*\0\x08\0\0\0", b"XX*\0\x08\0\0\0\1\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff",
+    b"", b"II", b"II*\0", b"II*\0\x08\0\0\0",
+    b"XX*\0\x08\0\0\0\1\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff",
     exif.block_of(6) + bytes(exif.MAX_BLOCK), exif.block_of(6)[:-6],
     exif.block_of(6).replace(b"\1\x12\0\3\0\0\0\1", b"\1\x12\0\3\0\0\0\x09"),
 ])  # fmt: skip
@@ -322,26 +324,29 @@ def test_own_exif_block_is_read_by_pillow() -> None:
         assert dict(read) == {0x0112: held}
 
 
-def test_formats_that_are_not_accepted_are_left_to_the_reason(name: str = "tiff") -> None:
+def test_formats_that_are_not_accepted_are_left_to_the_reason() -> None:
     with pytest.raises(BadImage, match="TIFF; expected a JPEG"):
-        decode(tiff(bytes(4096), *[(40_000, 3, 1, 1)] * 5000), name=name, formats=FORMATS)
+        decode(tiff(bytes(4096), *[(40_000, 3, 1, 1)] * 5000), formats=FORMATS)
 
 
 def test_every_truncation_is_bad_or_a_picture() -> None:
-    for name, (make, _) in ODD.items():
+    refused = 0
+    for make, _ in ODD.values():
         data = make()
-        for end in range(0, len(data), max(1, len(data) // 40)):
+        places = range(0, len(data), max(1, len(data) // 40))
+        for end in places:
             try:
-                decode(data[:end], name=name)
-            except BadImage as error:
-                assert error.reason
+                decode(data[:end])
+            except BadImage:
+                refused += 1
+    assert refused > 1500  # what is left out at the end can be metadata, or the mark of the end
 
 
 def test_without_metadata_keeps_the_pixels_and_nothing_else(tmp_path: Path) -> None:
     held = Image.Exif()
     held[0x0112], held[0x010F] = 6, "SECRET maker"
     held.get_ifd(0x8825)[1] = "SECRET place"
-    photographed = jpeg(exif=held.tobytes(), comment=b"SECRET comment", icc_profile=b"SECRET profile" * 9, xmp=b"SECRET xmp")
+    photographed = jpeg(exif=held.tobytes(), comment=b"SECRET comment", icc_profile=b"SECRET icc", xmp=b"SECRET xmp")
     thumbnail = segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\2\2" + b"SECRETSECRET")
     text = partial(png_chunk, b"tEXt")
     cases = {
