@@ -1,6 +1,7 @@
 """Puts model, queue, API and page together, and serves them."""
 
 import ctypes
+import logging
 import os
 import platform
 import sys
@@ -63,6 +64,7 @@ def _give_memory_back() -> None:
 def build(order: Order) -> Iterator[Service]:
     """The application of an order with its model loaded, warm and checked."""
     minimum.require("Pillow")
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed form
     keys = Keys(order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
                 order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
     if keys.auth is not None and not all(keys.auth.partition(":")):
