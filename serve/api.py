@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from serve.answers import to_json
 from serve.engine import Busy, Engine, Late, Model
@@ -186,10 +187,14 @@ def _refusals(api: FastAPI, metrics: Metrics) -> None:
         first = error.errors()[0]
         return refuse(422, f"{'.'.join(map(str, first['loc'][1:])) or 'The request'}: {first['msg']}.")
 
+    async def gone(_: Request, __: Any) -> Response:
+        return refuse(400, "The request broke off.")  # nobody reads it; unhandled, it would fill the log
+
     async def http(_: Request, error: Any) -> Response:
         return refuse(error.status_code, str(error.detail), "", error.headers)
 
     handlers: dict[type[Exception], Callable[[Request, Any], Any]] = {
-        BadImage: bad_image, Busy: busy, Late: late, RequestValidationError: invalid, HTTPException: http}
+        BadImage: bad_image, Busy: busy, Late: late, RequestValidationError: invalid, HTTPException: http,
+        ClientDisconnect: gone}
     for kind, handler in handlers.items():
         api.add_exception_handler(kind, handler)

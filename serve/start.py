@@ -1,5 +1,6 @@
 """Puts model, queue, API and page together, and serves them."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -58,6 +59,7 @@ def start(order: Order) -> None:
 def build(order: Order) -> Iterator[Service]:
     """The application of an order with its model loaded, warm and checked."""
     minimum.require(*minimum.SERVE)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed form
     keys = Keys(order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
                 order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
     if keys.auth is not None and not all(keys.auth.partition(":")):
