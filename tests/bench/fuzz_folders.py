@@ -36,9 +36,9 @@ SLOW = {"card", "published card", "report", "answers"}
 NAMES = ("../x", "../../../../etc/passwd", "/etc/passwd", "/proc/self/pagemap", "", ".", "..", "a//b", "a/../b", "a\\b",
          "C:\\x", "c:x", "a\x1b[2Jb", "a\nb", "a\0b", "FINISHED.json", "x" * 300, "a/" * 3000 + "b", "\ud800", "\udcff",
          "\u202egnp.exe", "bundles/onnx/model.onnx", "README.md", "model.onnx/", "~/.bashrc", "$HOME/x")
-VALUES = (None, True, False, 0, -1, 1, 2**31, 2**63, 10**200, -(10**200), 0.0, -0.5, 1e-300, 1e300, "", "x",
-          "\x1b[2J", "x" * 200_000, [], [[]], {}, {"": {}}, ["x"], ["x", "x"], [None] * 4, [1, 2], [0.5] * 3, {"value": 1}, "../x",
-          "1")
+VALUES = (None, True, False, 0, -1, 1, 2**31, 2**63, 10**200, -(10**200), 0.0, -0.5, 1e-300, 1e300, "", "x", "../x",
+          "1", "\x1b[2J", "x" * 200_000, [], [[]], {}, {"": {}}, ["x"], ["x", "x"], [None] * 4, [1, 2], [0.5] * 3,
+          {"value": 1})
 RAW = ("NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "9" * 350, "[" * 100_000 + "]" * 100_000,
        '{"a":' * 5000 + "1" + "}" * 5000, "[" * 70 + "]" * 70, '{"a":1,"a":2}', "[" + "0," * 1_100_000 + "0]",
        '"\\ud800"')
@@ -349,8 +349,8 @@ def main(count: int = 20_000, seed: int = 0) -> None:
     """
     began = perf_counter()
     found = fuzz_folders(count, seed)
-    print(f"{found.mutants} mutants in {perf_counter() - began:.0f} s: {found.accepted} calls accepted, {found.refused} "
-          f"refused, {len(found.failures)} failed; slowest {found.slowest_s:.2f} s ({found.slowest}); memory grew by "
+    print(f"{found.mutants} mutants in {perf_counter() - began:.0f} s: {found.accepted} calls accepted, {found.refused}"
+          f" refused, {len(found.failures)} failed; slowest {found.slowest_s:.2f} s ({found.slowest}); memory grew by "
           f"{found.grown_mb:.0f} MB")
     for failure in found.failures[:30]:
         print(failure)
