@@ -91,7 +91,7 @@ def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, d
 def load(run: Path) -> nn.Module:
     """The model of a finished run folder, in evaluation mode; `UserError` if its files changed since then."""
     rundir.open_finished(run, verify=(rundir.CONFIG, rundir.WEIGHTS))
-    config = rundir.read_json(run / rundir.CONFIG)
+    config = rundir.read_json(run / rundir.CONFIG, kind=dict)
     source = _from_config(config, str(run))
     path = run / rundir.WEIGHTS
     fetched = Weights(path, f"run folder {run}", None, "", None, config)
