@@ -9,6 +9,7 @@ rich is loaded at the first message to a terminal, table or bar, and not by impo
 same for what other libraries write in this process: log records, warnings, the traceback of an error of ours.
 """
 
+import io
 import json
 import logging
 import os
@@ -192,6 +193,37 @@ def guard() -> None:
     logging.setLogRecordFactory(_record)
     sys.excepthook = _uncaught
     warnings.formatwarning = _warning
+    if any(printable(word) != word for word in sys.argv):  # the parser of the command line repeats it as it is
+        sys.stdout, sys.stderr = _Clean(sys.stdout), _Clean(sys.stderr)
+
+
+class _Clean(io.TextIOBase):
+    """A stream that writes what is printable, and is no terminal: no colours, no bars; final."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of the stream itself."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write `printable(text)`."""
+        self._stream.write(_encodable(printable(text), self._stream))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream itself."""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """Of the stream itself."""
+        return int(self._stream.fileno())
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
 
 
 _format_warning = warnings.formatwarning

@@ -163,7 +163,8 @@ def test_a_listed_link_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["hf_" + "aB3" * 12, "api_org_" + "aB3" * 12, "hf_oauth_" + "aB3" * 12,
-                                   "ghp_" + "a1" * 18, "AKIA" + "A1" * 8, "-----BEGIN OPENSSH PRIVATE KEY-----", "my-own-gateway-token"])
+                                   "ghp_" + "a1" * 18, "AKIA" + "A1" * 8, "-----BEGIN OPENSSH PRIVATE KEY-----",
+                                   "my-own-gateway-token"])
 def test_tokens_are_refused(token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "my-own-gateway-token")
     path = tmp_path / "data.json"

@@ -67,11 +67,13 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "a measured bundle": lambda run: ["export.bench", f"{run}no"],
     "a Space": lambda run: ["serve.space", str(run), "--out", str(run.parent / "a\x1b[2Jb")],
     "a data folder": lambda run: ["finetune", "--data", f"{run}no", "--base", "efficientnet_lite0"],
+    "a command": lambda run: ["zoo", "\x1b[2J\x07\u202eno"],
+    "a number": lambda run: ["zoo", "list", "--max-params-m", "\x1b[2J\x07\u202eno"],
     "a recipe": lambda run: ["finetune", "--data", str(run), "--recipe", "x\x1b[2J\u202e"],
 }
 
 
-@pytest.mark.parametrize("kind", ["an alias", "a Space"])
+@pytest.mark.parametrize("kind", ["a command", "a Space"])
 def test_a_process_prints_nothing_that_a_terminal_obeys(kind: str, tmp_path: Path) -> None:
     command = COMMANDS[kind](hostile_run(tmp_path))
     ran = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, timeout=100,
@@ -85,6 +87,8 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     factory = logging.getLogRecordFactory()
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
     yield
     logging.setLogRecordFactory(factory)
 
