@@ -189,7 +189,7 @@ def load(folder: Path) -> State | None:
 def _state(place: Path, best: Best) -> State:
     """The state of an intact checkpoint; `UserError` if what it holds has other names or types than `save` writes."""
     content, tensors = rundir.read_json(place / STATE, kind=dict), unpickle(place / TENSORS)
-    wanted = {f.name for f in fields(State)} - {"tensors"}
+    wanted = {f.name for f in dataclass_fields(State)} - {"tensors"}
     about = content.get("about")
     whole = isinstance(about, dict) and all(isinstance(about.get(key), kind) for key, kind in ABOUT.items())
     dicts = isinstance(tensors, dict) and all(

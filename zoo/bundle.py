@@ -240,7 +240,7 @@ def figures(bundle: Bundle) -> Figures:
     """The numbers of parity.json and timing.json; `UserError` if the proof is missing."""
     proof_file, timing_file = bundle.file(PARITY), bundle.folder / TIMING
     if proof_file is None:
-        raise UserError(f"{bundle.folder} has no {PARITY} of its export: expected its proof. {export_it(bundle.folder)}")
+        raise UserError(f"{bundle.folder} has no {PARITY}: expected its export's proof. {export_it(bundle.folder)}")
     with fields.of(proof_file, export_it(bundle.folder)):
         rungs = {rung["name"]: rung for rung in rundir.read_json(proof_file, kind=dict).get("rungs", ())}
         lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}

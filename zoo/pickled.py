@@ -36,7 +36,10 @@ _DAMAGED = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, Ove
 
 
 def read(path: Path) -> Any:
-    """The content of a PyTorch file, on the CPU; `UserError` for one that is damaged, lies about sizes or holds code."""
+    """The content of a PyTorch file, on the CPU.
+
+    Raises `UserError` for a file that is damaged, lies about its sizes, or names code.
+    """
     import torch
 
     with _explained(path):
