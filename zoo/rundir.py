@@ -286,7 +286,7 @@ def _signature(path: Path, *, folder: bool = False) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _manifest_files(folder: Path, signature: tuple[int, ...]) -> dict[str, str]:
     files = read_json(folder / FINISHED, kind=dict).get("files")
     if not isinstance(files, dict):

@@ -31,8 +31,10 @@ from zoo.errors import UserError
 
 MOST_SECONDS, MOST_MB = 2.0, 300.0
 HANGS_AFTER_S = 10
+STEP = 1000
+"""Mutants in one round."""
 SLOW = {"card", "published card", "report", "answers"}
-"""Openers that take ten times as long as the others: called for one mutant in ten each."""
+"""Openers that take ten times as long as the others: called for one mutant in 20 each."""
 NAMES = ("../x", "../../../../etc/passwd", "/etc/passwd", "/proc/self/pagemap", "", ".", "..", "a//b", "a/../b", "a\\b",
          "C:\\x", "c:x", "a\x1b[2Jb", "a\nb", "a\0b", "FINISHED.json", "x" * 300, "a/" * 3000 + "b", "\ud800", "\udcff",
          "\u202egnp.exe", "bundles/onnx/model.onnx", "README.md", "model.onnx/", "~/.bashrc", "$HOME/x")
@@ -95,8 +97,8 @@ def fuzz_folders(count: int, seed: int, *, template: Path | None = None) -> Foun
             shutil.copytree(template, run, copy_function=os.link)
             kind = mutate(run, random, victim)
             found.kinds[kind] += 1
-            chosen = random.sample(sorted(openers().keys() - SLOW), 5)
-            chosen += [name for name in sorted(SLOW) if random.random() < 0.1]
+            chosen = random.sample(sorted(openers().keys() - SLOW), 4)
+            chosen += [name for name in sorted(SLOW) if random.random() < 0.05]
             try_some(run, chosen, f"mutant {number} of seed {seed}: {kind}", found)
             shutil.rmtree(place / "run")
             assert victim.read_text() == "precious", f"mutant {number}: {kind}"
@@ -348,12 +350,18 @@ def main(count: int = 20_000, seed: int = 0) -> None:
         seed: Of the choice of mutants.
     """
     began = perf_counter()
-    found = fuzz_folders(count, seed)
-    print(f"{found.mutants} mutants in {perf_counter() - began:.0f} s: {found.accepted} calls accepted, {found.refused}"
+    for start in range(0, count, STEP):  # what a round has done so far is printed, so that it may be stopped
+        found = fuzz_folders(min(STEP, count - start), seed + start)
+        say(found, perf_counter() - began)
+
+
+def say(found: Found, seconds: float) -> None:
+    """The figures of a round, and its failures."""
+    print(f"{found.mutants} mutants, after {seconds:.0f} s: {found.accepted} calls accepted, {found.refused}"
           f" refused, {len(found.failures)} failed; slowest {found.slowest_s:.2f} s ({found.slowest}); memory grew by "
-          f"{found.grown_mb:.0f} MB")
+          f"{found.grown_mb:.0f} MB", flush=True)
     for failure in found.failures[:30]:
-        print(failure)
+        print(failure, flush=True)
 
 
 if __name__ == "__main__":
