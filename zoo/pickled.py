@@ -195,7 +195,8 @@ def _filled(part: IO[bytes], storage: Storage) -> "Tensor":
 
     flat = torch.empty(storage.count, dtype=_dtype(storage))
     if storage.count:
-        view = memoryview(flat.view(torch.uint8).numpy())
+        numbers: Any = flat.view(torch.uint8).numpy()
+        view = memoryview(numbers)
         done = 0
         while done < len(view) and (chunk := part.read(min(CHUNK, len(view) - done))):
             view[done:done + len(chunk)] = chunk
