@@ -13,7 +13,7 @@ import tempfile
 import zlib
 from importlib import resources
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from export.graph import Deployed
 from export.subject import Made, Subject
@@ -112,16 +112,10 @@ def npm_pack(folder: Path) -> Path:
 def unpack(archive: Path, folder: Path) -> None:
     """Only the files of `FILES`, into the folder, within bounds: npm's registry or a mirror may give anything."""
     try:
-        with _Bounded(gzip.open(archive)) as content, tarfile.open(fileobj=content, mode="r|") as tar:
-            for member in tar:
-                name = member.name.removeprefix("package/dist/")
-                if name not in FILES or member.name == name:
-                    continue
-                if not member.isreg() or member.issparse() or member.size > MOST_FILE_BYTES:
-                    raise tarfile.ReadError(f"{name} is no regular file of at most {MOST_FILE_BYTES:,} bytes")
-                file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
-                with open(folder / name, "wb") as out:
-                    shutil.copyfileobj(file, out)
+        with gzip.open(archive) as packed:
+            content: Any = _Bounded(packed)
+            with tarfile.open(fileobj=content, mode="r|") as tar:
+                _unpack_members(tar, folder)
         if missing := [name for name in FILES if not (folder / name).is_file()]:
             raise tarfile.ReadError(f"it lacks {missing[0]}")
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError) as error:
@@ -131,24 +125,31 @@ def unpack(archive: Path, folder: Path) -> None:
                         f"{', '.join(FILES)} in it. Check npm's registry (npm config get registry).") from None
 
 
+def _unpack_members(tar: tarfile.TarFile, folder: Path) -> None:
+    for member in tar:
+        name = member.name.removeprefix("package/dist/")
+        if name not in FILES or member.name == name:
+            continue
+        if not member.isreg() or member.issparse() or member.size > MOST_FILE_BYTES:
+            raise tarfile.ReadError(f"{name} is no regular file of at most {MOST_FILE_BYTES:,} bytes")
+        file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
+        with open(folder / name, "wb") as out:
+            shutil.copyfileobj(file, out)
+
+
 class _Bounded:
     """A file of which `MOST_UNPACKED_BYTES` may be read, and no more than `MOST_READ_BYTES` at a time (tarfile reads
     long names whole)."""
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: Any):
         self._file, self._left = file, MOST_UNPACKED_BYTES
-
-    def __enter__(self) -> "_Bounded":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
 
     def read(self, count: int) -> bytes:
         self._left -= count
         if self._left < 0 or not 0 <= count <= MOST_READ_BYTES:
             raise tarfile.ReadError(f"it unpacks to more than {MOST_UNPACKED_BYTES:,} bytes")
-        return self._file.read(count)
+        content: bytes = self._file.read(count)
+        return content
 
 
 def licences() -> list[Path]:

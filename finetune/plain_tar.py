@@ -52,8 +52,10 @@ def opened(path: Path, content: Any = None) -> Iterator[tarfile.TarFile]:
 
     Compressed ones are none: ILSVRC2012's are not, and a small one could unpack to a full disk.
     """
-    with reading(path), open(path, "rb") as file, tarfile.open(fileobj=_Budget(content or file), mode="r:") as tar:
-        yield tar
+    with reading(path), open(path, "rb") as file:
+        bounded: Any = _Budget(content or file)
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+            yield tar
 
 
 @contextmanager
@@ -69,9 +71,10 @@ def reading(path: Path) -> Iterator[None]:
 def members(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
     """The members of a tar of `opened`, whatever they are."""
     file: Any = tar.fileobj
+    kept: Any = tar
     file.left = MOST_HEADER_BYTES
     for number, member in enumerate(tar):
-        tar.members.clear()  # else a tar of nothing but headers fills the memory
+        kept.members.clear()  # else a tar of nothing but headers fills the memory
         if number >= MOST_MEMBERS or len(tar.pax_headers) > MOST_NAME:
             raise UserError(f"{where} holds more than {MOST_MEMBERS:,} files, or attributes of all of them. It is not "
                             "the original; download it again.")

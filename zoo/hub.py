@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from zoo import catalog, hub_pins, hub_runs, published, rundir
+from zoo import hub_listing as listing
 from zoo.catalog import Base
 from zoo.errors import UserError
 from zoo.folders import is_plain
 from zoo.hub_calls import Words, explained, retried, timeouts
+from zoo.hub_listing import readable
 from zoo.hub_pins import Pin, pins_file
 from zoo.text import shell
 
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Weight files of a Hub repository, the preferred one first."""
 CONFIG = "config.json"
+MOST_SHOWN = 20
+"""Names of files in an error."""
 
 
 @dataclass(frozen=True)
@@ -146,17 +150,20 @@ def _announced(repo: str, revision: str) -> tuple[Pin, dict[str, str]]:
     """What the Hub says of a repository, and name -> digest of its files."""
     from huggingface_hub import HfApi
 
-    info = retried(lambda: HfApi().model_info(repo, revision=revision or None, files_metadata=True, timeout=timeouts()))
+    with readable(repo):
+        info = retried(lambda: HfApi().model_info(repo, revision=revision or None, files_metadata=True,
+                                                  timeout=timeouts()))
+    listing.check(repo, info)
     digests = digests_of(info.siblings or ())
     name = next((name for name in HUB_FILES if name in digests), None)
     if name is None:
-        raise UserError(f"{repo}: expected {' or '.join(HUB_FILES)}, seen {', '.join(sorted(digests)) or 'no files'}: "
-                        "it is not a repository of timm weights; choose another base (python -m zoo list).")
-    card = info.card_data.to_dict() if info.card_data else {}
-    licence = card.get("license_name") if card.get("license") == "other" else card.get("license")
-    assert info.sha, "the Hub names the commit of every repository"
-    return Pin(info.sha, digests[name] if len(digests[name]) == 64 else None, name,
-               licence if isinstance(licence, str) else None, CONFIG in digests), digests
+        names = sorted(digests)
+        seen = ", ".join(names[:MOST_SHOWN]) or "no files"
+        more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+        raise UserError(f"{repo}: expected {' or '.join(HUB_FILES)}, seen {seen}{more}: it is not a repository of timm "
+                        "weights; choose another base (python -m zoo list).")
+    return Pin(str(info.sha), digests[name] if len(digests[name]) == 64 else None, name, listing.licence(info),
+               CONFIG in digests), digests
 
 
 def digests_of(siblings: Any) -> dict[str, str]:

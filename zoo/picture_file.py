@@ -110,6 +110,13 @@ def _after_blocks(data: bytes, at: int, blocks: int) -> tuple[int, int]:
     return min(at + 1, len(data)), blocks
 
 
+def canvas(data: bytes) -> tuple[int, int]:
+    """Width and height of an extended WebP, which Pillow allocates before it tells them; (0, 0) of all else."""
+    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X" or len(data) < 30:
+        return 0, 0
+    return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+
+
 def _webp(data: bytes) -> Reduced:
     """Without EXIF, XMP, profile, and all frames of an animation but the first."""
     if data[8:12] != b"WEBP":

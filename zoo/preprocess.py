@@ -142,16 +142,21 @@ def read_regular(path: Path, max_bytes: int, *, name: str = "", follow: bool = T
 def _open(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
     """The picture with its header read and its size accepted, no pixel decoded."""
     _quieten()
+    _check_size(picture_file.canvas(data), max_pixels)
     try:
         picture = Image.open(io.BytesIO(data), formats=("HEIF",) if _is_heif(data) else formats)
     except Image.UnidentifiedImageError:
         raise Refused(_why_not(data, formats)) from None
-    width, height = picture.size
+    _check_size(picture.size, max_pixels)
+    return picture
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise Refused(f"too large: {width} x {height}, at most {max_pixels / 1e6:g} million pixels are decoded")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise Refused(f"too elongated: {width} x {height}, at most {MAX_ASPECT}:1 is accepted")
-    return picture
 
 
 def _quieten() -> None:

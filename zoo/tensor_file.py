@@ -59,7 +59,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _shape(name: str, row: Any, data_bytes: int) -> tuple[int, ...]:
     if not isinstance(row, Mapping) or len(name) > MOST_NAME:
         raise ValueError("a name that is too long, or without a description")
-    kind, shape, place = row.get("dtype"), row.get("shape"), row.get("data_offsets")
+    kind: Any = row.get("dtype")
+    shape: Any = row.get("shape")
+    place: Any = row.get("data_offsets")
     if not isinstance(kind, str) or kind not in ITEM_BYTES:
         raise ValueError(f"{name[:60]!r} has the type {str(kind)[:20]!r}, expected one of {', '.join(ITEM_BYTES)}")
     if not _are_lengths(shape) or not _are_lengths(place) or len(place) != 2 or len(shape) > MOST_DIMENSIONS:
