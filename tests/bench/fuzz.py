@@ -23,7 +23,7 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from serve.engine import FORMATS
+from serve.decoder import FORMATS
 from tests.bad_pictures import ODD, encode, photo, png_chunk
 from zoo.errors import BadImage
 from zoo.preprocess import decode

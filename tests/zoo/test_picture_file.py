@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.engine import FORMATS
+from serve.decoder import FORMATS
 from tests.bad_pictures import ODD, encode, grey_png, photo, png_chunk
 from tests.bench.fuzz import fuzz_pictures, run_length_bmp
 from zoo import exif, preprocess
