@@ -18,6 +18,8 @@ GRACE_S = 1.0
 """After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
 HEAD_S = 15.0
 """Seconds until a connection must have sent the head of a request."""
+SILENT = 300
+"""Connections at most that have not sent the head of a request: of more, those that wait longest are closed."""
 STREAMS_S = 2
 """Seconds that open event streams of the page (they never end) are given at the end."""
 CONNECTIONS = 800
@@ -112,7 +114,10 @@ async def _close_silent(server: uvicorn.Server) -> None:
         silent = {connection for connection in server.server_state.connections if _waits_for_head(connection)}
         now = time.monotonic()
         since = {connection: since.get(connection, now) for connection in silent}
-        for connection in [connection for connection, start in since.items() if now - start > HEAD_S]:
+        longest_first = sorted(since, key=lambda connection: since[connection])
+        for place, connection in enumerate(longest_first):
+            if now - since[connection] <= HEAD_S and place >= len(longest_first) - SILENT:
+                break
             with contextlib.suppress(AttributeError):  # closed meanwhile
                 connection.transport.close()
 

@@ -49,6 +49,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     413: _error("Too many bytes or pixels.", "The request is too large: at most 32 MB are accepted."),
     415: _error("Neither multipart nor JSON.", "Expected multipart/form-data or application/json."),
     422: _error("No picture, or one that cannot be read.", "Picture: damaged: image file is truncated."),
+    429: _error("Too many wrong credentials came from this address; see Retry-After.", "Try again in 4 s."),
     503: _error("Too much at once, or shutting down; see Retry-After.", "Too many pictures are waiting."),
     504: _error("The deadline passed.", "The answer was not ready in time.")}
 """Status -> what it means, with an example."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from serve.life import CONNECTIONS
 from tests.bench.hostile import BOUNDARY, form
 from tests.serve.running import Running, ask, noise_png, running
 from zoo.predictor import Predictor
@@ -114,3 +115,22 @@ def test_half_open_connections_do_not_matter(service: Running) -> None:
     finally:
         for one in heads + bodies:
             one.close()
+
+
+def test_connections_that_send_nothing_do_not_close_the_service(served: Path, tmp_path: Path) -> None:
+    """More than the service takes at all: those that wait longest make room for others within a second or two."""
+    with running(tmp_path / "log", served, "--api-only") as service:
+        silent = [connect(service) for _ in range(CONNECTIONS + 10)]
+        try:
+            seen = []
+            for _ in range(20):
+                time.sleep(0.5)
+                seen.append(httpx.get(f"{service.url}/healthz").status_code)
+                if seen[-1] == 200:
+                    break
+            assert seen[-1] == 200, seen
+            assert ask(service.url, noise_png(32)).status_code == 200
+        finally:
+            for one in silent:
+                one.close()
+        assert service.stop() == 0
