@@ -4,7 +4,6 @@ The model is the proved `model.onnx`; the page (export/web/) runs it with onnxru
 compared with the digests below and stays in `$ZOOTUNE_HOME` (`~/.cache/zootune`), so that later exports ask nobody.
 """
 
-import shlex
 import shutil
 import subprocess
 import tarfile
@@ -84,7 +83,7 @@ def download(kept: Path) -> None:
 
 def npm_pack(folder: Path) -> Path:
     """The package as a .tgz in the folder."""
-    there = shlex.quote(str(cache()))
+    there = shell_path(cache())
     by_hand = (f"Or get {PACKAGE}-{VERSION}.tgz where there is one (npm pack {PACKAGE}@{VERSION}) and unpack it here: "
                f"mkdir -p {there} && tar xzf {PACKAGE}-{VERSION}.tgz -C {there}")
     npm = shutil.which("npm")
