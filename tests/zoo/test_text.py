@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -17,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.finish import next_commands
+from tests.made_run import made_run
 from tests.zoo.made_bundle import made_bundle
 from tests.zoo.made_published import ROOT
 from zoo import card, registry, rundir
 from zoo.errors import BadImage, UserError
+from zoo.push import Order
 from zoo.text import csv_cell, csv_rows, csv_text, one_line, plain, plain_cell, printable, shell, shell_path, write_csv
 
 RAW = ("\x1b[2J", "\x1b]52;c;aGVsbG8=\x07", "\x9b31m", "\r", "\x08", "\x7f", "\u202e", "\u2066", "\u2028",
@@ -229,6 +232,23 @@ def test_the_next_commands_of_a_run_do_nothing_else(name: str, tmp_path: Path,
     assert len(lines) == 4
     words = run_lines(tmp_path, "\n".join(line.replace(" in a browser", "") for line in lines))
     assert (f"./{name}" if name.startswith("-") else name) in words
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_of_a_card_hold_no_other_names(name: str) -> None:
+    with pytest.raises(UserError, match="expected user/name"):
+        card.Place(f"alice/{name}", {})
+    with pytest.raises(UserError, match="expected user/name"):
+        Order(Path("run"), f"{name}/insects")
+
+
+def test_the_commands_of_a_card_of_hostile_names_do_nothing_else(tmp_path: Path) -> None:
+    classes = [name for name in NAMES if "/" not in name]
+    run, _ = made_run(tmp_path / "made", classes=[*classes, "```\n```bash\ntouch canary\n```"], pictures=2)
+    text = card.text(run, card.Place("alice/insects", {"bundles/onnx/model.onnx": run}))
+    [block] = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "empty").mkdir()
+    assert run_lines(tmp_path / "empty", block)[:3] == ["-m", "serve", "hf-hub:alice/insects"]
 
 
 # ---------------------------------------------------------------- Markdown
