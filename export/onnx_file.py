@@ -5,7 +5,7 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,22 @@ def _program(module: nn.Module, example: torch.Tensor, options: Mapping[str, Any
 
 
 def _tried(module: nn.Module, example: torch.Tensor, options: Mapping[str, Any]) -> Any:
-    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _out_of_place(module):
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         return torch.onnx.export(module.eval(), (example,), dynamo=True, external_data=False, opset_version=OPSET,
                                  verbose=False, **options)
+
+
+@contextlib.contextmanager
+def _out_of_place(module: nn.Module) -> Iterator[None]:
+    """Activations write new tensors: the same graph, and of a network with ReLU6 in two thirds of the time, because the
+    exporter takes those that write in place (hardtanh_) apart and puts them together again."""
+    inplace: list[Any] = [part for part in module.modules() if getattr(part, "inplace", False) is True]
+    for part in inplace:
+        part.inplace = False
+    try:
+        yield
+    finally:
+        for part in inplace:
+            part.inplace = True

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -367,3 +368,10 @@ def test_a_constant_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the batch of output 'logits' became the constant 2"):
         onnx_file.export(Constant(), torch.zeros(2, 3), tmp_path / "m.onnx", names=("x", ["logits"]),
                          dynamic={0: "batch"})
+
+
+def test_activations_in_place_give_the_same_graph_and_stay_as_they_were(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU6(inplace=True))
+    onnx_file.export(network, torch.zeros(2, 3, 8, 8), tmp_path / "m.onnx", names=("x", ["y"]), dynamic={0: "batch"})
+    assert network[1].inplace
+    assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node] == ["Conv", "Clip"]
