@@ -13,6 +13,7 @@ from zoo.folders import read_bytes
 
 MOST_BYTES = 100_000_000
 """Of metrics.jsonl; ten million steps write about as much."""
+LONGEST_LINE = 10_000
 
 
 class Events:
@@ -60,6 +61,8 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
         raise UserError(f"{path} is missing: copy the run folder again, or train it again.") from None
     with fields.of(path, "Copy the run folder again, or train it again."):
         for line in content.splitlines():
+            if len(line) > LONGEST_LINE:
+                raise ValueError(f"a line has {len(line):,} bytes")
             event = strict_json.parse(line, finite=False)  # a loss that became NaN is recorded as such
             value = event["value"]
             if isinstance(value, bool) or not isinstance(value, int | float):
