@@ -190,7 +190,7 @@ def _state(place: Path, best: Best) -> State:
     wanted = {f.name for f in fields(State)} - {"tensors"}
     dicts = isinstance(tensors, dict) and all(
         isinstance(tensors.get(key, {}), dict) for key in ("model", "optimizer", "scaler", "ema"))
-    if set(content) != wanted or type(content["step"]) is not int or not dicts or "model" not in tensors:
+    if set(content) != wanted or type(content["step"]) is not int or not dicts:
         raise UserError(_foreign(place))
     losses = tensors.get("losses")
     if losses is not None and not (isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim):
