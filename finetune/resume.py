@@ -190,11 +190,9 @@ def _state(place: Path, best: Best) -> State:
     """The state of an intact checkpoint; `UserError` if what it holds has other names or types than `save` writes."""
     content, tensors = rundir.read_json(place / STATE, kind=dict), unpickle(place / TENSORS)
     wanted = {f.name for f in dataclass_fields(State)} - {"tensors"}
-    about = content.get("about")
-    whole = isinstance(about, dict) and all(isinstance(about.get(key), kind) for key, kind in ABOUT.items())
     dicts = isinstance(tensors, dict) and all(
         isinstance(tensors.get(key, {}), dict) for key in ("model", "optimizer", "scaler", "ema"))
-    if set(content) != wanted or type(content["step"]) is not int or not whole or not dicts or "model" not in tensors:
+    if set(content) != wanted or type(content["step"]) is not int or not dicts:
         raise UserError(_foreign(place))
     losses = tensors.get("losses")
     if losses is not None and not (isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim):
@@ -263,17 +261,17 @@ def check_same(state: State, now: Mapping[str, Any]) -> None:
     Other versions of a library are a warning: the run goes on, with other bits than it would have had.
     """
     then = state.about
-    with fields.of("state.json of the checkpoint", DAMAGED):
-        then = {key: fields.mapping(then[key]) for key in ("recipe", "versions")} | {
-            "base": then["base"], "classes": then["classes"]}
+    if not isinstance(then, dict) or not all(isinstance(then.get(key), kind) for key, kind in ABOUT.items()):
+        raise UserError(f"the checkpoint of step {state.step} does not say what it was made with: expected "
+                        f"{', '.join(ABOUT)}. Remove the folder {rundir.RESUME} and start the run again.")
     mine, theirs = (side["recipe"] | {"base": side["base"], "classes": side["classes"]} for side in (now, then))
     for name in mine | theirs:
         if mine.get(name) != theirs.get(name):
             raise UserError(f"{name} is {mine.get(name, 'not there')}, but the checkpoint of step {state.step} was "
                             f"made with {theirs.get(name, 'none')}: put it back, or start a new run with another "
                             "--out.")
-    if changed := [f"{name} {version} -> {now['versions'][name]}" for name, version in then["versions"].items()
-                   if version != now["versions"][name]]:
+    if changed := [f"{name} {version} -> {now['versions'].get(name)}" for name, version in then["versions"].items()
+                   if version != now["versions"].get(name)]:
         console.warn(f"{', '.join(changed)} since this run began: it goes on, but not with the same bits")
 
 

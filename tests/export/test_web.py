@@ -295,6 +295,20 @@ def test_another_package_is_refused(home: Path, tmp_path: Path) -> None:
             to_web.check()
 
 
+@pytest.mark.parametrize(("name", "size", "words"), [
+    (f"package/dist/{next(iter(to_web.FILES))}", 100_000_000, "no regular file of at most 67,108,864 bytes"),
+    ("n" * 3_000_000, 0, "lacks|unpacks to more"), ("package/x", 10, "it lacks")])
+def test_an_archive_is_unpacked_within_bounds(tmp_path: Path, name: str, size: int, words: str) -> None:
+    with tarfile.open(tmp_path / "x.tgz", "w:gz", compresslevel=1) as tar, open("/dev/zero", "rb") as zeros:
+        member = tarfile.TarInfo(name)
+        member.size = size
+        tar.addfile(member, zeros)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=words):
+        to_web.unpack(tmp_path / "x.tgz", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_it_is_fetched_once_and_then_there_without_a_network(web: Path, home: Path, tmp_path: Path) -> None:
     pack(tmp_path / "right.tgz", {name: web / "ort" / name for name in to_web.FILES})
     npm(tmp_path / "bin", f"/bin/cp {tmp_path / 'right.tgz'} .")
