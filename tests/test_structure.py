@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("zoo", "finetune", "export", "serve")
-TOP_LEVEL = {*FLOORS, "tests", "model_cards", "pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "CHANGELOG.md", ".gitignore",
-             ".ci"}
+TOP_LEVEL = {*FLOORS, "tests", "model_cards", "pyproject.toml", "README.md", "SECURITY.md", "LICENSE",
+             "CHANGELOG.md", ".gitignore", ".ci"}
 CODE = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 ALL = [*CODE, *sorted((ROOT / "tests").rglob("*.py"))]
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ MOST_DEPTH = 32
 """Collections within collections."""
 MOST_NAME = 512
 """Characters of a name."""
+DTYPES = ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64", "torch.int64", "torch.int32",
+          "torch.int16", "torch.int8", "torch.uint8", "torch.bool")
 END_RECORD = 22
 """Bytes of a zip's last record, without a comment, which torch does not write."""
 _DAMAGED = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, OverflowError, MemoryError, LookupError,
@@ -44,7 +47,9 @@ def read(path: Path) -> Any:
 
     with _explained(path):
         _check_members(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about kinds of tensors that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
         _check_content(content, os.path.getsize(path))
     return content
 
@@ -119,8 +124,10 @@ def _checked_bytes(tensor: "Tensor") -> int:
     """Bytes of a dense tensor whose numbers all lie in its storage."""
     import torch
 
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
-        raise ValueError("a tensor is sparse, quantised or nested: expected dense ones")
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type != "cpu":
+        raise ValueError("a tensor is sparse or nested: expected dense ones")
+    if str(tensor.dtype) not in DTYPES:
+        raise ValueError(f"a tensor of {tensor.dtype}: expected one of {', '.join(DTYPES)}")
     needed = tensor.numel() * tensor.element_size()
     if needed > tensor.untyped_storage().nbytes():
         raise ValueError("a tensor is larger than the numbers it is made of")
