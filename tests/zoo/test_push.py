@@ -103,6 +103,7 @@ def test_a_dry_run_shows_exactly_what_a_push_sends(world: World) -> None:
     assert {name for name in listed if "examples" not in name} == SENT
     pushed = world.client("command", "push", str(world.run), "alice/shown", "--with-examples")
     assert "read back and compared" in pushed["out"]
+    assert pushed["out"].startswith(shown["out"].partition("nothing was sent")[0])  # the same list, before it is sent
     assert world.hub.commits[-1] == ("alice/shown", listed)
     assert world.hub.repos["alice/shown"].private
     again = world.client("command", "push", str(world.run), "alice/shown", "--with-examples")
