@@ -6,11 +6,10 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +23,32 @@ from finetune.job import start
 from finetune.loader import Source
 from finetune.run import Run
 from finetune.tree import read_tree
+from tests.finetune import forked
+from tests.finetune.forked import Command
 from tests.made_recipe import SHORT, made_recipe
 from zoo import rundir
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing
 
-ROOT = Path(__file__).parents[2]
 
-
-def command(data: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+def command(data: Path, out: Path, *more: str) -> AbstractContextManager[Command]:
     """The command of the shared finished run, in a process of its own."""
     settings = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    arguments = (sys.executable, "-m", "finetune", "--data", str(data), "--out", str(out), *settings, *more)
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True)
+    return forked.finetune("--data", str(data), "--out", str(out), *settings, *more)
 
 
 @contextmanager
-def killed(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+def killed(starting: AbstractContextManager[Command]) -> Iterator[Command]:
     """At the end, SIGKILL to the whole group."""
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    with starting as process:
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
+def wait_for_line(process: Command, words: str) -> None:
     """Wait until a line with these words is printed."""
-    assert process.stdout is not None
     seen = ""
     for line in process.stdout:
         seen += line
@@ -85,9 +81,9 @@ def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(fin
     assert state is not None
     assert state.step in (3, 6)  # three steps an epoch; the second epoch's state may be on disk already
     # the same command goes on; the number of workers does not matter
-    last = command(digits, broken, "--workers", "1")
-    out, _ = last.communicate(timeout=200)
-    assert last.returncode == 0, out
+    with command(digits, broken, "--workers", "1") as last:
+        code, out = last.finish(timeout_s=200)
+    assert code == 0, out
     assert f"going on after step {state.step}" in out
     assert (broken / "model.safetensors").read_bytes() == (finished_run / "model.safetensors").read_bytes()
     assert (broken / "metrics.jsonl").read_text().replace(_seconds(broken), "") == \
