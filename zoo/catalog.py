@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo import registry, rundir
+from zoo import registry, rundir, timm_config
 from zoo.catalog_rows import PACKAGES, TABLE, Row
 from zoo.errors import UserError
 
@@ -144,6 +144,7 @@ def _run_base(name: str) -> Base:
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise UserError(f"{folder / rundir.CONFIG}: expected timm's Hub layout with the key 'architecture', which is "
                         "missing: copy the folder again, or train it again.")
+    timm_config.check(config, str(folder))
     pretrained_cfg = config.get("pretrained_cfg") or {}
     size = pretrained_cfg.get("input_size")
     return Base(name, config["architecture"], "", None, input_size=size[-1] if size else None,
