@@ -13,7 +13,6 @@ from finetune import measures
 from zoo import fields, rundir, tables
 from zoo.errors import UserError
 from zoo.folders import is_picture_path
-from zoo.text import write_csv
 
 VAL = ("select", "calibrate", "val")
 """Values of `split` that belong to val; `val` itself where it was too small to be halved."""
@@ -199,7 +198,7 @@ def write(path: Path, answers: Answers) -> None:
     for views, said in answers.views_predicted.items():
         ordered[f"{views}_predicted"] = [names[c] for c in said.tolist()]
         ordered[f"{views}_label_probability"] = [_number(x) for x in answers.views_label_probability[views].tolist()]
-    write_csv(path, ordered, zip(*ordered.values(), strict=True))
+    tables.write(path, ordered, zip(*ordered.values(), strict=True))
 
 
 def _number(value: float) -> str:

@@ -19,10 +19,9 @@ import numpy as np
 
 from finetune import ranks
 from finetune.tree import Tree
-from zoo import console, fields, rundir
+from zoo import console, fields, rundir, tables
 from zoo.errors import BadImage, UserError
 from zoo.preprocess import decode
-from zoo.text import write_csv
 
 LEFT_OUT_LIMIT = 0.01
 """Share of the pictures that may be left out (unreadable, or the same bytes under two classes) before the run stops."""
@@ -230,7 +229,7 @@ def as_fraction(val: str) -> float | None:
 
 def write_files_csv(path: Path, data: Data) -> None:
     """`files.csv`: relative path, label (class name), split, sha256, width and height of each picture."""
-    write_csv(path, ("path", "label", "split", "sha256", "width", "height"), (
+    tables.write(path, ("path", "label", "split", "sha256", "width", "height"), (
         (p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height) for p in data.pictures))
 
 

@@ -27,8 +27,8 @@ TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSV
 TARS = (TRAIN, VAL, DEVKIT)
 META = "ILSVRC2012_devkit_t12/data/meta.mat"
 TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
-CLASS_TAR, TRAIN_PICTURE = re.compile(r"(n\d{8})\.tar"), re.compile(r"n\d{8}_\d+\.JPEG")
-VAL_PICTURE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+CLASS_TAR, TRAIN_PICTURE = re.compile(r"(n[0-9]{8})\.tar"), re.compile(r"n[0-9]{8}_[0-9]+\.JPEG")
+VAL_PICTURE = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG")
 PREPARED = "PREPARED.json"
 """Written last: sizes of the tars that were unpacked, and what came out."""
 MOST_META_BYTES, MOST_TRUTH_BYTES = 16 << 20, 1 << 20
@@ -119,7 +119,7 @@ def read_devkit(path: Path) -> Devkit:
     if unknown := sorted(set(numbers) - set(pictures)):
         raise UserError(f"{path}: the ground truth names class {unknown[0]}, expected one of the {len(pictures)} in "
                         "meta.mat. Download it again.")
-    names = {number: checked(wnid, re.compile(r"n\d{8}"), path) for number, (wnid, _) in pictures.items()}
+    names = {number: checked(wnid, re.compile(r"n[0-9]{8}"), path) for number, (wnid, _) in pictures.items()}
     if len(set(names.values())) != len(names) or not all(0 <= count <= MOST_MEMBERS for _, count in pictures.values()):
         raise UserError(f"{path}: expected each class once in meta.mat, with its number of pictures. Download it "
                         "again.")

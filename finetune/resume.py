@@ -49,7 +49,7 @@ SAVE_SHARE = 0.02
 """Largest share of the time that checkpoints take, the first and the last apart: large ones come less often."""
 RAREST_S = 1200.0
 """Seconds after which one is written however long the one before took: a disk that stalled once does not count."""
-BEST = re.compile(r"best-\d{1,12}\.safetensors")
+BEST = re.compile(r"best-[0-9]{1,12}\.safetensors")
 ABOUT = {"recipe": dict, "base": str, "classes": list, "versions": dict}
 """Key of `State.about` -> its type."""
 

@@ -9,8 +9,8 @@ from PIL import Image
 from serve import cards
 from serve.engine import Answered, Busy, Engine, Late
 from serve.uploads import Full, Uploads
+from zoo import tables
 from zoo.errors import BadImage
-from zoo.text import csv_text
 
 ANSWERS = "answers"
 """Gradio's name of the functions that share one limit of how many run at once: each holds a picture in memory."""
@@ -75,7 +75,7 @@ def _row(answered: Answered) -> tuple[tuple[Any, ...], Image.Image]:
 
 def _table(rows: list[tuple[Any, ...]], uploads: Uploads) -> str | None:
     """The path of the table, or None if there is no room for it now."""
-    content = csv_text(COLUMNS, rows).encode("utf-8", "backslashreplace")
+    content = tables.as_text(COLUMNS, rows).encode("utf-8", "backslashreplace")
     try:
         with uploads.room(len(content), 1):
             table = uploads.new_folder() / "answers.csv"

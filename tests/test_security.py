@@ -36,9 +36,8 @@ from serve.start import build
 from tests.hub_server import TOKEN, HubServer
 from tests.made_run import made_run
 from tests.test_structure import CODE, ROOT, each_file, nodes
-from zoo import card, minimum, rundir, runtime
+from zoo import card, minimum, rundir, runtime, tables
 from zoo.errors import UserError
-from zoo.text import csv_rows
 
 # ---------------------------------------------------------------- the syntax trees
 
@@ -280,8 +279,6 @@ from finetune import finish, foreign
 from finetune.job import start
 from finetune.run import Run
 from zoo.errors import UserError
-from zoo.text import csv_rows
-from zoo.text import csv_rows
 foreign.PICTURES, finish.write_report = 8, lambda *_: None
 data, out, *bases = sys.argv[1:]
 for base in bases:
@@ -350,7 +347,7 @@ def test_a_run_of_hostile_names_is_a_run_like_another(visit: tuple[Path, Path, s
     assert ModelCard(text).data.library_name == "timm"
     assert len(re.findall(r"^---$", text, re.MULTILINE)) == 2
     assert "<script>" not in re.sub(r"`[^`\n]*`", "", text)
-    assert {row["label"] for row in csv_rows(run / rundir.PREDICTIONS)} - {""} == set(CLASSES)
+    assert {row["label"] for row in tables.rows(run / rundir.PREDICTIONS, ("label",))} - {""} == set(CLASSES)
 
 
 # ---------------------------------------------------------------- names that no file system takes

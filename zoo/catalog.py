@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo import fields, registry, rundir
+from zoo import registry, rundir, timm_config
 from zoo.catalog_rows import PACKAGES, TABLE, Row
 from zoo.errors import UserError
 from zoo.text import shell_path
@@ -145,12 +145,11 @@ def _run_base(name: str) -> Base:
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise UserError(f"{folder / rundir.CONFIG}: expected timm's Hub layout with the key 'architecture', which is "
                         "missing: copy the folder again, or train it again.")
-    with fields.of(folder / rundir.CONFIG, "Copy the folder again, or train it again."):
-        pretrained_cfg = fields.mapping(config.get("pretrained_cfg") or {})
-        sides, licence = pretrained_cfg.get("input_size"), pretrained_cfg.get("license")
-        size = fields.whole(sides[-1], 1, 100_000) if sides else None
-        licence = None if licence is None else fields.name(licence)
-    return Base(name, config["architecture"], "", None, input_size=size, licence=licence, folder=folder)
+    timm_config.check(config, str(folder))
+    pretrained_cfg = config.get("pretrained_cfg") or {}
+    size = pretrained_cfg.get("input_size")
+    return Base(name, config["architecture"], "", None, input_size=size[-1] if size else None,
+                licence=pretrained_cfg.get("license"), folder=folder)
 
 
 def _refuse_not_offered(name: str) -> None:

@@ -1,17 +1,19 @@
-"""Tables of a run (CSV), read row by row: the number of columns, and the length of a line, are bounded.
+"""Tables of a run (CSV): written so that no spreadsheet runs a cell, read row by row within bounds.
 
-`zoo.text.write_csv` writes them.
+    write(path, header, rows)     the file, row by row
+    as_text(header, rows)         the same as text
+    rows(path, needed)            each row as column -> text, as it was given to `write`
 """
 
 import csv
-from collections.abc import Iterator, Sequence
-from io import TextIOWrapper
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from zoo.errors import UserError
 from zoo.folders import open_regular
-from zoo.text import plain_cell
+from zoo.text import csv_cell, plain_cell
 
 MOST_ROWS = 20_000_000
 """Pictures of a run at most; ImageNet-21k has 14 million."""
@@ -20,10 +22,31 @@ LONGEST_LINE = 1_000_000
 """Characters; Python's own limit of one cell is 131,072."""
 
 
+def as_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV that no spreadsheet runs."""
+    text = StringIO()
+    csv.writer(text).writerows(_cells(header, rows))
+    return text.getvalue()
+
+
+def write(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write the same, row by row; names of files that are no text keep their bytes."""
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file).writerows(_cells(header, rows))
+
+
+def _cells(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[list[Any]]:
+    yield [csv_cell(cell) for cell in header]
+    for row in rows:
+        yield [csv_cell(cell) for cell in row]
+
+
 def rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
     """The rows of a CSV file with a head line, each as column -> text; a file name's bytes come back as they were.
 
-    Raises `UserError` if the file is missing, lacks a column of `needed`, or is not a table.
+    Tables of earlier versions are read right too, but for texts that began with an apostrophe and then with what a
+    spreadsheet runs: they lose that apostrophe. Raises `UserError` if the file is missing, lacks a column of `needed`,
+    or is not a table.
     """
     try:
         with TextIOWrapper(open_regular(path), "utf-8", "surrogateescape", newline="") as file:

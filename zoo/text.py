@@ -1,20 +1,16 @@
 """Text from outside (names, keys, licences, answers of a server) where something else would read more than text in it.
 
     printable      a terminal, a log, an answer     control characters become visible escapes, such as \\x1b
-    csv_text       a spreadsheet                    a cell that would run gets an apostrophe; `csv_rows` takes it away
+    csv_cell       a spreadsheet                    a cell that would run gets an apostrophe; `plain_cell` takes it away
     plain, code    Markdown                         running text, and a name as inline code
     shell          bash                             one word on one line, whatever it is
 
 Standard library only, so that everything can use it.
 """
 
-import csv
-import io
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 HIDDEN = re.compile(
@@ -68,39 +64,6 @@ def csv_cell(value: Any) -> Any:
 def plain_cell(text: str) -> str:
     """The text that `csv_cell` was given."""
     return ESCAPED.sub("", text)
-
-
-def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table as CSV that no spreadsheet runs; `csv_rows` reads back the same texts."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerows([csv_cell(cell) for cell in row] for row in (header, *rows))
-    return text.getvalue()
-
-
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write `csv_text`, row by row; names of files that are no text keep their bytes."""
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([csv_cell(cell) for cell in header])
-        writer.writerows([csv_cell(cell) for cell in row] for row in rows)
-
-
-def csv_rows(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a table that `write_csv` wrote, by the names in its first line.
-
-    Tables of earlier versions are read right too, but for texts that began with an apostrophe and then what RUNS lists:
-    they lose that apostrophe. Raises `ValueError` for a cell that is too long, or a row that is too short or long.
-    """
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
-        try:
-            header = [plain_cell(cell) for cell in next(reader, [])]
-            for row in reader:
-                if row:
-                    yield dict(zip(header, map(plain_cell, row), strict=True))
-        except csv.Error as error:
-            raise ValueError(str(error)) from None
 
 
 # ---------------------------------------------------------------- Markdown

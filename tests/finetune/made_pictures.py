@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from zoo.text import csv_rows
+from zoo import tables
 
 
 def png(number: int, *, size: tuple[int, int] = (8, 6)) -> bytes:
@@ -39,4 +39,4 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def rows(path: Path) -> list[dict[str, Any]]:
     """A CSV file that may hold names which are not UTF-8."""
-    return list(csv_rows(path))
+    return list(tables.rows(path, ()))

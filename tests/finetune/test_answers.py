@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from finetune import answers
 from finetune.answers import COLUMNS, COUNTS, FLOATS, NOWHERE, Answers, concatenate, headline, numbers
 from tests.finetune.made_pictures import rows
-from zoo import rundir
+from zoo import rundir, tables
 from zoo.decision import softmax
 from zoo.errors import UserError
-from zoo.text import csv_rows
 
 HOSTILE = ["a|b", "a\\", "\\|", "|", 'say "hi"', "a,b", "two\nlines", "cr\rlf\r\n", os.fsdecode(b"\xff"), "=1+1", " ",
            "-1", "\u202egnp", "nan", "\ufeffx", "'", '"', ",", "\\", "||"]
@@ -250,7 +249,7 @@ def assert_close(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 def test_the_numbers_can_be_computed_again_from_the_file(tmp_path: Path, classes: list[str]) -> None:
     table = made([*["val"] * 150, *["test"] * 90, *["noise"] * 20], classes, seed=3)
     seen = round_trip(tmp_path, table)
-    lines = list(csv_rows(tmp_path / rundir.PREDICTIONS))
+    lines = list(tables.rows(tmp_path / rundir.PREDICTIONS, ("split",)))
     for split, n in (("val", 150), ("test", 90)):
         own = [row for row in lines if row["split"] == split]
         expected = recomputed(own) | {

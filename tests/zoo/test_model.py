@@ -247,8 +247,8 @@ def test_config_json_says_what_to_build(tmp_path: Path, config: dict[str, Any]) 
     ({"architecture": "vit_enormous"}, "seen 'vit_enormous'"),
     ({"architecture": "test_resnet", "model_args": {"wings": 2}}, r"seen \{'wings': 2\}"),
 ])
-def test_a_config_json_that_is_not_timms_is_refused(config: dict[str, Any] | None, seen: str) -> None:
-    base, fetched = from_config(config or {})
+def test_a_config_json_that_is_not_timms_is_refused(tmp_path: Path, config: dict[str, Any] | None, seen: str) -> None:
+    base, fetched = from_config(config or {}, saved(tmp_path, {"w": torch.ones(1)}).path)
     fetched = fetched if config else Weights(fetched.path, "", None, "", None, None)
     with pytest.raises(UserError, match=seen):
         build(base, LABELS, fetched=fetched)

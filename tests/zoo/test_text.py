@@ -21,10 +21,10 @@ from finetune.finish import next_commands
 from tests.made_run import made_run
 from tests.zoo.made_bundle import made_bundle
 from tests.zoo.made_published import ROOT
-from zoo import card, registry, rundir
+from zoo import card, registry, rundir, tables
 from zoo.errors import BadImage, UserError
 from zoo.push import Order
-from zoo.text import csv_cell, csv_rows, csv_text, one_line, plain, plain_cell, printable, shell, shell_path, write_csv
+from zoo.text import csv_cell, one_line, plain, plain_cell, printable, shell, shell_path
 
 RAW = ("\x1b[2J", "\x1b]52;c;aGVsbG8=\x07", "\x9b31m", "\r", "\x08", "\x7f", "\u202e", "\u2066", "\u2028",
        "\udc9b", "\x00")
@@ -170,17 +170,15 @@ def test_a_formula_after_another_settings_separator_is_text_too() -> None:
 
 def test_tables_come_back_and_old_ones_are_read(tmp_path: Path) -> None:
     path, names = tmp_path / "t.csv", ["=1", "'=1", "-1", "\udcff=", "two\nlines", "a;=b", "plain"]
-    write_csv(path, ("path", "n"), ((name, number) for number, name in enumerate(names)))
-    assert [row["path"] for row in csv_rows(path)] == names
+    tables.write(path, ("path", "n"), ((name, number) for number, name in enumerate(names)))
+    assert [row["path"] for row in tables.rows(path, ("path",))] == names
     with open(path, "w", encoding="utf-8", newline="") as file:  # as versions before wrote it
         csv.writer(file).writerows([["path"], ["=1"], ["'a"], ["'=1"]])
-    assert [row["path"] for row in csv_rows(path)] == ["=1", "'a", "=1"]  # the last is the ambiguous one
+    assert [row["path"] for row in tables.rows(path, ("path",))] == ["=1", "'a", "=1"]  # the last is the ambiguous one
     path.write_text("path,n\n1\n")
-    with pytest.raises(ValueError, match="shorter"):
-        list(csv_rows(path))
-    with pytest.raises(UserError, match="not readable as a table"):
-        rundir.read_table(path)
-    assert csv_text(["a"], [["=x"]]) == "a\r\n'=x\r\n"
+    with pytest.raises(UserError, match="row 1 has 1 cells, expected 2"):
+        list(tables.rows(path, ("path",)))
+    assert tables.as_text(["a"], [["=x"]]) == "a\r\n'=x\r\n"
 
 
 def test_escapes_take_linear_time() -> None:
