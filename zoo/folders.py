@@ -13,8 +13,8 @@ import os
 import re
 import stat
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from zoo.errors import BadImage, UserError
 
@@ -139,7 +139,7 @@ def shown(name: object) -> str:
     return cleaned if len(cleaned) <= 300 else f"{cleaned[:300]}..."
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not waited for."""
     # without O_NONBLOCK a pipe would wait for its writer
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

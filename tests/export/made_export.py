@@ -89,11 +89,13 @@ def made_export(folder: Path, made_run: Made | None = None) -> Path:
     rows = ["path,label,split,sha256,width,height"]
     for place in range(made_run.pictures):
         width, height = 40 + 9 * place, 50
-        made.smooth(width, height).save(data / "val" / f"{place}.PNG")
-        rows.append(f"val/{place}.PNG,{LABELS[place % 3]},val,,{width},{height}")
+        picture = data / "val" / f"{place}.PNG"
+        made.smooth(width, height).save(picture)
+        rows.append(f"val/{place}.PNG,{LABELS[place % 3]},val,{rundir.digest(picture)},{width},{height}")
     (data / "train").mkdir()
     made.smooth(60, 48).save(data / "train" / "0.png")
-    rundir.write_text(run / rundir.FILES, "\n".join([*rows, "train/0.png,ant,train,,60,48"]) + "\n")
+    rows.append(f"train/0.png,ant,train,{rundir.digest(data / 'train' / '0.png')},60,48")
+    rundir.write_text(run / rundir.FILES, "\n".join(rows) + "\n")
     rundir.write_text(run / rundir.PREDICTIONS, predictions(model, made_run, sorted((data / "val").iterdir())))
     rundir.write_json(run / rundir.LOCAL, {"data": str(data)})
     rundir.write_json(run / rundir.DECISION, made_run.decision.to_json())
