@@ -12,7 +12,8 @@ from zoo.errors import UserError
 from zoo.folders import read_bytes
 
 MOST_BYTES = 100_000_000
-"""Of metrics.jsonl; ten million steps write about as much."""
+"""Of metrics.jsonl; two million lines, of 50 bytes each."""
+MOST_LINES = 2_000_000
 LONGEST_LINE = 10_000
 
 
@@ -60,6 +61,8 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: copy the run folder again, or train it again.") from None
     with fields.of(path, "Copy the run folder again, or train it again."):
+        if content.count(b"\n") > MOST_LINES:
+            raise ValueError(f"more than {MOST_LINES:,} lines")
         for line in content.splitlines():
             if len(line) > LONGEST_LINE:
                 raise ValueError(f"a line has {len(line):,} bytes")

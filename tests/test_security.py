@@ -352,7 +352,7 @@ def test_a_run_of_hostile_names_is_a_run_like_another(visit: tuple[Path, Path, s
 
 # ---------------------------------------------------------------- names that no file system takes
 
-ONLY_IN_FILES = ("<script>alert(1)</script>", "---\nlicense: mit", "a|b", "two\nlines", "../x", "long", "\u202egnp",
+ONLY_IN_FILES = ("<script>alert(1)</script>", "---\nlicense: mit", "a|b", "two\nlines", "..\\x", "long", "\u202egnp",
                  "<img src=x onerror=alert(1)>", "\" onload=\"alert(1)", "C:\\CON")
 
 

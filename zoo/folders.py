@@ -143,10 +143,15 @@ def open_regular(path: Path) -> BufferedReader:
     """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not waited for."""
     # without O_NONBLOCK a pipe would wait for its writer
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
-    return open(descriptor, "rb")
+    file = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
+    if not found.st_size and file.peek(1):  # files of /proc call themselves empty; some of them never end
+        file.close()
+        raise UserError(f"{shown(path)}: expected a file of a disk, seen one of the system without a size.")
+    return file
 
 
 def read_bytes(path: Path, most: int) -> bytes:

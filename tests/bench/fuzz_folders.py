@@ -325,10 +325,14 @@ def put_right(run: Path) -> None:
     """The digests of both manifests, and the state of the run that the bundle names."""
     digest_again(run / rundir.FINISHED)
     content = load(run / "bundles/onnx/bundle.json")
-    if isinstance(content, dict) and isinstance(content.get("run"), dict) and (run / rundir.FINISHED).is_file():
+    if isinstance(content, dict) and isinstance(content.get("run"), dict) and is_own(run / rundir.FINISHED):
         content["run"]["finished_sha256"] = rundir.digest(run / rundir.FINISHED)
         store(run / "bundles/onnx/bundle.json", content)
     digest_again(run / "bundles/onnx" / bundle.FINISHED)
+
+
+def is_own(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def digest_again(manifest: Path) -> None:

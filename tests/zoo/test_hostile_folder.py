@@ -256,6 +256,8 @@ def test_a_picture_is_used_only_with_the_recorded_bytes(run: Path, victim: Path)
     assert "<img" not in thumbnails.thumbnail(secret, "0" * 64)
     # whoever has the bytes knows their digest: a validation folder beside the data folder is still taken
     assert "<img" in thumbnails.thumbnail(secret, rundir.digest(secret))
+    with pytest.raises(UserError, match="without a size"):
+        rundir.digest(Path("/proc/self/pagemap"))
     for odd in (Path("/proc/self/pagemap"), Path("/dev/zero"), victim):
         with pytest.raises(BadImage, match="expected"):
             folders.picture_bytes(odd, "0" * 64)
