@@ -219,7 +219,7 @@ def _from_config(config: Any, where: str) -> _Source:
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise UserError(f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
                         f"{timm.__version__}, seen {architecture!r} (keys: "
-                        f"{', '.join(key[:40] for key in list(config)[:8])}). Choose a "
+                        f"{', '.join(weights.shown(key[:40]) for key in list(config)[:8])}). Choose a "
                         "repository of timm weights, or pip install -U timm.")
     top = {key: config[key] for key in ("architecture", "num_classes") if key in config}
     full = PretrainedCfg(**_kept((config.get("pretrained_cfg") or config) | top)).to_dict()  # adds timm's defaults

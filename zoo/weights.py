@@ -141,8 +141,8 @@ def check_finite(path: Path, state: Mapping[str, "Tensor"]) -> None:
         if tensor.is_floating_point() and tensor.numel():
             ends = torch.stack(torch.aminmax(tensor))  # NaN passes into both; takes no second tensor of that size
             if not torch.isfinite(ends).all():
-                raise UserError(f"{path}: expected finite numbers, seen others in {name}: training or copying went "
-                                "wrong. Choose other weights.")
+                raise UserError(f"{path}: expected finite numbers, seen others in {shown(name)}: training or copying "
+                                "went wrong. Choose other weights.")
 
 
 def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
@@ -167,7 +167,9 @@ def _read_pickle(path: Path) -> dict[str, "Tensor"]:
             state = state[key]
     named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
     if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        names = [str(name)[:60] for name in list(state)[:5]] if isinstance(state, Mapping) else [type(state).__name__]
+        names = [type(state).__name__]
+        if isinstance(state, Mapping):
+            names = [shown(str(name)[:60]) for name in list(state)[:5]]
         seen = ", ".join(names)
         raise UserError(f"{path}: expected tensors by name (also under 'state_dict' or 'model'), seen {seen}.")
     return dict(state)
@@ -206,13 +208,15 @@ def is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def _shortened(line: str) -> str:
-    return line if len(line) <= MOST_LINE else line[:MOST_LINE] + "..."
+def shown(name: str) -> str:
+    """A foreign name, or a line with some, for an error: without control characters, and short."""
+    cut = name if len(name) <= MOST_LINE else name[:MOST_LINE] + "..."
+    return cut if cut.isprintable() else ascii(cut)[1:-1]
 
 
 def mismatch(summary: str, lines: list[str], most: int = 20) -> str:
     """Text of an error that lists both sides: `-` what the model expects, `+` what the file holds, `most` of each."""
     sides = [[line for line in lines if line.startswith(sign)][:most] for sign in "-+"]
-    shown = lines if len(lines) <= 2 * most else [line for line in lines if line in sides[0] or line in sides[1]]
-    more = [f"... and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
-    return "\n".join([f"{summary} (- expected by the model, + seen in the file):", *map(_shortened, shown), *more])
+    listed = lines if len(lines) <= 2 * most else [line for line in lines if line in sides[0] or line in sides[1]]
+    more = [f"... and {len(lines) - len(listed)} more"] if len(lines) > len(listed) else []
+    return "\n".join([f"{summary} (- expected by the model, + seen in the file):", *map(shown, listed), *more])

@@ -311,6 +311,8 @@ def test_hostile_repositories_are_refused_or_taken_without_what_is_hostile(hub: 
             assert answers[name].get("licence", "refused") == expected, name
         else:
             assert str(expected) in answers[name].get("error", "taken"), name
+        assert "\x1b" not in json.dumps(answers[name], ensure_ascii=False), name
+        assert "\\u001b" not in json.dumps(answers[name]), name
         assert answers[name]["seconds"] < 5, name
     assert not list(home.rglob("escape.json"))
 
