@@ -18,16 +18,19 @@ MAX_HEADER_BYTES = 131_072
 """Of all tables before the first scan: usual files have 700."""
 MAX_SCANS = 500
 """libjpeg-turbo's own fuzzers stop here; encoders write up to 15."""
-MAX_SCAN_PIXELS = 1_500_000_000
-"""Scans times pixels of a picture with several: 30 scans of the largest picture, about 0.5 s."""
+MAX_SCAN_PIXELS = 1_000_000_000
+"""Scans times pixels of a picture with several: 20 scans of the largest picture. Scans that refine all coefficients
+cost most, 1.3 s for so many."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in coded data: neither a stuffed 0xFF nor a restart
 _EOI, _SOS, _COM = 0xD9, 0xDA, 0xFE
 _APP0, _APP1, _APP14, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
-_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
-_SEQUENTIAL = {0xC0, 0xC1, 0xC9}
-_TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}  # Huffman, arithmetic, quantisation, number of lines, restart interval
+_SEQUENTIAL = {0xC0, 0xC1}
+_FRAMES = {*_SEQUENTIAL, 0xC2}
+_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+"""Lossless, hierarchical and arithmetic-coded: no browser shows them, and an empty scan of the last costs seconds."""
+_TABLES = {0xC4, 0xDB, 0xDC, 0xDD}  # Huffman, quantisation, number of lines, restart interval
 _RESTARTS = range(0xD0, 0xD8)
 _FILL = b"\xff" * MAX_JUNK
 
@@ -52,7 +55,7 @@ def reduced(data: bytes) -> Reduced:
     """The JPEG's first picture without EXIF, profiles, comments and thumbnails. Raises `Refused`."""
     header = _read(data)
     if header.frame not in _SEQUENTIAL or header.scan_components != header.components:
-        _check_scans(data, header)
+        return Reduced(b"".join((*header.kept, *_scans(data, header), b"\xff\xd9")), header.held or 1)
     rest: bytes | memoryview = memoryview(data)[header.scan :]
     if data.find(_FILL, header.scan) >= 0:
         rest = data[header.scan :].replace(_FILL, b"\xff")
@@ -69,26 +72,25 @@ def without_metadata(data: bytes) -> bytes:
     kept = header.kept
     if header.held > 1:
         kept.insert(1, _segment(_APP1, block_of(header.held)))
+    return b"".join((*kept, *_scans(data, header), b"\xff\xd9"))
+
+
+def _scans(data: bytes, header: _Header) -> list[bytes]:
+    """The scans and the tables between them, and nothing else: the decoder meets what was counted here.
+
+    Raises `Refused` for more scans than a picture of its size may have.
+    """
+    kept, scans = [], 0
     for marker, start, end in _segments(data, header.scan):
+        scans += marker == _SOS
+        if scans > MAX_SCANS or scans * header.pixels > MAX_SCAN_PIXELS:
+            raise Refused(f"too costly to decode: more than {scans - 1} scans of {header.pixels / 1e6:.3g} million "
+                          "pixels")
         if marker in _TABLES or marker == _SOS:
             kept.append(data[start:end])
         elif not _APP0 <= marker <= _APP15 and marker != _COM:
             raise Refused(f"damaged: JPEG marker {marker:02X} after the first scan")
-    return b"".join((*kept, b"\xff\xd9"))
-
-
-def _check_scans(data: bytes, header: _Header) -> None:
-    """`Refused` for more scans than a picture of its size may have."""
-    # Counting bytes is fast, but also counts in what follows the picture: a video, say.
-    scans = data.count(b"\xff\xda", header.scan)
-    if _too_many(scans, header.pixels):
-        scans = sum(marker == _SOS for marker, _, _ in _segments(data, header.scan))
-    if _too_many(scans, header.pixels):
-        raise Refused(f"too costly to decode: {scans} scans of {header.pixels / 1e6:.3g} million pixels")
-
-
-def _too_many(scans: int, pixels: int) -> bool:
-    return scans > MAX_SCANS or scans * pixels > MAX_SCAN_PIXELS
+    return kept
 
 
 def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
@@ -123,6 +125,8 @@ def _read(data: bytes) -> _Header:
             _check_scan(header, data[at:end])
             header.scan = found.start()
             return header
+        if marker in _OTHER_FRAMES:
+            raise Refused("a JPEG that is lossless, hierarchical or arithmetic-coded; save it as a usual one")
         if marker in _FRAMES:
             _add_frame(header, marker, data[at:end])
         elif marker in _TABLES:

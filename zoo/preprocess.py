@@ -144,7 +144,8 @@ def _open(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Image.Image
     _quieten()
     _check_size(picture_file.canvas(data), max_pixels)
     try:
-        picture = Image.open(io.BytesIO(data), formats=("HEIF",) if _is_heif(data) else formats)
+        heif = formats == FORMATS and _is_heif(data)  # who names fewer formats does not want one more
+        picture = Image.open(io.BytesIO(data), formats=("HEIF",) if heif else formats)
     except Image.UnidentifiedImageError:
         raise Refused(_why_not(data, formats)) from None
     _check_size(picture.size, max_pixels)
@@ -187,11 +188,11 @@ def _why_not(data: bytes, formats: tuple[str, ...]) -> str:
     if not data:
         return "the file is empty"
     signed = next((name for prefix, name in _SIGNATURES.items() if data.startswith(prefix)), "")
-    if signed in formats or data[8:12] in _HEIF_BRANDS:
+    if signed in formats or (formats == FORMATS and data[8:12] in _HEIF_BRANDS):
         return "damaged: its header cannot be read"
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     seen = next((kind for prefix, kind in _REFUSED_KINDS.items() if start.startswith(prefix)), "")
-    seen = "AVIF" if data[4:10] == b"ftypav" else seen or signed
+    seen = "AVIF" if data[4:10] == b"ftypav" else "HEIF" if data[8:12] in _HEIF_BRANDS else seen or signed
     *names, last = ("WebP" if name == "WEBP" else name for name in formats)
     return f"{seen or 'of no known format'}; expected a {', '.join(names)} or {last} picture"
 
