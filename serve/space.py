@@ -18,6 +18,7 @@ import tyro
 from zoo import bundle as bundles
 from zoo import console, minimum, rundir
 from zoo.errors import UserError, run_main
+from zoo.preprocess import without_metadata
 from zoo.text import code, one_line, shell_path
 
 HERE = Path(__file__).parent
@@ -70,8 +71,10 @@ def main(space: tyro.conf.OmitArgPrefixes[Space]) -> None:
 
 
 def _copy_bundle(bundle: bundles.Bundle, folder: Path) -> None:
-    """The files that FINISHED.json lists, as files of their own, and that list; nothing that lies beside them."""
+    """What answering needs of the files that FINISHED.json lists; without names and metadata of pictures."""
     for name in sorted(bundle.files):
+        if name == bundles.PARITY_PAGE:  # shows pictures
+            continue
         path = bundle.file(name)
         there = folder / name
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts
@@ -79,8 +82,13 @@ def _copy_bundle(bundle: bundles.Bundle, folder: Path) -> None:
             raise UserError(f"{bundle.folder / name} is no plain file of the bundle: copy the bundle again, or export "
                             "it again.")
         there.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, there)
-    shutil.copyfile(bundle.folder / bundles.FINISHED, folder / bundles.FINISHED)
+        if name == bundles.PARITY:
+            rundir.write_json(there, bundles.without_pictures(rundir.read_json(path, kind=dict)))
+        elif name.startswith(f"{bundles.EXAMPLES}/") and name != f"{bundles.EXAMPLES}/{bundles.EXPECTED}":
+            there.write_bytes(without_metadata(path)[1])
+        else:
+            shutil.copyfile(path, there)
+    bundles.finish(folder)
 
 
 def _card(bundle: bundles.Bundle) -> str | None:

@@ -19,7 +19,7 @@ from zoo.decision import Decision
 from zoo.errors import UserError
 from zoo.folders import is_plain, look_through
 from zoo.preprocess import Preprocessing
-from zoo.text import shell, shell_path
+from zoo.text import one_line, shell, shell_path
 
 VERSION = 1
 
@@ -251,11 +251,18 @@ def figures(bundle: Bundle) -> Figures:
         with fields.of(timing_file, "Measure it again: python -m export.bench."):
             timing = rundir.read_json(timing_file, kind=dict)
             latency_ms = fields.number(timing["batches"][0]["median_ms"], above=0)
-            provider, machine = (fields.text(timing[key], most=100) for key in ("provider", "machine"))
+            provider, machine = (one_line(fields.text(timing[key], most=1000)) for key in ("provider", "machine"))
             threads, *sides = (fields.whole(value, 0, 10**6) for value in (timing["threads"], *timing["picture"]))
             measured_on = f"{provider}, {threads} threads, {machine}, picture {sides[0]} x {sides[1]}"
     size_mb = round(bundle.model.stat().st_size / 1e6, 1)
     return Figures(size_mb, pictures, lost_points, latency_ms, measured_on, bundle.status)
+
+
+def without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:
+    """parity.json without the names of the user's pictures."""
+    rungs = [{key: value for key, value in rung.items() if key != "picture"} for rung in parity.get("rungs", ())]
+    kept = {key: value for key, value in parity.items() if key != "pictures_sha256"}
+    return kept | ({"rungs": rungs} if rungs else {})
 
 
 def export_it(folder: Path) -> str:

@@ -148,7 +148,7 @@ def about(facts: Facts) -> dict[str, Any]:
         "no_commerce": forbids_commercial_use(base["licence"]), "class_count": len(names),
         "classes": listed + (f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""),
         "top1": f"{head['top1']:.2%}", "interval": f"{low:.1%} to {high:.1%}", "pictures": f"{head['pictures']:,}",
-        "split": head["split"], "note": head["note"], "base": code(base["name"]), "architecture": code(
+        "split": plain(head["split"]), "note": plain(head["note"]), "base": code(base["name"]), "architecture": code(
             facts.config["architecture"]), "pretrained_on": plain(base["pretrained_on"] or "unknown data"),
         "own_architecture": facts.config["architecture"] in OWN_ARCHITECTURES,
         "side": facts.cfg["input_size"][-1], "fit": FITS[facts.cfg["crop_mode"]]}

@@ -99,7 +99,10 @@ def rows_of(run: Path) -> list[Row]:
 def _measured(row: Any) -> tuple[float, tuple[float, float], float]:
     """(top-1, its interval, calibration error) of a part of report.json."""
     low, high = map(fields.number, row["top1_interval"])
-    return fields.number(row["top1"]), (low, high), fields.number(row["ece"])
+    top1, ece = fields.number(row["top1"]), fields.number(row["ece"])
+    if not 0 <= low <= top1 <= high <= 1 or not 0 <= ece <= 1:
+        raise ValueError(f"expected shares from 0 to 1 in their interval, seen {low:g}, {top1:g}, {high:g}, {ece:g}")
+    return top1, (low, high), ece
 
 
 def notes(rows: Sequence[Row]) -> list[str]:

@@ -117,7 +117,7 @@ def is_picture_path(path: object) -> bool:
     A validation folder elsewhere (`--val FOLDER`) gives `../` at the start. Such a picture is used, like every other,
     only if it has the recorded digest (`picture_bytes`).
     """
-    if not isinstance(path, str) or "\0" in path or _DRIVE.match(path):
+    if not isinstance(path, str) or "\0" in path or (os.name == "nt" and _DRIVE.match(path)):
         return False
     parts = path.split("/")
     while parts and parts[0] == "..":

@@ -173,8 +173,11 @@ def digests_of(siblings: Any) -> dict[str, str]:
 
 def digest_as_git(path: Path) -> str:
     """git's sha1 of a file, which the Hub announces of those that are not large."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    found = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def _digest_like(announced: str, path: Path) -> str:

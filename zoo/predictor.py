@@ -20,7 +20,7 @@ from zoo import bundle as bundles
 from zoo import console, decision, runtime, tta
 from zoo.bundle import Bundle
 from zoo.decision import Answer
-from zoo.errors import BadImage, UserError, run_main
+from zoo.errors import BadImage, UserError, first_line, run_main
 from zoo.preprocess import MAX_ASPECT, decode
 
 Picture = bytes | Path | Image.Image | np.ndarray
@@ -79,7 +79,14 @@ class Predictor:
 
     def _run(self, image_BHWC: np.ndarray, top: int) -> list[Prediction]:
         names = self.bundle.outputs
-        outputs = dict(zip(names, self._session.run(names, {bundles.IMAGE: image_BHWC}, self._options), strict=True))
+        try:
+            found: list[Any] = self._session.run(names, {bundles.IMAGE: image_BHWC}, self._options)
+        except runtime.failures() as error:
+            raise UserError(f"{self.bundle.model} cannot answer a picture of {image_BHWC.shape[2]} x "
+                            f"{image_BHWC.shape[1]}: {first_line(error)[:200]}. {bundles.export_it(self.bundle.folder)}"
+                            ) from None
+        outputs = dict(zip(names, found, strict=True))
+        _check_outputs(outputs, len(image_BHWC), self.bundle)
         return [self._prediction({name: values[i] for name, values in outputs.items()}, top)
                 for i in range(len(image_BHWC))]
 
@@ -88,6 +95,22 @@ class Predictor:
         score = float(outputs[bundles.UNKNOWN_SCORE]) if bundles.UNKNOWN_SCORE in outputs else None
         answer = decision.answer(probabilities, score, self.bundle.labels, self.bundle.decision, top=top)
         return Prediction(answer, probabilities, score, outputs[bundles.EMBEDDING], outputs.get(bundles.HEATMAP))
+
+
+def _check_outputs(outputs: dict[str, Any], count: int, bundle: Bundle) -> None:
+    """`UserError` unless a model gives what its bundle says: numbers for each picture, a probability for each class."""
+    shapes = {bundles.PROBABILITIES: (count, len(bundle.labels)), bundles.UNKNOWN_SCORE: (count,)}
+    dimensions = {bundles.EMBEDDING: 2, bundles.HEATMAP: 3}
+    for name, values in outputs.items():
+        shape: tuple[int, ...] = getattr(values, "shape", ())
+        right = shape == shapes[name] if name in shapes else len(shape) == dimensions[name] and shape[0] == count
+        if not right or values.dtype != np.float32:
+            raise UserError(f"{bundle.model} gives {name} as {getattr(values, 'dtype', '?')} {list(shape)}: expected "
+                            f"float32 for {count} pictures and {len(bundle.labels)} classes. "
+                            f"{bundles.export_it(bundle.folder)}")
+    if not np.isfinite(outputs[bundles.PROBABILITIES]).all():
+        raise UserError(f"{bundle.model} gives probabilities that are not finite: expected numbers from 0 to 1. "
+                        f"{bundles.export_it(bundle.folder)}")
 
 
 def _check_model(session: Any, bundle: Bundle) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo import bundle as bundles
-from zoo import card, minimum, rundir
+from zoo import card, fields, minimum, rundir, strict_json, tensor_file
 from zoo.bundle import Bundle
 from zoo.errors import UserError
-from zoo.preprocess import FILTERS, Preprocessing
+from zoo.folders import read_bytes
+from zoo.preprocess import FILTERS, Preprocessing, without_metadata
 from zoo.private import PICTURE, Private
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -39,14 +40,20 @@ NAMED = re.compile(r"(?:[^\s:;,()/]{1,255}/[^:;()/\n]{0,255}?|[^\s:;,()/]{1,255}
 """What looks like a picture's path or name in a finding, though no list of the run has it."""
 TIMED = ("provider", "threads", "machine", "picture", "load_s", "model_mb", "peak_mib", "batches")
 """Keys of timing.json that are sent."""
-LARGEST_HEADER = 100 << 20
-"""Bytes of the header of a safetensors file: the format's own limit."""
+LARGEST_TEXT = 100_000_000
+"""Bytes of a text file, such as metrics.jsonl."""
 def staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Path]:
     """Name in the repository -> file, of all that a push of this run sends; `examples`: the bundles' pictures too.
 
     Writes the files that differ from the run's own below `into`. Raises `UserError` for a run that is unfinished or
-    changed, for a bundle of an earlier state of it, and for a token in a file.
+    changed, for a bundle of an earlier state of it, for a file that holds other values than expected, and for a token
+    in a file.
     """
+    with fields.of(run, "Copy the run folder again, or train it again."):
+        return _staged(run, into, repo=repo, examples=examples)
+
+
+def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Path]:
     manifest = rundir.open_finished(run, verify=True)
     stage = _Stage(into, Private.of_run(run))
     for name in manifest["files"]:
@@ -108,7 +115,7 @@ class _Stage:
 
     def text(self, name: str, own: Path) -> None:
         """A text file without what is private, line by line; lines of JSON value by value."""
-        lines = own.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = read_bytes(own, LARGEST_TEXT).decode("utf-8").splitlines(keepends=True)
         kept = [self._line(line) if name.endswith(".jsonl") else self.private.cut(line) for line in lines]
         if kept == lines:
             self.files[name] = own
@@ -120,7 +127,7 @@ class _Stage:
         if not line.strip():
             return line
         try:
-            content = json.loads(line)
+            content = strict_json.parse(line.encode(), finite=False)
         except ValueError:
             return self.private.cut(line)
         kept = self.private.cut_json(content)
@@ -129,11 +136,10 @@ class _Stage:
     def tensors(self, name: str, own: Path) -> None:
         """A safetensors file without what is private in its header's notes."""
         self.files[name] = own
+        tensor_file.check(own)
         with open(own, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= LARGEST_HEADER else None
-            if not isinstance(header, dict):
-                raise UserError(f"{own} is not a safetensors file. Copy the folder again, or train it again.")
+            header = json.loads(file.read(size))
             notes = header.get("__metadata__", {})
             kept = self.private.cut_json(notes)
             if kept == notes:
@@ -144,6 +150,11 @@ class _Stage:
             with open(self.files[name], "wb") as copy:
                 copy.write(len(written).to_bytes(8, "little") + written)
                 shutil.copyfileobj(file, copy)
+
+    def picture(self, name: str, own: Path) -> None:
+        """A picture without its metadata: bundles of earlier versions hold examples as they were."""
+        self.files[name] = self._place(name)
+        self.files[name].write_bytes(without_metadata(own)[1])
 
     def onnx(self, name: str, own: Path) -> None:
         """An ONNX file without the exporter's notes and what is private in the description."""
@@ -176,13 +187,14 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
         if name == bundles.MODEL:
             stage.onnx(there + name, path)
         elif name == bundles.PARITY:
-            stage.write(there + name, stage.private.cut_json(_without_pictures(rundir.read_json(path))))
+            proof = bundles.without_pictures(rundir.read_json(path, kind=dict))
+            stage.write(there + name, stage.private.cut_json(proof))
         elif name == f"{bundles.EXAMPLES}/{bundles.EXPECTED}":  # its keys are the names that the examples have there
             stage.write(there + name, {key: stage.private.cut_json(row) for key, row in rundir.read_json(path).items()})
         elif name.endswith(".json"):
             stage.json(there + name, rundir.read_json(path), path)
         else:
-            stage.files[there + name] = path
+            stage.picture(there + name, path)
     stage.manifest(there + bundles.FINISHED, bundles.VERSION, {there + name: stage.files[there + name] for name in own},
                    {})
     timing = bundle.folder / bundles.TIMING  # measured at any time, so that no list has its digest
@@ -274,13 +286,6 @@ def without_pictures_of_run(name: str, content: Any) -> Any:
         findings = [NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) for text in content.get("findings", ())]
         content = content | {"left_out": [], "findings": findings}
     return content
-
-
-def _without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:
-    """parity.json without the names of the user's pictures."""
-    rungs = [{key: value for key, value in rung.items() if key != "picture"} for rung in parity.get("rungs", ())]
-    kept = {key: value for key, value in parity.items() if key != "pictures_sha256"}
-    return kept | ({"rungs": rungs} if rungs else {})
 
 
 def preprocessor_config(pre: Preprocessing) -> dict[str, Any] | None:

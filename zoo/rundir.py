@@ -60,6 +60,8 @@ MOST_NAMES = 10_000
 """Files that one FINISHED.json lists at most."""
 MOST_BYTES = 16_000_000
 """Of a JSON file; the largest are report.json and data.json, with 0.2 KB for each class."""
+LARGE_BYTES = 100_000_000
+"""Of a file that is looked at for holes."""
 SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.json": 8_000_000}
 """The same of files that hold less."""
 _FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE,
@@ -222,7 +224,7 @@ def read_manifest(folder: Path, kind: str, *, again: str, version: int,
         raise UserError(f"{folder} lacks {_some(missing)}: copy the whole folder again, or {again}.")
     compared = manifest["files"] if verify is True else verify or ()
     for name in compared:
-        if name.endswith(".json") and name in tree.files:
+        if name in tree.files:
             _check_size(folder / name)
     if changed := [name for name in compared
                    if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]]:
@@ -245,8 +247,15 @@ def _check_names(folder: Path, files: dict[str, Any], advice: str) -> None:
 
 
 def _check_size(path: Path) -> None:
-    """`UserError` for a JSON file that nobody would read, before it is hashed."""
-    size, most = path.lstat().st_size, SMALL.get(path.name, MOST_BYTES)
+    """`UserError`, before a file is hashed, for JSON that nobody would read, and for a file that is mostly holes."""
+    found = path.lstat()
+    # weights do not shrink: a file whose bytes are not on the disk was made to be long to read
+    if found.st_size > LARGE_BYTES and 4 * getattr(found, "st_blocks", found.st_size) * 512 < found.st_size:
+        raise UserError(f"{path} has {found.st_size:,} bytes, most of which are holes: expected a file as it was "
+                        "written. Copy the folder again.")
+    if path.suffix != ".json":
+        return
+    size, most = found.st_size, SMALL.get(path.name, MOST_BYTES)
     if size > most:
         raise UserError(f"{path} has {size:,} bytes: expected at most {most:,}: copy the folder again.")
 

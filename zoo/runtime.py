@@ -76,6 +76,14 @@ def run_options(provider: str) -> Any:
     return options
 
 
+def failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime and OpenVINO raise for a model that they cannot load or run."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.InvalidArgument, state.NotImplemented,
+            state.NoSuchFile, state.NoModel, state.EPFail, state.RuntimeException, RuntimeError, ValueError)
+
+
 def import_onnxruntime() -> Any:
     """The module; `UserError` with the pip lines if it is missing, incomplete, too old, or installed twice."""
     repair = f"pip uninstall -y {' '.join(_PACKAGES)}, then pip install {PACKAGE}"
@@ -142,8 +150,6 @@ def _quiet(runtime: Any) -> Iterator[None]:
 
 
 def _session(runtime: Any, model: Path, threads: int, providers: list[Any], *, optimise: bool = True) -> Any:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
     options = runtime.SessionOptions()
     levels = runtime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
@@ -152,7 +158,6 @@ def _session(runtime: Any, model: Path, threads: int, providers: list[Any], *, o
     options.enable_mem_pattern = False
     try:
         return runtime.InferenceSession(model, options, providers=providers, enable_fallback=0)
-    except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.InvalidArgument, state.NotImplemented,
-            state.NoSuchFile, state.NoModel, state.EPFail, state.RuntimeException, RuntimeError, ValueError) as error:
+    except failures() as error:
         raise UserError(f"ONNX Runtime {runtime.__version__} cannot load {model}: {first_line(error)}. If it is an old "
                         f"version: pip install -U {PACKAGE}") from None

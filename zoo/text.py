@@ -22,7 +22,7 @@ HIDDEN = re.compile(
 """What is not text to a terminal, or is shown as something else than it is."""
 RUNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"
 """Beginnings of a cell that a spreadsheet takes for a formula, also in full-width and small forms."""
-IGNORED = "' \xa0\u3000\x00\x0b\x0c\u200b-\u200f\u2060\ufeff"
+IGNORED = "'\" \xa0\u3000\x00\x0b\x0c\u200b-\u200f\u2060\ufeff"
 """What may stand before them: blanks, characters without width, and our own apostrophe."""
 CELL = (f"(?=[{IGNORED}]*[{RUNS}\t\r\n])", f"(?=[{IGNORED}]*[{RUNS}])")
 """The beginning of a text that runs, and of one inside it: with other settings of the spreadsheet, a semicolon, a tab

@@ -18,6 +18,7 @@ from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, ask, running
 from zoo import bundle as bundles
 from zoo import minimum
+from zoo.errors import UserError
 from zoo.predictor import Predictor
 
 
@@ -70,6 +71,9 @@ def test_a_folder_name_is_no_code(served: Path, tmp_path: Path, name: str) -> No
     shutil.copytree(served / "bundles" / "onnx", odd)
     (odd / "beside.txt").write_text("SECRET", encoding="utf-8")
     (odd / "examples" / "9.png").symlink_to(odd / "beside.txt")
+    with pytest.raises(UserError, match=r"9\.png is a link"):
+        space.main(space.Space(odd, out))
+    (odd / "examples" / "9.png").unlink()
     space.main(space.Space(odd, out, title='a"\n---\n!!python/x: \x1b'))
     assert [path.name for path in (out / "model" / "bundles").iterdir()] == ["onnx"]
     code = (out / "app.py").read_text(encoding="utf-8")
