@@ -9,12 +9,12 @@ from typing import Any
 
 from starlette.types import Scope, Send
 
-STREAMS, STREAMS_EACH = 350, 64
+STREAMS, STREAMS_EACH = 300, 64
 """Open event streams of the page: in all, and of one address. A page that is open holds one, two while it works."""
-REQUESTS, REQUESTS_EACH = 350, 300
+REQUESTS, REQUESTS_EACH = 260, 210
 """Other requests that are being received or answered: in all, and of one address.
 
-With `STREAMS` they leave 100 of the 800 connections of `life.CONNECTIONS` for /healthz and /readyz.
+With `STREAMS` and `life.SILENT` they leave 40 of the 800 connections of `life.CONNECTIONS` for /healthz and /readyz.
 """
 BODIES_BYTES = 100_000_000
 """Bytes of bodies in memory, of all requests that are not answered yet; a single larger request is taken alone."""
@@ -46,17 +46,32 @@ class Slots:
 
 
 class Bytes:
-    """Bytes that are held in memory; final. For one event loop."""
+    """Bytes that are held in memory, half of `limit` at most by one address; final. For one event loop."""
 
     def __init__(self, limit: int):
         self._limit, self.held = limit, 0
+        self._of: Counter[str] = Counter()
 
-    def take(self, count: int, *, already: int) -> bool:
-        """Whether a request that holds `already` bytes may hold `count` more. The only one there is may always."""
+    def take(self, count: int, address: str, *, already: int) -> bool:
+        """Whether a request that holds `already` bytes may hold `count` more.
+
+        The only one of its address may be larger than its share, the only one there is larger than the limit.
+        """
+        own = self._of[address]
+        if own > already and own + count > self._limit // 2:
+            return False
         if self.held > already and self.held + count > self._limit:
             return False
         self.held += count
+        self._of[address] += count
         return True
+
+    def give_back(self, count: int, address: str) -> None:
+        """A request of this address that held `count` bytes has ended."""
+        self.held -= count
+        self._of[address] -= count
+        if not self._of[address]:
+            del self._of[address]
 
 
 def address(scope: Scope) -> str:

@@ -182,7 +182,7 @@ class Gate:
             await self._refuse(call.send, large, rest=call.receive)
             return
         in_memory = route is None or route.kind != "upload"
-        receive = held.enter_context(self._counted(call.receive, limit, in_memory=in_memory))
+        receive = held.enter_context(self._counted(call, limit, in_memory=in_memory))
         if route is None:
             await self._app(call.scope, receive, call.send)
         else:
@@ -253,9 +253,10 @@ class Gate:
         return bool(query) or not route.template.endswith("/upload_progress")
 
     @contextlib.contextmanager
-    def _counted(self, receive: Receive, limit: int, *, in_memory: bool) -> Iterator[Receive]:
-        """`receive` that ends a body which is larger than it said, too slow, or too much beside all others."""
+    def _counted(self, call: _Call, limit: int, *, in_memory: bool) -> Iterator[Receive]:
+        """Its `receive` that ends a body which is larger than it said, too slow, or too much beside all others."""
         deadline, seen, whole, held = time.monotonic() + self._limits.body_s, 0, False, 0
+        receive, address = call.receive, call.address
 
         async def counted() -> Message:
             nonlocal seen, whole, held
@@ -274,7 +275,7 @@ class Gate:
                 self._metrics.rejected("body")
                 raise HTTPException(413, _too_large(limit), {"connection": "close"})
             if in_memory:
-                if not self._bodies.take(count, already=held):
+                if not self._bodies.take(count, address, already=held):
                     self._metrics.rejected("bodies")
                     raise HTTPException(503, _BODIES, {"retry-after": "2", "connection": "close"})
                 held += count
@@ -283,7 +284,7 @@ class Gate:
         try:
             yield counted
         finally:
-            self._bodies.held -= held
+            self._bodies.give_back(held, address)
 
     async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None) -> None:
         """Answer by a sentence; then throw the rest of the body away for a while, so that its sender reads it."""

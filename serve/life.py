@@ -18,8 +18,10 @@ GRACE_S = 1.0
 """After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
 HEAD_S = 15.0
 """Seconds until a connection must have sent the head of a request."""
-SILENT = 300
+SILENT = 200
 """Connections at most that have not sent the head of a request: of more, those that wait longest are closed."""
+SILENT_LOOK_S = 0.25
+"""Seconds between two looks for them."""
 STREAMS_S = 2
 """Seconds that open event streams of the page (they never end) are given at the end."""
 CONNECTIONS = 800
@@ -110,7 +112,7 @@ async def _close_silent(server: uvicorn.Server) -> None:
     """Close connections that do not send the head of a request: uvicorn has no timeout for them."""
     since: dict[Any, float] = {}
     while True:
-        await asyncio.sleep(1)
+        await asyncio.sleep(SILENT_LOOK_S)
         silent = {connection for connection in server.server_state.connections if _waits_for_head(connection)}
         now = time.monotonic()
         since = {connection: since.get(connection, now) for connection in silent}
