@@ -36,6 +36,8 @@ class Life:
     """Told to stop: /readyz says 503."""
     closing: bool = False
     """New work is refused."""
+    over: bool = False
+    """Event streams of the page end: all that was in flight is answered."""
     active: int = 0
     """POST requests that have begun and are not answered."""
     idle: Callable[[], bool] = field(default=lambda: True)
@@ -106,6 +108,8 @@ async def _drain(server: uvicorn.Server, life: Life) -> None:
     while (life.active or not life.idle()) and time.monotonic() < last:
         await asyncio.sleep(0.02)
     server.should_exit = True
+    await asyncio.sleep(STREAMS_S / 4)  # the last answers are still on their way
+    life.over = True
 
 
 async def _close_silent(server: uvicorn.Server) -> None:
