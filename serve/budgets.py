@@ -3,11 +3,16 @@
 import asyncio
 import contextlib
 import ipaddress
-from collections import Counter
-from collections.abc import Iterator
+import math
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from starlette.types import Scope, Send
+
+from serve.logins import ADDRESSES, LONGEST_WAIT_S, remember
 
 STREAMS, STREAMS_EACH = 300, 64
 """Open event streams of the page: in all, and of one address. A page that is open holds one, two while it works."""
@@ -18,6 +23,10 @@ With `STREAMS` and `life.SILENT` they leave 40 of the 800 connections of `life.C
 """
 BODIES_BYTES = 100_000_000
 """Bytes of bodies in memory, of all requests that are not answered yet; a single larger request is taken alone."""
+FREE_KILLS, KILLS_S = 2, 60.0
+"""After so many killed decoders an address waits; one is forgotten so many seconds after it, or after its wait."""
+KILL_WAIT_S = 10.0
+"""Seconds of the first wait; doubled by each further kill up to `logins.LONGEST_WAIT_S`."""
 ANSWER_S = 120.0
 """Seconds in which an answer must have been taken: longer holds a connection for nothing. Event streams apart."""
 
@@ -72,6 +81,38 @@ class Bytes:
         self._of[address] -= count
         if not self._of[address]:
             del self._of[address]
+
+
+class Kills:
+    """How long an address waits whose pictures brought decoders to an end; final. Threads may share it.
+
+    `clock` in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._lock = clock, threading.Lock()
+        self._of: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many, and when the last was
+
+    def add(self, address: str) -> None:
+        """A decoder was killed for a picture of this address."""
+        now = self._clock()
+        with self._lock:
+            count, last = self._of.get(address, (0, now))
+            if now - last > KILLS_S + _wait_s(count):
+                count = 0
+            remember(self._of, address, (count + 1, now), ADDRESSES)
+
+    def wait_s(self, address: str) -> int:
+        """Whole seconds for which pictures of this address are refused; 0 = they are taken."""
+        with self._lock:
+            count, last = self._of.get(address, (0, 0.0))
+        return max(0, math.ceil(last + _wait_s(count) - self._clock())) if count else 0
+
+
+def _wait_s(kills: int) -> float:
+    if kills < FREE_KILLS:
+        return 0.0
+    return min(LONGEST_WAIT_S, KILL_WAIT_S * 2 ** min(kills - FREE_KILLS, 30))
 
 
 def address(scope: Scope) -> str:
