@@ -1,6 +1,7 @@
 """The tab for many pictures: a gallery with answers, and a table to take away."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,11 @@ def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
         if len(paths) > MAX_PICTURES:
             return (cards.refusal(f"{len(paths)} pictures are too many: at most {MAX_PICTURES} at once."),
                     gr.Gallery([], visible=False), gr.DownloadButton(visible=False))
-        rows, shown = [], []
-        end = time.monotonic() + min(LONGEST_S, DEADLINES * engine.deadline_s)
         different = list(dict.fromkeys(paths))
-        for path in progress.tqdm(different, desc="Answering", unit="pictures"):
-            if engine.closing() or time.monotonic() > end:
-                break
-            row, thumbnail = _one(engine, uploads, path, max_bytes)
-            rows.append(row)
-            if thumbnail:
-                shown.append((thumbnail, f"{row[1]} {row[2]:.0%}"))
+        counted = progress.tqdm(different, desc="Answering", unit="pictures")
+        rows, shown = answer_all(engine, uploads, counted, max_bytes)
         table = _table(rows, uploads)
-        return (_summary(rows, len(different)), gr.Gallery(shown, visible=bool(shown)),
+        return (summarize(rows, len(different)), gr.Gallery(shown, visible=bool(shown)),
                 gr.DownloadButton(value=table, visible=table is not None))
 
     files = gr.File(label=f"Up to {MAX_PICTURES} pictures", file_count="multiple", file_types=["image"],
@@ -61,6 +55,21 @@ def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
                  concurrency_id=MANY, concurrency_limit=max(1, engine.workers // 2))
 
 
+def answer_all(engine: Engine, uploads: Uploads, paths: Iterable[str], max_bytes: int,
+               ) -> tuple[list[tuple[Any, ...]], list[tuple[Image.Image, str]]]:
+    """Rows of `COLUMNS`, and thumbnails with what they show; fewer than `paths` when the time is over."""
+    rows, shown = [], []
+    end = time.monotonic() + min(LONGEST_S, DEADLINES * engine.deadline_s)
+    for path in paths:
+        if engine.closing() or time.monotonic() > end:
+            break
+        row, thumbnail = _one(engine, uploads, path, max_bytes)
+        rows.append(row)
+        if thumbnail:
+            shown.append((thumbnail, f"{row[1]} {row[2]:.0%}"))
+    return rows, shown
+
+
 def asking() -> str:
     """The address that asks for what this thread does now, as the owner of pictures; empty if nobody is known."""
     asked = LocalContext.request.get(None)
@@ -68,7 +77,8 @@ def asking() -> str:
     return budgets.address(request.scope) if request else ""
 
 
-def _summary(rows: list[tuple[Any, ...]], count: int) -> str:
+def summarize(rows: list[tuple[Any, ...]], count: int) -> str:
+    """What became of `count` pictures, as HTML."""
     left = count - len(rows)
     stopped = cards.refusal(f"The time was over: {len(rows)} of {count} pictures were answered.") if left else ""
     return stopped + (cards.summary(rows) if rows else "")
