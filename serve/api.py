@@ -17,6 +17,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from serve import budgets
 from serve.answers import to_json
 from serve.engine import Busy, Engine, Late, Model
 from serve.gate import error_body
@@ -57,7 +58,8 @@ def create_api(engine: Engine, metrics: Metrics, life: Life) -> FastAPI:
         deadline = time.monotonic() + engine.deadline_s
         pictures = await read_pictures(request)
         make = partial(_with_model, heatmap=heatmap, embedding=embedding)
-        futures = engine.submit(pictures, make, top=top_k, deadline=deadline)
+        owner = budgets.address(request.scope)
+        futures = engine.submit(pictures, make, top=top_k, deadline=deadline, owner=owner)
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 answers = await asyncio.gather(*map(asyncio.wrap_future, futures))

@@ -3,21 +3,30 @@
 import asyncio
 import contextlib
 import ipaddress
-from collections import Counter
-from collections.abc import Iterator
+import math
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from starlette.types import Scope, Send
 
-STREAMS, STREAMS_EACH = 350, 64
+from serve.logins import ADDRESSES, LONGEST_WAIT_S, remember
+
+STREAMS, STREAMS_EACH = 300, 64
 """Open event streams of the page: in all, and of one address. A page that is open holds one, two while it works."""
-REQUESTS, REQUESTS_EACH = 350, 300
+REQUESTS, REQUESTS_EACH = 260, 210
 """Other requests that are being received or answered: in all, and of one address.
 
-With `STREAMS` they leave 100 of the 800 connections of `life.CONNECTIONS` for /healthz and /readyz.
+With `STREAMS` and `life.SILENT` they leave 40 of the 800 connections of `life.CONNECTIONS` for /healthz and /readyz.
 """
 BODIES_BYTES = 100_000_000
 """Bytes of bodies in memory, of all requests that are not answered yet; a single larger request is taken alone."""
+FREE_KILLS, KILLS_S = 2, 60.0
+"""After so many killed decoders an address waits; one is forgotten so many seconds after it, or after its wait."""
+KILL_WAIT_S = 10.0
+"""Seconds of the first wait; doubled by each further kill up to `logins.LONGEST_WAIT_S`."""
 ANSWER_S = 120.0
 """Seconds in which an answer must have been taken: longer holds a connection for nothing. Event streams apart."""
 
@@ -46,17 +55,64 @@ class Slots:
 
 
 class Bytes:
-    """Bytes that are held in memory; final. For one event loop."""
+    """Bytes that are held in memory, half of `limit` at most by one address; final. For one event loop."""
 
     def __init__(self, limit: int):
         self._limit, self.held = limit, 0
+        self._of: Counter[str] = Counter()
 
-    def take(self, count: int, *, already: int) -> bool:
-        """Whether a request that holds `already` bytes may hold `count` more. The only one there is may always."""
+    def take(self, count: int, address: str, *, already: int) -> bool:
+        """Whether a request that holds `already` bytes may hold `count` more.
+
+        The only one of its address may be larger than its share, the only one there is larger than the limit.
+        """
+        own = self._of[address]
+        if own > already and own + count > self._limit // 2:
+            return False
         if self.held > already and self.held + count > self._limit:
             return False
         self.held += count
+        self._of[address] += count
         return True
+
+    def give_back(self, count: int, address: str) -> None:
+        """A request of this address that held `count` bytes has ended."""
+        self.held -= count
+        self._of[address] -= count
+        if not self._of[address]:
+            del self._of[address]
+
+
+class Kills:
+    """How long an address waits whose pictures brought decoders to an end; final. Threads may share it.
+
+    `clock` in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._lock = clock, threading.Lock()
+        self._of: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many, and when the last was
+
+    def add(self, address: str) -> None:
+        """A decoder was killed for a picture of this address."""
+        now = self._clock()
+        with self._lock:
+            count, last = self._of.get(address, (0, now))
+            if now - last > KILLS_S + _wait_s(count):
+                count = 0
+            remember(self._of, address, (count + 1, now), ADDRESSES)
+
+    def wait_s(self, address: str) -> int:
+        """Whole seconds for which pictures of this address are refused; 0 = they are taken."""
+        with self._lock:
+            count, last = self._of.get(address, (0, 0.0))
+        return max(0, math.ceil(last + _wait_s(count) - self._clock())) if count else 0
+
+
+def _wait_s(kills: int) -> float:
+    if kills < FREE_KILLS:
+        return 0.0
+    return min(LONGEST_WAIT_S, KILL_WAIT_S * 2 ** min(kills - FREE_KILLS, 30))
 
 
 def address(scope: Scope) -> str:

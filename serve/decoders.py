@@ -41,6 +41,10 @@ class Unavailable(Exception):
     """There is no decoder: none could be started, or the service is shutting down."""
 
 
+class Killed(BadImage):
+    """A picture brought its decoder to an end: by the time that it took, its memory, or a crash."""
+
+
 class Decoders:
     """`count` decoder processes for pictures of at most `max_pixels`; final. Threads may share it.
 
@@ -60,8 +64,8 @@ class Decoders:
         self._keeper.start()
 
     def decode(self, data: bytes, name: str, *, max_pixels: int, seconds: float) -> np.ndarray:
-        """A picture as uint8 [H, W, 3]. Raises `BadImage`, also for one that takes longer than `seconds`, or
-        `Unavailable`.
+        """A picture as uint8 [H, W, 3]. Raises `BadImage` (`Killed` for one that takes longer than `seconds`),
+        or `Unavailable`.
         """
         child, answer = self._take(), None
         with self._changed:
@@ -69,7 +73,9 @@ class Decoders:
         try:
             answer = child.ask(data[:MAX_BYTES + 1], max_pixels)
         except _Ended:
-            raise BadImage(name, self._why(child, seconds)) from None
+            if self._closed:
+                raise BadImage(name, "not decoded, because the service is shutting down") from None
+            raise Killed(name, self._why(child, seconds)) from None
         finally:
             if answer is None:  # its answer was not read to the end, and would be taken for that of the next picture
                 self._drop(child)
@@ -109,8 +115,6 @@ class Decoders:
             child.close()
 
     def _why(self, child: "_Child", seconds: float) -> str:
-        if self._closed:
-            return "not decoded, because the service is shutting down"
         with self._changed:
             self.ended["time" if child.late else "memory or crash"] += 1
         if child.late:

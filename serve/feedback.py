@@ -57,11 +57,12 @@ class Feedback:
         """Bytes on disk of the whole folder."""
         return sum(self._sizes.values()) + on_disk(self._log_size)
 
-    def store(self, engine: Engine, picture: bytes, label: str) -> str:
+    def store(self, engine: Engine, picture: bytes, label: str, *, owner: str = "") -> str:
         """Keep a picture that can be decoded under its right class; gives a sentence about what was done."""
         if label not in engine.model.predictor.bundle.labels or not _is_folder_name(label):
             return NO_CLASS
-        answered = engine.answer(picture, lambda answered: to_json(answered) | {"model": answered.model.digest})
+        answered = engine.answer(picture, lambda answered: to_json(answered) | {"model": answered.model.digest},
+                                 owner=owner)
         digest = hashlib.sha256(picture).hexdigest()
         suffix = next((suffix for start, suffix in _SUFFIXES.items() if picture.startswith(start)), "")
         path = self._folder / "train" / label / f"{digest[:32]}{suffix}"

@@ -5,9 +5,9 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -19,7 +19,7 @@ from serve.life import Life
 from serve.logins import Keys, Logins
 from serve.metrics import ROUTES as API
 from serve.metrics import Metrics
-from serve.uploads import FULL, Full, Uploads
+from serve.uploads import FULL, Full, Uploads, files_in
 
 OPEN = ("/healthz", "/readyz")
 """Answered without credentials, and whatever else is going on."""
@@ -27,10 +27,10 @@ HOST = re.compile(rb"[\w.:\[\]-]*")
 """The page builds its addresses from it."""
 LINGER_S = 5.0
 """A refused upload is read and thrown away for so long, or its sender would see a broken connection, not the reason."""
+STREAM_LOOK_S = 0.5
+"""Seconds between two looks of an event stream whether it is to end."""
 LONGEST_QUERY = 4_000
 """Bytes of a query string at most."""
-SMALLEST_PART = 80
-"""Bytes of a form that a file takes at least: from its length follows how many files it can hold."""
 POLICY = "; ".join((
     "default-src 'self'", "img-src 'self' data: blob:", "media-src 'self' blob:", "font-src 'self' data:",
     "connect-src 'self'", "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'",
@@ -40,8 +40,9 @@ POLICY = "; ".join((
 """The Content-Security-Policy: nothing is fetched from, or sent to, any other host."""
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"),
             (b"content-security-policy", POLICY.encode())]
-_DROPPED = (b"range", b"if-range")
-"""Headers that are not passed on: nothing here is long enough to be fetched in parts."""
+_PASSED_ON = frozenset((b"host", b"content-type", b"content-length", b"accept", b"accept-encoding", b"accept-language",
+                        b"cookie", b"user-agent", b"if-none-match"))
+"""Headers that Gradio gets. From others it would build addresses, or answer in parts, or allow other origins."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,13 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, started, status = self._under_root(scope), time.monotonic(), [0]
+        path, started, status, whole = self._under_root(scope), time.monotonic(), [0], [False]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status[0] = message["status"]
                 message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+            whole[0] = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         self._life.active += scope["method"] == "POST"
@@ -149,6 +151,11 @@ class Gate:
                 if not streams:
                     held.enter_context(budgets.answered_in(budgets.ANSWER_S + 2 * self._limits.body_s, send))
                 await self._pass(_Call(path, budgets.address(scope), scope, receive, answer), route, held)
+            if self._life.over and status[0] and not whole[0]:
+                await send({"type": "http.response.body"})  # the end of an event stream
+        except asyncio.CancelledError:
+            if not self._life.draining:
+                raise  # only while stopping does uvicorn cancel; it would log a traceback of each
         finally:
             self._life.active -= scope["method"] == "POST"
             self._metrics.request(path, status[0], time.monotonic() - started)
@@ -182,7 +189,9 @@ class Gate:
             await self._refuse(call.send, large, rest=call.receive)
             return
         in_memory = route is None or route.kind != "upload"
-        receive = held.enter_context(self._counted(call.receive, limit, in_memory=in_memory))
+        if route is not None and route.kind == "stream":
+            call = replace(call, receive=_until(self._life, call.receive))
+        receive = held.enter_context(self._counted(call, limit, in_memory=in_memory))
         if route is None:
             await self._app(call.scope, receive, call.send)
         else:
@@ -216,14 +225,14 @@ class Gate:
         assert self._page is not None
         scope = call.scope
         scope["query_string"] = routes.kept_query(route, scope["query_string"])
-        headers = [(name, value) for name, value in scope["headers"] if name not in _DROPPED]
+        headers = passed_on(scope["headers"])
         if not self._exists(route, call.path, scope["query_string"]):
             await self._refuse(call.send, _NO_ROUTE)
             return
         if route.kind == "upload":
             size = int(dict(headers).get(b"content-length", route.body_bytes))
             try:
-                held.enter_context(self._page.uploads.room(size, min(1000, size // SMALLEST_PART + 1)))
+                held.enter_context(self._page.uploads.room(size, files_in(size), call.address))
             except Full:
                 await self._refuse(call.send, _FULL, rest=receive)
                 return
@@ -236,7 +245,7 @@ class Gate:
                 await self._refuse(call.send, _Refusal(status, "event", sentence))
                 return
             headers = [(name, value) for name, value in headers
-                       if name not in (b"content-length", b"content-type", b"transfer-encoding")]
+                       if name not in (b"content-length", b"content-type")]
             headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
             receive = _first(body, receive)
         await self._app({**scope, "headers": headers}, receive, call.send)
@@ -253,9 +262,10 @@ class Gate:
         return bool(query) or not route.template.endswith("/upload_progress")
 
     @contextlib.contextmanager
-    def _counted(self, receive: Receive, limit: int, *, in_memory: bool) -> Iterator[Receive]:
-        """`receive` that ends a body which is larger than it said, too slow, or too much beside all others."""
+    def _counted(self, call: _Call, limit: int, *, in_memory: bool) -> Iterator[Receive]:
+        """Its `receive` that ends a body which is larger than it said, too slow, or too much beside all others."""
         deadline, seen, whole, held = time.monotonic() + self._limits.body_s, 0, False, 0
+        receive, address = call.receive, call.address
 
         async def counted() -> Message:
             nonlocal seen, whole, held
@@ -274,7 +284,7 @@ class Gate:
                 self._metrics.rejected("body")
                 raise HTTPException(413, _too_large(limit), {"connection": "close"})
             if in_memory:
-                if not self._bodies.take(count, already=held):
+                if not self._bodies.take(count, address, already=held):
                     self._metrics.rejected("bodies")
                     raise HTTPException(503, _BODIES, {"retry-after": "2", "connection": "close"})
                 held += count
@@ -283,7 +293,7 @@ class Gate:
         try:
             yield counted
         finally:
-            self._bodies.held -= held
+            self._bodies.give_back(held, address)
 
     async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None) -> None:
         """Answer by a sentence; then throw the rest of the body away for a while, so that its sender reads it."""
@@ -301,6 +311,12 @@ class Gate:
         await send({"type": "http.response.body"})
 
 
+def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What Gradio gets of these headers: of those by which a proxy describes itself, only that it speaks https."""
+    return [(name, value) for name, value in headers
+            if name in _PASSED_ON or (name == b"x-forwarded-proto" and value == b"https")]
+
+
 async def _whole(receive: Receive) -> bytes:
     """The body of a request."""
     parts, more = [], True
@@ -309,6 +325,18 @@ async def _whole(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return b"".join(parts)
+
+
+def _until(life: Life, receive: Receive) -> Receive:
+    """`receive` of an event stream, which breaks off when all streams are to end."""
+    async def receive_until() -> Message:
+        while not life.over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STREAM_LOOK_S):
+                    return await receive()
+        return {"type": "http.disconnect"}
+
+    return receive_until
 
 
 def _first(body: bytes, receive: Receive) -> Receive:

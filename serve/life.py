@@ -18,8 +18,10 @@ GRACE_S = 1.0
 """After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
 HEAD_S = 15.0
 """Seconds until a connection must have sent the head of a request."""
-SILENT = 300
+SILENT = 200
 """Connections at most that have not sent the head of a request: of more, those that wait longest are closed."""
+SILENT_LOOK_S = 0.25
+"""Seconds between two looks for them."""
 STREAMS_S = 2
 """Seconds that open event streams of the page (they never end) are given at the end."""
 CONNECTIONS = 800
@@ -34,6 +36,8 @@ class Life:
     """Told to stop: /readyz says 503."""
     closing: bool = False
     """New work is refused."""
+    over: bool = False
+    """Event streams of the page end: all that was in flight is answered."""
     active: int = 0
     """POST requests that have begun and are not answered."""
     idle: Callable[[], bool] = field(default=lambda: True)
@@ -104,13 +108,15 @@ async def _drain(server: uvicorn.Server, life: Life) -> None:
     while (life.active or not life.idle()) and time.monotonic() < last:
         await asyncio.sleep(0.02)
     server.should_exit = True
+    await asyncio.sleep(STREAMS_S / 4)  # the last answers are still on their way
+    life.over = True
 
 
 async def _close_silent(server: uvicorn.Server) -> None:
     """Close connections that do not send the head of a request: uvicorn has no timeout for them."""
     since: dict[Any, float] = {}
     while True:
-        await asyncio.sleep(1)
+        await asyncio.sleep(SILENT_LOOK_S)
         silent = {connection for connection in server.server_state.connections if _waits_for_head(connection)}
         now = time.monotonic()
         since = {connection: since.get(connection, now) for connection in silent}

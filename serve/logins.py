@@ -78,12 +78,12 @@ class Logins:
         right = self._right(authorization)
         if right:
             self._tries.pop(address, None)
-            _remember(self._known, address, None, KNOWN)
+            remember(self._known, address, None, KNOWN)
         else:
             now = self._clock()
             tries = self._tries.get(address) or _Tries()
             tries.wrong, tries.last = tries.wrong + 1, now
-            _remember(self._tries, address, tries, ADDRESSES)
+            remember(self._tries, address, tries, ADDRESSES)
             self._allowance = self._left(now) - 1
             self._counted = now
         return right
@@ -106,7 +106,8 @@ class Logins:
         return by_user or by_token
 
 
-def _remember(table: OrderedDict[str, V], address: str, value: V, limit: int) -> None:
+def remember(table: OrderedDict[str, V], address: str, value: V, limit: int) -> None:
+    """Put a value into a table of at most `limit` addresses; the one that was put in longest ago is forgotten."""
     table[address] = value
     table.move_to_end(address)
     if len(table) > limit:

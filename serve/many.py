@@ -1,12 +1,15 @@
 """The tab for many pictures: a gallery with answers, and a table to take away."""
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 from PIL import Image
 
-from serve import cards
+from serve import budgets, cards
 from serve.engine import Answered, Busy, Engine, Late
 from serve.uploads import Full, Uploads
 from zoo import tables
@@ -14,8 +17,12 @@ from zoo.errors import BadImage
 
 ANSWERS = "answers"
 """Gradio's name of the functions that share one limit of how many run at once: each holds a picture in memory."""
+MANY = "many"
+"""The same for many pictures, fewer at once, so that those who ask for one do not wait for them."""
 MAX_PICTURES = 200
 """At once."""
+DEADLINES, LONGEST_S = 6, 180.0
+"""All pictures of one event must be answered within so many deadlines of one request, and within so many seconds."""
 THUMBNAIL = 320
 """Longest side in pixels."""
 PROGRESS = gr.Progress()
@@ -31,14 +38,11 @@ def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
         if len(paths) > MAX_PICTURES:
             return (cards.refusal(f"{len(paths)} pictures are too many: at most {MAX_PICTURES} at once."),
                     gr.Gallery([], visible=False), gr.DownloadButton(visible=False))
-        rows, shown = [], []
-        for path in progress.tqdm(paths, desc="Answering", unit="pictures"):
-            row, thumbnail = _one(engine, uploads, path, max_bytes)
-            rows.append(row)
-            if thumbnail:
-                shown.append((thumbnail, f"{row[1]} {row[2]:.0%}"))
+        different = list(dict.fromkeys(paths))
+        counted = progress.tqdm(different, desc="Answering", unit="pictures")
+        rows, shown = answer_all(engine, uploads, counted, max_bytes)
         table = _table(rows, uploads)
-        return (cards.summary(rows), gr.Gallery(shown, visible=bool(shown)),
+        return (summarize(rows, len(different)), gr.Gallery(shown, visible=bool(shown)),
                 gr.DownloadButton(value=table, visible=table is not None))
 
     files = gr.File(label=f"Up to {MAX_PICTURES} pictures", file_count="multiple", file_types=["image"],
@@ -48,14 +52,43 @@ def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
     gallery = gr.Gallery([], label="Answers", columns=4, height="auto", visible=False, elem_id="gallery",
                          object_fit="contain", interactive=False)
     files.change(answer, files, [summary, gallery, table], api_name="predict_many", show_progress_on=[summary],
-                 concurrency_id=ANSWERS)
+                 concurrency_id=MANY, concurrency_limit=max(1, engine.workers // 2))
+
+
+def answer_all(engine: Engine, uploads: Uploads, paths: Iterable[str], max_bytes: int,
+               ) -> tuple[list[tuple[Any, ...]], list[tuple[Image.Image, str]]]:
+    """Rows of `COLUMNS`, and thumbnails with what they show; fewer than `paths` when the time is over."""
+    rows, shown = [], []
+    end = time.monotonic() + min(LONGEST_S, DEADLINES * engine.deadline_s)
+    for path in paths:
+        if engine.closing() or time.monotonic() > end:
+            break
+        row, thumbnail = _one(engine, uploads, path, max_bytes)
+        rows.append(row)
+        if thumbnail:
+            shown.append((thumbnail, f"{row[1]} {row[2]:.0%}"))
+    return rows, shown
+
+
+def asking() -> str:
+    """The address that asks for what this thread does now, as the owner of pictures; empty if nobody is known."""
+    asked = LocalContext.request.get(None)
+    request = getattr(asked, "request", None)
+    return budgets.address(request.scope) if request else ""
+
+
+def summarize(rows: list[tuple[Any, ...]], count: int) -> str:
+    """What became of `count` pictures, as HTML."""
+    left = count - len(rows)
+    stopped = cards.refusal(f"The time was over: {len(rows)} of {count} pictures were answered.") if left else ""
+    return stopped + (cards.summary(rows) if rows else "")
 
 
 def _one(engine: Engine, uploads: Uploads, path: str, max_bytes: int) -> tuple[tuple[Any, ...], Image.Image | None]:
     """(a row of `COLUMNS`, thumbnail) of one file."""
     name = Path(path).name
     try:
-        row, thumbnail = engine.answer(uploads.read(path, max_bytes), _row)
+        row, thumbnail = engine.answer(uploads.read(path, max_bytes), _row, owner=asking())
         return (name, *row, ""), thumbnail
     except BadImage as error:
         return (name, "", 0.0, "", "", error.reason), None

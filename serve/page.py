@@ -24,7 +24,7 @@ from serve.engine import Answered, Busy, Engine, Late
 from serve.events import Events, Function, Input
 from serve.feedback import Feedback
 from serve.gate import Page
-from serve.many import ANSWERS, many_tab
+from serve.many import ANSWERS, asking, many_tab
 from serve.reload import examples
 from serve.uploads import Uploads
 from zoo.errors import BadImage
@@ -166,7 +166,8 @@ def _answer(engine: Engine, setting: Setting, picture: str | None) -> tuple[dict
     """JSON, card and heat map of the answer to one picture file."""
     if picture is None:
         return None, cards.NOTHING, gr.Image(None, visible=False)
-    said = attempt(lambda: engine.answer(setting.uploads.read(picture, setting.max_bytes), _parts, top=SHOWN))
+    said = attempt(lambda: engine.answer(setting.uploads.read(picture, setting.max_bytes), _parts, top=SHOWN,
+                                         owner=asking()))
     if isinstance(said, str):
         return {"error": said}, cards.refusal(said), gr.Image(None, visible=False)
     data, card, heat = said
@@ -195,7 +196,8 @@ def _correction(engine: Engine, feedback: Feedback, picture: gr.Image, setting: 
         """What happened, as HTML."""
         if not path or not label:
             return cards.note("Choose a picture and its right class first.")
-        said = attempt(lambda: feedback.store(engine, setting.uploads.read(path, setting.max_bytes), label))
+        said = attempt(lambda: feedback.store(engine, setting.uploads.read(path, setting.max_bytes), label,
+                                              owner=asking()))
         return cards.note(html.escape(said))
 
     labels = list(engine.model.predictor.bundle.labels)

@@ -16,10 +16,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from serve.uploads import Uploads
+from serve.uploads import MAX_FILES, Uploads
 
-MAX_FILES = 1_000
-"""Files of one upload; a page sends all that were chosen at once."""
 WANTED = "Expected pictures in the field 'files', each as a file, and no other field."
 
 

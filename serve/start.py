@@ -78,6 +78,7 @@ def build(order: Order) -> Iterator[Service]:
         decoders.wait()
         metrics = Metrics(engine)
         life = Life(idle=lambda: engine.outstanding == 0, patience_s=order.deadline_s)
+        engine.closing = lambda: life.closing
         app: ASGIApp = create_api(engine, metrics, life)
         page = None if order.api_only else _with_page(app, engine, order, stack)
         if order.watch:

@@ -26,6 +26,11 @@ KEPT_S = 1800.0
 """Seconds after which an upload is deleted."""
 YOUNG_S = 60.0
 """Seconds that a file is safe from making room for others."""
+SHARE = 4
+"""Uploads of one address that are still arriving take at most the part 1 / `SHARE` of bytes and of files together;
+a single upload may be larger."""
+MAX_FILES = 1_000
+"""Files of one upload; a page sends all that were chosen at once."""
 SWEEP_S = 10.0
 """Seconds between two looks at the folder."""
 BLOCK = 4096
@@ -50,6 +55,21 @@ class _File:
     """On disk, with a block for its folder."""
 
 
+@dataclass
+class _Reserved:
+    """What uploads that are still arriving may need."""
+
+    bytes: int = 0
+    files: int = 0
+
+    def within(self, bytes_: int, files: int) -> bool:
+        return self.bytes <= bytes_ and self.files <= files
+
+    def add(self, bytes_: int, files: int) -> None:
+        self.bytes += bytes_
+        self.files += files
+
+
 class Uploads:
     """The folder, shared by all threads of one service; final. Nobody else may write to `folder`."""
 
@@ -60,7 +80,8 @@ class Uploads:
         self._quota_bytes, self._quota_files = quota_bytes, quota_files
         self._kept: frozenset[Path] = frozenset()
         self._bytes = self._files = 0  # at the last sweep, and what was written since
-        self._reserved_bytes = self._reserved_files = 0  # by uploads that are still arriving
+        self._reserved = _Reserved()
+        self._reserved_by: dict[str, _Reserved] = {}  # by the address that they come from
         self._lock = threading.Lock()
         self.sweep()
 
@@ -104,22 +125,32 @@ class Uploads:
         self._kept = frozenset(file.path for file in self._all())
 
     @contextlib.contextmanager
-    def room(self, size: int, files: int) -> Iterator[None]:
-        """Room for `files` new files of `size` bytes in all, as long as they arrive; raises `Full`."""
+    def room(self, size: int, files: int, owner: str = "") -> Iterator[None]:
+        """Room for `files` new files of `size` bytes in all, as long as they arrive; raises `Full`.
+
+        `owner` is the address that they come from, of which `SHARE` is taken; empty: the service itself.
+        """
         wanted = size + files * 2 * BLOCK
         with self._lock:
+            own = self._reserved_by.get(owner, _Reserved())
+            if owner and own.files and not own.within(self._quota_bytes // SHARE - wanted,
+                                                      self._quota_files // SHARE - files):
+                raise Full
             if not self._fits(wanted, files):
                 self._sweep(wanted, files)
             if not self._fits(wanted, files):
                 raise Full
-            self._reserved_bytes += wanted
-            self._reserved_files += files
+            self._reserved_by[owner] = own
+            for reserved in (self._reserved, own):
+                reserved.add(wanted, files)
         try:
             yield
         finally:
             with self._lock:
-                self._reserved_bytes -= wanted
-                self._reserved_files -= files
+                for reserved in (self._reserved, own):
+                    reserved.add(-wanted, -files)
+                if not own.files:
+                    self._reserved_by.pop(owner, None)
 
     def wrote(self, size: int) -> None:
         """Count a file of `size` bytes until the next sweep finds it."""
@@ -135,8 +166,7 @@ class Uploads:
             forget()
 
     def _fits(self, size: int, files: int) -> bool:
-        return (self._bytes + self._reserved_bytes + size <= self._quota_bytes
-                and self._files + self._reserved_files + files <= self._quota_files)
+        return self._reserved.within(self._quota_bytes - self._bytes - size, self._quota_files - self._files - files)
 
     def _sweep(self, size: int, files: int) -> None:
         """Delete all old files, and then the oldest until `size` bytes and `files` files fit."""
@@ -164,6 +194,11 @@ class Uploads:
                     path = Path(folder, name)
                     status = path.lstat()
                     yield _File(path, max(status.st_mtime, status.st_ctime), on_disk(status.st_size))
+
+
+def files_in(size: int) -> int:
+    """How many files room is made for in an upload of `size` bytes: pictures are hardly ever smaller than a block."""
+    return min(MAX_FILES, size // BLOCK + 1)
 
 
 def on_disk(size: int) -> int:

@@ -18,7 +18,7 @@ import pytest
 
 from serve import budgets, routes
 from tests.bad_pictures import encode, photo
-from tests.serve.running import ROOT, Running, ask
+from tests.serve.running import ROOT, Running, ask, running
 
 FORM = "multipart/form-data; boundary=x"
 JSON = {"content-type": "application/json"}
@@ -256,6 +256,28 @@ def test_event_streams_are_bounded(service: Running) -> None:
         assert time.monotonic() < deadline, "closed streams are still counted"
         time.sleep(0.2)
     streams[-1].close()
+
+
+def test_streams_that_are_open_at_the_end_leave_no_traceback(served: Path, tmp_path: Path) -> None:
+    with running(tmp_path / "log", served, "--workers", "1") as own:
+        streams = []
+        for number in range(10):
+            streams.append(connect(own))
+            streams[-1].sendall(f"GET /gradio_api/heartbeat/s{number} HTTP/1.1\r\nhost: x\r\n"
+                                "x-forwarded-host: a b\r\nx-gradio-server: http://x:y\r\n\r\n".encode())
+            assert streams[-1].recv(4_096).startswith(b"HTTP/1.1 200 ")
+        hostile = {"x-forwarded-host": "evil.example", "x-gradio-server": "http://x:y"}
+        config = httpx.get(f"{own.url}/config", headers=hostile, timeout=20)
+        assert config.status_code == 200
+        assert "evil" not in config.text
+        assert own.stop() == 0
+        for stream in streams:
+            received = b""
+            while more := stream.recv(4_096):
+                received += more
+            stream.close()
+            assert received.endswith(b"0\r\n\r\n")  # a whole answer
+        assert own.log.read_text(encoding="utf-8") == ""
 
 
 def test_bodies_in_memory_are_bounded(service: Running) -> None:

@@ -7,12 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
+from gradio.context import LocalContext
+from starlette.requests import Request
 
-from serve import cards, reload, uploads
+from serve import budgets, cards, life, many, reload, uploads
 from serve.engine import Engine
 from serve.events import Events, Function, Refused
 from serve.feedback import LOG, Feedback
+from serve.gate import passed_on
 from serve.logins import Keys, Logins
 from serve.repeat import Repeat
 from serve.uploads import BLOCK, Full, Uploads
@@ -158,6 +162,74 @@ def test_the_table_of_addresses_is_bounded_and_so_are_all_tries_together() -> No
     assert len(logins._tries) == 10_000
 
 
+# --- shares of one address
+
+
+def test_all_connections_that_may_be_held_are_fewer_than_there_are() -> None:
+    assert life.SILENT + budgets.STREAMS + budgets.REQUESTS <= life.CONNECTIONS - 20
+    assert budgets.STREAMS_EACH < budgets.STREAMS
+    assert budgets.REQUESTS_EACH < budgets.REQUESTS
+
+
+def test_bodies_of_one_address_take_half() -> None:
+    bodies = budgets.Bytes(100)
+    assert bodies.take(30, "a", already=0)
+    assert not bodies.take(30, "a", already=0)
+    assert not bodies.take(30, "a", already=10)
+    assert bodies.take(30, "b", already=0)
+    bodies.give_back(30, "a")
+    assert bodies.take(65, "a", already=0)  # a single larger one, where there is room
+    assert not bodies.take(10, "a", already=65)
+    bodies.give_back(65, "a")
+    bodies.give_back(30, "b")
+    assert bodies.held == 0
+    assert not bodies._of
+    assert bodies.take(200, "c", already=0)
+    assert not bodies.take(1, "d", already=0)
+
+
+def test_kills_make_an_address_wait() -> None:
+    now = [1000.0]
+    kills = budgets.Kills(clock=lambda: now[0])
+    waits = []
+    for _ in range(6):
+        kills.add("evil")
+        waits.append(kills.wait_s("evil"))
+        now[0] += 60
+    assert waits == [0, 10, 20, 40, 60, 60]
+    now[0] += 121
+    kills.add("evil")
+    assert kills.wait_s("evil") == kills.wait_s("good") == 0
+    for number in range(20_000):
+        kills.add(f"other{number}")
+    assert len(kills._of) == 10_000
+
+
+def test_uploads_of_one_address_reserve_a_quarter(folder: Path) -> None:
+    own = Uploads(folder, quota_bytes=400 * BLOCK, quota_files=40)
+    with own.room(1, 8, "a"), own.room(1, 2, "a"):
+        with pytest.raises(Full), own.room(1, 1, "a"):
+            pass
+        with own.room(1, 10, "b"):
+            pass
+    with own.room(200 * BLOCK, 1, "a"):  # a single larger one
+        with pytest.raises(Full), own.room(1, 1, "a"):
+            pass
+        with own.room(50 * BLOCK, 1, "b"), own.room(1, 1):
+            pass
+    assert own._reserved.bytes == own._reserved.files == 0
+    assert not own._reserved_by
+    assert [uploads.files_in(size) for size in (0, 4096, 10**6, 256 * 10**6)] == [1, 2, 245, 1000]
+
+
+def test_the_page_gets_listed_headers_only() -> None:
+    plain = [(b"host", b"x"), (b"cookie", b"a=b"), (b"content-length", b"3"), (b"x-forwarded-proto", b"https")]
+    hostile = [(name, b"evil") for name in (
+        b"x-forwarded-host", b"x-gradio-server", b"x-gradio-user", b"x-forwarded-proto", b"x-forwarded-prefix",
+        b"origin", b"referer", b"range", b"authorization", b"session_hash", b"transfer-encoding")]
+    assert passed_on([*plain, *hostile]) == plain
+
+
 # --- corrections
 
 
@@ -205,6 +277,40 @@ def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) 
     finally:
         object.__setattr__(engine.model.predictor.bundle, "labels", labels)
     assert [path.name for path in tmp_path.rglob("*")] == ["train"]
+
+
+# --- many pictures
+
+
+def test_many_pictures_are_answered_within_a_time(engine: Engine, folder: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Uploads(folder)
+    paths = []
+    for number in range(3):
+        paths.append(str(own.new_folder() / "x.png"))
+        Path(paths[-1]).write_bytes(encode(photo(40 + number), "PNG"))
+
+    def answered() -> str:
+        rows, shown = many.answer_all(engine, own, paths, 10**6)
+        assert len(rows) == len(shown)
+        return many.summarize(rows, len(paths))
+
+    assert "3 of 3 pictures answered" in answered()
+    monkeypatch.setattr(many, "LONGEST_S", -1.0)
+    assert "0 of 3 pictures were answered" in answered()
+    monkeypatch.undo()
+    monkeypatch.setattr(engine, "closing", lambda: True)
+    assert "0 of 3 pictures were answered" in answered()
+
+
+def test_pictures_of_the_page_belong_to_the_address_that_asks() -> None:
+    assert many.asking() == ""
+    request = Request({"type": "http", "client": ("2001:db8::1:2:3:4", 5)})
+    token = LocalContext.request.set(gr.Request(request))
+    try:
+        assert many.asking() == "2001:db8::/64"
+    finally:
+        LocalContext.request.reset(token)
 
 
 # --- the watched bundle

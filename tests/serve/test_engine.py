@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from serve import engine as engines
+from serve.decoders import Killed
 from serve.engine import Answered, Busy, Engine, Late
 from serve.reload import load
 from tests.bad_pictures import encode
@@ -89,3 +90,48 @@ def test_large_pictures_come_one_at_a_time(engine: Engine, monkeypatch: pytest.M
         assert most[0] == expected
     with pytest.raises(BadImage, match="too large: 5000 x 5000, at most 20 million pixels"):
         engine.answer(encode(Image.new("1", (5000, 5000)), "PNG"), label)
+
+
+def test_one_address_takes_half_of_the_places_and_others_come_in_turn(served: Path) -> None:
+    engine = Engine(load(served, provider="cpu", threads=1), workers=1, waiting=49, deadline_s=20, max_pixels=10**6)
+    held, order = threading.Event(), []
+    first = engine.submit([RED], lambda _: held.wait(10))
+    many = [engine.submit([RED], lambda _: order.append("greedy"), owner="greedy")[0] for _ in range(25)]
+    with pytest.raises(Busy):
+        engine.submit([RED], label, owner="greedy")
+    with pytest.raises(Busy):
+        engine.submit([RED] * 17, label, owner="greedy")
+    good = engine.submit([RED] * 2, lambda _: order.append("good"), owner="good")
+    held.set()
+    for future in first + many + good:
+        future.result(10)
+    assert order.index("good") <= 1
+    assert order[:4].count("good") == 2
+    assert engine.answer(RED, label, owner="greedy") == "red"
+    waiting = engine.submit([RED] * 9, lambda _: time.sleep(0.2), owner="x")
+    engine.close()
+    assert sum(future.cancelled() for future in waiting) >= 7
+    time.sleep(0.3)
+    assert engine.outstanding == 0
+    assert not engine._of
+
+
+def test_an_address_whose_pictures_kill_decoders_waits(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = engine.decoders.decode
+
+    def killing(data: bytes, name: str, *, max_pixels: int, seconds: float) -> object:
+        if data == b"bomb":
+            raise Killed(name, "took longer")
+        return decode(data, name, max_pixels=max_pixels, seconds=seconds)
+
+    monkeypatch.setattr(engine.decoders, "decode", killing)
+    futures = engine.submit([b"bomb"] * 4, label, owner="evil")
+    reasons = {type(future.exception(10)) for future in futures}
+    assert reasons == {Killed, Busy}
+    with pytest.raises(Busy) as refused:
+        engine.answer(RED, label, owner="evil")
+    assert 5 <= refused.value.retry_after_s <= 60
+    assert engine.answer(RED, label, owner="good") == "red"
+    for _ in range(4):  # so little time may be too short for a good picture
+        with pytest.raises(Killed):
+            engine.submit([b"bomb"], label, deadline=time.monotonic() + 0.5, owner="late")[0].result(10)

@@ -29,7 +29,9 @@ def test_what_is_in_flight_at_sigterm_is_answered(served: Path, tmp_path: Path) 
     with running(tmp_path / "log", served, "--api-only", "--workers", "1") as service:
         sent = [HTTPConnection(service.url.removeprefix("http://"), timeout=60) for _ in range(20)]
         for place, connection in enumerate(sent):
-            connection.request("POST", "/v1/predict", form(pictures[place % 3]), {"content-type": BOUNDARY})
+            # of two addresses: the bodies are more than one may have in memory
+            headers = {"content-type": BOUNDARY, "x-forwarded-for": f"10.0.0.{place % 2}"}
+            connection.request("POST", "/v1/predict", form(pictures[place % 3]), headers)
         stopping = threading.Thread(target=service.stop)
         stopping.start()
         time.sleep(0.15)
