@@ -69,7 +69,7 @@ def test_a_folder_with_content_is_left_alone(served: Path, tmp_path: Path) -> No
 def test_a_folder_name_is_no_code(served: Path, tmp_path: Path, name: str) -> None:
     odd, out = tmp_path / name, tmp_path / "space"
     shutil.copytree(served / "bundles" / "onnx", odd)
-    (odd / "beside.txt").write_text("SECRET", encoding="utf-8")
+    (odd / "beside.txt").write_text("BESIDE-IT", encoding="utf-8")
     (odd / "examples" / "9.png").symlink_to(odd / "beside.txt")
     with pytest.raises(UserError, match=r"9\.png is a link"):
         space.main(space.Space(odd, out))
@@ -81,7 +81,7 @@ def test_a_folder_name_is_no_code(served: Path, tmp_path: Path, name: str) -> No
     assert {"model", "bundles", "onnx"} <= constants
     assert name not in code
     copied = [path for path in out.rglob("*") if not path.is_dir()]
-    assert not [path for path in copied if path.is_symlink() or b"SECRET" in path.read_bytes()]
+    assert not [path for path in copied if path.is_symlink() or b"BESIDE-IT" in path.read_bytes()]
     text = (out / "README.md").read_text(encoding="utf-8")
     assert text.count("\n---\n") == 1
     front = yaml.safe_load(text.split("\n---\n")[0])
