@@ -213,8 +213,9 @@ def children(service: Running) -> list[psutil.Process]:
 def send(url: str, word: str) -> threading.Thread:
     """A request in the background that ends when it ends."""
     def post() -> None:
-        with contextlib.suppress(httpx.HTTPError):  # the service is gone
-            ask(url, order(word))
+        with (contextlib.suppress(httpx.HTTPError),  # the service is gone
+              httpx.Client(verify=False, headers={"x-forwarded-for": "10.0.0.9"}) as client):
+            ask(url, order(word), client=client)
 
     thread = threading.Thread(target=post)
     thread.start()
@@ -237,6 +238,11 @@ def test_good_pictures_are_answered_after_those_that_hang(served: Path, tmp_path
         assert (refused.status_code, refused.json()) == (422, {"error": "Picture: took longer than 2 s to decode."})
         for thread in evil:
             thread.join()
+        with httpx.Client(verify=False, headers={"x-forwarded-for": "10.0.0.9"}) as client:
+            waits = ask(service.url, noise_png(32), client=client)
+        assert waits.status_code == 503
+        assert 1 <= int(waits.headers["retry-after"]) <= 10
+        assert ask(service.url, noise_png(32)).status_code == 200
         assert 'zootune_decoders_ended_total{reason="time"} 3.0' in httpx.get(f"{service.url}/metrics").text
         assert service.stop() == 0
         assert service.log.read_text() == ""
