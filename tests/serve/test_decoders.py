@@ -134,7 +134,7 @@ def test_memory_crashes_and_lies_cost_one_decoder(odd: Decoders, word: str) -> N
 def test_text_of_a_decoder_is_harmless(odd: Decoders, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BadImage) as refused:
         decode(odd, order("control"))
-    assert refused.value.reason == "?[31mred?line?"
+    assert refused.value.reason == "\\x1b[31mred?line\\u202e"
     with pytest.raises(BadImage) as refused:
         decode(odd, order("long"))
     assert refused.value.reason == "é" * 500
