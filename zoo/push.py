@@ -36,7 +36,7 @@ class Order:
     space: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder that python -m serve.space wrote: publish it too, as the Space of the same name."""
     with_examples: Switch = False
-    """Also send the up to six validation pictures in the bundles, as they are (with EXIF)."""
+    """Also send the up to six validation pictures in the bundles, without their metadata."""
     dry_run: Switch = False
     """Show exactly what would be sent, and send nothing; needs neither network nor token."""
     revision: str = "main"
