@@ -12,6 +12,7 @@ from time import perf_counter
 import httpx
 import pytest
 import yaml
+from PIL import Image
 
 from serve import space
 from tests.bad_pictures import encode, photo
@@ -97,3 +98,14 @@ def test_the_licence_is_read_in_linear_time() -> None:
     for card in ("---\n" * 100_000, "---\n" + "a\n" * 200_000, "---\nlicense: " + " " * 500_000):
         space._licence(card)
     assert perf_counter() - start < 2
+
+
+def test_examples_of_old_bundles_lose_their_metadata(served: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(served / "bundles" / "onnx", tmp_path / "onnx"))
+    exif = Image.Exif()
+    exif[0x010e] = "PLANTED"
+    (folder / "examples" / "4.jpg").write_bytes(encode(photo(), "JPEG", exif=exif))
+    bundles.finish(folder)
+    space.main(space.Space(folder, tmp_path / "space"))
+    assert (tmp_path / "space" / "model" / "bundles" / "onnx" / "examples" / "4.jpg").is_file()
+    assert not [path for path in (tmp_path / "space").rglob("*") if path.is_file() and b"PLANTED" in path.read_bytes()]

@@ -235,7 +235,7 @@ def with_row(run: Path, path: str, sha256: str) -> None:
     replace(run / rundir.FILES, f"{lines}{path},ant,val,{sha256},1,1\n".encode())
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "a/../../x", "./x", "", "..", "a\0b", "c:x"])
+@pytest.mark.parametrize("path", ["/etc/passwd", "a/../../x", "./x", "", "..", "a\0b"])
 def test_a_picture_has_a_path_below_the_data_folder(run: Path, path: str) -> None:
     with_row(run, path, "0" * 64)
     with pytest.raises(UserError, match=r"files\.csv"):

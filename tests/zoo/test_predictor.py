@@ -447,3 +447,9 @@ def test_predicting_issues_no_warnings(made: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Predictor(made).predict(RED)
+
+
+def test_a_model_that_gives_other_shapes_is_refused(tmp_path: Path) -> None:
+    folder = made_bundle(tmp_path / "run", labels=["red", "green", "blue", "grey"])
+    with pytest.raises(UserError, match=r"gives probabilities as float32 \[1, 3\]: expected .* 4 classes"):
+        Predictor(folder).predict(np.zeros((8, 8, 3), np.uint8))

@@ -21,12 +21,14 @@ from PIL import Image
 import tests.hub_writing  # noqa: F401 - its routes
 from tests.export.made_export import Made
 from tests.hub_server import TOKEN, HubServer, User
+from tests.made_run import made_run
 from tests.zoo.made_published import ROOT, Client, made_finished
 from zoo import bundle, rundir
+from zoo.errors import UserError
 from zoo.model import load
 from zoo.predictor import Predictor
 from zoo.preprocess import Preprocessing, evaluate
-from zoo.published import preprocessor_config
+from zoo.published import preprocessor_config, staged
 
 REPO = "alice/insects"
 SIDE = 48
@@ -306,3 +308,14 @@ def test_transformers_js_gives_the_same_logits(published: Published, tmp_path: P
         expected = load(published.run)(x).numpy()
     assert (np.argmax(answer["own"], 1) == expected.argmax(1)).all()
     assert close(answer["own"], expected) < 0.1 * float(np.ptp(expected))
+
+
+@pytest.mark.parametrize("name", ["data.json", "config.json", "report.json", "recipe.json"])
+@pytest.mark.parametrize("content", [[], "x", {"classes": 5}, {"pretrained_cfg": [1]}])
+def test_a_malformed_run_is_one_error(tmp_path: Path, name: str, content: Any) -> None:
+    run, _ = made_run(tmp_path / "made", pictures=2)
+    rundir.write_json(run / name, content)
+    rundir.finish(run)
+    (tmp_path / "into").mkdir()
+    with pytest.raises(UserError):
+        staged(run, tmp_path / "into", repo="a/b", examples=False)

@@ -11,6 +11,7 @@ import pytest
 
 from zoo import rundir
 from zoo.errors import UserError
+from zoo.folders import is_picture_path
 
 # --- names
 
@@ -167,3 +168,20 @@ def test_what_a_killed_writer_left_is_not_part_of_the_run(tmp_path: Path) -> Non
     (tmp_path / "FINISHED.json.tmp").write_text("half")
     rundir.finish(tmp_path)
     assert set(rundir.open_finished(tmp_path, verify=True)["files"]) == {"config.json"}
+
+
+def test_a_file_of_holes_is_refused_before_it_is_hashed(tmp_path: Path) -> None:
+    rundir.write_json(tmp_path / rundir.CONFIG, {})
+    rundir.finish(tmp_path)
+    manifest = rundir.read_json(tmp_path / rundir.FINISHED)
+    (tmp_path / rundir.WEIGHTS).touch()
+    os.truncate(tmp_path / rundir.WEIGHTS, 1 << 40)
+    rundir.write_json(tmp_path / rundir.FINISHED, {**manifest, "files": manifest["files"] | {rundir.WEIGHTS: "0" * 64}})
+    with pytest.raises(UserError, match="most of which are holes"):
+        rundir.open_finished(tmp_path, verify=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a letter and a colon are a drive")
+def test_a_class_may_be_called_like_a_drive() -> None:
+    assert is_picture_path("A:colon/1.png")
+    assert not is_picture_path("A:colon/../1.png")

@@ -262,3 +262,10 @@ def test_plain_text_is_no_markdown(words: str) -> None:
     assert not any(tag in shown for tag in ("<a ", "<img", "<h1", "<code", "<em", "<strong", "<li"))
     assert card.plain is plain
     assert "http:" not in plain(words)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_no_cell_runs_in_any_settings(separator: str) -> None:
+    text = tables.as_text(["a", "b"], [["x.png", 'a;"=1+1;"b'], ["y", "a\t\"@x\t\"b"]])
+    cells = [cell for row in csv.reader(text.splitlines(), delimiter=separator) for cell in row]
+    assert not [cell for cell in cells if cell.lstrip('" ').startswith(("=", "+", "-", "@"))]
