@@ -46,6 +46,8 @@ class Order:
         data, given = fields.text(content["data"]), fields.mapping(content["given"])
         if "\0" in data or not Path(data).is_absolute():
             raise ValueError(f"expected the absolute path of a folder under data, seen {fields.seen(data)}")
+        if odd := [key for key, value in given.items() if not isinstance(value, str | int | float)]:
+            raise ValueError(f"expected texts and numbers under given, seen {fields.seen(given[odd[0]])}")
         return Order(Path(data), fields.name(content["base"]), given)
 
     def difference(self, other: "Order") -> str | None:
