@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from zoo.preprocess import read_regular
 
 LISTED = 14
 """Classes named at the top of the page."""
+DIAGRAM = re.compile(r"((?<!`)```++|(?<!~)~~~++)[ \t]{0,9}mermaid", re.IGNORECASE)  # linear: no run is tried twice
+"""Beginning of a block that Gradio would hand to a program of its own, which draws it."""
 LARGEST_TEXT = 100_000
 """Bytes of a model card or a proof that are shown; a longer one is left out."""
 STYLE = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
@@ -131,10 +134,11 @@ def _text(path: Path, listed: Callable[[], Path | None]) -> str:
 
 
 def plain(markdown: str) -> str:
-    """Markdown that shows no picture and holds no HTML, in linear time.
+    """Markdown that shows no picture, draws no diagram and holds no HTML, in linear time.
 
     Pictures become links: an exclamation mark written as an entity is only itself.
     """
+    markdown = DIAGRAM.sub(r"\1text", markdown)
     return markdown.replace("<", "&lt;").replace("![", "&#33;[").strip()
 
 
