@@ -230,7 +230,7 @@ def write_without_notes(own: Path, copy: Path, private: Private) -> None:
 def _described(text: str, private: Private) -> str:
     """A description in a model file; JSON value by value."""
     try:
-        content = json.loads(text)
+        content = strict_json.parse(text.encode(), finite=False)
     except ValueError:
         return private.cut(text)
     kept = private.cut_json(content)
