@@ -61,11 +61,19 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
         with console.busy(f"measuring {opened.folder}"), \
                 multiprocessing.get_context("spawn").Pool(1) as process:
             timing = process.apply(measure, (opened.model, order))
-        rundir.write_json(opened.folder / bundles.TIMING, timing)
+        write_timing(opened, timing)
         rows.append((opened, timing))
     show(rows)
     if order.picture:
         draw(rows, order.picture)
+
+
+def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
+    """The numbers beside the model, where its folder can be written; a container often has it read-only."""
+    try:
+        rundir.write_json(opened.folder / bundles.TIMING, timing)
+    except rundir.NotWritable as error:
+        console.warn(f"{error} The numbers are only shown here.")
 
 
 def measure(model: Path, order: Order) -> dict[str, Any]:
@@ -88,12 +96,11 @@ def measure(model: Path, order: Order) -> dict[str, Any]:
 
 def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
     """Seconds of each run, after one that does not count."""
-    options = runtime.run_options(provider)
-    session.run(None, {bundles.IMAGE: image}, options)
+    runtime.run(session, None, {bundles.IMAGE: image}, provider)
     seconds: list[float] = []
     while len(seconds) < LEAST_RUNS or sum(seconds) < LEAST_SECONDS:
         start = perf_counter()
-        session.run(None, {bundles.IMAGE: image}, options)
+        runtime.run(session, None, {bundles.IMAGE: image}, provider)
         seconds.append(perf_counter() - start)
     return seconds
 

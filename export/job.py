@@ -46,10 +46,19 @@ def start(order: Order) -> None:
     for target in order.to:
         TARGETS[target].check()
     subject = open_run(order)
+    check_writable(subject.run, order.to)
     with proof.gather(subject, examples=order.examples) as evidence:
         for name in wanted(order.to, subject.run):
             with room_on_disk(subject.run):
                 export(evidence, name)
+
+
+def check_writable(run: Path, names: Sequence[str]) -> None:
+    """`UserError` if the run, or a bundle in it that will be made anew, may not be written."""
+    bundles = run / bundle.BUNDLES
+    for folder in (run, bundles, *(bundles / name for name in names)):
+        if folder.is_dir():
+            rundir.check_writable(folder)
 
 
 def wanted(names: Sequence[str], run: Path) -> list[str]:
@@ -112,9 +121,10 @@ def take_over(run: Path, folder: Path, product: Made, *, examples: bool) -> None
 
 @contextmanager
 def room_on_disk(run: Path) -> Iterator[None]:
-    """A full disk in words; the bundle that was being written stays unfinished."""
+    """A full disk, or one that may not be written, in words; the bundle that was being written stays unfinished."""
     try:
-        yield
+        with rundir.right_needed(run / bundle.BUNDLES):
+            yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{error.filename}: expected to write a bundle there, seen something else of that name. "
                         "Remove it.") from None

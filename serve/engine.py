@@ -22,7 +22,7 @@ import numpy as np
 from serve.budgets import Kills
 from serve.decoders import Decoders, Killed, Unavailable
 from zoo.errors import BadImage
-from zoo.predictor import Prediction, Predictor
+from zoo.predictor import NoAnswer, Prediction, Predictor
 
 LARGE_PIXELS = 4_000_000
 """Larger pictures are answered one at a time: each pixel takes 10 to 25 bytes on its way."""
@@ -205,9 +205,14 @@ class Engine:
         self._refuse_killers(job.owner)
         with ExitStack() as alone:
             pixels = self._decode(job, data, name, alone)
-            if time.monotonic() > job.deadline:
+            left_s = job.deadline - time.monotonic()
+            if left_s < 0:
                 raise Late
-            result = job.work(Answered(pixels, job.model.predictor.predict(pixels, top=job.top), job.model))
+            try:
+                prediction = job.model.predictor.predict(pixels, top=job.top, limit_s=left_s)
+            except NoAnswer:
+                raise Late from None
+            result = job.work(Answered(pixels, prediction, job.model))
         self._picture_s += 0.1 * (time.monotonic() - started - self._picture_s)
         return result
 

@@ -31,6 +31,10 @@ WAITING_BYTES = 100_000_000
 """So many decoded bytes may wait in `predict_many` for pictures of the same size."""
 
 
+class NoAnswer(UserError):
+    """The model had not answered when its time was over."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """All that the model says about one picture."""
@@ -59,12 +63,14 @@ class Predictor:
         self.bundle = bundle if isinstance(bundle, Bundle) else bundles.open_bundle(bundle)
         self._session, self.provider = runtime.load(self.bundle.model, provider, threads=threads)
         _check_model(self._session, self.bundle)
-        self._options = runtime.run_options(self.provider)
         self._batch = max(1, PASSES // len(tta.VIEWS[self.bundle.decision.views]))
 
-    def predict(self, picture: Picture, *, top: int = 5) -> Prediction:
-        """The answer to one picture, with `top` classes in `answer.top`. Raises `BadImage`."""
-        return self._run(_pixels(picture)[None], top)[0]
+    def predict(self, picture: Picture, *, top: int = 5, limit_s: float = runtime.LONGEST_RUN_S) -> Prediction:
+        """The answer to one picture, with `top` classes in `answer.top`.
+
+        Raises `BadImage`, and `NoAnswer` if the model has not answered after `limit_s` seconds.
+        """
+        return self._run(_pixels(picture)[None], top, limit_s)[0]
 
     def predict_many(self, pictures: Iterable[Picture], *, top: int = 5) -> list[Prediction]:
         """The answers to many pictures, in their order; `BadImage` if one of them cannot be read.
@@ -77,10 +83,13 @@ class Predictor:
             predictions.update(zip(places, self._run(np.stack(pixels), top), strict=True))
         return [predictions[place] for place in range(len(predictions))]
 
-    def _run(self, image_BHWC: np.ndarray, top: int) -> list[Prediction]:
+    def _run(self, image_BHWC: np.ndarray, top: int, limit_s: float = runtime.LONGEST_RUN_S) -> list[Prediction]:
         names = self.bundle.outputs
         try:
-            found: list[Any] = self._session.run(names, {bundles.IMAGE: image_BHWC}, self._options)
+            found = runtime.run(self._session, names, {bundles.IMAGE: image_BHWC}, self.provider, limit_s=limit_s)
+        except TimeoutError as error:
+            raise NoAnswer(f"{self.bundle.model}: {error} to a picture of {image_BHWC.shape[2]} x "
+                           f"{image_BHWC.shape[1]}. Give it more time or cores, or export a smaller model.") from None
         except runtime.failures() as error:
             raise UserError(f"{self.bundle.model} cannot answer a picture of {image_BHWC.shape[2]} x "
                             f"{image_BHWC.shape[1]}: {first_line(error)[:200]}. {bundles.export_it(self.bundle.folder)}"

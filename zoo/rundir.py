@@ -18,6 +18,7 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ RUN = "run"
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """`errno` of a write that found no space left: disk, quota, or the largest file that is allowed."""
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""`errno` of a write that was not allowed, or that met a file system mounted to be read only."""
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
 UNFINISHED = ".tmp"
@@ -67,6 +70,10 @@ SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.js
 _FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE,
                     CARD, FINISHED, "onnx/model.onnx"})
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
+
+
+class NotWritable(UserError):
+    """A folder in which this user may not write."""
 
 
 def default_name(data: str, base: str) -> str:
@@ -103,11 +110,32 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def new_file_beside(path: Path) -> Path:
-    """An empty file in the same folder that was not there before: nobody can have put a link in its place."""
+    """An empty file in the same folder that was not there before: nobody can have put a link in its place.
+
+    Raises `NotWritable`.
+    """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-    os.close(os.open(temporary, flags, 0o666))  # less what the umask says, as for any new file
+    with right_needed(path.parent):
+        os.close(os.open(temporary, flags, 0o666))  # less what the umask says, as for any new file
     return temporary
+
+
+@contextmanager
+def right_needed(folder: Path) -> Iterator[None]:
+    """`NotWritable`, naming the folder, for a write below it that the system does not allow."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_RIGHT:
+            raise
+        raise NotWritable(f"{folder} cannot be written ({error.strerror}): expected a folder that you may change. "
+                          "Change its permissions, or work on a copy of it.") from None
+
+
+def check_writable(folder: Path) -> None:
+    """`NotWritable` unless files can be made in this folder; said before work that would be lost."""
+    new_file_beside(folder / "writable").unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,9 +12,12 @@ import importlib.metadata
 import io
 import platform
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from zoo import minimum, openvino_runtime
 from zoo.errors import UserError, first_line
@@ -29,6 +32,9 @@ _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxrunt
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 """TF32 keeps 10 bits of 23: other answers than on the CPU. The default search times every algorithm for each new batch
 size. (onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)"""
+LONGEST_RUN_S = 600.0
+"""A pass is stopped after so many seconds, unless the caller has less time; a ViT-L of 32 views takes some 20 on two
+cores."""
 _WARNINGS, _ERRORS, _SILENT = 2, 3, 4
 """ONNX Runtime's severities: warnings (its default), errors, fatal errors only."""
 
@@ -65,12 +71,34 @@ def load(model: Path, provider: str, *, threads: int = 0, optimise: bool = True)
     return _session(runtime, model, threads, [PROVIDERS["cpu"]], optimise=optimise), "cpu"
 
 
+def run(session: Any, names: Sequence[str] | None, feed: Mapping[str, np.ndarray], provider: str, *,
+        limit_s: float = LONGEST_RUN_S) -> list[Any]:
+    """The outputs `names` (None: all) of one pass through a session that `load` gave, with what `load` said it uses.
+
+    A model file is a program that may compute without end: ONNX Runtime is stopped after `limit_s` seconds, with
+    `TimeoutError`. OpenVINO cannot be stopped (2026.2 waits for the end of a Loop). Raises `failures()` as well.
+    """
+    options = run_options(provider)
+    clock = threading.Timer(limit_s, setattr, (options, "terminate", True))
+    clock.daemon = True
+    clock.start()
+    try:
+        return session.run(names, feed, options)
+    except failures():
+        if options.terminate:
+            raise TimeoutError(f"no answer within {limit_s:.3g} seconds") from None
+        raise
+    finally:
+        clock.cancel()
+
+
 def run_options(provider: str) -> Any:
-    """Options of `session.run` that give memory back after each run; the arena would keep what the largest took.
+    """Options of one `session.run`, which give memory back after it; the arena would keep what the largest took.
 
     400 sizes, one of them of 35 million pixels: 111 MB instead of 191 at the same speed, memory patterns off as well.
     """
     options = import_onnxruntime().RunOptions()
+    options.log_severity_level = _SILENT  # what goes wrong is raised
     if provider == "cpu":
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options

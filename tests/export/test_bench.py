@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from export.bench import Order, main
+from export.bench import Order, main, write_timing
+from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
 from zoo import bundle, rundir
 from zoo.errors import UserError
@@ -29,6 +30,16 @@ def test_timing_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert 10 < timing["peak_mib"] < 1000
     assert "colours-tiny onnx" in capsys.readouterr().out
     bundle.open_bundle(folder)  # still whole
+
+
+def test_a_folder_that_may_only_be_read_does_not_lose_the_table(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with read_only(made_bundle(tmp_path / "run")) as folder:
+        write_timing(bundle.open_bundle(folder), {"batches": []})
+        assert not (folder / bundle.TIMING).exists()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{folder.name} cannot be written (Permission denied)" in shown
+    assert "The numbers are only shown here." in shown
 
 
 @pytest.mark.parametrize(("words", "said"), [

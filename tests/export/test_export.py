@@ -16,11 +16,13 @@ import torch
 from export import made, onnx_file, parity
 from export.__main__ import Order
 from export.graph import Deployed, Parts, Prepare
-from export.job import start
+from export.job import check_writable, room_on_disk, start
 from export.parity import Compared
 from export.proof import Pixels
 from export.subject import open_run
 from tests.export.made_export import LABELS, SIDE, Made, made_export
+from tests.unprivileged import read_only
+from tests.zoo.made_bundle import made_bundle
 from zoo import predictor, runtime, tta
 from zoo.bundle import open_bundle
 from zoo.errors import UserError
@@ -301,6 +303,17 @@ def test_an_unfinished_run_is_refused(run: Path) -> None:
     with pytest.raises(UserError, match="expected a finished run"):
         start(Order(run))
     assert not (run / "bundles").exists()
+
+
+@pytest.mark.parametrize("closed", [".", "bundles", "bundles/onnx"])
+def test_a_folder_that_may_only_be_read_is_named_before_anything_is_done(tmp_path: Path, closed: str) -> None:
+    made_bundle(tmp_path / "run")
+    with read_only(tmp_path / "run", closed) as run:
+        named = rf"{run / closed} cannot be written \(Permission denied\): expected a folder that"
+        with pytest.raises(UserError, match=named):
+            check_writable(run, ("onnx",))
+        with pytest.raises(UserError, match=f"{run / 'bundles'} cannot be written"), room_on_disk(run):
+            (run / closed / "new").mkdir()
 
 
 @pytest.mark.parametrize("name", ["decision.json", "files.csv", "bank.safetensors", "model.safetensors"])

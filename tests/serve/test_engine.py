@@ -10,10 +10,13 @@ from PIL import Image
 
 from serve import engine as engines
 from serve.decoders import Killed
-from serve.engine import Answered, Busy, Engine, Late
+from serve.engine import Answered, Busy, Engine, Late, Model
 from serve.reload import load
 from tests.bad_pictures import encode
+from tests.zoo.made_bundle import made_bundle, make_endless
+from zoo import bundle
 from zoo.errors import BadImage
+from zoo.predictor import Predictor
 
 RED = encode(Image.new("RGB", (9, 5), (250, 20, 10)), "PNG")
 
@@ -52,6 +55,19 @@ def test_a_late_picture_is_not_answered(engine: Engine) -> None:
     engine.deadline_s = 0.05
     with pytest.raises(Late):
         engine.answer(RED, lambda _: time.sleep(0.3))
+
+
+def test_a_model_that_computes_without_end_is_stopped_at_the_deadline(tmp_path: Path) -> None:
+    folder = made_bundle(tmp_path / "run")
+    make_endless(folder / bundle.MODEL)
+    bundle.finish(folder)
+    model = Model(Predictor(folder, provider="cpu", threads=1), "endless", "", "")
+    engine = Engine(model, workers=1, waiting=2, deadline_s=1, max_pixels=1000)
+    futures = engine.submit([RED] * 2, label)
+    for future in futures:  # the second meets a worker that is free again
+        with pytest.raises(Late):
+            future.result(10)
+    engine.close()
 
 
 def test_a_failed_picture_leaves_its_place(engine: Engine) -> None:

@@ -56,6 +56,27 @@ def write_model(path: Path, content: Mapping[str, Any], *, metadata: Mapping[str
     onnx.save(model, path)
 
 
+def make_endless(path: Path) -> None:
+    """Put a Loop of 2**62 rounds between the input and everything else of a model that `write_model` wrote."""
+    model = onnx.load(path)
+    rounds = [helper.make_tensor_value_info("round", TensorProto.INT64, []),
+              helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+              helper.make_tensor_value_info("before", TensorProto.FLOAT, None)]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_on"], ["goes_on"]), helper.make_node("Abs", ["before"], ["after"])], "body",
+        rounds, [helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+                 helper.make_tensor_value_info("after", TensorProto.FLOAT, None)])
+    model.graph.initializer.extend([numpy_helper.from_array(np.array(2**62), "rounds"),
+                                    numpy_helper.from_array(np.array(True), "yes")])
+    cast, divide = model.graph.node[:2]
+    divide.input[0] = "never"
+    nodes = [cast, helper.make_node("Loop", ["rounds", "yes", cast.output[0]], ["never"], body=body),
+             *model.graph.node[1:]]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+
+
 def made_bundle(run: Path, *, finished: bool = True, target: str = "onnx", **how: Any) -> Path:
     """A run folder that is finished, and its bundle for `target`; `how` as in `made_content`. Gives the bundle's."""
     folder = run / "bundles" / target

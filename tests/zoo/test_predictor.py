@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from tests.bad_pictures import encode, photo
-from tests.zoo.made_bundle import CALIBRATED, LABELS, made_bundle, made_content, reference, write_model
+from tests.zoo.made_bundle import CALIBRATED, LABELS, made_bundle, made_content, make_endless, reference, write_model
 from zoo import bundle, predictor, runtime, tta
 from zoo.bundle import open_bundle
 from zoo.decision import Decision, Sets
 from zoo.errors import BadImage, UserError
-from zoo.predictor import Prediction, Predictor
+from zoo.predictor import NoAnswer, Prediction, Predictor
 from zoo.preprocess import decode
 
 ROOT = Path(__file__).parent.parent.parent
@@ -453,3 +453,11 @@ def test_a_model_that_gives_other_shapes_is_refused(tmp_path: Path) -> None:
     folder = made_bundle(tmp_path / "run", labels=["red", "green", "blue", "grey"])
     with pytest.raises(UserError, match=r"gives probabilities as float32 \[1, 3\]: expected .* 4 classes"):
         Predictor(folder).predict(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_model_that_computes_without_end_is_stopped(tmp_path: Path) -> None:
+    folder = made_bundle(tmp_path / "run")
+    make_endless(folder / "model.onnx")
+    bundle.finish(folder)
+    with pytest.raises(NoAnswer, match=r"model\.onnx: no answer within 0\.3 seconds to a picture of 5 x 4"):
+        Predictor(folder).predict(np.zeros((4, 5, 3), np.uint8), limit_s=0.3)
