@@ -1,5 +1,7 @@
 """Finished run folders with random weights: what an export needs, made in a second without training."""
 
+import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,14 @@ from safetensors.numpy import save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from export import made, parity
-from export.graph import Parts
-from zoo import decision, rundir, tta
+from export import made, onnx_file, parity
+from export import subject as subjects
+from export.__main__ import Order
+from export.graph import Deployed, Parts
+from zoo import bundle, decision, rundir, tta
 from zoo.decision import Decision, Sets, Unknown
 from zoo.model import features, head
+from zoo.predictor import Predictor
 from zoo.preprocess import Preprocessing, decode
 
 LABELS = ("ant", "bee", "cat")
@@ -104,3 +109,22 @@ def made_export(folder: Path, made_run: Made | None = None) -> Path:
         save_file({decision.BANK_KEY: made_bank(model, made_run).numpy()}, run / rundir.BANK)
     rundir.finish(run)
     return run
+
+
+def onnx_bundle(run: Path) -> None:
+    """A finished bundle for onnx with three examples, without the two further exports that its proof takes."""
+    subject, folder = subjects.open_run(Order(run)), run / "bundles" / "onnx"
+    deployed = Deployed(subject.parts, resize="op").eval()
+    (folder / "examples").mkdir(parents=True)
+    onnx_file.export(deployed, onnx_file.PICTURE, folder / "model.onnx", names=("image", deployed.outputs),
+                     dynamic=onnx_file.ANY_PICTURE, metadata=subject.metadata(deployed))
+    bundle.write(folder, subject.describe("onnx", subjects.Made(deployed), "fp32"))
+    for name in (bundle.PARITY, bundle.PARITY_PAGE):
+        (folder / name).write_text("{}")
+    bundle.finish(folder)
+    predictor, expected = Predictor(folder), {}
+    for place, path in enumerate([*subject.pictures.values()][:3]):
+        shutil.copyfile(path, folder / "examples" / f"{place}.png")
+        expected[f"{place}.png"] = {"probabilities": predictor.predict(path).probabilities.tolist()}
+    (folder / "examples" / "expected.json").write_text(json.dumps(expected))
+    bundle.finish(folder)

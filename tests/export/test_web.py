@@ -15,15 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export import made, onnx_file, to_web
-from export import subject as subjects
+from export import made, to_web
 from export.__main__ import Order
-from export.graph import Deployed
 from export.job import start
-from export.subject import open_run
 from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
-from tests.export.made_export import CALIBRATED, LABELS, Made, made_export
-from zoo import bundle, decision
+from tests.export.made_export import CALIBRATED, LABELS, Made, made_export, onnx_bundle
+from zoo import decision
 from zoo.bundle import open_bundle
 from zoo.decision import Decision, Sets, Unknown
 from zoo.errors import UserError
@@ -49,25 +46,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(made, "SIZES", made.SIZES[:1])
         start(Order(run, to=("web",)))
     return run / "bundles" / "web"
-
-
-def onnx_bundle(run: Path) -> None:
-    """A finished bundle for onnx, without the two further exports that its proof takes."""
-    subject, folder = open_run(Order(run)), run / "bundles" / "onnx"
-    deployed = Deployed(subject.parts, resize="op").eval()
-    (folder / "examples").mkdir(parents=True)
-    onnx_file.export(deployed, onnx_file.PICTURE, folder / "model.onnx", names=("image", deployed.outputs),
-                     dynamic=onnx_file.ANY_PICTURE, metadata=subject.metadata(deployed))
-    bundle.write(folder, subject.describe("onnx", subjects.Made(deployed), "fp32"))
-    for name in (bundle.PARITY, bundle.PARITY_PAGE):
-        (folder / name).write_text("{}")
-    bundle.finish(folder)
-    predictor, expected = Predictor(folder), {}
-    for place, path in enumerate(subject.pictures.values()):
-        shutil.copyfile(path, folder / "examples" / f"{place}.png")
-        expected[f"{place}.png"] = {"probabilities": predictor.predict(path).probabilities.tolist()}
-    (folder / "examples" / "expected.json").write_text(json.dumps(expected))
-    bundle.finish(folder)
 
 
 @pytest.fixture(scope="module")
