@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import TextIO
 
+from finetune import finish
+
 
 @dataclass(frozen=True)
 class Command:
@@ -34,12 +36,15 @@ class Command:
 
 
 @contextmanager
-def finetune(*arguments: str) -> Iterator[Command]:
-    """`python -m finetune ARGUMENTS`, but for the start of the interpreter and the imports."""
+def finetune(*arguments: str, page: bool = True) -> Iterator[Command]:
+    """`python -m finetune ARGUMENTS`, but for the start of the interpreter and the imports.
+
+    `page`: whether the run draws its report.html, which takes as long as a short training.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["finetune.job"])
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_carry_out, args=(arguments, writer))
+    process = context.Process(target=_carry_out, args=(arguments, page, writer))
     process.start()
     writer.close()
     with reader, open(os.dup(reader.fileno()), encoding="utf-8") as stdout:
@@ -48,11 +53,13 @@ def finetune(*arguments: str) -> Iterator[Command]:
     process.close()
 
 
-def _carry_out(arguments: tuple[str, ...], output: Connection) -> None:
+def _carry_out(arguments: tuple[str, ...], page: bool, output: Connection) -> None:
     os.setsid()
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
     output.close()
     sys.stdout = sys.stderr = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 (of the whole process)
+    if not page:
+        finish.write_report = lambda folder, data_root: None
     sys.argv = ["finetune", *arguments]
     runpy.run_module("finetune", run_name="__main__", alter_sys=True)

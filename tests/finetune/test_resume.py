@@ -34,7 +34,7 @@ from zoo.preprocess import Preprocessing
 def command(data: Path, out: Path, *more: str) -> AbstractContextManager[Command]:
     """The command of the shared finished run, in a process of its own."""
     settings = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return forked.finetune("--data", str(data), "--out", str(out), *settings, *more)
+    return forked.finetune("--data", str(data), "--out", str(out), *settings, *more, page=False)
 
 
 @contextmanager
