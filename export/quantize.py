@@ -69,7 +69,7 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
              "accuracy": parity.to_json([rung])[0]}
     facts = {"calibrated_on": len(subject.training(CALIBRATED_ON)), "float_layers": kept, "for_tensorrt": about}
     return Made(Deployed(subject.parts, resize="op"), model=MODEL, facts=facts,
-                next_steps=[f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
+                next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
 
 
 def best(subject: Subject, source: Path, path: Path, *, for_tensorrt: bool = False) -> int:

@@ -1,7 +1,7 @@
 """What is exported: a finished run with its model, its decision and its pictures; and what a target makes of it."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,15 +41,17 @@ class Made:
     model: str = bundle.MODEL
     """File of the model, relative to the folder."""
     plain: Path | None = None
-    """The plain model beside the run, `pixel_values` -> `logits`, to be proved with it."""
+    """The plain model, `pixel_values` -> `logits`, to be proved with it: an unfinished file beside `PLAIN`."""
     status: str = "ok"
     """`ok`, or what could not be shown on this machine."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """More for bundle.json."""
     engine: Any = None
     """An engine built from the model, which has to answer like it: its `run` is that of an ONNX Runtime session."""
-    next_steps: Sequence[str] = ()
-    """Commands that the user may want now."""
+    lossy: bool = False
+    """Proved to keep the accuracy of the trained model, rather than to answer alike."""
+    next_steps: Callable[[Path], Sequence[str]] = lambda folder: ()
+    """Commands that the user may want now, for the folder that the bundle gets when it is finished."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _check_bundles(run: Path) -> None:
     """`UserError` unless each earlier bundle is a folder that can be removed and written again."""
     folder = run / bundle.BUNDLES
     for path in folder.iterdir() if folder.is_dir() else ():
-        if not path.is_dir():
+        if not path.is_dir() and not path.name.startswith("."):
             raise UserError(f"{shown(path)} is a file: expected a folder for each target. Remove it.")
 
 

@@ -67,7 +67,8 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     facts = {"profile": shapes, "builder": {"name": trt.__name__, "version": trt.__version__,
                                             "engine_mb": round(len(engine) / 1e6, 1)}}
     return Made(deployed, model=MODEL, status="ok" if runs_here else NOT_RUN, facts=facts,
-                engine=Engine(folder, shapes) if runs_here else None, next_steps=[trtexec(path, shapes)])
+                engine=Engine(folder, shapes) if runs_here else None,
+                next_steps=lambda folder: [trtexec(folder / MODEL, shapes)])
 
 
 def profile(subject: Subject) -> dict[str, list[int]]:

@@ -109,6 +109,11 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def unfinished(path: Path) -> Path:
+    """Where a file or folder is made before it takes its place."""
+    return path.with_name(path.name + UNFINISHED)
+
+
 def new_file_beside(path: Path) -> Path:
     """An empty file in the same folder that was not there before: nobody can have put a link in its place.
 

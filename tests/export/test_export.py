@@ -16,8 +16,9 @@ import torch
 from export import made, onnx_file, parity
 from export.__main__ import Order
 from export.graph import Deployed, Parts, Prepare
-from export.job import check_writable, room_on_disk, start
+from export.job import start
 from export.parity import Compared
+from export.place import check_writable, room_on_disk
 from export.proof import Pixels
 from export.subject import open_run
 from tests.export.made_export import LABELS, SIDE, Made, made_export
@@ -271,7 +272,8 @@ def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="does not answer like the trained one") as raised:
         start(Order(run))
     assert raised.value.exit_code == 1
-    folder = run / "bundles" / "onnx"
+    folder = run / "bundles" / "onnx.tmp"  # to be looked at; the place of a finished one is as it was
+    assert [path.name for path in (run / "bundles").iterdir() if path.is_dir()] == ["onnx.tmp"]
     assert {path.name for path in folder.iterdir()} >= FILES - {"FINISHED.json"}
     assert not (folder / "FINISHED.json").exists()
     rungs = {rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]}
@@ -367,7 +369,7 @@ def test_a_refused_architecture_leaves_the_exporters_log(run: Path, monkeypatch:
     said = str(raised.value)
     assert len(said) < 1000
     assert "second line" not in said
-    log = run / "bundles" / "onnx" / "model.log"
+    log = run / "bundles" / "onnx.tmp" / "model.log"
     assert str(log) in said
     assert "second line" in log.read_text()
     assert {path.name for path in log.parent.iterdir()} == {"model.log"}
@@ -388,3 +390,25 @@ def test_activations_in_place_give_the_same_graph_and_stay_as_they_were(tmp_path
     onnx_file.export(network, torch.zeros(2, 3, 8, 8), tmp_path / "m.onnx", names=("x", ["y"]), dynamic={0: "batch"})
     assert network[1].inplace
     assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node] == ["Conv", "Clip"]
+
+
+@pytest.mark.parametrize(("largest", "said"), [(onnx_file.LARGEST_FILE, ""), (1000, "an ONNX file holds at most 2")])
+def test_a_large_model_is_one_file_or_refused(largest: int, said: str, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1000)
+    monkeypatch.setattr(onnx_file, "LARGEST_FILE", largest)
+    network, path = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 100)), tmp_path / "m.onnx"
+
+    def export() -> None:
+        onnx_file.export(network, torch.zeros(2, 3, 2, 2), path, names=("x", ["y"]), dynamic={0: "batch"})
+
+    if said:
+        with pytest.raises(UserError, match=said):
+            export()
+        assert not list(tmp_path.iterdir())
+        return
+    export()
+    assert list(tmp_path.iterdir()) == [path]
+    x = np.ones((1, 3, 2, 2), np.float32)
+    [answer] = runtime.load(path, "cpu")[0].run(None, {"x": x})
+    np.testing.assert_allclose(answer, network(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
