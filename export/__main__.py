@@ -19,7 +19,7 @@ class Order:
     to: tuple[Literal["onnx", "tensorrt", "int8", "openvino", "triton", "web"], ...] = ("onnx",)
     """Targets; each becomes RUN/bundles/TARGET."""
     data: Path | None = None
-    """Folder of the run's pictures, if it moved since."""
+    """Folder of the run's pictures, if it moved since; of a pulled run, any folder of class folders."""
     parity_images: int = 200
     """Validation pictures at most that both models must answer alike; made ones come on top."""
     examples: bool = True

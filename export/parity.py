@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from export.graph import Parts
-from export.subject import Labelled
 from zoo import bundle, cam, console, decision, runtime, tta
 from zoo.errors import UserError
 from zoo.model import forward
@@ -36,6 +35,15 @@ MARGIN = 0.01
 BATCHES = (1, 2, 5)
 AT_ONCE = 100
 """Pictures on one command line, whose length is limited."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A picture whose class is known, and what the trained model took it for."""
+
+    path: Path
+    label: int
+    said: int
 
 
 @dataclass(frozen=True)

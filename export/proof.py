@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from export import made, onnx_file, parity, proof_page
 from export.graph import Deployed
-from export.parity import Answered, Compared, Rung
-from export.subject import Labelled, Made, Subject
+from export.parity import Answered, Compared, Labelled, Rung
+from export.subject import Made, Subject
 from zoo import bundle, console, rundir, runtime
 from zoo.errors import NotProved
 from zoo.preprocess import without_metadata

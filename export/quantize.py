@@ -20,8 +20,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from export import onnx_file, parity
 from export.graph import Deployed
-from export.parity import Rung
-from export.subject import Labelled, Made, Subject
+from export.parity import Labelled, Rung
+from export.subject import Made, Subject
 from zoo import bundle, console, runtime
 from zoo.preprocess import decode
 from zoo.text import shell_path

@@ -11,26 +11,18 @@ import onnx
 import timm
 import torch
 
-from export import onnx_file
+from export import class_folders, onnx_file, parity
 from export.__main__ import Order
 from export.graph import Deployed, Parts
-from zoo import bundle, decision, fields, rundir, tables
+from export.parity import Labelled
+from zoo import bundle, console, decision, fields, rundir, tables, tta
 from zoo.errors import BadImage, UserError
 from zoo.folders import picture_bytes, shown
 from zoo.model import load
-from zoo.preprocess import Preprocessing
+from zoo.preprocess import Preprocessing, decode
 
 JUDGED = 5_000
 """Labelled pictures at most that a lossy model is judged on; 0.2 points are 10 of them."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A picture whose class is known, and what the trained model took it for."""
-
-    path: Path
-    label: int
-    said: int
 
 
 @dataclass(frozen=True)
@@ -119,6 +111,10 @@ class Subject:
                 raise UserError(f"{error}: expected the {kind} pictures of {self.run} as they were. Restore them, or "
                                 "name the folder that holds them with --data.") from None
 
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) of the run's pictures."""
+        return [(int(row["width"]), int(row["height"])) for row in rundir.read_files(self.run)]
+
     def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
         """The content of bundle.json."""
         return {"target": target, "model": made.model, "precision": precision, **self.described(made.deployed),
@@ -139,6 +135,35 @@ class Subject:
     def metadata(self, deployed: Deployed) -> dict[str, str]:
         """For the model file."""
         return bundle.metadata(self.described(deployed))
+
+
+@dataclass(frozen=True)
+class Pulled(Subject):
+    """A run that was published: the names of its pictures stayed at home, and others take their place in the proof."""
+
+    label_of: Mapping[str, str] = field(default_factory=dict)
+    """Picture of the folder of class folders -> class name."""
+
+    def answered(self, splits: Sequence[str]) -> list[Labelled]:
+        """What the trained model takes these pictures for; they are held out in any case."""
+        place = {label: index for index, label in enumerate(self.labels)}
+        return [Labelled(self.root / name, place[label], self._taken_for(self.root / name))
+                for name, label in console.track(list(sample(self.label_of, JUDGED).items()), "trained model")]
+
+    def _taken_for(self, path: Path) -> int:
+        views = tta.prepare(decode(path), self.parts.pre, tta.VIEWS[self.parts.decision.views])
+        return int(parity.answered(self.parts, views, has_map=False).outputs["probabilities"].argmax())
+
+    def training(self, count: int) -> list[Path]:
+        """Pictures in place of training pictures."""
+        return [self.root / name for name in sample(self.label_of, count)]
+
+    def check(self, names: Collection[str], kind: str) -> None:
+        """Nothing is recorded that they could be compared with."""
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) of the pictures of the proof."""
+        return [decode(path).size for path in self.pictures.values()]
 
 
 def sample(rows: Mapping[str, Any], count: int) -> dict[str, Any]:
@@ -165,8 +190,22 @@ def open_run(order: Order) -> Subject:
     unknown = made_decision.unknown
     bank = torch.from_numpy(decision.read_bank(run, neighbours=unknown.neighbours)) if unknown else None
     parts = Parts(load(run), Preprocessing.from_config(config.get("pretrained_cfg")), made_decision, bank)
+    labels = rundir.label_names(run)
+    if not (run / rundir.FILES).is_file():
+        return _pulled(order, labels, parts)
     root = order.data or rundir.data_root(run)
     rows = {row["path"]: root / row["path"] for row in rundir.files_rows(run) if row["split"] == "val"}
-    subject = Subject(run, rundir.label_names(run), parts, root, sample(rows, order.parity_images))
+    subject = Subject(run, labels, parts, root, sample(rows, order.parity_images))
     subject.check(subject.pictures, "validation")
     return subject
+
+
+def _pulled(order: Order, labels: list[str], parts: Parts) -> Pulled:
+    """A published run with the pictures of `--data`; `UserError` without it, and for a picture that cannot be read."""
+    if order.data is None:
+        raise UserError(f"{order.run} has no {rundir.FILES}: it is a published copy, whose pictures stayed at home. "
+                        "Name a folder with one folder of pictures for each class with --data: the export is proved on "
+                        "them.")
+    label_of = class_folders.read(order.data, labels)
+    pictures = {name: order.data / name for name in sample(label_of, order.parity_images)}
+    return Pulled(order.run, labels, parts, order.data, pictures, label_of)

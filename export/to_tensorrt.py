@@ -73,8 +73,7 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
 
 def profile(subject: Subject) -> dict[str, list[int]]:
     """Least, optimal and largest shape of the input, by the sizes of the run's own pictures."""
-    rows = rundir.read_files(subject.run)
-    heights, widths = ([int(row[side]) for row in rows] for side in ("height", "width"))
+    widths, heights = zip(*subject.sizes(), strict=True)
     sides = {"min": (1, 1), "opt": (round(median(heights)), round(median(widths))),
              "max": (max(LARGEST_SIDE, *heights), max(LARGEST_SIDE, *widths))}
     return {which: [batch, *sides[which], 3] for which, batch in zip(sides, BATCHES, strict=True)}
