@@ -18,6 +18,11 @@ SHOWN = 90
 """Characters of an error in the table of several targets; the whole of it stands above."""
 
 
+INCONCLUSIVE = ("Label more pictures, say with --max-loss what may be lost, or keep it as it is, and named so, with "
+                "--accept-inconclusive.")
+"""Advice where there are too few pictures to tell."""
+
+
 @dataclass(frozen=True)
 class Target:
     """How one name of `--to` is made."""
@@ -59,7 +64,8 @@ def start(order: Order) -> None:
     subject = open_run(order)
     check_writable(subject.run, order.to)
     names = wanted([name for name in order.to if name not in failed], subject.run)
-    with alone(subject.run), proof.gather(subject, examples=order.examples) as evidence:
+    gathered = proof.gather(subject, examples=order.examples, accept_inconclusive=order.accept_inconclusive)
+    with alone(subject.run), gathered as evidence:
         for name in names:
             if error := _refused(lambda name=name: attempt(evidence, name, failed)):  # type: ignore[misc]
                 failed[name] = error
@@ -132,6 +138,7 @@ def export(evidence: Evidence, name: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     shown = "" if product.status == "ok" else f" ({product.status})"
     does = "keeps the accuracy of" if product.lossy else "answers like"
+    does = "was made from" if product.status.startswith("inconclusive") else does
     console.say(f"{place} {does} the trained model{shown}", style="bold green")
     console.say("\n  ".join(["next:", *product.next_steps(place)]))
 
@@ -151,13 +158,17 @@ def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
             return product
         found = proof.prove(evidence, folder, product, precision)
         proof.report(found.rungs)
-        if not found.failed:
+        doubts = found.inconclusive
+        if not found.failed and (not doubts or evidence.accept_inconclusive):
+            if doubts:
+                product = replace(product, status=f"inconclusive: it loses {doubts[0].lost}, which are too few to tell")
+                bundle.write(folder, subject.describe(name, product, precision))
             if evidence.examples:
                 proof.write_examples(evidence, folder, found)
             return replace(product, lossy=precision in parity.LOST_POINTS)
         if precision != target.precisions[-1]:
             console.warn(f"{precision} does not pass, so it is not used")
-    raise proof.refuse(evidence, folder, found, target.advice)
+    raise proof.refuse(evidence, folder, found, INCONCLUSIVE if not found.failed else target.advice)
 
 
 def take_over(run: Path, folder: Path, product: Made, *, examples: bool) -> None:

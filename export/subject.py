@@ -58,6 +58,13 @@ class Subject:
     pictures: Mapping[str, Path]
     """Validation pictures for the proof: path relative to the data folder -> file."""
 
+    max_loss: float | None = None
+    """Points of accuracy that a precision which rounds may lose; None: as `parity.LOST_POINTS` says."""
+
+    def may_lose(self, precision: str) -> float:
+        """Points of accuracy that this precision may lose."""
+        return parity.LOST_POINTS[precision] if self.max_loss is None else self.max_loss
+
     @property
     def onnx_model(self) -> Path:
         """The model of the finished bundle for `onnx`."""
@@ -195,7 +202,7 @@ def open_run(order: Order) -> Subject:
         return _pulled(order, labels, parts)
     root = order.data or rundir.data_root(run)
     rows = {row["path"]: root / row["path"] for row in rundir.files_rows(run) if row["split"] == "val"}
-    subject = Subject(run, labels, parts, root, sample(rows, order.parity_images))
+    subject = Subject(run, labels, parts, root, sample(rows, order.parity_images), order.max_loss)
     subject.check(subject.pictures, "validation")
     return subject
 
@@ -208,4 +215,4 @@ def _pulled(order: Order, labels: list[str], parts: Parts) -> Pulled:
                         "them.")
     label_of = class_folders.read(order.data, labels)
     pictures = {name: order.data / name for name in sample(label_of, order.parity_images)}
-    return Pulled(order.run, labels, parts, order.data, pictures, label_of)
+    return Pulled(order.run, labels, parts, order.data, pictures, order.max_loss, label_of)

@@ -81,7 +81,7 @@ def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatc
     assert asked[:2] == ([True, False] if asked else [])
 
     proof = json.loads((folder / "parity.json").read_text())
-    assert all(rung["passed"] for rung in proof["rungs"])
+    assert {rung["verdict"] for rung in proof["rungs"]} == {"passed"}
     assert {rung["name"] for rung in proof["rungs"]} >= {
         "core", "pixels", "pixels off by 2", "probabilities", "top-1", "unknown_score", "embedding"}
     assert all(rung["pictures"] == proof["own"] + proof["made"] >= 20 for rung in proof["rungs"])
@@ -163,7 +163,7 @@ def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
         for name, value in zip(deployed.outputs, outputs, strict=True):
             given[name].append(value[0].numpy())
     rungs = parity.compare(proof.compared, {name: np.stack(values) for name, values in given.items()})
-    return {rung.name for rung in rungs if not rung.passed}
+    return {rung.name for rung in rungs if rung.verdict != "passed"}
 
 
 def bgr(patch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ WRONG: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
 
 def test_the_right_graph_passes(proof: Proof) -> None:
     assert not failed_rungs(proof, Deployed(proof.parts, resize="matmul").eval())
-    assert all(rung.passed for rung in parity.pixels(proof.compared, by_products=True))
+    assert all(rung.verdict == "passed" for rung in parity.pixels(proof.compared, by_products=True))
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
@@ -259,9 +259,9 @@ def test_pixels_without_antialias_fail(proof: Proof, monkeypatch: pytest.MonkeyP
     export_pixels(proof.parts, proof.folder / "aliased.onnx", resize="op")
     seen = compared(proof.parts, proof.folder / "aliased.onnx", proof.paths)
     furthest, share = parity.pixels(seen, by_products=False)
-    assert not furthest.passed
+    assert furthest.verdict == "failed"
     assert furthest.worst > 20
-    assert not share.passed
+    assert share.verdict == "failed"
 
 
 def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -277,9 +277,9 @@ def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.Monk
     assert {path.name for path in folder.iterdir()} >= FILES - {"FINISHED.json"}
     assert not (folder / "FINISHED.json").exists()
     rungs = {rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]}
-    assert not rungs["probabilities"]["passed"]
-    assert rungs["core"]["passed"]
-    worst = max((rung for rung in rungs.values() if not rung["passed"]),
+    assert rungs["probabilities"]["verdict"] == "failed"
+    assert rungs["core"]["verdict"] == "passed"
+    worst = max((rung for rung in rungs.values() if rung["verdict"] != "passed"),
                 key=lambda rung: rung["worst"] / (rung["limit"] or 1))
     [kept] = folder.glob("differs_most*")
     assert str(kept) in str(raised.value)
@@ -287,7 +287,7 @@ def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.Monk
     assert kept.suffix == Path(worst["picture"]).suffix
     assert decode(kept)
     assert not (run / "onnx" / "model.onnx").exists()  # nothing that is not proved stays
-    assert "FAILED  probabilities" in capsys.readouterr().out
+    assert "failed        probabilities" in capsys.readouterr().out
     with pytest.raises(UserError, match="how far its export came"):
         open_bundle(folder)
 

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from export import job, made, place, proof
+from export import job, made, parity, place, proof
 from export.__main__ import Order
 from export.parity import Rung
 from export.proof import Evidence, Proof
@@ -98,6 +99,35 @@ def test_a_proof_that_fails_leaves_the_finished_bundle_alone(evidence: Evidence,
     assert open_bundle(run) == before
     with pytest.raises(UserError, match=r"has no FINISHED\.json: .* --to onnx$"):
         open_bundle(run / "bundles" / "onnx.tmp")
+
+
+@pytest.mark.parametrize(("worst", "error", "limit", "verdict"), [
+    (0.9e-3, 0, 1e-3, "passed"), (1.1e-3, 0, 1e-3, "failed"), (float("inf"), 0, None, "failed"),
+    (float("nan"), 0, 1.0, "failed"), (0.4, 0, None, "not judged"),
+    (1.9, 1.84, 1.0, "inconclusive"), (-1.9, 1.84, 1.0, "inconclusive"), (0.5, 0.25, 1.0, "passed"),
+    (3.0, 0.9, 1.0, "failed"), (0.0, 0.0, 0.2, "passed")])
+def test_an_estimate_has_three_outcomes(worst: float, error: float, limit: float | None, verdict: str) -> None:
+    rung = Rung("accuracy", limit, worst, "a.png", 135, error)
+    assert rung.verdict == verdict
+    [row] = parity.to_json([rung])
+    assert (row["verdict"], "passed" in row) == (verdict, False)
+    assert row["worst"] is None or abs(row["worst"]) < 10
+
+
+def test_too_few_pictures_are_refused_unless_they_are_accepted(evidence: Evidence, monkeypatch: pytest.MonkeyPatch,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    run, rung = evidence.subject.run, Rung("accuracy", 1.0, 1.9, "a.png", 135, 1.84, 0.941)
+    set_target(monkeypatch, "int8", copied)
+    monkeypatch.setattr(proof, "prove", lambda *_: Proof([rung], [], {}))
+    with pytest.raises(NotProved, match=r"it cannot be told .* 1\.90 ± 3\.61 points of accuracy on 135 pictures, "
+                                        r"expected at most 1\. .*--max-loss .*--accept-inconclusive"):
+        job.attempt(evidence, "int8", {})
+    accepting = replace(evidence, accept_inconclusive=True, examples=False)
+    job.attempt(accepting, "int8", {})
+    assert open_bundle(run / "bundles" / "int8").status.startswith("inconclusive: it loses 1.90 ± 3.61 points")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "inconclusive accuracy points lost 1.9 ± 3.61 (limit 1), 135 pictures, 94.1% of the answers the" in shown
+    assert "bundles/int8 was made from the trained model (inconclusive: it loses 1.90" in shown
 
 
 def test_a_power_cut_between_two_renames_is_put_right(evidence: Evidence) -> None:

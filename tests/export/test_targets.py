@@ -125,7 +125,7 @@ def test_openvino_answers_in_fp32_and_knows_its_labels(made_vit: Path) -> None:
     assert opened.model.name == "model.xml"
     assert opened.content["compile_with"] == {"INFERENCE_PRECISION_HINT": "f32"}
     proof = json.loads((folder / "parity.json").read_text())
-    assert all(rung["passed"] and rung["limit"] is not None for rung in proof["rungs"])
+    assert {rung["verdict"] for rung in proof["rungs"]} == {"passed"}
     predictor = Predictor(folder)
     assert predictor.provider == "openvino"
     found = predictor.predict_many(pictures(made_vit))
@@ -160,7 +160,7 @@ def trained(finished_run: Path, shared: Path) -> Path:
             shutil.copytree(finished_run, run)
             patch.setattr(made, "SIZES", ((1, 1), (97, 200)))
             patch.setattr(quantize, "FLOAT_LAYERS", (3,))
-            patch.setitem(parity.LOST_POINTS, "int8", 5.0)  # one of the 40 test pictures is 2.5 points
+            patch.setitem(parity.LOST_POINTS, "int8", 10.0)  # of 40 test pictures, one is 2.5 ± 4.9 points
             onnx_bundle(run)
             start(Order(run, to=("int8", "triton"), parity_images=20))
     return run
@@ -177,7 +177,8 @@ def test_int8_is_smaller_and_keeps_the_accuracy(trained: Path) -> None:
     assert sum(list(dims) not in ([], [1]) for dims in scales.values()) >= 45  # one for each channel
     [rung] = [rung for rung in json.loads((opened.folder / "parity.json").read_text())["rungs"]
               if rung["name"] == "accuracy"]
-    assert rung["passed"]
+    assert rung["verdict"] == "passed"
+    assert 0.9 < rung["agreement"] <= 1
     assert rung["pictures"] == 40
 
 
@@ -220,7 +221,7 @@ def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
     about = quantize.make(open_run(Order(trained)), tmp_path, "int8").facts["for_tensorrt"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.int8.onnx"]
     assert about["file"] is None
-    assert "model.int8-trt.onnx loses 3.00 points" in " ".join(capsys.readouterr().out.split())
+    assert "model.int8-trt.onnx loses 3.00 ± 0.00 points of accuracy" in " ".join(capsys.readouterr().out.split())
 
 
 def test_triton_reads_its_configurations(trained: Path) -> None:

@@ -100,7 +100,7 @@ def _made_export(run: Path, made: Made) -> None:
         node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=f'File "{run}/model.py", line 1')
     onnx.save(model, folder / bundle.MODEL)
     bundle.write(folder, content)
-    rung = {"limit": 0.0, "worst": 0.0, "picture": named, "pictures": 27, "passed": True}
+    rung = {"limit": 0.0, "worst": 0.0, "picture": named, "pictures": 27, "verdict": "passed"}
     rundir.write_json(folder / bundle.PARITY, {"rungs": [{"name": "top-1", **rung}], "pictures_sha256": {named: "0"}})
     rundir.write_text(folder / bundle.PARITY_PAGE, "<html>pictures</html>")
     Image.new("RGB", (40, 30), (0, 200, 30)).save(folder / bundle.EXAMPLES / "1.png")
