@@ -62,7 +62,7 @@ def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(made_vit: Path, capsys: p
     assert (opened.status, opened.content["precision"]) == (to_tensorrt.NOT_RUN, "fp16")
     assert opened.content["builder"]["engine_mb"] > 0
     said = capsys.readouterr().out
-    assert f"trtexec --onnx={folder / 'model.trt.onnx'} --saveEngine={folder / 'model.plan'} " in said
+    assert f"trtexec --onnx={folder / 'model.trt.onnx'} --saveEngine={folder / 'model.plan'} --noTF32 " in said
     assert "--minShapes=image:1x1x1x3 --optShapes=image:8x50x54x3 --maxShapes=image:32x2048x2048x3" in said
     graph = onnx.load(folder / "model.trt.onnx").graph
     halves = [one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT16]
@@ -111,6 +111,16 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"TensorRT's parser refuses model\.onnx: .*UInt8"):
         to_tensorrt.build(to_tensorrt.import_tensorrt(), tmp_path / "model.onnx",
                           {which: [1, 50, 60, 3] for which in ("min", "opt", "max")})
+
+
+def test_engines_keep_the_types_of_the_file_and_all_bits_of_float32() -> None:
+    needs("tensorrt_rtx")
+    trt = to_tensorrt.import_tensorrt()
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    assert builder.create_builder_config().get_flag(trt.BuilderFlag.TF32)  # NVIDIA's default
+    assert not to_tensorrt.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
+    network = builder.create_network(to_tensorrt.network_flags(trt))
+    assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
 # --- openvino
