@@ -13,8 +13,8 @@ from serve.engine import Engine, Model
 from zoo import bundle as bundles
 from zoo import rundir
 from zoo.errors import BadImage, UserError
+from zoo.folders import read_regular
 from zoo.predictor import Predictor
-from zoo.preprocess import read_regular
 
 log = logging.getLogger("serve")
 EVERY_S = 1.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import BadImage
-from zoo.preprocess import read_regular
+from zoo.folders import read_regular
 
 QUOTA_BYTES = 1_000_000_000
 """Bytes on disk that all uploads, tables and heat maps of the page may take together."""

@@ -89,7 +89,7 @@ def test_large_pictures_fit_into_the_memory(odd: Decoders, kind: str) -> None:
 
 def test_refusals_keep_their_reason_and_cost_no_decoder(odd: Decoders) -> None:
     ended = dict(odd.ended)
-    for data, limit, reason in ((b"", MAX_PIXELS, "the file is empty"), (b"<svg>", MAX_PIXELS, "text"),
+    for data, limit, reason in ((b"", MAX_PIXELS, "the file is empty"), (b"<svg>", MAX_PIXELS, "an SVG drawing"),
                                 (LITTLE, 44, "too large: 9 x 5"),
                                 (BAD["canvas.webp"][0](), 4_000_000, "too large: 12000 x 12000"),
                                 (bytes(50_000_001), MAX_PIXELS, "larger than 50 MB")):
