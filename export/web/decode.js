@@ -1,7 +1,7 @@
 // A file -> RGB, as zoo/preprocess.py decodes it: upright by EXIF, on white, colours as stored, limits before decoding.
 // Chromium gives the same pixels as Pillow, bit for bit (JPEG, PNG with alpha, WebP, BMP, GIF); what differs: 16 bit
 // grey by 1 level, WebP is not turned by its EXIF, and a JPEG of more than 25 million pixels, which Pillow decodes at a
-// part of its size, is averaged to that size here: single pixels differ, what the network sees of them by 1 level.
+// part of its size, is averaged to that size here: single pixels differ, and noise resized to 224 pixels by 1 level.
 // TIFF and HEIF are not decoded by every browser.
 
 const MAX_BYTES = 50_000_000;
@@ -16,11 +16,14 @@ const EXPECTED = "expected a JPEG, PNG, WebP, BMP or GIF picture";
 /** A picture that is refused; `message` is one clause. */
 export class BadImage extends Error {}
 
-/** Blob -> {width, height, rgb: Uint8Array, canvas: OffscreenCanvas}. Throws BadImage. */
-export async function decode(blob) {
+/**
+ * Blob -> {width, height, rgb: Uint8Array, canvas: OffscreenCanvas}. Throws BadImage.
+ * A JPEG of more than `fullPixels` is averaged to a part of its size.
+ */
+export async function decode(blob, fullPixels = FULL_PIXELS) {
   if (blob.size > MAX_BYTES) throw new BadImage(`larger than ${MAX_BYTES / 1e6} MB`);
   const { size, isJpeg } = header(new DataView(await blob.arrayBuffer()));
-  const part = isJpeg ? scale(...size) : 1;
+  const part = isJpeg ? scale(...size, fullPixels) : 1;
   checkSize(size, part);
   const bitmap = await bitmapOf(blob);
   const drawn = part > 1 ? averaged(bitmap, part) : whole(bitmap);
@@ -73,17 +76,20 @@ function averageRow(stored, length, top, rows, part, means) {
   for (let to = 0, left = 0; to < means.length; to += 4, left += part) {
     const right = Math.min(left + part, length);
     const count = rows * (right - left);
-    let [red, green, blue] = [0, 0, 0];
+    let red = 0;
+    let green = 0;
+    let blue = 0;
     for (let y = top; y < top + rows; y += 1) {
-      for (let at = 4 * (y * length + left); at < 4 * (y * length + right); at += 4) {
+      const end = 4 * (y * length + right);
+      for (let at = 4 * (y * length + left); at < end; at += 4) {
         red += stored[at];
         green += stored[at + 1];
         blue += stored[at + 2];
       }
     }
-    means[to] = Math.round(red / count);
-    means[to + 1] = Math.round(green / count);
-    means[to + 2] = Math.round(blue / count);
+    means[to] = red / count;
+    means[to + 1] = green / count;
+    means[to + 2] = blue / count;
     means[to + 3] = 255;
   }
 }
@@ -98,11 +104,11 @@ function onWhite(width, height) {
 }
 
 /** 1, 2, 4 or 8: the part of its size at which a JPEG is decoded, by zoo/jpeg_file.py's rule. */
-export function scale(width, height) {
-  if (width * height <= FULL_PIXELS) return 1;
+export function scale(width, height, fullPixels = FULL_PIXELS) {
+  if (width * height <= fullPixels) return 1;
   for (const part of [2, 4, 8]) {
     const sides = [Math.ceil(width / part), Math.ceil(height / part)];
-    if (sides[0] * sides[1] <= FULL_PIXELS) return Math.min(...sides) >= LEAST_SIDE ? part : 1;
+    if (sides[0] * sides[1] <= fullPixels) return Math.min(...sides) >= LEAST_SIDE ? part : 1;
   }
   return 1;
 }
