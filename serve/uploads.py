@@ -109,9 +109,7 @@ class Uploads:
         place = self.inside(path)
         if place is not None:
             with contextlib.suppress(BadImage):
-                content = read_regular(place, max_bytes, follow=False)
-                if len(content) <= max_bytes:
-                    return content
+                return read_regular(place, max_bytes, follow=False)
         raise BadImage("picture", ELSEWHERE)
 
     def new_folder(self) -> Path:

@@ -65,7 +65,9 @@ def opened(file: Reduced, limits: Limits, reserve: Reserve) -> Image.Image:
     part = jpeg_file.scale(*file.jpeg_size)
     if part > 1:
         return _open_part(file, part, limits, reserve)
-    _check_size(picture_file.canvas(file.data), limits.pixels)
+    for size in (picture_file.canvas(file.data), file.jpeg_size):
+        if all(size):
+            _check_size(size, limits.pixels)
     try:
         heif = limits.formats == FORMATS and _is_heif(file.data)  # who names fewer formats does not want one more
         picture = Image.open(io.BytesIO(file.data), formats=("HEIF",) if heif else limits.formats)

@@ -29,6 +29,8 @@ _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277
 _SUBFILE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
 _MOSAIC, _LINEAR_RAW = 32803, 34892
 """Photometric interpretations of what a sensor saw."""
+_CANON = b"\x10\0\0\0CR\2\0"
+"""Of a CR2: its first directory begins at 16, behind a mark of the maker."""
 _STRIPS = (273, 279, 324, 325)  # offsets and sizes of strips, and of tiles
 _SINGLE = (_WIDTH, _LENGTH, _ROWS, _PLANES, _TILE_WIDTH, _TILE_LENGTH)
 _KEPT = {
@@ -132,7 +134,7 @@ def _check_raw(data: bytes, layout: _Layout, entries: dict[int, tuple[int, int, 
     """`Refused` for a camera's raw file: what its first directory holds is a thumbnail, or no picture yet."""
     photometric = _values(data, layout, entries.get(_PHOTOMETRIC))
     is_thumbnail = any(value & 1 for value in _values(data, layout, entries.get(_SUBFILE)))
-    if (data[8:10] == b"CR" or _DNG_VERSION in entries or photometric in ([_MOSAIC], [_LINEAR_RAW])
+    if (data[4:12] == _CANON or _DNG_VERSION in entries or photometric in ([_MOSAIC], [_LINEAR_RAW])
             or (is_thumbnail and _SUB_DIRECTORIES in entries)):
         raise Refused("a camera's raw file (a kind of TIFF, as CR2, DNG, NEF and ARW are): develop it, and save it as "
                       "JPEG or TIFF")
