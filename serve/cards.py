@@ -11,7 +11,7 @@ from serve.engine import Answered, Engine
 from zoo import bundle as bundles
 from zoo import rundir
 from zoo.errors import UserError
-from zoo.preprocess import read_regular
+from zoo.folders import read_regular
 
 LISTED = 14
 """Classes named at the top of the page."""

@@ -127,7 +127,7 @@ def test_the_bad_one_of_many_is_named_by_its_place(service: Running) -> None:
     good = encode(photo(), "PNG")
     answer = ask(service.url, good, b"<svg>", good, name="../../etc/passwd")
     assert answer.status_code == 422
-    assert one_sentence(answer).startswith("Picture 2: text (HTML, SVG or XML)")
+    assert one_sentence(answer).startswith("Picture 2: an SVG drawing; expected a JPEG")
 
 
 JSONS = (
