@@ -176,7 +176,7 @@ def _check_free(folder: Path, order: Order) -> bool:
 
 def _is_of_a_start(name: str) -> bool:
     """Whether a run that was killed before it recorded its order leaves this."""
-    return name == rundir.RESUME or (name.startswith(rundir.LOCAL) and name.endswith(rundir.UNFINISHED))
+    return name in (rundir.RESUME, rundir.LEFT_OUT) or (name.startswith(rundir.LOCAL) and name.endswith(rundir.UNFINISHED))
 
 
 def _make(folder: Path) -> None:
