@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 
@@ -31,12 +32,14 @@ NAMES = (
     "System Volume Information", "__MACOSX", ".git", "caf\u00e9", "cafe\u0301", "CAF\u00c9", "two\nlines", " ", "-",
     "\u202egnp.exe", "$HOME", "[bold]", "a" * 255, "\u00e9" * 127, os.fsdecode(b"caf\xe9"), os.fsdecode(b"\xff\xfe.png"),
     "train", "val", "Test", "training_set", "fold1", "con", "a'b\"c`d", "%s{0}", "\x1b[2J")
-PICTURE = png(7)
-CONTENTS = (PICTURE, *(png(number) for number in range(3)), b"", b"text", b"<html>404", ODD["two-pictures.mpo"][0](),
+picture = cache(png)
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where trees are made and removed faster than on a disk."""
+CONTENTS = (*map(picture, range(4)), b"", b"text", b"<html>404", ODD["two-pictures.mpo"][0](),
             BAD["half.png"][0](), b"version https://git-lfs.github.com/spec/v1\n")
 LINKS = ("nowhere", ".", "..", "../..", "self", "/", "/dev/zero", "/dev/full", "../cat", "../dog/more", "1.png",
          "../../outside")
-KINDS_OF_ENTRY = ("file", "file", "file", "folder", "folder", "link", "link", "fifo", "socket", "closed folder",
+KINDS_OF_ENTRY = (*["picture"] * 6, *["file"] * 5, *["folder"] * 5, *["link"] * 4, "fifo", "socket", "closed folder",
                   "closed file", "hard link")
 
 
@@ -75,7 +78,7 @@ class Figures:
 @contextmanager
 def made(shape: str, wanted: list[Entry]) -> Iterator[Path]:
     """A data folder of two classes, plain or in splits, with these entries in it; removed afterwards."""
-    place = Path(tempfile.mkdtemp(prefix="odd-"))
+    place = Path(tempfile.mkdtemp(prefix="odd-", dir=IN_MEMORY))
     place.chmod(0o755)
     closed: list[Path] = []
     try:
@@ -90,28 +93,28 @@ def _make(place: Path, shape: str, wanted: list[Entry], closed: list[Path]) -> P
     root, outside = place / "data", place / "outside"
     tops = {"plain": [root], "splits": [root / "train", root / "val"]}[shape]
     outside.mkdir()
-    (outside / "3.png").write_bytes(png(300))
+    (outside / "3.png").write_bytes(picture(300))
     folders = [*(top / name for top in tops for name in ("cat", "dog"))]
     for number, folder in enumerate(folders):
         folder.mkdir(parents=True)
         for copy in range(2):
-            (folder / f"good {copy}.png").write_bytes(png(100 + 10 * number + copy))
+            (folder / f"good {copy}.png").write_bytes(picture(100 + 10 * number + copy))
     folders += [root, *tops]  # fewer entries stand there than in the classes
-    for entry in wanted:
-        folder = folders[entry.folder % len(folders)]
-        path = folder / entry.name
+    for number, entry in enumerate(wanted):
+        path = folders[entry.folder % len(folders)] / entry.name
         if not os.path.lexists(path):
-            _make_entry(path, entry, folders, closed)
+            _make_entry(path, entry, number, folders, closed)
     for path in reversed(closed):
         path.chmod(0)
     return root
 
 
-def _make_entry(path: Path, entry: Entry, folders: list[Path], closed: list[Path]) -> None:
-    content = CONTENTS[entry.content % len(CONTENTS)]
+def _make_entry(path: Path, entry: Entry, number: int, folders: list[Path], closed: list[Path]) -> None:
     if entry.kind in ("folder", "closed folder"):
         path.mkdir()
         folders.append(path)
+        if entry.content % 4:
+            (path / "inside.png").write_bytes(picture(1000 + number))
     elif entry.kind == "link":
         path.symlink_to(LINKS[entry.content % len(LINKS)] if entry.content % 3 else folders[entry.content
                                                                                              % len(folders)])
@@ -122,7 +125,7 @@ def _make_entry(path: Path, entry: Entry, folders: list[Path], closed: list[Path
     elif entry.kind == "hard link":
         os.link(folders[0] / "good 0.png", path)
     else:
-        path.write_bytes(content)
+        path.write_bytes(picture(2000 + number) if entry.kind == "picture" else CONTENTS[entry.content % len(CONTENTS)])
     if entry.kind.startswith("closed") and path.name not in ("cat", "dog"):
         closed.append(path)
 
