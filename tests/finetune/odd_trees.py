@@ -30,8 +30,8 @@ NAMES = (
     "notes.txt", "labels.csv", "x.json", "x.xml", "Thumbs.db", ".DS_Store", "._1.png", ".hidden", "desktop.ini",
     "1.jpg:Zone.Identifier", "video.mp4", "archive.zip", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN",
     "System Volume Information", "__MACOSX", ".git", "caf\u00e9", "cafe\u0301", "CAF\u00c9", "two\nlines", " ", "-",
-    "\u202egnp.exe", "$HOME", "[bold]", "a" * 255, "\u00e9" * 127, os.fsdecode(b"caf\xe9"), os.fsdecode(b"\xff\xfe.png"),
-    "train", "val", "Test", "training_set", "fold1", "con", "a'b\"c`d", "%s{0}", "\x1b[2J")
+    "\u202egnp.exe", "$HOME", "[bold]", "a" * 255, "\u00e9" * 127, os.fsdecode(b"caf\xe9"),
+    os.fsdecode(b"\xff\xfe.png"), "train", "val", "Test", "training_set", "fold1", "con", "a'b\"c`d", "%s{0}", "\x1b[2J")
 picture = cache(png)
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where trees are made and removed faster than on a disk."""
@@ -154,7 +154,6 @@ def check(shape: str, wanted: list[Entry], figures: Figures) -> None:
                 data = split(scan(tree, bad_limit=1.0), "0.5")
         except UserError as error:
             figures.refused[_beginning(str(error), root)] += 1
-            assert str(root) in str(error) or "class" in str(error) or "pictures" in str(error), error
             return
         finally:
             figures.slowest_s = max(figures.slowest_s, perf_counter() - began)
