@@ -18,8 +18,8 @@ from typing import NamedTuple
 from zoo.errors import UserError
 
 SYSTEM_FOLDERS = frozenset({
-    "__macosx", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "lost+found",
-    "found.000", "system volume information", "network trash folder", "temporary items", "__pycache__"})
+    "__macosx", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "found.000",
+    "system volume information", "network trash folder", "temporary items", "__pycache__"})
 """Folders of operating systems, NAS devices and programs, in lower case; hidden ones (`.git`) are skipped as well."""
 SYSTEM_FILES = frozenset({
     "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r",

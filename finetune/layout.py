@@ -21,17 +21,17 @@ _WORDS = {
     "train": ("train", "training", "trn", "learn"),
     "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation", "holdout", "heldout"),
     "test": ("test", "testing", "tst"),
-    "": ("fold", "split", "subset", "part", "batch"),
 }
 _AFTER = r"(?:s|sets?|splits?|data|dataset|images?|imgs?|pics?|pictures?|photos?)?"
 _LIKE = {split: re.compile(f"(?:{'|'.join(words)}){_AFTER}") for split, words in _WORDS.items()}
-_YEAR = re.compile(r"(?:19|20)\d\d")
+_EQUAL_PART = re.compile(r"(?:k?fold|split|subset|part|batch|set)[ _-]?(?:\d{1,3}|[a-z])|(?:19|20)\d\d", re.IGNORECASE)
+"""One of several equal parts: a fold, a batch, a year."""
 
 
 def like_split(name: str) -> str | None:
     """The split that a folder's name reminds of (`training_set`: train), empty for one of several equal parts
     (`fold1`, `2019`), None for any other name."""
-    if _YEAR.fullmatch(name):
+    if _EQUAL_PART.fullmatch(name):
         return ""
     # parts of snake_case, kebab-case and CamelCase; digits end a part, as in val2017
     parts = [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
@@ -43,13 +43,34 @@ def subfolders(root: Path, folder: Path) -> list[str]:
     return level(root, folder).folders
 
 
+def with_classes(root: Path, folder: Path) -> tuple[Path, set[str]]:
+    """The first folder, from `folder` on, that does not hold exactly one folder, and the folders that it holds:
+    archives often unpack as `training_set/training_set/cats`."""
+    names = subfolders(root, folder)
+    for _ in range(DEEPEST):
+        if len(names) != 1:
+            break
+        folder = folder / names[0]
+        names = subfolders(root, folder)
+    return folder, set(names)
+
+
 def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
     """`UserError` if these folders, about to be taken for classes, look like splits that hold the same classes."""
     like = {name: split for name in names if (split := like_split(name)) is not None}
-    inner = {name: set(subfolders(root, root / name)) for name in like}
+    inner = {name: with_classes(root, root / name) for name in like}
     for one, two in combinations(like, 2):
-        if classes := _same(inner[one], inner[two]):
-            raise UserError(_two_readings(root, like, sorted(classes)))
+        if classes := _same(inner[one][1], inner[two][1]):
+            raise UserError(_two_readings(root, like, {name: path for name, (path, _) in inner.items()}, classes))
+    full = [name for name in like if len(inner[name][1]) > 1]
+    flat = [name for name in like if like[name] and not inner[name][1]]
+    if len(full) == 1 and like[full[0]] == "train" and flat:
+        path, classes = inner[full[0]]
+        shown = _some(sorted(classes))
+        raise UserError(f"{root} can be read in two ways: {_some(like)} look like splits, and only {full[0]} holds "
+                        f"folders ({shown}). If {shown} are the classes, use --data {shell_path(path)}; pictures of "
+                        f"{_some(flat)} need folders of the same names. If {_some(like)} are the classes, move these "
+                        f"folders into {root / 'train'}.")
 
 
 def _same(one: set[str], two: set[str]) -> set[str]:
@@ -58,16 +79,17 @@ def _same(one: set[str], two: set[str]) -> set[str]:
     return both if both and 2 * len(both) >= min(len(one), len(two)) else set()
 
 
-def _two_readings(root: Path, like: dict[str, str], classes: Sequence[str]) -> str:
+def _two_readings(root: Path, like: dict[str, str], inner: dict[str, Path], classes: set[str]) -> str:
     def first(split: str) -> str | None:
         return next((name for name in like if like[name] == split), None)
 
     train = first("train") or next(iter(like))
-    held = next((name for name in (first("val"), first("test"), *like) if name and name != train), train)
+    held = next(name for name in (first("val"), first("test"), *like) if name and name != train)
+    shown = _some(sorted(classes))
+    rename = "rename the splits to train, val and test, or " if all(inner[name] == root / name for name in like) else ""
     return (f"{root} can be read in two ways: {_some(like)} look like splits, and hold folders of the same names "
-            f"({_some(classes)}). If {_some(classes)} are the classes, rename the splits to train, val and test, or "
-            f"use --data {shell_path(root / train)} --val {shell_path(root / held)}. If {_some(like)} are the classes, "
-            f"move these folders into {root / 'train'}.")
+            f"({shown}). If {shown} are the classes, {rename}use --data {shell_path(inner[train])} --val "
+            f"{shell_path(inner[held])}. If {_some(like)} are the classes, move these folders into {root / 'train'}.")
 
 
 def refuse_likeness_beside(root: Path, by_split: dict[str, Path], beside: Sequence[str]) -> None:
@@ -75,7 +97,7 @@ def refuse_likeness_beside(root: Path, by_split: dict[str, Path], beside: Sequen
     classes = set(subfolders(root, by_split["train"]))
     for name in beside:
         split = like_split(name)
-        if split and split not in by_split and (both := _same(classes, set(subfolders(root, root / name)))):
+        if split and split not in by_split and (both := _same(classes, with_classes(root, root / name)[1])):
             raise UserError(f"{root} can be read in two ways: {name} stands beside {_some(by_split.values())}, looks "
                             f"like a split, and holds the same folders ({_some(sorted(both))}). If it is the "
                             f"{split} split, rename it to {split}. If it is none, put a dot before its name, or move "

@@ -107,9 +107,9 @@ def _check_val(root: Path, val: Path, folders: Mapping[str, Path]) -> None:
 
 def _beside(root: Path, top: Level, splits: Iterable[Path]) -> list[Unused]:
     """What stands beside the folders of the splits, files apart."""
-    used = {path.resolve() for path in splits}
+    used = {path.parent.resolve() / path.name for path in splits}  # a link to a split is not that split itself
     return [*(Unused(name, "beside", "a folder beside train, val and test") for name in top.folders
-              if (root / name).resolve() not in used),
+              if root.resolve() / name not in used),
             *(Unused(name, "beside", "a link that leads nowhere") for name in top.broken)]
 
 

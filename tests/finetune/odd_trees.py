@@ -31,7 +31,8 @@ NAMES = (
     "1.jpg:Zone.Identifier", "video.mp4", "archive.zip", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN",
     "System Volume Information", "__MACOSX", ".git", "caf\u00e9", "cafe\u0301", "CAF\u00c9", "two\nlines", " ", "-",
     "\u202egnp.exe", "$HOME", "[bold]", "a" * 255, "\u00e9" * 127, os.fsdecode(b"caf\xe9"),
-    os.fsdecode(b"\xff\xfe.png"), "train", "val", "Test", "training_set", "fold1", "con", "a'b\"c`d", "%s{0}", "\x1b[2J")
+    os.fsdecode(b"\xff\xfe.png"), "train", "val", "Test", "training_set", "fold1", "con", "a'b\"c`d", "%s{0}",
+    "\x1b[2J")
 picture = cache(png)
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where trees are made and removed faster than on a disk."""

@@ -80,6 +80,13 @@ def test_what_is_left_out_has_its_kind_and_reason(tmp_path: Path, build: Build,
         assert left_out[entry.path][1].replace("\\", "") in entry.reason
 
 
+def test_a_link_to_a_split_is_named_beside_it(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"train/a": 1, "train/b": 1, "more/a": 1, "held/a": 1})
+    (tmp_path / "again").symlink_to("held")
+    tree = read_tree(tmp_path, val=tmp_path / "held")
+    assert {entry.path for entry in tree.unused if entry.kind == "beside"} == {"again", "more"}
+
+
 @pytest.mark.parametrize(("name", "content"), [
     ("phone.mpo", MPO), ("phone.JPG", MPO), ("old.jfif", encode(photo(), "JPEG")), ("x.pjpeg", encode(photo(), "JPEG")),
     ("moving.apng", ODD["animated.png"][0]()), ("no suffix", png(9)), ("wrong.tiff", png(9)), ("x.part", png(9)),
@@ -150,7 +157,7 @@ def test_splits_that_would_be_learned_as_classes_show_both_readings(tmp_path: Pa
     assert "If ant, bee are the classes, rename the splits to train, val and test, or use --data" in message
     assert f"If {', '.join(sorted(names))} are the classes, move these folders into {tmp_path / 'train'}" in message
     meant = message.split("--data ")[1].split(" --val ")
-    tree = read_tree(Path(meant[0]), val=Path(meant[1].split(". If")[0]))  # the advice works
+    tree = read_tree(Path(meant[0]), val=Path(meant[1].split(". If")[0]))  # the advice works as it stands
     assert tree.classes == ("ant", "bee")
     (tmp_path / "train").mkdir()
     for name in names:
@@ -158,7 +165,23 @@ def test_splits_that_would_be_learned_as_classes_show_both_readings(tmp_path: Pa
     assert read_tree(tmp_path).classes == tuple(sorted(names))  # and so does the other
 
 
-@pytest.mark.parametrize("name", ["trainer", "contest", "valley", "parting", "folder", "1", "12345", "latest", "ant"])
+def test_splits_that_were_unpacked_into_folders_of_their_own_name(tmp_path: Path) -> None:
+    write_classes(tmp_path, {f"{name}/{name}/{of}": 2 for name in ("training_set", "test_set")
+                             for of in ("ant", "bee")})
+    with pytest.raises(UserError, match=r"If ant, bee are the classes, use --data \S+/training_set/training_set --val "
+                                        r"\S+/test_set/test_set\. If test_set, training_set are"):
+        read_tree(tmp_path)
+
+
+def test_a_split_without_folders_beside_one_with_classes(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"Training/ant": 2, "Training/bee": 2, "Testing": 2})
+    with pytest.raises(UserError, match=r"only Training holds folders \(ant, bee\).*use --data \S+/Training; pictures "
+                                        "of Testing need folders"):
+        read_tree(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["trainer", "contest", "valley", "parting", "folder", "1", "12345", "latest", "ant",
+                                  "spare part", "fold", "batch", "settle"])
 def test_names_that_only_contain_a_split(name: str) -> None:
     assert like_split(name) is None
 
