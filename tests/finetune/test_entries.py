@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from finetune import dataset, left_out
@@ -28,6 +28,7 @@ Counts = Mapping[str, int]
 
 @settings(max_examples=700, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(["plain", "plain", "splits"]), entries())
+@example("splits", [Entry(11, "cat", "link", 27)])  # a link beside the splits that leads to one of them
 def test_every_entry_is_used_or_named_or_skipped(shape: str, wanted: list[Entry]) -> None:
     check(shape, wanted, Figures())
 
