@@ -33,9 +33,9 @@ HARMLESS_SUFFIXES = frozenset({
     ".url", ".lnk", ".md5", ".sha1", ".sha256"})
 """Notes, labels, checksums and programs: a file with one of these suffixes holds no picture and is not tried."""
 KINDS = {
-    "unreadable": "no pictures", "conflict": "under two classes", "leak": "in a later split too",
-    "outside": "outside the class folders", "beside": "beside train, val and test", "repeated": "read already",
-    "harmless": "notes and labels", "system": "of the system or hidden"}
+    "unreadable": "unreadable", "conflict": "under two classes", "leak": "in a later split too",
+    "outside": "outside the class folders", "beside": "beside train, val and test", "repeated": "linked again",
+    "harmless": "notes or labels", "system": "system or hidden"}
 """Why an entry is not used -> the same in words. The first three are decided after the files were read."""
 
 

@@ -279,8 +279,8 @@ def test_every_name_is_written_also_of_a_run_that_stops(tmp_path: Path) -> None:
     assert Counter(row["kind"] for row in stopped) == {"unreadable": 30, "leak": 1, "outside": 1, "beside": 1,
                                                        "system": 1, "harmless": 1}
     assert left_out.summary(data.unused, names) == (
-        "not used: 30 no pictures, 1 in a later split too, 1 outside the class folders, 1 beside train, val and test, "
-        f"1 notes and labels, 1 of the system or hidden; every name with its reason: {names}")
+        "not used: 30 unreadable, 1 in a later split too, 1 outside the class folders, 1 beside train, val and test, "
+        f"1 notes or labels, 1 system or hidden; every name with its reason: {names}")
     write_classes(tmp_path / "clean", PAIR)
     scan(read_tree(tmp_path / "clean"), names_in=names)
     assert not names.exists()

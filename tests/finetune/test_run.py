@@ -201,7 +201,7 @@ def test_an_unreadable_picture_is_named_and_not_replaced(digits: Path, tiny_base
     start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"), {"probe_only": True})
     printed = capsys.readouterr().out
     assert "train/3/bad.png" in printed
-    assert f"not used: 1 no pictures; every name with its reason: {tmp_path / 'run' / 'left_out.csv'}" in printed
+    assert f"not used: 1 unreadable; every name with its reason: {tmp_path / 'run' / 'left_out.csv'}" in printed
     assert "bad.png" not in (tmp_path / "run" / "files.csv").read_text()
     assert [row["path"] for row in tables.rows(tmp_path / "run" / "left_out.csv", ("path", "kind", "reason"))] == [
         "train/3/bad.png"]
