@@ -81,6 +81,19 @@ def test_what_is_left_out_has_its_kind_and_reason(tmp_path: Path, build: Build,
         assert left_out[entry.path][1].replace("\\", "") in entry.reason
 
 
+def test_a_validation_folder_elsewhere_is_accounted_for_as_well(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data", PAIR)
+    held = write_classes(tmp_path / "held", {"cat": 2, "dog/@eaDir": 1, "dog/deep": 1}, first=50)
+    for name in ("loose.png", "cat/notes.txt", "cat/empty.png"):
+        (held / name).write_bytes(b"")
+    tree = read_tree(root, val=held)
+    data = scan(tree, bad_limit=0.5)
+    assert_conserved(root, tree, data)
+    assert {entry.path: entry.kind for entry in data.unused} == {
+        "../held/loose.png": "outside", "../held/cat/notes.txt": "harmless", "../held/cat/empty.png": "unreadable",
+        "../held/dog/@eaDir": "system"}
+
+
 def test_a_link_to_a_split_is_named_beside_it(tmp_path: Path) -> None:
     write_classes(tmp_path, {"train/a": 1, "train/b": 1, "more/a": 1, "held/a": 1})
     (tmp_path / "again").symlink_to("held")
