@@ -30,8 +30,10 @@ DOWNLOAD_MARK = ":zone.identifier"
 HARMLESS_SUFFIXES = frozenset({
     ".txt", ".text", ".md", ".rst", ".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".csv", ".tsv", ".yaml", ".yml",
     ".toml", ".ini", ".cfg", ".conf", ".log", ".db", ".sqlite", ".xmp", ".aae", ".py", ".ipynb", ".sh", ".bat", ".m",
-    ".url", ".lnk", ".md5", ".sha1", ".sha256"})
+    ".url", ".lnk", ".lst", ".list", ".names", ".tags", ".caption", ".md5", ".sha1", ".sha256"})
 """Notes, labels, checksums and programs: a file with one of these suffixes holds no picture and is not tried."""
+HARMLESS_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "changelog"})
+"""The same for files without a suffix, in lower case."""
 KINDS = {
     "unreadable": "unreadable", "conflict": "under two classes", "leak": "in a later split too",
     "outside": "outside the class folders", "beside": "beside train, val and test", "repeated": "linked again",
@@ -141,7 +143,9 @@ def by_rule(path: str, name: str, *, folder: bool) -> Unused | None:
     if lower in SYSTEM_FILES or lower.endswith(DOWNLOAD_MARK):
         return Unused(path, "system", "a file of the system")
     suffix = os.path.splitext(lower)[1]
-    return Unused(path, "harmless", f"notes or labels, as {suffix} says") if suffix in HARMLESS_SUFFIXES else None
+    if suffix in HARMLESS_SUFFIXES or lower in HARMLESS_NAMES:
+        return Unused(path, "harmless", f"notes or labels, as {suffix or 'its name'} says")
+    return None
 
 
 def listed(folder: Path) -> list["os.DirEntry[str]"]:

@@ -164,11 +164,11 @@ def check(shape: str, wanted: list[Entry], figures: Figures) -> None:
         figures.left_out.update(entry.kind for entry in data.unused)
 
 
-def assert_conserved(root: Path, tree: Tree, data: Data) -> None:
-    """Used + left out + folders that were read = every entry, each of them once."""
+def assert_conserved(root: Path, tree: Tree, data: Data, *, val: str = "") -> None:
+    """Used + left out + folders that were read = every entry, each of them once; `val`: a folder elsewhere."""
     used = [p.path for p in data.pictures]
     left_out = [entry.path for entry in data.unused]
-    count = Counter([*used, *left_out, *(path for path in tree.folders if path != ".")])
+    count = Counter([*used, *left_out, *(path for path in tree.folders if path not in (".", val))])
     assert set(count.values()) <= {1}
     listed = {name if folder == "." else f"{folder}/{name}" for folder in tree.folders
               for name in os.listdir(root / folder)}

@@ -56,6 +56,7 @@ def write(place: str, content: bytes) -> Build:
     (write("dog/archive.zip", b"PK\3\4more"), {"dog/archive.zip": ("unreadable", "a ZIP archive")}),
     (write("cat/deep/er/page", b"<html>"), {"cat/deep/er/page": ("unreadable", "HTML")}),
     (write("cat/notes.TXT", b"x"), {"cat/notes.TXT": ("harmless", ".txt")}),
+    (write("cat/README", b"x"), {"cat/README": ("harmless", "its name")}),
     (write("cat/1.jpg:Zone.Identifier", b"x"), {"cat/1.jpg:Zone.Identifier": ("system", "system")}),
     (write("cat/deep/Thumbs.db", b"x"), {"cat/deep/Thumbs.db": ("system", "system")}),
     (write("cat/deep/@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", png(99)), {"cat/deep/@eaDir": ("system", "system")}),
@@ -88,7 +89,7 @@ def test_a_validation_folder_elsewhere_is_accounted_for_as_well(tmp_path: Path) 
         (held / name).write_bytes(b"")
     tree = read_tree(root, val=held)
     data = scan(tree, bad_limit=0.5)
-    assert_conserved(root, tree, data)
+    assert_conserved(root, tree, data, val="../held")
     assert {entry.path: entry.kind for entry in data.unused} == {
         "../held/loose.png": "outside", "../held/cat/notes.txt": "harmless", "../held/cat/empty.png": "unreadable",
         "../held/dog/@eaDir": "system"}
