@@ -175,8 +175,9 @@ def _check_free(folder: Path, order: Order) -> bool:
 
 
 def _is_of_a_start(name: str) -> bool:
-    """Whether a run that was killed before it recorded its order leaves this."""
-    return name == rundir.RESUME or (name.startswith(rundir.LOCAL) and name.endswith(rundir.UNFINISHED))
+    """Whether a run that was killed or refused before it recorded its order leaves this."""
+    unfinished = name.startswith(rundir.LOCAL) and name.endswith(rundir.UNFINISHED)
+    return unfinished or name in (rundir.RESUME, rundir.LEFT_OUT)
 
 
 def _make(folder: Path) -> None:

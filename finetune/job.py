@@ -17,6 +17,7 @@ from finetune import (
     evaluate,
     finish,
     joint,
+    left_out,
     loop,
     lr_range,
     probe,
@@ -116,7 +117,9 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         console.say(f"licence of {base.alias}: {note}", style="bold red")
-    scanned = dataset.scan(tree, processes=devices.cpu_cores())
+    limit = bad_limit(run, claimed)
+    names = claimed.folder / rundir.LEFT_OUT
+    scanned = dataset.scan(tree, processes=devices.cpu_cores(), bad_limit=limit, names_in=names)
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
         with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
             resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE, kind=dict))
@@ -128,9 +131,11 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
     joint.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
     if ranks.first():
-        check_same_data(claimed.folder, data)
+        check_same_data(claimed.folder, data, limit)
     for finding in data.findings:
         console.warn(finding)
+    if data.unused:
+        console.say(left_out.summary(data.unused, names))
     torch.set_num_threads(resolved.recipe.threads)
     seed_everything(resolved.recipe.seed, "head")
     model = build(base, data.classes, image_size=resolved.recipe.image_size, drop_path=resolved.recipe.drop_path,
@@ -184,12 +189,23 @@ def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
                                crop_pct=own.crop_pct if mode == "center" else 1.0)
 
 
-def check_same_data(folder: Path, data: Data) -> None:
+def bad_limit(run: Run, claimed: Claim) -> float:
+    """--bad-limit; a run that goes on keeps the one that it began with, if that is larger."""
+    known = claimed.folder / rundir.DATA
+    if not (claimed.goes_on and known.is_file()):
+        return run.bad_limit
+    with fields.of(known, "Start a new run."):
+        before = rundir.read_json(known, kind=dict).get("bad_limit", run.bad_limit)
+        return max(run.bad_limit, fields.number(before, above=-1, below=2))
+
+
+def check_same_data(folder: Path, data: Data, limit: float) -> None:
     """A run that goes on must see the pictures that it started with."""
     known = folder / rundir.DATA
     content: dict[str, Any] = {
         "classes": data.classes, "counts": data.counts(), "val": data.val_rule, "digest": data.digest(),
-        "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
+        "halved": data.halved(data.of("val")), "findings": data.findings,
+        "left_out": data.left_out[:left_out.RECORDED], "left_out_total": len(data.left_out), "bad_limit": limit}
     if known.is_file() and resume.has_state(folder):
         with fields.of(known, "Start a new run."):
             before = rundir.read_json(known, kind=dict)

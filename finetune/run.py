@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from finetune.left_out import MOST_UNREADABLE
 from zoo import rundir
 from zoo.errors import UserError
 
@@ -27,6 +28,9 @@ class Run:
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
     """Processes that decode pictures; -1 = one per CPU core with a GPU, else none. It does not change the result."""
+    bad_limit: float = MOST_UNREADABLE
+    """Share of the files in the class folders that may be unreadable; they are left out. With more, nothing is
+    trained."""
     advise: Annotated[tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")] = (
         None)
     """apply N: up to N follow-up runs, each of which changes the best so far as its report advises."""
@@ -34,6 +38,8 @@ class Run:
     def __post_init__(self) -> None:
         if self.workers < -1:
             raise UserError(f"--workers {self.workers}: expected -1 (chosen here), 0 or more.")
+        if not 0 <= self.bad_limit <= 1:
+            raise UserError(f"--bad-limit {self.bad_limit}: expected a share from 0 to 1, such as 0.05 for 5 %.")
         if self.advise is not None and not 1 <= self.advise[1] <= 100:
             raise UserError(f"--advise apply {self.advise[1]}: expected 1 to 100 follow-up runs.")
         if self.resume is None and self.data is None:

@@ -36,6 +36,7 @@ DECISION = "decision.json"
 RECIPE = "recipe.json"
 DATA = "data.json"
 FILES = "files.csv"
+LEFT_OUT = "left_out.csv"
 LOCAL = "local.json"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -67,8 +68,8 @@ LARGE_BYTES = 100_000_000
 """Of a file that is looked at for holes."""
 SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.json": 8_000_000}
 """The same of files that hold less."""
-_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE,
-                    CARD, FINISHED, "onnx/model.onnx"})
+_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LEFT_OUT, LOCAL, METRICS, REPORT, PREDICTIONS, BANK,
+                    PAGE, CARD, FINISHED, "onnx/model.onnx"})
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
 
 

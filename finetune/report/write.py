@@ -143,7 +143,8 @@ CONTENTS = {
     rundir.DECISION: "how logits become an answer", rundir.BANK: "embeddings that tell foreign pictures",
     rundir.RECIPE: "the recipe",
     rundir.DATA: "classes, counts, findings",
-    rundir.FILES: "path, class, split and sha256 of each picture", rundir.LOCAL: "where the pictures lay",
+    rundir.FILES: "path, class, split and sha256 of each picture",
+    rundir.LEFT_OUT: "what was not used of the data folder, and why", rundir.LOCAL: "where the pictures lay",
     rundir.METRICS: "the curves", rundir.REPORT: "the numbers of this page",
     rundir.PREDICTIONS: "the answer to each picture of val, test and the foreign sets",
 }

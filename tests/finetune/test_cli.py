@@ -35,7 +35,8 @@ time.sleep(99)
 """
 FLAGS = {
     "options": ["--help"],
-    "run options": ["--data", "--base", "--out", "--resume", "--device", "--workers", "--advise"],
+    "run options": ["--data", "--base", "--out", "--resume", "--device", "--workers", "--bad-limit",
+                    "--advise"],
     "recipe options": ["--recipe", "--epochs", "--batch-size", "--image-size", "--fit", "--lr", "--optimizer", "--seed",
                        "--amp", "--val", "--probe-only"],
     "less-usual options": ["--probe", "--features", "--warmup", "--schedule", "--decay-at", "--decay-factor",
@@ -229,6 +230,7 @@ def test_a_bad_image_crosses_process_borders() -> None:
 @pytest.mark.parametrize(("arguments", "words"), [
     ((), ["--data is missing", "digits"]),
     (("--data", "x", "--workers", "-5"), ["--workers -5", "-1"]),
+    (("--data", "x", "--bad-limit", "5"), ["--bad-limit 5", "0 to 1", "0.05"]),
     (("--resume", "runs/x", "--data", "x"), ["--resume", "--data", "leave these away"]),
 ])
 def test_refused_before_anything_is_loaded(tmp_path: Path, arguments: tuple[str, ...], words: list[str]) -> None:

@@ -15,11 +15,11 @@ import torch
 from huggingface_hub import ModelCard
 
 from finetune import events
-from finetune.job import start
+from finetune.job import prepare, start
 from finetune.run import Run
 from tests.made_recipe import SHORT
 from zoo import model as zoo_model
-from zoo import rundir
+from zoo import rundir, tables
 from zoo.catalog import find
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing, decode, evaluate
@@ -199,6 +199,28 @@ def test_an_unreadable_picture_is_named_and_not_replaced(digits: Path, tiny_base
     bad.write_bytes((data / "train" / "3").joinpath(sorted(p.name for p in (data / "train" / "3").iterdir())[0])
                     .read_bytes()[:60] if broken == "cut" else b"<html>not a picture</html>")
     start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"), {"probe_only": True})
-    assert "train/3/bad.png" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "train/3/bad.png" in printed
+    assert f"not used: 1 unreadable; every name with its reason: {tmp_path / 'run' / 'left_out.csv'}" in printed
     assert "bad.png" not in (tmp_path / "run" / "files.csv").read_text()
+    assert [row["path"] for row in tables.rows(tmp_path / "run" / "left_out.csv", ("path", "kind", "reason"))] == [
+        "train/3/bad.png"]
+    assert "left_out.csv" in rundir.open_finished(tmp_path / "run", verify=True)["files"]
     assert rundir.read_json(tmp_path / "run" / "data.json")["counts"]["train"]["3"] == 10
+
+
+def test_a_run_that_stops_at_the_limit_leaves_the_names_and_goes_on_with_a_higher_one(
+        digits: Path, tiny_base: Path, tmp_path: Path) -> None:
+    data, out = Path(shutil.copytree(digits, tmp_path / "data")), tmp_path / "run"
+    for number in range(30):
+        (data / "train" / "3" / f"bad {number:02}.png").write_bytes(b"")
+    where = {"data": str(data), "base": str(tiny_base), "out": out, "device": "cpu"}
+    with pytest.raises(UserError, match=r"30 of 210 pictures cannot be used, expected at most 1%") as caught:
+        prepare(Run(**where), {})
+    assert str(out / "left_out.csv") in str(caught.value)
+    assert len(list(tables.rows(out / "left_out.csv", ("path",)))) == 30
+    prepare(Run(**where, bad_limit=0.15), {"probe": "off"})
+    about = rundir.read_json(out / "data.json")
+    assert (about["bad_limit"], about["left_out_total"]) == (0.15, 30)
+    prepare(Run(**where), {"probe": "off"})  # a run that goes on keeps its limit
+    prepare(Run(resume=out, device="cpu"), {})
