@@ -8,8 +8,6 @@ Nothing here writes to the data folder.
 
 import hashlib
 import multiprocessing
-import os
-import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -31,9 +29,11 @@ from finetune.left_out import (
     write_left_out,
 )
 from finetune.tree import Tree
-from zoo import console, fields, rundir, tables
+from zoo import console, fields, grey_bits, rundir, tables
 from zoo.errors import BadImage, UserError
-from zoo.preprocess import MAX_BYTES, decode, read_regular
+from zoo.folders import read_regular
+from zoo.opened import MAX_BYTES
+from zoo.preprocess import decode_and_measure
 
 PROCESSES_FROM = 5_000
 """Files from which several processes read faster than one."""
@@ -116,12 +116,13 @@ def scan(tree: Tree, *, processes: int = 1, bad_limit: float = MOST_UNREADABLE, 
     """
     jobs = [(path, label, split) for split, files in tree.files.items() for path, label in files]
     paths = [tree.root / path for path, _, _ in jobs]
-    pictures, unreadable = [], []
+    pictures, unreadable, bits_used = [], [], []
     for job, result in zip(jobs, _read_shared(paths, processes), strict=True):
         if isinstance(result, str):
             unreadable.append(Unused(job[0], "unreadable", result))
         else:
-            pictures.append(Picture(*job, *result))
+            pictures.append(Picture(*job, *result[:3]))
+            bits_used.append(result.bits_used)
     pictures, conflicts, pairs = _remove_conflicts(pictures, tree.classes)
     kept, leaks = _remove_leaks(pictures)
     unused = (*unreadable, *conflicts, *leaks, *tree.unused)
@@ -135,12 +136,24 @@ def scan(tree: Tree, *, processes: int = 1, bad_limit: float = MOST_UNREADABLE, 
                         f"classes: {pairs}")
     if unreadable:
         findings.append(unreadable_finding(unreadable, len(jobs)))
+    if dark := grey_bits.finding(bits_used):
+        findings.append(dark)
     _check_classes(kept, tree.classes, findings)
     return Data(tree.root, tree.classes, tuple(kept), (*findings, *tree.findings),
                 tuple((path, reason) for path, _, reason in (*unreadable, *conflicts)), unused=unused)
 
 
-def _read_shared(paths: Sequence[Path], processes: int) -> list[tuple[str, int, int] | str]:
+class Measured(NamedTuple):
+    """What one reading of a picture tells."""
+
+    sha256: str
+    width: int
+    height: int
+    bits_used: int
+    """As `zoo.preprocess.Decoded` has it."""
+
+
+def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
     """`_read` of each path, in order; of several processes of one run, each reads its share."""
     own = ranks.mine(paths)
     with console.bar("reading pictures", len(own)) as advance:
@@ -151,7 +164,7 @@ def _read_shared(paths: Sequence[Path], processes: int) -> list[tuple[str, int, 
     return ranks.gathered_list(seen, len(paths))
 
 
-def _read_all(paths: Sequence[Path], processes: int) -> Iterator[tuple[str, int, int] | str]:
+def _read_all(paths: Sequence[Path], processes: int) -> Iterator[Measured | str]:
     """`_read` of each path, in order; in several processes where starting them pays (decoding holds the GIL)."""
     if processes == 1 or len(paths) < PROCESSES_FROM:
         yield from map(_read, paths)
@@ -160,22 +173,16 @@ def _read_all(paths: Sequence[Path], processes: int) -> Iterator[tuple[str, int,
         yield from pool.map(_read, paths, chunksize=250)
 
 
-def _read(path: Path) -> tuple[str, int, int] | str:
-    """(sha256, width, height) of a picture, or the reason why it cannot be read. Only regular files are opened, and
-    none that is larger than the decoder's limit."""
+def _read(path: Path) -> Measured | str:
+    """What a picture is, or the reason why it cannot be read. Only regular files are opened, and none that is larger
+    than the decoder's limit."""
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            return "not a regular file"
-        if found.st_size > MAX_BYTES:
-            return f"larger than {MAX_BYTES / 1e6:g} MB: it has {found.st_size / 1e6:,.0f} MB"
         content = read_regular(path, MAX_BYTES)
-        picture = decode(content, name=str(path))
+        decoded = decode_and_measure(content, name=str(path))
     except BadImage as error:
         return error.reason
-    except OSError as error:
-        return error.strerror or str(error)
-    return hashlib.sha256(content).hexdigest(), picture.width, picture.height
+    picture = decoded.picture
+    return Measured(hashlib.sha256(content).hexdigest(), picture.width, picture.height, decoded.bits_used)
 
 
 def _remove_conflicts(pictures: list[Picture], classes: tuple[str, ...]) -> tuple[list[Picture], list[Unused], str]:
