@@ -216,9 +216,11 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
         return subjects.Made(Deployed(subject.parts, resize="op"), model=quantize.MODEL)
 
     monkeypatch.setitem(job.TARGETS, "int8", replace(job.TARGETS["int8"], make=per_tensor))
+    before = open_bundle(run / "bundles" / "int8")
     with pytest.raises(NotProved, match=r"loses .* points of accuracy on 40 pictures.*Try fine-tuning for longer"):
         start(Order(run, to=("int8",), parity_images=5))
-    assert not (run / "bundles" / "int8" / "FINISHED.json").exists()
+    assert open_bundle(run / "bundles" / "int8") == before
+    assert not (run / "bundles" / "int8.tmp" / "FINISHED.json").exists()
     open_bundle(run)  # the failed target leaves the others alone
 
 
