@@ -46,10 +46,12 @@ def main(
     suggestion = rates.suggest(curve)
     picture = figures.lr_range(curve, suggestion.lr)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
-    rundir.write_text(folder / rundir.FIGURES / f"{picture.name}.svg", picture.svg)
+    if picture.svg:
+        rundir.write_text(folder / rundir.FIGURES / f"{picture.name}.svg", picture.svg)
     console.say(f"suggested learning rate: {suggestion.lr:g} ({suggestion.why})", style="bold green")
-    console.say(f"""curve: {folder / rundir.FIGURES / picture.name}.svg
-next:
+    console.say(f"curve: {folder / rundir.FIGURES / picture.name}.svg" if picture.svg else
+                f"the curve could not be drawn ({picture.alt})")
+    console.say(f"""next:
   python -m finetune --resume {shell_path(folder)}      trains with it""")
 
 

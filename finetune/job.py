@@ -16,6 +16,7 @@ from finetune import (
     dataset,
     evaluate,
     finish,
+    going_on,
     joint,
     loop,
     lr_range,
@@ -30,7 +31,7 @@ from finetune.augment import seed_everything
 from finetune.dataset import Data
 from finetune.distill import Teacher
 from finetune.events import Events
-from finetune.folder import Claim, claim
+from finetune.folder import Claim, claim, held, record
 from finetune.loader import Source, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from finetune.recipe import Resolved
@@ -63,6 +64,8 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
     if claimed.finished:
         if ranks.first():
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
+            if run.data is not None:
+                check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
     with working_on(claimed, device):
@@ -92,13 +95,15 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
     try:
-        with resume.space_told(claimed.folder), signals.raised():
+        with held(claimed), resume.space_told(claimed.folder), signals.raised():
             yield
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
                         "--batch-size or --image-size.") from None
     except (KeyboardInterrupt, signals.Stopped):
-        console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}")
+        unread = not (claimed.folder / rundir.DATA).is_file()
+        console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}"
+                    + (f" --data {shell_path(claimed.order.data)}" if unread else ""))
         raise
     finally:
         claimed.lock.release()
@@ -107,15 +112,16 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
 def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     """Read the data, resolve the recipe, build the model. A run that goes on takes its recipe from recipe.json."""
     given = claimed.order.given
-    val = given.get("val")
-    val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
-    tree = read_tree(claimed.order.data, val=val_folder)
+    tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
     base = claimed.order.find_base()
     with ranks.first_before_others():
         fetched = weights.RANDOM if recipes.from_scratch(given) else weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         console.say(f"licence of {base.alias}: {note}", style="bold red")
+    if claimed.goes_on:
+        console.say(f"pictures: {claimed.order.data}")
+    states = going_on.file_states(tree) if ranks.first() else ""
     scanned = dataset.scan(tree, processes=devices.cpu_cores())
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
         with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
@@ -128,7 +134,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
     joint.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
     if ranks.first():
-        check_same_data(claimed.folder, data)
+        check_same_data(claimed.folder, data, same=claimed.same_pictures)
+        record(claimed, states)
     for finding in data.findings:
         console.warn(finding)
     torch.set_num_threads(resolved.recipe.threads)
@@ -184,13 +191,21 @@ def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
                                crop_pct=own.crop_pct if mode == "center" else 1.0)
 
 
-def check_same_data(folder: Path, data: Data) -> None:
-    """A run that goes on must see the pictures that it started with."""
+def check_unchanged(claimed: Claim) -> None:
+    """`UserError` if a finished run was trained on other pictures than the ones that are there now."""
+    tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
+    if changed := going_on.changes(claimed.folder, tree):
+        raise UserError(f"{claimed.folder} is finished, and the pictures of {claimed.order.data} are not those that it "
+                        f"was trained on: {changed}. To train on them, choose another --out, or remove that folder.")
+
+
+def check_same_data(folder: Path, data: Data, *, same: bool) -> None:
+    """With `same`, the pictures must be those that the folder recorded. Record them."""
     known = folder / rundir.DATA
     content: dict[str, Any] = {
         "classes": data.classes, "counts": data.counts(), "val": data.val_rule, "digest": data.digest(),
         "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
-    if known.is_file() and resume.has_state(folder):
+    if same:
         with fields.of(known, "Start a new run."):
             before = rundir.read_json(known, kind=dict)
             trained = fields.mapping(before["counts"]).get("train")

@@ -189,7 +189,11 @@ def _record(*args: Any, **named: Any) -> logging.LogRecord:
 
 
 def guard() -> None:
-    """From now on log records, warnings and uncaught errors of this process are `printable`, whoever wrote them."""
+    """From now on log records, warnings and uncaught errors of this process are `printable`, whoever wrote them, and no
+    character is one that the output's encoding cannot take."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # bars and help draw lines that ASCII lacks
+            stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_record)
     sys.excepthook = _uncaught
     warnings.formatwarning = _warning

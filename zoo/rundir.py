@@ -35,6 +35,7 @@ DECISION = "decision.json"
 RECIPE = "recipe.json"
 DATA = "data.json"
 FILES = "files.csv"
+LEFT_OUT = "left_out.csv"
 LOCAL = "local.json"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -53,6 +54,8 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """`errno` of a write that found no space left: disk, quota, or the largest file that is allowed."""
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
+LONGEST_NAME = 200
+"""Bytes of a run's default name; a folder has up to 255, and `-advised-1` comes after it."""
 UNFINISHED = ".tmp"
 """End of the name of a file or folder that is being written."""
 
@@ -72,7 +75,11 @@ _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
 def default_name(data: str, base: str) -> str:
     """Name of a run's folder below `runs/`: `mydataset-vit_base_21k`; what a file name cannot hold becomes `-`."""
     data_name = Path(data).resolve().name
-    return re.sub(r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}").strip("-")
+    name = re.sub(r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}").strip("-")
+    octets = name.encode()
+    if len(octets) <= LONGEST_NAME:
+        return name
+    return octets[:LONGEST_NAME - 9].decode(errors="ignore") + "-" + hashlib.sha256(octets).hexdigest()[:8]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -93,7 +100,9 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
     temporary = new_file_beside(path)
     try:
+        usual = _mode(temporary)
         write(temporary)
+        _set_mode(temporary, usual)  # safetensors puts a file of its own there, which is for nobody else
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -108,6 +117,24 @@ def new_file_beside(path: Path) -> Path:
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
     os.close(os.open(temporary, flags, 0o666))  # less what the umask says, as for any new file
     return temporary
+
+
+def share_as_usual(path: Path) -> None:
+    """Give a file that a library wrote the permissions of any new file here: what the umask allows."""
+    example = new_file_beside(path)
+    try:
+        _set_mode(path, _mode(example))
+    finally:
+        example.unlink()
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    if _mode(path) != mode:  # some file systems have one mode for all files, and refuse to change it
+        path.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:

@@ -30,7 +30,7 @@ from finetune.report.page import (
     soft,
     table,
 )
-from zoo import catalog, fields, rundir
+from zoo import catalog, console, fields, rundir
 
 QUESTIONS = {"good": "How good is it?", "trust": "Can I trust it?", "fails": "Where does it fail?",
              "next": "What next?", "details": "Details"}
@@ -54,7 +54,10 @@ def _write_report(run: Finished, data_root: Path) -> None:
     ranked = ranking.ranking_figures(run)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     for drawing in filter(None, (*curves, matrix, diagram, scores, *ranked)):
-        rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
+        if drawing.svg:
+            rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
+        else:
+            console.warn(f"the figure {drawing.name} could not be drawn and is left out of the report ({drawing.alt})")
     advices = next_steps.advices(run)
     good = quality.quality_section(run, next_steps.summary(advices), ranking.ranking_part(run, ranked))
     body = join((header(run), good, trust.trust_section(run, diagram, scores),

@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from finetune import events
 from finetune.job import start
 from finetune.run import Run
+from tests.file_modes import odd_modes
 from tests.made_recipe import SHORT
 from zoo import model as zoo_model
 from zoo import rundir
@@ -46,6 +47,7 @@ def test_a_finished_run_has_exactly_these_files(finished_run: Path) -> None:
     assert found - board == FILES
     manifest = rundir.open_finished(finished_run, verify=True)
     assert set(manifest["files"]) == found - {"FINISHED.json"}
+    assert odd_modes(finished_run) == {}  # whoever may read the folder may read its weights
 
 
 def test_nothing_of_the_run_names_a_path_of_this_machine_except_local_json(finished_run: Path) -> None:
