@@ -9,7 +9,7 @@ import os
 
 import tyro
 
-from finetune.__main__ import LessUsual, Usual, given_by
+from finetune.__main__ import LessUsual, Usual, given_by, parse
 from finetune.run import Run
 from zoo import console, rundir
 from zoo.errors import UserError, run_main
@@ -56,4 +56,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_main(lambda: tyro.cli(main, prog="python -m finetune.find_lr", config=(tyro.conf.FlagCreatePairsOff,)))
+    run_main(lambda: parse(main, "finetune.find_lr", Run))

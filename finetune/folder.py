@@ -257,7 +257,8 @@ def _check_free(folder: Path, order: Order) -> bool:
     moved = (order.data, order.val_folder) != (recorded.data, recorded.val_folder)
     if moved and not (folder / rundir.DATA).is_file():
         raise UserError(f"--data is {order.data}, and for the run in {folder} it was {recorded.data}: its "
-                        f"{rundir.DATA} is missing, so whether these are the same pictures cannot be told. Choose another --out.")
+                        f"{rundir.DATA} is missing, so whether these are the same pictures cannot be told. Choose "
+                        "another --out.")
     return True
 
 

@@ -19,7 +19,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from finetune import dataset, device, folder, going_on
+from finetune import dataset, device, folder, going_on, other_flags
 from finetune.folder import Order, claim
 from finetune.job import check_same_data, start
 from finetune.recipe import Recipe, field_docs
@@ -170,6 +170,7 @@ def test_help_is_instant(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
+    (("--data", "x", "--imgsz", "3"), ["error: --imgsz is --image-size here"]),
     (("--data", "x", "--epoch", "3"), ["--epoch", "Perhaps you meant", "--epochs INT"]),
     (("--data", "x", "--epochs", "three"), ["--epochs", "'three'"]),
     (("--data", "x", "--fit", "stretch"), ["--fit", "'stretch'", "squash", "crop", "pad"]),
@@ -180,6 +181,34 @@ def test_wrong_flags(tmp_path: Path, arguments: tuple[str, ...], words: list[str
     assert "Traceback" not in result.stderr
     assert not [word for word in words if word not in result.stderr], result.stderr
     assert not contents(tmp_path)
+
+
+ALL_FLAGS = ["help", *other_flags.flags_of(Run, Recipe)]
+
+
+@pytest.mark.parametrize(("command", "words"), [
+    ("--data x --imgsz 64 --batch 8 --lr0 0.1 --model y --project p",
+     ["--imgsz is --image-size here", "--batch is --batch-size", "--lr0 is --lr", "--model is --base",
+      "--project is --out"]),
+    ("--data x --learning_rate=0.1", ["--learning_rate is --lr here"]),
+    ("classify train data=x epochs=3 imgsz=64", ["data= is --data", "epochs= is --epochs", "imgsz= is --image-size"]),
+    ("--data x -b 8 -j 2", ["-b is --batch-size", "-j is --workers"]),
+    ("--nc 3", ["--nc is not needed, because classes are the names of the folders"]),
+    ("--data imgsz=3 --image_size 64 --val batch=4 --workers -5 --foo --help model.pt", []),
+])
+def test_flags_of_other_programs_are_answered_with_ours(command: str, words: list[str]) -> None:
+    if not words:
+        return other_flags.check(command.split(), ALL_FLAGS)
+    message = refusal(lambda: other_flags.check(command.split(), ALL_FLAGS))
+    assert not [word for word in words if word not in message], message
+
+
+def test_every_flag_of_others_has_one_meaning_and_is_none_of_ours() -> None:
+    theirs = [name for names in (*other_flags.OURS.values(), *other_flags.NOT_NEEDED.values()) for name in names]
+    assert len(theirs) == len(set(theirs))
+    assert not set(theirs) & set(ALL_FLAGS)
+    assert set(other_flags.OURS) <= set(ALL_FLAGS)
+    assert {f"--{name}" for name in ALL_FLAGS} == {flag for flags in FLAGS.values() for flag in flags}
 
 
 def test_main_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
