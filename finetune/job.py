@@ -40,7 +40,7 @@ from finetune.schedule import schedule
 from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
 from finetune.tree import read_tree
-from zoo import catalog, console, fields, minimum, rundir, weights
+from zoo import catalog, console, fields, minimum, recipe_rows, rundir, weights
 from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
 from zoo.preprocess import Preprocessing
@@ -322,7 +322,10 @@ def write_recipe(folder: Path, resolved: Resolved) -> None:
 
 
 def print_recipe(resolved: Resolved) -> None:
-    """Every value with its reason, one line each."""
+    """What was chosen or set by hand, one line each with its reason; the names of the rest."""
     console.say("recipe:")
-    for name, row in resolved.to_json().items():
+    shown, folded = recipe_rows.parted(resolved.to_json())
+    for name, row in shown.items():
         console.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")
+    flags = ", ".join("--" + name.replace("_", "-") for name in folded)
+    console.say(f"  {recipe_rows.folded_title(folded)}: {flags} ({rundir.RECIPE} has all)")
