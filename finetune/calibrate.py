@@ -41,7 +41,7 @@ REJECTED = 0.05
 CHUNK = 1024
 """Rows of the table computed at a time."""
 NOTES = {True: "half of val that took no part in choosing the weights",
-         False: "all of val, by which weights are chosen too: it is too small to be halved, so the numbers flatter a bit"}
+         False: "all of val, by which weights are chosen too: too small to be halved, so the numbers flatter a little"}
 """Whether val was halved -> on what everything is fitted."""
 
 
