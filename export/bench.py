@@ -18,7 +18,7 @@ import tyro
 
 from zoo import bundle as bundles
 from zoo import console, rundir, runtime
-from zoo.drawing import plain_text
+from zoo.drawing import plain_text, short
 from zoo.errors import UserError, run_main
 
 BATCHES = (1, 8, 32)
@@ -128,7 +128,7 @@ def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
     """Milliseconds of one picture alone, and pictures a second in batches, a bar for each bundle."""
     from matplotlib.figure import Figure
 
-    names = [f"{opened.run['name']}\n{opened.target}" for opened, _ in rows]
+    names = [f"{short(opened.run['name'])}\n{opened.target}" for opened, _ in rows]
     figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
     for axes, title, values in zip(figure.subplots(1, 2, sharey=True), (
             "one picture alone, ms (shorter is better)", f"batches of {BATCHES[-1]}, pictures a second"), (

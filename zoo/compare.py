@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from zoo import console, fields, rundir
-from zoo.drawing import name_legend, plain_text
+from zoo.drawing import name_legend, plain_text, short
 from zoo.errors import UserError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -151,7 +151,7 @@ def draw(rows: Sequence[Row], out: Path) -> None:
     handles += [Line2D([], [], color="0.3", marker=marker, linestyle="", label="model")
                 for marker in markers.values()]
     legend = axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
-    name_legend(legend, [*colours, *markers])
+    name_legend(legend, [short(name) for name in (*colours, *markers)])
     axes.set_xscale("log")
     axes.set_xlim(min(ms for _, ms in shown) / 1.5, max(ms for _, ms in shown) * 1.5)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+LONGEST = 40
+"""Characters of the name of a run in a figure."""
 DRAWING_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, OSError,
                   MemoryError, AssertionError)
 """What matplotlib and the code that calls it raise where a figure cannot be drawn."""
@@ -27,6 +29,11 @@ def plain_text(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         with matplotlib.style.context(["default", {**(settings or {}), "text.parse_math": False}]):
             yield
+
+
+def short(name: str) -> str:
+    """A name that leaves room for the figure."""
+    return name if len(name) <= LONGEST else f"{name[:LONGEST - 1]}…"
 
 
 def name_legend(legend: Any, names: Sequence[str]) -> None:
