@@ -120,7 +120,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     if note := catalog.licence_note(base):
         console.say(f"licence of {base.alias}: {note}", style="bold red")
     if claimed.goes_on:
-        console.say(f"pictures: {claimed.order.data}")
+        places = [str(place) for place in (claimed.order.data, claimed.order.val_folder) if place]
+        console.say(f"pictures: {' and '.join(places)}")
     states = going_on.file_states(tree) if ranks.first() else ""
     scanned = dataset.scan(tree, processes=devices.cpu_cores())
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():

@@ -427,6 +427,22 @@ def test_the_pictures_decide_wherever_they_lie(animals: Path, here: Path, how: s
     assert "expected the same bytes" in refusal(lambda: start(PLACES[how](moved), {}))
 
 
+def test_a_validation_folder_may_move_too(animals: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_out = write_classes(here / "val", {"cat": 2, "dog": 2}, first=50)
+    out, val = earlier_run(here / "run", animals, {}), {"val": str(held_out)}
+    rundir.write_json(out / rundir.LOCAL, Order(animals, "efficientnet_lite0", val).to_json())
+    check_same_data(out, dataset.scan(read_tree(animals, val=held_out)), same=False)
+    (here / "new").mkdir()
+    moved = animals.rename(here / "new" / "animals")
+    moved_val = {"val": str(held_out.rename(here / "new" / "val"))}
+    for run in (Run(data=str(moved), out=out, device="cpu"), Run(resume=out, data=str(moved), device="cpu")):
+        # as far as the state, which this folder has in name only
+        assert "all of them damaged" in refusal(lambda run=run: start(run, moved_val))  # type: ignore[misc]
+        assert f"pictures: {moved} and {here / 'new' / 'val'}\n" in capsys.readouterr().out
+    assert rundir.read_json(out / rundir.LOCAL)["given"] == moved_val
+    refused(["remove --val"], {"val": "0.3"}, resume=out, data=str(moved))
+
+
 def test_resume_names_the_pictures_that_are_not_there(animals: Path, here: Path) -> None:
     out = earlier_run(here / "run", animals, {})
     animals.rename(here / "elsewhere")
