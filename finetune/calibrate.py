@@ -40,8 +40,8 @@ REJECTED = 0.05
 """Share of the calibration pictures that may be called unknown."""
 CHUNK = 1024
 """Rows of the table computed at a time."""
-NOTES = {True: "half of val that took no part in choosing the epoch",
-         False: "all of val, which also chose the epoch: it is too small to be halved, so the numbers flatter a little"}
+NOTES = {True: "half of val that took no part in choosing the weights",
+         False: "all of val, by which weights are chosen too: too small to be halved, so the numbers flatter a little"}
 """Whether val was halved -> on what everything is fitted."""
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from finetune.__main__ import LessUsual, Usual, given_by
+from finetune.__main__ import LessUsual, Usual, given_by, parse
 from finetune.left_out import MOST_UNREADABLE
 from finetune.run import Run
 from zoo import rundir
@@ -90,4 +90,4 @@ def compare(order: Comparison, given: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run_main(lambda: tyro.cli(main, prog="python -m finetune.compare", config=(tyro.conf.FlagCreatePairsOff,)))
+    run_main(lambda: parse(main, "finetune.compare", Comparison))

@@ -23,7 +23,7 @@ class Run:
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Run folder to write; default runs/DATA-BASE. Started again by the same command, an unfinished run goes on."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Continue this unfinished run folder; everything else is read from it."""
+    """Continue this unfinished run folder; everything else is read from it. With --data if its pictures moved."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
@@ -44,8 +44,8 @@ class Run:
             raise UserError(f"--advise apply {self.advise[1]}: expected 1 to 100 follow-up runs.")
         if self.resume is None and self.data is None:
             raise UserError("--data is missing: expected a folder of pictures, or 'digits' for the built-in sample.")
-        if self.resume is not None and (self.data, self.out, self.base) != (None, None, Run.base):
-            raise UserError("--resume continues a run folder with its own --data, --base and --out: leave these away.")
+        if self.resume is not None and (self.out, self.base) != (None, Run.base):
+            raise UserError("--resume continues a run folder with its own --base and --out: remove these.")
 
     @property
     def folder(self) -> Path:

@@ -57,6 +57,8 @@ NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 """`errno` of a write that was not allowed, or that met a file system mounted to be read only."""
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
+LONGEST_NAME = 200
+"""Bytes of a run's default name; a folder has up to 255, and `-advised-1` comes after it."""
 UNFINISHED = ".tmp"
 """End of the name of a file or folder that is being written."""
 
@@ -80,7 +82,11 @@ class NotWritable(UserError):
 def default_name(data: str, base: str) -> str:
     """Name of a run's folder below `runs/`: `mydataset-vit_base_21k`; what a file name cannot hold becomes `-`."""
     data_name = Path(data).resolve().name
-    return re.sub(r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}").strip("-")
+    name = re.sub(r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}").strip("-")
+    octets = name.encode()
+    if len(octets) <= LONGEST_NAME:
+        return name
+    return octets[:LONGEST_NAME - 9].decode(errors="ignore") + "-" + hashlib.sha256(octets).hexdigest()[:8]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -101,7 +107,9 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
     temporary = new_file_beside(path)
     try:
+        usual = _mode(temporary)
         write(temporary)
+        _set_mode(temporary, usual)  # safetensors puts a file of its own there, which is for nobody else
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -142,6 +150,24 @@ def right_needed(folder: Path) -> Iterator[None]:
 def check_writable(folder: Path) -> None:
     """`NotWritable` unless files can be made in this folder; said before work that would be lost."""
     new_file_beside(folder / "writable").unlink()
+
+
+def share_as_usual(path: Path) -> None:
+    """Give a file that a library wrote the permissions of any new file here: what the umask allows."""
+    example = new_file_beside(path)
+    try:
+        _set_mode(path, _mode(example))
+    finally:
+        example.unlink()
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    if _mode(path) != mode:  # some file systems have one mode for all files, and refuse to change it
+        path.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:

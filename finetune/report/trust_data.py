@@ -22,8 +22,8 @@ def data_part(run: Finished) -> Html:
         fill("<p>{} pictures in {} classes: {}.</p>", f"{sum(totals.values()):,}", f"{len(run.classes):,}",
              ", ".join(f"{n:,} {split}" for split, n in totals.items())),
         fill('<p class="soft">Validation: {}; {}.</p>', data["val"],
-             "halved by hash: select chooses the epoch, calibrate takes no part" if data["halved"]
-             else "it chooses the epoch"),
+             "halved by hash: select chooses the weights, calibrate takes no part" if data["halved"]
+             else "it chooses the weights"),
         *(fill('<p class="notice">{}</p>', finding) for finding in (*imbalance(run), *data["findings"]))]
     if left_out:
         rows = [[fill("<code>{}</code>", bdi(path)), reason] for path, reason in left_out[:MOST_LEFT_OUT]]

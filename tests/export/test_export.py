@@ -22,6 +22,7 @@ from export.place import check_writable, room_on_disk
 from export.proof import Pixels
 from export.subject import open_run
 from tests.export.made_export import LABELS, SIDE, Made, made_export
+from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
 from zoo import predictor, runtime, tta
@@ -78,6 +79,7 @@ def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatc
     assert {path.relative_to(run).as_posix() for path in run.iterdir()} >= {"bundles", "onnx"}
     assert [path.name for path in (run / "onnx").iterdir()] == ["model.onnx"]
     assert all(path.read_bytes() == content for path, content in before.items())
+    assert odd_modes(run / "bundles") == odd_modes(run / "onnx") == {}
     assert asked[:2] == ([True, False] if asked else [])
 
     proof = json.loads((folder / "parity.json").read_text())
