@@ -116,7 +116,7 @@ def earlier_run(out: Path, data: Path, given: dict[str, Any], *, finished: bool 
     (out / rundir.RESUME).mkdir(parents=True)
     order = Order(data.resolve(), "efficientnet_lite0", given)
     rundir.write_json(out / rundir.LOCAL, order.to_json())
-    check_same_data(out, dataset.split(dataset.scan(read_tree(data)), "0.2"), same=False)  # records them
+    check_same_data(out, dataset.split(dataset.scan(read_tree(data)), "0.2"), 0.01, same=False)  # records them
     if finished:
         (out / rundir.RESUME).rmdir()
         rundir.finish(out)
@@ -433,7 +433,7 @@ def test_a_validation_folder_may_move_too(animals: Path, here: Path, capsys: pyt
     held_out = write_classes(here / "val", {"cat": 2, "dog": 2}, first=50)
     out, val = earlier_run(here / "run", animals, {}), {"val": str(held_out)}
     rundir.write_json(out / rundir.LOCAL, Order(animals, "efficientnet_lite0", val).to_json())
-    check_same_data(out, dataset.scan(read_tree(animals, val=held_out)), same=False)
+    check_same_data(out, dataset.scan(read_tree(animals, val=held_out)), 0.01, same=False)
     (here / "new").mkdir()
     moved = animals.rename(here / "new" / "animals")
     moved_val = {"val": str(held_out.rename(here / "new" / "val"))}
