@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +24,7 @@ from finetune import (
     ranks,
     recipes,
     resume,
+    shared_memory,
     signals,
 )
 from finetune import device as devices
@@ -31,7 +33,7 @@ from finetune.dataset import Data
 from finetune.distill import Teacher
 from finetune.events import Events
 from finetune.folder import Claim, claim
-from finetune.loader import Source, evaluation_batches, steps_per_epoch
+from finetune.loader import Source, evaluation_batches, planned_workers, steps_per_epoch
 from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
@@ -92,7 +94,7 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
     try:
-        with resume.space_told(claimed.folder), signals.raised():
+        with resume.space_told(claimed.folder), shared_memory.lost_named(), signals.raised():
             yield
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
@@ -100,6 +102,9 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     except (KeyboardInterrupt, signals.Stopped):
         console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}")
         raise
+    except BrokenProcessPool:
+        raise UserError("a process that reads the pictures died; the system ends one when memory runs out: give the "
+                        "machine or the container more memory, and start again.") from None
     finally:
         claimed.lock.release()
 
@@ -140,7 +145,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         initialise(model, resolved.recipe)
     check_side(model, resolved.recipe.start_size)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    workers = run.workers if run.workers >= 0 else (devices.cpu_cores() if device.type == "cuda" else 0)
+    workers = planned_workers(devices.decoders(run.workers, device), len(data.of("train")), resolved.recipe)
     source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
     return Plan(claimed, base, data, resolved, model, source)
 
@@ -172,7 +177,7 @@ def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
     has_val = any(p.split == "val" for p in data.pictures)
     return recipes.Facts(
         pictures=len(train), class_counts=tuple(Counter(p.label for p in train).values()), has_val=has_val,
-        short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.cpu_cores(),
+        short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.compute_threads(),
         bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
@@ -255,7 +260,7 @@ def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State
         console.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
                      "least this", style="bold")
     best = resume.save_best(plan.folder, plan.model, scores, 0)
-    state = resume.State(0, position, best, {"model": plan.model.state_dict()}, about(plan))
+    state = resume.State(0, position, best, {"model": plan.model.state_dict()}, about=about(plan))
     resume.save(plan.folder, state)
     return plan, state
 

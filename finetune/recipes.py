@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import conflicts, published
 from finetune.dataset import as_fraction
-from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds, interpolate
+from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds, check_durations, interpolate
 from zoo import console
 from zoo.errors import UserError
 
@@ -40,7 +40,7 @@ class Facts:
     bf16: bool
     """Whether a GPU computes in bf16."""
     cores: int
-    """CPU cores this process may use."""
+    """CPU threads this process may compute with."""
 
 
 Choices = dict[str, tuple[Any, str]]
@@ -141,7 +141,7 @@ def _common(facts: Facts) -> Choices:
         "probe_only": (False, "default"),
         "dropout": (0.0, "default"),
         "features": ("fp32", NOT_MEASURED),
-        "threads": (facts.cores, "one per CPU core of this machine"),
+        "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
         **TRAINING_CORE,
         **PICTURES_AND_LOSS,
     }
@@ -253,6 +253,7 @@ def check(given: Given) -> None:
         near = difflib.get_close_matches(name, RECIPES, 1, 0)
         raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
     check_bounds(given)
+    check_durations(given)
 
 
 def _check_side(flag: str, side: int, base: "Description") -> None:

@@ -50,7 +50,7 @@ def results(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFact
 def test_two_processes_train_like_one(results: dict[str, Results], name: str) -> None:
     one, two, other = (results[which][name] for which in ("1-0", "2-0", "2-1"))
     limit = 1e-6 if name.startswith("float32") else 1e-10
-    assert len(one["losses"]) == 4
+    assert len(one["losses"]) == 5
     for what in ("weights", "ema"):
         assert (one[what] - two[what]).abs().max() <= limit, what
         assert torch.equal(two[what], other[what]), what  # both processes hold the same bits
@@ -90,7 +90,7 @@ def test_pictures_are_read_in_shares_and_flags_agreed(results: dict[str, Results
 
 def test_a_run_goes_on_in_another_number_of_processes(results: dict[str, Results]) -> None:
     whole, last = results["piece0-0"], results["piece4-0"]
-    assert (len(whole["losses"]), len(last["losses"])) == (12, 3)
+    assert (len(whole["losses"]), len(last["losses"])) == (14, 5)
     assert results["piece3-0"] == results["piece3-1"] == {}  # SIGTERM to one of them stopped both after step 9
     for what in ("weights", "ema"):
         assert (whole[what] - last[what]).abs().max() <= 1e-10, what
