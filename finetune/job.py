@@ -17,6 +17,7 @@ from finetune import (
     dataset,
     evaluate,
     finish,
+    fitting,
     joint,
     loop,
     lr_range,
@@ -44,6 +45,7 @@ from finetune.tree import read_tree
 from zoo import catalog, console, fields, minimum, rundir, weights
 from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
+from zoo.model_trial import Trial
 from zoo.preprocess import Preprocessing
 from zoo.text import shell_path
 
@@ -121,16 +123,19 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         console.say(f"licence of {base.alias}: {note}", style="bold red")
+    described, trial = describe(base, fetched), Trial(base, fetched)
+    fitting.check_given(given, trial, device=device.type)
     scanned = dataset.scan(tree, processes=devices.cpu_cores())
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
         with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
             resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE, kind=dict))
     else:
-        resolved = lr_range.resolve(facts(scanned, describe(base, fetched), device), given)
+        resolved = lr_range.resolve(facts(scanned, described, trial, device), given)
     resolved = Resolved.from_json(ranks.of_first(resolved.to_json()))
     data = dataset.split(scanned, resolved.recipe.val)
     per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
+    fitting.check(resolved.recipe, trial, pictures=len(data.of("train")), device=device.type)
     joint.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
     if ranks.first():
         check_same_data(claimed.folder, data)
@@ -143,7 +148,6 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     if resolved.recipe.from_scratch:
         resolved = with_known_gamma(model, resolved, given)
         initialise(model, resolved.recipe)
-    check_side(model, resolved.recipe.start_size)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     workers = planned_workers(devices.decoders(run.workers, device), len(data.of("train")), resolved.recipe)
     source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
@@ -160,25 +164,15 @@ def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, A
     return resolved.replace("this architecture has no residual blocks that end in a batch norm", zero_gamma=False)
 
 
-def check_side(model: nn.Module, side: int) -> None:
-    """`UserError` if the model cannot take pictures of the size of the first epochs; 0 = the recipe has none."""
-    if side:
-        try:
-            with torch.no_grad():
-                model.eval()(torch.zeros(1, 3, side, side))
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise UserError(f"--start-size {side}: this base takes pictures of one size only ({error}). Leave it away, "
-                            "or choose a convolutional base.") from None
-
-
-def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
+def facts(data: Data, base: Description, trial: Trial, device: torch.device) -> recipes.Facts:
     """What the recipe depends on."""
     train = [p for p in data.pictures if p.split == "train"]
     has_val = any(p.split == "val" for p in data.pictures)
     return recipes.Facts(
         pictures=len(train), class_counts=tuple(Counter(p.label for p in train).values()), has_val=has_val,
         short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.compute_threads(),
-        bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
+        bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
+        takes=lambda side: trial.refused(side) is None)
 
 
 def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:

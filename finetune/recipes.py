@@ -41,6 +41,8 @@ class Facts:
     """Whether a GPU computes in bf16."""
     cores: int
     """CPU threads this process may compute with."""
+    takes: Callable[[int], bool] = lambda side: True
+    """Whether the base can be trained with pictures of this side."""
 
 
 Choices = dict[str, tuple[Any, str]]
@@ -162,13 +164,17 @@ def balance(facts: Facts, given: Given) -> tuple[str, str]:
 
 
 def input_side(facts: Facts) -> tuple[int, str]:
-    """Smallest allowed side of at least twice the median short side and 96 px, at most the base's own."""
-    if facts.base.size_step is None:
-        return facts.base.input_size, "the only size this base takes"
+    """Smallest side that the base takes, of at least twice the median short side and 96 px, at most the base's own."""
+    base = facts.base
+    if base.size_step is None:
+        return base.input_size, "the only size this base takes"
     wanted = max(96, 2 * facts.short_side)
-    side = math.ceil(wanted / facts.base.size_step) * facts.base.size_step
-    if side >= facts.base.input_size:
-        return facts.base.input_size, f"the base's own; pictures have a median short side of {facts.short_side} px"
+    first = math.ceil(wanted / base.size_step) * base.size_step
+    side = next((side for side in range(first, base.input_size, base.size_step) if facts.takes(side)), base.input_size)
+    if first >= base.input_size:
+        return side, f"the base's own; pictures have a median short side of {facts.short_side} px"
+    if side > first:
+        return side, f"the smallest from {first} px on that this network can be trained with"
     return side, f"at least twice the median short side of {facts.short_side} px, and at least 96"
 
 
