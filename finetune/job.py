@@ -21,6 +21,7 @@ from finetune import (
     joint,
     loop,
     lr_range,
+    memory,
     probe,
     ranks,
     recipes,
@@ -98,7 +99,9 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     try:
         with resume.space_told(claimed.folder), shared_memory.lost_named(), signals.raised():
             yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not memory.is_full(error):
+            raise
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
                         "--batch-size or --image-size.") from None
     except (KeyboardInterrupt, signals.Stopped):

@@ -36,7 +36,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
     parts, saver, best, done = prepare(job), resume.Saver(job.folder, state), state.best, state.step
     tuned = state.tuned
     seen = restore(state, model, parts)
-    if next(model.parameters()).device.type == "cuda":
+    if next(model.parameters()).device.type != "cpu":
         job = memory.fitted(job, parts)
     epoch_losses: list[float] = []
     note = f"best top-1 {best.scores.top1:.1%}"
