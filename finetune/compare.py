@@ -31,7 +31,7 @@ class Comparison:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
-    """Processes that decode pictures; -1 = one per CPU core with a GPU, else none."""
+    """Processes that decode pictures; -1 = one per CPU core with a GPU, at most 16, else none."""
 
     def __post_init__(self) -> None:
         if len(self.bases) < 2 or len(self.runs()) != len(self.bases):

@@ -152,7 +152,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         resolved = with_known_gamma(model, resolved, given)
         initialise(model, resolved.recipe)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    workers = planned_workers(devices.decoders(run.workers, device), len(data.of("train")), resolved.recipe)
+    workers = planned_workers(devices.decoders(run.workers, device), len(data.of("train")), resolved.recipe,
+                              pinned=device.type == "cuda")
     source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
     return Plan(claimed, base, data, resolved, model, source)
 

@@ -178,19 +178,19 @@ def batch_bytes(pictures: int, side: int) -> int:
     return pictures * side * side * 3
 
 
-def planned_workers(wanted: int, pictures: int, recipe: Recipe) -> int:
+def planned_workers(wanted: int, pictures: int, recipe: Recipe, *, pinned: bool) -> int:
     """How many of the `wanted` processes have room for their batches, of training and evaluation, in shared memory.
 
     `pictures`: in train. A function of the machine alone, see `shared_memory.planned_workers`; it changes no result.
     """
     share = math.ceil(min(recipe.batch_size, pictures) / ranks.world()) + partners(recipe)
-    training = () if recipe.probe_only else (batch_bytes(share, recipe.image_size),)
-    return shared_memory.planned_workers(wanted, batch_bytes(EVALUATION_BATCH, recipe.image_size), *training)
+    together = EVALUATION_BATCH + (0 if recipe.probe_only else share)
+    return shared_memory.planned_workers(wanted, batch_bytes(together, recipe.image_size), pinned=pinned)
 
 
 def _load(views: Dataset, source: Source, at_once: int, **how: object) -> Iterator[Batch]:
     """`at_once`: pictures (or views) of a batch, at most."""
-    workers = shared_memory.workers_now(source.workers, batch_bytes(at_once, source.pre.size))
+    workers = shared_memory.workers_now(source.workers, batch_bytes(at_once, source.pre.size), pinned=source.pin)
     loader = DataLoader(views, num_workers=workers, pin_memory=source.pin, collate_fn=_collate,
                         timeout=shared_memory.longest_wait_s(at_once) if workers else 0,
                         worker_init_fn=signals.ignore, **how)  # type: ignore[arg-type]

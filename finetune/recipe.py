@@ -96,7 +96,7 @@ class Recipe:
     compile: Literal["off", "on"]
     """torch.compile of the network for training: faster steps after a minute or more of compilation."""
     patience: int
-    """Stop after this many epochs in a row without a better one; 0 = off."""
+    """Stop after this many epochs in a row that were no better than the best fine-tuned one; 0 = off."""
     layer_decay: float
     """Learning rate of each layer relative to the one above it (0.65 to 0.9 for transformers); 1 = off."""
     start_size: int

@@ -9,6 +9,9 @@ import tyro
 from zoo import rundir
 from zoo.errors import UserError
 
+MOST_WORKERS = 256
+"""More processes of some 300 MB each are a slip of the keyboard."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -26,14 +29,15 @@ class Run:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
-    """Processes that decode pictures; -1 = one per CPU core with a GPU, else none. It does not change the result."""
+    """Processes that decode pictures; -1 = one per CPU core with a GPU, at most 16, else none. It does not change the
+    result; fewer are used where shared memory (/dev/shm) has no room for their batches."""
     advise: Annotated[tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")] = (
         None)
     """apply N: up to N follow-up runs, each of which changes the best so far as its report advises."""
 
     def __post_init__(self) -> None:
-        if self.workers < -1:
-            raise UserError(f"--workers {self.workers}: expected -1 (chosen here), 0 or more.")
+        if not -1 <= self.workers <= MOST_WORKERS:
+            raise UserError(f"--workers {self.workers}: expected -1 (chosen here), or 0 to {MOST_WORKERS}.")
         if self.advise is not None and not 1 <= self.advise[1] <= 100:
             raise UserError(f"--advise apply {self.advise[1]}: expected 1 to 100 follow-up runs.")
         if self.resume is None and self.data is None:

@@ -18,8 +18,9 @@ from zoo.errors import UserError, first_line
 FOLDER = Path("/dev/shm")
 PREFETCH = 2
 """Batches that each process prepares ahead; the default of torch's DataLoader."""
-HELD = 2
-"""Batches that the process of the network holds beside these: the one it works on, and one that is being pinned."""
+HELD, HELD_PINNED = 2, 1
+"""Batches that the process of the network holds beside these: the one it worked on and the next; for a GPU they are
+copied into pinned memory as they come."""
 LEAST_WAIT_S, WAIT_A_PICTURE_S = 300.0, 5.0
 """Longest wait for one batch: for its first picture, and for each further one. A photograph of 50 megapixels takes a
 second, and a network drive that sleeps half a minute; ten times that is no disk that is slow."""
@@ -31,41 +32,39 @@ def free_bytes() -> int | None:
     return shutil.disk_usage(FOLDER).free if FOLDER.is_dir() else None
 
 
-def needed_bytes(workers: int, batch_bytes: int) -> int:
+def needed_bytes(workers: int, batch_bytes: int, *, pinned: bool) -> int:
     """Shared memory of a loader with so many processes, at most."""
-    return (workers * PREFETCH + HELD) * batch_bytes if workers else 0
+    return (workers * PREFETCH + (HELD_PINNED if pinned else HELD)) * batch_bytes if workers else 0
 
 
-def most_workers(wanted: int, free: int, *batch_bytes: int) -> int:
-    """The largest number of processes, up to `wanted`, whose batches fit `free` bytes.
-
-    `batch_bytes`: of each loader that is open at the same time, with as many processes each.
-    """
+def most_workers(wanted: int, free: int, batch_bytes: int, *, pinned: bool) -> int:
+    """The largest number of processes, up to `wanted`, whose batches fit `free` bytes."""
     return next(workers for workers in range(wanted, -1, -1)
-                if sum(needed_bytes(workers, size) for size in batch_bytes) <= free)
+                if needed_bytes(workers, batch_bytes, pinned=pinned) <= free)
 
 
-def planned_workers(wanted: int, *batch_bytes: int) -> int:
+def planned_workers(wanted: int, batch_bytes: int, *, pinned: bool) -> int:
     """How many of `wanted` processes a run can use, told where these are fewer; `UserError` where not one can be.
 
-    `batch_bytes`: of the loaders that are open together. The processes of one run share the space of their machine.
+    `batch_bytes`: the sum over the loaders that are open together, each with as many processes. The processes of one
+    run share the space of their machine.
     """
     free = free_bytes()
     if not wanted or free is None:
         return wanted
     share = free // ranks.on_this_machine()[1]
-    workers = most_workers(wanted, share, *batch_bytes)
-    seen = (f"{FOLDER} has {_mb(free)} free, and {wanted} processes that decode pictures need "
-            f"{_mb(sum(needed_bytes(wanted, size) for size in batch_bytes) * ranks.on_this_machine()[1])}")
+    workers = most_workers(wanted, share, batch_bytes, pinned=pinned)
+    needed = needed_bytes(wanted, batch_bytes, pinned=pinned) * ranks.on_this_machine()[1]
+    seen = f"{FOLDER} has {_mb(free)} free, and {wanted} processes that decode pictures need {_mb(needed)}"
     if not workers:
         raise UserError(f"{seen}; it does not hold the batches of a single one. {LARGER}. Or start again with "
-                        "--workers 0 (this process decodes, which is slower), or with a smaller --batch-size.")
+                        "--workers 0 (this process decodes, which is slower), or with a smaller --image-size.")
     if workers < wanted:
-        console.warn(f"{seen}: {workers} are started instead, as with --workers {workers}. {LARGER}.")
+        console.warn(f"{seen}: the run goes on as with --workers {workers}. {LARGER}.")
     return workers
 
 
-def workers_now(planned: int, batch_bytes: int) -> int:
+def workers_now(planned: int, batch_bytes: int, *, pinned: bool) -> int:
     """How many of the `planned` processes a loader can use with the space that is free now; fewer are told.
 
     Other programs may have filled /dev/shm since the run was planned. A run of hours does not end for that: without any
@@ -74,11 +73,12 @@ def workers_now(planned: int, batch_bytes: int) -> int:
     free = free_bytes()
     if not planned or free is None:
         return planned
-    workers = most_workers(planned, free, batch_bytes)
+    workers = most_workers(planned, free, batch_bytes, pinned=pinned)
     if workers < planned:
+        needed = needed_bytes(planned, batch_bytes, pinned=pinned)
         console.warn(f"{FOLDER} has {_mb(free)} free now, and {planned} processes that decode pictures need "
-                     f"{_mb(needed_bytes(planned, batch_bytes))}: {workers} are used for this pass, which makes it "
-                     f"slower and changes nothing else. {LARGER}.")
+                     f"{_mb(needed)}: this pass uses {workers} of them, which makes it slower and changes nothing "
+                     f"else. {LARGER}.")
     return workers
 
 

@@ -184,12 +184,13 @@ def test_a_picture_that_became_unreadable_is_named(tmp_path: Path, workers: int)
 MB = 10**6
 
 
-@pytest.mark.parametrize(("wanted", "free", "batches", "workers"), [
-    (0, 0, (10 * MB,), 0), (2, 60 * MB, (10 * MB,), 2), (2, 59 * MB, (10 * MB,), 1), (8, 64 * MB, (10 * MB,), 2),
-    (2, 39 * MB, (10 * MB,), 0), (4, 80 * MB, (10 * MB, 10 * MB), 1), (16, 10**12, (10 * MB, 10 * MB), 16)])
-def test_processes_are_as_many_as_shared_memory_holds_batches_of(wanted: int, free: int, batches: tuple[int, ...],
+@pytest.mark.parametrize(("wanted", "free", "pinned", "workers"), [
+    (0, 0, False, 0), (2, 60 * MB, False, 2), (2, 59 * MB, False, 1), (8, 64 * MB, False, 2), (2, 39 * MB, False, 0),
+    (8, 64 * MB, True, 2), (2, 30 * MB, True, 1), (2, 29 * MB, True, 0), (16, 10**12, True, 16)])
+def test_processes_are_as_many_as_shared_memory_holds_batches_of(wanted: int, free: int, pinned: bool,
                                                                 workers: int) -> None:
-    assert shared_memory.most_workers(wanted, free, *batches) == workers
+    """Batches of 10 MB: two of each process, and what the network's process holds."""
+    assert shared_memory.most_workers(wanted, free, 10 * MB, pinned=pinned) == workers
 
 
 @pytest.mark.parametrize(("processes", "free", "workers"), [
@@ -203,12 +204,18 @@ def test_a_run_takes_fewer_processes_or_names_the_flags(monkeypatch: pytest.Monk
     recipe = made_recipe(batch_size=64, image_size=160)
     if workers is None:
         with pytest.raises(UserError, match=r"/dev/shm has .* MB free.* not hold .*--shm-size.*--workers 0"):
-            planned_workers(4, 1_000, recipe)
-        assert planned_workers(0, 1_000, recipe) == 0
+            planned_workers(4, 1_000, recipe, pinned=False)
+        assert planned_workers(0, 1_000, recipe, pinned=False) == 0
         return
-    assert planned_workers(4, 1_000, recipe) == workers
+    assert planned_workers(4, 1_000, recipe, pinned=False) == workers
     printed = " ".join(capsys.readouterr().out.split())
     assert ("--shm-size" in printed) is (f"--workers {workers}" in printed) is (workers < 4)
+
+
+def test_a_gpu_in_a_container_of_docker_trains_at_224_px(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its /dev/shm has 64 MiB."""
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: 64 << 20)
+    assert planned_workers(16, 1_000, made_recipe(batch_size=64, image_size=224), pinned=True) == 1
 
 
 @few_cores
@@ -218,7 +225,7 @@ def test_a_disk_of_shared_memory_that_filled_up_later_ends_no_run(monkeypatch: p
     monkeypatch.setattr(shared_memory, "free_bytes", lambda: 1_000)
     assert same(list(evaluation_batches(pictures, source(root, workers=2))),
                 list(evaluation_batches(pictures, source(root))))
-    assert "0 are used for this pass" in " ".join(capsys.readouterr().out.split())
+    assert "this pass uses 0 of them" in " ".join(capsys.readouterr().out.split())
 
 
 @few_cores
