@@ -151,7 +151,7 @@ def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.J
 @pytest.mark.parametrize(("values", "stop", "saved"), [
     ({"batch_size": 4}, 37, 30),  # 25 steps an epoch: five into the second
     ({"batch_size": 8, "ema": 0.9, "sam_rho": 0.05, "accumulate": 2, "optimizer": "ranger", "mixup": 0.4,
-      "balance": "sqrt-resample", "layer_decay": 0.8, "start_size": 16}, 23, 20),  # 12.5 steps an epoch: the thirteenth shows pictures of two
+      "balance": "sqrt-resample", "layer_decay": 0.8, "start_size": 16}, 23, 20),  # 12.5 an epoch
 ], ids=["plain", "all parts"])
 def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch,
                                                                values: dict[str, Any], stop: int, saved: int) -> None:
