@@ -4,7 +4,6 @@ Each bundle runs in a process of its own. The numbers go to its `timing.json` an
 """
 
 import multiprocessing
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import tyro
 
 from zoo import bundle as bundles
-from zoo import console, rundir, runtime
+from zoo import console, machine, rundir, runtime
 from zoo.drawing import plain_text, short
 from zoo.errors import UserError, run_main
 
@@ -90,9 +89,10 @@ def measure(model: Path, order: Order) -> dict[str, Any]:
         rows.append({"batch": batch, "median_ms": round(1000 * median(seconds), 2),
                      "p90_ms": round(1000 * quantiles(seconds, n=10)[-1], 2),
                      "pictures_per_s": round(batch / median(seconds), 1), "runs": len(seconds)})
-    return {"provider": provider, "threads": order.threads or os.cpu_count(), "machine": platform.processor() or
-            platform.machine(), "picture": [order.height, order.width], "load_s": round(loaded, 3),
-            "model_mb": round(model.stat().st_size / 1e6, 1), "peak_mib": peak_mib(), "batches": rows}
+    return {"provider": provider, "threads": order.threads or machine.compute_threads(),
+            "machine": platform.processor() or platform.machine(), "picture": [order.height, order.width],
+            "load_s": round(loaded, 3), "model_mb": round(model.stat().st_size / 1e6, 1), "peak_mib": peak_mib(),
+            "batches": rows}
 
 
 def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune import ranks
 from finetune.evaluate import Scores
 from finetune.job import start
 from finetune.recipe import Recipe
@@ -55,9 +56,16 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     """The run, then up to `most` follow-ups beside it as RUN-advised-1, ...; gives the best one's folder.
 
-    The same command goes on where it was stopped. Writes `RUN-advised/` with the table, as HTML and JSON.
+    The same command goes on where it was stopped. Writes `RUN-advised/` with the table, as HTML and JSON. Under
+    torchrun all processes read what rank 0 wrote, once it is there, and so choose the same follow-ups.
     """
+    with ranks.joined():
+        return _run_advised(run, given, most=most)
+
+
+def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     start(run, given)
+    ranks.wait_for_first()
     content = rundir.read_json(run.folder / rundir.LOCAL)  # with --resume, what was given stands only here
     run = dataclasses.replace(run, data=content["data"], base=content["base"], out=run.folder, resume=None,
                               advise=None)
@@ -70,6 +78,7 @@ def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
         changed = {**parent.given, **as_values(advice.flags)}
         try:
             start(dataclasses.replace(run, out=out), changed)
+            ranks.wait_for_first()
         except UserError as error:
             raise UserError(f"the follow-up {advice.flags} stopped: {error}") from None
         made = finished.read(out)
@@ -77,7 +86,8 @@ def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
                             made.report["best"]["top1"] - parent.scores.top1))
     best = best_of(trials)
     table = to_json(trials, best)
-    advised.write_advised(run.folder.with_name(f"{run.folder.name}-advised"), table)
+    if ranks.first():
+        advised.write_advised(run.folder.with_name(f"{run.folder.name}-advised"), table)
     say_table(table, most)
     return best.run.folder
 

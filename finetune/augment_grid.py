@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from finetune import recipes
 from finetune.augment import augment, normalise, seed_everything
-from finetune.folder import data_folder
+from finetune.folder import readable_folder
 from finetune.mix import augment_batch
 from finetune.recipe import Recipe
 from finetune.run import Run
@@ -36,7 +36,7 @@ TEXT_PX = 16
 
 def write_grid(grid: Grid) -> None:
     """Write `grid.out`; `UserError` for a data folder without usable pictures or an --out that cannot be written."""
-    pictures, labels, classes = some_pictures(data_folder(grid.data), grid.columns)
+    pictures, labels, classes = some_pictures(readable_folder(grid.data), grid.columns)
     plain = plain_recipe(grid, pictures, classes)
     pre = Preprocessing(size=grid.size, crop_mode="squash", crop_pct=1.0)
     rows = [(title(settings), row_of(pictures, labels, dataclasses.replace(plain, **settings), pre))

@@ -32,7 +32,7 @@ class Comparison:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
-    """Processes that decode pictures; -1 = one per CPU core with a GPU, else none."""
+    """Processes that decode pictures; -1 = one per CPU core with a GPU, at most 16, else none."""
     bad_limit: float = MOST_UNREADABLE
     """As --bad-limit of python -m finetune."""
 
@@ -64,19 +64,30 @@ def main(
 
 
 def compare(order: Comparison, given: Mapping[str, Any]) -> None:
-    """Train what is not trained yet, then compare."""
+    """Train what is not trained yet, then compare; under torchrun rank 0 alone compares and writes."""
+    from finetune import ranks
     from finetune.job import start
     from finetune.recipes import from_scratch
-    from finetune.report import comparison, finished
-    from finetune.side_by_side import side_by_side
     from zoo import console
     from zoo.catalog import find, find_architecture
 
     for base in order.bases:  # an unknown one is told before hours of training
         (find_architecture if from_scratch(given) else find)(base)
-    for number, run in enumerate(order.runs().values(), 1):
-        console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
-        start(run, given)
+    with ranks.joined():
+        for number, run in enumerate(order.runs().values(), 1):
+            console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
+            start(run, given)
+            ranks.wait_for_first()
+        if ranks.first():
+            write_and_tell(order)
+
+
+def write_and_tell(order: Comparison) -> None:
+    """compare.html, compare.json and the table, from the finished runs."""
+    from finetune.report import comparison, finished
+    from finetune.side_by_side import side_by_side
+    from zoo import console
+
     runs = [finished.read(out) for out in order.runs()]
     numbers = side_by_side(runs)
     comparison.write_comparison(order.folder, runs, numbers)

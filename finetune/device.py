@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 
 from finetune import ranks
-from zoo import console
+from zoo import console, machine
 from zoo.errors import UserError
 from zoo.text import shell
 
 INSTALL_CUDA = "pip install --force-reinstall torch torchvision"
+MOST_DECODERS = 16
+"""Processes that are started unasked: each is a Python with torch, some 300 MB of memory."""
 
 
 def choose(name: str) -> torch.device:
@@ -92,5 +94,22 @@ def nvidia_gpu_seen() -> str | None:
 
 def cpu_cores() -> int:
     """CPU cores that this process may use; processes of one run share those of their machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // ranks.on_this_machine()[1])
+    return max(1, machine.cpu_cores() // ranks.on_this_machine()[1])
+
+
+def decoders(wanted: int, device: torch.device) -> int:
+    """Processes that decode pictures for this one; `wanted`: as in `--workers`, -1 = chosen here."""
+    if wanted >= 0:
+        return wanted
+    return min(cpu_cores(), MOST_DECODERS) if device.type == "cuda" else 0
+
+
+def compute_threads() -> int:
+    """Threads that this process computes with: one a core, or fewer where OMP_NUM_THREADS says so.
+
+    torchrun sets that to 1 where it is not set, which is no wish of anybody.
+    """
+    cores = cpu_cores()
+    if ranks.world() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        return cores
+    return min(cores, machine.compute_threads())

@@ -18,7 +18,7 @@ from finetune.answers import Answers
 from finetune.augment import normalise
 from finetune.calibrate import Calibrated, Subject
 from finetune.decide import Place, Wish
-from finetune.loader import Source, evaluation_batches, steps_per_epoch
+from finetune.loader import Source, epochs_done, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from zoo import cam, card, console, decision, fields, rundir
 from zoo.model import forward, load
@@ -85,7 +85,7 @@ def finished_subject(place: Place) -> Subject:
     with fields.of(place.run / rundir.CONFIG):
         pre = Preprocessing.from_config(rundir.read_json(place.run / rundir.CONFIG)["pretrained_cfg"])
     root = place.data or rundir.data_root(place.run)
-    workers = devices.cpu_cores() if device.type == "cuda" else 0
+    workers = devices.decoders(-1, device)
     return Subject(model, dataset.of_run(place.run, root), Source(root, pre, workers, pin=device.type == "cuda"))
 
 
@@ -143,7 +143,7 @@ def training_numbers(plan: Plan, best: resume.Best) -> dict[str, Any]:
     return {
         "probe": {"select_top1": history["select/top1"][0][1], "kept": best.step == 0 and not recipe.probe_only}
         if recipe.probe == "on" else None,
-        "best": {"epoch": best.step // per_epoch, "step": best.step, **best.scores.to_json()},
+        "best": {"epoch": epochs_done(best.step, per_epoch), "step": best.step, **best.scores.to_json()},
         "base": {"name": plan.base.folder.name if plan.base.folder else plan.base.alias,
                  "architecture": plan.base.architecture, "hub_id": plan.base.hub_id,
                  "licence": plan.base.licence, "pretrained_on": plan.base.pretrained_on},

@@ -103,7 +103,8 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
     Raises `UserError` if another run has it, if it holds another run (the differing setting is named), or if it is a
     folder of something else.
     """
-    taken = _claim(run, given) if ranks.first() else None
+    with ranks.first_before_others():  # unpacking takes hours
+        taken = _claim(run, given) if ranks.first() else None
     folder, order, finished, goes_on = ranks.of_first(
         taken and (str(taken.folder), taken.order.to_json(), taken.finished, taken.goes_on))
     return taken or Claim(Path(folder), Order.from_json(order), finished, goes_on, _lock(Path(folder)))
@@ -126,6 +127,8 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
         with space_told(folder):
             _make(folder / rundir.RESUME)
             _take(lock, folder)
+            if run.data is not None:
+                readable_folder(run.data)  # unpacks tars, after all that could refuse this --out
             sweep(folder)
             if not goes_on:  # what an earlier, other command decided before it stopped does not hold
                 (folder / rundir.RECIPE).unlink(missing_ok=True)
@@ -171,7 +174,8 @@ def _lock(folder: Path) -> FileLock:
 
 
 def data_folder(name: str) -> Path:
-    """The folder that `--data` names; the built-in sample is written where it is asked for and missing."""
+    """The folder that `--data` names; the built-in sample is written where it is asked for and missing. Of tars, the
+    folder that they are unpacked into."""
     data = Path(name)
     if name == DIGITS and not data.exists():
         data = write_digits(data)
@@ -179,7 +183,13 @@ def data_folder(name: str) -> Path:
         raise UserError(f"--data {data}: expected a folder of pictures, but there is "
                         f"{'a file' if data.exists() else 'nothing'} at this path{_near(data)}. "
                         "--data digits is a built-in sample.")
-    return ilsvrc.prepared(data) if ilsvrc.is_tars(data) else data
+    return ilsvrc.unpacked_into(data) if ilsvrc.is_tars(data) else data
+
+
+def readable_folder(name: str) -> Path:
+    """The same with its pictures in it: tars are unpacked."""
+    data = data_folder(name)
+    return ilsvrc.prepared(Path(name)) if ilsvrc.is_tars(Path(name)) else data
 
 
 def _order(run: Run, given: Mapping[str, Any]) -> Order:

@@ -52,16 +52,21 @@ def is_tars(folder: Path) -> bool:
     return (folder / TRAIN).is_file()
 
 
+def unpacked_into(folder: Path) -> Path:
+    """`FOLDER-folders` beside the folder with the tars; `UserError` if one of them is missing."""
+    if missing := [name for name in TARS if not (folder / name).is_file()]:
+        raise UserError(f"{folder} lacks {', '.join(missing)}: expected the three tars of ILSVRC2012 under the names "
+                        f"that image-net.org gives them ({', '.join(TARS)}).")
+    return folder.resolve().with_name(folder.resolve().name + "-folders")
+
+
 def prepared(folder: Path) -> Path:
     """`FOLDER-folders` beside the tars, with `train/` and `val/` unpacked; unpacked already, it is given at once.
 
     It goes on where it was stopped. `UserError` if a tar is missing, cut off or holds anything else than it should,
     and if there is not enough space.
     """
-    if missing := [name for name in TARS if not (folder / name).is_file()]:
-        raise UserError(f"{folder} lacks {', '.join(missing)}: expected the three tars of ILSVRC2012 under the names "
-                        f"that image-net.org gives them ({', '.join(TARS)}).")
-    target = folder.resolve().with_name(folder.resolve().name + "-folders")
+    target = unpacked_into(folder)
     sizes = {name: (folder / name).stat().st_size for name in TARS}
     if (target / PREPARED).is_file() and rundir.read_json(target / PREPARED)["tars"] == sizes:
         return target

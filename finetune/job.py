@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -16,15 +17,18 @@ from finetune import (
     dataset,
     evaluate,
     finish,
+    fitting,
     going_on,
     joint,
     left_out,
     loop,
     lr_range,
+    memory,
     probe,
     ranks,
     recipes,
     resume,
+    shared_memory,
     signals,
 )
 from finetune import device as devices
@@ -33,7 +37,7 @@ from finetune.dataset import Data
 from finetune.distill import Teacher
 from finetune.events import Events
 from finetune.folder import Claim, claim, held, record
-from finetune.loader import Source, evaluation_batches, steps_per_epoch
+from finetune.loader import Source, evaluation_batches, planned_workers, steps_per_epoch
 from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
@@ -44,6 +48,7 @@ from finetune.tree import read_tree
 from zoo import catalog, console, fields, minimum, recipe_rows, rundir, weights
 from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
+from zoo.model_trial import Trial
 from zoo.preprocess import Preprocessing
 from zoo.text import shell_path
 
@@ -96,9 +101,11 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
     try:
-        with held(claimed), resume.space_told(claimed.folder), signals.raised():
+        with held(claimed), resume.space_told(claimed.folder), shared_memory.lost_named(), signals.raised():
             yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not memory.is_full(error):
+            raise
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
                         "--batch-size or --image-size.") from None
     except (KeyboardInterrupt, signals.Stopped):
@@ -106,6 +113,9 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
         console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}"
                     + (f" --data {shell_path(claimed.order.data)}" if unread else ""))
         raise
+    except BrokenProcessPool:
+        raise UserError("a process that reads the pictures died; the system ends one when memory runs out: give the "
+                        "machine or the container more memory, and start again.") from None
     finally:
         claimed.lock.release()
 
@@ -120,6 +130,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         console.say(f"licence of {base.alias}: {note}", style="bold red")
+    described, trial = describe(base, fetched), Trial(base, fetched)
+    fitting.check_given(given, trial, device=device.type)
     limit = bad_limit(run, claimed)
     names = claimed.folder / rundir.LEFT_OUT
     if claimed.goes_on:
@@ -131,11 +143,12 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
             resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE, kind=dict))
     else:
-        resolved = lr_range.resolve(facts(scanned, describe(base, fetched), device), given)
+        resolved = lr_range.resolve(facts(scanned, described, trial, device), given)
     resolved = Resolved.from_json(ranks.of_first(resolved.to_json()))
     data = dataset.split(scanned, resolved.recipe.val)
     per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
+    fitting.check(resolved.recipe, trial, pictures=len(data.of("train")), device=device.type)
     joint.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
     if ranks.first():
         check_same_data(claimed.folder, data, limit, same=claimed.same_pictures)
@@ -151,9 +164,9 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     if resolved.recipe.from_scratch:
         resolved = with_known_gamma(model, resolved, given)
         initialise(model, resolved.recipe)
-    check_side(model, resolved.recipe.start_size)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    workers = run.workers if run.workers >= 0 else (devices.cpu_cores() if device.type == "cuda" else 0)
+    workers = planned_workers(devices.decoders(run.workers, device), len(data.of("train")), resolved.recipe,
+                              pinned=device.type == "cuda")
     source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
     return Plan(claimed, base, data, resolved, model, source)
 
@@ -168,25 +181,15 @@ def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, A
     return resolved.replace("this architecture has no residual blocks that end in a batch norm", zero_gamma=False)
 
 
-def check_side(model: nn.Module, side: int) -> None:
-    """`UserError` if the model cannot take pictures of the size of the first epochs; 0 = the recipe has none."""
-    if side:
-        try:
-            with torch.no_grad():
-                model.eval()(torch.zeros(1, 3, side, side))
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise UserError(f"--start-size {side}: this base takes pictures of one size only ({error}). Leave it away, "
-                            "or choose a convolutional base.") from None
-
-
-def facts(data: Data, base: Description, device: torch.device) -> recipes.Facts:
+def facts(data: Data, base: Description, trial: Trial, device: torch.device) -> recipes.Facts:
     """What the recipe depends on."""
     train = [p for p in data.pictures if p.split == "train"]
     has_val = any(p.split == "val" for p in data.pictures)
     return recipes.Facts(
         pictures=len(train), class_counts=tuple(Counter(p.label for p in train).values()), has_val=has_val,
-        short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.cpu_cores(),
-        bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
+        short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.compute_threads(),
+        bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
+        takes=lambda side: trial.refused(side) is None)
 
 
 def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
@@ -287,7 +290,7 @@ def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, resume.State
         console.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
                      "least this", style="bold")
     best = resume.save_best(plan.folder, plan.model, scores, 0)
-    state = resume.State(0, position, best, {"model": plan.model.state_dict()}, about(plan))
+    state = resume.State(0, position, best, {"model": plan.model.state_dict()}, about=about(plan))
     resume.save(plan.folder, state)
     return plan, state
 

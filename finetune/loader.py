@@ -1,15 +1,18 @@
 """Batches of uint8 pictures, prepared on the host."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from finetune import ranks, signals
+from finetune import ranks, shared_memory, signals
 from finetune.augment import augment, seed_everything
 from finetune.dataset import Picture
 from finetune.recipe import Recipe
@@ -73,9 +76,22 @@ class EvaluationViews(Dataset):
             return str(error)
 
 
-def steps_per_epoch(pictures: int, batch_size: int) -> int:
-    """Full batches of one epoch; fewer pictures than a batch make one smaller batch."""
-    return max(1, pictures // batch_size)
+def steps_per_epoch(pictures: int, batch_size: int) -> Fraction:
+    """Batches of one pass over the training pictures; fewer pictures than a batch make one smaller batch.
+
+    A fraction, because a batch may begin in one epoch and end in the next: 63 pictures at 32 a batch are 63/32 steps.
+    """
+    return Fraction(pictures, min(batch_size, pictures))
+
+
+def epoch_end(epoch: int, per_epoch: Fraction) -> int:
+    """The step after which all pictures of the first `epoch` epochs were shown; the last batch may show more."""
+    return math.ceil(epoch * per_epoch)
+
+
+def epochs_done(step: int, per_epoch: Fraction) -> int:
+    """The epochs whose pictures were all shown in so many steps; also the epoch that the next step begins in."""
+    return math.floor(step / per_epoch)
 
 
 def epoch_order(labels: Sequence[int], recipe: Recipe, epoch: int) -> list[int]:
@@ -107,23 +123,34 @@ def numbered(order: Sequence[int], epoch: int) -> list[tuple[int, ...]]:
     return keys
 
 
-def training_batches(pictures: Sequence[Picture], source: Source, recipe: Recipe, first_step: int) -> Iterator[Batch]:
-    """The batches of step `first_step` to the run's last, each picture at most once an epoch unless balance repeats it.
+def training_keys(labels: Sequence[int], recipe: Recipe, first_step: int) -> Iterator[list[tuple[int, ...]]]:
+    """Keys of `TrainingViews` of each whole batch, from step `first_step` to the run's last.
 
-    The order is a function of (seed, epoch), see `epoch_order`; what is left of it after the last full batch waits for
-    the next epoch's draw. Of several processes, each gets its slice of every batch. Raises `UserError` for a picture
-    that became unreadable since it was scanned.
+    The epochs follow each other without a gap: a batch that an epoch's last pictures do not fill takes the rest from
+    the next epoch's order. So every epoch shows every picture (unless balance resamples), whatever the size of a batch.
+    What step k shows is a function of (seed, k) alone, so a run that goes on, and each of several processes, find their
+    place by counting. (Epochs of a whole number of batches would show 64 of 33 pictures in each.)
     """
-    per_epoch = steps_per_epoch(len(pictures), recipe.batch_size)
-    labels = [picture.label for picture in pictures]
+    per_epoch, batch_size = steps_per_epoch(len(labels), recipe.batch_size), min(recipe.batch_size, len(labels))
+    last_step = epoch_end(recipe.epochs, per_epoch)
+    begin = epochs_done(first_step, per_epoch)
 
-    def keys() -> Iterator[list[tuple[int, ...]]]:
-        for epoch in range(first_step // per_epoch, recipe.epochs):
-            order = numbered(epoch_order(labels, recipe, epoch), epoch)
-            for step in range(max(0, first_step - epoch * per_epoch), per_epoch):
-                yield _slice(order[step * recipe.batch_size:(step + 1) * recipe.batch_size], recipe)
+    def stream() -> Iterator[tuple[int, ...]]:
+        for epoch in range(begin, recipe.epochs + 1):  # the last batch may reach into one more
+            yield from numbered(epoch_order(labels, recipe, epoch), epoch)
 
-    yield from _load(TrainingViews(pictures, source, recipe), source, batch_sampler=keys())
+    keys = islice(stream(), first_step * batch_size - begin * len(labels), None)
+    for _ in range(first_step, last_step):
+        yield list(islice(keys, batch_size))
+
+
+def training_batches(pictures: Sequence[Picture], source: Source, recipe: Recipe, first_step: int) -> Iterator[Batch]:
+    """The batches of step `first_step` to the run's last, in the order of `training_keys`; of several processes, each
+    gets its slice of every batch. Raises `UserError` for a picture that became unreadable since it was scanned."""
+    keys = training_keys([picture.label for picture in pictures], recipe, first_step)
+    share = math.ceil(min(recipe.batch_size, len(pictures)) / ranks.world()) + partners(recipe)
+    yield from _load(TrainingViews(pictures, source, recipe), source, share,
+                     batch_sampler=(_slice(whole, recipe) for whole in keys))
 
 
 def partners(recipe: Recipe) -> int:
@@ -141,17 +168,38 @@ def evaluation_batches(pictures: Sequence[Picture], source: Source,
                        views: tuple[View, ...] = (WHOLE,)) -> Iterator[Batch]:
     """All pictures once, in order, as deployment sees them: ([B * views, H, W, 3], [B]), a picture's views together."""
     batch_size = max(1, EVALUATION_BATCH // len(views))
-    for images, labels in _load(EvaluationViews(pictures, source, views), source, batch_size=batch_size):
+    shown = EvaluationViews(pictures, source, views)
+    for images, labels in _load(shown, source, batch_size * len(views), batch_size=batch_size):
         yield images.flatten(0, 1), labels
 
 
-def _load(views: Dataset, source: Source, **how: object) -> Iterator[Batch]:
-    loader = DataLoader(views, num_workers=source.workers, pin_memory=source.pin, collate_fn=_collate,
+def batch_bytes(pictures: int, side: int) -> int:
+    """Memory of a batch of so many views of `side` pixels, its labels apart."""
+    return pictures * side * side * 3
+
+
+def planned_workers(wanted: int, pictures: int, recipe: Recipe, *, pinned: bool) -> int:
+    """How many of the `wanted` processes have room for their batches, of training and evaluation, in shared memory.
+
+    `pictures`: in train. A function of the machine alone, see `shared_memory.planned_workers`; it changes no result.
+    """
+    share = math.ceil(min(recipe.batch_size, pictures) / ranks.world()) + partners(recipe)
+    together = EVALUATION_BATCH + (0 if recipe.probe_only else share)
+    return shared_memory.planned_workers(wanted, batch_bytes(together, recipe.image_size), pinned=pinned)
+
+
+def _load(views: Dataset, source: Source, at_once: int, **how: object) -> Iterator[Batch]:
+    """`at_once`: pictures (or views) of a batch, at most."""
+    workers = shared_memory.workers_now(source.workers, batch_bytes(at_once, source.pre.size), pinned=source.pin)
+    loader = DataLoader(views, num_workers=workers, pin_memory=source.pin, collate_fn=_collate,
+                        timeout=shared_memory.longest_wait_s(at_once) if workers else 0,
                         worker_init_fn=signals.ignore, **how)  # type: ignore[arg-type]
-    for batch, problem in loader:
-        if problem:
-            raise UserError(f"a picture changed since the run read it: {problem}. Repair or remove it and start again.")
-        yield batch
+    with shared_memory.lost_named(), shared_memory.ended_with_it():
+        for batch, problem in loader:
+            if problem:
+                raise UserError(f"a picture changed since the run read it: {problem}. Repair or remove it and start "
+                                "again.")
+            yield batch
 
 
 def _collate(items: list[Item]) -> tuple[Batch | None, str | None]:

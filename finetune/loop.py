@@ -2,6 +2,7 @@
 
 import math
 from contextlib import closing, nullcontext
+from fractions import Fraction
 from time import monotonic
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from finetune import memory, ranks, resume, signals
 from finetune.evaluate import Scores
 from finetune.events import Events
-from finetune.loader import steps_per_epoch, training_batches
+from finetune.loader import epoch_end, epochs_done, steps_per_epoch, training_batches
 from finetune.recipe import Recipe
 from finetune.schedule import schedule
 from finetune.step import Job, prepare, restore, train_mode, update
@@ -23,14 +24,19 @@ LOG_EVERY = 10
 def train(job: Job, state: resume.State) -> resume.Best:
     """Train from `state` to the recipe's end; the best weights by top-1 on select are kept, never a worse epoch's.
 
+    The model before the first step is a candidate only where a probe gave it its head: a random head may be right by
+    luck on few pictures, and nobody wants it. Patience counts from the best fine-tuned epoch, so a run that still rises
+    towards its probe goes on.
+
     Raises `signals.Stopped` after a signal, when the step that it met is finished and saved.
     """
     model, recipe = job.model, job.recipe
     per_epoch = steps_per_epoch(len(job.pictures), recipe.batch_size)
     plan = schedule(recipe, steps_per_epoch=per_epoch)
     parts, saver, best, done = prepare(job), resume.Saver(job.folder, state), state.best, state.step
+    tuned = state.tuned
     seen = restore(state, model, parts)
-    if next(model.parameters()).device.type == "cuda":
+    if next(model.parameters()).device.type != "cpu":
         job = memory.fitted(job, parts)
     epoch_losses: list[float] = []
     note = f"best top-1 {best.scores.top1:.1%}"
@@ -41,7 +47,7 @@ def train(job: Job, state: resume.State) -> resume.Best:
                          done=state.step * recipe.batch_size) as advance, signals.held() as asked:
 
         def state_now() -> resume.State:
-            return resume.State(done, events.position(), best, parts.tensors(model, seen), state.about)
+            return resume.State(done, events.position(), best, parts.tensors(model, seen), tuned, state.about)
 
         train_mode(model, recipe)
         batches = training_batches(job.pictures, job.source, recipe, state.step)
@@ -49,7 +55,8 @@ def train(job: Job, state: resume.State) -> resume.Best:
             for done in range(state.step, plan.total_steps + 1):
                 if stop := ranks.most(asked()):
                     raise signals.Stopped(stop)
-                epoch, ended = done // per_epoch, done % per_epoch == 0
+                epoch = epochs_done(done, per_epoch)
+                ended = done == epoch_end(epoch, per_epoch)
                 if seen and (ended or done % LOG_EVERY == 0):
                     values, hits = looked_at(seen, done)
                     epoch_losses += values
@@ -64,13 +71,16 @@ def train(job: Job, state: resume.State) -> resume.Best:
                     events.write(done, **hits, **{"train/lr": plan.lr(done - 1)})
                     if ended:
                         events.write(done, **scores.events())
-                        if scores.better_than(best.scores):
+                        if tuned is None or scores.better_than(tuned.scores):
+                            tuned = resume.Tuned(scores, done)
+                        untrained = best.step == 0 and recipe.probe != "on"
+                        if untrained or scores.better_than(best.scores):
                             best = resume.save_best(job.folder, parts.judged(model), scores, done)
                         report_epoch(epoch, recipe, sum(epoch_losses) / len(epoch_losses), scores, rate)
                         train_mode(model, recipe)
                         epoch_start = monotonic()
                         epoch_losses.clear()
-                early = ended and out_of_patience(recipe, best, done=done, per_epoch=per_epoch)
+                early = ended and tuned is not None and out_of_patience(recipe, tuned, done=done, per_epoch=per_epoch)
                 last = early or done == plan.total_steps
                 if not seen and saver.due(epoch_ended=ended, last=last):
                     saver.save(state_now())
@@ -90,9 +100,13 @@ def train(job: Job, state: resume.State) -> resume.Best:
     return best
 
 
-def out_of_patience(recipe: Recipe, best: resume.Best, *, done: int, per_epoch: int) -> bool:
-    """Whether `patience` epochs in a row brought nothing better; a function of what a saved state holds."""
-    return bool(recipe.patience) and (done - best.step) // per_epoch >= recipe.patience
+def out_of_patience(recipe: Recipe, tuned: resume.Tuned, *, done: int, per_epoch: Fraction) -> bool:
+    """Whether `patience` epochs in a row were no better than the best fine-tuned one; step 0, the probe, is none.
+
+    A function of what a saved state holds.
+    """
+    since = epochs_done(done, per_epoch) - epochs_done(tuned.step, per_epoch)
+    return bool(recipe.patience) and tuned.step > 0 and since >= recipe.patience
 
 
 def looked_at(seen: list[torch.Tensor], done: int) -> tuple[list[float], dict[str, float]]:

@@ -18,8 +18,9 @@ EFFECTIVE_BETA = 0.999
 """Cui et al., 2019: of their 0.9, 0.99, 0.999 and 0.9999, the one for classes of up to some thousand pictures."""
 
 
-def loss_function(recipe: Recipe, counts_C: torch.Tensor) -> Loss:
-    """The loss of a recipe; `counts_C`: training pictures of each class, each at least 1, on the model's device.
+def loss_function(recipe: Recipe, counts_C: torch.Tensor, device: torch.device | str = "cpu") -> Loss:
+    """The loss of a recipe for logits on `device`; `counts_C`: training pictures of each class, each at least 1, on
+    the CPU.
 
         cross-entropy    -log p_y, with label smoothing; also of probabilities that mixup or cutmix made
         focal            (1 - p_y)^gamma * -log p_y, without smoothing (Lin et al., 2017, for a softmax)
@@ -30,9 +31,9 @@ def loss_function(recipe: Recipe, counts_C: torch.Tensor) -> Loss:
     """
     smoothing = recipe.label_smoothing
     if recipe.loss == "logit-adjusted":
-        log_prior_C = (counts_C / counts_C.sum()).log()
+        log_prior_C = (counts_C / counts_C.sum()).log().to(device)
         return lambda logits_BC, targets: cross_entropy(logits_BC + log_prior_C, targets, label_smoothing=smoothing)
-    weights_C = class_weights(recipe.balance, counts_C)
+    weights_C = class_weights(recipe.balance, counts_C, device)
     if recipe.loss == "focal":
         return lambda logits_BC, labels_B: focal(logits_BC, labels_B, recipe.focal_gamma, weights_C)
     if recipe.loss == "ohem":
@@ -45,17 +46,17 @@ def loss_function(recipe: Recipe, counts_C: torch.Tensor) -> Loss:
                                                     reduction="none").mean()
 
 
-def class_weights(balance: str, counts_C: torch.Tensor) -> torch.Tensor | None:
-    """float32 [C], with a mean of 1 over the training pictures; None where balance is no weighting.
+def class_weights(balance: str, counts_C: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor | None:
+    """float32 [C] on `device`, with a mean of 1 over the training pictures; None where balance is no weighting.
 
     weights: 1 / n. effective: (1 - beta) / (1 - beta^n), beta 0.999 (Cui et al., 2019, "Class-Balanced Loss Based on
     Effective Number of Samples").
     """
     if balance not in ("weights", "effective"):
         return None
-    n_C = counts_C.double()
+    n_C = counts_C.cpu().double()  # Apple's GPUs have no float64
     weights_C = 1 / n_C if balance == "weights" else (1 - EFFECTIVE_BETA) / (1 - EFFECTIVE_BETA ** n_C)
-    return (weights_C * n_C.sum() / (weights_C * n_C).sum()).float()
+    return (weights_C * n_C.sum() / (weights_C * n_C).sum()).float().to(device)
 
 
 def focal(logits_BC: torch.Tensor, labels_B: torch.Tensor, gamma: float,

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from finetune import recipes
+from finetune import memory, recipes
 from finetune.events import Events
 from finetune.loader import steps_per_epoch, training_batches
 from finetune.rates import PER_DECADE, Curve, suggest
@@ -59,6 +59,8 @@ def range_test(job: Job) -> Curve:
     recipe = dataclasses.replace(job.recipe, epochs=epochs, ema=0.0, start_size=0, compile="off")
     job = dataclasses.replace(job, recipe=recipe)
     parts = prepare(job)
+    if next(model.parameters()).device.type != "cpu":
+        job = memory.fitted(job, parts)  # as in the run that follows: in parts, where the batch does not fit
     rates = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
     losses: list[float] = []
     train_mode(model, recipe)

@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from time import sleep
 from typing import Any, TypeVar
@@ -31,6 +32,8 @@ PATIENCE = timedelta(minutes=10)
 LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exiting",
         "NCCL communicator was aborted")
 """Words of the errors that a process gets when another one is gone."""
+POLL_S = 0.2
+"""Seconds between two looks at whether rank 0 is done with what the others wait for."""
 TOLD = "told"
 """Key under which the first process that meets an error leaves its rank."""
 
@@ -55,19 +58,32 @@ def on_this_machine() -> tuple[int, int]:
     return (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])) if world() > 1 else (0, 1)
 
 
+@dataclass
+class Meeting:
+    """How the processes of this start reach each other beside the collectives, and how often they waited so."""
+
+    store: dist.Store | None = None
+    waits: int = 0
+
+
+MEETING = Meeting()
+
+
 @contextmanager
 def joined() -> Iterator[None]:
-    """Inside, this process is one of those that torchrun started together; without torchrun, nothing happens.
+    """Inside, this process is one of those that torchrun started together; without torchrun, nothing happens, nor
+    inside another `joined`: several runs may follow each other in one.
 
     An error ends all processes, and one of them tells it: the first that meets it. The others, which then lose contact
     with it, exit with the same code and without a word.
     """
-    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
+    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1" or dist.is_initialized():
         yield
         return
     store, own_rank, size = next(rendezvous("env://", timeout=PATIENCE))
     store = dist.PrefixStore(_meeting(store, own_rank, size), store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    MEETING.store, MEETING.waits = store, 0
     dist.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=PATIENCE)
     console.be_quiet(own_rank > 0)
     try:
@@ -137,12 +153,37 @@ def wait() -> None:
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """Inside, rank 0 goes first, so that what it downloads is there for the others."""
+    """Inside, rank 0 goes first, so that what it downloads or unpacks is there for the others.
+
+    They wait as long as that takes, which may be hours: not in a collective, which gives up after `PATIENCE`. Where
+    rank 0 ends with an error they exit with its code and without a word; killed, torchrun ends them.
+    """
+    MEETING.waits += 1
+    done = f"went first/{MEETING.waits}"
     if not first():
-        wait()
+        _wait_for(done)
     yield
-    if first():
-        wait()
+    if first() and world() > 1:
+        assert MEETING.store is not None
+        MEETING.store.set(done, "")
+
+
+def wait_for_first() -> None:
+    """Go on when rank 0 has come this far, however long that takes: what it wrote before can be read."""
+    with first_before_others():
+        pass
+
+
+def _wait_for(key: str) -> None:
+    store = MEETING.store
+    assert store is not None
+    try:
+        while not store.check([key]):
+            if store.check([TOLD]):
+                raise SystemExit(UserError.exit_code)
+            sleep(POLL_S)
+    except dist.DistError:  # who kept the store has ended: torchrun, or rank 0 itself, which told why
+        raise SystemExit(UserError.exit_code) from None
 
 
 def mine(items: Sequence[T]) -> Sequence[T]:

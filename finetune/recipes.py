@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import conflicts, published
 from finetune.dataset import as_fraction
-from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds, interpolate
+from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds, check_durations, interpolate
 from zoo import console
 from zoo.errors import UserError
 from zoo.recipe_rows import BY_HAND as BY_HAND
@@ -41,7 +41,9 @@ class Facts:
     bf16: bool
     """Whether a GPU computes in bf16."""
     cores: int
-    """CPU cores this process may use."""
+    """CPU threads this process may compute with."""
+    takes: Callable[[int], bool] = lambda side: True
+    """Whether the base can be trained with pictures of this side."""
 
 
 Choices = dict[str, tuple[Any, str]]
@@ -141,7 +143,7 @@ def _common(facts: Facts) -> Choices:
         "probe_only": (False, "default"),
         "dropout": (0.0, "default"),
         "features": ("fp32", NOT_MEASURED),
-        "threads": (facts.cores, "one per CPU core of this machine"),
+        "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
         **TRAINING_CORE,
         **PICTURES_AND_LOSS,
     }
@@ -162,13 +164,17 @@ def balance(facts: Facts, given: Given) -> tuple[str, str]:
 
 
 def input_side(facts: Facts) -> tuple[int, str]:
-    """Smallest allowed side of at least twice the median short side and 96 px, at most the base's own."""
-    if facts.base.size_step is None:
-        return facts.base.input_size, "the only size this base takes"
+    """Smallest side that the base takes, of at least twice the median short side and 96 px, at most the base's own."""
+    base = facts.base
+    if base.size_step is None:
+        return base.input_size, "the only size this base takes"
     wanted = max(96, 2 * facts.short_side)
-    side = math.ceil(wanted / facts.base.size_step) * facts.base.size_step
-    if side >= facts.base.input_size:
-        return facts.base.input_size, f"the base's own; pictures have a median short side of {facts.short_side} px"
+    first = math.ceil(wanted / base.size_step) * base.size_step
+    side = next((side for side in range(first, base.input_size, base.size_step) if facts.takes(side)), base.input_size)
+    if first >= base.input_size:
+        return side, f"the base's own; pictures have a median short side of {facts.short_side} px"
+    if side > first:
+        return side, f"the smallest from {first} px on that this network can be trained with"
     return side, f"at least twice the median short side of {facts.short_side} px, and at least 96"
 
 
@@ -261,6 +267,7 @@ def check(given: Given) -> None:
         near = difflib.get_close_matches(name, RECIPES, 1, 0)
         raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
     check_bounds(given)
+    check_durations(given)
 
 
 def _check_side(flag: str, side: int, base: "Description") -> None:

@@ -33,7 +33,8 @@ from zoo import console, fields, rundir
 from zoo.errors import UserError, first_line
 from zoo.weights import Weights, load_state, unpickle
 
-VERSION = 1
+VERSION = 2
+"""2: epochs follow each other without a gap, so a step of version 1 saw other pictures; and `State.tuned`."""
 MOST_STEPS = 10**15
 DAMAGED = "Remove that checkpoint, or start a new run."
 KEPT = 2
@@ -67,6 +68,15 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """The best fine-tuned epoch so far, whether or not the probe is better."""
+
+    scores: Scores
+    step: int
+    """At its end."""
+
+
+@dataclass(frozen=True)
 class State:
     """A point to go on from: `step` optimiser steps are done."""
 
@@ -77,6 +87,8 @@ class State:
     tensors: dict[str, Any]
     """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema); `losses` of the
     steps that are not in metrics.jsonl yet."""
+    tuned: Tuned | None = None
+    """None before the first epoch has ended."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What the steps were made with: `recipe`, `base`, `classes`, `versions`."""
 
@@ -115,7 +127,8 @@ def save(folder: Path, state: State) -> None:
         try:
             temporary.mkdir()
             rundir.write_whole(temporary / TENSORS, lambda path: torch.save(state.tensors, path))
-            rundir.write_json(temporary / STATE, content | {"best": asdict(state.best)})
+            rundir.write_json(temporary / STATE, content | {
+                "best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)})
             rundir.write_manifest(temporary, version=VERSION)
             _remove(place)  # of the same step: damaged and passed over, or with losses that were looked at since
             temporary.rename(place)
@@ -188,6 +201,9 @@ def load(folder: Path) -> State | None:
 
 def _state(place: Path, best: Best) -> State:
     """The state of an intact checkpoint; `UserError` if what it holds has other names or types than `save` writes."""
+    if rundir.read_json(place / rundir.FINISHED, kind=dict)["version"] != VERSION:
+        raise UserError(f"{place} was written by an earlier version, whose steps saw other pictures: go on with that "
+                        f"version, or remove {place.parent} and start the run again.")
     content, tensors = rundir.read_json(place / STATE, kind=dict), unpickle(place / TENSORS)
     wanted = {f.name for f in dataclass_fields(State)} - {"tensors"}
     dicts = isinstance(tensors, dict) and all(
@@ -197,7 +213,10 @@ def _state(place: Path, best: Best) -> State:
     losses = tensors.get("losses")
     if losses is not None and not (isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim):
         raise UserError(_foreign(place))
-    return State(**content | {"best": best}, tensors=tensors)
+    with fields.of(place / STATE, DAMAGED):
+        tuned = content["tuned"] and Tuned(Scores(**content["tuned"]["scores"]),
+                                           fields.whole(content["tuned"]["step"], 1, MOST_STEPS))
+    return State(**content | {"best": best, "tuned": tuned or None}, tensors=tensors)
 
 
 def _foreign(place: Path) -> str:

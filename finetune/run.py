@@ -10,6 +10,9 @@ from finetune.left_out import MOST_UNREADABLE
 from zoo import rundir
 from zoo.errors import UserError
 
+MOST_WORKERS = 256
+"""More processes of some 300 MB each are a slip of the keyboard."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -27,7 +30,8 @@ class Run:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
-    """Processes that decode pictures; -1 = one per CPU core with a GPU, else none. It does not change the result."""
+    """Processes that decode pictures; -1 = one per CPU core with a GPU, at most 16, else none. It does not change the
+    result; fewer are used where shared memory (/dev/shm) has no room for their batches."""
     bad_limit: float = MOST_UNREADABLE
     """Share of the files in the class folders that may be unreadable; they are left out. With more, nothing is
     trained."""
@@ -36,8 +40,8 @@ class Run:
     """apply N: up to N follow-up runs, each of which changes the best so far as its report advises."""
 
     def __post_init__(self) -> None:
-        if self.workers < -1:
-            raise UserError(f"--workers {self.workers}: expected -1 (chosen here), 0 or more.")
+        if not -1 <= self.workers <= MOST_WORKERS:
+            raise UserError(f"--workers {self.workers}: expected -1 (chosen here), or 0 to {MOST_WORKERS}.")
         if not 0 <= self.bad_limit <= 1:
             raise UserError(f"--bad-limit {self.bad_limit}: expected a share from 0 to 1, such as 0.05 for 5 %.")
         if self.advise is not None and not 1 <= self.advise[1] <= 100:

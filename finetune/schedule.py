@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from finetune.recipe import Recipe, duration_steps
@@ -21,7 +22,7 @@ class Schedule:
     """Kind step: at each boundary; kind exponential: per epoch."""
     power: float
     """Kind polynomial: exponent."""
-    steps_per_epoch: int
+    steps_per_epoch: float
 
     def lr(self, step: int) -> float:
         """Learning rate of step 0, 1, ... total_steps - 1.
@@ -50,13 +51,13 @@ class Schedule:
         return self.peak
 
 
-def schedule(recipe: Recipe, *, steps_per_epoch: int) -> Schedule:
-    """The schedule of a recipe; `UserError` for a duration that is malformed or longer than the run."""
-    total = recipe.epochs * steps_per_epoch
+def schedule(recipe: Recipe, *, steps_per_epoch: Fraction | int) -> Schedule:
+    """The schedule of a recipe; `UserError` for a duration that is malformed or longer than the run, with its flag."""
+    total = math.ceil(recipe.epochs * steps_per_epoch)
 
-    def steps(text: str) -> int:
-        return duration_steps(text, steps_per_epoch=steps_per_epoch, total_steps=total)
+    def steps(text: str, name: str) -> int:
+        return duration_steps(text, steps_per_epoch=steps_per_epoch, total_steps=total, name=name)
 
-    boundaries = tuple(steps(text) for text in recipe.decay_at.split(",") if text.strip())
-    return Schedule(recipe.schedule, recipe.lr, total, steps(recipe.warmup), boundaries, recipe.decay_factor,
-                    recipe.decay_power, steps_per_epoch)
+    boundaries = tuple(steps(text, "decay_at") for text in recipe.decay_at.split(",") if text.strip())
+    return Schedule(recipe.schedule, recipe.lr, total, steps(recipe.warmup, "warmup"), boundaries, recipe.decay_factor,
+                    recipe.decay_power, float(steps_per_epoch))

@@ -69,13 +69,13 @@ def prepare(job: Job) -> Parts:
     recipe = job.recipe
     model = joint.agree_on_batch_norms(job.model, recipe)
     device = next(model.parameters()).device
-    counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures], device=device))
+    counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures]))
     return Parts(
         make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
         # a decay that grows with the steps: a short run's average is not its beginning
         ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None,
         joint.joined(torch.compile(model) if recipe.compile == "on" else model),  # type: ignore[arg-type]
-        loss_function(recipe, counts_C), len(counts_C))
+        loss_function(recipe, counts_C, device), len(counts_C))
 
 
 def restore(state: resume.State, model: nn.Module, parts: Parts) -> list[torch.Tensor]:

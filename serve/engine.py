@@ -6,7 +6,6 @@ Each thread has a process that decodes, because a thread that hangs in a decoder
 """
 
 import math
-import os
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -21,6 +20,7 @@ import numpy as np
 
 from serve.budgets import Kills
 from serve.decoders import Decoders, Killed, Unavailable
+from zoo import machine
 from zoo.errors import BadImage
 from zoo.predictor import NoAnswer, Prediction, Predictor
 
@@ -258,5 +258,4 @@ def _hand_on(begun: Sequence[Future[Any]], done: Future[Any]) -> None:
 
 def default_workers() -> int:
     """One per core that this process may use, 4 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_WORKERS)
+    return min(machine.cpu_cores(), MAX_WORKERS)

@@ -25,7 +25,7 @@ from serve.logins import Keys
 from serve.metrics import Metrics
 from serve.repeat import Repeat
 from serve.uploads import SWEEP_S, Uploads
-from zoo import console, minimum
+from zoo import console, machine, minimum
 from zoo.errors import UserError
 
 PUBLISHED = "hf-hub:"
@@ -65,7 +65,7 @@ def build(order: Order) -> Iterator[Service]:
     if keys.auth is not None and not all(keys.auth.partition(":")):
         raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
     workers = order.workers or default_workers()
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, machine.compute_threads() // workers)
     load = partial(reload.load, local(order.bundle), provider=order.provider, threads=threads)
     max_pixels = round(order.max_megapixels * 1e6)
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo import registry, rundir, timm_config
+from zoo import old_names, registry, rundir, timm_config
 from zoo.catalog_rows import PACKAGES, TABLE, Row
 from zoo.errors import UserError
 from zoo.text import shell_path
@@ -89,6 +89,9 @@ def find(name: str) -> Base:
         architecture, tag = match.groups()
         hub_id = f"timm/{architecture}.{tag}"
         return BY_HUB_ID.get(hub_id) or Base(name, architecture, tag, hub_id)
+    if re.fullmatch(r"(?:timm/)?[a-z0-9_]+", name) and (current := old_names.current_name(name)):
+        raise UserError(f"{name} is an old name of timm's {current}: give timm/{current} as base, or, to train it from "
+                        f"random weights, --base {current.partition('.')[0]} --from-scratch.")
     raise UserError(f"unknown base {name!r}. The nearest: {', '.join(nearest(name))}. Expected an alias from "
                     "`python -m zoo list`, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.")
 

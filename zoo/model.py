@@ -19,7 +19,7 @@ from timm.data import resolve_model_data_config
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from zoo import model_guard, renaming, rundir, timm_config, weights, wide_resnet
+from zoo import model_guard, old_names, renaming, rundir, timm_config, weights, wide_resnet
 from zoo.catalog import Base
 from zoo.errors import UserError, first_line
 from zoo.weights import Weights
@@ -103,6 +103,22 @@ def load(run: Path) -> nn.Module:
     weights.check_finite(path, state)
     model.load_state_dict(state)
     return model.eval()
+
+
+def without_memory(base: Base, fetched: Weights, *, image_size: int | None = None, classes: int = 2) -> nn.Module:
+    """The network of a base on torch's meta device, where tensors have shapes only."""
+    source = _source(base, fetched)
+    model = _on_meta(source, classes, image_size, fetched)
+    if model is None:
+        with torch.device("meta"):
+            model = _create(source, classes, image_size, {})
+    return model
+
+
+def built_for_one_size(base: Base, fetched: Weights) -> bool:
+    """Whether a network of this base is made for pictures of one size, rather than taking what it is given."""
+    source = _source(base, fetched)
+    return source.fixed or source.module in PLAIN_TRANSFORMERS
 
 
 def allowed_size_step(base: Base) -> int | None:
@@ -201,6 +217,9 @@ def _source(base: Base, fetched: Weights) -> _Source:
 
 
 def _registered(architecture: str, tag: str, name: str) -> _Source:
+    if current := old_names.current_name(architecture):
+        raise UserError(f"{name}: timm {timm.__version__} calls this architecture {current.partition('.')[0]}. Give "
+                        "that name instead.")
     full = f"{architecture}.{tag}" if tag else architecture
     known = timm.list_models(f"{architecture}.*", pretrained=True) if timm.is_model(architecture) else []
     if not timm.is_model(architecture) or (tag and full not in known):
@@ -221,6 +240,7 @@ def _from_config(config: Any, where: str) -> _Source:
                         f"{timm.__version__}, seen {architecture!r} (keys: "
                         f"{', '.join(weights.shown(key[:40]) for key in list(config)[:8])}). Choose a "
                         "repository of timm weights, or pip install -U timm.")
+    architecture = old_names.current_architecture(architecture)
     top = {key: config[key] for key in ("architecture", "num_classes") if key in config}
     full = PretrainedCfg(**_kept((config.get("pretrained_cfg") or config) | top)).to_dict()  # adds timm's defaults
     arguments = timm_config.arguments(config, where)
@@ -355,11 +375,7 @@ class Description:
 
 def describe(base: Base, fetched: Weights) -> Description:
     """A base's size, input and layers, from a model without memory (torch's meta device)."""
-    source = _source(base, fetched)
-    model = _on_meta(source, 0, None, fetched)
-    if model is None:
-        with torch.device("meta"):
-            model = _create(source, 0, None, {})
+    source, model = _source(base, fetched), without_memory(base, fetched, classes=0)
     return Description(
         source.architecture.partition(".")[0], sum(p.numel() for p in model.parameters()) / 1e6,
         any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo import machine
 from zoo.errors import UserError, first_line
 
 CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -31,7 +32,7 @@ def import_openvino() -> Any:
 def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "Session":
     """A model (.xml or .onnx) compiled for the CPU; `metadata`: key of its description. `UserError` if it cannot be."""
     openvino, core = import_openvino(), _core()
-    config: dict[str, Any] = dict(CONFIG) | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    config: dict[str, Any] = dict(CONFIG) | {"INFERENCE_NUM_THREADS": machine.library_threads(threads)}
     try:
         read = core.read_model(model)
         compiled = core.compile_model(read, "CPU", config)

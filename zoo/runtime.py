@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo import minimum, openvino_runtime
+from zoo import machine, minimum, openvino_runtime
 from zoo.errors import UserError, first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -48,9 +48,9 @@ def load(model: Path, provider: str, *, threads: int = 0, optimise: bool = True)
     """(InferenceSession, `cpu`, `cuda` or `openvino`: what it uses).
 
     `provider`: `cpu`, `cuda`, `openvino`, or `auto`: CUDA where a session really gets it, OpenVINO for its own format.
-    `threads` of one operation on the CPU, 0 = one per core. `optimise`: False runs the nodes of an ONNX file on the CPU
-    one by one as they stand. Raises `UserError` if ONNX Runtime is missing or broken,
-    cannot read the model, or gives another provider than was asked for.
+    `threads` of one operation on the CPU, 0 = as `zoo.machine` counts cores. `optimise`: False runs the nodes of an
+    ONNX file on the CPU one by one as they stand. Raises `UserError` if ONNX Runtime is missing or broken, cannot read
+    the model, or gives another provider than was asked for.
     """
     if provider not in ("auto", OPENVINO, *PROVIDERS) or threads < 0:
         raise UserError(f"expected a provider of auto, {', '.join(PROVIDERS)} and 0 or more threads, seen {provider!r} "
@@ -182,7 +182,7 @@ def _session(runtime: Any, model: Path, threads: int, providers: list[Any], *, o
     levels = runtime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.log_severity_level = _ERRORS
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = machine.library_threads(threads)
     options.enable_mem_pattern = False
     try:
         return runtime.InferenceSession(model, options, providers=providers, enable_fallback=0)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from finetune import rates
 from finetune.recipe import Recipe, field_docs
 from finetune.report import figures, finished, mistakes, next_steps, quality, ranking, trust
@@ -93,13 +95,16 @@ def curve_figures(run: Finished) -> list[Drawing]:
     if not ends:
         return []
 
+    def epoch_of(step: int) -> float:
+        return float(np.interp(step, [0, *ends], range(len(ends) + 1)))  # epochs differ by a step
+
     def by_epoch(name: str) -> list[tuple[float, float]]:
-        return [(step / ends[0], value) for step, value in run.series.get(name, [])]
+        return [(epoch_of(step), value) for step, value in run.series.get(name, [])]
     best, probe, tested = run.report["best"], run.report["probe"], rates.recorded(run.series)
     wrong = error_curves(run)
     return [figures.losses(by_epoch("train/loss"), by_epoch("select/loss")),
             figures.accuracy(by_epoch("select/top1"), probe=probe["select_top1"] if probe else None,
-                             best=(best["step"] / ends[0], best["top1"])),
+                             best=(epoch_of(best["step"]), best["top1"])),
             *([figures.errors(wrong)] if wrong else []),
             figures.learning_rate(by_epoch("train/lr")),
             *([figures.lr_range(tested, run.value_of("lr"))] if tested else [])]

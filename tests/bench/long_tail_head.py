@@ -54,7 +54,7 @@ def train_head(train: Part, recipe: Recipe) -> nn.Linear:
     seed_everything(recipe.seed, "head")
     head = nn.Linear(x_ND.shape[1], len(counts_C))
     loss, optimizer = loss_function(recipe, counts_C), torch.optim.AdamW(head.parameters(), 3e-3, weight_decay=0.0)
-    per_epoch = steps_per_epoch(len(labels), recipe.batch_size)
+    per_epoch = int(steps_per_epoch(len(labels), recipe.batch_size))
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs * per_epoch)
     for epoch in range(recipe.epochs):
         order = torch.tensor(epoch_order(labels.tolist(), recipe, epoch))

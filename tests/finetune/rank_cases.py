@@ -11,7 +11,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +30,7 @@ from finetune.run import Run
 from finetune.step import Job
 from finetune.tree import read_tree
 from tests.made_recipe import made_recipe
-from zoo.errors import run_main
+from zoo.errors import UserError, run_main
 from zoo.preprocess import Preprocessing
 
 PRE = Preprocessing(size=32)
@@ -164,6 +166,17 @@ def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
     return {"touched": touched}
 
 
+def slow_first(fails: bool) -> dict[str, Any]:
+    """Rank 0 takes longer than the processes wait for each other in a collective, and then may fail."""
+    with ranks.first_before_others():
+        if ranks.first():
+            sleep(1.5 * ranks.PATIENCE.total_seconds())
+            if fails:
+                raise UserError("the slow one failed")
+    ranks.wait_for_first()
+    return {"agreed after a wait": ranks.of_first(ranks.rank())}
+
+
 def process(number: int, world: int, port: int, file: str, work: Callable[[], dict[str, Any]]) -> None:
     """One of `world` processes, as torchrun would have started it."""
     torch.set_num_threads(1)
@@ -207,6 +220,10 @@ def main(digits: Path, base: Path, out: Path) -> None:
             (out / "changing").rename(out / "undisturbed")
         codes = in_processes(world, out / f"piece{i}", lambda n=number, until=until: piece(digits, out, n, until))
         assert codes == ([2, -signal.SIGKILL] if number == signal.SIGKILL else [0] * world), codes
+    ranks.PATIENCE = timedelta(seconds=4)
+    assert in_processes(2, out / "slow", lambda: slow_first(False)) == [0, 0]
+    assert in_processes(2, out / "slow and failing", lambda: slow_first(True)) == [2, 2]
+    ranks.PATIENCE = timedelta(minutes=10)
     assert in_processes(2, out / "whole", lambda: whole_run(digits, base, out / "run")) == [0, 0]
 
 

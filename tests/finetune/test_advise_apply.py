@@ -1,12 +1,15 @@
 """`--advise apply N`: which change is tried next, what is kept, and the table of what each brought."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
 
-from finetune import advise
+from finetune import advise, compare, ranks
 from finetune.__main__ import main
 from finetune.advise import Trial, as_values, follow_up, run_advised
 from finetune.report import advised, finished, next_steps
@@ -77,6 +80,37 @@ def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: P
     assert "run --epochs 5 Short." in page.text
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == [
         "../run/report.html", "../run-advised-1/report.html"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_rank_0_writes_is_read_after_a_wait_and_written_by_it_alone(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: bool) -> None:
+    """Of `--advise apply` and of `finetune.compare`, in each of several processes."""
+    happened: list[str] = []
+
+    def note(word: str, result: Any = None) -> Callable[..., Any]:
+        return lambda *_, **__: happened.append(word) or result
+
+    monkeypatch.setattr(ranks, "first", lambda: first)
+    monkeypatch.setattr(ranks, "wait_for_first", note("wait"))
+    for place in ("finetune.advise.start", "finetune.job.start"):
+        monkeypatch.setattr(place, note("start"))
+    stopped = RuntimeError("far enough")
+
+    def read(*_: Any, **__: Any) -> Any:
+        happened.append("read")
+        raise stopped
+
+    monkeypatch.setattr("zoo.rundir.read_json", read)
+    monkeypatch.setattr("finetune.report.finished.read", read)
+    with pytest.raises(RuntimeError, match="far enough"):
+        run_advised(Run(data="x", out=tmp_path / "run"), {}, most=1)
+    assert happened == ["start", "wait", "read"]
+    happened.clear()
+    order = compare.Comparison(("resnet18_1k", "resnet50_1k"), "x")
+    with pytest.raises(RuntimeError, match="far enough") if first else nullcontext():
+        compare.compare(order, {})
+    assert happened == ["start", "wait", "start", "wait", *["read"] * first]
 
 
 def test_the_command_line_hands_the_number_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import torch
 import tyro
 
 from finetune import events, find_lr, lr_range, rates
-from finetune.dataset import scan
+from finetune.dataset import Picture, scan
 from finetune.job import start
 from finetune.loader import Source
 from finetune.rates import Curve, suggest
@@ -66,6 +66,25 @@ def test_the_model_ends_as_it_began_and_the_rates_rise_evenly(digits: Path) -> N
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert seen.lr == pytest.approx(RATES[:len(seen.lr)])
     assert seen.smooth.min() < seen.smooth[:15].mean() - 0.1  # it learned on the way
+
+
+def test_a_batch_that_does_not_fit_the_device_is_passed_in_parts_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    class TriedError(Exception):
+        pass
+
+    def fitted(*_: object) -> None:
+        raise TriedError
+
+    monkeypatch.setattr(lr_range.memory, "fitted", fitted)
+    with torch.device("meta"):  # any device but the CPU
+        model = timm.create_model("test_resnet", num_classes=2)
+    pictures = [Picture("", label, "train", "", 1, 1) for label in (0, 1)]
+    job = Job(model, pictures, Source(Path(), Preprocessing(32), 0, False), made_recipe(image_size=32), Path("unused"),
+              lambda model: pytest.fail("no scores"))
+    with pytest.raises(TriedError):
+        lr_range.range_test(job)
 
 
 def test_a_loss_that_ran_away_ends_the_test() -> None:

@@ -98,3 +98,18 @@ def test_an_optimisers_state_has_the_types_and_shapes_of_its_own(change: Callabl
     change(saved)
     with pytest.raises(UserError, match=words), resume.fitting("the checkpoint"):
         check_optimizer(optimizer, saved)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_told_as_that(place: Path) -> None:
+    """Its steps saw other pictures: to go on from it would be neither the one run nor the other."""
+    rundir.write_manifest(place, version=1)
+    with pytest.raises(UserError, match="was written by an earlier version, whose steps saw other pictures"):
+        resume.load(place.parents[1])
+
+
+@pytest.mark.parametrize("tuned", [{"scores": {}, "step": 1}, {"step": 1}, [1], "0.5", {
+    "scores": {"top1": 0.5, "top5": 1.0, "loss": 1.0, "pictures": 10}, "step": 0}])
+def test_a_best_epoch_of_another_form_is_refused(place: Path, tuned: Any) -> None:
+    changed(place, lambda state: state.update(tuned=tuned))
+    with pytest.raises(UserError):
+        resume.load(place.parents[1])

@@ -237,3 +237,17 @@ def test_too_little_space_is_told_before_anything_is_unpacked(tars: Path, monkey
     with pytest.raises(UserError, match=r"needs 0 GB more, and 0 GB are free"):
         prepared(tars)
     assert not list(tars.with_name("ilsvrc-folders").rglob("*.JPEG"))
+
+
+def test_a_folder_that_cannot_be_the_runs_is_refused_before_anything_is_unpacked(tars: Path, tmp_path: Path) -> None:
+    """Unpacking takes hours."""
+    out = tmp_path / "other"
+    out.mkdir()
+    (out / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=f"--out {out} holds something else"):
+        claim(Run(data=str(tars), base="resnet18", out=out), {"from_scratch": True})
+    assert not tars.with_name(tars.name + "-folders").exists()
+    claimed = claim(Run(data=str(tars), base="resnet18", out=tmp_path / "run"), {"from_scratch": True})
+    claimed.lock.release()
+    assert claimed.order.data == tars.with_name(tars.name + "-folders").resolve()
+    assert (claimed.order.data / "train").is_dir()

@@ -1,7 +1,10 @@
 """Batches and augmentation: what the network sees, and that it depends on (seed, epoch, index) and on nothing else."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -10,18 +13,22 @@ import timm
 import torch
 from PIL import Image
 
-from finetune import loader
+from finetune import loader, shared_memory
 from finetune.augment import augment, normalise, seed_everything
 from finetune.dataset import Picture, scan
 from finetune.loader import (
     Batch,
     Source,
     TrainingViews,
+    epoch_end,
     epoch_order,
+    epochs_done,
     evaluation_batches,
     numbered,
+    planned_workers,
     steps_per_epoch,
     training_batches,
+    training_keys,
 )
 from finetune.mix import erase
 from finetune.optim import optimizer
@@ -104,19 +111,44 @@ def test_the_number_of_workers_changes_nothing(root: Path, pictures: list[Pictur
 
 def test_going_on_at_a_step_gives_the_tail_of_the_whole_stream(root: Path, pictures: list[Picture]) -> None:
     stream = list(training_batches(pictures, source(root), RECIPE, 0))
-    assert len(stream) == 6
-    for first in range(7):
+    assert len(stream) == 9  # three epochs of eleven pictures, four at a time
+    for first in range(10):
         assert same(list(training_batches(pictures, source(root), RECIPE, first)), stream[first:])
 
 
-def test_each_picture_at_most_once_an_epoch_and_epochs_differ(root: Path, pictures: list[Picture]) -> None:
-    stream = list(training_batches(pictures, source(root), RECIPE, 0))
-    epochs = [stream[:2], stream[2:4], stream[4:]]
-    orders = [torch.cat([labels for _, labels in epoch]).tolist() for epoch in epochs]
-    assert all(len(order) == len(set(order)) == 8 for order in orders)
-    assert len(set(map(tuple, orders))) == 3
+@pytest.mark.parametrize("balance", ["none", "sqrt-resample"])
+@pytest.mark.parametrize(("pictures", "batch_size"), [
+    (n, b) for b in (1, 4, 32) for n in (1, 3, 4, 5, 31, 32, 33, 47, 63, 64, 95, 127)])
+def test_an_epoch_is_every_picture_once_whatever_the_batch(pictures: int, batch_size: int, balance: str) -> None:
+    """The rest after the last whole batch begins the next epoch's first one; going on at any step gives the same."""
+    labels, epochs = [i % 3 for i in range(pictures)], 5
+    recipe = made_recipe(batch_size=batch_size, epochs=epochs, balance=balance)
+    per_epoch, size = steps_per_epoch(pictures, batch_size), min(batch_size, pictures)
+    batches = list(training_keys(labels, recipe, 0))
+    assert {len(batch) for batch in batches} == {size}
+    assert epochs * pictures <= len(batches) * size < epochs * pictures + size
+    shown = [key for batch in batches for key in batch]
+    for epoch in range(epochs):
+        of_it = shown[epoch * pictures:(epoch + 1) * pictures]
+        assert of_it == numbered(epoch_order(labels, recipe, epoch), epoch)
+        assert balance != "none" or sorted(index for _, index in of_it) == list(range(pictures))
+    ends = [epoch_end(epoch, per_epoch) for epoch in range(epochs + 1)]
+    assert (ends[0], ends[-1]) == (0, len(batches))
+    assert ends == sorted(set(ends))
+    # the step after which an epoch is complete, and the epoch in which a step begins
+    assert [epochs_done(step, per_epoch) for step in range(len(batches))] == [batch[0][0] for batch in batches]
+    assert [epochs_done(end, per_epoch) for end in ends] == list(range(epochs + 1))
+    for first in {0, 1, len(batches) // 2, len(batches)}:
+        assert list(training_keys(labels, recipe, first)) == batches[first:]
+
+
+def test_epochs_and_seeds_have_orders_of_their_own(root: Path, pictures: list[Picture]) -> None:
+    shown = torch.cat([labels for _, labels in training_batches(pictures, source(root), RECIPE, 0)]).tolist()
+    epochs = [shown[:11], shown[11:22], shown[22:33]]
+    assert all(sorted(epoch) == list(range(11)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 3
     other_seed = training_batches(pictures, source(root), made_recipe(batch_size=4, epochs=3, image_size=16, seed=1), 0)
-    assert next(other_seed)[1].tolist() != stream[0][1].tolist()
+    assert next(other_seed)[1].tolist() != shown[:4]
 
 
 def test_a_batch_holds_the_pictures_that_its_labels_name(root: Path, pictures: list[Picture]) -> None:
@@ -129,7 +161,6 @@ def test_a_batch_holds_the_pictures_that_its_labels_name(root: Path, pictures: l
 def test_fewer_pictures_than_a_batch_make_one_smaller_batch_an_epoch(root: Path, pictures: list[Picture]) -> None:
     batches = list(training_batches(pictures[:3], source(root), RECIPE, 0))
     assert [sorted(labels.tolist()) for _, labels in batches] == [[0, 1, 2]] * 3
-    assert [steps_per_epoch(n, 4) for n in (3, 4, 7, 8, 11)] == [1, 1, 1, 2, 2]
 
 
 @few_cores
@@ -145,6 +176,89 @@ def test_a_picture_that_became_unreadable_is_named(tmp_path: Path, workers: int)
                     training_batches(found, source(tmp_path, workers=workers), recipe, 0)):
         with pytest.raises(UserError, match=rf"changed since the run read it: .*{found[1].path}: .*Repair or"):
             list(batches)
+
+
+# --- processes that decode: room for their batches, and no wait without an end
+
+
+MB = 10**6
+
+
+@pytest.mark.parametrize(("wanted", "free", "pinned", "workers"), [
+    (0, 0, False, 0), (2, 60 * MB, False, 2), (2, 59 * MB, False, 1), (8, 64 * MB, False, 2), (2, 39 * MB, False, 0),
+    (8, 64 * MB, True, 2), (2, 30 * MB, True, 1), (2, 29 * MB, True, 0), (16, 10**12, True, 16)])
+def test_processes_are_as_many_as_shared_memory_holds_batches_of(wanted: int, free: int, pinned: bool,
+                                                                workers: int) -> None:
+    """Batches of 10 MB: two of each process, and what the network's process holds."""
+    assert shared_memory.most_workers(wanted, free, 10 * MB, pinned=pinned) == workers
+
+
+@pytest.mark.parametrize(("processes", "free", "workers"), [
+    (1, None, 4), (1, 300 * MB, 4), (1, 64 * MB, 2), (2, 128 * MB, 2), (1, 30 * MB, None), (2, 64 * MB, None)])
+def test_a_run_takes_fewer_processes_or_names_the_flags(monkeypatch: pytest.MonkeyPatch,
+                                                        capsys: pytest.CaptureFixture[str], processes: int,
+                                                        free: int | None, workers: int | None) -> None:
+    """A batch of 64 pictures of 160 px has 4.9 MB; training and evaluation have their batches at the same time."""
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: free)
+    monkeypatch.setattr(shared_memory.ranks, "on_this_machine", lambda: (0, processes))
+    recipe = made_recipe(batch_size=64, image_size=160)
+    if workers is None:
+        with pytest.raises(UserError, match=r"/dev/shm has .* MB free.* not hold .*--shm-size.*--workers 0"):
+            planned_workers(4, 1_000, recipe, pinned=False)
+        assert planned_workers(0, 1_000, recipe, pinned=False) == 0
+        return
+    assert planned_workers(4, 1_000, recipe, pinned=False) == workers
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("--shm-size" in printed) is (f"--workers {workers}" in printed) is (workers < 4)
+
+
+def test_a_gpu_in_a_container_of_docker_trains_at_224_px(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its /dev/shm has 64 MiB."""
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: 64 << 20)
+    assert planned_workers(16, 1_000, made_recipe(batch_size=64, image_size=224), pinned=True) == 1
+
+
+@few_cores
+def test_a_disk_of_shared_memory_that_filled_up_later_ends_no_run(monkeypatch: pytest.MonkeyPatch, root: Path,
+                                                                  capsys: pytest.CaptureFixture[str],
+                                                                  pictures: list[Picture]) -> None:
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: 1_000)
+    assert same(list(evaluation_batches(pictures, source(root, workers=2))),
+                list(evaluation_batches(pictures, source(root))))
+    assert "this pass uses 0 of them" in " ".join(capsys.readouterr().out.split())
+
+
+@few_cores
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS, None])
+def test_a_process_that_dies_or_stands_still_is_named(monkeypatch: pytest.MonkeyPatch, root: Path,
+                                                      pictures: list[Picture], number: signal.Signals | None) -> None:
+    """It is started by fork, so it has the changed function too; without a number it never answers."""
+    def end(*_: object) -> None:
+        if number is not None:
+            os.kill(os.getpid(), number)
+        sleep(60)
+
+    monkeypatch.setattr(loader, "prepare", end)
+    monkeypatch.setattr(shared_memory, "LEAST_WAIT_S", 1.0)
+    monkeypatch.setattr(shared_memory, "WAIT_A_PICTURE_S", 0.0)
+    expected = {signal.SIGKILL: "process that decodes pictures died .*Killed.*memory runs out.*--workers 1",
+                signal.SIGBUS: r"process that decodes pictures died .*/dev/shm was full.*--shm-size",
+                None: r"did not come \(.*after 1\.0 seconds\).*stands still.*--shm-size.*--workers 0"}[number]
+    with pytest.raises(UserError, match=expected):
+        list(evaluation_batches(pictures, source(root, workers=1)))
+
+
+def test_a_death_is_named_wherever_it_is_noticed() -> None:
+    """torch raises it from a signal handler, in whatever the program is doing."""
+    with pytest.raises(UserError, match="died"), shared_memory.lost_named():
+        raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
+    with pytest.raises(RuntimeError, match=r"^shapes do not fit$"), shared_memory.lost_named():
+        raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("pictures", [1, 64, 4096])
+def test_the_longest_wait_leaves_slow_disks_seconds_for_each_picture(pictures: int) -> None:
+    assert shared_memory.longest_wait_s(pictures) >= max(300, 5 * pictures)
 
 
 # --- resampling
@@ -207,8 +321,8 @@ def test_resampled_batches_go_on_at_a_step_and_do_not_depend_on_workers(root: Pa
     two = [p._replace(label=int(i == 0)) for i, p in enumerate(pictures)]
     recipe = made_recipe(batch_size=4, epochs=2, image_size=16, balance="resample")
     stream = list(training_batches(two, source(root), recipe, 0))
-    assert [len(labels) for _, labels in stream] == [4] * 4  # as many steps as without resampling
-    assert 1 < sum(labels.sum().item() for _, labels in stream[:2]) <= 6
+    assert [len(labels) for _, labels in stream] == [4] * 6  # as many steps as without resampling
+    assert 4 < sum(labels.sum().item() for _, labels in stream) <= 14  # without it, 2 or 3
     assert same(list(training_batches(two, source(root), recipe, 3)), stream[3:])
     assert same(list(training_batches(two, source(root, workers=2), recipe, 0)), stream)
 

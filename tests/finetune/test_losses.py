@@ -1,6 +1,7 @@
 """Losses against their papers' formulas on small tensors, and against another library's where there is one."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy, compute_class_weights
 from torch.nn.functional import cross_entropy, one_hot
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import sigmoid_focal_loss
 
 from finetune.losses import EFFECTIVE_BETA, class_weights, focal, hardest, loss_function
@@ -132,3 +134,27 @@ def test_parts_of_a_batch_add_up_to_the_whole(logits: torch.Tensor, loss: str, b
     x = logits.float()
     parts = f(x[:4], LABELS[:4]) * 4 / 7 + f(x[4:], LABELS[4:]) * 3 / 7
     assert parts.item() == pytest.approx(f(x, LABELS).item(), rel=1e-5)
+
+
+class NoFloat64(TorchDispatchMode):
+    """What Apple's GPUs do, on the meta device: a tensor of float64 cannot be."""
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **kwargs or {})
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.is_meta and tensor.dtype == torch.float64:
+                raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return result
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal", "ohem", "logit-adjusted"])
+@pytest.mark.parametrize("balance", ["none", "weights", "effective", "resample"])
+def test_no_float64_reaches_a_device_that_has_none(loss: str, balance: str) -> None:
+    recipe = made_recipe(loss=loss, balance=balance, label_smoothing=0.0)
+    logits_BC = torch.zeros(4, 3, device="meta", requires_grad=True)
+    labels_B = torch.zeros(4, dtype=torch.int64, device="meta")
+    with NoFloat64():
+        value = loss_function(recipe, torch.tensor([100, 10, 1]), "meta")(logits_BC, labels_B)
+        value.backward()
+    assert value.is_meta
+    assert value.dtype == torch.float32

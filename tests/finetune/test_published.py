@@ -268,12 +268,6 @@ def test_a_machine_that_cannot_compile_says_what_to_do(digits: Path, tmp_path: P
         job.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "other"), given)
 
 
-def test_position_embeddings_know_one_size() -> None:
-    job.check_side(timm.create_model("test_resnet"), 64)
-    with pytest.raises(UserError, match="--start-size 64: this base takes pictures of one size only"):
-        job.check_side(timm.create_model("test_vit", dynamic_img_size=False), 64)
-
-
 # ---------------------------------------------------------------- layers
 
 def test_layer_decay_lowers_the_rate_of_each_layer_below() -> None:

@@ -24,6 +24,7 @@ from torch.distributed.run import get_args_parser
 
 from finetune import device, joint, memory, ranks, step
 from finetune.dataset import Picture
+from finetune.distill import Teacher
 from finetune.evaluate import Scores
 from finetune.loader import Source
 from tests.finetune.rank_cases import CASES, COUNTS, PRE
@@ -50,7 +51,7 @@ def results(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFact
 def test_two_processes_train_like_one(results: dict[str, Results], name: str) -> None:
     one, two, other = (results[which][name] for which in ("1-0", "2-0", "2-1"))
     limit = 1e-6 if name.startswith("float32") else 1e-10
-    assert len(one["losses"]) == 4
+    assert len(one["losses"]) == 5
     for what in ("weights", "ema"):
         assert (one[what] - two[what]).abs().max() <= limit, what
         assert torch.equal(two[what], other[what]), what  # both processes hold the same bits
@@ -90,10 +91,16 @@ def test_pictures_are_read_in_shares_and_flags_agreed(results: dict[str, Results
 
 def test_a_run_goes_on_in_another_number_of_processes(results: dict[str, Results]) -> None:
     whole, last = results["piece0-0"], results["piece4-0"]
-    assert (len(whole["losses"]), len(last["losses"])) == (12, 3)
+    assert (len(whole["losses"]), len(last["losses"])) == (14, 5)
     assert results["piece3-0"] == results["piece3-1"] == {}  # SIGTERM to one of them stopped both after step 9
     for what in ("weights", "ema"):
         assert (whole[what] - last[what]).abs().max() <= 1e-10, what
+
+
+def test_rank_0_may_take_longer_than_a_collective_waits(results: dict[str, Results]) -> None:
+    """As when it unpacks ILSVRC2012 or downloads weights; an error of its own is told once and ends the others."""
+    assert results["slow-0"] == results["slow-1"] == {"agreed after a wait": 0}
+    assert (results["whole"]["errors"] + results["whole"]["printed"]).count("the slow one failed") == 1
 
 
 def test_a_process_that_is_killed_ends_the_others_with_advice(results: dict[str, Results]) -> None:
@@ -283,6 +290,61 @@ def test_a_picture_that_does_not_fit_alone_is_told() -> None:
     job = job_of(Small(0))
     with pytest.raises(UserError, match="not even one picture of 32 px fits"):
         memory.fitted(job, step.prepare(job))
+
+
+@pytest.mark.parametrize(("error", "full"), [
+    (torch.OutOfMemoryError("made"), True), (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True), (RuntimeError("shapes do not fit"), False),
+    (ValueError("out of memory"), False)])
+def test_every_librarys_words_for_a_full_device_count(monkeypatch: pytest.MonkeyPatch, error: Exception,
+                                                      full: bool) -> None:
+    def passed(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(memory, "_pass", passed)
+    job = job_of(Small(9))
+    if full:
+        assert memory.fits(job, step.prepare(job), 2) is False
+        return
+    with pytest.raises(type(error)):
+        memory.fits(job, step.prepare(job), 2)
+
+
+def test_the_trial_holds_what_a_step_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole batch, the optimiser's values, SAM's copies, and the teacher's pass."""
+    made: list[torch.Size] = []
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda t: made.append(t.shape) or empty_like(t))
+    taught = Small(100)
+    job = job_of(Small(100), sam_rho=0.05, teacher="one", batch_size=32)
+    job = dataclasses.replace(job, teacher=Teacher(taught, PRE, PRE, own_size_only=False))
+    zeros, largest = torch.zeros, []
+    monkeypatch.setattr(torch, "zeros", lambda *a, **k: largest.append(a) or zeros(*a, **k))
+    assert memory.fits(job, step.prepare(job), 8)
+    assert taught.seen == [8]
+    assert (32, 3, 32, 32) in largest
+    for weight in job.model.parameters():
+        assert made.count(weight.shape) >= 4
+
+
+class Pooled(Small):
+    """Its batch norm stands behind the pooling: one value a channel for each picture."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        if len(x_BCHW) > self.room:
+            raise torch.OutOfMemoryError("made")
+        return self.head(self.norm(x_BCHW.mean((2, 3), keepdim=True)).flatten(1))
+
+
+def test_a_batch_norm_that_needs_two_pictures_is_told_where_one_fits() -> None:
+    job = job_of(Pooled(1))
+    running = job.model.norm.running_mean.clone()
+    with pytest.raises(UserError, match=r"only one picture of 32 px at a time fits .*--batch-norm frozen"):
+        memory.fitted(job, step.prepare(job))
+    assert torch.equal(job.model.norm.running_mean, running)
+    frozen = job_of(Pooled(1), batch_norm="frozen")
+    assert memory.fitted(frozen, step.prepare(frozen)).recipe.accumulate == 32
 
 
 # --- files to start a run with

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from finetune import evaluate, loop, resume
+from finetune import evaluate, loop, resume, signals
 from finetune.dataset import scan
 from finetune.job import start
 from finetune.loader import Source
@@ -76,10 +76,10 @@ def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(fin
         with pytest.raises(UserError, match="in use by another process"):
             start(Run(data=str(digits), out=broken), SHORT)
         wait_for_line(process, "epoch   1/2")
-        wait_for_state(broken, 3)
+        wait_for_state(broken, 4)
     state = resume.load(broken)
     assert state is not None
-    assert state.step in (3, 6)  # three steps an epoch; the second epoch's state may be on disk already
+    assert state.step in (4, 7)  # 3.125 steps an epoch; the second epoch's state may be on disk already
     # the same command goes on; the number of workers does not matter
     with command(digits, broken, "--workers", "1") as last:
         code, out = last.finish(timeout_s=200)
@@ -128,7 +128,7 @@ def test_losses_at_a_fixed_seed_are_pinned(small_job: loop.Job, monkeypatch: pyt
     assert losses == pytest.approx(PINNED, rel=1e-3)
 
 
-PINNED = [2.434106, 2.361702, 2.449960, 2.376705, 2.324343, 2.359248]
+PINNED = [2.434106, 2.361702, 2.449960, 2.409243, 2.337986, 2.343395, 2.270614]
 
 
 def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.Job,
@@ -142,16 +142,16 @@ def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.J
 
     job = dataclasses.replace(small_job, evaluate=scores, recipe=made_recipe(image_size=32, epochs=3))
     best = loop.train(job, first_state(job, 0.5))
-    assert (best.scores.top1, best.step) == (0.9, 6)
+    assert (best.scores.top1, best.step) == (0.9, 7)
     resume.load_best(job.folder, job.model, best)
     assert all(torch.equal(t, states[1][name]) for name, t in job.model.state_dict().items())
-    assert [p.name for p in (job.folder / "resume").glob("best-*")] == ["best-6.safetensors"]
+    assert [p.name for p in (job.folder / "resume").glob("best-*")] == ["best-7.safetensors"]
 
 
 @pytest.mark.parametrize(("values", "stop", "saved"), [
     ({"batch_size": 4}, 37, 30),  # 25 steps an epoch: five into the second
     ({"batch_size": 8, "ema": 0.9, "sam_rho": 0.05, "accumulate": 2, "optimizer": "ranger", "mixup": 0.4,
-      "balance": "sqrt-resample", "layer_decay": 0.8, "start_size": 16}, 23, 20),  # 12 steps an epoch
+      "balance": "sqrt-resample", "layer_decay": 0.8, "start_size": 16}, 23, 20),  # 12.5 an epoch
 ], ids=["plain", "all parts"])
 def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch,
                                                                values: dict[str, Any], stop: int, saved: int) -> None:
@@ -189,17 +189,45 @@ def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.J
     assert all(torch.equal(t, judged[1][name]) for name, t in judged[-1].items())
 
 
-def test_patience_ends_a_run_and_a_stopped_run_stays_ended(small_job: loop.Job) -> None:
-    given = iter([0.6, 0.5, 0.6, 0.9])  # the third is no better, so the fourth epoch does not come
-    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, epochs=9, patience=2),
-                              evaluate=lambda model: _scores(next(given)))
-    best = loop.train(job, first_state(job))
-    assert (best.scores.top1, best.step) == (0.6, 3)
+@pytest.mark.parametrize(("probe", "patience", "start", "given", "best"), [
+    ("on", 2, 0.0, [0.6, 0.5, 0.6], 1),  # the third is no better, so the fourth epoch does not come
+    ("on", 2, 0.8, [0.4, 0.6, 0.75, 0.85], 4),  # it rises towards its probe, and above it
+    ("on", 2, 0.8, [0.4, 0.6, 0.5, 0.6], 0),  # it stopped rising below its probe
+    ("off", 1, 0.9, [0.3, 0.2], 1),  # a random head that was lucky is no result
+    ("off", 0, 0.9, [0.3, 0.2, 0.4, 0.1], 3),
+    ("on", 0, 0.9, [0.3, 0.2, 0.4, 0.1], 0),
+])
+def test_which_epoch_is_kept_and_when_patience_ends(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch, probe: str,
+                                                    patience: int, start: float, given: list[float],
+                                                    best: int) -> None:
+    """Also for a run that is stopped in its second epoch and goes on, and for one that was killed at its end."""
+    recipe = made_recipe(image_size=32, epochs=4, patience=patience, probe=probe)
+    scores = iter([given[0], *given])
+    job = dataclasses.replace(small_job, pictures=small_job.pictures[::10], recipe=recipe,  # one step an epoch
+                              evaluate=lambda model: _scores(next(scores)))
+    update = loop.update
+
+    def stop_after_the_second(*arguments: Any) -> torch.Tensor:
+        if arguments[-1] == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(*arguments)
+
+    monkeypatch.setattr(loop, "update", stop_after_the_second)
+    with pytest.raises(signals.Stopped):
+        loop.train(job, first_state(job, start))
+    monkeypatch.setattr(loop, "update", update)
+    scores = iter(given[1:])
+    kept = loop.train(job, loaded(job))
+    assert (kept.scores.top1, kept.step) == ((given[best - 1] if best else start), best)
+    assert next(scores, None) is None
+    assert loaded(job).step == len(given)
+    assert loop.train(job, loaded(job)) == kept  # killed before its folder was finished, it does not train on
+
+
+def loaded(job: loop.Job) -> resume.State:
     state = resume.load(job.folder)
     assert state is not None
-    assert state.step == 9
-    assert loop.train(job, state) == best  # killed before its folder was finished, it does not train on
-    assert next(given) == 0.9
+    return state
 
 
 def test_the_moving_average_is_what_is_kept(small_job: loop.Job) -> None:

@@ -97,7 +97,7 @@ def test_report_numbers_come_from_the_predictions(finished_run: Path) -> None:
         -np.mean([math.log(float(row["plain_label_probability"])) for row in rows]), rel=1e-4)
     assert report["headline"]["loss"] == pytest.approx(loss, rel=1e-4)
     history = events.read(finished_run)
-    assert [step for step, _ in history["select/top1"]] == [0, 3, 6]  # 100 pictures: 3 full batches an epoch
+    assert [step for step, _ in history["select/top1"]] == [0, 4, 7]  # 100 pictures are 3.125 batches
     assert report["best"]["top1"] == max(value for _, value in history["select/top1"])
 
 

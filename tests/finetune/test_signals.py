@@ -82,7 +82,7 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "stopped_at", "code"), [
-    ("SIGTERM", 2, 143), ("SIGUSR1", 3, 143),  # 3: before the evaluation at the end of an epoch
+    ("SIGTERM", 2, 143), ("SIGUSR1", 4, 143),  # 4: before the evaluation at the end of an epoch
     ("SIGINT", 6, 130)])
 def test_the_step_is_finished_and_saved_and_no_bit_is_lost(
         whole: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stopped_at: int,
@@ -111,7 +111,7 @@ def test_an_evaluation_is_not_waited_for_and_done_again(whole: str, digits: Path
         Trial(digits, tmp_path, at_evaluation=long_evaluation).train(monkeypatch)
     state = resume.load(tmp_path)
     assert state is not None
-    assert (state.step, len(state.tensors["losses"])) == (3, 3)
+    assert (state.step, len(state.tensors["losses"])) == (4, 4)
     monkeypatch.undo()
     (again := Trial(digits, tmp_path)).train(monkeypatch)
     assert again.digest() == whole
