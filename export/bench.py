@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from zoo import bundle as bundles
-from zoo import console, machine, rundir, runtime
+from zoo import console, disk, machine, rundir, runtime
 from zoo.drawing import plain_text, short
 from zoo.errors import UserError, run_main
 
@@ -72,7 +72,7 @@ def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
     """The numbers beside the model, where its folder can be written; a container often has it read-only."""
     try:
         rundir.write_json(opened.folder / bundles.TIMING, timing)
-    except rundir.NotWritable as error:
+    except disk.NotWritable as error:
         console.warn(f"{error} The numbers are only shown here.")
 
 

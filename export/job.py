@@ -10,7 +10,7 @@ from export.__main__ import Order
 from export.place import alone, check_writable, room_on_disk, take_place
 from export.proof import Evidence
 from export.subject import Made, Subject, open_run
-from zoo import bundle, console, rundir
+from zoo import bundle, console, disk, rundir
 from zoo.errors import NotProved, UserError
 from zoo.text import one_line
 
@@ -121,7 +121,7 @@ def export(evidence: Evidence, name: str) -> None:
     """
     subject, target = evidence.subject, TARGETS[name]
     place = subject.run / bundle.BUNDLES / name
-    folder, plain = rundir.unfinished(place), rundir.unfinished(subject.run / to_onnx.PLAIN)
+    folder, plain = disk.unfinished(place), disk.unfinished(subject.run / to_onnx.PLAIN)
     to_look_at = False
     try:
         product = _made(evidence, name, target, folder)

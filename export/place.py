@@ -8,12 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from zoo import bundle, rundir
+from zoo import bundle, disk
 from zoo.errors import UserError
 
 LOCK = ".lock"
 """In `bundles/`: held by the process that exports."""
-OLD = f".old{rundir.UNFINISHED}"
+OLD = f".old{disk.UNFINISHED}"
 """End of the name of a bundle whose successor takes its place."""
 
 
@@ -21,7 +21,7 @@ OLD = f".old{rundir.UNFINISHED}"
 def alone(run: Path) -> Iterator[None]:
     """Hold the lock of a run's bundles, which ends with the process; `UserError` if another export has it."""
     bundles = run / bundle.BUNDLES
-    with rundir.right_needed(bundles):
+    with disk.right_needed(bundles):
         bundles.mkdir(exist_ok=True)
         lock = FileLock(str(bundles / LOCK))
         try:
@@ -45,7 +45,7 @@ def check_writable(run: Path, names: Sequence[str]) -> None:
     bundles = run / bundle.BUNDLES
     for folder in (run, bundles, *(bundles / name for name in names)):
         if folder.is_dir():
-            rundir.check_writable(folder)
+            disk.check_writable(folder)
 
 
 def take_place(folder: Path, place: Path) -> None:
@@ -54,7 +54,7 @@ def take_place(folder: Path, place: Path) -> None:
     if place.exists():
         place.rename(old)
     folder.rename(place)
-    rundir.sync_folder(place.parent)
+    disk.sync_folder(place.parent)
     if old.exists():
         shutil.rmtree(old)
 
@@ -64,7 +64,7 @@ def room_on_disk(run: Path) -> Iterator[None]:
     """A full disk, a limit on the size of files, or a folder that may not be written, in words."""
     kept = "what was finished before is whole."
     try:
-        with rundir.right_needed(run / bundle.BUNDLES):
+        with disk.right_needed(run / bundle.BUNDLES):
             yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{error.filename}: expected to write a bundle there, seen something else of that name. "
@@ -74,7 +74,7 @@ def room_on_disk(run: Path) -> Iterator[None]:
             raise UserError(f"{run / bundle.BUNDLES}: a file became larger than this process or file system allows "
                             f"(ulimit -f tells the limit of the process): raise the limit and export again; {kept}"
                             ) from None
-        if error.errno not in rundir.NO_ROOM:
+        if error.errno not in disk.NO_ROOM:
             raise
         free = shutil.disk_usage(run).free / 1e6
         raise UserError(f"no space left for {run / bundle.BUNDLES}: {error.strerror}, {free:.0f} MB are free there; a "

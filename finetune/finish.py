@@ -20,7 +20,7 @@ from finetune.calibrate import Calibrated, Subject
 from finetune.decide import Place, Wish
 from finetune.loader import Source, epochs_done, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
-from zoo import cam, card, console, decision, fields, rundir
+from zoo import cam, card, console, decision, disk, fields, rundir
 from zoo.model import forward, load
 from zoo.preprocess import Preprocessing
 from zoo.text import shell, shell_path
@@ -157,7 +157,7 @@ def write_model(plan: Plan) -> None:
     model = plan.model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     save_for_hf(model, str(plan.folder), {"label_names": list(plan.data.classes)}, safe_serialization=True,
                 data_config=plan.source.pre.to_config())
-    rundir.share_as_usual(plan.folder / rundir.WEIGHTS)
+    disk.share_as_usual(plan.folder / rundir.WEIGHTS)
     config = rundir.read_json(plan.folder / rundir.CONFIG)
     # timm takes the number of classes from the top level; a second copy breaks transformers' TimmWrapper
     config.get("model_args", {}).pop("num_classes", None)

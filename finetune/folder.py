@@ -21,7 +21,7 @@ from finetune.resume import has_state, space_told, sweep
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
-from zoo import fields, rundir
+from zoo import disk, fields, rundir
 from zoo.catalog import Base, find, find_architecture
 from zoo.errors import UserError
 from zoo.folders import shown
@@ -275,7 +275,7 @@ def _check_free(folder: Path, order: Order) -> bool:
 def _is_of_a_start(name: str) -> bool:
     """Whether a run that was killed before it recorded its order leaves this."""
     return name in (rundir.RESUME, rundir.LEFT_OUT) or (
-        name.startswith(rundir.LOCAL) and name.endswith(rundir.UNFINISHED))
+        name.startswith(rundir.LOCAL) and name.endswith(disk.UNFINISHED))
 
 
 def _make(folder: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from finetune.entries import KINDS, Unused
-from zoo import rundir, tables
+from zoo import disk, tables
 from zoo.errors import UserError
 from zoo.text import one_line
 
@@ -77,7 +77,7 @@ def _all_names(path: Path) -> str:
 def write_left_out(path: Path, unused: Sequence[Unused]) -> None:
     """`left_out.csv`: relative path, kind and reason of each entry that is not used; no file if there is none."""
     if unused:
-        rundir.write_whole(path, lambda temporary: tables.write(temporary, Unused._fields, unused))
+        disk.write_whole(path, lambda temporary: tables.write(temporary, Unused._fields, unused))
     else:
         path.unlink(missing_ok=True)
 

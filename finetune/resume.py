@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from finetune import ranks
 from finetune.evaluate import Scores
 from finetune.recipe import Recipe
-from zoo import console, fields, rundir
+from zoo import console, disk, fields, rundir
 from zoo.errors import UserError, first_line
 from zoo.weights import Weights, load_state, unpickle
 
@@ -121,18 +121,18 @@ def save(folder: Path, state: State) -> None:
     if not ranks.first():
         return
     place = folder / rundir.RESUME / f"step-{state.step:09d}"
-    temporary = place.with_name(f"{place.name}.{secrets.token_hex(8)}{rundir.UNFINISHED}")
+    temporary = place.with_name(f"{place.name}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     content = {f.name: getattr(state, f.name) for f in dataclass_fields(state) if f.name != "tensors"}
     with space_told(place, needed_bytes=size_bytes(state.tensors)):
         try:
             temporary.mkdir()
-            rundir.write_whole(temporary / TENSORS, lambda path: torch.save(state.tensors, path))
+            disk.write_whole(temporary / TENSORS, lambda path: torch.save(state.tensors, path))
             rundir.write_json(temporary / STATE, content | {
                 "best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)})
             rundir.write_manifest(temporary, version=VERSION)
             _remove(place)  # of the same step: damaged and passed over, or with losses that were looked at since
             temporary.rename(place)
-            rundir.sync_folder(place.parent)
+            disk.sync_folder(place.parent)
         finally:
             _remove(temporary)
     _prune(folder, state.step)
@@ -303,7 +303,7 @@ def mark_stopped(folder: Path, name: str, step: int) -> None:
 def sweep(folder: Path) -> None:
     """Remove what writers that were stopped or killed left behind. For the process that holds the folder's lock."""
     _remove(folder / rundir.RESUME / STOPPED)
-    for path in list(folder.rglob("*" + rundir.UNFINISHED)):
+    for path in list(folder.rglob("*" + disk.UNFINISHED)):
         _remove(path)
 
 
@@ -336,9 +336,9 @@ def _mb(size: int) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """`rundir.write_whole`, with a `UserError` where no space is left."""
+    """`disk.write_whole`, with a `UserError` where no space is left."""
     with space_told(path):
-        rundir.write_whole(path, write)
+        disk.write_whole(path, write)
 
 
 @contextmanager

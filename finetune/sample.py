@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zoo import console, rundir
+from zoo import console, disk
 
 NAME = "digits"
 
@@ -34,10 +34,10 @@ def write_digits(folder: Path) -> Path:
 
     The folder appears whole or not at all.
     """
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{rundir.UNFINISHED}"):  # by a process that was killed
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{disk.UNFINISHED}"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     # a new name, so that no link can stand in its place
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{rundir.UNFINISHED}")
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     temporary.mkdir(parents=True)
     pixels, target = digits()
     for digit in range(10):

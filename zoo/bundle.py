@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo import fields, rundir, strict_json, tables
+from zoo import disk, fields, rundir, strict_json, tables
 from zoo.decision import Decision
 from zoo.errors import UserError
 from zoo.folders import is_plain, look_through
@@ -152,7 +152,7 @@ def of_run(run: Path) -> Iterator[Bundle]:
 def _finished_folders(run: Path) -> list[Path]:
     """The folders of finished bundles, without those that are about to take another one's place, or to be removed."""
     return [path.parent for path in run.glob(f"{BUNDLES}/*/{FINISHED}")
-            if not path.parent.name.endswith(rundir.UNFINISHED)]
+            if not path.parent.name.endswith(disk.UNFINISHED)]
 
 
 def _of_this_state(bundle: Bundle, run: Path) -> Bundle:
@@ -278,7 +278,7 @@ def export_it(folder: Path) -> str:
 def _command(folder: Path) -> str:
     """What makes the bundle of this folder."""
     run = folder.parent.parent if folder.parent.name == BUNDLES else "RUN"
-    target = folder.name.removesuffix(rundir.UNFINISHED) if folder.parent.name == BUNDLES else DEFAULT_TARGET
+    target = folder.name.removesuffix(disk.UNFINISHED) if folder.parent.name == BUNDLES else DEFAULT_TARGET
     return f"python -m export {shell_path(run)} --to {shell(target)}"
 
 

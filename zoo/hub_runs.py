@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from zoo import rundir
+from zoo import disk, rundir
 from zoo.errors import UserError
 from zoo.folders import shown
 from zoo.hub_pins import pins_file
@@ -29,7 +29,7 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
     """The run folder with these files (name -> sha256) of the cache, put in place whole; it must be a finished run."""
     place = folder_of(repo, commit)
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f"{commit}.{secrets.token_hex(8)}{rundir.UNFINISHED}")
+    temporary = place.with_name(f"{commit}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     try:
         for name in digests:
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)

@@ -10,20 +10,16 @@ A published copy (on the Hub, or pulled from it) is a run folder with fewer file
 at home. Its `FINISHED.json` lists what it has, and names under `run` the run that it is a copy of.
 """
 
-import errno
 import hashlib
 import json
-import os
 import re
-import secrets
 import stat
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zoo import fields, folders, strict_json, tables
+from zoo import disk, fields, folders, strict_json, tables
 from zoo.errors import UserError
 from zoo.folders import SHA256, Tree, shown
 from zoo.text import shell_path
@@ -51,16 +47,10 @@ FINISHED = "FINISHED.json"
 RUN = "run"
 """Key of a published copy's FINISHED.json: digest of FINISHED.json of the run itself."""
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""`errno` of a write that found no space left: disk, quota, or the largest file that is allowed."""
-NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""`errno` of a write that was not allowed, or that met a file system mounted to be read only."""
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
 LONGEST_NAME = 200
 """Bytes of a run's default name; a folder has up to 255, and `-advised-1` comes after it."""
-UNFINISHED = ".tmp"
-"""End of the name of a file or folder that is being written."""
 
 MOST_NAMES = 10_000
 """Files that one FINISHED.json lists at most."""
@@ -73,10 +63,6 @@ SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.js
 _FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LEFT_OUT, LOCAL, METRICS, REPORT, PREDICTIONS, BANK,
                     PAGE, CARD, FINISHED, "onnx/model.onnx"})
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
-
-
-class NotWritable(UserError):
-    """A folder in which this user may not write."""
 
 
 def default_name(data: str, base: str) -> str:
@@ -97,88 +83,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text so that a reader sees the old file or the new one, never half of it."""
     # a file name that is not UTF-8 has lone surrogates; escaped, they are valid JSON and come back as they were
-    write_whole(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace", "\n"))
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` write a temporary file in the same folder, flush it to disk, rename it to `path`, flush the folder.
-
-    A reader sees the old file or the new one, never half of it; where `write` fails, the old one stays alone.
-    """
-    temporary = new_file_beside(path)
-    try:
-        usual = _mode(temporary)
-        write(temporary)
-        _set_mode(temporary, usual)  # safetensors puts a file of its own there, which is for nobody else
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def unfinished(path: Path) -> Path:
-    """Where a file or folder is made before it takes its place."""
-    return path.with_name(path.name + UNFINISHED)
-
-
-def new_file_beside(path: Path) -> Path:
-    """An empty file in the same folder that was not there before: nobody can have put a link in its place.
-
-    Raises `NotWritable`.
-    """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-    with right_needed(path.parent):
-        os.close(os.open(temporary, flags, 0o666))  # less what the umask says, as for any new file
-    return temporary
-
-
-@contextmanager
-def right_needed(folder: Path) -> Iterator[None]:
-    """`NotWritable`, naming the folder, for a write below it that the system does not allow."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NO_RIGHT:
-            raise
-        raise NotWritable(f"{folder} cannot be written ({error.strerror}): expected a folder that you may change. "
-                          "Change its permissions, or work on a copy of it.") from None
-
-
-def check_writable(folder: Path) -> None:
-    """`NotWritable` unless files can be made in this folder; said before work that would be lost."""
-    new_file_beside(folder / "writable").unlink()
-
-
-def share_as_usual(path: Path) -> None:
-    """Give a file that a library wrote the permissions of any new file here: what the umask allows."""
-    example = new_file_beside(path)
-    try:
-        _set_mode(path, _mode(example))
-    finally:
-        example.unlink()
-
-
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def _set_mode(path: Path, mode: int) -> None:
-    if _mode(path) != mode:  # some file systems have one mode for all files, and refuse to change it
-        path.chmod(mode)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to disk: without it a power cut can undo a rename. Not on Windows, which has no
-    such call."""
-    if os.name != "nt":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+    disk.write_whole(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace", "\n"))
 
 
 def digest(path: Path) -> str:
@@ -201,7 +106,7 @@ def write_manifest(folder: Path, *, version: int, leave_out: Collection[str] = (
     names = (name for name in sorted(folders.look_through(folder).files)
              if name.split("/")[0] not in (*leave_out, FINISHED))
     digests = {name: digest(folder / name) for name in names
-               if folders.is_plain(name) and not name.endswith(UNFINISHED)}
+               if folders.is_plain(name) and not name.endswith(disk.UNFINISHED)}
     write_json(folder / FINISHED, {"version": version, "files": digests})
 
 

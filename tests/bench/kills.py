@@ -52,11 +52,11 @@ def child(out: Path, *, workers: int, pause_ms: float) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from finetune import finish, foreign, job, loop, resume
     from finetune.run import Run
-    from zoo import rundir
+    from zoo import disk, rundir
 
     resume.SAVE_EVERY_S, resume.SAVE_SHARE, foreign.PICTURES = 0.0, 1e9, 8
     beat = os.open(out.with_suffix(".beat"), os.O_RDWR | os.O_CREAT)
-    update, write_run, sync_folder = loop.update, finish.write_run, rundir.sync_folder
+    update, write_run, sync_folder = loop.update, finish.write_run, disk.sync_folder
 
     def counted(*arguments: Any) -> Any:
         loss = update(*arguments)
@@ -77,7 +77,7 @@ def child(out: Path, *, workers: int, pause_ms: float) -> None:
         time.sleep(random.random() * pause_ms / 1000)
 
     loop.update, finish.write_run, finish.write_report = counted, digested, lambda *_: None
-    rundir.sync_folder = slowed if pause_ms else sync_folder
+    disk.sync_folder = slowed if pause_ms else sync_folder
     work = out.parent
     job.start(Run(data=str(work / "digits"), base=str(work / "tiny"), out=out, device="cpu", workers=workers), SETTINGS)
 

@@ -22,7 +22,7 @@ from finetune.report import thumbnails
 from finetune.run import Run
 from tests.bench.fuzz_folders import NAMES, RAW, fuzz_folders, put_right
 from tests.zoo.made_published import made_finished
-from zoo import bundle, card, compare, decision, folders, rundir, tables
+from zoo import bundle, card, compare, decision, disk, folders, rundir, tables
 from zoo.errors import BadImage, UserError
 
 MOST_SECONDS = 2.0
@@ -283,8 +283,8 @@ def test_a_temporary_file_is_new(run: Path, victim: Path) -> None:
     for name in ("x.json.tmp", "x.json"):
         (run / name).symlink_to(victim / "bashrc")
     written = []
-    rundir.write_whole(run / "x.json", lambda path: (written.append(path), path.write_text("new")))
-    rundir.write_whole(run / "x.json", lambda path: (written.append(path), path.write_text("new")))
+    disk.write_whole(run / "x.json", lambda path: (written.append(path), path.write_text("new")))
+    disk.write_whole(run / "x.json", lambda path: (written.append(path), path.write_text("new")))
     assert len({*written}) == 2
     assert not (run / "x.json").is_symlink()
     assert content_of(victim)["bashrc"] == "years of work"
