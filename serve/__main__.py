@@ -29,6 +29,8 @@ class Order:
     by everybody on this machine."""
     token: str | None = None
     """Token for programs (Authorization: Bearer TOKEN); a browser takes it as password. Better in ZOOTUNE_TOKEN."""
+    allow_origin: tuple[str, ...] = ()
+    """Web pages of other sites that may use this service from a browser, such as https://pets.example."""
     root_path: str = ""
     """Prefix under which a reverse proxy shows this service, such as /tools/pets; it may strip it or keep it."""
     feedback: Path | None = None

@@ -12,20 +12,17 @@ from typing import Any
 
 import uvicorn
 
+from serve.budgets import Room
 from zoo.errors import UserError
 
 GRACE_S = 1.0
 """After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
 HEAD_S = 15.0
 """Seconds until a connection must have sent the head of a request."""
-SILENT = 200
-"""Connections at most that have not sent the head of a request: of more, those that wait longest are closed."""
 SILENT_LOOK_S = 0.25
 """Seconds between two looks for them."""
 STREAMS_S = 2
 """Seconds that open event streams of the page (they never end) are given at the end."""
-CONNECTIONS = 800
-"""Open connections at most: below the 1,024 files that a process may usually open."""
 
 
 @dataclass
@@ -42,6 +39,10 @@ class Life:
     """POST requests that have begun and are not answered."""
     idle: Callable[[], bool] = field(default=lambda: True)
     """Whether the engine has nothing to do."""
+    full: Callable[[], bool] = field(default=lambda: False)
+    """Whether so much is arriving that no further picture is taken."""
+    room: Room = field(default_factory=Room)
+    """Connections that there may be."""
     patience_s: float = 30.0
     """What is in flight is waited for at most so long."""
 
@@ -55,8 +56,8 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
     stops at once.
     """
     server = uvicorn.Server(uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, ws="none", limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=STREAMS_S))
+        app, log_level="warning", access_log=False, server_header=False, ws="none",
+        limit_concurrency=life.room.connections, timeout_graceful_shutdown=STREAMS_S))
     with _listen(host, port) as listening:
         asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
 
@@ -81,7 +82,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, r
         await asyncio.sleep(0.005)
     if serving.done():
         return await serving
-    tasks = {asyncio.create_task(_close_silent(server))}
+    tasks = {asyncio.create_task(_close_silent(server, life.room.silent))}
 
     def stop() -> None:
         if life.draining:
@@ -112,8 +113,9 @@ async def _drain(server: uvicorn.Server, life: Life) -> None:
     life.over = True
 
 
-async def _close_silent(server: uvicorn.Server) -> None:
-    """Close connections that do not send the head of a request: uvicorn has no timeout for them."""
+async def _close_silent(server: uvicorn.Server, most: int) -> None:
+    """Close connections that do not send the head of a request, and of more than `most` those that wait longest:
+    uvicorn has no timeout for them."""
     since: dict[Any, float] = {}
     while True:
         await asyncio.sleep(SILENT_LOOK_S)
@@ -122,7 +124,7 @@ async def _close_silent(server: uvicorn.Server) -> None:
         since = {connection: since.get(connection, now) for connection in silent}
         longest_first = sorted(since, key=lambda connection: since[connection])
         for place, connection in enumerate(longest_first):
-            if now - since[connection] <= HEAD_S and place >= len(longest_first) - SILENT:
+            if now - since[connection] <= HEAD_S and place >= len(longest_first) - most:
                 break
             with contextlib.suppress(AttributeError):  # closed meanwhile
                 connection.transport.close()

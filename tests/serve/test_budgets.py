@@ -12,7 +12,7 @@ import pytest
 from gradio.context import LocalContext
 from starlette.requests import Request
 
-from serve import budgets, cards, life, many, reload, uploads
+from serve import budgets, cards, many, reload, uploads
 from serve.engine import Engine
 from serve.events import Events, Function, Refused
 from serve.feedback import LOG, Feedback
@@ -166,14 +166,25 @@ def test_the_table_of_addresses_is_bounded_and_so_are_all_tries_together() -> No
 
 
 def test_all_connections_that_may_be_held_are_fewer_than_there_are() -> None:
-    assert life.SILENT + budgets.STREAMS + budgets.REQUESTS <= life.CONNECTIONS - 20
-    assert budgets.STREAMS_EACH < budgets.STREAMS
-    assert budgets.REQUESTS_EACH < budgets.REQUESTS
+    for files in (160, 256, 512, 1024, 1160, 4096, 10**6):
+        room = budgets.room(files)
+        assert room.silent + room.streams + room.requests < room.connections
+        assert room.streams_each < room.streams
+        assert room.requests_each < room.requests
+        assert room.connections + room.requests + budgets.OTHER_FILES <= files
+    assert budgets.room(10**6) == budgets.Room()
+    with pytest.raises(UserError, match="may open 160 files at least, seen a limit of 100"):
+        budgets.room(100)
 
 
 def test_bodies_of_one_address_take_half() -> None:
     bodies = budgets.Bytes(100)
+    assert bodies.has_room(10**9, "a")  # a single larger request is taken alone
     assert bodies.take(30, "a", already=0)
+    assert bodies.has_room(20, "a")
+    assert not bodies.has_room(21, "a")
+    assert bodies.has_room(70, "b")
+    assert not bodies.has_room(71, "b")
     assert not bodies.take(30, "a", already=0)
     assert not bodies.take(30, "a", already=10)
     assert bodies.take(30, "b", already=0)

@@ -23,10 +23,10 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_flags_are_these() -> None:
     assert [field.name for field in dataclasses.fields(Order)] == [
-        "bundle", "host", "port", "api_only", "watch", "auth", "token", "root_path", "feedback", "provider", "workers",
-        "queue", "deadline_s", "decode_s", "max_body_mb", "max_megapixels"]
+        "bundle", "host", "port", "api_only", "watch", "auth", "token", "allow_origin", "root_path", "feedback",
+        "provider", "workers", "queue", "deadline_s", "decode_s", "max_body_mb", "max_megapixels"]
     shown = run("--help").stdout
-    for flag in ("--api-only", "--watch", "--auth", "--token", "--root-path", "--feedback"):
+    for flag in ("--api-only", "--watch", "--auth", "--token", "--allow-origin", "--root-path", "--feedback"):
         assert flag in shown
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from serve.life import CONNECTIONS
+from serve.budgets import CONNECTIONS
 from tests.bench.hostile import BOUNDARY, form
 from tests.serve.running import Running, ask, noise_png, running
 from zoo.predictor import Predictor
