@@ -15,7 +15,7 @@ class Order:
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """A run folder with a bundle (python -m export RUN --to onnx), a bundle folder, its model.onnx, or a published run
-    as hf-hub:user/name, which is pulled once."""
+    as hf-hub:user/name or by your own alias (python -m zoo add), which is pulled once."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 is every network of this machine."""
     port: int = 7860

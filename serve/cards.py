@@ -172,7 +172,12 @@ def _rungs(bundle: bundles.Bundle) -> list[str]:
     try:
         path = bundle.folder / bundles.PARITY
         proof = json.loads(_text(path, lambda: bundle.file(bundles.PARITY)) or "{}")
-        return [f"| {plain(str(rung['name']))} | {rung['worst']:.2g} | {rung['limit']:g} | {rung['pictures']:d} |"
-                for rung in proof.get("rungs", [])]
+        return [f"| {plain(str(rung['name']))} | {_number(rung['worst'], '.2g')} | {_number(rung['limit'], 'g')} "
+                f"| {rung['pictures']:d} |" for rung in proof.get("rungs", [])]
     except _UNREADABLE:
         return []
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number of the proof; what has none was not judged: a bundle of int8 differs as its accuracy allows."""
+    return "not judged" if value is None else format(value, form)

@@ -91,14 +91,28 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, r
             life.draining = True
             tasks.add(asyncio.create_task(_drain(server, life)))
 
-    for number in (signal.SIGTERM, signal.SIGINT):  # in place of uvicorn's, which stops listening first
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+    on_signals(asyncio.get_running_loop(), stop)  # in place of uvicorn's, which stops listening first
     ready()
     try:
         await serving
     finally:
         for task in tasks:
             task.cancel()
+
+
+def on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Have `stop` called in the loop at SIGTERM, SIGINT and Windows' SIGBREAK; for the main thread.
+
+    The event loops of Windows have no `add_signal_handler`.
+    """
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGBREAK"):
+        numbers.append(signal.SIGBREAK)
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
 
 async def _drain(server: uvicorn.Server, life: Life) -> None:

@@ -84,7 +84,7 @@ def build(order: Order) -> Iterator[Service]:
         app: ASGIApp = create_api(engine, metrics, life)
         page = None if order.api_only else _with_page(app, engine, order, stack)
         if order.watch:
-            watch = reload.Watch(engine, load, metrics.reloaded)
+            watch = reload.Watch(engine, load, metrics.reloaded, keep_classes=page is not None)
             _repeat(watch.look, reload.EVERY_S, stack, name="watch")
         limits = Limits(round(order.max_body_mb * 1e6), order.deadline_s)
         door = Door(limits, keys, origins, order.root_path, page)
@@ -92,12 +92,24 @@ def build(order: Order) -> Iterator[Service]:
 
 
 def local(bundle: Path) -> Path:
-    """Where the bundle lies; a published run is pulled, at the commit and digests of its first pull."""
-    if not str(bundle).startswith(PUBLISHED):
+    """Where the bundle lies; a published run, also by an alias of the user's own, is pulled, at the commit and digests
+    of its first pull."""
+    if not _is_published(bundle):
         return bundle
     from zoo.hub import pull_run
 
     return pull_run(str(bundle)).folder
+
+
+def _is_published(bundle: Path) -> bool:
+    """Whether this is the name of a published run; a path that exists is none."""
+    if bundle.exists():
+        return False
+    if str(bundle).startswith(PUBLISHED):
+        return True
+    from zoo import registry  # not part of a Space, whose bundle exists
+
+    return str(bundle) in registry.own_aliases()
 
 
 def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> Page:

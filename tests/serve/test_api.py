@@ -139,6 +139,13 @@ def test_a_bad_picture_is_told_why(name: str, service: Running, client: httpx.Cl
         assert re.search(reason.replace("50 million", "25 million"), sentence)  # this service's own limit
 
 
+def test_visitors_are_told_formats_and_not_what_to_install(service: Running) -> None:
+    for brand in (b"heic", b"mif1", b"avif"):
+        sentence = one_sentence(ask(service.url, b"\0\0\0\x18ftyp" + brand + bytes(500)))
+        assert sentence.endswith("expected a JPEG, PNG, WebP, BMP or GIF picture.")
+        assert "pip" not in sentence
+
+
 def test_tiff_is_not_for_strangers() -> None:
     assert FORMATS == ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 

@@ -22,7 +22,7 @@ from serve.repeat import Repeat
 from serve.uploads import BLOCK, Full, Uploads
 from tests.bad_pictures import encode, photo
 from tests.serve.running import served_bundle
-from tests.zoo.made_bundle import LABELS
+from tests.zoo.made_bundle import LABELS, made_bundle
 from zoo import bundle, rundir
 from zoo.errors import BadImage, UserError
 
@@ -377,6 +377,26 @@ def test_the_watch_survives_what_becomes_of_its_folder(tmp_path: Path) -> None:
     engine.close()
 
 
+@pytest.mark.parametrize("labels", [["red", "green", "violet"], ["blue", "red", "green"]])
+def test_a_page_keeps_its_classes(labels: list[str], tmp_path: Path) -> None:
+    """Its title, examples and corrections were made for those it started with; their order may change."""
+    folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
+    engine = Engine(reload.load(folder, provider="cpu", threads=1), workers=1, waiting=1, deadline_s=5.0,
+                    max_pixels=10**6)
+    new = made_bundle(tmp_path / "new", labels=labels)
+    told: list[str] = []
+
+    def load() -> reload.Model:
+        return reload.load(new, provider="cpu", threads=1)
+
+    shutil.copyfile(new / bundle.FINISHED, folder / bundle.FINISHED)
+    reload.Watch(engine, load, told.append, keep_classes=True).look()
+    assert told == (["refused"] if "violet" in labels else ["swapped"])
+    reload.Watch(engine, load, told.append).look()
+    assert engine.model.predictor.bundle.labels == tuple(labels)
+    engine.close()
+
+
 def test_a_round_that_fails_does_not_end_the_thread() -> None:
     rounds: list[int] = []
 
@@ -431,6 +451,18 @@ def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
     folder = carded(tmp_path / "changed", "the card")
     (tmp_path / "changed" / rundir.CARD).write_text("another card", encoding="utf-8")
     assert "another card" not in about(folder)
+
+
+def test_what_was_not_judged_is_said_in_the_proof(tmp_path: Path) -> None:
+    folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
+    rungs = [{"name": "probabilities", "worst": 0.3, "limit": None, "pictures": 5},
+             {"name": "embedding", "worst": None, "limit": None, "pictures": 5},
+             {"name": "pixels", "worst": 0.5, "limit": 1, "pictures": 7}]
+    rundir.write_json(folder / bundle.PARITY, {"rungs": rungs})
+    bundle.finish(folder)
+    for line in ("| probabilities | 0.3 | not judged | 5 |", "| embedding | not judged | not judged | 5 |",
+                 "| pixels | 0.5 | 1 | 7 |"):
+        assert line in about(folder)
 
 
 @pytest.mark.parametrize("card", [
