@@ -435,9 +435,12 @@ def carded(run: Path, card: str) -> Path:
 
 
 def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
-    folder = carded(tmp_path / "run", "---\nlicense: x\n---\n# Mine\n\nthe card\n\n## Recipe\nfast\n")
+    folder = carded(tmp_path / "run", "---\nlicense: x\n---\n# Mine\n\nthe card\n\n## Limits\n- its own\n\n"
+                    "## Recipe\nfast\n")
+    assert about(folder).index("## Limits\n") < about(folder).index("- its own\n") < about(folder).index("## Recipe")
     assert "the card" in about(folder)
     assert "license" not in about(folder)
+    assert about(folder).count("## Limits\n") == 1
     other = served_bundle(tmp_path / "other") / "bundles" / "onnx"  # a bundle from elsewhere beside this card
     shutil.rmtree(folder)
     shutil.copytree(other, folder)
