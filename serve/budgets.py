@@ -30,8 +30,13 @@ With `STREAMS` and `SILENT` they leave 40 of the 800 `CONNECTIONS` for /healthz 
 OTHER_FILES = 100
 """Files that are open besides connections and what their requests open: model, decoders, log, libraries; 57 were seen
 with four workers."""
-LEAST_FILES = 160
-"""Open files without which the service does not start: it could take 45 connections."""
+LEAST_FILES = 192
+"""Open files without which the service does not start: it could take 33 connections."""
+BURST_SHARE, BACKLOG_SHARE = 4, 16
+"""Parts of the open files, 1 / so many: left free for sudden bursts, and connections that are accepted at once.
+
+asyncio accepts a whole backlog before it looks at what it accepted, twice over: with what is answered by 503 above
+the limit, three backlogs at most."""
 WANTED_FILES = 4096
 """Open files that are asked for where the system gives them: room for more than the budgets, for sudden bursts."""
 BODIES_BYTES = 100_000_000
@@ -56,6 +61,8 @@ class Room:
     streams_each: int = STREAMS_EACH
     requests: int = REQUESTS
     requests_each: int = REQUESTS_EACH
+    backlog: int = WANTED_FILES // BACKLOG_SHARE
+    """Connections that wait to be accepted, and are accepted at once."""
 
 
 def room(files: int) -> Room:
@@ -67,9 +74,10 @@ def room(files: int) -> Room:
     if files < LEAST_FILES:
         raise UserError(f"expected that this process may open {LEAST_FILES} files at least, seen a limit of {files}: "
                         "raise it (ulimit -n 4096, or LimitNOFILE= of the systemd unit).")
-    share = min(1.0, (files - OTHER_FILES) / (CONNECTIONS + REQUESTS))
+    share = min(1.0, (files - files // BURST_SHARE - OTHER_FILES) / (CONNECTIONS + REQUESTS))
     whole = Room()
-    return Room(**{field.name: max(1, int(share * getattr(whole, field.name))) for field in fields(Room)})
+    shares = {field.name: max(1, int(share * getattr(whole, field.name))) for field in fields(Room)}
+    return Room(**shares | {"backlog": min(whole.backlog, files // BACKLOG_SHARE)})
 
 
 def open_files() -> int:

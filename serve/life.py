@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from serve.budgets import Room
 from zoo.errors import UserError
@@ -57,9 +58,27 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
     """
     server = uvicorn.Server(uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, ws="none",
-        limit_concurrency=life.room.connections, timeout_graceful_shutdown=STREAMS_S))
+        http=partial(_protocol, life.room.connections + life.room.backlog),  # type: ignore[arg-type]
+        limit_concurrency=life.room.connections, backlog=life.room.backlog, timeout_graceful_shutdown=STREAMS_S))
     with _listen(host, port) as listening:
         asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection that is closed at once, because there are too many even to answer; final."""
+
+    def connection_made(self, transport: Any) -> None:
+        transport.abort()
+
+
+def _protocol(most: int, **given: Any) -> asyncio.Protocol:
+    """uvicorn's protocol for a new connection, if there are fewer than `most`.
+
+    uvicorn itself accepts any number, and answers 503 to those above its limit once they ask something.
+    """
+    if len(given["server_state"].connections) >= most:
+        return _TooMany()
+    return AutoHTTPProtocol(**given)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -156,6 +156,30 @@ def test_half_open_connections_do_not_matter(service: Running) -> None:
             one.close()
 
 
+FEW_FILES = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+runpy.run_module("serve", run_name="__main__")
+"""
+
+
+def test_what_is_open_fits_the_files_that_a_process_may_open(served: Path, tmp_path: Path) -> None:
+    """More connections than files: no error in the log, and others are answered at once or within a moment."""
+    with running(tmp_path / "log", served, "--api-only", module=["-c", FEW_FILES]) as service:
+        silent = [connect(service) for _ in range(400)]
+        try:
+            deadline = time.monotonic() + 10
+            while (answer := httpx.get(f"{service.url}/readyz")).status_code != 200:
+                assert time.monotonic() < deadline, answer.text
+                time.sleep(0.2)
+            assert ask(service.url, noise_png(32)).status_code == 200
+        finally:
+            for one in silent:
+                one.close()
+        assert service.stop() == 0
+        assert service.log.read_text() == ""
+
+
 def test_connections_that_send_nothing_do_not_close_the_service(served: Path, tmp_path: Path) -> None:
     """More than the service takes at all: those that wait longest make room for others within a second or two."""
     with running(tmp_path / "log", served, "--api-only") as service:
