@@ -18,6 +18,7 @@ import tyro
 
 from zoo import bundle as bundles
 from zoo import console, rundir, runtime
+from zoo.drawing import plain_text, short
 from zoo.errors import UserError, run_main
 
 BATCHES = (1, 8, 32)
@@ -129,18 +130,19 @@ def show(rows: list[tuple[bundles.Bundle, dict[str, Any]]]) -> None:
          f"{timing['batches'][-1]['pictures_per_s']:.0f}") for opened, timing in rows])
 
 
+@plain_text()
 def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
     """Milliseconds of one picture alone, and pictures a second in batches, a bar for each bundle."""
     from matplotlib.figure import Figure
 
-    names = [f"{opened.run['name']}\n{opened.target}" for opened, _ in rows]
+    names = [f"{short(opened.run['name'])}\n{opened.target}" for opened, _ in rows]
     figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
     for axes, title, values in zip(figure.subplots(1, 2, sharey=True), (
             "one picture alone, ms (shorter is better)", f"batches of {BATCHES[-1]}, pictures a second"), (
             [timing["batches"][0]["median_ms"] for _, timing in rows],
             [timing["batches"][-1]["pictures_per_s"] for _, timing in rows]), strict=True):
         axes.bar_label(axes.barh(range(len(rows)), values, color="#4477aa"), fmt="%.4g", padding=3)
-        axes.set_yticks(range(len(rows)), names, parse_math=False)
+        axes.set_yticks(range(len(rows)), names)
         axes.set_title(title, fontsize=10)
         axes.margins(x=0.2)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,17 +1,26 @@
 """The order of events: a finished run, each target's files, their proof, examples, FINISHED.json."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export import parity, proof, quantize, to_onnx, to_openvino, to_tensorrt, to_triton, to_web
 from export.__main__ import Order
-from export.proof import Evidence, Proof
+from export.place import alone, check_writable, room_on_disk, take_place
+from export.proof import Evidence
 from export.subject import Made, Subject, open_run
 from zoo import bundle, console, rundir
-from zoo.errors import UserError
+from zoo.errors import NotProved, UserError
+from zoo.text import one_line
+
+SHOWN = 90
+"""Characters of an error in the table of several targets; the whole of it stands above."""
+
+
+INCONCLUSIVE = ("Label more pictures, say with --max-loss what may be lost, or keep it as it is, and named so, with "
+                "--accept-inconclusive.")
+"""Advice where there are too few pictures to tell."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +51,56 @@ TARGETS = {
 
 
 def start(order: Order) -> None:
-    """Export a run to every target of the order; `UserError` for what the user can put right, or a failed proof."""
-    for target in order.to:
-        TARGETS[target].check()
+    """Export a run to every target of the order; one that fails does not stop the others.
+
+    Raises `UserError` for what the user can put right, or a failed proof; of several targets, after a table of what
+    became of each, `NotProved`.
+    """
+    failed: dict[str, UserError] = {name: error for name in order.to if (error := _refused(TARGETS[name].check))}
+    if len(failed) == len(set(order.to)):
+        raise next(iter(failed.values()))
+    for error in failed.values():
+        console.error(error)
     subject = open_run(order)
     check_writable(subject.run, order.to)
-    with proof.gather(subject, examples=order.examples) as evidence:
-        for name in wanted(order.to, subject.run):
-            with room_on_disk(subject.run):
-                export(evidence, name)
+    names = wanted([name for name in order.to if name not in failed], subject.run)
+    gathered = proof.gather(subject, examples=order.examples, accept_inconclusive=order.accept_inconclusive)
+    with alone(subject.run), gathered as evidence:
+        for name in names:
+            if error := _refused(lambda name=name: attempt(evidence, name, failed)):  # type: ignore[misc]
+                failed[name] = error
+                if len(order.to) == 1:
+                    raise error
+                console.error(error)
+    if len(order.to) > 1:
+        report([*names, *(name for name in order.to if name not in names)], failed)
 
 
-def check_writable(run: Path, names: Sequence[str]) -> None:
-    """`UserError` if the run, or a bundle in it that will be made anew, may not be written."""
-    bundles = run / bundle.BUNDLES
-    for folder in (run, bundles, *(bundles / name for name in names)):
-        if folder.is_dir():
-            rundir.check_writable(folder)
+def _refused(work: Callable[[], None]) -> UserError | None:
+    """What was wrong, if something was."""
+    try:
+        work()
+    except UserError as error:
+        return error
+    return None
+
+
+def attempt(evidence: Evidence, name: str, failed: Mapping[str, UserError]) -> None:
+    """Export to one target; `failed`: those before it that could not be."""
+    if TARGETS[name].of_onnx and "onnx" in failed:
+        raise UserError(f"{name} is made from the bundle for onnx, which could not be exported.")
+    with room_on_disk(evidence.subject.run):
+        export(evidence, name)
+
+
+def report(names: Sequence[str], failed: Mapping[str, UserError]) -> None:
+    """A table of what became of each target; `NotProved` if one failed."""
+    console.table([console.Column("target"), console.Column("result")],
+                  [(name, one_line(failed[name])[:SHOWN] if name in failed else "finished") for name in names],
+                  red=[row for row, name in enumerate(names) if name in failed])
+    if failed:
+        raise NotProved(f"{len(failed)} of {len(names)} targets could not be exported: {', '.join(failed)}. The "
+                        "reasons stand above; the others are finished.")
 
 
 def wanted(names: Sequence[str], run: Path) -> list[str]:
@@ -73,39 +115,60 @@ def wanted(names: Sequence[str], run: Path) -> list[str]:
 
 
 def export(evidence: Evidence, name: str) -> None:
-    """`RUN/bundles/NAME`, finished only if the proof holds."""
+    """`RUN/bundles/NAME`. It is made and proved beside an earlier one, and takes its place when it is finished.
+
+    What is refused stays beside it for the user to look at, until the next export.
+    """
     subject, target = evidence.subject, TARGETS[name]
-    folder = subject.run / bundle.BUNDLES / name
+    place = subject.run / bundle.BUNDLES / name
+    folder, plain = rundir.unfinished(place), rundir.unfinished(subject.run / to_onnx.PLAIN)
+    to_look_at = False
+    try:
+        product = _made(evidence, name, target, folder)
+        bundle.finish(folder)
+        if product.plain:
+            product.plain.replace(subject.run / to_onnx.PLAIN)
+        take_place(folder, place)
+    except UserError:
+        to_look_at = True
+        raise
+    finally:
+        plain.unlink(missing_ok=True)
+        if not to_look_at:
+            shutil.rmtree(folder, ignore_errors=True)
+    shown = "" if product.status == "ok" else f" ({product.status})"
+    does = "keeps the accuracy of" if product.lossy else "answers like"
+    does = "was made from" if product.status.startswith("inconclusive") else does
+    console.say(f"{place} {does} the trained model{shown}", style="bold green")
+    console.say("\n  ".join(["next:", *product.next_steps(place)]))
+
+
+def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
+    """A bundle in the first of the target's precisions that is proved; `NotProved` if none is."""
+    subject = evidence.subject
     for precision in target.precisions:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
         with console.busy(f"exporting to {name}"):
             product = target.make(subject, folder, precision)
         bundle.write(folder, subject.describe(name, product, precision))
         if target.same_file:
             take_over(subject.run, folder, product, examples=evidence.examples)
-            break
+            return product
         found = proof.prove(evidence, folder, product, precision)
         proof.report(found.rungs)
-        if not found.failed:
+        doubts = found.inconclusive
+        if not found.failed and (not doubts or evidence.accept_inconclusive):
+            if doubts:
+                product = replace(product, status=f"inconclusive: it loses {doubts[0].lost}, which are too few to tell")
+                bundle.write(folder, subject.describe(name, product, precision))
             if evidence.examples:
                 proof.write_examples(evidence, folder, found)
-            break
-        if precision == target.precisions[-1]:
-            give_up(evidence, folder, product, found, target.advice)
-        console.warn(f"{precision} does not pass, so it is not used")
-    bundle.finish(folder)
-    shown = "" if product.status == "ok" else f" ({product.status})"
-    does = "keeps the accuracy of" if precision in parity.LOST_POINTS else "answers like"
-    console.say(f"{folder} {does} the trained model{shown}", style="bold green")
-    console.say("\n  ".join(["next:", *product.next_steps]))
-
-
-def give_up(evidence: Evidence, folder: Path, product: Made, found: Proof, advice: str) -> None:
-    """Raise; nothing that is not proved stays beside the run."""
-    if product.plain:
-        product.plain.unlink()
-    raise proof.refuse(evidence, folder, found, advice)
+            return replace(product, lossy=precision in parity.LOST_POINTS)
+        if precision != target.precisions[-1]:
+            console.warn(f"{precision} does not pass, so it is not used")
+    raise proof.refuse(evidence, folder, found, INCONCLUSIVE if not found.failed else target.advice)
 
 
 def take_over(run: Path, folder: Path, product: Made, *, examples: bool) -> None:
@@ -117,21 +180,3 @@ def take_over(run: Path, folder: Path, product: Made, *, examples: bool) -> None
     if examples and (source.folder / bundle.EXAMPLES).is_dir():
         shutil.copytree(source.folder / bundle.EXAMPLES, folder / bundle.EXAMPLES)
     console.say(f"  the model is {source.model}, byte for byte, and so is its proof")
-
-
-@contextmanager
-def room_on_disk(run: Path) -> Iterator[None]:
-    """A full disk, or one that may not be written, in words; the bundle that was being written stays unfinished."""
-    try:
-        with rundir.right_needed(run / bundle.BUNDLES):
-            yield
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise UserError(f"{error.filename}: expected to write a bundle there, seen something else of that name. "
-                        "Remove it.") from None
-    except OSError as error:
-        if error.errno not in rundir.NO_ROOM:
-            raise
-        free = shutil.disk_usage(run).free / 1e6
-        raise UserError(f"no space left for {run / bundle.BUNDLES}: {error.strerror}, {free:.0f} MB are free there; a "
-                        "bundle needs some times the size of model.safetensors. Free some space and export again: what "
-                        "was finished before is whole.") from None

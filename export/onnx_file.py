@@ -21,6 +21,8 @@ OPSET = 20
 PICTURE = torch.zeros(2, 120, 160, 3, dtype=torch.uint8)
 """Example input of the deployed graph: two pictures, since one would be taken for a constant."""
 ANY_PICTURE = {0: "batch", 1: "height", 2: "width"}
+LARGEST_FILE = 2**31
+"""Bytes that a message of protobuf holds at most, and so an ONNX file."""
 NAMESPACE = "namespace"
 """Key of a node's metadata: the modules that it comes from."""
 REFUSED = (torch.onnx.OnnxExporterError, RuntimeError)
@@ -50,6 +52,7 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, *, names: tuple
         for key in node.metadata_props.keys() - {NAMESPACE}:
             del node.metadata_props[key]
     program.save(path, external_data=False)
+    _keep_to_one_file(path)
     onnx.checker.check_model(path, full_check=True)
     described = onnx.load(path)
     for output in described.graph.output:
@@ -57,6 +60,24 @@ def export(module: nn.Module, example: torch.Tensor, path: Path, *, names: tuple
             raise UserError(f"{path.name}: the batch of output {output.name!r} became the constant "
                             f"{output.type.tensor_type.shape.dim[0].dim_value}: expected any batch. This architecture "
                             "cannot be exported with this version of torch.")
+
+
+def _keep_to_one_file(path: Path) -> None:
+    """Put weights that torch wrote beside the model into it: above 1.5 GiB it does so whatever it is asked.
+
+    Raises `UserError` above 2 GiB, which is the most that one ONNX file (a message of protobuf) can hold.
+    """
+    beside = path.with_name(f"{path.name}.data")
+    if not beside.is_file():
+        return
+    size = path.stat().st_size + beside.stat().st_size
+    if size >= LARGEST_FILE:
+        beside.unlink()
+        path.unlink()
+        raise UserError(f"{path.name} would have {size / 2**30:.1f} GiB, and an ONNX file holds at most 2: expected a "
+                        "smaller network. Choose another base (python -m zoo list).")
+    onnx.save(onnx.load(path), path)  # loading brings the weights in
+    beside.unlink()
 
 
 def _program(module: nn.Module, example: torch.Tensor, options: Mapping[str, Any]) -> Any:

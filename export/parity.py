@@ -4,19 +4,19 @@ The reference is Pillow, torch and `zoo/decision.py`; the exported file is run b
 serves, in a process of its own without torch. Each rung compares one thing and has one limit.
 """
 
+import math
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from export.graph import Parts
-from export.subject import Labelled
 from zoo import bundle, cam, console, decision, runtime, tta
 from zoo.errors import UserError
 from zoo.model import forward
@@ -29,13 +29,25 @@ where resizing is done by products): ONNX Runtime rounds an exact half otherwise
 happened to one value in a million. Core, unknown_score, embedding and heatmap relative to the largest expected value of
 the picture, the last three from the same pixels; top-1 in pictures."""
 LOST_POINTS = {"fp16": 0.2, "int8": 1.0}
-"""Precisions that round: points of accuracy that may be lost on labelled pictures, in place of the limits from
-probabilities on, which are then only reported."""
+"""Precisions that round: points of accuracy that may be lost on labelled pictures, unless --max-loss says otherwise. It
+takes the place of the limits from probabilities on, which are then only reported."""
+Verdict = Literal["passed", "failed", "inconclusive", "not judged"]
 MARGIN = 0.01
 """Top-1 is compared where the two most probable classes are further apart than this."""
+TINY = 1e-6
+"""Smaller values than this are not divided by."""
 BATCHES = (1, 2, 5)
 AT_ONCE = 100
 """Pictures on one command line, whose length is limited."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A picture whose class is known, and what the trained model took it for."""
+
+    path: Path
+    label: int
+    said: int
 
 
 @dataclass(frozen=True)
@@ -52,15 +64,34 @@ class Rung:
     pictures: int
     standard_error: float = 0.0
     """Of `worst`, where it is an estimate."""
+    agreement: float | None = None
+    """Share of the answers that are the same, where answers are compared."""
 
     @property
-    def passed(self) -> bool:
-        return self.worst <= (sys.float_info.max if self.limit is None else self.limit)
+    def verdict(self) -> Verdict:
+        """An estimate has failed if its 95 % interval lies above the limit, and passed if it lies below."""
+        if not math.isfinite(self.worst):
+            return "failed"
+        if self.limit is None:
+            return "not judged"
+        if self.worst - self.spread > self.limit:
+            return "failed"
+        return "passed" if self.worst + self.spread <= self.limit else "inconclusive"
+
+    @property
+    def spread(self) -> float:
+        """Half the width of the 95 % interval of an estimate."""
+        return 1.96 * self.standard_error
 
     @property
     def excess(self) -> float:
         """How many times the limit."""
         return self.worst / (self.limit or 1)
+
+    @property
+    def lost(self) -> str:
+        """Of an accuracy rung, in words."""
+        return f"{self.worst:.2f} ± {self.spread:.2f} points of accuracy on {self.pictures} pictures"
 
 
 @dataclass(frozen=True)
@@ -168,23 +199,26 @@ def compare(pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray], *, 
              _rung("top-1", np.cumsum(other), names, judged=judged)]
     for name in ("unknown_score", "embedding", "heatmap"):
         if name in outputs:
-            differences = [relative(one.same_pixels.outputs[name], seen) if name != "heatmap" or is_clear else 0.0
-                           for one, seen, is_clear in zip(pictures, outputs[name], clear, strict=True)]
+            least = 1.0 if name == "heatmap" else TINY  # a map lies in [0, 1]; one without anything is all 0
+            compared = [is_clear or name != "heatmap" for is_clear in clear]
+            differences = [relative(one.same_pixels.outputs[name], seen, least) if same_class else 0.0
+                           for one, seen, same_class in zip(pictures, outputs[name], compared, strict=True)]
             rungs.append(_rung(name, np.array(differences), names, judged=judged))
     return rungs
 
 
-def accuracy(precision: str, labelled: Sequence[Labelled], probabilities_NC: np.ndarray) -> Rung:
-    """Points of top-1 that the exported model loses against the trained one on the same pictures.
+def accuracy(limit: float, labelled: Sequence[Labelled], probabilities_NC: np.ndarray) -> Rung:
+    """Points of top-1 that the exported model loses against the trained one on the same pictures; at most `limit`.
 
     The standard error is that of a paired difference of proportions (Agresti, Categorical Data Analysis, 10.1.1).
     """
     label, said = np.array([[one.label, one.said] for one in labelled]).T
-    lost = (said == label).astype(int) - (probabilities_NC.argmax(1) == label)
+    taken_for = probabilities_NC.argmax(1)
+    lost = (said == label).astype(int) - (taken_for == label)
     points, error = 100 * float(lost.mean()), 100 * float(lost.std() / len(lost) ** 0.5)
     broken = labelled[int(lost.argmax())].path.name
-    return Rung("accuracy", LOST_POINTS[precision], points if np.isfinite(probabilities_NC).all() else float("inf"),
-                broken, len(lost), error)
+    return Rung("accuracy", limit, points if np.isfinite(probabilities_NC).all() else float("inf"), broken, len(lost),
+                error, float((taken_for == said).mean()))
 
 
 def core(model: Path, pictures: Sequence[Compared]) -> Rung:
@@ -208,9 +242,9 @@ def pixels(pictures: Sequence[Compared], *, by_products: bool) -> list[Rung]:
     return [_rung("pixels", np.array([one.levels for one in pictures]), names), share]
 
 
-def relative(expected: np.ndarray, seen: np.ndarray) -> float:
-    """Largest difference as a share of the largest expected value; infinite for NaN."""
-    scale = max(float(np.abs(expected).max()), 1e-6)
+def relative(expected: np.ndarray, seen: np.ndarray, least: float = TINY) -> float:
+    """Largest difference as a share of the largest expected value, or of `least` if that is more; infinite for NaN."""
+    scale = max(float(np.abs(expected).max()), least)
     difference = float(np.abs(expected - seen).max()) / scale
     return difference if np.isfinite(difference) else float("inf")
 
@@ -223,5 +257,5 @@ def _rung(name: str, differences: np.ndarray, names: Sequence[str], *, judged: b
 
 def to_json(rungs: Sequence[Rung]) -> list[dict[str, Any]]:
     """For parity.json; what is no number becomes null."""
-    return [asdict(rung) | {"passed": rung.passed, "worst": rung.worst if np.isfinite(rung.worst) else None}
+    return [asdict(rung) | {"verdict": rung.verdict, "worst": rung.worst if np.isfinite(rung.worst) else None}
             for rung in rungs]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from export import made, onnx_file, parity, proof_page
 from export.graph import Deployed
-from export.parity import Answered, Compared, Rung
-from export.subject import Labelled, Made, Subject
+from export.parity import Answered, Compared, Labelled, Rung
+from export.subject import Made, Subject
 from zoo import bundle, console, rundir, runtime
 from zoo.errors import NotProved
 from zoo.preprocess import without_metadata
@@ -44,6 +44,8 @@ class Evidence:
     examples: bool = True
     """Whether pictures of the user's may stand in bundles."""
     known: dict[str, Answered] = field(default_factory=dict)
+    accept_inconclusive: bool = False
+    """Whether a bundle is kept though there are too few pictures to judge it."""
 
     def windows(self, deployed: Deployed) -> Path:
         """ONNX file that gives the pixels of this form of the graph."""
@@ -67,19 +69,24 @@ class Proof:
 
     @property
     def failed(self) -> list[Rung]:
-        """What did not pass, the worst first."""
-        return sorted((rung for rung in self.rungs if not rung.passed), key=lambda rung: -rung.excess)
+        """What failed, the worst first."""
+        return sorted((rung for rung in self.rungs if rung.verdict == "failed"), key=lambda rung: -rung.excess)
+
+    @property
+    def inconclusive(self) -> list[Rung]:
+        """What has too few pictures to tell."""
+        return [rung for rung in self.rungs if rung.verdict == "inconclusive"]
 
 
 @contextmanager
-def gather(subject: Subject, *, examples: bool) -> Iterator[Evidence]:
+def gather(subject: Subject, *, examples: bool, accept_inconclusive: bool = False) -> Iterator[Evidence]:
     """The pictures that every target must answer, for as long as the exports take."""
     with tempfile.TemporaryDirectory() as temporary:
         hard = Path(temporary) / "made"
         hard.mkdir()
         own = dict(subject.pictures)
         yield Evidence(subject, Path(temporary), own | {f"made {path.name}": path for path in made.write(hard)},
-                       examples)
+                       examples, accept_inconclusive=accept_inconclusive)
 
 
 def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Proof:
@@ -95,7 +102,8 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
     if product.plain:
         rungs.insert(0, parity.core(product.plain, pictures))
     if labelled:
-        rungs.append(parity.accuracy(precision, labelled, given[bundle.PROBABILITIES][len(pictures):]))
+        p_NC = given[bundle.PROBABILITIES][len(pictures):]
+        rungs.append(parity.accuracy(subject.may_lose(precision), labelled, p_NC))
     if product.engine:
         rungs += by_engine(product, pictures, evidence, labelled, precision)
     proof = Proof(rungs, pictures, outputs)
@@ -111,7 +119,7 @@ def by_engine(product: Made, pictures: Sequence[Compared], evidence: Evidence, l
     rungs = parity.compare(pictures, given, judged=not labelled)
     if labelled:
         said = parity.run(product.engine, names, [one.path for one in labelled])
-        rungs.append(parity.accuracy(precision, labelled, said[bundle.PROBABILITIES]))
+        rungs.append(parity.accuracy(evidence.subject.may_lose(precision), labelled, said[bundle.PROBABILITIES]))
     return [replace(rung, name=f"engine: {rung.name}") for rung in rungs]
 
 
@@ -129,20 +137,25 @@ def write(evidence: Evidence, folder: Path, proof: Proof, precision: str) -> Non
 def report(rungs: Sequence[Rung]) -> None:
     """One line for each comparison."""
     for rung in rungs:
-        limit = "not judged" if rung.limit is None else f"limit {rung.limit:g}"
+        limit = "no limit" if rung.limit is None else f"limit {rung.limit:g}"
         what = "points lost" if "accuracy" in rung.name else "worst"
-        spread = f" ± {1.96 * rung.standard_error:.2f}" if rung.standard_error else ""
-        console.say(f"  {'passed' if rung.passed else 'FAILED'}  {rung.name:<16} {what} {rung.worst:.2g}{spread} "
-                      f"({limit}), {rung.pictures} pictures", style=None if rung.passed else "bold red")
+        spread = f" ± {rung.spread:.2f}" if rung.standard_error else ""
+        same = "" if rung.agreement is None else f", {rung.agreement:.1%} of the answers the same"
+        console.say(f"  {rung.verdict:<12}  {rung.name:<16} {what} {rung.worst:.2g}{spread} ({limit}), "
+                    f"{rung.pictures} pictures{same}",
+                    style={"failed": "bold red", "inconclusive": "yellow"}.get(rung.verdict))
 
 
 def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotProved:
-    """The error, with the picture that differs most kept beside the numbers (`--no-examples`, too: nobody gets it)."""
-    worst = proof.failed[0]
+    """The error of what failed, or else of what has too few pictures.
+
+    The picture that differs most is kept beside the numbers, also with `--no-examples`: nobody gets it.
+    """
+    worst = (proof.failed or proof.inconclusive)[0]
     limit = f"{worst.limit or 0:g}"
     if worst.name.endswith("accuracy"):  # of the file, or of the engine made from it
         who = "its engine" if worst.name.startswith("engine") else "it"
-        seen = f"{who} loses {worst.worst:.2f} points of accuracy on {worst.pictures} pictures"
+        seen = f"{who} loses {worst.lost}"
     else:
         seen = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}"
     kept = ""
@@ -151,7 +164,9 @@ def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotPr
         copied = folder / f"differs_most{suffix}"
         copied.write_bytes(content)
         kept = f", the picture is {copied}"
-    return NotProved(f"the exported model does not answer like the trained one: {seen}, expected at most {limit}. The "
+    told = "it cannot be told whether the exported model answers like the trained one" if not proof.failed else \
+        "the exported model does not answer like the trained one"
+    return NotProved(f"{told}: {seen}, expected at most {limit}. The "
                      f"bundle is not finished; numbers in {folder / bundle.PARITY}, both answers to the pictures that "
                      f"differ most in {folder / bundle.PARITY_PAGE}{kept}. {advice}")
 

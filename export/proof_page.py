@@ -45,9 +45,10 @@ def escape(name: object) -> str:
 
 def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
     """A self-contained HTML page; nothing in it is loaded from elsewhere. `shown`: the pictures that it may hold."""
-    failed = [rung.name for rung in proof.rungs if not rung.passed]
-    verdict = f'<span class="failed">Failed: {escape(", ".join(failed))}</span>' if failed else \
-        '<span class="passed">Every comparison passed.</span>'
+    verdict = "<br>".join(
+        f'<span class="failed">{words}: {escape(", ".join(rung.name for rung in rungs))}</span>'
+        for words, rungs in (("Failed", proof.failed), ("Too few pictures to tell", proof.inconclusive)) if rungs
+    ) or '<span class="passed">Every comparison passed.</span>'
     rows = "".join(map(compared, proof.rungs))
     return (f'<!doctype html><html lang="en"><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{TITLE}</title>'
@@ -62,10 +63,11 @@ def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> st
 
 def compared(rung: "Rung") -> str:
     """A rung as a row."""
-    judged, result = rung.limit is not None or not rung.passed, "passed" if rung.passed else "failed"
-    limit = "reported only" if rung.limit is None else f"{rung.limit:g}"
-    return (f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}</td><td>{limit}</td><td>{rung.pictures}</td>"
-            f'<td>{escape(rung.picture)}</td><td class="{result}">{result if judged else ""}</td></tr>')
+    limit = "none" if rung.limit is None else f"{rung.limit:g}"
+    spread = f" ± {rung.spread:.2f}" if rung.standard_error else ""
+    kind = {"passed": "passed", "not judged": ""}.get(rung.verdict, "failed")
+    return (f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}{spread}</td><td>{limit}</td>"
+            f'<td>{rung.pictures}</td><td>{escape(rung.picture)}</td><td class="{kind}">{rung.verdict}</td></tr>')
 
 
 def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:

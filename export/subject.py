@@ -1,7 +1,7 @@
 """What is exported: a finished run with its model, its decision and its pictures; and what a target makes of it."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,26 +11,18 @@ import onnx
 import timm
 import torch
 
-from export import onnx_file
+from export import class_folders, onnx_file, parity
 from export.__main__ import Order
 from export.graph import Deployed, Parts
-from zoo import bundle, decision, fields, rundir, tables
+from export.parity import Labelled
+from zoo import bundle, console, decision, fields, rundir, tables, tta
 from zoo.errors import BadImage, UserError
 from zoo.folders import picture_bytes, shown
 from zoo.model import load
-from zoo.preprocess import Preprocessing
+from zoo.preprocess import Preprocessing, decode
 
 JUDGED = 5_000
 """Labelled pictures at most that a lossy model is judged on; 0.2 points are 10 of them."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A picture whose class is known, and what the trained model took it for."""
-
-    path: Path
-    label: int
-    said: int
 
 
 @dataclass(frozen=True)
@@ -41,15 +33,17 @@ class Made:
     model: str = bundle.MODEL
     """File of the model, relative to the folder."""
     plain: Path | None = None
-    """The plain model beside the run, `pixel_values` -> `logits`, to be proved with it."""
+    """The plain model, `pixel_values` -> `logits`, to be proved with it: an unfinished file beside `PLAIN`."""
     status: str = "ok"
     """`ok`, or what could not be shown on this machine."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """More for bundle.json."""
     engine: Any = None
     """An engine built from the model, which has to answer like it: its `run` is that of an ONNX Runtime session."""
-    next_steps: Sequence[str] = ()
-    """Commands that the user may want now."""
+    lossy: bool = False
+    """Proved to keep the accuracy of the trained model, rather than to answer alike."""
+    next_steps: Callable[[Path], Sequence[str]] = lambda folder: ()
+    """Commands that the user may want now, for the folder that the bundle gets when it is finished."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,13 @@ class Subject:
     """Folder of the run's pictures."""
     pictures: Mapping[str, Path]
     """Validation pictures for the proof: path relative to the data folder -> file."""
+
+    max_loss: float | None = None
+    """Points of accuracy that a precision which rounds may lose; None: as `parity.LOST_POINTS` says."""
+
+    def may_lose(self, precision: str) -> float:
+        """Points of accuracy that this precision may lose."""
+        return parity.LOST_POINTS[precision] if self.max_loss is None else self.max_loss
 
     @property
     def onnx_model(self) -> Path:
@@ -117,6 +118,10 @@ class Subject:
                 raise UserError(f"{error}: expected the {kind} pictures of {self.run} as they were. Restore them, or "
                                 "name the folder that holds them with --data.") from None
 
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) of the run's pictures."""
+        return [(int(row["width"]), int(row["height"])) for row in rundir.read_files(self.run)]
+
     def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
         """The content of bundle.json."""
         return {"target": target, "model": made.model, "precision": precision, **self.described(made.deployed),
@@ -139,6 +144,35 @@ class Subject:
         return bundle.metadata(self.described(deployed))
 
 
+@dataclass(frozen=True)
+class Pulled(Subject):
+    """A run that was published: the names of its pictures stayed at home, and others take their place in the proof."""
+
+    label_of: Mapping[str, str] = field(default_factory=dict)
+    """Picture of the folder of class folders -> class name."""
+
+    def answered(self, splits: Sequence[str]) -> list[Labelled]:
+        """What the trained model takes these pictures for; they are held out in any case."""
+        place = {label: index for index, label in enumerate(self.labels)}
+        return [Labelled(self.root / name, place[label], self._taken_for(self.root / name))
+                for name, label in console.track(list(sample(self.label_of, JUDGED).items()), "trained model")]
+
+    def _taken_for(self, path: Path) -> int:
+        views = tta.prepare(decode(path), self.parts.pre, tta.VIEWS[self.parts.decision.views])
+        return int(parity.answered(self.parts, views, has_map=False).outputs["probabilities"].argmax())
+
+    def training(self, count: int) -> list[Path]:
+        """Pictures in place of training pictures."""
+        return [self.root / name for name in sample(self.label_of, count)]
+
+    def check(self, names: Collection[str], kind: str) -> None:
+        """Nothing is recorded that they could be compared with."""
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) of the pictures of the proof."""
+        return [decode(path).size for path in self.pictures.values()]
+
+
 def sample(rows: Mapping[str, Any], count: int) -> dict[str, Any]:
     """At most `count` of the rows, the same each time."""
     names = list(rows)
@@ -150,7 +184,7 @@ def _check_bundles(run: Path) -> None:
     """`UserError` unless each earlier bundle is a folder that can be removed and written again."""
     folder = run / bundle.BUNDLES
     for path in folder.iterdir() if folder.is_dir() else ():
-        if not path.is_dir():
+        if not path.is_dir() and not path.name.startswith("."):
             raise UserError(f"{shown(path)} is a file: expected a folder for each target. Remove it.")
 
 
@@ -163,8 +197,22 @@ def open_run(order: Order) -> Subject:
     unknown = made_decision.unknown
     bank = torch.from_numpy(decision.read_bank(run, neighbours=unknown.neighbours)) if unknown else None
     parts = Parts(load(run), Preprocessing.from_config(config.get("pretrained_cfg")), made_decision, bank)
+    labels = rundir.label_names(run)
+    if not (run / rundir.FILES).is_file():
+        return _pulled(order, labels, parts)
     root = order.data or rundir.data_root(run)
     rows = {row["path"]: root / row["path"] for row in rundir.files_rows(run) if row["split"] == "val"}
-    subject = Subject(run, rundir.label_names(run), parts, root, sample(rows, order.parity_images))
+    subject = Subject(run, labels, parts, root, sample(rows, order.parity_images), order.max_loss)
     subject.check(subject.pictures, "validation")
     return subject
+
+
+def _pulled(order: Order, labels: list[str], parts: Parts) -> Pulled:
+    """A published run with the pictures of `--data`; `UserError` without it, and for a picture that cannot be read."""
+    if order.data is None:
+        raise UserError(f"{order.run} has no {rundir.FILES}: it is a published copy, whose pictures stayed at home. "
+                        "Name a folder with one folder of pictures for each class with --data: the export is proved on "
+                        "them.")
+    label_of = class_folders.read(order.data, labels)
+    pictures = {name: order.data / name for name in sample(label_of, order.parity_images)}
+    return Pulled(order.run, labels, parts, order.data, pictures, order.max_loss, label_of)

@@ -34,4 +34,4 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
     return Made(deployed, model=MODEL, facts={"compile_with": openvino_runtime.CONFIG,
                                               "versions_of_target": {"openvino": openvino.__version__}},
-                next_steps=[f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
+                next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])

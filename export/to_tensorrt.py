@@ -67,13 +67,13 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     facts = {"profile": shapes, "builder": {"name": trt.__name__, "version": trt.__version__,
                                             "engine_mb": round(len(engine) / 1e6, 1)}}
     return Made(deployed, model=MODEL, status="ok" if runs_here else NOT_RUN, facts=facts,
-                engine=Engine(folder, shapes) if runs_here else None, next_steps=[trtexec(path, shapes)])
+                engine=Engine(folder, shapes) if runs_here else None,
+                next_steps=lambda folder: [trtexec(folder / MODEL, shapes)])
 
 
 def profile(subject: Subject) -> dict[str, list[int]]:
     """Least, optimal and largest shape of the input, by the sizes of the run's own pictures."""
-    rows = rundir.read_files(subject.run)
-    heights, widths = ([int(row[side]) for row in rows] for side in ("height", "width"))
+    widths, heights = zip(*subject.sizes(), strict=True)
     sides = {"min": (1, 1), "opt": (round(median(heights)), round(median(widths))),
              "max": (max(LARGEST_SIDE, *heights), max(LARGEST_SIDE, *widths))}
     return {which: [batch, *sides[which], 3] for which, batch in zip(sides, BATCHES, strict=True)}
@@ -92,14 +92,14 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
 
     log = Log()
     builder = trt.Builder(log)
-    network = builder.create_network(0)  # strongly typed is all that there is since TensorRT 11
+    network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(path.read_bytes()):
         errors = [f"{parser.get_error(i).node_name()}: {parser.get_error(i).desc()}" for i in range(parser.num_errors)]
         said = " ".join("; ".join(errors).split())[:500]
         raise UserError(f"TensorRT's parser refuses {path.name}: {said}. Export to onnx instead, or "
                         "choose another base.")
-    options = builder.create_builder_config()
+    options = configuration(trt, builder)
     if shapes:
         one = builder.create_optimization_profile()
         one.set_shape(bundle.IMAGE, *(tuple(shapes[which]) for which in ("min", "opt", "max")))
@@ -111,10 +111,23 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
     return bytes(engine)
 
 
+def network_flags(trt: Any) -> int:
+    """Types as the file has them: TensorRT 10 would choose its own unless it is asked, 11 knows nothing else."""
+    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def configuration(trt: Any, builder: Any) -> Any:
+    """A builder's configuration without TF32, which is on by default and keeps 10 bits of float32's 23: the limits of
+    the proof in fp32 are out of its reach."""
+    options = builder.create_builder_config()
+    options.clear_flag(trt.BuilderFlag.TF32)
+    return options
+
+
 def trtexec(path: Path, shapes: Mapping[str, Sequence[int]]) -> str:
     """The command that builds the engine of this file on another machine."""
     flags = " ".join(f"--{which}Shapes={bundle.IMAGE}:{'x'.join(map(str, shapes[which]))}" for which in shapes)
-    return f"trtexec --onnx={path} --saveEngine={path.with_name(PLAN)} {flags}"
+    return f"trtexec --onnx={path} --saveEngine={path.with_name(PLAN)} --noTF32 {flags}"
 
 
 # --- on a GPU
@@ -162,6 +175,8 @@ class Engine:
                 if name != bundle.IMAGE:
                     outputs[name] = torch.empty(tuple(self._context.get_tensor_shape(name)), device="cuda")
                     self._context.set_tensor_address(name, outputs[name].data_ptr())
-            self._context.execute_async_v3(stream.cuda_stream)
+            if not self._context.execute_async_v3(stream.cuda_stream):
+                raise UserError(f"TensorRT's engine could not answer a picture of {given.shape[2]} x {given.shape[1]}: "
+                                "export again with another version of TensorRT, or to onnx.")
         stream.synchronize()
         return [outputs[name].cpu().numpy() for name in names]

@@ -43,12 +43,12 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
         rundir.write_text(model / LABELS, "".join(one_line(label) + "\n" for label in subject.labels))
         if kind == "onnx":
             shutil.copyfile(source, model / "1" / file)
-    plan = folder / FOLDER["tensorrt"] / name / "1" / "model.plan"
     return Made(deployed, model=f"{FOLDER['onnx']}/{name}/1/{bundle.MODEL}",
                 status="checked as a configuration, not run by a Triton server",
-                next_steps=[f"tritonserver --model-repository {shell_path(folder / FOLDER['onnx'])}",
-                            f"python -m export {shell_path(subject.run)} --to tensorrt    "
-                            f"# says how to make {shell(plan)}"])
+                next_steps=lambda folder: [
+                    f"tritonserver --model-repository {shell_path(folder / FOLDER['onnx'])}",
+                    f"python -m export {shell_path(subject.run)} --to tensorrt    "
+                    f"# says how to make {shell(folder / FOLDER['tensorrt'] / name / '1' / 'model.plan')}"])
 
 
 def outputs(deployed: Deployed, subject: Subject, classes: int) -> dict[str, list[int]]:

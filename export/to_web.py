@@ -52,8 +52,8 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     for path in (*runtime_files(), *licences()):
         shutil.copyfile(path, folder / RUNTIME / path.name)
     return Made(Deployed(subject.parts, resize="op"), status=STATUS, facts={"versions_of_target": {PACKAGE: VERSION}},
-                next_steps=[f"python -m http.server -b 127.0.0.1 -d {shell_path(folder)}"
-                            "  # http://127.0.0.1:8000"])
+                next_steps=lambda folder: [f"python -m http.server -b 127.0.0.1 -d {shell_path(folder)}"
+                                           "  # http://127.0.0.1:8000"])
 
 
 def cache() -> Path:

@@ -1,7 +1,6 @@
 """`python -m export.verify BUNDLE --data FOLDER`: does a bundle answer here as it did where it was made, and how good
 is it on a labelled folder? Needs ONNX Runtime, no torch."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from export import class_folders
 from zoo import console
 from zoo.bundle import EXAMPLES, TOLERANCE, Bundle, expected, export_it, open_bundle
 from zoo.errors import BadImage, UserError, run_main
@@ -22,7 +22,7 @@ class Order:
     bundle: Annotated[Path, tyro.conf.Positional]
     """A bundle folder, or a run folder that has one."""
     data: Path | None = None
-    """Folder with one folder of pictures for each class, named like the class."""
+    """Folder with one folder of pictures for each class, named like the class; or with val or test of such folders."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where ONNX Runtime computes; cuda that cannot be had is an error."""
 
@@ -66,24 +66,12 @@ def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
 
 def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
     """Answer every picture of a folder of class folders; `UserError` if a folder is no class of the bundle."""
-    if not data.is_dir():
-        raise UserError(f"--data {data}: expected a folder with one folder of pictures for each class, seen "
-                        f"{'a file' if data.exists() else 'nothing'}.")
-    folders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if strange := [path.name for path in folders if path.name not in labels]:
-        near = difflib.get_close_matches(strange[0], labels, 1)
-        hint = f"near: {near[0]}" if near else f"the classes are {', '.join(labels[:10])}"
-        raise UserError(f"--data {data}: expected folders named like classes of the bundle, seen {strange[0]!r}; "
-                        f"{hint}.")
-    files = [(path, folder.name) for folder in folders for path in sorted(folder.rglob("*"))
-             if path.is_file() and not path.name.startswith(".")]
-    if not files:
-        raise UserError(f"--data {data}: expected pictures in class folders, seen none.")
+    files = class_folders.read(data, labels)
     right = unknown = answered = 0
     unreadable = []
-    for path, label in console.track(files, "answering"):
+    for name, label in console.track(list(files.items()), "answering"):
         try:
-            said = predictor.predict(path).answer
+            said = predictor.predict(data / name).answer
         except BadImage as error:
             unreadable.append(str(error))
             continue

@@ -5,11 +5,14 @@ Flags are generated from `Run` and `Recipe`; nothing heavy is imported until the
 
 import dataclasses
 import os
+import sys
 import typing
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import tyro
 
+from finetune import other_flags
 from finetune.recipe import MEASURED, USUAL, Recipe, field_docs
 from finetune.run import Run
 from zoo.errors import run_main
@@ -69,5 +72,14 @@ def main(
     start(run, given)
 
 
+def parse(command: Callable[..., None], module: str, *classes: type) -> None:
+    """Run a command with the words of the command line; those of other programs are answered with ours.
+
+    `classes`: the dataclasses that its flags are generated from.
+    """
+    other_flags.check(sys.argv[1:], ["help", *other_flags.flags_of(*classes, Usual, LessUsual)])
+    tyro.cli(command, prog=f"python -m {module}", config=(tyro.conf.FlagCreatePairsOff,))
+
+
 if __name__ == "__main__":
-    run_main(lambda: tyro.cli(main, prog="python -m finetune", config=(tyro.conf.FlagCreatePairsOff,)))
+    run_main(lambda: parse(main, "finetune", Run))

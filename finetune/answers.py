@@ -103,9 +103,8 @@ def concatenate(tables: Sequence[Answers]) -> Answers:
 def headline(answers: Answers) -> tuple[str, str]:
     """(split, note): the split that gives the headline, and what a reader must know about it."""
     for split, note in (("test", "read once, at the end"),
-                        ("calibrate", "half of val that took no part in choosing the epoch"),
-                        ("val", "the epoch was chosen on these pictures, so the number is optimistic: add a test "
-                                "folder")):
+                        ("calibrate", "half of val that took no part in choosing the weights"),
+                        ("val", "the run was tuned on these pictures, so the number is optimistic: add a test folder")):
         if split in answers.splits:
             return split, note
     raise AssertionError("a run has a val")

@@ -40,8 +40,8 @@ REJECTED = 0.05
 """Share of the calibration pictures that may be called unknown."""
 CHUNK = 1024
 """Rows of the table computed at a time."""
-NOTES = {True: "half of val that took no part in choosing the epoch",
-         False: "all of val, which also chose the epoch: it is too small to be halved, so the numbers flatter a little"}
+NOTES = {True: "half of val that took no part in choosing the weights",
+         False: "all of val, by which weights are chosen too: too small to be halved, so the numbers flatter a little"}
 """Whether val was halved -> on what everything is fitted."""
 
 
@@ -95,14 +95,14 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
 
     shown = rows[:MOST_MEASURED]
     enough = len(rows) >= fits.LEAST
-    candidates = [name for name in VIEWS if name != "none"] if wish.views == "auto" and enough else []
+    candidates = views_to_measure(wish, len(rows))
     extras = extra_views(subject, [pictures[i] for i in shown.tolist()], candidates)
     measured = {name: fits.measure(Averaged(seen.logits[shown], extras.get(name), len(VIEWS[name])).of(slice(None)),
                                    labels[:MOST_MEASURED]) for name in ("none", *candidates)} if candidates else {}
     table = fits.views_table(measured, labels[:MOST_MEASURED]) if measured else []
     views, why = ranks.of_first(  # the passes that follow are shared out
-        fits.choose_views(table) if table else (wish.views, "set by hand") if wish.views != "auto" else
-        ("none", f"not measured: fewer than {fits.LEAST} calibration pictures"))
+        fits.choose_views(table) if table else (wish.views, "set by hand") if wish.views in VIEWS else
+        ("none", f"not measured: fewer than {fits.LEAST_FOR_VIEWS} calibration pictures"))
     averaged = average_all(subject, pictures, seen.logits, views, known=(shown, extras.get(views)))
 
     p_NC = averaged.of(rows)
@@ -128,6 +128,13 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     strangers = [foreign_answers(subject, one, bank, decision) for one in foreign.sets_for(data.pictures)]
     table_of_all = with_views(concatenate([known, *strangers]), measured, shown)
     return Calibrated(decision, fitted, bank, table_of_all, headline_curves(known, averaged, temperature))
+
+
+def views_to_measure(wish: Wish, pictures: int) -> list[str]:
+    """The views that are measured against the whole picture alone; none where a choice would be chance."""
+    if wish.views in VIEWS or pictures < fits.LEAST_FOR_VIEWS:
+        return []
+    return [name for name in VIEWS if name != "none" and (wish.views == "all" or name in fits.CHEAP)]
 
 
 def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from finetune.__main__ import LessUsual, Usual, given_by
+from finetune.__main__ import LessUsual, Usual, given_by, parse
+from finetune.left_out import MOST_UNREADABLE
 from finetune.run import Run
 from zoo import rundir
 from zoo.errors import UserError, run_main
@@ -32,6 +33,8 @@ class Comparison:
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
     """Processes that decode pictures; -1 = one per CPU core with a GPU, else none."""
+    bad_limit: float = MOST_UNREADABLE
+    """As --bad-limit of python -m finetune."""
 
     def __post_init__(self) -> None:
         if len(self.bases) < 2 or len(self.runs()) != len(self.bases):
@@ -46,8 +49,8 @@ class Comparison:
     def runs(self) -> dict[Path, Run]:
         """Run folder -> run."""
         outs = {self.folder / rundir.default_name(self.data, base): base for base in self.bases}
-        return {out: Run(data=self.data, base=base, out=out, device=self.device, workers=self.workers)
-                for out, base in outs.items()}
+        return {out: Run(data=self.data, base=base, out=out, device=self.device, workers=self.workers,
+                         bad_limit=self.bad_limit) for out, base in outs.items()}
 
 
 def main(
@@ -87,4 +90,4 @@ def compare(order: Comparison, given: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run_main(lambda: tyro.cli(main, prog="python -m finetune.compare", config=(tyro.conf.FlagCreatePairsOff,)))
+    run_main(lambda: parse(main, "finetune.compare", Comparison))

@@ -18,13 +18,23 @@ from typing import NamedTuple
 import numpy as np
 
 from finetune import ranks
+from finetune.entries import Unused
+from finetune.held_out import far_from, held_out
+from finetune.left_out import (
+    MOST_UNREADABLE,
+    by_pair,
+    check_conflicts,
+    check_unreadable,
+    unreadable_finding,
+    write_left_out,
+)
 from finetune.tree import Tree
-from zoo import console, fields, rundir, tables
+from zoo import console, fields, grey_bits, rundir, tables
 from zoo.errors import BadImage, UserError
-from zoo.preprocess import decode
+from zoo.folders import read_regular
+from zoo.opened import MAX_BYTES
+from zoo.preprocess import decode_and_measure
 
-LEFT_OUT_LIMIT = 0.01
-"""Share of the pictures that may be left out (unreadable, or the same bytes under two classes) before the run stops."""
 PROCESSES_FROM = 5_000
 """Files from which several processes read faster than one."""
 HALF_AT_LEAST = 200
@@ -57,9 +67,11 @@ class Data:
     findings: tuple[str, ...]
     """Sentences for people: duplicates, leaks, pictures left out."""
     left_out: tuple[tuple[str, str], ...]
-    """(relative path, reason) of each picture that is in no split."""
+    """(relative path, reason) of each file that cannot be read, and of each picture under two classes."""
     val_rule: str = "the data has a val folder"
     """How val came about."""
+    unused: tuple[Unused, ...] = ()
+    """Every entry of the data folder that is not among `pictures`, those of `left_out` too."""
 
     def of(self, split: str) -> list[Picture]:
         """The pictures of train, val, test, or of val's parts select and calibrate, in a fixed order."""
@@ -94,40 +106,54 @@ class Data:
                 for split in ("train", "val", "test") if any(key[0] == split for key in counts)}
 
 
-def scan(tree: Tree, *, processes: int = 1) -> Data:
+def scan(tree: Tree, *, processes: int = 1, bad_limit: float = MOST_UNREADABLE, names_in: Path | None = None) -> Data:
     """Read and decode every file once; set aside what cannot be used, and say so.
 
-    Left out, up to LEFT_OUT_LIMIT of all pictures (more raises `UserError`): pictures that cannot be decoded, and equal
-    bytes under two class names. Bytes that stand in two splits stay in test (else val) and leave the other one.
+    Left out are files that cannot be decoded (more than `bad_limit` of all raise `UserError`), and equal bytes under
+    two class names (more than `MOST_CONFLICTS` raise it). Bytes that stand in two splits stay in test (else val) and
+    leave the other one. `names_in`: the file that gets the name of everything that is not used, also of a run that
+    stops here.
     """
     jobs = [(path, label, split) for split, files in tree.files.items() for path, label in files]
     paths = [tree.root / path for path, _, _ in jobs]
-    pictures, left_out = [], []
-    for job, seen in zip(jobs, _read_shared(paths, processes), strict=True):
-        if isinstance(seen, str):
-            left_out.append((job[0], seen))
+    pictures, unreadable, bits_used = [], [], []
+    for job, result in zip(jobs, _read_shared(paths, processes), strict=True):
+        if isinstance(result, str):
+            unreadable.append(Unused(job[0], "unreadable", result))
         else:
-            pictures.append(Picture(*job, *seen))
-    labels = defaultdict(set)
-    for p in pictures:
-        labels[p.sha256].add(p.label)
-    left_out += [(p.path, f"the same bytes stand under {', '.join(sorted(tree.classes[c] for c in labels[p.sha256]))}")
-                 for p in pictures if len(labels[p.sha256]) > 1]
-    pictures = [p for p in pictures if len(labels[p.sha256]) == 1]
-    _check_left_out(left_out, len(jobs))
-    pictures, findings = _remove_leaks(pictures, tree.classes)
-    if left_out:
-        findings.append(f"{len(left_out)} of {len(jobs)} pictures left out: "
-                        + "; ".join(f"{path} ({reason})" for path, reason in left_out[:5])
-                        + (" ..." if len(left_out) > 5 else ""))
-    if tree.ignored:
-        findings.append(f"{tree.ignored} files ignored: not pictures by their suffix, or outside the class folders")
-    if tree.beside:
-        findings.append(f"folders beside train, val and test are ignored: {', '.join(tree.beside[:10])}")
-    return Data(tree.root, tree.classes, tuple(pictures), tuple(findings), tuple(left_out))
+            pictures.append(Picture(*job, *result[:3]))
+            bits_used.append(result.bits_used)
+    pictures, conflicts, pairs = _remove_conflicts(pictures, tree.classes)
+    kept, leaks = _remove_leaks(pictures)
+    unused = (*unreadable, *conflicts, *leaks, *tree.unused)
+    if names_in is not None and ranks.first():
+        write_left_out(names_in, unused)
+    check_unreadable(unreadable, len(jobs), bad_limit, names_in)
+    check_conflicts(conflicts, pairs, len(jobs), names_in)
+    findings = _leak_findings(pictures, kept)
+    if conflicts:
+        findings.append(f"{len(conflicts)} of {len(jobs)} pictures left out, because the same bytes stand under two "
+                        f"classes: {pairs}")
+    if unreadable:
+        findings.append(unreadable_finding(unreadable, len(jobs)))
+    if dark := grey_bits.finding(bits_used):
+        findings.append(dark)
+    _check_classes(kept, tree.classes, findings)
+    return Data(tree.root, tree.classes, tuple(kept), (*findings, *tree.findings),
+                tuple((path, reason) for path, _, reason in (*unreadable, *conflicts)), unused=unused)
 
 
-def _read_shared(paths: Sequence[Path], processes: int) -> list[tuple[str, int, int] | str]:
+class Measured(NamedTuple):
+    """What one reading of a picture tells."""
+
+    sha256: str
+    width: int
+    height: int
+    bits_used: int
+    """As `zoo.preprocess.Decoded` has it."""
+
+
+def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
     """`_read` of each path, in order; of several processes of one run, each reads its share."""
     own = ranks.mine(paths)
     with console.bar("reading pictures", len(own)) as advance:
@@ -138,7 +164,7 @@ def _read_shared(paths: Sequence[Path], processes: int) -> list[tuple[str, int, 
     return ranks.gathered_list(seen, len(paths))
 
 
-def _read_all(paths: Sequence[Path], processes: int) -> Iterator[tuple[str, int, int] | str]:
+def _read_all(paths: Sequence[Path], processes: int) -> Iterator[Measured | str]:
     """`_read` of each path, in order; in several processes where starting them pays (decoding holds the GIL)."""
     if processes == 1 or len(paths) < PROCESSES_FROM:
         yield from map(_read, paths)
@@ -147,41 +173,55 @@ def _read_all(paths: Sequence[Path], processes: int) -> Iterator[tuple[str, int,
         yield from pool.map(_read, paths, chunksize=250)
 
 
-def _read(path: Path) -> tuple[str, int, int] | str:
-    """(sha256, width, height) of a picture, or the reason why it cannot be read."""
+def _read(path: Path) -> Measured | str:
+    """What a picture is, or the reason why it cannot be read. Only regular files are opened, and none that is larger
+    than the decoder's limit."""
     try:
-        content = path.read_bytes() if path.is_file() else b""
-        picture = decode(content if content else path, name=str(path))
+        content = read_regular(path, MAX_BYTES)
+        decoded = decode_and_measure(content, name=str(path))
     except BadImage as error:
         return error.reason
-    except OSError as error:
-        return error.strerror or str(error)
-    return hashlib.sha256(content).hexdigest(), picture.width, picture.height
+    picture = decoded.picture
+    return Measured(hashlib.sha256(content).hexdigest(), picture.width, picture.height, decoded.bits_used)
 
 
-def _check_left_out(left_out: Sequence[tuple[str, str]], total: int) -> None:
-    if len(left_out) > LEFT_OUT_LIMIT * total:
-        shown = "\n".join(f"  {path}: {reason}" for path, reason in left_out[:10])
-        raise UserError(f"{len(left_out)} of {total} pictures cannot be used, expected at most {LEFT_OUT_LIMIT:.0%}. "
-                        f"Repair or remove them:\n{shown}" + ("\n  ..." if len(left_out) > 10 else ""))
-
-
-def _remove_leaks(pictures: list[Picture], classes: tuple[str, ...]) -> tuple[list[Picture], list[str]]:
-    """Bytes in two splits stay in the later one of train, val, test."""
-    rank = {"train": 0, "val": 1, "test": 2}
-    home: dict[str, int] = {}
+def _remove_conflicts(pictures: list[Picture], classes: tuple[str, ...]) -> tuple[list[Picture], list[Unused], str]:
+    """The pictures under one class only, those under two, and which classes these are."""
+    labels: dict[str, set[int]] = defaultdict(set)
     for p in pictures:
-        home[p.sha256] = max(home.get(p.sha256, 0), rank[p.split])
-    kept = [p for p in pictures if rank[p.split] == home[p.sha256]]
-    findings = [f"{n} pictures of {split} left out of it: the same bytes stand in {' or '.join(later)}"
+        labels[p.sha256].add(p.label)
+    shared = [p for p in pictures if len(labels[p.sha256]) > 1]
+    groups = [tuple(sorted(classes[label] for label in labels[p.sha256])) for p in shared]
+    conflicts = [Unused(p.path, "conflict", f"the same bytes stand under {', '.join(group)}")
+                 for p, group in zip(shared, groups, strict=True)]
+    return [p for p in pictures if len(labels[p.sha256]) == 1], conflicts, by_pair(groups)
+
+
+def _remove_leaks(pictures: list[Picture]) -> tuple[list[Picture], list[Unused]]:
+    """Bytes in two splits stay in the later one of train, val, test; those that stay, and those that leave."""
+    rank = {"train": 0, "val": 1, "test": 2}
+    home: dict[str, str] = {}
+    for p in pictures:
+        home[p.sha256] = max(home.get(p.sha256, p.split), p.split, key=rank.__getitem__)
+    kept = [p for p in pictures if p.split == home[p.sha256]]
+    return kept, [Unused(p.path, "leak", f"the same bytes stand in {home[p.sha256]}")
+                  for p in pictures if p.split != home[p.sha256]]
+
+
+def _leak_findings(pictures: Sequence[Picture], kept: Sequence[Picture]) -> list[str]:
+    before, after = (Counter(p.split for p in those) for those in (pictures, kept))
+    findings = [f"{left} pictures of {split} left out of it: the same bytes stand in {' or '.join(later)}"
                 for split, later in (("train", ("val", "test")), ("val", ("test",)))
-                if (n := sum(p.split == split for p in pictures) - sum(p.split == split for p in kept))]
+                if (left := before[split] - after[split])]
+    twins = len(kept) - len({p.sha256 for p in kept})
+    return findings + ([f"{twins} exact duplicates within a split"] if twins else [])
+
+
+def _check_classes(kept: Sequence[Picture], classes: tuple[str, ...], findings: Sequence[str]) -> None:
     counts = Counter(p.label for p in kept if p.split == "train")
     if empty := [name for label, name in enumerate(classes) if not counts[label]]:
         raise UserError(f"class {', '.join(map(repr, empty[:5]))} has no usable training picture: "
-                        f"{'; '.join(findings) or 'they were left out'}. Add pictures of it to train.")
-    twins = len(kept) - len({p.sha256 for p in kept})
-    return kept, findings + ([f"{twins} exact duplicates within a split"] if twins else [])
+                        f"{'; '.join(findings)}. Add pictures of it to train.")
 
 
 def split(data: Data, val: str) -> Data:
@@ -194,26 +234,21 @@ def split(data: Data, val: str) -> Data:
     fraction = as_fraction(val)
     if fraction is None:
         raise UserError("the validation folder has no usable picture: every one stands in test too, or was left out.")
-    groups: dict[int, dict[str, int]] = defaultdict(Counter)
+    groups: dict[int, Counter[str]] = defaultdict(Counter)
     for p in data.pictures:
         if p.split == "train":
             groups[p.label][p.sha256] += 1
-    chosen = set()
-    for counts in groups.values():
-        wanted, taken = max(1, round(fraction * counts.total())), 0  # type: ignore[attr-defined]
-        for sha in sorted(counts)[: len(counts) - 1]:  # one group at least stays in train
-            if taken >= wanted:
-                break
-            chosen.add(sha)
-            taken += counts[sha]
-    pictures = tuple(p._replace(split="val") if p.split == "train" and p.sha256 in chosen else p for p in data.pictures)
-    alone = [data.classes[label] for label, counts in groups.items() if len(counts) == 1]
-    findings = data.findings + ((f"classes with a single picture are not in val: {', '.join(sorted(alone)[:10])}",)
-                                if alone else ())
+    chosen = {label: held_out(copies, max(1, round(fraction * copies.total()))) for label, copies in groups.items()}
+    pictures = tuple(p._replace(split="val") if p.split == "train" and p.sha256 in chosen[p.label] else p
+                     for p in data.pictures)
     if not any(p.split == "val" for p in pictures):
         raise UserError("no class has two different pictures, so nothing can be held out for validation: add pictures.")
+    alone = [data.classes[label] for label, copies in groups.items() if len(copies) == 1]
+    findings = [f"classes with a single picture are not in val: {', '.join(sorted(alone)[:10])}"] if alone else []
+    findings += far_from(fraction, {data.classes[label]: (sum(copies[sha] for sha in chosen[label]), copies.total())
+                                     for label, copies in groups.items() if len(copies) > 1})
     rule = f"{fraction:.2g} of train, per class, by sha256"
-    return replace(data, pictures=pictures, findings=findings, val_rule=rule)
+    return replace(data, pictures=pictures, findings=(*data.findings, *findings), val_rule=rule)
 
 
 def as_fraction(val: str) -> float | None:

@@ -18,9 +18,10 @@ from zoo.errors import UserError, run_main
 class Wish:
     """What a user may decide about answers; the rest is fitted."""
 
-    views: Literal["auto", "none", "flip", "five", "multiscale"] = "auto"
-    """Test-time views whose answers are averaged: auto measures all of them and takes one only if it gains; flip adds
-    the mirror image, five four corners, multiscale two closer looks."""
+    views: Literal["auto", "all", "none", "flip", "five", "multiscale"] = "auto"
+    """Test-time views whose answers are averaged: flip adds the mirror image, five four corners, multiscale two closer
+    looks. auto measures flip, all measures each of them, and takes one only if it gains; a view costs the time of an
+    answer."""
     coverage: float = 0.9
     """Prediction sets hold the true class in at least this share of pictures."""
 

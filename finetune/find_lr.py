@@ -9,7 +9,7 @@ import os
 
 import tyro
 
-from finetune.__main__ import LessUsual, Usual, given_by
+from finetune.__main__ import LessUsual, Usual, given_by, parse
 from finetune.run import Run
 from zoo import console, rundir
 from zoo.errors import UserError, run_main
@@ -46,12 +46,14 @@ def main(
     suggestion = rates.suggest(curve)
     picture = figures.lr_range(curve, suggestion.lr)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
-    rundir.write_text(folder / rundir.FIGURES / f"{picture.name}.svg", picture.svg)
+    if picture.svg:
+        rundir.write_text(folder / rundir.FIGURES / f"{picture.name}.svg", picture.svg)
     console.say(f"suggested learning rate: {suggestion.lr:g} ({suggestion.why})", style="bold green")
-    console.say(f"""curve: {folder / rundir.FIGURES / picture.name}.svg
-next:
+    console.say(f"curve: {folder / rundir.FIGURES / picture.name}.svg" if picture.svg else
+                f"the curve could not be drawn ({picture.alt})")
+    console.say(f"""next:
   python -m finetune --resume {shell_path(folder)}      trains with it""")
 
 
 if __name__ == "__main__":
-    run_main(lambda: tyro.cli(main, prog="python -m finetune.find_lr", config=(tyro.conf.FlagCreatePairsOff,)))
+    run_main(lambda: parse(main, "finetune.find_lr", Run))

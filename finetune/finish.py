@@ -157,6 +157,7 @@ def write_model(plan: Plan) -> None:
     model = plan.model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     save_for_hf(model, str(plan.folder), {"label_names": list(plan.data.classes)}, safe_serialization=True,
                 data_config=plan.source.pre.to_config())
+    rundir.share_as_usual(plan.folder / rundir.WEIGHTS)
     config = rundir.read_json(plan.folder / rundir.CONFIG)
     # timm takes the number of classes from the top level; a second copy breaks transformers' TimmWrapper
     config.get("model_args", {}).pop("num_classes", None)
@@ -178,7 +179,21 @@ def say_result(folder: Path, numbers: dict[str, Any], *, seconds: float) -> None
     if probe and probe["kept"]:
         console.warn("no epoch was better on select than the linear probe, so the probe is the result: try more "
                       "--epochs or another --lr.")
+    say_advice(folder)
     next_commands(folder)
+
+
+def say_advice(folder: Path) -> None:
+    """The first advice of the report that a command can follow, with that command."""
+    from finetune.report import finished, next_steps
+
+    if not (folder / rundir.LOCAL).is_file():  # a published copy, which does not know where the pictures lie
+        return
+    run = finished.read(folder)
+    for advice in next_steps.advices(run):
+        if advice.flags:
+            console.say(f"advice: {advice.finding} {advice.do}\n  {next_steps.own_command(run, advice)}")
+            return
 
 
 def next_commands(folder: Path) -> None:

@@ -3,15 +3,19 @@
 import difflib
 import errno
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from finetune import ilsvrc, ranks
+from finetune import ilsvrc, ranks, recipes
 from finetune.dataset import as_fraction
+from finetune.going_on import STATES
+from finetune.recipe import given_of
 from finetune.recipes import from_scratch
 from finetune.resume import has_state, space_told, sweep
 from finetune.run import Run
@@ -20,6 +24,8 @@ from finetune.sample import write_digits
 from zoo import fields, rundir
 from zoo.catalog import Base, find, find_architecture
 from zoo.errors import UserError
+from zoo.folders import shown
+from zoo.text import shell_path
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,32 @@ class Order:
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Order":
         """What `to_json` gave; `ValueError` or `KeyError` for anything else."""
-        data, given = fields.text(content["data"]), fields.mapping(content["given"])
+        data, base = fields.text(content["data"]), fields.name(content["base"])
         if "\0" in data or not Path(data).is_absolute():
             raise ValueError(f"expected the absolute path of a folder under data, seen {fields.seen(data)}")
-        if odd := [key for key, value in given.items() if not isinstance(value, str | int | float)]:
-            raise ValueError(f"expected texts and numbers under given, seen {fields.seen(given[odd[0]])}")
-        return Order(Path(data), fields.name(content["base"]), given)
+        if "\0" in base:
+            raise ValueError(f"expected a base without zero bytes, seen {fields.seen(base)}")
+        given = given_of(fields.mapping(content["given"]))
+        recipes.check({key: value for key, value in given.items() if (key, value) != ("lr", "find")})
+        return Order(Path(data), base, given)
+
+    @property
+    def val_folder(self) -> Path | None:
+        """The validation folder that stands elsewhere, if --val names one."""
+        val = self.given.get("val")
+        return Path(val) if val is not None and as_fraction(val) is None else None
+
+    def moved(self, data: Path | None, val: Path | None) -> "Order":
+        """The same with other places of its pictures."""
+        given = dict(self.given) | ({"val": str(val)} if val else {})
+        return replace(self, data=data or self.data, given=given)
 
     def difference(self, other: "Order") -> str | None:
-        """The first key in which two orders differ, with both values."""
-        mine, theirs = (o.to_json() | o.to_json()["given"] for o in (self, other))
-        keys = [key for key in mine | theirs if key != "given" and mine.get(key) != theirs.get(key)]
+        """The first key in which two orders differ, with both values; where the pictures lie is none."""
+        mine, theirs = (o.to_json()["given"] | {"base": o.base} for o in (self, other))
+        keys = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
+        if self.val_folder and other.val_folder:
+            keys = [key for key in keys if key != "val"]
         if not keys:
             return None
         name = keys[0].replace("_", "-")
@@ -70,6 +91,10 @@ class Claim:
     goes_on: bool
     """The folder was begun by the same order, so what it recorded of its recipe holds."""
     lock: FileLock
+    same_pictures: bool = False
+    """Only the pictures that the folder has recorded will do."""
+    begun: tuple[Path, ...] = ()
+    """Folders that were not there before, the run's own first."""
 
 
 def claim(run: Run, given: Mapping[str, Any]) -> Claim:
@@ -86,7 +111,7 @@ def claim(run: Run, given: Mapping[str, Any]) -> Claim:
 
 def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
     if run.resume is not None:
-        folder, order = run.resume, _recorded(run.resume, given)
+        folder, order = run.resume, _resumed(run, given)
         goes_on = True
     else:
         order, folder = _order(run, given), run.folder
@@ -96,6 +121,7 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
         goes_on = _check_free(folder, order)
     finished = rundir.is_finished(folder)
     lock = _lock(folder)
+    begun = tuple(path for path in (folder, *folder.parents) if not path.exists())
     if not finished:
         with space_told(folder):
             _make(folder / rundir.RESUME)
@@ -103,8 +129,41 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
             sweep(folder)
             if not goes_on:  # what an earlier, other command decided before it stopped does not hold
                 (folder / rundir.RECIPE).unlink(missing_ok=True)
-            rundir.write_json(folder / rundir.LOCAL, order.to_json())
-    return Claim(folder, order, finished, goes_on, lock)
+                rundir.write_json(folder / rundir.LOCAL, order.to_json())
+    same = goes_on and (folder / rundir.DATA).is_file() and (run.resume is not None or has_state(folder))
+    return Claim(folder, order, finished, goes_on, lock, same, begun)
+
+
+@contextmanager
+def held(claimed: Claim) -> Iterator[None]:
+    """Inside, the folder is this process's own. A run that is refused before it saved anything leaves no folder behind,
+    unless it was there before."""
+    try:
+        yield
+    except UserError:
+        claimed.lock.release()
+        if claimed.begun and not has_state(claimed.folder) and not rundir.is_finished(claimed.folder):
+            _discard(claimed)
+        raise
+    finally:
+        claimed.lock.release()
+
+
+def _discard(claimed: Claim) -> None:
+    for name in (rundir.RESUME, rundir.TENSORBOARD):
+        shutil.rmtree(claimed.folder / name, ignore_errors=True)
+    for name in (rundir.LOCAL, rundir.RECIPE, rundir.DATA, rundir.FILES, rundir.METRICS):
+        (claimed.folder / name).unlink(missing_ok=True)
+    for folder in claimed.begun:
+        try:
+            folder.rmdir()
+        except OSError:  # it holds what the error names, or what somebody put there
+            return
+
+
+def record(claimed: Claim, states: str) -> None:
+    """Note in local.json where the pictures lie, once these are known to be the right ones, and their `file_states`."""
+    rundir.write_json(claimed.folder / rundir.LOCAL, claimed.order.to_json() | {STATES: states})
 
 
 def _lock(folder: Path) -> FileLock:
@@ -141,10 +200,31 @@ def _near(path: Path) -> str:
     return f"; near: {path.parent / near[0]}" if near else ""
 
 
-def _recorded(folder: Path, given: Mapping[str, Any]) -> Order:
-    if given:
-        flags = ", ".join("--" + key.replace("_", "-") for key in given)
-        raise UserError(f"--resume goes on with the recipe of {folder}: leave {flags} away, or start a new run.")
+def _resumed(run: Run, given: Mapping[str, Any]) -> Order:
+    """What the folder recorded, with the places of its pictures that the command line names."""
+    assert run.resume is not None
+    folder = run.resume
+    order = _recorded(folder)
+    val = given.get("val")
+    moved_val = Path(val).resolve() if val is not None and order.val_folder and as_fraction(val) is None else None
+    if others := [key for key in given if key != "val" or not moved_val]:
+        flags = ", ".join("--" + key.replace("_", "-") for key in others)
+        raise UserError(f"--resume goes on with the recipe of {folder}: remove {flags}, or start a new run.")
+    if run.data is not None:
+        return order.moved(data_folder(run.data).resolve(), moved_val)
+    if rundir.is_finished(folder):
+        return order
+    if not (folder / rundir.DATA).is_file():
+        raise UserError(f"--resume {folder}: the run stopped before it had recorded its pictures: expected their "
+                        f"folder with --data. (Its {rundir.LOCAL} names {shown(order.data)}.)")
+    if not order.data.is_dir():
+        raise UserError(f"--resume {folder}: its pictures lay in {shown(order.data)}, where there is no folder now. "
+                        "If they moved, name their folder: python -m finetune --resume "
+                        f"{shell_path(folder)} --data FOLDER")
+    return order.moved(None, moved_val)
+
+
+def _recorded(folder: Path) -> Order:
     if not (folder / rundir.LOCAL).is_file():
         raise UserError(f"--resume {folder}: expected a run folder started by python -m finetune; it has no "
                         f"{rundir.LOCAL}.")
@@ -165,18 +245,27 @@ def _check_free(folder: Path, order: Order) -> bool:
     if rundir.LOCAL not in seen:
         raise UserError(f"--out {folder} holds something else (for example {seen[0]}): expected a new folder or an "
                         "unfinished run. Choose another --out.")
-    difference = order.difference(_recorded(folder, {}))
+    recorded = _recorded(folder)
+    difference = order.difference(recorded)
     # a command that stopped before its first saved state (a wrong setting) left nothing to lose
-    if difference and (rundir.is_finished(folder) or has_state(folder)):
+    if not (rundir.is_finished(folder) or has_state(folder)):
+        return order == recorded
+    if difference:
         state = "a finished" if rundir.is_finished(folder) else "an unfinished"
         raise UserError(f"{folder} holds {state} run of another command: {difference}. Choose another --out, or remove "
                         "that folder.")
-    return difference is None
+    moved = (order.data, order.val_folder) != (recorded.data, recorded.val_folder)
+    if moved and not (folder / rundir.DATA).is_file():
+        raise UserError(f"--data is {order.data}, and for the run in {folder} it was {recorded.data}: its "
+                        f"{rundir.DATA} is missing, so whether these are the same pictures cannot be told. Choose "
+                        "another --out.")
+    return True
 
 
 def _is_of_a_start(name: str) -> bool:
     """Whether a run that was killed before it recorded its order leaves this."""
-    return name == rundir.RESUME or (name.startswith(rundir.LOCAL) and name.endswith(rundir.UNFINISHED))
+    return name in (rundir.RESUME, rundir.LEFT_OUT) or (
+        name.startswith(rundir.LOCAL) and name.endswith(rundir.UNFINISHED))
 
 
 def _make(folder: Path) -> None:

@@ -16,7 +16,9 @@ from finetune import (
     dataset,
     evaluate,
     finish,
+    going_on,
     joint,
+    left_out,
     loop,
     lr_range,
     probe,
@@ -30,7 +32,7 @@ from finetune.augment import seed_everything
 from finetune.dataset import Data
 from finetune.distill import Teacher
 from finetune.events import Events
-from finetune.folder import Claim, claim
+from finetune.folder import Claim, claim, held, record
 from finetune.loader import Source, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from finetune.recipe import Resolved
@@ -39,7 +41,7 @@ from finetune.schedule import schedule
 from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
 from finetune.tree import read_tree
-from zoo import catalog, console, fields, minimum, rundir, weights
+from zoo import catalog, console, fields, minimum, recipe_rows, rundir, weights
 from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
 from zoo.preprocess import Preprocessing
@@ -63,6 +65,8 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
     if claimed.finished:
         if ranks.first():
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
+            if run.data is not None:
+                check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
     with working_on(claimed, device):
@@ -92,13 +96,15 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
     try:
-        with resume.space_told(claimed.folder), signals.raised():
+        with held(claimed), resume.space_told(claimed.folder), signals.raised():
             yield
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
                         "--batch-size or --image-size.") from None
     except (KeyboardInterrupt, signals.Stopped):
-        console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}")
+        unread = not (claimed.folder / rundir.DATA).is_file()
+        console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}"
+                    + (f" --data {shell_path(claimed.order.data)}" if unread else ""))
         raise
     finally:
         claimed.lock.release()
@@ -107,16 +113,20 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
 def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     """Read the data, resolve the recipe, build the model. A run that goes on takes its recipe from recipe.json."""
     given = claimed.order.given
-    val = given.get("val")
-    val_folder = Path(val) if val is not None and dataset.as_fraction(val) is None else None
-    tree = read_tree(claimed.order.data, val=val_folder)
+    tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
     base = claimed.order.find_base()
     with ranks.first_before_others():
         fetched = weights.RANDOM if recipes.from_scratch(given) else weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
     if note := catalog.licence_note(base):
         console.say(f"licence of {base.alias}: {note}", style="bold red")
-    scanned = dataset.scan(tree, processes=devices.cpu_cores())
+    limit = bad_limit(run, claimed)
+    names = claimed.folder / rundir.LEFT_OUT
+    if claimed.goes_on:
+        places = [str(place) for place in (claimed.order.data, claimed.order.val_folder) if place]
+        console.say(f"pictures: {' and '.join(places)}")
+    states = going_on.file_states(tree) if ranks.first() else ""
+    scanned = dataset.scan(tree, processes=devices.cpu_cores(), bad_limit=limit, names_in=names)
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
         with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
             resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE, kind=dict))
@@ -128,9 +138,12 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
     joint.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
     if ranks.first():
-        check_same_data(claimed.folder, data)
+        check_same_data(claimed.folder, data, limit, same=claimed.same_pictures)
+        record(claimed, states)
     for finding in data.findings:
         console.warn(finding)
+    if data.unused:
+        console.say(left_out.summary(data.unused, names))
     torch.set_num_threads(resolved.recipe.threads)
     seed_everything(resolved.recipe.seed, "head")
     model = build(base, data.classes, image_size=resolved.recipe.image_size, drop_path=resolved.recipe.drop_path,
@@ -184,13 +197,32 @@ def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
                                crop_pct=own.crop_pct if mode == "center" else 1.0)
 
 
-def check_same_data(folder: Path, data: Data) -> None:
-    """A run that goes on must see the pictures that it started with."""
+def bad_limit(run: Run, claimed: Claim) -> float:
+    """--bad-limit; a run that goes on keeps the one that it began with, if that is larger."""
+    known = claimed.folder / rundir.DATA
+    if not (claimed.goes_on and known.is_file()):
+        return run.bad_limit
+    with fields.of(known, "Start a new run."):
+        before = rundir.read_json(known, kind=dict).get("bad_limit", run.bad_limit)
+        return max(run.bad_limit, fields.number(before, above=-1, below=2))
+
+
+def check_unchanged(claimed: Claim) -> None:
+    """`UserError` if a finished run was trained on other pictures than the ones that are there now."""
+    tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
+    if changed := going_on.changes(claimed.folder, tree):
+        raise UserError(f"{claimed.folder} is finished, and the pictures of {claimed.order.data} are not those that it "
+                        f"was trained on: {changed}. To train on them, choose another --out, or remove that folder.")
+
+
+def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> None:
+    """With `same`, the pictures must be those that the folder recorded. Record them."""
     known = folder / rundir.DATA
     content: dict[str, Any] = {
         "classes": data.classes, "counts": data.counts(), "val": data.val_rule, "digest": data.digest(),
-        "halved": data.halved(data.of("val")), "findings": data.findings, "left_out": data.left_out}
-    if known.is_file() and resume.has_state(folder):
+        "halved": data.halved(data.of("val")), "findings": data.findings,
+        "left_out": data.left_out[:left_out.RECORDED], "left_out_total": len(data.left_out), "bad_limit": limit}
+    if same:
         with fields.of(known, "Start a new run."):
             before = rundir.read_json(known, kind=dict)
             trained = fields.mapping(before["counts"]).get("train")
@@ -307,7 +339,10 @@ def write_recipe(folder: Path, resolved: Resolved) -> None:
 
 
 def print_recipe(resolved: Resolved) -> None:
-    """Every value with its reason, one line each."""
+    """What was chosen or set by hand, one line each with its reason; the names of the rest."""
     console.say("recipe:")
-    for name, row in resolved.to_json().items():
+    shown, folded = recipe_rows.parted(resolved.to_json())
+    for name, row in shown.items():
         console.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")
+    flags = ", ".join("--" + name.replace("_", "-") for name in folded)
+    console.say(f"  {recipe_rows.folded_title(folded)}: {flags} ({rundir.RECIPE} has all)")

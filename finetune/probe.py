@@ -20,6 +20,7 @@ from finetune.augment import normalise
 from finetune.dataset import Picture
 from finetune.loader import Batch, Source, evaluation_batches
 from zoo import console
+from zoo.errors import UserError
 from zoo.model import features, set_head
 from zoo.preprocess import Preprocessing
 
@@ -30,6 +31,9 @@ MOST_PICTURES = 20_000
 """Pictures the probe learns from at most; more hardly move a linear classifier."""
 MANY_CLASSES = 100
 """Above this, the penalty is chosen on one fold: a fit takes long."""
+LEAST_SPREAD = 1e-5
+"""Of features over their largest value: equal pictures in batches of different sizes differ by about 1e-6 (float32),
+real pictures by more than 0.01."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -104,12 +108,14 @@ def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:
 def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
     """Multinomial logistic regression with the L2 penalty that has the lowest loss in stratified cross-validation.
 
-    Features are centred and scaled for the fit; the result is folded back so that it applies to raw features.
+    Features are centred and scaled for the fit; the result is folded back so that it applies to raw features. Raises
+    `UserError` if the features of all pictures are the same, or are not finite: then no classifier can be fitted.
     """
     mean = x_ND.mean(0)
     # one scale for all features: dividing each by its own spread gives rare features huge raw weights, from which
     # fine-tuning diverges (digits, AdamW 1e-3: first epoch's loss 6.0)
     scale = (x_ND - mean).square().mean().sqrt()
+    check_spread(scale.item(), x_ND.abs().max().item())
     z_ND = (x_ND - mean) / scale
     with console.bar("linear probe", FOLDS * len(PENALTIES)) as advance:
         losses = np.zeros(len(PENALTIES))
@@ -126,6 +132,17 @@ def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
     assert start is not None
     weight = start[0] / scale
     return Probe(weight, start[1] - weight @ mean, PENALTIES[best])
+
+
+def check_spread(spread: float, largest: float) -> None:
+    """`UserError` unless features differ between pictures; `largest`: of their absolute values."""
+    if not math.isfinite(spread):
+        raise UserError("the base gives features that are not finite for these pictures: choose another --base, or "
+                        "train without the linear probe by --probe off.")
+    if spread <= LEAST_SPREAD * largest:
+        raise UserError("all training pictures look the same to the base: expected pictures that differ. Transparent "
+                        "ground is shown white, so white drawings on it vanish: save them on another ground. Also "
+                        "check that the pictures are not all black, white or copies of each other.")
 
 
 def folds(labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:

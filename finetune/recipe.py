@@ -5,6 +5,7 @@ The command line is generated from the two dataclasses `Run` (finetune/run.py) a
 """
 
 import ast
+import difflib
 import inspect
 import math
 import textwrap
@@ -220,10 +221,28 @@ def _of_type(value: Any, expected: Any) -> Any:
     elif expected is str:
         return checked.text(value)
     else:
-        right = value in get_args(expected)
+        right = isinstance(value, str) and value in get_args(expected)
     if not right:
-        raise ValueError(f"expected {expected}, seen {checked.seen(value)}")
+        wanted = "true or false" if expected is bool else f"one of {', '.join(get_args(expected))}"
+        raise ValueError(f"expected {wanted}, seen {checked.seen(value)}")
     return value
+
+
+def given_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipe fields set by hand, read from a file; `ValueError` that names a key that is none, or a wrong value."""
+    types, found = get_type_hints(Recipe), {}
+    for key, value in content.items():
+        if checked.name(key) not in types:
+            near = difflib.get_close_matches(key[:50], types, 1, 0)
+            raise ValueError(f"expected settings of a recipe, such as {near[0]}, seen {checked.seen(key)}")
+        usual = (key in MEASURED and value == "auto") or (key == "lr" and value == "find")
+        try:
+            found[key] = value if usual else _of_type(value, types[key])
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{key}: expected a text without zero bytes, seen {checked.seen(value)}")
+    return found
 
 
 def field_docs(cls: type) -> dict[str, str]:

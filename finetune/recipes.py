@@ -16,6 +16,7 @@ from finetune.dataset import as_fraction
 from finetune.recipe import MEASURED, Recipe, Resolved, check_bounds, interpolate
 from zoo import console
 from zoo.errors import UserError
+from zoo.recipe_rows import BY_HAND as BY_HAND
 
 if TYPE_CHECKING:
     from zoo.model import Description
@@ -67,31 +68,30 @@ def auto(facts: Facts, given: Given) -> Choices:
     epochs = round(interpolate(n, EPOCH_ANCHORS))
     weak = "weaker for a base below 10 M parameters" if small else "usual strength for a base of this size"
     return {
-        "epochs": (epochs, f"{n:,} training pictures: interpolated between anchors"),
+        "epochs": (epochs, f"{_size(facts, given)}: interpolated between anchors"),
         "batch_size": (usual_batch, "fixed on the CPU; never chosen by timing" if facts.device == "cpu" else
                        "usual on a GPU; never chosen by timing"),
         "lr": (float(f"{rate * math.sqrt(batch / 32):.2g}"),
-               f"{n:,} training pictures: interpolated between anchors, times sqrt(batch / 32)"),
+               f"{_size(facts, given)}: interpolated between anchors, times sqrt(batch / 32)"),
         "optimizer": ("adamw", "default"),
-        "warmup": ("10%", "the head starts from the probe, so a short warm-up is enough"),
+        "warmup": ("10%", "default: the head starts from the probe, so a short warm-up is enough"),
         "schedule": ("cosine", "default"),
         "decay_at": ("", "not used by cosine"),
         "decay_factor": (0.1, "not used by cosine"),
         "weight_decay": (0.05, "default of AdamW fine-tuning; not on biases and norms"),
         "label_smoothing": (0.05 if small else 0.1, weak),
         "erasing": (0.1 if small else 0.25, weak),
-        "crop_area": (0.5, "fine-tuning on few pictures: milder than ImageNet's 0.08"),
+        "crop_area": (0.5, "default for fine-tuning on few pictures: milder than ImageNet's 0.08"),
         "flip": (0.5, "default; --flip 0 where left and right differ in meaning and shape"),
         "drop_path": (0.0 if small or facts.base.batch_norm else 0.1, weak),
         "batch_norm": ("train", "batches of 16 and more give usable statistics") if min(batch, n) >= 16 else
                       ("frozen", "batches below 16 give noisy statistics"),
         "clip_norm": (0.0, "off") if facts.base.batch_norm else (1.0, "usual for transformers"),
-        "probe": ("on", "first result in seconds, initial head, and floor of the run"),
+        "probe": ("on", "default: first result in seconds, initial head, and floor of the run"),
         "balance": balance(facts, given),
     }
 
 
-BY_HAND = "set by hand"
 NOT_MEASURED = "not measured"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {
     "auto": auto, "warmup-step": published.warmup_step, "paddleclas": published.paddleclas,
@@ -134,7 +134,7 @@ def _common(facts: Facts) -> Choices:
     """What a recipe need not name: input side, fit, validation, precision, threads, and all that is off."""
     return {
         "image_size": input_side(facts),
-        "fit": ("squash", "the whole picture; measured better than a crop on two data sets"),
+        "fit": ("squash", "default: the whole picture, measured better than a crop on two data sets"),
         "seed": (0, "default"),
         "amp": _amp(facts),
         "val": _val(facts),
@@ -170,6 +170,14 @@ def input_side(facts: Facts) -> tuple[int, str]:
     if side >= facts.base.input_size:
         return facts.base.input_size, f"the base's own; pictures have a median short side of {facts.short_side} px"
     return side, f"at least twice the median short side of {facts.short_side} px, and at least 96"
+
+
+def _size(facts: Facts, given: Given) -> str:
+    """The number of pictures that the rules of a recipe go by, in words."""
+    if facts.has_val or ("val" in given and as_fraction(given["val"]) is None):
+        return f"{facts.pictures:,} training pictures"
+    share = float(given.get("val", _val(facts)[0]))
+    return f"{facts.pictures:,} pictures, before {100 * share:.3g} % of them become val"
 
 
 def _amp(facts: Facts) -> tuple[str, str]:

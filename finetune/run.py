@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from finetune.left_out import MOST_UNREADABLE
 from zoo import rundir
 from zoo.errors import UserError
 
@@ -22,11 +23,14 @@ class Run:
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Run folder to write; default runs/DATA-BASE. Started again by the same command, an unfinished run goes on."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Continue this unfinished run folder; everything else is read from it."""
+    """Continue this unfinished run folder; everything else is read from it. With --data if its pictures moved."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
     """Processes that decode pictures; -1 = one per CPU core with a GPU, else none. It does not change the result."""
+    bad_limit: float = MOST_UNREADABLE
+    """Share of the files in the class folders that may be unreadable; they are left out. With more, nothing is
+    trained."""
     advise: Annotated[tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")] = (
         None)
     """apply N: up to N follow-up runs, each of which changes the best so far as its report advises."""
@@ -34,12 +38,14 @@ class Run:
     def __post_init__(self) -> None:
         if self.workers < -1:
             raise UserError(f"--workers {self.workers}: expected -1 (chosen here), 0 or more.")
+        if not 0 <= self.bad_limit <= 1:
+            raise UserError(f"--bad-limit {self.bad_limit}: expected a share from 0 to 1, such as 0.05 for 5 %.")
         if self.advise is not None and not 1 <= self.advise[1] <= 100:
             raise UserError(f"--advise apply {self.advise[1]}: expected 1 to 100 follow-up runs.")
         if self.resume is None and self.data is None:
             raise UserError("--data is missing: expected a folder of pictures, or 'digits' for the built-in sample.")
-        if self.resume is not None and (self.data, self.out, self.base) != (None, None, Run.base):
-            raise UserError("--resume continues a run folder with its own --data, --base and --out: leave these away.")
+        if self.resume is not None and (self.out, self.base) != (None, Run.base):
+            raise UserError("--resume continues a run folder with its own --base and --out: remove these.")
 
     @property
     def folder(self) -> Path:

@@ -2,135 +2,207 @@
 
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune import layout
+from finetune.entries import Found, Level, Unused, all_above, level, relative, walk
+from finetune.layout import SPLIT_FOLDERS
 from zoo.errors import UserError
-
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-NOT_CLASSES = {"__MACOSX"}
-PICTURE_SUFFIXES = {"", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic",
-                    ".heif", ".avif"}
+from zoo.text import one_line
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Which files belong to which class and split; no file has been opened."""
+    """Which files belong to which class and split, and all that belongs to none; no file has been opened."""
 
     root: Path
     classes: tuple[str, ...]
     """Sorted by code point; the position is the label."""
     files: dict[str, list[tuple[str, int]]]
-    """Split -> (relative path, label); only the splits that the folder has."""
-    ignored: int
-    """Files that are not pictures by their suffix, or that stand outside the class folders."""
-    beside: tuple[str, ...] = ()
-    """Folders beside train, val and test."""
+    """Split -> (relative path, label) of the files that are tried as pictures; only the splits that the folder has."""
+    unused: tuple[Unused, ...] = ()
+    """Every other entry of the folders that were read, with the rule or the reason."""
+    folders: frozenset[str] = frozenset()
+    """Relative paths of the folders that were read; the data folder itself is `.`."""
+    findings: tuple[str, ...] = ()
+    """Sentences for people."""
+
+    @property
+    def ignored(self) -> int:
+        """Files that are notes or labels, or that stand outside the class folders."""
+        return sum(entry.kind in ("harmless", "outside") for entry in self.unused)
 
 
 def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     """List a data folder: class folders, or class folders in `train/`, `val/` (valid, validation) and `test/`.
 
-    `val` is a validation folder that stands elsewhere.
+    `val` is a validation folder that stands elsewhere. Every file in a class folder is to be tried as a picture,
+    whatever its suffix, unless a rule of finetune/entries.py skips it.
 
-    Raises `UserError` for a folder that is missing or empty, for fewer than two classes, a class without pictures,
-    class names that differ only in case or Unicode form, and a class of val or test that train lacks.
+    Raises `UserError` for a folder that is missing, empty or cannot be listed, for fewer than two classes, a class
+    without files, class names that are not UTF-8 or differ only in case or Unicode form, a class of val or test that
+    train lacks, links that lead nowhere in the place of a class, and folders that can be read in two ways.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"--data {root}: expected a folder of pictures, but there is "
-                        f"{'a file' if root.exists() else 'nothing'} at this path. --data digits is a built-in sample.")
-    by_split, beside = _split_folders(root)
+                        f"{'a file' if os.path.exists(root) else 'nothing'} at this path. --data digits is a built-in "
+                        "sample.")
+    top = level(root, root)
+    by_split = _split_folders(root, top)
     folders = by_split or {"train": root}
     if val is not None:
-        if "val" in folders:
-            raise UserError(f"--val {val}: {root} already has {folders['val'].name}; remove one of the two.")
-        if not val.is_dir():
-            raise UserError(f"--val {val}: expected a fraction between 0 and 1, such as 0.2, or an existing folder.")
-        if val.resolve().parent == folders["train"].resolve():
-            raise UserError(f"--val {val} stands among the class folders of {folders['train']}: move it elsewhere.")
+        _check_val(root, val, folders)
         folders["val"] = val
-    classes = _class_names(folders["train"])
-    ignored, files = 0, {}
-    for split, folder in folders.items():
-        files[split], skipped = _list_split(root, folder, classes)
-        ignored += skipped
+    unused, read = list(top.unused), ["."]
     if by_split:
-        ignored += sum(1 for entry in os.scandir(root) if entry.is_file() and not entry.name.startswith("."))
-    counts = Counter(label for _, label in files["train"])
-    if empty := [name for label, name in enumerate(classes) if not counts[label]]:
-        raise UserError(f"no picture in {', '.join(str(folders['train'] / name) for name in empty[:5])}: expected at "
-                        "least one in each class folder. Add pictures, or remove the folder.")
-    if hollow := [split for split in files if not files[split]]:
-        raise UserError(f"{', '.join(str(folders[split]) for split in hollow)}: expected pictures in class folders, "
-                        "seen none. Add them, or remove the folder.")
-    return Tree(root, classes, files, ignored, tuple(beside))
+        unused += _beside(root, top, [*folders.values()])
+    levels = {split: top if folder == root else level(root, folder) for split, folder in folders.items()}
+    classes = _class_names(root, folders["train"], levels["train"])
+    files = {}
+    for split, folder in folders.items():
+        if folder != root:
+            unused += levels[split].unused
+            read.append(relative(folder, root))
+        found = _read_split(root, folder, levels[split], classes)
+        files[split] = sorted((path, label) for label, of_class in found for path in of_class.files)
+        unused += [entry for _, of_class in found for entry in of_class.unused]
+        read += [path for _, of_class in found for path in of_class.folders]
+    _check_filled(root, folders, files, classes, unused)
+    findings = _findings(unused, top.folders) + ([] if by_split else _same_folders(classes, read))
+    return Tree(root, classes, files, tuple(unused), frozenset(read), tuple(findings))
 
 
-def _split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """split -> folder, empty for plain class folders; and the folders that stand beside the splits."""
-    splits = [d for d in _folders(root) if d.name.lower() in SPLIT_FOLDERS]
-    by_split = {SPLIT_FOLDERS[d.name.lower()]: d for d in splits}
-    names = ", ".join(d.name for d in splits)
+def _split_folders(root: Path, top: Level) -> dict[str, Path]:
+    """split -> folder, empty for plain class folders."""
+    splits = [name for name in top.folders if name.lower() in SPLIT_FOLDERS]
+    by_split = {SPLIT_FOLDERS[name.lower()]: root / name for name in splits}
+    names = ", ".join(splits)
     if len(by_split) != len(splits):
         raise UserError(f"{root} has {names}: keep one folder for each of train, val (valid, validation) and test.")
+    layout.refuse_broken(root, [name for name in top.broken if not by_split or name.lower() in SPLIT_FOLDERS])
+    beside = [name for name in top.folders if name not in splits]
     if by_split and "train" not in by_split:
-        raise UserError(f"{root} has {names} but no train folder. (Classes cannot be called train, val, valid, "
+        like = next((name for name in beside if layout.like_split(name) == "train"), None)
+        advice = f"Rename {like} to train, if it is that. " if like else ""
+        raise UserError(f"{root} has {names} but no train folder. {advice}(Classes cannot be called train, val, valid, "
                         "validation or test, unless the class folders stand in train/.)")
-    return by_split, [d.name for d in _folders(root) if by_split and d not in splits]
+    if by_split:
+        layout.refuse_likeness_beside(root, by_split, beside)
+    else:
+        layout.refuse_splits_as_classes(root, beside)
+    return by_split
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(d for d in folder.iterdir()
-                  if d.is_dir() and not d.name.startswith(".") and d.name not in NOT_CLASSES)
+def _check_val(root: Path, val: Path, folders: Mapping[str, Path]) -> None:
+    if "val" in folders:
+        raise UserError(f"--val {val}: {root} already has {folders['val'].name}; remove one of the two.")
+    if not os.path.isdir(val):
+        raise UserError(f"--val {val}: expected a fraction between 0 and 1, such as 0.2, or an existing folder.")
+    if val.resolve().parent == folders["train"].resolve():
+        raise UserError(f"--val {val} stands among the class folders of {folders['train']}: move it elsewhere.")
 
 
-def _class_names(train: Path) -> tuple[str, ...]:
-    names = sorted(d.name for d in _folders(train))
+def _beside(root: Path, top: Level, splits: Iterable[Path]) -> list[Unused]:
+    """What stands beside the folders of the splits, files apart."""
+    used = {path.parent.resolve() / path.name for path in splits}  # a link to a split is not that split itself
+    return [*(Unused(name, "beside", "a folder beside train, val and test") for name in top.folders
+              if root.resolve() / name not in used),
+            *(Unused(name, "beside", "a link that leads nowhere") for name in top.broken)]
+
+
+def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
+    names = found.folders
+    layout.refuse_broken(train, found.broken)
     if len(names) < 2:
         seen = f"one class folder ({names[0]})" if names else "no class folder"
         hint = " (A class cannot be called train.)" if train.name.lower() == "train" and not names else ""
+        deeper = layout.too_high(root, train) or (layout.too_low(root) if train == root and not names else "")
         raise UserError(f"{train} has {seen}: expected at least two folders, each named after a class and holding its "
-                        f"pictures.{hint}")
+                        f"pictures.{hint}{deeper}")
+    _by_folded_name(train, names)
+    for name in names:
+        if (octets := os.fsencode(name)).decode("utf-8", "replace").encode() != octets:
+            raise UserError(f"{train}: the class name {octets!r} is not UTF-8 (it was unpacked or copied from a system "
+                            "with another encoding). Rename the folder; its name becomes part of the model.")
+    return tuple(sorted(names))
+
+
+def _by_folded_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Name without case and Unicode form -> name; `UserError` if two names are the same but for these."""
     folded: dict[str, str] = {}
     for name in names:
         twin = folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if twin != name:
-            raise UserError(f"{train}: the class names {twin!r} and {name!r} differ only in case or Unicode form. "
+            raise UserError(f"{folder}: the class names {_told_apart(twin, name)} differ only in case or Unicode form. "
                             "Merge or rename one of them.")
-    return tuple(names)
+    return folded
 
 
-def _list_split(root: Path, folder: Path, classes: tuple[str, ...]) -> tuple[list[tuple[str, int]], int]:
-    """(relative path, label) of each picture of one split, and how many other files there are."""
-    label_of = {name: label for label, name in enumerate(classes)}
-    found = _folders(folder)
-    if unknown := [d.name for d in found if d.name not in label_of]:
+def _told_apart(one: str, two: str) -> str:
+    """Both names; with the code points of what is not ASCII if they look the same."""
+    same_look = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", two)
+    return f"{one!a} and {two!a}" if same_look else f"{one!r} and {two!r}"
+
+
+def _read_split(root: Path, folder: Path, found: Level, classes: tuple[str, ...]) -> list[tuple[int, Found]]:
+    """(label, what its folder holds) of each class of one split. Classes are compared in NFC."""
+    layout.refuse_broken(folder, found.broken)
+    label_of = {unicodedata.normalize("NFC", name): label for label, name in enumerate(classes)}
+    labels = {name: label_of.get(unicodedata.normalize("NFC", name)) for name in found.folders}
+    _by_folded_name(folder, found.folders)
+    if unknown := [name for name, label in labels.items() if label is None]:
+        known = _by_folded_name(folder, classes)
+        near = known.get(unicodedata.normalize("NFC", unknown[0]).casefold())
+        if near is not None:
+            raise UserError(f"{folder} has the class {unknown[0]!r}, and train has {near!r}: the names differ only in "
+                            "case. Give both the same name.")
         raise UserError(f"{folder} has the class {', '.join(map(repr, unknown[:5]))}, which train lacks: expected only "
                         f"{', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}. Rename or remove the folder.")
-    ignored = sum(1 for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
-    files, seen = [], {(above.stat().st_dev, above.stat().st_ino) for above in (root, folder)}
-    for class_folder in found:
-        for path in _walk(class_folder, seen):
-            if path.suffix.lower() in PICTURE_SUFFIXES:
-                files.append((Path(os.path.relpath(path, root)).as_posix(), label_of[class_folder.name]))
-            elif path.name not in ("Thumbs.db", "desktop.ini"):
-                ignored += 1
-    return sorted(files), ignored
+    above = all_above(root, folder)
+    return [(label, walk(root, folder / name, above)) for name, label in labels.items() if label is not None]
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Files below `folder`, hidden ones left out; each folder is visited once, however many links lead to it."""
-    stat = folder.stat()
-    if (stat.st_dev, stat.st_ino) in seen:
-        return
-    seen.add((stat.st_dev, stat.st_ino))
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name in NOT_CLASSES:
-                continue
-            if entry.is_dir():
-                yield from _walk(Path(entry.path), seen)
-            else:
-                yield Path(entry.path)
+def _check_filled(root: Path, folders: Mapping[str, Path], files: Mapping[str, list[tuple[str, int]]],
+                  classes: tuple[str, ...], unused: Iterable[Unused]) -> None:
+    """`UserError` if a class has no file in train, or a split has none at all."""
+    counts = Counter(label for _, label in files["train"])
+    if empty := [folders["train"] / name for label, name in enumerate(classes) if not counts[label]]:
+        path = relative(empty[0], root)
+        own = next((entry for entry in unused if entry.path == path or entry.path.startswith(f"{path}/")), None)
+        why = f" ({one_line(own.path)}: {own.reason})" if own else ""
+        raise UserError(f"no picture in {', '.join(map(str, empty[:5]))}: expected at least one in each class "
+                        f"folder{why}. Add pictures, or remove the folder.{layout.too_high(root, folders['train'])}")
+    if hollow := [split for split in files if not files[split]]:
+        raise UserError(f"{', '.join(str(folders[split]) for split in hollow)}: expected pictures in class folders, "
+                        "seen none. Add them, or remove the folder.")
+
+
+def _findings(unused: Iterable[Unused], top: Iterable[str]) -> list[str]:
+    """Sentences about what is not used; they name only folders beside the splits, which a push cuts."""
+    kinds = Counter(entry.kind for entry in unused)
+    findings = []
+    if kinds["harmless"] or kinds["outside"]:
+        findings.append(f"{kinds['harmless'] + kinds['outside']} files ignored: {kinds['harmless']} of notes or labels "
+                        f"by their suffix, {kinds['outside']} outside the class folders")
+    if kinds["repeated"]:
+        findings.append(f"{kinds['repeated']} links to folders not followed: those folders are read already")
+    if names := sorted({entry.path for entry in unused if entry.kind == "beside"} & set(top)):
+        findings.append(f"folders beside train, val and test are ignored: {', '.join(names[:10])}")
+    return findings
+
+
+def _same_folders(classes: Sequence[str], read: Iterable[str]) -> list[str]:
+    """A sentence if all classes hold folders of the same names, which may be the classes that are meant."""
+    inner: dict[str, set[str]] = defaultdict(set)
+    for path in read:
+        name, _, rest = path.partition("/")
+        if rest and "/" not in rest:
+            inner[name].add(rest)
+    names = inner.get(classes[0], set())
+    if len(names) < 2 or any(inner.get(name) != names for name in classes):
+        return []
+    return [f"each of the {len(classes)} class folders holds the same {len(names)} folders, which count as one class: "
+            "if those are the classes, use one of the class folders as --data"]

@@ -48,7 +48,8 @@ class Order:
     max_body_mb: float = 32.0
     """Megabytes of one request; more is refused before it is read."""
     max_megapixels: float = 25.0
-    """Million pixels of one picture; more is refused before it is decoded."""
+    """Million pixels of one picture; more is refused before it is decoded. Of a JPEG it is those that are decoded: one
+    of over 25 million, up to 200, is decoded at 1/2 or 1/4 of its size."""
 
     def __post_init__(self) -> None:
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):

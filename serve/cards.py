@@ -11,7 +11,7 @@ from serve.engine import Answered, Engine
 from zoo import bundle as bundles
 from zoo import rundir
 from zoo.errors import UserError
-from zoo.preprocess import read_regular
+from zoo.folders import read_regular
 
 LISTED = 14
 """Classes named at the top of the page."""
@@ -19,6 +19,8 @@ DIAGRAM = re.compile(r"((?<!`)```++|(?<!~)~~~++)[ \t]{0,9}mermaid", re.IGNORECAS
 """Beginning of a block that Gradio would hand to a program of its own, which draws it."""
 LARGEST_TEXT = 100_000
 """Bytes of a model card or a proof that are shown; a longer one is left out."""
+FOLD = re.compile(r"^&lt;details>&lt;summary>(\d{1,4} further settings [a-z ]{1,60})&lt;/summary>$", re.MULTILINE)
+"""Where a card folds the lesser settings of its recipe away."""
 STYLE = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
 NOTHING = ('<div class="card empty"><p>The answer appears here, with its probability, the other classes that come '
            "into question, and where in the picture the evidence lies.</p></div>")
@@ -128,7 +130,16 @@ def about(engine: Engine) -> str:
     what, heading, recipe = card.partition("\n## Recipe\n")
     what, own_heading, own_limits = what.partition("\n## Limits\n")
     limits = _limits(bundle, also=own_limits.strip("\n") if own_heading else "")
-    return "\n\n".join((what, limits, _proof(bundle), heading + recipe))
+    return "\n\n".join((what, limits, _proof(bundle), heading + _folded(recipe)))
+
+
+def _folded(recipe: str) -> str:
+    """The recipe of a cleaned card, its lesser settings folded away again: the only HTML of a card that stays."""
+    found = FOLD.search(recipe)
+    content, end, rest = recipe[found.end():].partition("\n&lt;/details>") if found else ("", "", "")
+    if not found or not end:
+        return recipe
+    return f"{recipe[:found.start()]}<details><summary>{found[1]}</summary>{content}\n</details>{rest}"
 
 
 def _card(bundle: bundles.Bundle) -> str:

@@ -35,6 +35,9 @@ BYTES_PER_PIXEL = 25
 turns, 24.5 for an animated one, 16 for a turned RGBA PNG, 12 for a progressive CMYK JPEG or PNG of 16 bits."""
 SPARE_BYTES = 200_000_000
 """Besides the pixels: the encoded picture (twice where a plugin copies it) and what Pillow unpacks of its text."""
+SPARE_OF_ONE = 100_000_000
+"""The same for one picture once it is opened, so that a small one cannot take what the largest may: the tables of a
+lossless WebP of 0.3 MB and one million pixels would take 0.4 GB."""
 REQUEST, ANSWER = struct.Struct(">QQ"), struct.Struct(">BII")
 READY, PIXELS, REFUSED = range(3)
 MAX_REASON = 1000
@@ -70,7 +73,34 @@ def main(decode_picture: Decode) -> None:
 
 def decode_upload(data: bytes, max_pixels: int) -> Image.Image:
     """A picture from a stranger as mode RGB, upright, on white. Raises `BadImage`."""
-    return decode(data, max_pixels=max_pixels, max_bytes=MAX_BYTES, formats=FORMATS)
+    try:
+        return decode(data, max_pixels=max_pixels, max_bytes=MAX_BYTES, formats=FORMATS, reserve=_reserve)
+    except BadImage as error:
+        if data[:4] == b"RIFF" and error.reason.startswith("damaged"):  # libwebp does not tell which of the two it is
+            reason = f"{error.reason}, or it needs more memory than a picture of its size may"
+            raise BadImage(error.name, reason) from None
+        raise
+    finally:
+        _reserve(None)
+
+
+def _reserve(pixels: int | None) -> None:
+    """Limit this process to what a picture of so many pixels may take from here on; None: to what all may."""
+    if sys.platform == "linux":
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = hard if pixels is None else _address_space() + pixels * BYTES_PER_PIXEL + SPARE_OF_ONE
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _address_space() -> int:
+    """Bytes of this process; Linux only."""
+    import resource
+
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def give_memory_back() -> None:
@@ -86,8 +116,7 @@ def limit_memory(more: int) -> None:
     if sys.platform == "linux":
         import resource
 
-        with open("/proc/self/statm", encoding="ascii") as file:
-            limit = int(file.read().split()[0]) * resource.getpagesize() + more
+        limit = _address_space() + more
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         if hard != resource.RLIM_INFINITY:
             limit = min(limit, hard)

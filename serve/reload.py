@@ -13,8 +13,8 @@ from serve.engine import Engine, Model
 from zoo import bundle as bundles
 from zoo import rundir
 from zoo.errors import BadImage, UserError
+from zoo.folders import read_regular
 from zoo.predictor import Predictor
-from zoo.preprocess import read_regular
 from zoo.text import one_line
 
 log = logging.getLogger("serve")
@@ -136,10 +136,7 @@ def _refuse_other_classes(old: Model, new: Model) -> None:
 
 def _stamp(folder: Path) -> str:
     """sha256 of a bundle's FINISHED.json; `UserError` for what is no regular file, or too large for one."""
-    content = read_regular(folder / bundles.FINISHED, LARGEST_MANIFEST)
-    if len(content) > LARGEST_MANIFEST:
-        raise UserError(f"{folder / bundles.FINISHED}: expected at most {LARGEST_MANIFEST / 1e6:g} MB, seen more.")
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(read_regular(folder / bundles.FINISHED, LARGEST_MANIFEST)).hexdigest()
 
 
 def _state(folder: Path) -> object:

@@ -22,9 +22,9 @@ from zoo.preprocess import without_metadata
 from zoo.text import code, one_line, shell_path
 
 HERE = Path(__file__).parent
-ZOO = ("__init__", "bundle", "console", "decision", "errors", "exif", "fields", "folders", "jpeg_file", "minimum",
-       "openvino_runtime", "picture_file", "predictor", "preprocess", "rundir", "runtime", "strict_json", "tables",
-       "text", "tiff_file", "tta")
+ZOO = ("__init__", "bundle", "console", "decision", "errors", "exif", "fields", "file_kinds", "folders", "grey_bits",
+       "jpeg_file", "minimum", "opened", "openvino_runtime", "picture_file", "predictor", "preprocess", "rundir",
+       "runtime", "strict_json", "tables", "text", "tiff_file", "tta")
 """The modules of zoo that answering needs."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
 """Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with. What they bring along and

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import BadImage
-from zoo.preprocess import read_regular
+from zoo.folders import read_regular
 
 QUOTA_BYTES = 1_000_000_000
 """Bytes on disk that all uploads, tables and heat maps of the page may take together."""
@@ -109,9 +109,7 @@ class Uploads:
         place = self.inside(path)
         if place is not None:
             with contextlib.suppress(BadImage):
-                content = read_regular(place, max_bytes, follow=False)
-                if len(content) <= max_bytes:
-                    return content
+                return read_regular(place, max_bytes, follow=False)
         raise BadImage("picture", ELSEWHERE)
 
     def new_folder(self) -> Path:

@@ -251,7 +251,7 @@ def test_an_evil_checkpoint_never_runs(tmp_path: Path, digits: Path, tiny_base: 
     best = resume.save_best(run, torch.nn.Linear(1, 1), Scores(0.5, 1.0, 1.0, 10), 0)
     resume.save(run, resume.State(3, 0, best, {"model": Canary(canary)}))
     with pytest.raises(UserError, match=r"tensors\.pt is refused: .*the code posix\.mkdir\. It was not run"):
-        start(Run(resume=run), {})
+        start(Run(resume=run, data=str(digits)), {})
     assert not canary.exists()
 
 

@@ -91,7 +91,7 @@ def test_all_output_goes_through_one_console(path: Path) -> None:
         assert "rich" not in imported(path)
     if name != "zoo/tables.py":
         assert not called & {"csv.writer", "csv.reader", "csv.DictWriter", "csv.DictReader"}
-    if name not in ("zoo/text.py", "finetune/report/next_steps.py"):  # advice is parsed again by shlex.split
+    if name != "zoo/text.py":
         assert not called & {"shlex.quote", "shlex.join"}
 
 

@@ -145,9 +145,14 @@ def check_folder(folder: Path) -> None:
 def of_run(run: Path) -> Iterator[Bundle]:
     """The finished bundles of a run, `onnx` first; `UserError` for one that changed or is of an earlier state of it."""
     rundir.check_folder(run)
-    folders = [path.parent for path in run.glob(f"{BUNDLES}/*/{FINISHED}")]
-    for folder in sorted(folders, key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)):
+    for folder in sorted(_finished_folders(run), key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)):
         yield _of_this_state(open_bundle(folder), run)
+
+
+def _finished_folders(run: Path) -> list[Path]:
+    """The folders of finished bundles, without those that are about to take another one's place, or to be removed."""
+    return [path.parent for path in run.glob(f"{BUNDLES}/*/{FINISHED}")
+            if not path.parent.name.endswith(rundir.UNFINISHED)]
 
 
 def _of_this_state(bundle: Bundle, run: Path) -> Bundle:
@@ -184,7 +189,7 @@ def _of_run(run: Path, target: str = DEFAULT_TARGET) -> Path:
         return folder
     if run.is_dir():
         _finished_sha256(run)
-    there = sorted(other.parent.name for other in run.glob(f"{BUNDLES}/*/{FINISHED}"))
+    there = sorted(other.name for other in _finished_folders(run))
     raise UserError(f"{run} has no bundle for {target}: expected {folder}, seen {', '.join(there) or 'none'} in "
                     f"{run / BUNDLES}. {export_it(folder)}")
 
@@ -273,7 +278,7 @@ def export_it(folder: Path) -> str:
 def _command(folder: Path) -> str:
     """What makes the bundle of this folder."""
     run = folder.parent.parent if folder.parent.name == BUNDLES else "RUN"
-    target = folder.name if folder.parent.name == BUNDLES else DEFAULT_TARGET
+    target = folder.name.removesuffix(rundir.UNFINISHED) if folder.parent.name == BUNDLES else DEFAULT_TARGET
     return f"python -m export {shell_path(run)} --to {shell(target)}"
 
 

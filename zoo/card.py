@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from zoo import bundle as bundles
-from zoo import fields, rundir
+from zoo import fields, recipe_rows, rundir
 from zoo.bundle import Bundle
 from zoo.catalog import OWN_ARCHITECTURES, PERMISSIVE, forbids_commercial_use
 from zoo.errors import UserError
@@ -188,8 +188,8 @@ def results_note(facts: Facts) -> str:
         said.append(f"Prediction sets fitted to hold the true class in {sets['coverage']:.0%} do so in "
                     f"{head['covered']:.1%}, with {head['mean_set_size']:.2f} classes on average.")
     if probe:
-        said.append(f"A linear probe on the base's frozen features: {probe['select_top1']:.2%} on the pictures that "
-                    "chose the epoch.")
+        said.append(f"A linear probe on the base's frozen features: {probe['select_top1']:.2%} on the pictures by "
+                    "which the weights are chosen.")
     return " ".join(said)
 
 
@@ -281,9 +281,12 @@ def unknown_limits(facts: Facts) -> list[str]:
 
 
 def recipe_table(recipe: Mapping[str, Mapping[str, Any]]) -> str:
-    """Every setting with its value and its reason."""
-    return table(["setting", "value", "why"],
-                 [[plain(name), code(str(row["value"])), plain(row["why"])] for name, row in recipe.items()])
+    """What was chosen or set by hand, with its reason; the rest folded away."""
+    shown, folded = recipe_rows.parted(recipe)
+    rows = [table(["setting", "value", "why"], [[plain(name), code(str(row["value"])), plain(row["why"])]
+                                                for name, row in of.items()]) for of in (shown, folded) if of]
+    return f"\n\n<details><summary>{recipe_rows.folded_title(folded)}</summary>\n\n".join(rows) + (
+        "\n\n</details>" if len(rows) > 1 else "")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from zoo import console, fields, rundir
+from zoo.drawing import name_legend, plain_text, short
 from zoo.errors import UserError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -130,6 +131,7 @@ def _show(rows: Sequence[Row]) -> None:
     console.table(columns, cells)
 
 
+@plain_text()
 def draw(rows: Sequence[Row], out: Path) -> None:
     """Accuracy against latency, one point a model whose latency is known; higher and further left is better."""
     from matplotlib.figure import Figure
@@ -145,12 +147,11 @@ def draw(rows: Sequence[Row], out: Path) -> None:
         low, high = row.interval
         axes.errorbar([latency_ms], [100 * row.top1], [[100 * (row.top1 - low)], [100 * (high - row.top1)]],
                       fmt=markers[row.target], color=colours[row.run], capsize=3, markersize=8)
-    handles = [Line2D([], [], color=colour, linewidth=4, label=name) for name, colour in colours.items()]
-    handles += [Line2D([], [], color="0.3", marker=marker, linestyle="", label=name)
-                for name, marker in markers.items()]
+    handles = [Line2D([], [], color=colour, linewidth=4, label="run") for colour in colours.values()]
+    handles += [Line2D([], [], color="0.3", marker=marker, linestyle="", label="model")
+                for marker in markers.values()]
     legend = axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
-    for name in legend.get_texts():
-        name.set_parse_math(False)
+    name_legend(legend, [short(name) for name in (*colours, *markers)])
     axes.set_xscale("log")
     axes.set_xlim(min(ms for _, ms in shown) / 1.5, max(ms for _, ms in shown) * 1.5)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

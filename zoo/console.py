@@ -164,7 +164,11 @@ def track(items: Sequence[Item], title: str) -> Iterator[Item]:
 
 def busy(what: str) -> AbstractContextManager[Any]:
     """A sign of life while something runs whose length is not known; silent when the output is no terminal."""
-    return _terminal().status(one_line(what)) if _shows_progress() else nullcontext()
+    if not _shows_progress():
+        return nullcontext()
+    from rich.text import Text
+
+    return _terminal().status(Text(one_line(what)))  # a bare text would be read as rich's mark-up
 
 
 def _shows_progress() -> bool:
@@ -189,7 +193,11 @@ def _record(*args: Any, **named: Any) -> logging.LogRecord:
 
 
 def guard() -> None:
-    """From now on log records, warnings and uncaught errors of this process are `printable`, whoever wrote them."""
+    """From now on log records, warnings and uncaught errors of this process are `printable`, whoever wrote them, and no
+    character is one that the output's encoding cannot take."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # bars and help draw lines that ASCII lacks
+            stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_record)
     sys.excepthook = _uncaught
     warnings.formatwarning = _warning

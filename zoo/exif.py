@@ -28,6 +28,12 @@ class Reduced:
     data: bytes
     orientation: int = 1
     """How EXIF says that the picture was held, 1 to 8; 1 is upright."""
+    jpeg_size: tuple[int, int] = (0, 0)
+    """Width and height of a JPEG as stored; (0, 0) of other formats."""
+    coefficient_bytes: int = 0
+    """What the decoder keeps of a JPEG with several scans until the last one is read; 0 of all others."""
+    unusual: str = ""
+    """Bands, bits and compression of a TIFF in words, where no decoder here is known to open such a one."""
 
 
 def orientation(block: bytes) -> int:

@@ -3,6 +3,7 @@
     look_through(folder)        every file and folder below it; `UserError` for a link or anything else
     is_plain(name)              whether a name stays below the folder that it is relative to
     read_bytes(path, most)      a regular file's content, its size checked before it is read
+    read_regular(path, most)    the same of what may be a picture: `BadImage` otherwise
     picture_bytes(path, digest) a picture, only if it is the one that was recorded
 
 A run or a bundle that was pulled, copied or mailed is data: no name and no link in it leads outside it.
@@ -46,6 +47,10 @@ class Tree:
             raise UserError(f"{folder / wrong[0]} is a folder: expected a file. {_REMOVE}")
         if wrong := sorted(self.files & folders):
             raise UserError(f"{folder / wrong[0]} is a file: expected a folder. {_REMOVE}")
+
+
+class NotRegular(UserError):
+    """A path where a regular file was expected leads to something else."""
 
 
 _REMOVE = "Nothing was read or written. Remove it, or take the folder from someone whom you trust."
@@ -139,19 +144,44 @@ def shown(name: object) -> str:
     return cleaned if len(cleaned) <= 300 else f"{cleaned[:300]}..."
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not waited for."""
+def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
+    """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not waited for.
+
+    Without `follow` a path that is a link is refused. Raises `OSError` and `ValueError` as `open` does.
+    """
     # without O_NONBLOCK a pipe would wait for its writer
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if not follow:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags)
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
-        raise UserError(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
+        raise NotRegular(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
     file = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
     if not found.st_size and file.peek(1):  # files of /proc call themselves empty; some of them never end
         file.close()
-        raise UserError(f"{shown(path)}: expected a file of a disk, seen one of the system without a size.")
+        raise NotRegular(f"{shown(path)}: expected a file of a disk, seen one of the system without a size.")
     return file
+
+
+def read_regular(path: Path, most: int, *, name: str = "", follow: bool = True) -> bytes:
+    """The bytes of a regular file of at most `most`; `BadImage(name or path, reason)` for any other.
+
+    Of a larger file nothing is read. Without `follow` a path that is a link is refused. A pipe is not waited for.
+    """
+    name = name or str(path)
+    try:
+        with open_regular(path, follow=follow) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(size + 1) if size <= most else b""  # one more: it may be growing
+    except NotRegular:
+        raise BadImage(name, "not a regular file") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise BadImage(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if max(size, len(content)) > most:
+        raise BadImage(name, f"larger than {most / 1e6:g} MB")
+    return content
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -19,8 +19,17 @@ MAX_HEADER_BYTES = 131_072
 MAX_SCANS = 500
 """libjpeg-turbo's own fuzzers stop here; encoders write up to 15."""
 MAX_SCAN_PIXELS = 1_000_000_000
-"""Scans times pixels of a picture with several: 20 scans of the largest picture. Scans that refine all coefficients
-cost most, 1.3 s for so many."""
+"""Pixels that all scans of a picture visit, a scan of subsampled colours fewer. Scans that refine all coefficients cost
+most, 1.3 s for so many; the usual 10 scans of 108 million pixels come to 0.9 billion."""
+FULL_PIXELS = 25_000_000
+"""A JPEG of more pixels is decoded at a part of its size; see `scale`."""
+MAX_PIXELS = 200_000_000
+"""Of a JPEG as stored: 16320 x 12240, the largest sensors of phones."""
+LEAST_SIDE = 1024
+"""Pixels of the short side that decoding at a part of the size must leave: four times 256."""
+MAX_COEFFICIENT_BYTES = 400_000_000
+"""Kept of a JPEG with several scans that is decoded at a part of its size; 108 million pixels with subsampled colours
+take 324 million, 50 million without subsampling 301 million."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in coded data: neither a stuffed 0xFF nor a restart
@@ -44,22 +53,53 @@ class _Header:
     """EXIF orientation; 0 until EXIF was found."""
     frame: int = 0
     """Marker of the frame; 0 until it was found."""
-    pixels: int = 0
+    size: tuple[int, int] = (0, 0)
+    """Width and height."""
     components: int = 0
+    samples: list[tuple[int, int]] = field(default_factory=list)
+    """(component, coefficients that its blocks hold); a damaged file may list one twice, or too few."""
     scan: int = 0
     """Where the first scan begins."""
     scan_components: int = 0
+
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+
+def scale(width: int, height: int) -> int:
+    """1, 2, 4 or 8: the part of its size, one half to one eighth, at which a JPEG is decoded.
+
+    It follows from the picture alone, so that training, export, its proof and serving see the same pixels: the first
+    part that leaves at most `FULL_PIXELS`. Up to there a picture is decoded in full. Above, more than 6.25 million
+    pixels are left: of the shape 4:3 a short side of at least 2165 (8160 x 6144 gives 4080 x 3072, and 12000 x 9000
+    gives 3000 x 2250), four times the input side of networks of up to 541 pixels; of 3:2 up to 510. Where a long
+    picture's short side would fall below `LEAST_SIDE`, it is decoded in full too, if the limit on pixels allows it.
+    """
+    if width * height <= FULL_PIXELS:
+        return 1
+    for part in (2, 4, 8):
+        scaled_width, scaled_height = scaled(width, part), scaled(height, part)
+        if scaled_width * scaled_height <= FULL_PIXELS:
+            return part if min(scaled_width, scaled_height) >= LEAST_SIDE else 1
+    return 1
+
+
+def scaled(length: int, part: int) -> int:
+    """A side in pixels at one `part`-th, as libjpeg rounds it."""
+    return -(-length // part)
 
 
 def reduced(data: bytes) -> Reduced:
     """The JPEG's first picture without EXIF, profiles, comments and thumbnails. Raises `Refused`."""
     header = _read(data)
     if header.frame not in _SEQUENTIAL or header.scan_components != header.components:
-        return Reduced(b"".join((*header.kept, *_scans(data, header), b"\xff\xd9")), header.held or 1)
+        content = b"".join((*header.kept, *_scans(data, header), b"\xff\xd9"))
+        return Reduced(content, header.held or 1, header.size, 2 * sum(count for _, count in header.samples))
     rest: bytes | memoryview = memoryview(data)[header.scan :]
     if data.find(_FILL, header.scan) >= 0:
         rest = data[header.scan :].replace(_FILL, b"\xff")
-    return Reduced(b"".join((*header.kept, rest)), header.held or 1)
+    return Reduced(b"".join((*header.kept, rest)), header.held or 1, header.size)
 
 
 def without_metadata(data: bytes) -> bytes:
@@ -80,17 +120,26 @@ def _scans(data: bytes, header: _Header) -> list[bytes]:
 
     Raises `Refused` for more scans than a picture of its size may have.
     """
-    kept, scans = [], 0
+    kept, scans, visited = [], 0, 0
     for marker, start, end in _segments(data, header.scan):
-        scans += marker == _SOS
-        if scans > MAX_SCANS or scans * header.pixels > MAX_SCAN_PIXELS:
+        if marker == _SOS:
+            scans += 1
+            visited += _visited(data[start + 4 : start + 14], header)
+        if scans > MAX_SCANS or visited > MAX_SCAN_PIXELS:
             raise Refused(f"too costly to decode: more than {scans - 1} scans of {header.pixels / 1e6:.3g} million "
-                          "pixels")
+                          "pixels; save it as a baseline JPEG")
         if marker in _TABLES or marker == _SOS:
             kept.append(data[start:end])
         elif not _APP0 <= marker <= _APP15 and marker != _COM:
             raise Refused(f"damaged: JPEG marker {marker:02X} after the first scan")
     return kept
+
+
+def _visited(body: bytes, header: _Header) -> int:
+    """Pixels that a scan visits, of the scan's header from its number of components on; at most all pixels."""
+    known = dict(header.samples)
+    components = body[1 : 1 + 2 * body[0] : 2] if body else b""
+    return min(header.pixels, sum(known.get(component, header.pixels) for component in components))
 
 
 def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
@@ -158,8 +207,21 @@ def _add_frame(header: _Header, marker: int, body: bytes) -> None:
     if header.frame or len(body) < 8:
         raise Refused("damaged: its JPEG frame is not one")
     header.frame, header.components = marker, body[7]
-    header.pixels = int.from_bytes(body[3:5]) * int.from_bytes(body[5:7])
+    header.size = int.from_bytes(body[5:7]), int.from_bytes(body[3:5])
+    header.samples = _samples(header.size, body[8 : 8 + 3 * header.components])
     header.kept.append(b"\xff" + bytes([marker]) + body)
+
+
+def _samples(size: tuple[int, int], listed: bytes) -> list[tuple[int, int]]:
+    """(component, coefficients in its blocks), which fill whole units of coding (T.81, A.2.4); 3 bytes of `listed`
+    each. Sampling factors that no decoder accepts count as 1."""
+    factors = [(listed[at], max(1, listed[at + 1] >> 4), max(1, listed[at + 1] & 15))
+               for at in range(0, len(listed) - 2, 3)]
+    if not factors:
+        return []
+    across, down = (max(factor[place] for factor in factors) for place in (1, 2))
+    units = scaled(size[0], 8 * across) * scaled(size[1], 8 * down)
+    return [(component, 64 * units * wide * high) for component, wide, high in factors]
 
 
 def _check_scan(header: _Header, body: bytes) -> None:

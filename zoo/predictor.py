@@ -21,7 +21,8 @@ from zoo import console, decision, runtime, tta
 from zoo.bundle import Bundle
 from zoo.decision import Answer
 from zoo.errors import BadImage, UserError, first_line, run_main
-from zoo.preprocess import MAX_ASPECT, decode
+from zoo.opened import MAX_ASPECT
+from zoo.preprocess import decode
 
 Picture = bytes | Path | Image.Image | np.ndarray
 """A file's bytes, its path, or a picture as `zoo.preprocess.decode` gives it, also as its pixels (uint8 [H, W, 3])."""

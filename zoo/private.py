@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from zoo import rundir
+from zoo import rundir, tables
 from zoo.errors import UserError
 
 PICTURE = "a picture"
@@ -82,6 +82,8 @@ class Private:
         data = rundir.read_json(run / rundir.DATA)
         names = [row["path"] for row in rundir.read_files(run)] if (run / rundir.FILES).is_file() else []
         names += [path for path, _ in data.get("left_out", ())]
+        if (run / rundir.LEFT_OUT).is_file():
+            names += [row["path"] for row in tables.rows(run / rundir.LEFT_OUT, ("path",))]
         pictures = {name for path in names for name in (path, path.rpartition("/")[2]) if re.search(r"[./].", name)}
         found = {*_of_machine(), *_recorded(run), *_spellings(run.absolute()), *_spellings(run.absolute().parent)}
         roots = sorted((root for root in found if _long_enough(root)), key=len, reverse=True)

@@ -36,6 +36,7 @@ DECISION = "decision.json"
 RECIPE = "recipe.json"
 DATA = "data.json"
 FILES = "files.csv"
+LEFT_OUT = "left_out.csv"
 LOCAL = "local.json"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -56,6 +57,8 @@ NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 """`errno` of a write that was not allowed, or that met a file system mounted to be read only."""
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
+LONGEST_NAME = 200
+"""Bytes of a run's default name; a folder has up to 255, and `-advised-1` comes after it."""
 UNFINISHED = ".tmp"
 """End of the name of a file or folder that is being written."""
 
@@ -67,8 +70,8 @@ LARGE_BYTES = 100_000_000
 """Of a file that is looked at for holes."""
 SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.json": 8_000_000}
 """The same of files that hold less."""
-_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LOCAL, METRICS, REPORT, PREDICTIONS, BANK, PAGE,
-                    CARD, FINISHED, "onnx/model.onnx"})
+_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LEFT_OUT, LOCAL, METRICS, REPORT, PREDICTIONS, BANK,
+                    PAGE, CARD, FINISHED, "onnx/model.onnx"})
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
 
 
@@ -79,7 +82,11 @@ class NotWritable(UserError):
 def default_name(data: str, base: str) -> str:
     """Name of a run's folder below `runs/`: `mydataset-vit_base_21k`; what a file name cannot hold becomes `-`."""
     data_name = Path(data).resolve().name
-    return re.sub(r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}").strip("-")
+    name = re.sub(r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}").strip("-")
+    octets = name.encode()
+    if len(octets) <= LONGEST_NAME:
+        return name
+    return octets[:LONGEST_NAME - 9].decode(errors="ignore") + "-" + hashlib.sha256(octets).hexdigest()[:8]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -100,13 +107,20 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
     temporary = new_file_beside(path)
     try:
+        usual = _mode(temporary)
         write(temporary)
+        _set_mode(temporary, usual)  # safetensors puts a file of its own there, which is for nobody else
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """Where a file or folder is made before it takes its place."""
+    return path.with_name(path.name + UNFINISHED)
 
 
 def new_file_beside(path: Path) -> Path:
@@ -136,6 +150,24 @@ def right_needed(folder: Path) -> Iterator[None]:
 def check_writable(folder: Path) -> None:
     """`NotWritable` unless files can be made in this folder; said before work that would be lost."""
     new_file_beside(folder / "writable").unlink()
+
+
+def share_as_usual(path: Path) -> None:
+    """Give a file that a library wrote the permissions of any new file here: what the umask allows."""
+    example = new_file_beside(path)
+    try:
+        _set_mode(path, _mode(example))
+    finally:
+        example.unlink()
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    if _mode(path) != mode:  # some file systems have one mode for all files, and refuse to change it
+        path.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:

@@ -40,7 +40,8 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
     drawings = comparison_figures(wrong)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     for drawing in drawings:
-        rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
+        if drawing.svg:
+            rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
     rundir.write_json(folder / NUMBERS, numbers)
     title = " and ".join(labels)
     head = fill('<header><h1>{}</h1><p class="soft">On {}; each name leads to the report of its run.</p></header>\n',

@@ -7,23 +7,25 @@ the viewer knows the reader's colour scheme. Drawn with matplotlib's objects, wi
 import io
 import math
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from itertools import cycle
+from typing import ParamSpec
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from finetune.measures import Bin, wilson_interval
 from finetune.rates import Curve
 from finetune.report.page import Drawing, printable
+from zoo.drawing import DRAWING_ERRORS, name_legend, plain_text
+from zoo.errors import first_line
 
 INK, BLUE, ORANGE, GREEN = "#757b84", "#3f86c9", "#d0763c", "#3f9168"
 THEMES = {"light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c", GREEN: "#2b7a53"},
@@ -40,11 +42,29 @@ MOST_NUMBERED = 30
 """Up to this many classes a confusion matrix has numbers in its cells and every label."""
 LONGEST_LABEL = 20
 """Characters of a class name in a figure."""
+NAMED = "\u200b"
+"""Stands before a label that is somebody's name: matplotlib leaves one that begins with `_` out of a legend."""
 
 Series = Sequence[tuple[float, float]]
 """(x, y) points."""
+Parameters = ParamSpec("Parameters")
 
 
+def _named_if_it_fails(name: str) -> Callable[[Callable[Parameters, Drawing]], Callable[Parameters, Drawing]]:
+    """A figure that cannot be drawn becomes a `Drawing` without a picture that says why: the run goes on."""
+    def guarded(draw: Callable[Parameters, Drawing]) -> Callable[Parameters, Drawing]:
+        @wraps(draw)
+        def attempt(*values: Parameters.args, **named: Parameters.kwargs) -> Drawing:
+            try:
+                return draw(*values, **named)
+            except DRAWING_ERRORS as error:
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                return Drawing(str(named.get("name", name)), "", 0, 0, reason)
+        return attempt
+    return guarded
+
+
+@_named_if_it_fails("loss")
 def losses(train: Series, select: Series) -> Drawing:
     """Training loss and loss on select against epochs."""
     with _style():
@@ -56,6 +76,7 @@ def losses(train: Series, select: Series) -> Drawing:
         return _drawing(figure, "loss", "Training loss and loss on select by epoch")
 
 
+@_named_if_it_fails("top1")
 def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) -> Drawing:
     """Top-1 on select against epochs, the probe's level, and the best epoch as (epoch, top-1)."""
     with _style():
@@ -70,6 +91,7 @@ def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) 
         return _drawing(figure, "top1", "Top-1 on select by epoch, with the level of the linear probe")
 
 
+@_named_if_it_fails("error")
 def errors(curves: Mapping[str, Mapping[str, Series]], *, name: str = "error", title: str = "Error") -> Drawing:
     """`curves["top-1"]["training"]`: share of wrong answers against epochs, of training (dashed) and select.
 
@@ -83,18 +105,20 @@ def errors(curves: Mapping[str, Mapping[str, Series]], *, name: str = "error", t
                 train = split == "training"
                 axes.plot(*_columns(series), color=colour, linewidth=1.1 if train else 1.5, marker=marker,
                           markersize=2 if train else 3.5, linestyle=(0, (4, 2)) if train else "-",
-                          label=f"{printable(line)[:LONGEST_LABEL]}, {split}", gid=f"{name}-{split}")
+                          label=f"{NAMED}{printable(line)[:LONGEST_LABEL]}, {split}", gid=f"{name}-{split}")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
         _legend_above(figure, axes)
         return _drawing(figure, name, f"{title} of {', '.join(curves)} by epoch, of training and select")
 
 
+@_named_if_it_fails("precision-recall")
 def precision_recall(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
     """Precision at even steps of recall of each line, with its average precision; the first line is the mean."""
     return _square("precision-recall", "Precision against recall", ("recall", "precision"), curves)
 
 
+@_named_if_it_fails("roc")
 def roc(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
     """True positive rate at even steps of the false positive rate, with the area; the first line is the mean."""
     return _square("roc", "ROC", ("false positive rate", "true positive rate"), curves)
@@ -108,13 +132,14 @@ def _square(name: str, title: str, labels: tuple[str, str],
         for (line, (values, area)), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, INK), strict=False):
             first = colour == BLUE
             axes.plot(np.linspace(0, 1, len(values)), values, color=colour, linewidth=1.7 if first else 1,
-                      label=f"{printable(line)[:LONGEST_LABEL]}, {area:.3f}", zorder=3 if first else 2)
+                      label=f"{NAMED}{printable(line)[:LONGEST_LABEL]}, {area:.3f}", zorder=3 if first else 2)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=labels[0], ylabel=labels[1])
         axes.grid(color=INK, alpha=0.16, linewidth=0.6)
         _legend_above(figure, axes)
         return _drawing(figure, name, f"{title} of {', '.join(curves)}")
 
 
+@_named_if_it_fails("lr")
 def learning_rate(lr: Series) -> Drawing:
     """Learning rate against epochs."""
     with _style():
@@ -126,6 +151,7 @@ def learning_rate(lr: Series) -> Drawing:
         return _drawing(figure, "lr", "Learning rate by epoch")
 
 
+@_named_if_it_fails("lr-range")
 def lr_range(curve: Curve, suggested: float) -> Drawing:
     """Loss against the learning rate of a range test, as measured and smoothed, with the suggested rate."""
     with _style():
@@ -134,12 +160,15 @@ def lr_range(curve: Curve, suggested: float) -> Drawing:
         axes.plot(curve.lr, curve.smooth, color=BLUE, linewidth=1.5, label="smoothed")
         axes.axvline(suggested, color=ORANGE, linewidth=1.1, linestyle=(0, (5, 3)), label=f"suggested, {suggested:g}")
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(LogFormatter())  # the usual one of this scale writes formulas
+        axes.xaxis.set_minor_formatter(LogFormatter())
         top = 2 * float(np.median(curve.loss)) + min(curve.loss)  # the end, where the loss runs away, is cut off
         axes.set(xlabel="learning rate", ylim=(0, max(top, 1.5 * float(curve.smooth[0]))))
         _legend(axes)
         return _drawing(figure, "lr-range", "Training loss against a rising learning rate, with the suggested rate")
 
 
+@_named_if_it_fails("reliability")
 def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:
     """Share of right answers against confidence, before and after calibration, over the pictures of each bin.
 
@@ -169,6 +198,7 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:
                         "and after calibration, with the number of pictures at each confidence")
 
 
+@_named_if_it_fails("unknown")
 def unknown_scores(shares: Mapping[str, Sequence[float]], edges: Sequence[float], threshold: float) -> Drawing:
     """Histogram of unknown scores: `shares[set][i]` of its pictures lie between `edges[i]` and `edges[i + 1]`.
 
@@ -180,7 +210,7 @@ def unknown_scores(shares: Mapping[str, Sequence[float]], edges: Sequence[float]
         colours = (BLUE, ORANGE, GREEN, INK)
         for i, (name, heights) in enumerate(shares.items()):
             axes.stairs(heights, edges, fill=not i, color=colours[min(i, 3)], alpha=1 if i else 0.55, linewidth=1.3,
-                        label=printable(name), gid=f"scores-{i}")
+                        label=f"{NAMED}{printable(name)}", gid=f"scores-{i}")
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (5, 3)), label=f"threshold, {threshold:.3f}",
                      gid="threshold")
         axes.set(xlabel="unknown score", ylabel="share of pictures", xlim=(edges[0], edges[-1]))
@@ -193,6 +223,7 @@ def unknown_scores(shares: Mapping[str, Sequence[float]], edges: Sequence[float]
         return _drawing(figure, "unknown", f"Histogram of the unknown score of {', '.join(shares)}, with the threshold")
 
 
+@_named_if_it_fails("confusion")
 def confusion(names: Sequence[str], cells: Mapping[tuple[int, int], int], totals: Sequence[int]) -> Drawing:
     """Confusion matrix of some classes: `cells[true, predicted]` pictures, of `totals[true]` pictures of the class.
 
@@ -244,8 +275,8 @@ def _class_labels(axes: Axes, names: Sequence[str]) -> None:
     shown = range(0, len(names), every)
     labels = [label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
               for label in (printable(names[i]) for i in shown)]
-    axes.set_xticks(shown, labels, rotation=90, parse_math=False)
-    axes.set_yticks(shown, labels, parse_math=False)
+    axes.set_xticks(shown, labels, rotation=90)
+    axes.set_yticks(shown, labels)
     axes.tick_params(length=0 if every == 1 else 3, pad=3)
     axes.set_xlabel("predicted", labelpad=8)
     axes.set_ylabel("true", labelpad=8)
@@ -258,7 +289,7 @@ def _style() -> Iterator[None]:
             "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
             "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7,
             "xtick.major.width": 0.7, "ytick.major.width": 0.7, "axes.titleweight": "bold"}
-    with matplotlib.style.context(["default", ours]):
+    with plain_text(ours):
         yield
 
 
@@ -279,8 +310,10 @@ def _legend(axes: Axes) -> None:
 
 
 def _legend_above(figure: Figure, axes: Axes) -> None:
-    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False,
-                           fontsize=8, handlelength=1.6, borderaxespad=0, columnspacing=1.5)
+    handles, labels = axes.get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8,
+                           handlelength=1.6, borderaxespad=0, columnspacing=1.5)
+    name_legend(legend, [label.removeprefix(NAMED) for label in labels])
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_sizes([20])
@@ -297,12 +330,9 @@ def _columns(series: Series) -> tuple[list[float], list[float]]:
 def _drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> Drawing:
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with warnings.catch_warnings():
-        # Text stays text, so the viewer's fonts draw it; matplotlib's own font is only used to measure.
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
-        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight" if tight else None, pad_inches=0.03,
-                       metadata=nothing)
+    # text stays text, so the viewer's fonts draw it; matplotlib's own font is only used to measure
+    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight" if tight else None, pad_inches=0.03,
+                   metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg "):].replace(">", f"><style>{_style_sheet(name)}</style>", 1)
     width, height = (round(float(re.search(rf' {side}="([\d.]+)pt"', svg)[1]) / 0.75)  # type: ignore[index]

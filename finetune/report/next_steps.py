@@ -2,7 +2,8 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from finetune.report.advice import Advice, curves, history
 from finetune.report.data_advice import Findings
 from finetune.report.finished import Finished
 from finetune.report.page import Html, bdi, fill, join, part, percent, plural, section, soft
+from zoo import fields, rundir
 from zoo.catalog import Base
 from zoo.model import allowed_size_step
+from zoo.text import shell, shell_path
 
 MOST_SHOWN = 6
 """Suggestions on the page."""
@@ -97,19 +100,55 @@ def command_part(run: Finished, advices: Sequence[Advice]) -> Html:
 
 
 def command(run: Finished, advice: Advice) -> str:
-    """What was set by hand in this run, changed as advised; as typed in a POSIX shell. Paths are placeholders."""
-    words = shlex.split(advice.flags)
-    advised = {flag.removeprefix("--").replace("-", "_"): value
-               for flag, value in zip(words[::2], words[1::2], strict=True)}
+    """What was set by hand in this run, changed as advised, into a folder of its own; as typed in a POSIX shell.
+
+    Paths of this machine are placeholders, because the page may be sent to somebody.
+    """
     base = run.report["base"]
     given = {field: row["value"] for field, row in run.recipe.items()
              if (row["why"] == BY_HAND or row["why"].startswith(RANGE_TEST)) and row["value"] != ""}
     if "val" in given and not is_number(given["val"]):
         given["val"] = "VAL"
-    chosen = {"data": "DATA", "base": base["name"] if base["hub_id"] else "BASE"} | given | advised
-    flags = [f"--{'no-' if value is False else ''}{field.replace('_', '-')}"
-             + ("" if isinstance(value, bool) else f" {shlex.quote(str(value))}") for field, value in chosen.items()]
-    return " ".join(["python -m finetune", *flags])
+    chosen = {"data": "DATA", "base": base["name"] if base["hub_id"] else "BASE",
+              "out": Path("runs") / free_folder(run.folder).name}
+    return typed(chosen | given | advised(advice))
+
+
+def own_command(run: Finished, advice: Advice) -> str:
+    """The same for the machine that the run was trained on, with the paths of local.json: it can be pasted as it is."""
+    with fields.of(run.folder / rundir.LOCAL):
+        content = rundir.read_json(run.folder / rundir.LOCAL, kind=dict)
+        chosen = {"data": Path(fields.text(content["data"])), "base": fields.name(content["base"]),
+                  "out": free_folder(run.folder)}
+        return typed(chosen | fields.facts(content["given"]) | advised(advice))
+
+
+def advised(advice: Advice) -> dict[str, str]:
+    """Field -> value of an advice's flags."""
+    words = shlex.split(advice.flags)
+    return {flag.removeprefix("--").replace("-", "_"): value
+            for flag, value in zip(words[::2], words[1::2], strict=True)}
+
+
+def free_folder(run: Path) -> Path:
+    """The folder of a run that follows: RUN-2, or the first number that is not taken."""
+    folder = run.resolve() if run.name in ("", ".", "..") else run
+    number = 2
+    while (free := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    return free
+
+
+def typed(chosen: Mapping[str, object]) -> str:
+    """The command of these fields, as typed in a shell."""
+    words = ["python -m finetune"]
+    for field, value in chosen.items():
+        if value is False:
+            continue
+        words.append(f"--{field.replace('_', '-')}")
+        if value is not True:
+            words.append(shell_path(value) if isinstance(value, Path) else shell(value))
+    return " ".join(words)
 
 
 def is_number(text: str) -> bool:

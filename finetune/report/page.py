@@ -24,11 +24,12 @@ class Drawing:
     name: str
     """File name without suffix."""
     svg: str
+    """Empty if the figure could not be drawn."""
     width: int
     """Natural width in CSS pixels."""
     height: int
     alt: str
-    """What a screen reader says."""
+    """What a screen reader says; of a figure that could not be drawn, why."""
 
     def uri(self) -> str:
         """The figure as a data URI."""
@@ -112,7 +113,10 @@ def meter(share: float | None, shown: str) -> Html:
 
 
 def image(drawing: Drawing, style: str = "") -> Html:
-    """A figure, embedded."""
+    """A figure, embedded; a sentence in its place if it could not be drawn."""
+    if not drawing.svg:
+        return fill('<p class="notice">The figure {} could not be drawn and is left out ({}).</p>', drawing.name,
+                    drawing.alt)
     return fill('<img src="{}" width="{}" height="{}" alt="{}" style="{}">', drawing.uri(), drawing.width,
                 drawing.height, drawing.alt, style)
 

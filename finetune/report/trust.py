@@ -103,11 +103,11 @@ def views_part(run: Finished) -> Html:
                   fitted["why"][:1].upper() + fitted["why"][1:])
     if not fitted["table"]:
         return part("Test-time views", chosen, soft("No other views were measured."))
-    rows = [[strong(row["views"], row["views"] == views), row["passes"], percent(row["top1"], 2), f"{row['loss']:.4f}",
-             gain(row) if row["views"] != "none" else "–",
+    rows = [[strong(row["views"], row["views"] == views), f"{row['passes']}×", percent(row["top1"], 2),
+             f"{row['loss']:.4f}", gain(row) if row["views"] != "none" else "–",
              *([row["only_it_right"], row["only_none_right"]] if row["views"] != "none" else ["–", "–"])]
             for row in fitted["table"]]
-    columns = {"Views": "", "Passes": "num", "Top-1": "num", "Loss": "num", "Gain in loss": "num",
+    columns = {"Views": "", "Time": "num", "Top-1": "num", "Loss": "num", "Gain in loss": "num",
                "Only these right": "num wide", "Only none right": "num wide"}
     return part("Test-time views", chosen, table(columns, rows, css="fit views"), soft(
         "The same {} for each, each with its own temperature. Gain is the fall in loss against one view, ± its "

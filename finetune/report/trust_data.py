@@ -22,15 +22,15 @@ def data_part(run: Finished) -> Html:
         fill("<p>{} pictures in {} classes: {}.</p>", f"{sum(totals.values()):,}", f"{len(run.classes):,}",
              ", ".join(f"{n:,} {split}" for split, n in totals.items())),
         fill('<p class="soft">Validation: {}; {}.</p>', data["val"],
-             "halved by hash: select chooses the epoch, calibrate takes no part" if data["halved"]
-             else "it chooses the epoch"),
+             "halved by hash: select chooses the weights, calibrate takes no part" if data["halved"]
+             else "it chooses the weights"),
         *(fill('<p class="notice">{}</p>', finding) for finding in (*imbalance(run), *data["findings"]))]
     if left_out:
         rows = [[fill("<code>{}</code>", bdi(path)), reason] for path, reason in left_out[:MOST_LEFT_OUT]]
-        more = len(left_out) - len(rows)
-        parts.append(details(f"Pictures left out ({len(left_out):,})", join((
-            table({"File": "", "Reason": ""}, rows),
-            fill('<p class="soft">and {} more, in data.json</p>', f"{more:,}") if more else ""))))
+        total = data.get("left_out_total", len(left_out))
+        more = fill('<p class="soft">and {} more, in left_out.csv</p>', f"{total - len(rows):,}")
+        parts.append(details(f"Pictures left out ({total:,})", join((
+            table({"File": "", "Reason": ""}, rows), more if total > len(rows) else ""))))
     counts = counts_table(run)
     parts.append(counts if len(run.classes) <= FEW_CLASSES else
                  details("Pictures of each class, fewest first", counts))

@@ -19,6 +19,7 @@ from finetune.report.page import (
     Html,
     bdi,
     breakable,
+    details,
     document,
     duration,
     file_size,
@@ -30,7 +31,7 @@ from finetune.report.page import (
     soft,
     table,
 )
-from zoo import catalog, fields, rundir
+from zoo import catalog, console, fields, recipe_rows, rundir
 
 QUESTIONS = {"good": "How good is it?", "trust": "Can I trust it?", "fails": "Where does it fail?",
              "next": "What next?", "details": "Details"}
@@ -54,7 +55,10 @@ def _write_report(run: Finished, data_root: Path) -> None:
     ranked = ranking.ranking_figures(run)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     for drawing in filter(None, (*curves, matrix, diagram, scores, *ranked)):
-        rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
+        if drawing.svg:
+            rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
+        else:
+            console.warn(f"the figure {drawing.name} could not be drawn and is left out of the report ({drawing.alt})")
     advices = next_steps.advices(run)
     good = quality.quality_section(run, next_steps.summary(advices), ranking.ranking_part(run, ranked))
     body = join((header(run), good, trust.trust_section(run, diagram, scores),
@@ -129,13 +133,20 @@ def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:
 
 
 def recipe_part(run: Finished) -> Html:
-    """Every value of the recipe with its reason; what a field means is its tooltip."""
+    """What was chosen or set by hand, with its reason, and the rest folded away; what a field means is its tooltip."""
     docs = field_docs(Recipe)
-    rows = [[fill('<abbr title="{}">{}</abbr>', docs.get(field, ""), field.replace("_", "-")),
-             {True: "yes", False: "no", "": "–"}.get(row["value"], row["value"])
-             if isinstance(row["value"], bool | str) else f"{row['value']:g}", row["why"]]
-            for field, row in run.recipe.items()]
-    return part("Recipe", table({"Setting": "", "Value": "value", "Why": "why"}, rows, css="recipe"))
+    columns = {"Setting": "", "Value": "value", "Why": "why"}
+
+    def rows(of: recipe_rows.Rows) -> Html:
+        return table(columns, [_recipe_row(field, row, docs) for field, row in of.items()], css="recipe")
+    shown, folded = recipe_rows.parted(run.recipe)
+    return part("Recipe", rows(shown), details(recipe_rows.folded_title(folded), rows(folded)) if folded else "")
+
+
+def _recipe_row(field: str, row: Mapping[str, Any], docs: Mapping[str, str]) -> list[object]:
+    return [fill('<abbr title="{}">{}</abbr>', docs.get(field, ""), field.replace("_", "-")),
+            {True: "yes", False: "no", "": "–"}.get(row["value"], row["value"])
+            if isinstance(row["value"], bool | str) else f"{row['value']:g}", row["why"]]
 
 
 CONTENTS = {
@@ -143,7 +154,8 @@ CONTENTS = {
     rundir.DECISION: "how logits become an answer", rundir.BANK: "embeddings that tell foreign pictures",
     rundir.RECIPE: "the recipe",
     rundir.DATA: "classes, counts, findings",
-    rundir.FILES: "path, class, split and sha256 of each picture", rundir.LOCAL: "where the pictures lay",
+    rundir.FILES: "path, class, split and sha256 of each picture",
+    rundir.LEFT_OUT: "what was not used of the data folder, and why", rundir.LOCAL: "where the pictures lay",
     rundir.METRICS: "the curves", rundir.REPORT: "the numbers of this page",
     rundir.PREDICTIONS: "the answer to each picture of val, test and the foreign sets",
 }

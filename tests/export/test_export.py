@@ -16,11 +16,13 @@ import torch
 from export import made, onnx_file, parity
 from export.__main__ import Order
 from export.graph import Deployed, Parts, Prepare
-from export.job import check_writable, room_on_disk, start
+from export.job import start
 from export.parity import Compared
+from export.place import check_writable, room_on_disk
 from export.proof import Pixels
 from export.subject import open_run
 from tests.export.made_export import LABELS, SIDE, Made, made_export
+from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
 from zoo import predictor, runtime, tta
@@ -77,10 +79,11 @@ def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatc
     assert {path.relative_to(run).as_posix() for path in run.iterdir()} >= {"bundles", "onnx"}
     assert [path.name for path in (run / "onnx").iterdir()] == ["model.onnx"]
     assert all(path.read_bytes() == content for path, content in before.items())
+    assert odd_modes(run / "bundles") == odd_modes(run / "onnx") == {}
     assert asked[:2] == ([True, False] if asked else [])
 
     proof = json.loads((folder / "parity.json").read_text())
-    assert all(rung["passed"] for rung in proof["rungs"])
+    assert {rung["verdict"] for rung in proof["rungs"]} == {"passed"}
     assert {rung["name"] for rung in proof["rungs"]} >= {
         "core", "pixels", "pixels off by 2", "probabilities", "top-1", "unknown_score", "embedding"}
     assert all(rung["pictures"] == proof["own"] + proof["made"] >= 20 for rung in proof["rungs"])
@@ -162,7 +165,7 @@ def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
         for name, value in zip(deployed.outputs, outputs, strict=True):
             given[name].append(value[0].numpy())
     rungs = parity.compare(proof.compared, {name: np.stack(values) for name, values in given.items()})
-    return {rung.name for rung in rungs if not rung.passed}
+    return {rung.name for rung in rungs if rung.verdict != "passed"}
 
 
 def bgr(patch: pytest.MonkeyPatch) -> None:
@@ -243,7 +246,7 @@ WRONG: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
 
 def test_the_right_graph_passes(proof: Proof) -> None:
     assert not failed_rungs(proof, Deployed(proof.parts, resize="matmul").eval())
-    assert all(rung.passed for rung in parity.pixels(proof.compared, by_products=True))
+    assert all(rung.verdict == "passed" for rung in parity.pixels(proof.compared, by_products=True))
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
@@ -258,9 +261,9 @@ def test_pixels_without_antialias_fail(proof: Proof, monkeypatch: pytest.MonkeyP
     export_pixels(proof.parts, proof.folder / "aliased.onnx", resize="op")
     seen = compared(proof.parts, proof.folder / "aliased.onnx", proof.paths)
     furthest, share = parity.pixels(seen, by_products=False)
-    assert not furthest.passed
+    assert furthest.verdict == "failed"
     assert furthest.worst > 20
-    assert not share.passed
+    assert share.verdict == "failed"
 
 
 def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -271,13 +274,14 @@ def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="does not answer like the trained one") as raised:
         start(Order(run))
     assert raised.value.exit_code == 1
-    folder = run / "bundles" / "onnx"
+    folder = run / "bundles" / "onnx.tmp"  # to be looked at; the place of a finished one is as it was
+    assert [path.name for path in (run / "bundles").iterdir() if path.is_dir()] == ["onnx.tmp"]
     assert {path.name for path in folder.iterdir()} >= FILES - {"FINISHED.json"}
     assert not (folder / "FINISHED.json").exists()
     rungs = {rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]}
-    assert not rungs["probabilities"]["passed"]
-    assert rungs["core"]["passed"]
-    worst = max((rung for rung in rungs.values() if not rung["passed"]),
+    assert rungs["probabilities"]["verdict"] == "failed"
+    assert rungs["core"]["verdict"] == "passed"
+    worst = max((rung for rung in rungs.values() if rung["verdict"] != "passed"),
                 key=lambda rung: rung["worst"] / (rung["limit"] or 1))
     [kept] = folder.glob("differs_most*")
     assert str(kept) in str(raised.value)
@@ -285,7 +289,7 @@ def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.Monk
     assert kept.suffix == Path(worst["picture"]).suffix
     assert decode(kept)
     assert not (run / "onnx" / "model.onnx").exists()  # nothing that is not proved stays
-    assert "FAILED  probabilities" in capsys.readouterr().out
+    assert "failed        probabilities" in capsys.readouterr().out
     with pytest.raises(UserError, match="how far its export came"):
         open_bundle(folder)
 
@@ -367,7 +371,7 @@ def test_a_refused_architecture_leaves_the_exporters_log(run: Path, monkeypatch:
     said = str(raised.value)
     assert len(said) < 1000
     assert "second line" not in said
-    log = run / "bundles" / "onnx" / "model.log"
+    log = run / "bundles" / "onnx.tmp" / "model.log"
     assert str(log) in said
     assert "second line" in log.read_text()
     assert {path.name for path in log.parent.iterdir()} == {"model.log"}
@@ -388,3 +392,25 @@ def test_activations_in_place_give_the_same_graph_and_stay_as_they_were(tmp_path
     onnx_file.export(network, torch.zeros(2, 3, 8, 8), tmp_path / "m.onnx", names=("x", ["y"]), dynamic={0: "batch"})
     assert network[1].inplace
     assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node] == ["Conv", "Clip"]
+
+
+@pytest.mark.parametrize(("largest", "said"), [(onnx_file.LARGEST_FILE, ""), (1000, "an ONNX file holds at most 2")])
+def test_a_large_model_is_one_file_or_refused(largest: int, said: str, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1000)
+    monkeypatch.setattr(onnx_file, "LARGEST_FILE", largest)
+    network, path = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 100)), tmp_path / "m.onnx"
+
+    def export() -> None:
+        onnx_file.export(network, torch.zeros(2, 3, 2, 2), path, names=("x", ["y"]), dynamic={0: "batch"})
+
+    if said:
+        with pytest.raises(UserError, match=said):
+            export()
+        assert not list(tmp_path.iterdir())
+        return
+    export()
+    assert list(tmp_path.iterdir()) == [path]
+    x = np.ones((1, 3, 2, 2), np.float32)
+    [answer] = runtime.load(path, "cpu")[0].run(None, {"x": x})
+    np.testing.assert_allclose(answer, network(torch.from_numpy(x)).detach().numpy(), atol=1e-6)

@@ -62,7 +62,7 @@ def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(made_vit: Path, capsys: p
     assert (opened.status, opened.content["precision"]) == (to_tensorrt.NOT_RUN, "fp16")
     assert opened.content["builder"]["engine_mb"] > 0
     said = capsys.readouterr().out
-    assert f"trtexec --onnx={folder / 'model.trt.onnx'} --saveEngine={folder / 'model.plan'} " in said
+    assert f"trtexec --onnx={folder / 'model.trt.onnx'} --saveEngine={folder / 'model.plan'} --noTF32 " in said
     assert "--minShapes=image:1x1x1x3 --optShapes=image:8x50x54x3 --maxShapes=image:32x2048x2048x3" in said
     graph = onnx.load(folder / "model.trt.onnx").graph
     halves = [one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT16]
@@ -113,6 +113,16 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
                           {which: [1, 50, 60, 3] for which in ("min", "opt", "max")})
 
 
+def test_engines_keep_the_types_of_the_file_and_all_bits_of_float32() -> None:
+    needs("tensorrt_rtx")
+    trt = to_tensorrt.import_tensorrt()
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    assert builder.create_builder_config().get_flag(trt.BuilderFlag.TF32)  # NVIDIA's default
+    assert not to_tensorrt.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
+    network = builder.create_network(to_tensorrt.network_flags(trt))
+    assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
 # --- openvino
 
 
@@ -125,7 +135,7 @@ def test_openvino_answers_in_fp32_and_knows_its_labels(made_vit: Path) -> None:
     assert opened.model.name == "model.xml"
     assert opened.content["compile_with"] == {"INFERENCE_PRECISION_HINT": "f32"}
     proof = json.loads((folder / "parity.json").read_text())
-    assert all(rung["passed"] and rung["limit"] is not None for rung in proof["rungs"])
+    assert {rung["verdict"] for rung in proof["rungs"]} == {"passed"}
     predictor = Predictor(folder)
     assert predictor.provider == "openvino"
     found = predictor.predict_many(pictures(made_vit))
@@ -160,7 +170,7 @@ def trained(finished_run: Path, shared: Path) -> Path:
             shutil.copytree(finished_run, run)
             patch.setattr(made, "SIZES", ((1, 1), (97, 200)))
             patch.setattr(quantize, "FLOAT_LAYERS", (3,))
-            patch.setitem(parity.LOST_POINTS, "int8", 5.0)  # one of the 40 test pictures is 2.5 points
+            patch.setitem(parity.LOST_POINTS, "int8", 10.0)  # of 40 test pictures, one is 2.5 ± 4.9 points
             onnx_bundle(run)
             start(Order(run, to=("int8", "triton"), parity_images=20))
     return run
@@ -177,7 +187,8 @@ def test_int8_is_smaller_and_keeps_the_accuracy(trained: Path) -> None:
     assert sum(list(dims) not in ([], [1]) for dims in scales.values()) >= 45  # one for each channel
     [rung] = [rung for rung in json.loads((opened.folder / "parity.json").read_text())["rungs"]
               if rung["name"] == "accuracy"]
-    assert rung["passed"]
+    assert rung["verdict"] == "passed"
+    assert 0.9 < rung["agreement"] <= 1
     assert rung["pictures"] == 40
 
 
@@ -205,9 +216,11 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
         return subjects.Made(Deployed(subject.parts, resize="op"), model=quantize.MODEL)
 
     monkeypatch.setitem(job.TARGETS, "int8", replace(job.TARGETS["int8"], make=per_tensor))
+    before = open_bundle(run / "bundles" / "int8")
     with pytest.raises(NotProved, match=r"loses .* points of accuracy on 40 pictures.*Try fine-tuning for longer"):
         start(Order(run, to=("int8",), parity_images=5))
-    assert not (run / "bundles" / "int8" / "FINISHED.json").exists()
+    assert open_bundle(run / "bundles" / "int8") == before
+    assert not (run / "bundles" / "int8.tmp" / "FINISHED.json").exists()
     open_bundle(run)  # the failed target leaves the others alone
 
 
@@ -220,7 +233,7 @@ def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
     about = quantize.make(open_run(Order(trained)), tmp_path, "int8").facts["for_tensorrt"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.int8.onnx"]
     assert about["file"] is None
-    assert "model.int8-trt.onnx loses 3.00 points" in " ".join(capsys.readouterr().out.split())
+    assert "model.int8-trt.onnx loses 3.00 ± 0.00 points of accuracy" in " ".join(capsys.readouterr().out.split())
 
 
 def test_triton_reads_its_configurations(trained: Path) -> None:
@@ -285,15 +298,15 @@ def test_no_file_of_an_export_names_this_machine(trained: Path) -> None:
         assert not path.is_file() or here not in path.read_bytes(), path
 
 
-def test_a_full_disk_is_said_and_what_was_finished_stays(trained: Path, tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_so_large_is_told_and_what_was_finished_stays(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000_000, hard))  # writing more fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000_000, hard))
     try:
-        with pytest.raises(UserError, match="no space left") as raised:
+        with pytest.raises(UserError, match=r"larger than this process or file system allows \(ulimit -f") as raised:
             start(Order(run, to=("triton",)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert raised.value.exit_code == 2
-    assert not (run / "bundles" / "triton" / "FINISHED.json").exists()
+    open_bundle(run / "bundles" / "triton")  # the one from before
     open_bundle(run)

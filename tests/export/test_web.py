@@ -20,12 +20,12 @@ from export.__main__ import Order
 from export.job import start
 from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
 from tests.export.made_export import CALIBRATED, LABELS, Made, made_export, onnx_bundle
-from zoo import decision
+from zoo import decision, jpeg_file
 from zoo.bundle import open_bundle
 from zoo.decision import Decision, Sets, Unknown
 from zoo.errors import UserError
 from zoo.predictor import Predictor
-from zoo.preprocess import Preprocessing, resize_crop
+from zoo.preprocess import Preprocessing, decode, resize_crop
 
 FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.json", "index.html", "page.css",
          "page.js", "worker.js", "decode.js", "answer.js",
@@ -103,15 +103,51 @@ def test_the_browser_answers_as_python(site: Site, web: Path) -> None:
         assert all(label in card for label in LABELS)
 
 
+def test_a_large_jpeg_is_decoded_to_the_size_of_python(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels are means of the browser's, where libjpeg scales: close, not equal. Here two million pixels are large."""
+    monkeypatch.setattr(jpeg_file, "FULL_PIXELS", 2_000_000)
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    large = encoded(made.smooth(290, 220).resize((2600, 2102)), "JPEG", exif=sideways, quality=60)
+    pixels = np.asarray(decode(large)).astype(int)
+    height, width, _ = pixels.shape
+    *size, rows, shown = site.page.evaluate("""async (picture) => {
+        const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+        const { width, height, rgb, canvas } = await (await import("/decode.js")).decode(new Blob([bytes]), 2e6);
+        const rows = [];
+        for (let y = 0; y < height; y += 97) rows.push(...rgb.subarray(3 * width * y, 3 * width * (y + 1)));
+        const shown = canvas.getContext("2d").getImageData(0, 97, width, 1).data;
+        return [width, height, rgb.length, rows, Array.from(shown)]; }""", base64.b64encode(large).decode())
+    assert size == [width, height, pixels.size] == [1051, 1300, 1051 * 1300 * 3]
+    seen = np.array(rows).reshape(-1, width, 3)
+    assert np.abs(seen - pixels[::97]).max() <= 8
+    assert np.abs(seen - pixels[::97]).mean() < 1
+    assert np.array_equal(np.array(shown).reshape(width, 4)[:, :3], seen[1])
+
+
+def test_the_part_of_a_large_jpeg_is_that_of_python(site: Site) -> None:
+    random = np.random.default_rng(0)
+    sizes = [*random.integers(1000, 20_000, (200, 2)).tolist(), [8160, 6144], [12000, 9000], [22000, 1500]]
+    parts = site.page.evaluate("""async (sizes) => {
+        const { scale } = await import("/decode.js");
+        return sizes.map(([width, height]) => scale(width, height)); }""", sizes)
+    assert parts == [jpeg_file.scale(*size) for size in sizes]
+    assert {1, 2, 4} <= set(parts)
+
+
 def test_what_cannot_be_read_is_said_in_words(site: Site) -> None:
     huge = encoded(Image.new("L", (9, 9)))
     huge = huge[:16] + struct.pack(">II", 30_000, 30_000) + huge[24:]
     broken = encoded(made.smooth(150, 110), "JPEG")
+    frame = broken.index(b"\xff\xc0") + 5
+    vast = broken[:frame] + struct.pack(">HH", 12_300, 16_400) + broken[frame + 4:]
     bad = {"text.png": b"hello", "empty.png": b"", "long.png": encoded(Image.new("L", (2100, 100))), "huge.png": huge,
-           "half.jpg": broken[:len(broken) // 2], "start.jpg": broken[:12], "fine.png": encoded(made.smooth(30, 30))}
+           "vast.jpg": vast, "half.jpg": broken[:len(broken) // 2], "start.jpg": broken[:12],
+           "fine.png": encoded(made.smooth(30, 30))}
     *said, fine = site.ask(*bad.items())
     assert "error" not in fine
-    reasons = ("of no format", "the file is empty", "too elongated: 2100 x 100", "too large: 30000 x 30000", "damaged",
+    reasons = ("of no format", "the file is empty", "too elongated: 2100 x 100", "too large: 30000 x 30000",
+               "too large: 16400 x 12300, at most 200 million pixels are decoded of a JPEG", "damaged",
                "damaged: its header")
     for one, reason in zip(said, reasons, strict=True):
         assert one["error"].startswith(reason)

@@ -56,6 +56,7 @@ def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: P
     asked = iter([[LABELS], [Advice("Short.", "Longer.", "--epochs 5")], []])
     monkeypatch.setattr(advise.next_steps, "advices", lambda run: next(asked) if run.name == "run" else [])
     monkeypatch.setattr("finetune.finish.write_report", lambda folder, data_root: None)
+    monkeypatch.setattr("finetune.finish.say_advice", lambda folder: None)  # it asks for the advices too
     run = Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu")
     given = {"epochs": 1, "lr": 1e-3, "threads": 1}
     assert run_advised(run, given, most=2) == tmp_path / "run"  # no advice with a flag: nothing more is trained

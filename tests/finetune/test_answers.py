@@ -180,9 +180,9 @@ def test_where_takes_masks_and_indices_of_every_column() -> None:
 @pytest.mark.parametrize(("split", "splits", "head"), [
     ([*HALVED, "test", "noise"], ["val", "select", "calibrate", "test"], ("test", "read once, at the end")),
     ([*HALVED, "digits"], ["val", "select", "calibrate"],
-     ("calibrate", "half of val that took no part in choosing the epoch")),
+     ("calibrate", "half of val that took no part in choosing the weights")),
     (["val"] * 9, ["val"],
-     ("val", "the epoch was chosen on these pictures, so the number is optimistic: add a test folder")),
+     ("val", "the run was tuned on these pictures, so the number is optimistic: add a test folder")),
     (["test", *["val"] * 9], ["val", "test"], ("test", "read once, at the end")),
 ])
 def test_splits_and_the_headline(split: list[str], splits: list[str], head: tuple[str, str]) -> None:

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,18 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
-from finetune import device, folder
+from finetune import dataset, device, folder, going_on, other_flags
 from finetune.folder import Order, claim
-from finetune.job import start
+from finetune.job import check_same_data, start
 from finetune.recipe import Recipe, field_docs
 from finetune.run import Run
-from tests.finetune.made_pictures import contents, write_classes
-from zoo import rundir
+from finetune.tree import read_tree
+from tests.finetune.made_pictures import contents, png, write_classes
+from zoo import fields, rundir
 from zoo.errors import BadImage, UserError, run_main
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +40,8 @@ time.sleep(99)
 """
 FLAGS = {
     "options": ["--help"],
-    "run options": ["--data", "--base", "--out", "--resume", "--device", "--workers", "--advise"],
+    "run options": ["--data", "--base", "--out", "--resume", "--device", "--workers", "--bad-limit",
+                    "--advise"],
     "recipe options": ["--recipe", "--epochs", "--batch-size", "--image-size", "--fit", "--lr", "--optimizer", "--seed",
                        "--amp", "--val", "--probe-only"],
     "less-usual options": ["--probe", "--features", "--warmup", "--schedule", "--decay-at", "--decay-factor",
@@ -110,6 +116,7 @@ def earlier_run(out: Path, data: Path, given: dict[str, Any], *, finished: bool 
     (out / rundir.RESUME).mkdir(parents=True)
     order = Order(data.resolve(), "efficientnet_lite0", given)
     rundir.write_json(out / rundir.LOCAL, order.to_json())
+    check_same_data(out, dataset.split(dataset.scan(read_tree(data)), "0.2"), same=False)  # records them
     if finished:
         (out / rundir.RESUME).rmdir()
         rundir.finish(out)
@@ -164,6 +171,7 @@ def test_help_is_instant(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
+    (("--data", "x", "--imgsz", "3"), ["error: --imgsz is --image-size here"]),
     (("--data", "x", "--epoch", "3"), ["--epoch", "Perhaps you meant", "--epochs INT"]),
     (("--data", "x", "--epochs", "three"), ["--epochs", "'three'"]),
     (("--data", "x", "--fit", "stretch"), ["--fit", "'stretch'", "squash", "crop", "pad"]),
@@ -174,6 +182,34 @@ def test_wrong_flags(tmp_path: Path, arguments: tuple[str, ...], words: list[str
     assert "Traceback" not in result.stderr
     assert not [word for word in words if word not in result.stderr], result.stderr
     assert not contents(tmp_path)
+
+
+ALL_FLAGS = ["help", *other_flags.flags_of(Run, Recipe)]
+
+
+@pytest.mark.parametrize(("command", "words"), [
+    ("--data x --imgsz 64 --batch 8 --lr0 0.1 --model y --project p",
+     ["--imgsz is --image-size here", "--batch is --batch-size", "--lr0 is --lr", "--model is --base",
+      "--project is --out"]),
+    ("--data x --learning_rate=0.1", ["--learning_rate is --lr here"]),
+    ("classify train data=x epochs=3 imgsz=64", ["data= is --data", "epochs= is --epochs", "imgsz= is --image-size"]),
+    ("--data x -b 8 -j 2", ["-b is --batch-size", "-j is --workers"]),
+    ("--nc 3", ["--nc is not needed, because classes are the names of the folders"]),
+    ("--data imgsz=3 --image_size 64 --val batch=4 --workers -5 --foo --help model.pt", []),
+])
+def test_flags_of_other_programs_are_answered_with_ours(command: str, words: list[str]) -> None:
+    if not words:
+        return other_flags.check(command.split(), ALL_FLAGS)
+    message = refusal(lambda: other_flags.check(command.split(), ALL_FLAGS))
+    assert not [word for word in words if word not in message], message
+
+
+def test_every_flag_of_others_has_one_meaning_and_is_none_of_ours() -> None:
+    theirs = [name for names in (*other_flags.OURS.values(), *other_flags.NOT_NEEDED.values()) for name in names]
+    assert len(theirs) == len(set(theirs))
+    assert not set(theirs) & set(ALL_FLAGS)
+    assert set(other_flags.OURS) <= set(ALL_FLAGS)
+    assert {f"--{name}" for name in ALL_FLAGS} == {flag for flags in FLAGS.values() for flag in flags}
 
 
 def test_main_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +265,8 @@ def test_a_bad_image_crosses_process_borders() -> None:
 @pytest.mark.parametrize(("arguments", "words"), [
     ((), ["--data is missing", "digits"]),
     (("--data", "x", "--workers", "-5"), ["--workers -5", "-1"]),
-    (("--resume", "runs/x", "--data", "x"), ["--resume", "--data", "leave these away"]),
+    (("--data", "x", "--bad-limit", "5"), ["--bad-limit 5", "0 to 1", "0.05"]),
+    (("--resume", "runs/x", "--out", "x"), ["--resume", "--base and --out", "remove these"]),
 ])
 def test_refused_before_anything_is_loaded(tmp_path: Path, arguments: tuple[str, ...], words: list[str]) -> None:
     assert_refused(finetune(tmp_path, *arguments), *words, lines=1)
@@ -301,11 +338,27 @@ def test_bases_that_are_not_there(animals: Path, here: Path, base: str, words: l
     ({"warmup": "3 epochs", "epochs": 2}, ["'3 epochs'", "the length of the run"]),
 ])
 def test_a_wrong_setting_does_not_block_the_next_try(animals: Path, given: dict[str, Any], words: list[str]) -> None:
+    before = contents(Path())
     refused(words, given, data="animals")
+    assert contents(Path()) == before  # no folder either
     corrected = {"seed": 1}
     out = claimed(corrected, data="animals")
     assert out == Path("runs/animals-efficientnet_lite0")
     assert rundir.read_json(out / rundir.LOCAL)["given"] == corrected
+
+
+def test_what_was_there_before_a_refused_run_stays(animals: Path, here: Path) -> None:
+    refused(["multiple of 32"], {"image_size": 100}, data="animals", out=Path("new/folder/run"))
+    assert not (here / "new").exists()
+    (here / "mine" / "run").mkdir(parents=True)
+    refused(["multiple of 32"], {"image_size": 100}, data="animals", out=Path("mine/run"))
+    assert (here / "mine" / "run").is_dir()
+    taken = claim(Run(data="animals", out=Path("new/run")), {})
+    (here / "new" / "run" / rundir.LEFT_OUT).write_text("path,reason\n")  # the error names this file
+    with pytest.raises(UserError), folder.held(taken):
+        raise UserError("refused")
+    assert [path.name for path in (here / "new" / "run").iterdir()] == [rundir.LEFT_OUT]
+    assert claimed(data="animals", out=Path("new/run")) == Path("new/run")
 
 
 # ---------------------------------------------------------------- run folders
@@ -346,11 +399,150 @@ def test_a_folder_of_another_run(animals: Path, here: Path, finished: bool, base
     assert contents(here) == before
 
 
-def test_a_folder_of_other_pictures(animals: Path, here: Path) -> None:
-    other = write_classes(here / "plants", {"oak": 1, "elm": 1}, first=50)
-    earlier_run(here / "run", animals, {})
-    message = refusal(lambda: claim(Run(data="plants", out=Path("run")), {}))
-    assert f"--data is {other.resolve()}, in that run it was {animals.resolve()}" in message
+PLACES: dict[str, Callable[[Path], Run]] = {
+    "the same command": lambda data: Run(data=str(data), out=Path("run"), device="cpu"),
+    "--resume": lambda data: Run(resume=Path("run"), data=str(data), device="cpu")}
+
+
+@pytest.mark.parametrize("how", PLACES)
+@pytest.mark.parametrize("finished", [False, True])
+def test_the_pictures_decide_wherever_they_lie(animals: Path, here: Path, how: str, finished: bool,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    out = earlier_run(here / "run", animals, {}, finished=finished)
+    before = rundir.read_json(out / rundir.LOCAL)
+    other = write_classes(here / "plants", {"oak": 2, "elm": 2}, first=50)
+    message = refusal(lambda: start(PLACES[how](other), {}))
+    assert str(other) in message
+    assert ("oak/000.png" if finished else "oak is new") in message
+    assert "another --out" in message
+    assert rundir.read_json(out / rundir.LOCAL) == before
+    moved = animals.rename(here / "elsewhere")
+    if finished:
+        start(PLACES[how](moved), {})
+        assert f"{Path('run')} is already finished" in capsys.readouterr().out
+        return
+    # as far as the state, which this folder has in name only
+    assert "all of them damaged" in refusal(lambda: start(PLACES[how](moved), {}))
+    assert f"pictures: {moved}\n" in capsys.readouterr().out
+    assert rundir.read_json(out / rundir.LOCAL)["data"] == str(moved)
+    (moved / "cat" / "000.png").write_bytes((other / "oak" / "000.png").read_bytes())
+    assert "expected the same bytes" in refusal(lambda: start(PLACES[how](moved), {}))
+
+
+def test_a_validation_folder_may_move_too(animals: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_out = write_classes(here / "val", {"cat": 2, "dog": 2}, first=50)
+    out, val = earlier_run(here / "run", animals, {}), {"val": str(held_out)}
+    rundir.write_json(out / rundir.LOCAL, Order(animals, "efficientnet_lite0", val).to_json())
+    check_same_data(out, dataset.scan(read_tree(animals, val=held_out)), same=False)
+    (here / "new").mkdir()
+    moved = animals.rename(here / "new" / "animals")
+    moved_val = {"val": str(held_out.rename(here / "new" / "val"))}
+    for run in (Run(data=str(moved), out=out, device="cpu"), Run(resume=out, data=str(moved), device="cpu")):
+        # as far as the state, which this folder has in name only
+        assert "all of them damaged" in refusal(lambda run=run: start(run, moved_val))  # type: ignore[misc]
+        assert f"pictures: {moved} and {here / 'new' / 'val'}\n" in capsys.readouterr().out
+    assert rundir.read_json(out / rundir.LOCAL)["given"] == moved_val
+    refused(["remove --val"], {"val": "0.3"}, resume=out, data=str(moved))
+
+
+def test_resume_names_the_pictures_that_are_not_there(animals: Path, here: Path) -> None:
+    out = earlier_run(here / "run", animals, {})
+    animals.rename(here / "elsewhere")
+    refused([str(animals), "there is no folder now", f"--resume {out} --data FOLDER"], resume=out)
+    (out / rundir.DATA).unlink()  # what a stranger's folder lacks, its local.json may not decide
+    (here / "elsewhere").rename(animals)
+    refused(["had recorded its pictures", "--data", str(animals)], resume=out)
+
+
+def added(data: Path) -> None:
+    (data / "dog" / "new.png").write_bytes(png(70))
+
+
+def added_class(data: Path) -> None:
+    write_classes(data, {"fox": 1})  # the bytes of a cat
+
+
+def removed(data: Path) -> None:
+    (data / "dog" / "005.png").unlink()
+
+
+def rewritten(data: Path) -> None:
+    of = (data / "dog" / "005.png").stat()
+    (data / "dog" / "005.png").write_bytes((data / "cat" / "005.png").read_bytes())
+    os.utime(data / "dog" / "005.png", ns=(of.st_atime_ns, of.st_mtime_ns))  # as rsync and cp -p leave it
+
+
+def swapped(data: Path) -> None:
+    (data / "cat").rename(data / "x")
+    (data / "dog").rename(data / "cat")
+    (data / "x").rename(data / "dog")
+
+
+def untouched(data: Path) -> None:
+    pass
+
+
+def copied(data: Path) -> None:
+    shutil.copytree(data, data.with_name("copy"))
+    shutil.rmtree(data)
+    data.with_name("copy").rename(data)
+
+
+def noted(data: Path) -> None:
+    (data / "dog" / "notes.txt").write_text("a dog")
+    (data / "dog" / "damaged.png").write_bytes(b"no picture")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (added, "1 new (dog/new.png)"), (added_class, "1 new (fox/000.png)"), (removed, "1 missing (dog/005.png)"),
+    (rewritten, "1 changed (dog/005.png)"), (swapped, "20 changed (cat/000.png, "), (untouched, ""), (copied, ""),
+    (noted, "")])
+def test_a_finished_run_knows_whether_its_pictures_are_the_same(
+        animals: Path, here: Path, change: Callable[[Path], None], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = earlier_run(here / "run", animals, {}, finished=True)
+    local = rundir.read_json(out / rundir.LOCAL)
+    rundir.write_json(out / rundir.LOCAL, local | {going_on.STATES: going_on.file_states(read_tree(animals))})
+    change(animals)
+    if change is untouched:
+        monkeypatch.setattr(rundir, "digest", None)  # nothing is read
+    changed = going_on.changes(out, read_tree(animals))
+    assert str(changed).startswith(words)
+    assert bool(changed) is bool(words)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+                    | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2)
+                    | st.dictionaries(st.text(max_size=3), inner, max_size=2), max_leaves=4)
+SETTINGS = st.sampled_from([f.name for f in dataclasses.fields(Recipe)]) | st.text(max_size=5)
+LIKELY = st.sampled_from(["x", "auto", "find", "", "\0", "none", 0, 1, -1, 10**400, 1.5, True, [], {}, None,
+                          "0.2", "1.5"])
+
+
+@settings(max_examples=150, deadline=None)
+@drawn(SETTINGS, JSON | LIKELY)
+def test_a_strangers_settings_are_an_order_or_one_error(name: str, value: Any) -> None:
+    content = {"data": "/x", "base": "y", "given": {name: value}}
+    try:
+        with fields.of("local.json"):
+            order = Order.from_json(content)
+    except UserError:
+        return
+    assert name in {f.name for f in dataclasses.fields(Recipe)}
+    assert order.given == {name: value}
+    assert isinstance(value, str | int | float)
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [
+    ("epochs", "x", ["epochs", "whole number", "'x'"]), ("fit", "stretch", ["fit", "one of squash, crop, pad"]),
+    ("probe_only", 1, ["probe_only", "true or false", "1"]), ("lr", "fast", ["lr", "number", "'fast'"]),
+    ("epoch", 3, ["such as epochs", "'epoch'"]), ("val", "a\0b", ["val", "zero bytes"]),
+    ("epochs", 0, ["--epochs 0", "from 1"]), ("recipe", "best", ["--recipe best", "auto"]),
+    ("balance", ["none"], ["balance", "one of none"])])
+def test_a_wrong_setting_of_a_strangers_run_is_named(animals: Path, here: Path, name: str, value: Any,
+                                                     words: list[str]) -> None:
+    out = earlier_run(here / "run", animals, {})
+    rundir.write_json(out / rundir.LOCAL, rundir.read_json(out / rundir.LOCAL) | {"given": {name: value}})
+    refused(words, resume=out)
 
 
 def test_the_same_run_goes_on_from_anywhere(animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,9 +569,9 @@ def test_the_same_run_finished_is_left_alone(animals: Path, here: Path, capsys: 
 
 def test_resume_takes_no_settings(animals: Path, here: Path) -> None:
     earlier_run(here / "run", animals, {})
-    refused(["--resume", "run", "leave --lr, --batch-size away"], {"lr": 0.1, "batch_size": 8}, resume=Path("run"))
-    for other in ({"data": "animals"}, {"out": Path("run")}, {"base": "vit_base_21k"}):
-        refused(["--resume", "--data, --base and --out", "leave these away"], resume=Path("run"), **other)
+    refused(["--resume", "run", "remove --lr, --batch-size"], {"lr": 0.1, "batch_size": 8}, resume=Path("run"))
+    for other in ({"out": Path("run")}, {"base": "vit_base_21k"}):
+        refused(["--resume", "--base and --out", "remove these"], resume=Path("run"), **other)
 
 
 def test_resume_of_what_is_no_run(animals: Path, here: Path) -> None:

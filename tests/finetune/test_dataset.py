@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from finetune import dataset
 from finetune.dataset import Data, Picture, as_fraction, median_short_side, scan, split, write_files_csv
@@ -384,7 +386,7 @@ def test_digest_changes_with_what_a_run_sees_and_with_nothing_else(tmp_path: Pat
 
 
 def test_files_csv_lists_every_picture(tmp_path: Path) -> None:
-    names = [",", 'say "hi"', "two\nlines", os.fsdecode(b"\xff")]
+    names = [",", 'say "hi"', "two\nlines", "ÿ"]
     root = write_classes(tmp_path / "data", {name: 4 for name in names})
     (root / "," / os.fsdecode(b"\xfe\n,.png")).write_bytes(png(999))
     data = split(scan(read_tree(root)), "0.25")
@@ -433,3 +435,14 @@ def test_a_validation_folder_that_test_repeats_is_an_error(tmp_path: Path) -> No
     data = scan(read_tree(tmp_path, val=tmp_path / "held"))
     with pytest.raises(UserError, match="validation folder has no usable picture"):
         split(data, str(tmp_path / "held"))
+
+
+def test_dark_pictures_of_16_bits_are_a_finding(tmp_path: Path) -> None:
+    """Microscopes write 12 bits into samples of 16: decoded as what they are called, they are nearly black."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            values = np.random.default_rng(number + 3 * (name == "b")).integers(0, 4096, (12, 12)).astype(np.uint16)
+            Image.fromarray(values).save(tmp_path / name / f"{number}.png")
+    [finding] = scan(read_tree(tmp_path)).findings
+    assert finding.startswith("6 of 6 pictures of 16 bits are nearly black as decoded: their values end at 4,095")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import timm
 import torch
 from safetensors.numpy import load_file
 
-from finetune import answers, foreign, measures
+from finetune import answers, calibrate, foreign, measures
 from finetune.decide import Place, Wish, main
 from finetune.job import start
 from finetune.run import Run
@@ -101,16 +102,23 @@ def test_what_the_calibration_promises_holds_on_its_pictures(finished_run: Path)
     assert table.set_size.min() >= 1
 
 
-def test_views_are_measured_on_the_same_pictures_and_none_of_them_is_assumed(finished_run: Path) -> None:
-    shown = rundir.read_json(finished_run / "decision.json")["fitted"]["views"]
-    assert [row["views"] for row in shown["table"]] == ["none", "flip", "five", "multiscale"]
-    assert [row["passes"] for row in shown["table"]] == [1, 2, 5, 3]
-    table = table_of(finished_run).of("val")
+def test_views_are_measured_on_the_same_pictures_and_none_of_them_is_assumed(halved_run: Path) -> None:
+    shown = rundir.read_json(halved_run / "decision.json")["fitted"]["views"]
+    assert [(row["views"], row["passes"]) for row in shown["table"]] == [("none", 1), ("flip", 2)]
+    table = table_of(halved_run).of("calibrate")
     for row in shown["table"]:
         said, probability = table.views_predicted[row["views"]], table.views_label_probability[row["views"]]
-        assert row["pictures"] == (said != answers.NOWHERE).sum() == 40
+        assert row["pictures"] == (said != answers.NOWHERE).sum() >= 200
         assert row["top1"] == pytest.approx((said == table.label).mean())
         assert row["loss"] == pytest.approx(answers.mean_loss(probability), rel=1e-4)
+
+
+@pytest.mark.parametrize(("views", "pictures", "measured"), [
+    ("auto", 199, []), ("auto", 200, ["flip"]), ("all", 200, ["flip", "five", "multiscale"]), ("all", 199, []),
+    ("flip", 5000, []), ("none", 5000, [])])
+def test_a_default_may_cost_twice_the_time_and_needs_200_pictures(views: Any, pictures: int,
+                                                                  measured: list[str]) -> None:
+    assert calibrate.views_to_measure(Wish(views), pictures) == measured
 
 
 def test_foreign_pictures_are_told_apart(finished_run: Path) -> None:
@@ -199,7 +207,7 @@ def test_too_few_pictures_are_said(tmp_path: Path, capsys: pytest.CaptureFixture
     start(Run(data=str(data), out=tmp_path / "run"), {"probe_only": True, "image_size": 32, "features": "fp32"})
     content, out = rundir.read_json(tmp_path / "run" / "decision.json"), capsys.readouterr().out
     assert (content["temperature"], content["views"]) == (1.0, "none")
-    assert content["fitted"]["views"]["why"].startswith("not measured: fewer than 30")
+    assert content["fitted"]["views"]["why"].startswith("not measured: fewer than 200")
     assert content["sets"]["least_probability"] == 0
     for warning in content["fitted"]["warnings"]:
         assert f"warning: {warning}" in out

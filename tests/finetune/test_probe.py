@@ -1,6 +1,7 @@
 """The linear probe against scikit-learn, which minimises the same sum: C = 1 / (penalty * pictures)."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from finetune.loader import Batch, Source, evaluation_batches
 from finetune.probe import FOLDS, PENALTIES, extract, faster_precision, fit, fit_logistic, folds, sample
 from finetune.tree import read_tree
 from tests.bad_pictures import photo
+from zoo.errors import UserError
 from zoo.model import features
 from zoo.preprocess import Preprocessing
 
@@ -138,6 +140,28 @@ def test_one_picture_of_each_class_is_enough() -> None:
     fitted = fit(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1]), 2)
     assert torch.isfinite(fitted.weight).all()
     assert torch.equal((torch.eye(2).flip(1) @ fitted.weight.T + fitted.bias).argmax(1), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.37, -1e-30, 1e4])
+@pytest.mark.parametrize("noise", [0.0, 1e-7])
+def test_features_that_are_all_equal_are_an_error_for_people(value: float, noise: float) -> None:
+    x_ND = value * (1 + noise * torch.randn(12, 8, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(UserError, match=r"all training pictures look the same to the base.*white drawings"):
+        fit(x_ND, torch.tensor([0] * 8 + [1] * 4), 2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_not_finite_are_an_error_for_people(value: float) -> None:
+    x_ND, labels = made_features(12, 2, 1.0)
+    x_ND[3, 2] = value
+    with pytest.raises(UserError, match=r"features that are not finite.*--base.*--probe off"):
+        fit(x_ND, labels, 2)
+
+
+def test_features_that_differ_little_are_fitted() -> None:
+    x_ND, labels = made_features(60, 2, 0.1)
+    fitted = fit(100 + 0.02 * x_ND, labels, 2)
+    assert torch.equal(((100 + 0.02 * x_ND) @ fitted.weight.T + fitted.bias).argmax(1), labels)
 
 
 @pytest.fixture(scope="module")

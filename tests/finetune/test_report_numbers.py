@@ -138,7 +138,7 @@ def test_views_table(run: Path, seen: Seen) -> None:
     assert {row["split"] for row in val} == {"val"}
     for views, passes in (("none", 1), ("flip", 2), ("five", 5), ("multiscale", 3)):
         own, said = f"{views}_label_probability", f"{views}_predicted"
-        shown = f"{views} {passes} {100 * share_right(val, said):.2f} % {loss(val, own):.4f}"
+        shown = f"{views} {passes}× {100 * share_right(val, said):.2f} % {loss(val, own):.4f}"
         if views != "none":
             gains = [math.log(float(row[own]) / float(row["none_label_probability"])) for row in val]
             error = math.sqrt(sum((g - mean(gains)) ** 2 for g in gains) / (len(gains) - 1) / len(gains))

@@ -181,8 +181,8 @@ def test_advice_has_its_flags_and_a_whole_command(ten: finished.Finished) -> Non
     assert "It was still &lt;learning&gt;." in section
     assert "<code>--epochs 16 --erasing 0.25</code>" in section
     # label smoothing and probe_only were set by hand in the made-up run
-    assert ("python -m finetune --data DATA --base efficientnet_lite0 --no-probe-only --label-smoothing 0.1 "
-            "--epochs 16 --erasing 0.25</code>") in section
+    assert ("python -m finetune --data DATA --base efficientnet_lite0 --out runs/fruit-efficientnet_lite0-2 "
+            "--label-smoothing 0.1 --epochs 16 --erasing 0.25</code>") in section
     assert "whole command" not in next_steps.next_section(ten, [other])
     assert "What to do next: 2 suggestions" in next_steps.summary([other, LONGER])
 

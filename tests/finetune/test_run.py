@@ -1,25 +1,33 @@
 """Whole runs: the exact files of a finished folder, who can open it, and what a run promises about its result."""
 
 import csv
+import html
 import io
 import json
 import math
+import re
+import shlex
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
+import tyro
 from huggingface_hub import ModelCard
 
 from finetune import events
-from finetune.job import start
+from finetune.__main__ import main
+from finetune.folder import claim
+from finetune.job import prepare, start
 from finetune.run import Run
+from tests.file_modes import odd_modes
 from tests.made_recipe import SHORT
 from zoo import model as zoo_model
-from zoo import rundir
+from zoo import recipe_rows, rundir, tables
 from zoo.catalog import find
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing, decode, evaluate
@@ -46,6 +54,7 @@ def test_a_finished_run_has_exactly_these_files(finished_run: Path) -> None:
     assert found - board == FILES
     manifest = rundir.open_finished(finished_run, verify=True)
     assert set(manifest["files"]) == found - {"FINISHED.json"}
+    assert odd_modes(finished_run) == {}  # whoever may read the folder may read its weights
 
 
 def test_nothing_of_the_run_names_a_path_of_this_machine_except_local_json(finished_run: Path) -> None:
@@ -126,9 +135,44 @@ def kept_probe(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_first_line_is_the_device_and_the_recipe_has_its_reasons(kept_probe: tuple[Path, str]) -> None:
     run, out = kept_probe
     assert out.splitlines()[0] == "device: cpu (asked for by --device)"
-    for name, row in rundir.read_json(run / "recipe.json").items():
+    shown, folded = recipe_rows.parted(rundir.read_json(run / "recipe.json"))
+    for name, row in shown.items():
         assert f"  {name.replace('_', '-')} " in out
         assert row["why"] in out
+    assert {"epochs", "image_size", "lr", "batch_size", "features"} <= set(shown)
+    assert len(shown) <= 15
+    line = next(line for line in out.splitlines() if "further settings are off" in line)
+    assert line.startswith(f"  {len(folded)} further settings are off or at their usual value: ")
+    assert all(f"--{name.replace('_', '-')}" in line for name in folded)
+    page = (run / "report.html").read_text()
+    assert page.index(f"<summary>{len(folded)} further settings") < page.index(">sam-rho</abbr>")
+    assert page.index(">epochs</abbr>") < page.index(f"<summary>{len(folded)} further settings")
+    assert f"<summary>{len(folded)} further settings" in (run / "README.md").read_text()
+
+
+def test_advice_is_a_command_that_starts_a_run(kept_probe: tuple[Path, str], monkeypatch: pytest.MonkeyPatch,
+                                               tmp_path: Path, digits: Path) -> None:
+    run, out = kept_probe
+    lines = out.splitlines()
+    printed = lines[next(i for i, line in enumerate(lines) if line.startswith("advice: ")) + 1].strip()
+    on_page = html.unescape(re.findall(r"<pre><code>(python -m finetune .*?)</code></pre>",
+                                       (run / "report.html").read_text())[0])
+    monkeypatch.chdir(tmp_path)
+    started: list[tuple[Run, dict[str, Any]]] = []
+    monkeypatch.setattr("finetune.job.start", lambda run, given: started.append((run, given)))
+    for command in (printed, on_page.replace(" DATA ", f" {digits} ")):
+        words = shlex.split(command)
+        assert words[:3] == ["python", "-m", "finetune"]
+        tyro.cli(main, args=words[3:], config=(tyro.conf.FlagCreatePairsOff,))
+    assert started[0][1] == started[1][1]
+    for order, given in started:
+        taken = claim(order, given)  # no folder of another command
+        taken.lock.release()
+        assert not taken.goes_on
+        assert taken.order.data == digits
+        before = {"epochs": 1, "image_size": 32, "lr": 0.1, "features": "fp32"}
+        assert len([name for name in before if given[name] != before[name]]) == 1
+        shutil.rmtree(taken.folder)
 
 
 def test_a_run_is_never_worse_on_select_than_its_probe(kept_probe: tuple[Path, str]) -> None:
@@ -199,6 +243,28 @@ def test_an_unreadable_picture_is_named_and_not_replaced(digits: Path, tiny_base
     bad.write_bytes((data / "train" / "3").joinpath(sorted(p.name for p in (data / "train" / "3").iterdir())[0])
                     .read_bytes()[:60] if broken == "cut" else b"<html>not a picture</html>")
     start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"), {"probe_only": True})
-    assert "train/3/bad.png" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "train/3/bad.png" in printed
+    assert f"not used: 1 unreadable; every name with its reason: {tmp_path / 'run' / 'left_out.csv'}" in printed
     assert "bad.png" not in (tmp_path / "run" / "files.csv").read_text()
+    assert [row["path"] for row in tables.rows(tmp_path / "run" / "left_out.csv", ("path", "kind", "reason"))] == [
+        "train/3/bad.png"]
+    assert "left_out.csv" in rundir.open_finished(tmp_path / "run", verify=True)["files"]
     assert rundir.read_json(tmp_path / "run" / "data.json")["counts"]["train"]["3"] == 10
+
+
+def test_a_run_that_stops_at_the_limit_leaves_the_names_and_goes_on_with_a_higher_one(
+        digits: Path, tiny_base: Path, tmp_path: Path) -> None:
+    data, out = Path(shutil.copytree(digits, tmp_path / "data")), tmp_path / "run"
+    for number in range(30):
+        (data / "train" / "3" / f"bad {number:02}.png").write_bytes(b"")
+    where = {"data": str(data), "base": str(tiny_base), "out": out, "device": "cpu"}
+    with pytest.raises(UserError, match=r"30 of 210 pictures cannot be used, expected at most 1%") as caught:
+        prepare(Run(**where), {})
+    assert str(out / "left_out.csv") in str(caught.value)
+    assert len(list(tables.rows(out / "left_out.csv", ("path",)))) == 30
+    prepare(Run(**where, bad_limit=0.15), {"probe": "off"})
+    about = rundir.read_json(out / "data.json")
+    assert (about["bad_limit"], about["left_out_total"]) == (0.15, 30)
+    prepare(Run(**where), {"probe": "off"})  # a run that goes on keeps its limit
+    prepare(Run(resume=out, device="cpu"), {})

@@ -142,7 +142,7 @@ def test_a_bad_picture_is_told_why(name: str, service: Running, client: httpx.Cl
 def test_visitors_are_told_formats_and_not_what_to_install(service: Running) -> None:
     for brand in (b"heic", b"mif1", b"avif"):
         sentence = one_sentence(ask(service.url, b"\0\0\0\x18ftyp" + brand + bytes(500)))
-        assert sentence.endswith("expected a JPEG, PNG, WebP, BMP or GIF picture.")
+        assert "expected a JPEG, PNG, WebP, BMP or GIF picture" in sentence
         assert "pip" not in sentence
 
 
@@ -154,7 +154,7 @@ def test_the_bad_one_of_many_is_named_by_its_place(service: Running) -> None:
     good = encode(photo(), "PNG")
     answer = ask(service.url, good, b"<svg>", good, name="../../etc/passwd")
     assert answer.status_code == 422
-    assert one_sentence(answer).startswith("Picture 2: text (HTML, SVG or XML)")
+    assert one_sentence(answer).startswith("Picture 2: an SVG drawing; expected a JPEG")
 
 
 JSONS = (

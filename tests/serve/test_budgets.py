@@ -24,6 +24,7 @@ from tests.bad_pictures import encode, photo
 from tests.serve.running import served_bundle
 from tests.zoo.made_bundle import LABELS, made_bundle
 from zoo import bundle, rundir
+from zoo.card import recipe_table
 from zoo.errors import BadImage, UserError
 
 RIGHT = b"Bearer secret"
@@ -468,7 +469,19 @@ def test_what_was_not_judged_is_said_in_the_proof(tmp_path: Path) -> None:
         assert line in about(folder)
 
 
+def test_the_settings_that_are_off_are_folded_and_nothing_else_is_html(tmp_path: Path) -> None:
+    recipe = {name: {"value": value, "why": why} for name, value, why in (
+        ("lr", 0.1, "<b>"), ("ema", 0.0, "off"), ("seed", "</details><script>", "default"))}
+    text = about(carded(tmp_path / "run", f"# Mine\n\n<details>\n\n## Recipe\n{recipe_table(recipe)}\n"))
+    assert "\n<details><summary>2 further settings are off or at their usual value</summary>\n\n|" in text
+    assert text.endswith("\n\n</details>")
+    assert text.count("<") == 4
+    unclosed = about(carded(tmp_path / "other", "## Recipe\n<details><summary>2 further settings x</summary>\n"))
+    assert "<" not in unclosed
+
+
 @pytest.mark.parametrize("card", [
+    "<details><summary>2 further settings x</summary>\n" * 2_000,
     "![](" * 24_000, "<" * 99_000, "---\n" + "a\n" * 40_000, "![" * 49_000, "---\n" * 24_000, "[" * 99_000,
     "<!--" * 24_000, "\r" * 99_000, "x" * 2_000_000, "![](" * 80_000])
 def test_a_card_is_cleaned_in_linear_time(card: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -87,9 +88,59 @@ def test_large_pictures_fit_into_the_memory(odd: Decoders, kind: str) -> None:
     assert decode(odd, large(kind), seconds=60).shape == (6000, 4000, 3)
 
 
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(odd: Decoders) -> None:
+    data = encode(Image.linear_gradient("L").resize((8160, 6144)), "JPEG", progressive=True)
+    assert np.array_equal(decode(odd, data, seconds=60), np.asarray(preprocess.decode(data)))
+
+
+class Bits:
+    """Bits of a lossless WebP, the lowest first."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    def put(self, *numbers: tuple[int, int]) -> None:
+        """(number, how many bits) each."""
+        self.parts += [f"{number:0{count}b}"[::-1] for number, count in numbers]
+
+    def bytes(self) -> bytes:
+        text = "".join(self.parts)[::-1]
+        return int(text, 2).to_bytes(-(-len(text) // 8), "little")
+
+
+def webp_of_tables(side: int, tables: int) -> bytes:
+    """A black lossless WebP that declares `tables` groups of five codes, each of one symbol; blocks of 4 x 4 pixels."""
+    bits = Bits()
+    bits.put((0x2F, 8), (side - 1, 14), (side - 1, 14), (0, 1), (0, 3), (0, 1), (0, 1), (1, 1), (0, 3), (0, 1))
+    for alphabet in (256 + 24, 256):  # green and red of the picture of groups: every byte takes 8 bits
+        bits.put((0, 1), (8, 4), *((order in (0, 8), 3) for order in (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8)), (0, 1),
+                 *((symbol < 256, 1) for symbol in range(alphabet)))
+    bits.parts.append("1000" * 3)  # a code of one symbol, 0
+    for block in range((side // 4) ** 2):
+        table = block % tables
+        bits.parts.append(f"{table & 255:08b}{table >> 8:08b}")  # codes are written from their highest bit
+    bits.parts.append("1000" * 5 * tables)
+    body = bits.bytes()
+    chunk = b"VP8L" + struct.pack("<I", len(body)) + body + bytes(len(body) & 1)
+    return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces a limit on the memory of a process")
+def test_a_small_picture_may_not_take_the_memory_of_the_largest(odd: Decoders) -> None:
+    """65,536 tables take 0.4 GB, for one million pixels; libwebp itself writes up to 2,600."""
+    ended = dict(odd.ended)
+    assert decode(odd, webp_of_tables(1024, 2600)).shape == (1024, 1024, 3)
+    evil = webp_of_tables(1024, 65_536)
+    for _ in range(2):
+        with pytest.raises(BadImage, match=r"or it needs more memory than a picture of its size may$"):
+            decode(odd, evil)
+    assert decode(odd, LITTLE).shape == (5, 9, 3)
+    assert dict(odd.ended) == ended
+
+
 def test_refusals_keep_their_reason_and_cost_no_decoder(odd: Decoders) -> None:
     ended = dict(odd.ended)
-    for data, limit, reason in ((b"", MAX_PIXELS, "the file is empty"), (b"<svg>", MAX_PIXELS, "text"),
+    for data, limit, reason in ((b"", MAX_PIXELS, "the file is empty"), (b"<svg>", MAX_PIXELS, "an SVG drawing"),
                                 (LITTLE, 44, "too large: 9 x 5"),
                                 (BAD["canvas.webp"][0](), 4_000_000, "too large: 12000 x 12000"),
                                 (bytes(50_000_001), MAX_PIXELS, "larger than 50 MB")):

@@ -185,7 +185,7 @@ def _many(page: Page, tmp_path: Path) -> None:
     rows = list(csv.DictReader(download.value.path().read_text(encoding="utf-8").splitlines()))
     assert [row["file"] for row in rows] == ["'=red.png", "grey.png", "text.png"]
     assert rows[1]["answer"].startswith("unknown (nearest: ")
-    assert rows[2]["error"].startswith("text (HTML")
+    assert rows[2]["error"].startswith("an HTML page, not the picture: download")
 
 
 @pytest.mark.parametrize("how", [{"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 844}}])

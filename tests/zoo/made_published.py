@@ -15,7 +15,7 @@ from timm.models import save_for_hf
 from tests.export.made_export import CALIBRATED, LABELS, Made, made_bank, made_model
 from tests.made_run import made_run
 from tests.zoo.made_bundle import made_content, write_model
-from zoo import bundle, decision, rundir
+from zoo import bundle, decision, rundir, tables
 
 ROOT = Path(__file__).parents[2]
 TIMING = {"provider": "cpu", "threads": 2, "machine": "x86_64", "picture": [300, 400], "load_s": 0.1, "model_mb": 0.1,
@@ -76,8 +76,12 @@ def made_finished(folder: Path, made: Made | None = None) -> Path:
     rundir.write_json(run / rundir.RECIPE, recipe)
     data = rundir.read_json(run / rundir.DATA)
     lost = "train/ant/secret name.png"
-    data |= {"left_out": [[lost, "truncated"]], "findings": [f"1 of 30 pictures left out: {lost} (truncated)"]}
+    other = "train/bee/holiday plan.xyz"  # more files than data.json lists stand in left_out.csv
+    data |= {"left_out": [[lost, "truncated"]],
+             "findings": [f"2 of 30 pictures left out: {lost} (truncated); {other} (text)"]}
     rundir.write_json(run / rundir.DATA, data)
+    tables.write(run / rundir.LEFT_OUT, ("path", "kind", "reason"),
+                 [(lost, "unreadable", "truncated"), (other, "unreadable", "text")])
     rundir.write_json(run / rundir.LOCAL, {"data": str(root)})
     rundir.write_text(run / rundir.PAGE, "<html>pictures</html>")
     (run / rundir.FIGURES).mkdir()
@@ -100,7 +104,7 @@ def _made_export(run: Path, made: Made) -> None:
         node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=f'File "{run}/model.py", line 1')
     onnx.save(model, folder / bundle.MODEL)
     bundle.write(folder, content)
-    rung = {"limit": 0.0, "worst": 0.0, "picture": named, "pictures": 27, "passed": True}
+    rung = {"limit": 0.0, "worst": 0.0, "picture": named, "pictures": 27, "verdict": "passed"}
     rundir.write_json(folder / bundle.PARITY, {"rungs": [{"name": "top-1", **rung}], "pictures_sha256": {named: "0"}})
     rundir.write_text(folder / bundle.PARITY_PAGE, "<html>pictures</html>")
     Image.new("RGB", (40, 30), (0, 200, 30)).save(folder / bundle.EXAMPLES / "1.png")

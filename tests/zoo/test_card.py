@@ -133,7 +133,7 @@ def test_a_bundle_with_losses_tells_its_points(tmp_path: Path) -> None:
     run = made_finished(tmp_path)
     int8 = shutil.copytree(run / "bundles/onnx", run / "bundles/int8")
     content = rundir.read_json(int8 / bundle.BUNDLE) | {"target": "int8"}
-    rungs = [{"name": "accuracy", "limit": 1.0, "worst": 0.27, "picture": None, "pictures": 27, "passed": True}]
+    rungs = [{"name": "accuracy", "limit": 1.0, "worst": 0.27, "picture": None, "pictures": 27, "verdict": "passed"}]
     (int8 / bundle.FINISHED).unlink()
     bundle.write(int8, content)
     rundir.write_json(int8 / bundle.PARITY, {"rungs": rungs})

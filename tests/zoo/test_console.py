@@ -79,6 +79,52 @@ def test_one_process_of_several_prints(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == "y\n"
 
 
+class Narrow(io.TextIOWrapper):
+    """A terminal that takes the characters of one encoding only; final."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("guarded_after")
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("stream", [Narrow, io.TextIOWrapper])
+def test_no_character_is_one_that_the_output_cannot_take(encoding: str, stream: type[io.TextIOWrapper],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = (stream(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    console._terminal.cache_clear()
+    console.guard()
+    name = "猫 🐝 é → …"
+    console.say(name)
+    console.warn(name)
+    console.error(name)
+    console.answer({"file": name})
+    console.table([console.Column(name, whole=True), console.Column("n")], [(name * 9, 3)])  # cut with an ellipsis
+    with console.bar(name, 2) as advance, console.busy(name):
+        advance(1, note=name)
+    assert list(console.track([name], name)) == [name]
+    out.write(name)  # whatever else a library prints
+    sys.excepthook(ValueError, ValueError(name), None)
+    console._terminal.cache_clear()
+    for written in (out, err):
+        written.flush()
+        assert "\\u732b" in written.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def guarded_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What `guard` changes is put back."""
+    factory = logging.getLogRecordFactory()
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    yield
+    logging.setLogRecordFactory(factory)
+
+
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`guard` for one test."""

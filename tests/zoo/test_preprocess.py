@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.bad_pictures import BAD, ODD, animation, colour_under_alpha, encode, jpeg, photo, write_bad_pictures
 from zoo.errors import BadImage, UserError
@@ -151,6 +151,12 @@ def test_alpha_is_composited_on_white() -> None:
     colour, alpha = pixels[..., :3].astype(float), pixels[..., 3:].astype(float)
     expected = np.rint((colour * alpha + 255 * (255 - alpha)) / 255)
     np.testing.assert_array_equal(np.asarray(decode(encode(Image.fromarray(pixels), "PNG"))), expected)
+
+
+def test_colours_are_taken_as_stored_whatever_profile_is_named() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for kind in ("JPEG", "PNG", "TIFF", "WEBP"):
+        assert decode(encode(photo(), kind, icc_profile=profile)).tobytes() == decode(encode(photo(), kind)).tobytes()
 
 
 def test_first_frame_is_taken() -> None:

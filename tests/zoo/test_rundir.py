@@ -23,6 +23,7 @@ from zoo.folders import is_picture_path
     ("/x/flowers", "hf-hub:org/some.model", "flowers-org-some.model"),
     ("/x/ünïcödé 猫", "a:b*c?", "ünïcödé-猫-a-b-c"),
     ("/", "resnet18", "resnet18"),
+    (f"/x/{'猫' * 85}", "resnet18", f"{'猫' * 63}-b3cd9a94"),  # a folder's name has up to 255 bytes
 ])
 def test_default_name(data: str, base: str, name: str) -> None:
     assert rundir.default_name(data, base) == name

@@ -1,0 +1,82 @@
+"""The folder `bundles/` of a run while it is written: one export at a time, and nothing finished is lost to it."""
+
+import errno
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from zoo import bundle, rundir
+from zoo.errors import UserError
+
+LOCK = ".lock"
+"""In `bundles/`: held by the process that exports."""
+OLD = f".old{rundir.UNFINISHED}"
+"""End of the name of a bundle whose successor takes its place."""
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Hold the lock of a run's bundles, which ends with the process; `UserError` if another export has it."""
+    bundles = run / bundle.BUNDLES
+    with rundir.right_needed(bundles):
+        bundles.mkdir(exist_ok=True)
+        lock = FileLock(str(bundles / LOCK))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{run} is being exported by another process: wait for it, then export again.") from None
+    try:
+        for old in bundles.glob(f"*{OLD}"):  # its successor was about to take its place when the power went
+            name = bundles / old.name.removesuffix(OLD)
+            if name.exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(name)
+        yield
+    finally:
+        lock.release()
+
+
+def check_writable(run: Path, names: Sequence[str]) -> None:
+    """`UserError` if the run, or a bundle in it that will be made anew, may not be written."""
+    bundles = run / bundle.BUNDLES
+    for folder in (run, bundles, *(bundles / name for name in names)):
+        if folder.is_dir():
+            rundir.check_writable(folder)
+
+
+def take_place(folder: Path, place: Path) -> None:
+    """Let a finished bundle take the place of an earlier one, of which nothing is lost before."""
+    old = place.with_name(place.name + OLD)
+    if place.exists():
+        place.rename(old)
+    folder.rename(place)
+    rundir.sync_folder(place.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+@contextmanager
+def room_on_disk(run: Path) -> Iterator[None]:
+    """A full disk, a limit on the size of files, or a folder that may not be written, in words."""
+    kept = "what was finished before is whole."
+    try:
+        with rundir.right_needed(run / bundle.BUNDLES):
+            yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(f"{error.filename}: expected to write a bundle there, seen something else of that name. "
+                        "Remove it.") from None
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise UserError(f"{run / bundle.BUNDLES}: a file became larger than this process or file system allows "
+                            f"(ulimit -f tells the limit of the process): raise the limit and export again; {kept}"
+                            ) from None
+        if error.errno not in rundir.NO_ROOM:
+            raise
+        free = shutil.disk_usage(run).free / 1e6
+        raise UserError(f"no space left for {run / bundle.BUNDLES}: {error.strerror}, {free:.0f} MB are free there; a "
+                        "bundle needs some times the size of model.safetensors. Free some space and export again: "
+                        f"{kept}") from None

@@ -1,0 +1,194 @@
+"""What an export that fails leaves: what was finished before, and the other targets."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from export import job, made, parity, place, proof
+from export.__main__ import Order
+from export.parity import Rung
+from export.proof import Evidence, Proof
+from export.subject import Made, Subject
+from tests.zoo.made_bundle import made_bundle, made_content
+from zoo import bundle, rundir
+from zoo.bundle import open_bundle
+from zoo.errors import NotProved, UserError
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    """Of a run with a finished bundle for onnx, whose model is three lines of arithmetic."""
+    run = tmp_path / "run"
+    folder = made_bundle(run)
+    (folder / bundle.PARITY_PAGE).write_text("<html></html>")
+    bundle.finish(folder)
+    source = {"name": "colours-tiny", "finished_sha256": rundir.digest(run / rundir.FINISHED)}
+    subject: Any = SimpleNamespace(
+        run=run, pictures={}, labels=["red"],
+        describe=lambda target, made, precision: made_content(run=source, target=target, status=made.status))
+    return Evidence(subject, tmp_path, {})
+
+
+def copied(subject: Subject, folder: Path, precision: str) -> Made:
+    """What a target writes that takes the model for onnx as it is."""
+    shutil.copyfile(subject.run / "bundles" / "onnx" / bundle.MODEL, folder / bundle.MODEL)
+    return Made(None, status="made again")  # type: ignore[arg-type]
+
+
+def failing(error: BaseException) -> Callable[[Subject, Path, str], Made]:
+    """The same, interrupted after its first file."""
+    def make(subject: Subject, folder: Path, precision: str) -> Made:
+        (folder / "part.onnx").write_bytes(b"half a model")
+        raise error
+    return make
+
+
+def set_target(monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., Made], **how: Any) -> None:
+    monkeypatch.setitem(job.TARGETS, name, job.Target(make, **how))
+
+
+def test_a_new_bundle_takes_the_place_of_the_old_one(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = evidence.subject.run
+    (run / "bundles" / "onnx" / "stale.json").write_text("{}")
+    set_target(monkeypatch, "onnx", copied, same_file=True)
+    with place.alone(run):
+        job.attempt(evidence, "onnx", {})
+    assert open_bundle(run).status == "made again"
+    assert sorted(os.listdir(run / "bundles")) == [".lock", "onnx"]
+    assert not (run / "bundles" / "onnx" / "stale.json").exists()
+
+
+@pytest.mark.parametrize(("error", "raised", "words"), [
+    (UserError("this architecture cannot be exported"), UserError, "this architecture cannot be exported"),
+    (OSError(errno.ENOSPC, "No space left on device"), UserError, "no space left .* what was finished before is whole"),
+    (OSError(errno.EFBIG, "File too large"), UserError, r"larger than this process or file system allows \(ulimit -f"),
+    (OSError(errno.EROFS, "Read-only file system"), UserError, "bundles cannot be written"),
+    (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
+    (RuntimeError("a fault of ours"), RuntimeError, "a fault of ours")],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "")
+def test_what_fails_leaves_the_finished_bundle_alone(error: BaseException, raised: type[BaseException], words: str,
+                                                     evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = evidence.subject.run
+    before = open_bundle(run)
+    set_target(monkeypatch, "onnx", failing(error))
+    with pytest.raises(raised, match=words), place.alone(run):
+        job.attempt(evidence, "onnx", {})
+    assert open_bundle(run) == before
+    assert list(bundle.of_run(run)) == [before]
+    left = set(os.listdir(run / "bundles")) - {".lock", "onnx"}
+    assert left == ({"onnx.tmp"} if raised is UserError and not isinstance(error, OSError) else set())
+
+
+def test_a_proof_that_fails_leaves_the_finished_bundle_alone(evidence: Evidence,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    run = evidence.subject.run
+    before = open_bundle(run)
+    set_target(monkeypatch, "onnx", copied)
+    rung = Rung("probabilities", 0.005, 0.4, "val/a.png", 3)
+    monkeypatch.setattr(proof, "prove", lambda *_: Proof([rung], [], {}))
+    with pytest.raises(NotProved, match=r"differs by 0\.4 on val/a\.png, .*/bundles/onnx\.tmp/parity\.json"):
+        job.attempt(evidence, "onnx", {})
+    assert open_bundle(run) == before
+    with pytest.raises(UserError, match=r"has no FINISHED\.json: .* --to onnx$"):
+        open_bundle(run / "bundles" / "onnx.tmp")
+
+
+@pytest.mark.parametrize(("worst", "error", "limit", "verdict"), [
+    (0.9e-3, 0, 1e-3, "passed"), (1.1e-3, 0, 1e-3, "failed"), (float("inf"), 0, None, "failed"),
+    (float("nan"), 0, 1.0, "failed"), (0.4, 0, None, "not judged"),
+    (1.9, 1.84, 1.0, "inconclusive"), (-1.9, 1.84, 1.0, "inconclusive"), (0.5, 0.25, 1.0, "passed"),
+    (3.0, 0.9, 1.0, "failed"), (0.0, 0.0, 0.2, "passed")])
+def test_an_estimate_has_three_outcomes(worst: float, error: float, limit: float | None, verdict: str) -> None:
+    rung = Rung("accuracy", limit, worst, "a.png", 135, error)
+    assert rung.verdict == verdict
+    [row] = parity.to_json([rung])
+    assert (row["verdict"], "passed" in row) == (verdict, False)
+    assert row["worst"] is None or abs(row["worst"]) < 10
+
+
+def test_too_few_pictures_are_refused_unless_they_are_accepted(evidence: Evidence, monkeypatch: pytest.MonkeyPatch,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    run, rung = evidence.subject.run, Rung("accuracy", 1.0, 1.9, "a.png", 135, 1.84, 0.941)
+    set_target(monkeypatch, "int8", copied)
+    monkeypatch.setattr(proof, "prove", lambda *_: Proof([rung], [], {}))
+    with pytest.raises(NotProved, match=r"it cannot be told .* 1\.90 ± 3\.61 points of accuracy on 135 pictures, "
+                                        r"expected at most 1\. .*--max-loss .*--accept-inconclusive"):
+        job.attempt(evidence, "int8", {})
+    accepting = replace(evidence, accept_inconclusive=True, examples=False)
+    job.attempt(accepting, "int8", {})
+    assert open_bundle(run / "bundles" / "int8").status.startswith("inconclusive: it loses 1.90 ± 3.61 points")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "inconclusive accuracy points lost 1.9 ± 3.61 (limit 1), 135 pictures, 94.1% of the answers the" in shown
+    assert "bundles/int8 was made from the trained model (inconclusive: it loses 1.90" in shown
+
+
+def test_a_power_cut_between_two_renames_is_put_right(evidence: Evidence) -> None:
+    run = evidence.subject.run
+    before, bundles = open_bundle(run), run / "bundles"
+    shutil.copytree(bundles / "onnx", bundles / "onnx.tmp")
+    (bundles / "onnx").rename(bundles / "onnx.old.tmp")
+    assert list(bundle.of_run(run)) == []
+    with place.alone(run):
+        assert open_bundle(run) == before
+    shutil.copytree(bundles / "onnx", bundles / "onnx.old.tmp")  # or after both of them
+    with place.alone(run):
+        assert sorted(os.listdir(bundles)) == [".lock", "onnx", "onnx.tmp"]
+
+
+def test_two_exports_of_a_run_at_once_are_refused(evidence: Evidence) -> None:
+    run = evidence.subject.run
+    other = FileLock(str(run / "bundles" / place.LOCK))
+    with other, pytest.raises(UserError, match=f"{run} is being exported by another process: wait"), place.alone(run):
+        raise AssertionError("it has the lock")
+    with place.alone(run):
+        assert other.lock_file.endswith(".lock")
+
+
+@pytest.fixture
+def ordered(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`job.start` on this run."""
+    monkeypatch.setattr(job, "open_run", lambda order: evidence.subject)
+    monkeypatch.setattr(made, "SIZES", made.SIZES[:1])
+    for name in ("onnx", "triton", "web"):
+        set_target(monkeypatch, name, copied, same_file=True, of_onnx=name != "onnx")
+    return lambda *targets: job.start(Order(evidence.subject.run, to=targets))
+
+
+def test_a_target_that_fails_does_not_stop_the_others(ordered: Callable[..., None], evidence: Evidence,
+                                                      monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    def no_npm() -> None:
+        raise UserError("there is no npm")
+
+    set_target(monkeypatch, "openvino", failing(UserError("OpenVINO refuses it")))
+    set_target(monkeypatch, "web", copied, check=no_npm)
+    with pytest.raises(NotProved, match="2 of 4 targets could not be exported: web, openvino") as raised:
+        ordered("openvino", "onnx", "web", "triton")
+    assert raised.value.exit_code == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == ["error: there is no npm", "error: OpenVINO refuses it"]
+    table = [line.split() for line in printed.out.splitlines() if line.split()[:1] in (["onnx"], ["triton"], ["web"])]
+    assert table[-3:] == [["onnx", "finished"], ["triton", "finished"], ["web", "there", "is", "no", "npm"]]
+    assert {found.target for found in bundle.of_run(evidence.subject.run)} == {"onnx", "triton"}
+    with pytest.raises(UserError, match=r"^OpenVINO refuses it$"):  # alone, its error is that of the command
+        ordered("openvino")
+
+
+def test_what_is_made_from_a_bundle_that_failed_is_not_tried(ordered: Callable[..., None], evidence: Evidence,
+                                                             monkeypatch: pytest.MonkeyPatch,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(evidence.subject.run / "bundles" / "onnx")
+    set_target(monkeypatch, "onnx", failing(UserError("no exporter")))
+    with pytest.raises(UserError, match="no exporter"):
+        ordered("triton")
+    with pytest.raises(NotProved, match="3 of 3 targets could not be exported: onnx, triton, web"):
+        ordered("triton", "web")
+    assert "triton is made from the bundle for onnx, which could not be exported." in capsys.readouterr().err

@@ -1,0 +1,66 @@
+"""A published run that was pulled has no pictures of its own: it is exported with those of a labelled folder."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from export.__main__ import Order
+from export.subject import open_run
+from export.to_tensorrt import profile
+from tests.export.made_export import LABELS
+from tests.zoo.made_published import made_finished
+from zoo import published, rundir
+from zoo.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def pulled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a push would send of a run, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("pulled")
+    run = made_finished(folder / "home")
+    (folder / "stage").mkdir()
+    for name, path in published.staged(run, folder / "stage", repo="me/insects", examples=False).items():
+        (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / "run" / name)
+    assert not (folder / "run" / rundir.FILES).exists()
+    return folder / "run"
+
+
+def labelled(folder: Path, within: str = "") -> Path:
+    """Two pictures of each class, in folders named like it."""
+    for shade, name in enumerate(LABELS):
+        (folder / within / name).mkdir(parents=True)
+        for number in (1, 2):
+            Image.new("RGB", (30 + number, 20), (shade * 100, number * 90, 60)).save(
+                folder / within / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("within", ["", "val", "test"])
+def test_its_proof_is_on_the_pictures_of_a_labelled_folder(pulled: Path, tmp_path: Path, within: str) -> None:
+    data = labelled(tmp_path / "data", within)
+    if within == "val":
+        labelled(data, "train")
+    subject = open_run(Order(pulled, data=data, parity_images=4))
+    assert len(subject.pictures) == 4
+    assert {Path(name).parent.as_posix() for name in subject.pictures} <= {
+        f"{within}/{label}".strip("/") for label in LABELS}
+    found = {one.path.relative_to(data).as_posix(): one for one in subject.labelled}
+    assert len(found) == 6
+    assert {(Path(name).parent.name, LABELS[one.label]) for name, one in found.items()} == {(x, x) for x in LABELS}
+    assert {one.said for one in found.values()} <= {0, 1, 2}
+    assert len(subject.training(5)) == 5
+    assert profile(subject)["opt"][1:3] == [20, 31] or profile(subject)["opt"][1:3] == [20, 32]
+
+
+def test_without_pictures_it_is_said_what_is_missing(pulled: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no files\.csv: it is a published copy, .* with --data"):
+        open_run(Order(pulled))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="expected pictures in class folders, seen none"):
+        open_run(Order(pulled, data=tmp_path / "empty"))
+    (labelled(tmp_path / "data") / "bees").mkdir()
+    with pytest.raises(UserError, match="expected folders named like classes of the run, seen 'bees'; near: bee"):
+        open_run(Order(pulled, data=tmp_path / "data"))

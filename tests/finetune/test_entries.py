@@ -1,0 +1,341 @@
+"""Nothing in a data folder is lost in silence: the law on many made-up trees, and rows for what people really have."""
+
+import os
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from finetune import dataset, left_out
+from finetune.dataset import Data, Picture, scan, split
+from finetune.layout import like_split
+from finetune.tree import read_tree
+from tests.bad_pictures import ODD, encode, photo
+from tests.finetune.made_pictures import png, rows, write_classes
+from tests.finetune.odd_trees import Entry, Figures, assert_conserved, check, entries, nobody
+from zoo.errors import UserError
+
+PAIR = {"cat": 3, "dog": 3}
+MPO = ODD["two-pictures.mpo"][0]()
+Build = Callable[[Path], object]
+Counts = Mapping[str, int]
+
+
+@settings(max_examples=700, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(["plain", "plain", "splits"]), entries())
+@example("splits", [Entry(11, "cat", "link", 27)])  # a link beside the splits that leads to one of them
+def test_every_entry_is_used_or_named_or_skipped(shape: str, wanted: list[Entry]) -> None:
+    check(shape, wanted, Figures())
+
+
+def link(place: str, target: str) -> Build:
+    return lambda root: (root / place).symlink_to(target)
+
+
+def write(place: str, content: bytes) -> Build:
+    def build(root: Path) -> None:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_bytes(content)
+
+    return build
+
+
+# ---------------------------------------------------------------- what is left out, and as what
+
+@pytest.mark.parametrize(("build", "left_out"), [
+    (link("cat/gone.png", "/not/mounted"), {"cat/gone.png": ("unreadable", "No such file")}),
+    (link("cat/round.png", "round.png"), {"cat/round.png": ("unreadable", "Too many levels of symbolic links")}),
+    (link("cat/endless.png", "/dev/zero"), {"cat/endless.png": ("unreadable", "not a regular file")}),
+    (lambda root: os.mkfifo(root / "dog/pipe.png"), {"dog/pipe.png": ("unreadable", "not a regular file")}),
+    (write("dog/empty.png", b""), {"dog/empty.png": ("unreadable", "empty")}),
+    (write("dog/archive.zip", b"PK\3\4more"), {"dog/archive.zip": ("unreadable", "a ZIP archive")}),
+    (write("cat/deep/er/page", b"<html>"), {"cat/deep/er/page": ("unreadable", "HTML")}),
+    (write("cat/notes.TXT", b"x"), {"cat/notes.TXT": ("harmless", ".txt")}),
+    (write("cat/README", b"x"), {"cat/README": ("harmless", "its name")}),
+    (write("cat/1.jpg:Zone.Identifier", b"x"), {"cat/1.jpg:Zone.Identifier": ("system", "system")}),
+    (write("cat/deep/Thumbs.db", b"x"), {"cat/deep/Thumbs.db": ("system", "system")}),
+    (write("cat/deep/@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", png(99)), {"cat/deep/@eaDir": ("system", "system")}),
+    (write("#recycle/a/1.png", png(99)), {"#recycle": ("system", "system")}),
+    (write("System Volume Information/x", b""), {"System Volume Information": ("system", "system")}),
+    (write("$RECYCLE.BIN/x", b""), {"$RECYCLE.BIN": ("system", "system")}),
+    (write(".thumbnails/1.png", png(99)), {".thumbnails": ("system", "hidden")}),
+    (write("loose.png", png(99)), {"loose.png": ("outside", "outside")}),
+    (link("cat/up", ".."), {"cat/up": ("repeated", r"back up to \.")}),
+    (link("cat/far up", "/"), {"cat/far up": ("repeated", "back up")}),
+    (link("dog/same", "."), {"dog/same": ("repeated", "the same folder as dog")}),
+    (lambda root: [write("cat/x/1.png", png(9))(root), link("cat/a", "x")(root)],  # though a comes before x
+     {"cat/a": ("repeated", "the same folder as cat/x")}),
+])
+def test_what_is_left_out_has_its_kind_and_reason(tmp_path: Path, build: Build,
+                                                  left_out: dict[str, tuple[str, str]]) -> None:
+    build(write_classes(tmp_path, PAIR))
+    tree = read_tree(tmp_path)
+    data = scan(tree, bad_limit=0.5)
+    assert_conserved(tmp_path, tree, data)
+    assert {entry.path: entry.kind for entry in data.unused} == {path: kind for path, (kind, _) in left_out.items()}
+    for entry in data.unused:
+        assert left_out[entry.path][1].replace("\\", "") in entry.reason
+
+
+def test_a_validation_folder_elsewhere_is_accounted_for_as_well(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data", PAIR)
+    held = write_classes(tmp_path / "held", {"cat": 2, "dog/@eaDir": 1, "dog/deep": 1}, first=50)
+    for name in ("loose.png", "cat/notes.txt", "cat/empty.png"):
+        (held / name).write_bytes(b"")
+    tree = read_tree(root, val=held)
+    data = scan(tree, bad_limit=0.5)
+    assert_conserved(root, tree, data, val="../held")
+    assert {entry.path: entry.kind for entry in data.unused} == {
+        "../held/loose.png": "outside", "../held/cat/notes.txt": "harmless", "../held/cat/empty.png": "unreadable",
+        "../held/dog/@eaDir": "system"}
+
+
+def test_a_link_to_a_split_is_named_beside_it(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"train/a": 1, "train/b": 1, "more/a": 1, "held/a": 1})
+    (tmp_path / "again").symlink_to("held")
+    tree = read_tree(tmp_path, val=tmp_path / "held")
+    assert {entry.path for entry in tree.unused if entry.kind == "beside"} == {"again", "more"}
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("phone.mpo", MPO), ("phone.JPG", MPO), ("old.jfif", encode(photo(), "JPEG")), ("x.pjpeg", encode(photo(), "JPEG")),
+    ("moving.apng", ODD["animated.png"][0]()), ("no suffix", png(9)), ("wrong.tiff", png(9)), ("x.part", png(9)),
+    ("dots.in.name", png(9)), ("data.bin", encode(photo(), "WEBP")), (os.fsdecode(b"\xff\n"), png(9)),
+    ("n" * 255, png(9)),
+])
+def test_a_picture_is_told_by_its_content(tmp_path: Path, name: str, content: bytes) -> None:
+    write(f"cat/{name}", content)(write_classes(tmp_path, PAIR))
+    data = scan(read_tree(tmp_path))
+    assert f"cat/{name}" in {p.path for p in data.pictures}
+    assert data.unused == ()
+
+
+def test_pictures_of_any_suffix_are_used_and_other_files_count_towards_the_limit(tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(write_classes(tmp_path, {"cat": 150, "dog": 150}).rglob("*.png"))):
+        if number % 100:
+            path.rename(path.with_suffix(".mpo"))
+    assert len(scan(read_tree(tmp_path)).pictures) == 300
+    for number in range(4):
+        write(f"cat/{number}.docx", b"PK\3\4")(tmp_path)
+        write(f"cat/{number}.txt", b"a label")(tmp_path)
+    with pytest.raises(UserError, match=r"4 of 304 pictures cannot be used, .* by --bad-limit 0\.02:\n  cat/0\.docx: "):
+        scan(read_tree(tmp_path))
+    assert len(scan(read_tree(tmp_path), bad_limit=0.02).left_out) == 4
+
+
+# ---------------------------------------------------------------- what is refused before a file is opened
+
+@pytest.mark.parametrize(("counts", "build", "message"), [
+    (PAIR, link("bird", "/not/mounted/bird"), "bird is a link to /not/mounted/bird, which cannot be reached.*mount"),
+    (PAIR, link("loop", "loop"), "loop is a link to loop, which cannot be reached.*remove the link"),
+    ({"train/a": 1, "train/b": 1}, link("test", "/not/mounted"), "test is a link to /not/mounted"),
+    ({"train/a": 1, "train/b": 1, "val/a": 1}, link("val/b", "/x"), "val/b is a link to /x, which cannot be reached"),
+    (PAIR, link("up", ".."), r"no picture in .*/up: .*\(up: a link that leads back up to \.\.\)"),
+    (PAIR | {"notes": 0}, write("notes/x.txt", b"x"), r"no picture in .*/notes: .*\(notes/x.txt: notes or labels"),
+    (PAIR, write(os.fsdecode(b"caf\xe9/1.png"), png(9)), r"the class name b'caf\\xe9' is not UTF-8.*Rename"),
+    ({"top/a": 2, "top/b": 2}, None, r"one class folder \(top\).*top holds the folders a, b: .* use --data \S+/top"),
+    ({"x/y/a": 2, "x/y/b": 2}, None, r"one class folder \(x\).*use --data \S+/x/y\."),
+    ({"top/train/a": 2, "top/train/b": 2}, None, r"top holds the folders train: .* use --data \S+/top"),
+    ({"train/x/a": 2, "train/x/b": 2}, None, r"train has one class folder \(x\).*a, b.*move them up into \S+/train"),
+    ({"images/a": 2, "images/b": 2, "docs": 0}, None, r"no picture in .*docs.*use --data \S+/images"),
+    ({"": 3}, None, r"no class folder: .*Its 3 files stand directly in it.*use --data \S+"),
+    ({"train/a": 1, "train/b": 1, "val/A": 1}, None, "val has the class 'A', and train has 'a'.*differ only in case"),
+    ({"train_images/a": 1, "val/a": 1}, None, "has val but no train folder. Rename train_images to train"),
+    ({"train/a": 1, "train/b": 1, "val2017/a": 1, "val2017/b": 1}, None,
+     r"two ways: val2017 stands beside train, .*\(a, b\)\. If it is the val split, rename it to val\..* a dot before"),
+])
+def test_a_layout_that_would_lose_pictures_is_refused(tmp_path: Path, counts: Counts, build: Build | None,
+                                                      message: str) -> None:
+    write_classes(tmp_path, counts)
+    if build:
+        build(tmp_path)
+    with pytest.raises(UserError, match=message) as caught:
+        read_tree(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("names", [
+    ("training_set", "test_set"), ("Training", "Testing"), ("train_images", "val2017"), ("fold1", "fold2", "fold3"),
+    ("seg_train", "seg_test"), ("TrainSet", "ValidationSet"), ("2019", "2020"), ("split-1", "split-2"),
+    ("TRAIN_DATA", "holdout"), ("trainimages", "testimages"), ("dev", "eval_set"),
+])
+def test_splits_that_would_be_learned_as_classes_show_both_readings(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write_classes(tmp_path, {f"{name}/{of}": 2 for name in names for of in ("ant", "bee")})
+    with pytest.raises(UserError, match="can be read in two ways") as caught:
+        read_tree(tmp_path)
+    message = str(caught.value)
+    assert "If ant, bee are the classes, rename the splits to train, val and test, or use --data" in message
+    assert f"If {', '.join(sorted(names))} are the classes, move these folders into {tmp_path / 'train'}" in message
+    meant = message.split("--data ")[1].split(" --val ")
+    tree = read_tree(Path(meant[0]), val=Path(meant[1].split(". If")[0]))  # the advice works as it stands
+    assert tree.classes == ("ant", "bee")
+    (tmp_path / "train").mkdir()
+    for name in names:
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    assert read_tree(tmp_path).classes == tuple(sorted(names))  # and so does the other
+
+
+def test_splits_that_were_unpacked_into_folders_of_their_own_name(tmp_path: Path) -> None:
+    write_classes(tmp_path, {f"{name}/{name}/{of}": 2 for name in ("training_set", "test_set")
+                             for of in ("ant", "bee")})
+    with pytest.raises(UserError, match=r"If ant, bee are the classes, use --data \S+/training_set/training_set --val "
+                                        r"\S+/test_set/test_set\. If test_set, training_set are"):
+        read_tree(tmp_path)
+
+
+def test_a_split_without_folders_beside_one_with_classes(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"Training/ant": 2, "Training/bee": 2, "Testing": 2})
+    with pytest.raises(UserError, match=r"only Training holds folders \(ant, bee\).*use --data \S+/Training; pictures "
+                                        "of Testing need folders"):
+        read_tree(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["trainer", "contest", "valley", "parting", "folder", "1", "12345", "latest", "ant",
+                                  "spare part", "fold", "batch", "settle"])
+def test_names_that_only_contain_a_split(name: str) -> None:
+    assert like_split(name) is None
+
+
+def test_classes_with_the_same_folders_inside_are_read_and_told(tmp_path: Path) -> None:
+    tree = read_tree(write_classes(tmp_path, {f"{name}/{of}": 1 for name in ("cat", "dog") for of in ("day", "night")}))
+    assert tree.classes == ("cat", "dog")
+    assert [finding for finding in tree.findings if "each of the 2 class folders holds the same 2 folders" in finding]
+
+
+def test_a_folder_that_cannot_be_listed() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        root = write_classes(Path(place), {**PAIR, "cat/deep": 1, "lost+found": 1, ".Trash-0": 1})
+        root.chmod(0o755)
+        for name in ("lost+found", ".Trash-0"):
+            (root / name).chmod(0)
+        with nobody():
+            assert len(scan(read_tree(root)).pictures) == 7  # what is skipped is not looked into
+        for name in ("cat/deep", "dog"):
+            (root / name).chmod(0)
+            with nobody(), pytest.raises(UserError, match=rf"{name} cannot be listed \(Permission denied\).*a dot"):
+                read_tree(root)
+            (root / name).chmod(0o755)
+
+
+# ---------------------------------------------------------------- names across splits
+
+def test_classes_of_the_splits_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    write_classes(tmp_path, {f"train/{decomposed}": 1, "train/tea": 1, f"val/{composed}": 1, "test/tea": 1})
+    tree = read_tree(tmp_path)
+    assert tree.classes == (decomposed, "tea")
+    assert tree.files["val"] == [(f"val/{composed}/000.png", 0)]
+
+
+# ---------------------------------------------------------------- the same bytes under two classes
+
+def test_one_folder_linked_into_two_classes_is_a_conflict_of_both(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"cat": 50, "dog": 50, "cat/both": 2})
+    (tmp_path / "dog" / "both").symlink_to("../cat/both")
+    tree = read_tree(tmp_path)
+    data = scan(tree)
+    assert_conserved(tmp_path, tree, data)
+    assert [(entry.path, entry.kind) for entry in data.unused] == [
+        (f"{name}/both/00{i}.png", "conflict") for name in ("cat", "dog") for i in range(2)]
+    assert data.findings == ("4 of 104 pictures left out, because the same bytes stand under two classes: "
+                             "cat and dog 4",)
+
+
+def test_conflicts_have_their_own_limit_and_are_grouped_by_pair(tmp_path: Path) -> None:
+    """26 of 563 under two classes beside 2 unreadable ones, as in a folder of icons."""
+    write_classes(tmp_path, {"a": 187, "b": 187, "c": 187})
+    for number in range(13):
+        other = "b" if number < 9 else "c"
+        (tmp_path / other / f"{number:03}.png").write_bytes((tmp_path / "a" / f"{number:03}.png").read_bytes())
+    for number in range(2):
+        write(f"a/bad{number}.png", b"")(tmp_path)
+    data = scan(read_tree(tmp_path))
+    assert data.findings == (
+        "26 of 563 pictures left out, because the same bytes stand under two classes: a and b 18; a and c 8",
+        "2 of 563 pictures left out: a/bad0.png (the file is empty); a/bad1.png (the file is empty)")
+    assert Counter(entry.kind for entry in data.unused) == {"conflict": 26, "unreadable": 2}
+
+
+def test_folders_that_are_copies_of_each_other_are_no_classes(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"cat": 9, "dog": 9})
+    (tmp_path / "hound").symlink_to("dog")
+    with pytest.raises(UserError, match=r"18 of 27 pictures stand under two classes, byte for byte, expected at most "
+                                        r"20%: dog and hound 18\. A picture can be of one class only"):
+        scan(read_tree(tmp_path))
+
+
+# ---------------------------------------------------------------- limits and names
+
+def test_every_name_is_written_also_of_a_run_that_stops(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data", {"train/cat": 90, "train/dog": 90, "test/cat": 1})
+    names = tmp_path / "names.csv"
+    for number in range(30):
+        write(f"train/cat/bad{number}\n.png", b"")(root)
+    write("train/dog/copy.png", (root / "train/dog/000.png").read_bytes())(root)
+    write("train/cat/leak.png", (root / "test/cat/000.png").read_bytes())(root)
+    write("more/1.png", png(77))(root)
+    for name in ("read.me", ".DS_Store", "train/x.csv"):
+        write(name, b"x")(root)
+    with pytest.raises(UserError, match="30 of 213 pictures") as caught:
+        scan(read_tree(root), names_in=names)
+    first, *shown, last = str(caught.value).splitlines()
+    assert f"by --bad-limit 0.15 (every name with its reason: {names}):" in first
+    assert len(shown) == left_out.SHOWN
+    assert last == "  ... and 20 more"
+    stopped = rows(names)
+    data = scan(read_tree(root), bad_limit=0.15, names_in=names)
+    assert rows(names) == stopped == [entry._asdict() for entry in data.unused]
+    assert Counter(row["kind"] for row in stopped) == {"unreadable": 30, "leak": 1, "outside": 1, "beside": 1,
+                                                       "system": 1, "harmless": 1}
+    assert left_out.summary(data.unused, names) == (
+        "not used: 30 unreadable, 1 in a later split too, 1 outside the class folders, 1 beside train, val and test, "
+        f"1 notes or labels, 1 system or hidden; every name with its reason: {names}")
+    write_classes(tmp_path / "clean", PAIR)
+    scan(read_tree(tmp_path / "clean"), names_in=names)
+    assert not names.exists()
+
+
+@pytest.mark.parametrize(("limit", "total", "stops"), [(0.01, 100, False), (0.01, 99, True), (0.0, 100, True),
+                                                       (0.29, 3, True), (1.0, 1, False)])
+def test_the_limit_is_a_share_of_what_was_tried(limit: float, total: int, stops: bool) -> None:
+    one = [left_out.Unused("a", "unreadable", "why")]
+    if stops:
+        with pytest.raises(UserError, match=f"1 of {total} pictures cannot be used"):
+            left_out.check_unreadable(one, total, limit, None)
+    else:
+        left_out.check_unreadable(one, total, limit, None)
+
+
+def test_a_file_above_the_limit_is_refused_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_classes(tmp_path, PAIR)
+    with open(tmp_path / "cat" / "slide.tif", "wb") as file:
+        file.write(b"II*\0")
+        file.truncate(1_500_000_000)
+    was_read: list[bytes] = []
+    read = dataset.read_regular
+    monkeypatch.setattr(dataset, "read_regular", lambda path, most: was_read.append(read(path, most)) or was_read[-1])
+    data = scan(read_tree(tmp_path), bad_limit=0.5)
+    assert data.left_out == (("cat/slide.tif", "larger than 50 MB"),)
+    assert len(was_read) == 6
+
+
+# ---------------------------------------------------------------- copies, and the share of val
+
+@pytest.mark.parametrize(("copies", "in_val", "found"), [
+    ([1] * 60, 12, False), ([40] + [1] * 20, 12, False), ([5] * 12, 10, False), ([40, 20], 20, True),
+    ([40, 1], 1, True), ([30, 30], 30, True), ([2, 2], 2, True), ([11] * 5 + [1] * 5, 11, False),
+])
+def test_copies_that_would_overshoot_are_passed_over(copies: list[int], in_val: int, found: bool) -> None:
+    for turn in range(20):  # whichever group comes first
+        pictures = [Picture(f"{label}/{group}-{i}.png", label, "train", f"{(group * 7 + turn * 13 + label) % 997:064x}",
+                            8, 8) for label in (0, 1) for group, count in enumerate(copies) for i in range(count)]
+        data = split(Data(Path(), ("a", "b"), tuple(pictures), (), ()), "0.2")
+        assert abs(data.counts()["val"]["a"] - in_val) <= 1, turn
+        assert bool(data.findings) == found, data.findings
+        of_bytes = {(p.sha256, p.split) for p in data.pictures}
+        assert len(of_bytes) == len({sha256 for sha256, _ in of_bytes})
