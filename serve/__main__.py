@@ -15,7 +15,7 @@ class Order:
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """A run folder with a bundle (python -m export RUN --to onnx), a bundle folder, its model.onnx, or a published run
-    as hf-hub:user/name, which is pulled once."""
+    as hf-hub:user/name or by your own alias (python -m zoo add), which is pulled once."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 is every network of this machine."""
     port: int = 7860
@@ -29,6 +29,8 @@ class Order:
     by everybody on this machine."""
     token: str | None = None
     """Token for programs (Authorization: Bearer TOKEN); a browser takes it as password. Better in ZOOTUNE_TOKEN."""
+    allow_origin: tuple[str, ...] = ()
+    """Web pages of other sites that may use this service from a browser, such as https://pets.example."""
     root_path: str = ""
     """Prefix under which a reverse proxy shows this service, such as /tools/pets; it may strip it or keep it."""
     feedback: Path | None = None

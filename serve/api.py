@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import importlib.metadata
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from serve import budgets
@@ -28,6 +30,11 @@ from zoo.errors import BadImage
 
 MAX_PICTURES = 16
 """Pictures in one request."""
+NEVER_TO_DISK = 0
+"""Of Starlette's parser of forms: files stay in memory, where the gate counts them, and take no open file each."""
+DATA_URL = re.compile(r"\s*data:[^,]{0,200},", re.IGNORECASE)
+FOR_ADDRESSES = bytes.maketrans(b"-_", b"+/")
+"""The alphabet of base64 for addresses (RFC 4648, 5) to the usual one."""
 MAX_SIGNS = 10 * MAX_PICTURES
 """Brackets, commas and colons in the JSON form of a request: it has 2 + 3 for each picture as data URL."""
 
@@ -89,8 +96,14 @@ def _health(api: FastAPI, engine: Engine, life: Life, metrics: Metrics) -> None:
 
     @api.get("/readyz", tags=["health"], responses={503: ERRORS[503]})
     async def readyz() -> Response:
-        """It takes requests: loaded, warm, not shutting down, queue not full."""
-        reason = "shutting down" if life.draining else "queue full" if engine.full else ""
+        """It takes requests: loaded, warm, not shutting down, queue not full, room for a body."""
+        reason = ""
+        if life.draining:
+            reason = "shutting down"
+        elif engine.full:
+            reason = "queue full"
+        elif life.full():
+            reason = "too much is being sent"
         return JSONResponse({"status": reason or "ready"}, 503 if reason else 200,
                             {"retry-after": "1"} if reason else None)
 
@@ -134,12 +147,17 @@ async def read_pictures(request: Request) -> list[bytes]:
     if kind != "multipart/form-data":
         raise HTTPException(415, "Expected multipart/form-data with pictures in the field 'file', or application/json "
                             "with 'images'.")
-    async with request.form(max_files=MAX_PICTURES, max_fields=MAX_PICTURES) as form:
-        files = form.getlist("file")
-        whole = len(files) == len(form.multi_items()) and all(isinstance(file, UploadFile) for file in files)
-        if not files or not whole:
-            raise HTTPException(422, "Expected pictures in the field 'file', each as a file, and no other field.")
-        return [await file.read() for file in files if isinstance(file, UploadFile)]
+    parser = MultiPartParser(request.headers, request.stream(), max_files=MAX_PICTURES, max_fields=MAX_PICTURES)
+    parser.spool_max_size = NEVER_TO_DISK
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from None
+    files = form.getlist("file")
+    whole = len(files) == len(form.multi_items()) and all(isinstance(file, UploadFile) for file in files)
+    if not files or not whole:
+        raise HTTPException(422, "Expected pictures in the field 'file', each as a file, and no other field.")
+    return [await file.read() for file in files if isinstance(file, UploadFile)]
 
 
 def _from_json(body: bytes) -> list[bytes]:
@@ -148,14 +166,21 @@ def _from_json(body: bytes) -> list[bytes]:
     if sum(body.count(sign) for sign in b"[{,:") > MAX_SIGNS:
         raise _not_json()
     try:
-        encoded = Encoded.model_validate_json(body)
-        return [base64.b64decode(image.partition(",")[2] if image.startswith("data:") else image, validate=True)
-                for image in encoded.images]
+        return [_from_base64(image) for image in Encoded.model_validate_json(body).images]
     except ValidationError:
         raise _not_json() from None
     except (binascii.Error, ValueError):
         raise HTTPException(422, "Expected each of 'images' as base64 or as a data URL (data:image/png;base64,...)."
                             ) from None
+
+
+def _from_base64(text: str) -> bytes:
+    """The bytes of base64 or of a data URL, as programs write them: in lines, without padding, in the alphabet for
+    addresses. Raises `ValueError` for anything else."""
+    if url := DATA_URL.match(text):
+        text = text[url.end():]
+    plain = text.encode("ascii").translate(FOR_ADDRESSES, delete=b" \t\r\n").rstrip(b"=")
+    return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
 
 
 def _not_json() -> HTTPException:

@@ -1,4 +1,4 @@
-"""What one address, and all of them together, may hold at a time: event streams, requests, bytes of bodies."""
+"""What one address, and all of them together, may hold at a time: connections, event streams, requests, bytes."""
 
 import asyncio
 import contextlib
@@ -8,27 +8,93 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 from starlette.types import Scope, Send
 
 from serve.logins import ADDRESSES, LONGEST_WAIT_S, remember
+from zoo.errors import UserError
 
+CONNECTIONS = 800
+"""Open connections at most."""
+SILENT = 200
+"""Connections at most that have not sent the head of a request: of more, those that wait longest are closed."""
 STREAMS, STREAMS_EACH = 300, 64
 """Open event streams of the page: in all, and of one address. A page that is open holds one, two while it works."""
 REQUESTS, REQUESTS_EACH = 260, 210
 """Other requests that are being received or answered: in all, and of one address.
 
-With `STREAMS` and `life.SILENT` they leave 40 of the 800 connections of `life.CONNECTIONS` for /healthz and /readyz.
+With `STREAMS` and `SILENT` they leave 40 of the 800 `CONNECTIONS` for /healthz and /readyz.
 """
+OTHER_FILES = 100
+"""Files that are open besides connections and what their requests open: model, decoders, log, libraries; 57 were seen
+with four workers."""
+LEAST_FILES = 192
+"""Open files without which the service does not start: it could take 33 connections."""
+BURST_SHARE, BACKLOG_SHARE = 4, 16
+"""Parts of the open files, 1 / so many: left free for sudden bursts, and connections that are accepted at once.
+
+asyncio accepts a whole backlog before it looks at what it accepted, twice over: with what is answered by 503 above
+the limit, three backlogs at most."""
+WANTED_FILES = 4096
+"""Open files that are asked for where the system gives them: room for more than the budgets, for sudden bursts."""
 BODIES_BYTES = 100_000_000
 """Bytes of bodies in memory, of all requests that are not answered yet; a single larger request is taken alone."""
+SMALL_BODY_BYTES = 1_000_000
+"""A usual picture: where it finds no room, the service is not ready."""
 FREE_KILLS, KILLS_S = 2, 60.0
 """After so many killed decoders an address waits; one is forgotten so many seconds after it, or after its wait."""
 KILL_WAIT_S = 10.0
 """Seconds of the first wait; doubled by each further kill up to `logins.LONGEST_WAIT_S`."""
 ANSWER_S = 120.0
 """Seconds in which an answer must have been taken: longer holds a connection for nothing. Event streams apart."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many connections there may be, and of which kind."""
+
+    connections: int = CONNECTIONS
+    silent: int = SILENT
+    streams: int = STREAMS
+    streams_each: int = STREAMS_EACH
+    requests: int = REQUESTS
+    requests_each: int = REQUESTS_EACH
+    backlog: int = WANTED_FILES // BACKLOG_SHARE
+    """Connections that wait to be accepted, and are accepted at once."""
+
+
+def room(files: int) -> Room:
+    """The budgets that fit `files` open files: a connection is one, and each request may open one more.
+
+    Bodies of the API stay in memory, and an upload of the page writes one file at a time. `UserError` below
+    `LEAST_FILES`.
+    """
+    if files < LEAST_FILES:
+        raise UserError(f"expected that this process may open {LEAST_FILES} files at least, seen a limit of {files}: "
+                        "raise it (ulimit -n 4096, or LimitNOFILE= of the systemd unit).")
+    share = min(1.0, (files - files // BURST_SHARE - OTHER_FILES) / (CONNECTIONS + REQUESTS))
+    whole = Room()
+    shares = {field.name: max(1, int(share * getattr(whole, field.name))) for field in fields(Room)}
+    return Room(**shares | {"backlog": min(whole.backlog, files // BACKLOG_SHARE)})
+
+
+def open_files() -> int:
+    """How many files this process may open, after asking the system for `WANTED_FILES`."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows, which has no such limit for sockets
+        return WANTED_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    if soft == resource.RLIM_INFINITY:
+        return WANTED_FILES
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a second limit, which it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return soft
 
 
 class Slots:
@@ -74,6 +140,12 @@ class Bytes:
         self.held += count
         self._of[address] += count
         return True
+
+    def has_room(self, count: int, address: str) -> bool:
+        """Whether a new request may hold `count` bytes beside what is held now."""
+        own = self._of.get(address, 0)
+        alone, sole = not self.held, not own
+        return (sole or own + count <= self._limit // 2) and (alone or self.held + count <= self._limit)
 
     def give_back(self, count: int, address: str) -> None:
         """A request of this address that held `count` bytes has ended."""

@@ -4,8 +4,8 @@ import html
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from serve.engine import Answered, Engine
 from zoo import bundle as bundles
@@ -53,10 +53,11 @@ def answer(answered: Answered) -> str:
         chips = "".join(f"<span>{html.escape(label)}</span>" for label in said.prediction_set[:30])
         more = len(said.prediction_set) - 30
         share = percent(bundle.decision.sets.coverage)
-        parts.append(f'<div class="set"><p>To be right for {share} of pictures like those it was validated on, it '
-                     f'has to say{":" if len(said.prediction_set) == 1 else " one of these:"}</p>'
+        words = "it is" if len(said.prediction_set) == 1 else "it is one of"
+        parts.append(f'<div class="set"><p>{share} certain {words}:</p>'
                      f'<div class="chips">{chips}{f"<em>and {more} more</em>" if more > 0 else ""}</div></div>')
-    return f'<div class="card" data-label="{html.escape(said.label or "unknown")}">{"".join(parts)}</div>'
+    kind = "card unknown" if said.label is None else "card"
+    return f'<div class="{kind}" data-label="{html.escape(said.label or "unknown")}">{"".join(parts)}</div>'
 
 
 def bar(label: str, share: float) -> str:
@@ -83,13 +84,37 @@ def note(text: str) -> str:
     return f'<p class="note">{text}</p>'
 
 
-def summary(rows: Sequence[tuple[Any, ...]]) -> str:
-    """How many of the pictures were answered, and which were not."""
-    refused = [row for row in rows if row[-1]]
-    listed = "".join(f"<li>{html.escape(row[0])}: {html.escape(row[-1])}</li>" for row in refused[:10])
-    more = f"<li>and {len(refused) - 10} more, in the table</li>" if len(refused) > 10 else ""
-    return (f'<div class="note"><p>{len(rows) - len(refused)} of {len(rows)} pictures answered.</p>'
-            f'{f"<ul>{listed}{more}</ul>" if refused else ""}</div>')
+@dataclass(frozen=True)
+class Row:
+    """One of many pictures."""
+
+    file: str
+    answer: str = ""
+    probability: float = 0.0
+    """Of the answer, or of the nearest class."""
+    prediction_set: tuple[str, ...] = ()
+    unknown_score: float | None = None
+    unknown: bool = False
+    error: str = ""
+    """Why there is no answer; else empty."""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """How many of the pictures were answered, and the answer to each."""
+    answered = sum(not row.error for row in rows)
+    head_row = "<tr><th>picture</th><th>answer</th><th>probability</th></tr>"
+    return (f'<p class="note">{answered} of {len(rows)} pictures answered.</p><div class="table"><table>'
+            f'<thead>{head_row}</thead><tbody>{"".join(map(_table_row, rows))}</tbody></table></div>')
+
+
+def _table_row(row: Row) -> str:
+    name = f"<td>{html.escape(row.file)}</td>"
+    if row.error:
+        return f'<tr class="refused">{name}<td colspan="2">{html.escape(row.error)}</td></tr>'
+    answer = f'<td>{html.escape(row.answer)}</td>'
+    if row.unknown:  # a probability among classes that it is none of would mislead
+        return f'<tr class="unknown">{name}{answer}<td>-</td></tr>'
+    return f"<tr>{name}{answer}<td>{percent(row.probability)}</td></tr>"
 
 
 def curl(root_path: str) -> str:
@@ -103,7 +128,9 @@ def about(engine: Engine) -> str:
     bundle = engine.model.predictor.bundle
     card = plain(_card(bundle)) or f"# {plain(str(bundle.run.get('name', 'model')))}"
     what, heading, recipe = card.partition("\n## Recipe\n")
-    return "\n\n".join((what, _limits(bundle), _proof(bundle), heading + _folded(recipe)))
+    what, own_heading, own_limits = what.partition("\n## Limits\n")
+    limits = _limits(bundle, also=own_limits.strip("\n") if own_heading else "")
+    return "\n\n".join((what, limits, _proof(bundle), heading + _folded(recipe)))
 
 
 def _folded(recipe: str) -> str:
@@ -153,19 +180,22 @@ def plain(markdown: str) -> str:
     return markdown.replace("<", "&lt;").replace("![", "&#33;[").strip()
 
 
-def _limits(bundle: bundles.Bundle) -> str:
+def _limits(bundle: bundles.Bundle, *, also: str) -> str:
+    """The limits of these answers, and below them `also`: those of the card, which begin with what it knows."""
     decision = bundle.decision
-    lines = ["The classes above are all it knows: a picture of anything else is, at best, called unknown.",
-             "Probabilities were calibrated on validation pictures. For pictures of another kind (camera, style, time) "
+    lines = ["Probabilities were calibrated on validation pictures. For pictures of another kind (camera, style, time) "
              "they can be too high."]
     if decision.unknown is None:
         lines.append("It has no measure for pictures that are none of its classes: every picture gets a class.")
     if decision.sets is not None:
-        lines.append(f"The set under an answer holds the right class for {percent(decision.sets.coverage)} of pictures "
+        share = percent(decision.sets.coverage)
+        lines.append(f"“{share} certain” means: the classes named there hold the right one for {share} of pictures "
                      "like those of validation; not for each class by itself.")
     lines.append("The heat map shows where the first choice found evidence, not that this was the right reason.")
     lines.append(f"A picture is seen at {bundle.pre.size} x {bundle.pre.size} pixels: finer detail has no influence.")
-    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+    if not also:
+        lines.insert(0, "The classes above are all it knows: a picture of anything else is, at best, called unknown.")
+    return "\n".join(["## Limits\n", *(f"- {line}" for line in lines), also]).rstrip()
 
 
 def _proof(bundle: bundles.Bundle) -> str:
@@ -183,7 +213,12 @@ def _rungs(bundle: bundles.Bundle) -> list[str]:
     try:
         path = bundle.folder / bundles.PARITY
         proof = json.loads(_text(path, lambda: bundle.file(bundles.PARITY)) or "{}")
-        return [f"| {plain(str(rung['name']))} | {rung['worst']:.2g} | {rung['limit']:g} | {rung['pictures']:d} |"
-                for rung in proof.get("rungs", [])]
+        return [f"| {plain(str(rung['name']))} | {_number(rung['worst'], '.2g')} | {_number(rung['limit'], 'g')} "
+                f"| {rung['pictures']:d} |" for rung in proof.get("rungs", [])]
     except _UNREADABLE:
         return []
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number of the proof; what has none was not judged: a bundle of int8 differs as its accuracy allows."""
+    return "not judged" if value is None else format(value, form)

@@ -1,11 +1,10 @@
-"""What every request passes before page or API: credentials, routes, size, time, and how much is held at once."""
+"""What every request passes before page or API: origin, credentials, routes, size, time, how much is held at once."""
 
 import asyncio
 import contextlib
 import json
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,21 +13,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import budgets, routes
+from serve.bodies import TOO_MUCH, Bodies, body_first, too_large, until_over, whole_body
 from serve.events import Events, Refused
 from serve.life import Life
 from serve.logins import Keys, Logins
-from serve.metrics import ROUTES as API
 from serve.metrics import Metrics
+from serve.origins import Origins, are_hosts, preflight, without_foreign
 from serve.uploads import FULL, Full, Uploads, files_in
 
 OPEN = ("/healthz", "/readyz")
 """Answered without credentials, and whatever else is going on."""
-HOST = re.compile(rb"[\w.:\[\]-]*")
-"""The page builds its addresses from it."""
 LINGER_S = 5.0
 """A refused upload is read and thrown away for so long, or its sender would see a broken connection, not the reason."""
-STREAM_LOOK_S = 0.5
-"""Seconds between two looks of an event stream whether it is to end."""
 LONGEST_QUERY = 4_000
 """Bytes of a query string at most."""
 POLICY = "; ".join((
@@ -70,6 +66,7 @@ class Door:
 
     limits: Limits
     keys: Keys
+    origins: Origins
     root_path: str
     page: Page | None
     """None with --api-only."""
@@ -99,33 +96,38 @@ _UNKNOWN = _Refusal(401, "auth", "Credentials are needed: Basic (user, password)
                     ((b"www-authenticate", b'Basic realm="zootune", charset="UTF-8"'),))
 _CLOSE = (b"connection", b"close")
 _CLOSING = _Refusal(503, "draining", "The service is shutting down.", ((b"retry-after", b"5"), _CLOSE))
-_NO_HOST = _Refusal(400, "host", "Expected a host name in the header Host.")
+_NO_HOST = _Refusal(400, "host", "Expected host names in the headers Host and X-Forwarded-Host.")
+_FOREIGN = _Refusal(403, "origin", "Web pages of other sites may not use this service; its owner can name them with "
+                                   "--allow-origin, and a proxy must pass the header Host on.", (_CLOSE,))
 _LONG = _Refusal(414, "query", f"The query is too long: at most {LONGEST_QUERY} characters are accepted.")
 _NO_ROUTE = _Refusal(404, "route", "Not found.")
+_NO_SLASH = _Refusal(404, "route", "Not found: this path has no slash at its end.")
 _STREAMS = _Refusal(429, "streams", "Too many event streams are open; close some or try again later.",
                     ((b"retry-after", b"10"), _CLOSE))
 _REQUESTS = _Refusal(503, "requests", "Too many requests are being answered; try again later.",
                      ((b"retry-after", b"2"), _CLOSE))
-_BODIES = "Too much is being sent at once; try again later."
+_BODIES = _Refusal(503, "bodies", TOO_MUCH, ((b"retry-after", b"2"), _CLOSE))
 _FULL = _Refusal(507, "uploads", FULL, ((b"retry-after", b"60"), _CLOSE))
 
 
 class Gate:
     """ASGI middleware around everything; final.
 
-    Refusals are JSON with one sentence: 401 without valid credentials, 429 after too many wrong ones or for too many
-    event streams, 404 for what is not let through, 413 for a body that says or turns out to be too large, 408 for one
-    that does not arrive, 507 for an upload that does not fit, 503 for new work while closing or when too much is held.
-    The root path may be part of the path or stripped by the proxy.
+    Refusals are JSON with one sentence: 403 for web pages of other sites, 401 without valid credentials, 429 after too
+    many wrong ones or for too many event streams, 404 for what is not let through, 405 for another method of what is,
+    413 for a body that says or turns out to be too large, 408 for one that does not arrive, 507 for an upload that does
+    not fit, 503 for new work while closing or when too much is held. HEAD is answered as GET without its body. The root
+    path may be part of the path or stripped by the proxy.
     """
 
     def __init__(self, app: ASGIApp, life: Life, metrics: Metrics, door: Door):
         self._app, self._life, self._metrics = app, life, metrics
-        self._limits, self._root, self._page = door.limits, door.root_path, door.page
+        self._limits, self._origins, self._root, self._page = door.limits, door.origins, door.root_path, door.page
         self._logins = Logins(door.keys)
-        self._streams = budgets.Slots(budgets.STREAMS, budgets.STREAMS_EACH)
-        self._requests = budgets.Slots(budgets.REQUESTS, budgets.REQUESTS_EACH)
-        self._bodies = budgets.Bytes(budgets.BODIES_BYTES)
+        self._streams = budgets.Slots(life.room.streams, life.room.streams_each)
+        self._requests = budgets.Slots(life.room.requests, life.room.requests_each)
+        self._bodies = Bodies(door.limits.body_s, metrics.rejected)
+        life.full = self._bodies.full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it
@@ -135,17 +137,24 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path, started, status, whole = self._under_root(scope), time.monotonic(), [0], [False]
+        headers = dict(scope["headers"])
+        own_headers = [*_HEADERS, *self._origins.on_answer(headers)]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status[0] = message["status"]
-                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+                message = {**message, "headers": [*without_foreign(message.get("headers", [])), *own_headers]}
             whole[0] = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
+        if self._origins.is_preflight(scope["method"], headers):
+            await _answer_nothing(send, [*own_headers, *preflight()])
+            return
         self._life.active += scope["method"] == "POST"
         try:
             with ExitStack() as held:
+                if scope["method"] == "HEAD" and "HEAD" in routes.methods(path, page=self._page is not None):
+                    scope = {**scope, "method": "GET"}  # uvicorn keeps its own scope, and sends no body
                 route = routes.find(scope["method"], path) if self._page else None
                 streams = route is not None and route.kind == "stream"
                 if not streams:
@@ -183,15 +192,18 @@ class Gate:
             await self._refuse(call.send, refusal)
             return
         limit = route.body_bytes if route else self._limits.body_bytes
+        in_memory = route is None or route.kind != "upload"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 18 or int(length) > limit:
-            large = _Refusal(413, "body", _too_large(limit), (_CLOSE,))
+            large = _Refusal(413, "body", too_large(limit), (_CLOSE,))
             await self._refuse(call.send, large, rest=call.receive)
             return
-        in_memory = route is None or route.kind != "upload"
+        if in_memory and not self._bodies.has_room(int(length), call.address):
+            await self._refuse(call.send, _BODIES, rest=call.receive)
+            return
         if route is not None and route.kind == "stream":
-            call = replace(call, receive=_until(self._life, call.receive))
-        receive = held.enter_context(self._counted(call, limit, in_memory=in_memory))
+            call = replace(call, receive=until_over(self._life, call.receive))
+        receive = held.enter_context(self._bodies.counted(call.receive, call.address, limit, in_memory=in_memory))
         if route is None:
             await self._app(call.scope, receive, call.send)
         else:
@@ -199,15 +211,29 @@ class Gate:
 
     def _refusal(self, call: _Call, headers: dict[bytes, bytes], route: routes.Route | None) -> _Refusal | None:
         """Why this request is refused by its head, or None."""
-        if not HOST.fullmatch(headers.get(b"host", b"")):
+        method = call.scope["method"]
+        if not are_hosts(headers):
             return _NO_HOST
+        if method not in ("GET", "HEAD") and not self._origins.may_change(headers):
+            return _FOREIGN
         if call.path not in OPEN and (unknown := self._unknown(call.address, headers.get(b"authorization", b""))):
             return unknown
-        if self._life.closing and call.scope["method"] == "POST":
+        if self._life.closing and method == "POST":
             return _CLOSING
         if len(call.scope["query_string"]) > LONGEST_QUERY:
             return _LONG
-        return None if route is not None or call.path in API else _NO_ROUTE
+        return None if route is not None else self._wrong_way(method, call.path)
+
+    def _wrong_way(self, method: str, path: str) -> _Refusal | None:
+        """Why a request that no route of the page takes is refused; None for those of the API."""
+        page = self._page is not None
+        methods = routes.methods(path, page=page)
+        if not methods:
+            return _NO_SLASH if path.endswith("/") and routes.methods(path.rstrip("/"), page=page) else _NO_ROUTE
+        if path in routes.API and method in methods:
+            return None
+        return _Refusal(405, "method", f"Expected the method {' or '.join(methods)} for this path.",
+                        ((b"allow", ", ".join(methods).encode()),))
 
     def _unknown(self, address: str, authorization: bytes) -> _Refusal | None:
         """Why these credentials are not accepted, or None."""
@@ -238,7 +264,7 @@ class Gate:
                 return
         if route.kind == "event":
             try:
-                body = self._page.events.plain(await _whole(receive), call.path)
+                body = self._page.events.plain(await whole_body(receive), call.path)
             except (Refused, HTTPException) as error:
                 status = error.status_code if isinstance(error, HTTPException) else 422
                 sentence = str(error.detail) if isinstance(error, HTTPException) else str(error)
@@ -247,7 +273,7 @@ class Gate:
             headers = [(name, value) for name, value in headers
                        if name not in (b"content-length", b"content-type")]
             headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-            receive = _first(body, receive)
+            receive = body_first(body, receive)
         await self._app({**scope, "headers": headers}, receive, call.send)
 
     def _exists(self, route: routes.Route, path: str, query: bytes) -> bool:
@@ -260,40 +286,6 @@ class Gate:
         if route.template.endswith("/{event_id}"):
             return self._page.is_awaited(path.rpartition("/")[2])
         return bool(query) or not route.template.endswith("/upload_progress")
-
-    @contextlib.contextmanager
-    def _counted(self, call: _Call, limit: int, *, in_memory: bool) -> Iterator[Receive]:
-        """Its `receive` that ends a body which is larger than it said, too slow, or too much beside all others."""
-        deadline, seen, whole, held = time.monotonic() + self._limits.body_s, 0, False, 0
-        receive, address = call.receive, call.address
-
-        async def counted() -> Message:
-            nonlocal seen, whole, held
-            if whole:
-                return await receive()
-            try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    message = await receive()
-            except TimeoutError:
-                self._metrics.rejected("body")
-                raise HTTPException(408, "The request did not arrive in time.", {"connection": "close"}) from None
-            count = len(message.get("body", b""))
-            seen += count
-            whole = not message.get("more_body", False)
-            if seen > limit:
-                self._metrics.rejected("body")
-                raise HTTPException(413, _too_large(limit), {"connection": "close"})
-            if in_memory:
-                if not self._bodies.take(count, address, already=held):
-                    self._metrics.rejected("bodies")
-                    raise HTTPException(503, _BODIES, {"retry-after": "2", "connection": "close"})
-                held += count
-            return message
-
-        try:
-            yield counted
-        finally:
-            self._bodies.give_back(held, address)
 
     async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None) -> None:
         """Answer by a sentence; then throw the rest of the body away for a while, so that its sender reads it."""
@@ -317,42 +309,9 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
             if name in _PASSED_ON or (name == b"x-forwarded-proto" and value == b"https")]
 
 
-async def _whole(receive: Receive) -> bytes:
-    """The body of a request."""
-    parts, more = [], True
-    while more:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _until(life: Life, receive: Receive) -> Receive:
-    """`receive` of an event stream, which breaks off when all streams are to end."""
-    async def receive_until() -> Message:
-        while not life.over:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STREAM_LOOK_S):
-                    return await receive()
-        return {"type": "http.disconnect"}
-
-    return receive_until
-
-
-def _first(body: bytes, receive: Receive) -> Receive:
-    """`receive` that gives this body, and then what the client does."""
-    left = [body]
-
-    async def receive_plain() -> Message:
-        if left:
-            return {"type": "http.request", "body": left.pop(), "more_body": False}
-        return await receive()
-
-    return receive_plain
-
-
-def _too_large(limit: int) -> str:
-    return f"The request is too large: at most {limit / 1e6:g} MB are accepted."
+async def _answer_nothing(send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body"})
 
 
 def error_body(sentence: str) -> dict[str, Any]:

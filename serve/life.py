@@ -11,21 +11,19 @@ from functools import partial
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from serve.budgets import Room
 from zoo.errors import UserError
 
 GRACE_S = 1.0
 """After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
 HEAD_S = 15.0
 """Seconds until a connection must have sent the head of a request."""
-SILENT = 200
-"""Connections at most that have not sent the head of a request: of more, those that wait longest are closed."""
 SILENT_LOOK_S = 0.25
 """Seconds between two looks for them."""
 STREAMS_S = 2
 """Seconds that open event streams of the page (they never end) are given at the end."""
-CONNECTIONS = 800
-"""Open connections at most: below the 1,024 files that a process may usually open."""
 
 
 @dataclass
@@ -42,6 +40,10 @@ class Life:
     """POST requests that have begun and are not answered."""
     idle: Callable[[], bool] = field(default=lambda: True)
     """Whether the engine has nothing to do."""
+    full: Callable[[], bool] = field(default=lambda: False)
+    """Whether so much is arriving that no further picture is taken."""
+    room: Room = field(default_factory=Room)
+    """Connections that there may be."""
     patience_s: float = 30.0
     """What is in flight is waited for at most so long."""
 
@@ -55,10 +57,28 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
     stops at once.
     """
     server = uvicorn.Server(uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, ws="none", limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=STREAMS_S))
+        app, log_level="warning", access_log=False, server_header=False, ws="none",
+        http=partial(_protocol, life.room.connections + life.room.backlog),  # type: ignore[arg-type]
+        limit_concurrency=life.room.connections, backlog=life.room.backlog, timeout_graceful_shutdown=STREAMS_S))
     with _listen(host, port) as listening:
         asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection that is closed at once, because there are too many even to answer; final."""
+
+    def connection_made(self, transport: Any) -> None:
+        transport.abort()
+
+
+def _protocol(most: int, **given: Any) -> asyncio.Protocol:
+    """uvicorn's protocol for a new connection, if there are fewer than `most`.
+
+    uvicorn itself accepts any number, and answers 503 to those above its limit once they ask something.
+    """
+    if len(given["server_state"].connections) >= most:
+        return _TooMany()
+    return AutoHTTPProtocol(**given)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -81,7 +101,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, r
         await asyncio.sleep(0.005)
     if serving.done():
         return await serving
-    tasks = {asyncio.create_task(_close_silent(server))}
+    tasks = {asyncio.create_task(_close_silent(server, life.room.silent))}
 
     def stop() -> None:
         if life.draining:
@@ -90,14 +110,28 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, r
             life.draining = True
             tasks.add(asyncio.create_task(_drain(server, life)))
 
-    for number in (signal.SIGTERM, signal.SIGINT):  # in place of uvicorn's, which stops listening first
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+    on_signals(asyncio.get_running_loop(), stop)  # in place of uvicorn's, which stops listening first
     ready()
     try:
         await serving
     finally:
         for task in tasks:
             task.cancel()
+
+
+def on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Have `stop` called in the loop at SIGTERM, SIGINT and Windows' SIGBREAK; for the main thread.
+
+    The event loops of Windows have no `add_signal_handler`.
+    """
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGBREAK"):
+        numbers.append(signal.SIGBREAK)
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
 
 async def _drain(server: uvicorn.Server, life: Life) -> None:
@@ -112,8 +146,9 @@ async def _drain(server: uvicorn.Server, life: Life) -> None:
     life.over = True
 
 
-async def _close_silent(server: uvicorn.Server) -> None:
-    """Close connections that do not send the head of a request: uvicorn has no timeout for them."""
+async def _close_silent(server: uvicorn.Server, most: int) -> None:
+    """Close connections that do not send the head of a request, and of more than `most` those that wait longest:
+    uvicorn has no timeout for them."""
     since: dict[Any, float] = {}
     while True:
         await asyncio.sleep(SILENT_LOOK_S)
@@ -122,7 +157,7 @@ async def _close_silent(server: uvicorn.Server) -> None:
         since = {connection: since.get(connection, now) for connection in silent}
         longest_first = sorted(since, key=lambda connection: since[connection])
         for place, connection in enumerate(longest_first):
-            if now - since[connection] <= HEAD_S and place >= len(longest_first) - SILENT:
+            if now - since[connection] <= HEAD_S and place >= len(longest_first) - most:
                 break
             with contextlib.suppress(AttributeError):  # closed meanwhile
                 connection.transport.close()

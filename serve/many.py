@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.context import LocalContext
-from PIL import Image
+from PIL import Image, ImageOps
 
 from serve import budgets, cards
+from serve.cards import Row
 from serve.engine import Answered, Busy, Engine, Late
 from serve.uploads import Full, Uploads
 from zoo import tables
@@ -27,12 +29,15 @@ THUMBNAIL = 320
 """Longest side in pixels."""
 PROGRESS = gr.Progress()
 COLUMNS = ("file", "answer", "probability", "prediction_set", "unknown_score", "error")
+FRAME = (245, 158, 11)
+"""RGB around the thumbnail of a picture that is called unknown."""
+FRAME_PIXELS = 8
 
 
 def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
     """Add the tab's content; pictures of at most `max_bytes` are read from `uploads`, tables written there."""
     def answer(paths: list[str] | None, progress: gr.Progress = PROGRESS) -> tuple[str, Any, Any]:
-        """Summary, gallery and table."""
+        """Summary with the table, gallery, and the table as a file."""
         if not paths:
             return "", gr.Gallery([], visible=False), gr.DownloadButton(visible=False)
         if len(paths) > MAX_PICTURES:
@@ -49,16 +54,17 @@ def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
                     elem_id="files", height=180)
     summary = gr.HTML("", elem_id="summary")
     table = gr.DownloadButton("Download the table (CSV)", visible=False, elem_id="table", size="sm")
-    gallery = gr.Gallery([], label="Answers", columns=4, height="auto", visible=False, elem_id="gallery",
+    gallery = gr.Gallery([], label="The same pictures", columns=4, height="auto", visible=False, elem_id="gallery",
                          object_fit="contain", interactive=False)
     files.change(answer, files, [summary, gallery, table], api_name="predict_many", show_progress_on=[summary],
                  concurrency_id=MANY, concurrency_limit=max(1, engine.workers // 2))
 
 
 def answer_all(engine: Engine, uploads: Uploads, paths: Iterable[str], max_bytes: int,
-               ) -> tuple[list[tuple[Any, ...]], list[tuple[Image.Image, str]]]:
-    """Rows of `COLUMNS`, and thumbnails with what they show; fewer than `paths` when the time is over."""
-    rows, shown = [], []
+               ) -> tuple[list[Row], list[tuple[Image.Image, str]]]:
+    """A row for each picture, and thumbnails with what they show; fewer than `paths` when the time is over."""
+    rows: list[Row] = []
+    shown: list[tuple[Image.Image, str]] = []
     end = time.monotonic() + min(LONGEST_S, DEADLINES * engine.deadline_s)
     for path in paths:
         if engine.closing() or time.monotonic() > end:
@@ -66,7 +72,7 @@ def answer_all(engine: Engine, uploads: Uploads, paths: Iterable[str], max_bytes
         row, thumbnail = _one(engine, uploads, path, max_bytes)
         rows.append(row)
         if thumbnail:
-            shown.append((thumbnail, f"{row[1]} {row[2]:.0%}"))
+            shown.append((thumbnail, row.answer if row.unknown else f"{row.answer} {cards.percent(row.probability)}"))
     return rows, shown
 
 
@@ -77,38 +83,45 @@ def asking() -> str:
     return budgets.address(request.scope) if request else ""
 
 
-def summarize(rows: list[tuple[Any, ...]], count: int) -> str:
-    """What became of `count` pictures, as HTML."""
+def summarize(rows: list[Row], count: int) -> str:
+    """What became of `count` pictures, as HTML with a table."""
     left = count - len(rows)
     stopped = cards.refusal(f"The time was over: {len(rows)} of {count} pictures were answered.") if left else ""
-    return stopped + (cards.summary(rows) if rows else "")
+    return stopped + (cards.table(rows) if rows else "")
 
 
-def _one(engine: Engine, uploads: Uploads, path: str, max_bytes: int) -> tuple[tuple[Any, ...], Image.Image | None]:
-    """(a row of `COLUMNS`, thumbnail) of one file."""
+def _one(engine: Engine, uploads: Uploads, path: str, max_bytes: int) -> tuple[Row, Image.Image | None]:
+    """(row, thumbnail) of one file."""
     name = Path(path).name
     try:
-        row, thumbnail = engine.answer(uploads.read(path, max_bytes), _row, owner=asking())
-        return (name, *row, ""), thumbnail
+        return engine.answer(uploads.read(path, max_bytes), partial(_row, name), owner=asking())
     except BadImage as error:
-        return (name, "", 0.0, "", "", error.reason), None
+        return Row(name, error=error.reason), None
     except (Busy, Late):
-        return (name, "", 0.0, "", "", "the service was too busy"), None
+        return Row(name, error="the service was too busy"), None
 
 
-def _row(answered: Answered) -> tuple[tuple[Any, ...], Image.Image]:
+def _row(name: str, answered: Answered) -> tuple[Row, Image.Image]:
     answer = answered.prediction.answer
     thumbnail = Image.fromarray(answered.pixels)
     thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
     nearest, probability = answer.top[0]
-    score = "" if answer.unknown_score is None else answer.unknown_score
-    return (answer.label or f"unknown (nearest: {nearest})", probability, " | ".join(answer.prediction_set or ()),
-            score), thumbnail
+    if answer.label is None:
+        thumbnail = ImageOps.expand(thumbnail, FRAME_PIXELS, FRAME)
+    label = answer.label or f"unknown (nearest: {nearest})"
+    row = Row(name, label, probability, tuple(answer.prediction_set or ()), answer.unknown_score, answer.label is None)
+    return row, thumbnail
 
 
-def _table(rows: list[tuple[Any, ...]], uploads: Uploads) -> str | None:
+def _cells(row: Row) -> tuple[Any, ...]:
+    """One for each of `COLUMNS`."""
+    score = "" if row.unknown_score is None else row.unknown_score
+    return row.file, row.answer, row.probability, " | ".join(row.prediction_set), score, row.error
+
+
+def _table(rows: list[Row], uploads: Uploads) -> str | None:
     """The path of the table, or None if there is no room for it now."""
-    content = tables.as_text(COLUMNS, rows).encode("utf-8", "backslashreplace")
+    content = tables.as_text(COLUMNS, map(_cells, rows)).encode("utf-8", "backslashreplace")
     try:
         with uploads.room(len(content), 1):
             table = uploads.new_folder() / "answers.csv"

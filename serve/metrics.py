@@ -7,9 +7,8 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from serve.engine import Engine
+from serve.routes import API
 
-ROUTES = ("/v1/predict", "/v1/models", "/healthz", "/readyz", "/metrics", "/version", "/openapi.json")
-"""Counted each; everything else is the page."""
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -36,7 +35,7 @@ class Metrics:
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        route = path if path in ROUTES else "page"
+        route = path if path in API else "page"  # of the page, all together
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
 

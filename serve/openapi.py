@@ -45,6 +45,7 @@ def _error(description: str, sentence: str) -> dict[str, Any]:
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: _error("Not a well-formed request.", "Invalid boundary."),
     401: _error("Credentials are missing or wrong.", "Credentials are needed."),
+    403: _error("A web page of another site asked.", "Web pages of other sites may not use this service."),
     408: _error("The body did not arrive in time.", "The request did not arrive in time."),
     413: _error("Too many bytes or pixels.", "The request is too large: at most 32 MB are accepted."),
     415: _error("Neither multipart nor JSON.", "Expected multipart/form-data or application/json."),

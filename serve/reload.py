@@ -15,6 +15,7 @@ from zoo import rundir
 from zoo.errors import BadImage, UserError
 from zoo.folders import read_regular
 from zoo.predictor import Predictor
+from zoo.text import one_line
 
 log = logging.getLogger("serve")
 EVERY_S = 1.0
@@ -83,10 +84,12 @@ class Watch:
 
     `reload` loads the bundle (`load` with its arguments); `told` gets "swapped" or "refused" after each try. A bundle
     that is refused is not tried again until it changes; one that is being written (no FINISHED.json) is waited for.
+    `keep_classes`: a bundle with other classes is refused, because the page was built for those it started with.
     """
 
-    def __init__(self, engine: Engine, reload: Callable[[], Model], told: Callable[[str], None]):
-        self._engine, self._reload, self._told = engine, reload, told
+    def __init__(self, engine: Engine, reload: Callable[[], Model], told: Callable[[str], None], *,
+                 keep_classes: bool = False):
+        self._engine, self._reload, self._told, self._keep_classes = engine, reload, told, keep_classes
         self._last: object = None
         """State of the folder at the last look."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reload")
@@ -115,7 +118,20 @@ class Watch:
         folder = model.predictor.bundle.folder
         if not (folder / bundles.FINISHED).exists() or _stamp(folder) == model.stamp:
             return None
-        return self._reload()
+        new = self._reload()
+        if self._keep_classes:
+            _refuse_other_classes(model, new)
+        return new
+
+
+def _refuse_other_classes(old: Model, new: Model) -> None:
+    """`UserError` unless both models have the same classes, in whatever order."""
+    before, after = set(old.predictor.bundle.labels), set(new.predictor.bundle.labels)
+    if before != after:
+        changes = [f"{word} {one_line(', '.join(sorted(names)[:5]))}"
+                   for word, names in (("with", after - before), ("without", before - after)) if names]
+        raise UserError(f"{new.predictor.bundle.folder}: expected the {len(before)} classes that the page shows, seen "
+                        f"a bundle {' and '.join(changes)}: start the service again.")
 
 
 def _stamp(folder: Path) -> str:

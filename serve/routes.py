@@ -1,4 +1,4 @@
-"""Which routes of Gradio are let through, and which are known and refused; everything else is refused too.
+"""The routes for programs; and of Gradio's, which are let through, and which are known and refused, as all others are.
 
 The paths are written as Gradio writes them, so that a test can compare both lists with those of the installed version.
 """
@@ -29,11 +29,16 @@ class Route:
     query: tuple[str, ...] = ()
     """Parameters that are passed on; others are dropped."""
     body_bytes: int = SMALL_BODY
+    fixed: bytes = b""
+    """What is asked for in any case."""
 
+
+API = {"/v1/predict": "POST", "/v1/models": "GET", "/healthz": "GET", "/readyz": "GET", "/metrics": "GET",
+       "/version": "GET", "/openapi.json": "GET"}
+"""The routes for programs, with their method."""
 
 ALLOWED = (
     Route("GET", "/", "the page", query=("__theme",)),
-    Route("HEAD", "/", "whether there is a page"),
     Route("GET", "/config", "what gradio_client reads first"),
     Route("GET", "/assets/{path:path}", "scripts and styles of the page"),
     Route("GET", "/static/{path:path}", "fonts and icons of the page"),
@@ -41,7 +46,8 @@ ALLOWED = (
     Route("GET", "/gradio_api/theme.css", "the same, as the page asks for it"),
     Route("GET", "/favicon.ico", "what every browser asks for"),
     Route("GET", "/manifest.json", "what browsers ask for before a page is installed"),
-    Route("GET", "/gradio_api/info", "what gradio_client reads to know the functions"),
+    # without `page` Gradio keeps the first answer for all, with the host that the first one named
+    Route("GET", "/gradio_api/info", "what gradio_client reads to know the functions", fixed=b"page="),
     Route("GET", "/gradio_api/startup-events", "how the page begins"),
     Route("GET", "/gradio_api/heartbeat/{session_hash}", "tells that a page was closed", "stream"),
     Route("GET", "/gradio_api/queue/data", "answers of the page", "stream", ("session_hash",)),
@@ -125,12 +131,29 @@ def find(method: str, path: str) -> Route | None:
     return next((route for route, pattern in _PATTERNS if route.method == method and pattern.fullmatch(path)), None)
 
 
+def methods(path: str, *, page: bool) -> tuple[str, ...]:
+    """The methods that this path answers, in the service with or without the page; none: there is no such path.
+
+    What answers GET answers HEAD too, which the gate asks for as GET; streams apart, which never end.
+    """
+    if path in API:
+        return ("GET", "HEAD") if API[path] == "GET" else (API[path],)
+    found = [route for method in ("GET", "POST") if page and (route := find(method, path))]
+    names = [route.method for route in found]
+    if any(route.method == "GET" and route.kind != "stream" for route in found):
+        names.append("HEAD")
+    return tuple(names)
+
+
 def kept_query(route: Route, query: bytes) -> bytes:
     """The parameters that the route passes on, each once and with a plain value."""
     pairs = [pair.partition(b"=") for pair in query.split(b"&", 50)[:50]]
     kept = {name: value for name, _, value in pairs
             if name.decode("latin-1") in route.query and re.fullmatch(rb"[\w-]{1,64}", value)}
-    return b"&".join(name + b"=" + value for name, value in kept.items())
+    passed = [name + b"=" + value for name, value in kept.items()]
+    if route.fixed:
+        passed.append(route.fixed)
+    return b"&".join(passed)
 
 
 def _pattern(route: Route) -> re.Pattern[str]:

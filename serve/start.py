@@ -12,8 +12,8 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from serve import budgets, reload
 from serve import life as lives
-from serve import reload
 from serve.__main__ import Order
 from serve.api import create_api
 from serve.decoder import give_memory_back
@@ -23,6 +23,7 @@ from serve.gate import Door, Gate, Limits, Page
 from serve.life import Life
 from serve.logins import Keys
 from serve.metrics import Metrics
+from serve.origins import Origins
 from serve.repeat import Repeat
 from serve.uploads import SWEEP_S, Uploads
 from zoo import console, machine, minimum
@@ -64,6 +65,7 @@ def build(order: Order) -> Iterator[Service]:
                 order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
     if keys.auth is not None and not all(keys.auth.partition(":")):
         raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
+    origins, room = Origins(order.allow_origin), budgets.room(budgets.open_files())
     workers = order.workers or default_workers()
     threads = max(1, machine.compute_threads() // workers)
     load = partial(reload.load, local(order.bundle), provider=order.provider, threads=threads)
@@ -77,24 +79,37 @@ def build(order: Order) -> Iterator[Service]:
         stack.callback(engine.close)
         decoders.wait()
         metrics = Metrics(engine)
-        life = Life(idle=lambda: engine.outstanding == 0, patience_s=order.deadline_s)
+        life = Life(idle=lambda: engine.outstanding == 0, patience_s=order.deadline_s, room=room)
         engine.closing = lambda: life.closing
         app: ASGIApp = create_api(engine, metrics, life)
         page = None if order.api_only else _with_page(app, engine, order, stack)
         if order.watch:
-            watch = reload.Watch(engine, load, metrics.reloaded)
+            watch = reload.Watch(engine, load, metrics.reloaded, keep_classes=page is not None)
             _repeat(watch.look, reload.EVERY_S, stack, name="watch")
         limits = Limits(round(order.max_body_mb * 1e6), order.deadline_s)
-        yield Service(Gate(app, life, metrics, Door(limits, keys, order.root_path, page)), life, engine, keys)
+        door = Door(limits, keys, origins, order.root_path, page)
+        yield Service(Gate(app, life, metrics, door), life, engine, keys)
 
 
 def local(bundle: Path) -> Path:
-    """Where the bundle lies; a published run is pulled, at the commit and digests of its first pull."""
-    if not str(bundle).startswith(PUBLISHED):
+    """Where the bundle lies; a published run, also by an alias of the user's own, is pulled, at the commit and digests
+    of its first pull."""
+    if not _is_published(bundle):
         return bundle
     from zoo.hub import pull_run
 
     return pull_run(str(bundle)).folder
+
+
+def _is_published(bundle: Path) -> bool:
+    """Whether this is the name of a published run; a path that exists is none."""
+    if bundle.exists():
+        return False
+    if str(bundle).startswith(PUBLISHED):
+        return True
+    from zoo import registry  # not part of a Space, whose bundle exists
+
+    return str(bundle) in registry.own_aliases()
 
 
 def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> Page:

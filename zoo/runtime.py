@@ -29,9 +29,12 @@ OPENVINO = "openvino"
 PACKAGE = "onnxruntime-gpu" if (sys.platform, platform.machine()) == ("linux", "x86_64") else "onnxruntime"
 """What to install here; the one with CUDA is as good on the CPU."""
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
-_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
 """TF32 keeps 10 bits of 23: other answers than on the CPU. The default search times every algorithm for each new batch
-size. (onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)"""
+size. By default memory grows in powers of two, and pictures of ever new sizes would take a GPU that others use as well.
+(onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)"""
+_SHRUNK = {"cpu": "cpu:0", "cuda": "cpu:0;gpu:0"}
+"""Arenas whose memory is given back after each pass, by provider."""
 LONGEST_RUN_S = 600.0
 """A pass is stopped after so many seconds, unless the caller has less time; a ViT-L of 32 views takes some 20 on two
 cores."""
@@ -99,8 +102,8 @@ def run_options(provider: str) -> Any:
     """
     options = import_onnxruntime().RunOptions()
     options.log_severity_level = _SILENT  # what goes wrong is raised
-    if provider == "cpu":
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    if provider in _SHRUNK:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", _SHRUNK[provider])
     return options
 
 

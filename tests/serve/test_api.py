@@ -10,10 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from serve import routes
 from serve.decoder import FORMATS
+from serve.origins import Origins
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.running import Running, ask
 from tests.zoo.made_bundle import LABELS
+from zoo.errors import UserError
 from zoo.predictor import Predictor
 
 TIFFS = {name for name in ODD if name.endswith(".tif")}
@@ -52,6 +55,23 @@ def test_every_form_of_request_gets_the_predictors_numbers(service: Running, pre
         for answer in answers:
             assert answer.status_code == 200, (name, answer.text)
             assert probabilities(answer.json()["predictions"][0]) == expected(predictor, picture), name
+
+
+def test_base64_is_taken_as_programs_write_it(service: Running, predictor: Predictor, client: httpx.Client) -> None:
+    picture = encode(photo(41, 30), "PNG")
+    while len(picture) % 3 != 1:
+        picture += b"\0"  # after the end of the picture, so that there is padding to omit
+    text = base64.b64encode(picture).decode()
+    forms = [base64.encodebytes(picture).decode(), base64.urlsafe_b64encode(picture).decode(), text.rstrip("="),
+             text[:-1], text.replace("A", "\r\n\tA "), f" {text}\n",
+             f"DATA:image/png;base64,{text}", f"Data:;Base64,{text.rstrip('=')}",
+             f"data:image/png;charset=x;base64,{text}"]
+    answer = client.post(f"{service.url}/v1/predict", json={"images": forms})
+    assert answer.status_code == 200, answer.text
+    for prediction in answer.json()["predictions"]:
+        assert probabilities(prediction) == expected(predictor, picture)
+    for form in ("A", "AAAAA", "A=AA", "AA=A", "==", "data:", "data:image/png;base64", "AAAA!", "AA\u00a0AA", "é"):
+        assert client.post(f"{service.url}/v1/predict", json={"images": [form]}).status_code == 422, form
 
 
 def test_many_pictures_keep_their_order(service: Running, predictor: Predictor) -> None:
@@ -119,6 +139,13 @@ def test_a_bad_picture_is_told_why(name: str, service: Running, client: httpx.Cl
         assert re.search(reason.replace("50 million", "25 million"), sentence)  # this service's own limit
 
 
+def test_visitors_are_told_formats_and_not_what_to_install(service: Running) -> None:
+    for brand in (b"heic", b"mif1", b"avif"):
+        sentence = one_sentence(ask(service.url, b"\0\0\0\x18ftyp" + brand + bytes(500)))
+        assert "expected a JPEG, PNG, WebP, BMP or GIF picture" in sentence
+        assert "pip" not in sentence
+
+
 def test_tiff_is_not_for_strangers() -> None:
     assert FORMATS == ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 
@@ -133,7 +160,8 @@ def test_the_bad_one_of_many_is_named_by_its_place(service: Running) -> None:
 JSONS = (
     '{"path": "/etc/passwd"}', '{"images": []}', '{"images": ["/etc/passwd"]}', '{"images": ["file:///etc/passwd"]}',
     '{"images": ["http://127.0.0.1/x.png"]}', '{"images": "x"}', '{"images": [{"path": "/etc/passwd"}]}', "[" * 9999,
-    '{"images": ["AAAA"], "path": "/etc/passwd"}', "", "\0", '{"images": ["\\ud800"]}')
+    '{"images": ["AAAA"], "path": "/etc/passwd"}', '{"images": ["data:text/html,<b>"]}', "", "\0",
+    '{"images": ["\\ud800"]}')
 
 
 @pytest.mark.parametrize("body", JSONS)
@@ -197,9 +225,98 @@ def test_any_host_name_is_fine_and_rubbish_is_refused(service: Running) -> None:
             assert answer.status_code == 400
 
 
-def test_no_other_site_may_read_answers(service: Running) -> None:
-    for path in ("/v1/models", "/config", "/"):
-        for origin in ("https://evil.example", "null"):
-            answer = httpx.get(service.url + path, headers={"origin": origin})
-            assert "access-control-allow-origin" not in answer.headers
+def test_host_names_of_proxies_are_host_names(service: Running) -> None:
+    for names, status in (("pets.example", 200), ("pets.example, 10.0.0.1:80", 200), ("<script>", 400), ("a b", 400),
+                          ("x, y/z", 400)):
+        answer = httpx.get(f"{service.url}/config", headers={"x-forwarded-host": names})
+        assert answer.status_code == status, names
+        assert "pets.example" not in answer.text
+    httpx.get(f"{service.url}/gradio_api/info", headers={"host": "first.example"})
+    assert "first.example" not in httpx.get(f"{service.url}/gradio_api/info").text  # Gradio keeps what it wrote first
+
+
+# --- other sites
+
+
+FOREIGN = ("https://evil.example", "null", "", "http://127.0.0.1", "http://127.0.0.1:1", "http://pets.example.evil.example",
+           "https://pets.example:444", "file://", "chrome-extension://x", "http://pets.example/x")
+
+
+def test_no_other_site_may_read_answers(service: Running, client: httpx.Client) -> None:
+    for path in ("/v1/models", "/config", "/", "/gradio_api/info"):
+        for origin in FOREIGN:
+            answer = client.get(service.url + path, headers={"origin": origin, "host": "pets.example"})
+            assert not [name for name in answer.headers if name.startswith("access-control")]
             assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+CHANGES = ("/v1/predict", "/gradio_api/call/correct", "/gradio_api/queue/join", "/gradio_api/upload",
+           "/gradio_api/run/x", "/gradio_api/cancel", "/gradio_api/reset")
+
+
+def test_no_other_site_may_change_anything(service: Running, client: httpx.Client) -> None:
+    for path in CHANGES:
+        for origin in FOREIGN:
+            answer = client.post(service.url + path, headers={"origin": origin, "host": "pets.example"})
+            assert answer.status_code == 403, (path, origin)
+            assert "--allow-origin" in one_sentence(answer)
+        assert client.post(service.url + path, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+        asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+        assert client.options(service.url + path, headers=asked).status_code == 403
+    picture = {"file": encode(photo(), "PNG")}
+    for origin, host in (("http://pets.example", "pets.example"), ("https://pets.example", "pets.example"),
+                         ("https://pets.example", "PETS.example:443"), ("http://[::1]:7860", "[::1]:7860")):
+        own = {"origin": origin, "host": host}
+        assert client.post(f"{service.url}/v1/predict", files=picture, headers=own).status_code == 200
+    behind = {"origin": "https://pets.example", "host": "10.0.0.7:7860", "sec-fetch-site": "same-origin"}
+    assert client.post(f"{service.url}/v1/predict", files=picture, headers=behind).status_code == 200
+
+
+def test_a_site_that_is_named_may_use_the_service() -> None:
+    origins = Origins(["https://pets.example"])
+    named = {b"origin": b"https://pets.example", b"host": b"service.example"}
+    assert origins.may_change(named)
+    assert dict(origins.on_answer(named))[b"access-control-allow-origin"] == b"https://pets.example"
+    assert origins.is_preflight("OPTIONS", named | {b"access-control-request-method": b"POST"})
+    for foreign in (b"https://pets.example.evil.example", b"http://pets.example", b"null"):
+        other = named | {b"origin": foreign}
+        assert not origins.may_change(other)
+        assert origins.on_answer(other) == [(b"vary", b"Origin")]
+        assert not origins.is_preflight("OPTIONS", other | {b"access-control-request-method": b"POST"})
+    for wrong in ("*", "null", "pets.example", "https://pets.example/", "https://PETS.example", "https://a b", ""):
+        with pytest.raises(UserError, match="--allow-origin"):
+            Origins([wrong])
+
+
+# --- methods and slashes
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+
+
+def test_every_path_answers_its_methods_and_names_them_for_others(service: Running, client: httpx.Client) -> None:
+    """Also of the page, which is mounted over all that the API does not know."""
+    for path, methods in [*((path, routes.methods(path, page=False)) for path in routes.API),
+                          ("/", ("GET", "HEAD")), ("/config", ("GET", "HEAD")), ("/gradio_api/upload", ("POST",)),
+                          ("/gradio_api/heartbeat/x", ("GET",)), ("/gradio_api/info", ("GET", "HEAD"))]:
+        for method in METHODS:
+            if method in methods and method not in ("HEAD", "POST") and "heartbeat" in path:
+                continue
+            answer = client.request(method, service.url + path)
+            assert (answer.status_code == 405) == (method not in methods), (method, path)
+            assert answer.status_code < 500
+            if method not in methods:
+                assert set(answer.headers["allow"].split(", ")) == set(methods)
+                assert method == "HEAD" or one_sentence(answer)
+            if method == "HEAD" and "HEAD" in methods:
+                whole = client.get(service.url + path)
+                assert (answer.status_code, answer.content) == (200, b"")
+                assert answer.headers["content-type"] == whole.headers["content-type"]
+        for slashes in ("/", "//"):
+            answer = client.get(service.url + path.rstrip("/") + slashes) if path != "/" else client.get(
+                f"{service.url}//nothing/")
+            assert answer.status_code == 404
+            assert one_sentence(answer).startswith("Not found")
+    for path in ("/v1/<script>alert(1)</script>", "/%3Cimg%20src=x%3E", "/v1/predict%00", "/v1/models;x=<b>"):
+        answer = client.get(service.url + path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+        assert one_sentence(answer) == "Not found."

@@ -94,7 +94,9 @@ with build(Order(Path(sys.argv[1]), feedback=Path(sys.argv[2]))) as built:
     gradio = next(route.app for route in app.routes if type(route).__name__ == "Mount")
     blocks = gradio.get_blocks()
     functions = [[number, one.name, one.inputs, one.queued] for number, one in page.events.functions.items()]
-    print(json.dumps([[*paths_of(gradio)], functions, blocks.get_config_file()["dependencies"],
+    own = [(route.path, method) for route in app.routes if hasattr(route, "methods") and "gradio" not in route.path
+           for method in route.methods - {"HEAD"}]
+    print(json.dumps([own, [*paths_of(gradio)], functions, blocks.get_config_file()["dependencies"],
                       [*blocks.get_api_info()["named_endpoints"]]], default=str))
 """
 
@@ -104,10 +106,11 @@ def test_every_route_of_gradio_is_let_through_or_refused_by_name(served: Path, t
     ran = subprocess.run([sys.executable, "-c", LISTING, str(served), str(tmp_path)], cwd=ROOT, capture_output=True,
                          text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
-    listed, functions, dependencies, named = json.loads(ran.stdout)
+    own, listed, functions, dependencies, named = json.loads(ran.stdout)
     found = {(method, path) for method, path in listed if path != "/openapi.json"}
     allowed = {(route.method, route.template) for route in routes.ALLOWED}
     assert len(found) > 60
+    assert sorted(own) == sorted([*pair] for pair in routes.API.items())
     assert {path for _, path in found - allowed if path not in routes.REFUSED} <= {path for _, path in allowed}
     assert allowed <= found  # nothing is let through that there is not
     assert set(routes.REFUSED) <= {path for _, path in found} - {path for _, path in allowed}
@@ -264,7 +267,7 @@ def test_streams_that_are_open_at_the_end_leave_no_traceback(served: Path, tmp_p
         for number in range(10):
             streams.append(connect(own))
             streams[-1].sendall(f"GET /gradio_api/heartbeat/s{number} HTTP/1.1\r\nhost: x\r\n"
-                                "x-forwarded-host: a b\r\nx-gradio-server: http://x:y\r\n\r\n".encode())
+                                "x-forwarded-host: evil.example\r\nx-gradio-server: http://x:y\r\n\r\n".encode())
             assert streams[-1].recv(4_096).startswith(b"HTTP/1.1 200 ")
         hostile = {"x-forwarded-host": "evil.example", "x-gradio-server": "http://x:y"}
         config = httpx.get(f"{own.url}/config", headers=hostile, timeout=20)
@@ -296,9 +299,57 @@ def test_bodies_in_memory_are_bounded(service: Running) -> None:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 starts.append(connection.recv(4_096))
         assert sum(b" 503 " in start[:14] for start in starts) >= 6
+        with connect(service) as late:  # refused by its head, before anything of it is read
+            late.sendall(head)
+            answer = late.recv(4_096)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 2\r\n" in answer
+            late.sendall(b"[" * 1_000_000)  # and its sender may go on for a while, or it would not read why
     finally:
         for connection in held:
             connection.close()
+
+
+def test_pictures_of_a_form_take_no_open_files(service: Running) -> None:
+    """Two forms of 16 files of 1.1 MB each that are nearly there."""
+    def files() -> int:
+        return len([*Path(f"/proc/{service.process.pid}/fd").iterdir()])
+
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + bytes(1_100_000) + b"\r\n"
+    head = f"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\ncontent-length: "
+    before, held = files(), [connect(service), connect(service)]
+    for connection in held:
+        connection.sendall(f"{head}{16 * len(part) + 7}\r\n\r\n".encode() + part * 16)
+    time.sleep(0.3)
+    assert files() <= before + len(held) + 8  # those of the requests that are answered all the while
+    for connection in held:
+        connection.sendall(b"--x--\r\n")
+        assert b" 422 " in connection.recv(4_096)[:14]
+        connection.close()
+
+
+def test_a_client_that_leaves_is_no_error(service: Running) -> None:
+    """In the middle of a body, of each kind, or before its answer: nothing in the log, and no status 500."""
+    form = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="x"\r\n\r\n' + b"A" * 1_000
+    picture = form[:-1_000] % b"file" + encode(photo(900, 700), "PNG") + b"\r\n--x--\r\n"
+    log = service.log.read_text(encoding="utf-8")
+    for path, kind, body, length in (
+            ("v1/predict", "application/json", b'{"images":["' + b"A" * 1_000, 100_000),
+            ("v1/predict", FORM, form % b"file", 100_000), ("v1/predict", "text/plain", b"x", 100_000),
+            ("v1/predict?heatmap=true", FORM, picture, len(picture)),
+            ("gradio_api/upload", FORM, form % b"files", 100_000), ("gradio_api/upload", FORM, b"", 100_000),
+            ("gradio_api/upload?upload_id=x", FORM, form % b"files", 100_000),
+            ("gradio_api/queue/join", "application/json", b'{"data"', 5_000),
+            ("gradio_api/call/predict", "application/json", b"", 5_000), ("gradio_api/cancel", "text/plain", b"{", 99),
+            ("v1/predict", FORM, b"4000\r\n" + form % b"file", None), ("nothing", FORM, b"x", 1_000)):
+        size = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+        head = f"POST /{path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n{size}\r\n\r\n"
+        with connect(service) as connection:
+            connection.sendall(head.encode() + body)
+            time.sleep(0.05)
+    time.sleep(0.5)
+    assert service.log.read_text(encoding="utf-8") == log
+    assert 'status="500"' not in httpx.get(f"{service.url}/metrics").text
 
 
 BODIES = {

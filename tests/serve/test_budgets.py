@@ -12,7 +12,7 @@ import pytest
 from gradio.context import LocalContext
 from starlette.requests import Request
 
-from serve import budgets, cards, life, many, reload, uploads
+from serve import budgets, cards, many, reload, uploads
 from serve.engine import Engine
 from serve.events import Events, Function, Refused
 from serve.feedback import LOG, Feedback
@@ -22,7 +22,7 @@ from serve.repeat import Repeat
 from serve.uploads import BLOCK, Full, Uploads
 from tests.bad_pictures import encode, photo
 from tests.serve.running import served_bundle
-from tests.zoo.made_bundle import LABELS
+from tests.zoo.made_bundle import LABELS, made_bundle
 from zoo import bundle, rundir
 from zoo.card import recipe_table
 from zoo.errors import BadImage, UserError
@@ -167,14 +167,25 @@ def test_the_table_of_addresses_is_bounded_and_so_are_all_tries_together() -> No
 
 
 def test_all_connections_that_may_be_held_are_fewer_than_there_are() -> None:
-    assert life.SILENT + budgets.STREAMS + budgets.REQUESTS <= life.CONNECTIONS - 20
-    assert budgets.STREAMS_EACH < budgets.STREAMS
-    assert budgets.REQUESTS_EACH < budgets.REQUESTS
+    for files in (192, 256, 512, 1024, 1160, 4096, 10**6):
+        room = budgets.room(files)
+        assert room.silent + room.streams + room.requests < room.connections
+        assert room.streams_each < room.streams
+        assert room.requests_each < room.requests
+        assert room.connections + 3 * room.backlog + room.requests + budgets.OTHER_FILES <= files
+    assert budgets.room(10**6) == budgets.Room()
+    with pytest.raises(UserError, match="may open 192 files at least, seen a limit of 100"):
+        budgets.room(100)
 
 
 def test_bodies_of_one_address_take_half() -> None:
     bodies = budgets.Bytes(100)
+    assert bodies.has_room(10**9, "a")  # a single larger request is taken alone
     assert bodies.take(30, "a", already=0)
+    assert bodies.has_room(20, "a")
+    assert not bodies.has_room(21, "a")
+    assert bodies.has_room(70, "b")
+    assert not bodies.has_room(71, "b")
     assert not bodies.take(30, "a", already=0)
     assert not bodies.take(30, "a", already=10)
     assert bodies.take(30, "b", already=0)
@@ -367,6 +378,26 @@ def test_the_watch_survives_what_becomes_of_its_folder(tmp_path: Path) -> None:
     engine.close()
 
 
+@pytest.mark.parametrize("labels", [["red", "green", "violet"], ["blue", "red", "green"]])
+def test_a_page_keeps_its_classes(labels: list[str], tmp_path: Path) -> None:
+    """Its title, examples and corrections were made for those it started with; their order may change."""
+    folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
+    engine = Engine(reload.load(folder, provider="cpu", threads=1), workers=1, waiting=1, deadline_s=5.0,
+                    max_pixels=10**6)
+    new = made_bundle(tmp_path / "new", labels=labels)
+    told: list[str] = []
+
+    def load() -> reload.Model:
+        return reload.load(new, provider="cpu", threads=1)
+
+    shutil.copyfile(new / bundle.FINISHED, folder / bundle.FINISHED)
+    reload.Watch(engine, load, told.append, keep_classes=True).look()
+    assert told == (["refused"] if "violet" in labels else ["swapped"])
+    reload.Watch(engine, load, told.append).look()
+    assert engine.model.predictor.bundle.labels == tuple(labels)
+    engine.close()
+
+
 def test_a_round_that_fails_does_not_end_the_thread() -> None:
     rounds: list[int] = []
 
@@ -405,9 +436,12 @@ def carded(run: Path, card: str) -> Path:
 
 
 def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
-    folder = carded(tmp_path / "run", "---\nlicense: x\n---\n# Mine\n\nthe card\n\n## Recipe\nfast\n")
+    folder = carded(tmp_path / "run", "---\nlicense: x\n---\n# Mine\n\nthe card\n\n## Limits\n- its own\n\n"
+                    "## Recipe\nfast\n")
+    assert about(folder).index("## Limits\n") < about(folder).index("- its own\n") < about(folder).index("## Recipe")
     assert "the card" in about(folder)
     assert "license" not in about(folder)
+    assert about(folder).count("## Limits\n") == 1
     other = served_bundle(tmp_path / "other") / "bundles" / "onnx"  # a bundle from elsewhere beside this card
     shutil.rmtree(folder)
     shutil.copytree(other, folder)
@@ -421,6 +455,18 @@ def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
     folder = carded(tmp_path / "changed", "the card")
     (tmp_path / "changed" / rundir.CARD).write_text("another card", encoding="utf-8")
     assert "another card" not in about(folder)
+
+
+def test_what_was_not_judged_is_said_in_the_proof(tmp_path: Path) -> None:
+    folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
+    rungs = [{"name": "probabilities", "worst": 0.3, "limit": None, "pictures": 5},
+             {"name": "embedding", "worst": None, "limit": None, "pictures": 5},
+             {"name": "pixels", "worst": 0.5, "limit": 1, "pictures": 7}]
+    rundir.write_json(folder / bundle.PARITY, {"rungs": rungs})
+    bundle.finish(folder)
+    for line in ("| probabilities | 0.3 | not judged | 5 |", "| embedding | not judged | not judged | 5 |",
+                 "| pixels | 0.5 | 1 | 7 |"):
+        assert line in about(folder)
 
 
 def test_the_settings_that_are_off_are_folded_and_nothing_else_is_html(tmp_path: Path) -> None:

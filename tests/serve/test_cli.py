@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serve import start
 from serve.__main__ import Order
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, Running, ask, running
-from zoo import rundir
+from zoo import hub, registry, rundir
 from zoo.errors import UserError
 
 
@@ -23,10 +24,10 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_flags_are_these() -> None:
     assert [field.name for field in dataclasses.fields(Order)] == [
-        "bundle", "host", "port", "api_only", "watch", "auth", "token", "root_path", "feedback", "provider", "workers",
-        "queue", "deadline_s", "decode_s", "max_body_mb", "max_megapixels"]
+        "bundle", "host", "port", "api_only", "watch", "auth", "token", "allow_origin", "root_path", "feedback",
+        "provider", "workers", "queue", "deadline_s", "decode_s", "max_body_mb", "max_megapixels"]
     shown = run("--help").stdout
-    for flag in ("--api-only", "--watch", "--auth", "--token", "--root-path", "--feedback"):
+    for flag in ("--api-only", "--watch", "--auth", "--token", "--allow-origin", "--root-path", "--feedback"):
         assert flag in shown
 
 
@@ -47,6 +48,26 @@ def test_a_run_without_a_bundle_is_told_the_export(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Order(Path("run"), **wrong)  # type: ignore[arg-type]
+
+
+def test_an_alias_of_your_own_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    registry.add("mine", "hf-hub:user/name")
+    pulled: list[str] = []
+
+    def pull_run(name: str) -> hub.PulledRun:
+        pulled.append(name)
+        return hub.PulledRun(tmp_path / "pulled", "c0ffee", None)
+
+    monkeypatch.setattr(hub, "pull_run", pull_run)
+    for name in ("mine", "hf-hub:user/other"):
+        assert start.local(Path(name)) == tmp_path / "pulled"
+    assert pulled == ["mine", "hf-hub:user/other"]
+    for name in ("others", "runs/mine"):
+        assert start.local(Path(name)) == Path(name)
+    (tmp_path / "mine").mkdir()  # what is here comes first
+    assert start.local(Path("mine")) == Path("mine")
 
 
 def test_credentials_and_prefix(served: Path, tmp_path: Path) -> None:

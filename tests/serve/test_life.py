@@ -1,17 +1,21 @@
 """Stopping, overload, silent connections: over real processes and sockets."""
 
+import asyncio
 import json
 import re
+import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
 
-from serve.life import CONNECTIONS
+from serve.budgets import CONNECTIONS
+from serve.life import on_signals
 from tests.bench.hostile import BOUNDARY, form
 from tests.serve.running import Running, ask, noise_png, running
 from zoo.predictor import Predictor
@@ -47,6 +51,39 @@ def test_what_is_in_flight_at_sigterm_is_answered(served: Path, tmp_path: Path) 
         stopping.join(20)
         assert service.process.returncode == 0
         assert service.log.read_text() == ""
+
+
+def test_signals_stop_it_where_the_loop_has_no_handlers() -> None:
+    """As on Windows."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    calls: list[str] = []
+
+    async def wait() -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+
+        class Windows:
+            def add_signal_handler(self, *_: object) -> None:
+                raise NotImplementedError
+
+            def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+                loop.call_soon_threadsafe(callback)
+
+        def stop() -> None:
+            calls.append("stop")
+            stopped.set()
+
+        on_signals(Windows(), stop)  # type: ignore[arg-type]
+        for number in before:
+            signal.raise_signal(number)
+            await asyncio.wait_for(stopped.wait(), 5)
+            stopped.clear()
+
+    try:
+        asyncio.run(wait())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert calls == ["stop", "stop"]
 
 
 def test_more_than_it_can_do_is_refused_with_a_time(served: Path, tmp_path: Path) -> None:
@@ -117,6 +154,34 @@ def test_half_open_connections_do_not_matter(service: Running) -> None:
     finally:
         for one in heads + bodies:
             one.close()
+
+
+FEW_FILES = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+runpy.run_module("serve", run_name="__main__")
+"""
+
+
+def test_what_is_open_fits_the_files_that_a_process_may_open(served: Path, tmp_path: Path) -> None:
+    """More connections than files: no error in the log, and others are answered at once or within a moment."""
+    with running(tmp_path / "log", served, "--api-only", module=["-c", FEW_FILES]) as service:
+        host, port = service.url.removeprefix("http://").split(":")
+        silent = [socket.socket() for _ in range(400)]
+        try:
+            for connection in silent:  # without waiting: with few files, few connections wait to be accepted
+                connection.setblocking(False)
+                connection.connect_ex((host, int(port)))
+            deadline = time.monotonic() + 10
+            while (answer := httpx.get(f"{service.url}/readyz")).status_code != 200:
+                assert time.monotonic() < deadline, answer.text
+                time.sleep(0.2)
+            assert ask(service.url, noise_png(32)).status_code == 200
+        finally:
+            for one in silent:
+                one.close()
+        assert service.stop() == 0
+        assert service.log.read_text() == ""
 
 
 def test_connections_that_send_nothing_do_not_close_the_service(served: Path, tmp_path: Path) -> None:

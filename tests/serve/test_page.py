@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from gradio_client import Client, handle_file
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from finetune.tree import read_tree
@@ -169,11 +170,16 @@ def test_the_page_in_a_browser(service: Running, browser: Browser, served: Path,
 def _many(page: Page, tmp_path: Path) -> None:
     """The tab for many pictures: captions, a table, and what could not be read."""
     page.get_by_role("tab", name="Many pictures").click()
-    red = write(tmp_path, "=red.png", encode(photo(), "PNG"))
+    red = write(tmp_path, "=red.png", encode(Image.new("RGB", (40, 30), "red"), "PNG"))
     page.set_input_files("#files input[type=file]", [red, tmp_path / "grey.png", tmp_path / "text.png"])
     page.wait_for_selector("#gallery img")
     page.wait_for_selector("#summary:has-text('2 of 3 pictures answered')")
-    assert page.locator("#gallery .caption-label").count() == 2
+    captions = page.locator("#gallery .caption-label")
+    assert [text.strip() for text in captions.all_inner_texts()][1] == "unknown (nearest: red)"
+    assert page.eval_on_selector_all("#gallery .caption-label", "all => all.every(e => e.scrollWidth <= e.clientWidth)")
+    rows = page.locator("#summary tbody tr")
+    assert [text.split() for text in rows.all_inner_texts()][1] == ["grey.png", "unknown", "(nearest:", "red)", "-"]
+    assert [rows.nth(place).get_attribute("class") for place in range(3)] == [None, "unknown", "refused"]
     with page.expect_download() as download:
         page.click("#table")
     rows = list(csv.DictReader(download.value.path().read_text(encoding="utf-8").splitlines()))
@@ -182,7 +188,7 @@ def _many(page: Page, tmp_path: Path) -> None:
     assert rows[2]["error"].startswith("an HTML page, not the picture: download")
 
 
-@pytest.mark.parametrize("how", [{"color_scheme": "dark"}, {"viewport": {"width": 375, "height": 720}}])
+@pytest.mark.parametrize("how", [{"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 844}}])
 def test_dark_and_on_a_phone(how: dict[str, Any], service: Running, browser: Browser, tmp_path: Path) -> None:
     page, complaints, _ = watched(browser, service.url, **how)
     show(page, write(tmp_path, "picture.png", encode(photo(), "PNG")))
@@ -191,6 +197,20 @@ def test_dark_and_on_a_phone(how: dict[str, Any], service: Running, browser: Bro
     text = page.evaluate("getComputedStyle(document.querySelector('#answer .verdict b')).color")
     levels = [sum(map(float, colour[colour.index("(") + 1:-1].split(",")[:3])) / 3 for colour in (background, text)]
     assert (levels[0] < 80 < 160 < levels[1]) if "color_scheme" in how else (levels[1] < 140 < 200 < levels[0])
+    for shown in ("#picture img", "#examples .gallery-item img"):  # transparent drawings, as the network sees them
+        ground = page.evaluate("shown => getComputedStyle(document.querySelector(shown)).backgroundColor", shown)
+        assert ground == "rgb(255, 255, 255)"
+    page.get_by_role("tab", name="Many pictures").click()
+    name = "a picture with a long name and anunreasonablylongwordofmanyletters.png"
+    page.set_input_files("#files input[type=file]", [write(tmp_path, name, encode(photo(), "PNG"))])
+    page.wait_for_selector("#summary tbody tr")
+    assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('#summary .table'))")
+    page.get_by_role("tab", name="About").click()
+    page.wait_for_selector("#about td")
+    broken = page.eval_on_selector_all("#about th, #about td", "cells => cells.filter(cell => {"
+                                       "const style = getComputedStyle(cell);"
+                                       "return style.overflowWrap !== 'normal' || style.wordBreak !== 'normal' })")
+    assert broken == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert complaints == []
 

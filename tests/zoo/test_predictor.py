@@ -278,6 +278,7 @@ if sys.argv[2] == "old":  # fails while the session is made, as without a driver
     def fails(model, options, providers, enable_fallback):
         assert enable_fallback == 0
         if len(providers) == 2:
+            assert providers[0][1]["arena_extend_strategy"] == "kSameAsRequested"
             print("EP Error")
             raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient")
         return made(model, options, providers=providers, enable_fallback=0)
@@ -288,6 +289,12 @@ try:
 except UserError as error:
     print(error)
 """
+
+
+def test_memory_is_given_back_after_each_pass() -> None:
+    for provider, arenas in (("cpu", "cpu:0"), ("cuda", "cpu:0;gpu:0")):
+        options = runtime.run_options(provider)
+        assert options.get_run_config_entry("memory.enable_memory_arena_shrinkage") == arenas
 
 
 @pytest.mark.parametrize(("driver", "said"), [
