@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from zoo import bundle, disk
+from zoo import bundle, disk, locks
 from zoo.errors import UserError
 
 LOCK = ".lock"
@@ -24,10 +24,7 @@ def alone(run: Path) -> Iterator[None]:
     with disk.right_needed(bundles):
         bundles.mkdir(exist_ok=True)
         lock = FileLock(str(bundles / LOCK))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"{run} is being exported by another process: wait for it, then export again.") from None
+        locks.take(lock, in_use=f"{run} is being exported by another process: wait for it, then export again.")
     try:
         for old in bundles.glob(f"*{OLD}"):  # its successor was about to take its place when the power went
             name = bundles / old.name.removesuffix(OLD)

@@ -103,7 +103,7 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
         rungs.insert(0, parity.core(product.plain, pictures))
     if labelled:
         p_NC = given[bundle.PROBABILITIES][len(pictures):]
-        rungs.append(parity.accuracy(subject.may_lose(precision), labelled, p_NC))
+        rungs.append(parity.accuracy(precision, subject.may_lose(precision), labelled, p_NC))
     if product.engine:
         rungs += by_engine(product, pictures, evidence, labelled, precision)
     proof = Proof(rungs, pictures, outputs)
@@ -118,8 +118,8 @@ def by_engine(product: Made, pictures: Sequence[Compared], evidence: Evidence, l
     given = parity.run(product.engine, names, list(evidence.paths.values()))
     rungs = parity.compare(pictures, given, judged=not labelled)
     if labelled:
-        said = parity.run(product.engine, names, [one.path for one in labelled])
-        rungs.append(parity.accuracy(evidence.subject.may_lose(precision), labelled, said[bundle.PROBABILITIES]))
+        p_NC = parity.run(product.engine, names, [one.path for one in labelled])[bundle.PROBABILITIES]
+        rungs.append(parity.accuracy(precision, evidence.subject.may_lose(precision), labelled, p_NC))
     return [replace(rung, name=f"engine: {rung.name}") for rung in rungs]
 
 

@@ -122,4 +122,4 @@ def judged(model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bo
     """
     session, _ = runtime.load(model, "cpu", optimise=not exact)
     given = parity.run(session, [bundle.PROBABILITIES], [one.path for one in labelled])
-    return parity.accuracy(limit, labelled, given[bundle.PROBABILITIES])
+    return parity.accuracy("int8", limit, labelled, given[bundle.PROBABILITIES])

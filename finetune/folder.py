@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from finetune import ilsvrc, ranks, recipes
 from finetune.dataset import as_fraction
@@ -21,7 +21,7 @@ from finetune.resume import has_state, space_told, sweep
 from finetune.run import Run
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
-from zoo import disk, fields, rundir
+from zoo import disk, fields, locks, rundir
 from zoo.catalog import Base, find, find_architecture
 from zoo.errors import UserError
 from zoo.folders import shown
@@ -116,13 +116,13 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
         goes_on = True
     else:
         order, folder = _order(run, given), run.folder
-        if order.data in folder.resolve().parents:
+        if order.data in _real(folder).parents:
             raise UserError(f"--out {folder} stands in the data folder {order.data}, where it would look like a class: "
                             "choose an --out elsewhere.")
         goes_on = _check_free(folder, order)
     finished = rundir.is_finished(folder)
     lock = _lock(folder)
-    begun = tuple(path for path in (folder, *folder.parents) if not path.exists())
+    begun = tuple(path for path in (folder, *folder.parents) if not os.path.exists(path))
     if not finished:
         with space_told(folder):
             _make(folder / rundir.RESUME)
@@ -143,16 +143,21 @@ def held(claimed: Claim) -> Iterator[None]:
     unless it was there before."""
     try:
         yield
-    except UserError:
+    except UserError as error:
         claimed.lock.release()
-        if claimed.begun and not has_state(claimed.folder) and not rundir.is_finished(claimed.folder):
-            _discard(claimed)
+        begun_now = claimed.begun or not claimed.goes_on
+        if begun_now and not has_state(claimed.folder) and not rundir.is_finished(claimed.folder):
+            _discard(claimed, str(error))
         raise
     finally:
         claimed.lock.release()
 
 
-def _discard(claimed: Claim) -> None:
+def _discard(claimed: Claim, why: str) -> None:
+    """Remove what the start of a run wrote, but the names of what was left out if the error says where they are."""
+    names = claimed.folder / rundir.LEFT_OUT
+    if str(names) not in why:
+        names.unlink(missing_ok=True)
     for name in (rundir.RESUME, rundir.TENSORBOARD):
         shutil.rmtree(claimed.folder / name, ignore_errors=True)
     for name in (rundir.LOCAL, rundir.RECIPE, rundir.DATA, rundir.FILES, rundir.METRICS):
@@ -177,11 +182,11 @@ def data_folder(name: str) -> Path:
     """The folder that `--data` names; the built-in sample is written where it is asked for and missing. Of tars, the
     folder that they are unpacked into."""
     data = Path(name)
-    if name == DIGITS and not data.exists():
+    if name == DIGITS and not os.path.exists(data):
         data = write_digits(data)
-    if not data.is_dir():
+    if not os.path.isdir(data):
         raise UserError(f"--data {data}: expected a folder of pictures, but there is "
-                        f"{'a file' if data.exists() else 'nothing'} at this path{_near(data)}. "
+                        f"{'a file' if os.path.exists(data) else 'nothing'} at this path{_near(data)}. "
                         "--data digits is a built-in sample.")
     return ilsvrc.unpacked_into(data) if ilsvrc.is_tars(data) else data
 
@@ -198,14 +203,29 @@ def _order(run: Run, given: Mapping[str, Any]) -> Order:
     given = dict(given)
     base = (find_architecture if from_scratch(given) else find)(run.base)
     if given.get("teacher") and (teacher := find(given["teacher"]).folder):
-        given["teacher"] = str(teacher.resolve())
+        given["teacher"] = str(_real(teacher))
     if "val" in given and as_fraction(given["val"]) is None:
-        given["val"] = str(Path(given["val"]).resolve())
-    return Order(data.resolve(), str(base.folder.resolve()) if base.folder else run.base, given)
+        given["val"] = str(_val_folder(given["val"]))
+    return Order(_real(data), str(_real(base.folder)) if base.folder else run.base, given)
+
+
+def _real(path: Path) -> Path:
+    """The path without links, also of one that does not exist, or leads round in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def _val_folder(name: str) -> Path:
+    """The folder that `--val` names; `UserError` if there is none."""
+    if not os.path.isdir(name):
+        raise UserError(f"--val {name}: expected a fraction between 0 and 1, such as 0.2, or an existing folder.")
+    return _real(Path(name))
 
 
 def _near(path: Path) -> str:
-    names = [d.name for d in path.parent.iterdir() if d.is_dir()] if path.parent.is_dir() else []
+    try:
+        names = [d.name for d in os.scandir(path.parent) if d.is_dir()]
+    except OSError:
+        return ""
     near = difflib.get_close_matches(path.name, names, 1)
     return f"; near: {path.parent / near[0]}" if near else ""
 
@@ -216,12 +236,12 @@ def _resumed(run: Run, given: Mapping[str, Any]) -> Order:
     folder = run.resume
     order = _recorded(folder)
     val = given.get("val")
-    moved_val = Path(val).resolve() if val is not None and order.val_folder and as_fraction(val) is None else None
+    moved_val = _val_folder(val) if val is not None and order.val_folder and as_fraction(val) is None else None
     if others := [key for key in given if key != "val" or not moved_val]:
         flags = ", ".join("--" + key.replace("_", "-") for key in others)
         raise UserError(f"--resume goes on with the recipe of {folder}: remove {flags}, or start a new run.")
     if run.data is not None:
-        return order.moved(data_folder(run.data).resolve(), moved_val)
+        return order.moved(_real(data_folder(run.data)), moved_val)
     if rundir.is_finished(folder):
         return order
     if not (folder / rundir.DATA).is_file():
@@ -245,12 +265,20 @@ def _recorded(folder: Path) -> Order:
 
 def _check_free(folder: Path, order: Order) -> bool:
     """Whether `folder` already holds a run of the same order; `UserError` if it holds anything else."""
-    if folder.is_file():
-        raise UserError(f"--out {folder} is a file: expected a new folder's name.")
-    seen = sorted(path.name for path in folder.iterdir() if not _is_of_a_start(path.name)) if folder.is_dir() else []
+    if os.fsencode(folder).decode(errors="replace") != str(folder):  # TensorBoard writes names of files as UTF-8
+        raise UserError(f"--out {os.fsencode(folder)!r}: expected a name in UTF-8, which every program can read.")
+    try:
+        there = os.listdir(folder)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        raise UserError(f"--out {folder} is a file, or stands in one: expected a new folder's name. Choose another "
+                        "--out.") from None
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be read ({error.strerror}): choose another --out.") from None
+    seen = sorted(name for name in there if not _is_of_a_start(name))
     if not seen:
-        if folder.is_dir():
-            rundir.check_folder(folder)
+        rundir.check_folder(folder)
         return False
     if rundir.LOCAL not in seen:
         raise UserError(f"--out {folder} holds something else (for example {seen[0]}): expected a new folder or an "
@@ -290,7 +318,6 @@ def _make(folder: Path) -> None:
 def _take(lock: FileLock, folder: Path) -> None:
     """The lock dies with the process, also after SIGKILL; started again by torchrun, decoders of the one that died may
     outlive it by some seconds."""
-    try:
-        lock.acquire(timeout=20 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else 0)
-    except Timeout:
-        raise UserError(f"{folder} is in use by another process: wait for it, or choose another --out.") from None
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    locks.take(lock, timeout_s=20 if again else 0,
+               in_use=f"{folder} is in use by another process: wait for it, or choose another --out.")

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from finetune import mat_file, resume
 from finetune.plain_tar import MOST_MEMBERS, MOST_NAME, bounded_gzip, checked, files, is_plain, members, opened
-from zoo import console, rundir
+from zoo import console, locks, rundir
 from zoo.errors import UserError, first_line
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
@@ -91,10 +91,7 @@ def alone(target: Path) -> Iterator[None]:
         raise UserError(f"{target} cannot be made ({error.strerror}): the pictures are unpacked beside the folder of "
                         "the tars. Move the tars to a place that can be written.") from None
     lock = FileLock(str(target / ".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{target} is being written by another process: wait for it.") from None
+    locks.take(lock, in_use=f"{target} is being written by another process: wait for it.")
     try:
         yield
     finally:

@@ -105,6 +105,10 @@ class Slots:
         self._held: Counter[str] = Counter()
         self._count = 0
 
+    def full(self) -> bool:
+        """Whether nobody is given a slot now."""
+        return self._count >= self._total
+
     @contextlib.contextmanager
     def one(self, address: str) -> Iterator[bool]:
         """Whether there is a slot, which is held until the block ends."""

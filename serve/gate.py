@@ -127,7 +127,7 @@ class Gate:
         self._streams = budgets.Slots(life.room.streams, life.room.streams_each)
         self._requests = budgets.Slots(life.room.requests, life.room.requests_each)
         self._bodies = Bodies(door.limits.body_s, metrics.rejected)
-        life.full = self._bodies.full
+        life.full = lambda: self._bodies.full() or self._requests.full()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it

@@ -24,10 +24,10 @@ class Repeat:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends after the round that is going on; waits for it."""
+    def stop(self, patience_s: float = 2.0) -> None:
+        """Ends after the round that is going on, which is waited for no longer than `patience_s` seconds."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(patience_s)
 
     def _run(self) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix=self._name) as pool:

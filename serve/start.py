@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ def start(order: Order) -> None:
         service = stack.enter_context(build(order))
         lives.serve(service.app, service.life, host=order.host, port=order.port,
                     ready=partial(_say, order, service))
-    if service.engine.outstanding:  # a thread still computes; Python would wait for it, and nothing ends a thread
+    # a thread may still compute, or load a model; Python would wait for it, and nothing ends a thread
+    if any(thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()):
         sys.stdout.flush()
         os._exit(0)
 

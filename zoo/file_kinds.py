@@ -108,7 +108,7 @@ def seen(data: bytes) -> tuple[str, str]:
         return ("nothing but zero bytes", "copy or download the picture again")
     if start[4:8] == b"ftyp":
         is_avif = b"avif" in start[16:64]  # among the compatible brands
-        return _first(_BRANDS, b"avif" if is_avif else start[8:12]) or ("", "")
+        return _first(_BRANDS, b"avif" if is_avif else start[8:12]) or ("a film (MP4 or QuickTime)", _FRAMES)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     found = _first(_TEXTS, text)
     if found == _first(_TEXTS, b"<"):  # an XML declaration or a comment comes first

@@ -26,7 +26,9 @@ FULL_PIXELS = 25_000_000
 MAX_PIXELS = 200_000_000
 """Of a JPEG as stored: 16320 x 12240, the largest sensors of phones."""
 LEAST_SIDE = 1024
-"""Pixels of the short side that decoding at a part of the size must leave: four times 256."""
+"""Pixels of the short side that decoding at a part of the size should leave: four times 256."""
+MOST_IN_FULL = 50_000_000
+"""Pixels up to which a long picture is decoded in full where its short side would fall below `LEAST_SIDE`."""
 MAX_COEFFICIENT_BYTES = 400_000_000
 """Kept of a JPEG with several scans that is decoded at a part of its size; 108 million pixels with subsampled colours
 take 324 million, 50 million without subsampling 301 million."""
@@ -73,15 +75,16 @@ def scale(width: int, height: int) -> int:
     It follows from the picture alone, so that training, export, its proof and serving see the same pixels: the first
     part that leaves at most `FULL_PIXELS`. Up to there a picture is decoded in full. Above, more than 6.25 million
     pixels are left: of the shape 4:3 a short side of at least 2165 (8160 x 6144 gives 4080 x 3072, and 12000 x 9000
-    gives 3000 x 2250), four times the input side of networks of up to 541 pixels; of 3:2 up to 510. Where a long
-    picture's short side would fall below `LEAST_SIDE`, it is decoded in full too, if the limit on pixels allows it.
+    gives 3000 x 2250), four times the input side of networks of up to 541 pixels; of 3:2 up to 510. A long picture of
+    at most `MOST_IN_FULL` pixels whose short side would fall below `LEAST_SIDE` is decoded in full too.
     """
     if width * height <= FULL_PIXELS:
         return 1
     for part in (2, 4, 8):
         scaled_width, scaled_height = scaled(width, part), scaled(height, part)
         if scaled_width * scaled_height <= FULL_PIXELS:
-            return part if min(scaled_width, scaled_height) >= LEAST_SIDE else 1
+            long = min(scaled_width, scaled_height) < LEAST_SIDE
+            return 1 if long and width * height <= MOST_IN_FULL else part
     return 1
 
 

@@ -67,13 +67,13 @@ def opened(file: Reduced, limits: Limits, reserve: Reserve) -> Image.Image:
         return _open_part(file, part, limits, reserve)
     for size in (picture_file.canvas(file.data), file.jpeg_size):
         if all(size):
-            _check_size(size, limits.pixels)
+            _check_size(size, limits.pixels, is_jpeg=all(file.jpeg_size))
     try:
         heif = limits.formats == FORMATS and _is_heif(file.data)  # who names fewer formats does not want one more
         picture = Image.open(io.BytesIO(file.data), formats=("HEIF",) if heif else limits.formats)
     except (Image.UnidentifiedImageError, KeyError):  # KeyError: a TIFF's compression
         raise Refused(_why_not(file, limits.formats)) from None
-    _check_size(picture.size, limits.pixels)
+    _check_size(picture.size, limits.pixels, is_jpeg=all(file.jpeg_size))
     reserve(picture.width * picture.height)
     return picture
 
@@ -103,12 +103,13 @@ def _open_part(file: Reduced, part: int, limits: Limits, reserve: Reserve) -> Im
     return picture
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+def _check_size(size: tuple[int, int], max_pixels: int, *, is_jpeg: bool) -> None:
     width, height = size
     if width * height > max_pixels:
+        most = f"{jpeg_file.MAX_PIXELS / 1e6:g} million"
+        other = "" if is_jpeg else f", or save it as a JPEG, of which up to {most} are read"
         raise Refused(f"too large: {width} x {height}, at most {max_pixels / 1e6:g} million pixels are decoded; make "
-                      f"it smaller, or save it as a JPEG, of which up to {jpeg_file.MAX_PIXELS / 1e6:g} million are "
-                      "read")
+                      f"it smaller{other}")
     _check_aspect(width, height)
 
 

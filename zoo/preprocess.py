@@ -122,6 +122,8 @@ def _rgb(picture: Image.Image, orientation: int) -> Decoded:
     of_16_bits = _of_16_bits(picture)
     picture.load()
     bits_used = -1
+    if of_16_bits:  # of which Pillow keeps the upper 8
+        bits_used = 8 + int(np.asarray(picture)[..., : 1 if picture.mode == "LA" else 3].max()).bit_length()
     if picture.mode == "F" or picture.mode.startswith("I"):
         grey, bits_used = as_grey(picture)
         rgb = grey.convert("RGB")
@@ -131,8 +133,6 @@ def _rgb(picture: Image.Image, orientation: int) -> Decoded:
         rgb.paste(rgba, mask=rgba)
     else:
         rgb = picture.convert("RGB")
-        if of_16_bits:  # of which Pillow keeps the upper 8
-            bits_used = 8 + int(np.asarray(rgb).max()).bit_length()
     method = _METHODS.get(orientation)
     if method is not None:
         rgb = rgb.transpose(method)
@@ -141,9 +141,9 @@ def _rgb(picture: Image.Image, orientation: int) -> Decoded:
 
 
 def _of_16_bits(picture: Image.Image) -> bool:
-    """Whether the samples of a colour picture that is not loaded yet have 16 bits."""
+    """Whether a picture that is not loaded yet has samples of 16 bits which Pillow makes 8: colour, or transparency."""
     tiles = picture.tile if isinstance(picture, ImageFile.ImageFile) else []
-    return any("RGB;16" in str(tile.args) for tile in tiles)
+    return picture.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile.args) for tile in tiles)
 
 
 FILTERS = {

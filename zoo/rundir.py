@@ -61,7 +61,7 @@ LARGE_BYTES = 100_000_000
 SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.json": 8_000_000}
 """The same of files that hold less."""
 _FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LEFT_OUT, LOCAL, METRICS, REPORT, PREDICTIONS, BANK,
-                    PAGE, CARD, FINISHED, "onnx/model.onnx"})
+                    PAGE, CARD, FINISHED, "onnx/model.onnx", "bundles/.lock", f"{RESUME}/lock"})
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
 
 

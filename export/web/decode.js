@@ -7,9 +7,10 @@
 const MAX_BYTES = 50_000_000;
 const MAX_PIXELS = 50_000_000;
 const MAX_ASPECT = 20;
-const FULL_PIXELS = 25_000_000; // these three as in zoo/jpeg_file.py
+const FULL_PIXELS = 25_000_000; // these four as in zoo/jpeg_file.py
 const MAX_JPEG_PIXELS = 200_000_000;
 const LEAST_SIDE = 1024;
+const MOST_IN_FULL = 50_000_000;
 const STRIP_ROWS = 64; // of the result: what is averaged at a time
 const EXPECTED = "expected a JPEG, PNG, WebP, BMP or GIF picture";
 
@@ -108,7 +109,9 @@ export function scale(width, height, fullPixels = FULL_PIXELS) {
   if (width * height <= fullPixels) return 1;
   for (const part of [2, 4, 8]) {
     const sides = [Math.ceil(width / part), Math.ceil(height / part)];
-    if (sides[0] * sides[1] <= fullPixels) return Math.min(...sides) >= LEAST_SIDE ? part : 1;
+    if (sides[0] * sides[1] > fullPixels) continue;
+    const long = Math.min(...sides) < LEAST_SIDE;
+    return long && width * height <= MOST_IN_FULL ? 1 : part;
   }
   return 1;
 }

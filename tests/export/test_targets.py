@@ -90,7 +90,7 @@ def test_a_precision_that_loses_accuracy_gives_way_to_the_next(
         return subjects.Made(Deployed(subject.parts, resize="op"))
 
     real = parity.accuracy
-    monkeypatch.setattr(parity, "accuracy", lambda precision, labelled, p_NC: real(precision, labelled, -p_NC))
+    monkeypatch.setattr(parity, "accuracy", lambda precision, limit, labelled, p: real(precision, limit, labelled, -p))
     monkeypatch.setitem(job.TARGETS, "tensorrt", replace(job.TARGETS["tensorrt"], make=make, check=lambda: None))
     start(Order(run, to=("tensorrt",), examples=False, parity_images=5))
     assert tried == ["fp16", "fp32"]

@@ -352,11 +352,11 @@ def test_what_was_there_before_a_refused_run_stays(animals: Path, here: Path) ->
     assert not (here / "new").exists()
     (here / "mine" / "run").mkdir(parents=True)
     refused(["multiple of 32"], {"image_size": 100}, data="animals", out=Path("mine/run"))
-    assert (here / "mine" / "run").is_dir()
+    assert not list((here / "mine" / "run").iterdir())
     taken = claim(Run(data="animals", out=Path("new/run")), {})
     (here / "new" / "run" / rundir.LEFT_OUT).write_text("path,reason\n")  # the error names this file
     with pytest.raises(UserError), folder.held(taken):
-        raise UserError("refused")
+        raise UserError(f"refused, see {Path('new/run') / rundir.LEFT_OUT}")
     assert [path.name for path in (here / "new" / "run").iterdir()] == [rundir.LEFT_OUT]
     assert claimed(data="animals", out=Path("new/run")) == Path("new/run")
 

@@ -12,9 +12,10 @@ from zoo.grey_bits import finding
 from zoo.preprocess import decode, decode_and_measure
 
 
-def colour_of_16_bits(top: int) -> bytes:
-    row = b"\0" + struct.pack(">3H", top, 0, top // 2) * 8
-    return (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+def png_of_16_bits(kind: int, *samples: int) -> bytes:
+    """Eight times eight pixels alike; `kind`: 2 is RGB, 4 grey with transparency, 6 RGB with it."""
+    row = b"\0" + struct.pack(f">{len(samples)}H", *samples) * 8
+    return (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0))
             + png_chunk(b"IDAT", zlib.compress(row * 8)) + png_chunk(b"IEND", b""))
 
 
@@ -26,7 +27,10 @@ def test_the_bits_that_are_used_are_measured_and_pixels_stay(bits: int) -> None:
         assert decoded.bits_used == bits
         assert np.array_equal(np.asarray(decoded.picture)[..., 0], np.rint(levels / 257))
         assert decoded.picture.tobytes() == decode(content).tobytes()
-    assert decode_and_measure(colour_of_16_bits(2**bits - 1)).bits_used == bits
+    top, opaque = 2**bits - 1, 65535
+    for content in (png_of_16_bits(2, top, 0, top // 2), png_of_16_bits(6, top, 0, top // 2, opaque),
+                    png_of_16_bits(4, top, opaque)):
+        assert decode_and_measure(content).bits_used == bits
 
 
 def test_other_pictures_have_no_such_measure() -> None:
