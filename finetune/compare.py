@@ -13,8 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from finetune.__main__ import LessUsual, Usual, given_by, parse
-from finetune.left_out import MOST_UNREADABLE
-from finetune.run import Run
+from finetune.run import MOST_UNREADABLE, Run
 from zoo import rundir
 from zoo.errors import UserError, run_main
 

@@ -21,13 +21,13 @@ from finetune import ranks
 from finetune.entries import Unused
 from finetune.held_out import far_from, held_out
 from finetune.left_out import (
-    MOST_UNREADABLE,
     by_pair,
     check_conflicts,
     check_unreadable,
     unreadable_finding,
     write_left_out,
 )
+from finetune.run import MOST_UNREADABLE
 from finetune.tree import Tree
 from zoo import console, fields, grey_bits, rundir, tables
 from zoo.errors import BadImage, UserError

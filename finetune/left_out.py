@@ -15,8 +15,6 @@ from zoo import disk, tables
 from zoo.errors import UserError
 from zoo.text import one_line
 
-MOST_UNREADABLE = 0.01
-"""Share of the files in the class folders that may be no readable picture before a run stops; `--bad-limit`."""
 MOST_CONFLICTS = 0.2
 """Share of the pictures that may stand under two classes. Beyond it the folders are no classes (tags, or copies of each
 other), and what is left would be another data set."""

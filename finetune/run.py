@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from finetune.left_out import MOST_UNREADABLE
 from zoo import rundir
 from zoo.errors import UserError
 
 MOST_WORKERS = 256
 """More processes of some 300 MB each are a slip of the keyboard."""
+
+MOST_UNREADABLE = 0.01
+"""Share of the files in the class folders that may be no readable picture before a run stops; `--bad-limit`."""
 
 
 @dataclass(frozen=True)
