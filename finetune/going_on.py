@@ -8,6 +8,7 @@ the pictures that a new run would use are found as that run would find them, and
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,9 @@ def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Chan
     same = ranks.of_first(ranks.first() and _same_states(run, tree))
     if same:
         return Changes()
-    recorded = {compared(row["path"], val): Recorded(row["path"], nfc(row["label"]), row["sha256"])
-                for row in rundir.files_rows(run)}
+    pictures = [Recorded(compared(row["path"], val), row["path"], nfc(row["label"]), row["sha256"])
+                for row in rundir.files_rows(run)]
+    recorded = {picture.key: picture for picture in pictures}
     new, missing = ranks.of_first(_listed(run, tree, recorded))
     if new or missing:
         return Changes(new, missing)
@@ -90,13 +92,18 @@ def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Chan
         data = dataset.scan(tree, processes=processes, bad_limit=1.0)
     except UserError as error:
         return Changes(refused=f"a run would stop now, because {error}")
-    return _read(data, recorded)
+    if Counter((picture.key, picture.label, picture.sha256) for picture in pictures) == Counter(
+            (compared(p.path, data.val_elsewhere), nfc(data.classes[p.label]), p.sha256) for p in data.pictures):
+        return Changes()
+    return _read(data, recorded) or Changes(refused="of two names that differ only in Unicode form, one changed")
 
 
 @dataclass(frozen=True)
 class Recorded:
     """A picture as files.csv has it."""
 
+    key: str
+    """As `compared` gives it."""
     path: str
     label: str
     """Class name, in NFC."""
@@ -123,7 +130,10 @@ def _read(data: dataset.Data, recorded: Mapping[str, Recorded]) -> Changes:
     Splits need no comparison: what stands in train, val and test has other paths, and what is cut from train follows
     from the bytes.
     """
-    new, other, used = [], [], set()
+    new: list[str] = []
+    other: list[str] = []
+    unused: list[str] = []
+    used: set[str] = set()
     for picture in data.pictures:
         key = compared(picture.path, data.val_elsewhere)
         used.add(key)
@@ -132,7 +142,6 @@ def _read(data: dataset.Data, recorded: Mapping[str, Recorded]) -> Changes:
             new.append(picture.path)
         elif (before.label, before.sha256) != (nfc(data.classes[picture.label]), picture.sha256):
             other.append(picture.path)
-    unused = []
     for entry in data.unused:
         key = compared(entry.path, data.val_elsewhere)
         if key in recorded and key not in used:
