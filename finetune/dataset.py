@@ -28,6 +28,7 @@ from finetune.left_out import (
     write_left_out,
 )
 from finetune.run import MOST_UNREADABLE
+from finetune.same_paths import compared, nfc, val_elsewhere
 from finetune.tree import Tree
 from zoo import console, fields, grey_bits, rundir, tables
 from zoo.errors import BadImage, UserError
@@ -72,6 +73,8 @@ class Data:
     """How val came about."""
     unused: tuple[Unused, ...] = ()
     """Every entry of the data folder that is not among `pictures`, those of `left_out` too."""
+    val_elsewhere: str = ""
+    """Relative path of a validation folder outside the data folder; empty if there is none."""
 
     def of(self, split: str) -> list[Picture]:
         """The pictures of train, val, test, or of val's parts select and calibrate, in a fixed order."""
@@ -95,9 +98,22 @@ class Data:
         return min(select, len(val) - select) >= HALF_AT_LEAST
 
     def digest(self) -> str:
-        """sha256 over every picture's path, class, split and bytes: two runs with the same digest saw the same data."""
-        lines = (f"{p.path}\t{self.classes[p.label]}\t{p.split}\t{p.sha256}\n" for p in self.pictures)
+        """sha256 over every picture's path, class, split and bytes: two runs with the same digest saw the same data.
+
+        Names count in the Unicode form NFC, and paths in a validation folder elsewhere from that folder on.
+        """
+        lines = (f"{compared(p.path, self.val_elsewhere)}\t{nfc(self.classes[p.label])}\t{p.split}\t{p.sha256}\n"
+                 for p in self.pictures)
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def with_names(self, classes: Sequence[str]) -> "Data":
+        """The same with these names in this order, if they are its own classes in another Unicode form or order."""
+        label_of = {nfc(name): label for label, name in enumerate(classes)}
+        if label_of.keys() != {nfc(name) for name in self.classes}:
+            return self
+        labels = [label_of[nfc(name)] for name in self.classes]
+        pictures = tuple(p._replace(label=labels[p.label]) for p in self.pictures)
+        return replace(self, classes=tuple(classes), pictures=pictures)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Split -> class name -> number of pictures."""
@@ -114,7 +130,9 @@ def scan(tree: Tree, *, processes: int = 1, bad_limit: float = MOST_UNREADABLE, 
     leave the other one. `names_in`: the file that gets the name of everything that is not used, also of a run that
     stops here.
     """
-    jobs = [(path, label, split) for split, files in tree.files.items() for path, label in files]
+    # in the order of the names in NFC, so that a copy in NFD gives the same batches
+    jobs = [(path, label, split) for split, files in tree.files.items()
+            for path, label in sorted(files, key=lambda file: nfc(file[0]))]
     paths = [tree.root / path for path, _, _ in jobs]
     pictures, unreadable, bits_used = [], [], []
     for job, result in zip(jobs, _read_shared(paths, processes), strict=True):
@@ -141,7 +159,8 @@ def scan(tree: Tree, *, processes: int = 1, bad_limit: float = MOST_UNREADABLE, 
         findings.append(dark)
     _check_classes(kept, tree.classes, findings)
     return Data(tree.root, tree.classes, tuple(kept), (*findings, *tree.findings),
-                tuple((path, reason) for path, _, reason in (*unreadable, *conflicts)), unused=unused)
+                tuple((path, reason) for path, _, reason in (*unreadable, *conflicts)), unused=unused,
+                val_elsewhere=val_elsewhere(tree.folders))
 
 
 class Measured(NamedTuple):
@@ -162,7 +181,8 @@ def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
         for one in _read_all(own, processes):
             seen.append(one)
             advance(1)
-    return ranks.gathered_list(seen, len(paths))
+    gathered = ranks.gathered_list(seen, len(paths))  # what came from other processes has lost its class
+    return [result if isinstance(result, str) else Measured(*result) for result in gathered]
 
 
 def _read_all(paths: Sequence[Path], processes: int) -> Iterator[Measured | str]:

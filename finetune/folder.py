@@ -19,6 +19,7 @@ from finetune.recipe import given_of
 from finetune.recipes import from_scratch
 from finetune.resume import has_state, space_told, sweep
 from finetune.run import Run
+from finetune.same_paths import val_path
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
 from zoo import disk, fields, locks, rundir
@@ -63,6 +64,11 @@ class Order:
         """The validation folder that stands elsewhere, if --val names one."""
         val = self.given.get("val")
         return Path(val) if val is not None and as_fraction(val) is None else None
+
+    @property
+    def val_path(self) -> str:
+        """Relative path of the validation folder if it lies outside the data folder, else empty."""
+        return val_path(self.data, self.val_folder)
 
     def moved(self, data: Path | None, val: Path | None) -> "Order":
         """The same with other places of its pictures."""
@@ -234,7 +240,7 @@ def _resumed(run: Run, given: Mapping[str, Any]) -> Order:
     """What the folder recorded, with the places of its pictures that the command line names."""
     assert run.resume is not None
     folder = run.resume
-    order = _recorded(folder)
+    order = recorded_order(folder)
     val = given.get("val")
     moved_val = _val_folder(val) if val is not None and order.val_folder and as_fraction(val) is None else None
     if others := [key for key in given if key != "val" or not moved_val]:
@@ -254,7 +260,8 @@ def _resumed(run: Run, given: Mapping[str, Any]) -> Order:
     return order.moved(None, moved_val)
 
 
-def _recorded(folder: Path) -> Order:
+def recorded_order(folder: Path) -> Order:
+    """What the run in `folder` recorded of its order; `UserError` if no run began there."""
     if not (folder / rundir.LOCAL).is_file():
         raise UserError(f"--resume {folder}: expected a run folder started by python -m finetune; it has no "
                         f"{rundir.LOCAL}.")
@@ -283,7 +290,7 @@ def _check_free(folder: Path, order: Order) -> bool:
     if rundir.LOCAL not in seen:
         raise UserError(f"--out {folder} holds something else (for example {seen[0]}): expected a new folder or an "
                         "unfinished run. Choose another --out.")
-    recorded = _recorded(folder)
+    recorded = recorded_order(folder)
     difference = order.difference(recorded)
     # a command that stopped before its first saved state (a wrong setting) left nothing to lose
     if not (rundir.is_finished(folder) or has_state(folder)):

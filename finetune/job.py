@@ -36,11 +36,12 @@ from finetune.augment import seed_everything
 from finetune.dataset import Data
 from finetune.distill import Teacher
 from finetune.events import Events
-from finetune.folder import Claim, claim, held, record
+from finetune.folder import Claim, claim, held, record, recorded_order
 from finetune.loader import Source, evaluation_batches, planned_workers, steps_per_epoch
 from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
+from finetune.same_paths import nfc
 from finetune.schedule import schedule
 from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
@@ -70,8 +71,8 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
     if claimed.finished:
         if ranks.first():
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
-            if run.data is not None:
-                check_unchanged(claimed)
+        if run.data is not None:
+            check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")
         return finish.next_commands(claimed.folder)
     with working_on(claimed, device):
@@ -138,7 +139,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         places = [str(place) for place in (claimed.order.data, claimed.order.val_folder) if place]
         console.say(f"pictures: {' and '.join(places)}")
     states = going_on.file_states(tree) if ranks.first() else ""
-    scanned = dataset.scan(tree, processes=devices.cpu_cores(), bad_limit=limit, names_in=names)
+    scanned = dataset.scan(tree, processes=devices.cpu_cores(), bad_limit=limit,
+                           names_in=None if ranks.of_first(claimed.same_pictures) else names)
     if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
         with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
             resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE, kind=dict))
@@ -150,8 +152,10 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     schedule(resolved.recipe, steps_per_epoch=per_epoch)  # a wrong duration is told now, not after the probe
     fitting.check(resolved.recipe, trial, pictures=len(data.of("train")), device=device.type)
     joint.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
+    data = with_recorded_names(claimed, data)
     if ranks.first():
         check_same_data(claimed.folder, data, limit, same=claimed.same_pictures)
+        left_out.write_left_out(names, data.unused)  # not before: the pictures may be the wrong ones
         record(claimed, states)
     for finding in data.findings:
         console.warn(finding)
@@ -213,9 +217,17 @@ def bad_limit(run: Run, claimed: Claim) -> float:
 def check_unchanged(claimed: Claim) -> None:
     """`UserError` if a finished run was trained on other pictures than the ones that are there now."""
     tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
-    if changed := going_on.changes(claimed.folder, tree):
+    recorded = recorded_order(claimed.folder)
+    if changed := going_on.changes(claimed.folder, tree, val=recorded.val_path, processes=devices.cpu_cores()):
         raise UserError(f"{claimed.folder} is finished, and the pictures of {claimed.order.data} are not those that it "
                         f"was trained on: {changed}. To train on them, choose another --out, or remove that folder.")
+
+
+def with_recorded_names(claimed: Claim, data: Data) -> Data:
+    """The data with the classes as the run recorded them, where a copy gave their names another Unicode form."""
+    recorded = going_on.recorded_classes(claimed.folder) if claimed.same_pictures else None
+    recorded = ranks.of_first(recorded)  # only rank 0 knows whether pictures were recorded
+    return data if recorded is None else data.with_names(recorded)
 
 
 def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> None:
@@ -229,8 +241,8 @@ def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> No
         with fields.of(known, "Start a new run."):
             before = rundir.read_json(known, kind=dict)
             trained = fields.mapping(before["counts"]).get("train")
-            changed = [f"{name} is {'new' if name in data.classes else 'missing'}"
-                       for name in sorted({*fields.names(before["classes"])} ^ {*data.classes})]
+            names, names_before = set(map(nfc, data.classes)), set(map(nfc, fields.names(before["classes"])))
+            changed = [f"{name} is {'new' if name in names else 'missing'}" for name in sorted(names ^ names_before)]
         if changed:
             raise UserError(f"the classes of {data.root} changed since this run began: {', '.join(changed[:10])}. "
                             "Restore the folders, or start a new run with another --out.")

@@ -1,6 +1,7 @@
 """The command line and everything before training: flags, help, devices, run folders, and what bad input gets."""
 
 import dataclasses
+import hashlib
 import os
 import pickle
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ from hypothesis import strategies as st
 
 from finetune import dataset, device, folder, going_on, other_flags
 from finetune.folder import Order, claim
-from finetune.job import check_same_data, start
+from finetune.job import check_same_data, start, with_recorded_names
 from finetune.recipe import Recipe, field_docs
 from finetune.run import Run
+from finetune.same_paths import nfc
 from finetune.tree import read_tree
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo import fields, rundir
@@ -116,7 +119,8 @@ def earlier_run(out: Path, data: Path, given: dict[str, Any], *, finished: bool 
     (out / rundir.RESUME).mkdir(parents=True)
     order = Order(data.resolve(), "efficientnet_lite0", given)
     rundir.write_json(out / rundir.LOCAL, order.to_json())
-    check_same_data(out, dataset.split(dataset.scan(read_tree(data)), "0.2"), 0.01, same=False)  # records them
+    scanned = dataset.scan(read_tree(data), bad_limit=1.0)
+    check_same_data(out, dataset.split(scanned, "0.2"), 0.01, same=False)  # records them
     if finished:
         (out / rundir.RESUME).rmdir()
         rundir.finish(out)
@@ -411,11 +415,14 @@ def test_the_pictures_decide_wherever_they_lie(animals: Path, here: Path, how: s
     out = earlier_run(here / "run", animals, {}, finished=finished)
     before = rundir.read_json(out / rundir.LOCAL)
     other = write_classes(here / "plants", {"oak": 2, "elm": 2}, first=50)
+    (other / "oak" / "notes.txt").write_text("an oak")
+    (out / rundir.LEFT_OUT).write_text("what the run left out")
     message = refusal(lambda: start(PLACES[how](other), {}))
     assert str(other) in message
     assert ("oak/000.png" if finished else "oak is new") in message
     assert "another --out" in message
     assert rundir.read_json(out / rundir.LOCAL) == before
+    assert (out / rundir.LEFT_OUT).read_text() == "what the run left out"
     moved = animals.rename(here / "elsewhere")
     if finished:
         start(PLACES[how](moved), {})
@@ -425,6 +432,7 @@ def test_the_pictures_decide_wherever_they_lie(animals: Path, here: Path, how: s
     assert "all of them damaged" in refusal(lambda: start(PLACES[how](moved), {}))
     assert f"pictures: {moved}\n" in capsys.readouterr().out
     assert rundir.read_json(out / rundir.LOCAL)["data"] == str(moved)
+    assert not (out / rundir.LEFT_OUT).exists()  # all of these pictures are used
     (moved / "cat" / "000.png").write_bytes((other / "oak" / "000.png").read_bytes())
     assert "expected the same bytes" in refusal(lambda: start(PLACES[how](moved), {}))
 
@@ -436,11 +444,11 @@ def test_a_validation_folder_may_move_too(animals: Path, here: Path, capsys: pyt
     check_same_data(out, dataset.scan(read_tree(animals, val=held_out)), 0.01, same=False)
     (here / "new").mkdir()
     moved = animals.rename(here / "new" / "animals")
-    moved_val = {"val": str(held_out.rename(here / "new" / "val"))}
+    moved_val = {"val": str(held_out.rename(here / "held out"))}  # not beside the data any more
     for run in (Run(data=str(moved), out=out, device="cpu"), Run(resume=out, data=str(moved), device="cpu")):
         # as far as the state, which this folder has in name only
         assert "all of them damaged" in refusal(lambda run=run: start(run, moved_val))  # type: ignore[misc]
-        assert f"pictures: {moved} and {here / 'new' / 'val'}\n" in capsys.readouterr().out
+        assert f"pictures: {moved} and {here / 'held out'}\n" in capsys.readouterr().out
     assert rundir.read_json(out / rundir.LOCAL)["given"] == moved_val
     refused(["remove --val"], {"val": "0.3"}, resume=out, data=str(moved))
 
@@ -488,6 +496,23 @@ def copied(data: Path) -> None:
     data.with_name("copy").rename(data)
 
 
+def repaired(data: Path) -> None:
+    (data / "dog" / "cut off.png").write_bytes(png(71))
+
+
+def put_under_two_classes(data: Path) -> None:
+    shutil.copy(data / "cat" / "003.png", data / "dog" / "new.png")
+
+
+def put_under_two_classes_often(data: Path) -> None:
+    for number in range(5):
+        shutil.copy(data / "cat" / f"{number:03}.png", data / "dog" / f"new {number}.png")
+
+
+def doubled(data: Path) -> None:
+    shutil.copy(data / "cat" / "003.png", data / "cat" / "new.png")
+
+
 def noted(data: Path) -> None:
     (data / "dog" / "notes.txt").write_text("a dog")
     (data / "dog" / "damaged.png").write_bytes(b"no picture")
@@ -496,18 +521,74 @@ def noted(data: Path) -> None:
 @pytest.mark.parametrize(("change", "words"), [
     (added, "1 new (dog/new.png)"), (added_class, "1 new (fox/000.png)"), (removed, "1 missing (dog/005.png)"),
     (rewritten, "1 changed (dog/005.png)"), (swapped, "20 changed (cat/000.png, "), (untouched, ""), (copied, ""),
-    (noted, "")])
+    (repaired, "1 new (dog/cut off.png)"), (put_under_two_classes, "1 not usable now (cat/003.png)"),
+    (put_under_two_classes_often, "a run would stop now, because 10 of 26 pictures stand under two classes"),
+    (doubled, "1 new (cat/new.png)"), (noted, "")])
 def test_a_finished_run_knows_whether_its_pictures_are_the_same(
         animals: Path, here: Path, change: Callable[[Path], None], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (animals / "dog" / "cut off.png").write_bytes(png(71)[:40])
     out = earlier_run(here / "run", animals, {}, finished=True)
     local = rundir.read_json(out / rundir.LOCAL)
     rundir.write_json(out / rundir.LOCAL, local | {going_on.STATES: going_on.file_states(read_tree(animals))})
     change(animals)
     if change is untouched:
-        monkeypatch.setattr(rundir, "digest", None)  # nothing is read
+        monkeypatch.setattr(dataset, "scan", None)  # nothing is read
     changed = going_on.changes(out, read_tree(animals))
     assert str(changed).startswith(words)
     assert bool(changed) is bool(words)
+
+
+def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(here: Path) -> None:
+    data, val = here / "a" / "train", here / "b" / "val"
+    write_classes(data, {"cat": 3, "dog": 3})
+    write_classes(val, {"cat": 2, "dog": 2}, first=50)
+    out = here / "run"
+    out.mkdir()
+    scanned = dataset.scan(read_tree(data, val=val))
+    check_same_data(out, scanned, 0.01, same=False)
+    assert scanned.of("val")[0].path == "../../b/val/cat/000.png"
+    rundir.write_json(out / rundir.LOCAL, Order(data, "efficientnet_lite0", {"val": str(val)}).to_json())
+    recorded = folder.recorded_order(out)
+    for new_data, new_val in ((here / "moved", val), (here / "moved", here / "x" / "y" / "val"),
+                              (here / "x" / "moved", here / "x" / "y" / "val")):
+        for old, new in ((val, new_val), (data, new_data)):
+            new.parent.mkdir(parents=True, exist_ok=True)
+            if old != new:
+                old.rename(new)
+        data, val = new_data, new_val
+        tree = read_tree(data, val=val)
+        assert dataset.scan(tree).digest() == scanned.digest()
+        assert not going_on.changes(out, tree, val=recorded.val_path)
+    swapped(val)
+    assert str(going_on.changes(out, read_tree(data, val=val), val=recorded.val_path)).startswith("4 changed (../")
+    assert dataset.scan(read_tree(data, val=val)).digest() != scanned.digest()
+
+
+def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: Path) -> None:
+    names = ["caf\u00e9/\u00e9.png", "caf\u00e9/f.png", "caf\u00e9/a.png", "cafz/z.png", "cafz/b.png", "a/a.png",
+             "a/b.png"]
+    for form in ("NFC", "NFD"):
+        for number, name in enumerate(names):
+            path = here / form / unicodedata.normalize(form, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(number))
+    out = earlier_run(here / "run", here / "NFC", {})
+    of_run = dataset.split(dataset.scan(read_tree(here / "NFC")), "0.2")
+    lines = "".join(f"{p.path}\t{of_run.classes[p.label]}\t{p.split}\t{p.sha256}\n" for p in of_run.pictures)
+    assert of_run.digest() == hashlib.sha256(lines.encode()).hexdigest()  # as it always was
+    copy = dataset.split(dataset.scan(read_tree(here / "NFD")), "0.2")
+    assert copy.classes != of_run.classes
+    assert list(map(nfc, copy.classes)) != list(of_run.classes)  # the accent sorts elsewhere, and labels with it
+    taken = claim(Run(resume=out, data=str(here / "NFD")), {})
+    taken.lock.release()
+    going = with_recorded_names(taken, copy)
+    assert going.classes == of_run.classes
+    assert [p[1:] for p in going.pictures] == [p[1:] for p in of_run.pictures]  # the same batches, too
+    check_same_data(out, going, 0.01, same=True)
+    assert not going_on.changes(out, read_tree(here / "NFD"))
+    write_classes(here / "NFD", {"tea": 2}, first=50)
+    more = with_recorded_names(taken, dataset.scan(read_tree(here / "NFD")))
+    assert "since this run began: tea is new." in refusal(lambda: check_same_data(out, more, 0.01, same=True))
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
