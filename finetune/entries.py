@@ -4,7 +4,8 @@
     walk        everything below one class folder
 
 The law that the tests hold this to: of every folder that was read, each name is either a file, a folder that was read
-as well, or an `Unused` entry with its reason. No file is opened, no name is waited for, and links cannot loop.
+as well, or an `Unused` entry with its reason. No name is waited for, and links cannot loop. No file is opened but those
+of class folders that are called notes or labels: their first bytes tell whether they are pictures all the same.
 """
 
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.errors import UserError
+from zoo.file_kinds import HEIF_BRANDS
+from zoo.folders import NotRegular, open_regular
 
 SYSTEM_FOLDERS = frozenset({
     "__macosx", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "found.000",
@@ -31,9 +34,15 @@ HARMLESS_SUFFIXES = frozenset({
     ".txt", ".text", ".md", ".rst", ".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".csv", ".tsv", ".yaml", ".yml",
     ".toml", ".ini", ".cfg", ".conf", ".log", ".db", ".sqlite", ".xmp", ".aae", ".py", ".ipynb", ".sh", ".bat", ".m",
     ".url", ".lnk", ".lst", ".list", ".names", ".tags", ".caption", ".md5", ".sha1", ".sha256"})
-"""Notes, labels, checksums and programs: a file with one of these suffixes holds no picture and is not tried."""
+"""Notes, labels, checksums and programs: a file with one of these suffixes is tried only if it begins as a picture."""
 HARMLESS_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "changelog"})
 """The same for files without a suffix, in lower case."""
+_SIGNATURES = (
+    (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF87a"), (0, b"GIF89a"), (0, b"II*\0"), (0, b"MM\0*"),
+    (0, b"II+\0"), (0, b"MM\0+"), (8, b"WEBP"), *((4, b"ftyp" + brand) for brand in (*HEIF_BRANDS, b"avif", b"avis")))
+"""(byte, what stands there) of JPEG, PNG, GIF, TIFF and BigTIFF, WebP, HEIF and AVIF; BMP's is too short for a row."""
+_SIGNED_BYTES = 16
+"""Of a file that are read for its signature."""
 KINDS = {
     "unreadable": "unreadable", "conflict": "under two classes", "leak": "in a later split too",
     "outside": "outside the class folders", "beside": "beside train, val and test", "repeated": "linked again",
@@ -124,7 +133,8 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
         found.folders.append(here)
         for entry in listed(path):
             name, folder_like = inside(here, entry.name), is_folder(entry)
-            if skipped := by_rule(name, entry.name, folder=folder_like):
+            skipped = by_rule(name, entry.name, folder=folder_like)
+            if skipped and not (skipped.kind == "harmless" and begins_as_picture(Path(entry.path))):
                 found.unused.append(skipped)
             elif folder_like:
                 (links if entry.is_symlink() else folders).append((name, Path(entry.path)))
@@ -146,6 +156,18 @@ def by_rule(path: str, name: str, *, folder: bool) -> Unused | None:
     if suffix in HARMLESS_SUFFIXES or lower in HARMLESS_NAMES:
         return Unused(path, "harmless", f"notes or labels, as {suffix or 'its name'} says")
     return None
+
+
+def begins_as_picture(path: Path) -> bool:
+    """Whether a regular file has the signature of a picture, by its first 16 bytes; False if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(_SIGNED_BYTES)
+    except (OSError, NotRegular):
+        return False
+    # BMP: two letters, then the place of the pixels at byte 10, which is small; text has no zero bytes there
+    is_bmp = start.startswith(b"BM") and start[12:14] == b"\0\0"
+    return is_bmp or any(start.startswith(signature, at) for at, signature in _SIGNATURES)
 
 
 def listed(folder: Path) -> list["os.DirEntry[str]"]:

@@ -5,7 +5,7 @@ A folder that can be read in two ways is never guessed at: the error shows both 
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -18,13 +18,14 @@ SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "
 DEEPEST = 5
 """Folders inside each other through which classes are looked for."""
 _WORDS = {
-    "train": ("train", "training", "trn", "learn"),
+    "train": ("train", "training", "trainning", "trainval", "xtrain", "trn", "tr", "learn", "development"),
     "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation", "holdout", "heldout"),
-    "test": ("test", "testing", "tst"),
+    "test": ("test", "testing", "xtest", "tst", "te", "ts"),
 }
-_AFTER = r"(?:s|sets?|splits?|data|dataset|images?|imgs?|pics?|pictures?|photos?)?"
+_AFTER = r"(?:s|sets?|splits?|dirs?|folders?|data|dataset|images?|imgs?|pics?|pictures?|photos?)?"
 _LIKE = {split: re.compile(f"(?:{'|'.join(words)}){_AFTER}") for split, words in _WORDS.items()}
-_EQUAL_PART = re.compile(r"(?:k?fold|split|subset|part|batch|set)[ _-]?(?:\d{1,3}|[a-z])|(?:19|20)\d\d", re.IGNORECASE)
+_EQUAL_PART = re.compile(r"(?:k?fold|split|subset|dataset|partition|part|batch|set)[ _-]?"
+                         r"(?:\d{1,3}|[a-z]|one|two|three|four|five)|(?:19|20)\d\d", re.IGNORECASE)
 """One of several equal parts: a fold, a batch, a year."""
 
 
@@ -33,9 +34,21 @@ def like_split(name: str) -> str | None:
     (`fold1`, `2019`), None for any other name."""
     if _EQUAL_PART.fullmatch(name):
         return ""
-    # parts of snake_case, kebab-case and CamelCase; digits end a part, as in val2017
-    parts = [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
-    return next((split for part in parts for split, pattern in _LIKE.items() if pattern.fullmatch(part)), None)
+    return next((split for part in _parts(name) if (split := _of_word(part))), None)
+
+
+def _parts(name: str) -> list[str]:
+    """Parts of snake_case, kebab-case and CamelCase in lower case; digits end a part, as in val2017."""
+    return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+
+
+def _whole_split(name: str) -> str | None:
+    """The split that a name means as a whole: train_images does, train_station does not."""
+    return _of_word("".join(_parts(name)))
+
+
+def _of_word(word: str) -> str | None:
+    return next((split for split, pattern in _LIKE.items() if pattern.fullmatch(word)), None)
 
 
 def subfolders(root: Path, folder: Path) -> list[str]:
@@ -56,12 +69,17 @@ def with_classes(root: Path, folder: Path) -> tuple[Path, set[str]]:
 
 
 def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
-    """`UserError` if these folders, about to be taken for classes, look like splits that hold the same classes."""
+    """`UserError` if these folders, about to be taken for classes, may be splits.
+
+    That is so if all of them hold folders of the same names, whatever they are called; if some with names like splits
+    do; or if their names are like those of at least two different splits, whatever they hold.
+    """
+    _refuse_same_in_all(root, names)
     like = {name: split for name in names if (split := like_split(name)) is not None}
     inner = {name: with_classes(root, root / name) for name in like}
     for one, two in combinations(like, 2):
         if classes := _same(inner[one][1], inner[two][1]):
-            raise UserError(_two_readings(root, like, {name: path for name, (path, _) in inner.items()}, classes))
+            raise UserError(_two_readings(root, names, inner, classes))
     full = [name for name in like if len(inner[name][1]) > 1]
     flat = [name for name in like if like[name] and not inner[name][1]]
     if len(full) == 1 and like[full[0]] == "train" and flat:
@@ -69,8 +87,32 @@ def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
         shown = _some(sorted(classes))
         raise UserError(f"{root} can be read in two ways: {_some(like)} look like splits, and only {full[0]} holds "
                         f"folders ({shown}). If {shown} are the classes, use --data {shell_path(path)}; pictures of "
-                        f"{_some(flat)} need folders of the same names. If {_some(like)} are the classes, move these "
-                        f"folders into {root / 'train'}.")
+                        f"{_some(flat)} need folders of the same names.{_if_classes(root, names)}")
+    # beside other folders only a name counts that can hardly be a class: train_images, not training or train_station
+    sure = {name: split for name in like if len(_parts(name)) > 1 and (split := _whole_split(name))}
+    if len(like) == len(names):
+        sure = {name: split for name, split in like.items() if split}
+    if len(set(sure.values())) > 1:
+        raise UserError(f"{root} can be read in two ways: {_some(sure)} look like splits, but do not hold folders of "
+                        "the same names. If they are splits, give each of them one folder for each class, with the "
+                        "pictures of the class in it, and rename the splits to train, val and test."
+                        f"{_if_classes(root, names)}")
+
+
+def _refuse_same_in_all(root: Path, names: Sequence[str]) -> None:
+    """`UserError` if all these folders hold the same two or more folders. Each folder is listed only as long as that
+    may still be so: mostly the first one alone."""
+    inner: dict[str, tuple[Path, set[str]]] = {}
+    for name in names:
+        inner[name] = with_classes(root, root / name)
+        if len(set.intersection(*(held for _, held in inner.values()))) < 2:
+            return
+    if len(inner) < 2:
+        return
+    same = set.intersection(*(held for _, held in inner.values()))
+    # a split may lack a class
+    if 2 * len(same) >= max(len(held) for _, held in inner.values()):
+        raise UserError(_two_readings(root, names, inner, same))
 
 
 def _same(one: set[str], two: set[str]) -> set[str]:
@@ -79,17 +121,39 @@ def _same(one: set[str], two: set[str]) -> set[str]:
     return both if both and 2 * len(both) >= min(len(one), len(two)) else set()
 
 
-def _two_readings(root: Path, like: dict[str, str], inner: dict[str, Path], classes: set[str]) -> str:
-    def first(split: str) -> str | None:
-        return next((name for name in like if like[name] == split), None)
+def _two_readings(root: Path, names: Sequence[str], inner: Mapping[str, tuple[Path, set[str]]],
+                  shared: set[str]) -> str:
+    """The error for folders that hold the same folders: those of `inner`, name -> what `with_classes` gives.
 
-    train = first("train") or next(iter(like))
-    held = next(name for name in (first("val"), first("test"), *like) if name and name != train)
-    shown = _some(sorted(classes))
-    rename = "rename the splits to train, val and test, or " if all(inner[name] == root / name for name in like) else ""
-    return (f"{root} can be read in two ways: {_some(like)} look like splits, and hold folders of the same names "
-            f"({shown}). If {shown} are the classes, {rename}use --data {shell_path(inner[train])} --val "
-            f"{shell_path(inner[held])}. If {_some(like)} are the classes, move these folders into {root / 'train'}.")
+    `names`: all folders that would be the classes.
+    """
+    shown = _some(sorted(shared))
+    kinds = {_whole_split(name) for name in shared}
+    if kinds == {"train"} or len(kinds - {None}) > 1:
+        holder = next(path for path, held in inner.values() if shared <= held)
+        return (f"{root} can be read in two ways: each of {_some(inner)} holds the folders {shown}, which look like "
+                f"splits. If they are, use one of the outer folders, such as --data {shell_path(holder)}."
+                f"{_if_classes(root, names)} All that is in them is then for training; to keep {shown} apart, sort the "
+                "pictures into train/CLASS and test/CLASS.")
+    like = {name: like_split(name) for name in inner}
+    fullest = max(like, key=lambda name: len(inner[name][1]))
+    train = _first_like("train", like) or fullest
+    held = next(name for name in (_first_like("val", like), _first_like("test", like), *like)
+                if name and name != train)
+    renamed = all(inner[name][0] == root / name for name in like)
+    rename = "rename the splits to train, val and test, or " if renamed else ""
+    unknown = "one of the folders to train on and another to validate, such as " if None in like.values() else ""
+    return (f"{root} can be read in two ways: {_some(like)} hold folders of the same names ({shown}), as splits do. "
+            f"If {shown} are the classes, {rename}use {unknown}--data {shell_path(inner[train][0])} --val "
+            f"{shell_path(inner[held][0])}.{_if_classes(root, names)}")
+
+
+def _first_like(split: str, like: Mapping[str, str | None]) -> str | None:
+    return next((name for name in like if like[name] == split), None)
+
+
+def _if_classes(root: Path, names: Iterable[str]) -> str:
+    return f" If {_some(names)} are the classes, move these folders into {root / 'train'}."
 
 
 def refuse_likeness_beside(root: Path, by_split: dict[str, Path], beside: Sequence[str]) -> None:

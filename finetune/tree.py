@@ -1,9 +1,9 @@
-"""Which files of a data folder belong to which class and split, by their names; no file is opened."""
+"""Which files of a data folder belong to which class and split, by their names; no picture is opened."""
 
 import os
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,15 @@ from finetune.layout import SPLIT_FOLDERS
 from zoo.errors import UserError
 from zoo.text import one_line
 
+_VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
+"""Variation selectors: they choose between looks of the character before them, and show nothing."""
+_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Fillers of Hangul and the empty Braille pattern: letters to Unicode, blanks to the eye."""
+
 
 @dataclass(frozen=True)
 class Tree:
-    """Which files belong to which class and split, and all that belongs to none; no file has been opened."""
+    """Which files belong to which class and split, and all that belongs to none; nothing is decoded yet."""
 
     root: Path
     classes: tuple[str, ...]
@@ -43,8 +48,8 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     whatever its suffix, unless a rule of finetune/entries.py skips it.
 
     Raises `UserError` for a folder that is missing, empty or cannot be listed, for fewer than two classes, a class
-    without files, class names that are not UTF-8 or differ only in case or Unicode form, a class of val or test that
-    train lacks, links that lead nowhere in the place of a class, and folders that can be read in two ways.
+    without files, class names that are not UTF-8, show nothing or look the same, a class of val or test that train
+    lacks, links that lead nowhere in the place of a class, and folders that can be read in two ways.
     """
     if not os.path.isdir(root):
         raise UserError(f"--data {root}: expected a folder of pictures, but there is "
@@ -71,7 +76,7 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
         unused += [entry for _, of_class in found for entry in of_class.unused]
         read += [path for _, of_class in found for path in of_class.folders]
     _check_filled(root, folders, files, classes, unused)
-    findings = _findings(unused, top.folders) + ([] if by_split else _same_folders(classes, read))
+    findings = _findings(unused, top.folders)
     return Tree(root, classes, files, tuple(unused), frozenset(read), tuple(findings))
 
 
@@ -122,7 +127,7 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
         deeper = layout.too_high(root, train) or (layout.too_low(root) if train == root and not names else "")
         raise UserError(f"{train} has {seen}: expected at least two folders, each named after a class and holding its "
                         f"pictures.{hint}{deeper}")
-    _by_folded_name(train, names)
+    _by_bare_name(train, names)
     for name in names:
         if (octets := os.fsencode(name)).decode("utf-8", "replace").encode() != octets:
             raise UserError(f"{train}: the class name {octets!r} is not UTF-8 (it was unpacked or copied from a system "
@@ -130,21 +135,45 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _by_folded_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Name without case and Unicode form -> name; `UserError` if two names are the same but for these."""
-    folded: dict[str, str] = {}
+def _bare(name: str) -> str:
+    """A name as people see it: without case, Unicode form, characters that are not shown, and blanks or dots at its
+    end."""
+    visible = "".join(" " if character in _BLANK_LETTERS else character
+                      for character in unicodedata.normalize("NFC", name)
+                      if unicodedata.category(character) != "Cf" and character not in _VARIATIONS)
+    return " ".join(visible.split()).rstrip(". ").casefold()
+
+
+def _by_bare_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """`_bare` name -> name; `UserError` for a name of blanks only, and for two names that look the same."""
+    bare: dict[str, str] = {}
     for name in names:
-        twin = folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if not _bare(name):
+            raise UserError(f"{folder}: expected class names that can be seen, but {name!a} shows nothing. Rename the "
+                            "folder; its name becomes part of the model.")
+        twin = bare.setdefault(_bare(name), name)
         if twin != name:
-            raise UserError(f"{folder}: the class names {_told_apart(twin, name)} differ only in case or Unicode form. "
-                            "Merge or rename one of them.")
-    return folded
+            raise UserError(f"{folder}: the class names {' and '.join(_told_apart(twin, name))} differ only in "
+                            f"{_difference(twin, name)}. Merge or rename one of them.")
+    return bare
 
 
-def _told_apart(one: str, two: str) -> str:
+def _folded(name: str) -> str:
+    """A name without case and Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _difference(one: str, two: str) -> str:
+    """What two names of the same `_bare` name differ in."""
+    if _folded(one) == _folded(two):
+        return "case or Unicode form"
+    return "case, blanks, dots at the end, or characters that are not shown"
+
+
+def _told_apart(one: str, two: str) -> tuple[str, str]:
     """Both names; with the code points of what is not ASCII if they look the same."""
-    same_look = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", two)
-    return f"{one!a} and {two!a}" if same_look else f"{one!r} and {two!r}"
+    same_look = _folded(one) != _folded(two) or unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", two)
+    return (ascii(one), ascii(two)) if same_look else (repr(one), repr(two))
 
 
 def _read_split(root: Path, folder: Path, found: Level, classes: tuple[str, ...]) -> list[tuple[int, Found]]:
@@ -152,13 +181,13 @@ def _read_split(root: Path, folder: Path, found: Level, classes: tuple[str, ...]
     layout.refuse_broken(folder, found.broken)
     label_of = {unicodedata.normalize("NFC", name): label for label, name in enumerate(classes)}
     labels = {name: label_of.get(unicodedata.normalize("NFC", name)) for name in found.folders}
-    _by_folded_name(folder, found.folders)
+    _by_bare_name(folder, found.folders)
     if unknown := [name for name, label in labels.items() if label is None]:
-        known = _by_folded_name(folder, classes)
-        near = known.get(unicodedata.normalize("NFC", unknown[0]).casefold())
+        near = _by_bare_name(folder, classes).get(_bare(unknown[0]))
         if near is not None:
-            raise UserError(f"{folder} has the class {unknown[0]!r}, and train has {near!r}: the names differ only in "
-                            "case. Give both the same name.")
+            own, of_train = _told_apart(unknown[0], near)
+            raise UserError(f"{folder} has the class {own}, and train has {of_train}: the names differ only in "
+                            f"{_difference(unknown[0], near)}. Give both the same name.")
         raise UserError(f"{folder} has the class {', '.join(map(repr, unknown[:5]))}, which train lacks: expected only "
                         f"{', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}. Rename or remove the folder.")
     above = all_above(root, folder)
@@ -192,17 +221,3 @@ def _findings(unused: Iterable[Unused], top: Iterable[str]) -> list[str]:
     if names := sorted({entry.path for entry in unused if entry.kind == "beside"} & set(top)):
         findings.append(f"folders beside train, val and test are ignored: {', '.join(names[:10])}")
     return findings
-
-
-def _same_folders(classes: Sequence[str], read: Iterable[str]) -> list[str]:
-    """A sentence if all classes hold folders of the same names, which may be the classes that are meant."""
-    inner: dict[str, set[str]] = defaultdict(set)
-    for path in read:
-        name, _, rest = path.partition("/")
-        if rest and "/" not in rest:
-            inner[name].add(rest)
-    names = inner.get(classes[0], set())
-    if len(names) < 2 or any(inner.get(name) != names for name in classes):
-        return []
-    return [f"each of the {len(classes)} class folders holds the same {len(names)} folders, which count as one class: "
-            "if those are the classes, use one of the class folders as --data"]

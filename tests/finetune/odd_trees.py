@@ -32,7 +32,7 @@ NAMES = (
     "System Volume Information", "__MACOSX", ".git", "caf\u00e9", "cafe\u0301", "CAF\u00c9", "two\nlines", " ", "-",
     "\u202egnp.exe", "$HOME", "[bold]", "a" * 255, "\u00e9" * 127, os.fsdecode(b"caf\xe9"),
     os.fsdecode(b"\xff\xfe.png"), "train", "val", "Test", "training_set", "fold1", "con", "a'b\"c`d", "%s{0}",
-    "\x1b[2J")
+    "\x1b[2J", "cat ", "dog.", "cat\u200b", "Mr.M", "readme", "test_images")
 picture = cache(png)
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where trees are made and removed faster than on a disk."""
@@ -179,9 +179,18 @@ def assert_conserved(root: Path, tree: Tree, data: Data, *, val: str = "") -> No
             path = Path(above, name).relative_to(root).as_posix()
             parents = {parent.as_posix() for parent in Path(path).parents}
             assert (path in count) != bool(parents & whole), path
+    assert not [entry.path for entry in data.unused if entry.kind == "harmless" and _hides_a_picture(root, entry.path)]
     assert {entry.kind for entry in data.unused} <= set(KINDS)
     assert all(entry.reason for entry in data.unused)
     assert set(data.left_out) <= {(entry.path, entry.reason) for entry in data.unused}
+
+
+def _hides_a_picture(root: Path, path: str) -> bool:
+    """Whether a file of a class folder that could be read is a PNG."""
+    file = root / path
+    if "/".join(path.split("/")[:-1]) in ("", "train", "val", "../held") or not file.is_file():
+        return False
+    return bool(file.stat().st_mode & 0o444) and file.read_bytes().startswith(b"\x89PNG")
 
 
 def _beginning(error: str, root: Path) -> str:

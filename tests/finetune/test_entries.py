@@ -1,10 +1,12 @@
 """Nothing in a data folder is lost in silence: the law on many made-up trees, and rows for what people really have."""
 
 import os
+import re
+import shlex
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from finetune.tree import read_tree
 from tests.bad_pictures import ODD, encode, photo
 from tests.finetune.made_pictures import png, rows, write_classes
 from tests.finetune.odd_trees import Entry, Figures, assert_conserved, check, entries, nobody
+from zoo import opened
 from zoo.errors import UserError
 
 PAIR = {"cat": 3, "dog": 3}
@@ -43,6 +46,12 @@ def write(place: str, content: bytes) -> Build:
         (root / place).write_bytes(content)
 
     return build
+
+
+def moved_into_train(root: Path, names: Iterable[str]) -> None:
+    (root / "train").mkdir()
+    for name in names:
+        (root / name).rename(root / "train" / name)
 
 
 # ---------------------------------------------------------------- what is left out, and as what
@@ -82,6 +91,26 @@ def test_what_is_left_out_has_its_kind_and_reason(tmp_path: Path, build: Build,
         assert left_out[entry.path][1].replace("\\", "") in entry.reason
 
 
+@pytest.mark.parametrize(("name", "build"), [
+    ("pipe.txt", lambda path: os.mkfifo(path)), ("zero.txt", lambda path: path.symlink_to("/dev/zero")),
+    ("gone.txt", lambda path: path.symlink_to("gone")), ("empty.txt", lambda path: path.write_bytes(b"")),
+    ("bm.txt", lambda path: path.write_bytes(b"BM25 is a ranking of documents")),
+    ("gif.md", lambda path: path.write_bytes(b"GIF89 was once a format")),
+    ("film.log", lambda path: path.write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0")),
+])
+def test_notes_that_do_not_begin_as_a_picture_are_not_tried(tmp_path: Path, name: str,
+                                                            build: Callable[[Path], object]) -> None:
+    build(write_classes(tmp_path, PAIR) / "cat" / name)
+    data = scan(read_tree(tmp_path), bad_limit=0)
+    assert [(entry.path, entry.kind) for entry in data.unused] == [(f"cat/{name}", "harmless")]
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"avif"])
+def test_a_picture_without_a_decoder_is_named_also_under_the_suffix_of_notes(tmp_path: Path, brand: bytes) -> None:
+    write("cat/x.txt", b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0")(write_classes(tmp_path, PAIR))
+    assert [entry.kind for entry in scan(read_tree(tmp_path), bad_limit=0.5).unused] == ["unreadable"]
+
+
 def test_a_validation_folder_elsewhere_is_accounted_for_as_well(tmp_path: Path) -> None:
     root = write_classes(tmp_path / "data", PAIR)
     held = write_classes(tmp_path / "held", {"cat": 2, "dog/@eaDir": 1, "dog/deep": 1}, first=50)
@@ -106,7 +135,8 @@ def test_a_link_to_a_split_is_named_beside_it(tmp_path: Path) -> None:
     ("phone.mpo", MPO), ("phone.JPG", MPO), ("old.jfif", encode(photo(), "JPEG")), ("x.pjpeg", encode(photo(), "JPEG")),
     ("moving.apng", ODD["animated.png"][0]()), ("no suffix", png(9)), ("wrong.tiff", png(9)), ("x.part", png(9)),
     ("dots.in.name", png(9)), ("data.bin", encode(photo(), "WEBP")), (os.fsdecode(b"\xff\n"), png(9)),
-    ("n" * 255, png(9)),
+    ("n" * 255, png(9)), ("Mr.M", png(9)), ("2020.list", png(9)), ("photo.from.sh", png(9)), ("readme", png(9)),
+    *((f"{name}.txt", encode(photo(), name)) for name in (*opened.FORMATS, "MPO")),
 ])
 def test_a_picture_is_told_by_its_content(tmp_path: Path, name: str, content: bytes) -> None:
     write(f"cat/{name}", content)(write_classes(tmp_path, PAIR))
@@ -162,21 +192,25 @@ def test_a_layout_that_would_lose_pictures_is_refused(tmp_path: Path, counts: Co
 @pytest.mark.parametrize("names", [
     ("training_set", "test_set"), ("Training", "Testing"), ("train_images", "val2017"), ("fold1", "fold2", "fold3"),
     ("seg_train", "seg_test"), ("TrainSet", "ValidationSet"), ("2019", "2020"), ("split-1", "split-2"),
-    ("TRAIN_DATA", "holdout"), ("trainimages", "testimages"), ("dev", "eval_set"),
+    ("TRAIN_DATA", "holdout"), ("trainimages", "testimages"), ("dev", "eval_set"), ("trainval", "test2007"),
+    ("development", "evaluation"), ("imagesTr", "imagesTs"), ("traindir", "testdir"), ("xtrain", "xtest"),
+    ("tr", "te"), ("trainning", "testing"), ("Fold_One", "Fold_Two"), ("partition1", "partition2"),
+    ("Dataset1", "Dataset2"), ("cv1", "cv2"), ("1", "2"), ("Entrenamiento", "Prueba"), ("\u8bad\u7ec3", "\u6d4b\u8bd5"),
+    ("original", "augmented"), ("cat", "dog"),
 ])
 def test_splits_that_would_be_learned_as_classes_show_both_readings(tmp_path: Path, names: tuple[str, ...]) -> None:
     write_classes(tmp_path, {f"{name}/{of}": 2 for name in names for of in ("ant", "bee")})
     with pytest.raises(UserError, match="can be read in two ways") as caught:
         read_tree(tmp_path)
     message = str(caught.value)
-    assert "If ant, bee are the classes, rename the splits to train, val and test, or use --data" in message
+    assert "If ant, bee are the classes, rename the splits to train, val and test, or use " in message
     assert f"If {', '.join(sorted(names))} are the classes, move these folders into {tmp_path / 'train'}" in message
-    meant = message.split("--data ")[1].split(" --val ")
-    tree = read_tree(Path(meant[0]), val=Path(meant[1].split(". If")[0]))  # the advice works as it stands
-    assert tree.classes == ("ant", "bee")
-    (tmp_path / "train").mkdir()
-    for name in names:
-        (tmp_path / name).rename(tmp_path / "train" / name)
+    _, data, _, val = shlex.split(message[message.index("--data "):].partition(". If ")[0])
+    likeness = [like_split(name) for name in names]
+    assert ("one of the folders to train on" in message) == (None in likeness)
+    assert like_split(Path(data).name) == "train" or "train" not in likeness
+    assert read_tree(Path(data), val=Path(val)).classes == ("ant", "bee")  # the advice works as it stands
+    moved_into_train(tmp_path, names)
     assert read_tree(tmp_path).classes == tuple(sorted(names))  # and so does the other
 
 
@@ -201,10 +235,47 @@ def test_names_that_only_contain_a_split(name: str) -> None:
     assert like_split(name) is None
 
 
-def test_classes_with_the_same_folders_inside_are_read_and_told(tmp_path: Path) -> None:
-    tree = read_tree(write_classes(tmp_path, {f"{name}/{of}": 1 for name in ("cat", "dog") for of in ("day", "night")}))
-    assert tree.classes == ("cat", "dog")
-    assert [finding for finding in tree.findings if "each of the 2 class folders holds the same 2 folders" in finding]
+@pytest.mark.parametrize(("names", "inner"), [
+    (("fold1", "fold2"), ("test", "train")), (("images", "labels"), ("train", "val")),
+    (("cat", "dog"), ("train", "valid")),
+])
+def test_data_sets_beside_each_other_with_splits_inside(tmp_path: Path, names: tuple[str, ...],
+                                                        inner: tuple[str, ...]) -> None:
+    write_classes(tmp_path, {f"{name}/{of}/{kind}": 1 for name in names for of in inner for kind in ("ant", "bee")})
+    held = f"each of {', '.join(names)} holds the folders {', '.join(inner)}, which look like splits"
+    with pytest.raises(UserError, match=rf"{held}.*such as --data \S+/{names[0]}\. If .* move these") as caught:
+        read_tree(tmp_path)
+    assert read_tree(Path(str(caught.value).split("--data ")[1].split(". If ")[0])).classes == ("ant", "bee")
+    moved_into_train(tmp_path, names)
+    assert read_tree(tmp_path).classes == names
+
+
+@pytest.mark.parametrize("names", [
+    ("test_images", "train_images"), ("Test Set", "Training", "Validation Set"), ("test_tube", "train_station"),
+    ("masks", "test_images", "train_images"),
+])
+def test_flat_folders_with_names_of_splits_show_both_readings(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write_classes(tmp_path, dict.fromkeys(names, 2))
+    with pytest.raises(UserError, match="can be read in two ways.* look like splits, but do not hold.*If they are .*"
+                                        f"If {', '.join(names)} are the classes, move these folders into"):
+        read_tree(tmp_path)
+    moved_into_train(tmp_path, names)
+    assert read_tree(tmp_path).classes == names
+
+
+@pytest.mark.parametrize("folders", [
+    ("test_tube", "train_station", "beaker"), ("cat/day", "cat/night", "dog"), ("cat/day", "dog/day"),
+    ("training", "testing", "marketing"), ("test_tube", "testicle"), ("cat/a", "cat/b", "dog/b", "dog/c"),
+])
+def test_classes_that_are_not_refused(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    tree = read_tree(write_classes(tmp_path, dict.fromkeys(folders, 1)))
+    assert set(tree.classes) == {name.split("/")[0] for name in folders}
+
+
+def test_splits_among_other_folders_name_all_of_them_for_the_second_reading(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"cat": 1, "fold1/ant": 1, "fold1/bee": 1, "fold2/ant": 1, "fold2/bee": 1})
+    with pytest.raises(UserError, match="If cat, fold1, fold2 are the classes, move these"):
+        read_tree(tmp_path)
 
 
 def test_a_folder_that_cannot_be_listed() -> None:
@@ -220,6 +291,33 @@ def test_a_folder_that_cannot_be_listed() -> None:
             with nobody(), pytest.raises(UserError, match=rf"{name} cannot be listed \(Permission denied\).*a dot"):
                 read_tree(root)
             (root / name).chmod(0o755)
+
+
+# ---------------------------------------------------------------- names of classes
+
+@pytest.mark.parametrize("name", ["cat ", " cat", "cat.", "cat\n", "cat\u200b", "c\u00adat", "cat\ufe0f", "Cat .",
+                                  "cat\xa0", "\u202ecat", "cat\u3164"])
+def test_names_that_look_the_same_are_one_class(tmp_path: Path, name: str) -> None:
+    write_classes(tmp_path / "plain", {"cat": 1, name: 1, "dog": 1})
+    shown = re.escape(ascii(name))
+    with pytest.raises(UserError, match=r"'cat'.* differ only in case, blanks, .*Merge or rename") as caught:
+        read_tree(tmp_path / "plain")
+    assert ascii(name) in str(caught.value)
+    write_classes(tmp_path / "splits", {"train/cat": 1, "train/dog": 1, f"val/{name}": 1})
+    with pytest.raises(UserError, match=f"val has the class {shown}, and train has 'cat': .*Give both the same name"):
+        read_tree(tmp_path / "splits")
+
+
+@pytest.mark.parametrize("name", [" ", "\u00a0", "\u200b", "\u3164", "\n", "\ufe0f \u2800"])
+def test_a_name_that_shows_nothing_is_refused(tmp_path: Path, name: str) -> None:
+    write_classes(tmp_path, {"cat": 1, name: 1, "dog": 1})
+    with pytest.raises(UserError, match=f"names that can be seen, but {re.escape(ascii(name))} shows nothing. Rename"):
+        read_tree(tmp_path)
+
+
+def test_names_that_differ_visibly_are_several_classes(tmp_path: Path) -> None:
+    names = ("a b", "ab", "a.b", "a-b", "a_b", "C", "C#", "C++", "v1.0", "v1.00", "-", "?")
+    assert read_tree(write_classes(tmp_path, dict.fromkeys(names, 1))).classes == tuple(sorted(names))
 
 
 # ---------------------------------------------------------------- names across splits
