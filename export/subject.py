@@ -207,12 +207,27 @@ def open_run(order: Order) -> Subject:
     return subject
 
 
+def _readable(data: Path, label_of: Mapping[str, str]) -> dict[str, str]:
+    """The pictures that can be decoded, at most `JUDGED`; of the others it is said that they are left out."""
+    found = {}
+    for name, label in console.track(list(sample(label_of, JUDGED).items()), "reading pictures"):
+        try:
+            decode(data / name)
+        except BadImage as error:
+            console.warn(f"left out: {error}")
+            continue
+        found[name] = label
+    if not found:
+        raise UserError(f"--data {data}: expected pictures that can be read, seen none.")
+    return found
+
+
 def _pulled(order: Order, labels: list[str], parts: Parts) -> Pulled:
-    """A published run with the pictures of `--data`; `UserError` without it, and for a picture that cannot be read."""
+    """A published run with the pictures of `--data`; `UserError` without it."""
     if order.data is None:
         raise UserError(f"{order.run} has no {rundir.FILES}: it is a published copy, whose pictures stayed at home. "
                         "Name a folder with one folder of pictures for each class with --data: the export is proved on "
                         "them.")
-    label_of = class_folders.read(order.data, labels)
+    label_of = _readable(order.data, class_folders.read(order.data, labels))
     pictures = {name: order.data / name for name in sample(label_of, order.parity_images)}
     return Pulled(order.run, labels, parts, order.data, pictures, order.max_loss, label_of)

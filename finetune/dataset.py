@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 
 from finetune import ranks
-from finetune.entries import Unused
 from finetune.held_out import far_from, held_out
 from finetune.left_out import (
     by_pair,
@@ -31,6 +30,7 @@ from finetune.run import MOST_UNREADABLE
 from finetune.same_paths import compared, nfc, val_elsewhere
 from finetune.tree import Tree
 from zoo import console, fields, grey_bits, rundir, tables
+from zoo.entries import Unused
 from zoo.errors import BadImage, UserError
 from zoo.folders import read_regular
 from zoo.opened import MAX_BYTES

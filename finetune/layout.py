@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from finetune.entries import level
+from zoo.entries import level
 from zoo.errors import UserError
 from zoo.text import one_line, shell_path
 

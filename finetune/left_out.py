@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from finetune.entries import KINDS, Unused
 from zoo import disk, tables
+from zoo.entries import KINDS, Unused
 from zoo.errors import UserError
 from zoo.text import one_line
 

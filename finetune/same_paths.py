@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from finetune.entries import relative
+from zoo.entries import relative
 
 
 def nfc(name: str) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune import layout
-from finetune.entries import Found, Level, Unused, all_above, level, relative, walk
 from finetune.layout import SPLIT_FOLDERS
+from zoo.entries import Found, Level, Unused, all_above, level, relative, walk
 from zoo.errors import UserError
 from zoo.text import one_line
 
@@ -45,7 +45,7 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     """List a data folder: class folders, or class folders in `train/`, `val/` (valid, validation) and `test/`.
 
     `val` is a validation folder that stands elsewhere. Every file in a class folder is to be tried as a picture,
-    whatever its suffix, unless a rule of finetune/entries.py skips it.
+    whatever its suffix, unless a rule of zoo/entries.py skips it.
 
     Raises `UserError` for a folder that is missing, empty or cannot be listed, for fewer than two classes, a class
     without files, class names that are not UTF-8, show nothing or look the same, a class of val or test that train

@@ -55,6 +55,19 @@ def test_its_proof_is_on_the_pictures_of_a_labelled_folder(pulled: Path, tmp_pat
     assert profile(subject)["opt"][1:3] == [20, 31] or profile(subject)["opt"][1:3] == [20, 32]
 
 
+def test_a_folder_is_read_as_training_reads_it(pulled: Path, tmp_path: Path,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    data = labelled(tmp_path / "data")
+    for odd in ("@eaDir", "ant/@eaDir", "val"):
+        (data / odd).mkdir()
+    shutil.copyfile(data / "ant" / "1.png", data / "ant" / "@eaDir" / "thumbnail.png")
+    for name in ("Thumbs.db", "notes.txt", "cut.png"):
+        (data / "ant" / name).write_bytes(b"\x89PNG\r\n\x1a\n" if name == "cut.png" else b"no picture")
+    subject = open_run(Order(pulled, data=data))
+    assert len(subject.pictures) == len(subject.labelled) == 6
+    assert "left out: " in capsys.readouterr().out
+
+
 def test_without_pictures_it_is_said_what_is_missing(pulled: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no files\.csv: it is a published copy, .* with --data"):
         open_run(Order(pulled))

@@ -19,10 +19,10 @@ from time import perf_counter
 from hypothesis import strategies as st
 
 from finetune.dataset import Data, scan, split
-from finetune.entries import KINDS
 from finetune.tree import Tree, read_tree
 from tests.bad_pictures import BAD, ODD
 from tests.finetune.made_pictures import png
+from zoo.entries import KINDS
 from zoo.errors import UserError
 
 NAMES = (
