@@ -139,9 +139,8 @@ def scan(tree: Tree, *, processes: int = 1, bad_limit: float = MOST_UNREADABLE, 
         if isinstance(result, str):
             unreadable.append(Unused(job[0], "unreadable", result))
         else:
-            measured = Measured(*result)  # from another process of the run it comes as a list
-            pictures.append(Picture(*job, measured.sha256, measured.width, measured.height))
-            bits_used.append(measured.bits_used)
+            pictures.append(Picture(*job, result.sha256, result.width, result.height))
+            bits_used.append(result.bits_used)
     pictures, conflicts, pairs = _remove_conflicts(pictures, tree.classes)
     kept, leaks = _remove_leaks(pictures)
     unused = (*unreadable, *conflicts, *leaks, *tree.unused)

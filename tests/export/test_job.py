@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -114,6 +115,21 @@ def test_an_estimate_has_three_outcomes(worst: float, error: float, limit: float
     assert row["worst"] is None or abs(row["worst"]) < 10
 
 
+@pytest.mark.parametrize(("precision", "pictures", "changed", "verdict"), [
+    ("int8", 3, 0, "inconclusive"), ("int8", 135, 0, "inconclusive"), ("int8", 300, 0, "passed"),
+    ("int8", 1, 1, "inconclusive"), ("int8", 400, 40, "failed"), ("fp16", 3, 0, "passed"),
+    ("fp16", 300, 1, "inconclusive")])
+def test_a_few_answers_that_stay_the_same_prove_nothing(precision: str, pictures: int, changed: int,
+                                                        verdict: str) -> None:
+    labelled = [parity.Labelled(Path(f"{i}.png"), 0, 0) for i in range(pictures)]
+    p_NC = np.tile([0.9, 0.1], (pictures, 1))
+    p_NC[:changed] = [0.1, 0.9]
+    rung = parity.accuracy(precision, parity.LOST_POINTS[precision], labelled, p_NC)
+    assert rung.verdict == verdict
+    assert rung.worst == pytest.approx(100 * changed / pictures)
+    assert rung.agreement == pytest.approx(1 - changed / pictures)
+
+
 def test_too_few_pictures_are_refused_unless_they_are_accepted(evidence: Evidence, monkeypatch: pytest.MonkeyPatch,
                                                                capsys: pytest.CaptureFixture[str]) -> None:
     run, rung = evidence.subject.run, Rung("accuracy", 1.0, 1.9, "a.png", 135, 1.84, 0.941)
@@ -150,6 +166,15 @@ def test_two_exports_of_a_run_at_once_are_refused(evidence: Evidence) -> None:
         raise AssertionError("it has the lock")
     with place.alone(run):
         assert other.lock_file.endswith(".lock")
+
+
+def test_what_stands_in_the_place_of_the_lock_is_named(evidence: Evidence) -> None:
+    (evidence.subject.run / "bundles" / place.LOCK).mkdir()
+    with pytest.raises(UserError, match=r"bundles/\.lock is a folder: expected a file"):
+        open_bundle(evidence.subject.run)
+    with pytest.raises(UserError, match=r"bundles/\.lock: expected a lock .*Remove it"), \
+            place.alone(evidence.subject.run):
+        raise AssertionError("there is no lock")
 
 
 @pytest.fixture

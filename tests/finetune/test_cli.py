@@ -374,6 +374,19 @@ def test_a_new_folder_records_what_was_asked_for(animals: Path, here: Path) -> N
     assert claimed(data="animals/") == Path("runs/animals-efficientnet_lite0")
 
 
+def test_paths_that_no_file_system_takes_are_told(animals: Path, here: Path) -> None:
+    (here / "round").symlink_to("round")
+    long = "x" * 300
+    refused([f"--data {long}", "there is nothing"], data=long, out=Path("new"))
+    refused(["--data round/x", "there is nothing"], data="round/x", out=Path("new"))
+    for out in (long, "round"):
+        refused([f"--out {out}", "cannot be read", "another --out"], data="animals", out=Path(out))
+    refused(["--val round", "0.2", "existing folder"], {"val": "round"}, data="animals", out=Path("new"))
+    refused(["--val 20%", "0.2", "existing folder"], {"val": "20%"}, data="animals", out=Path("new"))
+    refused([r"r\xff", "UTF-8"], data="animals", out=Path(os.fsdecode(b"r\xff")))
+    assert not (here / "new").exists()
+
+
 def test_out_that_cannot_be_a_run_folder(animals: Path, here: Path) -> None:
     (here / "notes").mkdir()
     (here / "notes" / "diary.txt").write_text("dear diary")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -412,6 +413,32 @@ def test_a_round_that_fails_does_not_end_the_thread() -> None:
         time.sleep(0.01)
     thread.stop()
     assert len(rounds) >= 12
+
+
+def test_a_round_that_never_ends_does_not_keep_the_service() -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        end.wait(30)
+
+    thread = Repeat(work, seconds=0.001, name="test")
+    thread.start()
+    assert begun.wait(10)
+    started = time.monotonic()
+    thread.stop(patience_s=0.1)
+    assert time.monotonic() - started < 5
+    end.set()
+
+
+def test_slots_say_when_nobody_is_given_one() -> None:
+    slots = budgets.Slots(2, 1)
+    with slots.one("a") as first, slots.one("a") as again:
+        assert (first, again, slots.full()) == (True, False, False)
+        with slots.one("b") as second:
+            assert second
+            assert slots.full()
+    assert not slots.full()
 
 
 # --- the card
