@@ -170,7 +170,7 @@ def trained(finished_run: Path, shared: Path) -> Path:
             shutil.copytree(finished_run, run)
             patch.setattr(made, "SIZES", ((1, 1), (97, 200)))
             patch.setattr(quantize, "FLOAT_LAYERS", (3,))
-            patch.setitem(parity.LOST_POINTS, "int8", 10.0)  # of 40 test pictures, one is 2.5 ± 4.9 points
+            patch.setitem(parity.LOST_POINTS, "int8", 20.0)  # of 40 test pictures, one is 2.5 ± 6.6 points
             onnx_bundle(run)
             start(Order(run, to=("int8", "triton"), parity_images=20))
     return run
