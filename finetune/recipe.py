@@ -11,9 +11,8 @@ import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from fractions import Fraction
 from itertools import pairwise
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, SupportsFloat, get_args, get_type_hints
 
 from zoo import fields as checked
 from zoo.errors import UserError
@@ -258,7 +257,7 @@ DURATIONS = ("warmup", "decay_at")
 """Fields that hold a duration, or several with commas between."""
 
 
-def duration_steps(text: str, *, steps_per_epoch: Fraction | int, total_steps: int, name: str = "") -> int:
+def duration_steps(text: str, *, steps_per_epoch: SupportsFloat, total_steps: int, name: str = "") -> int:
     """Steps of a duration written as '10%', '2 epochs' or '500 steps'. The only place where durations are converted.
 
     `name`: the recipe's field that holds it, for errors.

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from zoo import rundir
 from zoo.errors import UserError
 
 MOST_WORKERS = 256
@@ -56,4 +55,6 @@ class Run:
     @property
     def folder(self) -> Path:
         """The run folder that this means."""
+        from zoo import rundir  # --help needs none of it
+
         return self.resume or self.out or Path("runs") / rundir.default_name(str(self.data), self.base)
