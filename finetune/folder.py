@@ -229,7 +229,8 @@ def _val_folder(name: str) -> Path:
 
 def _near(path: Path) -> str:
     try:
-        names = [d.name for d in os.scandir(path.parent) if d.is_dir()]
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in entries if entry.is_dir()]
     except OSError:
         return ""
     near = difflib.get_close_matches(path.name, names, 1)

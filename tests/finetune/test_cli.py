@@ -165,13 +165,18 @@ def test_help_loads_nothing_heavy(help_and_imports: tuple[str, set[str]]) -> Non
 
 
 def test_help_is_instant(tmp_path: Path) -> None:
-    def cpu_seconds() -> float:
+    """Half a second of one core; on a busy machine, where everything takes longer, as many times the import of tyro."""
+    def cpu_seconds(run: Callable[[], subprocess.CompletedProcess[Any]]) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert finetune(tmp_path, "--help").returncode == 0
+        assert run().returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert any(cpu_seconds() <= 0.5 for _ in range(8))  # work of others in the same core shows in it
+    def one_is_in_time() -> bool:
+        tyro_s = cpu_seconds(lambda: subprocess.run([sys.executable, "-c", "import tyro"]))
+        return cpu_seconds(lambda: finetune(tmp_path, "--help")) <= max(0.5, 3.5 * tyro_s)
+
+    assert any(one_is_in_time() for _ in range(5))
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
