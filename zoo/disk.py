@@ -15,8 +15,8 @@ from typing import Any
 
 from zoo.errors import UserError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""`errno` of a write that found no space left: disk, quota, or the largest file that is allowed."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""`errno` of a write that found no space left: disk or quota."""
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 """`errno` of a write that was not allowed, or that met a file system mounted to be read only."""
 UNFINISHED = ".tmp"

@@ -43,18 +43,15 @@ _TEXTS = (
 )
 """Compared in lower case, after a byte order mark and white space."""
 
-_FILMS = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"mp71", b"avc1", b"M4V ", b"M4VH", b"MSNV",
-          b"dash", b"XAVC", b"3gp4", b"3gp5", b"3gp6", b"3g2a", b"qt  ", b"f4v ", b"NDSC")  # fmt: skip
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Of pictures that the optional plugin decodes; mif1 and msf1 may also be AVIF."""
 _BRANDS = (
     *(_Kind(brand, "HEIF", _CONVERT) for brand in HEIF_BRANDS),
     *(_Kind(brand, "AVIF", _CONVERT) for brand in (b"avif", b"avis", b"avio")),
-    *(_Kind(brand, "a film (MP4 or QuickTime)", _FRAMES) for brand in _FILMS),
     _Kind(b"crx ", "a camera's raw file (Canon CR3)", "develop it, and save it as JPEG or TIFF"),
     _Kind(b"M4A ", "sound (MPEG-4)", "remove it"),
 )
-"""By the brand that follows `ftyp`."""
+"""By the brand that follows `ftyp`; every other brand is a film's."""
 
 _RAW = "develop it, and save it as JPEG or TIFF"
 _BYTES = (
