@@ -4,13 +4,13 @@
 
 Every size in the input may differ from call to call. What it computes is `zoo/preprocess.py`, `zoo/tta.py` and
 `zoo/decision.py` over again, in tensor operations that exporters know; export/parity.py proves that it is the same.
-TensorRT takes neither Resize with antialias, nor float64, nor uint8 into anything but a cast: the form `matmul`.
 """
 
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,10 @@ from zoo.model import forward
 from zoo.preprocess import Preprocessing
 from zoo.tta import View
 
+Resize = Literal["op", "exact", "matmul"]
+"""How pictures are resized: by ONNX's Resize, which rounds exact halves otherwise than Pillow; by matrix products with
+the very weights of Pillow; by the same in float32, since TensorRT takes neither Resize with antialias, nor float64, nor
+uint8 into anything but a cast."""
 ANTIALIASED = ("bilinear", "bicubic")
 """Filters for which ONNX's Resize with antialias equals Pillow's; others are computed as matrix products."""
 SPLIT = 2**11
@@ -47,31 +51,55 @@ class Parts:
 
 
 class Deployed(nn.Module):
-    """The graph. `outputs` names what `forward` gives, in order."""
+    """The graph: `prepare`, `network` and `answer`, one after the other. `outputs` names what `forward` gives."""
+
+    def __init__(self, parts: Parts, *, resize: Resize, half: bool = False):
+        """`half`: the network in float16, its ends in float32."""
+        super().__init__()
+        self.resize, self.decision = resize, parts.decision
+        model = copy.deepcopy(parts.model).eval().half() if half else parts.model.eval()
+        self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
+        has_map = cam.has_map(parts.model, parts.pre.size)
+        self.network = Network(model, has_map=has_map, half=half)
+        self.answer = Answer(model, parts, has_map=has_map)
+        self.outputs = self.answer.outputs
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return self.answer(*self.network(self.prepare(image)))
+
+
+class Network(nn.Module):
+    """float32 [N, 3, S, S] -> logits [N, C], embedding [N, D] and, if it is used, the feature map, as the network's
+    precision has them."""
+
+    def __init__(self, model: nn.Module, *, has_map: bool, half: bool):
+        super().__init__()
+        self.model, self.half_network = model, half
+        self.outputs = ["logits", "pooled", *(["feature_map"] if has_map else [])]
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        seen = forward(self.model, pixel_values.half() if self.half_network else pixel_values)
+        return (seen.logits, seen.embedding, seen.feature_map)[:len(self.outputs)]
+
+
+class Answer(nn.Module):
+    """What the network says of B pictures in V views each -> the outputs for B pictures, in float32."""
 
     bank: Tensor
 
-    def __init__(self, parts: Parts, *, resize: str, half: bool = False):
-        """`resize`: `op`, or `matmul` for TensorRT; `half`: the model in float16, its ends in float32."""
+    def __init__(self, model: nn.Module, parts: Parts, *, has_map: bool):
         super().__init__()
-        self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
-        self.model = copy.deepcopy(parts.model).eval().half() if half else parts.model.eval()
-        self.half_model = half
-        self.decision = parts.decision
+        self.model, self.decision = model, parts.decision
         self.views = len(tta.VIEWS[parts.decision.views])
         self.register_buffer("bank", parts.bank)
         known = parts.decision.unknown is not None
-        self.has_map = cam.has_map(parts.model, parts.pre.size)
-        self.outputs = [PROBABILITIES, *([UNKNOWN_SCORE] if known else []), EMBEDDING,
-                        *([HEATMAP] if self.has_map else [])]
+        self.outputs = [PROBABILITIES, *([UNKNOWN_SCORE] if known else []), EMBEDDING, *([HEATMAP] if has_map else [])]
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        x = self.prepare(image)
-        seen = forward(self.model, x.half() if self.half_model else x)
-        p_BVC = seen.logits.float().softmax(1).unflatten(0, (-1, self.views))
+    def forward(self, logits: Tensor, pooled: Tensor, feature_map: Tensor | None = None) -> tuple[Tensor, ...]:
+        p_BVC = logits.float().softmax(1).unflatten(0, (-1, self.views))
         tiny = torch.finfo(torch.float32).tiny
         probabilities = (p_BVC.mean(1).clamp(min=tiny).log() / self.decision.temperature).softmax(1)
-        embedding = self.first(seen.embedding.float())
+        embedding = self.first(pooled.float())
         given = [probabilities]
         if self.decision.unknown is not None:
             unknown = self.decision.unknown
@@ -79,8 +107,8 @@ class Deployed(nn.Module):
             similarity = embedding / length_B1.clamp(min=unknown.shortest) @ self.bank.T
             given.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])
         given.append(embedding)
-        if self.has_map:
-            given.append(cam.heatmap(self.model, self.first(seen.feature_map), probabilities.argmax(1)))
+        if feature_map is not None:
+            given.append(cam.heatmap(self.model, self.first(feature_map), probabilities.argmax(1)))
         return tuple(given)
 
     def first(self, x: Tensor) -> Tensor:
@@ -94,20 +122,22 @@ class Prepare(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, pre: Preprocessing, views: tuple[View, ...], *, resize: str):
+    def __init__(self, pre: Preprocessing, views: tuple[View, ...], *, resize: Resize):
         super().__init__()
-        assert resize in ("op", "matmul")
         self.pre, self.views = pre, views
         # Resize takes no size that is rounded from floating point (border), and has no other filters of Pillow's
         fits = pre.crop_mode != "border" and pre.crop_pct <= 1 and pre.interpolation in ANTIALIASED
-        self.matmul = resize == "matmul" or not fits
-        self.exact = torch.float64 if resize == "op" else torch.float32
+        self.matmul = resize != "op" or not fits
+        self.exact = torch.float32 if resize == "matmul" else torch.float64
         self.register_buffer("mean", torch.tensor(pre.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(pre.std)[:, None, None])
 
     def forward(self, image: Tensor) -> Tensor:
-        windows = self.windows(image).float() / 255
-        return (windows - self.mean) / self.std
+        return self.normalised(self.windows(image))
+
+    def normalised(self, windows: Tensor) -> Tensor:
+        """As the network was trained."""
+        return (windows.float() / 255 - self.mean) / self.std
 
     def windows(self, image: Tensor) -> Tensor:
         """The views' pixels before normalisation, [B * views, 3, S, S] with whole values from 0 to 255."""

@@ -9,7 +9,7 @@ from export import parity, proof, quantize, to_onnx, to_openvino, to_tensorrt, t
 from export.__main__ import Order
 from export.place import alone, check_writable, room_on_disk, take_place
 from export.proof import Evidence
-from export.subject import Made, Subject, open_run
+from export.subject import Made, open_run
 from zoo import bundle, console, disk, rundir
 from zoo.errors import NotProved, UserError
 from zoo.text import one_line
@@ -27,8 +27,8 @@ INCONCLUSIVE = ("Label more pictures, say with --max-loss what may be lost, or k
 class Target:
     """How one name of `--to` is made."""
 
-    make: Callable[[Subject, Path, str], Made]
-    """(run, empty folder of the bundle, precision) -> what was written."""
+    make: Callable[[Evidence, Path, str], Made]
+    """(the run and its pictures, empty folder of the bundle, precision) -> what was written."""
     precisions: Sequence[str] = ("fp32",)
     """Tried in order until one is proved."""
     of_onnx: bool = False
@@ -151,7 +151,7 @@ def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
             shutil.rmtree(folder)
         folder.mkdir()
         with console.busy(f"exporting to {name}"):
-            product = target.make(subject, folder, precision)
+            product = target.make(evidence, folder, precision)
         bundle.write(folder, subject.describe(name, product, precision))
         if target.same_file:
             take_over(subject.run, folder, product, examples=evidence.examples)

@@ -120,6 +120,12 @@ class Compared:
     same_pixels: Answered
     """From the graph's own pixels, so that what follows is compared by itself."""
 
+    @property
+    def moved(self) -> float:
+        """By how much resizing alone moves a probability."""
+        probabilities = bundle.PROBABILITIES
+        return float(np.abs(self.reference.outputs[probabilities] - self.same_pixels.outputs[probabilities]).max())
+
 
 def compared(parts: Parts, session: Any, paths: Mapping[str, Path],
              known: dict[str, Answered] | None = None) -> list[Compared]:

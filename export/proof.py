@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
 
-from export import made, onnx_file, parity, proof_page
+from export import made, parity, proof_page
 from export.graph import Deployed
 from export.parity import Answered, Compared, Labelled, Rung
 from export.subject import Made, Subject
@@ -19,17 +18,6 @@ from zoo.errors import NotProved
 from zoo.preprocess import without_metadata
 
 EXAMPLES = 6
-
-
-class Pixels(nn.Module):
-    """The part of the graph before normalisation, for the proof."""
-
-    def __init__(self, deployed: Deployed):
-        super().__init__()
-        self.prepare = deployed.prepare
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.prepare.windows(image).float()
 
 
 @dataclass(frozen=True)
@@ -44,18 +32,20 @@ class Evidence:
     examples: bool = True
     """Whether pictures of the user's may stand in bundles."""
     known: dict[str, Answered] = field(default_factory=dict)
+    _compared: dict[tuple[object, ...], list[Compared]] = field(default_factory=dict)
     accept_inconclusive: bool = False
     """Whether a bundle is kept though there are too few pictures to judge it."""
 
-    def windows(self, deployed: Deployed) -> Path:
-        """ONNX file that gives the pixels of this form of the graph."""
-        form = "products" if deployed.prepare.matmul else "resize"
-        path = self.folder / f"pixels-{form}-{deployed.prepare.exact}.onnx"
-        if not path.is_file():
+    def compared(self, deployed: Deployed, provider: str) -> list[Compared]:
+        """Every picture as Pillow prepares it and as this graph does, run by `provider`."""
+        key = (deployed.prepare.matmul, deployed.prepare.exact, provider)
+        if key not in self._compared:
+            path = self.folder / f"pixels-{len(self._compared)}.onnx"
             with console.busy("exporting the pixels for the proof"):
-                onnx_file.export(Pixels(deployed), onnx_file.PICTURE, path, names=(bundle.IMAGE, ["windows"]),
-                               dynamic=onnx_file.ANY_PICTURE)
-        return path
+                self.subject.pieces.write_pixels(deployed, path)
+            session, _ = runtime.load(path, provider)
+            self._compared[key] = parity.compared(self.subject.parts, session, self.paths, self.known)
+        return self._compared[key]
 
 
 @dataclass(frozen=True)
@@ -93,8 +83,7 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
     """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page beside it."""
     subject, deployed = evidence.subject, product.deployed
     labelled = subject.labelled if precision in parity.LOST_POINTS else []
-    session, _ = runtime.load(evidence.windows(deployed), runtime.provider_of(folder / product.model))
-    pictures = parity.compared(subject.parts, session, evidence.paths, evidence.known)
+    pictures = evidence.compared(deployed, runtime.provider_of(folder / product.model))
     given = parity.predicted(folder, [*evidence.paths.values(), *(one.path for one in labelled)])
     outputs = {name: values[:len(pictures)] for name, values in given.items()}
     rungs = parity.pixels(pictures, by_products=deployed.prepare.matmul)

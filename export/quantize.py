@@ -18,11 +18,13 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from export import onnx_file, parity
+from export import parity, pieces
 from export.graph import Deployed
 from export.parity import Labelled, Rung
+from export.proof import Evidence
 from export.subject import Made, Subject
 from zoo import bundle, console, runtime
+from zoo.errors import UserError
 from zoo.preprocess import decode
 from zoo.text import shell_path
 
@@ -51,14 +53,14 @@ class TrainingPictures(CalibrationDataReader):
         return None if path is None else {bundle.IMAGE: np.asarray(decode(path))[None]}
 
 
-def make(subject: Subject, folder: Path, precision: str) -> Made:
+def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     """`model.int8.onnx` for CPUs; `model.int8-trt.onnx` for TensorRT, if it keeps the accuracy too."""
+    subject = evidence.subject
     kept = best(subject, subject.onnx_model, folder / MODEL)
     other, path = Deployed(subject.parts, resize="matmul").eval(), folder / FOR_TENSORRT
     with tempfile.TemporaryDirectory() as temporary:
         exact = Path(temporary) / "model.onnx"
-        onnx_file.export(other, onnx_file.PICTURE, exact, names=(bundle.IMAGE, other.outputs),
-                         dynamic=onnx_file.ANY_PICTURE, metadata=subject.metadata(other))
+        subject.write(other, exact)
         kept_too = best(subject, exact, path, for_tensorrt=True)
     rung = judged(path, subject.labelled, subject.may_lose("int8"), exact=True)
     if rung.verdict != "passed":
@@ -67,7 +69,7 @@ def make(subject: Subject, folder: Path, precision: str) -> Made:
     about = {"file": FOR_TENSORRT if rung.verdict == "passed" else None, "float_layers": kept_too,
              "status": "not run by TensorRT", "accuracy": parity.to_json([rung])[0]}
     facts = {"calibrated_on": len(subject.training(CALIBRATED_ON)), "float_layers": kept, "for_tensorrt": about}
-    return Made(Deployed(subject.parts, resize="op"), model=MODEL, facts=facts,
+    return Made(subject.deployed_onnx(), model=MODEL, facts=facts,
                 next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
 
 
@@ -106,10 +108,10 @@ def quantize(source: Path, path: Path, pictures: Sequence[Path], *, for_tensorrt
 def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[str]:
     """Names of the nodes to quantise: the network's products but for the first `float_layers`, none of resizing or the
     answer; `clipped`: with the activations that follow."""
-    inside = [node for node in graph.node if any(
-        one.key == onnx_file.NAMESPACE and "Deployed/model" in one.value for one in node.metadata_props)]
+    inside = [node for node in graph.node if node.name.startswith(f"{pieces.NETWORK}/")]
     products = [place for place, node in enumerate(inside) if node.op_type in QUANTIZED]
-    assert products, "the exporter names the module of each node"
+    if not products:
+        raise UserError("the bundle for onnx was written by an earlier version: export the run to onnx again.")
     kinds = QUANTIZED + CLIPPED * clipped
     first = products[min(float_layers, len(products) - 1)]  # an empty list would mean all of the graph
     return [node.name for node in inside[first:] if node.op_type in kinds]

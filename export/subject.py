@@ -15,12 +15,15 @@ from export import class_folders, onnx_file, parity
 from export.__main__ import Order
 from export.graph import Deployed, Parts
 from export.parity import Labelled
+from export.pieces import Pieces
 from zoo import bundle, console, decision, fields, rundir, tables, tta
 from zoo.errors import BadImage, UserError
 from zoo.folders import picture_bytes, shown
 from zoo.model import load
 from zoo.preprocess import Preprocessing, decode
 
+EXPORTERS_LOG = "exporter.log"
+"""In `bundles/`: what torch's exporter said when it refused an architecture."""
 JUDGED = 5_000
 """Labelled pictures at most that a lossy model is judged on; 0.2 points are 10 of them."""
 
@@ -65,10 +68,24 @@ class Subject:
         """Points of accuracy that this precision may lose."""
         return parity.LOST_POINTS[precision] if self.max_loss is None else self.max_loss
 
+    @cached_property
+    def pieces(self) -> Pieces:
+        """What was traced of the graph, for all targets."""
+        return Pieces(self.parts, self.run / bundle.BUNDLES / EXPORTERS_LOG)
+
+    def write(self, deployed: Deployed, path: Path) -> None:
+        """The deployed graph as an ONNX file that says what it is."""
+        self.pieces.write(deployed, path, bundle.metadata(self.described(deployed)))
+
     @property
     def onnx_model(self) -> Path:
         """The model of the finished bundle for `onnx`."""
         return bundle.open_bundle(self.run).model
+
+    def deployed_onnx(self) -> Deployed:
+        """The graph of that model."""
+        exact = bundle.open_bundle(self.run).content.get("resize") == "exact"
+        return Deployed(self.parts, resize="exact" if exact else "op").eval()
 
     @cached_property
     def labelled(self) -> list[Labelled]:
@@ -124,7 +141,8 @@ class Subject:
 
     def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
         """The content of bundle.json."""
-        return {"target": target, "model": made.model, "precision": precision, **self.described(made.deployed),
+        return {"target": target, "model": made.model, "precision": precision, "resize": made.deployed.resize,
+                **self.described(made.deployed),
                 "versions": {"torch": torch.__version__, "timm": timm.__version__, "onnx": onnx.__version__,
                              "opset": onnx_file.OPSET},
                 "status": made.status, **made.facts}
@@ -138,10 +156,6 @@ class Subject:
             "run": {"name": run.resolve().name, "architecture": rundir.read_json(run / rundir.CONFIG)["architecture"],
                     "weights_sha256": rundir.digest(run / rundir.WEIGHTS),
                     "finished_sha256": rundir.finished_sha256(run)}}
-
-    def metadata(self, deployed: Deployed) -> dict[str, str]:
-        """For the model file."""
-        return bundle.metadata(self.described(deployed))
 
 
 @dataclass(frozen=True)

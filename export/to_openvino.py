@@ -7,9 +7,9 @@ x 1500 pixels, version 2026.4.1), which the proof refused.
 import tempfile
 from pathlib import Path
 
-from export import onnx_file
 from export.graph import Deployed
-from export.subject import Made, Subject
+from export.proof import Evidence
+from export.subject import Made
 from zoo import bundle, openvino_runtime
 from zoo.text import shell_path
 
@@ -21,16 +21,16 @@ def check() -> None:
     openvino_runtime.import_openvino()
 
 
-def make(subject: Subject, folder: Path, precision: str) -> Made:
+def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     """`model.xml` and `model.bin`; weights stay float32 (OpenVINO's default rounds them to float16)."""
     openvino = openvino_runtime.import_openvino()
+    subject = evidence.subject
     deployed = Deployed(subject.parts, resize="matmul").eval()
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / bundle.MODEL
-        onnx_file.export(deployed, onnx_file.PICTURE, path, names=(bundle.IMAGE, deployed.outputs),
-                         dynamic=onnx_file.ANY_PICTURE)
+        subject.write(deployed, path)
         model = openvino.convert_model(path)
-    model.set_rt_info(subject.metadata(deployed)[bundle.METADATA], bundle.METADATA)
+    model.set_rt_info(bundle.metadata(subject.described(deployed))[bundle.METADATA], bundle.METADATA)
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
     return Made(deployed, model=MODEL, facts={"compile_with": openvino_runtime.CONFIG,
                                               "versions_of_target": {"openvino": openvino.__version__}},

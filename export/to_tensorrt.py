@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from export import onnx_file
 from export.graph import Deployed
+from export.proof import Evidence
 from export.subject import Made, Subject
 from zoo import bundle, console, rundir
 from zoo.errors import UserError
@@ -52,13 +52,12 @@ def check() -> None:
     import_tensorrt()
 
 
-def make(subject: Subject, folder: Path, precision: str) -> Made:
+def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     """`model.trt.onnx` in fp16 (ends in fp32) or fp32; `model.plan` and `engine.json` where they can run."""
-    trt = import_tensorrt()
+    trt, subject = import_tensorrt(), evidence.subject
     deployed = Deployed(subject.parts, resize="matmul", half=precision == "fp16").eval()
     path = folder / MODEL
-    onnx_file.export(deployed, onnx_file.PICTURE, path, names=(bundle.IMAGE, deployed.outputs),
-                     dynamic=onnx_file.ANY_PICTURE, metadata=subject.metadata(deployed))
+    subject.write(deployed, path)
     shapes = profile(subject)
     engine = build(trt, path, shapes)
     runs_here = trt.__name__ == "tensorrt"

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from export.graph import Deployed
+from export.proof import Evidence
 from export.subject import Made, Subject
 from zoo import bundle, rundir
 from zoo.text import shell, shell_path
@@ -30,10 +31,10 @@ KIND = {"onnx": ("onnxruntime", bundle.MODEL), "tensorrt": ("tensorrt", "model.p
 FOLDER = {"onnx": "models", "tensorrt": "models-tensorrt"}
 
 
-def make(subject: Subject, folder: Path, precision: str) -> Made:
+def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     """Both repositories; the model of the bundle is that of `models/NAME/1/`."""
-    deployed = Deployed(subject.parts, resize="op")
-    source = bundle.open_bundle(subject.run).model
+    subject = evidence.subject
+    deployed, source = subject.deployed_onnx(), subject.onnx_model
     name = model_name(subject.run.resolve().name)
     classes = len(subject.labels)
     for kind, (_, file) in KIND.items():

@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
-from export.graph import Deployed
-from export.subject import Made, Subject
+from export.proof import Evidence
+from export.subject import Made
 from zoo import bundle, hub, rundir, runtime
 from zoo.errors import UserError, first_line
 from zoo.text import shell_path
@@ -43,15 +43,15 @@ def check() -> None:
     runtime_files()
 
 
-def make(subject: Subject, folder: Path, precision: str) -> Made:
+def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     """The page, onnxruntime-web with its licence, and the proved `model.onnx`."""
-    shutil.copyfile(subject.onnx_model, folder / bundle.MODEL)
+    shutil.copyfile(evidence.subject.onnx_model, folder / bundle.MODEL)
     for file in resources.files("export").joinpath("web").iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / RUNTIME).mkdir()
     for path in (*runtime_files(), *licences()):
         shutil.copyfile(path, folder / RUNTIME / path.name)
-    return Made(Deployed(subject.parts, resize="op"), status=STATUS, facts={"versions_of_target": {PACKAGE: VERSION}},
+    return Made(evidence.subject.deployed_onnx(), status=STATUS, facts={"versions_of_target": {PACKAGE: VERSION}},
                 next_steps=lambda folder: [f"python -m http.server -b 127.0.0.1 -d {shell_path(folder)}"
                                            "  # http://127.0.0.1:8000"])
 

@@ -17,11 +17,10 @@ import timm
 import torch
 from torch import nn
 
-from export import made, onnx_file, parity
+from export import made, parity
 from export.graph import Deployed, Parts
-from export.onnx_file import ANY_PICTURE, PICTURE
 from export.parity import Rung
-from export.proof import Pixels
+from export.pieces import Pieces
 from zoo import runtime
 from zoo.decision import Decision
 from zoo.errors import UserError, first_line
@@ -72,13 +71,12 @@ def row(name: str, folder: Path) -> tuple[str, bool]:
     parts = Parts(model, Preprocessing.from_config(data_config(model)), Decision(views="flip"), None)
     start = time.perf_counter()
     deployed = Deployed(parts, resize="op").eval()
-    size, path = parts.pre.size, folder / "model.onnx"
-    onnx_file.export(deployed, PICTURE, path, names=("image", deployed.outputs), dynamic=ANY_PICTURE)
+    path = folder / "model.onnx"
+    pieces = Pieces(parts, path.with_suffix(".log"))
+    pieces.write(deployed, path)
     seconds, megabytes = time.perf_counter() - start, path.stat().st_size / 1e6
-    onnx_file.export(model, torch.zeros(2, 3, size, size), folder / "plain.onnx", names=("pixel_values", ["logits"]),
-                   dynamic={0: "batch"})
-    onnx_file.export(Pixels(deployed), PICTURE, folder / "pixels.onnx", names=("image", ["windows"]),
-                   dynamic=ANY_PICTURE)
+    pieces.write_network(deployed, folder / "plain.onnx")
+    pieces.write_pixels(deployed, folder / "pixels.onnx")
     rungs = {rung.name: rung for rung in proved(parts, deployed, folder)}
     wrong = ", ".join(rung.name for rung in rungs.values() if rung.verdict not in ("passed", "not judged"))
     worst = " | ".join(f"{rungs[rung].worst:.1g}" for rung in ("core", "probabilities", "embedding"))

@@ -13,9 +13,9 @@ import onnx
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from export import onnx_file, quantize
+from export import quantize
 from export.graph import Deployed, Parts
-from export.onnx_file import ANY_PICTURE, PICTURE
+from export.pieces import Pieces
 from zoo import bundle, runtime
 from zoo.catalog import find
 from zoo.decision import Decision
@@ -34,16 +34,15 @@ def main() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (1, 300, 400, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         core = Path(folder) / "core.onnx"
-        onnx_file.export(model, torch.zeros(2, 3, 224, 224), core, names=("pixel_values", ["logits"]),
-                       dynamic={0: "batch"})
+        plain = Parts(model, pre, Decision(), None)
+        Pieces(plain, core.with_suffix(".log")).write_network(Deployed(plain, resize="op"), core)
         session, _ = runtime.load(core, "cpu", threads=2)
         jobs = {"core, ONNX Runtime": lambda: session.run(None, {"pixel_values": x.numpy()}),
                 "core, eager torch": lambda: model(x)}
         for views in ("none", "flip", "five", "multiscale"):
-            graph = Deployed(Parts(model, pre, Decision(views=views), None), resize="op").eval()
+            parts = Parts(model, pre, Decision(views=views), None)
             path = Path(folder) / f"{views}.onnx"
-            onnx_file.export(graph, PICTURE, path,
-                           names=(bundle.IMAGE, graph.outputs), dynamic=ANY_PICTURE)
+            Pieces(parts, path.with_suffix(".log")).write(Deployed(parts, resize="op").eval(), path)
             whole, _ = runtime.load(path, "cpu", threads=2)
             jobs[f"whole graph on 300x400, views {views}"] = (
                 lambda session=whole: session.run(None, {bundle.IMAGE: picture}))

@@ -1,15 +1,15 @@
 """What the tests of the export share."""
 
-import shutil
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
+import onnx
 import pytest
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from export.graph import Deployed
-from export.proof import Evidence
+from export import graph
+from export.graph import Deployed, Prepare
+from export.pieces import Pieces
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,18 +21,19 @@ def one_registry() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_export_of_pixels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What gives the pixels of a proof follows from the preprocessing alone: another run of the same takes the file."""
-    kept: dict[object, Path] = {}
-    folder, real = tmp_path_factory.mktemp("pixels"), Evidence.windows
+def one_trace_of_preparations() -> Iterator[None]:
+    """What happens to pixels follows from the preprocessing alone: another run of the same takes the traced piece."""
+    kept: dict[object, onnx.ModelProto] = {}
+    real = Pieces._prepare
 
-    def windows(evidence: Evidence, deployed: Deployed) -> Path:
-        prepare = deployed.prepare
-        key = (prepare.pre, prepare.views, prepare.matmul, prepare.exact)
+    def prepare(pieces: Pieces, deployed: Deployed) -> onnx.ModelProto:
+        code = (Prepare.windows, Prepare.normalised, graph.interpolate)  # which tests put wrong ones in place of
+        part = deployed.prepare
+        key = (*code, part.pre, part.views, part.matmul, part.exact)
         if key not in kept:
-            kept[key] = Path(shutil.copyfile(real(evidence, deployed), folder / f"{len(kept)}.onnx"))
+            kept[key] = real(pieces, deployed)
         return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Evidence, "windows", windows)
+        patch.setattr(Pieces, "_prepare", prepare)
         yield

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from export import made, onnx_file, parity
+from export import made, parity
 from export import subject as subjects
 from export.__main__ import Order
 from export.graph import Deployed, Parts
@@ -116,8 +116,7 @@ def onnx_bundle(run: Path) -> None:
     subject, folder = subjects.open_run(Order(run)), run / "bundles" / "onnx"
     deployed = Deployed(subject.parts, resize="op").eval()
     (folder / "examples").mkdir(parents=True)
-    onnx_file.export(deployed, onnx_file.PICTURE, folder / "model.onnx", names=("image", deployed.outputs),
-                     dynamic=onnx_file.ANY_PICTURE, metadata=subject.metadata(deployed))
+    subject.write(deployed, folder / "model.onnx")
     bundle.write(folder, subject.describe("onnx", subjects.Made(deployed), "fp32"))
     for name in (bundle.PARITY, bundle.PARITY_PAGE):
         (folder / name).write_text("{}")

@@ -17,7 +17,7 @@ from export import job, made, parity, place, proof
 from export.__main__ import Order
 from export.parity import Rung
 from export.proof import Evidence, Proof
-from export.subject import Made, Subject
+from export.subject import Made
 from tests.zoo.made_bundle import made_bundle, made_content
 from zoo import bundle, rundir
 from zoo.bundle import open_bundle
@@ -38,15 +38,15 @@ def evidence(tmp_path: Path) -> Evidence:
     return Evidence(subject, tmp_path, {})
 
 
-def copied(subject: Subject, folder: Path, precision: str) -> Made:
+def copied(evidence: Evidence, folder: Path, precision: str) -> Made:
     """What a target writes that takes the model for onnx as it is."""
-    shutil.copyfile(subject.run / "bundles" / "onnx" / bundle.MODEL, folder / bundle.MODEL)
+    shutil.copyfile(evidence.subject.run / "bundles" / "onnx" / bundle.MODEL, folder / bundle.MODEL)
     return Made(None, status="made again")  # type: ignore[arg-type]
 
 
-def failing(error: BaseException) -> Callable[[Subject, Path, str], Made]:
+def failing(error: BaseException) -> Callable[[Evidence, Path, str], Made]:
     """The same, interrupted after its first file."""
-    def make(subject: Subject, folder: Path, precision: str) -> Made:
+    def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         (folder / "part.onnx").write_bytes(b"half a model")
         raise error
     return make

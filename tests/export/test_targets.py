@@ -13,11 +13,11 @@ import onnx
 import pytest
 from filelock import FileLock
 
-from export import job, made, onnx_file, parity, quantize, to_tensorrt, to_triton
+from export import job, made, parity, quantize, to_tensorrt, to_triton
 from export import subject as subjects
 from export.__main__ import Order
-from export.graph import Deployed
 from export.job import start
+from export.proof import Evidence, gather
 from export.subject import Subject, open_run
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
 from zoo import openvino_runtime, rundir
@@ -84,10 +84,10 @@ def test_a_precision_that_loses_accuracy_gives_way_to_the_next(
         trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run, tried = Path(shutil.copytree(trained, tmp_path / "digits run")), []
 
-    def make(subject: Subject, folder: Path, precision: str) -> subjects.Made:
+    def make(evidence: Evidence, folder: Path, precision: str) -> subjects.Made:
         tried.append(precision)
-        shutil.copyfile(subject.onnx_model, folder / "model.onnx")
-        return subjects.Made(Deployed(subject.parts, resize="op"))
+        shutil.copyfile(evidence.subject.onnx_model, folder / "model.onnx")
+        return subjects.Made(evidence.subject.deployed_onnx())
 
     real = parity.accuracy
     monkeypatch.setattr(parity, "accuracy", lambda precision, limit, labelled, p: real(precision, limit, labelled, -p))
@@ -211,9 +211,10 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
         trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "digits run"))
 
-    def per_tensor(subject: Subject, folder: Path, precision: str) -> subjects.Made:
+    def per_tensor(evidence: Evidence, folder: Path, precision: str) -> subjects.Made:
+        subject = evidence.subject
         quantize.quantize(subject.onnx_model, folder / quantize.MODEL, subject.training(50), per_channel=False)
-        return subjects.Made(Deployed(subject.parts, resize="op"), model=quantize.MODEL)
+        return subjects.Made(subject.deployed_onnx(), model=quantize.MODEL)
 
     monkeypatch.setitem(job.TARGETS, "int8", replace(job.TARGETS["int8"], make=per_tensor))
     before = open_bundle(run / "bundles" / "int8")
@@ -229,8 +230,9 @@ def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
     rung = parity.Rung("accuracy", 1.0, 3.0, "picture", 40)
     monkeypatch.setattr(quantize, "best", lambda subject, source, path, **how: path.write_bytes(b"model"))
     monkeypatch.setattr(quantize, "judged", lambda *args, **how: rung)
-    monkeypatch.setattr(onnx_file, "export", lambda *args, **how: None)
-    about = quantize.make(open_run(Order(trained)), tmp_path, "int8").facts["for_tensorrt"]
+    monkeypatch.setattr(Subject, "write", lambda *args: None)
+    with gather(open_run(Order(trained)), examples=False) as evidence:
+        about = quantize.make(evidence, tmp_path, "int8").facts["for_tensorrt"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.int8.onnx"]
     assert about["file"] is None
     assert "model.int8-trt.onnx loses 3.00 ± 0.00 points of accuracy" in " ".join(capsys.readouterr().out.split())
