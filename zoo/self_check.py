@@ -120,14 +120,14 @@ def _refusal(bundle: Bundle, provider: str, picture: Compared, against: str) -> 
         advice = f"Use --provider cpu, or another version of {package}"
     return (f"{picture.name}: expected {against} ({_best(bundle, picture.expected)}), seen "
             f"{_best(bundle, picture.seen)} on provider {provider} of {program}: a difference of {picture.worst:.3g}, "
-            f"at most {limit(bundle):g} is accepted. {advice}; --no-self-check answers all the same. If the bundle "
-            f"itself is wrong: {bundles.export_it(bundle.folder)}")
+            f"at most {limit(bundle):g} is accepted. {advice}; --no-self-check answers all the same. Or the "
+            f"bundle itself is wrong. {bundles.export_it(bundle.folder)}")
 
 
 def _best(bundle: Bundle, probabilities: np.ndarray) -> str:
     """The most probable class and its probability, in words."""
     best = int(probabilities.argmax())
-    return f"{one_line(bundle.labels[best])} {probabilities[best]:.3f}"
+    return f"class {one_line(bundle.labels[best])} at {probabilities[best]:.3f}"
 
 
 def unchecked(bundle: Bundle, provider: str) -> str:

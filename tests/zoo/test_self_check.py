@@ -82,7 +82,7 @@ def test_examples_are_answered_on_the_provider_that_serves(
     with pytest.raises(UserError) as error:
         Predictor(run)
     told = str(error.value)
-    assert f"{bundle.EXAMPLES}/red.png: expected the probabilities that its export wrote down (red 0." in told
+    assert f"{bundle.EXAMPLES}/red.png: expected the probabilities that its export wrote down (class red at 0." in told
     assert f" on provider cuda of {runtime.program('cuda')}: a difference of {abs(by):.3g}, at most " in told
     assert "Use --provider cpu, or another version of onnxruntime" in told
     assert "--no-self-check answers all the same" in told
@@ -122,7 +122,7 @@ def test_it_costs_six_answers_at_most(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_command_refuses_or_answers_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = of_another_model(tmp_path / "run")
     arguments = [str(folder), str(folder / bundle.EXAMPLES / "red.png"), "--provider", "cpu"]
-    with pytest.raises(UserError, match=r"\(green 0\.800\), seen red .* on provider cpu of onnxruntime.* Try another"):
+    with pytest.raises(UserError, match=r"\(class green at 0\.800\), seen class red .* on provider cpu of onnxruntime"):
         predictor.main(arguments)
     assert capsys.readouterr() == ("", "")
     assert predictor.main([*arguments, "--no-self-check"]) == 0
