@@ -10,9 +10,10 @@ import tyro
 
 from export import class_folders
 from zoo import console
-from zoo.bundle import EXAMPLES, TOLERANCE, Bundle, expected, export_it, open_bundle
-from zoo.errors import BadImage, UserError, run_main
+from zoo.bundle import Bundle, open_bundle
+from zoo.errors import BadImage, run_main
 from zoo.predictor import Predictor
+from zoo.self_check import by_examples, limit
 
 
 @dataclass(frozen=True)
@@ -42,26 +43,21 @@ class Result:
 def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
     """Answer a bundle's examples again, and evaluate it on a labelled folder. Exit code 1 if an example differs."""
     bundle = open_bundle(order.bundle)
-    predictor = Predictor(bundle, provider=order.provider)
-    worst = check_examples(bundle, predictor)
-    console.say(f"{bundle.folder}: unchanged, on {predictor.provider}; examples differ by at most {worst:.2g} "
-                f"(limit {TOLERANCE})" if worst is not None else f"{bundle.folder}: unchanged; it has no examples")
+    predictor = Predictor(bundle, provider=order.provider, check=False)
+    worst, accepted = check_examples(bundle, predictor), limit(bundle)
+    found = "unchanged; it has no examples"
+    if worst is not None:
+        found = f"unchanged, on {predictor.provider}; examples differ by at most {worst:.2g} (limit {accepted})"
+    console.say(f"{bundle.folder}: {found}")
     if order.data:
         say(evaluate(predictor, order.data, bundle.labels), order.data)
-    return 1 if worst is not None and worst > TOLERANCE else 0
+    return 1 if worst is not None and worst > accepted else 0
 
 
 def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
-    """The largest difference of a probability from what the trained model gave; None without examples."""
-    worst = None
-    for name, (_, probabilities) in expected(bundle).items():
-        picture = bundle.file(f"{EXAMPLES}/{name}")
-        if picture is None or not probabilities:
-            raise UserError(f"{bundle.folder / EXAMPLES}: expected {name} and its probabilities, as an export with "
-                            f"examples writes them, seen none. {export_it(bundle.folder)}")
-        difference = float(abs(predictor.predict(picture).probabilities - probabilities).max())
-        worst = max(difference, worst or 0.0)
-    return worst
+    """The largest difference of a probability from what the export wrote down; None without examples."""
+    return max((picture.worst for picture in by_examples(bundle, lambda path: predictor.predict(path).probabilities)),
+               default=None)
 
 
 def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:

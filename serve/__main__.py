@@ -37,6 +37,9 @@ class Order:
     """Folder for pictures that people say were answered wrong, with their correction: finetune --data takes it."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where ONNX Runtime computes; cuda that cannot be had is an error."""
+    self_check: bool = True
+    """Before it is ready, and at each reload, answer the bundle's examples (six at most) on this provider; if that
+    differs from what its export wrote down, do not serve it (--no-self-check: serve it unasked)."""
     workers: int = 0
     """Pictures answered at the same time; 0 is one per CPU core, 4 at most."""
     queue: int = 64

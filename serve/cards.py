@@ -130,7 +130,7 @@ def about(engine: Engine) -> str:
     what, heading, recipe = card.partition("\n## Recipe\n")
     what, own_heading, own_limits = what.partition("\n## Limits\n")
     limits = _limits(bundle, also=own_limits.strip("\n") if own_heading else "")
-    return "\n\n".join((what, limits, _proof(bundle), heading + _folded(recipe)))
+    return "\n\n".join((what, limits, _proof(bundle, _checked(engine)), heading + _folded(recipe)))
 
 
 def _folded(recipe: str) -> str:
@@ -198,9 +198,19 @@ def _limits(bundle: bundles.Bundle, *, also: str) -> str:
     return "\n".join(["## Limits\n", *(f"- {line}" for line in lines), also]).rstrip()
 
 
-def _proof(bundle: bundles.Bundle) -> str:
-    """What the export measured against the trained model."""
-    lines = [f"Model file: sha256 `{bundle.model_sha256}`, status {bundle.status}."]
+def _checked(engine: Engine) -> str:
+    """On what it answers here, and whether that was compared."""
+    predictor = engine.model.predictor
+    answers = f"Here it answers on {predictor.provider}"
+    if predictor.checked is None or not predictor.checked.pictures:
+        return f"{answers}, which was not compared with the machine that exported it."
+    pictures, worst = predictor.checked.pictures, predictor.checked.worst
+    return f"{answers}: {pictures} pictures differ by at most {worst:.2g} from {predictor.checked.against}."
+
+
+def _proof(bundle: bundles.Bundle, checked: str) -> str:
+    """What the export measured against the trained model, and what this machine measured against the export."""
+    lines = [f"Model file: sha256 `{bundle.model_sha256}`, status {bundle.status}. {checked}"]
     rows = _rungs(bundle)
     if rows:
         head_row = "| exported against trained | largest difference | limit | pictures |"

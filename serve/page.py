@@ -25,9 +25,9 @@ from serve.events import Events, Function, Input
 from serve.feedback import Feedback
 from serve.gate import Page
 from serve.many import ANSWERS, asking, many_tab
-from serve.reload import examples
 from serve.uploads import Uploads
 from zoo.errors import BadImage
+from zoo.self_check import examples
 
 WAITING = 64
 """Events of the page that may wait."""

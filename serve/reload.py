@@ -2,17 +2,14 @@
 
 import hashlib
 import logging
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from serve.engine import Engine, Model
 from zoo import bundle as bundles
-from zoo import rundir
-from zoo.errors import BadImage, UserError
+from zoo.errors import UserError
 from zoo.folders import read_regular
 from zoo.predictor import Predictor
 from zoo.text import one_line
@@ -26,57 +23,12 @@ MOST_FILES = 10_000
 """Files of a watched bundle that are looked at."""
 
 
-def load(path: Path, *, provider: str, threads: int) -> Model:
-    """A warm model whose examples are answered as the trained one answers them; `UserError` otherwise."""
+def load(path: Path, *, provider: str, threads: int, check: bool = True) -> Model:
+    """A model that, with `check`, answered its bundle's examples as `zoo.self_check` expects; `UserError` otherwise."""
     bundle = bundles.open_bundle(path)
     stamp = _stamp(bundle.folder)
-    model = Model(Predictor(bundle, provider=provider, threads=threads), str(bundle.run.get("name", "model")),
-                  bundle.model_sha256 or "", stamp)
-    _check(model)
-    return model
-
-
-def _check(model: Model) -> None:
-    """`UserError` unless the bundle's examples get the answers that the export wrote down for them."""
-    bundle = model.predictor.bundle
-    for path, expected in examples(bundle):
-        try:
-            seen = model.predictor.predict(path).probabilities
-        except BadImage as error:
-            raise UserError(f"{error}. {bundles.export_it(bundle.folder)}") from None
-        worst = max(abs(float(one) - other) for one, other in zip(seen, expected["probabilities"], strict=True))
-        if not worst <= bundles.TOLERANCE:
-            raise UserError(f"{path}: expected the probabilities that its export wrote down, seen a difference of "
-                            f"{worst:.3g} (at most {bundles.TOLERANCE} is accepted). "
-                            f"{bundles.export_it(bundle.folder)}")
-
-
-def examples(bundle: bundles.Bundle) -> list[tuple[Path, dict[str, Any]]]:
-    """(picture, its expected label, probability and probabilities) of a bundle's examples; it may have none.
-
-    Only of pictures that the bundle's manifest lists, by plain names: `UserError` for any other.
-    """
-    listed = bundle.file(f"{bundles.EXAMPLES}/{bundles.EXPECTED}")
-    if listed is None:
-        return []
-    expected = rundir.read_json(listed)
-    count = len(bundle.labels)
-    found: list[tuple[Path, dict[str, Any]]] = []
-    for name, answer in expected.items() if isinstance(expected, dict) else [("", None)]:
-        path = bundle.file(f"{bundles.EXAMPLES}/{name}") if Path(name).name == name else None
-        if path is None or not isinstance(answer, dict) or not _has_probabilities(answer, count):
-            raise UserError(f"{listed}: expected names of pictures of this folder, each with {count} probabilities, "
-                            f"seen another entry. {bundles.export_it(bundle.folder)}")
-        found.append((path, answer))
-    return found
-
-
-def _has_probabilities(answer: dict[str, Any], count: int) -> bool:
-    """Whether an example has one number for each class."""
-    numbers = answer.get("probabilities")
-    if not isinstance(numbers, list) or len(numbers) != count:
-        return False
-    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+    return Model(Predictor(bundle, provider=provider, threads=threads, check=check),
+                 str(bundle.run.get("name", "model")), bundle.model_sha256 or "", stamp)
 
 
 class Watch:

@@ -24,7 +24,7 @@ from zoo.text import code, one_line, shell_path
 HERE = Path(__file__).parent
 ZOO = ("__init__", "bundle", "console", "decision", "disk", "errors", "exif", "fields", "file_kinds", "folders",
        "grey_bits", "jpeg_file", "machine", "minimum", "opened", "openvino_runtime", "picture_file", "predictor",
-       "preprocess", "rundir", "runtime", "strict_json", "tables", "text", "tiff_file", "tta")
+       "preprocess", "rundir", "runtime", "self_check", "strict_json", "tables", "text", "tiff_file", "tta")
 """The modules of zoo that answering needs."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
 """Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with. What they bring along and

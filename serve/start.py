@@ -29,6 +29,7 @@ from serve.repeat import Repeat
 from serve.uploads import SWEEP_S, Uploads
 from zoo import console, machine, minimum
 from zoo.errors import UserError
+from zoo.self_check import unchecked
 
 PUBLISHED = "hf-hub:"
 """Prefix of a published run's name."""
@@ -70,7 +71,8 @@ def build(order: Order) -> Iterator[Service]:
     origins, room = Origins(order.allow_origin), budgets.room(budgets.open_files())
     workers = order.workers or default_workers()
     threads = max(1, machine.compute_threads() // workers)
-    load = partial(reload.load, local(order.bundle), provider=order.provider, threads=threads)
+    load = partial(reload.load, local(order.bundle), provider=order.provider, threads=threads,
+                   check=order.self_check)
     max_pixels = round(order.max_megapixels * 1e6)
     with ExitStack() as stack:
         decoders = Decoders(workers, max_pixels)  # first, so that they start while the model is loaded
@@ -143,5 +145,7 @@ def _say(order: Order, service: Service, port: int) -> None:
     model = service.engine.model
     console.say(f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) answers at "
                 f"{address}{'/v1/predict' if order.api_only else ''}")
+    if (checked := model.predictor.checked) and not checked.pictures:
+        console.say(unchecked(model.predictor.bundle, model.predictor.provider))
     if order.host not in LOCAL and service.keys == Keys():
         console.warn("everybody who reaches this machine can use it; set --auth or --token")

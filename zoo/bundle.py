@@ -31,7 +31,8 @@ PARITY_PAGE = "parity.html"
 TIMING = "timing.json"
 EXAMPLES = "examples"
 EXPECTED = "expected.json"
-"""In `examples/`: name of the picture -> label, probability and probabilities that the trained model gives."""
+"""In `examples/`: name of the picture -> label, probability and probabilities, as the bundle gave them where it was
+exported. Its proof says how far they are from the trained model's."""
 TOLERANCE = 0.005
 """Largest difference of a probability from the trained model's."""
 FINISHED = rundir.FINISHED
@@ -204,7 +205,7 @@ def _files(folder: Path, verify: bool | Collection[str]) -> Mapping[str, str]:
 
 
 def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
-    """Picture in `examples/` -> (label, probabilities or none) of the trained model; empty without examples.
+    """Picture in `examples/` -> (label, probabilities or none) where it was exported; empty without examples.
 
     Every picture is one that the finished bundle lists; `UserError` for any other name.
     """
@@ -239,6 +240,8 @@ class Figures:
     measured_on: str | None
     """Machine, provider and picture of the measurement."""
     status: str
+    proved_on: str
+    """Providers that its proof ran on, such as `cpu`."""
 
 
 def figures(bundle: Bundle) -> Figures:
@@ -247,10 +250,13 @@ def figures(bundle: Bundle) -> Figures:
     if proof_file is None:
         raise UserError(f"{bundle.folder} has no {PARITY}: expected its export's proof. {export_it(bundle.folder)}")
     with fields.of(proof_file, export_it(bundle.folder)):
-        rungs = {rung["name"]: rung for rung in rundir.read_json(proof_file, kind=dict).get("rungs", ())}
+        proof = rundir.read_json(proof_file, kind=dict)
+        rungs = {rung["name"]: rung for rung in proof.get("rungs", ())}
         lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}
         pictures = fields.whole(judged.get("pictures", 0), 0, tables.MOST_ROWS)
         lost_points = None if lost is None else fields.number(lost["worst"])
+        engine = any(str(name).startswith("engine") for name in rungs)
+        proved_on = one_line(fields.name(proof.get("provider", _prover(bundle)))) + (", TensorRT" if engine else "")
     latency_ms = measured_on = None
     if timing_file.is_file():
         with fields.of(timing_file, "Measure it again: python -m export.bench."):
@@ -260,7 +266,12 @@ def figures(bundle: Bundle) -> Figures:
             threads, *sides = (fields.whole(value, 0, 10**6) for value in (timing["threads"], *timing["picture"]))
             measured_on = f"{provider}, {threads} threads, {machine}, picture {sides[0]} x {sides[1]}"
     size_mb = round(bundle.model.stat().st_size / 1e6, 1)
-    return Figures(size_mb, pictures, lost_points, latency_ms, measured_on, bundle.status)
+    return Figures(size_mb, pictures, lost_points, latency_ms, measured_on, bundle.status, proved_on)
+
+
+def _prover(bundle: Bundle) -> str:
+    """What ran the proof of a bundle whose parity.json does not say so: always the CPU."""
+    return "openvino" if bundle.model.suffix == ".xml" else "cpu"
 
 
 def without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:

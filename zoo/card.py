@@ -223,13 +223,14 @@ def exports(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
         shown = bundles.figures(one)
         described = f"{bundles.BUNDLES}/{one.folder.name}/{bundles.BUNDLE}"
         where = "" if place and described in place.files else " (not here)"
-        rows.append([code(one.target) + where, accuracy_text(shown, facts.head["top1"]), f"{shown.model_mb:.1f}",
+        rows.append([code(one.target) + where, accuracy_text(shown, facts.head["top1"]), plain(cut(shown.proved_on)),
+                     f"{shown.model_mb:.1f}",
                      "-" if shown.latency_ms is None else f"{shown.latency_ms:.1f}", plain(cut(shown.status))])
         machines |= {cut(shown.measured_on)} if shown.measured_on else set()
     if not rows:
         return ""
     note = f"\n\nMilliseconds for one picture, measured on {plain('; '.join(sorted(machines)))}." if machines else ""
-    return table(["target", f"top-1 on {facts.head['split']}", "MB", "ms", "status"], rows) + note
+    return table(["target", f"top-1 on {facts.head['split']}", "proved on", "MB", "ms", "status"], rows) + note
 
 
 def accuracy_text(shown: bundles.Figures, top1: float) -> str:

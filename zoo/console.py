@@ -1,6 +1,7 @@
 """All that the commands print, through one door: whatever came from outside is `printable` before it is shown.
 
-    say, warn, error     messages; error goes to standard error
+    say, warn            messages
+    note, error          the same to standard error
     table                rows under headings
     bar, track, busy     progress, on a terminal only
     answer               one line of JSON for programs
@@ -68,6 +69,12 @@ def say(text: object, *, style: str | None = None) -> None:
 def warn(text: object) -> None:
     """Print a warning that stands out."""
     say(f"warning: {text}", style="bold yellow")
+
+
+def note(text: object) -> None:
+    """Print a remark to standard error, for commands whose standard output is for programs."""
+    if not _LOUD.quiet:
+        print(_encodable(f"note: {printable(text)}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def error(text: object) -> None:

@@ -23,6 +23,9 @@ from zoo.decision import Answer
 from zoo.errors import BadImage, UserError, first_line, run_main
 from zoo.opened import MAX_ASPECT
 from zoo.preprocess import decode
+from zoo.self_check import Answer as Asked
+from zoo.self_check import Checked, unchecked
+from zoo.self_check import check as check_here
 
 Picture = bytes | Path | Image.Image | np.ndarray
 """A file's bytes, its path, or a picture as `zoo.preprocess.decode` gives it, also as its pixels (uint8 [H, W, 3])."""
@@ -56,15 +59,27 @@ class Predictor:
 
     `bundle`: what `zoo.bundle.open_bundle` takes or gave. `provider`: `cpu`, `cuda`, or `auto` (CUDA where a session
     really gets it); the attribute `provider` tells which of the two is used. `threads` of one operation on the CPU,
-    0 = one per core. Raises `UserError` for a bundle that cannot be opened, a model file that is not the bundle's, a
-    missing or broken ONNX Runtime, and a provider that was asked for and cannot be had.
+    0 = one per core. `check`: first answer the bundle's examples, as `zoo.self_check` does; the attribute `checked`
+    tells how that went, None without it. Raises `UserError` for a bundle that cannot be opened, a model file that is
+    not the bundle's, a missing or broken ONNX Runtime, a provider that was asked for and cannot be had, and one that
+    answers otherwise than the bundle did where it was exported.
     """
 
-    def __init__(self, bundle: Bundle | str | Path, *, provider: str = "auto", threads: int = 0):
+    def __init__(self, bundle: Bundle | str | Path, *, provider: str = "auto", threads: int = 0, check: bool = True):
         self.bundle = bundle if isinstance(bundle, Bundle) else bundles.open_bundle(bundle)
         self._session, self.provider = runtime.load(self.bundle.model, provider, threads=threads)
         _check_model(self._session, self.bundle)
         self._batch = max(1, PASSES // len(tta.VIEWS[self.bundle.decision.views]))
+        self.checked: Checked | None = self._check(threads) if check else None
+
+    def _check(self, threads: int) -> Checked:
+        def by_cpu() -> Asked:
+            return Predictor(self.bundle, provider="cpu", threads=threads, check=False)._probabilities
+
+        return check_here(self.bundle, self.provider, self._probabilities, by_cpu)
+
+    def _probabilities(self, picture: Path | np.ndarray) -> np.ndarray:
+        return self.predict(picture).probabilities
 
     def predict(self, picture: Picture, *, top: int = 5, limit_s: float = runtime.LONGEST_RUN_S) -> Prediction:
         """The answer to one picture, with `top` classes in `answer.top`.
@@ -183,7 +198,8 @@ def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[tuple[int,
 
 
 def answer_files(bundle: Path, pictures: tuple[Path, ...], outputs: Path | None = None,
-                 provider: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0, unfinished: bool = False) -> int:
+                 provider: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0, unfinished: bool = False,
+                 self_check: bool = True) -> int:
     """Answer pictures by a bundle: one line of JSON for each, in order. Exit code 1 if one cannot be read.
 
     Args:
@@ -194,13 +210,17 @@ def answer_files(bundle: Path, pictures: tuple[Path, ...], outputs: Path | None 
         provider: auto is CUDA where it can be had, else the CPU.
         threads: Of one operation on the CPU; 0 is one per core.
         unfinished: Also take a bundle that has not been proved yet (the export's own check).
+        self_check: First answer the bundle's examples (six at most), and refuse if that differs from what its export
+            wrote down (--no-self-check: do not).
     """
     if not pictures:
         raise UserError("expected one picture file at least, seen none: name them after the bundle.")
     if outputs and not outputs.absolute().parent.is_dir():
         raise UserError(f"--outputs {outputs}: expected a file in a folder that exists; make {outputs.parent} first.")
     opened = bundles.open_bundle(bundle, finished=not unfinished)
-    predictor = Predictor(opened, provider=provider, threads=threads)
+    predictor = Predictor(opened, provider=provider, threads=threads, check=self_check and not unfinished)
+    if predictor.checked and not predictor.checked.pictures:
+        console.note(unchecked(opened, predictor.provider))
     predictions: list[Prediction | None] = []
     for path in pictures:
         try:

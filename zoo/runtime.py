@@ -115,6 +115,14 @@ def failures() -> tuple[type[Exception], ...]:
             state.NoSuchFile, state.NoModel, state.EPFail, state.RuntimeException, RuntimeError, ValueError)
 
 
+def program(provider: str) -> str:
+    """Name and version of the installed package that computes for a provider, as pip calls it."""
+    if provider == OPENVINO:
+        return f"openvino {openvino_runtime.import_openvino().__version__}"
+    found = [name for name in _PACKAGES if _is_installed(name)]
+    return f"{found[0] if found else PACKAGE} {import_onnxruntime().__version__}"
+
+
 def import_onnxruntime() -> Any:
     """The module; `UserError` with the pip lines if it is missing, incomplete, too old, or installed twice."""
     repair = f"pip uninstall -y {' '.join(_PACKAGES)}, then pip install {PACKAGE}"

@@ -24,9 +24,10 @@ from serve.uploads import BLOCK, Full, Uploads
 from tests.bad_pictures import encode, photo
 from tests.serve.running import served_bundle
 from tests.zoo.made_bundle import LABELS, made_bundle
-from zoo import bundle, rundir
+from zoo import bundle, rundir, self_check
 from zoo.card import recipe_table
 from zoo.errors import BadImage, UserError
+from zoo.self_check import Checked
 
 RIGHT = b"Bearer secret"
 
@@ -448,7 +449,8 @@ class _Engine:
     """As much of an engine as the card looks at."""
 
     def __init__(self, found: bundle.Bundle):
-        self.model = type("Model", (), {"predictor": type("Predictor", (), {"bundle": found}), "name": "x"})
+        predictor = type("Predictor", (), {"bundle": found, "provider": "cpu", "checked": Checked(3, 2e-7, "before")})
+        self.model = type("Model", (), {"predictor": predictor, "name": "x"})
 
 
 def about(folder: Path) -> str:
@@ -469,6 +471,7 @@ def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
     assert "the card" in about(folder)
     assert "license" not in about(folder)
     assert about(folder).count("## Limits\n") == 1
+    assert " Here it answers on cpu: 3 pictures differ by at most 2e-07 from before.\n" in about(folder)
     other = served_bundle(tmp_path / "other") / "bundles" / "onnx"  # a bundle from elsewhere beside this card
     shutil.rmtree(folder)
     shutil.copytree(other, folder)
@@ -529,7 +532,7 @@ def test_examples_are_files_that_the_manifest_lists(tmp_path: Path) -> None:
     folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
     (tmp_path / "run" / "private.png").write_bytes(encode(photo(), "PNG"))
     (folder / bundle.EXAMPLES / "unlisted.png").write_bytes(encode(photo(), "PNG"))
-    shown = [path.name for path, _ in reload.examples(bundle.open_bundle(folder))]
+    shown = [path.name for path, _ in self_check.examples(bundle.open_bundle(folder))]
     assert shown == [f"{label}.png" for label in LABELS]
     answer = {"probabilities": [1, 0, 0], "label": "red", "probability": 1}
     for name in ("../../../private.png", "unlisted.png", str(tmp_path / "run" / "private.png"), ".", "", "..",
@@ -540,4 +543,4 @@ def test_examples_are_files_that_the_manifest_lists(tmp_path: Path) -> None:
         bundle.finish(folder)
         (folder / bundle.EXAMPLES / "unlisted.png").write_bytes(encode(photo(), "PNG"))
         with pytest.raises(UserError, match="expected names of pictures of this folder"):
-            reload.examples(bundle.open_bundle(folder))
+            self_check.examples(bundle.open_bundle(folder))

@@ -25,9 +25,10 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_the_flags_are_these() -> None:
     assert [field.name for field in dataclasses.fields(Order)] == [
         "bundle", "host", "port", "api_only", "watch", "auth", "token", "allow_origin", "root_path", "feedback",
-        "provider", "workers", "queue", "deadline_s", "decode_s", "max_body_mb", "max_megapixels"]
+        "provider", "self_check", "workers", "queue", "deadline_s", "decode_s", "max_body_mb", "max_megapixels"]
     shown = run("--help").stdout
-    for flag in ("--api-only", "--watch", "--auth", "--token", "--allow-origin", "--root-path", "--feedback"):
+    for flag in ("--api-only", "--watch", "--auth", "--token", "--allow-origin", "--root-path", "--feedback",
+                 "--no-self-check"):
         assert flag in shown
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from PIL import Image
 from safetensors.numpy import save_file
@@ -14,7 +15,7 @@ from timm.models import save_for_hf
 
 from tests.export.made_export import CALIBRATED, LABELS, Made, made_bank, made_model
 from tests.made_run import made_run
-from tests.zoo.made_bundle import made_content, write_model
+from tests.zoo.made_bundle import made_content, reference, write_model
 from zoo import bundle, decision, rundir, tables
 
 ROOT = Path(__file__).parents[2]
@@ -107,8 +108,11 @@ def _made_export(run: Path, made: Made) -> None:
     rung = {"limit": 0.0, "worst": 0.0, "picture": named, "pictures": 27, "verdict": "passed"}
     rundir.write_json(folder / bundle.PARITY, {"rungs": [{"name": "top-1", **rung}], "pictures_sha256": {named: "0"}})
     rundir.write_text(folder / bundle.PARITY_PAGE, "<html>pictures</html>")
-    Image.new("RGB", (40, 30), (0, 200, 30)).save(folder / bundle.EXAMPLES / "1.png")
-    rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, {"1.png": {"label": "bee", "probability": 0.9}})
+    example = Image.new("RGB", (40, 30), (0, 200, 30))
+    example.save(folder / bundle.EXAMPLES / "1.png")
+    p_C = reference(np.asarray(example))["probabilities"].tolist()
+    rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, {
+        "1.png": {"label": "bee", "probability": max(p_C), "probabilities": p_C}})
     bundle.finish(folder)
     rundir.write_json(folder / bundle.TIMING, TIMING)
     (run / "onnx").mkdir()

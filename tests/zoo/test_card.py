@@ -122,7 +122,8 @@ def test_bundles_tell_size_latency_and_accuracy(tmp_path: Path) -> None:
     text = card.text(run, card.Place("alice/x", {"bundles/onnx/bundle.json": run / "bundles/onnx/bundle.json",
                                                  "bundles/onnx/model.onnx": run / "bundles/onnx/model.onnx"}))
     top1 = rundir.read_json(run / rundir.REPORT)["headline"]["top1"]
-    assert f"| `onnx` | {top1:.2%}, as trained: the same class for all 27 compared pictures | 0.0 | 3.2 | ok |" in text
+    same = f"{top1:.2%}, as trained: the same class for all 27 compared pictures"
+    assert f"| `onnx` | {same} | cpu | 0.0 | 3.2 | ok |" in text
     assert "measured on cpu, 2 threads, x86_64, picture 300 x 400." in text
     assert 'timm.create_model("hf-hub:alice/x"' in text
     assert "python -m serve hf-hub:alice/x" in text
