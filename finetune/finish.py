@@ -61,7 +61,7 @@ def decide_again(place: Place, wish: Wish) -> None:
     calibrated = calibrate.calibrate(subject, wish)
     before = rundir.read_json(folder / rundir.REPORT, kind=dict)
     numbers = before | answer_numbers(subject, calibrated)
-    with resume.space_told(folder):
+    with resume.room_needed(folder):
         write_answers(folder, subject.data.root, calibrated, numbers)
     say_result(folder, numbers, seconds=perf_counter() - began)
     if bundles := [name for name in rundir.ADDED_LATER if (folder / name).exists()]:

@@ -102,7 +102,7 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
     try:
-        with held(claimed), resume.space_told(claimed.folder), shared_memory.lost_named(), signals.raised():
+        with held(claimed), resume.room_needed(claimed.folder), shared_memory.lost_named(), signals.raised():
             yield
     except RuntimeError as error:
         if not memory.is_full(error):

@@ -52,8 +52,11 @@ def first_line(error: BaseException) -> str:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130 after Ctrl-C."""
-    from zoo import console
+    """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130 after Ctrl-C.
+
+    A full disk, or a limit on the size of files, that no part of the command expected is told in words as well.
+    """
+    from zoo import console, disk
 
     console.guard()
     try:
@@ -61,5 +64,12 @@ def run_main(main: Callable[[], int | None]) -> None:
     except UserError as error:
         console.error(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        lack = disk.no_room(error)
+        if lack is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        console.error(UserError(f"{place}{lack.cause}: {lack.advice}, then run the same command again."))
+        sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
