@@ -53,12 +53,20 @@ def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
 def decide_again(place: Place, wish: Wish) -> None:
     """`python -m finetune.decide`: calibrate a finished run anew and rewrite the files that follow from it.
 
-    `FINISHED.json` is replaced last: killed before, the run is refused as changed until this is done again.
+    `FINISHED.json` is replaced last: killed before, the run is refused as changed until this is done again. Of the
+    processes that torchrun started, rank 0 writes.
     """
+    with ranks.joined():
+        _decide_again(place, wish)
+
+
+def _decide_again(place: Place, wish: Wish) -> None:
     folder = place.run
     began = perf_counter()
     subject = finished_subject(place)
     calibrated = calibrate.calibrate(subject, wish)
+    if not ranks.first():
+        return
     before = rundir.read_json(folder / rundir.REPORT, kind=dict)
     numbers = before | answer_numbers(subject, calibrated)
     with resume.room_needed(folder):
