@@ -21,6 +21,7 @@ from finetune.decide import Place, Wish
 from finetune.loader import Source, epochs_done, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from zoo import cam, card, console, decision, disk, fields, rundir
+from zoo.errors import UserError
 from zoo.model import forward, load
 from zoo.preprocess import Preprocessing
 from zoo.text import shell, shell_path
@@ -77,7 +78,7 @@ def _decide_again(place: Place, wish: Wish) -> None:
 
 
 def finished_subject(place: Place) -> Subject:
-    """Model and pictures of a finished run; `UserError` if any of its files has changed.
+    """Model and pictures of a finished run; `UserError` if any of its files has changed, or for a published copy.
 
     Where decision.json has, an earlier `decide` was killed: then the files that it writes may have changed as well.
     """
@@ -86,6 +87,13 @@ def finished_subject(place: Place) -> Subject:
     stopped = not made.is_file() or rundir.digest(made) != files.get(rundir.DECISION)
     fixed = [name for name in files if name.split("/")[0] not in REWRITTEN]
     rundir.open_finished(place.run, verify=fixed if stopped else True)
+    if not (place.run / rundir.FILES).is_file():
+        # other pictures would do harm unseen: who does not know which were trained on may fit on these, and the card
+        # would count what the network has learned by heart
+        raise UserError(f"{place.run} has no {rundir.FILES}: it is a published copy, and which pictures it was not "
+                        "trained on stayed at home. Decide where it was trained, and push it again; or make a run of "
+                        f"your own pictures from it: python -m finetune --data FOLDER --base {shell_path(place.run)} "
+                        "--probe-only")
     device = devices.choose(place.device)
     model = load(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with fields.of(place.run / rundir.RECIPE):

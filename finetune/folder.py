@@ -18,13 +18,13 @@ from finetune.recipe import given_of
 from finetune.recipes import from_scratch
 from finetune.resume import has_state, room_needed, sweep
 from finetune.run import Run
-from finetune.same_paths import val_path
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
 from zoo import disk, fields, locks, rundir
 from zoo.catalog import Base, find, find_architecture
 from zoo.errors import UserError
 from zoo.folders import shown
+from zoo.same_paths import val_path
 from zoo.text import shell_path
 
 

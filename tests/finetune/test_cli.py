@@ -24,13 +24,15 @@ from hypothesis import strategies as st
 from finetune import dataset, device, folder, going_on, other_flags
 from finetune.folder import Order, claim
 from finetune.job import check_same_data, start, with_recorded_names
+from finetune.loader import Source, evaluation_batches
 from finetune.recipe import Recipe, field_docs
 from finetune.run import Run
-from finetune.same_paths import nfc
 from finetune.tree import read_tree
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo import fields, rundir
 from zoo.errors import BadImage, UserError, run_main
+from zoo.preprocess import Preprocessing
+from zoo.same_paths import nfc
 
 ROOT = Path(__file__).parents[2]
 CUDA = torch.cuda.is_available()
@@ -602,7 +604,14 @@ def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: P
     going = with_recorded_names(taken, copy)
     assert going.classes == of_run.classes
     assert [p[1:] for p in going.pictures] == [p[1:] for p in of_run.pictures]  # the same batches, too
-    check_same_data(out, going, 0.01, same=True)
+    for recorded in ("NFC", "NFD"):  # a run that goes on records the names that are there
+        for form in ("NFC", "NFD"):
+            finished = dataset.of_run(out, here / form)
+            assert all(unicodedata.is_normalized(recorded, p.path) for p in finished.pictures)
+            source = Source(finished.root, Preprocessing(8), 0, pin=False)
+            labels = [label for _, of_batch in evaluation_batches(finished.pictures, source) for label in of_batch]
+            assert labels == [p.label for p in finished.pictures]
+        check_same_data(out, going, 0.01, same=True)
     assert not going_on.changes(out, read_tree(here / "NFD"))
     write_classes(here / "NFD", {"tea": 2}, first=50)
     more = with_recorded_names(taken, dataset.scan(read_tree(here / "NFD")))
