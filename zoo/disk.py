@@ -111,13 +111,17 @@ def check_writable(folder: Path) -> None:
     new_file_beside(folder / "writable").unlink()
 
 
-def share_as_usual(path: Path) -> None:
-    """Give a file that a library wrote the permissions of any new file here: what the umask allows."""
-    example = new_file_beside(path)
+def share_as_usual(*paths: Path) -> None:
+    """Give files that a library wrote the permissions of any new file beside the first: what the umask allows."""
+    if not paths:
+        return
+    example = new_file_beside(paths[0])
     try:
-        _set_mode(path, _mode(example))
+        usual = _mode(example)
     finally:
         example.unlink()
+    for path in paths:
+        _set_mode(path, usual)
 
 
 def _mode(path: Path) -> int:
