@@ -1,6 +1,5 @@
 """The folder `bundles/` of a run while it is written: one export at a time, and nothing finished is lost to it."""
 
-import errno
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -67,13 +66,10 @@ def room_on_disk(run: Path) -> Iterator[None]:
         raise UserError(f"{error.filename}: expected to write a bundle there, seen something else of that name. "
                         "Remove it.") from None
     except OSError as error:
-        if error.errno == errno.EFBIG:
-            raise UserError(f"{run / bundle.BUNDLES}: a file became larger than this process or file system allows "
-                            f"(ulimit -f tells the limit of the process): raise the limit and export again; {kept}"
-                            ) from None
-        if error.errno not in disk.NO_ROOM:
+        lack = disk.no_room(error)
+        if lack is None:
             raise
         free = shutil.disk_usage(run).free / 1e6
-        raise UserError(f"no space left for {run / bundle.BUNDLES}: {error.strerror}, {free:.0f} MB are free there; a "
-                        "bundle needs some times the size of model.safetensors. Free some space and export again: "
-                        f"{kept}") from None
+        needed = f" ({free:.0f} MB are free; a bundle needs some times the size of model.safetensors)"
+        raise UserError(f"{run / bundle.BUNDLES}: {lack.cause}{needed if lack is disk.FULL else ''}: {lack.advice} and "
+                        f"export again; {kept}") from None

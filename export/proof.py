@@ -83,7 +83,8 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
     """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page beside it."""
     subject, deployed = evidence.subject, product.deployed
     labelled = subject.labelled if precision in parity.LOST_POINTS else []
-    pictures = evidence.compared(deployed, runtime.provider_of(folder / product.model))
+    provider = runtime.provider_of(folder / product.model)
+    pictures = evidence.compared(deployed, provider)
     given = parity.predicted(folder, [*evidence.paths.values(), *(one.path for one in labelled)])
     outputs = {name: values[:len(pictures)] for name, values in given.items()}
     rungs = parity.pixels(pictures, by_products=deployed.prepare.matmul)
@@ -96,7 +97,7 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
     if product.engine:
         rungs += by_engine(product, pictures, evidence, labelled, precision)
     proof = Proof(rungs, pictures, outputs)
-    write(evidence, folder, proof, precision)
+    write(evidence, folder, proof, precision=precision, provider=provider)
     return proof
 
 
@@ -112,11 +113,11 @@ def by_engine(product: Made, pictures: Sequence[Compared], evidence: Evidence, l
     return [replace(rung, name=f"engine: {rung.name}") for rung in rungs]
 
 
-def write(evidence: Evidence, folder: Path, proof: Proof, precision: str) -> None:
-    """`parity.json` and `parity.html`."""
+def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, provider: str) -> None:
+    """`parity.json` and `parity.html`; `provider`: what ran the file."""
     own = evidence.subject.pictures
     rundir.write_json(folder / bundle.PARITY, {
-        "precision": precision, "rungs": parity.to_json(proof.rungs), "own": len(own),
+        "precision": precision, "provider": provider, "rungs": parity.to_json(proof.rungs), "own": len(own),
         "made": len(evidence.paths) - len(own),
         "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()}})
     shown = {name: path for name, path in evidence.paths.items() if evidence.examples or name not in own}

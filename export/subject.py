@@ -21,6 +21,7 @@ from zoo.errors import BadImage, UserError
 from zoo.folders import picture_bytes, shown
 from zoo.model import load
 from zoo.preprocess import Preprocessing, decode
+from zoo.same_paths import located
 
 EXPORTERS_LOG = "exporter.log"
 """In `bundles/`: what torch's exporter said when it refused an architecture."""
@@ -106,7 +107,7 @@ class Subject:
         chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
         with fields.of(table, "Copy the run folder again, or train it again."):
-            return [Labelled(self.root / row["path"], place[row["label"]], place[row["predicted"]])
+            return [Labelled(located(self.root, row["path"]), place[row["label"]], place[row["predicted"]])
                     for row in chosen.values()]
 
     def training(self, count: int) -> list[Path]:
@@ -114,7 +115,7 @@ class Subject:
         rows = {row["path"]: row for row in rundir.files_rows(self.run) if row["split"] == "train"}
         chosen = sample(rows, count)
         self.check(chosen, "training")
-        return [self.root / name for name in chosen]
+        return [located(self.root, name) for name in chosen]
 
     def check(self, names: Collection[str], kind: str) -> None:
         """`UserError` if one of these pictures is not where it was, or has other bytes than files.csv recorded.
@@ -125,12 +126,12 @@ class Subject:
         if unknown := [name for name in names if name not in recorded]:
             raise UserError(f"{self.run / rundir.FILES} lacks {shown(unknown[0])}, one of {len(names)} {kind} "
                             "pictures: copy the run folder again.")
-        if gone := [name for name in names if not (self.root / name).is_file()]:
+        if gone := [name for name in names if not located(self.root, name).is_file()]:
             raise UserError(f"{self.root} lacks {len(gone)} of {len(names)} {kind} pictures of {self.run}, for example "
                             f"{shown(gone[0])}: name the folder that holds them with --data.")
         for name in names:
             try:
-                picture_bytes(self.root / name, recorded[name])
+                picture_bytes(located(self.root, name), recorded[name])
             except BadImage as error:
                 raise UserError(f"{error}: expected the {kind} pictures of {self.run} as they were. Restore them, or "
                                 "name the folder that holds them with --data.") from None
@@ -215,7 +216,7 @@ def open_run(order: Order) -> Subject:
     if not (run / rundir.FILES).is_file():
         return _pulled(order, labels, parts)
     root = order.data or rundir.data_root(run)
-    rows = {row["path"]: root / row["path"] for row in rundir.files_rows(run) if row["split"] == "val"}
+    rows = {row["path"]: located(root, row["path"]) for row in rundir.files_rows(run) if row["split"] == "val"}
     subject = Subject(run, labels, parts, root, sample(rows, order.parity_images), order.max_loss)
     subject.check(subject.pictures, "validation")
     return subject

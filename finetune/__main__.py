@@ -82,4 +82,4 @@ def parse(command: Callable[..., None], module: str, *classes: type) -> None:
 
 
 if __name__ == "__main__":
-    run_main(lambda: parse(main, "finetune", Run))
+    run_main(lambda: parse(main, "finetune", Run), joins=True)

@@ -100,4 +100,4 @@ def write_and_tell(order: Comparison) -> None:
 
 
 if __name__ == "__main__":
-    run_main(lambda: parse(main, "finetune.compare", Comparison))
+    run_main(lambda: parse(main, "finetune.compare", Comparison), joins=True)

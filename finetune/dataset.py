@@ -27,7 +27,6 @@ from finetune.left_out import (
     write_left_out,
 )
 from finetune.run import MOST_UNREADABLE
-from finetune.same_paths import compared, nfc, val_elsewhere
 from finetune.tree import Tree
 from zoo import console, fields, grey_bits, rundir, tables
 from zoo.entries import Unused
@@ -35,6 +34,7 @@ from zoo.errors import BadImage, UserError
 from zoo.folders import read_regular
 from zoo.opened import MAX_BYTES
 from zoo.preprocess import decode_and_measure
+from zoo.same_paths import compared, located, nfc, val_elsewhere
 
 PROCESSES_FROM = 5_000
 """Files from which several processes read faster than one."""
@@ -302,7 +302,7 @@ def of_run(run: Path, root: Path) -> Data:
     with fields.of(run / rundir.FILES):
         pictures = tuple(Picture(row["path"], index[row["label"]], row["split"], row["sha256"], int(row["width"]),
                                  int(row["height"])) for row in rundir.files_rows(run))
-    if missing := [p.path for p in pictures if not (root / p.path).is_file()]:
+    if missing := [p.path for p in pictures if not located(root, p.path).is_file()]:
         raise UserError(f"{root} lacks {len(missing)} of the run's {len(pictures)} pictures, for example {missing[0]}: "
                         "name the folder that holds them with --data.")
     return Data(root, classes, pictures, findings, left_out, val)

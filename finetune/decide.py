@@ -54,4 +54,5 @@ def main(place: tyro.conf.OmitArgPrefixes[Place], wish: tyro.conf.OmitArgPrefixe
 
 
 if __name__ == "__main__":
-    run_main(lambda: tyro.cli(main, prog="python -m finetune.decide", config=(tyro.conf.FlagCreatePairsOff,)))
+    run_main(lambda: tyro.cli(main, prog="python -m finetune.decide", config=(tyro.conf.FlagCreatePairsOff,)),
+             joins=True)

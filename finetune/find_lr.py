@@ -6,6 +6,7 @@ command line is parsed.
 
 import dataclasses
 import os
+from pathlib import Path
 
 import tyro
 
@@ -24,7 +25,7 @@ def main(
     """Let the learning rate rise over a hundred steps of the run that these flags mean, and suggest one.
 
     It writes a run folder (default runs/DATA-BASE-find_lr) with the curve in figures/lr-range.svg; python -m finetune
-    --resume trains on from there, with the suggested rate.
+    --resume trains on from there, with the suggested rate. Processes that torchrun starts share the steps.
     """
     given = given_by(recipe, less_usual)
     if "lr" in given:
@@ -34,11 +35,20 @@ def main(
     if run.resume is None and run.out is None:
         run = dataclasses.replace(run, out=run.folder.with_name(run.folder.name + "-find_lr"))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from finetune import events, lr_range, rates
+    from finetune import lr_range, ranks
     from finetune.job import prepare
+
+    with ranks.joined():
+        folder = prepare(run, given | ({} if run.resume else {"lr": lr_range.FIND}))
+        if ranks.first():
+            draw_and_suggest(folder)
+
+
+def draw_and_suggest(folder: Path) -> None:
+    """The curve of a range test as a figure of its run folder, and the rate that it suggests."""
+    from finetune import events, rates
     from finetune.report import figures
 
-    folder = prepare(run, given | ({} if run.resume else {"lr": lr_range.FIND}))
     curve = rates.recorded(events.read(folder))
     if curve is None:
         raise UserError(f"{folder} was begun without --lr find, so it holds no range test: expected a folder of "
@@ -56,4 +66,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_main(lambda: parse(main, "finetune.find_lr", Run))
+    run_main(lambda: parse(main, "finetune.find_lr", Run), joins=True)

@@ -21,6 +21,7 @@ from finetune.decide import Place, Wish
 from finetune.loader import Source, epochs_done, evaluation_batches, steps_per_epoch
 from finetune.plan import Plan
 from zoo import cam, card, console, decision, disk, fields, rundir
+from zoo.errors import UserError
 from zoo.model import forward, load
 from zoo.preprocess import Preprocessing
 from zoo.text import shell, shell_path
@@ -53,15 +54,23 @@ def write_run(plan: Plan, best: resume.Best, *, seconds: float) -> None:
 def decide_again(place: Place, wish: Wish) -> None:
     """`python -m finetune.decide`: calibrate a finished run anew and rewrite the files that follow from it.
 
-    `FINISHED.json` is replaced last: killed before, the run is refused as changed until this is done again.
+    `FINISHED.json` is replaced last: killed before, the run is refused as changed until this is done again. Of the
+    processes that torchrun started, rank 0 writes.
     """
+    with ranks.joined():
+        _decide_again(place, wish)
+
+
+def _decide_again(place: Place, wish: Wish) -> None:
     folder = place.run
     began = perf_counter()
     subject = finished_subject(place)
     calibrated = calibrate.calibrate(subject, wish)
+    if not ranks.first():
+        return
     before = rundir.read_json(folder / rundir.REPORT, kind=dict)
     numbers = before | answer_numbers(subject, calibrated)
-    with resume.space_told(folder):
+    with resume.room_needed(folder):
         write_answers(folder, subject.data.root, calibrated, numbers)
     say_result(folder, numbers, seconds=perf_counter() - began)
     if bundles := [name for name in rundir.ADDED_LATER if (folder / name).exists()]:
@@ -69,7 +78,7 @@ def decide_again(place: Place, wish: Wish) -> None:
 
 
 def finished_subject(place: Place) -> Subject:
-    """Model and pictures of a finished run; `UserError` if any of its files has changed.
+    """Model and pictures of a finished run; `UserError` if any of its files has changed, or for a published copy.
 
     Where decision.json has, an earlier `decide` was killed: then the files that it writes may have changed as well.
     """
@@ -78,6 +87,13 @@ def finished_subject(place: Place) -> Subject:
     stopped = not made.is_file() or rundir.digest(made) != files.get(rundir.DECISION)
     fixed = [name for name in files if name.split("/")[0] not in REWRITTEN]
     rundir.open_finished(place.run, verify=fixed if stopped else True)
+    if not (place.run / rundir.FILES).is_file():
+        # other pictures would do harm unseen: who does not know which were trained on may fit on these, and the card
+        # would count what the network has learned by heart
+        raise UserError(f"{place.run} has no {rundir.FILES}: it is a published copy, and which pictures it was not "
+                        "trained on stayed at home. Decide where it was trained, and push it again; or make a run of "
+                        f"your own pictures from it: python -m finetune --data FOLDER --base {shell_path(place.run)} "
+                        "--probe-only")
     device = devices.choose(place.device)
     model = load(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with fields.of(place.run / rundir.RECIPE):

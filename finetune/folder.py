@@ -1,7 +1,6 @@
 """The run folder before training: new, going on, already finished, or in use."""
 
 import difflib
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,15 +16,15 @@ from finetune.dataset import as_fraction
 from finetune.going_on import STATES
 from finetune.recipe import given_of
 from finetune.recipes import from_scratch
-from finetune.resume import has_state, space_told, sweep
+from finetune.resume import has_state, room_needed, sweep
 from finetune.run import Run
-from finetune.same_paths import val_path
 from finetune.sample import NAME as DIGITS
 from finetune.sample import write_digits
 from zoo import disk, fields, locks, rundir
 from zoo.catalog import Base, find, find_architecture
 from zoo.errors import UserError
 from zoo.folders import shown
+from zoo.same_paths import val_path
 from zoo.text import shell_path
 
 
@@ -130,7 +129,7 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
     lock = _lock(folder)
     begun = tuple(path for path in (folder, *folder.parents) if not os.path.exists(path))
     if not finished:
-        with space_told(folder):
+        with room_needed(folder):
             _make(folder / rundir.RESUME)
             _take(lock, folder)
             if run.data is not None:
@@ -318,7 +317,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if disk.no_room(error):
             raise
         raise UserError(f"{folder.parent} cannot be written ({error.strerror}): choose another --out.") from None
 

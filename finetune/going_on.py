@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune import dataset, ranks
-from finetune.same_paths import compared, nfc, val_elsewhere
 from finetune.tree import Tree
 from zoo import fields, rundir
 from zoo.errors import UserError
 from zoo.folders import shown
+from zoo.same_paths import compared, nfc, val_elsewhere
 
 STATES = "states"
 """Key of local.json with `file_states`."""

@@ -70,7 +70,7 @@ def prepared(folder: Path) -> Path:
     sizes = {name: (folder / name).stat().st_size for name in TARS}
     if (target / PREPARED).is_file() and rundir.read_json(target / PREPARED)["tars"] == sizes:
         return target
-    with resume.space_told(target), alone(target):
+    with resume.room_needed(target), alone(target):
         console.say(f"unpacking ILSVRC2012 into {target}; stopped, the same command goes on")
         kit = read_devkit(folder / DEVKIT)
         check_space(sizes[TRAIN] + sizes[VAL], target)

@@ -41,7 +41,6 @@ from finetune.loader import Source, evaluation_batches, planned_workers, steps_p
 from finetune.plan import Plan
 from finetune.recipe import Resolved
 from finetune.run import Run
-from finetune.same_paths import nfc
 from finetune.schedule import schedule
 from finetune.scratch import has_zero_gamma, initialise
 from finetune.teacher import teacher_of
@@ -51,6 +50,7 @@ from zoo.errors import UserError, first_line
 from zoo.model import Description, build, describe, head
 from zoo.model_trial import Trial
 from zoo.preprocess import Preprocessing
+from zoo.same_paths import nfc
 from zoo.text import shell_path
 
 CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
@@ -102,7 +102,7 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
     try:
-        with held(claimed), resume.space_told(claimed.folder), shared_memory.lost_named(), signals.raised():
+        with held(claimed), resume.room_needed(claimed.folder), shared_memory.lost_named(), signals.raised():
             yield
     except RuntimeError as error:
         if not memory.is_full(error):

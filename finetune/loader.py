@@ -19,6 +19,7 @@ from finetune.recipe import Recipe
 from zoo.errors import BadImage, UserError
 from zoo.folders import picture_bytes
 from zoo.preprocess import Preprocessing, decode
+from zoo.same_paths import located
 from zoo.tta import WHOLE, View, prepare
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -68,7 +69,7 @@ class EvaluationViews(Dataset):
 
     def __getitem__(self, index: int) -> Item:
         picture = self.pictures[index]
-        path = self.source.root / picture.path
+        path = located(self.source.root, picture.path)
         try:
             content = picture_bytes(path, picture.sha256)
             return prepare(decode(content, name=str(path)), self.source.pre, self.views), picture.label

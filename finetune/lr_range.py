@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from finetune import memory, recipes
+from finetune import memory, ranks, recipes
 from finetune.events import Events
 from finetune.loader import steps_per_epoch, training_batches
 from finetune.rates import PER_DECADE, Curve, suggest
@@ -69,7 +69,8 @@ def range_test(job: Job) -> Curve:
         for step, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
             for group in parts.optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
-            losses.append(update(job, batch, parts, 0, step)[0].item())
+            # agreed, so that all processes stop after the same step, whatever their devices round
+            losses.append(ranks.of_first(update(job, batch, parts, 0, step)[0].item()))
             advance(1, note=f"lr {lr:.1e}  loss {losses[-1]:.3f}")
             if not math.isfinite(losses[-1]) or ran_away(losses, math.log(max(2, parts.classes))):
                 break

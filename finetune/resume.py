@@ -123,10 +123,10 @@ def save(folder: Path, state: State) -> None:
     place = folder / rundir.RESUME / f"step-{state.step:09d}"
     temporary = place.with_name(f"{place.name}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     content = {f.name: getattr(state, f.name) for f in dataclass_fields(state) if f.name != "tensors"}
-    with space_told(place, needed_bytes=size_bytes(state.tensors)):
+    with room_needed(place, needed_bytes=size_bytes(state.tensors)):
         try:
             temporary.mkdir()
-            disk.write_whole(temporary / TENSORS, lambda path: torch.save(state.tensors, path))
+            disk.write_whole(temporary / TENSORS, lambda path: _save(state.tensors, path))
             rundir.write_json(temporary / STATE, content | {
                 "best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)})
             rundir.write_manifest(temporary, version=VERSION)
@@ -136,6 +136,12 @@ def save(folder: Path, state: State) -> None:
         finally:
             _remove(temporary)
     _prune(folder, state.step)
+
+
+def _save(tensors: dict[str, Any], path: Path) -> None:
+    """`torch.save` into a file that Python writes: what torch writes itself fails without the system's reason."""
+    with open(path, "wb") as file:
+        torch.save(tensors, file)
 
 
 def _prune(folder: Path, newest_step: int) -> None:
@@ -336,25 +342,25 @@ def _mb(size: int) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """`disk.write_whole`, with a `UserError` where no space is left."""
-    with space_told(path):
+    """`disk.write_whole`, with a `UserError` where there is no room."""
+    with room_needed(path):
         disk.write_whole(path, write)
 
 
 @contextmanager
-def space_told(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
-    """Turn "no space left", as Python, torch.save or safetensors say it, into a `UserError`; nothing else.
+def room_needed(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
+    """Turn a full disk or quota, or a limit on the size of files, as Python, torch or safetensors raise it, into a
+    `UserError`; nothing else.
 
-    `needed_bytes`: told in the message, with what is free; 0: not known.
+    `needed_bytes`: named in the message, with what is free; 0: not known.
     """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        # torch.save says "enforce fail ... unexpected pos" on a full disk, safetensors wraps the system's words
-        words = ("No space left", "File too large", "Disk quota", "unexpected pos", "PytorchStreamWriter")
-        if not any(word in str(error) for word in words):
+        lack = disk.no_room(error)
+        if lack is None:
             raise
         needed = (f" ({needed_bytes:,} bytes needed, {shutil.disk_usage(path.parent).free:,} free)" if needed_bytes
                   else "")
-        raise UserError(f"no space left to write {path}{needed}: free some (the last checkpoint is still there), then "
-                        "run the same command again and it goes on.") from None
+        raise UserError(f"{path}: {lack.cause}{needed}: {lack.advice} (the last checkpoint is still there), then run "
+                        "the same command again and it goes on.") from None

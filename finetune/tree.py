@@ -11,6 +11,7 @@ from finetune import layout
 from finetune.layout import SPLIT_FOLDERS
 from zoo.entries import Found, Level, Unused, all_above, level, relative, walk
 from zoo.errors import UserError
+from zoo.same_paths import nfc
 from zoo.text import one_line
 
 _VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
@@ -139,7 +140,7 @@ def _bare(name: str) -> str:
     """A name as people see it: without case, Unicode form, characters that are not shown, and blanks or dots at its
     end."""
     visible = "".join(" " if character in _BLANK_LETTERS else character
-                      for character in unicodedata.normalize("NFC", name)
+                      for character in nfc(name)
                       if unicodedata.category(character) != "Cf" and character not in _VARIATIONS)
     return " ".join(visible.split()).rstrip(". ").casefold()
 
@@ -160,7 +161,7 @@ def _by_bare_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def _folded(name: str) -> str:
     """A name without case and Unicode form."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return nfc(name).casefold()
 
 
 def _difference(one: str, two: str) -> str:
@@ -172,15 +173,15 @@ def _difference(one: str, two: str) -> str:
 
 def _told_apart(one: str, two: str) -> tuple[str, str]:
     """Both names; with the code points of what is not ASCII if they look the same."""
-    same_look = _folded(one) != _folded(two) or unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", two)
+    same_look = _folded(one) != _folded(two) or nfc(one) == nfc(two)
     return (ascii(one), ascii(two)) if same_look else (repr(one), repr(two))
 
 
 def _read_split(root: Path, folder: Path, found: Level, classes: tuple[str, ...]) -> list[tuple[int, Found]]:
     """(label, what its folder holds) of each class of one split. Classes are compared in NFC."""
     layout.refuse_broken(folder, found.broken)
-    label_of = {unicodedata.normalize("NFC", name): label for label, name in enumerate(classes)}
-    labels = {name: label_of.get(unicodedata.normalize("NFC", name)) for name in found.folders}
+    label_of = {nfc(name): label for label, name in enumerate(classes)}
+    labels = {name: label_of.get(nfc(name)) for name in found.folders}
     _by_bare_name(folder, found.folders)
     if unknown := [name for name, label in labels.items() if label is None]:
         near = _by_bare_name(folder, classes).get(_bare(unknown[0]))

@@ -13,13 +13,16 @@ from serve.life import Life
 
 STREAM_LOOK_S = 0.5
 """Seconds between two looks of an event stream whether it is to end."""
+LEAST_RATE, BEGIN_S = 1_000, 10.0
+"""Bytes a second at which a body has to arrive on average, and seconds at its beginning that do not count: one that
+trickles holds its place for these, however long the deadline is. A telephone on GPRS sends 5,000."""
 TOO_MUCH = "Too much is being sent at once; try again later."
 
 
 class Bodies:
     """What all requests together may send at a time; final. For one event loop.
 
-    `body_s` seconds until a whole body must have arrived; `rejected` counts refusals by their reason.
+    `body_s` seconds until a whole body must have arrived, at `LEAST_RATE`; `rejected` counts refusals by their reason.
     """
 
     def __init__(self, body_s: float, rejected: Callable[[str], None]):
@@ -38,12 +41,13 @@ class Bodies:
     def counted(self, receive: Receive, address: str, limit: int, *, in_memory: bool) -> Iterator[Receive]:
         """`receive` that raises an HTTP error for more than `limit` bytes, for a late body, and, where it is held
         `in_memory`, for too much beside all others."""
-        deadline, seen, whole, held = time.monotonic() + self._body_s, 0, False, 0
+        started, seen, whole, held = time.monotonic(), 0, False, 0
 
         async def receive_counted() -> Message:
             nonlocal seen, whole, held
             if whole:
                 return await receive()
+            deadline = started + min(self._body_s, BEGIN_S + seen / LEAST_RATE)
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     message = await receive()

@@ -6,7 +6,6 @@ folder of uploads, short texts, small numbers.
 """
 
 import json
-import math
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ MAX_FILES = 1_000
 """Files of one event that are looked at; the function itself takes fewer and says how many."""
 MAX_TEXT = 10_000
 """Characters of a text."""
+LARGEST = 1e6
+"""Numbers lie between this and its negative."""
 NOT_UPLOADED = f"The picture cannot be read: {ELSEWHERE}."
 MALFORMED = "Expected a JSON object with the inputs of one of this page's functions in 'data'."
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -75,13 +76,13 @@ class Events:
         written: dict[str, Any] = {"data": values, "session_hash": session}
         if name is None:
             trigger = given.get("trigger_id")
-            plain_trigger = trigger if isinstance(trigger, int) and 0 <= trigger < 10_000 else None
+            plain_trigger = trigger if type(trigger) is int and 0 <= trigger < 10_000 else None
             written |= {"fn_index": number, "trigger_id": plain_trigger}
         return json.dumps(written).encode()
 
     def _function(self, given: Mapping[str, Any], name: str | None) -> tuple[int, Function]:
         number = given.get("fn_index")
-        if name is None and isinstance(number, int) and number in self.functions:
+        if name is None and type(number) is int and number in self.functions:
             return number, self.functions[number]
         for number, function in self.functions.items():
             if name and function.name == name:
@@ -100,7 +101,8 @@ class Events:
             return [self._file(one) for one in value]
         plain = isinstance(value, str) and len(value) <= MAX_TEXT
         if kind == "number":
-            plain = isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e6
+            # a comparison tells NaN, infinity and integers of any length, which have no float; True is an int as well
+            plain = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
         if not plain:
             raise Refused(MALFORMED)
         return value

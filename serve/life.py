@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from serve import few_lines
 from serve.budgets import Room
 from zoo.errors import UserError
 
@@ -60,6 +61,7 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
         app, log_level="warning", access_log=False, server_header=False, ws="none",
         http=partial(_protocol, life.room.connections + life.room.backlog),  # type: ignore[arg-type]
         limit_concurrency=life.room.connections, backlog=life.room.backlog, timeout_graceful_shutdown=STREAMS_S))
+    few_lines.bound()
     with _listen(host, port) as listening:
         asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
 

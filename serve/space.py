@@ -42,7 +42,8 @@ class Space:
     """What becomes a Space."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
-    """A run folder with a bundle, a bundle folder, or its model.onnx."""
+    """A run folder with a bundle, a bundle folder, or its model.onnx; a published run by name or alias, as for
+    `python -m serve`."""
     out: Path
     """Folder to write; it must not exist, or be empty."""
     title: str | None = None
@@ -51,10 +52,12 @@ class Space:
 
 def main(space: tyro.conf.OmitArgPrefixes[Space]) -> None:
     """Write the folder of a Hugging Face Space with the page and the API of this model."""
-    bundle = bundles.open_bundle(space.bundle)
+    from serve.start import local  # --help needs none of it
+
     out = space.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: expected a new or empty folder, seen one with content: name another.")
+    bundle = bundles.open_bundle(local(space.bundle))
     name = bundle.folder.name if TARGET.fullmatch(bundle.folder.name) else bundles.DEFAULT_TARGET
     _copy_bundle(bundle, out / "model" / bundles.BUNDLES / name)
     _copy_code(out)

@@ -107,7 +107,9 @@ def differences(bundle: Bundle, described: str) -> list[str]:
 
 
 def finish(folder: Path) -> None:
-    """Write `FINISHED.json` with the digest of every file; `timing.json` may be written again later."""
+    """Write `FINISHED.json` with the digest of every file, each of which gets the permissions of any new file here:
+    exporters, compilers and copies leave others. `timing.json` may be written again later."""
+    disk.share_as_usual(*(folder / name for name in look_through(folder).files))
     rundir.write_manifest(folder, version=VERSION, leave_out=(TIMING,))
 
 

@@ -2,6 +2,7 @@
 
     write_whole(path, write)    a reader sees the old file or the new one
     right_needed(folder)        what may not be written below it is a `NotWritable`
+    no_room(error)              what ended a write for want of room, and what helps
 """
 
 import errno
@@ -10,13 +11,12 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-"""`errno` of a write that found no space left: disk or quota."""
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 """`errno` of a write that was not allowed, or that met a file system mounted to be read only."""
 UNFINISHED = ".tmp"
@@ -25,6 +25,38 @@ UNFINISHED = ".tmp"
 
 class NotWritable(UserError):
     """A folder in which this user may not write."""
+
+
+@dataclass(frozen=True)
+class NoRoom:
+    """Why a write found no room; both are clauses for a sentence."""
+
+    cause: str
+    advice: str
+
+
+FULL = NoRoom("no space left", "free some")
+TOO_LARGE = NoRoom("a file became larger than this process or file system allows (ulimit -f tells the limit of the "
+                   "process)", "raise the limit")
+NO_ROOM = {errno.ENOSPC: ("No space left", FULL), errno.EDQUOT: ("Disk quota", FULL),
+           errno.EFBIG: ("File too large", TOO_LARGE)}
+"""`errno` of a write -> how the system words it, and what it means: disk or quota are full, or a limit was met."""
+
+
+def no_room(error: BaseException) -> NoRoom | None:
+    """What ended a write for want of room, however a library wraps the system's error; None for any other error.
+
+    torch.save raises another error while it handles the system's one; safetensors has only the system's words.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError):
+            return NO_ROOM[chain.errno][1] if chain.errno in NO_ROOM else None
+        for words, found in NO_ROOM.values():
+            if words in str(chain):
+                return found
+        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+    return None
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -79,13 +111,17 @@ def check_writable(folder: Path) -> None:
     new_file_beside(folder / "writable").unlink()
 
 
-def share_as_usual(path: Path) -> None:
-    """Give a file that a library wrote the permissions of any new file here: what the umask allows."""
-    example = new_file_beside(path)
+def share_as_usual(*paths: Path) -> None:
+    """Give files that a library wrote the permissions of any new file beside the first: what the umask allows."""
+    if not paths:
+        return
+    example = new_file_beside(paths[0])
     try:
-        _set_mode(path, _mode(example))
+        usual = _mode(example)
     finally:
         example.unlink()
+    for path in paths:
+        _set_mode(path, usual)
 
 
 def _mode(path: Path) -> int:

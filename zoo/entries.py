@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from zoo.errors import UserError
 from zoo.file_kinds import HEIF_BRANDS
-from zoo.folders import NotRegular, open_regular
+from zoo.folders import NotRegular, first_bytes
 
 SYSTEM_FOLDERS = frozenset({
     "__macosx", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "found.000",
@@ -37,10 +37,11 @@ HARMLESS_SUFFIXES = frozenset({
 """Notes, labels, checksums and programs: a file with one of these suffixes is tried only if it begins as a picture."""
 HARMLESS_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "changelog"})
 """The same for files without a suffix, in lower case."""
-_SIGNATURES = (
-    (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF87a"), (0, b"GIF89a"), (0, b"II*\0"), (0, b"MM\0*"),
-    (0, b"II+\0"), (0, b"MM\0+"), (8, b"WEBP"), *((4, b"ftyp" + brand) for brand in (*HEIF_BRANDS, b"avif", b"avis")))
-"""(byte, what stands there) of JPEG, PNG, GIF, TIFF and BigTIFF, WebP, HEIF and AVIF; BMP's is too short for a row."""
+_SIGNATURES = {
+    0: (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    4: tuple(b"ftyp" + brand for brand in (*HEIF_BRANDS, b"avif", b"avis")), 8: (b"WEBP",)}
+"""Byte -> what may stand there, of JPEG, PNG, GIF, TIFF and BigTIFF, HEIF and AVIF, WebP; BMP's is too short for a row.
+"""
 _SIGNED_BYTES = 16
 """Of a file that are read for its signature."""
 KINDS = {
@@ -134,7 +135,7 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
         for entry in listed(path):
             name, folder_like = inside(here, entry.name), is_folder(entry)
             skipped = by_rule(name, entry.name, folder=folder_like)
-            if skipped and not (skipped.kind == "harmless" and begins_as_picture(Path(entry.path))):
+            if skipped and not (skipped.kind == "harmless" and begins_as_picture(entry.path)):
                 found.unused.append(skipped)
             elif folder_like:
                 (links if entry.is_symlink() else folders).append((name, Path(entry.path)))
@@ -158,16 +159,15 @@ def by_rule(path: str, name: str, *, folder: bool) -> Unused | None:
     return None
 
 
-def begins_as_picture(path: Path) -> bool:
+def begins_as_picture(path: str | Path) -> bool:
     """Whether a regular file has the signature of a picture, by its first 16 bytes; False if it cannot be read."""
     try:
-        with open_regular(path) as file:
-            start = file.read(_SIGNED_BYTES)
+        start = first_bytes(path, _SIGNED_BYTES)
     except (OSError, NotRegular):
         return False
     # BMP: two letters, then the place of the pixels at byte 10, which is small; text has no zero bytes there
     is_bmp = start.startswith(b"BM") and start[12:14] == b"\0\0"
-    return is_bmp or any(start.startswith(signature, at) for at, signature in _SIGNATURES)
+    return is_bmp or any(start.startswith(signatures, at) for at, signatures in _SIGNATURES.items())
 
 
 def listed(folder: Path) -> list["os.DirEntry[str]"]:

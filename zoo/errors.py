@@ -7,6 +7,7 @@
 Our own invariants are `assert`s: when one fails, the traceback is for us.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -51,15 +52,41 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "no details")
 
 
-def run_main(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130 after Ctrl-C."""
-    from zoo import console
+def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
+    """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130 after Ctrl-C.
+
+    A full disk, or a limit on the size of files, that no part of the command expected is told in words as well.
+    `joins`: whether processes that torchrun starts together share the work; other commands are refused there at once,
+    where they would write the same files several times.
+    """
+    from zoo import console, disk
 
     console.guard()
     try:
+        if not joins:
+            _check_alone()
         sys.exit(main())
     except UserError as error:
         console.error(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        lack = disk.no_room(error)
+        if lack is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        console.error(UserError(f"{place}{lack.cause}: {lack.advice}, then run the same command again."))
+        sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_alone() -> None:
+    """`UserError` in the first of several processes that torchrun started together; the others end without a word."""
+    started = os.environ.get("WORLD_SIZE", "1")
+    if "TORCHELASTIC_RUN_ID" not in os.environ or started == "1":
+        return
+    if os.environ.get("RANK", "0") != "0":
+        sys.exit(UserError.exit_code)
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    name = f"python -m {module.name.removesuffix('.__main__')}" if module else sys.argv[0]
+    raise UserError(f"{name} runs in one process: seen {started} that torchrun started. Start it without torchrun.")

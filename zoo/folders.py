@@ -144,25 +144,41 @@ def shown(name: object) -> str:
     return cleaned if len(cleaned) <= 300 else f"{cleaned[:300]}..."
 
 
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""How a file is opened for reading: without O_NONBLOCK a pipe would wait for its writer."""
+
+
 def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not waited for.
 
     Without `follow` a path that is a link is refused. Raises `OSError` and `ValueError` as `open` does.
     """
-    # without O_NONBLOCK a pipe would wait for its writer
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    if not follow:
-        flags |= getattr(os, "O_NOFOLLOW", 0)
+    descriptor, size = _open_descriptor(path, _FLAGS if follow else _FLAGS | getattr(os, "O_NOFOLLOW", 0))
+    file = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
+    if not size and file.peek(1):  # files of /proc call themselves empty; some of them never end
+        file.close()
+        raise NotRegular(f"{shown(path)}: expected a file of a disk, seen one of the system without a size.")
+    return file
+
+
+def first_bytes(path: str | Path, count: int) -> bytes:
+    """At most `count` bytes at the beginning of a regular file; raises as `open_regular`. For very many files: no
+    buffer is made for each."""
+    descriptor, _ = _open_descriptor(path, _FLAGS)
+    try:
+        return os.read(descriptor, count)
+    finally:
+        os.close(descriptor)
+
+
+def _open_descriptor(path: str | Path, flags: int) -> tuple[int, int]:
+    """The descriptor of a regular file, and its size in bytes."""
     descriptor = os.open(path, flags)
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise NotRegular(f"{shown(path)}: expected a regular file, seen a folder, pipe or device.")
-    file = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
-    if not found.st_size and file.peek(1):  # files of /proc call themselves empty; some of them never end
-        file.close()
-        raise NotRegular(f"{shown(path)}: expected a file of a disk, seen one of the system without a size.")
-    return file
+    return descriptor, found.st_size
 
 
 def read_regular(path: Path, most: int, *, name: str = "", follow: bool = True) -> bytes:

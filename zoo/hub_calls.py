@@ -3,7 +3,6 @@
 The Hub's client retries uploads and file downloads itself, but neither `model_info` nor the start of a commit.
 """
 
-import errno
 import json
 import logging
 import time
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from zoo import minimum
+from zoo import disk, minimum
 from zoo.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
@@ -137,9 +136,10 @@ def explained(words: Words) -> Iterator[None]:
         raise UserError(f"{constants.ENDPOINT} does not answer like a Hub (no JSON): check HF_ENDPOINT, and whether a "
                         "proxy asks for a login.") from error
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        lack = disk.no_room(error)
+        if lack is None:
             raise
-        raise UserError(f"no space left for {words.repo} in {constants.HF_HUB_CACHE}: free some, or set HF_HOME to a "
+        raise UserError(f"{words.repo} in {constants.HF_HUB_CACHE}: {lack.cause}: {lack.advice}, or set HF_HOME to a "
                         "larger disk.") from error
 
 

@@ -27,6 +27,7 @@ from finetune.report.page import (
 )
 from finetune.report.quality import ALL_ROWS, scale_floor
 from finetune.report.thumbnails import SMALL, thumbnail, with_heat
+from zoo.same_paths import located
 
 MOST_CONFUSIONS = 20
 WITH_PICTURES = 8
@@ -99,7 +100,7 @@ def examples(run: Finished, pair: tuple[int, int], data_root: Path) -> Html:
     found = np.flatnonzero((own.label == pair[0]) & (own.predicted == pair[1])).tolist()
     found.sort(key=lambda i: (-own.confidence[i], own.path[i]))
     return fill('<div class="shots">{}</div>', join(
-        thumbnail(data_root / str(own.path[i]), run.sha256(i), SMALL) for i in found[:EXAMPLES]))
+        thumbnail(located(data_root, str(own.path[i])), run.sha256(i), SMALL) for i in found[:EXAMPLES]))
 
 
 def matrix_text(run: Finished, matrix: Drawing) -> Html:
@@ -132,7 +133,7 @@ def wrong_picture(run: Finished, i: int, data_root: Path) -> Html:
     """One wrong answer with its picture, and its heat map if there is one."""
     own, path = run.answers, str(run.answers.path[i])
     heat = run.report["heatmaps"].get(path)
-    file, sha256 = data_root / path, run.sha256(i)
+    file, sha256 = located(data_root, path), run.sha256(i)
     shown = with_heat(file, sha256, heat, run.pre) if heat else thumbnail(file, sha256)
     return fill('<figure><div class="frame">{}</div><figcaption>is <b>{}</b>, said <b>{}</b> {}<code>{}</code>'
                 "</figcaption></figure>\n", shown, bdi(run.classes[own.label[i]]), bdi(run.classes[own.predicted[i]]),

@@ -18,6 +18,7 @@ from export.__main__ import Order
 from export.parity import Rung
 from export.proof import Evidence, Proof
 from export.subject import Made
+from tests.file_modes import odd_modes
 from tests.zoo.made_bundle import made_bundle, made_content
 from zoo import bundle, rundir
 from zoo.bundle import open_bundle
@@ -65,6 +66,31 @@ def test_a_new_bundle_takes_the_place_of_the_old_one(evidence: Evidence, monkeyp
     assert open_bundle(run).status == "made again"
     assert sorted(os.listdir(run / "bundles")) == [".lock", "onnx"]
     assert not (run / "bundles" / "onnx" / "stale.json").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
+@pytest.mark.parametrize("name", job.TARGETS)
+def test_every_file_of_every_target_has_the_permissions_of_a_new_file(name: str, umask: int, evidence: Evidence,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever wrote it: a library of safe temporary files, a copy of what was read-only, a compiler."""
+    def odd(evidence: Evidence, folder: Path, precision: str) -> Made:
+        product = copied(evidence, folder, precision)
+        for mode in (0o600, 0o755, 0o444, 0o640):
+            file = folder / f"models{mode:o}" / "1" / "model.onnx"
+            file.parent.mkdir(parents=True)
+            file.touch()
+            file.chmod(mode)
+        (folder / bundle.MODEL).chmod(0o600)
+        return product
+
+    before = os.umask(umask)
+    try:
+        set_target(monkeypatch, name, odd, same_file=True)
+        with place.alone(evidence.subject.run):
+            job.attempt(evidence, name, {})
+        assert odd_modes(evidence.subject.run / "bundles" / name) == {}
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize(("error", "raised", "words"), [

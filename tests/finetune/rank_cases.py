@@ -21,7 +21,20 @@ import timm
 import torch
 from torch import nn
 
-from finetune import evaluate, finish, foreign, job, loop, losses, ranks, resume, signals
+from finetune import (
+    decide,
+    evaluate,
+    find_lr,
+    finish,
+    foreign,
+    job,
+    loop,
+    losses,
+    lr_range,
+    ranks,
+    resume,
+    signals,
+)
 from finetune.dataset import Picture, scan
 from finetune.distill import Teacher
 from finetune.evaluate import Scores, logits, score
@@ -149,7 +162,8 @@ def piece(digits: Path, out: Path, number: signal.Signals, until: int) -> dict[s
 
 
 def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
-    """The command itself, its end shortened; and what this process wrote, moved or removed below `out`."""
+    """The commands themselves, their end shortened: a range test, the run that takes its rate, and its calibration once
+    more; and what this process wrote, moved or removed below `out`."""
     touched: list[str] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
@@ -161,8 +175,12 @@ def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
     foreign.PICTURES = 8
     foreign.sets_for = lambda own: [foreign.ForeignSet("noise", foreign.noise())]  # the other set takes scikit-learn
     finish.write_report = lambda folder, data_root: None
-    job.carry_out(Run(data=str(digits), base=str(base), out=out, device="cpu"),
-                  {"epochs": 1, "batch_size": 9, "threads": 1, "features": "fp32"})
+    lr_range.STEPS = 30
+    given = SimpleNamespace(epochs=1, batch_size=9, threads=1, features="fp32")
+    find_lr.main(Run(data=str(digits), base=str(base), out=out, device="cpu"), given, SimpleNamespace())
+    job.carry_out(Run(resume=out, device="cpu"), {})
+    ranks.wait_for_first()
+    finish.decide_again(decide.Place(out, device="cpu"), decide.Wish())
     return {"touched": touched}
 
 
@@ -188,7 +206,7 @@ def process(number: int, world: int, port: int, file: str, work: Callable[[], di
         with ranks.joined():  # a program may carry out several runs
             torch.save(work(), f"{file}-{number}.pt")
 
-    run_main(main)
+    run_main(main, joins=True)
 
 
 def in_processes(world: int, file: Path, work: Callable[[], dict[str, Any]]) -> list[int | None]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import os
 import pickle
 import re
@@ -20,17 +21,20 @@ import torch
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
+from torch.distributed.run import get_args_parser
 
 from finetune import dataset, device, folder, going_on, other_flags
 from finetune.folder import Order, claim
 from finetune.job import check_same_data, start, with_recorded_names
+from finetune.loader import Source, evaluation_batches
 from finetune.recipe import Recipe, field_docs
 from finetune.run import Run
-from finetune.same_paths import nfc
 from finetune.tree import read_tree
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo import fields, rundir
 from zoo.errors import BadImage, UserError, run_main
+from zoo.preprocess import Preprocessing
+from zoo.same_paths import nfc
 
 ROOT = Path(__file__).parents[2]
 CUDA = torch.cuda.is_available()
@@ -204,6 +208,12 @@ ALL_FLAGS = ["help", *other_flags.flags_of(Run, Recipe)]
     ("classify train data=x epochs=3 imgsz=64", ["data= is --data", "epochs= is --epochs", "imgsz= is --image-size"]),
     ("--data x -b 8 -j 2", ["-b is --batch-size", "-j is --workers"]),
     ("--nc 3", ["--nc is not needed, because classes are the names of the folders"]),
+    ("--data x --save_period 5 --cache --nproc 2 --fp16 --gradient_checkpointing --push_to_hub -c x.yaml --momentum 1",
+     ["--save_period is not needed, because the best weights", "--cache is not needed", "--fp16 is --amp here",
+      "--nproc: several processes are started by torchrun --standalone --nproc-per-node N -m finetune",
+      "--gradient_checkpointing: a batch", "--push_to_hub: python -m zoo push RUN", "-c: settings are flags",
+      "--momentum: optimizers have"]),
+    ("-o Global.epochs=3 Global.save_interval=1", ["-o: settings are flags", "Global.save_interval= is not needed"]),
     ("--data imgsz=3 --image_size 64 --val batch=4 --workers -5 --foo --help model.pt", []),
 ])
 def test_flags_of_other_programs_are_answered_with_ours(command: str, words: list[str]) -> None:
@@ -214,11 +224,27 @@ def test_flags_of_other_programs_are_answered_with_ours(command: str, words: lis
 
 
 def test_every_flag_of_others_has_one_meaning_and_is_none_of_ours() -> None:
-    theirs = [name for names in (*other_flags.OURS.values(), *other_flags.NOT_NEEDED.values()) for name in names]
+    tables = (other_flags.OURS, other_flags.NOT_NEEDED, other_flags.ELSEWHERE)
+    theirs = [name for table in tables for names in table.values() for name in names]
     assert len(theirs) == len(set(theirs))
     assert not set(theirs) & set(ALL_FLAGS)
     assert set(other_flags.OURS) <= set(ALL_FLAGS)
     assert {f"--{name}" for name in ALL_FLAGS} == {flag for flags in FLAGS.values() for flag in flags}
+
+
+def test_what_answers_a_flag_of_others_names_flags_and_commands_that_exist() -> None:
+    answers = " ".join((*other_flags.NOT_NEEDED, *other_flags.ELSEWHERE)).replace("--standalone --nproc-per-node", "")
+    assert set(re.findall(r"--([a-z-]+)", answers)) <= {*ALL_FLAGS, "to"}
+    for name in re.findall(r"python -m ([\w.]+)", answers):
+        assert importlib.util.find_spec(name)
+
+
+def test_every_flag_of_torchrun_is_answered_where_it_stands_behind_our_name() -> None:
+    parser = get_args_parser()
+    flags = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
+    asked = sorted(flags - {"--help", "--print-completion", "--print_completion"})
+    answer = refusal(lambda: other_flags.check(asked, ALL_FLAGS))
+    assert not [flag for flag in asked if f"{flag}: " not in answer and f"{flag} is --out" not in answer]
 
 
 def test_main_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,7 +628,14 @@ def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: P
     going = with_recorded_names(taken, copy)
     assert going.classes == of_run.classes
     assert [p[1:] for p in going.pictures] == [p[1:] for p in of_run.pictures]  # the same batches, too
-    check_same_data(out, going, 0.01, same=True)
+    for recorded in ("NFC", "NFD"):  # a run that goes on records the names that are there
+        for form in ("NFC", "NFD"):
+            finished = dataset.of_run(out, here / form)
+            assert all(unicodedata.is_normalized(recorded, p.path) for p in finished.pictures)
+            source = Source(finished.root, Preprocessing(8), 0, pin=False)
+            labels = [label for _, of_batch in evaluation_batches(finished.pictures, source) for label in of_batch]
+            assert labels == [p.label for p in finished.pictures]
+        check_same_data(out, going, 0.01, same=True)
     assert not going_on.changes(out, read_tree(here / "NFD"))
     write_classes(here / "NFD", {"tea": 2}, first=50)
     more = with_recorded_names(taken, dataset.scan(read_tree(here / "NFD")))

@@ -20,7 +20,8 @@ from finetune.decide import Place, Wish, main
 from finetune.job import start
 from finetune.run import Run
 from tests.finetune.made_pictures import write_classes
-from zoo import decision, rundir
+from tests.zoo.made_published import made_finished
+from zoo import decision, published, rundir
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing, decode, evaluate
 
@@ -199,6 +200,20 @@ def test_other_pictures_under_the_same_names_are_refused(run_copy: Path, digits:
     (other / victim).write_bytes((other / rows_of(run_copy)[0]["path"]).read_bytes())
     with pytest.raises(UserError, match=rf"{victim}: its bytes are not those"):
         main(Place(run_copy, data=other), Wish())
+
+
+@pytest.mark.parametrize("data", [None, "labelled"])
+def test_a_published_copy_is_not_fitted_to_pictures_that_it_may_know(tmp_path: Path, data: str | None) -> None:
+    run = made_finished(tmp_path / "home")
+    (tmp_path / "stage").mkdir()
+    for name, path in published.staged(run, tmp_path / "stage", repo="me/insects", examples=False).items():
+        (tmp_path / "pulled" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, tmp_path / "pulled" / name)
+    before = digests(tmp_path / "pulled")
+    with pytest.raises(UserError, match=r"is a published copy, and which pictures it was not trained on stayed at "
+                                        r"home\. .* python -m finetune --data FOLDER --base .*pulled --probe-only"):
+        main(Place(tmp_path / "pulled", data and tmp_path / data), Wish())
+    assert digests(tmp_path / "pulled") == before
 
 
 def test_too_few_pictures_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

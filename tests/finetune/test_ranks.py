@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import runpy
 import shlex
 import shutil
 import signal
@@ -34,6 +35,12 @@ from zoo.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 Results = dict[str, Any]
+COMMANDS = {
+    "finetune.__main__": ("--data", "x"), "finetune.find_lr": ("--data", "x"), "finetune.decide": ("x",),
+    "finetune.compare": ("--data", "x", "--bases", "resnet18_1k", "efficientnet_lite0"),
+    "finetune.show_augment": (), "export.__main__": (), "export.bench": (), "export.verify": (), "serve.__main__": (),
+    "serve.space": (), "zoo.__main__": (), "zoo.predictor": ()}
+"""All commands, with the words after which they join the other processes; none: they are refused there."""
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +123,11 @@ def test_a_whole_run_is_written_and_told_by_rank_0_alone(results: dict[str, Resu
     rundir.open_finished(out, verify=True)
     assert results["whole-0"]["touched"]
     assert results["whole-1"]["touched"] == []
-    assert printed.count("device: cpu (2 processes") == printed.count("linear probe: top-1") == 1, printed
+    assert printed.count("device: cpu (2 processes") == 3, printed  # a range test, its run, and the calibration again
+    assert printed.count("linear probe: top-1") == printed.count("suggested learning rate: ") == 1, printed
+    assert printed.count("going on after step 0") == 1, printed
     assert printed.count("epoch   1/1  train loss") == len(CASES) * 2 + 1, printed
-    assert printed.count("next:") == 1, printed
+    assert printed.count("next:") == 3, printed
     with (out / rundir.PREDICTIONS).open() as file:
         paths = [row["path"] for row in csv.DictReader(file)]
     pictures = [path for path in paths if path.startswith(("val/", "test/"))]
@@ -143,6 +152,31 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
         if words in line:
             return seen
     raise AssertionError(f"{words!r} was never printed:\n{seen}")
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
+@pytest.mark.parametrize("module", COMMANDS)
+def test_every_command_joins_the_other_processes_or_is_refused_before_anything_else(
+        module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the first process with a sentence, in the others without a word, and before any of them waits."""
+    def joined() -> None:
+        raise UserError("joined")
+
+    monkeypatch.setattr(ranks, "joined", joined)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", [module, *COMMANDS[module]])
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        assert ended.value.code == 2
+        told = " ".join(capsys.readouterr().err.split())
+        if COMMANDS[module]:
+            assert told == "error: joined"
+        else:
+            assert told == ("" if rank == "1" else f"error: python -m {module.removesuffix('.__main__')} runs in one "
+                            "process: seen 2 that torchrun started. Start it without torchrun.")
 
 
 def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits: Path, tiny_base: Path,

@@ -1,6 +1,8 @@
 """What one stranger may hold or try, part by part: uploads, logins, corrections, the watched bundle, the card."""
 
+import asyncio
 import json
+import logging
 import os
 import shutil
 import threading
@@ -11,12 +13,15 @@ from typing import Any
 import gradio as gr
 import pytest
 from gradio.context import LocalContext
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Message
 
-from serve import budgets, cards, many, reload, uploads
+from serve import bodies, budgets, cards, many, reload, uploads
 from serve.engine import Engine
 from serve.events import Events, Function, Refused
 from serve.feedback import LOG, Feedback
+from serve.few_lines import LINES, MESSAGES, WINDOW_S, FewLines
 from serve.gate import passed_on
 from serve.logins import Keys, Logins
 from serve.repeat import Repeat
@@ -128,6 +133,84 @@ def test_an_event_is_written_anew(folder: Path) -> None:
     for raw in (b"[" * 100_000, b"{", b"\xff", b'{"data": [NaN], "fn_index": 0}', b'{"data":' * 50_000, b"1" * 9_999):
         with pytest.raises(Refused):
             events.plain(raw, "/gradio_api/queue/join")
+
+
+@pytest.mark.parametrize(("number", "taken"), [
+    ("0", True), ("-0.0", True), ("7", True), ("-999999", True), ("999999.5", True), ("1e5", True), ("1e-400", True),
+    ("1000000", False), ("-1e6", False), ("9" * 400, False), ("-" + "9" * 4000, False), ("9" * 9000, False),
+    ("1e400", False), ("-1e400", False), ("NaN", False), ("Infinity", False), ("-Infinity", False), ("true", False),
+    ("false", False), ('"7"', False), ("[7]", False), ("07", False), ("0x7", False), ("1_000", False), ("+7", False)])
+@pytest.mark.parametrize("place", ["data", "fn_index", "trigger_id"])
+def test_a_number_of_an_event_is_small_and_finite_or_refused(folder: Path, number: str, taken: bool,
+                                                             place: str) -> None:
+    events = Events({7: Function("", ("number",)), 0: Function("", ("number",))}, Uploads(folder))
+    content = {"data": "[1]", "fn_index": "7", "trigger_id": "3"}
+    content[place] = f"[{number}]" if place == "data" else number
+    body = "{" + ", ".join(f'"{key}": {value}' for key, value in content.items()) + "}"
+    try:
+        written = json.loads(events.plain(body.encode(), "/gradio_api/queue/join"))
+    except Refused:
+        assert place != "data" or not taken
+        return
+    assert set(written) == {"data", "session_hash", "fn_index", "trigger_id"}
+    assert taken or place == "trigger_id"  # of which what is no number of an element is not passed on
+    assert type(written["fn_index"]) is int
+    assert written["trigger_id"] is None or (type(written["trigger_id"]) is int and 0 <= written["trigger_id"] < 10_000)
+
+
+@pytest.mark.parametrize(("chunk", "pause_s", "arrives"), [(1, 0.02, False), (400, 0.02, True), (400, 9.0, False)])
+def test_a_body_that_trickles_gives_its_place_back(monkeypatch: pytest.MonkeyPatch, chunk: int, pause_s: float,
+                                                   arrives: bool) -> None:
+    """Long before a deadline of minutes; one that arrives at a usual rate is taken."""
+    monkeypatch.setattr(bodies, "BEGIN_S", 0.2)
+    rejected: list[str] = []
+    budget = bodies.Bodies(600.0, rejected.append)
+    left = iter(range(40))
+
+    async def slow() -> Message:
+        await asyncio.sleep(pause_s)
+        return {"type": "http.request", "body": b"x" * chunk, "more_body": next(left) < 39}
+
+    async def read() -> bytes:
+        with budget.counted(slow, "10.0.0.1", 10**6, in_memory=True) as receive:
+            return await bodies.whole_body(receive)
+
+    if arrives:
+        assert len(asyncio.run(read())) == 40 * chunk
+    else:
+        with pytest.raises(HTTPException) as refused:
+            asyncio.run(read())
+        assert refused.value.status_code == 408
+        assert rejected == ["body"]
+    assert budget.has_room(budgets.BODIES_BYTES // 2, "10.0.0.1")
+
+
+def test_lines_that_strangers_cause_are_counted_not_written() -> None:
+    now, written = [0.0], []
+    few = FewLines(lambda: now[0])
+
+    def log(message: str, *arguments: object) -> None:
+        record = logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, message, arguments, None)
+        if few.filter(record):
+            written.append(record.getMessage())
+
+    for _ in range(10_000):
+        log("Unsupported upgrade request.")
+    log("another %s", "one")
+    assert written == ["Unsupported upgrade request."] * LINES + ["another one"]
+    now[0] = WINDOW_S
+    for _ in range(10_000):
+        log("Unsupported upgrade request.")
+    assert len(written) == 2 * LINES + 1
+    assert written[LINES + 1] == (f"Unsupported upgrade request. ({10_000 - LINES:,} more lines like it were not "
+                                  "written)")
+    written.clear()
+    for number in range(10_000):
+        log(f"a new message {number}")
+    assert len(written) <= MESSAGES + LINES
+    now[0] = 2 * WINDOW_S
+    log("another %s", "one")  # in its own words again
+    assert written[-1] == "another one"
 
 
 # --- logins

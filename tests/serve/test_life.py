@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from serve import few_lines
 from serve.budgets import CONNECTIONS
 from serve.life import on_signals
 from tests.bench.hostile import BOUNDARY, form
@@ -123,6 +124,12 @@ def test_deadlines_and_slow_bodies(served: Path, tmp_path: Path) -> None:
             slow.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
                          b"content-length: 100\r\n\r\n{")
             assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+        for _ in range(20):
+            with connect(service) as other:
+                other.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+                              b"sec-websocket-key: eA==\r\nsec-websocket-version: 13\r\n\r\n")
+                assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert 1 <= service.log.read_text().count("Unsupported upgrade request.") <= few_lines.LINES
         assert service.stop() == 0
 
 

@@ -18,7 +18,7 @@ from serve import space
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, ask, running
 from zoo import bundle as bundles
-from zoo import minimum
+from zoo import hub, minimum, registry
 from zoo.errors import UserError
 from zoo.predictor import Predictor
 
@@ -26,6 +26,26 @@ from zoo.predictor import Predictor
 def make(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "serve.space", *map(str, arguments)], cwd=ROOT, capture_output=True,
                           text=True, timeout=60)
+
+
+def test_an_alias_of_your_own_becomes_a_space(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    registry.add("mine", "hf-hub:user/name")
+    pulled: list[str] = []
+
+    def pull_run(name: str) -> hub.PulledRun:
+        pulled.append(name)
+        return hub.PulledRun(served, "c0ffee", None)
+
+    monkeypatch.setattr(hub, "pull_run", pull_run)
+    for name in ("mine", "hf-hub:user/name"):
+        out = tmp_path / f"space{len(pulled)}"
+        space.main(space.Space(Path(name), out))
+        assert bundles.open_bundle(out / "model" / "bundles" / "onnx").labels == bundles.open_bundle(served).labels
+    assert pulled == ["mine", "hf-hub:user/name"]
+    with pytest.raises(UserError, match="others"):
+        space.main(space.Space(Path("others"), tmp_path / "none"))
 
 
 def test_it_starts_and_answers(served: Path, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ A copy made by macOS may spell names in the other Unicode form (NFD: `e` and an 
 data folder to a validation folder elsewhere changes when either of them moves. Neither makes other pictures.
 """
 
+import os
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from zoo.entries import relative
@@ -37,3 +39,28 @@ def compared(path: str, val: str) -> str:
     if val and path.startswith(f"{val}/"):
         path = f"../{path[len(val) + 1:]}"
     return nfc(path)
+
+
+def located(root: Path, path: str) -> Path:
+    """Where the picture lies that was recorded under this relative path: there, or, in a copy that spells its names in
+    another Unicode form, under the names that are there. What is missing is given as it was recorded."""
+    if path.isascii() or os.path.lexists(root / path):
+        return root / path
+    folder = root
+    for name in path.split("/"):
+        folder /= name if os.path.lexists(folder / name) else _spelt(folder, name)
+    return folder
+
+
+def _spelt(folder: Path, name: str) -> str:
+    """The name in this folder that is the same in NFC; itself where there is none."""
+    try:
+        return _names(folder, folder.stat().st_mtime_ns).get(nfc(name), name)
+    except OSError:  # the folder is missing, or may not be read
+        return name
+
+
+@lru_cache(maxsize=64)
+def _names(folder: Path, changed_ns: int) -> dict[str, str]:
+    """What stands in a folder: name in NFC -> name as it is; `changed_ns`: when the folder changed."""
+    return {nfc(name): name for name in os.listdir(folder)}
