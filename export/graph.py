@@ -86,14 +86,17 @@ class Answer(nn.Module):
     """What the network says of B pictures in V views each -> the outputs for B pictures, in float32."""
 
     bank: Tensor
+    shortest: Tensor
 
     def __init__(self, model: nn.Module, parts: Parts, *, has_map: bool):
         super().__init__()
-        self.model, self.decision = model, parts.decision
+        self.model, self.decision, unknown = model, parts.decision, parts.decision.unknown
         self.views = len(tta.VIEWS[parts.decision.views])
-        self.register_buffer("bank", parts.bank)
-        known = parts.decision.unknown is not None
-        self.outputs = [PROBABILITIES, *([UNKNOWN_SCORE] if known else []), EMBEDDING, *([HEATMAP] if has_map else [])]
+        # weights of the file, under these names: a file whose embeddings are rounded gets others (export/unknown.py)
+        self.register_buffer("bank", None if parts.bank is None else parts.bank.T.contiguous())
+        self.register_buffer("shortest", torch.tensor(unknown.shortest) if unknown else None)
+        score, heatmap = [UNKNOWN_SCORE] if unknown else [], [HEATMAP] if has_map else []
+        self.outputs = [PROBABILITIES, *score, EMBEDDING, *heatmap]
 
     def forward(self, logits: Tensor, pooled: Tensor, feature_map: Tensor | None = None) -> tuple[Tensor, ...]:
         p_BVC = logits.float().softmax(1).unflatten(0, (-1, self.views))
@@ -104,7 +107,7 @@ class Answer(nn.Module):
         if self.decision.unknown is not None:
             unknown = self.decision.unknown
             length_B1 = embedding.square().sum(1, keepdim=True).sqrt()
-            similarity = embedding / length_B1.clamp(min=unknown.shortest) @ self.bank.T
+            similarity = embedding / torch.maximum(length_B1, self.shortest) @ self.bank
             given.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])
         given.append(embedding)
         if feature_map is not None:

@@ -161,7 +161,8 @@ def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
         doubts = found.inconclusive
         if not found.failed and (not doubts or evidence.accept_inconclusive):
             if doubts:
-                product = replace(product, status=f"inconclusive: it loses {doubts[0].lost}, which are too few to tell")
+                too_few = f"inconclusive: it loses {doubts[0].lost}, which are too few to tell"
+                product = replace(product, status="; ".join([too_few, product.status][:1 + (product.status != "ok")]))
                 bundle.write(folder, subject.describe(name, product, precision))
             if evidence.examples:
                 proof.write_examples(evidence, folder, found)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir
 import torch
@@ -78,6 +79,17 @@ def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str] | None 
     onnx.helper.set_model_props(model, dict(metadata or {}))
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The model of one file, to be changed and saved again."""
+    return onnx.load(path)
+
+
+def set_weight(model: onnx.ModelProto, name: str, value: np.ndarray | np.floating[Any]) -> None:
+    """Put other numbers, of any length, in place of a weight that the model has under this name."""
+    [weight] = [weight for weight in model.graph.initializer if weight.name == name]
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.array(value, np.float32, order="C"), name))
 
 
 def joined(parts: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:

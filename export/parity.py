@@ -48,6 +48,8 @@ class Labelled:
     path: Path
     label: int
     said: int
+    unknown_score: float = math.nan
+    """What the trained model gave it; nan if it has no such score."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,7 @@ def relative(expected: np.ndarray, seen: np.ndarray, least: float = TINY) -> flo
 
 
 def _rung(name: str, differences: np.ndarray, names: Sequence[str], *, judged: bool = True) -> Rung:
-    differences = np.nan_to_num(differences.astype(float), nan=np.inf)
+    differences = np.nan_to_num(differences.astype(float), nan=np.inf, posinf=np.inf)
     place = int(differences.argmax())
     return Rung(name, LIMITS[name] if judged else None, float(differences[place]), names[place], len(differences))
 

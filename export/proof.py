@@ -96,7 +96,7 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
         rungs.append(parity.accuracy(precision, subject.may_lose(precision), labelled, p_NC))
     if product.engine:
         rungs += by_engine(product, pictures, evidence, labelled, precision)
-    proof = Proof(rungs, pictures, outputs)
+    proof = Proof([*rungs, *product.rungs], pictures, outputs)
     write(evidence, folder, proof, precision=precision, provider=provider)
     return proof
 

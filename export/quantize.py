@@ -13,12 +13,14 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from export import parity, pieces
+from export import parity, pieces, unknown
 from export.graph import Deployed
 from export.parity import Labelled, Rung
 from export.proof import Evidence
@@ -37,6 +39,8 @@ CLIPPED = ("Relu", "Clip")
 FLOAT_LAYERS = (0, 3, 6, 12)
 """How many of the first layers stay in float32: tried in order until the loss on validation pictures, its 95 % interval
 included, is within the limit."""
+ROUNDS = 15
+"""How often the two files are timed."""
 ADVICE = ("Try fine-tuning for longer, which makes answers clearer, or another base. The bundles for onnx and openvino "
           "do not round.")
 
@@ -56,21 +60,43 @@ class TrainingPictures(CalibrationDataReader):
 def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     """`model.int8.onnx` for CPUs; `model.int8-trt.onnx` for TensorRT, if it keeps the accuracy too."""
     subject = evidence.subject
+    deployed = subject.deployed_onnx()
     kept = best(subject, subject.onnx_model, folder / MODEL)
+    own = unknown.fit(subject, deployed, folder / MODEL)
     other, path = Deployed(subject.parts, resize="matmul").eval(), folder / FOR_TENSORRT
     with tempfile.TemporaryDirectory() as temporary:
         exact = Path(temporary) / "model.onnx"
         subject.write(other, exact)
         kept_too = best(subject, exact, path, for_tensorrt=True)
     rung = judged(path, subject.labelled, subject.may_lose("int8"), exact=True)
-    if rung.verdict != "passed":
+    if rung.verdict == "passed":
+        unknown.take_out(subject, other, path)  # nothing here runs it fast enough to fit one
+    else:
         path.unlink()
         console.warn(f"{FOR_TENSORRT} loses {rung.lost} (limit {rung.limit:g}), so it is left out")
     about = {"file": FOR_TENSORRT if rung.verdict == "passed" else None, "float_layers": kept_too,
-             "status": "not run by TensorRT", "accuracy": parity.to_json([rung])[0]}
-    facts = {"calibrated_on": len(subject.training(CALIBRATED_ON)), "float_layers": kept, "for_tensorrt": about}
-    return Made(subject.deployed_onnx(), model=MODEL, facts=facts,
+             "status": "not run by TensorRT", "accuracy": parity.to_json([rung])[0],
+             "unknown": "not fitted, so it has no such output"}
+    mine, exact_ms = side_by_side([folder / MODEL, subject.onnx_model], next(iter(subject.pictures.values())))
+    gain = f"{exact_ms / mine:.1f} times as fast" if mine < exact_ms / 1.1 else "no gain on this machine"
+    console.say(f"  a picture takes {mine:.1f} ms, in the bundle for onnx {exact_ms:.1f} ms: {gain}")
+    facts = {"ms_a_picture": {"int8": mine, "fp32": exact_ms},
+             "calibrated_on": len(subject.training(CALIBRATED_ON)), "float_layers": kept, "for_tensorrt": about}
+    return Made(deployed, model=MODEL, facts=facts, status=own.status("ok"), decision=own.decision, rungs=own.rungs,
                 next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
+
+
+def side_by_side(models: Sequence[Path], picture: Path) -> list[float]:
+    """Milliseconds that each model takes for the picture on this CPU: the median, the models in turn."""
+    given = {bundle.IMAGE: np.asarray(decode(picture))[None]}
+    sessions = [runtime.load(model, "cpu")[0] for model in models]
+    seconds: list[list[float]] = [[] for _ in models]
+    for _ in range(ROUNDS):
+        for session, taken in zip(sessions, seconds, strict=True):
+            start = perf_counter()
+            session.run(None, given)
+            taken.append(perf_counter() - start)
+    return [1000 * median(taken) for taken in seconds]
 
 
 def best(subject: Subject, source: Path, path: Path, *, for_tensorrt: bool = False) -> int:

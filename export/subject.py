@@ -1,5 +1,6 @@
 """What is exported: a finished run with its model, its decision and its pictures; and what a target makes of it."""
 
+import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,16 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import timm
 import torch
+from PIL import Image
 
 from export import class_folders, onnx_file, parity
 from export.__main__ import Order
 from export.graph import Deployed, Parts
-from export.parity import Labelled
+from export.parity import Labelled, Rung
 from export.pieces import Pieces
 from zoo import bundle, console, decision, fields, rundir, tables, tta
+from zoo.decision import Decision
 from zoo.errors import BadImage, UserError
 from zoo.folders import picture_bytes, shown
 from zoo.model import load
@@ -40,6 +44,10 @@ class Made:
     """The plain model, `pixel_values` -> `logits`, to be proved with it: an unfinished file beside `PLAIN`."""
     status: str = "ok"
     """`ok`, or what could not be shown on this machine."""
+    decision: Decision | None = None
+    """The file's own, where its embeddings are not those of the trained model."""
+    rungs: Sequence[Rung] = ()
+    """What was compared already when it was made."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """More for bundle.json."""
     engine: Any = None
@@ -102,13 +110,19 @@ class Subject:
         """The run's answers to the pictures of these splits."""
         place = {label: index for index, label in enumerate(self.labels)}
         table = self.run / rundir.PREDICTIONS
-        rows = {row["path"]: row for row in tables.rows(table, ("path", "split", "label", "predicted"))
+        columns = ("path", "split", "label", "predicted", "unknown_score")
+        rows = {row["path"]: row for row in tables.rows(table, columns)
                 if row["split"] in splits}
         chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
         with fields.of(table, "Copy the run folder again, or train it again."):
-            return [Labelled(located(self.root, row["path"]), place[row["label"]], place[row["predicted"]])
-                    for row in chosen.values()]
+            return [Labelled(located(self.root, row["path"]), place[row["label"]], place[row["predicted"]],
+                             float(row["unknown_score"] or "nan")) for row in chosen.values()]
+
+    def by_torch(self, picture: Image.Image) -> Mapping[str, np.ndarray]:
+        """The outputs that the trained model gives for a picture, but for the map."""
+        views = tta.prepare(picture, self.parts.pre, tta.VIEWS[self.parts.decision.views])
+        return parity.answered(self.parts, views, has_map=False).outputs
 
     def training(self, count: int) -> list[Path]:
         """Up to `count` training pictures; `UserError` if one is gone."""
@@ -143,17 +157,18 @@ class Subject:
     def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
         """The content of bundle.json."""
         return {"target": target, "model": made.model, "precision": precision, "resize": made.deployed.resize,
-                **self.described(made.deployed),
+                **self.described(made.deployed, made.decision),
                 "versions": {"torch": torch.__version__, "timm": timm.__version__, "onnx": onnx.__version__,
                              "opset": onnx_file.OPSET},
                 "status": made.status, **made.facts}
 
-    def described(self, deployed: Deployed) -> dict[str, Any]:
-        """What the model file says of itself, too."""
-        run = self.run
+    def described(self, deployed: Deployed, decision: Decision | None = None) -> dict[str, Any]:
+        """What the model file says of itself, too; `decision`: its own, if it is not that of the run."""
+        run, decision = self.run, decision or self.parts.decision
+        outputs = [name for name in deployed.outputs if decision.unknown or name != bundle.UNKNOWN_SCORE]
         return {
             "labels": self.labels, "preprocessing": self.parts.pre.to_config(),
-            "decision": self.parts.decision.to_json(), "outputs": deployed.outputs,
+            "decision": decision.to_json(), "outputs": outputs,
             "run": {"name": run.resolve().name, "architecture": rundir.read_json(run / rundir.CONFIG)["architecture"],
                     "weights_sha256": rundir.digest(run / rundir.WEIGHTS),
                     "finished_sha256": rundir.finished_sha256(run)}}
@@ -169,12 +184,10 @@ class Pulled(Subject):
     def answered(self, splits: Sequence[str]) -> list[Labelled]:
         """What the trained model takes these pictures for; they are held out in any case."""
         place = {label: index for index, label in enumerate(self.labels)}
-        return [Labelled(self.root / name, place[label], self._taken_for(self.root / name))
-                for name, label in console.track(list(sample(self.label_of, JUDGED).items()), "trained model")]
-
-    def _taken_for(self, path: Path) -> int:
-        views = tta.prepare(decode(path), self.parts.pre, tta.VIEWS[self.parts.decision.views])
-        return int(parity.answered(self.parts, views, has_map=False).outputs["probabilities"].argmax())
+        chosen = console.track(list(sample(self.label_of, JUDGED).items()), "trained model")
+        answers = {name: self.by_torch(decode(self.root / name)) for name, _ in chosen}
+        return [Labelled(self.root / name, place[self.label_of[name]], int(answer[bundle.PROBABILITIES].argmax()),
+                         float(answer.get(bundle.UNKNOWN_SCORE, math.nan))) for name, answer in answers.items()]
 
     def training(self, count: int) -> list[Path]:
         """Pictures in place of training pictures."""

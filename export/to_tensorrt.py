@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from export import unknown
 from export.graph import Deployed
 from export.proof import Evidence
 from export.subject import Made, Subject
@@ -58,6 +59,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     deployed = Deployed(subject.parts, resize="matmul", half=precision == "fp16").eval()
     path = folder / MODEL
     subject.write(deployed, path)
+    own = unknown.fit(subject, deployed, path) if precision == "fp16" else unknown.Fitted(subject.parts.decision)
     shapes = profile(subject)
     engine = build(trt, path, shapes)
     runs_here = trt.__name__ == "tensorrt"
@@ -65,7 +67,8 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         keep(folder, engine, fingerprint(trt, path))
     facts = {"profile": shapes, "builder": {"name": trt.__name__, "version": trt.__version__,
                                             "engine_mb": round(len(engine) / 1e6, 1)}}
-    return Made(deployed, model=MODEL, status="ok" if runs_here else NOT_RUN, facts=facts,
+    status = own.status("ok" if runs_here else NOT_RUN)
+    return Made(deployed, model=MODEL, status=status, facts=facts, decision=own.decision, rungs=own.rungs,
                 engine=Engine(folder, shapes) if runs_here else None,
                 next_steps=lambda folder: [trtexec(folder / MODEL, shapes)])
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from finetune import measures
-from zoo import fields, rundir, tables
+from zoo import fields, rejection, rundir, tables
 from zoo.errors import UserError
 from zoo.folders import is_picture_path
 
@@ -143,7 +143,7 @@ def told_apart(answers: Answers, head: Answers, threshold: float) -> dict[str, A
     """How well the foreign sets are told from the headline's pictures by their unknown score."""
     foreign = {name: answers.of(name) for name in answers.foreign}
     return {"rejected": float((head.unknown_score > threshold).mean()),
-            "foreign": {name: {"pictures": len(them), "auroc": measures.auroc(head.unknown_score, them.unknown_score),
+            "foreign": {name: {"pictures": len(them), "auroc": rejection.auroc(head.unknown_score, them.unknown_score),
                                "rejected": float((them.unknown_score > threshold).mean()),
                                "confidence": float(them.plain_confidence.mean())} for name, them in foreign.items()}}
 

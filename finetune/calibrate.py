@@ -22,7 +22,7 @@ from finetune.dataset import Data, Picture
 from finetune.decide import Wish
 from finetune.evaluate import Bank, Outputs
 from finetune.loader import Source, evaluation_batches
-from zoo import console, rundir
+from zoo import console, rejection, rundir
 from zoo.decision import BANK_KEY, Decision, Unknown, in_set, softmax, temper, unit
 from zoo.tta import VIEWS
 
@@ -34,10 +34,6 @@ REFERENCES = 1000
 """Reference embeddings at most."""
 NEIGHBOURS = 10
 """The unknown score's neighbour, where a class has that many references (tests/bench/RESULTS.md)."""
-WEAK = 0.05
-"""Share of the reference embeddings that are shorter than the length below which an embedding counts as weak."""
-REJECTED = 0.05
-"""Share of the calibration pictures that may be called unknown."""
 CHUNK = 1024
 """Rows of the table computed at a time."""
 NOTES = {True: "half of val that took no part in choosing the weights",
@@ -114,7 +110,7 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
                         "fitted, and the threshold of unknown is a guess: add pictures to val")
     for warning in warnings:
         console.warn(warning)
-    threshold = fits.rejection_threshold(seen.unknown_score[rows], REJECTED)
+    threshold = rejection.threshold(seen.unknown_score[rows])
     decision = Decision(temperature, views, Unknown(bank.neighbours, bank.shortest, threshold), sets)
     halved = data.halved(data.of("val"))
     fitted = {
@@ -153,7 +149,7 @@ def reference_bank(subject: Subject) -> Bank:
     embedding, _ = probe.extract(subject.model, batches, subject.source.pre, total=len(chosen), precision="fp32")
     of_class = Counter(p.label for p in chosen)
     return Bank(unit(embedding.numpy()), max(1, min(NEIGHBOURS, int(statistics.median(of_class.values())))),
-                max(1e-12, float(np.quantile(np.linalg.norm(embedding.numpy(), axis=1), WEAK))))
+                rejection.shortest_length(embedding.numpy()))
 
 
 def calibration_rows(data: Data, pictures: Sequence[Picture]) -> np.ndarray:

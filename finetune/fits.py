@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from zoo.decision import Sets, temper
+from zoo.rejection import between
 from zoo.tta import VIEWS
 
 SIGNIFICANT = 2.0
@@ -131,15 +132,4 @@ def fit_sets(label_probability_N: np.ndarray, coverage: float) -> tuple[Sets, st
         return Sets(coverage, 0.0), (f"{len(label_probability_N)} calibration pictures are too few for prediction sets "
                                      f"of {coverage:g} coverage (at least {least}): each set holds every class")
     ordered = np.sort(label_probability_N)[::-1]
-    return Sets(coverage, _between([*ordered, ordered[-1] * (1 - 1e-6)], needed)), None
-
-
-def rejection_threshold(unknown_score_N: np.ndarray, share: float) -> float:
-    """A score that at most `share` of the calibration pictures exceed."""
-    ordered = np.sort(unknown_score_N)
-    return _between([*ordered, ordered[-1] + 1e-6], math.ceil(len(ordered) * (1 - share) - 1e-9))
-
-
-def _between(ordered: Sequence[float], kept: int) -> float:
-    """Half way from the last of the first `kept` values to the next, so that rounding moves no picture across it."""
-    return (float(ordered[kept - 1]) + float(ordered[kept])) / 2
+    return Sets(coverage, between([*ordered, ordered[-1] * (1 - 1e-6)], needed)), None

@@ -13,10 +13,8 @@ from finetune.dataset import Picture
 from finetune.loader import EVALUATION_BATCH, Batch
 from finetune.sample import digits, of_sklearn
 from zoo.preprocess import Preprocessing
+from zoo.rejection import STRANGERS, noise
 from zoo.tta import WHOLE, View, prepare
-
-PICTURES = 200
-"""Of each set."""
 
 
 class ForeignSet(NamedTuple):
@@ -33,19 +31,11 @@ def sets_for(own: Sequence[Picture]) -> list[ForeignSet]:
     AUROC near 0.5; the report says what the sets are.
     """
     pixels = digits()[0]
-    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // PICTURES)][:PICTURES]
+    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // STRANGERS)][:STRANGERS]
     digests = {_png_sha256(picture) for picture in chosen}
     known = any(picture.sha256 in digests for picture in own)
     other = ForeignSet("photos", photos()) if known else ForeignSet("digits", [p.convert("RGB") for p in chosen])
     return [ForeignSet("noise", noise()), other]
-
-
-def noise() -> list[Image.Image]:
-    """Half of them independent uniform pixels (256 px), half smooth colour noise (a grid of 2 to 16 random colours)."""
-    random = np.random.default_rng(0)
-    grids = [256] * (PICTURES // 2) + random.integers(2, 17, PICTURES - PICTURES // 2).tolist()
-    pictures = [Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in grids]
-    return [picture.resize((256, 256), Image.Resampling.BICUBIC) for picture in pictures]
 
 
 def photos() -> list[Image.Image]:
@@ -53,7 +43,7 @@ def photos() -> list[Image.Image]:
     random = np.random.default_rng(0)
     photographs = [np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))) for name in ("china", "flower")]
     pictures = []
-    for i in range(PICTURES):
+    for i in range(STRANGERS):
         pixels = photographs[i % len(photographs)]
         side = int(random.integers(100, 401))
         top, left = (int(random.integers(0, length - side + 1)) for length in pixels.shape[:2])

@@ -56,19 +56,6 @@ def calibration_error(confidence_N: np.ndarray, right_N: np.ndarray) -> float:
     return sum(gaps) / len(confidence_N)
 
 
-def auroc(known_N: np.ndarray, foreign_M: np.ndarray) -> float:
-    """Probability that a foreign picture has a higher unknown score than a known one, ties counted half.
-
-    The area under the ROC curve, by ranks (Mann and Whitney, 1947). 0.5 = the score does not tell them apart.
-    """
-    scores = np.concatenate([known_N, foreign_M])
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[place]
-    above = ranks[len(known_N):].sum() - len(foreign_M) * (len(foreign_M) + 1) / 2
-    return float(above / (len(known_N) * len(foreign_M)))
-
-
 class Slice(NamedTuple):
     """A part of the pictures, by one measured property."""
 

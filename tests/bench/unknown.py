@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from finetune import calibrate, foreign, measures, probe
+from finetune import calibrate, foreign, probe
 from finetune.augment import normalise
 from finetune.calibrate import Subject
 from finetune.decide import Place
 from finetune.finish import finished_subject
 from finetune.loader import Batch, evaluation_batches
+from zoo import rejection
 from zoo.decision import knn_distance, softmax
 from zoo.model import forward
 
@@ -34,7 +35,7 @@ def main(run: Path) -> None:
     references, _ = seen(subject, list(evaluation_batches(train, subject.source)))
     lengths = np.linalg.norm(references, axis=1)
     bank = references / lengths[:, None]
-    noise = foreign.noise()
+    noise = rejection.noise()
     digits = next(one.pictures for one in foreign.sets_for([]) if one.name == "digits")
     sets = {"even noise": noise[:foreign.PICTURES // 2], "smooth noise": noise[foreign.PICTURES // 2:], "noise": noise,
             "digits": digits, "photos": foreign.photos()}
@@ -42,13 +43,13 @@ def main(run: Path) -> None:
     strangers = {name: seen(subject, list(foreign.batches(pictures, pre))) for name, pictures in sets.items()}
 
     def line(title: str, score: object) -> None:
-        row = [f"{measures.auroc(score(*known), score(*them)):.3f}" for them in strangers.values()]  # type: ignore[operator]
+        row = [f"{rejection.auroc(score(*known), score(*them)):.3f}" for them in strangers.values()]  # type: ignore[operator]
         print(f"| {title} | {' | '.join(row)} |")
     print(f"| {run.name} | {' | '.join(sets)} |\n|{' --- |' * (len(sets) + 1)}")
     line("max softmax", lambda _, logits: -softmax(logits).max(1))
     line("energy", lambda _, logits: -np.log(np.exp(logits.astype(np.float64)).sum(1)))
     for neighbours in (1, 5, 10, 20, 50):
-        for share in (0.0, calibrate.WEAK, 0.25):
+        for share in (0.0, rejection.WEAK, 0.25):
             shortest = float(np.quantile(lengths, share)) if share else 1e-12
             line(f"kNN {neighbours}" + (f", weak below {share:.0%}" if share else ""),
                  lambda embedding, _, k=neighbours, s=shortest: knn_distance(embedding, bank, k, s))

@@ -13,14 +13,14 @@ import onnx
 import pytest
 from filelock import FileLock
 
-from export import job, made, parity, quantize, to_tensorrt, to_triton
+from export import job, made, parity, quantize, to_tensorrt, to_triton, unknown
 from export import subject as subjects
 from export.__main__ import Order
 from export.job import start
 from export.proof import Evidence, gather
 from export.subject import Subject, open_run
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
-from zoo import openvino_runtime, rundir
+from zoo import decision, openvino_runtime, rundir
 from zoo.bundle import open_bundle
 from zoo.errors import NotProved, UserError
 from zoo.predictor import Predictor
@@ -206,6 +206,41 @@ def test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser(traine
                              to_tensorrt.profile(open_run(Order(trained))))
 
 
+def test_int8_has_an_unknown_answer_of_its_own(trained: Path) -> None:
+    opened = open_bundle(trained / "bundles" / "int8")
+    of_run, own = decision.read(trained).unknown, opened.decision.unknown
+    assert of_run
+    assert own
+    assert (own.neighbours, own.shortest != of_run.shortest, own.threshold != of_run.threshold) == (
+        of_run.neighbours, True, True)
+    rungs = {rung["name"]: rung for rung in json.loads((opened.folder / "parity.json").read_text())["rungs"]}
+    assert rungs["own called unknown"]["verdict"] == rungs["noise told apart"]["verdict"] == "passed"
+    labelled = open_run(Order(trained)).labelled
+    answers = [given.answer for given in Predictor(opened.folder).predict_many([one.path for one in labelled])]
+    before = float(np.mean([one.unknown_score > of_run.threshold for one in labelled]))
+    assert abs(float(np.mean([answer.label is None for answer in answers])) - before) <= 0.02
+    for_tensorrt = onnx.load(opened.folder / "model.int8-trt.onnx")
+    assert [output.name for output in for_tensorrt.graph.output] == ["probabilities", "embedding", "heatmap"]
+
+
+def test_an_unknown_answer_that_rounding_breaks_is_taken_out(
+        trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(unknown, "POINTS", -1.0)
+    monkeypatch.setattr(Subject, "training", lambda subject, count: [one.path for one in subject.labelled])
+    path = Path(shutil.copyfile(open_bundle(trained / "bundles" / "int8").model, tmp_path / "model.onnx"))
+    subject = open_run(Order(trained))
+    fitted = unknown.fit(subject, subject.deployed_onnx(), path)
+    assert fitted.decision == replace(subject.parts.decision, unknown=None)
+    assert "points from the trained model's (at most -1)" in fitted.status("ok")
+    assert {rung.verdict for rung in fitted.rungs} == {"not judged"}
+    assert "gives no unknown answer" in " ".join(capsys.readouterr().out.split())
+    model = onnx.load(path)
+    assert "unknown_score" not in [output.name for output in model.graph.output]
+    [told] = [json.loads(one.value) for one in model.metadata_props if one.key == "zoo"]
+    assert told["decision"]["unknown"] is None
+    assert "unknown_score" not in told["outputs"]
+
+
 @pytest.mark.usefixtures("few_sizes")
 def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
         trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +265,8 @@ def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
     rung = parity.Rung("accuracy", 1.0, 3.0, "picture", 40)
     monkeypatch.setattr(quantize, "best", lambda subject, source, path, **how: path.write_bytes(b"model"))
     monkeypatch.setattr(quantize, "judged", lambda *args, **how: rung)
+    monkeypatch.setattr(quantize, "side_by_side", lambda *args: [1.0, 1.0])
+    monkeypatch.setattr(unknown, "fit", lambda subject, *args: unknown.Fitted(subject.parts.decision))
     monkeypatch.setattr(Subject, "write", lambda *args: None)
     with gather(open_run(Order(trained)), examples=False) as evidence:
         about = quantize.make(evidence, tmp_path, "int8").facts["for_tensorrt"]

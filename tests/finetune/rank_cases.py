@@ -43,6 +43,7 @@ from finetune.run import Run
 from finetune.step import Job
 from finetune.tree import read_tree
 from tests.made_recipe import made_recipe
+from zoo import rejection
 from zoo.errors import UserError, run_main
 from zoo.preprocess import Preprocessing
 
@@ -173,7 +174,7 @@ def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
 
     sys.addaudithook(note)
     foreign.PICTURES = 8
-    foreign.sets_for = lambda own: [foreign.ForeignSet("noise", foreign.noise())]  # the other set takes scikit-learn
+    foreign.sets_for = lambda own: [foreign.ForeignSet("noise", rejection.noise())]  # the other set takes scikit-learn
     finish.write_report = lambda folder, data_root: None
     lr_range.STEPS = 30
     given = SimpleNamespace(epochs=1, batch_size=9, threads=1, features="fp32")

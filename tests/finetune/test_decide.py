@@ -15,13 +15,13 @@ import timm
 import torch
 from safetensors.numpy import load_file
 
-from finetune import answers, calibrate, foreign, measures
+from finetune import answers, calibrate, foreign
 from finetune.decide import Place, Wish, main
 from finetune.job import start
 from finetune.run import Run
 from tests.finetune.made_pictures import write_classes
 from tests.zoo.made_published import made_finished
-from zoo import decision, published, rundir
+from zoo import decision, published, rejection, rundir
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing, decode, evaluate
 
@@ -129,7 +129,7 @@ def test_foreign_pictures_are_told_apart(finished_run: Path) -> None:
     for name, row in report["unknown"]["foreign"].items():
         assert row["pictures"] == foreign.PICTURES
         assert row["auroc"] == pytest.approx(
-            measures.auroc(table.of("test").unknown_score, table.of(name).unknown_score), abs=1e-4)
+            rejection.auroc(table.of("test").unknown_score, table.of(name).unknown_score), abs=1e-4)
         assert row["auroc"] >= 0.9
 
 

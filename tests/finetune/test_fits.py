@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.fits import Measured, choose_views, fit_sets, fit_temperature, loss_of, losses, measure, views_table
-from finetune.fits import rejection_threshold as threshold_of
 from zoo.decision import Sets, average, in_set, softmax, temper
+from zoo.rejection import threshold as threshold_of
 
 
 def drawn(probabilities_NC: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,108 @@
+"""The unknown answer of a file that rounds: references and threshold by its own embeddings, judged beside the trained
+model's on the same pictures.
+
+Rounding moves embeddings, int8's by more than the distance that tells a stranger from one's own. So the file gets new
+references, in place of those that the trained model made. Where it still calls other pictures unknown than the trained
+model does, it loses that answer, and says so.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export import onnx_file, parity, pieces
+from export.graph import Deployed
+from export.parity import Labelled, Rung
+from export.subject import Subject
+from zoo import bundle, console, decision, rejection, runtime
+from zoo.decision import Decision
+
+MOST = 1000
+"""Pictures that the threshold is fitted on, and that it is judged on."""
+POINTS, APART = 2.0, 0.02
+"""What may lie between the two models: points of the share of own pictures that are called unknown, and area under the
+ROC curve by which noise is told from them."""
+NOISE_STEP = 4
+"""Every so many of the pictures of noise is answered by both models."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The unknown answer of one file."""
+
+    decision: Decision
+    """With its own threshold; without an unknown answer if that is refused."""
+    rungs: tuple[Rung, ...] = ()
+    refused: str = ""
+    """Why there is none, in words."""
+
+    def status(self, otherwise: str) -> str:
+        """For bundle.json."""
+        return f"no unknown answer: {self.refused}" if self.refused else otherwise
+
+
+def fit(subject: Subject, deployed: Deployed, path: Path) -> Fitted:
+    """Give the ONNX file in `path`, a form of `deployed`, references, threshold and description of its own."""
+    known, bank = subject.parts.decision.unknown, subject.parts.bank
+    if known is None or bank is None:
+        return Fitted(subject.parts.decision)
+    references = subject.training(len(bank))
+    if len(references) < known.neighbours:
+        fitted = Fitted(replace(subject.parts.decision, unknown=None), (),
+                        f"{len(references)} training pictures, {known.neighbours} are needed")
+    else:
+        fitted = _fitted(subject, path, references)
+    if fitted.decision.unknown is None:
+        console.warn(f"{path.name} gives no unknown answer: {fitted.refused}")
+        take_out(subject, deployed, path)
+    else:
+        description = subject.described(deployed, fitted.decision)
+        onnx_file.save(onnx_file.load(path), path, bundle.metadata(description))
+    return fitted
+
+
+def take_out(subject: Subject, deployed: Deployed, path: Path) -> None:
+    """Write the ONNX file in `path` without the unknown score, and without a threshold in what it says of itself."""
+    description = subject.described(deployed, replace(subject.parts.decision, unknown=None))
+    model = onnx_file.cut(onnx_file.load(path), [bundle.IMAGE], description["outputs"])
+    onnx_file.save(model, path, bundle.metadata(description))
+
+
+def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
+    known = subject.parts.decision.unknown
+    assert known is not None
+    session, _ = runtime.load(path, "cpu")
+    embedding_ND = parity.run(session, [bundle.EMBEDDING], references)[bundle.EMBEDDING]
+    shortest = rejection.shortest_length(embedding_ND)
+    model = onnx_file.load(path)
+    onnx_file.set_weight(model, f"{pieces.ANSWER}/bank", decision.unit(embedding_ND).T)
+    onnx_file.set_weight(model, f"{pieces.ANSWER}/shortest", np.float32(shortest))
+    onnx_file.save(model, path)
+
+    session, _ = runtime.load(path, "cpu")
+    calibration = (subject.answered(("calibrate",)) or subject.validated)[:MOST]
+    labelled = subject.labelled[:MOST]
+    threshold = rejection.threshold(_scores(session, calibration))
+    own, noise = _scores(session, labelled), rejection.noise()[::NOISE_STEP]
+    strangers = np.array([session.run([bundle.UNKNOWN_SCORE], {bundle.IMAGE: np.asarray(picture)[None]})[0][0]
+                          for picture in noise])
+    before = np.array([one.unknown_score for one in labelled])
+    strangers_before = np.array([subject.by_torch(picture)[bundle.UNKNOWN_SCORE] for picture in noise])
+
+    points = 100 * abs(float((own > threshold).mean()) - float((before > known.threshold).mean()))
+    less_apart = rejection.auroc(before, strangers_before) - rejection.auroc(own, strangers)
+    rungs = (Rung("own called unknown", POINTS, points, "", len(labelled)),
+             Rung("noise told apart", APART, less_apart, "", len(noise)))
+    if all(rung.verdict == "passed" for rung in rungs):
+        own_answer = replace(known, shortest=shortest, threshold=threshold)
+        return Fitted(replace(subject.parts.decision, unknown=own_answer), rungs)
+    why = (f"of {len(labelled)} own pictures the share that it calls unknown is {points:.1f} points from the trained "
+           f"model's (at most {POINTS:g}), and noise is told apart worse by {less_apart:.3f} (at most {APART:g})")
+    reported = tuple(replace(rung, limit=None) for rung in rungs)
+    return Fitted(replace(subject.parts.decision, unknown=None), reported, why)
+
+
+def _scores(session: Any, labelled: list[Labelled]) -> np.ndarray:
+    return parity.run(session, [bundle.UNKNOWN_SCORE], [one.path for one in labelled])[bundle.UNKNOWN_SCORE]

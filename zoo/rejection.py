@@ -1,0 +1,50 @@
+"""The score above which a picture is called unknown: how it is set, and how well it tells strangers apart."""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+REJECTED = 0.05
+"""Share of the calibration pictures that may be called unknown."""
+WEAK = 0.05
+"""Share of the reference embeddings that are shorter than the length below which an embedding counts as weak."""
+STRANGERS = 200
+"""Pictures of each set of strangers."""
+
+
+def threshold(unknown_score_N: np.ndarray, share: float = REJECTED) -> float:
+    """A score that at most `share` of the calibration pictures exceed, half way between two of them."""
+    ordered = np.sort(unknown_score_N)
+    return between([*ordered, ordered[-1] + 1e-6], math.ceil(len(ordered) * (1 - share) - 1e-9))
+
+
+def between(ordered: list[float], kept: int) -> float:
+    """Half way from the last of the first `kept` values to the next, so that rounding moves no picture across it."""
+    return (float(ordered[kept - 1]) + float(ordered[kept])) / 2
+
+
+def shortest_length(embedding_ND: np.ndarray) -> float:
+    """The length below which an embedding counts as weak, from those of the references."""
+    return max(1e-12, float(np.quantile(np.linalg.norm(embedding_ND, axis=1), WEAK)))
+
+
+def auroc(known_N: np.ndarray, foreign_M: np.ndarray) -> float:
+    """Probability that a foreign picture has a higher unknown score than a known one, ties counted half.
+
+    The area under the ROC curve, by ranks (Mann and Whitney, 1947). 0.5 = the score does not tell them apart.
+    """
+    scores = np.concatenate([known_N, foreign_M])
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[place]
+    above = ranks[len(known_N):].sum() - len(foreign_M) * (len(foreign_M) + 1) / 2
+    return float(above / (len(known_N) * len(foreign_M)))
+
+
+def noise() -> list[Image.Image]:
+    """Half of them independent uniform pixels (256 px), half smooth colour noise (a grid of 2 to 16 random colours)."""
+    random = np.random.default_rng(0)
+    grids = [256] * (STRANGERS // 2) + random.integers(2, 17, STRANGERS - STRANGERS // 2).tolist()
+    pictures = [Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in grids]
+    return [picture.resize((256, 256), Image.Resampling.BICUBIC) for picture in pictures]
