@@ -93,8 +93,9 @@ def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[
     described = [name for name in listed if re.fullmatch(r"model/bundles/[\w-]+/bundle\.json", name)]
     for name in described:
         there = name.removeprefix("model/")
-        # the published one may be without what is private, the Space's is a copy of the run's own
-        if there not in published or rundir.digest(run / there) != rundir.digest(listed[name]):
+        # either may be without what is private
+        same = [path for path in (run / there, published.get(there)) if path]
+        if there not in published or rundir.digest(listed[name]) not in map(rundir.digest, same):
             raise UserError(f"{folder / name} is not the bundle that is published with this run: expected a Space of "
                             "the run as it is now. Write it again with python -m serve.space RUN.")
         inside = there.removesuffix("bundle.json")

@@ -88,11 +88,11 @@ def made_finished(folder: Path, made: Made | None = None) -> Path:
     rundir.write_text(run / rundir.FIGURES / "reliability.svg", '<svg xmlns="http://www.w3.org/2000/svg"/>')
     rundir.write_text(run / rundir.CARD, "# the card that finetune wrote\n")
     rundir.finish(run)
-    _made_export(run, made)
+    made_bundle_of(run, made)
     return run
 
 
-def _made_export(run: Path, made: Made) -> None:
+def made_bundle_of(run: Path, made: Made) -> None:
     """`bundles/onnx` as an export leaves it, with a model of three lines, the same as plain `onnx/model.onnx`."""
     folder, named = run / bundle.BUNDLES / "onnx", "val/bee/private name.png"
     content = made_content(labels=list(LABELS), preprocessing=made.pre.to_config(), decision=CALIBRATED, run={
