@@ -34,7 +34,7 @@ from zoo.errors import UserError
 def push(goal, files):
     from zoo.hub_push import Goal, push
     done = push(Goal(**goal), {name: Path(path) for name, path in files.items()}, message="a test")
-    return {"commit": done.commit, "sent": done.sent, "url": done.url}
+    return {"commit": done.commit, "sent": done.sent, "url": done.url, "kept": list(done.kept)}
 def stage(run, into, **how):
     from zoo.published import staged
     return {name: str(path) for name, path in staged(Path(run), Path(into), **how).items()}
