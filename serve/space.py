@@ -228,8 +228,7 @@ def _readme(title: str, bundle: bundles.Bundle, card: str | None) -> str:
              "pinned": False, "short_description": f"Image classifier with {len(bundle.labels)} classes"}
     if licence := _licence(card or ""):
         front["license"] = licence
-    # JSON in ASCII: YAML takes fewer characters as they are
-    lines = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
+    lines = "\n".join(f"{key}: {_yaml(value)}" for key, value in front.items())
     names = ", ".join(map(code, bundle.labels[:MOST_NAMED]))
     if len(bundle.labels) > MOST_NAMED:
         names += f", and {len(bundle.labels) - MOST_NAMED} more"
@@ -238,6 +237,16 @@ def _readme(title: str, bundle: bundles.Bundle, card: str | None) -> str:
     gives += ["heat maps"] if bundles.HEATMAP in bundle.outputs else []
     return (f"---\n{lines}\n---\n\n# {plain(title)}\n\nAn image classifier ({names}) with {_listed(gives)}. "
             "Programs ask `POST /v1/predict`; see `/openapi.json`.\n")
+
+
+def _yaml(value: object) -> str:
+    """JSON in ASCII, because YAML takes fewer characters as they are; but YAML knows no pairs of surrogates."""
+    return re.sub(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", _whole, json.dumps(value))
+
+
+def _whole(pair: re.Match[str]) -> str:
+    character = json.loads(f'"{pair[0]}"')
+    return f"\\U{ord(character):08x}"
 
 
 def _listed(words: list[str]) -> str:

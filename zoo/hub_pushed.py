@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo import bundle, fields, rundir, strict_json
 from zoo.errors import UserError
-from zoo.folders import SHA256, is_plain
+from zoo.folders import SHA256, is_plain, read_bytes
 from zoo.hub_pins import pins_file
 
 UNLISTED = re.compile(r"(?:bundles/[\w-]+/)?FINISHED\.json|bundles/[\w-]+/timing\.json|onnx/model\.onnx")
@@ -22,6 +22,7 @@ UNLISTED = re.compile(r"(?:bundles/[\w-]+/)?FINISHED\.json|bundles/[\w-]+/timing
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 EDITED = "edited"
 """Key of a published FINISHED.json: files that were kept as somebody had edited them on the Hub."""
+DELETE = "Delete it: what was changed on the Hub is then told by the lists that lie there."
 MOST_BYTES = 4_000_000
 """Of a list that is read from a repository."""
 
@@ -43,7 +44,7 @@ def read(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] |
     entry = _entries().get(_key(endpoint, kind, repo, revision))
     if entry is None:
         return None
-    with fields.of(pushes_file(), "Delete it: what was changed on the Hub is then told by the lists that lie there."):
+    with fields.of(pushes_file(), DELETE):
         if not all(isinstance(digest, str) and DIGEST.fullmatch(digest) for digest in entry.values()):
             raise ValueError("expected the digests of files")
         return dict(entry)
@@ -56,7 +57,13 @@ def write(endpoint: str, kind: str, repo: str, revision: str, digests: Mapping[s
 
 
 def _entries() -> dict[str, Any]:
-    return rundir.read_json(pushes_file(), kind=dict) if pushes_file().exists() else {}
+    if not pushes_file().exists():
+        return {}
+    with fields.of(pushes_file(), DELETE):
+        entries = strict_json.parse(read_bytes(pushes_file(), rundir.MOST_BYTES))
+        if not isinstance(entries, dict):
+            raise TypeError(f"expected an object, seen {type(entries).__name__}")
+        return entries
 
 
 def listed(names: Iterable[str], content: Callable[[str], Path]) -> dict[str, str]:

@@ -207,3 +207,5 @@ def test_class_names_cannot_break_the_readme(tmp_path: Path) -> None:
     assert body.count("\n---\n") == 0
     assert "and 16 more) with calibrated probabilities and an answer for pictures that are none of these." in body
     assert "heat maps" not in body
+    front = yaml.safe_load(space._readme("🔎 über \\ud83d\\udd0e \\", opened, None).split("\n---\n")[0])
+    assert (front["title"], front["emoji"]) == ("🔎 über \\ud83d\\udd0e \\", "🔎")

@@ -331,8 +331,11 @@ def test_what_a_colleague_pushed_in_between_is_not_overwritten(world: World, tmp
     error = world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
     assert "somebody has changed FINISHED.json, README.md, metrics.jsonl there since" in error
     assert world.content("acme/shared") == before
-    ours.write_text("[]")
-    assert "expected an object" in world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
+    for damaged in ("[]", "{", '{"%s model acme/shared main": {"config.json": 1}}' % world.hub.url):
+        ours.write_text(damaged)
+        error = world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
+        assert "pushes.json is not as this program writes it" in error, damaged
+        assert "Delete it" in error
     ours.unlink()
 
 
