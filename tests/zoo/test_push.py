@@ -146,6 +146,26 @@ def test_a_push_is_completed_after_any_fault_and_nothing_is_pushed_twice(world: 
     assert sum(hit.values()) == 3 * len(requests) >= 39
 
 
+def test_only_pictures_are_sent_as_examples(world: World, tmp_path: Path) -> None:
+    run = made_finished(tmp_path)
+    folder = run / bundle.BUNDLES / "onnx"
+    picture = (folder / bundle.EXAMPLES / "1.png").read_bytes()
+    expected = rundir.read_json(folder / bundle.EXAMPLES / bundle.EXPECTED)
+    staying = {"notes.txt": b"PLANTED", "5.png": b"PLANTED, no picture", "page.html": picture, "1.png.exe": picture}
+    for name, content in {**staying, "unlisted.png": picture, "7.webp": picture}.items():
+        (folder / bundle.EXAMPLES / name).write_bytes(content)
+        if name != "unlisted.png":
+            expected[name] = expected["1.png"]
+    rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)
+    bundle.finish(folder)
+    into = tmp_path / "staged"
+    answer = world.client("stage", str(run), str(into), repo="alice/x", examples=True)
+    sent = {name.rpartition("/")[2] for name in answer if "/examples/" in name}
+    assert sent == {"1.png", "7.webp", bundle.EXPECTED}
+    assert set(rundir.read_json(into / "bundles/onnx/examples" / bundle.EXPECTED)) == sent - {bundle.EXPECTED}
+    assert not [path for path in into.rglob("*") if path.is_file() and b"PLANTED" in path.read_bytes()]
+
+
 def test_a_killed_push_goes_on_where_it_was(world: World) -> None:
     world.hub.fail("/commit/", 501)
     assert "HTTP status 501" in world.push("alice/killed")["error"]
@@ -331,7 +351,7 @@ def test_what_a_colleague_pushed_in_between_is_not_overwritten(world: World, tmp
     error = world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
     assert "somebody has changed FINISHED.json, README.md, metrics.jsonl there since" in error
     assert world.content("acme/shared") == before
-    for damaged in ("[]", "{", '{"%s model acme/shared main": {"config.json": 1}}' % world.hub.url):
+    for damaged in ("[]", "{", json.dumps({f"{world.hub.url} model acme/shared main": {"config.json": 1}})):
         ours.write_text(damaged)
         error = world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
         assert "pushes.json is not as this program writes it" in error, damaged
