@@ -17,6 +17,7 @@ import tempfile
 import tomllib
 import venv
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -76,13 +77,14 @@ def check(run: Path) -> None:
     modules = [found.name for package in PACKAGES
                for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")]
     assert len(modules) > LEAST_MODULES
-    for module in modules:
-        importlib.import_module(module)
-    push(run)
+    with pushed(run):  # meanwhile, on the other core
+        for module in modules:
+            importlib.import_module(module)
 
 
-def push(run: Path) -> None:
-    """Publish a run to the Hub's protocol in memory."""
+@contextmanager
+def pushed(run: Path) -> Iterator[None]:
+    """Publish a run to the Hub's protocol in memory while the block runs."""
     import tests.hub_writing  # noqa: F401 - its routes
     from tests.hub_server import TOKEN, HubServer, User
 
@@ -90,10 +92,13 @@ def push(run: Path) -> None:
         hub.log_in(TOKEN, User("alice"))
         env = hub.env(Path(home)) | {"HF_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
         env.pop("HF_HUB_OFFLINE", None)
-        ran = subprocess.run([sys.executable, "-m", "zoo", "push", os.fspath(run), "alice/floors"], env=env, cwd=ROOT,
-                             capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        assert "read back and compared" in ran.stdout, ran.stdout
+        command = [sys.executable, "-m", "zoo", "push", os.fspath(run), "alice/floors"]
+        with subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True) as process:
+            yield
+            said, _ = process.communicate()
+        assert process.returncode == 0, said
+        assert "read back and compared" in said, said
 
 
 if __name__ == "__main__":
