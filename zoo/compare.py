@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import tyro
 
-from zoo import console, fields, measured, rundir
+from zoo import console, fields, rundir
 from zoo.drawing import name_legend, plain_text, short
 from zoo.errors import UserError
-from zoo.measured import Answers
-from zoo.shares import paired
+
+if TYPE_CHECKING:
+    from zoo.measured import Answers
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """One a run: Okabe and Ito's, which colour-blind people tell apart."""
@@ -41,7 +41,7 @@ class Row:
     measured_on: str | None
     data: str
     """Digest of the run's data."""
-    answers: Answers | None = None
+    answers: "Answers | None" = None
     """To the pictures of the headline; None = not known."""
     lost: tuple[float, float, int] | None = None
     """Of a model that rounds and was not measured: points of top-1 that its proof saw lost against the trained model,
@@ -91,7 +91,7 @@ def _folder(run: str) -> Path:
 
 def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
     """The models of a finished run, its own weights first; `measure`: ask those that round."""
-    from zoo import bundle
+    from zoo import bundle, measured
 
     if rundir.WEIGHTS not in rundir.open_finished(run)["files"]:
         raise UserError(f"{run} has no {rundir.WEIGHTS}: expected the weights of a run: copy the folder again.")
@@ -153,6 +153,10 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
 
 
 def _pair(best: Row, row: Row) -> str:
+    import numpy as np
+
+    from zoo.shares import paired
+
     assert best.answers, "compared models have answers"
     assert row.answers, "compared models have answers"
     paths = [path for path in row.answers.right if path in best.answers.right]
