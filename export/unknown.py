@@ -24,8 +24,8 @@ MOST = 1000
 POINTS, APART = 2.0, 0.02
 """What may lie between the two models: points of the share of own pictures that are called unknown, and area under the
 ROC curve by which noise is told from them."""
-NOISE_STEP = 4
-"""Every so many of the pictures of noise is answered by both models."""
+NOISE = 50
+"""Pictures of noise that both models answer."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     calibration = (subject.answered(("calibrate",)) or subject.validated)[:MOST]
     labelled = subject.labelled[:MOST]
     threshold = rejection.threshold(_scores(session, calibration))
-    own, noise = _scores(session, labelled), rejection.noise()[::NOISE_STEP]
+    own, noise = _scores(session, labelled), rejection.noise(NOISE)
     strangers = np.array([session.run([bundle.UNKNOWN_SCORE], {bundle.IMAGE: np.asarray(picture)[None]})[0][0]
                           for picture in noise])
     before = np.array([one.unknown_score for one in labelled])

@@ -13,8 +13,11 @@ from finetune.dataset import Picture
 from finetune.loader import EVALUATION_BATCH, Batch
 from finetune.sample import digits, of_sklearn
 from zoo.preprocess import Preprocessing
-from zoo.rejection import STRANGERS, noise
+from zoo.rejection import noise
 from zoo.tta import WHOLE, View, prepare
+
+PICTURES = 200
+"""Of each set."""
 
 
 class ForeignSet(NamedTuple):
@@ -31,11 +34,11 @@ def sets_for(own: Sequence[Picture]) -> list[ForeignSet]:
     AUROC near 0.5; the report says what the sets are.
     """
     pixels = digits()[0]
-    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // STRANGERS)][:STRANGERS]
+    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // PICTURES)][:PICTURES]
     digests = {_png_sha256(picture) for picture in chosen}
     known = any(picture.sha256 in digests for picture in own)
     other = ForeignSet("photos", photos()) if known else ForeignSet("digits", [p.convert("RGB") for p in chosen])
-    return [ForeignSet("noise", noise()), other]
+    return [ForeignSet("noise", noise(PICTURES)), other]
 
 
 def photos() -> list[Image.Image]:
@@ -43,7 +46,7 @@ def photos() -> list[Image.Image]:
     random = np.random.default_rng(0)
     photographs = [np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))) for name in ("china", "flower")]
     pictures = []
-    for i in range(STRANGERS):
+    for i in range(PICTURES):
         pixels = photographs[i % len(photographs)]
         side = int(random.integers(100, 401))
         top, left = (int(random.integers(0, length - side + 1)) for length in pixels.shape[:2])

@@ -1,48 +1,16 @@
 """Finished runs side by side: their numbers, what differs, and which difference is more than chance."""
 
-import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from finetune.report.finished import Finished
 from zoo import compare
+from zoo.shares import Paired, paired
 
-
-class Paired(NamedTuple):
-    """Two models on the same pictures."""
-
-    pictures: int
-    only_first: int
-    """Pictures that only the first has right."""
-    only_second: int
-
-    @property
-    def difference(self) -> float:
-        """Top-1 of the second minus that of the first."""
-        return (self.only_second - self.only_first) / self.pictures
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the difference: normal, of paired shares (Agresti, Categorical Data Analysis, 2013, 11.1.1).
-        One discordant picture is added to each side, so that no difference is sure."""
-        first, second = self.only_first + 1, self.only_second + 1
-        half = 1.96 * math.sqrt(first + second - (second - first) ** 2 / self.pictures) / self.pictures
-        return max(-1.0, self.difference - half), min(1.0, self.difference + half)
-
-    @property
-    def p_value(self) -> float:
-        """Chance of a difference this large between equally good models: McNemar's test (1947), exact."""
-        changed = self.only_first + self.only_second
-        return float(binomtest(self.only_first, changed).pvalue) if changed else 1.0
-
-
-def paired(first: np.ndarray, second: np.ndarray) -> Paired:
-    """Of bool [N], bool [N]: which pictures each has right."""
-    return Paired(len(first), int((first & ~second).sum()), int((~first & second).sum()))
+__all__ = ["Paired", "names", "pair", "paired", "side_by_side"]
 
 
 def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:

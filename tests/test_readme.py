@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,13 +73,23 @@ def test_the_bases_it_counts_are_there() -> None:
         assert find(name).alias == name
 
 
-def test_its_script_runs_a_bundle_with_onnxruntime_numpy_and_pillow_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "knows_unknown"), [("model.onnx", True), ("model.int8.onnx", True),
+                                                      ("model.int8.onnx", False)])
+def test_its_script_runs_a_bundle_with_onnxruntime_numpy_and_pillow_alone(tmp_path: Path, model: str,
+                                                                          knows_unknown: bool) -> None:
     from PIL import Image
 
-    from tests.zoo.made_bundle import made_bundle
+    from tests.zoo.made_bundle import CALIBRATED, made_bundle
+    from zoo import bundle as bundles
+    from zoo import rundir
     from zoo.predictor import Predictor
 
-    bundle = made_bundle(tmp_path / "run")
+    how = {} if knows_unknown else {"decision": replace(CALIBRATED, unknown=None),
+                                    "outputs": tuple({*bundles.OUTPUTS} - {bundles.UNKNOWN_SCORE})}
+    bundle = made_bundle(tmp_path / "run", finished=False, **how)
+    (bundle / bundles.MODEL).rename(bundle / model)
+    rundir.write_json(bundle / bundles.BUNDLE, rundir.read_json(bundle / bundles.BUNDLE) | {"model": model})
+    bundles.finish(bundle)
     Image.new("RGBA", (30, 20), (0, 200, 30, 180)).save(tmp_path / "picture.png")
     script = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "InferenceSession" in block)
     script += "\nprint(*sorted({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"

@@ -237,6 +237,8 @@ class Figures:
     """Pictures that both models answered in the proof."""
     lost_points: float | None
     """Points of top-1 that it loses against the trained model; None = the same class for each compared picture."""
+    lost_spread: float
+    """Half the width of the 95 % interval of `lost_points`."""
     latency_ms: float | None
     """Median of one picture; None = not measured (python -m export.bench)."""
     measured_on: str | None
@@ -259,6 +261,7 @@ def figures(bundle: Bundle) -> Figures:
         lost_points = None if lost is None else fields.number(lost["worst"])
         engine = any(str(name).startswith("engine") for name in rungs)
         proved_on = one_line(fields.name(proof.get("provider", _prover(bundle)))) + (", TensorRT" if engine else "")
+        lost_spread = 0.0 if lost is None else 1.96 * fields.number(lost.get("standard_error", 0.0))
     latency_ms = measured_on = None
     if timing_file.is_file():
         with fields.of(timing_file, "Measure it again: python -m export.bench."):
@@ -268,7 +271,7 @@ def figures(bundle: Bundle) -> Figures:
             threads, *sides = (fields.whole(value, 0, 10**6) for value in (timing["threads"], *timing["picture"]))
             measured_on = f"{provider}, {threads} threads, {machine}, picture {sides[0]} x {sides[1]}"
     size_mb = round(bundle.model.stat().st_size / 1e6, 1)
-    return Figures(size_mb, pictures, lost_points, latency_ms, measured_on, bundle.status, proved_on)
+    return Figures(size_mb, pictures, lost_points, lost_spread, latency_ms, measured_on, bundle.status, proved_on)
 
 
 def _prover(bundle: Bundle) -> str:

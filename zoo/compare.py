@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from zoo import console, fields, rundir
 from zoo.drawing import name_legend, plain_text, short
 from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.measured import Answers
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """One a run: Okabe and Ito's, which colour-blind people tell apart."""
@@ -33,26 +36,41 @@ class Row:
     size_mb: float
     latency_ms: float | None
     """Median of one picture; None = not measured."""
-    ece: float
-    """Expected calibration error of the answers as deployed (of one plain view for `timm`)."""
+    ece: float | None
+    """Expected calibration error of the answers as deployed (of one plain view for `timm`); None = not measured."""
     measured_on: str | None
     data: str
     """Digest of the run's data."""
+    answers: "Answers | None" = None
+    """To the pictures of the headline; None = not known."""
+    lost: tuple[float, float, int] | None = None
+    """Of a model that rounds and was not measured: points of top-1 that its proof saw lost against the trained model,
+    half the width of their 95 % interval, and on how many pictures."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, in sentences."""
+        return f"{self.run} {self.target}"
 
 
-def compare(runs: Annotated[tuple[str, ...], tyro.conf.Positional], out: Path = Path("compare.png")) -> int:
+def compare(runs: Annotated[tuple[str, ...], tyro.conf.Positional], out: Path = Path("compare.png"),
+            measure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False) -> int:
     """Compare finished runs: accuracy, size, latency and calibration, one row a model; and accuracy against latency.
 
-    Latency comes from python -m export.bench RUN.
+    Says which models differ by more than chance. Latency comes from python -m export.bench RUN.
 
     Args:
         runs: Run folders, or hf-hub:user/name of published runs.
         out: Picture to write.
+        measure: Answer up to 2,000 of the run's own pictures with each exported model that rounds (int8, fp16), for
+            its own accuracy and calibration error.
     """
     if not runs:
         raise UserError("expected one run at least, such as runs/mydataset-vit_base_21k, seen none.")
-    rows = [row for run in runs for row in rows_of(_folder(run))]
+    rows = [row for run in runs for row in rows_of(_folder(run), measure=measure)]
     _show(rows)
+    for sentence in verdicts(rows):
+        console.say(f"difference: {sentence}")
     for note in notes(rows):
         console.say(f"note: {note}")
     if any(row.latency_ms for row in rows):
@@ -71,9 +89,9 @@ def _folder(run: str) -> Path:
     return pull_run(run).folder
 
 
-def rows_of(run: Path) -> list[Row]:
-    """The models of a finished run, its own weights first."""
-    from zoo import bundle
+def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
+    """The models of a finished run, its own weights first; `measure`: ask those that round."""
+    from zoo import bundle, measured
 
     if rundir.WEIGHTS not in rundir.open_finished(run)["files"]:
         raise UserError(f"{run} has no {rundir.WEIGHTS}: expected the weights of a run: copy the folder again.")
@@ -85,16 +103,69 @@ def rows_of(run: Path) -> list[Row]:
         plain, deployed = _measured(head["plain"]), _measured(head)
         same: dict[str, Any] = {"split": fields.name(head["split"]), "data": data,
                                 "pictures": fields.whole(head["pictures"], 0, 10**9)}
+    known = measured.recorded(run, same["split"])
+    if measure and known is None:
+        raise UserError(f"--measure: {run} has no {rundir.PREDICTIONS}, which names the pictures to measure on: "
+                        "expected the run folder where it was trained, not a published copy.")
     name = opened[0].run.get("name", "model") if opened else run.resolve().name
     rows = [Row(name, "timm", plain[0], plain[1], latency_ms=None, ece=plain[2], measured_on=None,
-                size_mb=round((run / rundir.WEIGHTS).stat().st_size / 1e6, 1), **same)]
+                answers=known.plain if known else None, size_mb=_megabytes(run / rundir.WEIGHTS), **same)]
     for one in opened:
         shown = bundle.figures(one)
-        lost = (shown.lost_points or 0.0) / 100
+        columns = {"size_mb": shown.model_mb, "latency_ms": shown.latency_ms, "measured_on": shown.measured_on, **same}
         top1, (low, high), ece = deployed
-        rows.append(Row(name, one.target, top1 - lost, (low - lost, high - lost), size_mb=shown.model_mb,
-                        latency_ms=shown.latency_ms, ece=ece, measured_on=shown.measured_on, **same))
+        if shown.lost_points is None:  # proved to answer as the trained model does
+            rows.append(Row(name, one.target, top1, (low, high), ece=ece,
+                            answers=known.deployed if known else None, **columns))
+        elif measure and known is not None:
+            own = measured.asked(run, one, known)
+            rows.append(Row(name, one.target, own.top1, own.interval, ece=own.ece, answers=own,
+                            **columns | {"pictures": len(own.right)}))
+        else:
+            lost = shown.lost_points / 100
+            rows.append(Row(name, one.target, top1 - lost, (max(0.0, low - lost), min(1.0, high - lost)), ece=None,
+                            lost=(shown.lost_points, shown.lost_spread, shown.compared), **columns))
     return rows
+
+
+def _megabytes(path: Path) -> float:
+    return round(path.stat().st_size / 1e6, 1)
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """For each model whether it and the best one differ by more than chance, on the same pictures.
+
+    McNemar's exact test at 5 %; of a model that rounds and was not measured, the interval of its proof.
+    """
+    known = [row for row in rows if row.answers]
+    best = max(known, key=lambda row: row.top1, default=None)
+    found = []
+    for row in known:
+        if best is not None and row.answers is not best.answers and (row.data, row.split) == (best.data, best.split):
+            found.append(_pair(best, row))
+    for row in rows:
+        if row.lost:
+            points, spread, pictures = row.lost
+            said = "cannot tell apart" if abs(points) <= spread else "differ"
+            found.append(f"{row.name} and its trained model: {said} ({-points:+.1f} points, 95 % interval "
+                         f"{-points - spread:+.1f} to {-points + spread:+.1f}, on {pictures:,} pictures of its proof).")
+    return found
+
+
+def _pair(best: Row, row: Row) -> str:
+    import numpy as np
+
+    from zoo.shares import paired
+
+    assert best.answers, "compared models have answers"
+    assert row.answers, "compared models have answers"
+    paths = [path for path in row.answers.right if path in best.answers.right]
+    first, second = (np.array([of.right[path] for path in paths], bool) for of in (best.answers, row.answers))
+    found = paired(first, second)
+    low, high = found.interval
+    return (f"{row.name} and {best.name}: {found.verdict} ({100 * found.difference:+.1f} points, 95 % interval "
+            f"{100 * low:+.1f} to {100 * high:+.1f}, on {found.pictures:,} same pictures; McNemar's exact test, "
+            f"p = {found.p_value:.2g}).")
 
 
 def _measured(row: Any) -> tuple[float, tuple[float, float], float]:
@@ -113,6 +184,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
         found.append("the runs have different data, so their accuracies are of different pictures.")
     if len({row.split for row in rows}) > 1:
         found.append("some accuracies are of test, others of validation pictures, which are optimistic.")
+    if unmeasured := [row.name for row in rows if row.lost]:
+        found.append(f"{', '.join(unmeasured)}: top-1 is the trained model's with the loss that the proof saw, the "
+                     "calibration error is not measured. --measure does both on the run's own pictures.")
+    if len(rows) > 1 and (without := sorted({row.run for row in rows if not row.answers and not row.lost})):
+        found.append(f"{', '.join(without)}: there is no {rundir.PREDICTIONS}, so nothing is said of differences.")
     if len(machines := sorted({row.measured_on for row in rows if row.measured_on})) > 1:
         found.append(f"latencies were measured under different conditions: {'; '.join(machines)}.")
     return found
@@ -127,7 +203,8 @@ def _show(rows: Sequence[Row]) -> None:
         low, high = row.interval
         cells.append((row.run, row.target, f"{row.top1:.2%}"[:-1], f"{low:.1%} to {high:.1%}",
                       f"{row.pictures:,} {row.split}", f"{row.size_mb:.1f}",
-                      "-" if row.latency_ms is None else f"{row.latency_ms:.1f}", f"{row.ece:.1%}"[:-1]))
+                      "-" if row.latency_ms is None else f"{row.latency_ms:.1f}",
+                      "not measured" if row.ece is None else f"{row.ece:.1%}"[:-1]))
     console.table(columns, cells)
 
 

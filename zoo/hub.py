@@ -79,8 +79,8 @@ def pull(base: Base) -> Pulled:
         else:
             wanted = _announced_or_cached(repo, pin.commit if pin else revision)
         _refuse_other_than_pinned(base.hub_id, pin, wanted.sha256, None)
-        path = _download(repo, wanted.filename, wanted.commit)
-        config = _download(repo, CONFIG, wanted.commit) if wanted.config else None
+        path = download(repo, wanted.filename, wanted.commit)
+        config = download(repo, CONFIG, wanted.commit) if wanted.config else None
     if not wanted.filename.endswith(".safetensors"):
         logger.warning("%s has no %s: reading %s, tensors only.", repo, HUB_FILES[0], wanted.filename)
     sha256 = rundir.digest(path)
@@ -121,7 +121,7 @@ def pull_run(name: str) -> PulledRun:
         if rundir.FINISHED not in names:
             raise UserError(f"{repo}: expected a run that python -m zoo push published, seen no {rundir.FINISHED} at "
                             f"commit {wanted.commit}. As a base it may do: python -m finetune --base {shell(name)}")
-        folder = {name: _download(repo, name, wanted.commit) for name in names}[rundir.FINISHED].parent
+        folder = {name: download(repo, name, wanted.commit) for name in names}[rundir.FINISHED].parent
     _refuse_other_files(base.hub_id, folder, digests, {name: _digest_like(digests[name], folder / name)
                                                        for name in names})
     seen = {name: rundir.digest(folder / name) for name in names}
@@ -184,7 +184,7 @@ def _digest_like(announced: str, path: Path) -> str:
     return rundir.digest(path) if len(announced) == 64 else digest_as_git(path)
 
 
-def _download(repo: str, name: str, commit: str) -> Path:
+def download(repo: str, name: str, commit: str) -> Path:
     """A file in the client's cache; a broken transfer goes on where it broke (the client's work), a busy Hub is asked
     again (ours)."""
     from huggingface_hub import hf_hub_download

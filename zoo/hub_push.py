@@ -5,13 +5,14 @@ answer was lost is recognised by the digests of its files, and no commit is made
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo import hub, published, rundir
+from zoo import hub, hub_pushed, rundir
 from zoo.errors import UserError, first_line
 from zoo.hub_calls import BUSY, STATUS, Words, explained, retried, timeouts
 
@@ -43,6 +44,8 @@ class Goal:
     """Whether everybody may see the repository. Said at its creation, and must fit one that exists."""
     pull_request: bool = False
     """Propose the commit instead of making it."""
+    overwrite: bool = False
+    """Also replace what somebody has changed there since the last push."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Pushed:
     """That holds the files: 40 hexadecimal digits."""
     sent: bool
     """False: everything was there already."""
+    kept: tuple[str, ...] = ()
+    """Files that were left as somebody had edited them there."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ class _Head:
 def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
     """Make the branch hold these files (name in the repository -> file), and compare what arrived by digest.
 
-    Files that an earlier push sent and this one does not are deleted; whatever else lies there is left alone. Raises
-    `UserError`; see ADVICE.
+    Files that an earlier push sent and this one does not are deleted; whatever else lies there is left alone. What
+    somebody has changed there since the last push is not touched unless `goal.overwrite`: an edited card is kept, and
+    for any other file nothing is sent. Raises `UserError`; see ADVICE.
     """
     from huggingface_hub import HfApi
 
@@ -79,21 +85,82 @@ def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
     words = Words(goal.repo, f"A push needs the network; --dry-run does not. {AGAIN}",
                   f"{goal.revision}: expected a branch",
                   "check the name, and whether the token may see it: hf auth whoami", tuple(ADVICE.items()))
-    with explained(words), _explained_uploads(goal.repo):
+    with explained(words), _explained_uploads(goal.repo), tempfile.TemporaryDirectory() as temporary:
         _check_token(api, goal)
         head = _head_or_create(api, goal, files)
+        before = _Before.of(api, goal, head)
+        kept = before.changed(goal, head, files)
+        if kept == [rundir.CARD] and goal.kind == "model":
+            card = hub.download(goal.repo, rundir.CARD, head.commit)
+            files = hub_pushed.with_card(files, card, Path(temporary))
+        elif kept:
+            raise hub_pushed.refused(goal.repo, kept, recorded=before.recorded)
         wanted = {name: _digest(path, head.digests.get(name)) for name, path in files.items()}
-        stale = [name for name in head.digests if name not in files and _is_ours(goal, name)]
+        stale = before.stale(head, files)
         if not stale and all(head.digests.get(name) == digest for name, digest in wanted.items()):
-            return Pushed(_page(api, goal), head.commit, sent=False)
+            done = Pushed(_page(api, goal), head.commit, sent=False, kept=tuple(kept))
+            _remember(api, goal, head, files, kept)
+            return done
         info = _commit(api, goal, head, files, stale=stale, message=message)
-        read_back(api, goal, info.oid, files)
-        return Pushed(getattr(info, "pr_url", None) or _page(api, goal), info.oid, sent=True)
+        _remember(api, goal, read_back(api, goal, info.oid, files), files, kept)
+        return Pushed(getattr(info, "pr_url", None) or _page(api, goal), info.oid, sent=True, kept=tuple(kept))
 
 
-def _is_ours(goal: Goal, name: str) -> bool:
-    """Whether an earlier push sent a file of this name. (A Space has no FINISHED.json and is never tidied.)"""
-    return goal.kind == "model" and bool(published.ALLOWED.fullmatch(name)) and name != "LICENSE"
+@dataclass(frozen=True)
+class _Before:
+    """What earlier pushes left in the repository."""
+
+    digests: Mapping[str, str]
+    """Name -> digest: as the Hub announces it if `recorded`, else sha256."""
+    recorded: bool
+    """Whether a push of this user is known here, so that every change since then is seen."""
+
+    @staticmethod
+    def of(api: Any, goal: Goal, head: _Head) -> "_Before":
+        recorded = hub_pushed.read(api.endpoint, goal.kind, goal.repo, goal.revision)
+        if recorded is not None:
+            return _Before(recorded, True)
+        if goal.kind != "model":
+            return _Before({}, False)
+        return _Before(hub_pushed.listed(head.digests, lambda name: hub.download(goal.repo, name, head.commit)), False)
+
+    def stale(self, head: _Head, files: Mapping[str, Path]) -> list[str]:
+        """What an earlier push sent and this one does not."""
+        return [name for name in head.digests if name not in files and self._sent(name)]
+
+    def _sent(self, name: str) -> bool:
+        return name in self.digests or (not self.recorded and bool(hub_pushed.UNLISTED.fullmatch(name)))
+
+    def changed(self, goal: Goal, head: _Head, files: Mapping[str, Path]) -> list[str]:
+        """What this push would replace or delete though it is not as an earlier push left it."""
+        if goal.overwrite:
+            return []
+        replaced = [name for name, path in files.items()
+                    if name in head.digests and head.digests[name] != _digest(path, head.digests[name])]
+        return sorted(name for name in (*replaced, *self.stale(head, files)) if not self._as_left(goal, head, name))
+
+    def _as_left(self, goal: Goal, head: _Head, name: str) -> bool:
+        announced = head.digests[name]
+        if self.recorded or goal.kind != "model":
+            return self.digests.get(name) == announced
+        if hub_pushed.UNLISTED.fullmatch(name):
+            return True
+        if name not in self.digests:
+            return False
+        seen = announced if len(announced) == 64 else rundir.digest(hub.download(goal.repo, name, head.commit))
+        return seen == self.digests[name]
+
+
+def _remember(api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], kept: Sequence[str]) -> None:
+    """Record what lies there now. What was kept is no push's, so that the next one keeps it too."""
+    if goal.pull_request:
+        return
+    digests = {name: head.digests[name] for name in files if name not in kept}
+    try:
+        hub_pushed.write(api.endpoint, goal.kind, goal.repo, goal.revision, digests)
+    except (OSError, UserError) as error:
+        logger.warning("%s cannot be written (%s): later changes on the Hub are told by its own lists only.",
+                       hub_pushed.pushes_file(), first_line(error))
 
 
 def _page(api: Any, goal: Goal) -> str:
@@ -237,8 +304,8 @@ def _holds(head: _Head, files: Mapping[str, Path]) -> bool:
                for name, path in files.items())
 
 
-def read_back(api: Any, goal: Goal, commit: str, files: Mapping[str, Path]) -> None:
-    """`UserError` unless the Hub announces exactly the digests of these files at a commit."""
+def read_back(api: Any, goal: Goal, commit: str, files: Mapping[str, Path]) -> _Head:
+    """What the Hub announces at a commit; `UserError` unless it is exactly the digests of these files."""
     head = _head(api, goal, commit)
     assert head is not None, "it was written a moment ago"
     wrong = [name for name, path in files.items()
@@ -246,6 +313,7 @@ def read_back(api: Any, goal: Goal, commit: str, files: Mapping[str, Path]) -> N
     if wrong:
         raise UserError(f"{goal.repo} at commit {commit} does not hold what was sent: {', '.join(wrong)} "
                         f"{'differs' if len(wrong) == 1 else 'differ'} in digest. {AGAIN}")
+    return head
 
 
 @contextmanager

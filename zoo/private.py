@@ -18,7 +18,7 @@ import re
 import socket
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -88,6 +88,13 @@ class Private:
         found = {*_of_machine(), *_recorded(run), *_spellings(run.absolute()), *_spellings(run.absolute().parent)}
         roots = sorted((root for root in found if _long_enough(root)), key=len, reverse=True)
         return Private(tuple(roots), tuple(_people()), frozenset(pictures), frozenset(map(str, data["classes"])))
+
+    @staticmethod
+    def of_folder(folder: Path, classes: Iterable[str]) -> "Private":
+        """What the environment and the system say, for a bundle without its run."""
+        found = {*_of_machine(), *_spellings(folder.absolute()), *_spellings(folder.absolute().parent)}
+        roots = sorted((root for root in found if _long_enough(root)), key=len, reverse=True)
+        return Private(tuple(roots), tuple(_people()), frozenset(), frozenset(classes))
 
     def cut(self, text: str) -> str:
         """`text` without folders of a machine and names of pictures; their last part may stay."""

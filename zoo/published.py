@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from zoo import bundle as bundles
-from zoo import card, fields, minimum, rundir, strict_json, tensor_file
+from zoo import card, console, fields, minimum, rundir, strict_json, tensor_file
 from zoo.bundle import Bundle
 from zoo.errors import UserError
+from zoo.examples import leaving
 from zoo.folders import read_bytes
-from zoo.preprocess import FILTERS, Preprocessing, without_metadata
+from zoo.preprocess import FILTERS, Preprocessing
 from zoo.private import PICTURE, Private
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -42,6 +43,8 @@ TIMED = ("provider", "threads", "machine", "picture", "load_s", "model_mb", "pea
 """Keys of timing.json that are sent."""
 LARGEST_TEXT = 100_000_000
 """Bytes of a text file, such as metrics.jsonl."""
+
+
 def staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Path]:
     """Name in the repository -> file, of all that a push of this run sends; `examples`: the bundles' pictures too.
 
@@ -151,10 +154,10 @@ class _Stage:
                 copy.write(len(written).to_bytes(8, "little") + written)
                 shutil.copyfileobj(file, copy)
 
-    def picture(self, name: str, own: Path) -> None:
-        """A picture without its metadata: bundles of earlier versions hold examples as they were."""
+    def picture(self, name: str, content: bytes) -> None:
+        """An encoded picture."""
         self.files[name] = self._place(name)
-        self.files[name].write_bytes(without_metadata(own)[1])
+        self.files[name].write_bytes(content)
 
     def onnx(self, name: str, own: Path) -> None:
         """An ONNX file without the exporter's notes and what is private in the description."""
@@ -178,10 +181,8 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
     there = f"{bundles.BUNDLES}/{bundle.folder.name}/"
     if not sendable(bundle):
         return
-    own = [bundles.MODEL, bundles.BUNDLE, bundles.PARITY]
-    if examples:
-        own += [name for name in sorted(bundle.files) if name.startswith(f"{bundles.EXAMPLES}/")]
-    own = [name for name in own if ALLOWED.fullmatch(there + name) and bundle.file(name)]
+    own = [name for name in (bundles.MODEL, bundles.BUNDLE, bundles.PARITY)
+           if ALLOWED.fullmatch(there + name) and bundle.file(name)]
     for name in own:
         path = _regular(bundle.folder, name)
         if name == bundles.MODEL:
@@ -189,18 +190,34 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
         elif name == bundles.PARITY:
             proof = bundles.without_pictures(rundir.read_json(path, kind=dict))
             stage.write(there + name, stage.private.cut_json(proof))
-        elif name == f"{bundles.EXAMPLES}/{bundles.EXPECTED}":  # its keys are the names that the examples have there
-            stage.write(there + name, {key: stage.private.cut_json(row) for key, row in rundir.read_json(path).items()})
-        elif name.endswith(".json"):
-            stage.json(there + name, rundir.read_json(path), path)
         else:
-            stage.picture(there + name, path)
+            stage.json(there + name, rundir.read_json(path), path)
+    if examples:
+        own += _stage_examples(stage, bundle, there)
     stage.manifest(there + bundles.FINISHED, bundles.VERSION, {there + name: stage.files[there + name] for name in own},
                    {})
     timing = bundle.folder / bundles.TIMING  # measured at any time, so that no list has its digest
     if timing.is_file() and not timing.is_symlink():
         content = rundir.read_json(timing)
         stage.json(there + bundles.TIMING, {key: content[key] for key in TIMED if key in content}, timing)
+
+
+def _stage_examples(stage: _Stage, bundle: Bundle, there: str) -> list[str]:
+    """The example pictures of a bundle, without their metadata, and what is expected of them; their names in it."""
+    found = leaving(bundle)
+    for why in found.staying:
+        console.warn(f"{bundle.folder / bundles.EXAMPLES}: not sent: {why}")
+    names = {f"{bundles.EXAMPLES}/{name}": content for name, content in found.pictures.items()}
+    names = {name: content for name, content in names.items() if ALLOWED.fullmatch(there + name)}
+    if not names:
+        return []
+    for name, content in names.items():
+        stage.picture(there + name, content)
+    expected = f"{bundles.EXAMPLES}/{bundles.EXPECTED}"  # its keys are the names that the examples have there
+    rows = {key: stage.private.cut_json(row) for key, row in found.expected.items()
+            if f"{bundles.EXAMPLES}/{key}" in names}
+    stage.write(there + expected, rows)
+    return [*names, expected]
 
 
 def write_without_notes(own: Path, copy: Path, private: Private) -> None:
@@ -286,6 +303,14 @@ def without_pictures_of_run(name: str, content: Any) -> Any:
         findings = [NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) for text in content.get("findings", ())]
         content = content | {"left_out": [], "findings": findings}
     return content
+
+
+def without_names(line: str) -> str:
+    """A line of a run's own card; one of its lists, where findings stand, without names of pictures and folders."""
+    item, text = line[:2], line[2:].rstrip("\n")
+    if item != "- ":
+        return line
+    return item + NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) + line[2 + len(text):]
 
 
 def preprocessor_config(pre: Preprocessing) -> dict[str, Any] | None:

@@ -43,6 +43,8 @@ class Order:
     """Branch to push to; made from main if it is not there."""
     pr: Switch = False
     """Open a pull request instead of changing the branch."""
+    overwrite: Switch = False
+    """Also replace what somebody has changed on the Hub since the last push; without it, that stays."""
 
     def __post_init__(self) -> None:
         if not REPOSITORY.fullmatch(self.repo):
@@ -65,12 +67,13 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
         if order.dry_run:
             console.say("nothing was sent (--dry-run)")
             return 0
-        where: dict[str, Any] = {"revision": order.revision, "public": order.public, "pull_request": order.pr}
+        where: dict[str, Any] = {"revision": order.revision, "public": order.public, "pull_request": order.pr,
+                                 "overwrite": order.overwrite}
         message = f"{order.run.resolve().name}, published by zootune"
         done = hub_push.push(hub_push.Goal(order.repo, **where), files, message=message)
         _say(done, files)
         if space:
-            goal = hub_push.Goal(order.repo, "space", public=order.public)
+            goal = hub_push.Goal(order.repo, "space", public=order.public, overwrite=order.overwrite)
             _say(hub_push.push(goal, space, message=message), space)
     published_as = shell(f"hf-hub:{order.repo}")
     console.say(f"next:\n  python -m serve {published_as}\n"
@@ -93,8 +96,9 @@ def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[
     described = [name for name in listed if re.fullmatch(r"model/bundles/[\w-]+/bundle\.json", name)]
     for name in described:
         there = name.removeprefix("model/")
-        # the published one may be without what is private, the Space's is a copy of the run's own
-        if there not in published or rundir.digest(run / there) != rundir.digest(listed[name]):
+        # either may be without what is private
+        same = [path for path in (run / there, published.get(there)) if path]
+        if there not in published or rundir.digest(listed[name]) not in map(rundir.digest, same):
             raise UserError(f"{folder / name} is not the bundle that is published with this run: expected a Space of "
                             "the run as it is now. Write it again with python -m serve.space RUN.")
         inside = there.removesuffix("bundle.json")
@@ -132,3 +136,6 @@ def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) ->
 def _say(done: "Pushed", files: Mapping[str, Path]) -> None:
     what = f"{len(files)} files, read back and compared" if done.sent else "everything was there already"
     console.say(f"{done.url}  commit {done.commit}: {what}")
+    for name in done.kept:
+        console.warn(f"{name} was edited on the Hub since the last push, and was kept as it is there: its numbers may "
+                     "be those of an earlier state. --overwrite replaces it.")

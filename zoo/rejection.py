@@ -9,8 +9,6 @@ REJECTED = 0.05
 """Share of the calibration pictures that may be called unknown."""
 WEAK = 0.05
 """Share of the reference embeddings that are shorter than the length below which an embedding counts as weak."""
-STRANGERS = 200
-"""Pictures of each set of strangers."""
 
 
 def threshold(unknown_score_N: np.ndarray, share: float = REJECTED) -> float:
@@ -42,9 +40,10 @@ def auroc(known_N: np.ndarray, foreign_M: np.ndarray) -> float:
     return float(above / (len(known_N) * len(foreign_M)))
 
 
-def noise() -> list[Image.Image]:
-    """Half of them independent uniform pixels (256 px), half smooth colour noise (a grid of 2 to 16 random colours)."""
+def noise(count: int) -> list[Image.Image]:
+    """So many pictures of nothing, half of them independent uniform pixels (256 px), half smooth colour noise (a grid
+    of 2 to 16 random colours)."""
     random = np.random.default_rng(0)
-    grids = [256] * (STRANGERS // 2) + random.integers(2, 17, STRANGERS - STRANGERS // 2).tolist()
+    grids = [256] * (count // 2) + random.integers(2, 17, count - count // 2).tolist()
     pictures = [Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in grids]
     return [picture.resize((256, 256), Image.Resampling.BICUBIC) for picture in pictures]

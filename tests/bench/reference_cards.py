@@ -20,7 +20,7 @@ def write(run: Path, into: Path) -> None:
     rundir.open_finished(run, verify=True)
     (into / FIGURE).parent.mkdir(parents=True, exist_ok=True)
     for name in published.CLEANED:
-        rundir.write_json(into / name, published.cleaned(name, rundir.read_json(run / name)))
+        rundir.write_json(into / name, published.without_pictures_of_run(name, rundir.read_json(run / name)))
     shutil.copyfile(run / rundir.DECISION, into / rundir.DECISION)
     shutil.copyfile(run / FIGURE, into / FIGURE)
     rundir.write_text(into / rundir.CARD, card.text(into))

@@ -35,7 +35,7 @@ def main(run: Path) -> None:
     references, _ = seen(subject, list(evaluation_batches(train, subject.source)))
     lengths = np.linalg.norm(references, axis=1)
     bank = references / lengths[:, None]
-    noise = rejection.noise()
+    noise = rejection.noise(foreign.PICTURES)
     digits = next(one.pictures for one in foreign.sets_for([]) if one.name == "digits")
     sets = {"even noise": noise[:foreign.PICTURES // 2], "smooth noise": noise[foreign.PICTURES // 2:], "noise": noise,
             "digits": digits, "photos": foreign.photos()}

@@ -174,7 +174,8 @@ def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
 
     sys.addaudithook(note)
     foreign.PICTURES = 8
-    foreign.sets_for = lambda own: [foreign.ForeignSet("noise", rejection.noise())]  # the other set takes scikit-learn
+    noise = [foreign.ForeignSet("noise", rejection.noise(foreign.PICTURES))]
+    foreign.sets_for = lambda own: noise  # the other set takes scikit-learn
     finish.write_report = lambda folder, data_root: None
     lr_range.STEPS = 30
     given = SimpleNamespace(epochs=1, batch_size=9, threads=1, features="fp32")

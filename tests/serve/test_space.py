@@ -1,11 +1,14 @@
 """The folder of a Space: what is in it, and that it starts and answers from its own files."""
 
 import ast
+import importlib.metadata
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -16,9 +19,12 @@ from PIL import Image
 
 from serve import space
 from tests.bad_pictures import encode, photo
+from tests.export.made_export import Made
 from tests.serve.running import ROOT, ask, running
+from tests.zoo.made_bundle import made_bundle
+from tests.zoo.made_published import made_bundle_of, made_finished
 from zoo import bundle as bundles
-from zoo import hub, minimum, registry
+from zoo import hub, minimum, registry, rundir
 from zoo.errors import UserError
 from zoo.predictor import Predictor
 
@@ -120,12 +126,106 @@ def test_the_licence_is_read_in_linear_time() -> None:
     assert perf_counter() - start < 2
 
 
-def test_examples_of_old_bundles_lose_their_metadata(served: Path, tmp_path: Path) -> None:
+def packed(out: Path) -> dict[str, bytes]:
+    """Name -> content of the files of a Space's model."""
+    return {path.relative_to(out / "model").as_posix(): path.read_bytes() for path in (out / "model").rglob("*")
+            if path.is_file()}
+
+
+def test_only_examples_that_are_pictures_are_packed_and_only_when_asked(
+        served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(served / "bundles" / "onnx", tmp_path / "onnx"))
     exif = Image.Exif()
     exif[0x010e] = "PLANTED"
-    (folder / "examples" / "4.jpg").write_bytes(encode(photo(), "JPEG", exif=exif))
+    planted = {"4.jpg": encode(photo(), "JPEG", exif=exif), "notes.txt": b"PLANTED", "5.png": b"PLANTED, no picture",
+               "6.png.html": encode(photo(), "PNG"), "unlisted.png": encode(photo(), "PNG")}
+    expected = rundir.read_json(folder / "examples" / "expected.json")
+    for name, content in planted.items():
+        (folder / "examples" / name).write_bytes(content)
+        if name != "unlisted.png":
+            expected[name] = expected["red.png"]
+    rundir.write_json(folder / "examples" / "expected.json", expected)
+    (folder / bundles.PARITY_PAGE).write_text("PLANTED pictures")
     bundles.finish(folder)
+    space.main(space.Space(folder, tmp_path / "without"))
+    assert set(packed(tmp_path / "without")) == {
+        f"bundles/onnx/{name}" for name in ("FINISHED.json", "bundle.json", "model.onnx", "parity.json")}
+    said = capsys.readouterr().out
+    assert "without pictures; nothing has been sent" in said
+    assert said.index("model/bundles/onnx/model.onnx") < said.index("Upload it")
+    space.main(space.Space(folder, tmp_path / "space", with_examples=True))
+    found = packed(tmp_path / "space")
+    names = {name.removeprefix("bundles/onnx/examples/") for name in found if "examples" in name}
+    assert names == {"red.png", "green.png", "blue.png", "4.jpg", "expected.json"}
+    assert not [name for name, content in found.items() if b"PLANTED" in content]
+    opened = bundles.open_bundle(tmp_path / "space" / "model" / "bundles" / "onnx")
+    assert set(bundles.expected(opened)) == names - {"expected.json"}
+    shown = capsys.readouterr()
+    for name in names:
+        assert f"model/bundles/onnx/examples/{name}" in shown.out
+    for name in ("notes.txt", "5.png", "6.png.html", "unlisted.png"):
+        assert f"not packed: {name} (" in shown.out + shown.err
+
+
+def test_nothing_of_this_machine_is_packed(tmp_path: Path) -> None:
+    run = made_finished(tmp_path / "bob" / "secret project")
+    facts = rundir.read_json(run / rundir.DATA)
+    root = rundir.data_root(run)
+    text = (f"# card\n\n| val | `{root}/val` | set by hand: the folder {root}/val |\n"
+            f"- {facts['findings'][0]}\n- folders beside train, val and test are ignored: of a customer\n")
+    rundir.write_text(run / rundir.CARD, text)
+    shutil.rmtree(run / "bundles")
+    shutil.rmtree(run / "onnx")
+    rundir.finish(run)
+    made_bundle_of(run, Made())
+    space.main(space.Space(run, tmp_path / "out" / "space"))
+    found = packed(tmp_path / "out" / "space")
+    assert set(found) == {"README.md", *(f"bundles/onnx/{name}" for name in (
+        "FINISHED.json", "bundle.json", "model.onnx", "parity.json"))}
+    for secret in (str(tmp_path), "secret project", "secret name", "private name", "holiday plan", "a customer"):
+        assert not [name for name, content in found.items() if secret.encode() in content], secret
+
+
+@pytest.mark.parametrize("here", ["installed", "bundle", "neither"])
+def test_a_space_of_an_openvino_bundle_asks_for_openvino(tmp_path: Path, here: str,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {} if here == "neither" else {"versions_of_target": {"openvino": "2025.3.1-19283-abc"}}
+    folder = made_bundle(tmp_path / "run", target="openvino", finished=False, **facts)
+    for name in ("model.xml", "model.bin"):  # what is packed is not opened
+        shutil.copyfile(folder / bundles.MODEL, folder / name)
+    (folder / bundles.MODEL).unlink()
+    rundir.write_json(folder / bundles.BUNDLE, rundir.read_json(folder / bundles.BUNDLE) | {"model": "model.xml"})
+    bundles.finish(folder)
+    version = importlib.metadata.version
+    if here != "installed":
+        def absent(name: str) -> str:
+            if name == "openvino":
+                raise importlib.metadata.PackageNotFoundError(name)
+            return version(name)
+        monkeypatch.setattr(importlib.metadata, "version", absent)
+    else:
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "2026.4.1" if name == "openvino" else
+                            version(name))
     space.main(space.Space(folder, tmp_path / "space"))
-    assert (tmp_path / "space" / "model" / "bundles" / "onnx" / "examples" / "4.jpg").is_file()
-    assert not [path for path in (tmp_path / "space").rglob("*") if path.is_file() and b"PLANTED" in path.read_bytes()]
+    needed = (tmp_path / "space" / "requirements.txt").read_text().splitlines()
+    [line] = [line for line in needed if line.startswith("openvino")]
+    assert line == {"installed": "openvino==2026.4.1", "bundle": "openvino==2025.3.1",
+                    "neither": "openvino>=2025.0"}[here]
+    assert {"model.xml", "model.bin"} <= {Path(name).name for name in packed(tmp_path / "space")}
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["openvino"]
+    assert asked == [f"openvino{space.OPENVINO_FLOOR}"]
+
+
+def test_class_names_cannot_break_the_readme(tmp_path: Path) -> None:
+    names = ["<script>alert(1)</script>", "`code`", "two\n\n---\nlines", "[x](http://x.example)", "</div>", "![](y)"]
+    folder = made_bundle(tmp_path / "run", labels=[*names, *(f"class {i}" for i in range(60))])
+    opened = bundles.open_bundle(folder, verify=False)
+    text = space._readme("# <b>title</b> [x](y)", replace(opened, outputs=("probabilities", "embedding")), None)
+    body = text.split("\n---\n", 1)[1]
+    assert "<" not in re.sub(r"`[^`\n]*`", "", body)
+    assert "](" not in re.sub(r"`[^`\n]*`", "", body).replace("\\]", "")
+    assert body.count("\n---\n") == 0
+    assert "and 16 more) with calibrated probabilities and an answer for pictures that are none of these." in body
+    assert "heat maps" not in body
+    front = yaml.safe_load(space._readme("🔎 über \\ud83d\\udd0e \\", opened, None).split("\n---\n")[0])
+    assert (front["title"], front["emoji"]) == ("🔎 über \\ud83d\\udd0e \\", "🔎")

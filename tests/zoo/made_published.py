@@ -35,7 +35,7 @@ from zoo.errors import UserError
 def push(goal, files):
     from zoo.hub_push import Goal, push
     done = push(Goal(**goal), {name: Path(path) for name, path in files.items()}, message="a test")
-    return {"commit": done.commit, "sent": done.sent, "url": done.url}
+    return {"commit": done.commit, "sent": done.sent, "url": done.url, "kept": list(done.kept)}
 def stage(run, into, **how):
     from zoo.published import staged
     return {name: str(path) for name, path in staged(Path(run), Path(into), **how).items()}
@@ -89,11 +89,11 @@ def made_finished(folder: Path, made: Made | None = None) -> Path:
     rundir.write_text(run / rundir.FIGURES / "reliability.svg", '<svg xmlns="http://www.w3.org/2000/svg"/>')
     rundir.write_text(run / rundir.CARD, "# the card that finetune wrote\n")
     rundir.finish(run)
-    _made_export(run, made)
+    made_bundle_of(run, made)
     return run
 
 
-def _made_export(run: Path, made: Made) -> None:
+def made_bundle_of(run: Path, made: Made) -> None:
     """`bundles/onnx` as an export leaves it, with a model of three lines, the same as plain `onnx/model.onnx`."""
     folder, named = run / bundle.BUNDLES / "onnx", "val/bee/private name.png"
     content = made_content(labels=list(LABELS), preprocessing=made.pre.to_config(), decision=CALIBRATED, run={

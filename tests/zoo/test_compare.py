@@ -1,16 +1,20 @@
 """`python -m zoo compare` and aliases of one's own."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.zoo.made_published import made_finished
 from zoo import __main__ as cli
-from zoo import catalog, registry, rundir
-from zoo.compare import draw, notes, rows_of
+from zoo import bundle, catalog, registry, rundir, shares, tables
+from zoo.compare import Row, draw, notes, rows_of, verdicts
 from zoo.errors import UserError
+from zoo.measured import Answers
+from zoo.predictor import Predictor
 
 
 def test_runs_are_compared_in_a_table_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,6 +28,72 @@ def test_runs_are_compared_in_a_table_and_a_picture(tmp_path: Path, capsys: pyte
     with Image.open(tmp_path / "compare.png") as picture:
         assert picture.size == (1200, 750)
         assert len(set(picture.convert("RGB").resize((200, 125)).get_flattened_data())) > 20
+
+
+def with_int8(run: Path, lost: float, spread: float) -> None:
+    """Beside `onnx` a bundle that rounds: its model is another one, the mean colour."""
+    folder = Path(shutil.copytree(run / "bundles/onnx", run / "bundles/int8"))
+    (folder / bundle.FINISHED).unlink()
+    (folder / bundle.TIMING).unlink()
+    bundle.write(folder, rundir.read_json(folder / bundle.BUNDLE) | {"target": "int8"})
+    rung = {"name": "accuracy", "limit": 1.0, "worst": lost, "standard_error": spread / 1.96, "pictures": 27,
+            "picture": None, "verdict": "passed"}
+    rundir.write_json(folder / bundle.PARITY, {"rungs": [rung]})
+    bundle.finish(folder)
+
+
+@pytest.mark.parametrize(("lost", "spread", "said"), [
+    (0.9, 2.0, "cannot tell apart (-0.9 points, 95 % interval -2.9 to +1.1"),
+    (0.9, 0.5, "differ (-0.9 points, 95 % interval -1.4 to -0.4"),
+    (-0.9, 0.5, "differ (+0.9 points, 95 % interval +0.4 to +1.4")])
+def test_a_bundle_shows_no_calibration_but_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: float,
+                                                   spread: float, said: str) -> None:
+    run = made_finished(tmp_path)
+    with_int8(run, lost, spread)
+    assert cli.main(["compare", str(run), "--out", str(tmp_path / "compare.png")]) == 0
+    shown = capsys.readouterr().out
+    [int8] = [line for line in shown.splitlines() if line.startswith("insects") and "int8" in line.split()]
+    assert int8.split()[-3:] == ["-", "not", "measured"]
+    assert f"difference: insects int8 and its trained model: {said}, on 27 pictures of its proof)." in shown
+    assert "note: insects int8: top-1 is the trained model's with the loss" in " ".join(shown.split())
+
+
+def test_what_is_measured_is_the_bundles_own(tmp_path: Path) -> None:
+    run = made_finished(tmp_path)
+    with_int8(run, 0.9, 2.0)
+    timm, onnx, int8 = rows_of(run, measure=True)
+    head = rundir.read_json(run / rundir.REPORT)["headline"]
+    assert (timm.answers and timm.answers.top1, timm.answers and timm.answers.ece) == pytest.approx(
+        (head["plain"]["top1"], head["plain"]["ece"]))
+    assert (onnx.answers and onnx.answers.top1, onnx.answers and onnx.answers.ece) == pytest.approx(
+        (head["top1"], head["ece"]), abs=1e-6)
+    predictor, right, confidence = Predictor(run / "bundles/int8", provider="cpu"), [], []
+    own = [row for row in tables.rows(run / rundir.PREDICTIONS, ("path", "split", "label")) if row["split"] == "test"]
+    for row in own:
+        label, probability = predictor.predict(rundir.data_root(run) / row["path"]).answer.top[0]
+        right.append(label == row["label"])
+        confidence.append(probability)
+    assert (int8.top1, int8.pictures, int8.lost) == (sum(right) / len(right), len(own), None)
+    assert int8.ece == pytest.approx(shares.calibration_error(np.array(confidence), np.array(right)))
+    (rundir.data_root(run) / own[0]["path"]).write_bytes(b"another")
+    with pytest.raises(UserError, match="expected the picture that the run was evaluated on, seen another one"):
+        rows_of(run, measure=True)
+
+
+@pytest.mark.parametrize(("changed", "of", "said"), [
+    (0, 300, "cannot tell apart (+0.0 points"), (5, 300, "cannot tell apart (-1.7 points"),
+    (6, 300, "differ (-2.0 points"), (40, 300, "differ (-13.3 points")])
+def test_two_runs_differ_where_mcnemars_exact_test_says_so(changed: int, of: int, said: str) -> None:
+    """Six pictures that only one has right: 2 / 2**6 = 0.031; five: 0.0625."""
+    first = Answers({str(i): i < 280 for i in range(of)}, {str(i): 0.9 for i in range(of)})
+    second = Answers({str(i): changed <= i < 280 for i in range(of)}, first.confidence)
+    row = Row("a", "timm", first.top1, first.interval, "test", of, 1.0, None, first.ece, None, "data", first)
+    other = replace(row, run="b", top1=second.top1, answers=second)
+    [sentence] = verdicts([other, row])
+    assert sentence.startswith(f"b timm and a timm: {said}" if changed else f"a timm and b timm: {said}")
+    assert f"on {of} same pictures; McNemar's exact test, p = {2 / 2**changed if changed else 1:.2g})" in sentence
+    assert verdicts([row, replace(other, data="other")]) == []
+    assert verdicts([row, replace(row, target="onnx")]) == []  # the very same answers
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

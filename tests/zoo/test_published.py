@@ -1,5 +1,6 @@
 """A published run, used by others: timm, transformers, ONNX Runtime, transformers.js, and by ourselves again."""
 
+import io
 import json
 import os
 import re
@@ -16,18 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import tests.hub_writing  # noqa: F401 - its routes
 from tests.export.made_export import Made
 from tests.hub_server import TOKEN, HubServer, User
 from tests.made_run import made_run
 from tests.zoo.made_published import ROOT, Client, made_finished
-from zoo import bundle, rundir
+from zoo import bundle, card, rundir
 from zoo.errors import UserError
 from zoo.model import load
 from zoo.predictor import Predictor
-from zoo.preprocess import Preprocessing, evaluate
+from zoo.preprocess import Preprocessing, decode, evaluate
 from zoo.published import preprocessor_config, staged
 
 REPO = "alice/insects"
@@ -36,7 +37,7 @@ READER = """
 import contextlib, io, json, re, sys
 import numpy as np
 import timm, torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, pipeline
 from zoo.catalog import find
 from zoo.hub import pull_run
@@ -63,12 +64,14 @@ with torch.inference_mode():
     answer["base"] = [fetched.commit, fetched.sha256, features(further, x).tolist()]
 got = pull_run(f"hf-hub:{repo}")
 answer["served"] = [got.commit, Predictor(got.folder).predict(Path(sys.argv[2])).probabilities.tolist()]
-answer["snippets"] = []
+answer["snippets"], answer["odd"], answer["by_name"] = [], [], pipe("odd.png")
+answer["without"] = pipe(ImageOps.exif_transpose(Image.open("odd.png")).convert("RGB"))
 for code in re.findall(r"```python\\n(.*?)```", (got.folder / "README.md").read_text(), re.S):
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(code, {})
-    answer["snippets"].append(printed.getvalue())
+    for key, name in (("snippets", "picture.jpg"), ("odd", "odd.png")):
+        printed, names = io.StringIO(), {}
+        with contextlib.redirect_stdout(printed):
+            exec(code.replace('"picture.jpg"', repr(name)), names)
+        answer[key].append(printed.getvalue())
 print(json.dumps(answer))
 """
 
@@ -93,6 +96,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     random = np.random.default_rng(3)
     for path, (height, width) in zip(pictures, ((60, 80), (120, 50), (61, 97)), strict=True):
         Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    odd_pictures()["transparent and turned.png"].save(folder / "odd.png", exif=exif(6))
     with HubServer() as hub:
         hub.log_in(TOKEN, User("alice"))
         env = hub.env(folder / "home") | {"HF_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
@@ -113,6 +117,29 @@ def export_plain(run: Path) -> None:
                                 input_names=["pixel_values"], output_names=["logits"], dynamic_shapes=batch)
     assert program is not None
     program.save(run / "onnx" / "model.onnx", external_data=False)
+
+
+def exif(held: int) -> Image.Exif:
+    """A block that says how a picture was held."""
+    block = Image.Exif()
+    block[0x0112] = held
+    return block
+
+
+def odd_pictures() -> dict[str, Image.Image]:
+    """Name of a file -> a picture that is not plain RGB: black ink with alpha, palettes, grey, CMYK."""
+    random = np.random.default_rng(5)
+    ink = np.zeros((40, 60, 4), np.uint8)
+    ink[..., 3] = random.integers(0, 256, (5, 60), dtype=np.uint8).repeat(8, 0)
+    drawing, colours = Image.fromarray(ink), Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    palette = colours.quantize(8)
+    palette.info["transparency"] = 3
+    keyed = colours.quantize(4).convert("RGB")
+    keyed.info["transparency"] = keyed.getpixel((5, 5))
+    return {"transparent and turned.png": drawing, "grey and transparent.png": drawing.convert("LA"),
+            "transparent.webp": drawing, "one colour of a palette.png": palette, "one colour of a palette.gif": palette,
+            "one colour.png": keyed, "turned.jpg": colours, "grey.png": colours.convert("L"), "bits.png":
+            colours.convert("1"), "cmyk.jpg": colours.convert("CMYK"), "cmyk.tif": colours.convert("CMYK")}
 
 
 def close(one: Any, other: Any) -> float:
@@ -163,6 +190,38 @@ def test_the_cards_snippets_run_and_agree(published: Published) -> None:
     expected = Predictor(published.run).predict(published.pictures[0])
     assert onnx_said.split()[0] == expected.answer.top[0][0]
     assert float(onnx_said.split()[1]) == pytest.approx(expected.answer.top[0][1], abs=1e-5)
+
+
+@pytest.mark.parametrize("held", range(1, 9))
+@pytest.mark.parametrize("name", odd_pictures())
+def test_the_cards_decoding_is_ours(tmp_path: Path, name: str, held: int) -> None:
+    """The two lines that stand in each example give the pixels of `zoo.preprocess.decode`, bit for bit."""
+    template = card.TEMPLATE.read_text(encoding="utf-8")
+    [lines] = re.findall(r"macro decoding.*?\n(.*?)\{%", template, re.S)
+    assert template.count("{{ decoding() }}") == len(re.findall("^picture = |Image.open", template, re.M)) == 3
+    picture, path = odd_pictures()[name], tmp_path / name
+    turned = {"exif": exif(held)} if path.suffix != ".gif" else {}
+    picture.save(path, **{key: picture.info[key] for key in ("transparency",) if key in picture.info}, **turned)
+    names: dict[str, Any] = {"Image": Image, "ImageOps": ImageOps, "file": io.BytesIO(path.read_bytes())}
+    exec(lines.replace('"picture.jpg"', "file"), names)
+    assert names["picture"].mode == "RGB"
+    assert names["picture"].tobytes() == decode(path).tobytes()
+    assert names["picture"].size == decode(path).size
+
+
+def test_the_cards_snippets_give_the_class_of_the_run_to_what_is_transparent_and_turned(published: Published) -> None:
+    timm_said, transformers_said, onnx_said = published.seen["odd"]
+    path, pre = published.pictures[0].parent / "odd.png", Preprocessing(SIDE, "center", 0.9)
+    with torch.inference_mode():
+        probabilities = load(published.run)(torch.from_numpy(evaluate(decode(path), pre))[None]).softmax(1)[0]
+    label = published.seen["timm_labels"][int(probabilities.argmax())]
+    assert timm_said.split()[0] == label
+    assert float(timm_said.split()[1]) == pytest.approx(float(probabilities.max()), abs=1e-5)
+    assert transformers_said.startswith(f"[{{'label': '{label}', 'score': {float(probabilities.max()):.3f}")
+    assert onnx_said.split()[0] == Predictor(published.run).predict(path).answer.top[0][0]
+    # what the card says of pipeline: upright, but not on white
+    assert published.seen["by_name"] == published.seen["without"]
+    assert published.seen["by_name"][0]["score"] != pytest.approx(float(probabilities.max()), abs=1e-3)
 
 
 def test_the_cards_server_snippet_answers(published: Published) -> None:

@@ -146,6 +146,26 @@ def test_a_push_is_completed_after_any_fault_and_nothing_is_pushed_twice(world: 
     assert sum(hit.values()) == 3 * len(requests) >= 39
 
 
+def test_only_pictures_are_sent_as_examples(world: World, tmp_path: Path) -> None:
+    run = made_finished(tmp_path)
+    folder = run / bundle.BUNDLES / "onnx"
+    picture = (folder / bundle.EXAMPLES / "1.png").read_bytes()
+    expected = rundir.read_json(folder / bundle.EXAMPLES / bundle.EXPECTED)
+    staying = {"notes.txt": b"PLANTED", "5.png": b"PLANTED, no picture", "page.html": picture, "1.png.exe": picture}
+    for name, content in {**staying, "unlisted.png": picture, "7.webp": picture}.items():
+        (folder / bundle.EXAMPLES / name).write_bytes(content)
+        if name != "unlisted.png":
+            expected[name] = expected["1.png"]
+    rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)
+    bundle.finish(folder)
+    into = tmp_path / "staged"
+    answer = world.client("stage", str(run), str(into), repo="alice/x", examples=True)
+    sent = {name.rpartition("/")[2] for name in answer if "/examples/" in name}
+    assert sent == {"1.png", "7.webp", bundle.EXPECTED}
+    assert set(rundir.read_json(into / "bundles/onnx/examples" / bundle.EXPECTED)) == sent - {bundle.EXPECTED}
+    assert not [path for path in into.rglob("*") if path.is_file() and b"PLANTED" in path.read_bytes()]
+
+
 def test_a_killed_push_goes_on_where_it_was(world: World) -> None:
     world.hub.fail("/commit/", 501)
     assert "HTTP status 501" in world.push("alice/killed")["error"]
@@ -243,6 +263,102 @@ def test_a_branch_and_a_pull_request(world: World) -> None:
     assert world.hub.repos["alice/branches"].refs["main"] == first
 
 
+HAND = b"\n## Intended use\nWritten by hand on the Hub.\n"
+
+
+def edit(world: World, repo: str, changes: dict[str, bytes]) -> None:
+    """A commit that somebody makes on the website."""
+    found = world.hub.repos[repo]
+    now = found.commits[found.refs["main"]]
+    found.commit(now | {name: world.hub.store(content) for name, content in changes.items()})
+
+
+def forget(world: World, known: bool) -> None:
+    """Unless `known`: push from another machine, where nothing is recorded of earlier pushes."""
+    if not known:
+        (world.home / "home" / "zootune" / "pushes.json").unlink()
+
+
+def with_other(world: World, folder: Path, **contents: str) -> dict[str, str]:
+    """The staged files with one or more of a new state, and a FINISHED.json that fits."""
+    files, manifest = dict(world.files), json.loads(Path(world.files["FINISHED.json"]).read_text())
+    for stem, content in contents.items():
+        [name] = [name for name in files if name.startswith(f"{stem}.")]
+        (folder / name).write_text(content)
+        files[name] = str(folder / name)
+        manifest["files"][name] = rundir.digest(folder / name)
+    rundir.write_json(folder / "FINISHED.json", manifest)
+    return files | {"FINISHED.json": str(folder / "FINISHED.json")}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_card_that_was_edited_on_the_hub_is_kept(world: World, tmp_path: Path, known: bool) -> None:
+    repo = f"alice/card-{known}"
+    world.push(repo)
+    edit(world, repo, {"README.md": world.content(repo)["README.md"] + HAND, "LICENSE": b"mine", "notes.txt": b"x",
+                       "figures/mine.svg": b"<svg/>"})
+    forget(world, known)
+    newer = with_other(world, tmp_path, metrics='{"step": 1}\n')
+    again = world.client("push", goal={"repo": repo}, files=newer)
+    assert (again["sent"], again["kept"]) == (True, ["README.md"])
+    now = world.content(repo)
+    assert now["README.md"].endswith(HAND)
+    assert now["metrics.jsonl"] == b'{"step": 1}\n'
+    assert (now["LICENSE"], now["notes.txt"], now["figures/mine.svg"]) == (b"mine", b"x", b"<svg/>")
+    assert world.client("pull_run", f"hf-hub:{repo}")["commit"] == world.hub.repos[repo].refs["main"]
+    for _ in range(2):  # what was kept is nobody's push: it is kept again, with and without a record
+        same = world.client("push", goal={"repo": repo}, files=newer)
+        assert (same["sent"], same["kept"]) == (False, ["README.md"])
+        forget(world, False)
+    over = world.client("push", goal={"repo": repo, "overwrite": True}, files=newer)
+    assert (over["sent"], over["kept"]) == (True, [])
+    assert world.content(repo)["README.md"] == Path(world.files["README.md"]).read_bytes()
+    assert world.content(repo)["notes.txt"] == b"x"
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "model.safetensors", "bundles/onnx/bundle.json"])
+def test_another_file_that_was_changed_on_the_hub_is_named_and_not_touched(
+        world: World, tmp_path: Path, name: str, known: bool) -> None:
+    repo = f"alice/changed-{known}-{name.rpartition('/')[2]}"
+    world.push(repo)
+    edit(world, repo, {name: world.content(repo)[name] + b" ", "README.md": HAND})
+    forget(world, known)
+    before = world.content(repo)
+    newer = with_other(world, tmp_path, metrics='{"step": 1}\n')
+    error = world.client("push", goal={"repo": repo}, files=newer)["error"]
+    assert f"README.md, {name} there" in error or f"{name} there" in error
+    assert "Nothing was sent" in error
+    assert "--overwrite" in error
+    assert world.content(repo) == before
+    assert world.client("push", goal={"repo": repo, "overwrite": True}, files=newer)["sent"]
+    assert world.content(repo)[name] == Path(world.files[name]).read_bytes()
+
+
+def test_what_a_colleague_pushed_in_between_is_not_overwritten(world: World, tmp_path: Path) -> None:
+    world.push("acme/shared")
+    ours = world.home / "home" / "zootune" / "pushes.json"
+    (tmp_path / "ours.json").write_bytes(ours.read_bytes())
+    (tmp_path / "hers").mkdir()
+    (tmp_path / "ours").mkdir()
+    ours.unlink()
+    hers = with_other(world, tmp_path / "hers", metrics='{"step": 2}\n', README="---\nx: 1\n---\n# hers")
+    done = world.client("push", goal={"repo": "acme/shared"}, files=hers)  # she has no record, and nothing was edited
+    assert (done["sent"], done["kept"]) == (True, [])
+    ours.write_bytes((tmp_path / "ours.json").read_bytes())
+    before = world.content("acme/shared")
+    newer = with_other(world, tmp_path / "ours", metrics='{"step": 1}\n')
+    error = world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
+    assert "somebody has changed FINISHED.json, README.md, metrics.jsonl there since" in error
+    assert world.content("acme/shared") == before
+    for damaged in ("[]", "{", json.dumps({f"{world.hub.url} model acme/shared main": {"config.json": 1}})):
+        ours.write_text(damaged)
+        error = world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
+        assert "pushes.json is not as this program writes it" in error, damaged
+        assert "Delete it" in error
+    ours.unlink()
+
+
 def test_a_space_goes_with_it(world: World, tmp_path: Path) -> None:
     space = tmp_path / "space"
     made = subprocess.run([sys.executable, "-m", "serve.space", str(world.run), "--out", str(space)], cwd=ROOT,
@@ -260,6 +376,16 @@ def test_a_space_goes_with_it(world: World, tmp_path: Path) -> None:
         changed.write(" ")
     refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(space))
     assert "is not the bundle that is published with this run" in refused["error"]
+    edit(world, "spaces/alice/page", {"README.md": HAND})
+    shutil.copyfile(world.run / "bundles/onnx/bundle.json", space / "model/bundles/onnx/bundle.json")
+    for known in (True, False):
+        forget(world, known)
+        refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(space))
+        assert "README.md there" in refused["error"]
+        assert world.content("spaces/alice/page")["README.md"] == HAND
+    done = world.client("command", "push", str(world.run), "alice/page", "--space", str(space), "--overwrite")
+    assert done["code"] == 0
+    assert world.content("spaces/alice/page")["README.md"] != HAND
     refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(world.run))
     assert "expected the folder of a Space" in refused["error"]
 
