@@ -74,15 +74,35 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_base(tmp_path_factory.mktemp("bases") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def tiny_run(digits: Path, tiny_base: Path, shared: Path) -> Path:
+    """A finished run on these digits: the linear probe on the tiny base, made as `quick_fit` says."""
+    from finetune.job import start
+    from finetune.run import Run
+    from tests.made_base import fit_quickly
+    from zoo import rundir
+
+    out = shared / "runs" / "tiny digits"
+    with FileLock(shared / "tiny.lock"), pytest.MonkeyPatch.context() as patch:
+        if not rundir.is_finished(out):
+            fit_quickly(patch)
+            start(Run(data=str(digits), base=str(tiny_base), out=out, device="cpu"),
+                  {"probe_only": True, "features": "fp32", "threads": 1})
+    return out
+
+
 @pytest.fixture
 def quick_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The linear probe has one penalty, and runs end with 8 foreign pictures of each set: for tests that look at
     neither."""
-    monkeypatch.setattr("finetune.probe.PENALTIES", (0.1,))
-    monkeypatch.setattr("finetune.foreign.PICTURES", 8)
+    from tests.made_base import fit_quickly
+
+    fit_quickly(monkeypatch)
 
 
 @pytest.fixture
-def quick_end(quick_fit: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `quick_fit`, and runs end without report.html: for tests that do not look at it."""
-    monkeypatch.setattr("finetune.finish.write_report", lambda folder, data_root: None)
+    from tests.made_base import end_quickly
+
+    end_quickly(monkeypatch)
