@@ -118,7 +118,8 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
     if ranks.world() < 3:
         for name in CASES:
             case = made_job(name, data.of("train"), digits, folder / name)
-            case = dataclasses.replace(case, pictures=case.pictures[:25])  # three steps, the last of seven pictures
+            kept = [picture for i, picture in enumerate(case.pictures) if i % 8 not in (1, 4, 6)]
+            case = dataclasses.replace(case, pictures=kept)  # 25 of all classes: three steps, the last of seven
             results[name] = trained(case, first_state(case))
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=10).eval()
