@@ -186,7 +186,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(digits: Path, tiny_base: Path, 
 
 @pytest.mark.usefixtures("quick_end")
 def test_the_published_recipe_starts_from_a_random_head(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
-    start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"), {"recipe": "warmup-step", "epochs": 4, "image_size": 32})
+    start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
+          {"recipe": "warmup-step", "epochs": 4, "image_size": 32})
     report = rundir.read_json(tmp_path / "run" / "report.json")
     assert report["probe"] is None
     history = events.read(tmp_path / "run")
