@@ -70,7 +70,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks take all pictures, as test_fitting.py does not assume: these tests are about the folders."""
+    """No network is tried: test_fitting.py has what they refuse, and these tests are about folders."""
     monkeypatch.setattr(Trial, "refused", lambda *_, **__: None)
 
 

@@ -263,7 +263,7 @@ def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str) -> None:
         if i == 0:
             tab.goto(pages[name].as_uri())
             tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        assert tab.evaluate("document.documentElement.clientWidth") == width
+        assert tab.evaluate("innerWidth") == width
         assert tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") is (scheme == "dark")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
