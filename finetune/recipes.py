@@ -132,10 +132,11 @@ LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
 
-def _common(facts: Facts) -> Choices:
+def _common(facts: Facts, given: Given) -> Choices:
     """What a recipe need not name: input side, fit, validation, precision, threads, and all that is off."""
     return {
-        "image_size": input_side(facts),
+        # a side that was set by hand is not chosen as well, for each that is tried takes some tenths of a second
+        "image_size": (given["image_size"], BY_HAND) if "image_size" in given else input_side(facts),
         "fit": ("squash", "default: the whole picture, measured better than a crop on two data sets"),
         "seed": (0, "default"),
         "amp": _amp(facts),
@@ -292,7 +293,7 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
         raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Leave --val away, or "
                         "remove that folder.")
-    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **_common(facts),
+    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **_common(facts, given),
                **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
     choices |= {key: choice for key, choice in _following(choices).items() if key not in given}
     if measured:

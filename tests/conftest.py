@@ -1,7 +1,9 @@
 """Pictures and runs that several tests share, and the share of the machine that a worker of pytest-xdist gets."""
 
+import io
 import os
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,16 @@ def finished_run(digits: Path, shared: Path) -> Path:
     out = shared / "runs" / "digits"
     with FileLock(shared / "runs.lock"):
         if not rundir.is_finished(out):
-            start(Run(data=str(digits), out=out), SHORT)
+            with redirect_stdout(io.StringIO()) as printed:
+                start(Run(data=str(digits), out=out, device="cpu"), SHORT)
+            (shared / "printed by the run.txt").write_text(printed.getvalue(), encoding="utf-8")
     return out
+
+
+@pytest.fixture(scope="session")
+def printed_by_finished_run(finished_run: Path, shared: Path) -> str:
+    """What the command that made the finished run printed."""
+    return (shared / "printed by the run.txt").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -64,8 +74,35 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_base(tmp_path_factory.mktemp("bases") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def tiny_run(digits: Path, tiny_base: Path, shared: Path) -> Path:
+    """A finished run on these digits: the linear probe on the tiny base, made as `quick_fit` says."""
+    from finetune.job import start
+    from finetune.run import Run
+    from tests.made_base import fit_quickly
+    from zoo import rundir
+
+    out = shared / "runs" / "tiny digits"
+    with FileLock(shared / "tiny.lock"), pytest.MonkeyPatch.context() as patch:
+        if not rundir.is_finished(out):
+            fit_quickly(patch)
+            start(Run(data=str(digits), base=str(tiny_base), out=out, device="cpu"),
+                  {"probe_only": True, "features": "fp32", "threads": 1})
+    return out
+
+
+@pytest.fixture
+def quick_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The linear probe has one penalty, and runs end with 8 foreign pictures of each set: for tests that look at
+    neither."""
+    from tests.made_base import fit_quickly
+
+    fit_quickly(monkeypatch)
+
+
 @pytest.fixture
 def quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs end with 8 foreign pictures of each set and without report.html: for tests that look at neither."""
-    monkeypatch.setattr("finetune.foreign.PICTURES", 8)
-    monkeypatch.setattr("finetune.finish.write_report", lambda folder, data_root: None)
+    """As `quick_fit`, and runs end without report.html: for tests that do not look at it."""
+    from tests.made_base import end_quickly
+
+    end_quickly(monkeypatch)

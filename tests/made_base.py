@@ -1,6 +1,8 @@
-"""A base that needs no download, and pictures to train it on."""
+"""A base that needs no download, pictures to train it on, and runs that end soon."""
 
 from pathlib import Path
+
+import pytest
 
 from zoo import rundir
 from zoo.preprocess import Preprocessing
@@ -29,3 +31,15 @@ def made_digits(folder: Path) -> Path:
             for path in sorted(class_folder.iterdir())[kept:]:
                 path.unlink()
     return whole.rename(folder)
+
+
+def fit_quickly(patch: pytest.MonkeyPatch) -> None:
+    """The linear probe has one penalty, and runs end with 8 foreign pictures of each set."""
+    patch.setattr("finetune.probe.PENALTIES", (0.1,))
+    patch.setattr("finetune.foreign.PICTURES", 8)
+
+
+def end_quickly(patch: pytest.MonkeyPatch) -> None:
+    """As `fit_quickly`, and runs end without report.html."""
+    fit_quickly(patch)
+    patch.setattr("finetune.finish.write_report", lambda folder, data_root: None)

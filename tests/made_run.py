@@ -3,22 +3,26 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 
 from finetune import answers, dataset
 from finetune.answers import NOWHERE, Answers
 from finetune.dataset import Data, Picture
-from finetune.report import mistakes
+from finetune.report import figures, mistakes
+from finetune.report.page import Drawing
 from zoo import decision, rundir
 from zoo.decision import Sets
-from zoo.preprocess import Preprocessing, decode
+from zoo.preprocess import Preprocessing
 
 FRUIT = ("apple", "apricot", "banana", "cherry", "fig", "grape", "kiwi", "lemon", "mango", "pear")
 RECIPE = {
@@ -74,8 +78,8 @@ def made_run(folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30
     made = made or Made()
     run, root = folder / "fruit-efficientnet_lite0", folder / "fruit"
     run.mkdir(parents=True)
-    data = made_data(root, classes, pictures, made)
-    table, fitted = made_answers(data, made)
+    data, brightness = made_data(root, classes, pictures, made)
+    table, fitted = made_answers(data, brightness, made)
     answers.write(run / rundir.PREDICTIONS, table)
     dataset.write_files_csv(run / rundir.FILES, data)
     (run / rundir.METRICS).write_text("".join(
@@ -97,9 +101,27 @@ def made_run(folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30
     return run, root
 
 
-def made_data(root: Path, classes: Sequence[str], pictures: int, made: Made) -> Data:
-    """Pictures of val and test are written; those of train are only listed."""
-    found = []
+@contextmanager
+def drawing_only(*names: str) -> Iterator[None]:
+    """Inside, of the functions of finetune.report.figures only these draw; the others give an empty frame.
+
+    For tests that look at other things: a figure takes longer than all the rest of a page.
+    """
+    def frame(name: str) -> Drawing:
+        return Drawing(name, "<svg/>", 350, 230, "not drawn")
+
+    drawn_by = {name for name, value in vars(figures).items()
+                if not name.startswith("_") and getattr(value, "__annotations__", {}).get("return") is Drawing}
+    assert drawn_by > set(names)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in drawn_by - set(names):
+            patch.setattr(figures, name, lambda *_, name=name, **__: frame(name))
+        yield
+
+
+def made_data(root: Path, classes: Sequence[str], pictures: int, made: Made) -> tuple[Data, dict[str, float]]:
+    """Pictures of val and test are written; those of train are only listed. And path -> brightness of a written one."""
+    found, brightness = [], {}
     for label, name in enumerate(classes):
         for split in ("train", "val", *(["test"] if made.test else [])):
             count = made.counts.get(name, 3 * pictures) if split == "train" else pictures
@@ -109,15 +131,17 @@ def made_data(root: Path, classes: Sequence[str], pictures: int, made: Made) -> 
                 if split == "train":
                     content = path.encode("utf-8", "surrogateescape")
                 else:
-                    content = made_picture(label, f"{split} {i}", side)
+                    content, brightness[path] = made_picture(label, f"{split} {i}", side)
                     (root / path).parent.mkdir(parents=True, exist_ok=True)
                     (root / path).write_bytes(content)
                 found.append(Picture(path, label, split, hashlib.sha256(content).hexdigest(), side * 5 // 4, side))
-    return Data(root, tuple(classes), tuple(found), made.findings, made.left_out, "0.2 of train, per class, by sha256")
+    data = Data(root, tuple(classes), tuple(found), made.findings, made.left_out, "0.2 of train, per class, by sha256")
+    return data, brightness
 
 
-def made_picture(label: int, number: str, side: int = 32) -> bytes:
-    """A PNG of 5:4: a disc in the class's colour on pale stripes; no two are the same."""
+@cache
+def made_picture(label: int, number: str, side: int = 32) -> tuple[bytes, float]:
+    """A PNG of 5:4 and its brightness, 0 to 1: a disc in the class's colour on pale stripes; no two are the same."""
     own, of_class = Random(f"{label} {number}"), Random(label)
     wide = side * 5 // 4
     picture = Image.new("RGB", (wide, side), tuple(own.randrange(200, 256) for _ in range(3)))
@@ -129,7 +153,7 @@ def made_picture(label: int, number: str, side: int = 32) -> bytes:
                 fill=colour)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return buffer.getvalue(), float(np.asarray(picture).mean() / 255)
 
 
 def made_logits(labels_N: np.ndarray, classes: int, right: float) -> np.ndarray:
@@ -143,7 +167,7 @@ def made_logits(labels_N: np.ndarray, classes: int, right: float) -> np.ndarray:
     return 1.5 * logits
 
 
-def made_answers(data: Data, made: Made) -> tuple[Answers, dict[str, Any]]:
+def made_answers(data: Data, brightness: Mapping[str, float], made: Made) -> tuple[Answers, dict[str, Any]]:
     """The table of val, test and two foreign sets, and the content of decision.json that gives it."""
     val = data.of("val")
     half = {p.path: name for name in ("select", "calibrate") for p in data.of(name)} if data.halved(val) else {}
@@ -175,7 +199,7 @@ def made_answers(data: Data, made: Made) -> tuple[Answers, dict[str, Any]]:
         plainly.argmax(1), plainly.max(1), np.where(labels >= 0, plainly[rows, labels], np.nan),
         scores, inside.sum(1), inside[rows, labels] & (labels >= 0),
         np.array([p.width for p in pictures] + [96] * away), np.array([p.height for p in pictures] + [96] * away),
-        np.array([np.asarray(decode(data.root / p.path)).mean() / 255 for p in pictures] + [0.5] * away),
+        np.array([brightness[p.path] for p in pictures] + [0.5] * away),
         {name: np.where(fitting, p.argmax(1), NOWHERE) for name, p in measured.items()},
         {name: np.where(fitting, p[rows, labels], np.nan) for name, p in measured.items()})
     unknown = {"neighbours": 5, "threshold": float(np.quantile(scores[fitting], 0.95))} if made.foreign else None

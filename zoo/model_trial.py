@@ -23,6 +23,7 @@ class Trial:
         self._base, self._fetched = base, fetched
         self.one_size = model.built_for_one_size(base, fetched)
         self._networks: dict[int | None, nn.Module] = {}
+        self._errors: dict[tuple[int | None, int | None, int], str | None] = {}
 
     def refused(self, side: int, *, pictures: int = 2, built_for: int | None = None) -> str | None:
         """Why so many pictures of `side` px cannot be passed in training, or None.
@@ -34,7 +35,13 @@ class Trial:
         return None if reason is None or self._error(None, None, 2) is not None else reason
 
     def _error(self, built_for: int | None, side: int | None, pictures: int) -> str | None:
-        """What the pass raises; no side: the base's own."""
+        """What the pass raises; no side: the base's own. A run asks several times for the same, which is tried once."""
+        asked = built_for if self.one_size else None, side, pictures
+        if asked not in self._errors:
+            self._errors[asked] = self._pass(*asked)
+        return self._errors[asked]
+
+    def _pass(self, built_for: int | None, side: int | None, pictures: int) -> str | None:
         network: Any = self._network(built_for)
         shown = side or network.pretrained_cfg["input_size"][-1]
         try:

@@ -4,14 +4,16 @@ import multiprocessing
 import os
 import runpy
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from typing import TextIO
+from typing import Any, TextIO
 
-from finetune import finish
+import pytest
+
+from tests.made_base import end_quickly
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,12 @@ class Command:
 
 
 @contextmanager
-def finetune(*arguments: str, page: bool = True) -> Iterator[Command]:
-    """`python -m finetune ARGUMENTS`, but for the start of the interpreter and the imports.
-
-    `page`: whether the run draws its report.html, which takes as long as a short training.
-    """
+def started(work: Callable[..., object], *arguments: Any) -> Iterator[Command]:
+    """`work(*arguments)` in a process of its own, but for the start of the interpreter and the imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["finetune.job"])
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_carry_out, args=(arguments, page, writer))
+    process = context.Process(target=_carry_out, args=(work, arguments, writer))
     process.start()
     writer.close()
     with reader, open(os.dup(reader.fileno()), encoding="utf-8") as stdout:
@@ -53,13 +52,21 @@ def finetune(*arguments: str, page: bool = True) -> Iterator[Command]:
     process.close()
 
 
-def _carry_out(arguments: tuple[str, ...], page: bool, output: Connection) -> None:
+def finetune(*arguments: str) -> AbstractContextManager[Command]:
+    """`python -m finetune ARGUMENTS`; the run ends as the fixture `quick_end` says."""
+    return started(_finetune, *arguments)
+
+
+def _finetune(*arguments: str) -> None:
+    end_quickly(pytest.MonkeyPatch())
+    sys.argv = ["finetune", *arguments]
+    runpy.run_module("finetune", run_name="__main__", alter_sys=True)
+
+
+def _carry_out(work: Callable[..., object], arguments: tuple[Any, ...], output: Connection) -> None:
     os.setsid()
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
     output.close()
     sys.stdout = sys.stderr = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 (of the whole process)
-    if not page:
-        finish.write_report = lambda folder, data_root: None
-    sys.argv = ["finetune", *arguments]
-    runpy.run_module("finetune", run_name="__main__", alter_sys=True)
+    work(*arguments)

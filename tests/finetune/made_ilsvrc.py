@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ WNIDS = ("n02119789", "n01440764", "n03000684", "n02102040", "n03417042", "n0149
 """Class 1, 2, ... of the devkit: its order is not that of the names. Six, so that top-5 can be wrong."""
 
 
+@cache
 def jpeg(label: int, number: int, side: int = 40) -> bytes:
     """A picture whose hue and stripes tell the class; no two are equal."""
     random = np.random.default_rng([label, number])

@@ -52,16 +52,15 @@ def test_the_best_run_is_changed_by_its_first_untried_advice(trial: Trial, monke
     assert follow_up([trial, tie]) == (tie, LONGER)
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: Path, tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("finetune.foreign.PICTURES", 8)
     asked = iter([[LABELS], [Advice("Short.", "Longer.", "--epochs 5")], []])
     monkeypatch.setattr(advise.next_steps, "advices", lambda run: next(asked) if run.name == "run" else [])
-    monkeypatch.setattr("finetune.finish.write_report", lambda folder, data_root: None)
     monkeypatch.setattr("finetune.finish.say_advice", lambda folder: None)  # it asks for the advices too
     run = Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu")
-    given = {"epochs": 1, "lr": 1e-3, "threads": 1}
+    given = {"epochs": 1, "lr": 1e-3, "threads": 1, "image_size": 32}
     assert run_advised(run, given, most=2) == tmp_path / "run"  # no advice with a flag: nothing more is trained
     assert not (tmp_path / "run-advised-1").exists()
     assert "no further advice" in capsys.readouterr().out

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from finetune.tree import read_tree
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo import fields, rundir
 from zoo.errors import BadImage, UserError, run_main
+from zoo.model_trial import Trial
 from zoo.preprocess import Preprocessing
 from zoo.same_paths import nfc
 
@@ -71,6 +73,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network is tried: test_fitting.py has what they refuse, and these tests are about folders."""
+    monkeypatch.setattr(Trial, "refused", lambda *_, **__: None)
+
+
+@pytest.fixture
 def animals(here: Path) -> Path:
     """Two classes of ten pictures in `animals/`."""
     return write_classes(here / "animals", {"cat": 10, "dog": 10})
@@ -82,6 +90,18 @@ def finetune(cwd: Path, *arguments: str, python: tuple[str, ...] = (), **env: st
            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *python, "-m", "finetune", *arguments], cwd=cwd, env=os.environ | own | env,
                           capture_output=True, text=True, timeout=100, check=False)
+
+
+def finetune_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+                  *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has imported torch."""
+    from finetune.__main__ import main, parse
+
+    monkeypatch.setattr(sys, "argv", ["finetune", *arguments])
+    with pytest.raises(SystemExit) as end:
+        run_main(lambda: parse(main, "finetune", Run))
+    assert isinstance(end.value.code, int)
+    return subprocess.CompletedProcess(arguments, end.value.code, *capsys.readouterr())
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str, lines: int = 2) -> None:
@@ -308,13 +328,16 @@ def test_refused_before_anything_is_loaded(tmp_path: Path, arguments: tuple[str,
     assert not contents(tmp_path)
 
 
-def test_missing_data_after_the_device_and_a_gpu_that_torch_cannot_use(animals: Path, here: Path) -> None:
+def test_missing_data_after_the_device_and_a_gpu_that_torch_cannot_use(
+        animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     tool = here / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
     before = contents(here)
-    result = finetune(here, "--data", "animal", PATH=f"{tool.parent}:{os.environ['PATH']}", CUDA_VISIBLE_DEVICES="")
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = finetune_here(monkeypatch, capsys, "--data", "animal")
     assert_refused(result, "--data animal:", "nothing at this path", "near: animals", "--data digits", lines=1)
     first, warning = result.stdout.splitlines()
     assert re.fullmatch(r"device: cpu \(torch \S+ sees no GPU; \d+ CPU cores\)", first)
@@ -323,8 +346,11 @@ def test_missing_data_after_the_device_and_a_gpu_that_torch_cannot_use(animals: 
     assert contents(here) == before
 
 
-def test_a_base_that_needs_the_network(animals: Path, here: Path) -> None:
-    result = finetune(here, "--data", "animals", "--base", "vit_base_21k", "--device", "cpu")
+def test_a_base_that_needs_the_network(animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here / "hf"))
+    result = finetune_here(monkeypatch, capsys, "--data", "animals", "--base", "vit_base_21k", "--device", "cpu")
     assert_refused(result, "vit_base_21k", "timm/vit_base_patch16_224.augreg_in21k",
                    "bases that need no download: efficientnet_lite0", "python -m zoo pull vit_base_21k", lines=10)
     assert not list(here.rglob(rundir.FINISHED))
@@ -452,6 +478,7 @@ PLACES: dict[str, Callable[[Path], Run]] = {
     "--resume": lambda data: Run(resume=Path("run"), data=str(data), device="cpu")}
 
 
+@pytest.mark.usefixtures("takes_all")
 @pytest.mark.parametrize("how", PLACES)
 @pytest.mark.parametrize("finished", [False, True])
 def test_the_pictures_decide_wherever_they_lie(animals: Path, here: Path, how: str, finished: bool,
@@ -481,6 +508,7 @@ def test_the_pictures_decide_wherever_they_lie(animals: Path, here: Path, how: s
     assert "expected the same bytes" in refusal(lambda: start(PLACES[how](moved), {}))
 
 
+@pytest.mark.usefixtures("takes_all")
 def test_a_validation_folder_may_move_too(animals: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held_out = write_classes(here / "val", {"cat": 2, "dog": 2}, first=50)
     out, val = earlier_run(here / "run", animals, {}), {"val": str(held_out)}

@@ -62,12 +62,12 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     write_ilsvrc(tmp_path / "ilsvrc", train=6, val=3)
-    arguments = ["--bases", "resnet18", "seresnet18", "--data", "ilsvrc", "--device", "cpu", "--recipe",
+    arguments = ["--bases", "test_resnet", "test_byobnet", "--data", "ilsvrc", "--device", "cpu", "--recipe",
                  "resnet18-imagenet", "--epochs", "3", "--image-size", "32", "--batch-size", "8", "--threads", "1"]
     tyro.cli(compare.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     folder = Path("runs/ilsvrc-compare")
     assert {path.name for path in folder.iterdir()} == {
-        "ilsvrc-resnet18", "ilsvrc-seresnet18", "figures", "compare.html", "compare.json"}
+        "ilsvrc-test_resnet", "ilsvrc-test_byobnet", "figures", "compare.html", "compare.json"}
     numbers = rundir.read_json(folder / "compare.json")
     runs = [finished.read(folder / row["folder"]) for row in numbers["runs"]]
     for row, run in zip(numbers["runs"], runs, strict=True):
@@ -76,17 +76,17 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
         assert run.recipe["from_scratch"]["value"] is True
         assert row["top1"] == run.report["headline"]["top1"]
         assert row["label"] == run.report["base"]["name"]
-    assert [row["label"] for row in numbers["runs"]] == ["resnet18", "seresnet18"]
+    assert [row["label"] for row in numbers["runs"]] == ["test_resnet", "test_byobnet"]
     (of,) = numbers["pairs"]
     assert of["difference"] == pytest.approx(numbers["runs"][1]["top1"] - numbers["runs"][0]["top1"])
     assert of["pictures"] == 18
     for top in ("top-1", "top-5"):
         drawn = svg_texts(folder / "figures" / f"error-{top}.svg")
-        assert {f"{name}, {split}" for name in ("resnet18", "seresnet18") for split in ("training", "select")
+        assert {f"{name}, {split}" for name in ("test_resnet", "test_byobnet") for split in ("training", "select")
                 } <= set(drawn)
     page = Seen((folder / comparison.PAGE).read_text())
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
-    assert sorted(links) == ["ilsvrc-resnet18/report.html", "ilsvrc-seresnet18/report.html"]
-    assert "seresnet18 against resnet18: " in capsys.readouterr().out
+    assert sorted(links) == ["ilsvrc-test_byobnet/report.html", "ilsvrc-test_resnet/report.html"]
+    assert "test_byobnet against test_resnet: " in capsys.readouterr().out
     tyro.cli(compare.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     assert capsys.readouterr().out.count("already finished") == 2

@@ -78,7 +78,7 @@ def test_a_run_draws_its_errors_and_class_curves(finished_run: Path) -> None:
 
 
 def test_a_run_of_an_earlier_version_lacks_these_figures(tmp_path: Path) -> None:
-    run, page = page_of(tmp_path / "old", pictures=3)
+    run, page = page_of(tmp_path / "old", "errors", "precision_recall", "roc", pictures=3)
     assert "ROC curves" not in page
     assert not (run / "figures" / "error.svg").exists()
     assert ranking_figures(finished.read(made_run(tmp_path / "new", pictures=3)[0])) == []

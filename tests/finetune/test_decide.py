@@ -20,6 +20,8 @@ from finetune.decide import Place, Wish, main
 from finetune.job import start
 from finetune.run import Run
 from tests.finetune.made_pictures import write_classes
+from tests.made_base import fit_quickly
+from tests.made_run import drawing_only
 from tests.zoo.made_published import made_finished
 from zoo import decision, published, rejection, rundir
 from zoo.errors import UserError
@@ -27,6 +29,12 @@ from zoo.preprocess import Preprocessing, decode, evaluate
 
 WRITTEN = {"decision.json", "bank.safetensors", "predictions.csv", "report.json", "report.html", "README.md",
            "FINISHED.json"}
+
+
+@pytest.fixture
+def run_copy(tiny_run: Path, quick_fit: None, tmp_path: Path) -> Path:
+    """A copy of the tiny finished run, of the same name, that a test may change."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "copy" / tiny_run.name))
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
@@ -216,10 +224,13 @@ def test_a_published_copy_is_not_fitted_to_pictures_that_it_may_know(tmp_path: P
     assert digests(tmp_path / "pulled") == before
 
 
-def test_too_few_pictures_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("quick_fit")
+def test_too_few_pictures_are_said(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_classes(tmp_path / "data", {f"{split}/{name}": 6 if split == "train" else 2
                                              for split in ("train", "val") for name in ("a", "b")}, size=(40, 40))
-    start(Run(data=str(data), out=tmp_path / "run"), {"probe_only": True, "image_size": 32, "features": "fp32"})
+    with drawing_only():
+        start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"),
+              {"probe_only": True, "image_size": 32, "features": "fp32"})
     content, out = rundir.read_json(tmp_path / "run" / "decision.json"), capsys.readouterr().out
     assert (content["temperature"], content["views"]) == (1.0, "none")
     assert content["fitted"]["views"]["why"].startswith("not measured: fewer than 200")
@@ -270,7 +281,7 @@ def test_its_command_line_leaves_torch_unloaded() -> None:
 
 
 @pytest.fixture(scope="module")
-def halved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def halved_run(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A probe on digits with just enough val pictures for two halves, no test, at 64 px so that there are heat maps."""
     from finetune.sample import write_digits
 
@@ -285,7 +296,10 @@ def halved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for class_folder in (data / "val").iterdir():
         for path in sorted(class_folder.iterdir())[46:]:
             path.unlink()
-    start(Run(data=str(data), out=folder / "run"), {"probe_only": True, "image_size": 64, "features": "fp32"})
+    with drawing_only(), pytest.MonkeyPatch.context() as patch:
+        fit_quickly(patch)
+        start(Run(data=str(data), base=str(tiny_base), out=folder / "run"),
+              {"probe_only": True, "image_size": 64, "features": "fp32"})
     return folder / "run"
 
 

@@ -99,7 +99,7 @@ def test_the_tool_draws_the_curve_and_the_run_goes_on_with_the_rate(
         digits: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     arguments = ["--data", str(digits), "--base", str(tiny_base), "--out", str(out), "--device", "cpu", "--epochs", "1",
-                 "--batch-size", "16", "--threads", "1", "--seed", "3"]
+                 "--batch-size", "4", "--threads", "1", "--seed", "3"]
     for _ in range(2):  # the second time nothing is measured again
         tyro.cli(find_lr.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     told = capsys.readouterr().out

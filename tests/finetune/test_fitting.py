@@ -80,6 +80,17 @@ def test_auto_chooses_a_side_that_the_network_takes() -> None:
         assert trial.refused(expected) is None
 
 
+def test_nothing_is_tried_twice_and_no_side_beside_one_set_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[int] = []
+    monkeypatch.setattr(Trial, "_pass", lambda self, built_for, side, pictures: passed.append(side))
+    trial = trial_of("test_resnet")
+    assert [trial.refused(side) for side in (32, 64, 32)] == [None] * 3
+    assert passed == [32, 64]
+    base = describe(find_architecture("test_resnet"), weights.RANDOM)
+    facts = recipes.Facts(**vars(FACTS) | {"base": base, "takes": lambda side: pytest.fail("a side was tried")})
+    assert recipes.resolve(facts, {"from_scratch": True, "image_size": 64}).recipe.image_size == 64
+
+
 @pytest.mark.parametrize(("given", "words"), [
     ({"warmup": "5 epochs", "epochs": 1}, "--warmup: duration '5 epochs'.*--epochs 1"),
     ({"warmup": "5"}, "--warmup: duration '5': expected a number with"),

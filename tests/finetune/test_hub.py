@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 REPO = "timm/vit_tiny_patch16_224.augreg_in21k"
 TWICE = """
 import runpy, sys
-from finetune import finish, foreign
-foreign.PICTURES, finish.write_report = 8, lambda *_: None
+import pytest
+from tests.made_base import end_quickly
+end_quickly(pytest.MonkeyPatch())
 for _ in range(2):
     try:
         runpy.run_module("finetune", run_name="__main__", alter_sys=True)
@@ -34,7 +35,8 @@ def test_vit_tiny_21k_is_pulled_and_fine_tuned(digits: Path, tmp_path: Path) -> 
     with HubServer() as hub:
         hub.add(REPO, {"model.safetensors": safetensors.torch.save(state)})
         command = [sys.executable, "-c", TWICE, "--data", str(digits), "--base", "vit_tiny_21k", "--out",
-                   str(tmp_path / "run"), "--image-size", "32", "--epochs", "1", "--lr", "1e-5", "--features", "fp32"]
+                   str(tmp_path / "run"), "--image-size", "32", "--epochs", "1", "--lr", "1e-5", "--features", "fp32",
+                   "--threads", "1"]
         with subprocess.Popen(command, cwd=ROOT, env=hub.env(tmp_path), stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             assert process.stdout is not None

@@ -221,9 +221,9 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.usefixtures("quick_end")
 @pytest.mark.parametrize(("name", "given"), RUNS, ids=[name for name, _ in RUNS])
 def test_each_recipe_runs_to_its_end(name: str, given: dict[str, Any], digits: Path, tiny_base: Path,
-                                     finished_run: Path, tmp_path: Path) -> None:
+                                     tiny_run: Path, tmp_path: Path) -> None:
     if given.get("teacher"):
-        given = given | {"teacher": str(finished_run)}
+        given = given | {"teacher": str(tiny_run)}
     scratch = given.get("from_scratch") or name == "resnet18-imagenet"
     out = tmp_path / "run"
     job.start(Run(data=str(digits), base="test_resnet" if scratch else str(tiny_base), out=out),
@@ -231,7 +231,7 @@ def test_each_recipe_runs_to_its_end(name: str, given: dict[str, Any], digits: P
     assert rundir.is_finished(out)
     recipe = rundir.read_json(out / rundir.RECIPE)
     assert recipe["recipe"]["value"] == name
-    assert recipe["teacher"]["value"] == (finished_run.name if given.get("teacher") else "")  # no path of this machine
+    assert recipe["teacher"]["value"] == (tiny_run.name if given.get("teacher") else "")  # no path of this machine
     assert all(recipe[key]["value"] == value for key, value in given.items() if key != "teacher")
     assert recipe["from_scratch"]["value"] == bool(scratch)
     losses = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines() if "train/loss" in line]

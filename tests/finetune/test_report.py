@@ -19,7 +19,7 @@ from PIL import Image
 from finetune.report import figures
 from finetune.report.page import fill, percent, printable
 from finetune.report.write import write_report
-from tests.made_run import FRUIT, Made, made_run
+from tests.made_run import FRUIT, Made, drawing_only, made_run
 from zoo import rundir
 
 HOSTILE = ["<script>document.title = 'taken'</script>",
@@ -33,11 +33,17 @@ def rows_of(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def page_of(folder: Path, **how: Any) -> tuple[Path, str]:
-    """(run folder, its page) of a made-up run."""
+def written(run: Path, root: Path, *drawn: str) -> str:
+    """The page of a run, of whose figures only these are drawn."""
+    with drawing_only(*drawn):
+        write_report(run, root)
+    return (run / rundir.PAGE).read_text(encoding="utf-8")
+
+
+def page_of(folder: Path, *drawn: str, **how: Any) -> tuple[Path, str]:
+    """(run folder, its page) of a made-up run, of whose figures only these are drawn."""
     run, root = made_run(folder, **how)
-    write_report(run, root)
-    return run, (run / rundir.PAGE).read_text(encoding="utf-8")
+    return run, written(run, root, *drawn)
 
 
 class Seen(HTMLParser):
@@ -71,15 +77,20 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             right=0.5, file_names=HOSTILE_FILES, findings=("<img src=x>",), left_out=(("<b>\udcfe.png", "'\""),))},
         "many": {"classes": MANY, "pictures": 1, "made": Made(sides=(32,), measured=False, views="none")},
     }
-    return {name: page_of(folder / name, **how)[0] / rundir.PAGE for name, how in runs.items()}
+    found = {}
+    for name, how in runs.items():
+        run, root = made_run(folder / name, **how)
+        write_report(run, root)
+        found[name] = run / rundir.PAGE
+    return found
 
 
 def svg_texts(path: Path) -> list[str]:
     return ["".join(node.itertext()) for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_the_most_wrong_pictures_come_first_and_are_embedded(tmp_path: Path) -> None:
-    run, page = page_of(tmp_path)
+def test_the_most_wrong_pictures_come_first_and_are_embedded(pages: dict[str, Path]) -> None:
+    run, page = pages["ten"].parent, pages["ten"].read_text(encoding="utf-8")
     wrong = sorted((row for row in rows_of(run) if row["split"] == "test" and row["label"] != row["predicted"]),
                    key=lambda row: -float(row["confidence"]))[:24]
     text = Seen(page).after("Most wrong pictures")
@@ -92,20 +103,19 @@ def test_the_most_wrong_pictures_come_first_and_are_embedded(tmp_path: Path) -> 
 
 
 def test_a_picture_that_is_gone_or_damaged_is_shown_as_its_name(tmp_path: Path) -> None:
-    run, root = made_run(tmp_path)
+    run, root = made_run(tmp_path, pictures=8)
     wrong = sorted((row for row in rows_of(run) if row["split"] == "test" and row["label"] != row["predicted"]),
                    key=lambda row: -float(row["confidence"]))
     (root / wrong[0]["path"]).unlink()
     (root / wrong[1]["path"]).write_bytes(b"not a picture")
-    write_report(run, root)
-    text = Seen((run / rundir.PAGE).read_text()).after("Most wrong pictures")
+    text = Seen(written(run, root)).after("Most wrong pictures")
     for row in wrong[:2]:
         assert f"{Path(row['path']).name} cannot be read any more" in text
     assert text.count("cannot be read any more") == 2
 
 
 def test_a_half_of_val_as_headline_takes_that_half_only(tmp_path: Path) -> None:
-    run, page = page_of(tmp_path, classes=FRUIT[:2], pictures=280, made=Made(test=False))
+    run, page = page_of(tmp_path, "confusion", classes=FRUIT[:2], pictures=280, made=Made(test=False))
     numbers = rundir.read_json(run / rundir.REPORT)
     assert numbers["headline"]["split"] == "calibrate"
     cells = [int(text) for text in svg_texts(run / rundir.FIGURES / "confusion.svg") if text.isdigit()]
@@ -144,8 +154,7 @@ def test_the_probe_kept_is_said(tmp_path: Path) -> None:
     numbers = rundir.read_json(run / rundir.REPORT)
     numbers["probe"]["kept"], numbers["best"]["step"], numbers["best"]["epoch"] = True, 0, 0
     rundir.write_json(run / rundir.REPORT, numbers)
-    write_report(run, root)
-    assert "No epoch was better on select than the linear probe" in Seen((run / rundir.PAGE).read_text()).text
+    assert "No epoch was better on select than the linear probe" in Seen(written(run, root)).text
 
 
 def test_a_class_without_evaluated_pictures_has_a_dash(tmp_path: Path) -> None:
@@ -153,8 +162,7 @@ def test_a_class_without_evaluated_pictures_has_a_dash(tmp_path: Path) -> None:
     numbers = rundir.read_json(run / rundir.REPORT)
     numbers["per_class"][0] |= {"pictures": 0, "precision": None, "recall": None, "f1": None}
     rundir.write_json(run / rundir.REPORT, numbers)
-    write_report(run, root)
-    assert "apple – – – 0 Can I trust" in Seen((run / rundir.PAGE).read_text()).text
+    assert "apple – – – 0 Can I trust" in Seen(written(run, root)).text
 
 
 def test_hostile_names_stay_text(pages: dict[str, Path]) -> None:
@@ -185,15 +193,18 @@ def test_many_classes_stay_small_and_say_what_is_left_out(pages: dict[str, Path]
 
 
 def test_labels_are_thinned_above_thirty_classes(tmp_path: Path) -> None:
-    run, _ = page_of(tmp_path, classes=MANY[:61], pictures=2)
+    run, _ = page_of(tmp_path, "confusion", classes=MANY[:61], pictures=2)
     labels = [text for text in svg_texts(run / rundir.FIGURES / "confusion.svg") if text.startswith("class")]
     assert labels == 2 * MANY[:61:3]
 
 
-def test_the_page_is_the_same_each_time(tmp_path: Path) -> None:
-    run, first = page_of(tmp_path, pictures=4)
-    write_report(run, tmp_path / "fruit")
-    assert (run / rundir.PAGE).read_text() == first
+def test_the_page_is_the_same_each_time(pages: dict[str, Path], tmp_path: Path) -> None:
+    before = pages["two"].parent
+    run = Path(shutil.copytree(before, tmp_path / before.name))
+    (run / rundir.PAGE).unlink()
+    shutil.rmtree(run / rundir.FIGURES)
+    write_report(run, before.with_name("fruit"))
+    assert (run / rundir.PAGE).read_text() == pages["two"].read_text()
     assert sorted(path.name for path in (run / rundir.FIGURES).iterdir()) == [
         "confusion.svg", "loss.svg", "lr.svg", "reliability.svg", "top1.svg", "unknown.svg"]
 
@@ -232,10 +243,13 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+WINDOWS = ((390, "dark"), (1280, "light"), (390, "light"), (1280, "dark"))
+"""Width in pixels and the reader's colour scheme."""
+
+
 @pytest.mark.parametrize("name", ["ten", "two", "hostile", "many"])
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light"), (390, "light"), (1280, "dark")])
-def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)
+def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str) -> None:
+    context = browser.new_context()
     tab = context.new_page()
     problems: list[str] = []
     requests: list[str] = []
@@ -243,11 +257,17 @@ def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str, width: in
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("dialog", lambda dialog: problems.append(dialog.message))
     tab.on("request", lambda request: requests.append(request.url))
-    tab.goto(pages[name].as_uri())
-    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    assert tab.evaluate("document.scripts.length") == 0
+    for i, (width, scheme) in enumerate(WINDOWS):
+        tab.set_viewport_size({"width": width, "height": 850})
+        tab.emulate_media(color_scheme=scheme)
+        if i == 0:
+            tab.goto(pages[name].as_uri())
+            tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert tab.evaluate("innerWidth") == width
+        assert tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") is (scheme == "dark")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        assert tab.evaluate("document.scripts.length") == 0
     assert tab.title().startswith("fruit-efficientnet_lite0: ")
     assert problems == []
     assert [url for url in requests if not url.startswith("data:")] == [pages[name].as_uri()]
@@ -257,15 +277,16 @@ def test_in_a_browser(browser: Any, pages: dict[str, Path], name: str, width: in
 def test_figures_follow_the_colour_scheme(browser: Any, pages: dict[str, Path], tmp_path: Path) -> None:
     # grey levels of the first figure: (darkest, brightest, its empty corner)
     levels: dict[str, tuple[int, int, int]] = {}
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(pages["ten"].as_uri())
     for scheme in ("light", "dark"):
-        context = browser.new_context(color_scheme=scheme)
-        tab = context.new_page()
-        tab.goto(pages["ten"].as_uri())
+        tab.emulate_media(color_scheme=scheme)
         tab.locator(".panels img").first.screenshot(path=tmp_path / "figure.png")
         with Image.open(tmp_path / "figure.png") as picture:
             grey = np.asarray(picture.convert("L")).astype(int)
         levels[scheme] = grey.min(), grey.max(), grey[1, 1]
-        context.close()
+    context.close()
     darkest, _, paper = levels["light"]
     assert darkest < 110 < 240 < paper
     _, brightest, paper = levels["dark"]

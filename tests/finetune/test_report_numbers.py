@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.report.write import write_report
-from tests.finetune.test_report import Seen, page_of, svg_texts
+from tests.finetune.test_report import Seen, page_of, svg_texts, written
 from tests.made_run import FRUIT, made_run
 from zoo import rundir
 
@@ -26,7 +25,8 @@ def rows_of(run: Path, split: str = "") -> list[Row]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return page_of(tmp_path_factory.mktemp("numbers"), classes=[*FRUIT[:8], "p|ear", "mel\\on"])[0]
+    return page_of(tmp_path_factory.mktemp("numbers"), "reliability", "unknown_scores", "confusion",
+                   classes=[*FRUIT[:8], "p|ear", "mel\\on"])[0]
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +232,7 @@ def test_slices(seen: Seen, test: list[Row]) -> None:
 
 def test_a_part_that_is_clearly_worse_is_marked_in_words(tmp_path: Path) -> None:
     run, root = made_run(tmp_path)
-    write_report(run, root)
-    assert "worse than the rest" not in Seen((run / rundir.PAGE).read_text()).text
+    assert "worse than the rest" not in Seen(written(run, root)).text
     rows = rows_of(run)
     for i, row in enumerate(rows):
         if row["height"] == "64" and row["label"] and i % 3 == 0:
@@ -242,7 +241,6 @@ def test_a_part_that_is_clearly_worse_is_marked_in_words(tmp_path: Path) -> None
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    write_report(run, root)
-    text = Seen((run / rundir.PAGE).read_text()).after("Short side of the picture").split("Brightness")[0]
+    text = Seen(written(run, root)).after("Short side of the picture").split("Brightness")[0]
     assert text.count("worse than the rest") == 1
     assert "worse than the rest" in text.split("64 px")[1]

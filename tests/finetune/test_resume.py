@@ -25,16 +25,17 @@ from finetune.run import Run
 from finetune.tree import read_tree
 from tests.finetune import forked
 from tests.finetune.forked import Command
+from tests.made_base import fit_quickly
 from tests.made_recipe import SHORT, made_recipe
 from zoo import rundir
 from zoo.errors import UserError
 from zoo.preprocess import Preprocessing
 
 
-def command(data: Path, out: Path, *more: str) -> AbstractContextManager[Command]:
-    """The command of the shared finished run, in a process of its own."""
+def command(data: Path, base: Path, out: Path, *more: str) -> AbstractContextManager[Command]:
+    """A short run in a process of its own."""
     settings = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return forked.finetune("--data", str(data), "--out", str(out), *settings, *more, page=False)
+    return forked.finetune("--data", str(data), "--base", str(base), "--out", str(out), *settings, *more)
 
 
 @contextmanager
@@ -65,30 +66,32 @@ def wait_for_state(folder: Path, step: int) -> None:
         time.sleep(0.02)
 
 
-def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(finished_run: Path, digits: Path,
+@pytest.mark.usefixtures("quick_end")
+def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(digits: Path, tiny_base: Path,
                                                                              tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    with killed(command(digits, broken)) as process:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    start(Run(data=str(digits), base=str(tiny_base), out=whole), SHORT)
+    with killed(command(digits, tiny_base, broken)) as process:
         wait_for_line(process, "linear probe")  # before a state of the loop exists
     assert not rundir.is_finished(broken)
-    with killed(command(digits, broken)) as process:
+    with killed(command(digits, tiny_base, broken)) as process:
         wait_for_line(process, "linear probe")
         with pytest.raises(UserError, match="in use by another process"):
-            start(Run(data=str(digits), out=broken), SHORT)
+            start(Run(data=str(digits), base=str(tiny_base), out=broken), SHORT)
         wait_for_line(process, "epoch   1/2")
         wait_for_state(broken, 4)
     state = resume.load(broken)
     assert state is not None
     assert state.step in (4, 7)  # 3.125 steps an epoch; the second epoch's state may be on disk already
     # the same command goes on; the number of workers does not matter
-    with command(digits, broken, "--workers", "1") as last:
+    with command(digits, tiny_base, broken, "--workers", "1") as last:
         code, out = last.finish(timeout_s=200)
     assert code == 0, out
     assert f"going on after step {state.step}" in out
-    assert (broken / "model.safetensors").read_bytes() == (finished_run / "model.safetensors").read_bytes()
+    assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert (broken / "metrics.jsonl").read_text().replace(_seconds(broken), "") == \
-        (finished_run / "metrics.jsonl").read_text().replace(_seconds(finished_run), "")
-    assert (broken / "predictions.csv").read_bytes() == (finished_run / "predictions.csv").read_bytes()
+        (whole / "metrics.jsonl").read_text().replace(_seconds(whole), "")
+    assert (broken / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     assert not (broken / "resume").exists()
 
 
@@ -438,6 +441,7 @@ def stopped(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("stopped")
     data, out = Path(shutil.copytree(digits, folder / "data")), folder / "run"
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        fit_quickly(patch)
         patch.setattr(loop, "report_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             start(Run(data=str(data), base=str(tiny_base), out=out), {"epochs": 2})

@@ -20,7 +20,9 @@ from finetune.dataset import scan
 from finetune.loader import Source
 from finetune.tree import read_tree
 from tests.bench import kills
+from tests.finetune import forked
 from tests.made_recipe import made_recipe
+from zoo.errors import run_main
 from zoo.preprocess import Preprocessing
 
 
@@ -154,24 +156,28 @@ def test_outside_a_step_a_signal_ends_the_work_where_it_stands() -> None:
         assert asked() == 0
 
 
+def _killable(out: Path) -> None:
+    run_main(lambda: kills.child(out, workers=2, pause_ms=0.0))
+
+
 def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(tmp_path: Path) -> None:
     """The command as it is: 143 within five seconds and a step, and a checkpoint of the step that it finished."""
     kills.begin(tmp_path)
     out = tmp_path / "run"
-    with kills.spawn(out, workers=2) as process:
+    with forked.started(_killable, out) as command:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while not (beat := out.with_suffix(".beat")).exists() or int(beat.read_text() or 0) < 5:
                 assert time.monotonic() < deadline
-                assert process.poll() is None, process.communicate()[0]
+                assert command.process.is_alive(), command.stdout.read()
                 time.sleep(0.02)
             began = time.monotonic()
-            os.killpg(process.pid, signal.SIGTERM)
-            said, _ = process.communicate(timeout=60)
+            os.killpg(command.pid, signal.SIGTERM)
+            code, said = command.finish(timeout_s=60)
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 143, said
+            if command.process.is_alive():
+                os.killpg(command.pid, signal.SIGKILL)
+    assert code == 143, said
     assert time.monotonic() - began < 6
     assert f"python -m finetune --resume {out}" in said
     state = resume.load(out)
