@@ -9,7 +9,7 @@ from export import parity, proof, quantize, to_onnx, to_openvino, to_tensorrt, t
 from export.__main__ import Order
 from export.place import alone, check_writable, room_on_disk, take_place
 from export.proof import Evidence
-from export.subject import Made, open_run
+from export.subject import Made, all_of, open_run
 from zoo import bundle, console, disk, rundir
 from zoo.errors import NotProved, UserError
 from zoo.text import one_line
@@ -162,7 +162,7 @@ def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
         if not found.failed and (not doubts or evidence.accept_inconclusive):
             if doubts:
                 too_few = f"inconclusive: it loses {doubts[0].lost}, which are too few to tell"
-                product = replace(product, status="; ".join([too_few, product.status][:1 + (product.status != "ok")]))
+                product = replace(product, status=all_of(too_few, product.status))
                 bundle.write(folder, subject.describe(name, product, precision))
             if evidence.examples:
                 proof.write_examples(evidence, folder, found)

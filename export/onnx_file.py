@@ -89,6 +89,7 @@ def load(path: Path) -> onnx.ModelProto:
 def set_weight(model: onnx.ModelProto, name: str, value: np.ndarray | np.floating[Any]) -> None:
     """Put other numbers, of any length, in place of a weight that the model has under this name."""
     [weight] = [weight for weight in model.graph.initializer if weight.name == name]
+    del model.graph.value_info[:]  # shapes that follow from the old length
     weight.CopyFrom(onnx.numpy_helper.from_array(np.array(value, np.float32, order="C"), name))
 
 

@@ -82,7 +82,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     console.say(f"  a picture takes {mine:.1f} ms, in the bundle for onnx {exact_ms:.1f} ms: {gain}")
     facts = {"ms_a_picture": {"int8": mine, "fp32": exact_ms},
              "calibrated_on": len(subject.training(CALIBRATED_ON)), "float_layers": kept, "for_tensorrt": about}
-    return Made(deployed, model=MODEL, facts=facts, status=own.status("ok"), decision=own.decision, rungs=own.rungs,
+    return Made(deployed, model=MODEL, facts=facts, status=own.status, decision=own.decision, rungs=own.rungs,
                 next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
 
 

@@ -110,14 +110,13 @@ class Subject:
         """The run's answers to the pictures of these splits."""
         place = {label: index for index, label in enumerate(self.labels)}
         table = self.run / rundir.PREDICTIONS
-        columns = ("path", "split", "label", "predicted", "unknown_score")
-        rows = {row["path"]: row for row in tables.rows(table, columns)
+        rows = {row["path"]: row for row in tables.rows(table, ("path", "split", "label", "predicted"))
                 if row["split"] in splits}
         chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
         with fields.of(table, "Copy the run folder again, or train it again."):
             return [Labelled(located(self.root, row["path"]), place[row["label"]], place[row["predicted"]],
-                             float(row["unknown_score"] or "nan")) for row in chosen.values()]
+                             float(row.get("unknown_score") or "nan")) for row in chosen.values()]
 
     def by_torch(self, picture: Image.Image) -> Mapping[str, np.ndarray]:
         """The outputs that the trained model gives for a picture, but for the map."""
@@ -199,6 +198,11 @@ class Pulled(Subject):
     def sizes(self) -> list[tuple[int, int]]:
         """(width, height) of the pictures of the proof."""
         return [decode(path).size for path in self.pictures.values()]
+
+
+def all_of(*statuses: str) -> str:
+    """One status for bundle.json: what could not be shown, or else `ok`."""
+    return "; ".join(status for status in statuses if status != "ok") or "ok"
 
 
 def sample(rows: Mapping[str, Any], count: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch
 from export import unknown
 from export.graph import Deployed
 from export.proof import Evidence
-from export.subject import Made, Subject
+from export.subject import Made, Subject, all_of
 from zoo import bundle, console, rundir
 from zoo.errors import UserError
 
@@ -67,7 +67,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         keep(folder, engine, fingerprint(trt, path))
     facts = {"profile": shapes, "builder": {"name": trt.__name__, "version": trt.__version__,
                                             "engine_mb": round(len(engine) / 1e6, 1)}}
-    status = own.status("ok" if runs_here else NOT_RUN)
+    status = all_of("ok" if runs_here else NOT_RUN, own.status)
     return Made(deployed, model=MODEL, status=status, facts=facts, decision=own.decision, rungs=own.rungs,
                 engine=Engine(folder, shapes) if runs_here else None,
                 next_steps=lambda folder: [trtexec(folder / MODEL, shapes)])

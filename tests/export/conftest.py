@@ -1,15 +1,18 @@
 """What the tests of the export share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from hashlib import sha256
+from typing import Any
 
 import onnx
 import pytest
+import torch
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from export import graph
-from export.graph import Deployed, Prepare
-from export.pieces import Pieces
+from export.graph import Prepare
+from export.pieces import PREPARE, Pieces
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,19 +24,21 @@ def one_registry() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_trace_of_preparations() -> Iterator[None]:
-    """What happens to pixels follows from the preprocessing alone: another run of the same takes the traced piece."""
+def one_trace_of_each_piece() -> Iterator[None]:
+    """What was traced of a network is taken again for every run that has the same."""
     kept: dict[object, onnx.ModelProto] = {}
-    real = Pieces._prepare
+    real = Pieces._once
 
-    def prepare(pieces: Pieces, deployed: Deployed) -> onnx.ModelProto:
-        code = (Prepare.windows, Prepare.normalised, graph.interpolate)  # which tests put wrong ones in place of
-        part = deployed.prepare
-        key = (*code, part.pre, part.views, part.matmul, part.exact)
-        if key not in kept:
-            kept[key] = real(pieces, deployed)
-        return kept[key]
+    def once(pieces: Pieces, key: tuple[Any, ...], trace: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
+        code = (Prepare.windows, Prepare.normalised, graph.interpolate, torch.onnx.export)  # tests put others there
+        parts, weights = pieces._parts, sha256()
+        for tensor in () if key[0] == PREPARE else (*parts.model.state_dict().values(), parts.bank):
+            weights.update(b"" if tensor is None else tensor.numpy().tobytes())
+        of = (parts.pre, parts.decision.views if key[0] == PREPARE else parts.decision, weights.digest())
+        if (*code, key, of) not in kept:
+            kept[*code, key, of] = real(pieces, key, trace)
+        return kept[*code, key, of]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pieces, "_prepare", prepare)
+        patch.setattr(Pieces, "_once", once)
         yield
