@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from tests import warm
 from tests.hub_server import HubServer
 from zoo import rundir, weights
 from zoo.catalog import Base, find
@@ -330,9 +329,7 @@ def pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         base = find(alias)
         with HubServer() as hub:
             hub.add(str(base.hub_id), files)
-            done = subprocess.run([sys.executable, "-c", CLIENT, alias], env=hub.env(tmp_path), timeout=120,
-                                  cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
+            warm.run(warm.HUB, ["-c", CLIENT, alias], env=hub.env(tmp_path), check=True)
         monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "zootune"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # what is pinned asks nobody
