@@ -4,7 +4,7 @@
     warm.Process(warm.GRADIO, ["-m", "serve", ...])             # like subprocess.Popen
 
 What a test asserts about imports, about the start of the interpreter or about warnings needs a real start instead.
-Importing timm takes 6 CPU seconds, gradio 4; the fork 0.02.
+Importing timm or gradio takes about 6 CPU seconds on a machine where a fork takes none to speak of.
 """
 
 import atexit
