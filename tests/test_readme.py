@@ -1,5 +1,6 @@
 """What the README says is true."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -27,12 +28,16 @@ def commands() -> list[str]:
     return sorted(set(re.findall(r"python -m (?:finetune|zoo|export|serve)[^\n`)]*", README)))
 
 
+@functools.cache
+def help_of(*tool: str) -> str:
+    return subprocess.check_output([sys.executable, "-m", *tool, "--help"], cwd=ROOT, text=True)
+
+
 @pytest.mark.parametrize("command", commands())
 def test_every_flag_in_its_commands_exists(command: str) -> None:
     words = command.split()
     tool = words[2:4] if words[2] == "zoo" else words[2:3]
-    shown = subprocess.check_output([sys.executable, "-m", *tool, "--help"], cwd=ROOT, text=True)
-    missing = [flag for flag in words if flag.startswith("--") and f"{flag} " not in shown]
+    missing = [flag for flag in words if flag.startswith("--") and f"{flag} " not in help_of(*tool)]
     assert not missing
 
 

@@ -6,8 +6,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tomllib
 from collections.abc import Iterator
@@ -33,6 +31,7 @@ from finetune.run import Run
 from serve import cards
 from serve.__main__ import Order as ServiceOrder
 from serve.start import build
+from tests import warm
 from tests.hub_server import TOKEN, HubServer
 from tests.made_run import made_run
 from tests.test_structure import CODE, ROOT, each_file, nodes
@@ -311,15 +310,14 @@ def visit(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactor
                                  "model.pkl": evil, "hubconf.py": b"import os\nos.mkdir('canary')\n"})
         hub.add("mallory/gone", {"config.json": config})
         hub.add("alice/tiny", {"config.json": config, "model.safetensors": (tiny_base / rundir.WEIGHTS).read_bytes()})
-        ran = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(folder / "data"), str(folder / "run"),
-             *(f"hf-hub:{name}" for name in ("mallory/evil", "mallory/gone", "alice/tiny"))],
-            cwd=ROOT, env=hub.env(folder / "home") | {"HF_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        ran = warm.run(
+            warm.TORCH, ["-c", SCRIPT, folder / "data", folder / "run",
+                         *(f"hf-hub:{name}" for name in ("mallory/evil", "mallory/gone", "alice/tiny"))],
+            env=hub.env(folder / "home") | {"HF_TOKEN": TOKEN})
         asked = [path.rpartition("/")[2] for _, path in hub.requests]
-    assert ran.returncode == 0, ran.stdout
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     assert not [name for name in asked if name.endswith((".pt", ".pth", ".pkl", ".py"))]
-    return folder, folder / "run", ran.stdout
+    return folder, folder / "run", ran.stdout + ran.stderr
 
 
 def test_an_evil_repository_never_runs(visit: tuple[Path, Path, str]) -> None:

@@ -77,7 +77,7 @@ def throughput(run: Path, pictures: list[Path], log: Path) -> None:
     """REST with 4 clients against a bare loop over the same bytes, and Gradio's own path, in turn."""
     contents = [path.read_bytes() for path in pictures]
     bodies, predictor, ratios = [form(content) for content in contents], Predictor(run), []
-    with running(log, run) as service:
+    with running(log, run, imports=None) as service:
         gradio = [Client(service.url, analytics_enabled=False, verbose=False) for _ in range(4)]
         clients(service, 4, bodies, requests=80)
         for _ in range(5):
@@ -104,7 +104,7 @@ def throughput(run: Path, pictures: list[Path], log: Path) -> None:
 def overload(run: Path, pictures: list[Path], log: Path) -> None:
     """Far more clients than places for 20 s."""
     bodies = [form(path.read_bytes()) for path in pictures]
-    with running(log, run, "--api-only", "--queue", "6") as service:
+    with running(log, run, "--api-only", "--queue", "6", imports=None) as service:
         clients(service, 8, bodies, seconds=5)
         before = rss_mb(service)
         load = clients(service, 32, bodies, seconds=20)
@@ -128,7 +128,7 @@ def reloads(run: Path, pictures: list[Path], log: Path) -> None:
         (live, bundle.open_bundle(live).run["name"]), (other, "other"))}
     first = Path(shutil.copytree(live, log.parent / "first"))
     bodies = [form(path.read_bytes(), count=3) for path in pictures]
-    with running(log, live, "--api-only", "--watch") as service:
+    with running(log, live, "--api-only", "--watch", imports=None) as service:
         loads: list[Load] = []
         seconds = 60.0
         asking = threading.Thread(target=lambda: loads.append(clients(service, 4, bodies, seconds=seconds, keep=True)))
@@ -173,7 +173,7 @@ def hostile(run: Path, pictures: list[Path], log: Path) -> None:
     contents = [path.read_bytes() for path in pictures]
     predictor = Predictor(run)
     right = [float(predictor.predict(content).probabilities.max()) for content in contents]
-    with running(log, run) as service:
+    with running(log, run, imports=None) as service:
         clients(service, 4, [form(content) for content in contents], requests=100)
         before, most, done = rss_mb(service), [0.0], threading.Event()
 
@@ -222,7 +222,7 @@ def hostile(run: Path, pictures: list[Path], log: Path) -> None:
 
 def silent(run: Path, pictures: list[Path], log: Path) -> None:
     """200 half-open connections: answers meanwhile, and when they are closed."""
-    with running(log, run, "--api-only") as service:
+    with running(log, run, "--api-only", imports=None) as service:
         host, port = service.url.removeprefix("http://").split(":")
         held = [socket.create_connection((host, int(port))) for _ in range(200)]
         for one in held:
@@ -239,7 +239,7 @@ def silent(run: Path, pictures: list[Path], log: Path) -> None:
 def soak(run: Path, pictures: list[Path], log: Path, *, minutes: float) -> None:
     """Two clients for minutes; the slope of memory over the second half, and open files."""
     bodies = [form(path.read_bytes()) for path in pictures]
-    with running(log, run) as service:
+    with running(log, run, imports=None) as service:
         clients(service, 2, bodies, seconds=20)
         process = psutil.Process(service.process.pid)
         files, points = process.num_fds(), []

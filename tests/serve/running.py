@@ -5,15 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 import numpy as np
 from PIL import Image
 
+from tests import warm
 from tests.bad_pictures import encode
 from tests.zoo.made_bundle import LABELS, made_bundle
 from zoo import bundle, rundir
@@ -42,13 +44,16 @@ class Running:
 
 @contextmanager
 def running(log: Path, *arguments: str | Path, module: Sequence[str | Path] = ("-m", "serve"),
-            port: Sequence[str] = ("--port", "0"), **environment: str) -> Iterator[Running]:
-    """`python -m serve ARGUMENTS` on a free port, until the block ends."""
-    command = [sys.executable, *map(str, module), *map(str, arguments), *port]
+            port: Sequence[str] = ("--port", "0"), imports: str | None = warm.GRADIO,
+            **environment: str) -> Iterator[Running]:
+    """`python -m serve ARGUMENTS` on a free port, until the block ends.
+
+    `imports`: of the server that forks it (tests/warm.py); None is a start of the interpreter.
+    """
+    command = [*map(str, module), *map(str, arguments), *port]
     started = time.monotonic()
     env = os.environ | environment
-    with open(log, "w", encoding="utf-8") as errors, subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, env=env) as process:
+    with open(log, "w", encoding="utf-8") as errors, _started(imports, command, errors, env) as process:
         try:
             assert process.stdout
             line = process.stdout.readline()
@@ -57,6 +62,14 @@ def running(log: Path, *arguments: str | Path, module: Sequence[str | Path] = ("
             yield Running(url, process, time.monotonic() - started, log)
         finally:
             process.kill()
+
+
+def _started(imports: str | None, command: Sequence[str], errors: TextIO,
+             env: Mapping[str, str]) -> subprocess.Popen[str]:
+    if imports is None:
+        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True,
+                                env=env)
+    return warm.Process(imports, command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, env=env)
 
 
 def served_bundle(run: Path, **how: object) -> Path:

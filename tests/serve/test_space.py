@@ -71,8 +71,8 @@ def test_it_starts_and_answers(served: Path, tmp_path: Path) -> None:
     assert {"starlette>=1.3.1", "h11>=0.16"} <= set(needed)
     assert "USER 10001" in (out / "Dockerfile").read_text(encoding="utf-8")
     picture = encode(photo(), "PNG")
-    with running(tmp_path / "log", module=["-X", "importtime", out / "app.py"], port=[], GRADIO_SERVER_PORT="0",
-                 GRADIO_SERVER_NAME="127.0.0.1") as service:
+    with running(tmp_path / "log", module=["-X", "importtime", out / "app.py"], port=[], imports=None,
+                 GRADIO_SERVER_PORT="0", GRADIO_SERVER_NAME="127.0.0.1") as service:
         top = ask(service.url, picture).json()["predictions"][0]["top"]
         assert [(row["label"], row["probability"]) for row in top] == [*Predictor(served).predict(picture).answer.top]
         assert "Which of 3 classes" in httpx.get(f"{service.url}/config").text

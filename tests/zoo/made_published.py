@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from timm.models import save_for_hf
 
+from tests import warm
 from tests.export.made_export import CALIBRATED, LABELS, Made, made_bank, made_model
 from tests.made_run import made_run
 from tests.zoo.made_bundle import made_content, reference, write_model
@@ -126,8 +126,8 @@ class Client:
     def __init__(self, env: Mapping[str, str], log: Path):
         self.log = log
         self._errors = log.open("a")
-        self._process = subprocess.Popen([sys.executable, "-c", DRIVER], env=dict(env), cwd=ROOT, text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        self._process = warm.Process(warm.HUB, ["-c", DRIVER], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     stderr=self._errors)
 
     def __call__(self, do: str, *words: str, **how: Any) -> dict[str, Any]:
         """The answer to one order; it must not have crashed."""

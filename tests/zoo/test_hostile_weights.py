@@ -3,8 +3,6 @@
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import safetensors.torch
 import timm
 import torch
 
+from tests import warm
 from tests.hub_server import HubServer
 from tests.zoo.hostile_weights import PICKLES, SAFETENSORS, tensors_file, write
 from zoo import model, timm_config, weights
@@ -22,7 +21,6 @@ from zoo.catalog import ROWS, Base
 from zoo.errors import UserError
 from zoo.weights import Weights
 
-ROOT = Path(__file__).parents[2]
 MOST_S, MOST_MB = 2.0, 300
 """Of one hostile file; seconds of this process's own work, as other processes share the machine."""
 
@@ -74,8 +72,7 @@ for path in sorted(Path(sys.argv[1]).glob("*.pt")):
         assert "memory" not in str(error), error
         print("refused")
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
-                          check=False)
+    done = warm.run(warm.TORCH, ["-c", code, tmp_path])
     assert done.stdout.split() == ["refused"] * (len(claimed) + 1), done.stderr
 
 
@@ -302,9 +299,7 @@ REPOSITORIES = {
 def test_hostile_repositories_are_refused_or_taken_without_what_is_hostile(hub: tuple[HubServer, Path]) -> None:
     server, home = hub
     names = json.dumps([f"m/{name}" for name in REPOSITORIES])
-    done = subprocess.run([sys.executable, "-c", CLIENT, names], env=server.env(home), cwd=ROOT, capture_output=True,
-                          text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = warm.run(warm.TORCH, ["-c", CLIENT, names], env=server.env(home), check=True)
     answers = dict(zip(REPOSITORIES, map(json.loads, done.stdout.splitlines()), strict=True))
     for name, expected in REPOSITORIES.items():
         if name.startswith("licence"):
@@ -319,8 +314,7 @@ def test_hostile_repositories_are_refused_or_taken_without_what_is_hostile(hub: 
 
 def test_the_command_line_says_one_line_of_a_hostile_repository(hub: tuple[HubServer, Path]) -> None:
     server, home = hub
-    done = subprocess.run([sys.executable, "-m", "zoo", "pull", "hf-hub:m/up"], env=server.env(home / "other"),
-                          cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = warm.run(warm.HUB, ["-m", "zoo", "pull", "hf-hub:m/up"], env=server.env(home / "other"))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: m/up: expected a repository of weights, seen a file named")
     assert "Traceback" not in done.stderr

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from tests import warm
 from tests.hub_server import HubServer
 from zoo import rundir, weights
 from zoo.catalog import Base, find
@@ -182,13 +181,9 @@ def test_rates_reach_the_model_or_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", [*TINY, "resnetv2_50x1_bit", "mobilenetv3_small_050", "vgg11", "hgnetv2_b0"])
 def test_head_of_features_is_the_model(architecture: str) -> None:
     torch.manual_seed(1)
-    if architecture == "vgg11":  # 129 million weights: drawing random ones takes seconds
-        with torch.device("meta"):
-            network = timm.create_model(architecture, num_classes=5)
-        for parameter in network.to_empty(device="cpu").parameters():
-            nn.init.constant_(parameter, 0.01)
-    else:
-        network = timm.create_model(architecture, num_classes=5)
+    # VGG-11 has 129 million weights, 119 million of them in the layers that mlp_ratio narrows
+    narrow = {"mlp_ratio": 1 / 64} if architecture == "vgg11" else {}
+    network = timm.create_model(architecture, num_classes=5, **narrow)
     last = head(network)
     assert isinstance(last, nn.Conv2d if architecture.startswith("resnetv2") else nn.Linear)
     assert network.training  # as it was
@@ -196,7 +191,8 @@ def test_head_of_features_is_the_model(architecture: str) -> None:
     weight, bias = torch.randn(5, width), torch.randn(5)
     set_head(network, weight, bias)
     network.eval()
-    x = torch.rand(2, *data_config(network)["input_size"])
+    # BiT takes any size, and 448 px by default
+    x = torch.rand(2, *((3, 128, 128) if architecture.startswith("resnetv2") else data_config(network)["input_size"]))
     with torch.inference_mode():
         pooled = features(network, x)
         assert pooled.shape == (2, width)
@@ -330,9 +326,7 @@ def pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         base = find(alias)
         with HubServer() as hub:
             hub.add(str(base.hub_id), files)
-            done = subprocess.run([sys.executable, "-c", CLIENT, alias], env=hub.env(tmp_path), timeout=120,
-                                  cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
+            warm.run(warm.HUB, ["-c", CLIENT, alias], env=hub.env(tmp_path), check=True)
         monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "zootune"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # what is pinned asks nobody

@@ -20,6 +20,7 @@ import torch
 from PIL import Image, ImageOps
 
 import tests.hub_writing  # noqa: F401 - its routes
+from tests import warm
 from tests.export.made_export import Made
 from tests.hub_server import TOKEN, HubServer, User
 from tests.made_run import made_run
@@ -100,12 +101,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     with HubServer() as hub:
         hub.log_in(TOKEN, User("alice"))
         env = hub.env(folder / "home") | {"HF_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-m", "zoo", "push", str(run), REPO, "--public"], env=env, cwd=ROOT,
-                       check=True, capture_output=True)
+        warm.run(warm.TORCH, ["-m", "zoo", "push", str(run), REPO, "--public"], env=env, check=True)
         del env["HF_TOKEN"]
-        ran = subprocess.run([sys.executable, "-W", "error::UserWarning:zoo", "-c", READER, REPO, *map(str, pictures)],
-                             env=env, cwd=folder, capture_output=True, text=True, timeout=120)
-        assert ran.returncode == 0, ran.stderr
+        ran = warm.run(warm.TORCH, ["-W", "error::UserWarning:zoo", "-c", READER, REPO, *pictures], env=env, cwd=folder,
+                       check=True)
         yield Published(run, hub, folder / "home", json.loads(ran.stdout), pictures)
 
 
@@ -269,10 +268,9 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
 
 def test_it_is_fine_tuned_further(published: Published, digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "further"
-    command = [sys.executable, "-m", "finetune", "--data", str(digits), "--base", f"hf-hub:{REPO}", "--out", str(out),
-               "--epochs", "1", "--lr", "1e-5", "--probe", "off"]
-    ran = subprocess.run(command, cwd=ROOT, env=published.hub.env(published.home), capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    command = ["-m", "finetune", "--data", digits, "--base", f"hf-hub:{REPO}", "--out", out, "--epochs", "1",
+               "--lr", "1e-5", "--probe", "off"]
+    warm.run(warm.TORCH, command, env=published.hub.env(published.home), check=True)
     assert rundir.read_json(out / rundir.REPORT)["base"]["hub_id"] == REPO
     before, after = load(published.run).state_dict(), load(out).state_dict()
     # the body is what was published, moved by an epoch of 3 steps at 1e-5

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +12,9 @@ from typing import Any
 import pytest
 
 import tests.hub_writing  # noqa: F401 - its routes
+from tests import warm
 from tests.hub_server import TOKEN, Fault, HubServer, User, client_env
-from tests.zoo.made_published import ROOT, Client, made_finished
+from tests.zoo.made_published import Client, made_finished
 from zoo import bundle, rundir
 
 SENT = {
@@ -361,9 +360,7 @@ def test_what_a_colleague_pushed_in_between_is_not_overwritten(world: World, tmp
 
 def test_a_space_goes_with_it(world: World, tmp_path: Path) -> None:
     space = tmp_path / "space"
-    made = subprocess.run([sys.executable, "-m", "serve.space", str(world.run), "--out", str(space)], cwd=ROOT,
-                          capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+    warm.run(warm.HUB, ["-m", "serve.space", str(world.run), "--out", str(space)], check=True)
     code = {path.relative_to(space).as_posix() for path in space.rglob("*")
             if path.is_file() and path.relative_to(space).parts[0] != "model"}
     model = {f"model/{name}" for name in SENT if name == "README.md" or name.startswith("bundles/onnx/")}

@@ -6,8 +6,6 @@ import os
 import pickle
 import shutil
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from tests import warm
 from tests.hub_server import HubServer, client_env
 from zoo import rundir
 from zoo.catalog import Base, find
@@ -28,7 +27,6 @@ from zoo.errors import UserError
 from zoo.hub import pins_file
 from zoo.weights import Weights, fetch, load_state
 
-ROOT = Path(__file__).parents[2]
 CLIENT = """
 import dataclasses, json, sys, time
 from zoo.catalog import Base
@@ -49,9 +47,7 @@ for fields in json.loads(sys.argv[1]):
 def pull(env: dict[str, str], *hub_ids: str, **fields: Any) -> list[dict[str, Any]]:
     """What `fetch` answers for each repository, in one client process; {"error": text} for a `UserError`."""
     bases = [{"alias": hub_id, "architecture": None, "tag": "", "hub_id": hub_id, **fields} for hub_id in hub_ids]
-    done = subprocess.run([sys.executable, "-c", CLIENT, json.dumps(bases)], env=env, cwd=ROOT, timeout=60,
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = warm.run(warm.HUB, ["-c", CLIENT, json.dumps(bases)], env=env, timeout=60, check=True)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     return [answer | {"stderr": done.stderr} for answer in answers]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from zoo import __main__ as cli
 from zoo import catalog
 
@@ -24,8 +25,7 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def zoo(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does, in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "zoo", *args], env=os.environ | env, capture_output=True, text=True,
-                          timeout=60, check=False)
+    return warm.run(warm.TORCH, ["-m", "zoo", *args], env=os.environ | env, timeout=60)
 
 
 def listed(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[list[str], str]:
