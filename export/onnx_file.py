@@ -21,8 +21,8 @@ from torch import nn
 from zoo import rundir
 from zoo.errors import UserError, first_line
 
-OPSET = 20
-"""The first with antialias in Resize is 18; ONNX Runtime reads 20 since 1.17."""
+OPSET, IR_VERSION = 20, 9
+"""The first with antialias in Resize is 18; 9 is the file format of 20. ONNX Runtime reads both since 1.17."""
 BATCH = "batch"
 ANY_BATCH = torch.export.Dim(BATCH, min=1)
 LARGEST_FILE = 2**31
@@ -77,6 +77,7 @@ def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str] | None 
         raise UserError(f"{path.name} would have {size / 2**30:.1f} GiB, and an ONNX file holds at most 2: expected a "
                         "smaller network. Choose another base (python -m zoo list).")
     onnx.helper.set_model_props(model, dict(metadata or {}))
+    model.ir_version = IR_VERSION
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
 

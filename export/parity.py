@@ -8,8 +8,10 @@ import math
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -189,11 +191,29 @@ def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays}
 
 
-def run(session: Any, names: Sequence[str], paths: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Outputs of a session for all pictures, one at a time in this process."""
-    given = [session.run(names, {bundle.IMAGE: np.asarray(decode(path))[None]}) for path in console.track(
-        paths, f"answering {len(paths)} pictures")]
-    return {name: np.concatenate(values) for name, values in zip(names, zip(*given, strict=True), strict=True)}
+def run(session: Any, names: Sequence[str], paths: Sequence[Path],
+        batches: Sequence[int] = (1,)) -> dict[str, np.ndarray]:
+    """Outputs of a session for all pictures, in this process; pictures of one size in batches of these sizes, in turn."""
+    given: dict[int, tuple[np.ndarray, ...]] = {}
+    sizes, waiting = cycle(batches), defaultdict[tuple[int, int], list[tuple[int, np.ndarray]]](list)
+
+    def answer(some: list[tuple[int, np.ndarray]]) -> None:
+        values = session.run(names, {bundle.IMAGE: np.stack([picture for _, picture in some])})
+        for row, (place, _) in enumerate(some):
+            given[place] = tuple(value[row] for value in values)
+        some.clear()
+
+    wanted = next(sizes)
+    for place, path in enumerate(console.track(paths, f"answering {len(paths)} pictures")):
+        picture = decode(path)
+        waiting[picture.size].append((place, np.asarray(picture)))
+        if len(waiting[picture.size]) >= wanted:
+            answer(waiting[picture.size])
+            wanted = next(sizes)
+    for some in filter(None, waiting.values()):  # of sizes that few pictures have
+        answer(some)
+    rows = [given[place] for place in range(len(paths))]
+    return {name: np.stack(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
 
 
 def compare(pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray], *, judged: bool = True) -> list[Rung]:

@@ -105,7 +105,7 @@ def by_engine(product: Made, pictures: Sequence[Compared], evidence: Evidence, l
               precision: str) -> list[Rung]:
     """The same rungs for the engine, which runs on the GPU of this machine."""
     names = product.deployed.outputs
-    given = parity.run(product.engine, names, list(evidence.paths.values()))
+    given = parity.run(product.engine, names, list(evidence.paths.values()), parity.BATCHES)
     rungs = parity.compare(pictures, given, judged=not labelled)
     if labelled:
         p_NC = parity.run(product.engine, names, [one.path for one in labelled])[bundle.PROBABILITIES]

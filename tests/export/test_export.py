@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -402,6 +403,7 @@ def test_a_model_is_one_file_or_refused(tmp_path: Path, monkeypatch: pytest.Monk
     model = onnx_file.trace(network, [batch(2, 3, 2, 2)], ["y"], log=tmp_path / "log")
     onnx_file.save(model, path)
     assert list(tmp_path.iterdir()) == [path]
+    assert (onnx.load(path).ir_version, [one.version for one in onnx.load(path).opset_import]) == (9, [20])
     x = np.ones((1, 3, 2, 2), np.float32)
     [answer] = runtime.load(path, "cpu")[0].run(None, {"x": x})
     np.testing.assert_allclose(answer, network(torch.from_numpy(x)).detach().numpy(), atol=1e-6)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 from export import job, made, parity, place, proof
 from export.__main__ import Order
@@ -139,6 +140,36 @@ def test_an_estimate_has_three_outcomes(worst: float, error: float, limit: float
     [row] = parity.to_json([rung])
     assert (row["verdict"], "passed" in row) == (verdict, False)
     assert row["worst"] is None or abs(row["worst"]) < 10
+
+
+@pytest.mark.parametrize("batches", [(1,), (1, 2, 5), (4,)])
+def test_an_engine_is_asked_in_batches_of_one_size_and_answers_stay_in_order(
+        tmp_path: Path, batches: tuple[int, ...]) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(17)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (3 + number % 3, 4), (number, 0, 0)).save(path)
+    asked: list[int] = []
+
+    def answer(names: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        asked.append(len(given["image"]))
+        return [given["image"][:, 0, 0, 0], given["image"][:, 0, 0].astype(float)]
+
+    found = parity.run(SimpleNamespace(run=answer), ["first", "second"], paths, batches)
+    assert found["first"].tolist() == list(range(17))
+    assert found["second"].shape == (17, 3)
+    assert sum(asked) == 17
+    assert set(asked) >= set(batches)
+
+
+@pytest.mark.parametrize("seen", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("judged", [True, False])
+def test_what_overflowed_has_failed_whether_it_is_judged_or_not(seen: float, judged: bool) -> None:
+    """fp16 overflows in torch and in ONNX Runtime at different places."""
+    right, outputs = np.array([0.9, 0.1]), {"probabilities": np.array([[0.9, 0.1]]), "heatmap": np.array([[seen]])}
+    answered = parity.Answered(np.zeros(1), np.zeros(2), {"probabilities": right, "heatmap": np.ones(1)})
+    rungs = parity.compare([parity.Compared("a.png", 0, 0, answered, answered)], outputs, judged=judged)
+    [row] = [row for row in parity.to_json(rungs) if row["name"] == "heatmap"]
+    assert (row["verdict"], row["worst"]) == ("failed", None)
 
 
 @pytest.mark.parametrize(("precision", "pictures", "changed", "verdict"), [
