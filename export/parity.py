@@ -193,7 +193,7 @@ def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
 
 def run(session: Any, names: Sequence[str], paths: Sequence[Path],
         batches: Sequence[int] = (1,)) -> dict[str, np.ndarray]:
-    """Outputs of a session for all pictures, in this process; those of one size in batches, of these lengths in turn."""
+    """Outputs of a session for all pictures, in this process; those of one size in batches of these lengths."""
     given: dict[int, tuple[np.ndarray, ...]] = {}
     sizes, waiting = cycle(batches), defaultdict[tuple[int, int], list[tuple[int, np.ndarray]]](list)
 
