@@ -188,7 +188,8 @@ def test_what_is_open_fits_the_files_that_a_process_may_open(served: Path, tmp_p
             for one in silent:
                 one.close()
         assert service.stop() == 0
-        assert service.log.read_text() == ""
+        # the 503 of that moment, and nothing else
+        assert [line for line in service.log.read_text().splitlines() if "Exceeded concurrency limit" not in line] == []
 
 
 def test_connections_that_send_nothing_do_not_close_the_service(served: Path, tmp_path: Path) -> None:
