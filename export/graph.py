@@ -116,7 +116,7 @@ class Answer(nn.Module):
 
     def first(self, x: Tensor) -> Tensor:
         """Of what was computed for all views, that of the first, which is the whole picture."""
-        return x if self.views == 1 else x.unflatten(0, (-1, self.views))[:, 0]
+        return x.unflatten(0, (-1, self.views))[:, 0]  # also of one view: no output may be an input of this piece
 
 
 class Prepare(nn.Module):

@@ -26,7 +26,6 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         f"python -m serve {shell_path(subject.run)}", f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
 
 
-
 def resizing_unseen(evidence: Evidence) -> Deployed:
     """The graph with ONNX's Resize, or with exact products if Resize would be seen in an answer.
 

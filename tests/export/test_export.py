@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from export.parity import Compared
 from export.pieces import Pieces
 from export.place import check_writable, room_on_disk
 from export.subject import open_run
-from tests.export.made_export import LABELS, SIDE, Made, made_export
+from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
@@ -38,7 +38,8 @@ FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))
 # --- whole exports
 
 EXPORTED = {
-    "ResNet, center": Made("test_resnet", pre=Preprocessing(64, "center", 0.875)),
+    "ResNet, center": Made("test_resnet", pre=Preprocessing(64, "center", 0.875),
+                           decision=replace(CALIBRATED, views="none")),
     "ViT, no fused attention": Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 0.875, "bilinear")),
 }
 """More families: tests/bench/architectures.py."""
