@@ -74,8 +74,8 @@ class Pieces:
         network, answer, size = deployed.network, deployed.answer, self._parts.pre.size
 
         def trace() -> onnx.ModelProto:
-            # one view: a batch that several inputs share as it is makes torch 2.14 fail on its own guards, a multiple of
-            # it does not; the graph has no size in it, so that it takes odd batches too
+            # One view: torch 2.14 fails on its own guards where several inputs share a batch as it is, not where they
+            # share a multiple of it. No size becomes a part of the graph, which takes odd batches too.
             multiple = max(2, answer.views)
             with torch.no_grad():
                 seen = network(torch.zeros(2 * multiple, 3, size, size))
