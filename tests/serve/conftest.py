@@ -1,12 +1,13 @@
 """One service with everything, shared by the tests that leave it as it is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.hub_server import TOKEN
 from tests.serve.running import Running, running, served_bundle
+from zoo import hub, registry
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,24 @@ def service(served: Path, feedback: Path, tmp_path_factory: pytest.TempPathFacto
     with running(tmp_path_factory.mktemp("log") / "log", served, "--feedback", feedback, "--max-body-mb", "20",
                  HF_TOKEN=TOKEN) as it:
         yield it
+
+
+@pytest.fixture
+def pulled_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[str]]:
+    """An empty working directory, where the alias `mine` means `hf-hub:user/name`. Called with the folder that every
+    pull gives, it gives the list to which the names that were pulled are added."""
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    registry.add("mine", "hf-hub:user/name")
+
+    def pulled(folder: Path) -> list[str]:
+        names: list[str] = []
+
+        def pull_run(name: str) -> hub.PulledRun:
+            names.append(name)
+            return hub.PulledRun(folder, "c0ffee", None)
+
+        monkeypatch.setattr(hub, "pull_run", pull_run)
+        return names
+
+    return pulled

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ from serve import start
 from serve.__main__ import Order
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, Running, ask, running
-from zoo import hub, registry, rundir
+from zoo import rundir
 from zoo.errors import UserError
 
 
@@ -51,17 +52,8 @@ def test_settings_that_make_no_sense(wrong: dict[str, object], said: str) -> Non
         Order(Path("run"), **wrong)  # type: ignore[arg-type]
 
 
-def test_an_alias_of_your_own_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    registry.add("mine", "hf-hub:user/name")
-    pulled: list[str] = []
-
-    def pull_run(name: str) -> hub.PulledRun:
-        pulled.append(name)
-        return hub.PulledRun(tmp_path / "pulled", "c0ffee", None)
-
-    monkeypatch.setattr(hub, "pull_run", pull_run)
+def test_an_alias_of_your_own_serves(tmp_path: Path, pulled_from_the_hub: Callable[[Path], list[str]]) -> None:
+    pulled = pulled_from_the_hub(tmp_path / "pulled")
     for name in ("mine", "hf-hub:user/other"):
         assert start.local(Path(name)) == tmp_path / "pulled"
     assert pulled == ["mine", "hf-hub:user/other"]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -24,7 +25,7 @@ from tests.serve.running import ROOT, ask, running
 from tests.zoo.made_bundle import made_bundle
 from tests.zoo.made_published import made_bundle_of, made_finished
 from zoo import bundle as bundles
-from zoo import hub, minimum, registry, rundir
+from zoo import minimum, rundir
 from zoo.errors import UserError
 from zoo.predictor import Predictor
 
@@ -34,17 +35,9 @@ def make(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
                           text=True, timeout=60)
 
 
-def test_an_alias_of_your_own_becomes_a_space(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    registry.add("mine", "hf-hub:user/name")
-    pulled: list[str] = []
-
-    def pull_run(name: str) -> hub.PulledRun:
-        pulled.append(name)
-        return hub.PulledRun(served, "c0ffee", None)
-
-    monkeypatch.setattr(hub, "pull_run", pull_run)
+def test_an_alias_of_your_own_becomes_a_space(served: Path, tmp_path: Path,
+                                              pulled_from_the_hub: Callable[[Path], list[str]]) -> None:
+    pulled = pulled_from_the_hub(served)
     for name in ("mine", "hf-hub:user/name"):
         out = tmp_path / f"space{len(pulled)}"
         space.main(space.Space(Path(name), out))
