@@ -44,7 +44,7 @@ TARGETS = {
     "onnx": Target(to_onnx.make),
     "tensorrt": Target(to_tensorrt.make, ("fp16", "fp32"), check=to_tensorrt.check),
     "int8": Target(quantize.make, ("int8",), of_onnx=True, advice=quantize.ADVICE),
-    "openvino": Target(to_openvino.make, check=to_openvino.check),
+    "openvino": Target(to_openvino.make, check=to_openvino.check, advice=to_openvino.ADVICE),
     "triton": Target(to_triton.make, of_onnx=True, same_file=True),
     "web": Target(to_web.make, of_onnx=True, same_file=True, check=to_web.check),
 }
