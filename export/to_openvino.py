@@ -14,8 +14,8 @@ from zoo import bundle, openvino_runtime
 from zoo.text import shell_path
 
 MODEL = "model.xml"
-ADVICE = ("If it is the pixels: OpenVINO computes them in float32, which cannot round every half as Pillow does. The bundle "
-          "for onnx can; or try another version of openvino, or report it with that file.")
+ADVICE = ("If it is the pixels: OpenVINO computes them in float32, which cannot round every half as Pillow does; the "
+          "bundle for onnx can. Or try another version of openvino, or report it with that file.")
 
 
 def check() -> None:
