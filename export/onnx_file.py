@@ -82,11 +82,6 @@ def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str] | None 
     onnx.checker.check_model(path, full_check=True)
 
 
-def load(path: Path) -> onnx.ModelProto:
-    """The model of one file, to be changed and saved again."""
-    return onnx.load(path)
-
-
 def set_weight(model: onnx.ModelProto, name: str, value: np.ndarray | np.floating[Any]) -> None:
     """Put other numbers, of any length, in place of a weight that the model has under this name."""
     [weight] = [weight for weight in model.graph.initializer if weight.name == name]

@@ -39,6 +39,8 @@ MARGIN = 0.01
 TINY = 1e-6
 """Smaller values than this are not divided by."""
 BATCHES = (1, 2, 5)
+MOST_WAITING = 2 * max(BATCHES)
+"""Decoded pictures that wait for others of their size: photographs have 36 MB each, and often no two the same size."""
 AT_ONCE = 100
 """Pictures on one command line, whose length is limited."""
 
@@ -210,6 +212,8 @@ def run(session: Any, names: Sequence[str], paths: Sequence[Path],
         if len(waiting[picture.size]) >= wanted:
             answer(waiting[picture.size])
             wanted = next(sizes)
+        elif sum(map(len, waiting.values())) >= MOST_WAITING:
+            answer(max(waiting.values(), key=len))
     for some in filter(None, waiting.values()):  # of sizes that few pictures have
         answer(some)
     rows = [given[place] for place in range(len(paths))]

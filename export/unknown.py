@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from export import onnx_file, parity, pieces
 from export.graph import Deployed
@@ -60,14 +61,14 @@ def fit(subject: Subject, deployed: Deployed, path: Path) -> Fitted:
         take_out(subject, deployed, path)
     else:
         description = subject.described(deployed, fitted.decision)
-        onnx_file.save(onnx_file.load(path), path, bundle.metadata(description))
+        onnx_file.save(onnx.load(path), path, bundle.metadata(description))
     return fitted
 
 
 def take_out(subject: Subject, deployed: Deployed, path: Path) -> None:
     """Write the ONNX file in `path` without the unknown score, and without a threshold in what it says of itself."""
     description = subject.described(deployed, replace(subject.parts.decision, unknown=None))
-    model = onnx_file.cut(onnx_file.load(path), [bundle.IMAGE], description["outputs"])
+    model = onnx_file.cut(onnx.load(path), [bundle.IMAGE], description["outputs"])
     onnx_file.save(model, path, bundle.metadata(description))
 
 
@@ -77,7 +78,7 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     session, _ = runtime.load(path, "cpu")
     embedding_ND = parity.run(session, [bundle.EMBEDDING], references)[bundle.EMBEDDING]
     shortest = rejection.shortest_length(embedding_ND)
-    model = onnx_file.load(path)
+    model = onnx.load(path)
     onnx_file.set_weight(model, f"{pieces.ANSWER}/bank", decision.unit(embedding_ND).T)
     onnx_file.set_weight(model, f"{pieces.ANSWER}/shortest", np.float32(shortest))
     onnx_file.save(model, path)

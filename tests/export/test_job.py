@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from filelock import FileLock
 from PIL import Image
 
-from export import job, made, parity, place, proof
+from export import job, made, parity, place, proof, quantize
 from export.__main__ import Order
 from export.parity import Rung
 from export.proof import Evidence, Proof
@@ -159,6 +160,28 @@ def test_an_engine_is_asked_in_batches_of_one_size_and_answers_stay_in_order(
     assert found["second"].shape == (17, 3)
     assert sum(asked) == 17
     assert set(asked) >= set(batches)
+
+
+def test_pictures_of_many_sizes_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (1 + number, 4), (number, 0, 0)).save(path)
+    decoded, answered = [], []
+    real = parity.decode
+    monkeypatch.setattr(parity, "decode", lambda path: decoded.append(path) or real(path))
+
+    def answer(names: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        assert len(decoded) - len(answered) <= parity.MOST_WAITING
+        answered.extend(given["image"])
+        return [given["image"][:, 0, 0, 0]]
+
+    found = parity.run(SimpleNamespace(run=answer), ["first"], paths, parity.BATCHES)
+    assert found["first"].tolist() == list(range(40))
+
+
+def test_a_bundle_whose_layers_have_no_names_is_not_quantised() -> None:
+    with pytest.raises(UserError, match="written by an earlier version: export the run to onnx again"):
+        quantize.nodes(onnx.GraphProto(), 0, clipped=True)
 
 
 @pytest.mark.parametrize("seen", [np.inf, -np.inf, np.nan])
