@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from zoo.errors import UserError, run_main
+from zoo.host.errors import UserError, run_main
 
 
 @dataclass(frozen=True)

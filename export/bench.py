@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from zoo import bundle as bundles
-from zoo import console, disk, machine, rundir, runtime
-from zoo.drawing import plain_text, short
-from zoo.errors import UserError, run_main
+from zoo.answer import onnx_runtime
+from zoo.comparison.drawing import plain_text, short
+from zoo.contract import bundle as bundles
+from zoo.contract import rundir
+from zoo.host import console, disk, machine
+from zoo.host.errors import UserError, run_main
 
 BATCHES = (1, 8, 32)
 LEAST_RUNS, LEAST_SECONDS = 10, 1.0
@@ -79,7 +81,7 @@ def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
 def measure(model: Path, order: Order) -> dict[str, Any]:
     """The content of timing.json; to be called in a fresh process, whose memory it reports."""
     start = perf_counter()
-    session, provider = runtime.load(model, order.provider, threads=order.threads)
+    session, provider = onnx_runtime.load(model, order.provider, threads=order.threads)
     loaded = perf_counter() - start
     random = np.random.default_rng(0)
     rows = []
@@ -97,11 +99,11 @@ def measure(model: Path, order: Order) -> dict[str, Any]:
 
 def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
     """Seconds of each run, after one that does not count."""
-    runtime.run(session, None, {bundles.IMAGE: image}, provider)
+    onnx_runtime.run(session, None, {bundles.IMAGE: image}, provider)
     seconds: list[float] = []
     while len(seconds) < LEAST_RUNS or sum(seconds) < LEAST_SECONDS:
         start = perf_counter()
-        runtime.run(session, None, {bundles.IMAGE: image}, provider)
+        onnx_runtime.run(session, None, {bundles.IMAGE: image}, provider)
         seconds.append(perf_counter() - start)
     return seconds
 

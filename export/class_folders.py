@@ -4,9 +4,9 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.entries import all_above, level, walk
-from zoo.errors import UserError
-from zoo.same_paths import nfc
+from zoo.files.entries import all_above, level, walk
+from zoo.files.same_paths import nfc
+from zoo.host.errors import UserError
 
 HELD_OUT = ("val", "valid", "validation", "test")
 """Folders of which the first that holds folders is read, where the class folders stand in folders for splits."""
@@ -15,8 +15,8 @@ HELD_OUT = ("val", "valid", "validation", "test")
 def read(data: Path, labels: Sequence[str]) -> dict[str, str]:
     """Path relative to `data`, with `/` -> class name, sorted; names are compared in NFC.
 
-    What zoo/entries.py skips by a rule (system folders, notes) is skipped. Raises `UserError` for a folder that is
-    missing or has no pictures, and for a folder that is no class.
+    What zoo/files/entries.py skips by a rule (system folders, notes) is skipped. Raises `UserError` for a folder that
+    is missing or has no pictures, and for a folder that is no class.
     """
     if not data.is_dir():
         raise UserError(f"--data {data}: expected a folder with one folder of pictures for each class, seen "

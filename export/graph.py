@@ -2,8 +2,10 @@
 
     image uint8 [B, H, W, 3] -> resized, cropped, normalised views -> model -> mean, temperature -> outputs
 
-Every size in the input may differ from call to call. What it computes is `zoo/preprocess.py`, `zoo/tta.py` and
-`zoo/decision.py` over again, in tensor operations that exporters know; export/parity.py proves that it is the same.
+Every size in the input may differ from call to call. What it computes is `zoo/picture/preprocess.py`,
+`zoo/picture/tta.py` and
+`zoo/contract/decision.py` over again, in tensor operations that exporters know; export/parity.py proves that it is the
+same.
 """
 
 import copy
@@ -16,12 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from zoo import cam, tta
-from zoo.bundle import EMBEDDING, HEATMAP, PROBABILITIES, UNKNOWN_SCORE
-from zoo.decision import Decision
-from zoo.model import forward
-from zoo.preprocess import Preprocessing
-from zoo.tta import View
+from zoo.contract.bundle import EMBEDDING, HEATMAP, PROBABILITIES, UNKNOWN_SCORE
+from zoo.contract.decision import Decision
+from zoo.network import class_maps
+from zoo.network.build import forward
+from zoo.picture import tta
+from zoo.picture.preprocess import Preprocessing
+from zoo.picture.tta import View
 
 Resize = Literal["op", "exact", "matmul"]
 """How pictures are resized: by ONNX's Resize, which rounds exact halves otherwise than Pillow; by matrix products with
@@ -59,7 +62,7 @@ class Deployed(nn.Module):
         self.resize, self.decision = resize, parts.decision
         model = copy.deepcopy(parts.model).eval().half() if half else parts.model.eval()
         self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
-        has_map = cam.has_map(parts.model, parts.pre.size)
+        has_map = class_maps.has_map(parts.model, parts.pre.size)
         self.network = Network(model, has_map=has_map, half=half)
         self.answer = Answer(model, parts, has_map=has_map)
         self.outputs = self.answer.outputs
@@ -111,7 +114,7 @@ class Answer(nn.Module):
             given.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])
         given.append(embedding)
         if feature_map is not None:
-            given.append(cam.heatmap(self.model, self.first(feature_map), probabilities.argmax(1)))
+            given.append(class_maps.heatmap(self.model, self.first(feature_map), probabilities.argmax(1)))
         return tuple(given)
 
     def first(self, x: Tensor) -> Tensor:
@@ -155,7 +158,7 @@ class Prepare(nn.Module):
         return cut[0] if len(cut) == 1 else torch.stack(cut, 1).flatten(0, 1)
 
     def canvas(self, x_BCHW: Tensor, size: int) -> Tensor:
-        """`zoo.preprocess.resize_crop` to this size."""
+        """`zoo.picture.preprocess.resize_crop` to this size."""
         pre = replace(self.pre, size=size)
         return by_products(x_BCHW, pre, self.exact) if self.matmul else by_resize(x_BCHW, pre)
 
@@ -206,7 +209,7 @@ def resized_short_side(pre: Preprocessing) -> int:
 
 
 def resized_sides(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> list[Tensor]:
-    """Height and width before the crop, [1] each, rounded as zoo/preprocess.py rounds them."""
+    """Height and width before the crop, [1] each, rounded as zoo/picture/preprocess.py rounds them."""
     target = resized_short_side(pre)
     sides = [torch.full((1,), length, dtype=exact, device=x_BCHW.device) for length in x_BCHW.shape[2:]]
     if pre.crop_mode == "squash":

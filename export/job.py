@@ -10,9 +10,10 @@ from export.__main__ import Order
 from export.place import alone, check_writable, room_on_disk, take_place
 from export.proof import Evidence
 from export.subject import Made, all_of, open_run
-from zoo import bundle, console, disk, rundir
-from zoo.errors import NotProved, UserError
-from zoo.text import one_line
+from zoo.contract import bundle, rundir
+from zoo.host import console, disk
+from zoo.host.errors import NotProved, UserError
+from zoo.host.text import one_line
 
 SHOWN = 90
 """Characters of an error in the table of several targets; the whole of it stands above."""

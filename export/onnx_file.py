@@ -18,8 +18,8 @@ from onnx import compose
 from onnx_ir.passes.common import DeduplicateInitializersPass
 from torch import nn
 
-from zoo import rundir
-from zoo.errors import UserError, first_line
+from zoo.contract import rundir
+from zoo.host.errors import UserError, first_line
 
 OPSET, IR_VERSION = 20, 9
 """The first with antialias in Resize is 18; 9 is the file format of 20. ONNX Runtime reads both since 1.17."""

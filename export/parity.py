@@ -1,7 +1,7 @@
 """The proof that an exported file answers like the trained model: the same pictures through both, number by number.
 
-The reference is Pillow, torch and `zoo/decision.py`; the exported file is run by `zoo/predictor.py`, the code that
-serves, in a process of its own without torch. Each rung compares one thing and has one limit.
+The reference is Pillow, torch and `zoo/contract/decision.py`; the exported file is run by `zoo/predictor.py`, the code
+that serves, in a process of its own without torch. Each rung compares one thing and has one limit.
 """
 
 import math
@@ -19,10 +19,14 @@ import numpy as np
 import torch
 
 from export.graph import Parts
-from zoo import bundle, cam, console, decision, runtime, tta
-from zoo.errors import UserError
-from zoo.model import forward
-from zoo.preprocess import decode, normalise
+from zoo.answer import onnx_runtime
+from zoo.contract import bundle, decision
+from zoo.host import console
+from zoo.host.errors import UserError
+from zoo.network import class_maps
+from zoo.network.build import forward
+from zoo.picture import tta
+from zoo.picture.preprocess import decode, normalise
 
 LIMITS = {"core": 1e-4, "pixels": 2.0, "pixels off by 2": 5e-5, "probabilities": bundle.TOLERANCE, "top-1": 0.0,
           "unknown_score": 1e-3, "embedding": 1e-3, "heatmap": 1e-3}
@@ -102,7 +106,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Answered:
-    """What torch and zoo.decision make of one picture's views."""
+    """What torch and zoo.contract.decision make of one picture's views."""
 
     x: np.ndarray
     """float32 [3, S, S]: the first view, normalised."""
@@ -140,7 +144,7 @@ def compared(parts: Parts, session: Any, paths: Mapping[str, Path],
     `session` gives the graph's windows before normalisation. `known`: what torch answered before; it is added to.
     """
     known = {} if known is None else known
-    has_map = cam.has_map(parts.model, parts.pre.size)
+    has_map = class_maps.has_map(parts.model, parts.pre.size)
     found = []
     for name, path in console.track(list(paths.items()), "comparing pictures"):
         picture = decode(path)
@@ -158,7 +162,7 @@ def compared(parts: Parts, session: Any, paths: Mapping[str, Path],
 
 @torch.inference_mode()
 def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
-    """Answer the views of one picture, uint8 [views, S, S, 3], by torch and zoo.decision."""
+    """Answer the views of one picture, uint8 [views, S, S, 3], by torch and zoo.contract.decision."""
     made = parts.decision
     x = np.stack([normalise(view, parts.pre) for view in pixels])
     seen = forward(parts.model, torch.from_numpy(x))
@@ -170,7 +174,7 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
         outputs["unknown_score"] = decision.knn_distance(embedding, parts.bank.numpy(), made.unknown.neighbours,
                                                          made.unknown.shortest)[0]
     if has_map:
-        outputs["heatmap"] = cam.heatmap(parts.model, seen.feature_map[:1], torch.tensor([p_C.argmax()]))[0].numpy()
+        outputs["heatmap"] = class_maps.heatmap(parts.model, seen.feature_map[:1], torch.tensor([p_C.argmax()]))[0].numpy()
     return Answered(x[0], logits[0], outputs)
 
 
@@ -262,7 +266,7 @@ def accuracy(precision: str, limit: float, labelled: Sequence[Labelled], probabi
 
 def core(model: Path, pictures: Sequence[Compared]) -> Rung:
     """The plain model, `pixel_values` -> `logits`, at several batch sizes."""
-    session, _ = runtime.load(model, "cpu")
+    session, _ = onnx_runtime.load(model, "cpu")
     differences = np.zeros(len(pictures))
     for size in BATCHES:
         for start in range(0, len(pictures), size):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from export import onnx_file
 from export.graph import Deployed, Parts, Prepare
 from export.onnx_file import ANY_BATCH, Example
-from zoo import bundle
+from zoo.contract import bundle
 
 PICTURE = Example(bundle.IMAGE, torch.zeros(2, 120, 160, 3, dtype=torch.uint8),
                   {0: ANY_BATCH, 1: torch.export.Dim("height", min=1), 2: torch.export.Dim("width", min=1)})

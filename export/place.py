@@ -7,8 +7,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from zoo import bundle, disk, locks
-from zoo.errors import UserError
+from zoo.contract import bundle
+from zoo.host import disk, locks
+from zoo.host.errors import UserError
 
 LOCK = ".lock"
 """In `bundles/`: held by the process that exports."""

@@ -13,9 +13,11 @@ from export import made, parity, proof_page
 from export.graph import Deployed
 from export.parity import Answered, Compared, Labelled, Rung
 from export.subject import Made, Subject
-from zoo import bundle, console, rundir, runtime
-from zoo.errors import NotProved
-from zoo.preprocess import without_metadata
+from zoo.answer import onnx_runtime
+from zoo.contract import bundle, rundir
+from zoo.host import console
+from zoo.host.errors import NotProved
+from zoo.picture.preprocess import without_metadata
 
 EXAMPLES = 6
 
@@ -43,7 +45,7 @@ class Evidence:
             path = self.folder / f"pixels-{len(self._compared)}.onnx"
             with console.busy("exporting the pixels for the proof"):
                 self.subject.pieces.write_pixels(deployed, path)
-            session, _ = runtime.load(path, provider)
+            session, _ = onnx_runtime.load(path, provider)
             self._compared[key] = parity.compared(self.subject.parts, session, self.paths, self.known)
         return self._compared[key]
 
@@ -83,7 +85,7 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
     """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page beside it."""
     subject, deployed = evidence.subject, product.deployed
     labelled = subject.labelled if precision in parity.LOST_POINTS else []
-    provider = runtime.provider_of(folder / product.model)
+    provider = onnx_runtime.provider_of(folder / product.model)
     pictures = evidence.compared(deployed, provider)
     given = parity.predicted(folder, [*evidence.paths.values(), *(one.path for one in labelled)])
     outputs = {name: values[:len(pictures)] for name, values in given.items()}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from zoo.bundle import PROBABILITIES
-from zoo.preprocess import decode
-from zoo.text import one_line
+from zoo.contract.bundle import PROBABILITIES
+from zoo.host.text import one_line
+from zoo.picture.preprocess import decode
 
 if TYPE_CHECKING:
     from export.parity import Rung

@@ -25,10 +25,12 @@ from export.graph import Deployed
 from export.parity import Labelled, Rung
 from export.proof import Evidence
 from export.subject import Made, Subject
-from zoo import bundle, console, runtime
-from zoo.errors import UserError
-from zoo.preprocess import decode
-from zoo.text import shell_path
+from zoo.answer import onnx_runtime
+from zoo.contract import bundle
+from zoo.host import console
+from zoo.host.errors import UserError
+from zoo.host.text import shell_path
+from zoo.picture.preprocess import decode
 
 MODEL, FOR_TENSORRT = "model.int8.onnx", "model.int8-trt.onnx"
 CALIBRATED_ON = 128
@@ -89,7 +91,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
 def side_by_side(models: Sequence[Path], picture: Path) -> list[float]:
     """Milliseconds that each model takes for the picture on this CPU: the median, the models in turn."""
     given = {bundle.IMAGE: np.asarray(decode(picture))[None]}
-    sessions = [runtime.load(model, "cpu")[0] for model in models]
+    sessions = [onnx_runtime.load(model, "cpu")[0] for model in models]
     seconds: list[list[float]] = [[] for _ in models]
     for _ in range(ROUNDS):
         for session, taken in zip(sessions, seconds, strict=True):
@@ -148,6 +150,6 @@ def judged(model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bo
 
     `exact`: in the arithmetic of the file, which accelerators follow, not as this CPU's kernels shorten it.
     """
-    session, _ = runtime.load(model, "cpu", optimise=not exact)
+    session, _ = onnx_runtime.load(model, "cpu", optimise=not exact)
     given = parity.run(session, [bundle.PROBABILITIES], [one.path for one in labelled])
     return parity.accuracy("int8", limit, labelled, given[bundle.PROBABILITIES])

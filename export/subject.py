@@ -19,13 +19,16 @@ from export.__main__ import Order
 from export.graph import Deployed, Parts
 from export.parity import Labelled, Rung
 from export.pieces import Pieces
-from zoo import bundle, console, decision, fields, rundir, tables, tta
-from zoo.decision import Decision
-from zoo.errors import BadImage, UserError
-from zoo.folders import picture_bytes, shown
-from zoo.model import load
-from zoo.preprocess import Preprocessing, decode
-from zoo.same_paths import located
+from zoo.contract import bundle, decision, rundir
+from zoo.contract.decision import Decision
+from zoo.files import fields, tables
+from zoo.files.folders import picture_bytes, shown
+from zoo.files.same_paths import located
+from zoo.host import console
+from zoo.host.errors import BadImage, UserError
+from zoo.network.build import load
+from zoo.picture import tta
+from zoo.picture.preprocess import Preprocessing, decode
 
 EXPORTERS_LOG = "exporter.log"
 """In `bundles/`: what torch's exporter said when it refused an architecture."""

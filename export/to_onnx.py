@@ -5,8 +5,9 @@ from pathlib import Path
 from export.graph import Deployed
 from export.proof import Evidence
 from export.subject import Made
-from zoo import bundle, console, disk
-from zoo.text import shell_path
+from zoo.contract import bundle
+from zoo.host import console, disk
+from zoo.host.text import shell_path
 
 PLAIN = Path("onnx") / "model.onnx"
 """Below the run folder, for tools that prepare pictures themselves: `pixel_values` -> `logits`."""

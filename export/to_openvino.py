@@ -10,8 +10,9 @@ from pathlib import Path
 from export.graph import Deployed
 from export.proof import Evidence
 from export.subject import Made
-from zoo import bundle, openvino_runtime
-from zoo.text import shell_path
+from zoo.answer import openvino_runtime
+from zoo.contract import bundle
+from zoo.host.text import shell_path
 
 MODEL = "model.xml"
 ADVICE = ("If it is the pixels: OpenVINO computes them in float32, which cannot round every half as Pillow does; the "

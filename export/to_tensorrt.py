@@ -19,8 +19,9 @@ from export import unknown
 from export.graph import Deployed
 from export.proof import Evidence
 from export.subject import Made, Subject, all_of
-from zoo import bundle, console, rundir
-from zoo.errors import UserError
+from zoo.contract import bundle, rundir
+from zoo.host import console
+from zoo.host.errors import UserError
 
 MODEL, PLAN, ENGINE = "model.trt.onnx", "model.plan", "engine.json"
 BATCHES = (1, 8, 32)

@@ -14,8 +14,8 @@ from pathlib import Path
 from export.graph import Deployed
 from export.proof import Evidence
 from export.subject import Made, Subject
-from zoo import bundle, rundir
-from zoo.text import shell, shell_path
+from zoo.contract import bundle, rundir
+from zoo.host.text import shell, shell_path
 
 LARGEST_BATCH = 32
 PREFERRED = (8, 32)

@@ -16,9 +16,11 @@ from typing import IO, Any
 
 from export.proof import Evidence
 from export.subject import Made
-from zoo import bundle, hub, rundir, runtime
-from zoo.errors import UserError, first_line
-from zoo.text import shell_path
+from zoo.answer import onnx_runtime
+from zoo.contract import bundle, rundir
+from zoo.host.errors import UserError, first_line
+from zoo.host.text import shell_path
+from zoo.hub import pull
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 RUNTIME = "ort"
@@ -58,7 +60,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
 
 def cache() -> Path:
     """Where the package is kept, unpacked as `package/` by npm's own layout."""
-    return hub.pins_file().parent / f"{PACKAGE}-{VERSION}"
+    return pull.pins_file().parent / f"{PACKAGE}-{VERSION}"
 
 
 def runtime_files() -> list[Path]:
@@ -153,5 +155,5 @@ class _Bounded:
 
 def licences() -> list[Path]:
     """The licence and the notices of ONNX Runtime."""
-    installed = Path(runtime.import_onnxruntime().__file__).parent
+    installed = Path(onnx_runtime.import_onnxruntime().__file__).parent
     return [installed / name for name in LICENCES]

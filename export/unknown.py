@@ -17,8 +17,10 @@ from export import onnx_file, parity, pieces
 from export.graph import Deployed
 from export.parity import Labelled, Rung
 from export.subject import Subject
-from zoo import bundle, console, decision, rejection, runtime
-from zoo.decision import Decision
+from zoo.answer import onnx_runtime
+from zoo.contract import bundle, decision, rejection
+from zoo.contract.decision import Decision
+from zoo.host import console
 
 MOST = 1000
 """Pictures that the threshold is fitted on, and that it is judged on."""
@@ -75,7 +77,7 @@ def take_out(subject: Subject, deployed: Deployed, path: Path) -> None:
 def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     known = subject.parts.decision.unknown
     assert known is not None
-    session, _ = runtime.load(path, "cpu")
+    session, _ = onnx_runtime.load(path, "cpu")
     embedding_ND = parity.run(session, [bundle.EMBEDDING], references)[bundle.EMBEDDING]
     shortest = rejection.shortest_length(embedding_ND)
     model = onnx.load(path)
@@ -83,7 +85,7 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     onnx_file.set_weight(model, f"{pieces.ANSWER}/shortest", np.float32(shortest))
     onnx_file.save(model, path)
 
-    session, _ = runtime.load(path, "cpu")
+    session, _ = onnx_runtime.load(path, "cpu")
     calibration = (subject.answered(("calibrate",)) or subject.validated)[:MOST]
     labelled = subject.labelled[:MOST]
     threshold = rejection.threshold(_scores(session, calibration))

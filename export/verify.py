@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 import tyro
 
 from export import class_folders
-from zoo import console
-from zoo.bundle import Bundle, open_bundle
-from zoo.errors import BadImage, run_main
-from zoo.predictor import Predictor
-from zoo.self_check import by_examples, limit
+from zoo.answer.predict import Predictor
+from zoo.answer.self_check import by_examples, limit
+from zoo.contract.bundle import Bundle, open_bundle
+from zoo.host import console
+from zoo.host.errors import BadImage, run_main
 
 
 @dataclass(frozen=True)

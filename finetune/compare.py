@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from finetune.__main__ import LessUsual, Usual, given_by, parse
-from finetune.run import MOST_UNREADABLE, Run
-from zoo import rundir
-from zoo.errors import UserError, run_main
+from finetune.flags import LessUsual, Usual, given_by, parse
+from finetune.recipe.run import MOST_UNREADABLE, Run
+from zoo.contract import rundir
+from zoo.host.errors import UserError, run_main
 
 
 @dataclass(frozen=True)
@@ -64,39 +64,40 @@ def main(
 
 def compare(order: Comparison, given: Mapping[str, Any]) -> None:
     """Train what is not trained yet, then compare; under torchrun rank 0 alone compares and writes."""
-    from finetune import ranks
-    from finetune.job import start
-    from finetune.recipes import from_scratch
-    from zoo import console
-    from zoo.catalog import find, find_architecture
+    from finetune.machine import distributed
+    from finetune.pipeline import start
+    from finetune.recipe.resolve import from_scratch
+    from zoo.bases.catalog import find, find_architecture
+    from zoo.host import console
 
     for base in order.bases:  # an unknown one is told before hours of training
         (find_architecture if from_scratch(given) else find)(base)
-    with ranks.joined():
+    with distributed.joined():
         for number, run in enumerate(order.runs().values(), 1):
             console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
             start(run, given)
-            ranks.wait_for_first()
-        if ranks.first():
+            distributed.wait_for_first()
+        if distributed.first():
             write_and_tell(order)
 
 
 def write_and_tell(order: Comparison) -> None:
     """compare.html, compare.json and the table, from the finished runs."""
-    from finetune.report import comparison, finished
-    from finetune.side_by_side import side_by_side
-    from zoo import console
+    from finetune.report import run_files
+    from finetune.studies import comparison_page
+    from finetune.studies.paired import side_by_side
+    from zoo.host import console
 
-    runs = [finished.read(out) for out in order.runs()]
+    runs = [run_files.read(out) for out in order.runs()]
     numbers = side_by_side(runs)
-    comparison.write_comparison(order.folder, runs, numbers)
+    comparison_page.write_comparison(order.folder, runs, numbers)
     for row in sorted(numbers["runs"], key=lambda row: -row["top1"]):
         low, high = row["top1_interval"]
         console.say(f"  {row['label']:<28} {numbers['split']} top-1 {row['top1']:.2%} ({low:.1%} to {high:.1%})")
     for of in numbers["pairs"]:
         console.say(f"  {of['second']} against {of['first']}: {100 * of['difference']:+.2f} points, "
                      f"p = {of['p_value']:.2g}")
-    console.say(f"side by side: {order.folder / comparison.PAGE}", style="bold green")
+    console.say(f"side by side: {order.folder / comparison_page.PAGE}", style="bold green")
 
 
 if __name__ == "__main__":

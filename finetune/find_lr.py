@@ -10,11 +10,12 @@ from pathlib import Path
 
 import tyro
 
-from finetune.__main__ import LessUsual, Usual, given_by, parse
-from finetune.run import Run
-from zoo import console, rundir
-from zoo.errors import UserError, run_main
-from zoo.text import shell_path
+from finetune.flags import LessUsual, Usual, given_by, parse
+from finetune.recipe.run import Run
+from zoo.contract import rundir
+from zoo.host import console
+from zoo.host.errors import UserError, run_main
+from zoo.host.text import shell_path
 
 
 def main(
@@ -35,25 +36,27 @@ def main(
     if run.resume is None and run.out is None:
         run = dataclasses.replace(run, out=run.folder.with_name(run.folder.name + "-find_lr"))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from finetune import lr_range, ranks
-    from finetune.job import prepare
+    from finetune.machine import distributed
+    from finetune.pipeline import prepare
+    from finetune.train import lr_range
 
-    with ranks.joined():
+    with distributed.joined():
         folder = prepare(run, given | ({} if run.resume else {"lr": lr_range.FIND}))
-        if ranks.first():
+        if distributed.first():
             draw_and_suggest(folder)
 
 
 def draw_and_suggest(folder: Path) -> None:
     """The curve of a range test as a figure of its run folder, and the rate that it suggests."""
-    from finetune import events, rates
+    from finetune.evaluation import lr_curve
     from finetune.report import figures
+    from finetune.run_folder import events
 
-    curve = rates.recorded(events.read(folder))
+    curve = lr_curve.recorded(events.read(folder))
     if curve is None:
         raise UserError(f"{folder} was begun without --lr find, so it holds no range test: expected a folder of "
                         "python -m finetune.find_lr.")
-    suggestion = rates.suggest(curve)
+    suggestion = lr_curve.suggest(curve)
     picture = figures.lr_range(curve, suggestion.lr)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     if picture.svg:

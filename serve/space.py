@@ -16,12 +16,14 @@ from typing import Annotated
 
 import tyro
 
-from zoo import bundle as bundles
-from zoo import console, minimum, rundir, runtime
-from zoo.errors import UserError, run_main
-from zoo.examples import leaving
-from zoo.private import Private
-from zoo.text import code, one_line, plain, shell_path
+from zoo.answer import onnx_runtime
+from zoo.contract import bundle as bundles
+from zoo.contract import rundir
+from zoo.contract.examples import leaving
+from zoo.host import console, minimum
+from zoo.host.errors import UserError, run_main
+from zoo.host.text import code, one_line, plain, shell_path
+from zoo.publish.private import Private
 
 HERE = Path(__file__).parent
 ZOO = ("__init__", "bundle", "console", "decision", "disk", "errors", "exif", "fields", "file_kinds", "folders",
@@ -30,7 +32,7 @@ ZOO = ("__init__", "bundle", "console", "decision", "disk", "errors", "exif", "f
 """The modules of zoo that answering needs."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
 """Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with. What they bring along and
-strangers' requests reach has its bound of zoo/minimum.py: a Space is on the open internet."""
+strangers' requests reach has its bound of zoo/host/minimum.py: a Space is on the open internet."""
 
 
 TARGET = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -121,10 +123,10 @@ def _private(bundle: bundles.Bundle) -> Private:
 
 def _copy_bundle(bundle: bundles.Bundle, folder: Path, private: Private, *, examples: bool) -> None:
     """What answering needs, of the files that FINISHED.json lists; without what is private."""
-    from zoo.published import write_without_notes
+    from zoo.publish.staging import write_without_notes
 
     kept = {bundle.model.name, bundles.BUNDLE, bundles.PARITY}
-    if runtime.provider_of(bundle.model) == runtime.OPENVINO:
+    if onnx_runtime.provider_of(bundle.model) == onnx_runtime.OPENVINO:
         kept.add(bundle.model.with_suffix(".bin").name)
     for name in sorted(bundle.files):
         path = bundle.file(name)
@@ -165,7 +167,7 @@ def _copy_examples(bundle: bundles.Bundle, folder: Path, private: Private) -> No
 
 def _card(bundle: bundles.Bundle, private: Private) -> str | None:
     """The model card of the run to which the bundle belongs, if the run's FINISHED.json lists one."""
-    from zoo.published import without_names
+    from zoo.publish.staging import without_names
 
     run = _run_of(bundle)
     path = rundir.listed(run, rundir.CARD) if run else None
@@ -192,7 +194,7 @@ from pathlib import Path
 
 from serve.__main__ import Order
 from serve.start import start
-from zoo.errors import run_main
+from zoo.host.errors import run_main
 
 order = Order(Path(__file__).parent / "model" / {bundles.BUNDLES!r} / {target!r},
               host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),
@@ -207,7 +209,7 @@ def _requirements(bundle: bundles.Bundle) -> str:
 
     lines = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
     lines.append(f"onnxruntime=={onnxruntime.__version__}")
-    if runtime.provider_of(bundle.model) == runtime.OPENVINO:
+    if onnx_runtime.provider_of(bundle.model) == onnx_runtime.OPENVINO:
         lines.append(f"openvino{_openvino(bundle)}")
     brought = [package for package in (*minimum.SERVE, *minimum.PAGE) if package.lower() not in PACKAGES]
     return "\n".join([*lines, *minimum.bounds(*brought)]) + "\n"

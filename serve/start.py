@@ -13,23 +13,24 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from serve import budgets, reload
-from serve import life as lives
-from serve.__main__ import Order
-from serve.api import create_api
-from serve.decoder import give_memory_back
-from serve.decoders import Decoders
-from serve.engine import Engine, default_workers
-from serve.gate import Door, Gate, Limits, Page
-from serve.life import Life
-from serve.logins import Keys
-from serve.metrics import Metrics
-from serve.origins import Origins
-from serve.repeat import Repeat
-from serve.uploads import SWEEP_S, Uploads
-from zoo import console, machine, minimum
-from zoo.errors import UserError
-from zoo.self_check import unchecked
+from serve.engine import reload
+from serve.engine.decoder import give_memory_back
+from serve.engine.decoders import Decoders
+from serve.engine.engine import Engine, default_workers
+from serve.http import life as lives
+from serve.http.api import create_api
+from serve.http.gate import Door, Gate, Limits, Page
+from serve.http.life import Life
+from serve.http.metrics import Metrics
+from serve.http.repeat import Repeat
+from serve.limits import budgets
+from serve.limits.logins import Keys
+from serve.limits.origins import Origins
+from serve.limits.uploads import SWEEP_S, Uploads
+from serve.order import Order
+from zoo.answer.self_check import unchecked
+from zoo.host import console, machine, minimum
+from zoo.host.errors import UserError
 
 PUBLISHED = "hf-hub:"
 """Prefix of a published run's name."""
@@ -100,7 +101,7 @@ def local(bundle: Path) -> Path:
     of its first pull."""
     if not _is_published(bundle):
         return bundle
-    from zoo.hub import pull_run
+    from zoo.hub.pull import pull_run
 
     return pull_run(str(bundle)).folder
 
@@ -111,7 +112,7 @@ def _is_published(bundle: Path) -> bool:
         return False
     if str(bundle).startswith(PUBLISHED):
         return True
-    from zoo import registry  # not part of a Space, whose bundle exists
+    from zoo.bases import registry  # not part of a Space, whose bundle exists
 
     return str(bundle) in registry.own_aliases()
 
@@ -124,9 +125,9 @@ def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> 
     # all that Gradio writes lies in this folder too, its cache of examples included, which it serves to anybody
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
                    "GRADIO_TEMP_DIR": str(uploads.folder), "GRADIO_EXAMPLES_CACHE": str(uploads.folder / "cache")}
-    from serve import page  # Gradio reads these variables when it is imported
+    from serve.page import one  # Gradio reads these variables when it is imported
 
-    mounted = page.mount(app, engine, page.Setting(uploads, order.root_path, order.feedback,
+    mounted = one.mount(app, engine, one.Setting(uploads, order.root_path, order.feedback,
                                                    round(order.max_body_mb * 1e6)))
     _repeat(uploads.sweep, SWEEP_S, stack, name="sweep")
     return mounted

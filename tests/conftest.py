@@ -41,9 +41,9 @@ def digits(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(digits: Path, shared: Path) -> Path:
     """A finished run on these digits: EfficientNet-Lite0 at 32 px, 2 epochs. Copy it before changing it."""
-    from finetune.job import start
-    from finetune.run import Run
-    from zoo import rundir
+    from finetune.pipeline import start
+    from finetune.recipe.run import Run
+    from zoo.contract import rundir
 
     out = shared / "runs" / "digits"
     with FileLock(shared / "runs.lock"):
@@ -77,10 +77,10 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(digits: Path, tiny_base: Path, shared: Path) -> Path:
     """A finished run on these digits: the linear probe on the tiny base, made as `quick_fit` says."""
-    from finetune.job import start
-    from finetune.run import Run
+    from finetune.pipeline import start
+    from finetune.recipe.run import Run
     from tests.made_base import fit_quickly
-    from zoo import rundir
+    from zoo.contract import rundir
 
     out = shared / "runs" / "tiny digits"
     with FileLock(shared / "tiny.lock"), pytest.MonkeyPatch.context() as patch:

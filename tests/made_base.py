@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo import rundir
-from zoo.preprocess import Preprocessing
+from zoo.contract import rundir
+from zoo.picture.preprocess import Preprocessing
 
 
 def made_base(folder: Path) -> Path:
@@ -23,7 +23,7 @@ def made_base(folder: Path) -> Path:
 
 def made_digits(folder: Path) -> Path:
     """A part of the digits sample: of each class 10 pictures in train, 4 in val and 4 in test. Whole or not there."""
-    from finetune.sample import write_digits
+    from finetune.data.digits import write_digits
 
     whole = write_digits(folder.with_name("whole"))
     for split, kept in (("train", 10), ("val", 4), ("test", 4)):
@@ -35,11 +35,11 @@ def made_digits(folder: Path) -> Path:
 
 def fit_quickly(patch: pytest.MonkeyPatch) -> None:
     """The linear probe has one penalty, and runs end with 8 foreign pictures of each set."""
-    patch.setattr("finetune.probe.PENALTIES", (0.1,))
-    patch.setattr("finetune.foreign.PICTURES", 8)
+    patch.setattr("finetune.train.probe.PENALTIES", (0.1,))
+    patch.setattr("finetune.data.foreign.PICTURES", 8)
 
 
 def end_quickly(patch: pytest.MonkeyPatch) -> None:
     """As `fit_quickly`, and runs end without report.html."""
     fit_quickly(patch)
-    patch.setattr("finetune.finish.write_report", lambda folder, data_root: None)
+    patch.setattr("finetune.write_run.write_report", lambda folder, data_root: None)

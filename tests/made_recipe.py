@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from finetune.recipe import Recipe
+from finetune.recipe.fields import Recipe
 
 FIXED = Recipe(
     recipe="auto", epochs=2, batch_size=32, image_size=64, fit="squash", lr=1e-3, optimizer="adamw", seed=0, amp="off",

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from finetune import answers, dataset
-from finetune.answers import NOWHERE, Answers
-from finetune.dataset import Data, Picture
+from finetune.data import dataset
+from finetune.data.dataset import Data, Picture
+from finetune.evaluation import predictions
+from finetune.evaluation.predictions import NOWHERE, Answers
 from finetune.report import figures, mistakes
 from finetune.report.page import Drawing
-from zoo import decision, rundir
-from zoo.decision import Sets
-from zoo.preprocess import Preprocessing
+from zoo.contract import decision, rundir
+from zoo.contract.decision import Sets
+from zoo.picture.preprocess import Preprocessing
 
 FRUIT = ("apple", "apricot", "banana", "cherry", "fig", "grape", "kiwi", "lemon", "mango", "pear")
 RECIPE = {
@@ -80,13 +81,13 @@ def made_run(folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30
     run.mkdir(parents=True)
     data, brightness = made_data(root, classes, pictures, made)
     table, fitted = made_answers(data, brightness, made)
-    answers.write(run / rundir.PREDICTIONS, table)
+    predictions.write(run / rundir.PREDICTIONS, table)
     dataset.write_files_csv(run / rundir.FILES, data)
     (run / rundir.METRICS).write_text("".join(
         json.dumps({"step": step, "name": name, "value": value}) + "\n" for step, name, value in made_events(made)))
     pre = Preprocessing(96, made.crop_mode, 0.875 if made.crop_mode == "center" else 1.0)
     for name, content in {
-        rundir.REPORT: made_report(answers.read(run, classes), fitted, made),
+        rundir.REPORT: made_report(predictions.read(run, classes), fitted, made),
         rundir.DATA: {"classes": classes, "counts": data.counts(), "val": data.val_rule,
                       "halved": data.halved(data.of("val")), "digest": data.digest(),
                       "findings": data.findings, "left_out": data.left_out},
@@ -221,10 +222,10 @@ def made_fitted(own: Answers, unknown: Mapping[str, float] | None, made: Made) -
                       "only_it_right": int((right & ~none_right).sum()),
                       "only_none_right": int((~right & none_right).sum())})
     split = str(own.split[0])
-    return {"split": split, "pictures": len(own), "note": answers.headline(own)[1],
+    return {"split": split, "pictures": len(own), "note": predictions.headline(own)[1],
             "views": {"why": f"measured: {made.views} gains most" if made.measured else "set by hand", "table": views},
-            "temperature": {"loss_before": answers.mean_loss(own.plain_label_probability),
-                            "loss_after": answers.mean_loss(own.label_probability)},
+            "temperature": {"loss_before": predictions.mean_loss(own.plain_label_probability),
+                            "loss_after": predictions.mean_loss(own.label_probability)},
             "unknown": {"references": 300, "rejected": float((own.unknown_score > unknown["threshold"]).mean())}
             if unknown else None,
             "warnings": made.warnings}
@@ -248,8 +249,8 @@ def made_events(made: Made, per_epoch: int = 34) -> list[tuple[int, str, float]]
 
 def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> dict[str, Any]:
     """report.json, with the numbers that the predictions give."""
-    own = table.of(answers.headline(table)[0])
-    return answers.report(table, fitted["unknown"]["threshold"] if fitted["unknown"] else None) | {
+    own = table.of(predictions.headline(table)[0])
+    return predictions.report(table, fitted["unknown"]["threshold"] if fitted["unknown"] else None) | {
         "probe": {"select_top1": 0.84, "kept": not made.epochs} if made.probe else None,
         "best": {"epoch": made.epochs, "step": 34 * made.epochs, "top1": 0.92, "top5": 0.99, "loss": 0.34,
                  "pictures": 300},

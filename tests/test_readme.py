@@ -46,15 +46,14 @@ def test_the_flags_and_paths_it_names_exist() -> None:
 
     from export import __main__ as export
     from export import verify
-    from finetune.decide import Wish
-    from finetune.recipe import Recipe
-    from finetune.run import Run
-    from serve import __main__ as serve
-    from serve import space
-    from zoo import push
+    from finetune.evaluation.choices import Wish
+    from finetune.recipe.fields import Recipe
+    from finetune.recipe.run import Run
+    from serve import order, space
+    from zoo.publish import push_command
 
-    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order, push.Order,
-                                                              serve.Order, space.Space)
+    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order, push_command.Order,
+                                                              order.Order, space.Space)
              for f in fields(cls)}
     known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial", "--dist",
               "--bases", "--standalone", "--nproc-per-node"}
@@ -71,7 +70,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
 
 
 def test_the_bases_it_counts_are_there() -> None:
-    from zoo.catalog import ROWS, find
+    from zoo.bases.catalog import ROWS, find
 
     assert len(ROWS) > 100
     for name in re.findall(r"--base ([\w-]+)(?![\w:-])", README):
@@ -85,9 +84,9 @@ def test_its_script_runs_a_bundle_with_onnxruntime_numpy_and_pillow_alone(tmp_pa
     from PIL import Image
 
     from tests.zoo.made_bundle import CALIBRATED, made_bundle
-    from zoo import bundle as bundles
-    from zoo import rundir
-    from zoo.predictor import Predictor
+    from zoo.answer.predict import Predictor
+    from zoo.contract import bundle as bundles
+    from zoo.contract import rundir
 
     how = {} if knows_unknown else {"decision": replace(CALIBRATED, unknown=None),
                                     "outputs": tuple({*bundles.OUTPUTS} - {bundles.UNKNOWN_SCORE})}

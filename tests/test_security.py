@@ -22,21 +22,25 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from export import to_web
-from finetune import resume
-from finetune.evaluate import Scores
-from finetune.folder import Order
-from finetune.job import start
+from finetune.evaluation.passes import Scores
+from finetune.pipeline import start
+from finetune.recipe.run import Run
 from finetune.report.write import write_report
-from finetune.run import Run
-from serve import cards
-from serve.__main__ import Order as ServiceOrder
+from finetune.run_folder import checkpoint
+from finetune.run_folder.claim import Order
+from serve.order import Order as ServiceOrder
+from serve.page import cards
 from serve.start import build
 from tests import warm
 from tests.hub_server import TOKEN, HubServer
 from tests.made_run import made_run
 from tests.test_structure import CODE, ROOT, each_file, nodes
-from zoo import card, minimum, rundir, runtime, tables
-from zoo.errors import UserError
+from zoo.answer import onnx_runtime
+from zoo.contract import rundir
+from zoo.files import tables
+from zoo.host import minimum
+from zoo.host.errors import UserError
+from zoo.publish import card
 
 # ---------------------------------------------------------------- the syntax trees
 
@@ -76,9 +80,9 @@ def dangers(node: ast.AST) -> Iterator[str]:
         yield name
 
 
-ALLOWED = {("zoo/pickled.py", "imports pickle"),  # for the name of the error that torch.load raises
-           ("finetune/resume.py", "torch.save"),  # what only this machine reads again
-           ("finetune/probe.py", "extract"), ("finetune/calibrate.py", "extract")}  # features of pictures, no archive
+ALLOWED = {("zoo/network/pickled.py", "imports pickle"),  # for the name of the error that torch.load raises
+           ("finetune/run_folder/checkpoint.py", "torch.save"),  # what only this machine reads again
+           ("finetune/train/probe.py", "extract"), ("finetune/evaluation/calibrate.py", "extract")}  # features of pictures, no archive
 
 
 @each_file
@@ -151,7 +155,7 @@ def test_what_is_asked_for_has_no_known_way_in(row: minimum.Minimum) -> None:
 @pytest.mark.parametrize("row", minimum.ROWS, ids=lambda row: row.package)
 def test_what_is_installed_has_no_known_way_in(row: minimum.Minimum) -> None:
     if row.package == "onnxruntime":
-        assert runtime.import_onnxruntime()
+        assert onnx_runtime.import_onnxruntime()
     else:
         minimum.require(row.package)
 
@@ -206,10 +210,10 @@ def test_only_what_is_optional_may_be_missing(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime-gpu"])
 def test_an_old_onnxruntime_is_refused_by_the_name_that_pip_has_for_it(
         name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.import_onnxruntime(), "__version__", "1.26.0")
-    monkeypatch.setattr(runtime, "_is_installed", lambda package: package == name)
+    monkeypatch.setattr(onnx_runtime.import_onnxruntime(), "__version__", "1.26.0")
+    monkeypatch.setattr(onnx_runtime, "_is_installed", lambda package: package == name)
     with pytest.raises(UserError, match=rf'^{name} 1\.26\.0 .*outside its folder.*pip install -U "{name}>=1\.27"$'):
-        runtime.load(Path("model.onnx"), "cpu")
+        onnx_runtime.load(Path("model.onnx"), "cpu")
 
 
 def test_a_service_does_not_start_on_an_old_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -247,8 +251,8 @@ def test_an_evil_checkpoint_never_runs(tmp_path: Path, digits: Path, tiny_base: 
     canary, run = tmp_path / "canary", tmp_path / "run"
     (run / "resume").mkdir(parents=True)
     rundir.write_json(run / rundir.LOCAL, Order(digits, str(tiny_base), {"image_size": 32, "probe": "off"}).to_json())
-    best = resume.save_best(run, torch.nn.Linear(1, 1), Scores(0.5, 1.0, 1.0, 10), 0)
-    resume.save(run, resume.State(3, 0, best, {"model": Canary(canary)}))
+    best = checkpoint.save_best(run, torch.nn.Linear(1, 1), Scores(0.5, 1.0, 1.0, 10), 0)
+    checkpoint.save(run, checkpoint.State(3, 0, best, {"model": Canary(canary)}))
     with pytest.raises(UserError, match=r"tensors\.pt is refused: .*the code posix\.mkdir\. It was not run"):
         start(Run(resume=run, data=str(digits)), {})
     assert not canary.exists()
@@ -275,9 +279,9 @@ SCRIPT = """
 import sys, traceback
 from pathlib import Path
 from finetune import finish, foreign
-from finetune.job import start
-from finetune.run import Run
-from zoo.errors import UserError
+from finetune.pipeline import start
+from finetune.recipe.run import Run
+from zoo.host.errors import UserError
 foreign.PICTURES, finish.write_report = 8, lambda *_: None
 data, out, *bases = sys.argv[1:]
 for base in bases:
@@ -395,12 +399,12 @@ def test_external_data_stays_in_the_folder(tmp_path: Path, way: str) -> None:
     location = {"inside": "own.bin", "above": "../../secret.bin", "absolute": str(secret), "link": "link.bin"}[way]
     write_external(folder / "model.onnx", location)
     if way == "inside":
-        session, _ = runtime.load(folder / "model.onnx", "cpu")
+        session, _ = onnx_runtime.load(folder / "model.onnx", "cpu")
         assert session.run(None, {"x": np.zeros(2, np.float32)})[0].tolist() == [3, 4]
         onnx.load(folder / "model.onnx")
         return
     with pytest.raises(UserError, match="cannot load"):
-        runtime.load(folder / "model.onnx", "cpu")
+        onnx_runtime.load(folder / "model.onnx", "cpu")
     with pytest.raises(onnx.checker.ValidationError):
         onnx.load(folder / "model.onnx")
 
@@ -419,7 +423,7 @@ def test_external_data_of_a_sparse_tensor_stays_in_the_folder(tmp_path: Path, wa
     sparse.indices.CopyFrom(helper.make_tensor("indices", TensorProto.INT64, [2], [0, 1]))
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="cannot load"):
-        runtime.load(folder / "model.onnx", "cpu")
+        onnx_runtime.load(folder / "model.onnx", "cpu")
 
 
 # ---------------------------------------------------------------- archives

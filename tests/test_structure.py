@@ -53,13 +53,13 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_half_of_zoo_that_serving_needs_leaves_torch_unloaded() -> None:
-    modules = loaded_by("import zoo.catalog, zoo.preprocess, zoo.rundir, zoo.errors, zoo.bundle, zoo.predictor")
+    modules = loaded_by("import zoo.bases.catalog, zoo.picture.preprocess, zoo.contract.rundir, zoo.host.errors, zoo.contract.bundle, zoo.predictor")
     assert {"zoo", "PIL", "numpy"} <= modules
     assert not modules & {"torch", "torchvision", "timm", "finetune"}
 
 
 def test_serving_leaves_torch_unloaded_and_gradio_to_the_page() -> None:
-    modules = loaded_by("import serve.start, serve.api, serve.space")
+    modules = loaded_by("import serve.start, serve.http.api, serve.space")
     assert {"serve", "fastapi"} <= modules
     assert not modules & {"torch", "torchvision", "timm", "finetune", "export", "gradio"}
 
@@ -81,22 +81,22 @@ def test_no_blanket_except(path: Path) -> None:
 
 @each_file
 def test_all_output_goes_through_one_console(path: Path) -> None:
-    """So that names from outside reach a terminal as text (zoo/console.py)."""
+    """So that names from outside reach a terminal as text (zoo/host/console.py)."""
     name = path.relative_to(ROOT).as_posix()
     called = {ast.unparse(node.func) for node in nodes(path) if isinstance(node, ast.Call)}
-    if name != "zoo/console.py":
+    if name != "zoo/host/console.py":
         assert not [call for call in called if call.split(".")[-1] in ("print", "Console", "Progress")
                     and call != "gr.Progress"]  # Gradio's own, in the browser
         assert not called & {"sys.stdout.write", "sys.stderr.write"}
         assert "rich" not in imported(path)
-    if name != "zoo/tables.py":
+    if name != "zoo/files/tables.py":
         assert not called & {"csv.writer", "csv.reader", "csv.DictWriter", "csv.DictReader"}
-    if name != "zoo/text.py":
+    if name != "zoo/host/text.py":
         assert not called & {"shlex.quote", "shlex.join"}
 
 
 def test_looking_at_the_command_line_leaves_rich_unloaded() -> None:
-    modules = loaded_by("import zoo.console, zoo.errors, zoo.text, serve.__main__, finetune.__main__")
+    modules = loaded_by("import zoo.host.console, zoo.host.errors, zoo.host.text, serve.__main__, finetune.__main__")
     assert "tyro" in modules
     assert "rich" not in modules
 

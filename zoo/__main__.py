@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo import catalog, console, registry
-from zoo.catalog import Base
-from zoo.compare import compare
-from zoo.errors import UserError, run_main
-from zoo.push import push
-from zoo.text import one_line, shell
+from zoo.bases import catalog, registry
+from zoo.bases.catalog import Base
+from zoo.comparison.finished_runs import compare
+from zoo.host import console
+from zoo.host.errors import UserError, run_main
+from zoo.host.text import one_line, shell
+from zoo.publish.push_command import push
 
 COMMANDS = ("list: the catalogue, filtered. show NAME: one base. pull NAME: fetch its weights. push RUN user/name: "
             "publish a finished run. compare RUN...: runs side by side. add ALIAS hf-hub:org/name, remove ALIAS: your "
@@ -93,7 +94,7 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
         name: Alias, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.
     """
     base = catalog.find(name)
-    from zoo import weights  # loads torch and the Hub's client
+    from zoo.network import weights  # loads torch and the Hub's client
 
     got = weights.fetch(base)
     console.say(f"path    {got.path}")

@@ -1,5 +1,5 @@
-// From the network's outputs to an answer, and which part of a picture the network sees: zoo/decision.py (answer) and
-// zoo/preprocess.py (resize_crop) over again. tests/export/test_web.py compares them.
+// From the network's outputs to an answer, and which part of a picture the network sees: zoo/contract/decision.py (answer) and
+// zoo/picture/preprocess.py (resize_crop) over again. tests/export/test_web.py compares them.
 
 /** What is said about one picture: {label (null: unknown), top: [[name, probability]], score, set (null: none)}. */
 export function answer(probabilities, unknownScore, labels, decision, top = 5) {

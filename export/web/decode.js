@@ -1,4 +1,4 @@
-// A file -> RGB, as zoo/preprocess.py decodes it: upright by EXIF, on white, colours as stored, limits before decoding.
+// A file -> RGB, as zoo/picture/preprocess.py decodes it: upright by EXIF, on white, colours as stored, limits before decoding.
 // Chromium gives the same pixels as Pillow, bit for bit (JPEG, PNG with alpha, WebP, BMP, GIF); what differs: 16 bit
 // grey by 1 level, WebP is not turned by its EXIF, and a JPEG of more than 25 million pixels, which Pillow decodes at a
 // part of its size, is averaged to that size here: single pixels differ, and noise resized to 224 pixels by 1 level.
@@ -7,7 +7,7 @@
 const MAX_BYTES = 50_000_000;
 const MAX_PIXELS = 50_000_000;
 const MAX_ASPECT = 20;
-const FULL_PIXELS = 25_000_000; // these four as in zoo/jpeg_file.py
+const FULL_PIXELS = 25_000_000; // these four as in zoo/picture/jpeg_file.py
 const MAX_JPEG_PIXELS = 200_000_000;
 const LEAST_SIDE = 1024;
 const MOST_IN_FULL = 50_000_000;
@@ -104,7 +104,7 @@ function onWhite(width, height) {
   return { canvas, context };
 }
 
-/** 1, 2, 4 or 8: the part of its size at which a JPEG is decoded, by zoo/jpeg_file.py's rule. */
+/** 1, 2, 4 or 8: the part of its size at which a JPEG is decoded, by zoo/picture/jpeg_file.py's rule. */
 export function scale(width, height, fullPixels = FULL_PIXELS) {
   if (width * height <= fullPixels) return 1;
   for (const part of [2, 4, 8]) {

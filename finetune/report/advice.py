@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from finetune.recipe import BOUNDS
+from finetune.recipe.fields import BOUNDS
 
 ENOUGH_STEPS, ENOUGH_EPOCHS = 100, 4
 """The least that `recipes.auto` gives: 15 epochs of 200 pictures in batches of 32; 4 epochs of a million."""

@@ -39,7 +39,8 @@ class Findings:
     val: tuple[float, float] | None = None
     """Top-1 of val and the lower end of its interval, where there is also a test."""
     size_step: int | None = 32
-    """What --image-size must be a multiple of (`zoo.model.allowed_size_step`); None: the base has one size only."""
+    """What --image-size must be a multiple of (`zoo.network.build.allowed_size_step`); None: the base has one size
+    only."""
 
 
 def data(findings: Findings) -> list[Advice]:

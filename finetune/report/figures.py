@@ -21,11 +21,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from finetune.measures import Bin, wilson_interval
-from finetune.rates import Curve
+from finetune.evaluation.lr_curve import Curve
+from finetune.evaluation.metrics import Bin, wilson_interval
 from finetune.report.page import Drawing, printable
-from zoo.drawing import DRAWING_ERRORS, name_legend, plain_text
-from zoo.errors import first_line
+from zoo.comparison.drawing import DRAWING_ERRORS, name_legend, plain_text
+from zoo.host.errors import first_line
 
 INK, BLUE, ORANGE, GREEN = "#757b84", "#3f86c9", "#d0763c", "#3f9168"
 THEMES = {"light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c", GREEN: "#2b7a53"},

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune import measures
-from finetune.answers import Answers
-from finetune.measures import Slice
+from finetune.evaluation import metrics
+from finetune.evaluation.metrics import Slice
+from finetune.evaluation.predictions import Answers
 from finetune.report import figures
-from finetune.report.finished import Finished
 from finetune.report.page import (
     Drawing,
     Html,
@@ -26,8 +25,9 @@ from finetune.report.page import (
     table,
 )
 from finetune.report.quality import ALL_ROWS, scale_floor
+from finetune.report.run_files import Finished
 from finetune.report.thumbnails import SMALL, thumbnail, with_heat
-from zoo.same_paths import located
+from zoo.files.same_paths import located
 
 MOST_CONFUSIONS = 20
 WITH_PICTURES = 8
@@ -145,8 +145,8 @@ def slices_part(run: Finished) -> Html:
     own = run.answers
     short = np.minimum(own.width, own.height)
     return part("Which kinds of picture fail?",
-                slices_table(run, "Short side of the picture", measures.slices(short, own.right), "px"),
-                slices_table(run, "Brightness, black 0 to white 100", measures.slices(100 * own.brightness, own.right),
+                slices_table(run, "Short side of the picture", metrics.slices(short, own.right), "px"),
+                slices_table(run, "Brightness, black 0 to white 100", metrics.slices(100 * own.brightness, own.right),
                              ""),
                 soft("Up to four parts of about equal size. A part is marked if its whole interval lies below the "
                      "top-1 of all pictures, {}.", percent(run.report["headline"]["top1"])))

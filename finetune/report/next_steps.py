@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune import measures
-from finetune.rates import RANGE_TEST
-from finetune.recipes import BY_HAND
+from finetune.evaluation import metrics
+from finetune.evaluation.lr_curve import RANGE_TEST
+from finetune.recipe.resolve import BY_HAND
 from finetune.report import data_advice
 from finetune.report.advice import Advice, curves, history
 from finetune.report.data_advice import Findings
-from finetune.report.finished import Finished
 from finetune.report.page import Html, bdi, fill, join, part, percent, plural, section, soft
-from zoo import fields, rundir
-from zoo.catalog import Base
-from zoo.model import allowed_size_step
-from zoo.text import shell, shell_path
+from finetune.report.run_files import Finished
+from zoo.bases.catalog import Base
+from zoo.contract import rundir
+from zoo.files import fields
+from zoo.host.text import shell, shell_path
+from zoo.network.build import allowed_size_step
 
 MOST_SHOWN = 6
 """Suggestions on the page."""
@@ -36,7 +37,7 @@ def findings(run: Finished) -> Findings:
     """The numbers of the headline's split, and the data they come from."""
     head, own = run.report["headline"], run.answers
     short = np.minimum(own.width, own.height)
-    parts = measures.slices(short, own.right)
+    parts = metrics.slices(short, own.right)
     smallest = (parts[0].right / parts[0].pictures, parts[0].interval[1]) if len(parts) > 1 else None
     names, splits = run.classes, run.report["splits"]
     val = splits["val"] if "test" in splits else None

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.report.finished import Finished
 from finetune.report.page import (
     Html,
     bdi,
@@ -22,7 +21,9 @@ from finetune.report.page import (
     soft,
     table,
 )
-from zoo import catalog, tta
+from finetune.report.run_files import Finished
+from zoo.bases import catalog
+from zoo.picture import tta
 
 ALL_ROWS = 100
 """Up to this many classes every one has its row, above only the WORST_ROWS."""

@@ -1,8 +1,8 @@
 """The report's precision-recall and ROC curves: how well each class's probability tells its pictures from the rest."""
 
 from finetune.report import figures
-from finetune.report.finished import Finished
 from finetune.report.page import Drawing, Html, bdi, fill, image, join, part, percent, soft, table
+from finetune.report.run_files import Finished
 
 
 def ranking_figures(run: Finished) -> list[Drawing]:

@@ -12,9 +12,9 @@ from matplotlib import colormaps
 from PIL import Image
 
 from finetune.report.page import Html, bdi, fill
-from zoo.errors import BadImage
-from zoo.folders import picture_bytes
-from zoo.preprocess import Preprocessing, decode, resize_crop
+from zoo.files.folders import picture_bytes
+from zoo.host.errors import BadImage
+from zoo.picture.preprocess import Preprocessing, decode, resize_crop
 
 THUMBNAIL = 192
 """Longest side of an embedded picture in pixels, twice what is shown (for dense screens)."""

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from finetune import measures
+from finetune.evaluation import metrics
 from finetune.report import figures
 from finetune.report.advice import standard_error
-from finetune.report.finished import Finished
 from finetune.report.page import (
     Drawing,
     Html,
@@ -25,8 +24,9 @@ from finetune.report.page import (
     strong,
     table,
 )
+from finetune.report.run_files import Finished
 from finetune.report.trust_data import data_part
-from zoo import tta
+from zoo.picture import tta
 
 SCORE_BINS = 30
 """Bins of the histogram of unknown scores."""
@@ -49,11 +49,11 @@ def fit_text(run: Finished) -> Html:
                 plural(fitted["pictures"], "picture"), fitted["split"], fitted["note"], verdict)
 
 
-def reliability_bins(run: Finished) -> tuple[list[measures.Bin], list[measures.Bin]]:
+def reliability_bins(run: Finished) -> tuple[list[metrics.Bin], list[metrics.Bin]]:
     """The bins of the diagram before and after calibration, on the headline's split."""
     own = run.answers
-    return (measures.reliability(own.plain_confidence, own.plain_predicted == own.label),
-            measures.reliability(own.confidence, own.right))
+    return (metrics.reliability(own.plain_confidence, own.plain_predicted == own.label),
+            metrics.reliability(own.confidence, own.right))
 
 
 def calibration_part(run: Finished, diagram: Drawing) -> Html:
@@ -128,7 +128,7 @@ def sets_part(run: Finished) -> Html:
     if sets is None:
         return part(title, fill("<p>None: no coverage was asked for.</p>"))
     covered = int(own.label_in_set.sum())
-    low, high = measures.wilson_interval(covered, len(own))
+    low, high = metrics.wilson_interval(covered, len(own))
     short = (fill('<p class="notice">The sets hold the true class less often than was asked for, by more than chance '
                   "explains: {} may differ from the pictures they were fitted on.</p>", run.split)
              if high < sets["coverage"] else "")

@@ -2,8 +2,8 @@
 
 import statistics
 
-from finetune.report.finished import Finished
 from finetune.report.page import Html, bdi, details, fill, join, meter, part, table
+from finetune.report.run_files import Finished
 
 IMBALANCE = 10
 """The page warns when the largest class of train has this many times the pictures of the smallest."""

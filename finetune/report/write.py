@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from finetune import rates
-from finetune.recipe import Recipe, field_docs
-from finetune.report import figures, finished, mistakes, next_steps, quality, ranking, trust
+from finetune.evaluation import lr_curve
+from finetune.recipe.fields import Recipe, field_docs
+from finetune.report import figures, mistakes, next_steps, quality, ranking, run_files, trust
 from finetune.report.advice import epoch_means
-from finetune.report.finished import Finished
 from finetune.report.page import (
     Drawing,
     Html,
@@ -33,7 +32,11 @@ from finetune.report.page import (
     soft,
     table,
 )
-from zoo import catalog, console, fields, recipe_rows, rundir
+from finetune.report.run_files import Finished
+from zoo.bases import catalog
+from zoo.contract import recipe_rows, rundir
+from zoo.files import fields
+from zoo.host import console
 
 QUESTIONS = {"good": "How good is it?", "trust": "Can I trust it?", "fails": "Where does it fail?",
              "next": "What next?", "details": "Details"}
@@ -45,7 +48,7 @@ def write_report(folder: Path, data_root: Path) -> None:
 
     The page needs nothing else: pictures and figures are inside. Raises `UserError` if a file of the run is missing.
     """
-    run = finished.read(folder)
+    run = run_files.read(folder)
     with fields.of(f"a file of {folder} that its report is made of", "Copy the run folder again, or train it again."):
         _write_report(run, data_root)
 
@@ -100,7 +103,7 @@ def curve_figures(run: Finished) -> list[Drawing]:
 
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(epoch_of(step), value) for step, value in run.series.get(name, [])]
-    best, probe, tested = run.report["best"], run.report["probe"], rates.recorded(run.series)
+    best, probe, tested = run.report["best"], run.report["probe"], lr_curve.recorded(run.series)
     wrong = error_curves(run)
     return [figures.losses(by_epoch("train/loss"), by_epoch("select/loss")),
             figures.accuracy(by_epoch("select/top1"), probe=probe["select_top1"] if probe else None,

@@ -21,11 +21,11 @@ from export import made, parity
 from export.graph import Deployed, Parts
 from export.parity import Rung
 from export.pieces import Pieces
-from zoo import runtime
-from zoo.decision import Decision
-from zoo.errors import UserError, first_line
-from zoo.model import data_config, head
-from zoo.preprocess import Preprocessing, decode
+from zoo.answer import onnx_runtime
+from zoo.contract.decision import Decision
+from zoo.host.errors import UserError, first_line
+from zoo.network.build import data_config, head
+from zoo.picture.preprocess import Preprocessing, decode
 
 FAMILIES = (
     # convolutions
@@ -94,9 +94,9 @@ def spread(model: nn.Module) -> None:
 def proved(parts: Parts, deployed: Deployed, folder: Path) -> list[Rung]:
     """The rungs on a few made pictures, in this process."""
     paths = {name: folder / name for name in PICTURES}
-    pixels, _ = runtime.load(folder / "pixels.onnx", "cpu")
+    pixels, _ = onnx_runtime.load(folder / "pixels.onnx", "cpu")
     pictures = parity.compared(parts, pixels, paths)
-    session, _ = runtime.load(folder / "model.onnx", "cpu")
+    session, _ = onnx_runtime.load(folder / "model.onnx", "cpu")
     given = [session.run(deployed.outputs, {"image": np.asarray(decode(path))[None]})
              for path in paths.values()]
     outputs = {name: np.concatenate(values)

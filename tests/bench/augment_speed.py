@@ -12,12 +12,12 @@ from pathlib import Path
 import timm
 import torch
 
-from finetune import dataset
-from finetune.loader import Source
-from finetune.tree import read_tree
+from finetune.data import dataset
+from finetune.data.class_folders import read_tree
+from finetune.data.loader import Source
 from tests.bench.speed import ours
 from tests.made_recipe import made_recipe
-from zoo.preprocess import Preprocessing
+from zoo.picture.preprocess import Preprocessing
 
 SIZE_PX, STEPS, ROUNDS = 128, 20, 4
 ALL_ON = {"erasing": 0.25, "cutout": 0.5, "gridmask": 0.5, "hide_and_seek": 0.5, "mixup": 0.2, "cutmix": 1.0}

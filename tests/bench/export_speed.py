@@ -16,11 +16,12 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from export import quantize
 from export.graph import Deployed, Parts
 from export.pieces import Pieces
-from zoo import bundle, runtime
-from zoo.catalog import find
-from zoo.decision import Decision
-from zoo.model import build
-from zoo.preprocess import Preprocessing
+from zoo.answer import onnx_runtime
+from zoo.bases.catalog import find
+from zoo.contract import bundle
+from zoo.contract.decision import Decision
+from zoo.network.build import build
+from zoo.picture.preprocess import Preprocessing
 
 ROUNDS, RUNS = 7, 15
 
@@ -36,20 +37,20 @@ def main() -> None:
         core = Path(folder) / "core.onnx"
         plain = Parts(model, pre, Decision(), None)
         Pieces(plain, core.with_suffix(".log")).write_network(Deployed(plain, resize="op"), core)
-        session, _ = runtime.load(core, "cpu", threads=2)
+        session, _ = onnx_runtime.load(core, "cpu", threads=2)
         jobs = {"core, ONNX Runtime": lambda: session.run(None, {"pixel_values": x.numpy()}),
                 "core, eager torch": lambda: model(x)}
         for views in ("none", "flip", "five", "multiscale"):
             parts = Parts(model, pre, Decision(views=views), None)
             path = Path(folder) / f"{views}.onnx"
             Pieces(parts, path.with_suffix(".log")).write(Deployed(parts, resize="op").eval(), path)
-            whole, _ = runtime.load(path, "cpu", threads=2)
+            whole, _ = onnx_runtime.load(path, "cpu", threads=2)
             jobs[f"whole graph on 300x400, views {views}"] = (
                 lambda session=whole: session.run(None, {bundle.IMAGE: picture}))
         for kept in (0, *quantize.FLOAT_LAYERS[1:3]):
             path = Path(folder) / f"core-int8-{kept}.onnx"
             in_8_bits(core, path, kept)
-            small, _ = runtime.load(path, "cpu", threads=2)
+            small, _ = onnx_runtime.load(path, "cpu", threads=2)
             jobs[f"core, int8 but for {kept} layers"] = (
                 lambda session=small: session.run(None, {"pixel_values": x.numpy()}))
         times: dict[str, list[float]] = {name: [] for name in jobs}

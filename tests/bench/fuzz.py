@@ -23,10 +23,10 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from serve.decoder import FORMATS
+from serve.engine.decoder import FORMATS
 from tests.bad_pictures import ODD, encode, photo, png_chunk
-from zoo.errors import BadImage
-from zoo.preprocess import decode
+from zoo.host.errors import BadImage
+from zoo.picture.preprocess import decode
 
 LIMIT_S = 2.0
 LIMIT_BYTES = 300_000_000

@@ -23,11 +23,15 @@ from typing import Any
 
 import tyro
 
-from finetune import answers, events
-from finetune.report import finished
+from finetune.evaluation import predictions
+from finetune.report import run_files
+from finetune.run_folder import events
 from tests.zoo.made_published import made_finished
-from zoo import bundle, card, catalog, compare, decision, rundir
-from zoo.errors import UserError
+from zoo.bases import catalog
+from zoo.comparison import finished_runs
+from zoo.contract import bundle, decision, rundir
+from zoo.host.errors import UserError
+from zoo.publish import card
 
 MOST_SECONDS, MOST_MB = 2.0, 300.0
 HANGS_AFTER_S = 10
@@ -77,8 +81,8 @@ def openers() -> dict[str, Callable[[Path], Any]]:
         "decision": decision.read, "bank": decision.read_bank, "files": rundir.read_files, "root": rundir.data_root,
         "labels": rundir.label_names, "card": card.text, "published card": lambda run: card.text(run, card.Place(
             "a/b", {"bundles/onnx/examples/expected.json": run, "bundles/onnx/examples/1.png": run})),
-        "compare": compare.rows_of, "base": lambda run: catalog.find(str(run)), "events": events.read,
-        "answers": lambda run: answers.read(run, rundir.label_names(run)), "report": finished.read}
+        "compare": finished_runs.rows_of, "base": lambda run: catalog.find(str(run)), "events": events.read,
+        "answers": lambda run: predictions.read(run, rundir.label_names(run)), "report": run_files.read}
 
 
 def fuzz_folders(count: int, seed: int, *, template: Path | None = None) -> Found:

@@ -50,13 +50,17 @@ def sha256_of(value: Any) -> str:
 def child(out: Path, *, workers: int, pause_ms: float) -> None:
     """A run of timm's tiny ResNet that saves at each look, writes down each step, and its digest before it finishes."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from finetune import finish, foreign, job, loop, resume
-    from finetune.run import Run
-    from zoo import disk, rundir
+    from finetune import pipeline, write_run
+    from finetune.data import foreign
+    from finetune.recipe.run import Run
+    from finetune.run_folder import checkpoint
+    from finetune.train import loop
+    from zoo.contract import rundir
+    from zoo.host import disk
 
-    resume.SAVE_EVERY_S, resume.SAVE_SHARE, foreign.PICTURES = 0.0, 1e9, 8
+    checkpoint.SAVE_EVERY_S, checkpoint.SAVE_SHARE, foreign.PICTURES = 0.0, 1e9, 8
     beat = os.open(out.with_suffix(".beat"), os.O_RDWR | os.O_CREAT)
-    update, write_run, sync_folder = loop.update, finish.write_run, disk.sync_folder
+    update, write_run, sync_folder = loop.update, write_run.write_run, disk.sync_folder
 
     def counted(*arguments: Any) -> Any:
         loss = update(*arguments)
@@ -64,7 +68,7 @@ def child(out: Path, *, workers: int, pause_ms: float) -> None:
         return loss
 
     def digested(plan: Any, best: Any, **how: Any) -> None:
-        state = resume.load(plan.folder)
+        state = checkpoint.load(plan.folder)
         assert state is not None
         history = "".join(line for line in (plan.folder / rundir.METRICS).read_text().splitlines(keepends=True)
                           if "probe/seconds" not in line)
@@ -76,10 +80,10 @@ def child(out: Path, *, workers: int, pause_ms: float) -> None:
         sync_folder(folder)
         time.sleep(random.random() * pause_ms / 1000)
 
-    loop.update, finish.write_run, finish.write_report = counted, digested, lambda *_: None
+    loop.update, write_run.write_run, write_run.write_report = counted, digested, lambda *_: None
     disk.sync_folder = slowed if pause_ms else sync_folder
     work = out.parent
-    job.start(Run(data=str(work / "digits"), base=str(work / "tiny"), out=out, device="cpu", workers=workers), SETTINGS)
+    pipeline.start(Run(data=str(work / "digits"), base=str(work / "tiny"), out=out, device="cpu", workers=workers), SETTINGS)
 
 
 def begin(work: Path) -> None:
@@ -117,7 +121,7 @@ def reference(work: Path, workers: list[int]) -> None:
 
 def kill_once(out: Path, *, spare: bool) -> dict[str, Any] | None:
     """Start or continue a run, kill it at a random moment of its work; None: it finished first, or was spared."""
-    from zoo import rundir
+    from zoo.contract import rundir
 
     process = spawn(out, workers=random.choice([0, 0, 1]), pause_ms=40)
     assert process.stdout is not None
@@ -181,8 +185,10 @@ def summary(rows: list[dict[str, Any]]) -> None:
 def cost(work: Path, data: str, epochs: int, size: int) -> None:
     """Seconds in `resume.save` and `save_best` of a plain run at default intervals, and of going on from its end."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from finetune import finish, job, loop, resume
-    from finetune.run import Run
+    from finetune import pipeline, write_run
+    from finetune.recipe.run import Run
+    from finetune.run_folder import checkpoint
+    from finetune.train import loop
 
     spent: dict[str, list[float]] = {"save": [], "save_best": [], "load": [], "train": []}
 
@@ -198,21 +204,21 @@ def cost(work: Path, data: str, epochs: int, size: int) -> None:
 
         setattr(module, name, run)
 
-    for module, name in ((resume, "save"), (resume, "save_best"), (resume, "load"), (loop, "train")):
+    for module, name in ((checkpoint, "save"), (checkpoint, "save_best"), (checkpoint, "load"), (loop, "train")):
         timed(module, name)
-    finish.write_run = lambda *_, **__: None
+    write_run.write_run = lambda *_, **__: None
     out = work / "cost"
     shutil.rmtree(out, ignore_errors=True)
     settings = {"epochs": epochs, "image_size": size, "features": "fp32", "ema": 0.99}
-    job.start(Run(data=data, out=out), settings)
+    pipeline.start(Run(data=data, out=out), settings)
     saves, best, train = sum(spent["save"]), sum(spent["save_best"]), sum(spent["train"])
-    size_mb = (resume.checkpoints(out)[0] / resume.TENSORS).stat().st_size / 1e6
+    size_mb = (checkpoint.checkpoints(out)[0] / checkpoint.TENSORS).stat().st_size / 1e6
     print(f"train {train:.1f} s; {len(spent['save'])} checkpoints of {size_mb:.0f} MB, "
           f"{statistics.median(spent['save']):.3f} s each; {len(spent['save_best'])} best weights, "
           f"{statistics.median(spent['save_best']):.3f} s each; together {100 * (saves + best) / train:.2f} %")
     for name in spent:
         spent[name].clear()
-    job.start(Run(resume=out), {})
+    pipeline.start(Run(resume=out), {})
     print(f"going on: reading the checkpoint {sum(spent['load']):.2f} s, "
           f"the rest of the loop's start {sum(spent['train']):.2f} s")
 
@@ -242,6 +248,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from zoo.errors import run_main
+    from zoo.host.errors import run_main
 
     run_main(main)

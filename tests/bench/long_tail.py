@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from finetune import evaluate, resume
-from finetune.folder import claim
-from finetune.job import fine_tune, make_plan
-from finetune.loader import evaluation_batches
-from finetune.plan import Plan
-from finetune.run import Run
+from finetune.data.loader import evaluation_batches
+from finetune.evaluation import passes
+from finetune.pipeline import fine_tune
+from finetune.plan import Plan, make_plan
+from finetune.recipe.run import Run
+from finetune.run_folder import checkpoint
+from finetune.run_folder.claim import claim
 
 RATIO = 50
 TOOLS: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def thin(data: Path, out: Path) -> list[int]:
 def scores(plan: Plan) -> str:
     """Accuracy and balanced accuracy of the model as it stands, on test, as two cells."""
     test = plan.data.of("test")
-    logits_NC, labels = evaluate.logits(plan.model, evaluation_batches(test, plan.source), plan.source.pre,
+    logits_NC, labels = passes.logits(plan.model, evaluation_batches(test, plan.source), plan.source.pre,
                                         total=len(test))
     answers = logits_NC.argmax(1)
     return f"{(answers == labels).float().mean():.1%} | {balanced_accuracy_score(labels, answers):.1%}"
@@ -69,7 +70,7 @@ def measure(data: Path, given: dict[str, Any], out: Path | None = None) -> str:
         claimed = claim(run, given)
         plan, best = fine_tune(make_plan(run, claimed, torch.device("cpu")))
         last = scores(plan)
-        resume.load_best(plan.folder, plan.model, best)
+        checkpoint.load_best(plan.folder, plan.model, best)
         claimed.lock.release()
         return f"{scores(plan)} | {best.step} | {last} | {time.perf_counter() - began:.0f}"
 

@@ -18,17 +18,19 @@ import torch
 from sklearn.metrics import recall_score
 from torch import nn
 
-from finetune import dataset, probe
-from finetune.augment import seed_everything
-from finetune.loader import Source, epoch_order, evaluation_batches, steps_per_epoch
-from finetune.losses import loss_function
-from finetune.recipe import Recipe
-from finetune.tree import read_tree
+from finetune.augment.picture import seed_everything
+from finetune.data import dataset
+from finetune.data.class_folders import read_tree
+from finetune.data.loader import Source, epoch_order, evaluation_batches, steps_per_epoch
+from finetune.evaluation import passes
+from finetune.recipe.fields import Recipe
+from finetune.train.losses import loss_function
 from tests.bench.long_tail import TOOLS, thin
 from tests.made_recipe import made_recipe
-from zoo import catalog, weights
-from zoo.model import build
-from zoo.preprocess import Preprocessing
+from zoo.bases import catalog
+from zoo.network import weights
+from zoo.network.build import build
+from zoo.picture.preprocess import Preprocessing
 
 Part = tuple[torch.Tensor, torch.Tensor]
 """(float32 [N, D], int64 [N])."""
@@ -41,7 +43,7 @@ def features(data: Path, pictures_of: dict[str, list[dataset.Picture]], classes:
     own = Preprocessing.from_config(model.pretrained_cfg)
     pre = dataclasses.replace(own, size=64, crop_mode="squash", crop_pct=1.0)
     source = Source(data, pre, workers=0, pin=False)
-    seen = {name: probe.extract(model, evaluation_batches(pictures, source), pre, total=len(pictures), precision="fp32")
+    seen = {name: passes.extract(model, evaluation_batches(pictures, source), pre, total=len(pictures), precision="fp32")
             for name, pictures in pictures_of.items()}
     centre, scale = seen["train"][0].mean(0), seen["train"][0].std(0) + 1e-6
     return {name: ((x_ND.float() - centre) / scale, labels) for name, (x_ND, labels) in seen.items()}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import tyro
 
-from finetune.job import start
-from finetune.run import Run
-from zoo import rundir
+from finetune.pipeline import start
+from finetune.recipe.run import Run
+from zoo.contract import rundir
 
 SEEDS = (0, 1)
 

@@ -22,10 +22,10 @@ import psutil
 import torch
 from safetensors.torch import load_file
 
-from finetune import resume
-from finetune.sample import write_digits
+from finetune.data.digits import write_digits
+from finetune.run_folder import checkpoint
 from tests.made_base import made_base
-from zoo import rundir
+from zoo.contract import rundir
 
 SETTINGS = ("--epochs", "3", "--batch-size", "15", "--probe", "off", "--image-size", "32", "--threads", "1", "--lr",
             "1e-3", "--optimizer", "sgd", "--batch-norm", "frozen", "--erasing", "0", "--device", "cpu")
@@ -99,9 +99,9 @@ def stop(place: Path) -> None:
         process.send_signal(number)
         asked = time.monotonic()
         code = process.wait()
-        took, state = time.monotonic() - asked, resume.load(out)
+        took, state = time.monotonic() - asked, checkpoint.load(out)
         assert state is not None
-        marker = json.loads((out / rundir.RESUME / resume.STOPPED).read_text())
+        marker = json.loads((out / rundir.RESUME / checkpoint.STOPPED).read_text())
         print(f"{number.name}: torchrun ended with {code} after {took:.1f} s; marker {marker}; checkpoint of step "
               f"{state.step}", flush=True)
         assert state.step == marker["step"] >= step

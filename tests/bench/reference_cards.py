@@ -9,7 +9,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from zoo import card, published, rundir
+from zoo.contract import rundir
+from zoo.publish import card, staging
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 FIGURE = Path(rundir.FIGURES) / "reliability.svg"
@@ -19,8 +20,8 @@ def write(run: Path, into: Path) -> None:
     """The card of a finished run and what it was made from, without names of pictures and paths."""
     rundir.open_finished(run, verify=True)
     (into / FIGURE).parent.mkdir(parents=True, exist_ok=True)
-    for name in published.CLEANED:
-        rundir.write_json(into / name, published.without_pictures_of_run(name, rundir.read_json(run / name)))
+    for name in staging.CLEANED:
+        rundir.write_json(into / name, staging.without_pictures_of_run(name, rundir.read_json(run / name)))
     shutil.copyfile(run / rundir.DECISION, into / rundir.DECISION)
     shutil.copyfile(run / FIGURE, into / FIGURE)
     rundir.write_text(into / rundir.CARD, card.text(into))

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from finetune.dataset import Picture
-from finetune.loader import epoch_order, numbered
+from finetune.data.dataset import Picture
+from finetune.data.loader import epoch_order, numbered
 from tests.made_recipe import made_recipe
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from finetune import dataset
-from finetune.device import cpu_cores
-from finetune.tree import read_tree
+from finetune.data import dataset
+from finetune.data.class_folders import read_tree
+from finetune.machine.device import cpu_cores
 
 
 def main() -> None:

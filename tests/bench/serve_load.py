@@ -28,8 +28,8 @@ from gradio_client import Client, handle_file
 
 from tests.bench.hostile import BOUNDARY, form, hostile_requests
 from tests.serve.running import Running, running
-from zoo import bundle, rundir
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.contract import bundle, rundir
 
 
 @dataclass

@@ -15,17 +15,18 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from finetune import dataset, loop, optim, step
-from finetune.loader import Source, training_batches
-from finetune.recipe import Recipe
-from finetune.tree import read_tree
+from finetune.data import dataset
+from finetune.data.class_folders import read_tree
+from finetune.data.loader import Source, training_batches
+from finetune.recipe.fields import Recipe
+from finetune.train import loop, optimizer, step
 from tests.made_recipe import made_recipe
-from zoo.preprocess import Preprocessing
+from zoo.picture.preprocess import Preprocessing
 
 
 def bare(model: torch.nn.Module, recipe: Recipe, steps: int) -> float:
     """Pictures a second of forward, backward and optimiser alone."""
-    optimizer = optim.optimizer(model, recipe)
+    optimizer = optimizer.optimizer(model, recipe)
     step.train_mode(model, recipe)
     x = torch.randn(32, 3, recipe.image_size, recipe.image_size).contiguous(memory_format=torch.channels_last)
     y = torch.randint(0, 9, (32,))

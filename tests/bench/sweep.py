@@ -17,7 +17,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from zoo.catalog import ROWS, find, find_architecture
+from zoo.bases.catalog import ROWS, find, find_architecture
 
 STEPS, PICTURES, CLASSES = 2, 2, 5
 VALUES_A_WEIGHT = 5
@@ -79,22 +79,23 @@ def row(name: str, short_side: int, device: str) -> str:
     """Build, two steps, and the losses; raises whatever the product raises."""
     import torch
 
-    from finetune import fitting, recipes, step
-    from finetune.augment import seed_everything
-    from finetune.dataset import Picture
-    from finetune.evaluate import Scores
-    from finetune.job import preprocessing
-    from finetune.loader import Source
-    from zoo import weights
-    from zoo.model import build, describe
-    from zoo.model_trial import Trial
+    from finetune.augment.picture import seed_everything
+    from finetune.data.dataset import Picture
+    from finetune.data.loader import Source
+    from finetune.evaluation.passes import Scores
+    from finetune.plan import preprocessing
+    from finetune.recipe import facts, fitting, resolve
+    from finetune.train import step
+    from zoo.network import weights
+    from zoo.network.build import build, describe
+    from zoo.network.trial import Trial
 
     base = find_architecture(name)
     trial = Trial(base, weights.RANDOM)
-    facts = recipes.Facts(1_000, (200,) * CLASSES, False, short_side, describe(base, weights.RANDOM), device,
+    facts = facts.Facts(1_000, (200,) * CLASSES, False, short_side, describe(base, weights.RANDOM), device,
                           bf16=device == "cuda", cores=torch.get_num_threads(),
                           takes=lambda side: trial.refused(side) is None)
-    resolved = recipes.resolve(facts, {"from_scratch": True, "batch_size": PICTURES})
+    resolved = resolve.resolve(facts, {"from_scratch": True, "batch_size": PICTURES})
     recipe, side = resolved.recipe, resolved.recipe.image_size
     fitting.check(recipe, trial, pictures=1_000, device=device)
     seed_everything(0)

@@ -23,14 +23,16 @@ from typing import Any
 import timm
 import torch
 
-from finetune import dataset, job, step
-from finetune.loader import Source, training_batches
-from finetune.run import Run
-from finetune.tree import read_tree
+from finetune import pipeline
+from finetune.data import dataset
+from finetune.data.class_folders import read_tree
+from finetune.data.loader import Source, training_batches
+from finetune.recipe.run import Run
+from finetune.train import step
 from tests.bench.long_tail import measure
 from tests.made_recipe import made_recipe
-from zoo import rundir
-from zoo.preprocess import Preprocessing
+from zoo.contract import rundir
+from zoo.picture.preprocess import Preprocessing
 
 TRICKS: dict[str, dict[str, Any]] = {
     "plain": {}, "sam": {"sam_rho": 0.05}, "mixup": {"mixup": 0.2}, "ema": {"ema": 0.99},
@@ -45,7 +47,7 @@ SETTINGS: dict[str, Any] = {"features": "fp32", "threads": 1}
 def teacher_run(data: Path, folder: Path, settings: dict[str, Any]) -> Path:
     """A finished run to learn from."""
     if not rundir.is_finished(folder):
-        job.start(Run(data=str(data), out=folder, device="cpu"), settings)
+        pipeline.start(Run(data=str(data), out=folder, device="cpu"), settings)
     return folder
 
 

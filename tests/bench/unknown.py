@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from finetune import calibrate, foreign, probe
-from finetune.augment import normalise
-from finetune.calibrate import Subject
-from finetune.decide import Place
-from finetune.finish import finished_subject
-from finetune.loader import Batch, evaluation_batches
-from zoo import rejection
-from zoo.decision import knn_distance, softmax
-from zoo.model import forward
+from finetune.augment.picture import normalise
+from finetune.data import foreign
+from finetune.data.loader import Batch, evaluation_batches
+from finetune.evaluation import calibrate, passes
+from finetune.evaluation.calibrate import Subject
+from finetune.evaluation.choices import Place
+from finetune.write_run import finished_subject
+from zoo.contract import rejection
+from zoo.contract.decision import knn_distance, softmax
+from zoo.network.build import forward
 
 
 @torch.inference_mode()
@@ -31,7 +32,7 @@ def main(run: Path) -> None:
     """One table."""
     subject = finished_subject(Place(run, device="cpu"))
     pre = subject.source.pre
-    train = probe.sample(subject.data.of("train"), calibrate.REFERENCES)
+    train = passes.sample(subject.data.of("train"), calibrate.REFERENCES)
     references, _ = seen(subject, list(evaluation_batches(train, subject.source)))
     lengths = np.linalg.norm(references, axis=1)
     bank = references / lengths[:, None]

@@ -12,8 +12,8 @@ from statistics import median
 import numpy as np
 
 from tests.export.browser import open_site
-from zoo import rundir
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.contract import rundir
 
 
 def main(run: Path, count: int = 30) -> None:

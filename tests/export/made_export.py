@@ -16,11 +16,12 @@ from export import made, parity
 from export import subject as subjects
 from export.__main__ import Order
 from export.graph import Deployed, Parts
-from zoo import bundle, decision, rundir, tta
-from zoo.decision import Decision, Sets, Unknown
-from zoo.model import features, head
-from zoo.predictor import Predictor
-from zoo.preprocess import Preprocessing, decode
+from zoo.answer.predict import Predictor
+from zoo.contract import bundle, decision, rundir
+from zoo.contract.decision import Decision, Sets, Unknown
+from zoo.network.build import features, head
+from zoo.picture import tta
+from zoo.picture.preprocess import Preprocessing, decode
 
 LABELS = ("ant", "bee", "cat")
 SIDE = 32

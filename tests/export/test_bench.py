@@ -10,8 +10,8 @@ from PIL import Image
 from export.bench import Order, main, write_timing
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
-from zoo import bundle, rundir
-from zoo.errors import UserError
+from zoo.contract import bundle, rundir
+from zoo.host.errors import UserError
 
 
 def test_timing_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,11 +25,13 @@ from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
-from zoo import predictor, runtime, tta
-from zoo.bundle import open_bundle
-from zoo.errors import UserError
-from zoo.predictor import Predictor
-from zoo.preprocess import Preprocessing, decode
+from zoo import predictor
+from zoo.answer import onnx_runtime
+from zoo.answer.predict import Predictor
+from zoo.contract.bundle import open_bundle
+from zoo.host.errors import UserError
+from zoo.picture import tta
+from zoo.picture.preprocess import Preprocessing, decode
 
 ROOT = Path(__file__).parents[2]
 FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))
@@ -109,7 +111,7 @@ def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatc
 
 def any_batch(folder: Path, picture: Path) -> None:
     """The model takes any number of pictures, and answers each as alone."""
-    session, _ = runtime.load(folder / "model.onnx", "cpu")
+    session, _ = onnx_runtime.load(folder / "model.onnx", "cpu")
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
     assert {output.shape[0] for output in session.get_outputs()} == {"batch"}
     pixels = np.asarray(decode(picture))
@@ -153,7 +155,7 @@ def export_pixels(parts: Parts, path: Path, *, resize: Resize) -> None:
 
 
 def compared(parts: Parts, pixels: Path, paths: dict[str, Path]) -> list[Compared]:
-    return parity.compared(parts, runtime.load(pixels, "cpu")[0], paths)
+    return parity.compared(parts, onnx_runtime.load(pixels, "cpu")[0], paths)
 
 
 def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
@@ -406,7 +408,7 @@ def test_a_model_is_one_file_or_refused(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == [path]
     assert (onnx.load(path).ir_version, [one.version for one in onnx.load(path).opset_import]) == (9, [20])
     x = np.ones((1, 3, 2, 2), np.float32)
-    [answer] = runtime.load(path, "cpu")[0].run(None, {"x": x})
+    [answer] = onnx_runtime.load(path, "cpu")[0].run(None, {"x": x})
     np.testing.assert_allclose(answer, network(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
     path.unlink()
     monkeypatch.setattr(onnx_file, "LARGEST_FILE", 1000)

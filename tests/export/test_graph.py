@@ -12,9 +12,10 @@ from export import parity
 from export.graph import Deployed, Parts, Prepare
 from export.made import smooth
 from tests.export.made_export import CALIBRATED, SIDE, SMALL_BEIT, Made, made_bank, made_model
-from zoo import cam, tta
-from zoo.decision import Decision
-from zoo.preprocess import Preprocessing
+from zoo.contract.decision import Decision
+from zoo.network import class_maps
+from zoo.picture import tta
+from zoo.picture.preprocess import Preprocessing
 
 SIZES = ((64, 64), (17, 33), (1, 1), (3, 60), (60, 3), (97, 200), (96, 65), (64, 65), (300, 210), (7, 140))
 """Width and height in pixels."""
@@ -90,7 +91,7 @@ def test_a_batch_keeps_the_views_of_a_picture_together() -> None:
 
 
 def test_normalised_as_by_torchvision() -> None:
-    from zoo.preprocess import normalise
+    from zoo.picture.preprocess import normalise
 
     pre = Preprocessing(48, "squash", 1.0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     prepare, picture = Prepare(pre, tta.VIEWS["none"], resize="op"), smooth(48, 48)
@@ -139,7 +140,7 @@ def test_without_a_map_there_is_no_such_output() -> None:
     """At 32 px this network's feature map is one place."""
     made = Made("test_resnet")
     model = made_model(made)
-    assert not cam.has_map(model, SIDE)
+    assert not class_maps.has_map(model, SIDE)
     deployed = Deployed(Parts(model, made.pre, CALIBRATED, made_bank(model, made)), resize="op").eval()
     assert deployed.outputs == ["probabilities", "unknown_score", "embedding"]
     given = deployed(torch.zeros(2, 40, 50, 3, dtype=torch.uint8))

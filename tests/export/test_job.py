@@ -22,9 +22,9 @@ from export.proof import Evidence, Proof
 from export.subject import Made
 from tests.file_modes import odd_modes
 from tests.zoo.made_bundle import made_bundle, made_content
-from zoo import bundle, rundir
-from zoo.bundle import open_bundle
-from zoo.errors import NotProved, UserError
+from zoo.contract import bundle, rundir
+from zoo.contract.bundle import open_bundle
+from zoo.host.errors import NotProved, UserError
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from export.subject import open_run
 from export.to_tensorrt import profile
 from tests.export.made_export import LABELS
 from tests.zoo.made_published import made_finished
-from zoo import published, rundir
-from zoo.errors import UserError
+from zoo.contract import rundir
+from zoo.host.errors import UserError
+from zoo.publish import staging
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def pulled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pulled")
     run = made_finished(folder / "home")
     (folder / "stage").mkdir()
-    for name, path in published.staged(run, folder / "stage", repo="me/insects", examples=False).items():
+    for name, path in staging.staged(run, folder / "stage", repo="me/insects", examples=False).items():
         (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / "run" / name)
     assert not (folder / "run" / rundir.FILES).exists()

@@ -20,11 +20,12 @@ from export.job import start
 from export.proof import Evidence, gather
 from export.subject import Subject, open_run
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
-from zoo import decision, openvino_runtime, rundir
-from zoo.bundle import open_bundle
-from zoo.errors import NotProved, UserError
-from zoo.predictor import Predictor
-from zoo.preprocess import Preprocessing
+from zoo.answer import openvino_runtime
+from zoo.answer.predict import Predictor
+from zoo.contract import decision, rundir
+from zoo.contract.bundle import open_bundle
+from zoo.host.errors import NotProved, UserError
+from zoo.picture.preprocess import Preprocessing
 
 SIZES = ((1, 1), (3, 60), (97, 200))
 VIT = Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 1.0), CALIBRATED)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from export.verify import Order, evaluate, main
 from tests.zoo.made_bundle import LABELS, made_bundle
-from zoo import bundle
-from zoo.errors import UserError
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.contract import bundle
+from zoo.host.errors import UserError
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 

@@ -20,12 +20,13 @@ from export.__main__ import Order
 from export.job import start
 from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
 from tests.export.made_export import CALIBRATED, LABELS, Made, made_export, onnx_bundle
-from zoo import decision, jpeg_file
-from zoo.bundle import open_bundle
-from zoo.decision import Decision, Sets, Unknown
-from zoo.errors import UserError
-from zoo.predictor import Predictor
-from zoo.preprocess import Preprocessing, decode, resize_crop
+from zoo.answer.predict import Predictor
+from zoo.contract import decision
+from zoo.contract.bundle import open_bundle
+from zoo.contract.decision import Decision, Sets, Unknown
+from zoo.host.errors import UserError
+from zoo.picture import jpeg_file
+from zoo.picture.preprocess import Preprocessing, decode, resize_crop
 
 FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.json", "index.html", "page.css",
          "page.js", "worker.js", "decode.js", "answer.js",

@@ -41,7 +41,7 @@ class Command:
 def started(work: Callable[..., object], *arguments: Any) -> Iterator[Command]:
     """`work(*arguments)` in a process of its own, but for the start of the interpreter and the imports."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["finetune.job"])
+    context.set_forkserver_preload(["finetune.pipeline"])
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_carry_out, args=(work, arguments, writer))
     process.start()

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from zoo import tables
+from zoo.files import tables
 
 
 def png(number: int, *, size: tuple[int, int] = (8, 6)) -> bytes:

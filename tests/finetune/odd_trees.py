@@ -18,12 +18,12 @@ from time import perf_counter
 
 from hypothesis import strategies as st
 
-from finetune.dataset import Data, scan, split
-from finetune.tree import Tree, read_tree
+from finetune.data.class_folders import Tree, read_tree
+from finetune.data.dataset import Data, scan, split
 from tests.bad_pictures import BAD, ODD
 from tests.finetune.made_pictures import png
-from zoo.entries import KINDS
-from zoo.errors import UserError
+from zoo.files.entries import KINDS
+from zoo.host.errors import UserError
 
 NAMES = (
     "cat", "Cat", "dog", "1.png", "1.PNG", "2.jpg", "a.mpo", "b.jfif", "c.pjpeg", "d.apng", "no suffix", "IMG_1.HEIC",

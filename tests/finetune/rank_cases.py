@@ -23,32 +23,24 @@ import timm
 import torch
 from torch import nn
 
-from finetune import (
-    decide,
-    evaluate,
-    find_lr,
-    finish,
-    foreign,
-    job,
-    loop,
-    losses,
-    lr_range,
-    ranks,
-    resume,
-    signals,
-)
-from finetune.dataset import Picture, scan
-from finetune.distill import Teacher
-from finetune.evaluate import Scores, logits, score
-from finetune.loader import Source, evaluation_batches
-from finetune.run import Run
-from finetune.step import Job
-from finetune.tree import read_tree
+from finetune import find_lr, pipeline, write_run
+from finetune.data import foreign
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import Picture, scan
+from finetune.data.loader import Source, evaluation_batches
+from finetune.evaluation import choices, passes
+from finetune.evaluation.passes import Scores, logits, score
+from finetune.machine import distributed, signals
+from finetune.recipe.run import Run
+from finetune.run_folder import checkpoint
+from finetune.train import loop, losses, lr_range
+from finetune.train.distill import Teacher
+from finetune.train.step import Job
 from tests.made_base import end_quickly
 from tests.made_recipe import made_recipe
-from zoo import rejection
-from zoo.errors import UserError, run_main
-from zoo.preprocess import Preprocessing
+from zoo.contract import rejection
+from zoo.host.errors import UserError, run_main
+from zoo.picture.preprocess import Preprocessing
 
 PRE = Preprocessing(size=32)
 PLAIN = {"image_size": 32, "batch_size": 9, "optimizer": "sgd", "lr": 0.05, "erasing": 0.0, "epochs": 1, "threads": 1,
@@ -89,19 +81,19 @@ def made_job(name: str, pictures: list[Picture], digits: Path, folder: Path) -> 
                lambda model: Scores(0.5, 1.0, 1.0, 10), teacher)
 
 
-def first_state(job: Job) -> resume.State:
-    return resume.State(0, 0, resume.save_best(job.folder, job.model, Scores(0.0, 1.0, 1.0, 10), 0),
+def first_state(job: Job) -> checkpoint.State:
+    return checkpoint.State(0, 0, checkpoint.save_best(job.folder, job.model, Scores(0.0, 1.0, 1.0, 10), 0),
                         {"model": job.model.state_dict()})
 
 
-def trained(job: Job, state: resume.State) -> dict[str, torch.Tensor]:
+def trained(job: Job, state: checkpoint.State) -> dict[str, torch.Tensor]:
     """Weights and losses after the job, and the moving average that it saved last."""
     losses: list[torch.Tensor] = []
     update, loop.update = loop.update, lambda *a: losses.append(one := update(*a)) or one
     loop.train(job, state)
     loop.update = update
-    ranks.wait()
-    saved = resume.load(job.folder)
+    distributed.wait()
+    saved = checkpoint.load(job.folder)
     assert saved is not None
     weights = torch.cat([t.flatten().double() for t in job.model.state_dict().values()])
     ema = torch.cat([t.flatten().double() for t in saved.tensors.get("ema", {"none": torch.zeros(1)}).values()])
@@ -113,13 +105,13 @@ def in_pieces(job: Job, number: signal.Signals, until: int) -> dict[str, torch.T
     update = loop.update
 
     def stop(*a: Any) -> torch.Tensor:
-        if a[-1] == until and ranks.rank() == ranks.world() - 1:
+        if a[-1] == until and distributed.rank() == distributed.world() - 1:
             os.kill(os.getpid(), number)
         return update(*a)
 
     loop.update = stop
     try:
-        return trained(job, resume.load(job.folder) or first_state(job))
+        return trained(job, checkpoint.load(job.folder) or first_state(job))
     except signals.Stopped:
         return {}
 
@@ -127,9 +119,9 @@ def in_pieces(job: Job, number: signal.Signals, until: int) -> dict[str, torch.T
 def all_cases(digits: Path, out: Path) -> dict[str, Any]:
     """Everything, in this number of processes."""
     data = scan(read_tree(digits))
-    folder, pictures = out / f"runs-{ranks.world()}", list(data.pictures)
+    folder, pictures = out / f"runs-{distributed.world()}", list(data.pictures)
     results: dict[str, Any] = {"digest": data.digest()}
-    if ranks.world() < 3:
+    if distributed.world() < 3:
         for name in CASES:
             case = made_job(name, data.of("train"), digits, folder / name)
             kept = [picture for i, picture in enumerate(case.pictures) if i % 8 not in (1, 4, 6)]
@@ -140,23 +132,23 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
     nn.init.normal_(model.get_classifier().weight)
     for n in COUNTS:
         chosen = pictures[::len(pictures) // n][:n]
-        batches = evaluation_batches(ranks.mine(chosen), Source(digits, PRE, workers=0, pin=False))
+        batches = evaluation_batches(distributed.mine(chosen), Source(digits, PRE, workers=0, pin=False))
         answers, labels = logits(model, batches, PRE, total=n)
         scores = score(answers, labels)
         results[f"counts {n}"] = (answers.argmax(1), labels, {"top1": scores.top1, "loss": scores.loss})
     results["scores"] = scores_of_first(pictures[:3], digits)
-    results["agreed"] = (ranks.most(ranks.rank()), ranks.total(ranks.rank()), ranks.of_first(ranks.rank()),
-                         ranks.everyone(ranks.rank()))
+    results["agreed"] = (distributed.most(distributed.rank()), distributed.total(distributed.rank()), distributed.of_first(distributed.rank()),
+                         distributed.everyone(distributed.rank()))
     return results
 
 
 def scores_of_first(pictures: list[Picture], digits: Path) -> float:
     """The top-1 that this process goes on with where each computed another: its rank."""
-    computed, evaluate.score = evaluate.score, lambda *a, **k: Scores(float(ranks.rank()), 1.0, 1.0, 3)
+    computed, passes.score = passes.score, lambda *a, **k: Scores(float(distributed.rank()), 1.0, 1.0, 3)
     plan: Any = SimpleNamespace(data=SimpleNamespace(of=lambda split: pictures), source=Source(digits, PRE, 0, False),
                                 resolved=SimpleNamespace(recipe=made_recipe()))
-    top1 = job.select_scores(plan, timm.create_model("test_resnet", num_classes=10)).top1
-    evaluate.score = computed
+    top1 = pipeline.select_scores(plan, timm.create_model("test_resnet", num_classes=10)).top1
+    passes.score = computed
     return top1
 
 
@@ -184,21 +176,21 @@ def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
     lr_range.STEPS = 30
     given = SimpleNamespace(epochs=1, batch_size=9, threads=1, features="fp32")
     find_lr.main(Run(data=str(digits), base=str(base), out=out, device="cpu"), given, SimpleNamespace())
-    job.carry_out(Run(resume=out, device="cpu"), {})
-    ranks.wait_for_first()
-    finish.decide_again(decide.Place(out, device="cpu"), decide.Wish())
+    pipeline.carry_out(Run(resume=out, device="cpu"), {})
+    distributed.wait_for_first()
+    write_run.decide_again(choices.Place(out, device="cpu"), choices.Wish())
     return {"touched": touched}
 
 
 def slow_first(fails: bool) -> dict[str, Any]:
     """Rank 0 takes longer than the processes wait for each other in a collective, and then may fail."""
-    with ranks.first_before_others():
-        if ranks.first():
-            sleep(1.5 * ranks.PATIENCE.total_seconds())
+    with distributed.first_before_others():
+        if distributed.first():
+            sleep(1.5 * distributed.PATIENCE.total_seconds())
             if fails:
                 raise UserError("the slow one failed")
-    ranks.wait_for_first()
-    return {"agreed after a wait": ranks.of_first(ranks.rank())}
+    distributed.wait_for_first()
+    return {"agreed after a wait": distributed.of_first(distributed.rank())}
 
 
 def process(number: int, world: int, port: int, file: str, work: Callable[[], dict[str, Any]]) -> None:
@@ -207,9 +199,9 @@ def process(number: int, world: int, port: int, file: str, work: Callable[[], di
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "MASTER_PORT": str(port),
                    "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
     def main() -> None:
-        with ranks.joined():
-            ranks.wait()
-        with ranks.joined():  # a program may carry out several runs
+        with distributed.joined():
+            distributed.wait()
+        with distributed.joined():  # a program may carry out several runs
             torch.save(work(), f"{file}-{number}.pt")
 
     run_main(main, joins=True)
@@ -247,8 +239,8 @@ def main(digits: Path, base: Path, out: Path) -> None:
             (out / "changing").rename(out / "undisturbed")
         codes = in_processes(world, out / f"piece{i}", lambda n=number, until=until: piece(digits, out, n, until))
         assert codes == ([2, -signal.SIGKILL] if number == signal.SIGKILL else [0] * world), codes
-    ranks.PATIENCE = timedelta(seconds=4)
+    distributed.PATIENCE = timedelta(seconds=4)
     assert in_processes(2, out / "slow", lambda: slow_first(False)) == [0, 0]
     assert in_processes(2, out / "slow and failing", lambda: slow_first(True)) == [2, 2]
-    ranks.PATIENCE = timedelta(minutes=10)
+    distributed.PATIENCE = timedelta(minutes=10)
     assert in_processes(2, out / "whole", lambda: whole_run(digits, base, out / "run")) == [0, 0]

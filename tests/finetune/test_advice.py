@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune import events
-from finetune.recipe import BOUNDS, Recipe
-from finetune.recipes import EPOCH_ANCHORS
+from finetune.recipe.auto import EPOCH_ANCHORS
+from finetune.recipe.fields import BOUNDS, Recipe
 from finetune.report import advice
 from finetune.report.advice import Advice, History, curves
 from finetune.report.data_advice import DATA_RULES, Findings, data
+from finetune.run_folder import events
 from tests.made_run import Made, made_run
 
 VALUES: dict[str, Any] = {

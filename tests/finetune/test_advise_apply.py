@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 import tyro
 
-from finetune import advise, compare, ranks
+from finetune import compare
 from finetune.__main__ import main
-from finetune.advise import Trial, as_values, follow_up, run_advised
-from finetune.report import advised, finished, next_steps
+from finetune.machine import distributed
+from finetune.recipe.run import Run
+from finetune.report import next_steps, run_files
 from finetune.report.advice import Advice
-from finetune.run import Run
+from finetune.studies import follow_advice, follow_up_page
+from finetune.studies.follow_advice import Trial, as_values, follow_up, run_advised
 from tests.finetune.test_report import Seen
 from tests.made_run import made_run
-from zoo import rundir
-from zoo.errors import UserError
+from zoo.contract import rundir
+from zoo.host.errors import UserError
 
 LONGER = Advice("Training ended too early.", "Train twice as long.", "--epochs 16 --erasing 0.25")
 SLOWER = Advice("It jumped.", "Train with a third of the rate.", "--lr 0.001")
@@ -27,7 +29,7 @@ LABELS = Advice("Labels are wrong.", "Correct them.")
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    return Trial(finished.read(made_run(tmp_path_factory.mktemp("made"), pictures=3)[0]), {"seed": 1})
+    return Trial(run_files.read(made_run(tmp_path_factory.mktemp("made"), pictures=3)[0]), {"seed": 1})
 
 
 def scored(trial: Trial, top1: float, loss: float, **given: float) -> Trial:
@@ -57,8 +59,8 @@ def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: P
                                                       monkeypatch: pytest.MonkeyPatch,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
     asked = iter([[LABELS], [Advice("Short.", "Longer.", "--epochs 5")], []])
-    monkeypatch.setattr(advise.next_steps, "advices", lambda run: next(asked) if run.name == "run" else [])
-    monkeypatch.setattr("finetune.finish.say_advice", lambda folder: None)  # it asks for the advices too
+    monkeypatch.setattr(follow_advice.next_steps, "advices", lambda run: next(asked) if run.name == "run" else [])
+    monkeypatch.setattr("finetune.write_run.say_advice", lambda folder: None)  # it asks for the advices too
     run = Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu")
     given = {"epochs": 1, "lr": 1e-3, "threads": 1, "image_size": 32}
     assert run_advised(run, given, most=2) == tmp_path / "run"  # no advice with a flag: nothing more is trained
@@ -69,13 +71,13 @@ def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: P
     rundir.open_finished(made, verify=True)
     assert rundir.read_json(made / "recipe.json")["epochs"] == {"value": 5, "why": "set by hand"}
     assert rundir.read_json(made / "recipe.json")["lr"]["value"] == 1e-3
-    numbers = rundir.read_json(tmp_path / "run-advised" / advised.NUMBERS)
+    numbers = rundir.read_json(tmp_path / "run-advised" / follow_up_page.NUMBERS)
     first, second = numbers["runs"]
     assert (second["changed"], second["flags"]) == ("run", "--epochs 5")
     assert second["gain"] == pytest.approx(second["select_top1"] - first["select_top1"])
     assert best.name == next(row["run"] for row in numbers["runs"] if row["best"])
     assert sum(row["best"] for row in numbers["runs"]) == 1
-    page = Seen((tmp_path / "run-advised" / advised.PAGE).read_text())
+    page = Seen((tmp_path / "run-advised" / follow_up_page.PAGE).read_text())
     assert "run --epochs 5 Short." in page.text
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == [
         "../run/report.html", "../run-advised-1/report.html"]
@@ -90,9 +92,9 @@ def test_what_rank_0_writes_is_read_after_a_wait_and_written_by_it_alone(
     def note(word: str, result: Any = None) -> Callable[..., Any]:
         return lambda *_, **__: happened.append(word) or result
 
-    monkeypatch.setattr(ranks, "first", lambda: first)
-    monkeypatch.setattr(ranks, "wait_for_first", note("wait"))
-    for place in ("finetune.advise.start", "finetune.job.start"):
+    monkeypatch.setattr(distributed, "first", lambda: first)
+    monkeypatch.setattr(distributed, "wait_for_first", note("wait"))
+    for place in ("finetune.studies.follow_advice.start", "finetune.pipeline.start"):
         monkeypatch.setattr(place, note("start"))
     stopped = RuntimeError("far enough")
 
@@ -100,8 +102,8 @@ def test_what_rank_0_writes_is_read_after_a_wait_and_written_by_it_alone(
         happened.append("read")
         raise stopped
 
-    monkeypatch.setattr("zoo.rundir.read_json", read)
-    monkeypatch.setattr("finetune.report.finished.read", read)
+    monkeypatch.setattr("zoo.contract.rundir.read_json", read)
+    monkeypatch.setattr("finetune.report.run_files.read", read)
     with pytest.raises(RuntimeError, match="far enough"):
         run_advised(Run(data="x", out=tmp_path / "run"), {}, most=1)
     assert happened == ["start", "wait", "read"]
@@ -115,7 +117,7 @@ def test_what_rank_0_writes_is_read_after_a_wait_and_written_by_it_alone(
 def test_the_command_line_hands_the_number_over(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    monkeypatch.setattr(advise, "run_advised", lambda run, given, most: seen.append((run.data, given, most)))
+    monkeypatch.setattr(follow_advice, "run_advised", lambda run, given, most: seen.append((run.data, given, most)))
     config = (tyro.conf.FlagCreatePairsOff,)
     tyro.cli(main, args=["--data", "x", "--advise", "apply", "3", "--epochs", "2"], config=config)
     assert seen == [("x", {"epochs": 2}, 3)]

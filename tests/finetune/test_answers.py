@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune import answers
-from finetune.answers import COLUMNS, COUNTS, FLOATS, NOWHERE, Answers, concatenate, headline, numbers
+from finetune.evaluation import predictions
+from finetune.evaluation.predictions import COLUMNS, COUNTS, FLOATS, NOWHERE, Answers, concatenate, headline, numbers
 from tests.finetune.made_pictures import rows
-from zoo import rundir, tables
-from zoo.decision import softmax
-from zoo.errors import UserError
+from zoo.contract import rundir
+from zoo.contract.decision import softmax
+from zoo.files import tables
+from zoo.host.errors import UserError
 
 HOSTILE = ["a|b", "a\\", "\\|", "|", 'say "hi"', "a,b", "two\nlines", "cr\rlf\r\n", os.fsdecode(b"\xff"), "=1+1", " ",
            "-1", "\u202egnp", "nan", "\ufeffx", "'", '"', ",", "\\", "||"]
@@ -30,7 +31,7 @@ def made(split: list[str], classes: list[str], *, views: tuple[str, ...] = (), s
     """Random answers, one for each entry of `split`; foreign pictures have no label."""
     random, n, many = np.random.default_rng(seed), len(split), len(classes)
     splits, every = np.array(split), np.arange(n)
-    label = np.where(np.isin(splits, answers.KNOWN), random.integers(0, many, n), NOWHERE)
+    label = np.where(np.isin(splits, predictions.KNOWN), random.integers(0, many, n), NOWHERE)
     plain = softmax(2 * random.standard_normal((n, many)) + 1.5 * (np.arange(many) == label[:, None]))
     said = softmax(0.6 * np.log(plain) + 0.1 * random.standard_normal((n, many)))
     inside = said >= 0.2
@@ -69,8 +70,8 @@ def assert_same(seen: Answers, expected: Answers) -> None:
 
 
 def round_trip(folder: Path, table: Answers) -> Answers:
-    answers.write(folder / rundir.PREDICTIONS, table)
-    return answers.read(folder, table.classes)
+    predictions.write(folder / rundir.PREDICTIONS, table)
+    return predictions.read(folder, table.classes)
 
 
 # --- the file
@@ -192,7 +193,7 @@ def test_splits_and_the_headline(split: list[str], splits: list[str], head: tupl
     assert table.foreign == [name for name in split if name in ("noise", "digits")]
     assert sum(len(table.of(name)) for name in ("val", "test", *table.foreign)) == len(split)
     for name in splits:
-        members = answers.VAL if name == "val" else (name,)
+        members = predictions.VAL if name == "val" else (name,)
         assert table.of(name).path.tolist() == [table.path[i] for i, of in enumerate(split) if of in members]
 
 
@@ -264,13 +265,13 @@ def test_the_numbers_can_be_computed_again_from_the_file(tmp_path: Path, classes
 
 
 def test_a_probability_of_0_costs_a_large_finite_loss() -> None:
-    assert answers.mean_loss(np.array([0.0])) == pytest.approx(708.4, abs=0.1)
-    assert answers.mean_loss(np.array([0.5, 0.25])) == pytest.approx(1.5 * math.log(2))
+    assert predictions.mean_loss(np.array([0.0])) == pytest.approx(708.4, abs=0.1)
+    assert predictions.mean_loss(np.array([0.5, 0.25])) == pytest.approx(1.5 * math.log(2))
 
 
 def test_a_table_that_is_missing_or_of_another_version_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"predictions\.csv is missing"):
-        answers.read(tmp_path, ["cat"])
+        predictions.read(tmp_path, ["cat"])
     (tmp_path / "predictions.csv").write_text("path,split,label,predicted\na.png,test,dog,cat\n")
     with pytest.raises(UserError, match="is not as this version writes it"):
-        answers.read(tmp_path, ["cat"])
+        predictions.read(tmp_path, ["cat"])

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from finetune import augment_grid
-from finetune.augment import COLOUR_VALUES, COLOUR_VECTORS, add_colour, augment, seed_everything
-from finetune.augment_grid import write_grid
-from finetune.show_augment import Grid
+from finetune.augment.picture import COLOUR_VALUES, COLOUR_VECTORS, add_colour, augment, seed_everything
+from finetune.studies import augment_grid
+from finetune.studies.augment_grid import write_grid
+from finetune.studies.grid_order import Grid
 from tests.bad_pictures import photo
 from tests.finetune.made_pictures import write_classes
 from tests.made_recipe import made_recipe
-from zoo.errors import UserError
-from zoo.preprocess import Preprocessing, resize_crop
+from zoo.host.errors import UserError
+from zoo.picture.preprocess import Preprocessing, resize_crop
 
 PRE = Preprocessing(size=48, crop_mode="squash", crop_pct=1.0)
 PLAIN = resize_crop(photo(), PRE)

@@ -24,19 +24,24 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch.distributed.run import get_args_parser
 
-from finetune import dataset, device, folder, going_on, other_flags
-from finetune.folder import Order, claim
-from finetune.job import check_same_data, start, with_recorded_names
-from finetune.loader import Source, evaluation_batches
-from finetune.recipe import Recipe, field_docs
-from finetune.run import Run
-from finetune.tree import read_tree
+from finetune.data import dataset
+from finetune.data.class_folders import read_tree
+from finetune.data.loader import Source, evaluation_batches
+from finetune.machine import device
+from finetune.pipeline import start
+from finetune.plan import check_same_data, with_recorded_names
+from finetune.recipe import other_flags
+from finetune.recipe.fields import Recipe, field_docs
+from finetune.recipe.run import Run
+from finetune.run_folder import claim, going_on
+from finetune.run_folder.claim import Order, claim
 from tests.finetune.made_pictures import contents, png, write_classes
-from zoo import fields, rundir
-from zoo.errors import BadImage, UserError, run_main
-from zoo.model_trial import Trial
-from zoo.preprocess import Preprocessing
-from zoo.same_paths import nfc
+from zoo.contract import rundir
+from zoo.files import fields
+from zoo.files.same_paths import nfc
+from zoo.host.errors import BadImage, UserError, run_main
+from zoo.network.trial import Trial
+from zoo.picture.preprocess import Preprocessing
 
 ROOT = Path(__file__).parents[2]
 CUDA = torch.cuda.is_available()
@@ -95,7 +100,8 @@ def finetune(cwd: Path, *arguments: str, python: tuple[str, ...] = (), **env: st
 def finetune_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
                   *arguments: str) -> subprocess.CompletedProcess[str]:
     """The same in this process, which has imported torch."""
-    from finetune.__main__ import main, parse
+    from finetune.__main__ import main
+    from finetune.flags import parse
 
     monkeypatch.setattr(sys, "argv", ["finetune", *arguments])
     with pytest.raises(SystemExit) as end:
@@ -272,7 +278,7 @@ def test_main_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) ->
 
     from finetune.__main__ import main
     seen: list[tuple[Run, dict[str, Any]]] = []
-    monkeypatch.setattr("finetune.job.start", lambda run, given: seen.append((run, given)))
+    monkeypatch.setattr("finetune.pipeline.start", lambda run, given: seen.append((run, given)))
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     for arguments in (["--data", "x"],
                       ["--data", "x", "--out", "y", "--flip", "0", "--probe-only", "--val", "v", "--seed", "0"]):
@@ -416,7 +422,7 @@ def test_what_was_there_before_a_refused_run_stays(animals: Path, here: Path) ->
     assert not list((here / "mine" / "run").iterdir())
     taken = claim(Run(data="animals", out=Path("new/run")), {})
     (here / "new" / "run" / rundir.LEFT_OUT).write_text("path,reason\n")  # the error names this file
-    with pytest.raises(UserError), folder.held(taken):
+    with pytest.raises(UserError), claim.held(taken):
         raise UserError(f"refused, see {Path('new/run') / rundir.LEFT_OUT}")
     assert [path.name for path in (here / "new" / "run").iterdir()] == [rundir.LEFT_OUT]
     assert claimed(data="animals", out=Path("new/run")) == Path("new/run")
@@ -620,7 +626,7 @@ def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(he
     check_same_data(out, scanned, 0.01, same=False)
     assert scanned.of("val")[0].path == "../../b/val/cat/000.png"
     rundir.write_json(out / rundir.LOCAL, Order(data, "efficientnet_lite0", {"val": str(val)}).to_json())
-    recorded = folder.recorded_order(out)
+    recorded = claim.recorded_order(out)
     for new_data, new_val in ((here / "moved", val), (here / "moved", here / "x" / "y" / "val"),
                               (here / "x" / "moved", here / "x" / "y" / "val")):
         for old, new in ((val, new_val), (data, new_data)):
@@ -767,7 +773,7 @@ def test_the_sample_is_written_once(here: Path, monkeypatch: pytest.MonkeyPatch)
         written.append(target)
         return write_classes(target, {"0": 1, "1": 1})
 
-    monkeypatch.setattr(folder, "write_digits", write)
+    monkeypatch.setattr(claim, "write_digits", write)
     assert [claimed(data="digits"), claimed(data="digits")] == [Path("runs/digits-efficientnet_lite0")] * 2
     assert written == [Path("digits")]
 

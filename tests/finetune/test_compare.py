@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import tyro
 
-from finetune import compare, side_by_side
+from finetune import compare
 from finetune.compare import Comparison
-from finetune.report import comparison, finished
-from finetune.side_by_side import paired
+from finetune.report import run_files
+from finetune.studies import comparison_page, paired
+from finetune.studies.paired import paired
 from tests.finetune.made_ilsvrc import WNIDS, write_ilsvrc
 from tests.finetune.test_report import Seen, svg_texts
 from tests.made_run import made_run
-from zoo import rundir
-from zoo.errors import UserError
+from zoo.contract import rundir
+from zoo.host.errors import UserError
 
 
 def test_a_paired_comparison_counts_what_only_one_has_right() -> None:
@@ -35,11 +36,11 @@ def test_a_paired_comparison_counts_what_only_one_has_right() -> None:
 
 
 def test_runs_of_other_pictures_are_not_paired(tmp_path: Path) -> None:
-    runs = [finished.read(made_run(tmp_path / name, pictures=count)[0]) for name, count in (("a", 3), ("b", 4))]
+    runs = [run_files.read(made_run(tmp_path / name, pictures=count)[0]) for name, count in (("a", 3), ("b", 4))]
     for run in runs:
         (run.folder / rundir.WEIGHTS).write_bytes(b"")
         rundir.finish(run.folder)
-    numbers = side_by_side.side_by_side(runs)
+    numbers = paired.side_by_side(runs)
     assert numbers["pairs"] == []
     assert "different data" in numbers["notes"][0]
 
@@ -69,7 +70,7 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
     assert {path.name for path in folder.iterdir()} == {
         "ilsvrc-test_resnet", "ilsvrc-test_byobnet", "figures", "compare.html", "compare.json"}
     numbers = rundir.read_json(folder / "compare.json")
-    runs = [finished.read(folder / row["folder"]) for row in numbers["runs"]]
+    runs = [run_files.read(folder / row["folder"]) for row in numbers["runs"]]
     for row, run in zip(numbers["runs"], runs, strict=True):
         rundir.open_finished(run.folder, verify=True)
         assert run.classes == sorted(WNIDS)
@@ -84,7 +85,7 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
         drawn = svg_texts(folder / "figures" / f"error-{top}.svg")
         assert {f"{name}, {split}" for name in ("test_resnet", "test_byobnet") for split in ("training", "select")
                 } <= set(drawn)
-    page = Seen((folder / comparison.PAGE).read_text())
+    page = Seen((folder / comparison_page.PAGE).read_text())
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert sorted(links) == ["ilsvrc-test_byobnet/report.html", "ilsvrc-test_resnet/report.html"]
     assert "test_byobnet against test_resnet: " in capsys.readouterr().out

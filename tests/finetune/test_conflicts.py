@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import tyro
 
-from finetune import recipes
-from finetune.__main__ import LessUsual
-from finetune.conflicts import CONFLICTS, refuse
+from finetune.flags import LessUsual
+from finetune.recipe import resolve
+from finetune.recipe.conflicts import CONFLICTS, refuse
 from tests.finetune.test_recipe import FACTS, recipe_of, refusal
 from tests.made_recipe import made_recipe
-from zoo.errors import UserError
+from zoo.host.errors import UserError
 
 LONG_TAIL = (500, 120, 40, 10)
 
@@ -62,7 +62,7 @@ def test_what_goes_together(given: dict[str, Any]) -> None:
 
 
 def test_focal_loss_switches_smoothing_off_and_says_so() -> None:
-    resolved = recipes.resolve(FACTS, {"loss": "focal"})
+    resolved = resolve.resolve(FACTS, {"loss": "focal"})
     assert resolved.recipe.label_smoothing == 0
     assert "focal" in resolved.why["label_smoothing"]
     assert recipe_of().label_smoothing > 0
@@ -76,7 +76,7 @@ def test_focal_loss_switches_smoothing_off_and_says_so() -> None:
     ((100, 10), True), (LONG_TAIL, True)])
 def test_auto_decides_balance_by_the_measured_imbalance(counts: tuple[int, ...], imbalanced: bool) -> None:
     for given in ({}, {"balance": "auto"}, {"balance": "auto", "recipe": "warmup-step"}):
-        resolved = recipes.resolve(dataclasses.replace(FACTS, class_counts=counts), given)
+        resolved = resolve.resolve(dataclasses.replace(FACTS, class_counts=counts), given)
         assert (resolved.recipe.balance != "none") == imbalanced
         assert f"{max(counts) / min(counts):.3g} times" in resolved.why["balance"]
 

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune import dataset
-from finetune.dataset import Data, Picture, as_fraction, median_short_side, scan, split, write_files_csv
-from finetune.tree import read_tree
+from finetune.data import dataset
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import Data, Picture, median_short_side, scan, split, write_files_csv
+from finetune.recipe.facts import as_fraction
 from tests.bad_pictures import BAD, jpeg
 from tests.finetune.made_pictures import contents, png, rows, write_classes
-from zoo import console
-from zoo.errors import UserError
+from zoo.host import console
+from zoo.host.errors import UserError
 
 SPLIT = {"train/cat": 3, "train/dog": 3, "val/cat": 1, "val/dog": 1, "test/cat": 1, "test/dog": 1}
 

@@ -15,17 +15,20 @@ import timm
 import torch
 from safetensors.numpy import load_file
 
-from finetune import answers, calibrate, foreign
-from finetune.decide import Place, Wish, main
-from finetune.job import start
-from finetune.run import Run
+from finetune.data import foreign
+from finetune.decide import main
+from finetune.evaluation import calibrate, predictions
+from finetune.evaluation.choices import Place, Wish
+from finetune.pipeline import start
+from finetune.recipe.run import Run
 from tests.finetune.made_pictures import write_classes
 from tests.made_base import fit_quickly
 from tests.made_run import drawing_only
 from tests.zoo.made_published import made_finished
-from zoo import decision, published, rejection, rundir
-from zoo.errors import UserError
-from zoo.preprocess import Preprocessing, decode, evaluate
+from zoo.contract import decision, rejection, rundir
+from zoo.host.errors import UserError
+from zoo.picture.preprocess import Preprocessing, decode, evaluate
+from zoo.publish import staging
 
 WRITTEN = {"decision.json", "bank.safetensors", "predictions.csv", "report.json", "report.html", "README.md",
            "FINISHED.json"}
@@ -46,8 +49,8 @@ def digests(run: Path) -> dict[str, str]:
     return {p.relative_to(run).as_posix(): rundir.digest(p) for p in run.rglob("*") if p.is_file()}
 
 
-def table_of(run: Path) -> answers.Answers:
-    return answers.read(run, rundir.read_json(run / "data.json")["classes"])
+def table_of(run: Path) -> predictions.Answers:
+    return predictions.read(run, rundir.read_json(run / "data.json")["classes"])
 
 
 def embeddings(run: Path, root: Path, paths: list[str]) -> np.ndarray:
@@ -72,7 +75,7 @@ def test_the_bank_holds_training_pictures_of_all_classes(finished_run: Path, dig
 
 
 def test_answers_follow_from_decision_json_and_the_outputs(finished_run: Path, digits: Path) -> None:
-    """Probabilities, unknown score and sets of predictions.csv, from timm's model and zoo.decision alone."""
+    """Probabilities, unknown score and sets of predictions.csv, from timm's model and zoo.contract.decision alone."""
     rows = [row for row in rows_of(finished_run) if row["split"] == "test"][::4]
     made, labels = decision.read(finished_run), rundir.read_json(finished_run / "config.json")["label_names"]
     model = timm.create_model(f"local-dir:{finished_run}", pretrained=True).eval()
@@ -101,8 +104,8 @@ def test_what_the_calibration_promises_holds_on_its_pictures(finished_run: Path)
     assert fitted["pictures"] == len(table) == 40
     assert "too small to be halved" in fitted["note"]
     assert fitted["temperature"]["loss_after"] <= fitted["temperature"]["loss_before"]
-    assert answers.mean_loss(table.label_probability) == pytest.approx(fitted["temperature"]["loss_after"], rel=1e-4)
-    assert answers.mean_loss(table.plain_label_probability) == pytest.approx(
+    assert predictions.mean_loss(table.label_probability) == pytest.approx(fitted["temperature"]["loss_after"], rel=1e-4)
+    assert predictions.mean_loss(table.plain_label_probability) == pytest.approx(
         fitted["temperature"]["loss_before"], rel=1e-4)
     assert np.array_equal(table.predicted, table.plain_predicted)
     assert (table.unknown_score > content["unknown"]["threshold"]).mean() <= 0.05
@@ -117,9 +120,9 @@ def test_views_are_measured_on_the_same_pictures_and_none_of_them_is_assumed(hal
     table = table_of(halved_run).of("calibrate")
     for row in shown["table"]:
         said, probability = table.views_predicted[row["views"]], table.views_label_probability[row["views"]]
-        assert row["pictures"] == (said != answers.NOWHERE).sum() >= 200
+        assert row["pictures"] == (said != predictions.NOWHERE).sum() >= 200
         assert row["top1"] == pytest.approx((said == table.label).mean())
-        assert row["loss"] == pytest.approx(answers.mean_loss(probability), rel=1e-4)
+        assert row["loss"] == pytest.approx(predictions.mean_loss(probability), rel=1e-4)
 
 
 @pytest.mark.parametrize(("views", "pictures", "measured"), [
@@ -214,7 +217,7 @@ def test_other_pictures_under_the_same_names_are_refused(run_copy: Path, digits:
 def test_a_published_copy_is_not_fitted_to_pictures_that_it_may_know(tmp_path: Path, data: str | None) -> None:
     run = made_finished(tmp_path / "home")
     (tmp_path / "stage").mkdir()
-    for name, path in published.staged(run, tmp_path / "stage", repo="me/insects", examples=False).items():
+    for name, path in staging.staged(run, tmp_path / "stage", repo="me/insects", examples=False).items():
         (tmp_path / "pulled" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, tmp_path / "pulled" / name)
     before = digests(tmp_path / "pulled")
@@ -283,7 +286,7 @@ def test_its_command_line_leaves_torch_unloaded() -> None:
 @pytest.fixture(scope="module")
 def halved_run(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A probe on digits with just enough val pictures for two halves, no test, at 64 px so that there are heat maps."""
-    from finetune.sample import write_digits
+    from finetune.data.digits import write_digits
 
     folder = tmp_path_factory.mktemp("halved")
     data = write_digits(folder / "digits")
@@ -312,7 +315,7 @@ def test_a_large_val_is_halved_and_calibrate_is_the_headline(halved_run: Path) -
     assert fitted["pictures"] == report["headline"]["pictures"] == counts["calibrate"] >= 200
     assert list(report["splits"]) == ["val", "select", "calibrate"]
     assert report["splits"]["val"]["pictures"] == counts["select"] + counts["calibrate"]
-    measured = table.views_predicted["flip"] != answers.NOWHERE
+    measured = table.views_predicted["flip"] != predictions.NOWHERE
     assert set(table.split[measured]) == {"calibrate"}
 
 

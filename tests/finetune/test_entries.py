@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from finetune import dataset, left_out
-from finetune.dataset import Data, Picture, scan, split
-from finetune.layout import like_split
-from finetune.tree import read_tree
+from finetune.data import dataset, left_out
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import Data, Picture, scan, split
+from finetune.data.layout import like_split
 from tests.bad_pictures import ODD, encode, photo
 from tests.finetune.made_pictures import png, rows, write_classes
 from tests.finetune.odd_trees import Entry, Figures, assert_conserved, check, entries, nobody
-from zoo import opened
-from zoo.errors import UserError
+from zoo.host.errors import UserError
+from zoo.picture import opened
 
 PAIR = {"cat": 3, "dog": 3}
 MPO = ODD["two-pictures.mpo"][0]()

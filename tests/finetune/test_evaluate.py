@@ -15,20 +15,21 @@ from sklearn.datasets import load_digits, load_sample_images
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 from torch import nn
 
-from finetune import events, loader
-from finetune.augment import normalise
-from finetune.dataset import Picture
-from finetune.evaluate import Bank, Scores, logits, outputs, score, summed_probabilities
-from finetune.events import Events
-from finetune.loader import Source, evaluation_batches
-from finetune.sample import digits, of_sklearn, write_digits
+from finetune.augment.picture import normalise
+from finetune.data import loader
+from finetune.data.dataset import Picture
+from finetune.data.digits import digits, of_sklearn, write_digits
+from finetune.data.loader import Source, evaluation_batches
+from finetune.evaluation.passes import Bank, Scores, logits, outputs, score, summed_probabilities
+from finetune.run_folder import events
+from finetune.run_folder.events import Events
 from tests.bad_pictures import photo
 from tests.finetune.made_pictures import contents
-from zoo import rundir
-from zoo.decision import knn_distance, unit
-from zoo.model import features
-from zoo.preprocess import Preprocessing, resize_crop
-from zoo.tta import VIEWS, View
+from zoo.contract import rundir
+from zoo.contract.decision import knn_distance, unit
+from zoo.network.build import features
+from zoo.picture.preprocess import Preprocessing, resize_crop
+from zoo.picture.tta import VIEWS, View
 
 PRE = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)
 

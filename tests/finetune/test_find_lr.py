@@ -7,18 +7,21 @@ import pytest
 import torch
 import tyro
 
-from finetune import events, find_lr, lr_range, rates
-from finetune.dataset import Picture, scan
-from finetune.job import start
-from finetune.loader import Source
-from finetune.rates import Curve, suggest
-from finetune.run import Run
-from finetune.step import Job
-from finetune.tree import read_tree
+from finetune import find_lr
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import Picture, scan
+from finetune.data.loader import Source
+from finetune.evaluation import lr_curve
+from finetune.evaluation.lr_curve import Curve, suggest
+from finetune.pipeline import start
+from finetune.recipe.run import Run
+from finetune.run_folder import events
+from finetune.train import lr_range
+from finetune.train.step import Job
 from tests.made_recipe import made_recipe
-from zoo import rundir
-from zoo.errors import UserError
-from zoo.preprocess import Preprocessing
+from zoo.contract import rundir
+from zoo.host.errors import UserError
+from zoo.picture.preprocess import Preprocessing
 
 RATES = tuple(np.geomspace(1e-6, 10, 105).tolist())
 
@@ -106,7 +109,7 @@ def test_the_tool_draws_the_curve_and_the_run_goes_on_with_the_rate(
     assert told.count("linear probe: top-1") == 1
     found = rundir.read_json(out / "recipe.json")["lr"]
     assert told.count(f"suggested learning rate: {found['value']:g} ({found['why']})") == 2
-    curve = rates.recorded(events.read(out))
+    curve = lr_curve.recorded(events.read(out))
     assert curve is not None
     assert suggest(curve).lr == found["value"]
     assert "Learning-rate range test" in (out / "figures" / "lr-range.svg").read_text()
@@ -114,7 +117,7 @@ def test_the_tool_draws_the_curve_and_the_run_goes_on_with_the_rate(
     start(Run(resume=out), {})  # as the tool says
     assert rundir.read_json(out / "recipe.json")["lr"] == found
     assert max(lr for _, lr in events.read(out)["train/lr"]) <= found["value"]
-    assert rates.recorded(events.read(out)) == curve
+    assert lr_curve.recorded(events.read(out)) == curve
 
 
 def test_find_where_it_is_useless_is_refused(digits: Path, tiny_base: Path, tmp_path: Path) -> None:

@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.fits import Measured, choose_views, fit_sets, fit_temperature, loss_of, losses, measure, views_table
-from zoo.decision import Sets, average, in_set, softmax, temper
-from zoo.rejection import threshold as threshold_of
+from finetune.evaluation.fits import (
+    Measured,
+    choose_views,
+    fit_sets,
+    fit_temperature,
+    loss_of,
+    losses,
+    measure,
+    views_table,
+)
+from zoo.contract.decision import Sets, average, in_set, softmax, temper
+from zoo.contract.rejection import threshold as threshold_of
 
 
 def drawn(probabilities_NC: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -6,15 +6,15 @@ import pytest
 import timm
 import torch
 
-from finetune import fitting, recipes
-from finetune.recipe import check_durations
+from finetune.recipe import facts, fitting, resolve
+from finetune.recipe.fields import check_durations
 from tests.finetune.test_recipe import FACTS
 from tests.made_recipe import made_recipe
-from zoo import weights
-from zoo.catalog import find_architecture
-from zoo.errors import UserError
-from zoo.model import describe
-from zoo.model_trial import Trial
+from zoo.bases.catalog import find_architecture
+from zoo.host.errors import UserError
+from zoo.network import weights
+from zoo.network.build import describe
+from zoo.network.trial import Trial
 
 
 def trial_of(architecture: str) -> Trial:
@@ -74,9 +74,9 @@ def test_auto_chooses_a_side_that_the_network_takes() -> None:
     """bat_resnext26ts asks its own of 256; what takes every multiple of 32 keeps 96."""
     for architecture, side, expected in (("bat_resnext26ts", 192, 256), ("test_resnet", 96, 96)):
         trial, base = trial_of(architecture), find_architecture(architecture)
-        facts = recipes.Facts(**vars(FACTS) | {"base": describe(base, weights.RANDOM), "short_side": side // 2,
+        facts = facts.Facts(**vars(FACTS) | {"base": describe(base, weights.RANDOM), "short_side": side // 2,
                                               "takes": lambda side, trial=trial: trial.refused(side) is None})
-        assert recipes.resolve(facts, {"from_scratch": True}).recipe.image_size == expected
+        assert resolve.resolve(facts, {"from_scratch": True}).recipe.image_size == expected
         assert trial.refused(expected) is None
 
 
@@ -87,8 +87,8 @@ def test_nothing_is_tried_twice_and_no_side_beside_one_set_by_hand(monkeypatch: 
     assert [trial.refused(side) for side in (32, 64, 32)] == [None] * 3
     assert passed == [32, 64]
     base = describe(find_architecture("test_resnet"), weights.RANDOM)
-    facts = recipes.Facts(**vars(FACTS) | {"base": base, "takes": lambda side: pytest.fail("a side was tried")})
-    assert recipes.resolve(facts, {"from_scratch": True, "image_size": 64}).recipe.image_size == 64
+    facts = facts.Facts(**vars(FACTS) | {"base": base, "takes": lambda side: pytest.fail("a side was tried")})
+    assert resolve.resolve(facts, {"from_scratch": True, "image_size": 64}).recipe.image_size == 64
 
 
 @pytest.mark.parametrize(("given", "words"), [
@@ -104,4 +104,4 @@ def test_durations_are_refused_with_their_flag_before_the_data(given: dict[str, 
         check_durations(given)
         return
     with pytest.raises(UserError, match=words):
-        recipes.check(given)
+        resolve.check(given)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from finetune import resume
-from finetune.evaluate import Scores
-from finetune.step import check_optimizer
-from zoo import rundir
-from zoo.errors import UserError
+from finetune.evaluation.passes import Scores
+from finetune.run_folder import checkpoint
+from finetune.train.step import check_optimizer
+from zoo.contract import rundir
+from zoo.host.errors import UserError
 
 
 @pytest.fixture
@@ -20,24 +20,24 @@ def place(tmp_path: Path) -> Path:
     """A checkpoint of a tiny model."""
     (tmp_path / "resume").mkdir()
     model = torch.nn.Linear(3, 2)
-    best = resume.save_best(tmp_path, model, Scores(0.5, 1.0, 1.0, 10), 0)
-    resume.save(tmp_path, resume.State(1, 0, best, {"model": model.state_dict()}))
+    best = checkpoint.save_best(tmp_path, model, Scores(0.5, 1.0, 1.0, 10), 0)
+    checkpoint.save(tmp_path, checkpoint.State(1, 0, best, {"model": model.state_dict()}))
     (tmp_path / rundir.METRICS).write_text("")
-    assert resume.load(tmp_path) is not None
+    assert checkpoint.load(tmp_path) is not None
     return tmp_path / "resume" / "step-000000001"
 
 
 def changed(place: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change state.json, and make the digests fit again."""
-    state = json.loads((place / resume.STATE).read_text())
+    state = json.loads((place / checkpoint.STATE).read_text())
     change(state)
-    (place / resume.STATE).write_text(json.dumps(state))
-    rundir.write_manifest(place, version=resume.VERSION)
+    (place / checkpoint.STATE).write_text(json.dumps(state))
+    rundir.write_manifest(place, version=checkpoint.VERSION)
 
 
 def tensors(place: Path, value: Any) -> None:
-    torch.save(value, place / resume.TENSORS)
-    rundir.write_manifest(place, version=resume.VERSION)
+    torch.save(value, place / checkpoint.TENSORS)
+    rundir.write_manifest(place, version=checkpoint.VERSION)
 
 
 LIES: dict[str, Callable[[Path], object]] = {
@@ -62,20 +62,20 @@ LIES: dict[str, Callable[[Path], object]] = {
 def test_a_checkpoint_that_lies_is_refused(place: Path, name: str) -> None:
     LIES[name](place)
     with pytest.raises(UserError):
-        resume.load(place.parents[1])
+        checkpoint.load(place.parents[1])
 
 
 def test_other_folders_in_resume_are_no_checkpoints(place: Path) -> None:
     (place.parent / "step-x").mkdir()
     (place.parent / "step-\u0661").mkdir()
-    assert resume.checkpoints(place.parents[1]) == [place]
+    assert checkpoint.checkpoints(place.parents[1]) == [place]
 
 
 def test_best_weights_of_another_network_are_refused(place: Path) -> None:
-    state = resume.load(place.parents[1])
+    state = checkpoint.load(place.parents[1])
     assert state is not None
     with pytest.raises(UserError, match="does not fit this run"):
-        resume.load_best(place.parents[1], torch.nn.Linear(4, 2), state.best)
+        checkpoint.load_best(place.parents[1], torch.nn.Linear(4, 2), state.best)
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -96,7 +96,7 @@ def test_an_optimisers_state_has_the_types_and_shapes_of_its_own(change: Callabl
     saved = {"state": {key: dict(value) for key, value in saved["state"].items()},
              "param_groups": [dict(group) for group in saved["param_groups"]]}
     change(saved)
-    with pytest.raises(UserError, match=words), resume.fitting("the checkpoint"):
+    with pytest.raises(UserError, match=words), checkpoint.fitting("the checkpoint"):
         check_optimizer(optimizer, saved)
 
 
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_an_earlier_version_is_told_as_that(place: Path) -> None
     """Its steps saw other pictures: to go on from it would be neither the one run nor the other."""
     rundir.write_manifest(place, version=1)
     with pytest.raises(UserError, match="was written by an earlier version, whose steps saw other pictures"):
-        resume.load(place.parents[1])
+        checkpoint.load(place.parents[1])
 
 
 @pytest.mark.parametrize("tuned", [{"scores": {}, "step": 1}, {"step": 1}, [1], "0.5", {
@@ -112,4 +112,4 @@ def test_a_checkpoint_of_an_earlier_version_is_told_as_that(place: Path) -> None
 def test_a_best_epoch_of_another_form_is_refused(place: Path, tuned: Any) -> None:
     changed(place, lambda state: state.update(tuned=tuned))
     with pytest.raises(UserError):
-        resume.load(place.parents[1])
+        checkpoint.load(place.parents[1])

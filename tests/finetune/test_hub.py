@@ -9,7 +9,7 @@ import timm
 import torch
 
 from tests.hub_server import HubServer
-from zoo import rundir
+from zoo.contract import rundir
 
 ROOT = Path(__file__).parents[2]
 REPO = "timm/vit_tiny_patch16_224.augreg_in21k"

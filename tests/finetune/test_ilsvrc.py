@@ -14,15 +14,15 @@ from typing import IO
 
 import pytest
 
-from finetune import ilsvrc
-from finetune.folder import claim
-from finetune.ilsvrc import DEVKIT, META, TRAIN, TRUTH, VAL, prepared
-from finetune.run import Run
-from finetune.tree import read_tree
+from finetune.data import imagenet_tars
+from finetune.data.class_folders import read_tree
+from finetune.data.imagenet_tars import DEVKIT, META, TRAIN, TRUTH, VAL, prepared
+from finetune.recipe.run import Run
+from finetune.run_folder.claim import claim
 from tests.finetune.made_ilsvrc import WNIDS, jpeg, meta_mat, truth, write_ilsvrc, write_tar
 from tests.finetune.made_pictures import contents
-from zoo import rundir
-from zoo.errors import UserError
+from zoo.contract import rundir
+from zoo.host.errors import UserError
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_classes_and_ground_truth_become_folders(tars: Path) -> None:
     tree = read_tree(target)
     assert tree.classes == tuple(sorted(WNIDS))
     assert {split: len(files) for split, files in tree.files.items()} == {"train": 36, "val": 18}
-    assert not [name for name in contents(target) if ilsvrc.UNFINISHED in name]
+    assert not [name for name in contents(target) if imagenet_tars.UNFINISHED in name]
 
 
 def test_a_run_takes_the_folder_of_the_tars(tars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

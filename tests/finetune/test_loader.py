@@ -13,10 +13,12 @@ import timm
 import torch
 from PIL import Image
 
-from finetune import loader, shared_memory
-from finetune.augment import augment, normalise, seed_everything
-from finetune.dataset import Picture, scan
-from finetune.loader import (
+from finetune.augment.batch import erase
+from finetune.augment.picture import augment, normalise, seed_everything
+from finetune.data import loader
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import Picture, scan
+from finetune.data.loader import (
     Batch,
     Source,
     TrainingViews,
@@ -30,15 +32,14 @@ from finetune.loader import (
     training_batches,
     training_keys,
 )
-from finetune.mix import erase
-from finetune.optim import optimizer
-from finetune.tree import read_tree
+from finetune.machine import shared_memory
+from finetune.train.optimizer import optimizer
 from tests.bad_pictures import photo
 from tests.made_recipe import made_recipe
-from zoo import preprocess
-from zoo.errors import UserError
-from zoo.preprocess import Preprocessing, decode, resize_crop
-from zoo.tta import VIEWS, prepare
+from zoo.host.errors import UserError
+from zoo.picture import preprocess
+from zoo.picture.preprocess import Preprocessing, decode, resize_crop
+from zoo.picture.tta import VIEWS, prepare
 
 PRE = Preprocessing(size=16, crop_mode="squash", crop_pct=1.0)
 RECIPE = made_recipe(batch_size=4, epochs=3, image_size=16)

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import sigmoid_focal_loss
 
-from finetune.losses import EFFECTIVE_BETA, class_weights, focal, hardest, loss_function
+from finetune.train.losses import EFFECTIVE_BETA, class_weights, focal, hardest, loss_function
 from tests.made_recipe import made_recipe
 
 COUNTS = torch.tensor([600, 30, 3])

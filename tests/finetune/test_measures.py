@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from finetune.measures import BINS, Slice, calibration_error, per_class, reliability, slices, wilson_interval
-from zoo.decision import softmax
-from zoo.rejection import auroc
+from finetune.evaluation.metrics import BINS, Slice, calibration_error, per_class, reliability, slices, wilson_interval
+from zoo.contract.decision import softmax
+from zoo.contract.rejection import auroc
 
 # --- shares and classes
 

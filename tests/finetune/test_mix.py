@@ -11,12 +11,12 @@ import pytest
 import torch
 from timm.data.mixup import Mixup, mixup_target
 
-from finetune.augment import seed_everything
-from finetune.job import start
-from finetune.mix import HIDDEN_PATCH, augment_batch, cutout_mask, erase, gridmask_mask, hide_and_seek_mask
-from finetune.run import Run
+from finetune.augment.batch import HIDDEN_PATCH, augment_batch, cutout_mask, erase, gridmask_mask, hide_and_seek_mask
+from finetune.augment.picture import seed_everything
+from finetune.pipeline import start
+from finetune.recipe.run import Run
 from tests.made_recipe import made_recipe
-from zoo import rundir
+from zoo.contract import rundir
 
 Mask = Callable[[int, int], torch.Tensor]
 MASKS: dict[str, Mask] = {"cutout": cutout_mask, "gridmask": gridmask_mask, "hide_and_seek": hide_and_seek_mask}

@@ -18,14 +18,17 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from export import bench
-from finetune.finish import next_commands
-from finetune.report import figures, finished, next_steps
+from finetune.report import figures, next_steps, run_files
 from finetune.report.advice import Advice
 from finetune.report.page import Drawing, printable
 from finetune.report.write import write_report
+from finetune.write_run import next_commands
 from tests.made_run import Made, drawing_only, made_run
-from zoo import card, compare, console, rundir
-from zoo.text import one_line, shell, shell_path
+from zoo.comparison import finished_runs
+from zoo.contract import rundir
+from zoo.host import console
+from zoo.host.text import one_line, shell, shell_path
+from zoo.publish import card
 
 EVIL = ("$", "$$", "$$$", "$x^2$", r"\frac{", "$_{$", "[bold]", "[/]", "[link=x]y[/link]", "<script>", "<b>x", "&amp;",
         "`", "```", "$(id)", ";rm -rf x", "it's", 'a"b', "|", "_a_", "__init__", "**b**", "# x", "1. x", "- x", "> x",
@@ -109,8 +112,8 @@ def test_no_figure_holds_a_formula() -> None:
 
 def test_pictures_of_comparisons_draw_them(tmp_path: Path) -> None:
     names = ("$$", "$x^2$", "_a_", r"\frac{", "__init__", "[bold]", "n" * 255, "\u732b")
-    rows = [compare.Row(name, name, 0.5, (0.4, 0.6), "test", 9, 1.0, 3.0, 0.1, None, "x") for name in names]
-    compare.draw(rows, tmp_path / "compare.png")
+    rows = [finished_runs.Row(name, name, 0.5, (0.4, 0.6), "test", 9, 1.0, 3.0, 0.1, None, "x") for name in names]
+    finished_runs.draw(rows, tmp_path / "compare.png")
     timing = {"batches": [{"median_ms": 1.0, "pictures_per_s": 2.0}]}
     bench.draw([(SimpleNamespace(run={"name": name}, target=name), timing) for name in ("$$", "_a_", r"\frac{")],  # type: ignore[misc]
                tmp_path / "bench.png")
@@ -179,7 +182,7 @@ def test_printed_commands_give_the_same_words_back(tmp_path: Path, evil: Path,
         if one_line(name) == name:
             assert shlex.split(f"x {shell(name)} {shell_path(name)}") == ["x", name, *(
                 [f"./{name}"] if name.startswith("-") else [name])]
-    lines, run = [], finished.read(evil)
+    lines, run = [], run_files.read(evil)
     for name in EVIL:
         next_commands(tmp_path / name)
         rundir.write_json(evil / rundir.LOCAL, {"data": str(tmp_path / name), "base": name, "given": {"val": name}})

@@ -11,15 +11,16 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from finetune.augment import normalise
-from finetune.dataset import Picture, scan
-from finetune.loader import Batch, Source, evaluation_batches
-from finetune.probe import FOLDS, PENALTIES, extract, faster_precision, fit, fit_logistic, folds, sample
-from finetune.tree import read_tree
+from finetune.augment.picture import normalise
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import Picture, scan
+from finetune.data.loader import Batch, Source, evaluation_batches
+from finetune.evaluation.passes import extract, sample
+from finetune.train.probe import FOLDS, PENALTIES, faster_precision, fit, fit_logistic, folds
 from tests.bad_pictures import photo
-from zoo.errors import UserError
-from zoo.model import features
-from zoo.preprocess import Preprocessing
+from zoo.host.errors import UserError
+from zoo.network.build import features
+from zoo.picture.preprocess import Preprocessing
 
 PRE = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)
 
@@ -207,7 +208,7 @@ def test_the_faster_precision_is_measured(model: torch.nn.Module, monkeypatch: p
     for ticks, expected in (((4, 2), "bf16"), ((5, 4), "fp32"), ((1, 9), "fp32")):
         stamps = [stamp for fp32_or_bf16 in ticks * 3 for stamp in (0, fp32_or_bf16)]
         clock = iter(stamps)
-        monkeypatch.setattr("finetune.probe.perf_counter", lambda clock=clock: next(clock))
+        monkeypatch.setattr("finetune.train.probe.perf_counter", lambda clock=clock: next(clock))
         assert faster_precision(model, 32) == expected
 
 

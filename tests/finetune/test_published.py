@@ -12,16 +12,17 @@ import timm
 import torch
 from torch import nn
 
-from finetune import job
-from finetune.recipe import Recipe
-from finetune.recipes import RECIPES, Facts, resolve
-from finetune.run import Run
-from finetune.schedule import schedule
-from finetune.scratch import initialise
+from finetune import pipeline, plan
+from finetune.recipe.facts import Facts
+from finetune.recipe.fields import Recipe
+from finetune.recipe.resolve import RECIPES, resolve
+from finetune.recipe.run import Run
+from finetune.train.initialise import initialise
+from finetune.train.schedule import schedule
 from tests.made_recipe import made_recipe
-from zoo import rundir
-from zoo.errors import UserError
-from zoo.model import Description
+from zoo.contract import rundir
+from zoo.host.errors import UserError
+from zoo.network.build import Description
 
 LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center")
 RESNET50D = Description("resnet50d", 23.5, True, 224, 32, "center")
@@ -201,10 +202,10 @@ def test_initialisations() -> None:
     assert torch.all(model.bn1.weight == 1)
     vit, resolved = timm.create_model("test_vit"), resolve(SMALL, {"from_scratch": True, "recipe": "bag-of-tricks"})
     assert resolved.recipe.zero_gamma
-    assert not job.with_known_gamma(vit, resolved, {}).recipe.zero_gamma
-    assert job.with_known_gamma(model, resolved, {}) == resolved
+    assert not plan.with_known_gamma(vit, resolved, {}).recipe.zero_gamma
+    assert plan.with_known_gamma(model, resolved, {}) == resolved
     with pytest.raises(UserError, match=r"--zero-gamma has no effect.*VisionTransformer"):
-        job.with_known_gamma(vit, resolved, {"zero_gamma": True})
+        plan.with_known_gamma(vit, resolved, {"zero_gamma": True})
 
 
 # ---------------------------------------------------------------- end to end
@@ -226,7 +227,7 @@ def test_each_recipe_runs_to_its_end(name: str, given: dict[str, Any], digits: P
         given = given | {"teacher": str(tiny_run)}
     scratch = given.get("from_scratch") or name == "resnet18-imagenet"
     out = tmp_path / "run"
-    job.start(Run(data=str(digits), base="test_resnet" if scratch else str(tiny_base), out=out),
+    pipeline.start(Run(data=str(digits), base="test_resnet" if scratch else str(tiny_base), out=out),
               {"recipe": name, "epochs": 2, "image_size": 32, "threads": 1, **given})
     assert rundir.is_finished(out)
     recipe = rundir.read_json(out / rundir.RECIPE)
@@ -242,15 +243,15 @@ def test_each_recipe_runs_to_its_end(name: str, given: dict[str, Any], digits: P
 
 def test_a_teacher_of_other_classes_is_refused(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--teacher .*expected a run of the classes 0, 1, 2.*seen a, b"):
-        job.start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
+        pipeline.start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
                   {"recipe": "warmup-step", "epochs": 1, "teacher": str(tiny_base)})
 
 
 def test_a_run_folder_is_no_architecture(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--from-scratch takes an architecture"):
-        job.start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"), {"from_scratch": True})
+        pipeline.start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"), {"from_scratch": True})
     with pytest.raises(UserError, match="no such architecture"):
-        job.start(Run(data=str(digits), base="resnet19", out=tmp_path / "other"), {"from_scratch": True})
+        pipeline.start(Run(data=str(digits), base="resnet19", out=tmp_path / "other"), {"from_scratch": True})
 
 
 def test_a_machine_that_cannot_compile_says_what_to_do(digits: Path, tmp_path: Path,
@@ -260,18 +261,18 @@ def test_a_machine_that_cannot_compile_says_what_to_do(digits: Path, tmp_path: P
     def failing(*_: object) -> None:
         raise InductorError(RuntimeError("No working C++ compiler found"), None)
 
-    monkeypatch.setattr("finetune.loop.train", failing)
+    monkeypatch.setattr("finetune.train.loop.train", failing)
     given = {"recipe": "resnet18-imagenet", "epochs": 1, "image_size": 32, "threads": 1}
     with pytest.raises(UserError, match=r"--compile on: .*No working C\+\+ compiler.*Install a C\+\+ compiler"):
-        job.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "run"), given | {"compile": "on"})
+        pipeline.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "run"), given | {"compile": "on"})
     with pytest.raises(InductorError):
-        job.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "other"), given)
+        pipeline.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "other"), given)
 
 
 # ---------------------------------------------------------------- layers
 
 def test_layer_decay_lowers_the_rate_of_each_layer_below() -> None:
-    from finetune.optim import optimizer
+    from finetune.train.optimizer import optimizer
 
     model = timm.create_model("test_vit", num_classes=3)
     made = optimizer(model, made_recipe(layer_decay=0.5, weight_decay=0.1))

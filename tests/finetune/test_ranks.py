@@ -23,16 +23,17 @@ import yaml
 from torch import nn
 from torch.distributed.run import get_args_parser
 
-from finetune import device, joint, memory, ranks, step
-from finetune.dataset import Picture
-from finetune.distill import Teacher
-from finetune.evaluate import Scores
-from finetune.loader import Source
+from finetune.data.dataset import Picture
+from finetune.data.loader import Source
+from finetune.evaluation.passes import Scores
+from finetune.machine import device, distributed
+from finetune.train import ddp, memory, step
+from finetune.train.distill import Teacher
 from tests.finetune import forked, rank_cases
 from tests.finetune.rank_cases import CASES, COUNTS, PRE
 from tests.made_recipe import made_recipe
-from zoo import rundir
-from zoo.errors import UserError
+from zoo.contract import rundir
+from zoo.host.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 Results = dict[str, Any]
@@ -163,7 +164,7 @@ def test_every_command_joins_the_other_processes_or_is_refused_before_anything_e
     def joined() -> None:
         raise UserError("joined")
 
-    monkeypatch.setattr(ranks, "joined", joined)
+    monkeypatch.setattr(distributed, "joined", joined)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(sys, "argv", [module, *COMMANDS[module]])
@@ -198,7 +199,7 @@ def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 1  # torchrun's own, whatever the processes exit with
     assert seen.count(picture.name) == seen.count("error: ") == 1, seen
-    assert "finetune/job.py" not in seen, seen  # no traceback but torchrun's own
+    assert "finetune/pipeline.py" not in seen, seen  # no traceback but torchrun's own
     assert not rundir.is_finished(out)
 
 
@@ -209,9 +210,9 @@ def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits:
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let this process believe that it is the first of so many, alike in everything."""
     def of(world: int) -> None:
-        monkeypatch.setattr(ranks, "world", lambda: world)
-        monkeypatch.setattr(ranks, "everyone", lambda value: [value] * world)
-        monkeypatch.setattr(ranks, "most", lambda value: value)
+        monkeypatch.setattr(distributed, "world", lambda: world)
+        monkeypatch.setattr(distributed, "everyone", lambda value: [value] * world)
+        monkeypatch.setattr(distributed, "most", lambda value: value)
         monkeypatch.setenv("LOCAL_RANK", "0")
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(world))
 
@@ -219,13 +220,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def test_a_step_with_fewer_pictures_than_processes_is_refused(pretend: Callable[[int], None]) -> None:
-    joint.check_batch(1, made_recipe(accumulate=4))
+    ddp.check_batch(1, made_recipe(accumulate=4))
     pretend(8)
-    joint.check_batch(8, made_recipe())
+    ddp.check_batch(8, made_recipe())
     with pytest.raises(UserError, match=r"a step of 7 pictures cannot be shared out to 8 processes: .*--batch-size"):
-        joint.check_batch(7, made_recipe())
+        ddp.check_batch(7, made_recipe())
     with pytest.raises(UserError, match="8 processes in 2 parts"):
-        joint.check_batch(15, made_recipe(accumulate=2))
+        ddp.check_batch(15, made_recipe(accumulate=2))
 
 
 class OnGpu(nn.Sequential):
@@ -237,18 +238,18 @@ class OnGpu(nn.Sequential):
 
 def test_what_batch_norms_do_is_said(pretend: Callable[[int], None], capsys: pytest.CaptureFixture[str]) -> None:
     model, train = timm.create_model("test_resnet"), made_recipe(batch_norm="train")
-    assert joint.agree_on_batch_norms(model, train) is model
+    assert ddp.agree_on_batch_norms(model, train) is model
     pretend(2)
-    assert joint.agree_on_batch_norms(nn.Linear(2, 2), train)
+    assert ddp.agree_on_batch_norms(nn.Linear(2, 2), train)
     assert capsys.readouterr().out == ""
-    assert joint.agree_on_batch_norms(model, made_recipe(batch_norm="frozen")) is model
+    assert ddp.agree_on_batch_norms(model, made_recipe(batch_norm="frozen")) is model
     assert "keep the base's statistics: 2 processes train like one" in capsys.readouterr().out
-    assert joint.agree_on_batch_norms(model, train) is model
+    assert ddp.agree_on_batch_norms(model, train) is model
     assert "warning: batch norms take statistics of each process's own slice" in capsys.readouterr().out
     names = list(OnGpu(model).state_dict())
-    synced = joint.agree_on_batch_norms(OnGpu(model), train)
+    synced = ddp.agree_on_batch_norms(OnGpu(model), train)
     assert "over all 2 processes (SyncBatchNorm)" in capsys.readouterr().out
-    kinds = {type(m) for m in synced.modules() if isinstance(m, joint.BatchNorm)}
+    kinds = {type(m) for m in synced.modules() if isinstance(m, ddp.BatchNorm)}
     assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)
     assert kinds
     assert list(synced.state_dict()) == names
@@ -276,7 +277,7 @@ def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, pr
         device.choose("cuda:1")
     with pytest.raises(UserError, match="0 GPUs for 2 processes"):
         device.choose("cuda")
-    monkeypatch.setattr(ranks, "everyone", lambda value: ["cuda", "cpu"])
+    monkeypatch.setattr(distributed, "everyone", lambda value: ["cuda", "cpu"])
     with pytest.raises(UserError, match=r"different devices \(cpu, cuda\)"):
         device.choose("auto")
 

@@ -9,15 +9,16 @@ import pytest
 import timm
 import torch
 
-from finetune import recipes
-from finetune.optim import optimizer
-from finetune.recipe import BOUNDS, USUAL, Recipe, Resolved, duration_steps, field_docs
-from finetune.recipes import BY_HAND, RECIPES, Facts, interpolate, resolve
-from finetune.run import Run
-from finetune.schedule import schedule
+from finetune.recipe import auto, resolve
+from finetune.recipe.facts import Facts
+from finetune.recipe.fields import BOUNDS, USUAL, Recipe, Resolved, duration_steps, field_docs
+from finetune.recipe.resolve import BY_HAND, RECIPES, interpolate, resolve
+from finetune.recipe.run import Run
+from finetune.train.optimizer import optimizer
+from finetune.train.schedule import schedule
 from tests.made_recipe import made_recipe
-from zoo.errors import UserError
-from zoo.model import Description
+from zoo.host.errors import UserError
+from zoo.network.build import Description
 
 LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center")
 VIT = Description("vit_base_patch16_224", 85.8, False, 224, 16, "center")
@@ -55,7 +56,7 @@ def test_tables_name_fields_that_exist() -> None:
     numeric = [field.name for field in dataclasses.fields(Recipe) if field.type in (int, float)]
     assert sorted(names) == sorted(numeric)
     assert set(USUAL) <= set(FIELDS)
-    assert set(recipes.NEEDS) <= set(FIELDS)
+    assert set(resolve.NEEDS) <= set(FIELDS)
     assert not set(FIELDS) & {field.name for field in dataclasses.fields(Run)}
 
 
@@ -167,11 +168,11 @@ def test_interpolation() -> None:
     assert rising == sorted(rising)
 
 
-@pytest.mark.parametrize(("base", "anchors"), [(LITE, recipes.LR_ANCHORS), (VIT, recipes.LR_ANCHORS_TRANSFORMER)])
+@pytest.mark.parametrize(("base", "anchors"), [(LITE, auto.LR_ANCHORS), (VIT, auto.LR_ANCHORS_TRANSFORMER)])
 def test_auto_meets_its_anchors(base: Description, anchors: tuple[tuple[int, float], ...]) -> None:
     for n, rate in anchors:
         assert recipe_of(pictures=n, base=base).lr == pytest.approx(rate, rel=0.05)
-    for n, epochs in recipes.EPOCH_ANCHORS:
+    for n, epochs in auto.EPOCH_ANCHORS:
         assert recipe_of(pictures=n, base=base).epochs == epochs
     (few, low), (many, high) = anchors[0], anchors[-1]
     assert recipe_of(pictures=max(1, few // 10), base=base).lr == pytest.approx(low, rel=0.05)

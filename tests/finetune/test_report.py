@@ -20,7 +20,7 @@ from finetune.report import figures
 from finetune.report.page import fill, percent, printable
 from finetune.report.write import write_report
 from tests.made_run import FRUIT, Made, drawing_only, made_run
-from zoo import rundir
+from zoo.contract import rundir
 
 HOSTILE = ["<script>document.title = 'taken'</script>",
            "a'b\"c&amp;", "$x_{$", "猫", "שלום", "👩‍🔬", "\u202egnp", "ß" * 60]

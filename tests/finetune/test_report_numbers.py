@@ -12,7 +12,7 @@ import pytest
 
 from tests.finetune.test_report import Seen, page_of, svg_texts, written
 from tests.made_run import FRUIT, made_run
-from zoo import rundir
+from zoo.contract import rundir
 
 Row = dict[str, str]
 SVG = "{http://www.w3.org/2000/svg}"

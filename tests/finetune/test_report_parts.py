@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.report import finished, mistakes, next_steps, quality, thumbnails, trust
+from finetune.report import mistakes, next_steps, quality, run_files, thumbnails, trust
 from finetune.report.advice import Advice
 from finetune.report.page import Drawing
 from finetune.report.write import write_report
 from tests.finetune.test_report import Seen, page_of
 from tests.made_run import FRUIT, Made, made_run
-from zoo import rundir
-from zoo.preprocess import Preprocessing, resize_crop
+from zoo.contract import rundir
+from zoo.picture.preprocess import Preprocessing, resize_crop
 
 NEXT = "What should I do next?"
 NO_FIGURE = Drawing("none", "<svg/>", 1, 1, "none")
 
 
 @pytest.fixture(scope="module")
-def ten(tmp_path_factory: pytest.TempPathFactory) -> finished.Finished:
-    return finished.read(made_run(tmp_path_factory.mktemp("ten"))[0])
+def ten(tmp_path_factory: pytest.TempPathFactory) -> run_files.Finished:
+    return run_files.read(made_run(tmp_path_factory.mktemp("ten"))[0])
 
 
 def test_the_four_questions_come_first_and_the_links_lead_to_them(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_the_four_questions_come_first_and_the_links_lead_to_them(tmp_path: Path
     assert len(set(anchors)) == 5
 
 
-def text_of(run: finished.Finished) -> str:
+def text_of(run: run_files.Finished) -> str:
     """What the parts without figures say."""
     parts = (quality.views_part(run), trust.trust_section(run, NO_FIGURE, NO_FIGURE), mistakes.slices_part(run))
     return Seen("<style></style>" + "".join(parts)).text
@@ -60,17 +60,17 @@ def text_of(run: finished.Finished) -> str:
     (Made(sides=(32, 64, 64, 64, 64, 64, 64)), "Nearly all pictures have 64 px, so there is nothing to compare."),
 ])
 def test_what_was_fitted_and_what_cannot_be_compared(tmp_path: Path, made: Made, sentence: str) -> None:
-    run = finished.read(made_run(tmp_path, classes=FRUIT[:6], pictures=7, made=made)[0])
+    run = run_files.read(made_run(tmp_path, classes=FRUIT[:6], pictures=7, made=made)[0])
     assert sentence in text_of(run)
 
 
 def test_sets_that_cover_too_little_are_told(tmp_path: Path) -> None:
     run, _ = made_run(tmp_path)
-    assert "less often than was asked for" not in text_of(finished.read(run))
+    assert "less often than was asked for" not in text_of(run_files.read(run))
     decision = rundir.read_json(run / rundir.DECISION)
     decision["sets"]["coverage"] = 0.99
     rundir.write_json(run / rundir.DECISION, decision)
-    assert "less often than was asked for" in text_of(finished.read(run))
+    assert "less often than was asked for" in text_of(run_files.read(run))
 
 
 def test_sets_that_hold_every_class_say_why(tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_sets_that_hold_every_class_say_why(tmp_path: Path) -> None:
     decision = rundir.read_json(run / rundir.DECISION)
     decision["sets"]["least_probability"] = 0.0
     rundir.write_json(run / rundir.DECISION, decision)
-    assert "Too few pictures to fit it, so every set holds all classes." in text_of(finished.read(run))
+    assert "Too few pictures to fit it, so every set holds all classes." in text_of(run_files.read(run))
 
 
 # ---- heat maps --------------------------------------------------------------------------------------------------
 
-def test_the_most_wrong_are_the_surest_wrong_ones(ten: finished.Finished) -> None:
+def test_the_most_wrong_are_the_surest_wrong_ones(ten: run_files.Finished) -> None:
     own = ten.answers
     shown = mistakes.most_wrong(own)
     wrong = [i for i in range(len(own)) if own.label[i] != own.predicted[i]]
@@ -134,7 +134,7 @@ def test_a_run_without_heat_maps_shows_each_picture_once(tmp_path: Path) -> None
 
 def test_frequent_confusions_have_up_to_three_pictures(tmp_path: Path) -> None:
     run, page = page_of(tmp_path)
-    confusion = finished.read(run).confusion
+    confusion = run_files.read(run).confusion
     wrong = sorted(((n, pair) for pair, n in confusion.items() if pair[0] != pair[1]), reverse=True)
     shown = [cell.count("<img") for cell in re.findall(r'<td class="shots">(.*?)</td>', page, re.S)]
     assert Counter(shown[:8]) == Counter(min(3, n) for n, _ in wrong[:8])
@@ -167,14 +167,14 @@ def test_big_noisy_pictures_keep_the_page_below_five_megabytes(tmp_path: Path) -
 LONGER = Advice("It was still <learning>.", "Train twice as long.", "--epochs 16 --erasing 0.25")
 
 
-def test_without_advice_the_worst_classes_are_named(ten: finished.Finished) -> None:
+def test_without_advice_the_worst_classes_are_named(ten: run_files.Finished) -> None:
     worst = sorted(ten.report["per_class"], key=lambda row: row["f1"])[0]
     text = Seen("<style></style>" + next_steps.next_section(ten, [])).text
     assert f"more pictures of the worst classes: {worst['class']} (F1 {100 * worst['f1']:.1f} %)" in text
     assert "The curves are fine." in next_steps.summary([])
 
 
-def test_advice_has_its_flags_and_a_whole_command(ten: finished.Finished) -> None:
+def test_advice_has_its_flags_and_a_whole_command(ten: run_files.Finished) -> None:
     other = Advice("Labels are wrong.", "Correct them.")
     section = next_steps.next_section(ten, [other, LONGER])
     assert section.count("<li>") == 2
@@ -195,12 +195,12 @@ def test_the_command_hides_paths_and_quotes_names(tmp_path: Path) -> None:
     for name, hub_id, expected in (("my run; rm", "", "--base BASE"), ("a b'c", "org/x", "--base 'a b'\"'\"'c'")):
         numbers["base"] |= {"name": name, "hub_id": hub_id}
         rundir.write_json(run / rundir.REPORT, numbers)
-        command = next_steps.command(finished.read(run), LONGER)
+        command = next_steps.command(run_files.read(run), LONGER)
         assert command.startswith(f"python -m finetune --data DATA {expected} --")
         assert " --val VAL " in command
 
 
-def test_findings_are_those_of_the_headline(ten: finished.Finished) -> None:
+def test_findings_are_those_of_the_headline(ten: run_files.Finished) -> None:
     found, own = next_steps.findings(ten), ten.answers
     assert (found.split, found.pictures, found.has_test, found.image_size) == ("test", 300, True, 96)
     assert found.confusion.total() == 300
@@ -215,7 +215,7 @@ def test_findings_are_those_of_the_headline(ten: finished.Finished) -> None:
 
 def test_the_page_shows_the_advice_of_its_numbers(tmp_path: Path) -> None:
     run, page = page_of(tmp_path, pictures=4)
-    advices = next_steps.advices(finished.read(run))
+    advices = next_steps.advices(run_files.read(run))
     text = Seen(page).text
     assert advices
     assert " ".join(advices[0].finding.split()) in text.split("With and without")[0]

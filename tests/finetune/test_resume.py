@@ -17,19 +17,22 @@ import pytest
 import torch
 from PIL import Image
 
-from finetune import evaluate, loop, resume, signals
-from finetune.dataset import scan
-from finetune.job import start
-from finetune.loader import Source
-from finetune.run import Run
-from finetune.tree import read_tree
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import scan
+from finetune.data.loader import Source
+from finetune.evaluation import passes
+from finetune.machine import disk_space, signals
+from finetune.pipeline import start
+from finetune.recipe.run import Run
+from finetune.run_folder import checkpoint
+from finetune.train import loop
 from tests.finetune import forked
 from tests.finetune.forked import Command
 from tests.made_base import fit_quickly
 from tests.made_recipe import SHORT, made_recipe
-from zoo import rundir
-from zoo.errors import UserError
-from zoo.preprocess import Preprocessing
+from zoo.contract import rundir
+from zoo.host.errors import UserError
+from zoo.picture.preprocess import Preprocessing
 
 
 def command(data: Path, base: Path, out: Path, *more: str) -> AbstractContextManager[Command]:
@@ -61,7 +64,7 @@ def wait_for_line(process: Command, words: str) -> None:
 def wait_for_state(folder: Path, step: int) -> None:
     """Wait until a state of this step, or a later one, is on disk."""
     deadline = time.monotonic() + 100
-    while (state := resume.load(folder)) is None or state.step < step:
+    while (state := checkpoint.load(folder)) is None or state.step < step:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -80,7 +83,7 @@ def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(dig
             start(Run(data=str(digits), base=str(tiny_base), out=broken), SHORT)
         wait_for_line(process, "epoch   1/2")
         wait_for_state(broken, 4)
-    state = resume.load(broken)
+    state = checkpoint.load(broken)
     assert state is not None
     assert state.step in (4, 7)  # 3.125 steps an epoch; the second epoch's state may be on disk already
     # the same command goes on; the number of workers does not matter
@@ -114,13 +117,13 @@ def small_job(digits: Path, tmp_path: Path) -> loop.Job:
     return loop.Job(model, data.of("train"), source, recipe, tmp_path / "run", lambda model: _scores(0.5))
 
 
-def _scores(top1: float) -> evaluate.Scores:
-    return evaluate.Scores(top1, 1.0, 1.0, 10)
+def _scores(top1: float) -> passes.Scores:
+    return passes.Scores(top1, 1.0, 1.0, 10)
 
 
-def first_state(job: loop.Job, top1: float = 0.0) -> resume.State:
-    best = resume.save_best(job.folder, job.model, _scores(top1), 0)
-    return resume.State(0, 0, best, {"model": job.model.state_dict()})
+def first_state(job: loop.Job, top1: float = 0.0) -> checkpoint.State:
+    best = checkpoint.save_best(job.folder, job.model, _scores(top1), 0)
+    return checkpoint.State(0, 0, best, {"model": job.model.state_dict()})
 
 
 def test_losses_at_a_fixed_seed_are_pinned(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,17 +139,17 @@ PINNED = [2.434106, 2.361702, 2.449960, 2.409243, 2.337986, 2.343395, 2.270614]
 
 def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.Job,
                                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)  # these epochs are over before a checkpoint is worth its time
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)  # these epochs are over before a checkpoint is worth its time
     given, states = iter([0.6, 0.9, 0.3]), []
 
-    def scores(model: torch.nn.Module) -> evaluate.Scores:
+    def scores(model: torch.nn.Module) -> passes.Scores:
         states.append({name: t.clone() for name, t in small_job.model.state_dict().items()})
         return _scores(next(given))
 
     job = dataclasses.replace(small_job, evaluate=scores, recipe=made_recipe(image_size=32, epochs=3))
     best = loop.train(job, first_state(job, 0.5))
     assert (best.scores.top1, best.step) == (0.9, 7)
-    resume.load_best(job.folder, job.model, best)
+    checkpoint.load_best(job.folder, job.model, best)
     assert all(torch.equal(t, states[1][name]) for name, t in job.model.state_dict().items())
     assert [p.name for p in (job.folder / "resume").glob("best-*")] == ["best-7.safetensors"]
 
@@ -162,7 +165,7 @@ def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.J
     untrained = {k: t.clone() for k, t in job.model.state_dict().items()}
     judged: list[dict[str, torch.Tensor]] = []  # the moving average, where there is one
 
-    def scores(model: torch.nn.Module) -> evaluate.Scores:
+    def scores(model: torch.nn.Module) -> passes.Scores:
         judged.append({name: t.clone() for name, t in model.state_dict().items()})
         return _scores(0.5)
 
@@ -178,13 +181,13 @@ def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.J
         return update(*arguments)
 
     job.model.load_state_dict(untrained)
-    monkeypatch.setattr(resume, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
     monkeypatch.setattr(loop, "update", stop_there)
     with pytest.raises(KeyboardInterrupt):
         loop.train(job, first_state(job))
     monkeypatch.setattr(loop, "update", update)
-    state = resume.load(job.folder)
+    state = checkpoint.load(job.folder)
     assert state is not None
     assert state.step == saved  # the last look at the losses before it stopped
     loop.train(job, state)
@@ -227,8 +230,8 @@ def test_which_epoch_is_kept_and_when_patience_ends(small_job: loop.Job, monkeyp
     assert loop.train(job, loaded(job)) == kept  # killed before its folder was finished, it does not train on
 
 
-def loaded(job: loop.Job) -> resume.State:
-    state = resume.load(job.folder)
+def loaded(job: loop.Job) -> checkpoint.State:
+    state = checkpoint.load(job.folder)
     assert state is not None
     return state
 
@@ -236,7 +239,7 @@ def loaded(job: loop.Job) -> resume.State:
 def test_the_moving_average_is_what_is_kept(small_job: loop.Job) -> None:
     seen: list[torch.nn.Module] = []
 
-    def scores(model: torch.nn.Module) -> evaluate.Scores:
+    def scores(model: torch.nn.Module) -> passes.Scores:
         seen.append(model)
         return _scores(0.5 + len(seen) / 10)
 
@@ -245,7 +248,7 @@ def test_the_moving_average_is_what_is_kept(small_job: loop.Job) -> None:
     assert job.model not in seen
     name = "fc.weight" if "fc.weight" in job.model.state_dict() else "head.fc.weight"
     trained, average = job.model.state_dict()[name].clone(), seen[-1].state_dict()[name].clone()
-    resume.load_best(job.folder, job.model, best)
+    checkpoint.load_best(job.folder, job.model, best)
     assert torch.equal(job.model.state_dict()[name], average)
     assert not torch.equal(trained, average)
 
@@ -261,25 +264,25 @@ def test_frozen_batch_norm_keeps_the_base_statistics(small_job: loop.Job) -> Non
 
 def test_a_limit_on_the_size_of_files_is_told_and_the_old_state_stays(small_job: loop.Job) -> None:
     state = first_state(small_job)
-    resume.save(small_job.folder, state)
+    checkpoint.save(small_job.folder, state)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # for torch.save and safetensors alike
     try:
         limit = r"larger than this process or file system allows \(ulimit -f .*raise the limit .*same command"
         with pytest.raises(UserError, match=rf"step-000000000: .*{limit}"):
-            resume.save(small_job.folder, state)
+            checkpoint.save(small_job.folder, state)
         with pytest.raises(UserError, match=rf"best-3\.safetensors: .*{limit}"):
-            resume.save_best(small_job.folder, small_job.model, _scores(0.7), 3)
+            checkpoint.save_best(small_job.folder, small_job.model, _scores(0.7), 3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert resume.load(small_job.folder) is not None
+    assert checkpoint.load(small_job.folder) is not None
     assert not list((small_job.folder / "resume").rglob("*.tmp"))
 
 
 def test_the_space_that_is_needed_is_told_before_training(tmp_path: Path) -> None:
-    resume.check_space(tmp_path, 1)
+    disk_space.check_space(tmp_path, 1)
     with pytest.raises(UserError, match=r"expected 1,000,000,000,000\.0 MB free .*, seen [\d,.]+ MB: free some"):
-        resume.check_space(tmp_path, 10**18)
+        disk_space.check_space(tmp_path, 10**18)
 
 
 @pytest.mark.parametrize(("since_s", "took_s", "epoch_ended", "due"), [
@@ -288,10 +291,10 @@ def test_the_space_that_is_needed_is_told_before_training(tmp_path: Path) -> Non
 def test_checkpoints_take_two_percent_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since_s: float,
                                                   took_s: float, epoch_ended: bool, due: bool) -> None:
     clock = iter([0.0, 10.0, 10.0 + took_s, 10.0 + took_s + since_s, 10.0 + took_s + since_s])
-    monkeypatch.setattr(resume, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(resume, "save", lambda *_: None)
-    state = resume.State(0, 0, resume.Best(_scores(0.5), 0, "", ""), {})
-    saver = resume.Saver(tmp_path, state)
+    monkeypatch.setattr(checkpoint, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(checkpoint, "save", lambda *_: None)
+    state = checkpoint.State(0, 0, checkpoint.Best(_scores(0.5), 0, "", ""), {})
+    saver = checkpoint.Saver(tmp_path, state)
     saver.save(dataclasses.replace(state, step=1))
     assert saver.due(epoch_ended=epoch_ended, last=False) == due
     assert saver.due(epoch_ended=False, last=True)
@@ -317,8 +320,8 @@ def two_checkpoints(tmp_path: Path) -> Path:
     model = torch.nn.Linear(3, 2)
     (tmp_path / "resume").mkdir()
     for step in (0, 3, 6):
-        best = resume.save_best(tmp_path, model, _scores(step / 10), step)
-        resume.save(tmp_path, resume.State(step, 0, best, {"model": model.state_dict()}))
+        best = checkpoint.save_best(tmp_path, model, _scores(step / 10), step)
+        checkpoint.save(tmp_path, checkpoint.State(step, 0, best, {"model": model.state_dict()}))
     assert sorted(path.name for path in (tmp_path / "resume").iterdir()) == [
         "best-3.safetensors", "best-6.safetensors", "step-000000003", "step-000000006"]
     return tmp_path
@@ -330,29 +333,29 @@ def two_checkpoints(tmp_path: Path) -> Path:
 def test_a_damaged_checkpoint_is_passed_over_and_said(two_checkpoints: Path, name: str, damage: Callable[[Path], None],
                                                       capsys: pytest.CaptureFixture[str]) -> None:
     damage(two_checkpoints / "resume" / name)
-    state = resume.load(two_checkpoints)
+    state = checkpoint.load(two_checkpoints)
     assert state is not None
     assert (state.step, state.best.step) == (3, 3)
     said = capsys.readouterr().out
     assert said.startswith(f"warning: {two_checkpoints / 'resume' / name.split('/')[0]}")
     assert "going on from the checkpoint before it" in said
-    resume.save(two_checkpoints, dataclasses.replace(state, step=4))  # the damaged one is later: it does not stay
-    assert [path.name for path in resume.checkpoints(two_checkpoints)] == ["step-000000004", "step-000000003"]
+    checkpoint.save(two_checkpoints, dataclasses.replace(state, step=4))  # the damaged one is later: it does not stay
+    assert [path.name for path in checkpoint.checkpoints(two_checkpoints)] == ["step-000000004", "step-000000003"]
 
 
 def test_without_an_intact_checkpoint_nothing_is_guessed(two_checkpoints: Path) -> None:
-    for place in resume.checkpoints(two_checkpoints):
+    for place in checkpoint.checkpoints(two_checkpoints):
         flip(place / "tensors.pt")
     with pytest.raises(UserError, match=r"2 checkpoints, all of them damaged.*start again"):
-        resume.load(two_checkpoints)
+        checkpoint.load(two_checkpoints)
 
 
 def test_a_history_that_was_cut_is_not_gone_on_with(two_checkpoints: Path) -> None:
-    state = resume.load(two_checkpoints)
+    state = checkpoint.load(two_checkpoints)
     assert state is not None
-    resume.save(two_checkpoints, dataclasses.replace(state, step=9, events_position=8))
+    checkpoint.save(two_checkpoints, dataclasses.replace(state, step=9, events_position=8))
     (two_checkpoints / "metrics.jsonl").write_bytes(b"1234567")
-    state = resume.load(two_checkpoints)
+    state = checkpoint.load(two_checkpoints)
     assert state is not None
     assert state.step == 6
 
@@ -360,19 +363,19 @@ def test_a_history_that_was_cut_is_not_gone_on_with(two_checkpoints: Path) -> No
 def test_a_checkpoint_made_with_other_settings_is_refused_by_name(two_checkpoints: Path,
                                                                   capsys: pytest.CaptureFixture[str]) -> None:
     def about(base: str = "tiny", classes: str = "ab", **values: Any) -> dict[str, Any]:
-        return resume.about(made_recipe(**values), base, list(classes))
+        return checkpoint.about(made_recipe(**values), base, list(classes))
 
-    state = resume.load(two_checkpoints)
+    state = checkpoint.load(two_checkpoints)
     assert state is not None
     state = dataclasses.replace(state, about=about())
-    resume.check_same(state, about())
+    checkpoint.check_same(state, about())
     for now, words in ((about(lr=0.5), "lr is 0.5, but the checkpoint of step 6 was made with 0.001"),
                        (about("other"), "base is other, .* with tiny"), (about(classes="ba"), "classes is .'b', 'a'")):
         with pytest.raises(UserError, match=words):
-            resume.check_same(state, now)
+            checkpoint.check_same(state, now)
     assert capsys.readouterr().out == ""
     now = about()
-    resume.check_same(state, now | {"versions": now["versions"] | {"torch": "9.9"}})
+    checkpoint.check_same(state, now | {"versions": now["versions"] | {"torch": "9.9"}})
     assert "-> 9.9 since this run began: it goes on, but not with the same bits" in capsys.readouterr().out
 
 
@@ -392,7 +395,7 @@ def save_killed_at(folder: Path, event: int) -> bool:
 
     model = torch.nn.Linear(3, 2)
     sys.addaudithook(count)
-    resume.save(folder, resume.State(9, 0, resume.save_best(folder, model, _scores(0.9), 9), {"m": model.state_dict()}))
+    checkpoint.save(folder, checkpoint.State(9, 0, checkpoint.save_best(folder, model, _scores(0.9), 9), {"m": model.state_dict()}))
     os._exit(0)
 
 
@@ -403,11 +406,11 @@ def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
     while True:
         folder = Path(shutil.copytree(two_checkpoints / "resume", tmp_path / "copies" / str(event) / "resume")).parent
         killed = save_killed_at(folder, event)
-        resume.sweep(folder)
-        state = resume.load(folder)
+        checkpoint.sweep(folder)
+        state = checkpoint.load(folder)
         assert state is not None
         steps.append(state.step)
-        assert len(resume.checkpoints(folder)) >= 2
+        assert len(checkpoint.checkpoints(folder)) >= 2
         if not killed:
             break
         event += 1
@@ -425,10 +428,10 @@ def test_what_killed_writers_left_is_swept(two_checkpoints: Path) -> None:
     (two_checkpoints / "resume" / "step-000000009.tmp").mkdir()
     (two_checkpoints / "resume" / "step-000000009.tmp" / "tensors.pt.tmp").write_bytes(b"half")
     (two_checkpoints / "config.json.tmp").write_bytes(b"half")
-    state = resume.load(two_checkpoints)
+    state = checkpoint.load(two_checkpoints)
     assert state is not None
     assert state.step == 6
-    resume.sweep(two_checkpoints)
+    checkpoint.sweep(two_checkpoints)
     assert sorted(two_checkpoints.rglob("*")) == before
 
 

@@ -17,18 +17,19 @@ import torch
 import tyro
 from huggingface_hub import ModelCard
 
-from finetune import events
 from finetune.__main__ import main
-from finetune.folder import claim
-from finetune.job import prepare, start
-from finetune.run import Run
+from finetune.pipeline import prepare, start
+from finetune.recipe.run import Run
+from finetune.run_folder import events
+from finetune.run_folder.claim import claim
 from tests.file_modes import odd_modes
 from tests.made_recipe import SHORT
-from zoo import model as zoo_model
-from zoo import recipe_rows, rundir, tables
-from zoo.catalog import find
-from zoo.errors import UserError
-from zoo.preprocess import Preprocessing, decode, evaluate
+from zoo.bases.catalog import find
+from zoo.contract import recipe_rows, rundir
+from zoo.files import tables
+from zoo.host.errors import UserError
+from zoo.network import build as zoo_model
+from zoo.picture.preprocess import Preprocessing, decode, evaluate
 
 FILES = {"config.json", "model.safetensors", "decision.json", "recipe.json", "data.json", "files.csv", "local.json",
          "metrics.jsonl", "report.json", "predictions.csv", "bank.safetensors", "report.html", "README.md",
@@ -147,7 +148,7 @@ def test_advice_is_a_command_that_starts_a_run(finished_run: Path, printed_by_fi
                                        (run / "report.html").read_text())[0])
     monkeypatch.chdir(tmp_path)
     started: list[tuple[Run, dict[str, Any]]] = []
-    monkeypatch.setattr("finetune.job.start", lambda run, given: started.append((run, given)))
+    monkeypatch.setattr("finetune.pipeline.start", lambda run, given: started.append((run, given)))
     for command in (printed, on_page.replace(" DATA ", f" {digits} ")):
         words = shlex.split(command)
         assert words[:3] == ["python", "-m", "finetune"]

@@ -15,15 +15,18 @@ import pytest
 import timm
 import torch
 
-from finetune import evaluate, loop, resume, signals, step
-from finetune.dataset import scan
-from finetune.loader import Source
-from finetune.tree import read_tree
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import scan
+from finetune.data.loader import Source
+from finetune.evaluation import passes
+from finetune.machine import signals
+from finetune.run_folder import checkpoint
+from finetune.train import loop, step
 from tests.bench import kills
 from tests.finetune import forked
 from tests.made_recipe import made_recipe
-from zoo.errors import run_main
-from zoo.preprocess import Preprocessing
+from zoo.host.errors import run_main
+from zoo.picture.preprocess import Preprocessing
 
 
 @dataclass
@@ -42,9 +45,9 @@ class Trial:
         source = Source(self.digits, Preprocessing(size=32), workers=0, pin=False)
         return step.Job(model, scan(read_tree(self.digits)).of("train"), source, recipe, self.folder, self.scores)
 
-    def scores(self, model: torch.nn.Module) -> evaluate.Scores:
+    def scores(self, model: torch.nn.Module) -> passes.Scores:
         self.at_evaluation()
-        return evaluate.Scores(next(model.parameters()).mean().item(), 1.0, 1.0, 10)
+        return passes.Scores(next(model.parameters()).mean().item(), 1.0, 1.0, 10)
 
     def train(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Begin, or go on with what is in the folder."""
@@ -57,15 +60,15 @@ class Trial:
             return loss
 
         monkeypatch.setattr(loop, "update", counted)
-        begin = resume.load(self.folder)
+        begin = checkpoint.load(self.folder)
         if begin is None:
-            best = resume.save_best(self.folder, job.model, evaluate.Scores(-1.0, 1.0, 1.0, 10), 0)
-            begin = resume.State(0, 0, best, {"model": job.model.state_dict()})
+            best = checkpoint.save_best(self.folder, job.model, passes.Scores(-1.0, 1.0, 1.0, 10), 0)
+            begin = checkpoint.State(0, 0, best, {"model": job.model.state_dict()})
         loop.train(job, begin)
 
     def digest(self) -> str:
         """Of weights, moving average, optimiser, best weights and history."""
-        state = resume.load(self.folder)
+        state = checkpoint.load(self.folder)
         assert state is not None
         return kills.sha256_of([state.step, state.tensors, state.best.sha256,
                                 (self.folder / "metrics.jsonl").read_text()])
@@ -94,7 +97,7 @@ def test_the_step_is_finished_and_saved_and_no_bit_is_lost(
     with pytest.raises(signals.Stopped) as end:
         stopped.train(monkeypatch)
     assert (end.value.code, end.value.name) == (code, name)
-    state = resume.load(tmp_path)
+    state = checkpoint.load(tmp_path)
     assert state is not None
     assert state.step == stopped_at
     assert json.loads((tmp_path / "resume" / "stopped.json").read_text()) == {"signal": name, "step": stopped_at}
@@ -111,7 +114,7 @@ def test_an_evaluation_is_not_waited_for_and_done_again(whole: str, digits: Path
 
     with pytest.raises(signals.Stopped):
         Trial(digits, tmp_path, at_evaluation=long_evaluation).train(monkeypatch)
-    state = resume.load(tmp_path)
+    state = checkpoint.load(tmp_path)
     assert state is not None
     assert (state.step, len(state.tensors["losses"])) == (4, 4)
     monkeypatch.undo()
@@ -180,7 +183,7 @@ def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(tmp_p
     assert code == 143, said
     assert time.monotonic() - began < 6
     assert f"python -m finetune --resume {out}" in said
-    state = resume.load(out)
+    state = checkpoint.load(out)
     assert state is not None
     assert json.loads((out / "resume" / "stopped.json").read_text()) == {"signal": "SIGTERM", "step": state.step}
     assert int(out.with_suffix(".beat").read_text()) == state.step

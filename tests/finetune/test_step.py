@@ -12,13 +12,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from finetune import sam, step
-from finetune.dataset import Picture, scan
-from finetune.distill import Teacher, distillation
-from finetune.loader import Batch, Source
-from finetune.tree import read_tree
+from finetune.data.class_folders import read_tree
+from finetune.data.dataset import Picture, scan
+from finetune.data.loader import Batch, Source
+from finetune.train import sam, step
+from finetune.train.distill import Teacher, distillation
 from tests.made_recipe import made_recipe
-from zoo.preprocess import Preprocessing
+from zoo.picture.preprocess import Preprocessing
 
 PLAIN: dict[str, Any] = {"erasing": 0.0, "image_size": 32, "batch_size": 8, "optimizer": "sgd", "lr": 0.1}
 """No randomness in the pictures, and steps along the gradient."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune.job import start
-from finetune.run import Run
-from zoo import rundir
+from finetune.pipeline import start
+from finetune.recipe.run import Run
+from zoo.contract import rundir
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU; torch sees none here")
 

@@ -1,4 +1,4 @@
-"""Does ONNX Runtime resize on CUDA as on the CPU? The faults that zoo/self_check.py names, at their root."""
+"""Does ONNX Runtime resize on CUDA as on the CPU? The faults that zoo/answer/self_check.py names, at their root."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from onnx import TensorProto, helper, save
 
 from export.onnx_file import OPSET
-from zoo import runtime
+from zoo.answer import onnx_runtime
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU; torch sees none here")
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 @pytest.mark.parametrize("filtered", ["linear", "cubic"])
 def test_cuda_resizes_within_one_level_of_the_cpu(tmp_path: Path, filtered: str) -> None:
     path = write_resize(tmp_path / "resize.onnx", filtered)
-    on_cpu, on_gpu = (runtime.load(path, provider)[0] for provider in ("cpu", "cuda"))
+    on_cpu, on_gpu = (onnx_runtime.load(path, provider)[0] for provider in ("cpu", "cuda"))
     random = np.random.default_rng(0)
     for height, width in ((480, 640), (1200, 90), (64, 64), (30, 40), (1, 1), (7, 140)):
         feed = {"image": random.integers(0, 256, (1, 3, height, width), np.uint8)}

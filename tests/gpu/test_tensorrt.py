@@ -11,7 +11,7 @@ from export.__main__ import Order
 from export.job import start
 from export.subject import open_run
 from tests.export.made_export import made_export
-from zoo.bundle import open_bundle
+from zoo.contract.bundle import open_bundle
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU; torch sees none here")
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.hub_server import TOKEN
 from tests.serve.running import Running, running, served_bundle
-from zoo import hub, registry
+from zoo.bases import registry
+from zoo.hub import pull
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +42,11 @@ def pulled_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     def pulled(folder: Path) -> list[str]:
         names: list[str] = []
 
-        def pull_run(name: str) -> hub.PulledRun:
+        def pull_run(name: str) -> pull.PulledRun:
             names.append(name)
-            return hub.PulledRun(folder, "c0ffee", None)
+            return pull.PulledRun(folder, "c0ffee", None)
 
-        monkeypatch.setattr(hub, "pull_run", pull_run)
+        monkeypatch.setattr(pull, "pull_run", pull_run)
         return names
 
     return pulled

@@ -1,4 +1,4 @@
-"""A decoder like serve.decoder that does what these words in place of a picture say; other data it decodes."""
+"""A decoder like serve.engine.decoder that does what these words in place of a picture say; other data it decodes."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import time
 
 from PIL import Image
 
-from serve import decoder
+from serve.engine import decoder
 
 KEEP: list[bytes] = []
 

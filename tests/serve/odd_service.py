@@ -2,8 +2,9 @@
 
 import tyro
 
-from serve import __main__, decoders
-from zoo.errors import run_main
+from serve import __main__
+from serve.engine import decoders
+from zoo.host.errors import run_main
 
 if __name__ == "__main__":
     decoders.MODULE = "tests.serve.odd_decoder"

@@ -18,8 +18,8 @@ from PIL import Image
 from tests import warm
 from tests.bad_pictures import encode
 from tests.zoo.made_bundle import LABELS, made_bundle
-from zoo import bundle, rundir
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.contract import bundle, rundir
 
 ROOT = Path(__file__).parent.parent.parent
 COLOURS = {"red": (250, 20, 10), "green": (10, 240, 30), "blue": (5, 15, 245)}

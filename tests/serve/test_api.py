@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from serve import routes
-from serve.decoder import FORMATS
-from serve.origins import Origins
+from serve.engine.decoder import FORMATS
+from serve.http import routes
+from serve.limits.origins import Origins
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.running import Running, ask
 from tests.zoo.made_bundle import LABELS
-from zoo.errors import UserError
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.host.errors import UserError
 
 TIFFS = {name for name in ODD if name.endswith(".tif")}
 

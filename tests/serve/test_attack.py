@@ -16,7 +16,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from serve import budgets, routes
+from serve.http import routes
+from serve.limits import budgets
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, Running, ask, running
 
@@ -146,7 +147,7 @@ def hostile_files(secret: Path, mine: str) -> list[Any]:
     """What somebody puts in place of an upload."""
     paths = [str(secret), "/etc/passwd", "/nonexistent", "/etc", "/dev/null", "/dev/zero", "/proc/self/environ", "",
              "http://127.0.0.1:9/x.png", "https://example.org/x.png", f"file://{secret}", f"{mine}/../../../{secret}",
-             str(Path(mine).parent), f"{mine}\0", "~/.ssh/id_rsa", "serve/page.py", mine.replace("/", "//", 2)]
+             str(Path(mine).parent), f"{mine}\0", "~/.ssh/id_rsa", "serve/page/one.py", mine.replace("/", "//", 2)]
     forms: list[Any] = []
     for path in paths:
         forms += [{"path": path}, {"path": path, "meta": FILE},
@@ -179,7 +180,7 @@ def test_no_path_from_outside_is_read(service: Running, tmp_path: Path, feedback
         assert answers == {(422, '{"error": "The picture cannot be read: it was not uploaded here, is gone, or is too '
                                  'large; upload it again."}')}
         for path in (str(secret), "/etc/passwd", "/etc", "/nonexistent", f"{mine}/../x.png", "http://127.0.0.1:9/x",
-                     "https://example.org/x.png", str(Path(mine).parent), "serve/page.py", "%2e%2e/x", "\0"):
+                     "https://example.org/x.png", str(Path(mine).parent), "serve/page/one.py", "%2e%2e/x", "\0"):
             for form in (path, quote(path, safe="")):
                 answer = client.get(f"/gradio_api/file={quote(form, safe='%')}")
                 assert (answer.status_code, answer.json()) == (404, {"error": "Not found."})

@@ -17,22 +17,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
-from serve import bodies, budgets, cards, many, reload, uploads
-from serve.engine import Engine
-from serve.events import Events, Function, Refused
-from serve.feedback import LOG, Feedback
-from serve.few_lines import LINES, MESSAGES, WINDOW_S, FewLines
-from serve.gate import passed_on
-from serve.logins import Keys, Logins
-from serve.repeat import Repeat
-from serve.uploads import BLOCK, Full, Uploads
+from serve.engine import reload
+from serve.engine.engine import Engine
+from serve.http import bodies
+from serve.http.events import Events, Function, Refused
+from serve.http.few_lines import LINES, MESSAGES, WINDOW_S, FewLines
+from serve.http.gate import passed_on
+from serve.http.repeat import Repeat
+from serve.limits import budgets, uploads
+from serve.limits.logins import Keys, Logins
+from serve.limits.uploads import BLOCK, Full, Uploads
+from serve.page import cards, many
+from serve.page.feedback import LOG, Feedback
 from tests.bad_pictures import encode, photo
 from tests.serve.running import served_bundle
 from tests.zoo.made_bundle import LABELS, made_bundle
-from zoo import bundle, rundir, self_check
-from zoo.card import recipe_table
-from zoo.errors import BadImage, UserError
-from zoo.self_check import Checked
+from zoo.answer import self_check
+from zoo.answer.self_check import Checked
+from zoo.contract import bundle, rundir
+from zoo.host.errors import BadImage, UserError
+from zoo.publish.card import recipe_table
 
 RIGHT = b"Bearer secret"
 
@@ -357,7 +361,7 @@ def test_corrections_are_counted_as_they_lie_on_disk(engine: Engine, tmp_path: P
     assert again.size == kept.size == on_disk(tmp_path)
     assert not (tmp_path / "train" / "red" / "cut.part").exists()
     assert len((tmp_path / LOG).read_text(encoding="utf-8").splitlines()) == 7
-    monkeypatch.setattr("serve.feedback.MAX_BYTES", again.size + BLOCK)
+    monkeypatch.setattr("serve.page.feedback.MAX_BYTES", again.size + BLOCK)
     assert "is full" in again.store(engine, encode(photo(60), "PNG"), "red")  # 4 KB and its name
     assert "kept as red" in again.store(engine, pictures[0], "red")  # moved: no more than before
     assert again.size == on_disk(tmp_path)

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from serve import start
-from serve.__main__ import Order
+from serve.order import Order
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, Running, ask, running
-from zoo import rundir
-from zoo.errors import UserError
+from zoo.contract import rundir
+from zoo.host.errors import UserError
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

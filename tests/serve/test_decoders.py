@@ -18,11 +18,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from serve.decoders import Decoders, Unavailable
+from serve.engine.decoders import Decoders, Unavailable
 from tests.bad_pictures import BAD, ODD, encode
 from tests.serve.running import Running, ask, noise_png, running
-from zoo import preprocess
-from zoo.errors import BadImage, UserError
+from zoo.host.errors import BadImage, UserError
+from zoo.picture import preprocess
 
 MAX_PIXELS = 25_000_000
 LITTLE = encode(Image.new("RGB", (9, 5), (250, 20, 10)), "PNG")
@@ -161,7 +161,7 @@ def test_a_decoder_that_takes_too_long_is_killed(odd: Decoders, word: str) -> No
 
 def test_a_request_that_the_decoder_does_not_read_does_not_block(tmp_path: Path) -> None:
     """Killing it also ends a write that waits for a full pipe."""
-    code = "import os, time; from serve.decoder import ANSWER; os.write(1, ANSWER.pack(0, 0, 0)); time.sleep(100)"
+    code = "import os, time; from serve.engine.decoder import ANSWER; os.write(1, ANSWER.pack(0, 0, 0)); time.sleep(100)"
     decoders = Decoders(1, MAX_PIXELS, command=[sys.executable, "-c", code])
     try:
         with pytest.raises(BadImage, match="took longer"):
@@ -240,13 +240,13 @@ def test_one_that_cannot_start_is_an_error_at_the_start(capfd: pytest.CaptureFix
 
 def test_it_starts_fast_and_has_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ZOOTUNE_TOKEN", "secret")
-    code = "import sys, os, serve.decoder; print(sorted(sys.modules), sorted(os.environ), file=sys.stderr)"
+    code = "import sys, os, serve.engine.decoder; print(sorted(sys.modules), sorted(os.environ), file=sys.stderr)"
     ran = subprocess.run([sys.executable, "-P", "-c", code], env=None, capture_output=True, text=True, cwd=tmp_path)
-    assert not {"torch", "onnxruntime", "tyro", "serve.engine"} & set(ran.stderr.replace("'", "").split(", "))
+    assert not {"torch", "onnxruntime", "tyro", "serve.engine.engine"} & set(ran.stderr.replace("'", "").split(", "))
     decoders = Decoders(1, MAX_PIXELS)
     try:
         decoders.wait()
-        child, = [child for child in psutil.Process().children() if "serve.decoder" in child.cmdline()]
+        child, = [child for child in psutil.Process().children() if "serve.engine.decoder" in child.cmdline()]
         environment = child.environ()
         assert "ZOOTUNE_TOKEN" not in environment
         assert environment["OPENBLAS_NUM_THREADS"] == "1"

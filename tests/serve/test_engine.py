@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from serve import engine as engines
-from serve.decoders import Killed
-from serve.engine import Answered, Busy, Engine, Late, Model
-from serve.reload import load
+from serve.engine import engine as engines
+from serve.engine.decoders import Killed
+from serve.engine.engine import Answered, Busy, Engine, Late, Model
+from serve.engine.reload import load
 from tests.bad_pictures import encode
 from tests.zoo.made_bundle import made_bundle, make_endless
-from zoo import bundle
-from zoo.errors import BadImage
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.contract import bundle
+from zoo.host.errors import BadImage
 
 RED = encode(Image.new("RGB", (9, 5), (250, 20, 10)), "PNG")
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import httpx
 
-from serve import few_lines
-from serve.budgets import CONNECTIONS
-from serve.life import on_signals
+from serve.http import few_lines
+from serve.http.life import on_signals
+from serve.limits.budgets import CONNECTIONS
 from tests.bench.hostile import BOUNDARY, form
 from tests.serve.running import Running, ask, noise_png, running
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
 
 
 def connect(service: Running) -> socket.socket:

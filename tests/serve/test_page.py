@@ -13,14 +13,14 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from finetune.tree import read_tree
-from serve.cards import percent
-from serve.engine import default_workers
-from serve.feedback import LOG
+from finetune.data.class_folders import read_tree
+from serve.engine.engine import default_workers
+from serve.page.cards import percent
+from serve.page.feedback import LOG
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.running import Running, ask
 from tests.zoo.made_bundle import LABELS
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -84,7 +84,7 @@ def test_no_file_of_this_machine_is_given_away(service: Running, tmp_path: Path)
                     assert "complete" not in text or "Choose a picture" in text, (name, path)
                     assert "secret" not in text.replace("/etc/passwd", "")
                     assert "Traceback" not in text
-        for path in (secret, "/etc/passwd", "..%2f..%2fetc/passwd", "serve/page.py", ".git/config"):
+        for path in (secret, "/etc/passwd", "..%2f..%2fetc/passwd", "serve/page/one.py", ".git/config"):
             answer = client.get(f"/gradio_api/file={path}")
             assert answer.status_code in (403, 404)
             assert b"TOP-SECRET" not in answer.content
@@ -219,5 +219,5 @@ def test_nothing_is_left_open_at_the_end(service: Running) -> None:
     """Nothing besides the decoders, one for each worker."""
     children = subprocess.run(["ps", "--ppid", str(service.process.pid), "-o", "args="], capture_output=True, text=True)
     assert [line.split()[-2:] for line in children.stdout.splitlines()] == [
-        ["serve.decoder", "25000000"]] * default_workers()
+        ["serve.engine.decoder", "25000000"]] * default_workers()
     assert json.loads(httpx.get(f"{service.url}/healthz").text) == {"status": "ok"}

@@ -10,13 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.reload import load
+from serve.engine.reload import load
 from tests.serve.running import Running, ask, noise_png, running, served_bundle
 from tests.zoo.made_bundle import CALIBRATED
-from zoo import bundle, rundir
-from zoo.bundle import open_bundle
-from zoo.errors import UserError
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.contract import bundle, rundir
+from zoo.contract.bundle import open_bundle
+from zoo.host.errors import UserError
 
 
 def replace(folder: Path, new: Path) -> None:

@@ -24,10 +24,11 @@ from tests.export.made_export import Made
 from tests.serve.running import ROOT, ask, running
 from tests.zoo.made_bundle import made_bundle
 from tests.zoo.made_published import made_bundle_of, made_finished
-from zoo import bundle as bundles
-from zoo import minimum, rundir
-from zoo.errors import UserError
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.contract import bundle as bundles
+from zoo.contract import rundir
+from zoo.host import minimum
+from zoo.host.errors import UserError
 
 
 def make(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -71,8 +72,8 @@ def test_it_starts_and_answers(served: Path, tmp_path: Path) -> None:
         assert "Which of 3 classes" in httpx.get(f"{service.url}/config").text
         assert service.stop() == 0
     imported = set(re.findall(r"\| +([\w.]+)$", (tmp_path / "log").read_text(encoding="utf-8"), re.M))
-    assert {"serve.page", "zoo.predictor"} <= imported
-    assert not {"torch", "timm", "finetune", "export", "zoo.model"} & imported
+    assert {"serve.page.one", "zoo.predictor"} <= imported
+    assert not {"torch", "timm", "finetune", "export", "zoo.network.build"} & imported
     code = {path.name for path in (out / "zoo").iterdir() if path.suffix == ".py"}
     assert {f"{name.removeprefix('zoo.')}.py" for name in imported if name.startswith("zoo.")} <= code
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from zoo import bundle, rundir
-from zoo.decision import Decision, Sets, Unknown
-from zoo.preprocess import Preprocessing
+from zoo.contract import bundle, rundir
+from zoo.contract.decision import Decision, Sets, Unknown
+from zoo.picture.preprocess import Preprocessing
 
 LABELS = ("red", "green", "blue")
 CALIBRATED = Decision(unknown=Unknown(neighbours=1, shortest=0.1, threshold=0.5), sets=Sets(0.9, 0.2))

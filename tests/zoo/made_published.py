@@ -16,7 +16,8 @@ from tests import warm
 from tests.export.made_export import CALIBRATED, LABELS, Made, made_bank, made_model
 from tests.made_run import made_run
 from tests.zoo.made_bundle import made_content, reference, write_model
-from zoo import bundle, decision, rundir, tables
+from zoo.contract import bundle, decision, rundir
+from zoo.files import tables
 
 ROOT = Path(__file__).parents[2]
 TIMING = {"provider": "cpu", "threads": 2, "machine": "x86_64", "picture": [300, 400], "load_s": 0.1, "model_mb": 0.1,
@@ -31,16 +32,16 @@ def sleep(seconds):
 time.sleep = sleep
 from pathlib import Path
 from zoo import __main__ as cli
-from zoo.errors import UserError
+from zoo.host.errors import UserError
 def push(goal, files):
-    from zoo.hub_push import Goal, push
+    from zoo.publish.push import Goal, push
     done = push(Goal(**goal), {name: Path(path) for name, path in files.items()}, message="a test")
     return {"commit": done.commit, "sent": done.sent, "url": done.url, "kept": list(done.kept)}
 def stage(run, into, **how):
-    from zoo.published import staged
+    from zoo.publish.staging import staged
     return {name: str(path) for name, path in staged(Path(run), Path(into), **how).items()}
 def pull_run(name):
-    from zoo.hub import pull_run
+    from zoo.hub.pull import pull_run
     got = pull_run(name)
     return {"folder": str(got.folder), "commit": got.commit, "licence": got.licence}
 def command(*words):

@@ -12,10 +12,10 @@ import onnx
 import pytest
 
 from tests.zoo.made_bundle import CALIBRATED, LABELS, PRE, made_bundle, made_content, write_model
-from zoo import bundle, rundir
-from zoo.bundle import open_bundle
-from zoo.decision import Decision
-from zoo.errors import UserError
+from zoo.contract import bundle, rundir
+from zoo.contract.bundle import open_bundle
+from zoo.contract.decision import Decision
+from zoo.host.errors import UserError
 
 
 @pytest.fixture

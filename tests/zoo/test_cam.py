@@ -13,10 +13,10 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from finetune.probe import fit
-from zoo.cam import evidence, has_map, heatmap
-from zoo.catalog import find
-from zoo.model import build, features, head, set_head
+from finetune.train.probe import fit
+from zoo.bases.catalog import find
+from zoo.network.build import build, features, head, set_head
+from zoo.network.class_maps import evidence, has_map, heatmap
 
 CLASSES = 4
 SIDE = 128

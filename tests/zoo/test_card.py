@@ -11,8 +11,9 @@ from huggingface_hub import ModelCard
 
 from tests.made_run import FRUIT, Made, made_run
 from tests.zoo.made_published import made_finished
-from zoo import bundle, card, rundir
-from zoo.catalog import forbids_commercial_use
+from zoo.bases.catalog import forbids_commercial_use
+from zoo.contract import bundle, rundir
+from zoo.publish import card
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = ("--- license: mit", "<script>alert(1)</script>", "a|b", "`code`", "``", "# title", "two\n\nparagraphs", "",
@@ -109,11 +110,11 @@ def test_only_the_first_of_many_classes_are_listed(tmp_path: Path) -> None:
 
 
 def test_an_architecture_of_our_own_says_how_to_open_it(tmp_path: Path) -> None:
-    assert "import zoo.model" not in made_card(tmp_path / "timms")
+    assert "import zoo.network.build" not in made_card(tmp_path / "timms")
     run, _ = made_run(tmp_path / "own", pictures=2)
     config = rundir.read_json(run / rundir.CONFIG)
     rundir.write_json(run / rundir.CONFIG, config | {"architecture": "wide_resnet40_10"})
-    said = "import timm\nimport zoo.model  # of zootune: registers the architecture with timm\nfrom PIL"
+    said = "import timm\nimport zoo.network.build  # of zootune: registers the architecture with timm\nfrom PIL"
     assert said in card.text(run)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from zoo import catalog, rundir
-from zoo.catalog import Base
-from zoo.errors import UserError
+from zoo.bases import catalog
+from zoo.bases.catalog import Base
+from zoo.contract import rundir
+from zoo.host.errors import UserError
 
 FAMILIES = [
     "vit_tiny_21k", "vit_small_21k", "vit_base_21k", "vit_large_21k", "vit_base_miil_21k",

@@ -10,11 +10,14 @@ from PIL import Image
 
 from tests.zoo.made_published import made_finished
 from zoo import __main__ as cli
-from zoo import bundle, catalog, registry, rundir, shares, tables
-from zoo.compare import Row, draw, notes, rows_of, verdicts
-from zoo.errors import UserError
-from zoo.measured import Answers
-from zoo.predictor import Predictor
+from zoo.answer.predict import Predictor
+from zoo.bases import catalog, registry
+from zoo.comparison import shares
+from zoo.comparison.finished_runs import Row, draw, notes, rows_of, verdicts
+from zoo.comparison.measured import Answers
+from zoo.contract import bundle, rundir
+from zoo.files import tables
+from zoo.host.errors import UserError
 
 
 def test_runs_are_compared_in_a_table_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

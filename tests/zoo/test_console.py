@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zoo import console
+from zoo.host import console
 
 HOSTILE = "a\x1b]52;c;aGk=\x07b\x9b2Jc\rd\u202ee\x7f"
 CLEAN = "a\\x1b]52;c;aGk=\\x07b\\x9b2Jc\\x0dd\\u202ee\\x7f"

@@ -12,9 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from zoo import decision, rundir
-from zoo.decision import Answer, Decision, Sets, Unknown, answer, average, in_set, knn_distance, softmax, temper, unit
-from zoo.errors import UserError
+from zoo.contract import decision, rundir
+from zoo.contract.decision import (
+    Answer,
+    Decision,
+    Sets,
+    Unknown,
+    answer,
+    average,
+    in_set,
+    knn_distance,
+    softmax,
+    temper,
+    unit,
+)
+from zoo.host.errors import UserError
 
 FULL = Decision(1.37, "flip", Unknown(10, 7.25, 0.123456789012345), Sets(0.9, 0.0625))
 FILE = {"temperature": 2.0, "views": "five", "unknown": {"neighbours": 3, "shortest": 4.5, "threshold": 0.25},

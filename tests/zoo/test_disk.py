@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from finetune import resume
-from zoo import disk
-from zoo.errors import UserError, run_main
+from finetune.machine import disk_space
+from zoo.host import disk
+from zoo.host.errors import UserError, run_main
 
 LACKS = {errno.ENOSPC: disk.FULL, errno.EDQUOT: disk.FULL, errno.EFBIG: disk.TOO_LARGE}
 
@@ -36,7 +36,7 @@ def in_torch(number: int) -> Exception:
 def test_each_reason_is_told_by_every_library(tmp_path: Path, number: int, wrapped: Callable[[int], Exception]) -> None:
     lack = disk.no_room(wrapped(number))
     assert lack == LACKS[number]
-    with pytest.raises(UserError) as told, resume.room_needed(tmp_path / "step-1"):
+    with pytest.raises(UserError) as told, disk_space.room_needed(tmp_path / "step-1"):
         raise wrapped(number)
     assert lack.cause in str(told.value)
     assert lack.advice in str(told.value)

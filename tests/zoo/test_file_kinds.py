@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.decoder import FORMATS
+from serve.engine.decoder import FORMATS
 from tests.bad_pictures import animation, encode, jpeg, photo, ramp, tiff
-from zoo.errors import BadImage
-from zoo.preprocess import decode
+from zoo.host.errors import BadImage
+from zoo.picture.preprocess import decode
 
 
 def zip_file() -> bytes:

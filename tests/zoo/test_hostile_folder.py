@@ -15,15 +15,19 @@ from export import bench, verify
 from export.__main__ import Order as ExportOrder
 from export.job import start as start_export
 from export.subject import open_run
-from finetune.decide import Place, Wish
-from finetune.finish import decide_again, finished_subject
-from finetune.folder import claim
+from finetune.evaluation.choices import Place, Wish
+from finetune.recipe.run import Run
 from finetune.report import thumbnails
-from finetune.run import Run
+from finetune.run_folder.claim import claim
+from finetune.write_run import decide_again, finished_subject
 from tests.bench.fuzz_folders import NAMES, RAW, fuzz_folders, put_right
 from tests.zoo.made_published import made_finished
-from zoo import bundle, card, compare, decision, disk, folders, rundir, tables
-from zoo.errors import BadImage, UserError
+from zoo.comparison import finished_runs
+from zoo.contract import bundle, decision, rundir
+from zoo.files import folders, tables
+from zoo.host import disk
+from zoo.host.errors import BadImage, UserError
+from zoo.publish import card
 
 MOST_SECONDS = 2.0
 COMMANDS: dict[str, Callable[[Path], object]] = {
@@ -33,13 +37,13 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "export": lambda run: start_export(ExportOrder(run, parity_images=1)),
     "export.bench": lambda run: bench.main(bench.Order((run,))),
     "export.verify": lambda run: verify.main(verify.Order(run)),
-    "zoo compare": compare.rows_of, "serve": bundle.open_bundle, "card": card.text,
+    "zoo compare": finished_runs.rows_of, "serve": bundle.open_bundle, "card": card.text,
 }
 READERS: dict[str, Callable[[Path], object]] = {
     "finetune.decide": lambda run: finished_subject(Place(run)),
     "export": lambda run: open_run(ExportOrder(run, parity_images=1)),
     "expected": lambda run: bundle.expected(bundle.open_bundle(run)),
-    "zoo compare": compare.rows_of, "serve": bundle.open_bundle, "card": card.text,
+    "zoo compare": finished_runs.rows_of, "serve": bundle.open_bundle, "card": card.text,
 }
 """The same as far as they read, for runs of which only a part is wrong: the rest would be exported in earnest."""
 LINKS = (

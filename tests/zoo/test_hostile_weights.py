@@ -16,10 +16,11 @@ import torch
 from tests import warm
 from tests.hub_server import HubServer
 from tests.zoo.hostile_weights import PICKLES, SAFETENSORS, tensors_file, write
-from zoo import model, timm_config, weights
-from zoo.catalog import ROWS, Base
-from zoo.errors import UserError
-from zoo.weights import Weights
+from zoo.bases import timm_config
+from zoo.bases.catalog import ROWS, Base
+from zoo.host.errors import UserError
+from zoo.network import build, weights
+from zoo.network.weights import Weights
 
 MOST_S, MOST_MB = 2.0, 300
 """Of one hostile file; seconds of this process's own work, as other processes share the machine."""
@@ -62,7 +63,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from zoo import weights
-from zoo.errors import UserError
+from zoo.host.errors import UserError
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 300_000_000, size + 300_000_000))
 for path in sorted(Path(sys.argv[1]).glob("*.pt")):
@@ -170,7 +171,7 @@ def tensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(path: Path, content: Any) -> torch.nn.Module:
-    return model.build(Base("hf-hub:m/x", None, "", "m/x"), ["a", "b"],
+    return build.build(Base("hf-hub:m/x", None, "", "m/x"), ["a", "b"],
                        fetched=Weights(path, "test", None, "", None, content))
 
 
@@ -239,8 +240,8 @@ def test_arguments_of_published_models_pass(arguments: dict[str, Any]) -> None:
 CLIENT = """
 import json, sys, time
 from zoo import model, weights
-from zoo.catalog import find
-from zoo.errors import UserError
+from zoo.bases.catalog import find
+from zoo.host.errors import UserError
 for name in json.loads(sys.argv[1]):
     began = time.process_time()
     try:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from finetune import device
-from serve.engine import MAX_WORKERS, default_workers
-from zoo import machine
+from finetune.machine import device
+from serve.engine.engine import MAX_WORKERS, default_workers
+from zoo.host import machine
 
 
 @pytest.fixture

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from tests import warm
 from tests.hub_server import HubServer
-from zoo import rundir, weights
-from zoo.catalog import Base, find
-from zoo.errors import UserError
-from zoo.model import allowed_size_step, build, data_config, features, forward, head, load, set_head
-from zoo.weights import Weights
+from zoo.bases.catalog import Base, find
+from zoo.contract import rundir
+from zoo.host.errors import UserError
+from zoo.network import weights
+from zoo.network.build import allowed_size_step, build, data_config, features, forward, head, load, set_head
+from zoo.network.weights import Weights
 
 LABELS = ["cat", "dog", "emu", "fox", "gnu"]
 
@@ -316,7 +317,7 @@ def test_a_run_is_a_base_too(run: Path, size: int | None) -> None:
     assert data_config(network)["input_size"][1] == (size or 96)
 
 
-CLIENT = "import sys; from zoo.catalog import find; from zoo.weights import fetch; fetch(find(sys.argv[1]))"
+CLIENT = "import sys; from zoo.bases.catalog import find; from zoo.network.weights import fetch; fetch(find(sys.argv[1]))"
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import pytest
 import timm
 from timm.models._registry import get_deprecated_models
 
-from zoo import weights
-from zoo.catalog import find, find_architecture
-from zoo.errors import UserError
-from zoo.model import describe
-from zoo.old_names import current_architecture, current_name
+from zoo.bases.catalog import find, find_architecture
+from zoo.bases.old_names import current_architecture, current_name
+from zoo.host.errors import UserError
+from zoo.network import weights
+from zoo.network.build import describe
 
 OLD = sorted(name for name, current in get_deprecated_models().items() if current)
 

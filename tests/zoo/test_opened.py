@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin
 
-from serve.decoder import FORMATS, decode_upload
+from serve.engine.decoder import FORMATS, decode_upload
 from tests.bad_pictures import encode
 from tests.zoo.test_picture_file import many_scans, peak_of
-from zoo import jpeg_file
-from zoo.errors import BadImage
-from zoo.preprocess import decode, without_metadata
+from zoo.host.errors import BadImage
+from zoo.picture import jpeg_file
+from zoo.picture.preprocess import decode, without_metadata
 
 
 @cache

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.decoder import FORMATS
+from serve.engine.decoder import FORMATS
 from tests.bad_pictures import ODD, encode, grey_png, photo, png_chunk
 from tests.bench.fuzz import fuzz_pictures, run_length_bmp
-from zoo import exif, preprocess
-from zoo.errors import BadImage
-from zoo.picture_file import reduced
-from zoo.preprocess import decode, without_metadata
+from zoo.host.errors import BadImage
+from zoo.picture import exif, preprocess
+from zoo.picture.picture_file import reduced
+from zoo.picture.preprocess import decode, without_metadata
 
 MEGABYTES = 6
 """Of a specimen without an own size: what grows faster than the file is over the limits well below the largest."""

@@ -16,12 +16,15 @@ from PIL import Image
 
 from tests.bad_pictures import encode, photo
 from tests.zoo.made_bundle import CALIBRATED, LABELS, made_bundle, made_content, make_endless, reference, write_model
-from zoo import bundle, predictor, runtime, tta
-from zoo.bundle import open_bundle
-from zoo.decision import Decision, Sets
-from zoo.errors import BadImage, UserError
-from zoo.predictor import NoAnswer, Prediction, Predictor
-from zoo.preprocess import decode
+from zoo import predictor
+from zoo.answer import onnx_runtime, predict
+from zoo.answer.predict import NoAnswer, Prediction, Predictor
+from zoo.contract import bundle
+from zoo.contract.bundle import open_bundle
+from zoo.contract.decision import Decision, Sets
+from zoo.host.errors import BadImage, UserError
+from zoo.picture import tta
+from zoo.picture.preprocess import decode
 
 ROOT = Path(__file__).parent.parent.parent
 RED, GREY = Image.new("RGB", (9, 5), (250, 20, 10)), Image.new("RGB", (9, 5), (90, 100, 80))
@@ -107,7 +110,7 @@ def test_pictures_that_were_not_decoded_here_are_not_guessed_at(loaded: Predicto
     with Image.open(tmp_path / "turned.jpg") as opened:
         turned = opened.copy()
     for picture in (RED.convert("RGBA"), RED.convert("L"), transparent, turned):
-        with pytest.raises(UserError, match=r"as zoo.preprocess.decode gives it .* pass the file's bytes or its path"):
+        with pytest.raises(UserError, match=r"as zoo.picture.preprocess.decode gives it .* pass the file's bytes or its path"):
             loaded.predict(picture)
     for wrong in ("cat.jpg", None):
         with pytest.raises(UserError, match=r"bytes, pathlib.Path or PIL image, seen (str|NoneType)"):
@@ -180,7 +183,7 @@ def test_few_decoded_bytes_wait(monkeypatch: pytest.MonkeyPatch) -> None:
             yield Image.new("RGB", (10, 10 + i))
 
     places = []
-    for batch in predictor._batches(made_up(), 32):
+    for batch in predict._batches(made_up(), 32):
         places += [place for place, _ in batch]
         alive -= len(batch)
     assert sorted(places) == list(range(50))
@@ -269,7 +272,7 @@ def test_cuda_that_cannot_be_had_is_an_error(made: Path) -> None:
 FORCED = """
 import sys
 from zoo import runtime
-from zoo.errors import UserError
+from zoo.host.errors import UserError
 from zoo.predictor import Predictor
 runtime._has_driver = lambda: True
 if sys.argv[2] == "old":  # fails while the session is made, as without a driver that fits
@@ -293,7 +296,7 @@ except UserError as error:
 
 def test_memory_is_given_back_after_each_pass() -> None:
     for provider, arenas in (("cpu", "cpu:0"), ("cuda", "cpu:0;gpu:0")):
-        options = runtime.run_options(provider)
+        options = onnx_runtime.run_options(provider)
         assert options.get_run_config_entry("memory.enable_memory_arena_shrinkage") == arenas
 
 
@@ -338,7 +341,7 @@ def test_both_packages_of_onnxruntime_are_refused(made: Path, tmp_path: Path, mo
     assert "expected one package of ONNX Runtime, seen onnxruntime and onnxruntime-gpu, which overwrite" in str(
         error.value)
     assert "pip uninstall -y onnxruntime onnxruntime-gpu " in str(error.value)
-    assert str(error.value).endswith(f"then pip install {runtime.PACKAGE}")
+    assert str(error.value).endswith(f"then pip install {onnx_runtime.PACKAGE}")
 
 
 @pytest.mark.parametrize(("content", "said"), [
@@ -354,7 +357,7 @@ def test_a_missing_or_broken_onnxruntime_says_what_to_install(
     else:
         (tmp_path / "onnxruntime.py").write_text(content)
         monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match=f"{said}.*pip install {runtime.PACKAGE}"):
+    with pytest.raises(UserError, match=f"{said}.*pip install {onnx_runtime.PACKAGE}"):
         Predictor(made)
 
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from tests.bad_pictures import BAD, ODD, animation, colour_under_alpha, encode, jpeg, photo, write_bad_pictures
-from zoo.errors import BadImage, UserError
-from zoo.preprocess import Preprocessing, decode, evaluate, normalise, resize_crop
+from zoo.host.errors import BadImage, UserError
+from zoo.picture.preprocess import Preprocessing, decode, evaluate, normalise, resize_crop
 
 UPRIGHT_TO_STORED = {  # the EXIF standard (CIPA DC-008): what a camera stores so that a viewer shows it upright
     1: lambda upright: upright,
@@ -190,8 +190,8 @@ def test_a_lower_limit_of_the_process_is_a_bad_image_too(monkeypatch: pytest.Mon
 PROBE = """
 import resource, sys
 from pathlib import Path
-from zoo.errors import BadImage
-from zoo.preprocess import decode
+from zoo.host.errors import BadImage
+from zoo.picture.preprocess import decode
 decode(Path(sys.argv[1]) / "plain.jpg")
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()

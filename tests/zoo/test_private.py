@@ -10,9 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.zoo.made_published import made_finished
-from zoo import bundle, private, published, rundir
-from zoo.errors import UserError
-from zoo.private import Private
+from zoo.contract import bundle, rundir
+from zoo.host.errors import UserError
+from zoo.publish import private, staging
+from zoo.publish.private import Private
 
 WORDS = ("Smith", "secret project", "carol", "bobby", "fileserver", "passport", "taxes")
 PLANTED = [
@@ -111,7 +112,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stage(run: Path, into: Path, **how: Any) -> dict[str, Path]:
-    return published.staged(run, into, **{"repo": "alice/insects", "examples": True} | how)
+    return staging.staged(run, into, **{"repo": "alice/insects", "examples": True} | how)
 
 
 def test_no_planted_word_is_in_any_staged_byte(planted: Path, tmp_path: Path) -> None:

@@ -25,12 +25,13 @@ from tests.export.made_export import Made
 from tests.hub_server import TOKEN, HubServer, User
 from tests.made_run import made_run
 from tests.zoo.made_published import ROOT, Client, made_finished
-from zoo import bundle, card, rundir
-from zoo.errors import UserError
-from zoo.model import load
-from zoo.predictor import Predictor
-from zoo.preprocess import Preprocessing, decode, evaluate
-from zoo.published import preprocessor_config, staged
+from zoo.answer.predict import Predictor
+from zoo.contract import bundle, rundir
+from zoo.host.errors import UserError
+from zoo.network.build import load
+from zoo.picture.preprocess import Preprocessing, decode, evaluate
+from zoo.publish import card
+from zoo.publish.staging import preprocessor_config, staged
 
 REPO = "alice/insects"
 SIDE = 48
@@ -40,11 +41,11 @@ import numpy as np
 import timm, torch
 from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, pipeline
-from zoo.catalog import find
-from zoo.hub import pull_run
-from zoo.model import build, features, load
+from zoo.bases.catalog import find
+from zoo.hub.pull import pull_run
+from zoo.network.build import build, features, load
 from zoo.predictor import Predictor
-from zoo.weights import fetch
+from zoo.network.weights import fetch
 from pathlib import Path
 
 repo, pictures = sys.argv[1], [Image.open(path).convert("RGB") for path in sys.argv[2:]]
@@ -194,7 +195,7 @@ def test_the_cards_snippets_run_and_agree(published: Published) -> None:
 @pytest.mark.parametrize("held", range(1, 9))
 @pytest.mark.parametrize("name", odd_pictures())
 def test_the_cards_decoding_is_ours(tmp_path: Path, name: str, held: int) -> None:
-    """The two lines that stand in each example give the pixels of `zoo.preprocess.decode`, bit for bit."""
+    """The two lines that stand in each example give the pixels of `zoo.picture.preprocess.decode`, bit for bit."""
     template = card.TEMPLATE.read_text(encoding="utf-8")
     [lines] = re.findall(r"macro decoding.*?\n(.*?)\{%", template, re.S)
     assert template.count("{{ decoding() }}") == len(re.findall("^picture = |Image.open", template, re.M)) == 3
@@ -252,10 +253,10 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
     head = published.hub.repos[REPO].refs["main"]
     commit, sha256, features = published.seen["base"]
     assert (commit, sha256) == (head, rundir.digest(published.run / rundir.WEIGHTS))
-    from zoo import model
+    from zoo.network import build
 
     with torch.inference_mode():
-        expected = model.features(load(published.run), torch.tensor(published.seen["pixels"]))
+        expected = build.features(load(published.run), torch.tensor(published.seen["pixels"]))
     assert close(features, expected) < 1e-5
     served, probabilities = published.seen["served"]
     assert served == head

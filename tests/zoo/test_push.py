@@ -15,7 +15,7 @@ import tests.hub_writing  # noqa: F401 - its routes
 from tests import warm
 from tests.hub_server import TOKEN, Fault, HubServer, User, client_env
 from tests.zoo.made_published import Client, made_finished
-from zoo import bundle, rundir
+from zoo.contract import bundle, rundir
 
 SENT = {
     "FINISHED.json", "README.md", "bank.safetensors", "bundles/onnx/FINISHED.json", "bundles/onnx/bundle.json",

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from zoo import rundir
-from zoo.errors import UserError
-from zoo.folders import is_picture_path
+from zoo.contract import rundir
+from zoo.files.folders import is_picture_path
+from zoo.host.errors import UserError
 
 # --- names
 

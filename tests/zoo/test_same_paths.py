@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.same_paths import located
+from zoo.files.same_paths import located
 
 NAMES = ["caf\u00e9/\u00e9.png", "train/cr\u00eape/\u1e69\u0323.png", "\uac00/1.png", "../caf\u00e9/1.png",
          "plain/1.png"]

@@ -10,14 +10,18 @@ import tyro
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from serve import life, reload, start
-from serve.__main__ import Order
+from serve import start
+from serve.engine import reload
+from serve.http import life
+from serve.order import Order
 from tests.serve.running import served_bundle
 from tests.zoo.made_bundle import LABELS, made_bundle
-from zoo import bundle, predictor, rundir, runtime
-from zoo.errors import UserError
-from zoo.predictor import Predictor
-from zoo.self_check import LOSSY_TOLERANCE, MOST
+from zoo import predictor
+from zoo.answer import onnx_runtime
+from zoo.answer.predict import Predictor
+from zoo.answer.self_check import LOSSY_TOLERANCE, MOST
+from zoo.contract import bundle, rundir
+from zoo.host.errors import UserError
 
 
 class Moved:
@@ -39,7 +43,7 @@ class Moved:
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, by: float) -> list[Moved]:
     """From now on `auto` is a GPU that answers so much otherwise; the list of its sessions."""
-    load, sessions = runtime.load, []
+    load, sessions = onnx_runtime.load, []
 
     def pretended(model: Path, provider: str, **how: Any) -> tuple[Any, str]:
         session, used = load(model, "cpu", **how)
@@ -48,7 +52,7 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, by: float) -> list[Moved]:
         sessions.append(Moved(session, by))
         return sessions[-1], "cuda"
 
-    monkeypatch.setattr(runtime, "load", pretended)
+    monkeypatch.setattr(onnx_runtime, "load", pretended)
     return sessions
 
 
@@ -83,7 +87,7 @@ def test_examples_are_answered_on_the_provider_that_serves(
         Predictor(run)
     told = str(error.value)
     assert f"{bundle.EXAMPLES}/red.png: expected the probabilities that its export wrote down (class red at 0." in told
-    assert f" on provider cuda of {runtime.program('cuda')}: a difference of {abs(by):.3g}, at most " in told
+    assert f" on provider cuda of {onnx_runtime.program('cuda')}: a difference of {abs(by):.3g}, at most " in told
     assert "Use --provider cpu, or another version of onnxruntime" in told
     assert "--no-self-check answers all the same" in told
 

@@ -17,14 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.finish import next_commands
+from finetune.write_run import next_commands
 from tests.made_run import made_run
 from tests.zoo.made_bundle import made_bundle
 from tests.zoo.made_published import ROOT
-from zoo import card, registry, rundir, tables
-from zoo.errors import BadImage, UserError
-from zoo.push import Order
-from zoo.text import csv_cell, one_line, plain, plain_cell, printable, shell, shell_path
+from zoo.bases import registry
+from zoo.contract import rundir
+from zoo.files import tables
+from zoo.host.errors import BadImage, UserError
+from zoo.host.text import csv_cell, one_line, plain, plain_cell, printable, shell, shell_path
+from zoo.publish import card
+from zoo.publish.push_command import Order
 
 RAW = ("\x1b[2J", "\x1b]52;c;aGVsbG8=\x07", "\x9b31m", "\r", "\x08", "\x7f", "\u202e", "\u2066", "\u2028",
        "\udc9b", "\x00")
@@ -121,7 +124,7 @@ def test_names_in_files_of_a_run_are_shown_clean(file: str, tmp_path: Path) -> N
     path = tmp_path / "run" / file
     content = rundir.read_json(path)
     rundir.write_json(path, content | {"files": {HOSTILE: "0"}, "target": HOSTILE, "labels": [HOSTILE], HOSTILE: 1})
-    from zoo import bundle
+    from zoo.contract import bundle
 
     opened = bundle.open_bundle if file.startswith("bundles") else rundir.open_finished
     with pytest.raises(UserError) as refused:

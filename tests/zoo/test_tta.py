@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.bad_pictures import photo
-from zoo.preprocess import Preprocessing, resize_crop
-from zoo.tta import VIEWS, WHOLE, View, offsets, prepare, zoomed_size
+from zoo.picture.preprocess import Preprocessing, resize_crop
+from zoo.picture.tta import VIEWS, WHOLE, View, offsets, prepare, zoomed_size
 
 PICTURES = {"landscape": photo(90, 40), "portrait": photo(37, 80), "square": photo(64, 64), "small": photo(5, 7),
             "one pixel": Image.new("RGB", (1, 1), (9, 80, 200)), "20:1": photo(200, 10), "1:20": photo(6, 120)}

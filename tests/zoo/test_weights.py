@@ -21,18 +21,18 @@ from sklearn.datasets import load_sample_image
 
 from tests import warm
 from tests.hub_server import HubServer, client_env
-from zoo import rundir
-from zoo.catalog import Base, find
-from zoo.errors import UserError
-from zoo.hub import pins_file
-from zoo.weights import Weights, fetch, load_state
+from zoo.bases.catalog import Base, find
+from zoo.contract import rundir
+from zoo.host.errors import UserError
+from zoo.hub.pull import pins_file
+from zoo.network.weights import Weights, fetch, load_state
 
 CLIENT = """
 import dataclasses, json, sys, time
-from zoo.catalog import Base
-from zoo.errors import UserError
-from zoo.hub import pins_file
-from zoo.weights import fetch
+from zoo.bases.catalog import Base
+from zoo.host.errors import UserError
+from zoo.hub.pull import pins_file
+from zoo.network.weights import fetch
 for fields in json.loads(sys.argv[1]):
     began = time.monotonic()
     try:

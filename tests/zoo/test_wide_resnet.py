@@ -5,11 +5,11 @@ import timm
 import torch
 from torch import nn
 
-from zoo import weights
-from zoo.catalog import OWN_ARCHITECTURES, find_architecture
-from zoo.errors import UserError
-from zoo.model import build, describe, features, forward, head
-from zoo.wide_resnet import WideResNet
+from zoo.bases.catalog import OWN_ARCHITECTURES, find_architecture
+from zoo.host.errors import UserError
+from zoo.network import weights
+from zoo.network.build import build, describe, features, forward, head
+from zoo.network.wide_resnet import WideResNet
 
 
 def test_it_has_the_published_size() -> None:

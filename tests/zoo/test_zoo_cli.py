@@ -11,7 +11,7 @@ import pytest
 
 from tests import warm
 from zoo import __main__ as cli
-from zoo import catalog
+from zoo.bases import catalog
 
 RED = "\x1b[31m"
 

@@ -1,0 +1,1 @@
+"""Augmentation: of one picture on the host, of a batch on the device."""

@@ -1,0 +1,119 @@
+"""Augmentation per picture, on the host (crop, flip, shapes, colours); finetune/augment/batch.py has what acts on a
+batch.
+
+Randomness is a function of (seed, epoch, index) on the host and of (seed, step) on the device, and of nothing else: the
+result does not depend on the number of workers, nor on where a run was interrupted.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
+
+from finetune.recipe.fields import Recipe
+from zoo.picture.preprocess import FILTERS, Preprocessing, resize_crop
+
+Change = Callable[[Image.Image], Image.Image]
+COLOUR_VALUES = np.array([0.2175, 0.0188, 0.0045])
+COLOUR_VECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+"""Eigenvalues of ImageNet's colours (0 to 1) and, as columns, eigenvectors: those of facebook/fb.resnet.torch."""
+CIFAR_POLICY_UP_TO_PX = 64
+"""Up to this size AutoAugment takes the policy found on CIFAR-10's 32 px pictures."""
+
+
+def seed_of(*key: int | str) -> int:
+    """A generator's seed from a key such as (seed, epoch, index)."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def seed_everything(*key: int | str) -> None:
+    """Seed Python's and torch's generators from a key: the CPU's, and the device's where one is in use."""
+    value = seed_of(*key)
+    random.seed(value)
+    if torch.cuda.is_initialized() or torch.backends.mps.is_available():
+        torch.manual_seed(value)
+    else:
+        # the same bits; torch.manual_seed formats a stack trace for the GPU to come, 0.3 ms for each picture
+        torch.default_generator.manual_seed(value)
+
+
+def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndarray:
+    """One training view of a picture: uint8 [size, size, 3]. Draws from torch's generator.
+
+    Random crop of `crop_area` to 1 of the area at an aspect ratio of 3/4 to 4/3 (Szegedy et al., 2015, as torchvision
+    does it), a horizontal flip, then the recipe's further changes (`_changes`). With fit squash the aspect ratio is
+    relative to the picture's own, so training sees the distortion that evaluation will show; with fit pad the picture
+    is padded first.
+    """
+    if recipe.crop_area == 1:
+        pixels = resize_crop(picture, pre)
+    else:
+        if recipe.fit == "pad":
+            side, border = max(picture.size), tuple(round(255 * v) for v in pre.mean)
+            picture = ImageOps.pad(picture, (side, side), color=border)
+        own = picture.width / picture.height if recipe.fit == "squash" else 1.0
+        top, left, height, width = RandomResizedCrop.get_params(
+            picture, scale=[recipe.crop_area, 1.0], ratio=[3 / 4 * own, 4 / 3 * own])
+        box = (left, top, left + width, top + height)
+        pixels = np.asarray(picture.resize((pre.size, pre.size), FILTERS[pre.interpolation], box=box))
+    if torch.rand(()) < recipe.flip:
+        pixels = pixels[:, ::-1]
+    pixels = np.ascontiguousarray(pixels)
+    changes = _changes(recipe, pre)
+    if not changes:
+        return pixels
+    view = Image.fromarray(pixels)
+    for change in changes:
+        view = change(view)
+    return np.array(view)
+
+
+@cache
+def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[Change, ...]:
+    """What happens to a picture of the network's size, in order. All but PCA noise is torchvision's.
+
+    Corners that a rotation or a policy leaves empty get the mean colour; the border of `crop_padding` is black.
+    """
+    mean = [round(255 * v) for v in pre.mean]
+    changes: list[Change] = []
+    if recipe.crop_padding:
+        changes.append(v2.RandomCrop(pre.size, padding=recipe.crop_padding))
+    if recipe.rotate:
+        changes.append(v2.RandomRotation(recipe.rotate, InterpolationMode.BILINEAR, fill=mean))
+    if recipe.policy == "autoaugment":
+        found_on = v2.AutoAugmentPolicy.CIFAR10 if pre.size <= CIFAR_POLICY_UP_TO_PX else v2.AutoAugmentPolicy.IMAGENET
+        changes.append(v2.AutoAugment(found_on, fill=mean))
+    elif recipe.policy == "randaugment":
+        changes.append(v2.RandAugment(num_ops=2, magnitude=9, fill=mean))
+    elif recipe.policy == "augmix":
+        changes.append(v2.AugMix(fill=mean))
+    if recipe.color_jitter:
+        changes.append(v2.ColorJitter(*[recipe.color_jitter] * 3))
+    if recipe.pca_noise:
+        changes.append(lambda view: add_colour(view, torch.randn(3).numpy() * recipe.pca_noise))
+    return tuple(changes)
+
+
+def add_colour(picture: Image.Image, alpha_3: np.ndarray) -> Image.Image:
+    """The picture plus one colour, the sum of alpha_i * value_i * vector_i (Krizhevsky et al., 2012)."""
+    colour = 255 * COLOUR_VECTORS @ (alpha_3 * COLOUR_VALUES)
+    return Image.fromarray((np.asarray(picture) + colour).round().clip(0, 255).astype(np.uint8))
+
+
+def normalise(batch_BHWC: torch.Tensor, pre: Preprocessing) -> torch.Tensor:
+    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in channels_last memory, equal bit for bit to
+    zoo/picture/preprocess.py."""
+    x_BHWC = batch_BHWC.float() / 255
+    mean, std = _statistics(pre, batch_BHWC.device)
+    return ((x_BHWC - mean) / std).permute(0, 3, 1, 2)
+
+
+@cache
+def _statistics(pre: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and std as tensors; copying them to a GPU at each step would wait for it."""
+    return torch.tensor(pre.mean, device=device), torch.tensor(pre.std, device=device)

@@ -1,0 +1,1 @@
+"""Passes without training, and what is fitted and computed from them."""

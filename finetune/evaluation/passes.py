@@ -1,0 +1,186 @@
+"""Passes of a model over pictures, in fp32.
+
+`batches` hold this process's share of the `total` pictures (`ranks.mine`); what comes back holds all of them, in order.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from finetune.augment.picture import normalise
+from finetune.data.dataset import Picture
+from finetune.data.loader import Batch
+from finetune.machine import distributed
+from zoo.contract.decision import knn_distance
+from zoo.host import console
+from zoo.network.build import features, forward
+from zoo.picture.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good a set of weights is on one split."""
+
+    top1: float
+    """Share of right answers."""
+    top5: float
+    """Share of pictures whose class is among the five most probable."""
+    loss: float
+    """Mean cross-entropy in nats, without label smoothing."""
+    pictures: int
+    balanced: float | None = None
+    """Mean over the classes of the share of right answers, where it decides instead of top-1 (`Recipe.by_class`)."""
+
+    def better_than(self, other: "Scores") -> bool:
+        """By top-1, or by balanced accuracy where both have it; ties by loss."""
+        if self.balanced is not None and other.balanced is not None:
+            return (self.balanced, -self.loss) > (other.balanced, -other.loss)
+        return (self.top1, -self.loss) > (other.top1, -other.loss)
+
+    def to_json(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def events(self) -> dict[str, float]:
+        """As they stand in metrics.jsonl."""
+        return {"select/top1": self.top1, "select/top5": self.top5, "select/loss": self.loss}
+
+
+Evaluate = Callable[[nn.Module], Scores]
+"""Gives the scores of a model on the pictures that decide."""
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
+           title: str = "evaluating") -> tuple[torch.Tensor, torch.Tensor]:
+    """(float32 [N, classes], int64 [N]) on the CPU. Leaves the model in evaluation mode."""
+    device = next(model.parameters()).device
+    model.eval()
+    rows, labels = [], []
+    with console.bar(title, total) as advance:
+        for images, label in batches:
+            rows.append(model(normalise(images.to(device), pre)).float().cpu())
+            labels.append(label)
+            advance(len(label))
+    return distributed.gathered(torch.cat(rows), total), distributed.gathered(torch.cat(labels), total)
+
+
+def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
+    """Top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that have pictures."""
+    ranked = logits_NC.topk(min(5, logits_NC.shape[1]), dim=1).indices
+    hits = ranked == labels_N[:, None]
+    return Scores(hits[:, 0].float().mean().item(), hits.any(1).float().mean().item(),
+                  cross_entropy(logits_NC, labels_N).item(), len(labels_N),
+                  balanced_accuracy(hits[:, 0], labels_N) if by_class else None)
+
+
+def balanced_accuracy(right_N: torch.Tensor, labels_N: torch.Tensor) -> float:
+    """Mean over the classes that have pictures of their share of right answers."""
+    present = labels_N.unique()
+    return float(torch.stack([right_N[labels_N == label].float().mean() for label in present]).mean())
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Reference embeddings of training pictures, for the unknown score."""
+
+    rows: np.ndarray
+    """float32 [references, dim], each of length 1."""
+    neighbours: int
+    """The score is the distance to this nearest one."""
+    shortest: float
+    """Length below which an embedding counts as weak."""
+
+    def distance(self, embedding_ND: np.ndarray) -> np.ndarray:
+        """The unknown score, float32 [N]."""
+        return knn_distance(embedding_ND, self.rows, self.neighbours, self.shortest)
+
+
+class Outputs(NamedTuple):
+    """What one pass over pictures gives."""
+
+    logits: np.ndarray
+    """float32 [N, classes]."""
+    unknown_score: np.ndarray
+    """float32 [N]."""
+    brightness: np.ndarray
+    """float32 [N]: mean of the input picture, 0 black to 1 white."""
+
+
+@torch.inference_mode()
+def outputs(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, bank: Bank, *, total: int,
+            title: str) -> Outputs:
+    """Logits, unknown score and brightness of all pictures, from one forward pass. Leaves the model in evaluation
+    mode."""
+    device = next(model.parameters()).device
+    model.eval()
+    rows = []
+    with console.bar(title, total) as advance:
+        for images, label in batches:
+            seen = forward(model, normalise(images.to(device), pre))
+            embedding = seen.embedding.float().cpu().numpy()
+            rows.append(Outputs(seen.logits.float().cpu().numpy(), bank.distance(embedding),
+                                images.float().mean((1, 2, 3)).numpy() / 255))
+            advance(len(label))
+    return Outputs(*(_of_all(parts, total) for parts in zip(*rows, strict=True)))
+
+
+@torch.inference_mode()
+def summed_probabilities(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, groups: Sequence[int], *,
+                         total: int) -> list[np.ndarray]:
+    """Probabilities of each picture, summed over groups of its views: float32 [N, classes] for each group.
+
+    `groups`: how many of a picture's views, in their order in the batches, make up each group.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    rows = []
+    with console.bar("test-time views", total) as advance:
+        for images, label in batches:
+            probabilities = model(normalise(images.to(device), pre)).float().softmax(1)
+            parts = probabilities.unflatten(0, (len(label), -1)).split(list(groups), dim=1)
+            rows.append([part.sum(1).cpu().numpy() for part in parts])
+            advance(len(label))
+    return [_of_all(group, total) for group in zip(*rows, strict=True)]
+
+
+def _of_all(parts: Sequence[np.ndarray], total: int) -> np.ndarray:
+    return distributed.gathered(torch.from_numpy(np.concatenate(parts)), total).numpy()
+
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@torch.no_grad()
+def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
+            precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is fp32 or bf16.
+
+    `batches` hold this process's share of them (`ranks.mine`).
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    rows, labels = [], []
+    with console.bar("features", total) as advance:
+        for images, label in batches:
+            with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+                rows.append(features(model, normalise(images.to(device), pre)).float().cpu())
+            labels.append(label)
+            advance(len(label))
+    return distributed.gathered(torch.cat(rows), total), distributed.gathered(torch.cat(labels), total)
+
+
+def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:
+    """At most `most` of them, taken class by class in turn, in order of sha256."""
+    taken: Counter[int] = Counter()
+    turns = []
+    for picture in sorted(pictures, key=lambda p: p.sha256):
+        turns.append((taken[picture.label], picture))
+        taken[picture.label] += 1
+    turns.sort(key=lambda turn: turn[0])
+    return [picture for _, picture in turns[:most]]

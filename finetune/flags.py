@@ -1,0 +1,55 @@
+"""The command line of fine-tuning, made from the fields of `Recipe`. Loads nothing heavy."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import tyro
+
+from finetune.recipe import other_flags
+from finetune.recipe.fields import MEASURED, USUAL, Recipe, field_docs
+
+
+def overrides(fields: tuple[str, ...]) -> type:
+    """A dataclass of some of Recipe's fields, all of them optional: None (or False) = the recipe decides."""
+    types, docs = typing.get_type_hints(Recipe), field_docs(Recipe)
+    rows: list[Any] = []
+    for name in fields:
+        kind, choices = types[name], typing.get_args(types[name])
+        if name == "lr":
+            argument = tyro.conf.arg(help=docs[name], help_behavior_hint="", metavar="FLOAT|find")
+            rows.append((name, Annotated[float | typing.Literal["find"] | None, argument], None))
+            continue
+        if name in MEASURED:
+            choices = ("auto", *choices)
+            kind = typing.Literal[choices]
+        if kind is bool:
+            rows.append((name, Annotated[bool, tyro.conf.arg(help=docs[name], help_behavior_hint="")], False))
+        else:
+            metavar = "{" + ",".join(choices) + "}" if choices else kind.__name__.upper()
+            argument = tyro.conf.arg(help=docs[name], help_behavior_hint="", metavar=metavar)
+            rows.append((name, Annotated[kind | None, argument], None))
+    return dataclasses.make_dataclass("Settings", rows, frozen=True)
+
+
+Usual = overrides(USUAL)
+
+
+LessUsual = overrides(tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in USUAL))
+
+
+def given_by(*settings: object) -> dict[str, Any]:
+    """The recipe fields that the command line sets."""
+    values = {name: value for part in settings for name, value in vars(part).items()}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+def parse(command: Callable[..., None], module: str, *classes: type) -> None:
+    """Run a command with the words of the command line; those of other programs are answered with ours.
+
+    `classes`: the dataclasses that its flags are generated from.
+    """
+    other_flags.check(sys.argv[1:], ["help", *other_flags.flags_of(*classes, Usual, LessUsual)])
+    tyro.cli(command, prog=f"python -m {module}", config=(tyro.conf.FlagCreatePairsOff,))

@@ -1,0 +1,137 @@
+"""Batches on their way from the processes that decode pictures: the shared memory they need, and how long one may take.
+
+PyTorch passes a batch through a file in /dev/shm. Docker gives a container 64 MB of it, and what does not fit is lost:
+the process that wrote it ends or prints an error, and who waits for the batch waits for ever. So the space is counted
+before such processes are started, and no wait is without a limit.
+"""
+
+import multiprocessing
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetune.machine import distributed
+from zoo.host import console
+from zoo.host.errors import UserError, first_line
+
+FOLDER = Path("/dev/shm")
+PREFETCH = 2
+"""Batches that each process prepares ahead; the default of torch's DataLoader."""
+HELD, HELD_PINNED = 2, 1
+"""Batches that the process of the network holds beside these: the one it worked on and the next; for a GPU they are
+copied into pinned memory as they come."""
+LEAST_WAIT_S, WAIT_A_PICTURE_S = 300.0, 5.0
+"""Longest wait for one batch: for its first picture, and for each further one. A photograph of 50 megapixels takes a
+second, and a network drive that sleeps half a minute; ten times that is no disk that is slow."""
+LARGER = "More of it: docker run --shm-size 8g, or --ipc host; in Kubernetes an emptyDir of medium Memory at /dev/shm"
+
+
+def free_bytes() -> int | None:
+    """Free space for batches; None where the system does not keep them in /dev/shm (macOS, Windows)."""
+    return shutil.disk_usage(FOLDER).free if FOLDER.is_dir() else None
+
+
+def needed_bytes(workers: int, batch_bytes: int, *, pinned: bool) -> int:
+    """Shared memory of a loader with so many processes, at most."""
+    return (workers * PREFETCH + (HELD_PINNED if pinned else HELD)) * batch_bytes if workers else 0
+
+
+def most_workers(wanted: int, free: int, batch_bytes: int, *, pinned: bool) -> int:
+    """The largest number of processes, up to `wanted`, whose batches fit `free` bytes."""
+    return next(workers for workers in range(wanted, -1, -1)
+                if needed_bytes(workers, batch_bytes, pinned=pinned) <= free)
+
+
+def planned_workers(wanted: int, batch_bytes: int, *, pinned: bool) -> int:
+    """How many of `wanted` processes a run can use, told where these are fewer; `UserError` where not one can be.
+
+    `batch_bytes`: the sum over the loaders that are open together, each with as many processes. The processes of one
+    run share the space of their machine.
+    """
+    free = free_bytes()
+    if not wanted or free is None:
+        return wanted
+    share = free // distributed.on_this_machine()[1]
+    workers = most_workers(wanted, share, batch_bytes, pinned=pinned)
+    needed = needed_bytes(wanted, batch_bytes, pinned=pinned) * distributed.on_this_machine()[1]
+    seen = f"{FOLDER} has {_mb(free)} free, and {wanted} processes that decode pictures need {_mb(needed)}"
+    if not workers:
+        raise UserError(f"{seen}; it does not hold the batches of a single one. {LARGER}. Or start again with "
+                        "--workers 0 (this process decodes, which is slower), or with a smaller --image-size.")
+    if workers < wanted:
+        console.warn(f"{seen}: the run goes on as with --workers {workers}. {LARGER}.")
+    return workers
+
+
+def workers_now(planned: int, batch_bytes: int, *, pinned: bool) -> int:
+    """How many of the `planned` processes a loader can use with the space that is free now; fewer are told.
+
+    Other programs may have filled /dev/shm since the run was planned. A run of hours does not end for that: without any
+    space left, this process decodes itself.
+    """
+    free = free_bytes()
+    if not planned or free is None:
+        return planned
+    workers = most_workers(planned, free, batch_bytes, pinned=pinned)
+    if workers < planned:
+        needed = needed_bytes(planned, batch_bytes, pinned=pinned)
+        console.warn(f"{FOLDER} has {_mb(free)} free now, and {planned} processes that decode pictures need "
+                     f"{_mb(needed)}: this pass uses {workers} of them, which makes it slower and changes nothing "
+                     f"else. {LARGER}.")
+    return workers
+
+
+def longest_wait_s(pictures: int) -> float:
+    """Seconds after which a batch of so many pictures counts as lost."""
+    return LEAST_WAIT_S + WAIT_A_PICTURE_S * pictures
+
+
+@contextmanager
+def ended_with_it() -> Iterator[None]:
+    """At an error, the processes that were started inside are killed.
+
+    They ignore the signals that ask for an end (`signals.ignore`), and Python waits for them when it exits.
+    """
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    except RuntimeError:
+        for child in set(multiprocessing.active_children()) - before:
+            child.kill()
+        raise
+
+
+@contextmanager
+def lost_named() -> Iterator[None]:
+    """Turn what torch raises when a process that decodes died, or a batch did not come, into a `UserError`.
+
+    torch notices a death by a signal, so it is raised wherever the program stands, not only at the next batch.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = f"{error} {error.__cause__ or ''}"  # the number of the signal stands in the first of the two
+        if "DataLoader timed out" in text:
+            raise UserError(f"a batch of pictures did not come ({first_line(error)}): a process that decodes pictures "
+                            "stands still, or lost it. Check the disk or network drive of the pictures, and the space "
+                            f"in {FOLDER}. {LARGER}. With --workers 0 this process decodes, and an error of the disk "
+                            "is shown as it is.") from None
+        if "DataLoader worker" not in text:
+            raise
+        death = first_line(error.__cause__ or error)
+        raise UserError(f"a process that decodes pictures died ({death}). {_cause(text)} The same command goes on from "
+                        "the last checkpoint; with --workers 0 no such process is started.") from None
+
+
+def _cause(text: str) -> str:
+    if "Bus error" in text or "shared memory" in text:
+        return f"{FOLDER} was full. {LARGER}."
+    if "Killed" in text:
+        return ("It was ended from outside, as the system does when memory runs out: give the machine or the container "
+                "more memory, or start fewer processes (--workers 1).")
+    return "Its last words stand above."
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

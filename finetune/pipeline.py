@@ -1,0 +1,220 @@
+"""One run from pictures to a finished folder: scan, recipe, probe, loop, final numbers."""
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from finetune import write_run
+from finetune.data.class_folders import read_tree
+from finetune.data.loader import evaluation_batches
+from finetune.evaluation import passes
+from finetune.machine import device as devices
+from finetune.machine import disk_space, distributed, shared_memory, signals
+from finetune.plan import (
+    Plan,
+    make_plan,
+)
+from finetune.recipe import resolve
+from finetune.recipe.fields import Resolved
+from finetune.recipe.run import Run
+from finetune.run_folder import checkpoint, going_on
+from finetune.run_folder.claim import Claim, claim, held, recorded_order
+from finetune.run_folder.events import Events
+from finetune.train import loop, lr_range, memory, probe
+from finetune.train.distill import Teacher
+from finetune.train.teacher import teacher_of
+from zoo.contract import recipe_rows, rundir
+from zoo.host import console, minimum
+from zoo.host.errors import UserError, first_line
+from zoo.host.text import shell_path
+from zoo.network.build import head
+
+
+def start(run: Run, given: Mapping[str, Any]) -> None:
+    """Carry out one run, or go on with it, in as many processes as torchrun started. `UserError` for everything the
+    user can put right."""
+    with distributed.joined():
+        carry_out(run, given)
+
+
+def carry_out(run: Run, given: Mapping[str, Any]) -> None:
+    """`start`, in each of the processes."""
+    began = perf_counter()
+    device, claimed = claim_checked(run, given)
+    if claimed.finished:
+        if distributed.first():
+            shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
+        if run.data is not None:
+            check_unchanged(claimed)
+        console.say(f"{claimed.folder} is already finished: nothing to do.")
+        return write_run.next_commands(claimed.folder)
+    with working_on(claimed, device):
+        plan, best = fine_tune(make_plan(run, claimed, device))
+        write_run.write_run(plan, best, seconds=perf_counter() - began)
+
+
+def prepare(run: Run, given: Mapping[str, Any]) -> Path:
+    """The run up to its first training step (recipe, probe, range test): the same as `start`, which then goes on."""
+    device, claimed = claim_checked(run, given)
+    if not claimed.finished:
+        with working_on(claimed, device):
+            plan = make_plan(run, claimed, device)
+            begin(plan, teacher_of(plan))
+    return claimed.folder
+
+
+def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Claim]:
+    """The device and the folder of a run, after what can be said before the data is read."""
+    minimum.require(*minimum.TRAIN)
+    device = devices.choose(run.device)
+    resolve.check(lr_range.without_find(given))
+    return device, claim(run, given)
+
+
+@contextmanager
+def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
+    """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
+    try:
+        with held(claimed), disk_space.room_needed(claimed.folder), shared_memory.lost_named(), signals.raised():
+            yield
+    except RuntimeError as error:
+        if not memory.is_full(error):
+            raise
+        raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
+                        "--batch-size or --image-size.") from None
+    except (KeyboardInterrupt, signals.Stopped):
+        unread = not (claimed.folder / rundir.DATA).is_file()
+        console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}"
+                    + (f" --data {shell_path(claimed.order.data)}" if unread else ""))
+        raise
+    except BrokenProcessPool:
+        raise UserError("a process that reads the pictures died; the system ends one when memory runs out: give the "
+                        "machine or the container more memory, and start again.") from None
+    finally:
+        claimed.lock.release()
+
+
+def check_unchanged(claimed: Claim) -> None:
+    """`UserError` if a finished run was trained on other pictures than the ones that are there now."""
+    tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
+    recorded = recorded_order(claimed.folder)
+    if changed := going_on.changes(claimed.folder, tree, val=recorded.val_path, processes=devices.cpu_cores()):
+        raise UserError(f"{claimed.folder} is finished, and the pictures of {claimed.order.data} are not those that it "
+                        f"was trained on: {changed}. To train on them, choose another --out, or remove that folder.")
+
+
+def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
+    """Probe and loop, from the start or from the saved state; the plan with its final recipe, and the best weights."""
+    teacher = teacher_of(plan)  # a wrong one is told now, not after the probe
+    plan, state = begin(plan, teacher)
+    if plan.resolved.recipe.probe_only:
+        return plan, state.best
+    try:
+        return plan, loop.train(loop_job(plan, teacher), state)
+    except RuntimeError as error:
+        if plan.resolved.recipe.compile == "on" and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
+                            "C++ compiler (g++), or leave --compile away.") from None
+        raise
+
+
+def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.State]:
+    """The saved state, or the first; and the plan with the recipe that belongs to it."""
+    state = checkpoint.load(plan.folder)
+    if state is None:
+        return first_state(plan, teacher)
+    checkpoint.check_same(state, about(plan))
+    console.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
+    return plan, state
+
+
+def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
+    """What the loop works on."""
+    return loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
+                    lambda model: select_scores(plan, model), teacher)
+
+
+def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.State]:
+    """The state before the first step: the base with the probe's head (or a random one), scored on select."""
+    disk_space.check_space(plan.folder, space_bytes(plan))
+    with closing(Events(plan.folder)) as events:
+        if plan.resolved.recipe.probe == "on":
+            plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
+        if plan.claim.order.given.get("lr") == lr_range.FIND:
+            plan = dataclasses.replace(plan, resolved=lr_range.find(loop_job(plan, teacher), plan.resolved, events))
+        print_recipe(plan.resolved)
+        write_recipe(plan.folder, plan.resolved)
+        scores = select_scores(plan, plan.model)
+        events.write(0, **scores.events())
+        position = events.position()
+    if plan.resolved.recipe.probe == "on":
+        console.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
+                     "least this", style="bold")
+    best = checkpoint.save_best(plan.folder, plan.model, scores, 0)
+    state = checkpoint.State(0, position, best, {"model": plan.model.state_dict()}, about=about(plan))
+    checkpoint.save(plan.folder, state)
+    return plan, state
+
+
+def space_bytes(plan: Plan) -> int:
+    """Disk space of a whole run, in sizes of the weights: three checkpoints (one is being written) with the optimiser's
+    two moments and the moving average, two best weights, and the finished file."""
+    ema = 1 if plan.resolved.recipe.ema else 0
+    return disk_space.size_bytes(plan.model.state_dict()) * (3 * (3 + ema) + 3)
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """What the steps of this run are made with."""
+    return checkpoint.about(plan.resolved.recipe, plan.base.alias, plan.data.classes)
+
+
+def select_scores(plan: Plan, model: nn.Module) -> passes.Scores:
+    """Scores of a model as it stands on the select split."""
+    select = plan.data.of("select")
+    batches = evaluation_batches(distributed.mine(select), plan.source)
+    scores = passes.score(*passes.logits(model, batches, plan.source.pre, total=len(select)),
+                            by_class=plan.resolved.recipe.by_class)
+    return passes.Scores(**distributed.of_first(scores.to_json()))  # all processes decide by the same bits
+
+
+def probe_head(plan: Plan, events: Events) -> Resolved:
+    """Fit the probe and put its weights into the model's head; the recipe with the precision that was measured."""
+    began, resolved = perf_counter(), plan.resolved
+    if head(plan.model) is None:
+        if resolved.recipe.probe_only:
+            raise UserError(f"--probe-only: {plan.base.alias} has no single linear head to fit. Leave --probe-only "
+                            "away, or choose another base.")
+        console.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
+        return resolved.replace("this base has no single linear head", probe="off")
+    if resolved.why["features"] == resolve.NOT_MEASURED:
+        measured = distributed.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
+        resolved = resolved.replace("measured on this machine", features=measured)
+        write_recipe(plan.folder, resolved)  # a second try does not measure again
+    fitted = probe.fit_head(plan.model, plan.data.of("train"), plan.source, classes=len(plan.data.classes),
+                            precision=resolved.recipe.features)
+    events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
+    return resolved
+
+
+def write_recipe(folder: Path, resolved: Resolved) -> None:
+    """recipe.json; of several processes, rank 0 writes it."""
+    if distributed.first():
+        rundir.write_json(folder / rundir.RECIPE, resolved.to_json())
+
+
+def print_recipe(resolved: Resolved) -> None:
+    """What was chosen or set by hand, one line each with its reason; the names of the rest."""
+    console.say("recipe:")
+    shown, folded = recipe_rows.parted(resolved.to_json())
+    for name, row in shown.items():
+        console.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")
+    flags = ", ".join("--" + name.replace("_", "-") for name in folded)
+    console.say(f"  {recipe_rows.folded_title(folded)}: {flags} ({rundir.RECIPE} has all)")

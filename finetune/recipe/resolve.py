@@ -1,0 +1,198 @@
+"""Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each value with a reason.
+
+Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` in finetune/recipe/published.py and add
+its row to `RECIPES`. What it does not name is filled in by `_common`.
+"""
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from finetune.recipe import conflicts, published
+from finetune.recipe.auto import (
+    _amp,
+    _val,
+    auto,
+    balance,
+    input_side,
+)
+from finetune.recipe.facts import Choices, Facts, Given, as_fraction
+from finetune.recipe.fields import MEASURED, Recipe, Resolved, check_bounds, check_durations
+from zoo.contract.recipe_rows import BY_HAND as BY_HAND
+from zoo.host import console
+from zoo.host.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.network.build import Description
+
+
+NOT_MEASURED = "not measured"
+RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {
+    "auto": auto, "warmup-step": published.warmup_step, "paddleclas": published.paddleclas,
+    "bag-of-tricks": published.bag_of_tricks, "cifar-sam": published.cifar_sam,
+    "resnet18-imagenet": published.resnet18_imagenet}
+
+FROM_SCRATCH = ("resnet18-imagenet",)
+"""Recipes that always start from random weights."""
+FOR_FINE_TUNING = ("auto", "warmup-step")
+"""Recipes whose rate and length suit trained weights alone."""
+
+TRAINING_CORE: Choices = {
+    "decay_power": (1.0, "used by schedule polynomial"),
+    "accumulate": (1, "off"), "sam_rho": (0.0, "off"), "ema": (0.0, "off"), "compile": ("off", "default"),
+    "patience": (0, "off"), "layer_decay": (1.0, "off"), "start_size": (0, "off"),
+    "from_scratch": (False, "off"), "init": ("timm", "used from scratch"), "zero_gamma": (False, "off"),
+    "teacher": ("", "off"), "distill_temperature": (4.0, "used with a teacher"),
+    "distill_weight": (0.5, "used with a teacher"),
+}
+"""Training of a recipe that does not name it."""
+PICTURES_AND_LOSS: Choices = {
+    **dict.fromkeys(("policy", "balance"), ("none", "off")),
+    **dict.fromkeys(("rotate", "color_jitter", "pca_noise", "mixup", "cutmix", "cutout", "gridmask", "hide_and_seek"),
+                    (0.0, "off")),
+    "crop_padding": (0, "off"),
+    "loss": ("cross-entropy", "default"),
+    "focal_gamma": (2.0, "used by loss focal: the best of Lin et al., 2017"),
+    "ohem_share": (0.5, "used by loss ohem: the harder half of each batch"),
+}
+"""Pictures and loss of a recipe that does not name them."""
+def _common(facts: Facts, given: Given) -> Choices:
+    """What a recipe need not name: input side, fit, validation, precision, threads, and all that is off."""
+    return {
+        # a side that was set by hand is not chosen as well, for each that is tried takes some tenths of a second
+        "image_size": (given["image_size"], BY_HAND) if "image_size" in given else input_side(facts),
+        "fit": ("squash", "default: the whole picture, measured better than a crop on two data sets"),
+        "seed": (0, "default"),
+        "amp": _amp(facts),
+        "val": _val(facts),
+        "probe_only": (False, "default"),
+        "dropout": (0.0, "default"),
+        "features": ("fp32", NOT_MEASURED),
+        "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
+        **TRAINING_CORE,
+        **PICTURES_AND_LOSS,
+    }
+
+
+NEEDS = {
+    **dict.fromkeys(("epochs", "lr", "optimizer", "warmup", "schedule", "weight_decay", "label_smoothing", "erasing",
+                     "crop_area", "flip", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size",
+                     *TRAINING_CORE, *PICTURES_AND_LOSS), lambda r: not r.probe_only),
+    "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule in ("step", "exponential"),
+    "decay_power": lambda r: r.schedule == "polynomial",
+    "init": lambda r: r.from_scratch, "zero_gamma": lambda r: r.from_scratch,
+    "distill_temperature": lambda r: r.teacher != "", "distill_weight": lambda r: r.teacher != "",
+    "focal_gamma": lambda r: r.loss == "focal", "ohem_share": lambda r: r.loss == "ohem",
+    "features": lambda r: r.probe == "on",
+    "probe_only": lambda r: not r.probe_only or r.probe == "on",
+}
+"""When a setting given by hand has an effect; without it the setting is refused, never ignored."""
+
+
+ENABLED_BY = {
+    **dict.fromkeys(("decay_at", "decay_factor"), ("schedule", "step")), "decay_power": ("schedule", "polynomial"),
+    **dict.fromkeys(("init", "zero_gamma"), ("from_scratch", "")),
+    **dict.fromkeys(("distill_temperature", "distill_weight"), ("teacher", "NAME")),
+    **dict.fromkeys(("features", "probe_only"), ("probe", "on")),
+    "focal_gamma": ("loss", "focal"), "ohem_share": ("loss", "ohem"),
+}
+"""Setting -> the other one, and its value, that it needs by `NEEDS`; those not listed need a run without probe_only."""
+
+
+def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
+    """What to say of a setting given by hand that another one, given or the recipe's, makes useless."""
+    flag = "--" + key.replace("_", "-")
+    other, needed = ENABLED_BY.get(key, ("probe_only", ""))
+    if recipe.probe_only and key not in ("features", "probe_only"):
+        return f"{flag} has no effect with --probe-only: leave one of them away."
+    if not getattr(recipe, other):
+        needs = f"--{other.replace('_', '-')} {needed}".strip()
+        return f"{flag} has no effect without {needs}: leave it away, or add that."
+    cause = f"--{other} {getattr(recipe, other)}"
+    if other in given:
+        return f"{flag} has no effect with {cause}: leave one of them away."
+    return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: leave {flag} away, or add "
+            f"--{other} {needed}.")
+
+
+def from_scratch(given: Given) -> bool:
+    """Whether a run starts from random weights, by hand or by its recipe."""
+    return bool(given.get("from_scratch")) or given.get("recipe") in FROM_SCRATCH
+
+
+def _following(choices: Choices) -> Choices:
+    """What other choices force on a setting that is not given."""
+    forced: Choices = {}
+    if choices["loss"][0] == "focal":
+        forced["label_smoothing"] = (0.0, "focal loss has none")
+    if choices["from_scratch"][0]:
+        forced["probe"] = ("off", "random weights have no features to fit a classifier to")
+        forced["batch_norm"] = ("train", "random weights have no statistics to keep")
+    if choices["schedule"][0] == "exponential":
+        rate = float(f"{0.01 ** (1 / max(1, choices['epochs'][0])):.4g}")
+        forced["decay_factor"] = (rate, "per epoch; over the whole run it would come to 1 %")
+    return forced
+
+
+def check(given: Given) -> None:
+    """What can be said before the data is read: `UserError` for an unknown recipe or a value out of range."""
+    name = given.get("recipe", "auto")
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1, 0)
+        raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
+    check_bounds(given)
+    check_durations(given)
+
+
+def _check_side(flag: str, side: int, base: "Description") -> None:
+    """`UserError` for a picture side that the base does not take; its own is always allowed."""
+    if side == base.input_size:
+        return
+    if base.size_step is None:
+        raise UserError(f"{flag} {side}: {base.architecture} takes only {base.input_size} px.")
+    if side % base.size_step:
+        raise UserError(f"{flag} {side}: expected a multiple of {base.size_step} px for {base.architecture}.")
+
+
+def resolve(facts: Facts, given: Given) -> Resolved:
+    """The recipe that `given["recipe"]` names (default auto), with the values given by hand put in.
+
+    Raises `UserError` for an unknown name, a value out of range, and a setting that would have no effect.
+    """
+    check(given)
+    measured = {key: value for key, value in given.items() if key in MEASURED and value == "auto"}
+    given = {key: value for key, value in given.items() if key not in measured}
+    name = given.get("recipe", "auto")
+    if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
+        raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Leave --val away, or "
+                        "remove that folder.")
+    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **_common(facts, given),
+               **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
+    choices |= {key: choice for key, choice in _following(choices).items() if key not in given}
+    if measured:
+        choices["balance"] = balance(facts, given)
+    if facts.has_val and "val" in given:
+        choices["val"] = ("folder", BY_HAND)  # its path is of this machine: local.json has it
+    choices["teacher"] = (os.path.basename(choices["teacher"][0]) if os.path.isabs(choices["teacher"][0]) else
+                          choices["teacher"][0], choices["teacher"][1])  # the same
+    assert set(choices) == {f.name for f in fields(Recipe)}
+    recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
+    for key in (*given, *measured):
+        if key in NEEDS and not NEEDS[key](recipe):
+            raise UserError(_without_effect(key, recipe, given))
+    conflicts.refuse(recipe, given)
+    if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
+        console.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
+                      f"{facts.class_counts[0]} training pictures.")
+    if recipe.from_scratch and name in FOR_FINE_TUNING:
+        console.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
+                      "bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for random ones as well.")
+    if "batch_norm" in given and not facts.base.batch_norm:
+        raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
+    if recipe.schedule == "step" and not recipe.decay_at.strip():
+        raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
+    for flag, side in (("--image-size", recipe.image_size), ("--start-size", recipe.start_size)):
+        _check_side(flag, side or facts.base.input_size, facts.base)
+    return Resolved(recipe, {key: why for key, (_, why) in choices.items()})

@@ -1,0 +1,86 @@
+"""The files of a run folder as one value: what the report is made of."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from finetune.evaluation import predictions
+from finetune.evaluation.predictions import Answers
+from finetune.run_folder import events
+from zoo.contract import rundir
+from zoo.files import fields
+from zoo.picture.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the page is made of."""
+
+    folder: Path
+    report: dict[str, Any]
+    data: dict[str, Any]
+    recipe: dict[str, Any]
+    decision: dict[str, Any]
+    """decision.json, with how it was fitted."""
+    pre: Preprocessing
+    """How a picture becomes the network's input."""
+    series: dict[str, list[tuple[int, float]]]
+    """metrics.jsonl."""
+    every: Answers
+    """predictions.csv."""
+
+    @property
+    def name(self) -> str:
+        """The run folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names by label."""
+        return self.data["classes"]
+
+    @property
+    def split(self) -> str:
+        """The headline's split."""
+        return self.report["headline"]["split"]
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The answers to the pictures of the headline's split."""
+        return self.every.of(self.split)
+
+    @cached_property
+    def recorded(self) -> dict[str, str]:
+        """Path -> sha256 of the pictures of the headline's split."""
+        return rundir.recorded(self.folder, self.answers.path.tolist())
+
+    def sha256(self, i: int) -> str:
+        """Digest of a picture of `answers`; empty (so that no file has it) if files.csv lacks the picture."""
+        return self.recorded.get(str(self.answers.path[i]), "")
+
+    @cached_property
+    def confusion(self) -> Counter[tuple[int, int]]:
+        """(true label, predicted label) -> pictures, of the headline's split."""
+        return Counter(zip(self.answers.label.tolist(), self.answers.predicted.tolist(), strict=True))
+
+    @cached_property
+    def pictures_of(self) -> Counter[int]:
+        """Label -> pictures of the headline's split."""
+        return Counter(self.answers.label.tolist())
+
+    def value_of(self, field: str) -> Any:
+        """A value of the recipe, None if this version of the recipe lacks it."""
+        return self.recipe.get(field, {}).get("value")
+
+
+def read(folder: Path) -> Finished:
+    """The files of a run folder; `UserError` if one is missing or not what a run has."""
+    report, data, recipe, decision, config = (rundir.read_json(folder / name, kind=dict) for name in (
+        rundir.REPORT, rundir.DATA, rundir.RECIPE, rundir.DECISION, rundir.CONFIG))
+    with fields.of(folder / rundir.CONFIG):
+        pre = Preprocessing.from_config(config["pretrained_cfg"])
+    with fields.of(folder / rundir.DATA):
+        classes = fields.names(data["classes"])
+    return Finished(folder, report, data, recipe, decision, pre, events.read(folder), predictions.read(folder, classes))

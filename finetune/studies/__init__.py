@@ -1,0 +1,1 @@
+"""Several runs or settings, side by side."""

@@ -1,0 +1,138 @@
+"""`--advise apply N`: follow-up runs by the advice of the report, the best one kept, and what each change brought.
+
+Each follow-up changes one thing in the best run so far, by the first advice with flags that was not tried yet, and
+counts as better if it is so on select, by what chooses the best epoch. Test pictures are shown in the table and choose
+nothing.
+"""
+
+import dataclasses
+import shlex
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.evaluation.passes import Scores
+from finetune.machine import distributed
+from finetune.pipeline import start
+from finetune.recipe.fields import Recipe
+from finetune.recipe.run import Run
+from finetune.report import next_steps, run_files
+from finetune.report.advice import Advice, standard_error
+from finetune.report.run_files import Finished
+from finetune.studies import follow_up_page
+from zoo.contract import rundir
+from zoo.host import console
+from zoo.host.errors import UserError
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished run, and the change that made it."""
+
+    run: Finished
+    given: Mapping[str, Any]
+    """Recipe fields set by hand, or by advice."""
+    parent: str = ""
+    """Folder name of the run that was changed; empty for the first."""
+    advice: Advice | None = None
+    gain: float = 0.0
+    """Top-1 on select minus the parent's."""
+
+    @property
+    def scores(self) -> Scores:
+        """On select, of the weights that were kept."""
+        best = self.run.report["best"]
+        return Scores(**{f.name: best[f.name] for f in dataclasses.fields(Scores) if f.name in best})
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The best on select, as the best epoch of a run is chosen; the earlier one of equals."""
+    best, *others = trials
+    for trial in others:
+        best = trial if trial.scores.better_than(best.scores) else best
+    return best
+
+
+def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
+    """The run, then up to `most` follow-ups beside it as RUN-advised-1, ...; gives the best one's folder.
+
+    The same command goes on where it was stopped. Writes `RUN-advised/` with the table, as HTML and JSON. Under
+    torchrun all processes read what rank 0 wrote, once it is there, and so choose the same follow-ups.
+    """
+    with distributed.joined():
+        return _run_advised(run, given, most=most)
+
+
+def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
+    start(run, given)
+    distributed.wait_for_first()
+    content = rundir.read_json(run.folder / rundir.LOCAL)  # with --resume, what was given stands only here
+    run = dataclasses.replace(run, data=content["data"], base=content["base"], out=run.folder, resume=None,
+                              advise=None)
+    trials = [Trial(run_files.read(run.folder), content["given"])]
+    while len(trials) <= most and (following := follow_up(trials)):
+        parent, advice = following
+        out = run.folder.with_name(f"{run.folder.name}-advised-{len(trials)}")
+        console.say(f"follow-up {len(trials)} of at most {most}, into {out}: {advice.finding} {advice.flags}",
+                     style="bold")
+        changed = {**parent.given, **as_values(advice.flags)}
+        try:
+            start(dataclasses.replace(run, out=out), changed)
+            distributed.wait_for_first()
+        except UserError as error:
+            raise UserError(f"the follow-up {advice.flags} stopped: {error}") from None
+        made = run_files.read(out)
+        trials.append(Trial(made, changed, parent.run.name, advice,
+                            made.report["best"]["top1"] - parent.scores.top1))
+    best = best_of(trials)
+    table = to_json(trials, best)
+    if distributed.first():
+        follow_up_page.write_advised(run.folder.with_name(f"{run.folder.name}-advised"), table)
+    say_table(table, most)
+    return best.run.folder
+
+
+def follow_up(trials: Sequence[Trial]) -> tuple[Trial, Advice] | None:
+    """The best run so far, and its first advice that gives a recipe that was not tried yet; None if there is none."""
+    best = best_of(trials)
+    tried = [dict(trial.given) for trial in trials]
+    for advice in next_steps.advices(best.run):
+        if advice.flags and {**best.given, **as_values(advice.flags)} not in tried:
+            return best, advice
+    return None
+
+
+def as_values(flags: str) -> dict[str, Any]:
+    """'--epochs 20 --erasing 0.5' as recipe fields."""
+    words, types = shlex.split(flags), typing.get_type_hints(Recipe)
+    names = [flag.removeprefix("--").replace("-", "_") for flag in words[::2]]
+    return {name: types[name](value) if types[name] in (int, float) else value
+            for name, value in zip(names, words[1::2], strict=True)}
+
+
+def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
+    """`select`: its size and the standard error of a top-1 there; `runs`: one row a run, in the order of training."""
+    pictures = best.scores.pictures
+    rows = [{"run": trial.run.name, "changed": trial.parent or None,
+             "finding": trial.advice.finding if trial.advice else None,
+             "flags": trial.advice.flags if trial.advice else None,
+             "select_top1": trial.scores.top1, "select_balanced": trial.scores.balanced,
+             "gain": trial.gain if trial.parent else None,
+             "headline_split": trial.run.split, "headline_top1": trial.run.report["headline"]["top1"],
+             "seconds": trial.run.report["seconds"], "best": trial is best} for trial in trials]
+    error = standard_error(best.scores.top1, pictures)
+    return {"select": {"pictures": pictures, "standard_error": error}, "runs": rows}
+
+
+def say_table(table: Mapping[str, Any], most: int) -> None:
+    """What each change brought."""
+    if len(table["runs"]) <= most:
+        console.say("no further advice that a flag can follow.")
+    for row in table["runs"]:
+        gain = "" if row["gain"] is None else f" ({100 * row['gain']:+.1f} points, {row['flags']})"
+        console.say(f"  {row['run']:<40} select top-1 {row['select_top1']:.2%}{gain}"
+                     + ("  <- best" if row["best"] else ""), style="bold green" if row["best"] else None)
+    console.say(f"differences below {200 * table['select']['standard_error']:.1f} points may be chance: select has "
+                 f"{table['select']['pictures']} pictures.")

@@ -1,0 +1,205 @@
+"""One optimiser step, and the parts that it works with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn.functional import interpolate
+
+from finetune.augment.batch import augment_batch
+from finetune.augment.picture import normalise, seed_everything, seed_of
+from finetune.data.dataset import Picture
+from finetune.data.loader import Batch, Source, partners
+from finetune.evaluation.passes import Evaluate
+from finetune.machine import distributed
+from finetune.recipe.fields import Recipe
+from finetune.run_folder import checkpoint
+from finetune.train import ddp, sam
+from finetune.train.distill import Teacher, distillation
+from finetune.train.losses import Loss, loss_function
+from finetune.train.optimizer import optimizer as make_optimizer
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a loop works on."""
+
+    model: nn.Module
+    pictures: list[Picture]
+    source: Source
+    recipe: Recipe
+    folder: Path
+    evaluate: Evaluate
+    """Scores on select, in fp32, of the model that it is given."""
+    teacher: Teacher | None = None
+    """Whose answers the model learns beside the labels."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an update changes or calls, beside the model."""
+
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: ModelEmaV3 | None
+    """Moving average of the weights, which is what is evaluated and kept."""
+    forward: nn.Module
+    """The model, or its compiled form with the same weights; of several processes, with their gradients averaged."""
+    loss: Loss
+    classes: int
+
+    def judged(self, model: nn.Module) -> nn.Module:
+        """The network whose scores count: the moving average where there is one."""
+        return model if self.ema is None else self.ema.module
+
+    def tensors(self, model: nn.Module, losses: list[torch.Tensor]) -> dict[str, Any]:
+        """What a saved state holds; `losses`: those that were not looked at yet."""
+        ema = {} if self.ema is None else {"ema": self.ema.module.state_dict()}
+        pending = {"losses": torch.stack(losses)} if losses else {}
+        return {"model": model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(), **ema, **pending}
+
+
+def prepare(job: Job) -> Parts:
+    """The parts of a job's recipe before its first step."""
+    recipe = job.recipe
+    model = ddp.agree_on_batch_norms(job.model, recipe)
+    device = next(model.parameters()).device
+    counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures]))
+    return Parts(
+        make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
+        # a decay that grows with the steps: a short run's average is not its beginning
+        ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None,
+        ddp.joined(torch.compile(model) if recipe.compile == "on" else model),  # type: ignore[arg-type]
+        loss_function(recipe, counts_C, device), len(counts_C))
+
+
+def restore(state: checkpoint.State, model: nn.Module, parts: Parts) -> list[torch.Tensor]:
+    """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were not looked at yet."""
+    tensors = state.tensors
+    with checkpoint.fitting(f"the checkpoint of step {state.step}"):
+        model.load_state_dict(tensors["model"])
+        if parts.ema is not None:
+            parts.ema.module.load_state_dict(tensors["ema" if state.step else "model"])
+        if state.step:
+            check_optimizer(parts.optimizer, tensors["optimizer"])
+            parts.optimizer.load_state_dict(tensors["optimizer"])
+            parts.scaler.load_state_dict(tensors["scaler"])
+    losses: torch.Tensor = tensors.get("losses", torch.empty(0)).to(next(model.parameters()).device)
+    tensors.clear()  # a large model's copy is not kept through the training
+    return list(losses)
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """`ValueError` unless the saved settings have the types of the optimiser's own, and its tensors their weight's
+    shape: torch looks only at how many there are."""
+    own = optimizer.state_dict()["param_groups"]
+    for group, other in zip(own, saved["param_groups"], strict=True):
+        kinds = {name: type(value) for name, value in group.items()}
+        seen = {name: type(value) for name, value in other.items()}
+        numbers = {name for name, kind in kinds.items() if kind in (int, float) and seen.get(name) in (int, float)}
+        if different := [name for name in kinds | seen if name not in numbers and kinds.get(name) != seen.get(name)]:
+            raise ValueError(f"the optimiser's {different[0]} has another type")
+    shapes = [weight.shape for group in optimizer.param_groups for weight in group["params"]]
+    places = [place for group in saved["param_groups"] for place in group["params"]]
+    for place, shape in zip(places, shapes, strict=True):
+        for name, value in saved["state"].get(place, {}).items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != shape:
+                raise ValueError(f"the optimiser's {name} has the shape {list(value.shape)}, its weight {list(shape)}")
+
+
+def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:
+    """One optimiser step; its loss and hits (`seen`) stay on the device. All its randomness comes from (seed, step).
+
+    The batch is augmented whole, then passed through the network in `accumulate` parts whose gradients add up to those
+    of the batch's mean loss. SAM passes it twice, with the same pictures and the same dropout. Of several processes,
+    each does so with its slice of the batch, and with random numbers of its own.
+    """
+    model, recipe = job.model, job.recipe
+    device = next(model.parameters()).device
+    own = (distributed.rank(),) if distributed.world() > 1 else ()
+    seed_everything(recipe.seed, "step", step, *own)
+    images, labels = (t.to(device, non_blocking=True) for t in batch)
+    x_BCHW, targets = augment_batch(normalise(images, job.source.pre), labels, recipe, parts.classes,
+                                    mixing=distributed.drawing_alike(seed_of(recipe.seed, "mix", step)))
+    x_BCHW, targets = x_BCHW[partners(recipe):], targets[partners(recipe):]
+    side = side_of(recipe, epoch)
+    if side != x_BCHW.shape[-1]:
+        x_BCHW = interpolate(x_BCHW, (side, side), mode="bilinear", antialias=True)
+    parts.optimizer.zero_grad(set_to_none=True)
+    if recipe.sam_rho:
+        seed_everything(recipe.seed, "dropout", step, *own)
+        result = backward(job, parts, x_BCHW, targets)
+        with sam.climbed(model, recipe.sam_rho):
+            seed_everything(recipe.seed, "dropout", step, *own)
+            backward(job, parts, x_BCHW, targets)
+    else:
+        result = backward(job, parts, x_BCHW, targets)
+    if recipe.clip_norm:
+        parts.scaler.unscale_(parts.optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+    parts.scaler.step(parts.optimizer)
+    parts.scaler.update()
+    if parts.ema is not None:
+        parts.ema.update(model, step + 1)
+    return result
+
+
+def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss and the hits, without a graph.
+
+    With several processes they are means over the pictures of all of them, and the same numbers in each.
+    """
+    recipe, amp = job.recipe, AMP[job.recipe.amp]
+    pictures, passes = distributed.total(len(x_BCHW)), min(recipe.accumulate, len(x_BCHW))
+    total = x_BCHW.new_zeros(3)
+    for i, (x_part, targets_part) in enumerate(zip(x_BCHW.tensor_split(passes), targets.tensor_split(passes),
+                                                   strict=True), 1):
+        with ddp.no_exchange(parts.forward, last=i == passes):
+            with torch.autocast(x_BCHW.device.type, amp, enabled=amp is not None):
+                logits_BC, targets_of_all = distributed.with_others(in_full(parts.forward(x_part)), targets_part)
+                loss = parts.loss(logits_BC, targets_of_all)
+                if job.teacher is not None:
+                    teacher_BC, = distributed.with_others(job.teacher.logits(x_part))
+                    loss = distillation(loss, logits_BC, teacher_BC, recipe)
+            share = len(logits_BC) / pictures
+            # gradients are averaged over the processes, their sum is wanted
+            parts.scaler.scale(loss * share * distributed.world()).backward()
+        total += share * seen(loss, logits_BC, targets_of_all)
+    return total
+
+
+@torch.no_grad()
+def seen(loss: torch.Tensor, logits_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(loss, share of pictures whose class is the most probable one, share where it is among the five): [3].
+
+    The class of a mixed picture is the one with the largest share in it.
+    """
+    labels_B = targets if targets.ndim == 1 else targets.argmax(1)
+    hits = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices == labels_B[:, None]
+    return torch.stack((loss, hits[:, 0].float().mean(), hits.any(1).float().mean()))
+
+
+def in_full(logits_BC: torch.Tensor) -> torch.Tensor:
+    """Logits for the loss: float32, or what is finer already."""
+    return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+
+
+def side_of(recipe: Recipe, epoch: int) -> int:
+    """Side of the network's input in an epoch (0, 1, ...), in pixels: `start_size` in the first half of them."""
+    return recipe.start_size if recipe.start_size and 2 * epoch < recipe.epochs else recipe.image_size
+
+
+def train_mode(model: nn.Module, recipe: Recipe) -> None:
+    """Training mode; batch norms stay in evaluation mode when the recipe freezes their statistics."""
+    model.train()
+    if recipe.batch_norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()

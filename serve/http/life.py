@@ -1,0 +1,169 @@
+"""The process: listening, told to stop, answering what is in flight, gone; and connections that never send anything."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from serve.http import few_lines
+from serve.limits.budgets import Room
+from zoo.host.errors import UserError
+
+GRACE_S = 1.0
+"""After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
+HEAD_S = 15.0
+"""Seconds until a connection must have sent the head of a request."""
+SILENT_LOOK_S = 0.25
+"""Seconds between two looks for them."""
+STREAMS_S = 2
+"""Seconds that open event streams of the page (they never end) are given at the end."""
+
+
+@dataclass
+class Life:
+    """How far the process is."""
+
+    draining: bool = False
+    """Told to stop: /readyz says 503."""
+    closing: bool = False
+    """New work is refused."""
+    over: bool = False
+    """Event streams of the page end: all that was in flight is answered."""
+    active: int = 0
+    """POST requests that have begun and are not answered."""
+    idle: Callable[[], bool] = field(default=lambda: True)
+    """Whether the engine has nothing to do."""
+    full: Callable[[], bool] = field(default=lambda: False)
+    """Whether so much is arriving that no further picture is taken."""
+    room: Room = field(default_factory=Room)
+    """Connections that there may be."""
+    patience_s: float = 30.0
+    """What is in flight is waited for at most so long."""
+
+
+def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], None]) -> None:
+    """Listen until SIGTERM or SIGINT; `ready` is called with the port once requests are taken.
+
+    `UserError` if the address cannot be had.
+
+    The first signal: /readyz says 503 at once, all that is in flight is answered, then this returns. A second one
+    stops at once.
+    """
+    server = uvicorn.Server(uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, ws="none",
+        http=partial(_protocol, life.room.connections + life.room.backlog),  # type: ignore[arg-type]
+        limit_concurrency=life.room.connections, backlog=life.room.backlog, timeout_graceful_shutdown=STREAMS_S))
+    few_lines.bound()
+    with _listen(host, port) as listening:
+        asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection that is closed at once, because there are too many even to answer; final."""
+
+    def connection_made(self, transport: Any) -> None:
+        transport.abort()
+
+
+def _protocol(most: int, **given: Any) -> asyncio.Protocol:
+    """uvicorn's protocol for a new connection, if there are fewer than `most`.
+
+    uvicorn itself accepts any number, and answers 503 to those above its limit once they ask something.
+    """
+    if len(given["server_state"].connections) >= most:
+        return _TooMany()
+    return AutoHTTPProtocol(**given)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket; `UserError` if the address cannot be had."""
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                         backlog=1024)
+        # connections inherit it; asyncio sets it only for those that it opened itself, and without it the second part
+        # of each answer waits 40 ms for an acknowledgement
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: expected an address that is free, seen: {error.strerror}. "
+                        "Choose another port; 0 is any free one.") from None
+
+
+async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, ready: Callable[[], None]) -> None:
+    serving = asyncio.create_task(server.serve([listening]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if serving.done():
+        return await serving
+    tasks = {asyncio.create_task(_close_silent(server, life.room.silent))}
+
+    def stop() -> None:
+        if life.draining:
+            server.force_exit = server.should_exit = True
+        else:
+            life.draining = True
+            tasks.add(asyncio.create_task(_drain(server, life)))
+
+    on_signals(asyncio.get_running_loop(), stop)  # in place of uvicorn's, which stops listening first
+    ready()
+    try:
+        await serving
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Have `stop` called in the loop at SIGTERM, SIGINT and Windows' SIGBREAK; for the main thread.
+
+    The event loops of Windows have no `add_signal_handler`.
+    """
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGBREAK"):
+        numbers.append(signal.SIGBREAK)
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+async def _drain(server: uvicorn.Server, life: Life) -> None:
+    """Take new work for a moment, wait for what is in flight, then let the server stop."""
+    await asyncio.sleep(GRACE_S)
+    life.closing = True
+    last = time.monotonic() + life.patience_s
+    while (life.active or not life.idle()) and time.monotonic() < last:
+        await asyncio.sleep(0.02)
+    server.should_exit = True
+    await asyncio.sleep(STREAMS_S / 4)  # the last answers are still on their way
+    life.over = True
+
+
+async def _close_silent(server: uvicorn.Server, most: int) -> None:
+    """Close connections that do not send the head of a request, and of more than `most` those that wait longest:
+    uvicorn has no timeout for them."""
+    since: dict[Any, float] = {}
+    while True:
+        await asyncio.sleep(SILENT_LOOK_S)
+        silent = {connection for connection in server.server_state.connections if _waits_for_head(connection)}
+        now = time.monotonic()
+        since = {connection: since.get(connection, now) for connection in silent}
+        longest_first = sorted(since, key=lambda connection: since[connection])
+        for place, connection in enumerate(longest_first):
+            if now - since[connection] <= HEAD_S and place >= len(longest_first) - most:
+                break
+            with contextlib.suppress(AttributeError):  # closed meanwhile
+                connection.transport.close()
+
+
+def _waits_for_head(connection: Any) -> bool:
+    return connection.cycle is None or connection.cycle.response_complete

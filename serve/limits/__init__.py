@@ -1,0 +1,1 @@
+"""What visitors may ask for: budgets, logins, origins, uploads."""

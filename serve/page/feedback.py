@@ -1,0 +1,116 @@
+"""Pictures that were answered wrong, kept with their correction as a folder that `finetune --data` takes."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import threading
+import time
+import unicodedata
+from pathlib import Path
+
+from serve.engine.engine import Engine
+from serve.engine.render import to_json
+from serve.limits.uploads import on_disk
+from zoo.host.errors import UserError
+
+MAX_BYTES = 1_000_000_000
+"""Bytes on disk that the folder may hold, its log included: strangers write to it."""
+MAX_FILES = 100_000
+"""Pictures that the folder may hold."""
+LOG = ".corrections.jsonl"
+"""One line for each: time, file, right class, what was answered, by which model. Hidden, so that finetune leaves it."""
+LONGEST_LABEL = 200
+"""Bytes of a class's name at most: file systems take 255."""
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices."""
+FULL = "The folder for corrections is full; tell the owner of this page."
+UNWRITTEN = "The correction could not be written; tell the owner of this page."
+UNFINISHED = ".part"
+"""Suffix of a picture that is being written."""
+NO_CLASS = "This class cannot be kept."
+_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"BM": ".bmp", b"GIF8": ".gif"}
+
+
+class Feedback:
+    """`FOLDER/train/CLASS/SHA256.jpg`; final. Threads may share it. `UserError` if it cannot be written."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._lock = folder, threading.Lock()
+        self._sizes: dict[Path, int] = {}
+        """Bytes on disk of every picture."""
+        try:
+            (folder / "train").mkdir(parents=True, exist_ok=True)
+            for path in folder.rglob("*"):
+                if path.suffix == UNFINISHED:  # of a process that was killed while it wrote
+                    path.unlink()
+                elif path.is_file() and path != folder / LOG:
+                    self._sizes[path] = on_disk(path.stat().st_size)
+            self._log_size = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
+        except OSError as error:
+            raise UserError(f"--feedback {folder}: expected a folder that can be written, seen {error.strerror}."
+                            ) from None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk of the whole folder."""
+        return sum(self._sizes.values()) + on_disk(self._log_size)
+
+    def store(self, engine: Engine, picture: bytes, label: str, *, owner: str = "") -> str:
+        """Keep a picture that can be decoded under its right class; gives a sentence about what was done."""
+        if label not in engine.model.predictor.bundle.labels or not _is_folder_name(label):
+            return NO_CLASS
+        answered = engine.answer(picture, lambda answered: to_json(answered) | {"model": answered.model.digest},
+                                 owner=owner)
+        digest = hashlib.sha256(picture).hexdigest()
+        suffix = next((suffix for start, suffix in _SUFFIXES.items() if picture.startswith(start)), "")
+        path = self._folder / "train" / label / f"{digest[:32]}{suffix}"
+        line = json.dumps({"time": time.time(), "file": path.relative_to(self._folder).as_posix(), "right": label,
+                           "answered": answered}) + "\n"
+        with self._lock:
+            replaced = [other for other in self._sizes if other.name == path.name and other != path]
+            freed = sum(self._sizes[other] for other in replaced)
+            added = 0 if path in self._sizes else on_disk(len(picture))
+            grown = on_disk(self._log_size + len(line)) - on_disk(self._log_size)
+            if self.size + added + grown - freed > MAX_BYTES or len(self._sizes) >= MAX_FILES:
+                return FULL
+            try:
+                self._write(path, picture, line)
+                for other in replaced:  # corrected again: the last one holds
+                    other.unlink(missing_ok=True)
+                    del self._sizes[other]
+            except OSError:
+                return UNWRITTEN
+        return f"Thank you: kept as {label}."
+
+    def _write(self, path: Path, picture: bytes, line: str) -> None:
+        """The picture, unless it is there, and its line; a reader sees a whole picture or none."""
+        if path not in self._sizes:
+            path.parent.mkdir(exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(suffix=UNFINISHED, dir=path.parent)
+            try:
+                with open(descriptor, "wb") as file:
+                    file.write(picture)
+                    file.flush()
+                    os.fsync(descriptor)
+                os.chmod(temporary, 0o644)  # mkstemp's own is for nobody else
+                os.replace(temporary, path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+            self._sizes[path] = on_disk(len(picture))
+        with open(self._folder / LOG, "a", encoding="utf-8") as log:
+            log.write(line)
+        self._log_size += len(line)
+
+
+def _is_folder_name(label: str) -> bool:
+    """Whether a class's name can be that of a folder, here and where the folder is copied to."""
+    if not label or label != label.strip() or label.startswith(".") or label.endswith("."):
+        return False
+    forbidden = '/\\:*?"<>|' if os.name == "nt" else "/\\"
+    if any(sign in forbidden or unicodedata.category(sign) in ("Cc", "Cs") for sign in label):
+        return False
+    if _RESERVED.fullmatch(label):
+        return False
+    return len(label.encode("utf-8", "replace")) <= LONGEST_LABEL

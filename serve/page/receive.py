@@ -1,0 +1,146 @@
+"""`POST /gradio_api/upload`: pictures of the page, written to the folder of uploads as they arrive.
+
+In place of Gradio's own, which keeps up to 1,000 files open at a time and what was broken off for ever.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gradio.routes import file_upload_statuses
+from gradio_client.utils import strip_invalid_filename_characters
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from serve.limits.uploads import MAX_FILES, Uploads
+
+WANTED = "Expected pictures in the field 'files', each as a file, and no other field."
+
+
+async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list[str]:
+    """The paths of the files of a form's field `files`; `max_bytes` of each. An HTTP error with a sentence otherwise.
+
+    What has arrived of an upload that is refused or broken off is deleted at once.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise HTTPException(400, "Expected multipart/form-data with a boundary.")
+    upload_id = request.query_params.get("upload_id", "")
+    upload = _Upload(uploads, max_bytes, _progress(upload_id))
+    try:
+        parser = MultipartParser(options[b"boundary"], upload.callbacks())
+        async for chunk in request.stream():
+            await asyncio.to_thread(parser.write, chunk)  # it writes to disk
+        parser.finalize()
+        paths = upload.keep()
+        if not paths:
+            raise HTTPException(400, WANTED)
+        return paths
+    except (FormParserError, ClientDisconnect):
+        raise HTTPException(400, "The form is not well-formed.") from None
+    except OSError:
+        raise HTTPException(507, "The pictures cannot be stored now; try again later.", {"retry-after": "60"}) from None
+    finally:
+        upload.close()
+        if upload_id:
+            file_upload_statuses.set_done(upload_id)
+
+
+def forget_progress() -> None:
+    """Forget uploads that are done: Gradio remembers each whose progress nobody looked at for ever."""
+    for upload_id, status in [*file_upload_statuses._statuses.items()]:
+        if status.is_done:
+            file_upload_statuses.stop_tracking(upload_id)
+    for upload_id in [*file_upload_statuses._signals]:
+        if upload_id not in file_upload_statuses._statuses:
+            file_upload_statuses._signals.pop(upload_id, None)
+
+
+def _progress(upload_id: str) -> Callable[[str, bytes], None]:
+    if not upload_id:
+        return lambda name, content: None
+    file_upload_statuses.track(upload_id)
+    return lambda name, content: file_upload_statuses.append(upload_id, name, content)
+
+
+class _Upload:
+    """The files of one upload, one open at a time; final."""
+
+    def __init__(self, uploads: Uploads, max_bytes: int, progress: Callable[[str, bytes], None]):
+        self._uploads, self._max_bytes, self._progress = uploads, max_bytes, progress
+        self._header, self._value, self._disposition = b"", b"", b""
+        self._name, self._size = "", 0
+        self._written: list[Path] = []
+        self._kept = False
+        self.open: BinaryIO | None = None
+
+    def callbacks(self) -> Any:
+        """What the parser calls."""
+        return {"on_part_begin": self._begin, "on_header_field": self._field, "on_header_value": self._more,
+                "on_header_end": self._header_end, "on_headers_finished": self._start,
+                "on_part_data": self._data, "on_part_end": self._end}
+
+    def keep(self) -> list[str]:
+        """The paths, if all files are whole; without this, `close` deletes them."""
+        if self.open is not None:
+            raise HTTPException(400, "The form ends in the middle of a file.")
+        self._kept = True
+        return [str(path) for path in self._written]
+
+    def close(self) -> None:
+        """End the file that is open, and delete what is not kept."""
+        if self.open is not None:
+            self.open.close()
+        for path in [] if self._kept else self._written:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()
+
+    def _begin(self) -> None:
+        self._header, self._value, self._disposition = b"", b"", b""
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _more(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header, self._value = b"", b""
+
+    def _start(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if options.get(b"name") != b"files" or b"filename" not in options:
+            raise HTTPException(400, WANTED)
+        if len(self._written) == MAX_FILES:
+            raise HTTPException(400, f"Too many files: at most {MAX_FILES} are accepted at once.")
+        self._name = options[b"filename"].decode("utf-8", "replace")
+        path = self._uploads.new_folder() / _file_name(self._name)
+        self._written.append(path)
+        self.open, self._size = path.open("xb"), 0
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        assert self.open is not None
+        self._size += end - start
+        if self._size > self._max_bytes:
+            raise HTTPException(413, f"The picture is too large: at most {self._max_bytes / 1e6:g} MB are accepted.")
+        self.open.write(data[start:end])
+        self._progress(self._name, data[start:end])
+
+    def _end(self) -> None:
+        assert self.open is not None
+        self.open.close()
+        self.open = None
+        self._uploads.wrote(self._size)
+
+
+def _file_name(name: str) -> str:
+    """The last part of a name as a plain file name."""
+    plain = strip_invalid_filename_characters(Path(name.replace("\\", "/")).name).lstrip(".")
+    return plain or "picture"

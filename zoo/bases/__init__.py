@@ -1,0 +1,1 @@
+"""The catalogue of bases, and names of the user's own."""

@@ -1,0 +1,1 @@
+"""The run folder and the bundle: what the packages meet in."""

@@ -1,0 +1,54 @@
+"""The example pictures of a bundle that may leave this machine: pictures by name and by content, and nothing else."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.contract import rundir
+from zoo.contract.bundle import EXAMPLES, EXPECTED, Bundle, export_it
+from zoo.files import fields
+from zoo.host.errors import BadImage
+from zoo.host.text import one_line
+from zoo.picture.preprocess import without_metadata
+
+NAME = re.compile(r"[\w-]{1,100}\.(?:png|jpe?g|webp|bmp|gif|tiff?)", re.ASCII)
+"""A file name that an example may have."""
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """What of a bundle's `examples/` may be sent or packed."""
+
+    pictures: dict[str, bytes]
+    """Name -> the encoded picture without its metadata."""
+    expected: dict[str, Any]
+    """The rows of expected.json for these."""
+    staying: tuple[str, ...]
+    """Of each file that stays here, its name and why."""
+
+
+def leaving(bundle: Bundle) -> Leaving:
+    """The pictures that expected.json and FINISHED.json list, that have a picture's name, and that can be decoded."""
+    pictures: dict[str, bytes] = {}
+    staying = []
+    listed = bundle.file(f"{EXAMPLES}/{EXPECTED}")
+    rows: dict[str, Any] = {}
+    if listed is not None:
+        with fields.of(listed, export_it(bundle.folder)):
+            rows = rundir.read_json(listed, kind=dict)
+    for path in sorted(bundle.files):
+        folder, _, name = path.rpartition("/")
+        if folder != EXAMPLES or name == EXPECTED:
+            continue
+        if name not in rows:
+            staying.append(f"{one_line(name)} ({EXPECTED} does not list it)")
+        elif not NAME.fullmatch(name):
+            staying.append(f"{one_line(name)} (not the name of a picture)")
+        else:
+            try:
+                file = bundle.file(path)
+                assert file is not None, "the bundle lists it"
+                pictures[name] = without_metadata(file)[1]
+            except BadImage as error:
+                staying.append(f"{one_line(name)} ({error.reason})")
+    return Leaving(pictures, {name: rows[name] for name in pictures}, tuple(staying))

@@ -1,0 +1,1 @@
+"""What every command stands on: errors, console, disk, versions, cores."""

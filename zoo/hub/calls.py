@@ -1,0 +1,158 @@
+"""How this project talks to the Hub: trying again as told, and saying in words what went wrong.
+
+The Hub's client retries uploads and file downloads itself, but neither `model_info` nor the start of a commit.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from zoo.host import disk, minimum
+from zoo.host.errors import UserError, first_line
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+ATTEMPTS = 5
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+"""Doubled after each attempt, unless the Hub says how long to wait; longer than the longest is told, not waited."""
+CONNECT_S, ANSWER_S = 2.5, 10.0
+"""Without a connection after so long there is no network; a connected Hub may take longer to answer."""
+BUSY = (429, 500, 502, 503, 504)
+"""HTTP states that pass by themselves."""
+STATUS = "https://status.huggingface.co shows the Hub's state"
+ADVICE = {
+    401: "the token is not valid; log in again with hf auth login, or remove HF_TOKEN",
+    403: "the token may not read this repository; log in with one that may: hf auth login",
+    429: "too many requests; wait some minutes, or log in (hf auth login) for a higher limit",
+}
+"""HTTP state of a pull -> what to do."""
+
+
+def timeouts() -> Any:
+    """Of one request for the state of a repository: quick to notice that there is no network."""
+    from httpx2 import Timeout
+
+    return Timeout(ANSWER_S, connect=CONNECT_S)
+
+
+def retried(call: Callable[[], Result], *, sleep: Callable[[float], None] = time.sleep) -> Result:
+    """What `call` returns, tried again while the Hub is busy or a connection breaks; never without any connection."""
+    from huggingface_hub import errors
+
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return call()
+        except errors.HTTPError as error:
+            wait_s = _wait_s(error, attempt)
+            if wait_s is None:
+                raise
+            logger.warning("%s: trying again in %.0f s (%d of %d).", _seen(error), wait_s, attempt, ATTEMPTS - 1)
+            sleep(wait_s)
+    return call()
+
+
+def _wait_s(error: Any, attempt: int) -> float | None:
+    """Seconds to wait before the next attempt; None = do not try again."""
+    from httpx2 import ConnectError, ConnectTimeout
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        if error.response.status_code not in BUSY:
+            return None
+        told = told_to_wait_s(error.response.headers)
+        if told is not None:
+            return told if told <= LONGEST_WAIT_S else None
+    elif isinstance(error, ConnectError | ConnectTimeout):
+        return None
+    return FIRST_WAIT_S * 2 ** (attempt - 1)
+
+
+def told_to_wait_s(headers: Any) -> float | None:
+    """What `Retry-After` or the Hub's own `ratelimit` header ask for, in seconds; None if neither does."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    if (headers.get("Retry-After") or "").isdigit():
+        return float(headers["Retry-After"])
+    limit = parse_ratelimit_headers(headers)
+    return limit.reset_in_seconds + 1.0 if limit and limit.remaining == 0 else None
+
+
+def _seen(error: BaseException) -> str:
+    """One clause for an error of the Hub's client."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return f"HTTP status {error.response.status_code} from {error.response.request.url.host}"
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What errors about a repository say."""
+
+    repo: str
+    """`user/name`."""
+    no_network: str
+    """What to do without a network."""
+    revision: str
+    """The revision that was asked for, and what to do if it is not there."""
+    absent: str = "check the name (python -m zoo list), or log in: hf auth login"
+    """What to do if there is no such repository."""
+    advice: tuple[tuple[int, str], ...] = tuple(ADVICE.items())
+    """HTTP state -> what to do."""
+
+
+@contextmanager
+def explained(words: Words) -> Iterator[None]:
+    """Turn what the Hub's client raises into one clear `UserError`."""
+    from huggingface_hub import constants, errors
+
+    minimum.require(*minimum.HUB)
+    page = f"{constants.ENDPOINT}/{words.repo}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise UserError(f"{words.repo} is gated: expected an account that has accepted its terms. Accept them at "
+                        f"{page}, then run: hf auth login") from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{page} has no revision {words.revision}.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(f"{page} does not exist, or is private: {words.absent}") from error
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
+        raise UserError(_no_network(words, error.__cause__ or error)) from error
+    except (errors.RemoteEntryNotFoundError, errors.HFValidationError) as error:
+        raise UserError(f"{words.repo}: expected org/name of a repository that holds its own listing, seen: "
+                        f"{first_line(error)}. Check the name.") from error
+    except errors.HfHubHTTPError as error:
+        raise UserError(_refused(page, words, error)) from error
+    except errors.HTTPError as error:
+        raise UserError(_no_network(words, error)) from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{constants.ENDPOINT} does not answer like a Hub (no JSON): check HF_ENDPOINT, and whether a "
+                        "proxy asks for a login.") from error
+    except OSError as error:
+        lack = disk.no_room(error)
+        if lack is None:
+            raise
+        raise UserError(f"{words.repo} in {constants.HF_HUB_CACHE}: {lack.cause}: {lack.advice}, or set HF_HOME to a "
+                        "larger disk.") from error
+
+
+def _refused(page: str, words: Words, error: Any) -> str:
+    status = error.response.status_code
+    advice = dict(words.advice).get(status, f"try again later; {STATUS}")
+    told = told_to_wait_s(error.response.headers) if status in BUSY else None
+    wait = f" It asks to wait {told:.0f} s." if told else ""
+    return f"{page}: expected an answer, seen HTTP status {status}: {advice}.{wait}"
+
+
+def _no_network(words: Words, error: BaseException) -> str:
+    from huggingface_hub import constants
+
+    return (f"cannot reach the Hub for {words.repo}: expected it at {constants.ENDPOINT}, seen {type(error).__name__}: "
+            f"{first_line(error)}.\n{words.no_network}")

@@ -1,0 +1,384 @@
+"""Models: a base with a fresh head, a finished run, and what the rest of the program asks a model.
+
+    build(base, labels)      timm's model with the base's weights and a fresh head for these labels
+    load(run)                the model of a finished run folder
+    forward(model, x)        logits, embedding and feature map, from one pass
+    features(model, x)       pooled features, so that head(model) applied to them gives the logits
+    data_config(model)       input size and normalisation, as timm names them
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+
+from zoo.bases import old_names, timm_config
+from zoo.bases.catalog import Base
+from zoo.contract import rundir
+from zoo.host.errors import UserError, first_line
+from zoo.network import guard, renaming, weights, wide_resnet
+from zoo.network.weights import Weights
+
+PLAIN_TRANSFORMERS = frozenset({"vision_transformer", "deit", "beit", "eva"})
+"""timm modules of plain vision transformers: their position embeddings can be resized to any multiple of the patch."""
+OWN_SIZE_ONLY = frozenset({"byoanet"})
+"""timm modules whose attention blocks need their own picture size although the configuration does not say so."""
+OWN_MODULES = (wide_resnet,)
+"""Architectures of our own; importing them registers them with timm, as its own modules do."""
+MOST_GROWTH = 2
+"""Largest picture size of a stranger's network with a fixed size, in sizes that timm publishes the architecture for."""
+STRIDE = 32
+"""Total stride of convolutional nets; picture sizes that are no multiple of it waste a border."""
+LEFT_OUT = ("AuxLogits.", "attn_pool.", "mask_token", "lm_head.")
+"""Parts that some files hold and a classifier lacks: auxiliary heads and pretraining heads."""
+HEAD_NORMS = ("head.", "fc_norm.")
+"""Layers before the classifier that weights without a classifier may lack too."""
+CONFIG_KEYS = frozenset(field.name for field in fields(PretrainedCfg)) - {
+    "url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load",
+    "label_names", "label_descriptions", "label_offset"}
+"""Entries of a pretrained configuration that are kept: not where it lay, nor what its old head meant."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The model that weights were made for."""
+
+    architecture: str
+    config: dict[str, Any]
+    """timm's pretrained configuration: input size, normalisation, name of the classifier, ..."""
+    arguments: dict[str, Any]
+    """Arguments of the architecture that the weights need, from config.json."""
+    origin: str = ""
+    """Whose config.json this is, for errors; empty for timm's own configurations."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the model must be told the picture size when it is made."""
+        return bool(self.config.get("fixed_input_size"))
+
+    @property
+    def module(self) -> str:
+        """timm's module of the architecture, `vision_transformer`."""
+        return timm.models.model_entrypoint(self.architecture).__module__.rpartition(".")[2]
+
+
+def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, drop_path: float = 0.0,
+          dropout: float = 0.0, fetched: Weights | None = None) -> nn.Module:
+    """timm's model of a base on the CPU, in training mode: a fresh head for `labels`, all else from the base's weights
+    (nothing with `weights.RANDOM`).
+
+    `image_size` is the side of the pictures in pixels (None: the base's own); position embeddings are resized to it.
+    `drop_path` and `dropout` are rates in [0, 1). `fetched` saves a second `weights.fetch(base)`. Raises `UserError`
+    for a size or an option that the architecture does not have, and when weights and model do not fit (both listed).
+    """
+    assert 0 < len(set(labels)) == len(labels), "labels are distinct"
+    fetched = fetched or weights.fetch(base)
+    source = _source(base, fetched)
+    size = _checked_size(base, source, image_size)
+    rates = {"drop_path_rate": drop_path, "drop_rate": dropout}
+    _on_meta(source, len(labels), size, fetched)
+    model = _create(source, len(labels), size, rates)
+    if fetched is not weights.RANDOM:
+        _load_all_but_head(model, source, fetched)
+    return model
+
+
+def load(run: Path) -> nn.Module:
+    """The model of a finished run folder, in evaluation mode; `UserError` if its files changed since then."""
+    rundir.open_finished(run, verify=(rundir.CONFIG, rundir.WEIGHTS))
+    config = rundir.read_json(run / rundir.CONFIG, kind=dict)
+    source = _from_config(config, str(run))
+    path = run / rundir.WEIGHTS
+    fetched = Weights(path, f"run folder {run}", None, "", None, config)
+    _on_meta(source, source.config["num_classes"], None, fetched)
+    model = _create(source, source.config["num_classes"], None, {})
+    state = weights.load_state(fetched, {})
+    if lines := renaming.differences(renaming.shapes(model.state_dict()), renaming.shapes(state)):
+        raise UserError(weights.mismatch(f"{path} does not fit {source.architecture} of config.json", lines))
+    weights.check_finite(path, state)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def without_memory(base: Base, fetched: Weights, *, image_size: int | None = None, classes: int = 2) -> nn.Module:
+    """The network of a base on torch's meta device, where tensors have shapes only."""
+    source = _source(base, fetched)
+    model = _on_meta(source, classes, image_size, fetched)
+    if model is None:
+        with torch.device("meta"):
+            model = _create(source, classes, image_size, {})
+    return model
+
+
+def built_for_one_size(base: Base, fetched: Weights) -> bool:
+    """Whether a network of this base is made for pictures of one size, rather than taking what it is given."""
+    source = _source(base, fetched)
+    return source.fixed or source.module in PLAIN_TRANSFORMERS
+
+
+def allowed_size_step(base: Base) -> int | None:
+    """What the picture's side must be a multiple of; None if only the base's own size will do.
+
+    The patch for plain vision transformers, 32 for nets without a fixed size. (A size of its own is always allowed.)
+    For a Hub repository this pulls the weights, because only its config.json tells the architecture.
+    """
+    if base.architecture and not base.folder:
+        return _size_step(_registered(base.architecture, base.tag, base.alias))
+    return _size_step(_source(base, weights.fetch(base)))
+
+
+def data_config(model: nn.Module) -> dict[str, Any]:
+    """timm's `input_size` (3, height, width), `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode` of a model."""
+    config = resolve_model_data_config(model)
+    built_for = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    size = tuple(built_for or config["input_size"][-2:])
+    return config | {"input_size": (3, *size), "mean": tuple(config["mean"]), "std": tuple(config["std"])}
+
+
+class Forward(NamedTuple):
+    """What one forward pass gives."""
+
+    logits: Tensor
+    """[B, classes]."""
+    embedding: Tensor
+    """Pooled features [B, D]."""
+    feature_map: Tensor
+    """Features at each place, in the architecture's own layout (zoo/network/class_maps.py reads it)."""
+
+
+def forward(model: nn.Module, x: Tensor) -> Forward:
+    """Logits, embedding and feature map of pictures [B, 3, H, W]."""
+    network: Any = model
+    feature_map = network.forward_features(x)
+    embedding = network.forward_head(feature_map, pre_logits=True).flatten(1)
+    return Forward(network.forward_head(feature_map), embedding, feature_map)
+
+
+def features(model: nn.Module, x: Tensor) -> Tensor:
+    """Pooled features [B, D] of pictures [B, 3, H, W]; `head(model)` applied to them gives the logits."""
+    network: Any = model
+    return network.forward_head(network.forward_features(x), pre_logits=True).flatten(1)
+
+
+@torch.no_grad()
+def head(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
+    """The classifier: the module with `logits = features @ weight.T + bias` in evaluation mode.
+
+    A linear layer, or a 1x1 convolution ([C, D, 1, 1]). None where there is no such module (two heads, layers between).
+    Tried with one random picture each time, so call it once, not per batch.
+    """
+    network: Any = model
+    last: Any = network.get_classifier() if hasattr(network, "get_classifier") else None
+    linear = isinstance(last, nn.Linear) or (isinstance(last, nn.Conv2d) and last.kernel_size == (1, 1))
+    if not linear or last.bias is None or not hasattr(network, "forward_head"):
+        return None
+    training = network.training
+    seen: list[Tensor] = []
+    watch = last.register_forward_hook(lambda module, inputs, output: seen.extend((inputs[0], output)))
+    try:
+        noise = torch.randn(1, *data_config(model)["input_size"], generator=torch.Generator().manual_seed(0))
+        x = noise.to(last.weight.device, last.weight.dtype)
+        logits = network.eval()(x)
+        watch.remove()
+        same = len(seen) == 2 and _close(seen[0], features(model, x)) and _close(seen[1], logits)
+    finally:
+        watch.remove()
+        network.train(training)
+    return last if same else None
+
+
+def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    """Give the classifier these values: `weight` [C, D], `bias` [C]. The model must be one that `head` finds."""
+    last: Any = head(model)
+    assert last is not None, "head(model) finds one"
+    assert (weight.shape, bias.shape) == (last.weight.flatten(1).shape, last.bias.shape), "[C, D] and [C]"
+    with torch.no_grad():
+        last.weight.copy_(weight.view_as(last.weight))
+        last.bias.copy_(bias)
+
+
+def _close(one: Tensor, other: Any) -> bool:
+    return isinstance(other, Tensor) and one.numel() == other.numel() and torch.allclose(
+        one.flatten(1), other.flatten(1), rtol=1e-4, atol=1e-5)
+
+
+def _source(base: Base, fetched: Weights) -> _Source:
+    if base.architecture and not base.folder:
+        return _registered(base.architecture, base.tag, base.alias)
+    if fetched.config is None:
+        raise UserError(f"{base.alias} has no config.json: expected one in timm's layout, which names the "
+                        "architecture. Choose another base (python -m zoo list).")
+    return _from_config(fetched.config, base.alias)
+
+
+def _registered(architecture: str, tag: str, name: str) -> _Source:
+    if current := old_names.current_name(architecture):
+        raise UserError(f"{name}: timm {timm.__version__} calls this architecture {current.partition('.')[0]}. Give "
+                        "that name instead.")
+    full = f"{architecture}.{tag}" if tag else architecture
+    known = timm.list_models(f"{architecture}.*", pretrained=True) if timm.is_model(architecture) else []
+    if not timm.is_model(architecture) or (tag and full not in known):
+        seen = f"only {', '.join(known)}" if known else "no such architecture"
+        raise UserError(f"{name}: expected a model of timm {timm.__version__}, seen {seen}. "
+                        "python -m zoo list shows the catalogue.")
+    config = timm.get_pretrained_cfg(full)
+    assert config, "is_model"
+    return _Source(architecture, _kept(config.to_dict()), {})
+
+
+def _from_config(config: Any, where: str) -> _Source:
+    """Read timm's config.json; also its old form, one flat dict."""
+    timm_config.check(config, where)
+    architecture = config.get("architecture")
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
+        raise UserError(f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
+                        f"{timm.__version__}, seen {architecture!r} (keys: "
+                        f"{', '.join(weights.shown(key[:40]) for key in list(config)[:8])}). Choose a "
+                        "repository of timm weights, or pip install -U timm.")
+    architecture = old_names.current_architecture(architecture)
+    top = {key: config[key] for key in ("architecture", "num_classes") if key in config}
+    full = PretrainedCfg(**_kept((config.get("pretrained_cfg") or config) | top)).to_dict()  # adds timm's defaults
+    arguments = timm_config.arguments(config, where)
+    _check_side(architecture, full, arguments, where)
+    return _Source(architecture, _kept(full), arguments, where)
+
+
+def _check_side(architecture: str, full: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> None:
+    """Networks of a fixed size compute tables of all pairs of places, some of them in Python: hours for large ones."""
+    published = timm.get_pretrained_cfg(architecture)
+    module = timm.models.model_entrypoint(architecture).__module__.rpartition(".")[2]
+    if published is None or module in PLAIN_TRANSFORMERS:
+        return
+    asked = arguments.get("img_size") or full["input_size"][1:]
+    side = max(asked) if isinstance(asked, list | tuple) else asked
+    most = MOST_GROWTH * max(published.input_size[1:])
+    if (published.fixed_input_size or full["fixed_input_size"] or "img_size" in arguments) and side > most:
+        raise UserError(f"{where}: config.json: expected pictures of at most {most} px for {architecture}, seen "
+                        f"{side}. Choose another base, or another copy of this one.")
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key in CONFIG_KEYS}
+
+
+def _size_step(source: _Source) -> int | None:
+    if source.module not in PLAIN_TRANSFORMERS:
+        return None if source.fixed or source.module in OWN_SIZE_ONLY else STRIDE
+    if match := re.search(r"_patch(\d+)_", f"{source.architecture}_"):
+        return int(match[1])
+    with torch.device("meta"):
+        network: Any = timm.create_model(source.architecture)
+    return network.patch_embed.patch_size[0]
+
+
+def _checked_size(base: Base, source: _Source, image_size: int | None) -> int | None:
+    """`image_size` if one can build for it. Convolutional nets take any, multiples of their stride use it best."""
+    own = source.config["input_size"][-1]
+    if image_size is None or image_size == own:
+        return image_size
+    step = _size_step(source)
+    if step is None:
+        raise UserError(f"{base.alias} takes pictures of {own} px only, not {image_size}: leave the picture size out, "
+                        "or choose another base.")
+    if image_size % step and source.module in PLAIN_TRANSFORMERS:
+        near = sorted({max(step, image_size // step * step), -(-image_size // step) * step})
+        raise UserError(f"{base.alias}: expected a picture size that is a multiple of its patch of {step} px, seen "
+                        f"{image_size}. The nearest: {' or '.join(map(str, near))}.")
+    return image_size
+
+
+def _create(source: _Source, classes: int, image_size: int | None, rates: dict[str, float]) -> nn.Module:
+    """timm's model without weights. A rate of 0 is left out where the architecture lacks the option."""
+    arguments: dict[str, Any] = source.arguments | rates | {"num_classes": classes, "pretrained_cfg": source.config}
+    if source.arguments:
+        arguments["pretrained_model_args"] = dict(source.arguments)
+    if image_size and (source.fixed or source.module in PLAIN_TRANSFORMERS):
+        arguments["img_size"] = image_size
+    while True:
+        try:
+            return timm.create_model(source.architecture, **arguments)
+        except renaming.TIMM_ERRORS as error:
+            refused = next((name for name in rates if name in arguments and f"'{name}'" in str(error)), None)
+            if refused is None and source.origin:
+                raise UserError(f"{source.origin}: config.json: expected 'model_args' and 'pretrained_cfg' that "
+                                f"{source.architecture} of timm {timm.__version__} takes, seen "
+                                f"{str(source.arguments)[:200]}: {type(error).__name__}: {first_line(error)[:200]}. "
+                                "Choose another base, or another copy of this one.") from None
+            if refused is None or not isinstance(error, TypeError):
+                raise
+            if rate := arguments.pop(refused):
+                option = {"drop_path_rate": "drop-path", "drop_rate": "dropout"}[refused]
+                raise UserError(f"{source.architecture} has no {option}: expected 0, seen {rate:g}. Leave it out, or "
+                                "choose another base.") from None
+
+
+def _on_meta(source: _Source, classes: int, image_size: int | None, fetched: Weights) -> nn.Module | None:
+    """A stranger's model without memory; `UserError` if its weights cannot be for it. None for timm's own."""
+    if not source.origin:
+        return None
+    with guard.meta_device_within(weights.extent(fetched), source.origin):
+        return _create(source, classes, image_size, {})
+
+
+def _load_all_but_head(model: nn.Module, source: _Source, fetched: Weights) -> None:
+    like: dict[str, Tensor] = {}
+    if fetched.package:
+        with torch.device("meta"):  # the shapes of the model that the file was made for, its head included
+            like = _create(source, source.config["num_classes"], None, {}).state_dict()
+    raw = weights.load_state(fetched, like)
+    heads = _head_names(model, source)
+    ours = renaming.shapes(model.state_dict())
+    state = renaming.as_timm_names_them(model, raw)
+    state = {name: tensor for name, tensor in state.items()
+             if not name.startswith(heads) and (name in ours or not name.startswith(LEFT_OUT))}
+    may_lack = heads if source.config.get("num_classes") else (*heads, *HEAD_NORMS)
+    expected = {name: shape for name, shape in ours.items() if name in state or not name.startswith(may_lack)}
+    if lines := renaming.differences(expected, renaming.shapes(state)):
+        raise UserError(weights.mismatch(f"{fetched.path} does not fit {source.architecture}", lines)
+                        + "\nChoose the architecture these weights were made for, or another base.")
+    weights.check_finite(fetched.path, state)
+    model.load_state_dict(state, strict=False)
+
+
+def _head_names(model: nn.Module, source: _Source) -> tuple[str, ...]:
+    """Prefixes of the classifier's tensors: as the configuration calls it, and as the model does."""
+    named = source.config.get("classifier") or ()
+    network: Any = model
+    last = network.get_classifier()
+    heads = last if isinstance(last, tuple) else (last,)
+    found = [name for name, module in model.named_modules() if any(module is one for one in heads)]
+    return tuple(f"{name}." for name in dict.fromkeys((*((named,) if isinstance(named, str) else named), *found)))
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a recipe needs to know about a base, without its weights."""
+
+    architecture: str
+    """timm's name, without the tag."""
+    params_m: float
+    """Parameters without head, in millions."""
+    batch_norm: bool
+    """Whether there are batch-norm layers."""
+    input_size: int
+    """The base's own picture side, in pixels."""
+    size_step: int | None
+    """As `allowed_size_step`."""
+    crop_mode: str
+    """timm's crop_mode of the base's own evaluation: center, squash or border."""
+
+
+def describe(base: Base, fetched: Weights) -> Description:
+    """A base's size, input and layers, from a model without memory (torch's meta device)."""
+    source, model = _source(base, fetched), without_memory(base, fetched, classes=0)
+    return Description(
+        source.architecture.partition(".")[0], sum(p.numel() for p in model.parameters()) / 1e6,
+        any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()),
+        source.config["input_size"][-1], _size_step(source), source.config.get("crop_mode") or "center")

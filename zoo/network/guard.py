@@ -1,0 +1,56 @@
+"""Bounds on the networks that a stranger's config.json asks for, kept while they are built on torch's meta device.
+
+Weights tell how large a network is that they were made for; one that is far larger is refused before it takes memory.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as registrations
+
+from zoo.host.errors import UserError
+from zoo.network.weights import Extent
+
+MOST_PARTS = 6_000
+"""Layers within layers, and tensors, of a network; timm's have at most 4,000."""
+SPARE_NUMBERS = 64_000_000
+"""Numbers that a network may hold beyond twice those of its file: a new head, tables of positions (250 MB)."""
+
+
+class TooLarge(UserError):
+    """A network that the weights cannot be for."""
+
+
+@contextmanager
+def meta_device_within(extent: Extent, where: str) -> Iterator[None]:
+    """Build networks without memory; `UserError` as soon as one outgrows the weights that it should take.
+
+    torch calls these hooks for every layer and tensor of every network in the process while the block runs.
+    """
+    most_parts = min(MOST_PARTS, 10 * extent.tensors + 2000)
+    most_numbers = 2 * extent.numbers + SPARE_NUMBERS
+    parts = numbers = 0
+
+    def count(owner: nn.Module, name: str, part: Any) -> None:
+        nonlocal parts, numbers
+        parts += 1
+        numbers += part.numel() if isinstance(part, torch.Tensor) else 0
+        if parts > most_parts or numbers > most_numbers:
+            raise TooLarge(f"{where}: config.json asks for a network of more than {most_parts:,} parts or "
+                           f"{most_numbers:,} numbers; its weights hold {extent.tensors:,} tensors with "
+                           f"{extent.numbers:,} numbers. It does not belong to them: choose another base, or another "
+                           "copy of this one.")
+
+    handles = [register(count) for register in (  # type: ignore[operator]
+        registrations.register_module_module_registration_hook,
+        registrations.register_module_parameter_registration_hook,
+        registrations.register_module_buffer_registration_hook)]
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()

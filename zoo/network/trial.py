@@ -1,0 +1,60 @@
+"""What a network takes, seen by a pass without memory: on torch's meta device tensors have shapes and no values."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.bases.catalog import Base
+from zoo.host.errors import first_line
+from zoo.network import build
+from zoo.network.weights import Weights
+
+ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError)
+"""What networks raise for pictures that they cannot take; bat_resnext26ts an AssertionError without words."""
+ONE_VALUE = "Expected more than 1 value per channel"
+"""How torch says that a batch norm in training has nothing to take a variance of."""
+
+
+class Trial:
+    """A base's network without memory, to be asked which pictures it takes. Some tenths of a second for each size."""
+
+    def __init__(self, base: Base, fetched: Weights):
+        self._base, self._fetched = base, fetched
+        self.one_size = build.built_for_one_size(base, fetched)
+        self._networks: dict[int | None, nn.Module] = {}
+        self._errors: dict[tuple[int | None, int | None, int], str | None] = {}
+
+    def refused(self, side: int, *, pictures: int = 2, built_for: int | None = None) -> str | None:
+        """Why so many pictures of `side` px cannot be passed in training, or None.
+
+        `built_for`: the side that a network of one size is made for, if it is another. None also where the network
+        cannot be tried so: two pictures of its own size do not pass either.
+        """
+        reason = self._error(built_for or side, side, pictures)
+        return None if reason is None or self._error(None, None, 2) is not None else reason
+
+    def _error(self, built_for: int | None, side: int | None, pictures: int) -> str | None:
+        """What the pass raises; no side: the base's own. A run asks several times for the same, which is tried once."""
+        asked = built_for if self.one_size else None, side, pictures
+        if asked not in self._errors:
+            self._errors[asked] = self._pass(*asked)
+        return self._errors[asked]
+
+    def _pass(self, built_for: int | None, side: int | None, pictures: int) -> str | None:
+        network: Any = self._network(built_for)
+        shown = side or network.pretrained_cfg["input_size"][-1]
+        try:
+            with torch.no_grad(), torch.device("meta"):
+                network.train()(torch.zeros(pictures, 3, shown, shown))
+        except NotImplementedError:  # an operation that knows no shapes without values
+            return None
+        except ERRORS as error:
+            return first_line(error) or type(error).__name__
+        return None
+
+    def _network(self, built_for: int | None) -> nn.Module:
+        key = built_for if self.one_size else None
+        if key not in self._networks:
+            self._networks[key] = build.without_memory(self._base, self._fetched, image_size=key)
+        return self._networks[key]
