@@ -35,8 +35,6 @@ def overrides(fields: tuple[str, ...]) -> type:
 
 
 Usual = overrides(USUAL)
-
-
 LessUsual = overrides(tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in USUAL))
 
 

@@ -67,7 +67,7 @@ def prepare(run: Run, given: Mapping[str, Any]) -> Path:
     if not claimed.finished:
         with working_on(claimed, device):
             plan = make_plan(run, claimed, device)
-            begin(plan, teacher_of(plan))
+            begin(plan, _teacher(plan))
     return claimed.folder
 
 
@@ -113,7 +113,7 @@ def check_unchanged(claimed: Claim) -> None:
 
 def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
     """Probe and loop, from the start or from the saved state; the plan with its final recipe, and the best weights."""
-    teacher = teacher_of(plan)  # a wrong one is told now, not after the probe
+    teacher = _teacher(plan)  # a wrong one is told now, not after the probe
     plan, state = begin(plan, teacher)
     if plan.resolved.recipe.probe_only:
         return plan, state.best
@@ -124,6 +124,12 @@ def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
             raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
                             "C++ compiler (g++), or leave --compile away.") from None
         raise
+
+
+def _teacher(plan: Plan) -> Teacher | None:
+    recipe = plan.resolved.recipe
+    named = plan.claim.order.given.get("teacher", recipe.teacher)
+    return teacher_of(recipe, named, plan.data, plan.source, next(plan.model.parameters()).device)
 
 
 def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.State]:

@@ -17,8 +17,8 @@ from finetune.data.dataset import Data
 from finetune.data.loader import Source, planned_workers, steps_per_epoch
 from finetune.machine import device as devices
 from finetune.machine import distributed
-from finetune.plan import Plan
-from finetune.recipe import facts, fitting, resolve
+from finetune.recipe import fitting, resolve
+from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Resolved
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
@@ -86,7 +86,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
         with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
             resolved = Resolved.from_json(rundir.read_json(claimed.folder / rundir.RECIPE, kind=dict))
     else:
-        resolved = lr_range.resolve(facts(scanned, described, trial, device), given)
+        resolved = lr_range.resolved(facts_of(scanned, described, trial, device), given)
     resolved = Resolved.from_json(distributed.of_first(resolved.to_json()))
     data = dataset.split(scanned, resolved.recipe.val)
     per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
@@ -126,11 +126,11 @@ def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, A
     return resolved.replace("this architecture has no residual blocks that end in a batch norm", zero_gamma=False)
 
 
-def facts(data: Data, base: Description, trial: Trial, device: torch.device) -> facts.Facts:
+def facts_of(data: Data, base: Description, trial: Trial, device: torch.device) -> Facts:
     """What the recipe depends on."""
     train = [p for p in data.pictures if p.split == "train"]
     has_val = any(p.split == "val" for p in data.pictures)
-    return facts.Facts(
+    return Facts(
         pictures=len(train), class_counts=tuple(Counter(p.label for p in train).values()), has_val=has_val,
         short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.compute_threads(),
         bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),

@@ -26,10 +26,8 @@ from zoo.host.text import code, one_line, plain, shell_path
 from zoo.publish.private import Private
 
 HERE = Path(__file__).parent
-ZOO = ("__init__", "bundle", "console", "decision", "disk", "errors", "exif", "fields", "file_kinds", "folders",
-       "grey_bits", "jpeg_file", "machine", "minimum", "opened", "openvino_runtime", "picture_file", "predictor",
-       "preprocess", "rundir", "runtime", "self_check", "strict_json", "tables", "text", "tiff_file", "tta")
-"""The modules of zoo that answering needs."""
+ROOMS = ("answer", "contract", "files", "host", "picture")
+"""The rooms of zoo that answering needs, copied whole; with them goes zoo/predictor.py."""
 PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
 """Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with. What they bring along and
 strangers' requests reach has its bound of zoo/host/minimum.py: a Space is on the open internet."""
@@ -180,8 +178,10 @@ def _card(bundle: bundles.Bundle, private: Private) -> str | None:
 def _copy_code(out: Path) -> None:
     """The modules that answer, page and API."""
     (out / "zoo").mkdir()
-    for name in ZOO:
-        shutil.copyfile(HERE.parent / "zoo" / f"{name}.py", out / "zoo" / f"{name}.py")
+    for name in ("__init__.py", "predictor.py"):
+        shutil.copyfile(HERE.parent / "zoo" / name, out / "zoo" / name)
+    for room in ROOMS:
+        shutil.copytree(HERE.parent / "zoo" / room, out / "zoo" / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(HERE, out / "serve", ignore=shutil.ignore_patterns("__pycache__", "deploy", "*.pyi"))
     shutil.copyfile(HERE / "deploy" / "Dockerfile", out / "Dockerfile")
 

@@ -52,9 +52,8 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     from serve import order, space
     from zoo.publish import push_command
 
-    known = {"--" + f.name.replace("_", "-") for cls in (Run, Recipe, Wish, export.Order, verify.Order, push_command.Order,
-                                                              order.Order, space.Space)
-             for f in fields(cls)}
+    orders = (Run, Recipe, Wish, export.Order, verify.Order, push_command.Order, order.Order, space.Space)
+    known = {"--" + f.name.replace("_", "-") for cls in orders for f in fields(cls)}
     known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial", "--dist",
               "--bases", "--standalone", "--nproc-per-node"}
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))

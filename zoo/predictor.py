@@ -1,4 +1,4 @@
-"""A picture in, an answer out: decode, ONNX Runtime, decision. The one inference path of parity check, page and API.
+"""A picture in, an answer out, for programs and from the command line (zoo/answer/predict.py).
 
     predictor = Predictor("runs/mydataset-vit_base_21k")     # a run folder, a bundle folder or a model.onnx
     predictor.predict(Path("cat.jpg")).answer.label
@@ -14,16 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zoo.answer.predict import (
-    Prediction,
-    Predictor,
-)
+from zoo.answer.predict import NoAnswer as NoAnswer
+from zoo.answer.predict import Prediction as Prediction
+from zoo.answer.predict import Predictor as Predictor
 from zoo.answer.self_check import unchecked
 from zoo.contract import bundle as bundles
 from zoo.host import console
 from zoo.host.errors import BadImage, UserError, run_main
-
-# --- python -m zoo.predictor
 
 
 def answer_files(bundle: Path, pictures: tuple[Path, ...], outputs: Path | None = None,

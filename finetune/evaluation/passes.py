@@ -1,6 +1,7 @@
 """Passes of a model over pictures, in fp32.
 
-`batches` hold this process's share of the `total` pictures (`ranks.mine`); what comes back holds all of them, in order.
+`batches` hold this process's share of the `total` pictures (`distributed.mine`); what comes back holds all of them, in
+order.
 """
 
 from collections import Counter
@@ -21,6 +22,8 @@ from zoo.contract.decision import knn_distance
 from zoo.host import console
 from zoo.network.build import features, forward
 from zoo.picture.preprocess import Preprocessing
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -153,15 +156,13 @@ def _of_all(parts: Sequence[np.ndarray], total: int) -> np.ndarray:
     return distributed.gathered(torch.from_numpy(np.concatenate(parts)), total).numpy()
 
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
 
 @torch.no_grad()
 def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
             precision: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is fp32 or bf16.
 
-    `batches` hold this process's share of them (`ranks.mine`).
+    `batches` hold this process's share of them (`distributed.mine`).
     """
     device = next(model.parameters()).device
     model.eval()

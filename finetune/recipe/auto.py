@@ -1,14 +1,9 @@
 """The default recipe, and what every recipe decides alike: input side, precision, validation, balance."""
 
 import math
-from typing import TYPE_CHECKING
 
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
 from finetune.recipe.fields import interpolate
-from zoo.contract.recipe_rows import BY_HAND as BY_HAND
-
-if TYPE_CHECKING:
-    pass
 
 
 def auto(facts: Facts, given: Given) -> Choices:
@@ -57,14 +52,8 @@ def auto(facts: Facts, given: Given) -> Choices:
 
 IMBALANCED = 10
 """From this ratio of the largest class to the smallest on, balance is decided to be weights (set, not measured)."""
-
-
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
-
-
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
-
-
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
 

@@ -36,8 +36,6 @@ class Facts:
 
 
 Choices = dict[str, tuple[Any, str]]
-
-
 Given = Mapping[str, Any]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from finetune.recipe.fields import BOUNDS
 
 ENOUGH_STEPS, ENOUGH_EPOCHS = 100, 4
-"""The least that `recipes.auto` gives: 15 epochs of 200 pictures in batches of 32; 4 epochs of a million."""
+"""The least that `auto.auto` gives: 15 epochs of 200 pictures in batches of 32; 4 epochs of a million."""
 STRONGER = {"erasing": (0.25, 0.5), "label_smoothing": (0.1,), "crop_area": (0.5, 0.25, 0.08), "weight_decay": (0.1,)}
 """Usual strengths, milder first. Erasing 0.5: Zhong et al., 2020; smoothing 0.1 and crops from 8 % of the area: Szegedy
 et al., 2016 and 2015; AdamW's decay: Steiner et al., 2021."""

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from finetune.augment.batch import augment_batch
 from finetune.augment.picture import augment, normalise, seed_everything
 from finetune.data.class_folders import read_tree
-from finetune.recipe import facts, resolve
+from finetune.recipe import resolve
+from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe
 from finetune.recipe.run import Run
 from finetune.run_folder.claim import readable_folder
@@ -73,7 +74,7 @@ def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tens
 def plain_recipe(grid: Grid, pictures: list[Image.Image], classes: int) -> Recipe:
     """A recipe that leaves pictures as they are."""
     base = catalog.find(Run.base)
-    facts = facts.Facts(
+    facts = Facts(
         pictures=len(pictures), class_counts=(1,) * classes, has_val=False, short_side=grid.size,
         base=describe(base, weights.fetch(base)), device="cpu", bf16=False, cores=1)
     return dataclasses.replace(resolve.resolve(facts, NOTHING | {"seed": grid.seed}).recipe, image_size=grid.size)

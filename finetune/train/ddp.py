@@ -1,8 +1,8 @@
 """One network trained by several processes at once: PyTorch's DistributedDataParallel, and what surrounds it.
 
 Each process passes its slice of a batch through its own copy of the network, the logits of all of them meet in the
-loss (`ranks.with_others`), and gradients are added up. So the loss is that of the whole batch, whatever it is made of:
-slices of uneven size, class weights, the hardest pictures, soft targets.
+loss (`distributed.with_others`), and gradients are added up. So the loss is that of the whole batch, whatever it is
+made of: slices of uneven size, class weights, the hardest pictures, soft targets.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -41,8 +41,8 @@ def agree_on_batch_norms(model: nn.Module, recipe: Recipe) -> nn.Module:
         console.say(f"batch norms take statistics over all {distributed.world()} processes (SyncBatchNorm)")
         return convert_sync_batchnorm(model)
     else:
-        console.warn(f"batch norms take statistics of each process's own slice of a batch: {distributed.world()} processes "
-                      "do not train like one, which needs GPUs or --batch-norm frozen.")
+        console.warn("batch norms take statistics of each process's own slice of a batch: "
+                      f"{distributed.world()} processes do not train like one, which needs GPUs or --batch-norm frozen.")
     return model
 
 

@@ -32,12 +32,12 @@ def without_find(given: Given) -> Given:
     return {name: value for name, value in given.items() if (name, value) != ("lr", FIND)}
 
 
-def resolve(facts: Facts, given: Given) -> Resolved:
-    """`recipes.resolve`; with `--lr find` the rate is the recipe's own until `find` has measured."""
-    resolved = resolve.resolve(facts, without_find(given))
-    if given.get("lr") == FIND and resolved.recipe.probe_only:
+def resolved(facts: Facts, given: Given) -> Resolved:
+    """`resolve.resolve`; with `--lr find` the rate is the recipe's own until `find` has measured."""
+    chosen = resolve.resolve(facts, without_find(given))
+    if given.get("lr") == FIND and chosen.recipe.probe_only:
         raise UserError("--lr find has no effect with --probe-only: leave one of them away.")
-    return resolved
+    return chosen
 
 
 def find(job: Job, resolved: Resolved, events: Events) -> Resolved:

@@ -1,11 +1,15 @@
 """Where a teacher comes from: a finished run of the same classes, or a base with a linear probe as its head."""
 
 import dataclasses
+from collections.abc import Sequence
 
+import torch
 from torch import nn
 
+from finetune.data.dataset import Data
+from finetune.data.loader import Source
 from finetune.machine import distributed
-from finetune.plan import Plan
+from finetune.recipe.fields import Recipe
 from finetune.train import probe
 from finetune.train.distill import Teacher
 from zoo.bases import catalog
@@ -18,49 +22,48 @@ from zoo.network.build import build, describe, head, load
 from zoo.picture.preprocess import Preprocessing
 
 
-def teacher_of(plan: Plan) -> Teacher | None:
-    """The teacher that the recipe names, on the model's device, in evaluation mode.
+def teacher_of(recipe: Recipe, named: str, data: Data, source: Source, device: torch.device) -> Teacher | None:
+    """The teacher of a recipe, on the device, in evaluation mode; None for a recipe without one.
+
+    `named`: its name as the command line gives it, which may be a path; the recipe keeps the last part alone.
 
     Raises `UserError` for a run folder of other classes, and for a base without a single linear head.
     """
-    recipe = plan.resolved.recipe
     if not recipe.teacher:
         return None
-    base = catalog.find(plan.claim.order.given.get("teacher", recipe.teacher))
-    device = next(plan.model.parameters()).device
+    base = catalog.find(named)
     if base.folder:
-        model, pre, fixed = *_run(base, plan), False
+        model, pre, fixed = *_run(base, data.classes), False
     else:
         with distributed.first_before_others():
             fetched = weights.fetch(base)
         step = describe(base, fetched).size_step
-        model = build(base, plan.data.classes, fetched=fetched, image_size=recipe.image_size if step else None)
+        model = build(base, data.classes, fetched=fetched, image_size=recipe.image_size if step else None)
         own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
         size = recipe.image_size if step else own.size
-        pre = dataclasses.replace(plan.source.pre, size=size, mean=own.mean, std=own.std)
-        model = _with_head(model.to(device), pre, base, plan)
+        pre = dataclasses.replace(source.pre, size=size, mean=own.mean, std=own.std)
+        model = _with_head(model.to(device), base, data, dataclasses.replace(source, pre=pre))
         fixed = step is None
     # position embeddings belong to one size
     fixed = fixed or hasattr(model, "patch_embed")
-    return Teacher(model.to(device).requires_grad_(False).eval(), pre, plan.source.pre, fixed)
+    return Teacher(model.to(device).requires_grad_(False).eval(), pre, source.pre, fixed)
 
 
-def _run(base: Base, plan: Plan) -> tuple[nn.Module, Preprocessing]:
+def _run(base: Base, classes: Sequence[str]) -> tuple[nn.Module, Preprocessing]:
     assert base.folder
     rundir.open_finished(base.folder)
     config, labels = rundir.read_json(base.folder / rundir.CONFIG, kind=dict), rundir.label_names(base.folder)
-    if list(labels) != list(plan.data.classes):
-        raise UserError(f"--teacher {base.folder}: expected a run of the classes {', '.join(plan.data.classes[:10])}, "
+    if list(labels) != list(classes):
+        raise UserError(f"--teacher {base.folder}: expected a run of the classes {', '.join(classes[:10])}, "
                         f"seen {', '.join(labels[:10])}. Train the teacher on the same data, or name a base.")
     return load(base.folder), Preprocessing.from_config(config.get("pretrained_cfg"))
 
 
-def _with_head(model: nn.Module, pre: Preprocessing, base: Base, plan: Plan) -> nn.Module:
+def _with_head(model: nn.Module, base: Base, data: Data, source: Source) -> nn.Module:
     """The base with a linear probe on the training pictures as its head."""
     if head(model) is None:
         raise UserError(f"--teacher {base.alias} has no single linear head to fit: choose another base, or fine-tune "
                         "it first and name its run folder.")
-    source = dataclasses.replace(plan.source, pre=pre)
-    probe.fit_head(model, plan.data.of("train"), source, classes=len(plan.data.classes), precision="fp32")
+    probe.fit_head(model, data.of("train"), source, classes=len(data.classes), precision="fp32")
     console.say(f"teacher: {base.alias}, its head fitted to the training pictures")
     return model

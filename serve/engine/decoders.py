@@ -243,6 +243,6 @@ class _Child:
 
 def _environment() -> dict[str, str]:
     """Where the packages are, also for a folder that is not installed; no secrets, and no threads that nothing uses."""
-    paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
     return inherited | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -83,7 +83,8 @@ def child(out: Path, *, workers: int, pause_ms: float) -> None:
     loop.update, write_run.write_run, write_run.write_report = counted, digested, lambda *_: None
     disk.sync_folder = slowed if pause_ms else sync_folder
     work = out.parent
-    pipeline.start(Run(data=str(work / "digits"), base=str(work / "tiny"), out=out, device="cpu", workers=workers), SETTINGS)
+    run = Run(data=str(work / "digits"), base=str(work / "tiny"), out=out, device="cpu", workers=workers)
+    pipeline.start(run, SETTINGS)
 
 
 def begin(work: Path) -> None:
@@ -183,7 +184,8 @@ def summary(rows: list[dict[str, Any]]) -> None:
 # ---------------------------------------------------------------- cost
 
 def cost(work: Path, data: str, epochs: int, size: int) -> None:
-    """Seconds in `resume.save` and `save_best` of a plain run at default intervals, and of going on from its end."""
+    """Seconds in `checkpoint.save` and `save_best` of a plain run at default intervals, and of going on from its
+    end."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from finetune import pipeline, write_run
     from finetune.recipe.run import Run

@@ -43,7 +43,8 @@ def features(data: Path, pictures_of: dict[str, list[dataset.Picture]], classes:
     own = Preprocessing.from_config(model.pretrained_cfg)
     pre = dataclasses.replace(own, size=64, crop_mode="squash", crop_pct=1.0)
     source = Source(data, pre, workers=0, pin=False)
-    seen = {name: passes.extract(model, evaluation_batches(pictures, source), pre, total=len(pictures), precision="fp32")
+    seen = {name: passes.extract(model, evaluation_batches(pictures, source), pre, total=len(pictures),
+                                 precision="fp32")
             for name, pictures in pictures_of.items()}
     centre, scale = seen["train"][0].mean(0), seen["train"][0].std(0) + 1e-6
     return {name: ((x_ND.float() - centre) / scale, labels) for name, (x_ND, labels) in seen.items()}

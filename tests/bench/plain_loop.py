@@ -20,7 +20,7 @@ from torch.utils.data import ConcatDataset, DataLoader  # noqa: E402
 from torchvision import transforms as T  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
-from zoo.bases import catalog
+from zoo.bases import catalog  # noqa: E402
 from zoo.network import weights  # noqa: E402
 
 

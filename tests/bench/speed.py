@@ -26,16 +26,16 @@ from zoo.picture.preprocess import Preprocessing
 
 def bare(model: torch.nn.Module, recipe: Recipe, steps: int) -> float:
     """Pictures a second of forward, backward and optimiser alone."""
-    optimizer = optimizer.optimizer(model, recipe)
+    adamw = optimizer.optimizer(model, recipe)
     step.train_mode(model, recipe)
     x = torch.randn(32, 3, recipe.image_size, recipe.image_size).contiguous(memory_format=torch.channels_last)
     y = torch.randint(0, 9, (32,))
     start = time.perf_counter()
     for _ in range(steps):
         loss = cross_entropy(model(x), y, label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
+        adamw.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        adamw.step()
     return 32 * steps / (time.perf_counter() - start)
 
 

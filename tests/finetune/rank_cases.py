@@ -137,8 +137,9 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
         scores = score(answers, labels)
         results[f"counts {n}"] = (answers.argmax(1), labels, {"top1": scores.top1, "loss": scores.loss})
     results["scores"] = scores_of_first(pictures[:3], digits)
-    results["agreed"] = (distributed.most(distributed.rank()), distributed.total(distributed.rank()), distributed.of_first(distributed.rank()),
-                         distributed.everyone(distributed.rank()))
+    rank = distributed.rank()
+    results["agreed"] = (distributed.most(rank), distributed.total(rank), distributed.of_first(rank),
+                         distributed.everyone(rank))
     return results
 
 

@@ -33,8 +33,8 @@ from finetune.plan import check_same_data, with_recorded_names
 from finetune.recipe import other_flags
 from finetune.recipe.fields import Recipe, field_docs
 from finetune.recipe.run import Run
-from finetune.run_folder import claim, going_on
-from finetune.run_folder.claim import Order, claim
+from finetune.run_folder import going_on
+from finetune.run_folder.claim import Order, claim, held, recorded_order
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.contract import rundir
 from zoo.files import fields
@@ -422,7 +422,7 @@ def test_what_was_there_before_a_refused_run_stays(animals: Path, here: Path) ->
     assert not list((here / "mine" / "run").iterdir())
     taken = claim(Run(data="animals", out=Path("new/run")), {})
     (here / "new" / "run" / rundir.LEFT_OUT).write_text("path,reason\n")  # the error names this file
-    with pytest.raises(UserError), claim.held(taken):
+    with pytest.raises(UserError), held(taken):
         raise UserError(f"refused, see {Path('new/run') / rundir.LEFT_OUT}")
     assert [path.name for path in (here / "new" / "run").iterdir()] == [rundir.LEFT_OUT]
     assert claimed(data="animals", out=Path("new/run")) == Path("new/run")
@@ -626,7 +626,7 @@ def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(he
     check_same_data(out, scanned, 0.01, same=False)
     assert scanned.of("val")[0].path == "../../b/val/cat/000.png"
     rundir.write_json(out / rundir.LOCAL, Order(data, "efficientnet_lite0", {"val": str(val)}).to_json())
-    recorded = claim.recorded_order(out)
+    recorded = recorded_order(out)
     for new_data, new_val in ((here / "moved", val), (here / "moved", here / "x" / "y" / "val"),
                               (here / "x" / "moved", here / "x" / "y" / "val")):
         for old, new in ((val, new_val), (data, new_data)):

@@ -9,8 +9,8 @@ import tyro
 from finetune import compare
 from finetune.compare import Comparison
 from finetune.report import run_files
-from finetune.studies import comparison_page, paired
-from finetune.studies.paired import paired
+from finetune.studies import comparison_page
+from finetune.studies.paired import paired, side_by_side
 from tests.finetune.made_ilsvrc import WNIDS, write_ilsvrc
 from tests.finetune.test_report import Seen, svg_texts
 from tests.made_run import made_run
@@ -40,7 +40,7 @@ def test_runs_of_other_pictures_are_not_paired(tmp_path: Path) -> None:
     for run in runs:
         (run.folder / rundir.WEIGHTS).write_bytes(b"")
         rundir.finish(run.folder)
-    numbers = paired.side_by_side(runs)
+    numbers = side_by_side(runs)
     assert numbers["pairs"] == []
     assert "different data" in numbers["notes"][0]
 

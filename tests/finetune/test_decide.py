@@ -104,7 +104,8 @@ def test_what_the_calibration_promises_holds_on_its_pictures(finished_run: Path)
     assert fitted["pictures"] == len(table) == 40
     assert "too small to be halved" in fitted["note"]
     assert fitted["temperature"]["loss_after"] <= fitted["temperature"]["loss_before"]
-    assert predictions.mean_loss(table.label_probability) == pytest.approx(fitted["temperature"]["loss_after"], rel=1e-4)
+    loss_after = fitted["temperature"]["loss_after"]
+    assert predictions.mean_loss(table.label_probability) == pytest.approx(loss_after, rel=1e-4)
     assert predictions.mean_loss(table.plain_label_probability) == pytest.approx(
         fitted["temperature"]["loss_before"], rel=1e-4)
     assert np.array_equal(table.predicted, table.plain_predicted)

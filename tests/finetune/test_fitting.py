@@ -6,7 +6,8 @@ import pytest
 import timm
 import torch
 
-from finetune.recipe import facts, fitting, resolve
+from finetune.recipe import fitting, resolve
+from finetune.recipe.facts import Facts
 from finetune.recipe.fields import check_durations
 from tests.finetune.test_recipe import FACTS
 from tests.made_recipe import made_recipe
@@ -74,7 +75,7 @@ def test_auto_chooses_a_side_that_the_network_takes() -> None:
     """bat_resnext26ts asks its own of 256; what takes every multiple of 32 keeps 96."""
     for architecture, side, expected in (("bat_resnext26ts", 192, 256), ("test_resnet", 96, 96)):
         trial, base = trial_of(architecture), find_architecture(architecture)
-        facts = facts.Facts(**vars(FACTS) | {"base": describe(base, weights.RANDOM), "short_side": side // 2,
+        facts = Facts(**vars(FACTS) | {"base": describe(base, weights.RANDOM), "short_side": side // 2,
                                               "takes": lambda side, trial=trial: trial.refused(side) is None})
         assert resolve.resolve(facts, {"from_scratch": True}).recipe.image_size == expected
         assert trial.refused(expected) is None
@@ -87,7 +88,7 @@ def test_nothing_is_tried_twice_and_no_side_beside_one_set_by_hand(monkeypatch: 
     assert [trial.refused(side) for side in (32, 64, 32)] == [None] * 3
     assert passed == [32, 64]
     base = describe(find_architecture("test_resnet"), weights.RANDOM)
-    facts = facts.Facts(**vars(FACTS) | {"base": base, "takes": lambda side: pytest.fail("a side was tried")})
+    facts = Facts(**vars(FACTS) | {"base": base, "takes": lambda side: pytest.fail("a side was tried")})
     assert resolve.resolve(facts, {"from_scratch": True, "image_size": 64}).recipe.image_size == 64
 
 

@@ -9,10 +9,10 @@ import pytest
 import timm
 import torch
 
-from finetune.recipe import auto, resolve
+from finetune.recipe import auto
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import BOUNDS, USUAL, Recipe, Resolved, duration_steps, field_docs
-from finetune.recipe.resolve import BY_HAND, RECIPES, interpolate, resolve
+from finetune.recipe.resolve import BY_HAND, NEEDS, RECIPES, interpolate, resolve
 from finetune.recipe.run import Run
 from finetune.train.optimizer import optimizer
 from finetune.train.schedule import schedule
@@ -56,7 +56,7 @@ def test_tables_name_fields_that_exist() -> None:
     numeric = [field.name for field in dataclasses.fields(Recipe) if field.type in (int, float)]
     assert sorted(names) == sorted(numeric)
     assert set(USUAL) <= set(FIELDS)
-    assert set(resolve.NEEDS) <= set(FIELDS)
+    assert set(NEEDS) <= set(FIELDS)
     assert not set(FIELDS) & {field.name for field in dataclasses.fields(Run)}
 
 

@@ -395,7 +395,8 @@ def save_killed_at(folder: Path, event: int) -> bool:
 
     model = torch.nn.Linear(3, 2)
     sys.addaudithook(count)
-    checkpoint.save(folder, checkpoint.State(9, 0, checkpoint.save_best(folder, model, _scores(0.9), 9), {"m": model.state_dict()}))
+    best = checkpoint.save_best(folder, model, _scores(0.9), 9)
+    checkpoint.save(folder, checkpoint.State(9, 0, best, {"m": model.state_dict()}))
     os._exit(0)
 
 

@@ -161,7 +161,8 @@ def test_a_decoder_that_takes_too_long_is_killed(odd: Decoders, word: str) -> No
 
 def test_a_request_that_the_decoder_does_not_read_does_not_block(tmp_path: Path) -> None:
     """Killing it also ends a write that waits for a full pipe."""
-    code = "import os, time; from serve.engine.decoder import ANSWER; os.write(1, ANSWER.pack(0, 0, 0)); time.sleep(100)"
+    code = ("import os, time; from serve.engine.decoder import ANSWER; "
+            "os.write(1, ANSWER.pack(0, 0, 0)); time.sleep(100)")
     decoders = Decoders(1, MAX_PIXELS, command=[sys.executable, "-c", code])
     try:
         with pytest.raises(BadImage, match="took longer"):

@@ -19,7 +19,8 @@ from tests.zoo.hostile_weights import PICKLES, SAFETENSORS, tensors_file, write
 from zoo.bases import timm_config
 from zoo.bases.catalog import ROWS, Base
 from zoo.host.errors import UserError
-from zoo.network import build, weights
+from zoo.network import weights
+from zoo.network.build import build
 from zoo.network.weights import Weights
 
 MOST_S, MOST_MB = 2.0, 300
@@ -170,8 +171,8 @@ def tensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def build(path: Path, content: Any) -> torch.nn.Module:
-    return build.build(Base("hf-hub:m/x", None, "", "m/x"), ["a", "b"],
+def build_from(path: Path, content: Any) -> torch.nn.Module:
+    return build(Base("hf-hub:m/x", None, "", "m/x"), ["a", "b"],
                        fetched=Weights(path, "test", None, "", None, content))
 
 
@@ -180,7 +181,7 @@ def test_a_config_json_is_refused_by_name(tensors: Path, name: str) -> None:
     content, word = CONFIGS[name]
     before_mb = peak_mb()
     with pytest.raises(UserError) as caught:
-        build(tensors, content)
+        build_from(tensors, content)
     assert peak_mb() - before_mb < MOST_MB
     assert word in str(caught.value)
     assert "\x1b" not in str(caught.value)
@@ -191,7 +192,7 @@ def test_arguments_that_are_no_part_of_a_network_are_not_followed(tmp_path: Path
     safetensors.torch.save_file(network.state_dict(), tmp_path / "model.safetensors")
     arguments = {"checkpoint_path": "/etc/passwd", "pretrained": True, "model_name": "vit", "pretrained_filter_fn": "x",
                  "features_only": True, "feature_cfg": {"feature_cls": "fx"}, "device": "meta"}
-    built = build(tmp_path / "model.safetensors", config("test_resnet", arguments))
+    built = build_from(tmp_path / "model.safetensors", config("test_resnet", arguments))
     assert torch.equal(built.state_dict()["conv1.0.weight"], network.state_dict()["conv1.0.weight"])
 
 
@@ -201,11 +202,11 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
         broken = state | {"layer1.0.bn1.bias": torch.full_like(state["layer1.0.bn1.bias"], value)}
         safetensors.torch.save_file(broken, tmp_path / "model.safetensors")
         with pytest.raises(UserError, match=r"expected finite numbers, seen others in layer1\.0\.bn1\.bias"):
-            build(tmp_path / "model.safetensors", config("test_resnet"))
+            build_from(tmp_path / "model.safetensors", config("test_resnet"))
     # the head is not taken, so what stands there does not matter
     safetensors.torch.save_file(state | {"fc.bias": torch.full_like(state["fc.bias"], float("nan"))},
                                 tmp_path / "model.safetensors")
-    build(tmp_path / "model.safetensors", config("test_resnet"))
+    build_from(tmp_path / "model.safetensors", config("test_resnet"))
 
 
 def test_tables_that_would_be_resized_without_end_are_compared_instead(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_tables_that_would_be_resized_without_end_are_compared_instead(tmp_path:
         safetensors.torch.save_file(state | {name: torch.ones(lengths)}, tmp_path / "model.safetensors")
         began = time.process_time()
         with pytest.raises(UserError, match="does not fit test_vit"):
-            build(tmp_path / "model.safetensors", config("test_vit"))
+            build_from(tmp_path / "model.safetensors", config("test_vit"))
         assert time.process_time() - began < 5
 
 
@@ -247,7 +248,7 @@ for name in json.loads(sys.argv[1]):
     try:
         base = find("hf-hub:" + name)
         fetched = weights.fetch(base)
-        model.build(base, ["a", "b"], fetched=fetched)
+        build(base, ["a", "b"], fetched=fetched)
         answer = {"licence": fetched.licence}
     except UserError as error:
         answer = {"error": str(error)}

@@ -317,7 +317,8 @@ def test_a_run_is_a_base_too(run: Path, size: int | None) -> None:
     assert data_config(network)["input_size"][1] == (size or 96)
 
 
-CLIENT = "import sys; from zoo.bases.catalog import find; from zoo.network.weights import fetch; fetch(find(sys.argv[1]))"
+CLIENT = ("import sys; from zoo.bases.catalog import find; from zoo.network.weights import fetch; "
+          "fetch(find(sys.argv[1]))")
 
 
 @pytest.fixture

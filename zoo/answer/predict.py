@@ -24,12 +24,8 @@ from zoo.picture.preprocess import decode
 Picture = bytes | Path | Image.Image | np.ndarray
 """A file's bytes, its path, or a picture as `zoo.picture.preprocess.decode` gives it, also as its pixels (uint8 [H, W,
 3])."""
-
-
 PASSES = 32
 """At most so many pictures, times views, go through the network at once."""
-
-
 WAITING_BYTES = 100_000_000
 """So many decoded bytes may wait in `predict_many` for pictures of the same size."""
 
@@ -160,8 +156,8 @@ def _pixels(picture: Picture, name: str = "picture") -> np.ndarray:
     if not isinstance(picture, Image.Image):
         raise UserError(f"expected a picture as bytes, pathlib.Path or PIL image, seen {type(picture).__name__}.")
     if picture.mode != "RGB" or picture.has_transparency_data or picture.getexif().get(0x0112, 1) != 1:
-        raise UserError("expected a picture as zoo.picture.preprocess.decode gives it (RGB, opaque, no EXIF orientation), seen "
-                        f"mode {picture.mode} or one of these: pass the file's bytes or its path instead.")
+        raise UserError("expected a picture as zoo.picture.preprocess.decode gives it (RGB, opaque, no EXIF "
+                        f"orientation), seen mode {picture.mode} or one of these: pass the file's bytes or its path instead.")
     return _accepted(np.asarray(picture), name)
 
 

@@ -8,6 +8,12 @@ from typing import Any
 
 from zoo.host.errors import UserError, first_line
 
+ALLOWED = re.compile(
+    r"README\.md|LICENSE|FINISHED\.json|(model|bank)\.safetensors|metrics\.jsonl"
+    r"|(config|preprocessor_config|decision|recipe|data|report)\.json|figures/[\w-]+\.svg|onnx/model\.onnx"
+    r"|bundles/[\w-]+/(model\.onnx|(bundle|parity|timing|FINISHED)\.json"
+    r"|examples/(expected\.json|\d+\.(png|jpe?g|webp|bmp|gif|tiff?)))")
+"""Names in the repository that a push may send, and that a pull takes."""
 MOST_FILES = 10_000
 """timm's repositories have 4 files."""
 MOST_BYTES = {"config.json": 8 << 20, "FINISHED.json": 16 << 20}
@@ -77,11 +83,3 @@ def licence(info: Any) -> str | None:
 def _refused(repo: str, seen: str) -> UserError:
     return UserError(f"{repo}: expected a repository of weights, seen {seen}. It is not used: choose another base "
                      "(python -m zoo list).")
-
-
-ALLOWED = re.compile(
-    r"README\.md|LICENSE|FINISHED\.json|(model|bank)\.safetensors|metrics\.jsonl"
-    r"|(config|preprocessor_config|decision|recipe|data|report)\.json|figures/[\w-]+\.svg|onnx/model\.onnx"
-    r"|bundles/[\w-]+/(model\.onnx|(bundle|parity|timing|FINISHED)\.json"
-    r"|examples/(expected\.json|\d+\.(png|jpe?g|webp|bmp|gif|tiff?)))")
-"""Names in the repository that a push may send, and that a pull takes."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -23,10 +23,9 @@ from zoo.files import fields
 from zoo.host.errors import UserError
 from zoo.host.text import code, plain
 
-if TYPE_CHECKING:
-    pass
-
-TEMPLATE = Path(__file__).parent.parent / "model_cards" / "template.md"
+TEMPLATE = Path(__file__).parents[2] / "model_cards" / "template.md"
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+"""A name that the Hub takes."""
 MOST_NAMED = 50
 """Classes at most in the list and in the table."""
 FEW_TRAINED, FEW_EVALUATED = 20, 10
@@ -296,7 +295,3 @@ def recipe_table(recipe: Mapping[str, Mapping[str, Any]]) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; cells are escaped already."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
-
-
-REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-"""A name that the Hub takes."""

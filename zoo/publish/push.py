@@ -71,7 +71,7 @@ class _Head:
     commit: str
     private: bool
     digests: dict[str, str]
-    """As `hub.digests_of`."""
+    """As `pull.digests_of`."""
 
 
 def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
