@@ -134,7 +134,7 @@ def facts_of(data: Data, base: Description, trial: Trial, device: torch.device) 
         pictures=len(train), class_counts=tuple(Counter(p.label for p in train).values()), has_val=has_val,
         short_side=dataset.median_short_side(train), base=base, device=device.type, cores=devices.compute_threads(),
         bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
-        takes=lambda side: trial.refused(side) is None)
+        takes=lambda side: trial.refused(side) is None, takes_drop_path=trial.takes_drop_path)
 
 
 def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:

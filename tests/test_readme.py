@@ -60,10 +60,11 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     assert named_flags <= known
     tree = re.search(r"## Where things are\n```\n(.*?)```", README, re.S)
     assert tree
-    named_files = {word for word in tree[1].split() if word.endswith(".py")}
-    on_disk = {p.name for folder in ("zoo", "finetune", "export", "serve") for p in (ROOT / folder).glob("[!_]*.py")}
-    assert named_files <= on_disk
-    assert on_disk - named_files <= {"events.py", "device.py", "sample.py", "plan.py"}
+    places = re.split(r"^(\w+)/ ", tree[1], flags=re.M)[1:]
+    for package, text in zip(places[:-2:2], places[1:-2:2], strict=True):
+        named = set(re.findall(r"(?<![\w/])\w+(?:\.py|/)", text))
+        folders = {f"{p.name}/" for p in (ROOT / package).iterdir() if p.is_dir() and p.name != "__pycache__"}
+        assert named == folders | {p.name for p in (ROOT / package).glob("[!_]*.py")}, package
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
 

@@ -17,6 +17,16 @@ TOP_LEVEL = {*FLOORS, "tests", "model_cards", "pyproject.toml", "README.md", "SE
 CODE = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 ALL = [*CODE, *sorted((ROOT / "tests").rglob("*.py"))]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+ROOMS = {
+    "zoo": ("host", "files", "picture", "contract", "answer", "bases", "hub", "network", "publish", "comparison", ""),
+    "finetune": ("machine", "recipe", "augment", "data", "evaluation", "run_folder", "train", "report", "", "studies"),
+    "export": ("graph", "proof", "targets", ""),
+    "serve": ("limits", "engine", "http", "page", ""),
+}
+"""The rooms of each package from the ground up: one imports itself and those before it. "" is the package's root, the
+order of events; commands, which stand there as well, may import any room."""
+MOST_FILES = 15
+"""Of a room."""
 each_file = pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
@@ -43,6 +53,63 @@ def test_there_is_code_to_check() -> None:
 def test_floors_import_only_downwards(path: Path) -> None:
     floor = path.relative_to(ROOT).parts[0]
     assert set(imported(path)) & {*FLOORS, "tests"} <= {"zoo", floor}
+
+
+def module_of(path: Path) -> str:
+    """`zoo.host.errors` of zoo/host/errors.py, `zoo.host` of zoo/host/__init__.py."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in CODE}
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """The full names of our modules that a file imports, wherever in it the import stands."""
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                name = name if name in MODULES else str(node.module)
+                if name in MODULES and MODULES[name].name != "__init__.py":
+                    yield name
+
+
+def is_command(path: Path) -> bool:
+    """Whether a file at the root of a package is run by name."""
+    return len(path.relative_to(ROOT).parts) == 2 and '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
+
+
+def room_of(path: Path) -> str:
+    """The folder within the package; "" for its root."""
+    parts = path.relative_to(ROOT).parts
+    return parts[1] if len(parts) > 2 else ""
+
+
+@each_file
+def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
+    floor = path.relative_to(ROOT).parts[0]
+    order = ROOMS[floor]
+    if path.name == "__init__.py" or is_command(path):
+        return
+    for name in imported_modules(path):
+        if name.split(".")[0] == floor:
+            assert order.index(room_of(MODULES[name])) <= order.index(room_of(path)), name
+
+
+def test_a_command_is_imported_by_no_module() -> None:
+    commands = {name for name, path in MODULES.items() if is_command(path)}
+    assert {"finetune.__main__", "finetune.decide", "export.__main__", "serve.__main__", "zoo.predictor"} <= commands
+    assert [(path, name) for path in CODE for name in imported_modules(path) if name in commands] == []
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_room_can_be_seen_at_once(floor: str) -> None:
+    files = [path for path in CODE if path.relative_to(ROOT).parts[0] == floor and path.name != "__init__.py"]
+    assert {room_of(path) for path in files} == set(ROOMS[floor])
+    for room in ROOMS[floor]:
+        assert len([path for path in files if room_of(path) == room]) <= MOST_FILES, room
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -41,7 +41,7 @@ def auto(facts: Facts, given: Given) -> Choices:
         "erasing": (0.1 if small else 0.25, weak),
         "crop_area": (0.5, "default for fine-tuning on few pictures: milder than ImageNet's 0.08"),
         "flip": (0.5, "default; --flip 0 where left and right differ in meaning and shape"),
-        "drop_path": (0.0 if small or facts.base.batch_norm else 0.1, weak),
+        "drop_path": _drop_path(facts, small, weak),
         "batch_norm": ("train", "batches of 16 and more give usable statistics") if min(batch, n) >= 16 else
                       ("frozen", "batches below 16 give noisy statistics"),
         "clip_norm": (0.0, "off") if facts.base.batch_norm else (1.0, "usual for transformers"),
@@ -55,6 +55,14 @@ IMBALANCED = 10
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
+
+
+def _drop_path(facts: Facts, small: bool, weak: str) -> tuple[float, str]:
+    if small or facts.base.batch_norm:
+        return 0.0, weak
+    if not facts.takes_drop_path():
+        return 0.0, "this architecture has no blocks that could be left out"
+    return 0.1, weak
 
 
 def balance(facts: Facts, given: Given) -> tuple[str, str]:

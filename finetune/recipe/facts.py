@@ -33,6 +33,8 @@ class Facts:
     """CPU threads this process may compute with."""
     takes: Callable[[int], bool] = lambda side: True
     """Whether the base can be trained with pictures of this side."""
+    takes_drop_path: Callable[[], bool] = lambda: True
+    """Whether blocks of the base can be left out at random; asked only where a recipe would do it."""
 
 
 Choices = dict[str, tuple[Any, str]]

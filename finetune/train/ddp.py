@@ -42,7 +42,8 @@ def agree_on_batch_norms(model: nn.Module, recipe: Recipe) -> nn.Module:
         return convert_sync_batchnorm(model)
     else:
         console.warn("batch norms take statistics of each process's own slice of a batch: "
-                      f"{distributed.world()} processes do not train like one, which needs GPUs or --batch-norm frozen.")
+                      f"{distributed.world()} processes do "
+                      "not train like one, which needs GPUs or --batch-norm frozen.")
     return model
 
 

@@ -94,7 +94,8 @@ def row(name: str, short_side: int, device: str) -> str:
     trial = Trial(base, weights.RANDOM)
     facts = facts.Facts(1_000, (200,) * CLASSES, False, short_side, describe(base, weights.RANDOM), device,
                           bf16=device == "cuda", cores=torch.get_num_threads(),
-                          takes=lambda side: trial.refused(side) is None)
+                          takes=lambda side: trial.refused(side) is None,
+                          takes_drop_path=trial.takes_drop_path)
     resolved = resolve.resolve(facts, {"from_scratch": True, "batch_size": PICTURES})
     recipe, side = resolved.recipe, resolved.recipe.image_size
     fitting.check(recipe, trial, pictures=1_000, device=device)

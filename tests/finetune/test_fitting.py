@@ -81,6 +81,14 @@ def test_auto_chooses_a_side_that_the_network_takes() -> None:
         assert trial.refused(expected) is None
 
 
+@pytest.mark.parametrize(("architecture", "rate"), [("vgg11", 0.0), ("vit_base_patch16_224", 0.1)])
+def test_auto_sets_no_option_that_the_network_lacks(architecture: str, rate: float) -> None:
+    """VGG has neither batch norm nor blocks that could be left out: `auto` gave it a drop path, and no run began."""
+    trial, base = trial_of(architecture), describe(find_architecture(architecture), weights.RANDOM)
+    facts = Facts(**vars(FACTS) | {"base": base, "takes_drop_path": trial.takes_drop_path})
+    assert resolve.resolve(facts, {"image_size": 224}).recipe.drop_path == rate
+
+
 def test_nothing_is_tried_twice_and_no_side_beside_one_set_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     passed: list[int] = []
     monkeypatch.setattr(Trial, "_pass", lambda self, built_for, side, pictures: passed.append(side))

@@ -201,7 +201,7 @@ def test_a_run_takes_fewer_processes_or_names_the_flags(monkeypatch: pytest.Monk
                                                         free: int | None, workers: int | None) -> None:
     """A batch of 64 pictures of 160 px has 4.9 MB; training and evaluation have their batches at the same time."""
     monkeypatch.setattr(shared_memory, "free_bytes", lambda: free)
-    monkeypatch.setattr(shared_memory.ranks, "on_this_machine", lambda: (0, processes))
+    monkeypatch.setattr(shared_memory.distributed, "on_this_machine", lambda: (0, processes))
     recipe = made_recipe(batch_size=64, image_size=160)
     if workers is None:
         with pytest.raises(UserError, match=r"/dev/shm has .* MB free.* not hold .*--shm-size.*--workers 0"):

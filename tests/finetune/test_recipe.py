@@ -11,8 +11,8 @@ import torch
 
 from finetune.recipe import auto
 from finetune.recipe.facts import Facts
-from finetune.recipe.fields import BOUNDS, USUAL, Recipe, Resolved, duration_steps, field_docs
-from finetune.recipe.resolve import BY_HAND, NEEDS, RECIPES, interpolate, resolve
+from finetune.recipe.fields import BOUNDS, USUAL, Recipe, Resolved, duration_steps, field_docs, interpolate
+from finetune.recipe.resolve import BY_HAND, NEEDS, RECIPES, resolve
 from finetune.recipe.run import Run
 from finetune.train.optimizer import optimizer
 from finetune.train.schedule import schedule

@@ -64,8 +64,8 @@ def test_a_machine_without_control_groups_or_affinity(cores: Path, monkeypatch: 
 
 @pytest.mark.usefixtures("cores")
 def test_processes_of_one_run_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device.ranks, "world", lambda: 4)
-    monkeypatch.setattr(device.ranks, "on_this_machine", lambda: (0, 4))
+    monkeypatch.setattr(device.distributed, "world", lambda: 4)
+    monkeypatch.setattr(device.distributed, "on_this_machine", lambda: (0, 4))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which torchrun sets where nobody did
     assert (device.cpu_cores(), device.compute_threads()) == (4, 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

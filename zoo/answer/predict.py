@@ -157,7 +157,8 @@ def _pixels(picture: Picture, name: str = "picture") -> np.ndarray:
         raise UserError(f"expected a picture as bytes, pathlib.Path or PIL image, seen {type(picture).__name__}.")
     if picture.mode != "RGB" or picture.has_transparency_data or picture.getexif().get(0x0112, 1) != 1:
         raise UserError("expected a picture as zoo.picture.preprocess.decode gives it (RGB, opaque, no EXIF "
-                        f"orientation), seen mode {picture.mode} or one of these: pass the file's bytes or its path instead.")
+                        f"orientation), seen mode {picture.mode} or one of these: pass the file's bytes or its path "
+                        "instead.")
     return _accepted(np.asarray(picture), name)
 
 

@@ -46,6 +46,10 @@ CONFIG_KEYS = frozenset(field.name for field in fields(PretrainedCfg)) - {
 """Entries of a pretrained configuration that are kept: not where it lay, nor what its old head meant."""
 
 
+class NoSuchOption(UserError):
+    """An architecture lacks an option that was asked for."""
+
+
 @dataclass(frozen=True)
 class _Source:
     """The model that weights were made for."""
@@ -115,6 +119,16 @@ def without_memory(base: Base, fetched: Weights, *, image_size: int | None = Non
         with torch.device("meta"):
             model = _create(source, classes, image_size, {})
     return model
+
+
+def takes_drop_path(base: Base, fetched: Weights) -> bool:
+    """Whether blocks of a base's network can be left out at random in training; VGG's, for one, cannot."""
+    try:
+        with torch.device("meta"):
+            _create(_source(base, fetched), 1, None, {"drop_path_rate": 0.1})
+    except NoSuchOption:
+        return False
+    return True
 
 
 def built_for_one_size(base: Base, fetched: Weights) -> bool:
@@ -315,8 +329,8 @@ def _create(source: _Source, classes: int, image_size: int | None, rates: dict[s
                 raise
             if rate := arguments.pop(refused):
                 option = {"drop_path_rate": "drop-path", "drop_rate": "dropout"}[refused]
-                raise UserError(f"{source.architecture} has no {option}: expected 0, seen {rate:g}. Leave it out, or "
-                                "choose another base.") from None
+                raise NoSuchOption(f"{source.architecture} has no {option}: expected 0, seen {rate:g}. Remove "
+                                   f"--{option}, or choose another base.") from None
 
 
 def _on_meta(source: _Source, classes: int, image_size: int | None, fetched: Weights) -> nn.Module | None:

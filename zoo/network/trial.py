@@ -25,6 +25,10 @@ class Trial:
         self._networks: dict[int | None, nn.Module] = {}
         self._errors: dict[tuple[int | None, int | None, int], str | None] = {}
 
+    def takes_drop_path(self) -> bool:
+        """Whether blocks of the network can be left out at random in training."""
+        return build.takes_drop_path(self._base, self._fetched)
+
     def refused(self, side: int, *, pictures: int = 2, built_for: int | None = None) -> str | None:
         """Why so many pictures of `side` px cannot be passed in training, or None.
 
