@@ -30,9 +30,9 @@ def main(
     """
     given = given_by(recipe, less_usual)
     if "lr" in given:
-        raise UserError("--lr is what python -m finetune.find_lr looks for: leave it away.")
+        raise UserError("--lr is what python -m finetune.find_lr looks for: remove it.")
     if run.advise is not None:
-        raise UserError("--advise has no effect on a range test: leave it away.")
+        raise UserError("--advise has no effect on a range test: remove it.")
     if run.resume is None and run.out is None:
         run = dataclasses.replace(run, out=run.folder.with_name(run.folder.name + "-find_lr"))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

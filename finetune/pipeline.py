@@ -122,7 +122,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
     except RuntimeError as error:
         if plan.resolved.recipe.compile == "on" and isinstance(error, torch._dynamo.exc.TorchDynamoException):
             raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
-                            "C++ compiler (g++), or leave --compile away.") from None
+                            "C++ compiler (g++), or remove --compile.") from None
         raise
 
 
@@ -196,8 +196,8 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
     began, resolved = perf_counter(), plan.resolved
     if head(plan.model) is None:
         if resolved.recipe.probe_only:
-            raise UserError(f"--probe-only: {plan.base.alias} has no single linear head to fit. Leave --probe-only "
-                            "away, or choose another base.")
+            raise UserError(f"--probe-only: {plan.base.alias} has no single linear head to fit. Remove "
+                            "--probe-only, or choose another base.")
         console.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
         return resolved.replace("this base has no single linear head", probe="off")
     if resolved.why["features"] == resolve.NOT_MEASURED:

@@ -122,7 +122,7 @@ def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, A
         return resolved
     if "zero_gamma" in given:
         raise UserError(f"--zero-gamma has no effect: timm names no residual block of {type(model).__name__} that ends "
-                        "in a batch norm, as those of ResNets do. Leave it away.")
+                        "in a batch norm, as those of ResNets do. Remove it.")
     return resolved.replace("this architecture has no residual blocks that end in a batch norm", zero_gamma=False)
 
 

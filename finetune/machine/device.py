@@ -40,7 +40,7 @@ def choose(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         gpu = nvidia_gpu_seen()
-        todo = f"To make torch use the GPU ({gpu}): {INSTALL_CUDA}" if gpu else "Use --device cpu, or leave it away."
+        todo = f"To make torch use the GPU ({gpu}): {INSTALL_CUDA}" if gpu else "Use --device cpu, or remove it."
         raise UserError(f"--device {name}: torch {torch.__version__} cannot use it ({reason}). {todo}") from None
     return _say(device, "asked for by --device")
 
@@ -51,7 +51,7 @@ def _of_this_process(name: str) -> torch.device:
     gpus = torch.cuda.device_count()
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {name}: expected auto, cpu or cuda under torchrun, where each process takes its own "
-                        "GPU. Leave --device away.")
+                        "GPU. Remove --device.")
     kind = name if name != "auto" else "cuda" if gpus else "cpu"
     kinds = distributed.everyone(kind if kind == "cpu" or number < gpus else f"{gpus} GPUs for {processes} processes")
     if set(kinds) not in ({"cpu"}, {"cuda"}):

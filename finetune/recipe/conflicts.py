@@ -46,7 +46,7 @@ def refuse(recipe: Recipe, given: Mapping[str, Any]) -> None:
                 flag = values[key].split()[0]
                 raise UserError(f"{text} {values[key]} is what --recipe {recipe.recipe} sets: add {flag} "
                                 f"{OFF.get(key, 0)}.")
-            raise UserError(f"{text} Leave one of them away.")
+            raise UserError(f"{text} Remove one of them.")
     for one, other, beyond, expected in LIMITS:
         if beyond(recipe):
             values = {key: f"--{key.replace('_', '-')} {getattr(recipe, key)}" for key in (one, other)}

@@ -106,14 +106,14 @@ def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
     flag = "--" + key.replace("_", "-")
     other, needed = ENABLED_BY.get(key, ("probe_only", ""))
     if recipe.probe_only and key not in ("features", "probe_only"):
-        return f"{flag} has no effect with --probe-only: leave one of them away."
+        return f"{flag} has no effect with --probe-only: remove one of them."
     if not getattr(recipe, other):
         needs = f"--{other.replace('_', '-')} {needed}".strip()
-        return f"{flag} has no effect without {needs}: leave it away, or add that."
+        return f"{flag} has no effect without {needs}: remove it, or add that."
     cause = f"--{other} {getattr(recipe, other)}"
     if other in given:
-        return f"{flag} has no effect with {cause}: leave one of them away."
-    return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: leave {flag} away, or add "
+        return f"{flag} has no effect with {cause}: remove one of them."
+    return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: remove {flag}, or add "
             f"--{other} {needed}.")
 
 
@@ -166,7 +166,7 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     given = {key: value for key, value in given.items() if key not in measured}
     name = given.get("recipe", "auto")
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
-        raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Leave --val away, or "
+        raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Remove --val, or "
                         "remove that folder.")
     choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **_common(facts, given),
                **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
@@ -190,7 +190,7 @@ def resolve(facts: Facts, given: Given) -> Resolved:
         console.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
                       "bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for random ones as well.")
     if "batch_norm" in given and not facts.base.batch_norm:
-        raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Leave it away.")
+        raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Remove it.")
     if recipe.schedule == "step" and not recipe.decay_at.strip():
         raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
     for flag, side in (("--image-size", recipe.image_size), ("--start-size", recipe.start_size)):

@@ -143,7 +143,7 @@ def curves(history: History, values: Values) -> list[Advice]:
     """What the curves say; empty if they are fine, or if no epoch was trained."""
     if history.epochs:
         return next((found for rule in DIAGNOSES if (found := rule(history, values))), [])
-    only_probe = Advice("Only the linear probe was fitted.", "Fine-tune as well: leave --probe-only away.")
+    only_probe = Advice("Only the linear probe was fitted.", "Fine-tune as well: remove --probe-only.")
     return [only_probe] if values.get("probe_only") else []
 
 

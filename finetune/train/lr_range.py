@@ -36,7 +36,7 @@ def resolved(facts: Facts, given: Given) -> Resolved:
     """`resolve.resolve`; with `--lr find` the rate is the recipe's own until `find` has measured."""
     chosen = resolve.resolve(facts, without_find(given))
     if given.get("lr") == FIND and chosen.recipe.probe_only:
-        raise UserError("--lr find has no effect with --probe-only: leave one of them away.")
+        raise UserError("--lr find has no effect with --probe-only: remove one of them.")
     return chosen
 
 

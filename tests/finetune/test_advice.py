@@ -224,7 +224,7 @@ def first(history: History, epochs: int, **parts: Any) -> History:
 
 def test_no_epoch() -> None:
     assert curves(first(FINE, 0), VALUES) == []
-    assert "leave --probe-only away" in only(curves(first(FINE, 0), VALUES | {"probe_only": True})).do
+    assert "remove --probe-only" in only(curves(first(FINE, 0), VALUES | {"probe_only": True})).do
 
 
 def test_one_epoch() -> None:

@@ -18,8 +18,8 @@ LONG_TAIL = (500, 120, 40, 10)
 
 @pytest.mark.parametrize(("given", "words"), [
     ({"focal_gamma": 1.0}, ["--focal-gamma", "--loss cross-entropy", "--recipe auto", "add --loss focal"]),
-    ({"ohem_share": 0.3, "loss": "focal"}, ["--ohem-share", "--loss focal", "leave one of them away"]),
-    ({"mixup": 0.2, "loss": "focal"}, ["--mixup 0.2", "--loss focal", "one label", "Leave one of them away"]),
+    ({"ohem_share": 0.3, "loss": "focal"}, ["--ohem-share", "--loss focal", "remove one of them"]),
+    ({"mixup": 0.2, "loss": "focal"}, ["--mixup 0.2", "--loss focal", "one label", "Remove one of them"]),
     ({"cutmix": 1.0, "loss": "ohem"}, ["--cutmix 1.0", "--loss ohem", "one label"]),
     ({"label_smoothing": 0.1, "loss": "focal"}, ["--label-smoothing 0.1", "--loss focal"]),
     ({"balance": "weights", "loss": "logit-adjusted"}, ["--balance weights", "--loss logit-adjusted", "twice"]),

@@ -108,7 +108,7 @@ def find_architecture(name: str) -> Base:
     base = Base(plain, plain, "", None) if own else find(name)
     if base.architecture is None or base.folder:
         raise UserError(f"--from-scratch takes an architecture, such as resnet18 or efficientnet_lite0, but {name} "
-                        "stands for weights: leave --from-scratch away, or name the architecture.")
+                        "stands for weights: remove --from-scratch, or name the architecture.")
     return replace(base, tag="", hub_id=None, pretrained_on="nothing: random weights", top1=None, package=None,
                    licence="apache-2.0")
 
