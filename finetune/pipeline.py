@@ -23,7 +23,7 @@ from finetune.plan import (
     make_plan,
 )
 from finetune.recipe import resolve
-from finetune.recipe.fields import Resolved
+from finetune.recipe.fields import NOT_MEASURED, Resolved
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint, going_on
 from finetune.run_folder.claim import Claim, claim, held, recorded_order
@@ -200,7 +200,7 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
                             "--probe-only, or choose another base.")
         console.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
         return resolved.replace("this base has no single linear head", probe="off")
-    if resolved.why["features"] == resolve.NOT_MEASURED:
+    if resolved.why["features"] == NOT_MEASURED:
         measured = distributed.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
         resolved = resolved.replace("measured on this machine", features=measured)
         write_recipe(plan.folder, resolved)  # a second try does not measure again

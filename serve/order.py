@@ -63,7 +63,8 @@ class Order:
         if self.token is not None and not self.token:
             raise UserError("--token: expected a token, seen nothing.")
         if self.api_only and self.feedback:
-            raise UserError("--feedback has no effect with --api-only: the page asks for corrections. Remove one of them.")
+            raise UserError("--feedback has no effect with --api-only: the page asks for corrections. Remove one of "
+                            "them.")
         for flag, value, least in (("port", self.port, 0), ("workers", self.workers, 0), ("queue", self.queue, 1)):
             if value < least:
                 raise UserError(f"--{flag} {value}: expected {least} or more.")

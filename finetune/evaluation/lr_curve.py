@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.recipe.fields import BOUNDS
+from finetune.recipe.fields import ROWS
 
 PER_DECADE = 15
 """Steps for each factor of ten."""
@@ -71,6 +71,6 @@ def suggest(curve: Curve) -> Suggestion:
     else:
         edge, seen = float(lr[np.flatnonzero(smooth <= level + NOISE * noise)[-1]]), (
             f"after which the loss rises above its start ({level:.3g}); it never fell below it by more than noise")
-    low, high = next((low, high) for name, low, high in BOUNDS if name == "lr")
+    low, high = ROWS["lr"].low, ROWS["lr"].high
     value = min(high, max(low, float(f"{edge / MARGIN:.2g}")))
     return Suggestion(value, f"{RANGE_TEST}: a tenth of {edge:.2g}, {seen}")

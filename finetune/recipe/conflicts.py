@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from finetune.recipe.fields import Recipe
+from finetune.recipe.fields import ROWS, TYPES, Recipe, flag_of
 from zoo.host.errors import UserError
 
 ONE_LABEL = "this loss is defined by a picture's one label"
@@ -21,10 +21,6 @@ CONFLICTS: tuple[tuple[str, str, Callable[[Recipe], bool], str], ...] = (
      "both correct for class sizes, and together they would do it twice"),
 )
 """(setting, another one, whether their values exclude each other, why)."""
-OFF = {"loss": "cross-entropy", "balance": "none", "accumulate": 1, "probe": "off", "batch_norm": "train"}
-"""Value that makes a setting exclude nothing; of the others it is 0."""
-
-
 LIMITS: tuple[tuple[str, str, Callable[[Recipe], bool], str], ...] = (
     ("accumulate", "batch_size", lambda r: r.accumulate > r.batch_size, "at most a part for each picture"),
     ("patience", "epochs", lambda r: r.patience >= r.epochs, "fewer epochs than the run has"),
@@ -38,16 +34,17 @@ def refuse(recipe: Recipe, given: Mapping[str, Any]) -> None:
     """`UserError` for the first two settings that exclude each other; `given`: those set by hand."""
     for one, other, excluded, why in CONFLICTS:
         if excluded(recipe):
-            values = {key: f"--{key.replace('_', '-')} {getattr(recipe, key)}" for key in (one, other)}
+            values = {key: flag_of(key, getattr(recipe, key)) for key in (one, other)}
             text = f"{values[one]} and {values[other]} exclude each other: {why}."
-            not_given = [key for key in (one, other) if key not in given]
-            if not_given:
-                key = not_given[0]
-                flag = values[key].split()[0]
-                raise UserError(f"{text} {values[key]} is what --recipe {recipe.recipe} sets: add {flag} "
-                                f"{OFF.get(key, 0)}.")
-            raise UserError(f"{text} Remove one of them.")
+            recipes_own = next((key for key in (one, other) if key not in given), None)
+            if recipes_own is None:
+                raise UserError(f"{text} Remove one of them.")
+            text += f" {values[recipes_own]} is what --recipe {recipe.recipe} sets:"
+            if TYPES[recipes_own] is bool:  # a switch has no flag that turns it off
+                raise UserError(f"{text} remove {values[other if recipes_own == one else one]}, or choose another "
+                                "recipe.")
+            raise UserError(f"{text} add {flag_of(recipes_own, ROWS[recipes_own].usual)}.")
     for one, other, beyond, expected in LIMITS:
         if beyond(recipe):
-            values = {key: f"--{key.replace('_', '-')} {getattr(recipe, key)}" for key in (one, other)}
+            values = {key: flag_of(key, getattr(recipe, key)) for key in (one, other)}
             raise UserError(f"{values[one]}: expected {expected}; {values[other]}. Change one of them.")

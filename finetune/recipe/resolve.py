@@ -18,8 +18,9 @@ from finetune.recipe.auto import (
     balance,
     input_side,
 )
+from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
-from finetune.recipe.fields import MEASURED, Recipe, Resolved, check_bounds, check_durations
+from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, Resolved, check_bounds, flag_of
 from zoo.contract.recipe_rows import BY_HAND as BY_HAND
 from zoo.host import console
 from zoo.host.errors import UserError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from zoo.network.build import Description
 
 
-NOT_MEASURED = "not measured"
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {
     "auto": auto, "warmup-step": published.warmup_step, "paddleclas": published.paddleclas,
     "bag-of-tricks": published.bag_of_tricks, "cifar-sam": published.cifar_sam,
@@ -39,82 +39,33 @@ FROM_SCRATCH = ("resnet18-imagenet",)
 FOR_FINE_TUNING = ("auto", "warmup-step")
 """Recipes whose rate and length suit trained weights alone."""
 
-TRAINING_CORE: Choices = {
-    "decay_power": (1.0, "used by schedule polynomial"),
-    "accumulate": (1, "off"), "sam_rho": (0.0, "off"), "ema": (0.0, "off"), "compile": ("off", "default"),
-    "patience": (0, "off"), "layer_decay": (1.0, "off"), "start_size": (0, "off"),
-    "from_scratch": (False, "off"), "init": ("timm", "used from scratch"), "zero_gamma": (False, "off"),
-    "teacher": ("", "off"), "distill_temperature": (4.0, "used with a teacher"),
-    "distill_weight": (0.5, "used with a teacher"),
-}
-"""Training of a recipe that does not name it."""
-PICTURES_AND_LOSS: Choices = {
-    **dict.fromkeys(("policy", "balance"), ("none", "off")),
-    **dict.fromkeys(("rotate", "color_jitter", "pca_noise", "mixup", "cutmix", "cutout", "gridmask", "hide_and_seek"),
-                    (0.0, "off")),
-    "crop_padding": (0, "off"),
-    "loss": ("cross-entropy", "default"),
-    "focal_gamma": (2.0, "used by loss focal: the best of Lin et al., 2017"),
-    "ohem_share": (0.5, "used by loss ohem: the harder half of each batch"),
-}
-"""Pictures and loss of a recipe that does not name them."""
+
 def _common(facts: Facts, given: Given) -> Choices:
-    """What a recipe need not name: input side, fit, validation, precision, threads, and all that is off."""
-    return {
+    """What a recipe need not name: input side, validation, precision, threads, and the usual value of the others."""
+    usual = {name: (row.usual, row.why) for name, row in ROWS.items() if row.why is not None}
+    return usual | {
         # a side that was set by hand is not chosen as well, for each that is tried takes some tenths of a second
         "image_size": (given["image_size"], BY_HAND) if "image_size" in given else input_side(facts),
-        "fit": ("squash", "default: the whole picture, measured better than a crop on two data sets"),
-        "seed": (0, "default"),
         "amp": _amp(facts),
         "val": _val(facts),
-        "probe_only": (False, "default"),
-        "dropout": (0.0, "default"),
-        "features": ("fp32", NOT_MEASURED),
         "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
-        **TRAINING_CORE,
-        **PICTURES_AND_LOSS,
     }
-
-
-NEEDS = {
-    **dict.fromkeys(("epochs", "lr", "optimizer", "warmup", "schedule", "weight_decay", "label_smoothing", "erasing",
-                     "crop_area", "flip", "drop_path", "dropout", "clip_norm", "batch_norm", "amp", "batch_size",
-                     *TRAINING_CORE, *PICTURES_AND_LOSS), lambda r: not r.probe_only),
-    "decay_at": lambda r: r.schedule == "step", "decay_factor": lambda r: r.schedule in ("step", "exponential"),
-    "decay_power": lambda r: r.schedule == "polynomial",
-    "init": lambda r: r.from_scratch, "zero_gamma": lambda r: r.from_scratch,
-    "distill_temperature": lambda r: r.teacher != "", "distill_weight": lambda r: r.teacher != "",
-    "focal_gamma": lambda r: r.loss == "focal", "ohem_share": lambda r: r.loss == "ohem",
-    "features": lambda r: r.probe == "on",
-    "probe_only": lambda r: not r.probe_only or r.probe == "on",
-}
-"""When a setting given by hand has an effect; without it the setting is refused, never ignored."""
-
-
-ENABLED_BY = {
-    **dict.fromkeys(("decay_at", "decay_factor"), ("schedule", "step")), "decay_power": ("schedule", "polynomial"),
-    **dict.fromkeys(("init", "zero_gamma"), ("from_scratch", "")),
-    **dict.fromkeys(("distill_temperature", "distill_weight"), ("teacher", "NAME")),
-    **dict.fromkeys(("features", "probe_only"), ("probe", "on")),
-    "focal_gamma": ("loss", "focal"), "ohem_share": ("loss", "ohem"),
-}
-"""Setting -> the other one, and its value, that it needs by `NEEDS`; those not listed need a run without probe_only."""
 
 
 def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
     """What to say of a setting given by hand that another one, given or the recipe's, makes useless."""
-    flag = "--" + key.replace("_", "-")
-    other, needed = ENABLED_BY.get(key, ("probe_only", ""))
-    if recipe.probe_only and key not in ("features", "probe_only"):
+    flag, row = flag_of(key), ROWS[key]
+    if recipe.probe_only and not row.probe_too:
         return f"{flag} has no effect with --probe-only: remove one of them."
-    if not getattr(recipe, other):
-        needs = f"--{other.replace('_', '-')} {needed}".strip()
-        return f"{flag} has no effect without {needs}: remove it, or add that."
-    cause = f"--{other} {getattr(recipe, other)}"
+    other, *values = row.needs
+    asked = flag_of(other, values[0] if values else "NAME" if TYPES[other] is str else "")
+    seen = getattr(recipe, other)
+    if not seen:
+        return f"{flag} has no effect without {asked}: remove it, or add that."
+    cause = flag_of(other, seen)
     if other in given:
         return f"{flag} has no effect with {cause}: remove one of them."
-    return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: remove {flag}, or add "
-            f"--{other} {needed}.")
+    return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: remove {flag}, or add {asked}.")
 
 
 def from_scratch(given: Given) -> bool:
@@ -180,7 +131,7 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     assert set(choices) == {f.name for f in fields(Recipe)}
     recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
     for key in (*given, *measured):
-        if key in NEEDS and not NEEDS[key](recipe):
+        if getattr(recipe, key) is not False and not ROWS[key].has_effect(recipe):
             raise UserError(_without_effect(key, recipe, given))
     conflicts.refuse(recipe, given)
     if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from finetune.recipe.fields import BOUNDS
+from finetune.recipe.fields import ROWS, flag_of
 
 ENOUGH_STEPS, ENOUGH_EPOCHS = 100, 4
 """The least that `auto.auto` gives: 15 epochs of 200 pictures in batches of 32; 4 epochs of a million."""
@@ -117,9 +117,9 @@ def standard_error(share: float, pictures: int) -> float:
 
 def flags(values: Values, **new: float) -> str:
     """The new values as flags; those that the recipe has already, or that are out of bounds, are left out."""
-    bounds = {name: (low, high) for name, low, high in BOUNDS}
-    return " ".join(f"--{name.replace('_', '-')} {value:.10g}" for name, value in new.items() if name in values
-                    and value != values[name] and bounds[name][0] <= value <= bounds[name][1])
+    changed = {name: value for name, value in new.items() if name in values and value != values[name]}
+    return " ".join(f"{flag_of(name)} {value:.10g}" for name, value in changed.items()
+                    if ROWS[name].low <= value <= ROWS[name].high)
 
 
 def rate(values: Values, factor: float) -> str:

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from finetune.evaluation.passes import Scores
 from finetune.machine import distributed
 from finetune.machine.disk_space import room_needed, size_bytes, write_whole
-from finetune.recipe.fields import Recipe
+from finetune.recipe.fields import Recipe, with_later_fields
 from zoo.contract import rundir
 from zoo.files import fields
 from zoo.host import console, disk
@@ -291,7 +291,8 @@ def check_same(state: State, now: Mapping[str, Any]) -> None:
     if not isinstance(then, dict) or not all(isinstance(then.get(key), kind) for key, kind in ABOUT.items()):
         raise UserError(f"the checkpoint of step {state.step} does not say what it was made with: expected "
                         f"{', '.join(ABOUT)}. Remove the folder {rundir.RESUME} and start the run again.")
-    mine, theirs = (side["recipe"] | {"base": side["base"], "classes": side["classes"]} for side in (now, then))
+    mine, theirs = (with_later_fields(side["recipe"]) | {"base": side["base"], "classes": side["classes"]}
+                    for side in (now, then))
     for name in mine | theirs:
         if mine.get(name) != theirs.get(name):
             raise UserError(f"{name} is {mine.get(name, 'not there')}, but the checkpoint of step {state.step} was "

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from finetune.recipe.fields import Recipe, duration_steps
+from finetune.recipe.durations import duration_steps
+from finetune.recipe.fields import Recipe
 
 
 @dataclass(frozen=True)

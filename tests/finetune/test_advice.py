@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.recipe.auto import EPOCH_ANCHORS
-from finetune.recipe.fields import BOUNDS, Recipe
+from finetune.recipe.fields import ROWS, TYPES
 from finetune.report import advice
 from finetune.report.advice import Advice, History, curves
 from finetune.report.data_advice import DATA_RULES, Findings, data
@@ -289,14 +289,12 @@ def as_values(flags: str) -> dict[str, float]:
 def test_any_curves_get_sound_advice(history: History, values: dict[str, Any]) -> None:
     values["epochs"] = history.epochs or values["epochs"]
     found = curves(history, values)
-    types = {field.name: field.type for field in fields(Recipe)}
     proposed = [as_values(item.flags) for item in found]
     for name, value in (pair for part in proposed for pair in part.items()):
-        low, high = next((low, high) for field, low, high in BOUNDS if field == name)
-        assert types[name] in (int, float)
-        assert low <= value <= high
+        assert TYPES[name] in (int, float)
+        assert ROWS[name].low <= value <= ROWS[name].high
         assert value != values[name]
-        assert types[name] is float or value == int(value)
+        assert TYPES[name] is float or value == int(value)
     named = [name for part in proposed for name in part]
     assert len(set(named)) == len(named)  # never up and down at once
     merged = {name: value for part in proposed for name, value in part.items()}

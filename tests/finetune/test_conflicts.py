@@ -42,6 +42,8 @@ def test_a_recipes_own_setting_is_named_with_the_way_out() -> None:
         refuse(made_recipe(balance="weights", loss="logit-adjusted"), {"loss": "logit-adjusted"})
     with pytest.raises(UserError, match=r"--loss ohem is what --recipe auto sets: add --loss cross-entropy\."):
         refuse(made_recipe(loss="ohem", cutmix=1.0), {"cutmix": 1.0})
+    with pytest.raises(UserError, match=r"--from-scratch is what .* sets: remove --probe on, or choose another recipe"):
+        refuse(made_recipe(from_scratch=True, probe="on"), {"probe": "on"})
 
 
 def test_every_conflict_is_of_fields_and_off_by_default() -> None:

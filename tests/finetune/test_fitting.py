@@ -7,8 +7,8 @@ import timm
 import torch
 
 from finetune.recipe import fitting, resolve
+from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Facts
-from finetune.recipe.fields import check_durations
 from tests.finetune.test_recipe import FACTS
 from tests.made_recipe import made_recipe
 from zoo.bases.catalog import find_architecture

@@ -10,9 +10,10 @@ import timm
 import torch
 
 from finetune.recipe import auto
+from finetune.recipe.durations import duration_steps
 from finetune.recipe.facts import Facts
-from finetune.recipe.fields import BOUNDS, USUAL, Recipe, Resolved, duration_steps, field_docs, interpolate
-from finetune.recipe.resolve import BY_HAND, NEEDS, RECIPES, resolve
+from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, Resolved, field_docs, interpolate
+from finetune.recipe.resolve import BY_HAND, RECIPES, resolve
 from finetune.recipe.run import Run
 from finetune.train.optimizer import optimizer
 from finetune.train.schedule import schedule
@@ -52,15 +53,15 @@ def test_every_field_has_a_docstring_of_its_own(cls: type) -> None:
 
 
 def test_tables_name_fields_that_exist() -> None:
-    names = [name for name, _, _ in BOUNDS]
-    numeric = [field.name for field in dataclasses.fields(Recipe) if field.type in (int, float)]
-    assert sorted(names) == sorted(numeric)
+    for name, row in ROWS.items():
+        assert (row.low > -math.inf and row.high < math.inf) == (TYPES[name] in (int, float)), name
+        assert row.needs[:1] in ((), *((field,) for field in FIELDS)), name
     assert set(USUAL) <= set(FIELDS)
-    assert set(NEEDS) <= set(FIELDS)
     assert not set(FIELDS) & {field.name for field in dataclasses.fields(Run)}
 
 
-@pytest.mark.parametrize(("name", "low", "high"), BOUNDS)
+@pytest.mark.parametrize(("name", "low", "high"), [
+    (name, row.low, row.high) for name, row in ROWS.items() if TYPES[name] in (int, float)])
 def test_bounds_are_inclusive_and_name_the_flag(name: str, low: float, high: float) -> None:
     flag = "--" + name.replace("_", "-")
     for inside in (low, high):
@@ -308,6 +309,9 @@ def test_json_of_another_version() -> None:
     content = resolve(FACTS, {}).to_json()
     with pytest.raises(UserError, match="sharpness"):
         Resolved.from_json(content | {"sharpness": {"value": 1, "why": "x"}})
+    earlier = {name: row for name, row in content.items() if name not in ("ema", "policy")}  # before these came
+    assert Resolved.from_json(earlier).recipe == Resolved.from_json(content).recipe
+    assert Resolved.from_json(earlier).why["ema"] == "not known to the version that began this run"
     del content["lr"]
     with pytest.raises(UserError, match="'lr'"):
         Resolved.from_json(content)

@@ -373,8 +373,12 @@ def test_a_checkpoint_made_with_other_settings_is_refused_by_name(two_checkpoint
                        (about("other"), "base is other, .* with tiny"), (about(classes="ba"), "classes is .'b', 'a'")):
         with pytest.raises(UserError, match=words):
             checkpoint.check_same(state, now)
-    assert capsys.readouterr().out == ""
     now = about()
+    earlier = now | {"recipe": {name: value for name, value in now["recipe"].items() if name != "ema"}}
+    checkpoint.check_same(dataclasses.replace(state, about=earlier), now)  # of a version that had no ema yet
+    with pytest.raises(UserError, match=r"ema is 0\.9, but the checkpoint of step 6 was made with 0"):
+        checkpoint.check_same(dataclasses.replace(state, about=earlier), about(ema=0.9))
+    assert capsys.readouterr().out == ""
     checkpoint.check_same(state, now | {"versions": now["versions"] | {"torch": "9.9"}})
     assert "-> 9.9 since this run began: it goes on, but not with the same bits" in capsys.readouterr().out
 
