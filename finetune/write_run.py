@@ -139,10 +139,8 @@ def answer_numbers(subject: Subject, calibrated: Calibrated) -> dict[str, Any]:
 @torch.inference_mode()
 def heatmaps(subject: Subject, table: Answers) -> dict[str, list[list[float]]]:
     """Path -> heat map of the answer, for the most wrong pictures; empty where the architecture has no such map."""
-    from finetune.report import mistakes  # loads matplotlib
-
     head = table.of(predictions.headline(table)[0])
-    wanted = head.where(mistakes.most_wrong(head))
+    wanted = head.where(predictions.most_wrong(head))
     pictures = {p.path: p for p in subject.data.of("val") + subject.data.of("test")}
     if not len(wanted) or not class_maps.has_map(subject.model, subject.source.pre.size):
         return {}

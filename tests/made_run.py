@@ -19,7 +19,7 @@ from finetune.data import dataset
 from finetune.data.dataset import Data, Picture
 from finetune.evaluation import predictions
 from finetune.evaluation.predictions import NOWHERE, Answers
-from finetune.report import figures, mistakes
+from finetune.report import figures
 from finetune.report.page import Drawing
 from zoo.contract import decision, rundir
 from zoo.contract.decision import Sets
@@ -257,7 +257,7 @@ def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> dict[s
         "base": {"name": "efficientnet_lite0", "architecture": "tf_efficientnet_lite0", "licence": made.licence,
                  "hub_id": "timm/tf_efficientnet_lite0.in1k", "pretrained_on": "ImageNet-1k"},
         "device": "cpu", "versions": {"python": "3.11.2", "torch": "2.14.1", "timm": "1.0.31"}, "seconds": 127.3,
-        "heatmaps": {str(own.path[i]): made_heatmap(str(own.path[i])) for i in mistakes.most_wrong(own)
+        "heatmaps": {str(own.path[i]): made_heatmap(str(own.path[i])) for i in predictions.most_wrong(own)
                      } if made.heatmaps else {},
     }
 

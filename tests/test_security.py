@@ -279,11 +279,11 @@ CLASSES = ("<script>alert(1)<", "---", "a|b", "two\nlines", "x..", "\u202egnp", 
 SCRIPT = """
 import sys, traceback
 from pathlib import Path
-from finetune import finish, foreign
+from finetune import finish, foreign, probe
 from finetune.pipeline import start
 from finetune.recipe.run import Run
 from zoo.host.errors import UserError
-foreign.PICTURES, finish.write_report = 8, lambda *_: None
+foreign.PICTURES, probe.PENALTIES, finish.write_report = 8, (0.1,), lambda *_: None
 data, out, *bases = sys.argv[1:]
 for base in bases:
     try:

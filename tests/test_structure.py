@@ -132,8 +132,8 @@ def test_serving_leaves_torch_unloaded_and_gradio_to_the_page() -> None:
     assert not modules & {"torch", "torchvision", "timm", "finetune", "export", "gradio"}
 
 
-def test_parsing_the_command_line_of_finetune_leaves_torch_unloaded() -> None:
-    modules = loaded_by("import finetune.__main__")
+def test_parsing_the_command_line_of_finetune_and_reading_pictures_leaves_torch_unloaded() -> None:
+    modules = loaded_by("import finetune.__main__, finetune.data.reading")
     assert {"finetune", "tyro"} <= modules
     assert not modules & {"torch", "torchvision", "timm", "sklearn", "matplotlib", "huggingface_hub"}
 

@@ -26,19 +26,17 @@ from finetune.data.left_out import (
     unreadable_finding,
     write_left_out,
 )
+from finetune.data.reading import Measured, read_picture
 from finetune.machine import distributed
 from finetune.recipe.facts import as_fraction
 from finetune.recipe.run import MOST_UNREADABLE
 from zoo.contract import rundir
 from zoo.files import fields, tables
 from zoo.files.entries import Unused
-from zoo.files.folders import read_regular
 from zoo.files.same_paths import compared, located, nfc, val_elsewhere
 from zoo.host import console
-from zoo.host.errors import BadImage, UserError
+from zoo.host.errors import UserError
 from zoo.picture import grey_bits
-from zoo.picture.opened import MAX_BYTES
-from zoo.picture.preprocess import decode_and_measure
 
 PROCESSES_FROM = 5_000
 """Files from which several processes read faster than one."""
@@ -166,18 +164,8 @@ def scan(tree: Tree, *, processes: int = 1, bad_limit: float = MOST_UNREADABLE, 
                 val_elsewhere=val_elsewhere(tree.folders))
 
 
-class Measured(NamedTuple):
-    """What one reading of a picture tells."""
-
-    sha256: str
-    width: int
-    height: int
-    bits_used: int
-    """As `zoo.picture.preprocess.Decoded` has it."""
-
-
 def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
-    """`_read` of each path, in order; of several processes of one run, each reads its share."""
+    """`read_picture` of each path, in order; of several processes of one run, each reads its share."""
     own = distributed.mine(paths)
     with console.bar("reading pictures", len(own)) as advance:
         seen = []
@@ -189,24 +177,12 @@ def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
 
 
 def _read_all(paths: Sequence[Path], processes: int) -> Iterator[Measured | str]:
-    """`_read` of each path, in order; in several processes where starting them pays (decoding holds the GIL)."""
+    """`read_picture` of each path, in order; in several processes where starting them pays (decoding holds the GIL)."""
     if processes == 1 or len(paths) < PROCESSES_FROM:
-        yield from map(_read, paths)
+        yield from map(read_picture, paths)
         return
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_read, paths, chunksize=250)
-
-
-def _read(path: Path) -> Measured | str:
-    """What a picture is, or the reason why it cannot be read. Only regular files are opened, and none that is larger
-    than the decoder's limit."""
-    try:
-        content = read_regular(path, MAX_BYTES)
-        decoded = decode_and_measure(content, name=str(path))
-    except BadImage as error:
-        return error.reason
-    picture = decoded.picture
-    return Measured(hashlib.sha256(content).hexdigest(), picture.width, picture.height, decoded.bits_used)
+        yield from pool.map(read_picture, paths, chunksize=250)
 
 
 def _remove_conflicts(pictures: list[Picture], classes: tuple[str, ...]) -> tuple[list[Picture], list[Unused], str]:

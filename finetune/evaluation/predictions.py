@@ -21,6 +21,8 @@ KNOWN = (*VAL, "test")
 """Splits with pictures of the classes; every other value names a foreign set."""
 NOWHERE = -1
 """Label of a foreign picture, and answer where there is none."""
+MOST_WRONG = 24
+"""The report shows so many wrong answers, and a run draws their heat maps."""
 
 
 @dataclass(frozen=True)
@@ -247,3 +249,11 @@ def _read(path: Path, classes: Sequence[str]) -> Answers:
         label_in_set=column("label_in_set", lambda text: text == "1"),
         views_predicted={views: column(f"{views}_predicted", index.__getitem__) for views in measured},
         views_label_probability={views: column(f"{views}_label_probability", number) for views in measured})
+
+
+def most_wrong(answers: Answers) -> np.ndarray:
+    """Indices of the wrong answers with the highest confidence, the highest first: at most MOST_WRONG, by path where
+    confidence is equal."""
+    wrong = np.flatnonzero(~answers.right)
+    order = sorted(wrong.tolist(), key=lambda i: (-answers.confidence[i], answers.path[i]))
+    return np.array(order[:MOST_WRONG], dtype=int)

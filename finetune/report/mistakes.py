@@ -7,7 +7,7 @@ import numpy as np
 
 from finetune.evaluation import metrics
 from finetune.evaluation.metrics import Slice
-from finetune.evaluation.predictions import Answers
+from finetune.evaluation.predictions import most_wrong
 from finetune.report import figures
 from finetune.report.page import (
     Drawing,
@@ -33,21 +33,12 @@ MOST_CONFUSIONS = 20
 WITH_PICTURES = 8
 """So many of the most frequent confusions are shown with EXAMPLES pictures."""
 EXAMPLES = 3
-MOST_WRONG = 24
 
 
 def mistakes_section(run: Finished, matrix: Drawing | None, data_root: Path) -> Html:
     """What is taken for what, the most wrong pictures, and the kinds of picture that fail more often."""
     return section("fails", "Where does it fail?", confusion_part(run, matrix, data_root), wrong_part(run, data_root),
                    slices_part(run))
-
-
-def most_wrong(answers: Answers) -> np.ndarray:
-    """Indices of the wrong answers with the highest confidence, the highest first: at most MOST_WRONG, by path where
-    confidence is equal."""
-    wrong = np.flatnonzero(~answers.right)
-    order = sorted(wrong.tolist(), key=lambda i: (-answers.confidence[i], answers.path[i]))
-    return np.array(order[:MOST_WRONG], dtype=int)
 
 
 def shown_classes(run: Finished) -> list[int]:

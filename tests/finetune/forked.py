@@ -1,55 +1,61 @@
-"""Commands in processes of their own that share one import: a server that has imported everything forks them."""
+"""Commands in processes of their own that share one import of the heavy libraries (see tests/warm.py)."""
 
-import multiprocessing
+import base64
 import os
+import pickle
 import runpy
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
 from typing import Any, TextIO
 
 import pytest
 
+from tests import warm
 from tests.made_base import end_quickly
+
+CODE = "import sys; from tests.finetune import forked; forked.carry_out(sys.argv[1])"
 
 
 @dataclass(frozen=True)
 class Command:
     """A process that leads a process group of its own."""
 
-    process: ForkServerProcess
-    stdout: TextIO
-    """What it prints, on stdout and on stderr, by line."""
+    process: warm.Process
 
     @property
     def pid(self) -> int:
-        assert self.process.pid is not None
         return self.process.pid
+
+    @property
+    def stdout(self) -> TextIO:
+        """What it prints, on stdout and on stderr, by line."""
+        assert self.process.stdout is not None
+        return self.process.stdout  # type: ignore[return-value]
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
 
     def finish(self, timeout_s: float) -> tuple[int, str]:
         """Wait for its end: its exit code, and what was printed and not read yet."""
         printed = self.stdout.read()
-        self.process.join(timeout_s)
-        assert self.process.exitcode is not None
-        return self.process.exitcode, printed
+        return self.process.wait(timeout_s), printed
 
 
 @contextmanager
 def started(work: Callable[..., object], *arguments: Any) -> Iterator[Command]:
-    """`work(*arguments)` in a process of its own, but for the start of the interpreter and the imports."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["finetune.pipeline"])
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_carry_out, args=(work, arguments, writer))
-    process.start()
-    writer.close()
-    with reader, open(os.dup(reader.fileno()), encoding="utf-8") as stdout:
-        yield Command(process, stdout)
-    process.join()
-    process.close()
+    """`work(*arguments)` in a process of its own, but for the start of the interpreter and the imports.
+
+    As in a real start of the interpreter, its own processes (those that decode pictures) are forks of it. With
+    multiprocessing's fork server, which hands its start method down, each of them would import torch again.
+    """
+    order = base64.b64encode(pickle.dumps((work, arguments))).decode()
+    with warm.Process(warm.TORCH, ["-c", CODE, order], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                      stderr=subprocess.STDOUT) as process:
+        yield Command(process)
 
 
 def finetune(*arguments: str) -> AbstractContextManager[Command]:
@@ -63,10 +69,47 @@ def _finetune(*arguments: str) -> None:
     runpy.run_module("finetune", run_name="__main__", alter_sys=True)
 
 
-def _carry_out(work: Callable[..., object], arguments: tuple[Any, ...], output: Connection) -> None:
+def torchrun(processes: int, *arguments: str) -> AbstractContextManager[Command]:
+    """`torchrun --standalone --nproc-per-node PROCESSES -m finetune ARGUMENTS`."""
+    return started(_torchrun, "--standalone", "--nproc-per-node", str(processes), "-m", "finetune", *arguments)
+
+
+RANK = """
+import os, runpy, sys
+os.setsid()
+assert sys.argv[1] == "-m"
+module = sys.argv[2]
+del sys.argv[1:3]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+def _torchrun(*arguments: str) -> None:
+    """The launcher as it is, but that its processes are forks of it as it began, without a start of the interpreter."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        warm._serve(theirs, [])
+        os._exit(0)
+    theirs.close()
+    warm._server = lambda imports: ours  # type: ignore[assignment]
+
+    def popen(self: SubprocessHandler, command: tuple[str, ...], env: dict[str, str]) -> warm.Process:
+        interpreter, unbuffered, *words = command
+        assert (interpreter, unbuffered) == (sys.executable, "-u")
+        return warm.Process(warm.TORCH, ["-c", RANK, *words], env=env)
+
+    SubprocessHandler._popen = popen
+    run.main(list(arguments))
+
+
+def carry_out(order: str) -> None:
+    """What the new process does; `order` as `started` writes it."""
     os.setsid()
-    for stream in (1, 2):
-        os.dup2(output.fileno(), stream)
-    output.close()
-    sys.stdout = sys.stderr = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 (of the whole process)
+    work, arguments = pickle.loads(base64.b64decode(order))
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stderr = sys.stdout
     work(*arguments)

@@ -58,27 +58,27 @@ def test_the_best_run_is_changed_by_its_first_untried_advice(trial: Trial, monke
 def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: Path, tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    asked = iter([[LABELS], [Advice("Short.", "Longer.", "--epochs 5")], []])
+    asked = iter([[LABELS], [Advice("Short.", "Longer.", "--epochs 2")], []])
     monkeypatch.setattr(follow_advice.next_steps, "advices", lambda run: next(asked) if run.name == "run" else [])
     monkeypatch.setattr("finetune.write_run.say_advice", lambda folder: None)  # it asks for the advices too
     run = Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu")
-    given = {"epochs": 1, "lr": 1e-3, "threads": 1, "image_size": 32}
+    given = {"epochs": 1, "lr": 1e-3, "threads": 1, "image_size": 32, "features": "fp32"}
     assert run_advised(run, given, most=2) == tmp_path / "run"  # no advice with a flag: nothing more is trained
     assert not (tmp_path / "run-advised-1").exists()
     assert "no further advice" in capsys.readouterr().out
     best = run_advised(Run(resume=tmp_path / "run", device="cpu"), {}, most=1)
     made = tmp_path / "run-advised-1"
     rundir.open_finished(made, verify=True)
-    assert rundir.read_json(made / "recipe.json")["epochs"] == {"value": 5, "why": "set by hand"}
+    assert rundir.read_json(made / "recipe.json")["epochs"] == {"value": 2, "why": "set by hand"}
     assert rundir.read_json(made / "recipe.json")["lr"]["value"] == 1e-3
     numbers = rundir.read_json(tmp_path / "run-advised" / follow_up_page.NUMBERS)
     first, second = numbers["runs"]
-    assert (second["changed"], second["flags"]) == ("run", "--epochs 5")
+    assert (second["changed"], second["flags"]) == ("run", "--epochs 2")
     assert second["gain"] == pytest.approx(second["select_top1"] - first["select_top1"])
     assert best.name == next(row["run"] for row in numbers["runs"] if row["best"])
     assert sum(row["best"] for row in numbers["runs"]) == 1
     page = Seen((tmp_path / "run-advised" / follow_up_page.PAGE).read_text())
-    assert "run --epochs 5 Short." in page.text
+    assert "run --epochs 2 Short." in page.text
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == [
         "../run/report.html", "../run-advised-1/report.html"]
 

@@ -64,7 +64,7 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
     monkeypatch.chdir(tmp_path)
     write_ilsvrc(tmp_path / "ilsvrc", train=6, val=3)
     arguments = ["--bases", "test_resnet", "test_byobnet", "--data", "ilsvrc", "--device", "cpu", "--recipe",
-                 "resnet18-imagenet", "--epochs", "3", "--image-size", "32", "--batch-size", "8", "--threads", "1"]
+                 "resnet18-imagenet", "--epochs", "2", "--image-size", "32", "--batch-size", "8", "--threads", "1"]
     tyro.cli(compare.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     folder = Path("runs/ilsvrc-compare")
     assert {path.name for path in folder.iterdir()} == {

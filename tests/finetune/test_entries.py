@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from finetune.data import dataset, left_out
+from finetune.data import left_out, reading
 from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Data, Picture, scan, split
 from finetune.data.layout import like_split
@@ -415,8 +415,8 @@ def test_a_file_above_the_limit_is_refused_without_reading_it(tmp_path: Path, mo
         file.write(b"II*\0")
         file.truncate(1_500_000_000)
     was_read: list[bytes] = []
-    read = dataset.read_regular
-    monkeypatch.setattr(dataset, "read_regular", lambda path, most: was_read.append(read(path, most)) or was_read[-1])
+    read = reading.read_regular
+    monkeypatch.setattr(reading, "read_regular", lambda path, most: was_read.append(read(path, most)) or was_read[-1])
     data = scan(read_tree(tmp_path), bad_limit=0.5)
     assert data.left_out == (("cat/slide.tif", "larger than 50 MB"),)
     assert len(was_read) == 6

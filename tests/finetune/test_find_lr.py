@@ -99,10 +99,12 @@ def test_a_loss_that_ran_away_ends_the_test() -> None:
 
 @pytest.mark.usefixtures("quick_end")
 def test_the_tool_draws_the_curve_and_the_run_goes_on_with_the_rate(
-        digits: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        digits: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lr_range, "STEPS", 40)
     out = tmp_path / "run"
     arguments = ["--data", str(digits), "--base", str(tiny_base), "--out", str(out), "--device", "cpu", "--epochs", "1",
-                 "--batch-size", "4", "--threads", "1", "--seed", "3"]
+                 "--batch-size", "8", "--threads", "1", "--seed", "3", "--features", "fp32"]
     for _ in range(2):  # the second time nothing is measured again
         tyro.cli(find_lr.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     told = capsys.readouterr().out

@@ -1,17 +1,16 @@
 """A base from the Hub: pulled by the real client over real HTTP, then fine-tuned."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import safetensors.torch
 import timm
 import torch
 
+from tests import warm
 from tests.hub_server import HubServer
 from zoo.contract import rundir
 
-ROOT = Path(__file__).parents[2]
 REPO = "timm/vit_tiny_patch16_224.augreg_in21k"
 TWICE = """
 import runpy, sys
@@ -34,18 +33,21 @@ def test_vit_tiny_21k_is_pulled_and_fine_tuned(digits: Path, tmp_path: Path) -> 
     state = timm.create_model("vit_tiny_patch16_224", num_classes=21_843).state_dict()
     with HubServer() as hub:
         hub.add(REPO, {"model.safetensors": safetensors.torch.save(state)})
-        command = [sys.executable, "-c", TWICE, "--data", str(digits), "--base", "vit_tiny_21k", "--out",
+        command = ["-c", TWICE, "--data", str(digits), "--base", "vit_tiny_21k", "--out",
                    str(tmp_path / "run"), "--image-size", "32", "--epochs", "1", "--lr", "1e-5", "--features", "fp32",
                    "--threads", "1"]
-        with subprocess.Popen(command, cwd=ROOT, env=hub.env(tmp_path), stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        with warm.Process(warm.TORCH, command, env=hub.env(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as process:
+            assert process.stdin is not None
             assert process.stdout is not None
             said = ""
             while not said.endswith("end of a command\n"):
                 said += (line := process.stdout.readline())
                 assert line, said
             asked = list(hub.requests)
-            again, _ = process.communicate("go on\n\n")
+            process.stdin.write("go on\n\n")
+            process.stdin.flush()
+            again = process.stdout.read()
         assert process.returncode == 0, said + again
         assert "already finished" not in said
         assert "already finished" in again

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +29,7 @@ from finetune.machine import device, distributed
 from finetune.train import ddp, memory, step
 from finetune.train.distill import Teacher
 from tests.finetune import forked, rank_cases
+from tests.finetune.forked import Command
 from tests.finetune.rank_cases import CASES, COUNTS, PRE
 from tests.made_recipe import made_recipe
 from zoo.contract import rundir
@@ -137,19 +137,10 @@ def test_a_whole_run_is_written_and_told_by_rank_0_alone(results: dict[str, Resu
     assert len(paths) == 80 + 8  # the foreign set is whole, too
 
 
-def torchrun(processes: int, *arguments: str) -> subprocess.Popen[str]:
-    """`torchrun --standalone`, in a process group of its own."""
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
-    return subprocess.Popen([*launcher, "-m", "finetune", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"},
-                            start_new_session=True)
-
-
-def read_until(process: subprocess.Popen[str], words: str) -> str:
+def read_until(command: Command, words: str) -> str:
     """What is printed up to a line with these words."""
-    assert process.stdout is not None
     seen = ""
-    for line in process.stdout:
+    for line in command.stdout:
         seen += line
         if words in line:
             return seen
@@ -186,18 +177,19 @@ def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits:
     data, out = Path(shutil.copytree(digits, tmp_path / "data")), tmp_path / "run"
     command = ("--data", str(data), "--base", str(tiny_base), "--out", str(out), "--epochs", "4", "--batch-size", "9",
                "--threads", "1", "--lr", "1e-3", "--probe", "off")
-    process = torchrun(2, *command)
-    try:
-        seen = read_until(process, "epoch   1/4")
-        picture = next((data / "train" / "3").iterdir())
-        broken = time.monotonic()
-        picture.write_bytes(b"")
-        seen += process.communicate(timeout=100)[0]
-        assert time.monotonic() - broken < 60
-    finally:
-        with suppress(ProcessLookupError):  # it ended
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 1  # torchrun's own, whatever the processes exit with
+    with forked.torchrun(2, *command) as launched:
+        try:
+            seen = read_until(launched, "epoch   1/4")
+            picture = next((data / "train" / "3").iterdir())
+            broken = time.monotonic()
+            picture.write_bytes(b"")
+            code, rest = launched.finish(timeout_s=100)
+            assert time.monotonic() - broken < 60
+        finally:
+            if launched.is_alive():
+                os.killpg(launched.pid, signal.SIGKILL)
+    assert code == 1  # torchrun's own, whatever the processes exit with
+    seen += rest
     assert seen.count(picture.name) == seen.count("error: ") == 1, seen
     assert "finetune/pipeline.py" not in seen, seen  # no traceback but torchrun's own
     assert not rundir.is_finished(out)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from finetune.evaluation import predictions
 from finetune.report import mistakes, next_steps, quality, run_files, thumbnails, trust
 from finetune.report.advice import Advice
 from finetune.report.page import Drawing
@@ -85,12 +86,12 @@ def test_sets_that_hold_every_class_say_why(tmp_path: Path) -> None:
 
 def test_the_most_wrong_are_the_surest_wrong_ones(ten: run_files.Finished) -> None:
     own = ten.answers
-    shown = mistakes.most_wrong(own)
+    shown = predictions.most_wrong(own)
     wrong = [i for i in range(len(own)) if own.label[i] != own.predicted[i]]
-    assert len(shown) == mistakes.MOST_WRONG < len(wrong)
+    assert len(shown) == predictions.MOST_WRONG < len(wrong)
     assert set(shown) <= set(wrong)
     assert min(own.confidence[shown]) >= max(own.confidence[i] for i in set(wrong) - set(shown.tolist()))
-    assert len(mistakes.most_wrong(own.where(own.right))) == 0
+    assert len(predictions.most_wrong(own.where(own.right))) == 0
 
 
 def test_a_heat_map_colours_its_hot_place_and_leaves_the_rest_to_be_seen() -> None:
@@ -158,7 +159,7 @@ def test_big_noisy_pictures_keep_the_page_below_five_megabytes(tmp_path: Path) -
     _record(run, rundir.digest(tmp_path / "noise.jpg"))
     write_report(run, root)
     page = (run / rundir.PAGE).read_text()
-    assert page.count("<img") > 2 * mistakes.MOST_WRONG + mistakes.WITH_PICTURES
+    assert page.count("<img") > 2 * predictions.MOST_WRONG + mistakes.WITH_PICTURES
     assert 1_000_000 < len(page) < 4_000_000
 
 

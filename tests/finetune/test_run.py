@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(digits: Path, tiny_base: Path, 
 @pytest.mark.usefixtures("quick_end")
 def test_the_published_recipe_starts_from_a_random_head(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
     start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
-          {"recipe": "warmup-step", "epochs": 4, "image_size": 32})
+          {"recipe": "warmup-step", "epochs": 4, "image_size": 32, "threads": 1})
     report = rundir.read_json(tmp_path / "run" / "report.json")
     assert report["probe"] is None
     history = events.read(tmp_path / "run")
@@ -219,7 +219,7 @@ def test_a_licence_without_commercial_use_is_said_when_such_a_base_is_used(
     config["pretrained_cfg"]["license"] = "cc-by-nc-4.0"
     rundir.write_json(base / "config.json", config)
     rundir.finish(base)
-    start(Run(data=str(digits), base=str(base), out=tmp_path / "next"), {"probe_only": True})
+    start(Run(data=str(digits), base=str(base), out=tmp_path / "next"), {"probe_only": True, "features": "fp32"})
     assert "cc-by-nc-4.0" in capsys.readouterr().out
     assert "forbids commercial use" in (tmp_path / "next" / "README.md").read_text()
     assert find(str(tmp_path / "next")).licence == "cc-by-nc-4.0"  # and so on, from base to base
@@ -233,7 +233,7 @@ def test_an_unreadable_picture_is_named_and_not_replaced(digits: Path, tiny_base
     bad = data / "train" / "3" / "bad.png"
     bad.write_bytes((data / "train" / "3").joinpath(sorted(p.name for p in (data / "train" / "3").iterdir())[0])
                     .read_bytes()[:60] if broken == "cut" else b"<html>not a picture</html>")
-    start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"), {"probe_only": True})
+    start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"), {"probe_only": True, "features": "fp32"})
     printed = capsys.readouterr().out
     assert "train/3/bad.png" in printed
     assert f"not used: 1 unreadable; every name with its reason: {tmp_path / 'run' / 'left_out.csv'}" in printed

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,22 +164,24 @@ def _killable(out: Path) -> None:
     run_main(lambda: kills.child(out, workers=2, pause_ms=0.0))
 
 
-def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(tmp_path: Path) -> None:
+def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(digits: Path, tiny_base: Path,
+                                                                           tmp_path: Path) -> None:
     """The command as it is: 143 within five seconds and a step, and a checkpoint of the step that it finished."""
-    kills.begin(tmp_path)
+    shutil.copytree(digits, tmp_path / "digits")
+    shutil.copytree(tiny_base, tmp_path / "tiny")
     out = tmp_path / "run"
     with forked.started(_killable, out) as command:
         try:
             deadline = time.monotonic() + 120
             while not (beat := out.with_suffix(".beat")).exists() or int(beat.read_text() or 0) < 5:
                 assert time.monotonic() < deadline
-                assert command.process.is_alive(), command.stdout.read()
+                assert command.is_alive(), command.stdout.read()
                 time.sleep(0.02)
             began = time.monotonic()
             os.killpg(command.pid, signal.SIGTERM)
             code, said = command.finish(timeout_s=60)
         finally:
-            if command.process.is_alive():
+            if command.is_alive():
                 os.killpg(command.pid, signal.SIGKILL)
     assert code == 143, said
     assert time.monotonic() - began < 6

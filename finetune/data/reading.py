@@ -1,0 +1,32 @@
+"""One reading of a picture of the data; without torch, which each of the processes that read would load for it."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from zoo.files.folders import read_regular
+from zoo.host.errors import BadImage
+from zoo.picture.opened import MAX_BYTES
+from zoo.picture.preprocess import decode_and_measure
+
+
+class Measured(NamedTuple):
+    """What one reading of a picture tells."""
+
+    sha256: str
+    width: int
+    height: int
+    bits_used: int
+    """As `zoo.picture.preprocess.Decoded` has it."""
+
+
+def read_picture(path: Path) -> Measured | str:
+    """What a picture is, or the reason why it cannot be read. Only regular files are opened, and none that is larger
+    than the decoder's limit."""
+    try:
+        content = read_regular(path, MAX_BYTES)
+        decoded = decode_and_measure(content, name=str(path))
+    except BadImage as error:
+        return error.reason
+    picture = decoded.picture
+    return Measured(hashlib.sha256(content).hexdigest(), picture.width, picture.height, decoded.bits_used)
