@@ -30,6 +30,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
+from tests.one_certificate import one_certificate
+
 LFS_SUFFIXES = (".safetensors", ".bin", ".pth", ".onnx")
 CHUNK = 1 << 20
 TOKEN = "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"
@@ -204,7 +206,8 @@ def client_env(home: Path, url: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "ZOOTUNE_"))}
     return kept | {
         "HF_ENDPOINT": url, "HF_HOME": str(home / "hf"), "ZOOTUNE_HOME": str(home / "zootune"),
-        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost"}
+        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost",
+        "SSL_CERT_FILE": one_certificate()}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -212,6 +215,7 @@ class Handler(BaseHTTPRequestHandler):
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for an acknowledgement
 
     def do_GET(self) -> None:
         self.respond("GET")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -30,7 +32,7 @@ def commands() -> list[str]:
 
 @functools.cache
 def help_of(*tool: str) -> str:
-    return subprocess.check_output([sys.executable, "-m", *tool, "--help"], cwd=ROOT, text=True)
+    return warm.run(warm.HUB, ["-m", *tool, "--help"], check=True).stdout
 
 
 @pytest.mark.parametrize("command", commands())

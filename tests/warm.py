@@ -9,6 +9,7 @@ Importing timm or gradio takes about 6 CPU seconds on a machine where a fork tak
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -106,6 +107,8 @@ def _serve(connection: socket.socket, imports: Sequence[str]) -> None:
     """Fork for each order, until the other end closes. Imports only what the processes may have imported."""
     for name in imports:
         __import__(name)
+    gc.collect()
+    gc.freeze()  # or each process looks through all of it when it collects, and copies its memory by that
     while True:
         content, streams, *_ = socket.recv_fds(connection, 1 << 20, 4)
         while _reaped():

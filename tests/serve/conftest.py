@@ -6,9 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import TOKEN
+from tests.one_certificate import one_certificate
 from tests.serve.running import Running, running, served_bundle
 from zoo.bases import registry
 from zoo.hub import pull
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_certificates() -> Iterator[None]:
+    """The clients of these tests, and those in the services, are made in a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", one_certificate())
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ import contextlib
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +16,9 @@ import pytest
 
 from serve.http import routes
 from serve.limits import budgets
+from tests import warm
 from tests.bad_pictures import encode, photo
-from tests.serve.running import ROOT, Running, ask, running
+from tests.serve.running import Running, ask, running
 
 FORM = "multipart/form-data; boundary=x"
 JSON = {"content-type": "application/json"}
@@ -104,9 +103,7 @@ with build(Order(Path(sys.argv[1]), feedback=Path(sys.argv[2]))) as built:
 
 def test_every_route_of_gradio_is_let_through_or_refused_by_name(served: Path, tmp_path: Path) -> None:
     """And every function of the page, those that only the page calls included, has its inputs written down."""
-    ran = subprocess.run([sys.executable, "-c", LISTING, str(served), str(tmp_path)], cwd=ROOT, capture_output=True,
-                         text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
+    ran = warm.run(warm.GRADIO, ["-c", LISTING, served, tmp_path], check=True)
     own, listed, functions, dependencies, named = json.loads(ran.stdout)
     found = {(method, path) for method, path in listed if path != "/openapi.json"}
     allowed = {(route.method, route.template) for route in routes.ALLOWED}

@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
-from gradio.context import LocalContext
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
@@ -27,7 +25,7 @@ from serve.http.repeat import Repeat
 from serve.limits import budgets, uploads
 from serve.limits.logins import Keys, Logins
 from serve.limits.uploads import BLOCK, Full, Uploads
-from serve.page import cards, many
+from serve.page import cards
 from serve.page.feedback import LOG, Feedback
 from tests.bad_pictures import encode, photo
 from tests.serve.running import served_bundle
@@ -385,6 +383,8 @@ def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) 
 
 def test_many_pictures_are_answered_within_a_time(engine: Engine, folder: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve.page import many  # imports Gradio, for 4 seconds: not in every process that collects this file
+
     own = Uploads(folder)
     paths = []
     for number in range(3):
@@ -405,6 +405,11 @@ def test_many_pictures_are_answered_within_a_time(engine: Engine, folder: Path,
 
 
 def test_pictures_of_the_page_belong_to_the_address_that_asks() -> None:
+    import gradio as gr
+    from gradio.context import LocalContext
+
+    from serve.page import many
+
     assert many.asking() == ""
     request = Request({"type": "http", "client": ("2001:db8::1:2:3:4", 5)})
     token = LocalContext.request.set(gr.Request(request))

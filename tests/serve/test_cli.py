@@ -12,6 +12,7 @@ import pytest
 
 from serve import start
 from serve.order import Order
+from tests import warm
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, Running, ask, running
 from zoo.contract import rundir
@@ -19,8 +20,7 @@ from zoo.host.errors import UserError
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "serve", *map(str, arguments)], cwd=ROOT, capture_output=True,
-                          text=True, timeout=60)
+    return warm.run(warm.GRADIO, ["-m", "serve", *arguments])
 
 
 def test_the_flags_are_these() -> None:
@@ -102,7 +102,7 @@ def test_a_port_that_is_taken(service: Running, served: Path) -> None:
 
 def test_it_is_ready_in_a_moment(served: Path, tmp_path: Path) -> None:
     started = time.monotonic()
-    run("--help")
+    subprocess.run([sys.executable, "-m", "serve", "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     python_s = time.monotonic() - started  # this machine's speed now: about 0.3 s when it is quiet
     with running(tmp_path / "log", served, "--api-only", imports=None) as service:
         assert service.started_s < max(1.5, 6 * python_s)

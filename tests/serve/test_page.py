@@ -27,6 +27,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
              "--disable-sync"]
 NAMES = ("16-bit.png", "colour-under-alpha.png", "cmyk.jpg", "animated.webp", "palette-alpha-bytes.png", "plain.jpg")
 """Those that Gradio's own preprocessing would change."""
+LONG = "a picture with a long name and anunreasonablylongwordofmanyletters.png"
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,8 @@ def show(page: Page, path: Path) -> None:
 
 
 def test_the_page_in_a_browser(service: Running, browser: Browser, served: Path, tmp_path: Path) -> None:
-    page, complaints, foreign = watched(browser, service.url)
+    """All that it does, in a wide window of a dark desktop."""
+    page, complaints, foreign = watched(browser, service.url, color_scheme="dark")
     path = write(tmp_path, "picture.png", ODD["colour-under-alpha.png"][0]())
     show(page, path)
     page.wait_for_selector("#answer .bar")
@@ -153,6 +155,8 @@ def test_the_page_in_a_browser(service: Running, browser: Browser, served: Path,
     own = Predictor(served).predict(path)
     assert [(name, float(probability)) for name, probability in shown] == [*own.answer.top]
     page.wait_for_selector("#heat img")
+    text, ground = _drawn(page)
+    assert ground < 80 < 160 < text
     page.locator("#examples .gallery-item").nth(1).click()
     page.wait_for_selector("#answer [data-label=green]")
     show(page, write(tmp_path, "grey.png", encode(photo().convert("L"), "PNG")))
@@ -163,17 +167,21 @@ def test_the_page_in_a_browser(service: Running, browser: Browser, served: Path,
     _many(page, tmp_path)
     page.get_by_role("tab", name="About").click()
     page.wait_for_selector("#about:has-text('Limits')")
+    _about(page)
     assert complaints == []
     assert foreign == []
+    page.context.close()
 
 
 def _many(page: Page, tmp_path: Path) -> None:
     """The tab for many pictures: captions, a table, and what could not be read."""
     page.get_by_role("tab", name="Many pictures").click()
     red = write(tmp_path, "=red.png", encode(Image.new("RGB", (40, 30), "red"), "PNG"))
-    page.set_input_files("#files input[type=file]", [red, tmp_path / "grey.png", tmp_path / "text.png"])
+    page.set_input_files("#files input[type=file]", [
+        red, tmp_path / "grey.png", tmp_path / "text.png", write(tmp_path, LONG, encode(photo(), "PNG"))])
     page.wait_for_selector("#gallery img")
-    page.wait_for_selector("#summary:has-text('2 of 3 pictures answered')")
+    page.wait_for_selector("#summary:has-text('3 of 4 pictures answered')")
+    assert _fits(page)
     captions = page.locator("#gallery .caption-label")
     assert [text.strip() for text in captions.all_inner_texts()][1] == "unknown (nearest: red)"
     assert page.eval_on_selector_all("#gallery .caption-label", "all => all.every(e => e.scrollWidth <= e.clientWidth)")
@@ -183,36 +191,52 @@ def _many(page: Page, tmp_path: Path) -> None:
     with page.expect_download() as download:
         page.click("#table")
     rows = list(csv.DictReader(download.value.path().read_text(encoding="utf-8").splitlines()))
-    assert [row["file"] for row in rows] == ["'=red.png", "grey.png", "text.png"]
+    assert [row["file"] for row in rows] == ["'=red.png", "grey.png", "text.png", LONG]
     assert rows[1]["answer"].startswith("unknown (nearest: ")
     assert rows[2]["error"].startswith("an HTML page, not the picture: download")
 
 
-@pytest.mark.parametrize("how", [{"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 844}}])
-def test_dark_and_on_a_phone(how: dict[str, Any], service: Running, browser: Browser, tmp_path: Path) -> None:
-    page, complaints, _ = watched(browser, service.url, **how)
+def test_on_a_phone(service: Running, browser: Browser, tmp_path: Path) -> None:
+    page, complaints, _ = watched(browser, service.url, viewport={"width": 390, "height": 844})
     show(page, write(tmp_path, "picture.png", encode(photo(), "PNG")))
     page.wait_for_selector("#answer .bar")
-    background = page.evaluate("getComputedStyle(document.querySelector('#answer .card')).backgroundColor")
-    text = page.evaluate("getComputedStyle(document.querySelector('#answer .verdict b')).color")
-    levels = [sum(map(float, colour[colour.index("(") + 1:-1].split(",")[:3])) / 3 for colour in (background, text)]
-    assert (levels[0] < 80 < 160 < levels[1]) if "color_scheme" in how else (levels[1] < 140 < 200 < levels[0])
+    text, ground = _drawn(page)
+    assert text < 140 < 200 < ground
+    page.get_by_role("tab", name="Many pictures").click()
+    page.set_input_files("#files input[type=file]", [write(tmp_path, LONG, encode(photo(), "PNG"))])
+    page.wait_for_selector("#summary tbody tr")
+    assert _fits(page)
+    page.get_by_role("tab", name="About").click()
+    _about(page)
+    assert complaints == []
+    page.context.close()
+
+
+def _drawn(page: Page) -> tuple[float, float]:
+    """Levels (0 to 255) of the answer's text and of its ground, in this order."""
     for shown in ("#picture img", "#examples .gallery-item img"):  # transparent drawings, as the network sees them
         ground = page.evaluate("shown => getComputedStyle(document.querySelector(shown)).backgroundColor", shown)
         assert ground == "rgb(255, 255, 255)"
-    page.get_by_role("tab", name="Many pictures").click()
-    name = "a picture with a long name and anunreasonablylongwordofmanyletters.png"
-    page.set_input_files("#files input[type=file]", [write(tmp_path, name, encode(photo(), "PNG"))])
-    page.wait_for_selector("#summary tbody tr")
-    assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('#summary .table'))")
-    page.get_by_role("tab", name="About").click()
+    background = page.evaluate("getComputedStyle(document.querySelector('#answer .card')).backgroundColor")
+    text = page.evaluate("getComputedStyle(document.querySelector('#answer .verdict b')).color")
+    of_text, of_ground = (sum(map(float, colour[colour.index("(") + 1:-1].split(",")[:3])) / 3
+                          for colour in (text, background))
+    return of_text, of_ground
+
+
+def _fits(page: Page) -> bool:
+    """Whether the table of many pictures is as wide as its place."""
+    return bool(page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('#summary .table'))"))
+
+
+def _about(page: Page) -> None:
+    """The card's tables break no words, and nothing is wider than the window."""
     page.wait_for_selector("#about td")
     broken = page.eval_on_selector_all("#about th, #about td", "cells => cells.filter(cell => {"
                                        "const style = getComputedStyle(cell);"
                                        "return style.overflowWrap !== 'normal' || style.wordBreak !== 'normal' })")
     assert broken == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert complaints == []
 
 
 def test_nothing_is_left_open_at_the_end(service: Running) -> None:

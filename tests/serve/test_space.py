@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ import yaml
 from PIL import Image
 
 from serve import space
+from tests import warm
 from tests.bad_pictures import encode, photo
 from tests.export.made_export import Made
 from tests.serve.running import ROOT, ask, running
@@ -32,8 +32,7 @@ from zoo.host.errors import UserError
 
 
 def make(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "serve.space", *map(str, arguments)], cwd=ROOT, capture_output=True,
-                          text=True, timeout=60)
+    return warm.run(warm.GRADIO, ["-m", "serve.space", *arguments])
 
 
 def test_an_alias_of_your_own_becomes_a_space(served: Path, tmp_path: Path,

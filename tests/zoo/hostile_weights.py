@@ -170,7 +170,7 @@ def row(kind: str = "F32", size: Any = (1,), place: Any = (0, 4)) -> dict[str, A
 
 
 FOUR = b"\0" * 4
-SAFETENSORS: dict[str, bytes] = {
+SAFETENSORS: dict[str, bytes | Callable[[], bytes]] = {
     "nothing": b"",
     "length": tensors_file({}, length=2**60),
     "length beyond the file": tensors_file({}, length=1000),
@@ -187,7 +187,7 @@ SAFETENSORS: dict[str, bytes] = {
     "list": tensors_file([1]),
     "depth": tensors_file(b"[" * 100_000),
     "long name": tensors_file({"n" * 5000: row()}, FOUR),
-    "many": tensors_file({f"t{i}": row(size=[0], place=[0, 0]) for i in range(50_001)}),
+    "many": lambda: tensors_file({f"t{i}": row(size=[0], place=[0, 0]) for i in range(50_001)}),
     "many dimensions": tensors_file({"w": row(size=[1] * 100)}, FOUR),
 }
 """Name -> a file that must be refused."""

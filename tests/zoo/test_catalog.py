@@ -28,9 +28,10 @@ FAMILIES = [
 def parameters_m(architecture: str) -> float:
     """Millions of parameters without a head; on the meta device nothing is allocated."""
     import timm
-    import torch
 
-    with torch.device("meta"):
+    from zoo.network.guard import meta_device
+
+    with meta_device():
         model = timm.create_model(architecture, pretrained=False, num_classes=0)
     return sum(parameter.numel() for parameter in model.parameters()) / 1e6
 

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +75,15 @@ for code in re.findall(r"```python\\n(.*?)```", (got.folder / "README.md").read_
         answer[key].append(printed.getvalue())
 print(json.dumps(answer))
 """
+
+TRAINED = """
+import runpy
+import pytest
+from tests.made_base import end_quickly
+end_quickly(pytest.MonkeyPatch())
+runpy.run_module("finetune", run_name="__main__", alter_sys=True)
+"""
+"""`python -m finetune` whose run ends without report.html."""
 
 
 @dataclass
@@ -237,14 +245,16 @@ def test_the_cards_server_snippet_answers(published: Published) -> None:
     serve, curl = (shlex.split(line) for line in block.replace("8000", str(port)).splitlines())
     env = published.hub.env(published.home) | {"PYTHONPATH": str(ROOT)}
     expected = Predictor(published.run).predict(published.pictures[0])
-    with subprocess.Popen([sys.executable, *serve[1:]], env=env, cwd=ROOT, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as server:
+    with warm.Process(warm.GRADIO, serve[1:], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
         try:
+            assert server.stdout
+            assert " answers at " in server.stdout.readline()
             ran = subprocess.run([*curl, "--silent", "--fail", "--retry", "60", "--retry-delay", "1",
                                   "--retry-connrefused"], cwd=published.pictures[0].parent, capture_output=True,
                                  text=True, timeout=90)
         finally:
             server.terminate()
+            server.communicate(timeout=20)
     assert ran.returncode == 0, ran.stderr
     assert expected.answer.top[0][0] in ran.stdout
 
@@ -269,7 +279,7 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
 
 def test_it_is_fine_tuned_further(published: Published, digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "further"
-    command = ["-m", "finetune", "--data", digits, "--base", f"hf-hub:{REPO}", "--out", out, "--epochs", "1",
+    command = ["-c", TRAINED, "--data", digits, "--base", f"hf-hub:{REPO}", "--out", out, "--epochs", "1",
                "--lr", "1e-5", "--probe", "off"]
     warm.run(warm.TORCH, command, env=published.hub.env(published.home), check=True)
     assert rundir.read_json(out / rundir.REPORT)["base"]["hub_id"] == REPO

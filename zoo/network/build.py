@@ -116,7 +116,7 @@ def without_memory(base: Base, fetched: Weights, *, image_size: int | None = Non
     source = _source(base, fetched)
     model = _on_meta(source, classes, image_size, fetched)
     if model is None:
-        with torch.device("meta"):
+        with guard.meta_device():
             model = _create(source, classes, image_size, {})
     return model
 
@@ -287,7 +287,7 @@ def _size_step(source: _Source) -> int | None:
         return None if source.fixed or source.module in OWN_SIZE_ONLY else STRIDE
     if match := re.search(r"_patch(\d+)_", f"{source.architecture}_"):
         return int(match[1])
-    with torch.device("meta"):
+    with guard.meta_device():
         network: Any = timm.create_model(source.architecture)
     return network.patch_embed.patch_size[0]
 
@@ -344,7 +344,7 @@ def _on_meta(source: _Source, classes: int, image_size: int | None, fetched: Wei
 def _load_all_but_head(model: nn.Module, source: _Source, fetched: Weights) -> None:
     like: dict[str, Tensor] = {}
     if fetched.package:
-        with torch.device("meta"):  # the shapes of the model that the file was made for, its head included
+        with guard.meta_device():  # the shapes of the model that the file was made for, its head included
             like = _create(source, source.config["num_classes"], None, {}).state_dict()
     raw = weights.load_state(fetched, like)
     heads = _head_names(model, source)
