@@ -1,5 +1,6 @@
 """Pictures and runs that several tests share, and the share of the machine that a worker of pytest-xdist gets."""
 
+import gc
 import io
 import os
 import shutil
@@ -19,6 +20,13 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     cores, worker = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
     own = cores[worker::int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or [cores[worker % len(cores)]]
     os.sched_setaffinity(0, own)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage looks through its million objects again, and no fork
+    copies them for it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

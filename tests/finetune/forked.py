@@ -1,6 +1,7 @@
 """Commands in processes of their own that share one import of the heavy libraries (see tests/warm.py)."""
 
 import base64
+import gc
 import os
 import pickle
 import runpy
@@ -110,6 +111,7 @@ def carry_out(order: str) -> None:
     """What the new process does; `order` as `started` writes it."""
     os.setsid()
     work, arguments = pickle.loads(base64.b64decode(order))
+    gc.freeze()  # what was imported stays: it is not looked through again
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.stderr = sys.stdout
     work(*arguments)
