@@ -255,7 +255,8 @@ def main(digits: Path, base: Path, out: Path) -> None:
     in_float32 = losses.class_weights
     losses.class_weights = lambda *a: None if (weights_C := in_float32(*a)) is None else weights_C.double()
     os.fsync = lambda _: None  # no power is cut here
-    patience, distributed.PATIENCE = distributed.PATIENCE, timedelta(seconds=6)  # of the next two groups, which mostly sleep
+    patience = distributed.PATIENCE
+    distributed.PATIENCE = timedelta(seconds=6)  # of the next two groups, which mostly sleep
     slow = begun(2, out / "slow", lambda: slow_first(False))
     slow_and_failing = begun(2, out / "slow and failing", lambda: slow_first(True))
     distributed.PATIENCE = patience
