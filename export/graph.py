@@ -9,15 +9,12 @@ same.
 """
 
 import copy
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from export.resize import ANTIALIASED, Resize, by_products, by_resize
 from zoo.contract.bundle import EMBEDDING, HEATMAP, PROBABILITIES, UNKNOWN_SCORE
 from zoo.contract.decision import Decision
 from zoo.network import class_maps
@@ -25,21 +22,6 @@ from zoo.network.build import forward
 from zoo.picture import tta
 from zoo.picture.preprocess import Preprocessing
 from zoo.picture.tta import View
-
-Resize = Literal["op", "exact", "matmul"]
-"""How pictures are resized: by ONNX's Resize, which rounds exact halves otherwise than Pillow; by matrix products with
-the very weights of Pillow; by the same in float32, since TensorRT takes neither Resize with antialias, nor float64, nor
-uint8 into anything but a cast."""
-ANTIALIASED = ("bilinear", "bicubic")
-"""Filters for which ONNX's Resize with antialias equals Pillow's; others are computed as matrix products."""
-SPLIT = 2**11
-"""Pillow's weights are whole multiples of 2^-22."""
-
-
-RADIUS = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
-"""Half width of Pillow's filters, in pixels of the smaller picture."""
-FAR = 9.0
-"""A distance at which every filter is 0."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +46,7 @@ class Deployed(nn.Module):
         self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
         has_map = class_maps.has_map(parts.model, parts.pre.size)
         self.network = Network(model, has_map=has_map, half=half)
-        self.answer = Answer(model, parts, has_map=has_map)
+        self.answer = Answer(parts.model.eval(), parts, has_map=has_map)
         self.outputs = self.answer.outputs
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -72,8 +54,8 @@ class Deployed(nn.Module):
 
 
 class Network(nn.Module):
-    """float32 [N, 3, S, S] -> logits [N, C], embedding [N, D] and, if it is used, the feature map, as the network's
-    precision has them."""
+    """float32 [N, 3, S, S] -> logits [N, C], embedding [N, D] and, if it is used, the feature map, in float32 whatever
+    the precision inside."""
 
     def __init__(self, model: nn.Module, *, has_map: bool, half: bool):
         super().__init__()
@@ -82,7 +64,8 @@ class Network(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         seen = forward(self.model, pixel_values.half() if self.half_network else pixel_values)
-        return (seen.logits, seen.embedding, seen.feature_map)[:len(self.outputs)]
+        given = (seen.logits, seen.embedding, seen.feature_map)[:len(self.outputs)]
+        return tuple(value.float() for value in given)
 
 
 class Answer(nn.Module):
@@ -102,10 +85,10 @@ class Answer(nn.Module):
         self.outputs = [PROBABILITIES, *score, EMBEDDING, *heatmap]
 
     def forward(self, logits: Tensor, pooled: Tensor, feature_map: Tensor | None = None) -> tuple[Tensor, ...]:
-        p_BVC = logits.float().softmax(1).unflatten(0, (-1, self.views))
+        p_BVC = logits.softmax(1).unflatten(0, (-1, self.views))
         tiny = torch.finfo(torch.float32).tiny
         probabilities = (p_BVC.mean(1).clamp(min=tiny).log() / self.decision.temperature).softmax(1)
-        embedding = self.first(pooled.float())
+        embedding = self.first(pooled)
         given = [probabilities]
         if self.decision.unknown is not None:
             unknown = self.decision.unknown
@@ -161,113 +144,3 @@ class Prepare(nn.Module):
         """`zoo.picture.preprocess.resize_crop` to this size."""
         pre = replace(self.pre, size=size)
         return by_products(x_BCHW, pre, self.exact) if self.matmul else by_resize(x_BCHW, pre)
-
-
-def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
-    """Resize with antialias on uint8, then a centred crop: within one level of Pillow."""
-    target = resized_short_side(pre)
-    height, width = x_BCHW.shape[2:]
-    short = torch.sym_min(height, width)
-    sides: list[int] = [target if pre.crop_mode == "squash" else target * side // short for side in (height, width)]  # type: ignore[misc]
-    resized = interpolate(x_BCHW, size=sides, mode=pre.interpolation, antialias=True, align_corners=False)
-    for dim in (2, 3):
-        spare = resized.shape[dim] - pre.size
-        half = spare // 2  # half of what is cut off, halves to even
-        resized = resized.narrow(dim, half + (spare % 2) * (half % 2), pre.size)
-    return resized.reshape(*x_BCHW.shape[:2], pre.size, pre.size)  # the exporter does not know the size otherwise
-
-
-def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tensor:
-    """The same as matrix products with Pillow's weights, in Pillow's own fixed-point arithmetic.
-
-    `x_BCHW` is float32 with whole values; `exact` is the type of sizes and places: float64 as in Pillow, and then the
-    result equals Pillow's, or float32, where one value in 10,000 or less is a level off (box and nearest: more). The
-    matrices have a row for each pixel of the result only, so that nothing here has a size that depends on a value.
-    """
-    height, width = resized_sides(x_BCHW, pre, exact)
-    rows_SH, inside_height_S = weights(x_BCHW.shape[2], height, pre)
-    columns_SW, inside_width_S = weights(x_BCHW.shape[3], width, pre)
-    across = divided(*((x_BCHW @ part.T) for part in columns_SW))
-    resized = divided(*((part @ across) for part in rows_SH))
-    inside = inside_height_S[:, None] & inside_width_S
-    colour = [round(255 * value) for value in pre.mean] if pre.crop_mode == "border" else [0, 0, 0]
-    border_C11 = torch.tensor(colour, dtype=torch.float32, device=x_BCHW.device)[:, None, None]
-    return torch.where(inside, resized, border_C11)
-
-
-def divided(high: Tensor, low: Tensor) -> Tensor:
-    """(high * SPLIT + low) / SPLIT^2 rounded half up and clipped, as Pillow does with integers of 32 bits.
-
-    In two parts every product and sum is a whole number below 2^24, which float32 (and TF32's factors) hold exactly.
-    """
-    return ((high + (low / SPLIT).floor() + SPLIT / 2) / SPLIT).floor().clamp(0, 255)
-
-
-def resized_short_side(pre: Preprocessing) -> int:
-    """timm's size before the crop: of both sides (squash), the shorter (center) or the longer one (border)."""
-    return math.floor(pre.size / pre.crop_pct)
-
-
-def resized_sides(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> list[Tensor]:
-    """Height and width before the crop, [1] each, rounded as zoo/picture/preprocess.py rounds them."""
-    target = resized_short_side(pre)
-    sides = [torch.full((1,), length, dtype=exact, device=x_BCHW.device) for length in x_BCHW.shape[2:]]
-    if pre.crop_mode == "squash":
-        return [torch.full_like(side, target) for side in sides]
-    if pre.crop_mode == "border":
-        ratio = torch.maximum(sides[1] / target, sides[0] / target)
-        return [(side / ratio).round().clamp(min=1) for side in sides]
-    short = torch.minimum(*sides)
-    return [(target * side / short).floor() for side in sides]
-
-
-def weights(length: int, resized: Tensor, pre: Preprocessing) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Pillow's weights along one dimension, and bool [S]: which pixels lie in the picture.
-
-    The weights are whole multiples of 1 / SPLIT^2 as float32 [S, length] twice: how many times SPLIT, and the rest. The
-    rows are those of the centred crop of S out of `resized` pixels. Pillow's `precompute_coeffs`, Resample.c.
-    """
-    spare = resized - pre.size
-    cropped = torch.where(spare >= 0, (spare / 2).round(), -(-spare / 2).floor())  # round: halves to even
-    place_S = torch.arange(pre.size, dtype=resized.dtype, device=resized.device) + cropped
-    inside_S = (place_S >= 0) & (place_S < resized)
-    scale = torch.full_like(resized, length) / resized  # number / tensor would be its reciprocal, rounded, times it
-    index_N = torch.arange(length, dtype=resized.dtype, device=resized.device)
-    centre_S1 = ((place_S + 0.5) * scale)[:, None]
-    if pre.interpolation == "nearest":
-        return _in_two_parts((index_N == centre_S1.floor()).to(resized.dtype)), inside_S
-    if resized.dtype == torch.float64:  # Pillow's order of operations and bounds: box has edges to hit
-        stretch = scale.clamp(min=1)
-        support = RADIUS[pre.interpolation] * stretch
-        first_S1, last_S1 = (centre_S1 - support + 0.5).floor(), (centre_S1 + support + 0.5).floor()
-        far = (index_N < first_S1) | (index_N >= last_S1)
-        distance_SN = ((index_N - centre_S1 + 0.5) * (1 / stretch)).masked_fill(far, FAR)
-    else:  # one quotient of whole numbers, which float32 holds: no digits are lost far from the corner
-        longer = resized.clamp(min=length)
-        distance_SN = ((2 * index_N + 1) * resized - (2 * place_S[:, None] + 1) * length) / (2 * longer)
-    value_SN = FILTERS[pre.interpolation](distance_SN)
-    return _in_two_parts(value_SN / value_SN.sum(1, keepdim=True).clamp(min=1e-6)), inside_S
-
-
-def _in_two_parts(value_SN: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights as Pillow rounds them, `normalize_coeffs_8bpc` in Resample.c."""
-    fixed_SN = torch.sign(value_SN) * (value_SN.abs() * SPLIT**2 + 0.5).floor()
-    high_SN = (fixed_SN / SPLIT).floor()
-    return high_SN.float(), (fixed_SN - SPLIT * high_SN).float()
-
-
-def _bicubic(x: Tensor) -> Tensor:
-    """Pillow's polynomials (a = -0.5) as products, which lose no digits near their zeros in float32."""
-    x = x.abs()
-    near, far = (1 - x) * (1 + x - 1.5 * x * x), 0.5 * (1 - x) * (2 - x) * (2 - x)
-    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
-
-
-FILTERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "box": lambda x: ((x > -0.5) & (x <= 0.5)).float(),
-    "bilinear": lambda x: (1 - x.abs()).clamp(min=0),
-    "hamming": lambda x: torch.where(x.abs() < 1, torch.sinc(x) * (0.54 + 0.46 * torch.cos(math.pi * x)), 0.0),
-    "bicubic": _bicubic,
-    "lanczos": lambda x: torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0),
-}
-"""Pillow's filters (Resample.c): weight at a distance in pixels of the smaller picture."""

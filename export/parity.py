@@ -43,6 +43,8 @@ MARGIN = 0.01
 TINY = 1e-6
 """Smaller values than this are not divided by."""
 BATCHES = (1, 2, 5)
+TOGETHER = (8,)
+"""Batches of pictures that are answered for their answers only, not to compare batches."""
 MOST_WAITING = 2 * max(BATCHES)
 """Decoded pictures that wait for others of their size: photographs have 36 MB each, and often no two the same size."""
 AT_ONCE = 100

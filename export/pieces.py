@@ -83,7 +83,7 @@ class Pieces:
             examples = [Example(name, value, {0: rows}) for name, value in zip(network.outputs, seen, strict=True)]
             return onnx_file.trace(answer, examples, answer.outputs, log=self._log)
 
-        return self._once((ANSWER, network.half_network), trace)
+        return self._once((ANSWER,), trace)
 
     def _once(self, key: tuple[object, ...], trace: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
         if key not in self._traced:

@@ -12,9 +12,11 @@ The first layers lose most by rounding; as many of them as validation pictures a
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,13 +65,13 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     """`model.int8.onnx` for CPUs; `model.int8-trt.onnx` for TensorRT, if it keeps the accuracy too."""
     subject = evidence.subject
     deployed = subject.deployed_onnx()
-    kept = best(subject, subject.onnx_model, folder / MODEL)
-    own = unknown.fit(subject, deployed, folder / MODEL)
     other, path = Deployed(subject.parts, resize="matmul").eval(), folder / FOR_TENSORRT
     with tempfile.TemporaryDirectory() as temporary:
-        exact = Path(temporary) / "model.onnx"
+        ranges, exact = Path(temporary) / "ranges.json", Path(temporary) / "model.onnx"
+        kept = best(subject, subject.onnx_model, folder / MODEL, ranges)
+        own = unknown.fit(subject, deployed, folder / MODEL)
         subject.write(other, exact)
-        kept_too = best(subject, exact, path, for_tensorrt=True)
+        kept_too = best(subject, exact, path, ranges, for_tensorrt=True)
     rung = judged(path, subject.labelled, subject.may_lose("int8"), exact=True)
     if rung.verdict == "passed":
         unknown.take_out(subject, other, path)  # nothing here runs it fast enough to fit one
@@ -101,26 +103,34 @@ def side_by_side(models: Sequence[Path], picture: Path) -> list[float]:
     return [1000 * median(taken) for taken in seconds]
 
 
-def best(subject: Subject, source: Path, path: Path, *, for_tensorrt: bool = False) -> int:
-    """Quantise `source` to `path` with as few float layers as keep the accuracy on validation pictures; how many."""
+def best(subject: Subject, source: Path, path: Path, ranges: Path, *, for_tensorrt: bool = False) -> int:
+    """Quantise `source` to `path` with as few float layers as keep the accuracy on validation pictures; how many.
+
+    `ranges`: file for the extremes of the network's values, which are the same in every attempt.
+    """
     pictures = subject.training(CALIBRATED_ON)
     lost: dict[int, float] = {}
     for count in FLOAT_LAYERS:
-        quantize(source, path, pictures, for_tensorrt=for_tensorrt, float_layers=count)
+        quantize(source, path, pictures, ranges, for_tensorrt=for_tensorrt, float_layers=count)
         rung = judged(path, subject.validated, subject.may_lose("int8"), exact=for_tensorrt)
         lost[count] = rung.worst + rung.spread
         if rung.verdict == "passed":
             return count
     least = min(FLOAT_LAYERS, key=lost.__getitem__)  # none is good: the best of them goes to the proof
-    quantize(source, path, pictures, for_tensorrt=for_tensorrt, float_layers=least)
+    quantize(source, path, pictures, ranges, for_tensorrt=for_tensorrt, float_layers=least)
     return least
 
 
-def quantize(source: Path, path: Path, pictures: Sequence[Path], *, for_tensorrt: bool = False,
+def quantize(source: Path, path: Path, pictures: Sequence[Path], ranges: Path, *, for_tensorrt: bool = False,
              per_channel: bool = True, float_layers: int = 0) -> None:
-    """Write `source` to `path` with the network's layers in 8 bits, their ranges from the pictures' extremes."""
+    """Write `source` to `path` with the network's layers in 8 bits, their ranges from the pictures' extremes.
+
+    The extremes are kept in the file `ranges`, and taken from it if it is there, where ONNX Runtime can (1.31 can).
+    """
     activations = QuantType.QInt8 if for_tensorrt else QuantType.QUInt8
     options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False} if for_tensorrt else {}
+    can_keep = "calibration_cache_path" in signature(quantize_static).parameters
+    kept: dict[str, Any] = {"calibration_cache_path": ranges} if can_keep else {}
     log = logging.getLogger()  # the quantiser writes to the root: it advises a preparation that the exporter has done
     level = log.level
     log.setLevel(logging.ERROR)
@@ -128,7 +138,7 @@ def quantize(source: Path, path: Path, pictures: Sequence[Path], *, for_tensorrt
         quantize_static(source, path, TrainingPictures(pictures), quant_format=QuantFormat.QDQ, per_channel=per_channel,
                         reduce_range=not for_tensorrt, activation_type=activations, weight_type=QuantType.QInt8,
                         nodes_to_quantize=nodes(onnx.load(source).graph, float_layers, clipped=not for_tensorrt),
-                        extra_options=options)
+                        extra_options=options, **kept)
     finally:
         log.setLevel(level)
 
@@ -151,5 +161,5 @@ def judged(model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bo
     `exact`: in the arithmetic of the file, which accelerators follow, not as this CPU's kernels shorten it.
     """
     session, _ = onnx_runtime.load(model, "cpu", optimise=not exact)
-    given = parity.run(session, [bundle.PROBABILITIES], [one.path for one in labelled])
+    given = parity.run(session, [bundle.PROBABILITIES], [one.path for one in labelled], parity.TOGETHER)
     return parity.accuracy("int8", limit, labelled, given[bundle.PROBABILITIES])

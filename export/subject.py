@@ -96,8 +96,8 @@ class Subject:
 
     def deployed_onnx(self) -> Deployed:
         """The graph of that model."""
-        exact = bundle.open_bundle(self.run).content.get("resize") == "exact"
-        return Deployed(self.parts, resize="exact" if exact else "op").eval()
+        by_op = bundle.open_bundle(self.run).content.get("resize", "op") == "op"
+        return Deployed(self.parts, resize="op" if by_op else "matmul").eval()
 
     @cached_property
     def labelled(self) -> list[Labelled]:

@@ -39,4 +39,4 @@ def resizing_unseen(evidence: Evidence) -> Deployed:
         return fast
     console.say(f"pictures are resized by exact products: ONNX's Resize would move a probability by {moved:.4f} on "
                 f"{picture}")
-    return Deployed(evidence.subject.parts, resize="exact").eval()
+    return Deployed(evidence.subject.parts, resize="matmul").eval()

@@ -15,8 +15,7 @@ from zoo.contract import bundle
 from zoo.host.text import shell_path
 
 MODEL = "model.xml"
-ADVICE = ("If it is the pixels: OpenVINO computes them in float32, which cannot round every half as Pillow does; the "
-          "bundle for onnx can. Or try another version of openvino, or report it with that file.")
+ADVICE = "Try another version of openvino, or report it with that file."
 
 
 def check() -> None:

@@ -4,10 +4,15 @@ The wheel `tensorrt-rtx` parses and builds without a GPU, so that what TensorRT 
 engine is thrown away: it is not a TensorRT plan. With a GPU and the package `tensorrt`, `model.plan` is built for that
 GPU, and must answer like the trained model before the bundle is finished. Networks are strongly typed: the precision is
 that of the file, there are no precision flags (TensorRT 11).
+
+A builder times many kernels for each layer, which takes minutes. What it measured is kept in `$ZOOTUNE_HOME`
+(`~/.cache/zootune`) for each GPU and TensorRT, so that the next build of a like network does not measure it again.
 """
 
 import platform
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,8 +25,9 @@ from export.graph import Deployed
 from export.proof import Evidence
 from export.subject import Made, Subject, all_of
 from zoo.contract import bundle, rundir
-from zoo.host import console
+from zoo.host import console, disk
 from zoo.host.errors import UserError
+from zoo.hub import pins
 
 MODEL, PLAN, ENGINE = "model.trt.onnx", "model.plan", "engine.json"
 BATCHES = (1, 8, 32)
@@ -107,7 +113,8 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
         one = builder.create_optimization_profile()
         one.set_shape(bundle.IMAGE, *(tuple(shapes[which]) for which in ("min", "opt", "max")))
         options.add_optimization_profile(one)
-    engine = builder.build_serialized_network(network, options)
+    with known_timings(trt, options):
+        engine = builder.build_serialized_network(network, options)
     if engine is None:
         raise UserError(f"TensorRT cannot build an engine of {path.name}: {'; '.join(words)[:500]}. Export to onnx "
                         "instead, or choose another base.")
@@ -125,6 +132,47 @@ def configuration(trt: Any, builder: Any) -> Any:
     options = builder.create_builder_config()
     options.clear_flag(trt.BuilderFlag.TF32)
     return options
+
+
+def timings_file(trt: Any) -> Path | None:
+    """Where the measured times of kernels are kept for this GPU and TensorRT; None where there is nothing to measure:
+    without a GPU, and for `tensorrt_rtx`, which chooses kernels when an engine is loaded."""
+    if trt.__name__ != "tensorrt":
+        return None
+    gpu = torch.cuda.get_device_properties(0)
+    name = f"{gpu.name}-{gpu.major}.{gpu.minor}-tensorrt-{trt.__version__}"
+    return pins.pins_file().parent / "timings" / re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
+
+
+@contextmanager
+def known_timings(trt: Any, options: Any) -> Iterator[None]:
+    """While an engine is built with these options: take times that were measured before, and keep the new ones.
+
+    A file that is damaged, or from another GPU, is ignored with a warning; so is a folder that cannot be written.
+    """
+    file = timings_file(trt)
+    if file is None:
+        yield
+        return
+    before = file.read_bytes() if file.is_file() else b""
+    if not _take_timings(options, before):
+        console.warn(f"{file} is not a timing cache of this GPU and TensorRT: it is ignored, and written anew")
+        _take_timings(options, b"")
+    yield
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        disk.write_whole(file, lambda new: new.write_bytes(bytes(options.get_timing_cache().serialize())))
+    except (OSError, UserError) as error:
+        console.warn(f"the times of kernels cannot be kept for the next build: {error}")
+
+
+def _take_timings(options: Any, content: bytes) -> bool:
+    """Whether TensorRT accepts this timing cache; an empty one always."""
+    try:
+        timings = options.create_timing_cache(content)
+    except RuntimeError:
+        return False
+    return timings is not None and bool(options.set_timing_cache(timings, ignore_mismatch=False))
 
 
 def trtexec(path: Path, shapes: Mapping[str, Sequence[int]]) -> str:

@@ -78,7 +78,7 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     known = subject.parts.decision.unknown
     assert known is not None
     session, _ = onnx_runtime.load(path, "cpu")
-    embedding_ND = parity.run(session, [bundle.EMBEDDING], references)[bundle.EMBEDDING]
+    embedding_ND = parity.run(session, [bundle.EMBEDDING], references, parity.TOGETHER)[bundle.EMBEDDING]
     shortest = rejection.shortest_length(embedding_ND)
     model = onnx.load(path)
     onnx_file.set_weight(model, f"{pieces.ANSWER}/bank", decision.unit(embedding_ND).T)
@@ -109,4 +109,5 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
 
 
 def _scores(session: Any, labelled: list[Labelled]) -> np.ndarray:
-    return parity.run(session, [bundle.UNKNOWN_SCORE], [one.path for one in labelled])[bundle.UNKNOWN_SCORE]
+    paths = [one.path for one in labelled]
+    return parity.run(session, [bundle.UNKNOWN_SCORE], paths, parity.TOGETHER)[bundle.UNKNOWN_SCORE]

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 import torch
+from filelock import FileLock
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from export import graph
-from export.graph import Prepare
-from export.pieces import PREPARE, Pieces
+from export import resize
+from export.graph import Answer, Network, Prepare
+from export.pieces import ANSWER, NETWORK, PREPARE, Pieces
+from zoo.network import class_maps
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,21 +26,41 @@ def one_registry() -> Iterator[None]:
         yield
 
 
+def code_of(piece: str) -> tuple[Any, ...]:
+    """What a piece is traced from, which tests replace."""
+    own = {PREPARE: (Prepare.__init__, Prepare.windows, Prepare.normalised, resize.interpolate),
+           NETWORK: (Network.forward,), ANSWER: (Answer.forward, Answer.first, class_maps.heatmap)}
+    return (torch.onnx.export, *own[piece])
+
+
+def depends_on(pieces: Pieces, key: tuple[Any, ...]) -> str:
+    """Digest of all else that decides what a piece becomes: only of what it has of the run."""
+    parts = pieces._parts
+    if key[0] == PREPARE:
+        return sha256(repr((key, parts.pre, parts.decision.views)).encode()).hexdigest()
+    digest = sha256(repr((key, parts.pre.size, type(parts.model), key[0] == ANSWER and parts.decision)).encode())
+    for name, tensor in parts.model.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    if key[0] == ANSWER and parts.bank is not None:
+        digest.update(parts.bank.numpy().tobytes())
+    return digest.hexdigest()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def one_trace_of_each_piece() -> Iterator[None]:
-    """What was traced of a network is taken again for every run that has the same."""
-    kept: dict[object, onnx.ModelProto] = {}
-    real = Pieces._once
+def one_trace_of_each_piece(shared: Path) -> Iterator[None]:
+    """What was traced of a network is taken again for every run that has the same, by all workers."""
+    real, original = Pieces._once, {piece: code_of(piece) for piece in (PREPARE, NETWORK, ANSWER)}
+    kept = shared / "traced"
+    kept.mkdir(exist_ok=True)
 
     def once(pieces: Pieces, key: tuple[Any, ...], trace: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
-        code = (Prepare.windows, Prepare.normalised, graph.interpolate, torch.onnx.export)  # tests put others there
-        parts, weights = pieces._parts, sha256()
-        for tensor in () if key[0] == PREPARE else (*parts.model.state_dict().values(), parts.bank):
-            weights.update(b"" if tensor is None else tensor.numpy().tobytes())
-        of = (parts.pre, parts.decision.views if key[0] == PREPARE else parts.decision, weights.digest())
-        if (*code, key, of) not in kept:
-            kept[*code, key, of] = real(pieces, key, trace)
-        return kept[*code, key, of]
+        if code_of(key[0]) != original[key[0]]:
+            return real(pieces, key, trace)
+        path = kept / f"{depends_on(pieces, key)}.onnx"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                onnx.save(real(pieces, key, trace), path)
+        return onnx.load(path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pieces, "_once", once)

@@ -12,14 +12,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from export import made, onnx_file, parity
 from export.__main__ import Order
-from export.graph import Answer, Deployed, Parts, Prepare, Resize
+from export.graph import Answer, Deployed, Parts, Prepare
 from export.job import start
 from export.parity import Compared
 from export.pieces import Pieces
 from export.place import check_writable, room_on_disk
+from export.resize import Resize
 from export.subject import open_run
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export
 from tests.file_modes import odd_modes
@@ -40,9 +42,9 @@ FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))
 # --- whole exports
 
 EXPORTED = {
-    "ResNet, center": Made("test_resnet", pre=Preprocessing(64, "center", 0.875),
-                           decision=replace(CALIBRATED, views="none")),
-    "ViT, no fused attention": Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 0.875, "bilinear")),
+    "ResNet, center": Made("test_resnet", pre=Preprocessing(64, "center", 0.875)),  # as in test_web.py: traced once
+    "ViT, no fused attention": Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 0.875, "bilinear"),
+                                    replace(CALIBRATED, views="none")),
 }
 """More families: tests/bench/architectures.py."""
 FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.json"}
@@ -235,7 +237,7 @@ def no_antialias(patch: pytest.MonkeyPatch) -> None:
     def interpolate(x: torch.Tensor, **how: Any) -> torch.Tensor:
         return torch.nn.functional.interpolate(x.float(), **how | {"antialias": False}).round().clamp(0, 255)
 
-    patch.setattr("export.graph.interpolate", interpolate)
+    patch.setattr("export.resize.interpolate", interpolate)
 
 
 WRONG: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
@@ -256,6 +258,22 @@ def test_a_wrong_graph_fails(wrong: Callable[[pytest.MonkeyPatch], None], proof:
                              monkeypatch: pytest.MonkeyPatch) -> None:
     wrong(monkeypatch)
     assert failed_rungs(proof, Deployed(proof.parts, resize="matmul").eval()) >= WRONG[wrong]
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_pixels_of_products_are_pillows(provider: str, proof: Proof) -> None:
+    """Made and enlarged ones, whose values often lie between two levels: none is off, whatever fuses the operations."""
+    if provider == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed")
+    session, _ = onnx_runtime.load(proof.folder / "pixels.onnx", provider)
+    pre, views = proof.parts.pre, tta.VIEWS[proof.parts.decision.views]
+    random = np.random.default_rng(0)
+    small = [Image.fromarray(random.integers(0, 16, (*size, 3), np.uint8) * 16)
+             for size in ((8, 8), (1, 1), (2, 3), (5, 9), (16, 8), (31, 17), (32, 64), (224, 300))]
+    for picture in (*small, *map(decode, proof.paths.values())):
+        [windows] = session.run(["windows"], {"image": np.asarray(picture)[None]})
+        expected = tta.prepare(picture, pre, views).transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(windows, expected, err_msg=str(picture.size))
 
 
 def test_pixels_without_antialias_fail(proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import timm
 import torch
 from PIL import Image
 
-from export import parity
+from export import parity, resize
 from export.graph import Deployed, Parts, Prepare
 from export.made import smooth
 from tests.export.made_export import CALIBRATED, SIDE, SMALL_BEIT, Made, made_bank, made_model
@@ -50,7 +50,34 @@ def worst(pre: Preprocessing, resize: str) -> float:
 @each_crop
 def test_pixels_are_pillows(crop_mode: str, crop_pct: float, interpolation: str, resize: str) -> None:
     """torch's own Resize rounds its weights and is within 2 levels; ONNX Runtime's is within 1 (test_export.py)."""
-    assert worst(Preprocessing(48, crop_mode, crop_pct, interpolation), resize) <= 2
+    limit = 0 if resize == "matmul" else 2
+    assert worst(Preprocessing(48, crop_mode, crop_pct, interpolation), resize) <= limit
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [
+    (8, 96), (1, 96), (3, 97), (96, 224), (300, 224), (1001, 224), (8, 256), (16, 384), (4000, 96), (225, 224)])
+def test_weights_of_products_are_pillows(size: tuple[int, int], interpolation: str) -> None:
+    """Length before and after: every weight is the whole number that Pillow rounds its own to, Resample.c."""
+    length, side = size
+    pre = Preprocessing(side, "squash", 1.0, interpolation)
+    (high, low), _ = resize.weights(length, torch.full((1,), float(side)), pre)
+    fixed = (high.double() * resize.SPLIT + low.double()).numpy()
+    scale, random = length / side, np.random.default_rng(0)
+    radius = resize.RADIUS[interpolation] * max(scale, 1)
+    for place in random.choice(side, 20, replace=False):
+        centre = (place + 0.5) * scale
+        taps = np.arange(max(int(centre - radius + 0.5), 0), min(int(centre + radius + 0.5), length))
+        x = np.abs(taps - centre + 0.5) / max(scale, 1)
+        if interpolation == "bilinear":
+            value = np.clip(1 - x, 0, None)
+        else:
+            far = np.where(x < 2, (((x - 5) * x + 8) * x - 4) * -0.5, 0)
+            value = np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, far)
+        expected = np.zeros(length)
+        expected[taps] = value / value.sum() * 2**22
+        expected = np.trunc(expected + np.copysign(0.5, expected))
+        np.testing.assert_array_equal(fixed[place], expected)
 
 
 @pytest.mark.parametrize("interpolation", ["lanczos", "box", "hamming"])
@@ -78,7 +105,7 @@ def test_resize_is_used_where_it_equals_pillow() -> None:
 
 def test_without_antialias_the_pixels_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.nn.functional.interpolate
-    monkeypatch.setattr("export.graph.interpolate", lambda x, *, antialias, **how: real(x, antialias=False, **how))
+    monkeypatch.setattr("export.resize.interpolate", lambda x, *, antialias, **how: real(x, antialias=False, **how))
     assert worst(Preprocessing(48, "squash", 1.0), "op") > 20
 
 

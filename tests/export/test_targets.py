@@ -7,10 +7,12 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from filelock import FileLock
 
 from export import job, made, parity, quantize, to_tensorrt, to_triton, unknown
@@ -125,6 +127,55 @@ def test_engines_keep_the_types_of_the_file_and_all_bits_of_float32() -> None:
     assert not to_tensorrt.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
     network = builder.create_network(to_tensorrt.network_flags(trt))
     assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+class Timed:
+    """Stands in for a builder's configuration and its timing cache: no GPU is needed to see what is kept."""
+
+    def __init__(self, taken: list[bytes]):
+        self.taken = taken
+
+    def create_timing_cache(self, content: bytes) -> bytes | None:
+        return None if content == b"broken" else content
+
+    def set_timing_cache(self, timings: bytes, *, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        self.taken.append(timings)
+        return timings != b"of another GPU"
+
+    def get_timing_cache(self) -> SimpleNamespace:
+        return SimpleNamespace(serialize=lambda: bytearray(self.taken[-1] + b" and new"))
+
+
+@pytest.mark.parametrize("before", [None, b"known", b"broken", b"of another GPU"])
+def test_times_of_kernels_are_kept_for_the_next_engine(before: bytes | None, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
+    gpu = SimpleNamespace(name="NVIDIA A/B", major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    trt = SimpleNamespace(__name__="tensorrt", __version__="11.0.1")
+    file = to_tensorrt.timings_file(trt)
+    assert file == tmp_path / "home" / "timings" / "NVIDIA_A_B-9.0-tensorrt-11.0.1"
+    if before is not None:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(before)
+    taken: list[bytes] = []
+    with to_tensorrt.known_timings(trt, Timed(taken)):
+        assert taken[-1] == (before if before == b"known" else b"")
+    assert file.read_bytes() == taken[-1] + b" and new"
+    ignored = before in (b"broken", b"of another GPU")
+    assert ("is not a timing cache of this GPU" in " ".join(capsys.readouterr().out.split())) is ignored
+    assert to_tensorrt.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None  # it measures nothing when built
+
+
+def test_times_that_cannot_be_kept_do_not_stop_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(to_tensorrt, "timings_file", lambda trt: tmp_path / "file" / "timings")
+    with to_tensorrt.known_timings(None, Timed([])):
+        pass
+    assert "the times of kernels cannot be kept" in capsys.readouterr().out
 
 
 # --- openvino
@@ -253,7 +304,10 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
 
     def per_tensor(evidence: Evidence, folder: Path, precision: str) -> subjects.Made:
         subject = evidence.subject
-        quantize.quantize(subject.onnx_model, folder / quantize.MODEL, subject.training(50), per_channel=False)
+        pictures, ranges = subject.training(50), tmp_path / "ranges"
+        quantize.quantize(subject.onnx_model, folder / quantize.MODEL, pictures, ranges, per_channel=False)
+        quantize.quantize(subject.onnx_model, tmp_path / "again.onnx", [], ranges, per_channel=False)  # no picture
+        assert (tmp_path / "again.onnx").read_bytes() == (folder / quantize.MODEL).read_bytes()
         return subjects.Made(subject.deployed_onnx(), model=quantize.MODEL)
 
     monkeypatch.setitem(job.TARGETS, "int8", replace(job.TARGETS["int8"], make=per_tensor))
@@ -268,7 +322,7 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
 def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
         trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     rung = parity.Rung("accuracy", 1.0, 3.0, "picture", 40)
-    monkeypatch.setattr(quantize, "best", lambda subject, source, path, **how: path.write_bytes(b"model"))
+    monkeypatch.setattr(quantize, "best", lambda subject, source, path, ranges, **how: path.write_bytes(b"model"))
     monkeypatch.setattr(quantize, "judged", lambda *args, **how: rung)
     monkeypatch.setattr(quantize, "side_by_side", lambda *args: [1.0, 1.0])
     monkeypatch.setattr(unknown, "fit", lambda subject, *args: unknown.Fitted(subject.parts.decision))

@@ -25,7 +25,7 @@ def test_cuda_resizes_within_one_level_of_the_cpu(tmp_path: Path, filtered: str)
 
 
 def write_resize(path: Path, filtered: str) -> Path:
-    """A model of one Resize to 64 x 64, as export/graph.py becomes one."""
+    """A model of one Resize to 64 x 64, as export/resize.py becomes one."""
     resize = helper.make_node(
         "Resize", ["image", "", "", "sizes"], ["resized"], mode=filtered, antialias=1, exclude_outside=1,
         cubic_coeff_a=-0.5, coordinate_transformation_mode="half_pixel", nearest_mode="floor")

@@ -16,8 +16,10 @@ from zoo.contract.bundle import open_bundle
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU; torch sees none here")
 
 
-def test_the_engine_is_proved_and_built_again_for_another_gpu(tmp_path: Path) -> None:
+def test_the_engine_is_proved_and_built_again_for_another_gpu(tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorrt", reason="tensorrt is not installed")
+    monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
     run = made_export(tmp_path)
     start(Order(run, to=("tensorrt",)))
     folder = run / "bundles" / "tensorrt"
@@ -26,6 +28,11 @@ def test_the_engine_is_proved_and_built_again_for_another_gpu(tmp_path: Path) ->
     assert rungs["engine: probabilities"]["worst"] < 0.02
     known = json.loads((folder / to_tensorrt.ENGINE).read_text())
     assert known["gpu"] == torch.cuda.get_device_name()
+    timings = to_tensorrt.timings_file(to_tensorrt.import_tensorrt())
+    assert timings is not None
+    assert timings.stat().st_size > 0
+    timings.write_bytes(b"damaged")
     (folder / to_tensorrt.ENGINE).write_text(json.dumps(known | {"gpu": "another"}))
     to_tensorrt.Engine(folder, to_tensorrt.profile(open_run(Order(run))))
     assert json.loads((folder / to_tensorrt.ENGINE).read_text()) == known
+    assert timings.read_bytes() != b"damaged"
