@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from export.resize import ANTIALIASED, Resize, by_products, by_resize
 from zoo.contract.bundle import EMBEDDING, HEATMAP, PROBABILITIES, UNKNOWN_SCORE
-from zoo.contract.decision import Decision
+from zoo.contract.decision import Decision, Early
 from zoo.network import class_maps
 from zoo.network.build import forward
 from zoo.picture import tta
@@ -45,7 +45,7 @@ class Deployed(nn.Module):
         model = copy.deepcopy(parts.model).eval().half() if half else parts.model.eval()
         self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
         has_map = class_maps.has_map(parts.model, parts.pre.size)
-        self.network = Network(model, has_map=has_map, half=half)
+        self.network = Network(model, parts.decision.early, has_map=has_map, half=half)
         self.answer = Answer(parts.model.eval(), parts, has_map=has_map)
         self.outputs = self.answer.outputs
 
@@ -57,13 +57,14 @@ class Network(nn.Module):
     """float32 [N, 3, S, S] -> logits [N, C], embedding [N, D] and, if it is used, the feature map, in float32 whatever
     the precision inside."""
 
-    def __init__(self, model: nn.Module, *, has_map: bool, half: bool):
+    def __init__(self, model: nn.Module, early: Early | None, *, has_map: bool, half: bool):
+        """`early`: the stage that is joined to the embedding."""
         super().__init__()
-        self.model, self.half_network = model, half
+        self.model, self.early, self.half_network = model, early, half
         self.outputs = ["logits", "pooled", *(["feature_map"] if has_map else [])]
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        seen = forward(self.model, pixel_values.half() if self.half_network else pixel_values)
+        seen = forward(self.model, pixel_values.half() if self.half_network else pixel_values, self.early)
         given = (seen.logits, seen.embedding, seen.feature_map)[:len(self.outputs)]
         return tuple(value.float() for value in given)
 

@@ -167,7 +167,7 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
     """Answer the views of one picture, uint8 [views, S, S, 3], by torch and zoo.contract.decision."""
     made = parts.decision
     x = np.stack([normalise(view, parts.pre) for view in pixels])
-    seen = forward(parts.model, torch.from_numpy(x))
+    seen = forward(parts.model, torch.from_numpy(x), made.early)
     logits = seen.logits.float().numpy()
     p_C = decision.temper(decision.average(logits[None]), made.temperature)[0]
     embedding = seen.embedding[:1].float().numpy()
@@ -176,7 +176,8 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
         outputs["unknown_score"] = decision.knn_distance(embedding, parts.bank.numpy(), made.unknown.neighbours,
                                                          made.unknown.shortest)[0]
     if has_map:
-        outputs["heatmap"] = class_maps.heatmap(parts.model, seen.feature_map[:1], torch.tensor([p_C.argmax()]))[0].numpy()
+        best = torch.tensor([p_C.argmax()])
+        outputs["heatmap"] = class_maps.heatmap(parts.model, seen.feature_map[:1], best)[0].numpy()
     return Answered(x[0], logits[0], outputs)
 
 

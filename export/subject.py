@@ -27,6 +27,7 @@ from zoo.files.same_paths import located
 from zoo.host import console
 from zoo.host.errors import BadImage, UserError
 from zoo.network.build import load
+from zoo.network.early import early_stage
 from zoo.picture import tta
 from zoo.picture.preprocess import Preprocessing, decode
 
@@ -231,7 +232,11 @@ def open_run(order: Order) -> Subject:
     config, made_decision = rundir.read_json(run / rundir.CONFIG, kind=dict), decision.read(run)
     unknown = made_decision.unknown
     bank = torch.from_numpy(decision.read_bank(run, neighbours=unknown.neighbours)) if unknown else None
-    parts = Parts(load(run), Preprocessing.from_config(config.get("pretrained_cfg")), made_decision, bank)
+    model, pre = load(run), Preprocessing.from_config(config.get("pretrained_cfg"))
+    if made_decision.early and made_decision.early.stage != early_stage(model, pre.size):
+        raise UserError(f"{run / rundir.DECISION} names a stage that {config['architecture']} does not have at a "
+                        "stride of 8 pixels: run python -m finetune.decide.")
+    parts = Parts(model, pre, made_decision, bank)
     labels = rundir.label_names(run)
     if not (run / rundir.FILES).is_file():
         return _pulled(order, labels, parts)

@@ -79,7 +79,8 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     assert known is not None
     session, _ = onnx_runtime.load(path, "cpu")
     embedding_ND = parity.run(session, [bundle.EMBEDDING], references, parity.TOGETHER)[bundle.EMBEDDING]
-    shortest = rejection.shortest_length(embedding_ND)
+    # parts of an embedding that are scaled one by one, and the length of the whole, are weights of the file
+    shortest = known.shortest if known.early else rejection.shortest_length(embedding_ND)
     model = onnx.load(path)
     onnx_file.set_weight(model, f"{pieces.ANSWER}/bank", decision.unit(embedding_ND).T)
     onnx_file.set_weight(model, f"{pieces.ANSWER}/shortest", np.float32(shortest))

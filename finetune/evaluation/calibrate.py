@@ -4,6 +4,7 @@ In this order: reference embeddings; one pass over val and test; test-time views
 temperature of the chosen ones; the threshold of "unknown"; prediction sets; foreign pictures.
 """
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,9 @@ from finetune.evaluation.passes import Bank, Outputs
 from finetune.evaluation.predictions import NOWHERE, Answers, concatenate
 from finetune.machine import disk_space, distributed
 from zoo.contract import rejection, rundir
-from zoo.contract.decision import BANK_KEY, Decision, Unknown, in_set, softmax, temper, unit
+from zoo.contract.decision import BANK_KEY, Decision, Early, Unknown, in_set, softmax, temper, unit
 from zoo.host import console
+from zoo.network.early import early_stage, joined
 from zoo.picture.tta import VIEWS
 
 MOST_MEASURED = 1000
@@ -111,10 +113,13 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     if not enough:
         warnings.append(f"with fewer than {fits.LEAST} calibration pictures (there are {len(rows)}), no temperature is "
                         "fitted, and the threshold of unknown is a guess: add pictures to val")
+    threshold = rejection.threshold(seen.unknown_score[rows])
+    decision = Decision(temperature, views, Unknown(bank.neighbours, bank.shortest, threshold, bank.early), sets)
+    strangers = [foreign_answers(subject, some, bank, decision) for some in foreign.sets_for(data.pictures)]
+    if weak := rejection.warning(rejected(strangers, threshold)):
+        warnings.append(f"{weak}. {rejection.CURE}")
     for warning in warnings:
         console.warn(warning)
-    threshold = rejection.threshold(seen.unknown_score[rows])
-    decision = Decision(temperature, views, Unknown(bank.neighbours, bank.shortest, threshold), sets)
     halved = data.halved(data.of("val"))
     fitted = {
         "split": "calibrate" if halved else "val", "pictures": len(rows), "note": NOTES[halved],
@@ -124,9 +129,13 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
         "unknown": {"references": len(bank.rows), "rejected": float((seen.unknown_score[rows] > threshold).mean())},
         "warnings": warnings}
     known = tabulate(data, pictures, seen, averaged, decision)
-    strangers = [foreign_answers(subject, one, bank, decision) for one in foreign.sets_for(data.pictures)]
     table_of_all = with_views(concatenate([known, *strangers]), measured, shown)
     return Calibrated(decision, fitted, bank, table_of_all, headline_curves(known, averaged, temperature))
+
+
+def rejected(strangers: Sequence[Answers], threshold: float) -> dict[str, float]:
+    """Foreign set -> share of its pictures that are called unknown."""
+    return {str(table.split[0]): float((table.unknown_score > threshold).mean()) for table in strangers}
 
 
 def views_to_measure(wish: Wish, pictures: int) -> list[str]:
@@ -149,10 +158,19 @@ def reference_bank(subject: Subject) -> Bank:
     """Embeddings of at most REFERENCES training pictures, the classes in turn."""
     chosen = passes.sample(subject.data.of("train"), REFERENCES)
     batches = evaluation_batches(distributed.mine(chosen), subject.source)
-    embedding, _ = passes.extract(subject.model, batches, subject.source.pre, total=len(chosen), precision="fp32")
+    stage, early = early_stage(subject.model, subject.source.pre.size), None
+    if stage is None:
+        embedding, _ = passes.extract(subject.model, batches, subject.source.pre, total=len(chosen), precision="fp32")
+        shortest = rejection.shortest_length(embedding.numpy())
+    else:
+        parts = passes.parts_of_embedding(subject.model, batches, subject.source.pre, stage, total=len(chosen))
+        pooled, mean, deviation = (rejection.shortest_length(part.numpy()) for part in parts)
+        early = Early(stage, (pooled, mean, deviation))
+        embedding = joined(parts, early)
+        shortest = math.sqrt(len(parts))  # of the whole when no part is weak: weakness counts in each part by itself
     of_class = Counter(p.label for p in chosen)
     return Bank(unit(embedding.numpy()), max(1, min(NEIGHBOURS, int(statistics.median(of_class.values())))),
-                rejection.shortest_length(embedding.numpy()))
+                shortest, early)
 
 
 def calibration_rows(data: Data, pictures: Sequence[Picture]) -> np.ndarray:

@@ -18,9 +18,10 @@ from finetune.augment.picture import normalise
 from finetune.data.dataset import Picture
 from finetune.data.loader import Batch
 from finetune.machine import distributed
-from zoo.contract.decision import knn_distance
+from zoo.contract.decision import Early, knn_distance
 from zoo.host import console
 from zoo.network.build import features, forward
+from zoo.network.early import embedding_parts
 from zoo.picture.preprocess import Preprocessing
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -98,6 +99,8 @@ class Bank:
     """The score is the distance to this nearest one."""
     shortest: float
     """Length below which an embedding counts as weak."""
+    early: Early | None = None
+    """The stage that is joined to the embedding."""
 
     def distance(self, embedding_ND: np.ndarray) -> np.ndarray:
         """The unknown score, float32 [N]."""
@@ -125,12 +128,26 @@ def outputs(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, bank
     rows = []
     with console.bar(title, total) as advance:
         for images, label in batches:
-            seen = forward(model, normalise(images.to(device), pre))
+            seen = forward(model, normalise(images.to(device), pre), bank.early)
             embedding = seen.embedding.float().cpu().numpy()
             rows.append(Outputs(seen.logits.float().cpu().numpy(), bank.distance(embedding),
                                 images.float().mean((1, 2, 3)).numpy() / 255))
             advance(len(label))
     return Outputs(*(_of_all(parts, total) for parts in zip(*rows, strict=True)))
+
+
+@torch.inference_mode()
+def parts_of_embedding(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, stage: int, *,
+                       total: int) -> list[torch.Tensor]:
+    """The parts of every picture's embedding before they are scaled and joined, float32 [N, ...] each on the CPU."""
+    device = next(model.parameters()).device
+    model.eval()
+    rows = []
+    with console.bar("reference embeddings", total) as advance:
+        for images, label in batches:
+            rows.append([part.cpu() for part in embedding_parts(model, normalise(images.to(device), pre), stage)])
+            advance(len(label))
+    return [distributed.gathered(torch.cat(parts), total) for parts in zip(*rows, strict=True)]
 
 
 @torch.inference_mode()

@@ -144,11 +144,13 @@ def report(answers: Answers, threshold: float | None) -> dict[str, Any]:
 
 def told_apart(answers: Answers, head: Answers, threshold: float) -> dict[str, Any]:
     """How well the foreign sets are told from the headline's pictures by their unknown score."""
-    foreign = {name: answers.of(name) for name in answers.foreign}
-    return {"rejected": float((head.unknown_score > threshold).mean()),
-            "foreign": {name: {"pictures": len(them), "auroc": rejection.auroc(head.unknown_score, them.unknown_score),
-                               "rejected": float((them.unknown_score > threshold).mean()),
-                               "confidence": float(them.plain_confidence.mean())} for name, them in foreign.items()}}
+    sets = {name: answers.of(name) for name in answers.foreign}
+    foreign = {name: {"pictures": len(them), "auroc": rejection.auroc(head.unknown_score, them.unknown_score),
+                      "rejected": float((them.unknown_score > threshold).mean()),
+                      "confidence": float(them.plain_confidence.mean())} for name, them in sets.items()}
+    weakest = rejection.weakest({name: row["rejected"] for name, row in foreign.items()})
+    return {"rejected": float((head.unknown_score > threshold).mean()), "foreign": foreign,
+            "weakest": {"foreign": weakest[0], "rejected": weakest[1]} if weakest else None}
 
 
 def mean_loss(label_probability: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from finetune.report.data_advice import Findings
 from finetune.report.page import Html, bdi, fill, join, part, percent, plural, section, soft
 from finetune.report.run_files import Finished
 from zoo.bases.catalog import Base
-from zoo.contract import rundir
+from zoo.contract import rejection, rundir
 from zoo.files import fields
 from zoo.host.text import shell, shell_path
 from zoo.network.build import allowed_size_step
@@ -29,8 +29,17 @@ WORST_CLASSES = 3
 def advices(run: Finished) -> list[Advice]:
     """What to do next, the most useful first: at most MOST_SHOWN."""
     values = {field: row["value"] for field, row in run.recipe.items()}
-    found = curves(history(run.series, run.report), values) + data_advice.data(findings(run))
+    found = curves(history(run.series, run.report), values) + unknown(run) + data_advice.data(findings(run))
     return found[:MOST_SHOWN]
+
+
+def unknown(run: Finished) -> list[Advice]:
+    """What to do where too few foreign pictures are called unknown; a run of the probe alone can do nothing more."""
+    told = run.report["unknown"]
+    weak = rejection.warning({name: row["rejected"] for name, row in told["foreign"].items()}) if told else None
+    if weak is None or run.value_of("probe_only"):
+        return []
+    return [Advice(f"{weak[0].upper()}{weak[1:]}.", rejection.CURE)]
 
 
 def findings(run: Finished) -> Findings:

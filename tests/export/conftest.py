@@ -38,7 +38,8 @@ def depends_on(pieces: Pieces, key: tuple[Any, ...]) -> str:
     parts = pieces._parts
     if key[0] == PREPARE:
         return sha256(repr((key, parts.pre, parts.decision.views)).encode()).hexdigest()
-    digest = sha256(repr((key, parts.pre.size, type(parts.model), key[0] == ANSWER and parts.decision)).encode())
+    digest = sha256(repr((key, parts.pre.size, type(parts.model), parts.decision.early,
+                         key[0] == ANSWER and parts.decision)).encode())
     for name, tensor in parts.model.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
     if key[0] == ANSWER and parts.bank is not None:

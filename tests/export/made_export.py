@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from export.__main__ import Order
 from export.graph import Deployed, Parts
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle, decision, rundir
-from zoo.contract.decision import Decision, Sets, Unknown
-from zoo.network.build import features, head
+from zoo.contract.decision import Decision, Early, Sets, Unknown
+from zoo.network.build import forward, head
 from zoo.picture import tta
 from zoo.picture.preprocess import Preprocessing, decode
 
@@ -27,6 +27,8 @@ LABELS = ("ant", "bee", "cat")
 SIDE = 32
 CALIBRATED = Decision(temperature=1.7, views="flip", unknown=Unknown(neighbours=2, shortest=0.05, threshold=0.4),
                       sets=Sets(0.9, 0.2))
+WITH_STAGE = replace(CALIBRATED, unknown=Unknown(2, 1.7, 0.4, Early(2, (0.05, 0.1, 0.1))))
+"""Of a ResNet: the features of its third stage, at a stride of 8, are joined to the embedding."""
 SQUASHED = Preprocessing(SIDE, "squash", 1.0)
 SMALL_BEIT = {"img_size": SIDE, "depth": 2, "embed_dim": 48, "num_heads": 3}
 
@@ -69,7 +71,7 @@ def noise(made_run: Made, pictures: int = 8) -> torch.Tensor:
 @torch.no_grad()
 def made_bank(model: nn.Module, made_run: Made) -> torch.Tensor:
     """Reference embeddings of length 1."""
-    return torch.from_numpy(decision.unit(features(model, noise(made_run)).numpy()))
+    return torch.from_numpy(decision.unit(forward(model, noise(made_run), made_run.decision.early).embedding.numpy()))
 
 
 def predictions(model: nn.Module, made_run: Made, paths: list[Path]) -> str:

@@ -23,13 +23,14 @@ from export.pieces import Pieces
 from export.place import check_writable, room_on_disk
 from export.resize import Resize
 from export.subject import open_run
-from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export
+from tests.export.made_export import CALIBRATED, LABELS, SIDE, WITH_STAGE, Made, made_export
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
 from zoo import predictor
 from zoo.answer import onnx_runtime
 from zoo.answer.predict import Predictor
+from zoo.contract import rundir
 from zoo.contract.bundle import open_bundle
 from zoo.host.errors import UserError
 from zoo.picture import tta
@@ -42,7 +43,8 @@ FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))
 # --- whole exports
 
 EXPORTED = {
-    "ResNet, center": Made("test_resnet", pre=Preprocessing(64, "center", 0.875)),  # as in test_web.py: traced once
+    # as in test_web.py: traced once
+    "ResNet, center": Made("test_resnet", pre=Preprocessing(64, "center", 0.875), decision=WITH_STAGE),
     "ViT, no fused attention": Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 0.875, "bilinear"),
                                     replace(CALIBRATED, views="none")),
 }
@@ -357,6 +359,16 @@ def test_a_moved_data_folder_is_named_with_data(run: Path, tmp_path: Path) -> No
     assert not (run / "bundles").exists()
     found = open_run(Order(run, data=tmp_path / "elsewhere")).pictures
     assert found == {f"val/{i}.PNG": tmp_path / "elsewhere" / "val" / f"{i}.PNG" for i in range(3)}
+
+
+def test_a_stage_that_the_network_does_not_have_is_refused(tmp_path: Path) -> None:
+    run = made_export(tmp_path, EXPORTED["ResNet, center"])
+    content = json.loads((run / "decision.json").read_text())
+    content["unknown"]["early"]["stage"] = 7
+    (run / "decision.json").write_text(json.dumps(content))
+    rundir.finish(run)
+    with pytest.raises(UserError, match=r"names a stage that test_resnet does not have .*: run python -m finetune"):
+        open_run(Order(run))
 
 
 def test_parity_images_are_drawn_from_validation(run: Path) -> None:

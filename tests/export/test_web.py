@@ -19,7 +19,7 @@ from export import made, to_web
 from export.__main__ import Order
 from export.job import start
 from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
-from tests.export.made_export import CALIBRATED, LABELS, Made, made_export, onnx_bundle
+from tests.export.made_export import CALIBRATED, LABELS, WITH_STAGE, Made, made_export, onnx_bundle
 from zoo.answer.predict import Predictor
 from zoo.contract import decision
 from zoo.contract.bundle import open_bundle
@@ -41,7 +41,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
         to_web.check()
     except UserError as error:
         pytest.skip(f"no onnxruntime-web: {error}")
-    run = made_export(tmp_path_factory.mktemp("web"), Made(pre=Preprocessing(64, "center", 0.875)))
+    run = made_export(tmp_path_factory.mktemp("web"), Made(pre=Preprocessing(64, "center", 0.875), decision=WITH_STAGE))
     onnx_bundle(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "SIZES", made.SIZES[:1])

@@ -62,13 +62,27 @@ def embeddings(run: Path, root: Path, paths: list[str]) -> np.ndarray:
         return model.forward_head(model.forward_features(x), pre_logits=True).numpy()
 
 
+def with_stage(run: Path, root: Path, paths: list[str]) -> np.ndarray:
+    """The embedding that the unknown score takes, by timm and decision.json alone."""
+    made = decision.read(run).early
+    assert made is not None
+    model = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
+    pre = Preprocessing.from_config(rundir.read_json(run / "config.json")["pretrained_cfg"])
+    assert model.feature_info[made.stage]["reduction"] == 8
+    with torch.inference_mode():
+        x = torch.from_numpy(np.stack([evaluate(decode(root / path), pre) for path in paths]))
+        stage = model.forward_intermediates(x, intermediates_only=True)[made.stage].numpy()
+    parts = (embeddings(run, root, paths), stage.mean((2, 3)), stage.std((2, 3)))
+    return np.concatenate([decision.unit(part, least) for part, least in zip(parts, made.shortest, strict=True)], 1)
+
+
 def test_the_bank_holds_training_pictures_of_all_classes(finished_run: Path, digits: Path) -> None:
     bank = load_file(finished_run / "bank.safetensors")["references"]
     with open(finished_run / "files.csv", newline="") as file:
         train = [row for row in csv.DictReader(file) if row["split"] == "train"]
-    assert bank.shape == (100, 1280)
+    assert bank.shape == (100, 1280 + 2 * 40)
     assert np.allclose(np.linalg.norm(bank, axis=1), 1, atol=1e-5)
-    theirs = decision.unit(embeddings(finished_run, digits, [row["path"] for row in train]))
+    theirs = decision.unit(with_stage(finished_run, digits, [row["path"] for row in train]))
     nearest = (theirs @ bank.T).argmax(1)
     assert sorted(nearest.tolist()) == list(range(100))
     assert np.allclose(theirs, bank[nearest], atol=1e-4)
@@ -86,7 +100,8 @@ def test_answers_follow_from_decision_json_and_the_outputs(finished_run: Path, d
     assert made.unknown is not None
     p_NC = decision.temper(decision.average(logits[:, None]), made.temperature)
     bank = load_file(finished_run / "bank.safetensors")["references"]
-    scores = decision.knn_distance(embedding, bank, made.unknown.neighbours, made.unknown.shortest)
+    joined = with_stage(finished_run, digits, [row["path"] for row in rows])
+    scores = decision.knn_distance(joined, bank, made.unknown.neighbours, made.unknown.shortest)
     for row, p_C, score in zip(rows, p_NC, scores, strict=True):
         said = decision.answer(p_C, float(score), labels, made)
         assert row["predicted"] == said.top[0][0]

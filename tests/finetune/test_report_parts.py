@@ -4,13 +4,14 @@ import base64
 import io
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.evaluation import predictions
+from finetune.evaluation import calibrate, predictions
 from finetune.report import mistakes, next_steps, quality, run_files, thumbnails, trust
 from finetune.report.advice import Advice
 from finetune.report.page import Drawing
@@ -63,6 +64,32 @@ def text_of(run: run_files.Finished) -> str:
 def test_what_was_fitted_and_what_cannot_be_compared(tmp_path: Path, made: Made, sentence: str) -> None:
     run = run_files.read(made_run(tmp_path, classes=FRUIT[:6], pictures=7, made=made)[0])
     assert sentence in text_of(run)
+
+
+@pytest.mark.parametrize(("rejected", "probe_only", "advised"), [
+    ({"noise": 0.95, "digits": 0.07}, False, True), ({"noise": 0.95, "digits": 0.5}, False, False),
+    ({"noise": 0.07}, True, False), ({}, False, False), (None, False, False)])
+def test_a_weak_unknown_answer_is_advised_on(ten: run_files.Finished, rejected: dict[str, float] | None,
+                                             probe_only: bool, advised: bool) -> None:
+    told = None if rejected is None else {"foreign": {name: {"rejected": share} for name, share in rejected.items()}}
+    run = replace(ten, report=ten.report | {"unknown": told},
+                  recipe=ten.recipe | {"probe_only": {"value": probe_only, "why": "set by hand"}})
+    found = next_steps.unknown(run)
+    assert len(found) == advised
+    for advice in found:
+        assert "only 7% of the foreign pictures 'digits' are called unknown" in advice.finding
+        assert "--probe-only" in advice.do
+        assert advice in next_steps.advices(run)
+        assert not advice.flags  # it would cost accuracy, so no follow-up run tries it unasked
+
+
+def test_the_share_called_unknown_is_of_each_foreign_set(ten: run_files.Finished) -> None:
+    threshold = ten.decision["unknown"]["threshold"]
+    strangers = [ten.every.of(name) for name in ten.every.foreign]
+    assert calibrate.rejected(strangers, threshold) == {
+        name: row["rejected"] for name, row in ten.report["unknown"]["foreign"].items()}
+    weakest = ten.report["unknown"]["weakest"]
+    assert weakest["rejected"] == min(calibrate.rejected(strangers, threshold).values())
 
 
 def test_sets_that_cover_too_little_are_told(tmp_path: Path) -> None:

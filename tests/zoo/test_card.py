@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from tests.made_run import FRUIT, Made, made_run
 from tests.zoo.made_published import made_finished
 from zoo.bases.catalog import forbids_commercial_use
-from zoo.contract import bundle, rundir
+from zoo.contract import bundle, rejection, rundir
 from zoo.publish import card
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,9 @@ def test_front_matter_is_what_the_hub_reads(tmp_path: Path) -> None:
 
 
 def test_the_card_tells_the_numbers_of_the_run(tmp_path: Path) -> None:
-    text = made_card(tmp_path, made=Made(counts={"fig": 7}, findings=("3 files ignored: not <pictures>",)))
+    weak = str(rejection.warning({"noise": 0.07}))
+    text = made_card(tmp_path, made=Made(counts={"fig": 7}, findings=("3 files ignored: not <pictures>",),
+                                         warnings=(weak,)))
     report = json.loads((tmp_path / "fruit-efficientnet_lite0" / rundir.REPORT).read_text())
     head, plain = report["headline"], report["headline"]["plain"]
     low, high = head["top1_interval"]
@@ -56,7 +58,9 @@ def test_the_card_tells_the_numbers_of_the_run(tmp_path: Path) -> None:
     assert "| train | 61 | 10 | 6 | 7 |" in text
     assert "- 3 files ignored: not &lt;pictures&gt;" in text
     assert "10 of 10 classes have fewer than 20 training pictures: " in text
-    assert f"noise {report['unknown']['foreign']['noise']['auroc']:.2f}" in text
+    noise = report["unknown"]["foreign"]["noise"]
+    assert f"noise {noise['auroc']:.2f} ({noise['rejected']:.0%} called unknown)" in text
+    assert "- the unknown answer is weak: only 7% of the foreign pictures 'noise' are called unknown" in text
     assert "| lr | `0.003` | interpolated between the anchors |" in text
     assert all(f"`{name}`" in text for name in FRUIT)
     assert "No commercial use" not in text

@@ -13,7 +13,7 @@ from zoo import __main__ as cli
 from zoo.answer.predict import Predictor
 from zoo.bases import catalog, registry
 from zoo.comparison import shares
-from zoo.comparison.finished_runs import Row, draw, notes, rows_of, verdicts
+from zoo.comparison.finished_runs import Row, draw, foreign_of, notes, rows_of, verdicts
 from zoo.comparison.measured import Answers
 from zoo.contract import bundle, rundir
 from zoo.files import tables
@@ -24,13 +24,30 @@ def test_runs_are_compared_in_a_table_and_a_picture(tmp_path: Path, capsys: pyte
     run = made_finished(tmp_path)
     assert cli.main(["compare", str(run), "--out", str(tmp_path / "compare.png")]) == 0
     head = rundir.read_json(run / rundir.REPORT)["headline"]
+    unknown = rundir.read_json(run / rundir.REPORT)["unknown"]
+    timm, deployed = rows_of(run)
+    assert timm.foreign is None  # timm has no such answer
+    assert deployed.foreign == unknown["weakest"]["rejected"] == min(
+        row["rejected"] for row in unknown["foreign"].values())
     plain, onnx = [line for line in capsys.readouterr().out.splitlines() if line.startswith("insects")]
     assert plain.split()[1:3] == ["timm", f"{100 * head['plain']['top1']:.2f}"]
     assert onnx.split()[1:3] == ["onnx", f"{100 * head['top1']:.2f}"]
+    assert onnx.split()[-4] == f"{deployed.foreign:.0%}"[:-1]
     assert onnx.split()[-2:] == ["3.2", f"{100 * head['ece']:.1f}"]
     with Image.open(tmp_path / "compare.png") as picture:
         assert picture.size == (1200, 750)
         assert len(set(picture.convert("RGB").resize((200, 125)).get_flattened_data())) > 20
+
+
+@pytest.mark.parametrize(("rejected", "least", "weak"), [
+    ({"noise": 1.0, "digits": 0.07}, 0.07, True), ({"noise": 0.5, "digits": 0.9}, 0.5, False), ({}, None, False)])
+def test_a_model_that_calls_few_foreign_pictures_unknown_is_named(
+        rejected: dict[str, float], least: float | None, weak: bool) -> None:
+    found = foreign_of({"foreign": {name: {"rejected": share} for name, share in rejected.items()}})
+    assert found == least
+    row = Row("a", "onnx", 0.9, (0.8, 0.95), "test", 20, 1.0, None, 0.1, None, "data", foreign=found)
+    assert [note[:57] for note in notes([row])] == [
+        "a onnx: only 7% of some foreign pictures are called unkno"] * weak
 
 
 def with_int8(run: Path, lost: float, spread: float) -> None:
@@ -65,6 +82,7 @@ def test_what_is_measured_is_the_bundles_own(tmp_path: Path) -> None:
     run = made_finished(tmp_path)
     with_int8(run, 0.9, 2.0)
     timm, onnx, int8 = rows_of(run, measure=True)
+    assert int8.foreign is None  # its own unknown answer was not measured on foreign pictures
     head = rundir.read_json(run / rundir.REPORT)["headline"]
     assert (timm.answers and timm.answers.top1, timm.answers and timm.answers.ece) == pytest.approx(
         (head["plain"]["top1"], head["plain"]["ece"]))

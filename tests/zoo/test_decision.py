@@ -16,6 +16,7 @@ from zoo.contract import decision, rundir
 from zoo.contract.decision import (
     Answer,
     Decision,
+    Early,
     Sets,
     Unknown,
     answer,
@@ -36,6 +37,7 @@ FILE = {"temperature": 2.0, "views": "five", "unknown": {"neighbours": 3, "short
 
 
 @pytest.mark.parametrize("made", [FULL, Decision(), Decision(unknown=Unknown(1, 1e-6, 0.0)),
+                                  Decision(unknown=Unknown(1, 1.7, 0.1, Early(2, (0.5, 7.25, 1e-6)))),
                                   Decision(sets=Sets(0.5, 0.0)), Decision(5, "multiscale")])
 def test_a_decision_comes_back_from_json_as_it_was(tmp_path: Path, made: Decision) -> None:
     rundir.write_json(tmp_path / rundir.DECISION, made.to_json() | {"fitted": {"pictures": 300, "views": {"why": "x"}}})
@@ -77,6 +79,15 @@ def test_missing_and_wrong_values_are_refused_by_name_of_the_file(tmp_path: Path
             expected = rf"^{file} is not readable as JSON"
         with pytest.raises(UserError, match=rf"(?s){expected}"):
             decision.read(tmp_path)
+
+
+@pytest.mark.parametrize("early", [
+    {}, [], 3, "x", {"stage": 2}, {"stage": -1, "shortest": [1, 1, 1]}, {"stage": 2.5, "shortest": [1, 1, 1]},
+    {"stage": 2, "shortest": [1, 1]}, {"stage": 2, "shortest": [1, 0, 1]}, {"stage": 2, "shortest": "abc"}])
+def test_a_stage_that_is_none_is_refused(early: Any) -> None:
+    assert Decision.from_json(changed("unknown.early", None)).early is None
+    with pytest.raises(UserError, match="expected temperature, views, unknown and sets"):
+        Decision.from_json(changed("unknown.early", early))
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "[1, 2]", "3", '"none"', "{}"])

@@ -18,9 +18,20 @@ from tests import warm
 from tests.hub_server import HubServer
 from zoo.bases.catalog import Base, find
 from zoo.contract import rundir
+from zoo.contract.decision import Early
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import allowed_size_step, build, data_config, features, forward, head, load, set_head
+from zoo.network.build import (
+    allowed_size_step,
+    build,
+    data_config,
+    features,
+    forward,
+    head,
+    load,
+    set_head,
+)
+from zoo.network.early import early_stage
 from zoo.network.weights import Weights
 
 LABELS = ["cat", "dog", "emu", "fox", "gnu"]
@@ -202,6 +213,29 @@ def test_head_of_features_is_the_model(architecture: str) -> None:
         torch.testing.assert_close(seen.logits, network(x))
         torch.testing.assert_close(seen.embedding, pooled)
         torch.testing.assert_close(seen.feature_map, network.forward_features(x))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("architecture", "stage"), [
+    ("test_resnet", 2), ("test_efficientnet", 2), ("test_convnext", 1), ("test_vit", None)])
+def test_an_earlier_stage_is_joined_to_the_embedding(architecture: str, stage: int | None) -> None:
+    torch.manual_seed(0)
+    network: Any = timm.create_model(architecture, num_classes=5)
+    size = data_config(network)["input_size"][-1]
+    assert early_stage(network, size) == stage
+    assert network.training
+    if stage is None:
+        return
+    x = torch.rand(2, 3, size, size)
+    network.eval()
+    with torch.inference_mode():
+        plain, seen = forward(network, x), forward(network, x, Early(stage, (1e-6, 1e-6, 1e6)))
+        feature_map = network.forward_intermediates(x, intermediates_only=True)[stage]
+    torch.testing.assert_close((seen.logits, seen.feature_map), (plain.logits, plain.feature_map))
+    width, channels = plain.embedding.shape[1], feature_map.shape[1]
+    own, mean, deviation = seen.embedding.split([width, channels, channels], 1)
+    torch.testing.assert_close(own, plain.embedding / plain.embedding.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(mean.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(deviation, feature_map.std((2, 3), correction=0) / 1e6)  # weak: scaled to less than 1
 
 
 @pytest.mark.parametrize("architecture", ["deit_tiny_distilled_patch16_224", "levit_128s", "efficientvit_m0",

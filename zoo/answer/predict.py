@@ -44,7 +44,8 @@ class Prediction:
     unknown_score: float | None
     """None: the model has none."""
     embedding: np.ndarray
-    """float32 [D], not normalised."""
+    """float32 [D]: the network's pooled features, not normalised. If the decision names an earlier stage: scaled to
+    length 1, with the stage's mean and deviation behind them (`zoo.contract.decision.Early`)."""
     heatmap: np.ndarray | None
     """float32 [h, w] in [0, 1] of the most probable class, over what the network sees; None: the model has none."""
 

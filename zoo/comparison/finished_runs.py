@@ -45,6 +45,8 @@ class Row:
     """Digest of the run's data."""
     answers: "Answers | None" = None
     """To the pictures of the headline; None = not known."""
+    foreign: float | None = None
+    """Share called unknown of the foreign set of which the fewest are; None = no unknown answer, or not measured."""
     lost: tuple[float, float, int] | None = None
     """Of a model that rounds and was not measured: points of top-1 that its proof saw lost against the trained model,
     half the width of their 95 % interval, and on how many pictures."""
@@ -102,7 +104,8 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
     with fields.of(run / rundir.DATA):
         data = fields.name(rundir.read_json(run / rundir.DATA)["digest"])
     with fields.of(run / rundir.REPORT):
-        head = rundir.read_json(run / rundir.REPORT)["headline"]
+        report = rundir.read_json(run / rundir.REPORT, kind=dict)
+        head, foreign = report["headline"], foreign_of(report.get("unknown"))
         plain, deployed = _measured(head["plain"]), _measured(head)
         same: dict[str, Any] = {"split": fields.name(head["split"]), "data": data,
                                 "pictures": fields.whole(head["pictures"], 0, 10**9)}
@@ -119,6 +122,7 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
         top1, (low, high), ece = deployed
         if shown.lost_points is None:  # proved to answer as the trained model does
             rows.append(Row(name, one.target, top1, (low, high), ece=ece,
+                            foreign=foreign if one.decision.unknown else None,
                             answers=known.deployed if known else None, **columns))
         elif measure and known is not None:
             own = measured.asked(run, one, known)
@@ -129,6 +133,15 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
             rows.append(Row(name, one.target, top1 - lost, (max(0.0, low - lost), min(1.0, high - lost)), ece=None,
                             lost=(shown.lost_points, shown.lost_spread, shown.compared), **columns))
     return rows
+
+
+def foreign_of(unknown: Any) -> float | None:
+    """Of report.json: the share called unknown of the foreign set of which the fewest are."""
+    from zoo.contract import rejection
+
+    rows = fields.mapping(unknown["foreign"]) if unknown else {}
+    found = rejection.weakest({name: fields.number(row["rejected"], above=-1, below=2) for name, row in rows.items()})
+    return found[1] if found else None
 
 
 def _megabytes(path: Path) -> float:
@@ -181,7 +194,9 @@ def _measured(row: Any) -> tuple[float, tuple[float, float], float]:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Why numbers may not be comparable."""
+    """Why numbers may not be comparable, and which models hardly know a foreign picture."""
+    from zoo.contract import rejection
+
     found = []
     if len({row.data for row in rows}) > 1:
         found.append("the runs have different data, so their accuracies are of different pictures.")
@@ -192,20 +207,25 @@ def notes(rows: Sequence[Row]) -> list[str]:
                      "calibration error is not measured. --measure does both on the run's own pictures.")
     if len(rows) > 1 and (without := sorted({row.run for row in rows if not row.answers and not row.lost})):
         found.append(f"{', '.join(without)}: there is no {rundir.PREDICTIONS}, so nothing is said of differences.")
+    for row in rows:
+        if row.foreign is not None and row.foreign < rejection.FEW:
+            found.append(f"{row.name}: only {row.foreign:.0%} of some foreign pictures are called unknown, so most of "
+                         f"them get a class. {rejection.CURE}")
     if len(machines := sorted({row.measured_on for row in rows if row.measured_on})) > 1:
         found.append(f"latencies were measured under different conditions: {'; '.join(machines)}.")
     return found
 
 
 def _show(rows: Sequence[Row]) -> None:
-    titles = ("top-1 %", "95 % interval", "of", "MB", "ms a picture", "calibration error %")
+    titles = ("top-1 %", "95 % interval", "of", "foreign called unknown %", "MB", "ms a picture", "calibration error %")
     columns = [*(console.Column(title, whole=True) for title in ("run", "model")),
                *(console.Column(title, right=True) for title in titles)]
     cells = []
     for row in rows:
         low, high = row.interval
         cells.append((row.run, row.target, f"{row.top1:.2%}"[:-1], f"{low:.1%} to {high:.1%}",
-                      f"{row.pictures:,} {row.split}", f"{row.size_mb:.1f}",
+                      f"{row.pictures:,} {row.split}", "-" if row.foreign is None else f"{row.foreign:.0%}"[:-1],
+                      f"{row.size_mb:.1f}",
                       "-" if row.latency_ms is None else f"{row.latency_ms:.1f}",
                       "not measured" if row.ece is None else f"{row.ece:.1%}"[:-1]))
     console.table(columns, cells)

@@ -22,7 +22,20 @@ BANK_KEY = "references"
 HOTTEST = 1e6
 """Temperatures lie below; a fit gives 20 at most."""
 MOST_NEIGHBOURS = 1_000_000
+MOST_STAGES = 1_000
 _FIT_AGAIN = "Copy the run folder again, or run python -m finetune.decide."
+
+
+@dataclass(frozen=True)
+class Early:
+    """An earlier stage of the network, whose features are joined to the embedding: training changes them less, so that
+    they still tell other pictures when the last ones know the classes only (tests/bench/RESULTS.md)."""
+
+    stage: int
+    """Which of the feature maps that timm's `forward_intermediates` gives, counted from 0."""
+    shortest: tuple[float, float, float]
+    """Each part is scaled to length 1, a shorter one than this to less: the network's own embedding, the mean of the
+    stage over all places, and its standard deviation over them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,8 @@ class Unknown:
     """Embeddings are scaled to length 1, those shorter than this to less: weak features resemble nothing."""
     threshold: float
     """A larger score than this is unknown."""
+    early: Early | None = None
+    """None: the embedding is the network's own, as in runs of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,11 @@ class Decision:
     sets: Sets | None = None
     """None: no prediction sets."""
 
+    @property
+    def early(self) -> Early | None:
+        """The stage that is joined to the embedding."""
+        return self.unknown.early if self.unknown else None
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -71,7 +91,8 @@ class Decision:
                 fields.number(content["temperature"], above=0, below=HOTTEST), content["views"],
                 None if unknown is None else Unknown(fields.whole(unknown["neighbours"], 1, MOST_NEIGHBOURS),
                                                      fields.number(unknown["shortest"], above=0),
-                                                     fields.number(unknown["threshold"])),
+                                                     fields.number(unknown["threshold"]),
+                                                     _early(unknown.get("early"))),
                 None if sets is None else Sets(fields.number(sets["coverage"], above=0, below=1),
                                                fields.number(sets["least_probability"])))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -81,6 +102,13 @@ class Decision:
             raise UserError(f"{where}: expected views of {', '.join(tta.VIEWS)}, seen {fields.seen(decision.views)}: "
                             "update this program with pip.")
         return decision
+
+
+def _early(content: Any) -> Early | None:
+    if content is None:
+        return None
+    pooled, mean, deviation = (fields.number(length, above=0) for length in content["shortest"])
+    return Early(fields.whole(content["stage"], 0, MOST_STAGES), (pooled, mean, deviation))
 
 
 def read(run: Path) -> Decision:

@@ -1,6 +1,7 @@
 """The score above which a picture is called unknown: how it is set, and how well it tells strangers apart."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
@@ -9,6 +10,12 @@ REJECTED = 0.05
 """Share of the calibration pictures that may be called unknown."""
 WEAK = 0.05
 """Share of the reference embeddings that are shorter than the length below which an embedding counts as weak."""
+
+FEW = 0.5
+"""An unknown answer that finds a smaller share than this of some foreign pictures is weak."""
+CURE = ("Fewer epochs, or the linear probe alone (--probe-only), keep more of the features that tell foreign pictures; "
+        "or give the foreign pictures that you expect a class of their own.")
+"""What brings more of a weak unknown answer back (tests/bench/RESULTS.md)."""
 
 
 def threshold(unknown_score_N: np.ndarray, share: float = REJECTED) -> float:
@@ -38,6 +45,24 @@ def auroc(known_N: np.ndarray, foreign_M: np.ndarray) -> float:
     ranks = (last - (counts - 1) / 2)[place]
     above = ranks[len(known_N):].sum() - len(foreign_M) * (len(foreign_M) + 1) / 2
     return float(above / (len(known_N) * len(foreign_M)))
+
+
+def weakest(rejected: Mapping[str, float]) -> tuple[str, float] | None:
+    """(name, share) of the foreign set of which the smallest share is called unknown; None if there are no sets.
+
+    `rejected`: name of a foreign set -> share of its pictures that are called unknown.
+    """
+    return min(rejected.items(), key=lambda item: item[1], default=None)
+
+
+def warning(rejected: Mapping[str, float]) -> str | None:
+    """A sentence for a weak unknown answer, None for a good one; `rejected` as for `weakest`."""
+    found = weakest(rejected)
+    if found is None or found[1] >= FEW:
+        return None
+    name, share = found
+    return (f"the unknown answer is weak: only {share:.0%} of the foreign pictures {name!r} are called unknown, the "
+            "others are taken for one of the classes")
 
 
 def noise(count: int) -> list[Image.Image]:

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from zoo.bases import old_names, timm_config
 from zoo.bases.catalog import Base
 from zoo.contract import rundir
+from zoo.contract.decision import Early
 from zoo.host.errors import UserError, first_line
 from zoo.network import guard, renaming, weights, wide_resnet
+from zoo.network.early import joined, parts_of
 from zoo.network.weights import Weights
 
 PLAIN_TRANSFORMERS = frozenset({"vision_transformer", "deit", "beit", "eva"})
@@ -162,16 +164,20 @@ class Forward(NamedTuple):
     logits: Tensor
     """[B, classes]."""
     embedding: Tensor
-    """Pooled features [B, D]."""
+    """Pooled features [B, D]; with an earlier stage [B, D + 2 * channels], of `joined`."""
     feature_map: Tensor
     """Features at each place, in the architecture's own layout (zoo/network/class_maps.py reads it)."""
 
 
-def forward(model: nn.Module, x: Tensor) -> Forward:
-    """Logits, embedding and feature map of pictures [B, 3, H, W]."""
+def forward(model: nn.Module, x: Tensor, early: Early | None = None) -> Forward:
+    """Logits, embedding and feature map of pictures [B, 3, H, W]; `early` is joined to the embedding."""
     network: Any = model
-    feature_map = network.forward_features(x)
-    embedding = network.forward_head(feature_map, pre_logits=True).flatten(1)
+    if early is None:
+        feature_map = network.forward_features(x)
+        embedding = network.forward_head(feature_map, pre_logits=True).flatten(1)
+    else:
+        feature_map, stages = network.forward_intermediates(x, indices=[early.stage])
+        embedding = joined(parts_of(network, feature_map, stages[0]), early)
     return Forward(network.forward_head(feature_map), embedding, feature_map)
 
 
