@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from export import class_folders
+from export.proof import class_folders
 from zoo.answer.predict import Predictor
 from zoo.answer.self_check import by_examples, limit
 from zoo.contract.bundle import Bundle, open_bundle

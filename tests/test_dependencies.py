@@ -17,7 +17,7 @@ DECLARED = {canonicalize_name(Requirement(line).name) for line in PROJECT["depen
 OPTIONAL = {canonicalize_name(Requirement(line).name) for extra, lines in PROJECT["optional-dependencies"].items()
             if extra != "dev" for line in lines}
 BY_HAND = {"tensorrt"}
-"""Modules of packages that no extra brings: they fit one GPU and its driver only (export/to_tensorrt.py)."""
+"""Modules of packages that no extra brings: they fit one GPU and its driver only (export/targets/tensorrt.py)."""
 
 
 @cache

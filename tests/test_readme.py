@@ -46,15 +46,16 @@ def test_every_flag_in_its_commands_exists(command: str) -> None:
 def test_the_flags_and_paths_it_names_exist() -> None:
     from dataclasses import fields
 
-    from export import __main__ as export
     from export import verify
+    from export.order import Order as ExportOrder
     from finetune.evaluation.choices import Wish
     from finetune.recipe.fields import Recipe
     from finetune.recipe.run import Run
-    from serve import order, space
+    from serve import space
+    from serve.order import Order as ServeOrder
     from zoo.publish import push_command
 
-    orders = (Run, Recipe, Wish, export.Order, verify.Order, push_command.Order, order.Order, space.Space)
+    orders = (Run, Recipe, Wish, ExportOrder, verify.Order, push_command.Order, ServeOrder, space.Space)
     known = {"--" + f.name.replace("_", "-") for cls in orders for f in fields(cls)}
     known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial", "--dist",
               "--bases", "--standalone", "--nproc-per-node"}

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from export import to_web
+from export.targets import web
 from finetune.evaluation.passes import Scores
 from finetune.pipeline import start
 from finetune.recipe.run import Run
@@ -437,18 +437,18 @@ def test_an_archive_gives_its_known_files_only(tmp_path: Path) -> None:
 
     def packed(link: str | None) -> Path:
         with tarfile.open(tmp_path / "package.tgz", "w:gz") as tar:
-            for name in (*(f"package/dist/{name}" for name in to_web.FILES), "../out", "/out", "package/dist/more.js"):
+            for name in (*(f"package/dist/{name}" for name in web.FILES), "../out", "/out", "package/dist/more.js"):
                 tar.addfile(entry := tarfile.TarInfo(name), io.BytesIO(b"x" * entry.size))
             if link:
-                entry = tarfile.TarInfo(f"package/dist/{next(iter(to_web.FILES))}")
+                entry = tarfile.TarInfo(f"package/dist/{next(iter(web.FILES))}")
                 entry.type, entry.linkname = tarfile.SYMTYPE, link
                 tar.addfile(entry)
         return tmp_path / "package.tgz"
 
-    to_web.unpack(packed(None), folder)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(to_web.FILES)
+    web.unpack(packed(None), folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(web.FILES)
     for link in (str(secret), "../../../secret"):
         with pytest.raises(UserError, match="expected"):
-            to_web.unpack(packed(link), folder)
+            web.unpack(packed(link), folder)
     assert {path.name for path in tmp_path.iterdir()} == {"secret", "into", "package.tgz"}
     assert all(path.read_bytes() == b"" for path in folder.iterdir())

@@ -17,10 +17,10 @@ import timm
 import torch
 from torch import nn
 
-from export import made, parity
-from export.graph import Deployed, Parts
-from export.parity import Rung
-from export.pieces import Pieces
+from export.graph.deployed import Deployed, Parts
+from export.graph.pieces import Pieces
+from export.proof import hard_pictures, parity
+from export.proof.parity import Rung
 from zoo.answer import onnx_runtime
 from zoo.contract.decision import Decision
 from zoo.host.errors import UserError, first_line
@@ -51,7 +51,7 @@ def main() -> int:
     print("| architecture | seconds | MB | core | probabilities | embedding | failed |\n"
           "| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        made.write(Path(folder))
+        hard_pictures.write(Path(folder))
         for name in parser.parse_args().names:
             try:
                 with contextlib.redirect_stdout(sys.stderr):  # progress bars

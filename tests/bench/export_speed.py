@@ -13,9 +13,9 @@ import onnx
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from export import quantize
-from export.graph import Deployed, Parts
-from export.pieces import Pieces
+from export.graph.deployed import Deployed, Parts
+from export.graph.pieces import Pieces
+from export.targets import int8
 from zoo.answer import onnx_runtime
 from zoo.bases.catalog import find
 from zoo.contract import bundle
@@ -47,7 +47,7 @@ def main() -> None:
             whole, _ = onnx_runtime.load(path, "cpu", threads=2)
             jobs[f"whole graph on 300x400, views {views}"] = (
                 lambda session=whole: session.run(None, {bundle.IMAGE: picture}))
-        for kept in (0, *quantize.FLOAT_LAYERS[1:3]):
+        for kept in (0, *int8.FLOAT_LAYERS[1:3]):
             path = Path(folder) / f"core-int8-{kept}.onnx"
             in_8_bits(core, path, kept)
             small, _ = onnx_runtime.load(path, "cpu", threads=2)
@@ -70,10 +70,10 @@ def main() -> None:
 
 
 def in_8_bits(core: Path, path: Path, float_layers: int) -> None:
-    """The network without what is around it, quantised as export/quantize.py does; the ranges do not matter here."""
+    """The bare network, quantised as export/targets/int8.py does; the ranges do not matter here."""
     graph = onnx.load(core).graph
-    inside = [node for node in graph.node if node.op_type in quantize.QUANTIZED + quantize.CLIPPED]
-    products = [place for place, node in enumerate(inside) if node.op_type in quantize.QUANTIZED]
+    inside = [node for node in graph.node if node.op_type in int8.QUANTIZED + int8.CLIPPED]
+    products = [place for place, node in enumerate(inside) if node.op_type in int8.QUANTIZED]
     quantize_static(core, path, RandomBatches(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
                     activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                     nodes_to_quantize=[node.name for node in inside[products[float_layers]:]])

@@ -12,9 +12,9 @@ import torch
 from filelock import FileLock
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from export import resize
-from export.graph import Answer, Network, Prepare
-from export.pieces import ANSWER, NETWORK, PREPARE, Pieces
+from export.graph import resize
+from export.graph.deployed import Answer, Network, Prepare
+from export.graph.pieces import ANSWER, NETWORK, PREPARE, Pieces
 from zoo.network import class_maps
 
 

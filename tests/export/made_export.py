@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from export import made, parity
-from export import subject as subjects
-from export.__main__ import Order
-from export.graph import Deployed, Parts
+from export.graph.deployed import Deployed, Parts
+from export.order import Order
+from export.proof import hard_pictures, parity
+from export.proof import trained_run as subjects
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle, decision, rundir
 from zoo.contract.decision import Decision, Early, Sets, Unknown
@@ -98,11 +98,11 @@ def made_export(folder: Path, made_run: Made | None = None) -> Path:
     for place in range(made_run.pictures):
         width, height = 40 + 9 * place, 50
         picture = data / "val" / f"{place}.PNG"
-        made.smooth(width, height).save(picture)
+        hard_pictures.smooth(width, height).save(picture)
         rows.append(f"val/{place}.PNG,{LABELS[place % 3]},val,{rundir.digest(picture)},{width},{height}")
     (data / "train").mkdir()
     trained = data / "train" / "0.png"
-    made.smooth(60, 48).save(trained)
+    hard_pictures.smooth(60, 48).save(trained)
     rows.append(f"train/0.png,ant,train,{rundir.digest(trained)},60,48")
     rundir.write_text(run / rundir.FILES, "\n".join(rows) + "\n")
     rundir.write_text(run / rundir.PREDICTIONS, predictions(model, made_run, sorted((data / "val").iterdir())))

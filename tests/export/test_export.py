@@ -14,15 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
-from export import made, onnx_file, parity
-from export.__main__ import Order
-from export.graph import Answer, Deployed, Parts, Prepare
-from export.job import start
-from export.parity import Compared
-from export.pieces import Pieces
+from export.graph import onnx_file
+from export.graph.deployed import Answer, Deployed, Parts, Prepare
+from export.graph.pieces import Pieces
+from export.graph.resize import Resize
+from export.order import Order
+from export.pipeline import start
 from export.place import check_writable, room_on_disk
-from export.resize import Resize
-from export.subject import open_run
+from export.proof import hard_pictures, parity
+from export.proof.parity import Compared
+from export.proof.trained_run import open_run
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, WITH_STAGE, Made, made_export
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
@@ -70,7 +71,7 @@ def refuse_fused(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.mark.parametrize("which", EXPORTED)
 def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                           capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(made, "SIZES", FEWER_SIZES if "center" not in which else made.SIZES)
+    monkeypatch.setattr(hard_pictures, "SIZES", FEWER_SIZES if "center" not in which else hard_pictures.SIZES)
     monkeypatch.setattr(parity, "AT_ONCE", 9)
     asked = refuse_fused(monkeypatch) if "fused" in which else []
     run = made_export(tmp_path, EXPORTED[which])
@@ -148,7 +149,7 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     folder = tmp_path_factory.mktemp("control")
     subject = open_run(Order(made_export(folder, CONTROL)))
     (folder / "made").mkdir()
-    paths = subject.pictures | {path.name: path for path in made.write(folder / "made")}
+    paths = subject.pictures | {path.name: path for path in hard_pictures.write(folder / "made")}
     pixels = folder / "pixels.onnx"
     export_pixels(subject.parts, pixels, resize="matmul")  # torch's own Resize is not ONNX Runtime's
     return Proof(subject.parts, paths, compared(subject.parts, pixels, paths), folder)
@@ -239,7 +240,7 @@ def no_antialias(patch: pytest.MonkeyPatch) -> None:
     def interpolate(x: torch.Tensor, **how: Any) -> torch.Tensor:
         return torch.nn.functional.interpolate(x.float(), **how | {"antialias": False}).round().clamp(0, 255)
 
-    patch.setattr("export.resize.interpolate", interpolate)
+    patch.setattr("export.graph.resize.interpolate", interpolate)
 
 
 WRONG: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
@@ -290,7 +291,7 @@ def test_pixels_without_antialias_fail(proof: Proof, monkeypatch: pytest.MonkeyP
 
 def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                         capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(made, "SIZES", FEWER_SIZES)
+    monkeypatch.setattr(hard_pictures, "SIZES", FEWER_SIZES)
     bgr(monkeypatch)
     run = made_export(tmp_path, CONTROL)
     with pytest.raises(UserError, match="does not answer like the trained one") as raised:

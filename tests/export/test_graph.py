@@ -8,9 +8,10 @@ import timm
 import torch
 from PIL import Image
 
-from export import parity, resize
-from export.graph import Deployed, Parts, Prepare
-from export.made import smooth
+from export.graph import resize
+from export.graph.deployed import Deployed, Parts, Prepare
+from export.proof import parity
+from export.proof.hard_pictures import smooth
 from tests.export.made_export import CALIBRATED, SIDE, SMALL_BEIT, WITH_STAGE, Made, made_bank, made_model
 from zoo.contract.decision import Decision
 from zoo.network import class_maps
@@ -105,7 +106,8 @@ def test_resize_is_used_where_it_equals_pillow() -> None:
 
 def test_without_antialias_the_pixels_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.nn.functional.interpolate
-    monkeypatch.setattr("export.resize.interpolate", lambda x, *, antialias, **how: real(x, antialias=False, **how))
+    monkeypatch.setattr("export.graph.resize.interpolate",
+                        lambda x, *, antialias, **how: real(x, antialias=False, **how))
     assert worst(Preprocessing(48, "squash", 1.0), "op") > 20
 
 

@@ -15,11 +15,13 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from export import job, made, parity, place, proof, quantize
-from export.__main__ import Order
-from export.parity import Rung
-from export.proof import Evidence, Proof
-from export.subject import Made
+from export import pipeline, place
+from export.order import Order
+from export.proof import hard_pictures, parity, prove
+from export.proof.parity import Rung
+from export.proof.prove import Evidence, Proof
+from export.proof.trained_run import Made
+from export.targets import int8
 from tests.file_modes import odd_modes
 from tests.zoo.made_bundle import made_bundle, made_content
 from zoo.contract import bundle, rundir
@@ -56,7 +58,7 @@ def failing(error: BaseException) -> Callable[[Evidence, Path, str], Made]:
 
 
 def set_target(monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., Made], **how: Any) -> None:
-    monkeypatch.setitem(job.TARGETS, name, job.Target(make, **how))
+    monkeypatch.setitem(pipeline.TARGETS, name, pipeline.Target(make, **how))
 
 
 def test_a_new_bundle_takes_the_place_of_the_old_one(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,14 +66,14 @@ def test_a_new_bundle_takes_the_place_of_the_old_one(evidence: Evidence, monkeyp
     (run / "bundles" / "onnx" / "stale.json").write_text("{}")
     set_target(monkeypatch, "onnx", copied, same_file=True)
     with place.alone(run):
-        job.attempt(evidence, "onnx", {})
+        pipeline.attempt(evidence, "onnx", {})
     assert open_bundle(run).status == "made again"
     assert sorted(os.listdir(run / "bundles")) == [".lock", "onnx"]
     assert not (run / "bundles" / "onnx" / "stale.json").exists()
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
-@pytest.mark.parametrize("name", job.TARGETS)
+@pytest.mark.parametrize("name", pipeline.TARGETS)
 def test_every_file_of_every_target_has_the_permissions_of_a_new_file(name: str, umask: int, evidence: Evidence,
                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever wrote it: a library of safe temporary files, a copy of what was read-only, a compiler."""
@@ -89,7 +91,7 @@ def test_every_file_of_every_target_has_the_permissions_of_a_new_file(name: str,
     try:
         set_target(monkeypatch, name, odd, same_file=True)
         with place.alone(evidence.subject.run):
-            job.attempt(evidence, name, {})
+            pipeline.attempt(evidence, name, {})
         assert odd_modes(evidence.subject.run / "bundles" / name) == {}
     finally:
         os.umask(before)
@@ -109,7 +111,7 @@ def test_what_fails_leaves_the_finished_bundle_alone(error: BaseException, raise
     before = open_bundle(run)
     set_target(monkeypatch, "onnx", failing(error))
     with pytest.raises(raised, match=words), place.alone(run):
-        job.attempt(evidence, "onnx", {})
+        pipeline.attempt(evidence, "onnx", {})
     assert open_bundle(run) == before
     assert list(bundle.of_run(run)) == [before]
     left = set(os.listdir(run / "bundles")) - {".lock", "onnx"}
@@ -122,9 +124,9 @@ def test_a_proof_that_fails_leaves_the_finished_bundle_alone(evidence: Evidence,
     before = open_bundle(run)
     set_target(monkeypatch, "onnx", copied)
     rung = Rung("probabilities", 0.005, 0.4, "val/a.png", 3)
-    monkeypatch.setattr(proof, "prove", lambda *_: Proof([rung], [], {}))
+    monkeypatch.setattr(prove, "prove", lambda *_: Proof([rung], [], {}))
     with pytest.raises(NotProved, match=r"differs by 0\.4 on val/a\.png, .*/bundles/onnx\.tmp/parity\.json"):
-        job.attempt(evidence, "onnx", {})
+        pipeline.attempt(evidence, "onnx", {})
     assert open_bundle(run) == before
     with pytest.raises(UserError, match=r"has no FINISHED\.json: .* --to onnx$"):
         open_bundle(run / "bundles" / "onnx.tmp")
@@ -181,7 +183,7 @@ def test_pictures_of_many_sizes_are_not_kept(tmp_path: Path, monkeypatch: pytest
 
 def test_a_bundle_whose_layers_have_no_names_is_not_quantised() -> None:
     with pytest.raises(UserError, match="written by an earlier version: export the run to onnx again"):
-        quantize.nodes(onnx.GraphProto(), 0, clipped=True)
+        int8.nodes(onnx.GraphProto(), 0, clipped=True)
 
 
 @pytest.mark.parametrize("seen", [np.inf, -np.inf, np.nan])
@@ -214,12 +216,12 @@ def test_too_few_pictures_are_refused_unless_they_are_accepted(evidence: Evidenc
                                                                capsys: pytest.CaptureFixture[str]) -> None:
     run, rung = evidence.subject.run, Rung("accuracy", 1.0, 1.9, "a.png", 135, 1.84, 0.941)
     set_target(monkeypatch, "int8", copied)
-    monkeypatch.setattr(proof, "prove", lambda *_: Proof([rung], [], {}))
+    monkeypatch.setattr(prove, "prove", lambda *_: Proof([rung], [], {}))
     with pytest.raises(NotProved, match=r"it cannot be told .* 1\.90 ± 3\.61 points of accuracy on 135 pictures, "
                                         r"expected at most 1\. .*--max-loss .*--accept-inconclusive"):
-        job.attempt(evidence, "int8", {})
+        pipeline.attempt(evidence, "int8", {})
     accepting = replace(evidence, accept_inconclusive=True, examples=False)
-    job.attempt(accepting, "int8", {})
+    pipeline.attempt(accepting, "int8", {})
     assert open_bundle(run / "bundles" / "int8").status.startswith("inconclusive: it loses 1.90 ± 3.61 points")
     shown = " ".join(capsys.readouterr().out.split())
     assert "inconclusive accuracy points lost 1.9 ± 3.61 (limit 1), 135 pictures, 94.1% of the answers the" in shown
@@ -260,11 +262,11 @@ def test_what_stands_in_the_place_of_the_lock_is_named(evidence: Evidence) -> No
 @pytest.fixture
 def ordered(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`job.start` on this run."""
-    monkeypatch.setattr(job, "open_run", lambda order: evidence.subject)
-    monkeypatch.setattr(made, "SIZES", made.SIZES[:1])
+    monkeypatch.setattr(pipeline, "open_run", lambda order: evidence.subject)
+    monkeypatch.setattr(hard_pictures, "SIZES", hard_pictures.SIZES[:1])
     for name in ("onnx", "triton", "web"):
         set_target(monkeypatch, name, copied, same_file=True, of_onnx=name != "onnx")
-    return lambda *targets: job.start(Order(evidence.subject.run, to=targets))
+    return lambda *targets: pipeline.start(Order(evidence.subject.run, to=targets))
 
 
 def test_a_target_that_fails_does_not_stop_the_others(ordered: Callable[..., None], evidence: Evidence,

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from export.__main__ import Order
-from export.subject import open_run
-from export.to_tensorrt import profile
+from export.order import Order
+from export.proof.trained_run import open_run
+from export.targets.tensorrt import profile
 from tests.export.made_export import LABELS
 from tests.zoo.made_published import made_finished
 from zoo.contract import rundir

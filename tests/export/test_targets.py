@@ -15,12 +15,14 @@ import pytest
 import torch
 from filelock import FileLock
 
-from export import job, made, parity, quantize, to_tensorrt, to_triton, unknown
-from export import subject as subjects
-from export.__main__ import Order
-from export.job import start
-from export.proof import Evidence, gather
-from export.subject import Subject, open_run
+from export import pipeline
+from export.order import Order
+from export.pipeline import start
+from export.proof import hard_pictures, parity, unknown
+from export.proof import trained_run as subjects
+from export.proof.prove import Evidence, gather
+from export.proof.trained_run import Subject, open_run
+from export.targets import int8, tensorrt, triton
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
 from zoo.answer import openvino_runtime
 from zoo.answer.predict import Predictor
@@ -40,7 +42,7 @@ def needs(module: str) -> None:
 
 @pytest.fixture
 def few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(made, "SIZES", SIZES)
+    monkeypatch.setattr(hard_pictures, "SIZES", SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(made_vit: Path, capsys: p
     folder = made_vit / "bundles" / "tensorrt"
     opened = open_bundle(folder)
     assert opened.content["precision"] == "fp16"
-    assert opened.status == f"{to_tensorrt.NOT_RUN}; no unknown answer: 1 training pictures, 2 are needed"
+    assert opened.status == f"{tensorrt.NOT_RUN}; no unknown answer: 1 training pictures, 2 are needed"
     assert opened.decision.unknown is None
     assert opened.content["builder"]["engine_mb"] > 0
     said = capsys.readouterr().out
@@ -97,7 +99,8 @@ def test_a_precision_that_loses_accuracy_gives_way_to_the_next(
 
     real = parity.accuracy
     monkeypatch.setattr(parity, "accuracy", lambda precision, limit, labelled, p: real(precision, limit, labelled, -p))
-    monkeypatch.setitem(job.TARGETS, "tensorrt", replace(job.TARGETS["tensorrt"], make=make, check=lambda: None))
+    without_check = replace(pipeline.TARGETS["tensorrt"], make=make, check=lambda: None)
+    monkeypatch.setitem(pipeline.TARGETS, "tensorrt", without_check)
     start(Order(run, to=("tensorrt",), examples=False, parity_images=5))
     assert tried == ["fp16", "fp32"]
     assert open_bundle(run / "bundles" / "tensorrt").content["precision"] == "fp32"
@@ -115,17 +118,17 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node], "turned", [given], [turned])
     onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "model.onnx")
     with pytest.raises(UserError, match=r"TensorRT's parser refuses model\.onnx: .*UInt8"):
-        to_tensorrt.build(to_tensorrt.import_tensorrt(), tmp_path / "model.onnx",
+        tensorrt.build(tensorrt.import_tensorrt(), tmp_path / "model.onnx",
                           {which: [1, 50, 60, 3] for which in ("min", "opt", "max")})
 
 
 def test_engines_keep_the_types_of_the_file_and_all_bits_of_float32() -> None:
     needs("tensorrt_rtx")
-    trt = to_tensorrt.import_tensorrt()
+    trt = tensorrt.import_tensorrt()
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     assert builder.create_builder_config().get_flag(trt.BuilderFlag.TF32)  # NVIDIA's default
-    assert not to_tensorrt.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
-    network = builder.create_network(to_tensorrt.network_flags(trt))
+    assert not tensorrt.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
+    network = builder.create_network(tensorrt.network_flags(trt))
     assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
@@ -155,25 +158,25 @@ def test_times_of_kernels_are_kept_for_the_next_engine(before: bytes | None, tmp
     gpu = SimpleNamespace(name="NVIDIA A/B", major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
     trt = SimpleNamespace(__name__="tensorrt", __version__="11.0.1")
-    file = to_tensorrt.timings_file(trt)
+    file = tensorrt.timings_file(trt)
     assert file == tmp_path / "home" / "timings" / "NVIDIA_A_B-9.0-tensorrt-11.0.1"
     if before is not None:
         file.parent.mkdir(parents=True)
         file.write_bytes(before)
     taken: list[bytes] = []
-    with to_tensorrt.known_timings(trt, Timed(taken)):
+    with tensorrt.known_timings(trt, Timed(taken)):
         assert taken[-1] == (before if before == b"known" else b"")
     assert file.read_bytes() == taken[-1] + b" and new"
     ignored = before in (b"broken", b"of another GPU")
     assert ("is not a timing cache of this GPU" in " ".join(capsys.readouterr().out.split())) is ignored
-    assert to_tensorrt.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None  # it measures nothing when built
+    assert tensorrt.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None  # it measures nothing when built
 
 
 def test_times_that_cannot_be_kept_do_not_stop_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(to_tensorrt, "timings_file", lambda trt: tmp_path / "file" / "timings")
-    with to_tensorrt.known_timings(None, Timed([])):
+    monkeypatch.setattr(tensorrt, "timings_file", lambda trt: tmp_path / "file" / "timings")
+    with tensorrt.known_timings(None, Timed([])):
         pass
     assert "the times of kernels cannot be kept" in capsys.readouterr().out
 
@@ -223,8 +226,8 @@ def trained(finished_run: Path, shared: Path) -> Path:
     with FileLock(f"{run.parent}.lock"), pytest.MonkeyPatch.context() as patch:
         if not run.exists():
             shutil.copytree(finished_run, run)
-            patch.setattr(made, "SIZES", ((1, 1), (97, 200)))
-            patch.setattr(quantize, "FLOAT_LAYERS", (3,))
+            patch.setattr(hard_pictures, "SIZES", ((1, 1), (97, 200)))
+            patch.setattr(int8, "FLOAT_LAYERS", (3,))
             patch.setitem(parity.LOST_POINTS, "int8", 20.0)  # of 40 test pictures, one is 2.5 ± 6.6 points
             onnx_bundle(run)
             start(Order(run, to=("int8", "triton"), parity_images=20))
@@ -257,8 +260,8 @@ def test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser(traine
     assert len(zeros) > 40
     assert set(zeros) == {onnx.TensorProto.INT8}
     needs("tensorrt_rtx")
-    assert to_tensorrt.build(to_tensorrt.import_tensorrt(), folder / about["file"],
-                             to_tensorrt.profile(open_run(Order(trained))))
+    assert tensorrt.build(tensorrt.import_tensorrt(), folder / about["file"],
+                             tensorrt.profile(open_run(Order(trained))))
 
 
 def test_int8_has_an_unknown_answer_of_its_own(trained: Path) -> None:
@@ -309,12 +312,12 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
     def per_tensor(evidence: Evidence, folder: Path, precision: str) -> subjects.Made:
         subject = evidence.subject
         pictures, ranges = subject.training(50), tmp_path / "ranges"
-        quantize.quantize(subject.onnx_model, folder / quantize.MODEL, pictures, ranges, per_channel=False)
-        quantize.quantize(subject.onnx_model, tmp_path / "again.onnx", [], ranges, per_channel=False)  # no picture
-        assert (tmp_path / "again.onnx").read_bytes() == (folder / quantize.MODEL).read_bytes()
-        return subjects.Made(subject.deployed_onnx(), model=quantize.MODEL)
+        int8.quantize(subject.onnx_model, folder / int8.MODEL, pictures, ranges, per_channel=False)
+        int8.quantize(subject.onnx_model, tmp_path / "again.onnx", [], ranges, per_channel=False)  # no picture
+        assert (tmp_path / "again.onnx").read_bytes() == (folder / int8.MODEL).read_bytes()
+        return subjects.Made(subject.deployed_onnx(), model=int8.MODEL)
 
-    monkeypatch.setitem(job.TARGETS, "int8", replace(job.TARGETS["int8"], make=per_tensor))
+    monkeypatch.setitem(pipeline.TARGETS, "int8", replace(pipeline.TARGETS["int8"], make=per_tensor))
     before = open_bundle(run / "bundles" / "int8")
     with pytest.raises(NotProved, match=r"loses .* points of accuracy on 40 pictures.*Try fine-tuning for longer"):
         start(Order(run, to=("int8",), parity_images=5))
@@ -326,13 +329,13 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
 def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
         trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     rung = parity.Rung("accuracy", 1.0, 3.0, "picture", 40)
-    monkeypatch.setattr(quantize, "best", lambda subject, source, path, ranges, **how: path.write_bytes(b"model"))
-    monkeypatch.setattr(quantize, "judged", lambda *args, **how: rung)
-    monkeypatch.setattr(quantize, "side_by_side", lambda *args: [1.0, 1.0])
+    monkeypatch.setattr(int8, "best", lambda subject, source, path, ranges, **how: path.write_bytes(b"model"))
+    monkeypatch.setattr(int8, "judged", lambda *args, **how: rung)
+    monkeypatch.setattr(int8, "side_by_side", lambda *args: [1.0, 1.0])
     monkeypatch.setattr(unknown, "fit", lambda subject, *args: unknown.Fitted(subject.parts.decision))
     monkeypatch.setattr(Subject, "write", lambda *args: None)
     with gather(open_run(Order(trained)), examples=False) as evidence:
-        about = quantize.make(evidence, tmp_path, "int8").facts["for_tensorrt"]
+        about = int8.make(evidence, tmp_path, "int8").facts["for_tensorrt"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.int8.onnx"]
     assert about["file"] is None
     assert "model.int8-trt.onnx loses 3.00 ± 0.00 points of accuracy" in " ".join(capsys.readouterr().out.split())
@@ -364,19 +367,19 @@ def test_triton_reads_its_configurations(trained: Path) -> None:
 
 
 def test_names_that_triton_cannot_take() -> None:
-    assert to_triton.model_name("my run/ü") == "my_run_"
-    assert to_triton.one_line("two\nlines") == '"two\\nlines"'
-    assert to_triton.one_line("Ünïcode ") == "Ünïcode "
+    assert triton.model_name("my run/ü") == "my_run_"
+    assert triton.one_line("two\nlines") == '"two\\nlines"'
+    assert triton.one_line("Ünïcode ") == "Ünïcode "
 
 
 # --- all of them
 
 
 def test_targets_that_need_onnx_make_it_first(trained: Path, tmp_path: Path) -> None:
-    assert job.wanted(("int8", "tensorrt", "triton"), tmp_path) == ["onnx", "int8", "tensorrt", "triton"]
-    assert job.wanted(("int8", "tensorrt", "triton"), trained) == ["int8", "tensorrt", "triton"]
-    assert job.wanted(("tensorrt", "openvino"), tmp_path) == ["tensorrt", "openvino"]
-    assert job.wanted(("web", "onnx", "web"), trained) == ["onnx", "web"]
+    assert pipeline.wanted(("int8", "tensorrt", "triton"), tmp_path) == ["onnx", "int8", "tensorrt", "triton"]
+    assert pipeline.wanted(("int8", "tensorrt", "triton"), trained) == ["int8", "tensorrt", "triton"]
+    assert pipeline.wanted(("tensorrt", "openvino"), tmp_path) == ["tensorrt", "openvino"]
+    assert pipeline.wanted(("web", "onnx", "web"), trained) == ["onnx", "web"]
 
 
 def test_the_page_of_the_proof_stands_alone(trained: Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from export.job import start
 from PIL import Image
 
-from export import made, to_web
+from export import made
 from export.__main__ import Order
-from export.job import start
 from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
 from tests.export.made_export import CALIBRATED, LABELS, WITH_STAGE, Made, made_export, onnx_bundle
 from zoo.answer.predict import Predictor
@@ -30,7 +30,7 @@ from zoo.picture.preprocess import Preprocessing, decode, resize_crop
 
 FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.json", "index.html", "page.css",
          "page.js", "worker.js", "decode.js", "answer.js",
-         *(f"ort/{name}" for name in (*to_web.FILES, *to_web.LICENCES)),
+         *(f"ort/{name}" for name in (*web_target.FILES, *web_target.LICENCES)),
          *(f"examples/{name}" for name in ("0.png", "1.png", "2.png", "expected.json"))}
 
 
@@ -38,7 +38,7 @@ FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.js
 def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished bundle for web."""
     try:
-        to_web.check()
+        web_target.check()
     except UserError as error:
         pytest.skip(f"no onnxruntime-web: {error}")
     run = made_export(tmp_path_factory.mktemp("web"), Made(pre=Preprocessing(64, "center", 0.875), decision=WITH_STAGE))
@@ -82,7 +82,7 @@ def pictures() -> dict[str, bytes]:
 def test_the_bundle_holds_all_that_the_page_needs(web: Path) -> None:
     assert {path.relative_to(web).as_posix() for path in web.rglob("*") if path.is_file()} == FILES
     assert (web / "model.onnx").read_bytes() == (web.parent / "onnx" / "model.onnx").read_bytes()
-    assert open_bundle(web).content["versions_of_target"] == {"onnxruntime-web": to_web.VERSION}
+    assert open_bundle(web).content["versions_of_target"] == {"onnxruntime-web": web_target.VERSION}
 
 
 def test_the_browser_answers_as_python(site: Site, web: Path) -> None:
@@ -290,28 +290,28 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_npm_the_words_say_where_to_unpack_it(home: Path) -> None:
     with pytest.raises(UserError, match=r"expected the command npm, seen none. Install Node.js .*mkdir -p .*home"):
-        to_web.check()
+        web_target.check()
 
 
 def test_without_a_network_the_words_of_npm_are_passed_on(home: Path, tmp_path: Path) -> None:
     npm(tmp_path / "bin", "echo 'npm error code ENOTFOUND' >&2; echo 'npm error complete log: /x' >&2; exit 1")
     with pytest.raises(UserError, match=r"seen: npm error code ENOTFOUND. Check the network"):
-        to_web.check()
+        web_target.check()
     assert list(home.iterdir()) == []
 
 
 def test_another_package_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("other")
-    pack(tmp_path / "one.tgz", {name: tmp_path / "other" for name in to_web.FILES})
+    pack(tmp_path / "one.tgz", {name: tmp_path / "other" for name in web_target.FILES})
     pack(tmp_path / "two.tgz", {"README.md": tmp_path / "other"})
     for archive, words in (("two", "gave another onnxruntime-web"), ("one", "expected sha256 219e.*Delete")):
         npm(tmp_path / "bin", f"/bin/cp {tmp_path / archive}.tgz .")
         with pytest.raises(UserError, match=words):
-            to_web.check()
+            web_target.check()
 
 
 @pytest.mark.parametrize(("name", "size", "words"), [
-    (f"package/dist/{next(iter(to_web.FILES))}", 100_000_000, "no regular file of at most 67,108,864 bytes"),
+    (f"package/dist/{next(iter(web_target.FILES))}", 100_000_000, "no regular file of at most 67,108,864 bytes"),
     ("n" * 3_000_000, 0, "lacks|unpacks to more"), ("package/x", 10, "it lacks")])
 def test_an_archive_is_unpacked_within_bounds(tmp_path: Path, name: str, size: int, words: str) -> None:
     with tarfile.open(tmp_path / "x.tgz", "w:gz", compresslevel=1) as tar, open("/dev/zero", "rb") as zeros:
@@ -320,17 +320,17 @@ def test_an_archive_is_unpacked_within_bounds(tmp_path: Path, name: str, size: i
         tar.addfile(member, zeros)
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match=words):
-        to_web.unpack(tmp_path / "x.tgz", tmp_path / "out")
+        web_target.unpack(tmp_path / "x.tgz", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_it_is_fetched_once_and_then_there_without_a_network(web: Path, home: Path, tmp_path: Path) -> None:
-    pack(tmp_path / "right.tgz", {name: web / "ort" / name for name in to_web.FILES})
+    pack(tmp_path / "right.tgz", {name: web / "ort" / name for name in web_target.FILES})
     npm(tmp_path / "bin", f"/bin/cp {tmp_path / 'right.tgz'} .")
-    to_web.check()
+    web_target.check()
     shutil.rmtree(tmp_path / "bin")
-    to_web.check()
-    assert {path.name for path in home.rglob("*") if path.is_file()} == set(to_web.FILES)
+    web_target.check()
+    assert {path.name for path in home.rglob("*") if path.is_file()} == set(web_target.FILES)
 
 
 def pack(archive: Path, files: dict[str, Path]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, save
 
-from export.onnx_file import OPSET
+from export.graph.onnx_file import OPSET
 from zoo.answer import onnx_runtime
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU; torch sees none here")
@@ -25,7 +25,7 @@ def test_cuda_resizes_within_one_level_of_the_cpu(tmp_path: Path, filtered: str)
 
 
 def write_resize(path: Path, filtered: str) -> Path:
-    """A model of one Resize to 64 x 64, as export/resize.py becomes one."""
+    """A model of one Resize to 64 x 64, as export/graph/resize.py becomes one."""
     resize = helper.make_node(
         "Resize", ["image", "", "", "sizes"], ["resized"], mode=filtered, antialias=1, exclude_outside=1,
         cubic_coeff_a=-0.5, coordinate_transformation_mode="half_pixel", nearest_mode="floor")

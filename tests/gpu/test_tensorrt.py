@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from export import to_tensorrt
-from export.__main__ import Order
-from export.job import start
-from export.subject import open_run
+from export.order import Order
+from export.pipeline import start
+from export.proof.trained_run import open_run
+from export.targets import tensorrt
 from tests.export.made_export import made_export
 from zoo.contract.bundle import open_bundle
 
@@ -26,13 +26,13 @@ def test_the_engine_is_proved_and_built_again_for_another_gpu(tmp_path: Path,
     assert open_bundle(folder).status == "ok"
     rungs = {rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]}
     assert rungs["engine: probabilities"]["worst"] < 0.02
-    known = json.loads((folder / to_tensorrt.ENGINE).read_text())
+    known = json.loads((folder / tensorrt.ENGINE).read_text())
     assert known["gpu"] == torch.cuda.get_device_name()
-    timings = to_tensorrt.timings_file(to_tensorrt.import_tensorrt())
+    timings = tensorrt.timings_file(tensorrt.import_tensorrt())
     assert timings is not None
     assert timings.stat().st_size > 0
     timings.write_bytes(b"damaged")
-    (folder / to_tensorrt.ENGINE).write_text(json.dumps(known | {"gpu": "another"}))
-    to_tensorrt.Engine(folder, to_tensorrt.profile(open_run(Order(run))))
-    assert json.loads((folder / to_tensorrt.ENGINE).read_text()) == known
+    (folder / tensorrt.ENGINE).write_text(json.dumps(known | {"gpu": "another"}))
+    tensorrt.Engine(folder, tensorrt.profile(open_run(Order(run))))
+    assert json.loads((folder / tensorrt.ENGINE).read_text()) == known
     assert timings.read_bytes() != b"damaged"

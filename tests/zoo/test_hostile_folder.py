@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from export import bench, verify
-from export.__main__ import Order as ExportOrder
-from export.job import start as start_export
-from export.subject import open_run
+from export.order import Order as ExportOrder
+from export.pipeline import start as start_export
+from export.proof.trained_run import open_run
 from finetune.evaluation.choices import Place, Wish
 from finetune.recipe.run import Run
 from finetune.report import thumbnails

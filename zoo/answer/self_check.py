@@ -6,7 +6,7 @@ An export's proof runs on the CPU, and a GPU computes by a different program. Kn
 - Every Resize of opset 19 and later ran on the CPU: right, but slow (#27415 of February 2026: 1.24 and older).
 Our files have opset 20: the versions whose kernel was wrong had none for it, and ran Resize on the CPU. The oldest that
 zoo/host/minimum.py takes, 1.27 of June 2026, is newer than both corrections. Models that resize by
-matrix products (export/graph.py: TensorRT, OpenVINO, borders, other filters) have no Resize that could be wrong.
+matrix products (export/graph/resize.py: TensorRT, OpenVINO, borders, other filters) have no Resize that could be wrong.
 
     checked = check(bundle, "cuda", answer, by_cpu)      UserError if it answers otherwise
 """

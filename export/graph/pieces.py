@@ -10,9 +10,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export import onnx_file
-from export.graph import Deployed, Parts, Prepare
-from export.onnx_file import ANY_BATCH, Example
+from export.graph import onnx_file
+from export.graph.deployed import Deployed, Parts, Prepare
+from export.graph.onnx_file import ANY_BATCH, Example
 from zoo.contract import bundle
 
 PICTURE = Example(bundle.IMAGE, torch.zeros(2, 120, 160, 3, dtype=torch.uint8),

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export import onnx_file, parity, pieces
-from export.graph import Deployed
-from export.parity import Labelled, Rung
-from export.subject import Subject
+from export.graph import onnx_file, pieces
+from export.graph.deployed import Deployed
+from export.proof import parity
+from export.proof.parity import Labelled, Rung
+from export.proof.trained_run import Subject
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, decision, rejection
 from zoo.contract.decision import Decision

@@ -4,8 +4,8 @@
 
 Every size in the input may differ from call to call. What it computes is `zoo/picture/preprocess.py`,
 `zoo/picture/tta.py` and
-`zoo/contract/decision.py` over again, in tensor operations that exporters know; export/parity.py proves that it is the
-same.
+`zoo/contract/decision.py` over again, in tensor operations that exporters know; export/proof/parity.py proves that it
+is the same.
 """
 
 import copy
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from export.resize import ANTIALIASED, Resize, by_products, by_resize
+from export.graph.resize import ANTIALIASED, Resize, by_products, by_resize
 from zoo.contract.bundle import EMBEDDING, HEATMAP, PROBABILITIES, UNKNOWN_SCORE
 from zoo.contract.decision import Decision, Early
 from zoo.network import class_maps
@@ -79,7 +79,7 @@ class Answer(nn.Module):
         super().__init__()
         self.model, self.decision, unknown = model, parts.decision, parts.decision.unknown
         self.views = len(tta.VIEWS[parts.decision.views])
-        # weights of the file, under these names: a file whose embeddings are rounded gets others (export/unknown.py)
+        # weights of the file, under these names: export/proof/unknown.py gives a file that rounds others
         self.register_buffer("bank", None if parts.bank is None else parts.bank.T.contiguous())
         self.register_buffer("shortest", torch.tensor(unknown.shortest) if unknown else None)
         score, heatmap = [UNKNOWN_SCORE] if unknown else [], [HEATMAP] if has_map else []

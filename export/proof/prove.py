@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from export import made, parity, proof_page
-from export.graph import Deployed
-from export.parity import Answered, Compared, Labelled, Rung
-from export.subject import Made, Subject
+from export.graph.deployed import Deployed
+from export.proof import hard_pictures, page, parity
+from export.proof.parity import Answered, Compared, Labelled, Rung
+from export.proof.trained_run import Made, Subject
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, rundir
 from zoo.host import console
@@ -76,8 +76,8 @@ def gather(subject: Subject, *, examples: bool, accept_inconclusive: bool = Fals
     with tempfile.TemporaryDirectory() as temporary:
         hard = Path(temporary) / "made"
         hard.mkdir()
-        own = dict(subject.pictures)
-        yield Evidence(subject, Path(temporary), own | {f"made {path.name}": path for path in made.write(hard)},
+        own, made = dict(subject.pictures), hard_pictures.write(hard)
+        yield Evidence(subject, Path(temporary), own | {f"made {path.name}": path for path in made},
                        examples, accept_inconclusive=accept_inconclusive)
 
 
@@ -123,7 +123,7 @@ def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, pro
         "made": len(evidence.paths) - len(own),
         "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()}})
     shown = {name: path for name, path in evidence.paths.items() if evidence.examples or name not in own}
-    rundir.write_text(folder / bundle.PARITY_PAGE, proof_page.page(evidence.subject.labels, shown, proof))
+    rundir.write_text(folder / bundle.PARITY_PAGE, page.page(evidence.subject.labels, shown, proof))
 
 
 def report(rungs: Sequence[Rung]) -> None:

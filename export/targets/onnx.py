@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from export.graph import Deployed
-from export.proof import Evidence
-from export.subject import Made
+from export.graph.deployed import Deployed
+from export.proof.prove import Evidence
+from export.proof.trained_run import Made
 from zoo.contract import bundle
 from zoo.host import console, disk
 from zoo.host.text import shell_path

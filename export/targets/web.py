@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
-from export.proof import Evidence
-from export.subject import Made
+from export.proof.prove import Evidence
+from export.proof.trained_run import Made
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError, first_line

@@ -22,11 +22,12 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from export import parity, pieces, unknown
-from export.graph import Deployed
-from export.parity import Labelled, Rung
-from export.proof import Evidence
-from export.subject import Made, Subject
+from export.graph import pieces
+from export.graph.deployed import Deployed
+from export.proof import parity, unknown
+from export.proof.parity import Labelled, Rung
+from export.proof.prove import Evidence
+from export.proof.trained_run import Made, Subject
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle
 from zoo.host import console

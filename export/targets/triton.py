@@ -11,9 +11,9 @@ import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from export.graph import Deployed
-from export.proof import Evidence
-from export.subject import Made, Subject
+from export.graph.deployed import Deployed
+from export.proof.prove import Evidence
+from export.proof.trained_run import Made, Subject
 from zoo.contract import bundle, rundir
 from zoo.host.text import shell, shell_path
 

@@ -15,8 +15,8 @@ from zoo.host.text import one_line
 from zoo.picture.preprocess import decode
 
 if TYPE_CHECKING:
-    from export.parity import Rung
-    from export.proof import Proof
+    from export.proof.parity import Rung
+    from export.proof.prove import Proof
 
 TITLE = "Does it answer like the trained model?"
 WORST = 8

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from export import parity, proof, quantize, to_onnx, to_openvino, to_tensorrt, to_triton, to_web
-from export.__main__ import Order
+from export.order import Order
 from export.place import alone, check_writable, room_on_disk, take_place
-from export.proof import Evidence
-from export.subject import Made, all_of, open_run
+from export.proof import parity, prove
+from export.proof.prove import Evidence
+from export.proof.trained_run import Made, all_of, open_run
+from export.targets import int8, onnx, openvino, tensorrt, triton, web
 from zoo.contract import bundle, rundir
 from zoo.host import console, disk
 from zoo.host.errors import NotProved, UserError
@@ -42,12 +43,12 @@ class Target:
 
 
 TARGETS = {
-    "onnx": Target(to_onnx.make),
-    "tensorrt": Target(to_tensorrt.make, ("fp16", "fp32"), check=to_tensorrt.check),
-    "int8": Target(quantize.make, ("int8",), of_onnx=True, advice=quantize.ADVICE),
-    "openvino": Target(to_openvino.make, check=to_openvino.check, advice=to_openvino.ADVICE),
-    "triton": Target(to_triton.make, of_onnx=True, same_file=True),
-    "web": Target(to_web.make, of_onnx=True, same_file=True, check=to_web.check),
+    "onnx": Target(onnx.make),
+    "tensorrt": Target(tensorrt.make, ("fp16", "fp32"), check=tensorrt.check),
+    "int8": Target(int8.make, ("int8",), of_onnx=True, advice=int8.ADVICE),
+    "openvino": Target(openvino.make, check=openvino.check, advice=openvino.ADVICE),
+    "triton": Target(triton.make, of_onnx=True, same_file=True),
+    "web": Target(web.make, of_onnx=True, same_file=True, check=web.check),
 }
 
 
@@ -65,7 +66,7 @@ def start(order: Order) -> None:
     subject = open_run(order)
     check_writable(subject.run, order.to)
     names = wanted([name for name in order.to if name not in failed], subject.run)
-    gathered = proof.gather(subject, examples=order.examples, accept_inconclusive=order.accept_inconclusive)
+    gathered = prove.gather(subject, examples=order.examples, accept_inconclusive=order.accept_inconclusive)
     with alone(subject.run), gathered as evidence:
         for name in names:
             if error := _refused(lambda name=name: attempt(evidence, name, failed)):  # type: ignore[misc]
@@ -122,13 +123,13 @@ def export(evidence: Evidence, name: str) -> None:
     """
     subject, target = evidence.subject, TARGETS[name]
     place = subject.run / bundle.BUNDLES / name
-    folder, plain = disk.unfinished(place), disk.unfinished(subject.run / to_onnx.PLAIN)
+    folder, plain = disk.unfinished(place), disk.unfinished(subject.run / onnx.PLAIN)
     to_look_at = False
     try:
         product = _made(evidence, name, target, folder)
         bundle.finish(folder)
         if product.plain:
-            product.plain.replace(subject.run / to_onnx.PLAIN)
+            product.plain.replace(subject.run / onnx.PLAIN)
         take_place(folder, place)
     except UserError:
         to_look_at = True
@@ -157,8 +158,8 @@ def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
         if target.same_file:
             take_over(subject.run, folder, product, examples=evidence.examples)
             return product
-        found = proof.prove(evidence, folder, product, precision)
-        proof.report(found.rungs)
+        found = prove.prove(evidence, folder, product, precision)
+        prove.report(found.rungs)
         doubts = found.inconclusive
         if not found.failed and (not doubts or evidence.accept_inconclusive):
             if doubts:
@@ -166,11 +167,11 @@ def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
                 product = replace(product, status=all_of(too_few, product.status))
                 bundle.write(folder, subject.describe(name, product, precision))
             if evidence.examples:
-                proof.write_examples(evidence, folder, found)
+                prove.write_examples(evidence, folder, found)
             return replace(product, lossy=precision in parity.LOST_POINTS)
         if precision != target.precisions[-1]:
             console.warn(f"{precision} does not pass, so it is not used")
-    raise proof.refuse(evidence, folder, found, INCONCLUSIVE if not found.failed else target.advice)
+    raise prove.refuse(evidence, folder, found, INCONCLUSIVE if not found.failed else target.advice)
 
 
 def take_over(run: Path, folder: Path, product: Made, *, examples: bool) -> None:

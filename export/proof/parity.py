@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from export.graph import Parts
+from export.graph.deployed import Parts
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, decision
 from zoo.host import console

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from export import unknown
-from export.graph import Deployed
-from export.proof import Evidence
-from export.subject import Made, Subject, all_of
+from export.graph.deployed import Deployed
+from export.proof import unknown
+from export.proof.prove import Evidence
+from export.proof.trained_run import Made, Subject, all_of
 from zoo.contract import bundle, rundir
 from zoo.host import console, disk
 from zoo.host.errors import UserError

@@ -14,11 +14,12 @@ import timm
 import torch
 from PIL import Image
 
-from export import class_folders, onnx_file, parity
-from export.__main__ import Order
-from export.graph import Deployed, Parts
-from export.parity import Labelled, Rung
-from export.pieces import Pieces
+from export.graph import onnx_file
+from export.graph.deployed import Deployed, Parts
+from export.graph.pieces import Pieces
+from export.order import Order
+from export.proof import class_folders, parity
+from export.proof.parity import Labelled, Rung
 from zoo.contract import bundle, decision, rundir
 from zoo.contract.decision import Decision
 from zoo.files import fields, tables

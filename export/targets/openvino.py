@@ -7,9 +7,9 @@ x 1500 pixels, version 2026.4.1), which the proof refused.
 import tempfile
 from pathlib import Path
 
-from export.graph import Deployed
-from export.proof import Evidence
-from export.subject import Made
+from export.graph.deployed import Deployed
+from export.proof.prove import Evidence
+from export.proof.trained_run import Made
 from zoo.answer import openvino_runtime
 from zoo.contract import bundle
 from zoo.host.text import shell_path

@@ -1,0 +1,1 @@
+"""The deployed graph: how it is traced, joined and written."""

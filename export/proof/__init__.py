@@ -1,0 +1,1 @@
+"""The trained run, and whether a file answers like it."""
