@@ -35,7 +35,7 @@ from zoo.contract import recipe_rows, rundir
 from zoo.host import console, minimum
 from zoo.host.errors import UserError, first_line
 from zoo.host.text import shell_path
-from zoo.network.build import head
+from zoo.network.forward import head
 
 
 def start(run: Run, given: Mapping[str, Any]) -> None:

@@ -29,7 +29,8 @@ from zoo.host import console, disk
 from zoo.host.errors import UserError
 from zoo.host.text import shell, shell_path
 from zoo.network import class_maps
-from zoo.network.build import forward, load
+from zoo.network.build import load
+from zoo.network.forward import forward
 from zoo.picture.preprocess import Preprocessing
 from zoo.publish import card
 

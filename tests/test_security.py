@@ -279,11 +279,13 @@ CLASSES = ("<script>alert(1)<", "---", "a|b", "two\nlines", "x..", "\u202egnp", 
 SCRIPT = """
 import sys, traceback
 from pathlib import Path
-from finetune import finish, foreign, probe
+from finetune import write_run
+from finetune.data import foreign
 from finetune.pipeline import start
 from finetune.recipe.run import Run
+from finetune.train import probe
 from zoo.host.errors import UserError
-foreign.PICTURES, probe.PENALTIES, finish.write_report = 8, (0.1,), lambda *_: None
+foreign.PICTURES, probe.PENALTIES, write_run.write_report = 8, (0.1,), lambda *_: None
 data, out, *bases = sys.argv[1:]
 for base in bases:
     try:

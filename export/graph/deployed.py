@@ -18,7 +18,7 @@ from export.graph.resize import ANTIALIASED, Resize, by_products, by_resize
 from zoo.contract.bundle import EMBEDDING, HEATMAP, PROBABILITIES, UNKNOWN_SCORE
 from zoo.contract.decision import Decision, Early
 from zoo.network import class_maps
-from zoo.network.build import forward
+from zoo.network.forward import forward
 from zoo.picture import tta
 from zoo.picture.preprocess import Preprocessing
 from zoo.picture.tta import View

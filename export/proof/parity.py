@@ -24,7 +24,7 @@ from zoo.contract import bundle, decision
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network import class_maps
-from zoo.network.build import forward
+from zoo.network.forward import forward
 from zoo.picture import tta
 from zoo.picture.preprocess import decode, normalise
 

@@ -20,8 +20,8 @@ from finetune.data.loader import Batch
 from finetune.machine import distributed
 from zoo.contract.decision import Early, knn_distance
 from zoo.host import console
-from zoo.network.build import features, forward
 from zoo.network.early import embedding_parts
+from zoo.network.forward import features, forward
 from zoo.picture.preprocess import Preprocessing
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

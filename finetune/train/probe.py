@@ -20,7 +20,7 @@ from finetune.evaluation.passes import PRECISIONS, extract, sample
 from finetune.machine import distributed
 from zoo.host import console
 from zoo.host.errors import UserError
-from zoo.network.build import features, set_head
+from zoo.network.forward import features, set_head
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
 """L2 penalties tried, strongest first; each fit starts from the one before."""

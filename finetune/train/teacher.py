@@ -18,7 +18,8 @@ from zoo.contract import rundir
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import build, describe, head, load
+from zoo.network.build import build, describe, load
+from zoo.network.forward import head
 from zoo.picture.preprocess import Preprocessing
 
 

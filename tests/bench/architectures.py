@@ -24,7 +24,7 @@ from export.proof.parity import Rung
 from zoo.answer import onnx_runtime
 from zoo.contract.decision import Decision
 from zoo.host.errors import UserError, first_line
-from zoo.network.build import data_config, head
+from zoo.network.forward import data_config, head
 from zoo.picture.preprocess import Preprocessing, decode
 
 FAMILIES = (

@@ -18,7 +18,7 @@ from finetune.evaluation.choices import Place
 from finetune.write_run import finished_subject
 from zoo.contract import rejection
 from zoo.contract.decision import knn_distance, softmax
-from zoo.network.build import forward
+from zoo.network.forward import forward
 
 
 @torch.inference_mode()

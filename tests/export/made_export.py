@@ -19,7 +19,7 @@ from export.proof import trained_run as subjects
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle, decision, rundir
 from zoo.contract.decision import Decision, Early, Sets, Unknown
-from zoo.network.build import forward, head
+from zoo.network.forward import forward, head
 from zoo.picture import tta
 from zoo.picture.preprocess import Preprocessing, decode
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export.job import start
 from PIL import Image
 
-from export import made
-from export.__main__ import Order
+from export.order import Order
+from export.pipeline import start
+from export.proof import hard_pictures
+from export.targets import web as web_target
 from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
 from tests.export.made_export import CALIBRATED, LABELS, WITH_STAGE, Made, made_export, onnx_bundle
 from zoo.answer.predict import Predictor
@@ -44,7 +45,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = made_export(tmp_path_factory.mktemp("web"), Made(pre=Preprocessing(64, "center", 0.875), decision=WITH_STAGE))
     onnx_bundle(run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(made, "SIZES", made.SIZES[:1])
+        patch.setattr(hard_pictures, "SIZES", hard_pictures.SIZES[:1])
         start(Order(run, to=("web",)))
     return run / "bundles" / "web"
 
@@ -67,14 +68,14 @@ def encoded(picture: Image.Image, format: str = "PNG", **how: Any) -> bytes:
 
 def pictures() -> dict[str, bytes]:
     """One of each kind that a browser decodes as Pillow does."""
-    plain, sideways = made.smooth(150, 110), Image.Exif()
+    plain, sideways = hard_pictures.smooth(150, 110), Image.Exif()
     sideways[0x0112] = 6
     noise = np.random.default_rng(0).integers(0, 256, (90, 70, 4), dtype=np.uint8)
     return {
         "rgb.png": encoded(plain), "grey.png": encoded(plain.convert("L")), "rgba.png": encoded(Image.fromarray(noise)),
         "exif6.jpg": encoded(plain, "JPEG", exif=sideways, quality=90),
         "palette.gif": encoded(plain.convert("P"), "GIF"), "rgba.webp": encoded(Image.fromarray(noise), "WEBP"),
-        "tall.bmp": encoded(made.smooth(20, 300), "BMP"),
+        "tall.bmp": encoded(hard_pictures.smooth(20, 300), "BMP"),
         "flat.png": encoded(Image.new("RGB", (80, 60), (9, 99, 199))),
     }
 
@@ -109,7 +110,7 @@ def test_a_large_jpeg_is_decoded_to_the_size_of_python(site: Site, monkeypatch: 
     monkeypatch.setattr(jpeg_file, "FULL_PIXELS", 2_000_000)
     sideways = Image.Exif()
     sideways[0x0112] = 6
-    large = encoded(made.smooth(290, 220).resize((2600, 2102)), "JPEG", exif=sideways, quality=60)
+    large = encoded(hard_pictures.smooth(290, 220).resize((2600, 2102)), "JPEG", exif=sideways, quality=60)
     pixels = np.asarray(decode(large)).astype(int)
     height, width, _ = pixels.shape
     *size, rows, shown = site.page.evaluate("""async (picture) => {
@@ -139,12 +140,12 @@ def test_the_part_of_a_large_jpeg_is_that_of_python(site: Site) -> None:
 def test_what_cannot_be_read_is_said_in_words(site: Site) -> None:
     huge = encoded(Image.new("L", (9, 9)))
     huge = huge[:16] + struct.pack(">II", 30_000, 30_000) + huge[24:]
-    broken = encoded(made.smooth(150, 110), "JPEG")
+    broken = encoded(hard_pictures.smooth(150, 110), "JPEG")
     frame = broken.index(b"\xff\xc0") + 5
     vast = broken[:frame] + struct.pack(">HH", 12_300, 16_400) + broken[frame + 4:]
     bad = {"text.png": b"hello", "empty.png": b"", "long.png": encoded(Image.new("L", (2100, 100))), "huge.png": huge,
            "vast.jpg": vast, "half.jpg": broken[:len(broken) // 2], "start.jpg": broken[:12],
-           "fine.png": encoded(made.smooth(30, 30))}
+           "fine.png": encoded(hard_pictures.smooth(30, 30))}
     *said, fine = site.ask(*bad.items())
     assert "error" not in fine
     reasons = ("of no format", "the file is empty", "too elongated: 2100 x 100", "too large: 30000 x 30000",
@@ -175,7 +176,7 @@ def test_decisions_are_applied_as_in_python(site: Site, made_decision: Decision)
     ids=lambda pre: f"{pre.crop_mode} {pre.crop_pct}")
 def test_the_picture_shown_is_what_the_network_sees(site: Site, pre: Preprocessing) -> None:
     for size in ((150, 90), (80, 131)):
-        picture = made.smooth(*size)
+        picture = hard_pictures.smooth(*size)
         drawn = site.page.evaluate("""async ([picture, pre, side]) => {
             const image = new Image();
             image.src = "data:image/png;base64," + picture;
@@ -203,7 +204,7 @@ def test_examples_are_answered_by_keyboard_and_compared(site: Site) -> None:
 
 
 def test_the_heat_map_can_be_taken_away(site: Site) -> None:
-    site.ask(("one.png", encoded(made.smooth(200, 150))))
+    site.ask(("one.png", encoded(hard_pictures.smooth(200, 150))))
     with_heat = site.page.evaluate("document.querySelector('article canvas').toDataURL()")
     site.page.locator("#heat").press("Space")
     assert site.page.evaluate("document.querySelector('article canvas').toDataURL()") != with_heat
@@ -219,13 +220,13 @@ def test_dropped_and_pasted_pictures_are_answered(site: Site) -> None:
             transfer.items.add(new File([Uint8Array.from(atob(picture), (c) => c.charCodeAt(0))], "given.png"));
             const kind = event === "drop" ? DragEvent : ClipboardEvent;
             document.body.dispatchEvent(new kind(event, {bubbles: true, cancelable: true, [where]: transfer})); }""",
-            [event, where, base64.b64encode(encoded(made.smooth(50, 50))).decode()])
+            [event, where, base64.b64encode(encoded(hard_pictures.smooth(50, 50))).decode()])
         site.until("window.said.length === 1")
         assert len(site.page.evaluate("window.said[0].probabilities")) == len(LABELS)
 
 
 def test_a_phone_and_a_dark_room(site: Site) -> None:
-    site.ask(("a-very-long-name-" * 12 + ".png", encoded(made.smooth(200, 150))))
+    site.ask(("a-very-long-name-" * 12 + ".png", encoded(hard_pictures.smooth(200, 150))))
     colours = []
     for scheme in ("light", "dark"):
         site.page.emulate_media(color_scheme=scheme)
@@ -254,7 +255,7 @@ def test_names_of_classes_are_text(site: Site, web: Path) -> None:
     page.route("**/bundle.json", lambda route: route.fulfill(json=content))
     page.goto(site.address)
     page.wait_for_selector("#examples:not([hidden]) button")
-    Site(page, site.address).ask(("one.png", encoded(made.smooth(200, 150))))
+    Site(page, site.address).ask(("one.png", encoded(hard_pictures.smooth(200, 150))))
     assert hostile in page.inner_text("article")
     assert page.locator("article img").count() == 0
     page.close()

@@ -27,7 +27,7 @@ from tests.bad_pictures import photo
 from tests.finetune.made_pictures import contents
 from zoo.contract import rundir
 from zoo.contract.decision import knn_distance, unit
-from zoo.network.build import features
+from zoo.network.forward import features
 from zoo.picture.preprocess import Preprocessing, resize_crop
 from zoo.picture.tta import VIEWS, View
 

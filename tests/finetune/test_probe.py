@@ -19,7 +19,7 @@ from finetune.evaluation.passes import extract, sample
 from finetune.train.probe import FOLDS, PENALTIES, faster_precision, fit, fit_logistic, folds
 from tests.bad_pictures import photo
 from zoo.host.errors import UserError
-from zoo.network.build import features
+from zoo.network.forward import features
 from zoo.picture.preprocess import Preprocessing
 
 PRE = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)

@@ -125,7 +125,7 @@ def test_an_evaluation_is_not_waited_for_and_done_again(whole: str, digits: Path
 
 STUCK = """
 import time
-from finetune import signals
+from finetune.machine import signals
 with signals.raised(), signals.held() as asked:
     print("held", flush=True)
     while not asked():

@@ -71,7 +71,7 @@ def test_it_starts_and_answers(served: Path, tmp_path: Path) -> None:
         assert "Which of 3 classes" in httpx.get(f"{service.url}/config").text
         assert service.stop() == 0
     imported = set(re.findall(r"\| +([\w.]+)$", (tmp_path / "log").read_text(encoding="utf-8"), re.M))
-    assert {"serve.page.one", "zoo.predictor"} <= imported
+    assert {"serve.page.one", "zoo.answer.predict"} <= imported
     assert not {"torch", "timm", "finetune", "export", "zoo.network.build"} & imported
     code = {path.name for path in (out / "zoo").iterdir() if path.suffix == ".py"}
     assert {f"{name.removeprefix('zoo.')}.py" for name in imported if name.startswith("zoo.")} <= code

@@ -15,8 +15,9 @@ from torch.nn.functional import interpolate
 
 from finetune.train.probe import fit
 from zoo.bases.catalog import find
-from zoo.network.build import build, features, head, set_head
+from zoo.network.build import build
 from zoo.network.class_maps import evidence, has_map, heatmap
+from zoo.network.forward import features, head, set_head
 
 CLASSES = 4
 SIDE = 128

@@ -64,8 +64,8 @@ def test_a_bomb_is_refused_where_memory_is_short(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 import torch
-from zoo import weights
 from zoo.host.errors import UserError
+from zoo.network import weights
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 300_000_000, size + 300_000_000))
 for path in sorted(Path(sys.argv[1]).glob("*.pt")):
@@ -241,9 +241,10 @@ def test_arguments_of_published_models_pass(arguments: dict[str, Any]) -> None:
 
 CLIENT = """
 import json, sys, time
-from zoo import model, weights
 from zoo.bases.catalog import find
 from zoo.host.errors import UserError
+from zoo.network import weights
+from zoo.network.build import build
 for name in json.loads(sys.argv[1]):
     began = time.process_time()
     try:

@@ -21,17 +21,9 @@ from zoo.contract import rundir
 from zoo.contract.decision import Early
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import (
-    allowed_size_step,
-    build,
-    data_config,
-    features,
-    forward,
-    head,
-    load,
-    set_head,
-)
+from zoo.network.build import allowed_size_step, build, load
 from zoo.network.early import early_stage
+from zoo.network.forward import data_config, features, forward, head, set_head
 from zoo.network.weights import Weights
 
 LABELS = ["cat", "dog", "emu", "fox", "gnu"]

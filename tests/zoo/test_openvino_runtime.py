@@ -10,7 +10,7 @@ DROPPED_BY_ANOTHER_THREAD = """
 import faulthandler, gc, os, signal, sys, threading
 import numpy as np, openvino
 from openvino import opset13
-from zoo import openvino_runtime
+from zoo.answer import openvino_runtime
 
 faulthandler.enable()  # as pytest does: signals arrive on a stack of their own
 signal.signal(signal.SIGUSR1, lambda *_: print("still here"))

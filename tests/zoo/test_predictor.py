@@ -172,7 +172,7 @@ def test_batches_hold_one_size_and_at_most_32_passes(tmp_path: Path, views: str,
 
 
 def test_few_decoded_bytes_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "WAITING_BYTES", 1000)
+    monkeypatch.setattr(predict, "WAITING_BYTES", 1000)
     alive, most = 0, 0
 
     def made_up() -> Any:
@@ -271,10 +271,10 @@ def test_cuda_that_cannot_be_had_is_an_error(made: Path) -> None:
 
 FORCED = """
 import sys
-from zoo import runtime
+from zoo.answer import onnx_runtime
 from zoo.host.errors import UserError
 from zoo.predictor import Predictor
-runtime._has_driver = lambda: True
+onnx_runtime._has_driver = lambda: True
 if sys.argv[2] == "old":  # fails while the session is made, as without a driver that fits
     import onnxruntime
     made = onnxruntime.InferenceSession

@@ -263,10 +263,10 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
     head = published.hub.repos[REPO].refs["main"]
     commit, sha256, features = published.seen["base"]
     assert (commit, sha256) == (head, rundir.digest(published.run / rundir.WEIGHTS))
-    from zoo.network import build
+    from zoo.network import forward
 
     with torch.inference_mode():
-        expected = build.features(load(published.run), torch.tensor(published.seen["pixels"]))
+        expected = forward.features(load(published.run), torch.tensor(published.seen["pixels"]))
     assert close(features, expected) < 1e-5
     served, probabilities = published.seen["served"]
     assert served == head

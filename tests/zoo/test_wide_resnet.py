@@ -8,7 +8,8 @@ from torch import nn
 from zoo.bases.catalog import OWN_ARCHITECTURES, find_architecture
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import build, describe, features, forward, head
+from zoo.network.build import build, describe
+from zoo.network.forward import features, forward, head
 from zoo.network.wide_resnet import WideResNet
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from zoo.host.errors import UserError, first_line
 
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+"""A name that the Hub takes."""
 ALLOWED = re.compile(
     r"README\.md|LICENSE|FINISHED\.json|(model|bank)\.safetensors|metrics\.jsonl"
     r"|(config|preprocessor_config|decision|recipe|data|report)\.json|figures/[\w-]+\.svg|onnx/model\.onnx"

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.network.build import data_config, head
+from zoo.network.forward import data_config, head
 
 FLAT = 1e-5
 """A map is constant up to rounding if its span is below this share of its evidence's sum of absolute values."""
@@ -66,8 +66,8 @@ def evidence(model: nn.Module, feature_map: Tensor, labels_B: Tensor) -> Tensor:
 
 @torch.no_grad()
 def has_map(model: nn.Module, image_size: int | None = None) -> bool:
-    """Whether `heatmap` is defined: a head that `zoo.network.build.head` finds, after a pooling that treats all places
-    alike.
+    """Whether `heatmap` is defined: a head that `zoo.network.forward.head` finds, after a pooling that treats all
+    places alike.
 
     Not for heads with weights for each place (VGG), models with several heads (distilled DeiT), and pictures so small
     that the feature map is a single place. Tried with one random picture each time, of `image_size` pixels a side

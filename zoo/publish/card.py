@@ -22,10 +22,9 @@ from zoo.contract.bundle import Bundle
 from zoo.files import fields
 from zoo.host.errors import UserError
 from zoo.host.text import code, plain
+from zoo.hub.listing import REPOSITORY
 
 TEMPLATE = Path(__file__).parents[2] / "model_cards" / "template.md"
-REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-"""A name that the Hub takes."""
 MOST_NAMED = 50
 """Classes at most in the list and in the table."""
 FEW_TRAINED, FEW_EVALUATED = 20, 10

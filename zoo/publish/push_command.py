@@ -13,7 +13,7 @@ from zoo.contract import rundir
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.host.text import shell, shell_path
-from zoo.publish.card import REPOSITORY
+from zoo.hub.listing import REPOSITORY
 
 if TYPE_CHECKING:
     from zoo.publish.push import Pushed
