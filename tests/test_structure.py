@@ -1,6 +1,7 @@
 """The rules that hold the code together: who imports whom, what loads at the edge, how large the parts are."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = ("zoo", "finetune", "export", "serve")
 TOP_LEVEL = {*FLOORS, "tests", "model_cards", "pyproject.toml", "README.md", "SECURITY.md", "LICENSE",
-             "CHANGELOG.md", ".gitignore", ".ci"}
+             "CONTRIBUTING.md", "CHANGELOG.md", ".gitignore", ".ci"}
 CODE = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 ALL = [*CODE, *sorted((ROOT / "tests").rglob("*.py"))]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -197,3 +198,15 @@ def test_top_level_is_fixed() -> None:
     listed = ran.stdout.splitlines()
     assert {"zoo", "finetune", "tests"} <= {name.split("/")[0] for name in listed}
     assert {name.split("/")[0] for name in listed} - TOP_LEVEL == set()
+
+
+def test_contributing_names_the_rooms_and_files_that_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 80
+    for floor, order in ROOMS.items():
+        row = re.search(rf"^\| `{floor}` \| (.*) \|$", text, re.M)
+        assert row
+        rooms = [room for room in order if room != "order.py"]
+        assert row[1].replace("`", "").replace("the root", "").split(", ") == (rooms if floor != "zoo" else rooms[:-1])
+    for name in re.findall(r"`([\w/]+\.(?:py|md))`", text):
+        assert (ROOT / name).is_file(), name

@@ -773,7 +773,7 @@ def test_the_sample_is_written_once(here: Path, monkeypatch: pytest.MonkeyPatch)
         written.append(target)
         return write_classes(target, {"0": 1, "1": 1})
 
-    monkeypatch.setattr(claim, "write_digits", write)
+    monkeypatch.setattr("finetune.run_folder.claim.write_digits", write)
     assert [claimed(data="digits"), claimed(data="digits")] == [Path("runs/digits-efficientnet_lite0")] * 2
     assert written == [Path("digits")]
 

@@ -66,8 +66,10 @@ def with_int8(run: Path, lost: float, spread: float) -> None:
     (0.9, 2.0, "cannot tell apart (-0.9 points, 95 % interval -2.9 to +1.1"),
     (0.9, 0.5, "differ (-0.9 points, 95 % interval -1.4 to -0.4"),
     (-0.9, 0.5, "differ (+0.9 points, 95 % interval +0.4 to +1.4")])
-def test_a_bundle_shows_no_calibration_but_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: float,
-                                                   spread: float, said: str) -> None:
+def test_a_bundle_shows_no_calibration_but_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                   monkeypatch: pytest.MonkeyPatch, lost: float, spread: float,
+                                                   said: str) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # no cell is wrapped
     run = made_finished(tmp_path)
     with_int8(run, lost, spread)
     assert cli.main(["compare", str(run), "--out", str(tmp_path / "compare.png")]) == 0
