@@ -13,6 +13,7 @@ from tests import warm
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "tests" / "bench" / "RESULTS.md"
 
 
 def test_it_begins_with_two_commands_that_set_everything_up() -> None:
@@ -76,6 +77,11 @@ def test_the_bases_it_counts_are_there() -> None:
     from zoo.bases.catalog import ROWS, find
 
     assert len(ROWS) > 100
+    tried = re.search(r"## Every base of the catalogue\n(.*?)\n## ", RESULTS.read_text(encoding="utf-8"), re.S)
+    assert tried
+    passed = [name for row in re.findall(r"^\| \d+ \| (.*) \|$", tried[1], re.M) for name in row.split(", ")]
+    assert sorted(passed) == sorted(row.alias for row in ROWS)
+    assert f"({len(passed)} of\n{len(ROWS)} pass" in README
     for name in re.findall(r"--base ([\w-]+)(?![\w:-])", README):
         assert find(name).alias == name
 

@@ -22,6 +22,7 @@ from finetune.train import ddp, sam
 from finetune.train.distill import Teacher, distillation
 from finetune.train.losses import Loss, loss_function
 from finetune.train.optimizer import optimizer as make_optimizer
+from finetune.train.strided import without_strides
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -71,6 +72,8 @@ def prepare(job: Job) -> Parts:
     recipe = job.recipe
     model = ddp.agree_on_batch_norms(job.model, recipe)
     device = next(model.parameters()).device
+    if device.type == "cpu":
+        without_strides(model)
     counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures]))
     return Parts(
         make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
