@@ -185,6 +185,16 @@ def too_high(root: Path, folder: Path) -> str:
     return ""
 
 
+def classes_below(root: Path, folder: Path, names: Sequence[str], classes: Sequence[str]) -> str:
+    """A sentence with the path to use, if one of the folders `names` in the folder of a split holds the classes."""
+    holders = [name for name in names if _same(set(classes), set(subfolders(root, folder / name)))]
+    if not holders:
+        return ""
+    inner = folder / next((name for name in holders if like_split(name) == "val"), holders[0])
+    advice = f"move them up into {folder}" if folder.parent == root else f"use --val {shell_path(inner)}"
+    return f" {inner} holds folders of the names expected: if it is meant, {advice}."
+
+
 def too_low(root: Path) -> str:
     """A sentence with the path to use, if `root` is itself a class folder: it holds files and no folders."""
     files = [found for found in level(root, root).unused if found.kind == "outside"]
