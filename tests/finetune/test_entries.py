@@ -248,6 +248,15 @@ def test_splits_that_would_be_learned_as_classes_show_both_readings(tmp_path: Pa
     assert read_tree(tmp_path).classes == tuple(sorted(names))  # and so does the other
 
 
+@pytest.mark.parametrize(("one", "two"), [
+    ("training_set", "test_set"), ("Lernen", "Pr\u00fcfen"), ("train", "test_data")])
+def test_classes_of_likely_splits_are_compared_in_one_unicode_form(tmp_path: Path, one: str, two: str) -> None:
+    write_classes(tmp_path, {f"{one}/{unicodedata.normalize('NFD', of)}": 2 for of in ("caf\u00e9", "th\u00e9")})
+    write_classes(tmp_path, {f"{two}/{of}": 2 for of in ("caf\u00e9", "th\u00e9")})
+    with pytest.raises(UserError, match=r"can be read in two ways.*caf\u00e9, th\u00e9"):
+        read_tree(tmp_path)
+
+
 def test_splits_that_were_unpacked_into_folders_of_their_own_name(tmp_path: Path) -> None:
     write_classes(tmp_path, {f"{name}/{name}/{of}": 2 for name in ("training_set", "test_set")
                              for of in ("ant", "bee")})

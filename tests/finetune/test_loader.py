@@ -260,8 +260,8 @@ def test_a_death_is_named_wherever_it_is_noticed() -> None:
 
 @pytest.mark.parametrize("error", [
     OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENFILE, "Too many open files in system"),
-    RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to open shared memory object "
-                 "</torch_1_2_3> in read-write mode: Too many open files (24)")])
+    RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to open shared memory "
+                 "object </torch_1_2_3> in read-write mode: Too many open files (24)")])
 def test_too_many_open_files_are_not_called_a_full_folder(error: Exception) -> None:
     expected = r"too many files are open.*ulimit -n 4096.*--workers 1"
     with pytest.raises(UserError, match=expected), shared_memory.lost_named():
