@@ -3,13 +3,13 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.data import layout
 from finetune.data.layout import SPLIT_FOLDERS
-from zoo.files.entries import Found, Level, Unused, all_above, level, relative, walk
+from zoo.files.entries import Found, Level, Unused, all_above, inside, level, listed, relative, walk
 from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
@@ -65,6 +65,9 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     unused, read = list(top.unused), ["."]
     if by_split:
         unused += _beside(root, top, [*folders.values()])
+    if val is not None:
+        on_the_way, unused = _around(root, val, unused)
+        read += on_the_way
     levels = {split: top if folder == root else level(root, folder) for split, folder in folders.items()}
     classes = _class_names(root, folders["train"], levels["train"])
     files = {}
@@ -107,7 +110,10 @@ def _check_val(root: Path, val: Path, folders: Mapping[str, Path]) -> None:
         raise UserError(f"--val {val}: {root} already has {folders['val'].name}; remove one of the two.")
     if not os.path.isdir(val):
         raise UserError(f"--val {val}: expected a fraction between 0 and 1, such as 0.2, or an existing folder.")
-    if val.resolve().parent == folders["train"].resolve():
+    train = folders["train"].resolve()
+    if val.resolve() == train:
+        raise UserError(f"--val {val}: these are the pictures to train on; expected others, or a fraction such as 0.2.")
+    if train in val.resolve().parents:
         raise UserError(f"--val {val} stands among the class folders of {folders['train']}: move it elsewhere.")
 
 
@@ -117,6 +123,20 @@ def _beside(root: Path, top: Level, splits: Iterable[Path]) -> list[Unused]:
     return [*(Unused(name, "beside", "a folder beside train, val and test") for name in top.folders
               if root.resolve() / name not in used),
             *(Unused(name, "beside", "a link that leads nowhere") for name in top.broken)]
+
+
+def _around(root: Path, val: Path, unused: Sequence[Unused]) -> tuple[list[str], list[Unused]]:
+    """What a validation folder that stands in the data folder changes: the folders on the way to it, which are read,
+    and all that is not used, without these and with what stands beside the way."""
+    way = relative(val, root).split("/")
+    if way[0] == "..":
+        return [], list(unused)
+    folders = ["/".join(way[:depth]) for depth in range(1, len(way))]
+    left = [entry for entry in unused if entry.path not in (*folders, "/".join(way))]
+    for folder, name in zip(folders, way[1:], strict=True):
+        left += [Unused(inside(folder, entry.name), "beside", "it stands beside the validation folder")
+                 for entry in listed(root / folder) if entry.name != name]
+    return folders, left
 
 
 def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
@@ -190,7 +210,8 @@ def _read_split(root: Path, folder: Path, found: Level, classes: tuple[str, ...]
             raise UserError(f"{folder} has the class {own}, and train has {of_train}: the names differ only in "
                             f"{_difference(unknown[0], near)}. Give both the same name.")
         raise UserError(f"{folder} has the class {', '.join(map(repr, unknown[:5]))}, which train lacks: expected only "
-                        f"{', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}. Rename or remove the folder.")
+                        f"{', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}. Rename or remove the folder."
+                        f"{layout.classes_below(root, folder, unknown, classes)}")
     above = all_above(root, folder)
     return [(label, walk(root, folder / name, above)) for name, label in labels.items() if label is not None]
 

@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from zoo.files.entries import level
+from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError
 from zoo.host.text import one_line, shell_path
 
@@ -57,7 +58,7 @@ def subfolders(root: Path, folder: Path) -> list[str]:
 
 
 def with_classes(root: Path, folder: Path) -> tuple[Path, set[str]]:
-    """The first folder, from `folder` on, that does not hold exactly one folder, and the folders that it holds:
+    """The first folder, from `folder` on, that does not hold exactly one folder, and the folders that it holds, in NFC:
     archives often unpack as `training_set/training_set/cats`."""
     names = subfolders(root, folder)
     for _ in range(DEEPEST):
@@ -65,7 +66,7 @@ def with_classes(root: Path, folder: Path) -> tuple[Path, set[str]]:
             break
         folder = folder / names[0]
         names = subfolders(root, folder)
-    return folder, set(names)
+    return folder, set(map(nfc, names))
 
 
 def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
@@ -158,7 +159,7 @@ def _if_classes(root: Path, names: Iterable[str]) -> str:
 
 def refuse_likeness_beside(root: Path, by_split: dict[str, Path], beside: Sequence[str]) -> None:
     """`UserError` if a folder beside the splits looks like one that is missing, and holds the same classes."""
-    classes = set(subfolders(root, by_split["train"]))
+    classes = set(map(nfc, subfolders(root, by_split["train"])))
     for name in beside:
         split = like_split(name)
         if split and split not in by_split and (both := _same(classes, with_classes(root, root / name)[1])):
@@ -183,6 +184,17 @@ def too_high(root: Path, folder: Path) -> str:
             return ""
         inner = inner / below[0]
     return ""
+
+
+def classes_below(root: Path, folder: Path, names: Sequence[str], classes: Sequence[str]) -> str:
+    """A sentence with the path to use, if one of the folders `names` in the folder of a split holds the classes."""
+    known = set(map(nfc, classes))
+    holders = [name for name in names if _same(known, set(map(nfc, subfolders(root, folder / name))))]
+    if not holders:
+        return ""
+    inner = folder / next((name for name in holders if like_split(name) == "val"), holders[0])
+    advice = f"move them up into {folder}" if folder.parent == root else f"use --val {shell_path(inner)}"
+    return f" {inner} holds folders of the names expected: if it is meant, {advice}."
 
 
 def too_low(root: Path) -> str:

@@ -5,6 +5,7 @@ the process that wrote it ends or prints an error, and who waits for the batch w
 before such processes are started, and no wait is without a limit.
 """
 
+import errno
 import multiprocessing
 import shutil
 from collections.abc import Iterator
@@ -104,12 +105,17 @@ def ended_with_it() -> Iterator[None]:
 
 @contextmanager
 def lost_named() -> Iterator[None]:
-    """Turn what torch raises when a process that decodes died, or a batch did not come, into a `UserError`.
+    """Turn what torch raises when a process that decodes died, a batch did not come, or no file for one could be opened
+    into a `UserError`.
 
     torch notices a death by a signal, so it is raised wherever the program stands, not only at the next batch.
     """
     try:
         yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise UserError(_too_many_files()) from None
     except RuntimeError as error:
         text = f"{error} {error.__cause__ or ''}"  # the number of the signal stands in the first of the two
         if "DataLoader timed out" in text:
@@ -119,9 +125,16 @@ def lost_named() -> Iterator[None]:
                             "is shown as it is.") from None
         if "DataLoader worker" not in text:
             raise
+        if "Too many open files" in text:
+            raise UserError(_too_many_files()) from None
         death = first_line(error.__cause__ or error)
         raise UserError(f"a process that decodes pictures died ({death}). {_cause(text)} The same command goes on from "
                         "the last checkpoint; with --workers 0 no such process is started.") from None
+
+
+def _too_many_files() -> str:
+    return ("too many files are open at once for processes that decode pictures (the limit that ulimit -n shows). "
+            "Raise it (ulimit -n 4096), or start fewer processes (--workers 1, or 0 for none).")
 
 
 def _cause(text: str) -> str:

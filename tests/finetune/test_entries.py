@@ -72,6 +72,11 @@ def moved_into_train(root: Path, names: Iterable[str]) -> None:
     (write("#recycle/a/1.png", png(99)), {"#recycle": ("system", "system")}),
     (write("System Volume Information/x", b""), {"System Volume Information": ("system", "system")}),
     (write("$RECYCLE.BIN/x", b""), {"$RECYCLE.BIN": ("system", "system")}),
+    (write("cat/FOUND.017/FILE0000.CHK", png(99)), {"cat/FOUND.017": ("system", "system")}),
+    (write("LOST.DIR/1", png(99)), {"LOST.DIR": ("system", "system")}),
+    (write("~snapshot/hourly.0/cat/1.png", png(99)), {"~snapshot": ("system", "system")}),
+    (write("@Recently-Snapshot/1/cat/1.png", png(99)), {"@Recently-Snapshot": ("system", "system")}),
+    (write("RECYCLER/S-1-5/1.png", png(99)), {"RECYCLER": ("system", "system")}),
     (write(".thumbnails/1.png", png(99)), {".thumbnails": ("system", "hidden")}),
     (write("loose.png", png(99)), {"loose.png": ("outside", "outside")}),
     (link("cat/up", ".."), {"cat/up": ("repeated", r"back up to \.")}),
@@ -109,6 +114,35 @@ def test_notes_that_do_not_begin_as_a_picture_are_not_tried(tmp_path: Path, name
 def test_a_picture_without_a_decoder_is_named_also_under_the_suffix_of_notes(tmp_path: Path, brand: bytes) -> None:
     write("cat/x.txt", b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0")(write_classes(tmp_path, PAIR))
     assert [entry.kind for entry in scan(read_tree(tmp_path), bad_limit=0.5).unused] == ["unreadable"]
+
+
+@pytest.mark.parametrize(("place", "left_out"), [
+    (".held", set()), ("more/held", {"more/note", "more/1.png"}), (".x/y/held", {".x/y/note", ".x/1.png"}),
+])
+def test_a_validation_folder_within_the_data_is_not_left_out_as_well(tmp_path: Path, place: str,
+                                                                     left_out: set[str]) -> None:
+    write_classes(tmp_path, {"train/cat": 3, "train/dog": 3, ".git": 1})
+    held = write_classes(tmp_path / place, {"cat": 2, "dog": 2}, first=50)
+    for path in left_out:
+        (tmp_path / path).write_bytes(b"x")
+    tree = read_tree(tmp_path, val=held)
+    data = scan(tree)
+    assert_conserved(tmp_path, tree, data)
+    assert {entry.path for entry in data.unused} == {".git", *left_out}
+    assert data.counts()["val"] == {"cat": 2, "dog": 2}
+
+
+@pytest.mark.parametrize(("place", "words"), [
+    ("cat/held", "cat/held stands among the class folders"), (".x/held", "held stands among the class folders"),
+    ("", "these are the pictures to train on"),
+    ("../top", r"top/valid holds folders .*: if it is meant, use --val \S+"),
+])
+def test_a_validation_folder_that_cannot_be_meant(tmp_path: Path, place: str, words: str) -> None:
+    write_classes(tmp_path / "data", PAIR)
+    write_classes(tmp_path / "data" / place, {f"{name}/{of}": 1 for of in PAIR for name in ("train", "valid")}
+                  if place == "../top" else PAIR, first=50)
+    with pytest.raises(UserError, match=words):
+        read_tree(tmp_path / "data", val=tmp_path / "data" / place)
 
 
 def test_a_validation_folder_elsewhere_is_accounted_for_as_well(tmp_path: Path) -> None:
@@ -212,6 +246,15 @@ def test_splits_that_would_be_learned_as_classes_show_both_readings(tmp_path: Pa
     assert read_tree(Path(data), val=Path(val)).classes == ("ant", "bee")  # the advice works as it stands
     moved_into_train(tmp_path, names)
     assert read_tree(tmp_path).classes == tuple(sorted(names))  # and so does the other
+
+
+@pytest.mark.parametrize(("one", "two"), [
+    ("training_set", "test_set"), ("Lernen", "Pr\u00fcfen"), ("train", "test_data")])
+def test_classes_of_likely_splits_are_compared_in_one_unicode_form(tmp_path: Path, one: str, two: str) -> None:
+    write_classes(tmp_path, {f"{one}/{unicodedata.normalize('NFD', of)}": 2 for of in ("caf\u00e9", "th\u00e9")})
+    write_classes(tmp_path, {f"{two}/{of}": 2 for of in ("caf\u00e9", "th\u00e9")})
+    with pytest.raises(UserError, match=r"can be read in two ways.*caf\u00e9, th\u00e9"):
+        read_tree(tmp_path)
 
 
 def test_splits_that_were_unpacked_into_folders_of_their_own_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Batches and augmentation: what the network sees, and that it depends on (seed, epoch, index) and on nothing else."""
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -255,6 +256,18 @@ def test_a_death_is_named_wherever_it_is_noticed() -> None:
         raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
     with pytest.raises(RuntimeError, match=r"^shapes do not fit$"), shared_memory.lost_named():
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENFILE, "Too many open files in system"),
+    RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to open shared memory "
+                 "object </torch_1_2_3> in read-write mode: Too many open files (24)")])
+def test_too_many_open_files_are_not_called_a_full_folder(error: Exception) -> None:
+    expected = r"too many files are open.*ulimit -n 4096.*--workers 1"
+    with pytest.raises(UserError, match=expected), shared_memory.lost_named():
+        raise error
+    with pytest.raises(PermissionError), shared_memory.lost_named():
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("pictures", [1, 64, 4096])

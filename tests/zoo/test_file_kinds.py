@@ -79,6 +79,8 @@ NO_PICTURES: dict[str, tuple[bytes, str]] = {
     "mosaic.tif": (bands(1, np.uint16, t262=32803), "a camera's raw file"),
     "a.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"), "b.jxl": (b"\xff\x0a" + bytes(9), "JPEG XL"),
     "a.jp2": (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"), "a.jxr": (b"II\xbc\1" + bytes(9), "JPEG XR"),
+    "a.tga": (encode(photo(), "TGA"), "Targa"), "a.pcx": (encode(photo(), "PCX"), "PCX"),
+    "a.cur": (b"\0\0\2\0\1\0" + bytes(9), "a cursor"),
     "scan.pdf": (b"%PDF-1.4", "PDF; .*: export its pages"), "a.psd": (b"8BPS\0\1", "Photoshop"),
     "a.docx": (zip_file(), "a ZIP archive"), "a.svgz": (b"\x1f\x8b\x08" + bytes(9), "a gzip archive"),
     "a.dcm": (bytes(128) + b"DICM\2\0", "DICOM"), "a.npy": (b"\x93NUMPY\1\0", "an array of NumPy"),

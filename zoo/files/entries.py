@@ -9,6 +9,7 @@ of class folders that are called notes or labels: their first bytes tell whether
 """
 
 import os
+import re
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,9 +22,12 @@ from zoo.files.folders import NotRegular, first_bytes
 from zoo.host.errors import UserError
 
 SYSTEM_FOLDERS = frozenset({
-    "__macosx", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "found.000",
-    "system volume information", "network trash folder", "temporary items", "__pycache__"})
+    "__macosx", "@eadir", "@recycle", "@recently-snapshot", "@sharebin", "@__thumb", "@tmp", "#recycle", "#snapshot",
+    "~snapshot", "$recycle.bin", "$extend", "recycler", "lost+found", "lost.dir", "system volume information",
+    "network trash folder", "temporary items", "thevolumesettingsfolder", "__pycache__"})
 """Folders of operating systems, NAS devices and programs, in lower case; hidden ones (`.git`) are skipped as well."""
+_REPAIRED_FOLDER = re.compile(r"found\.\d{3}")
+"""Where Windows puts pieces of files that it finds on a damaged disk: FOUND.000 and on."""
 SYSTEM_FILES = frozenset({
     "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r",
     "@synoresource", "@synoeastream"})
@@ -150,7 +154,8 @@ def by_rule(path: str, name: str, *, folder: bool) -> Unused | None:
     if name.startswith("."):
         return Unused(path, "system", "hidden: its name begins with a dot")
     if folder:
-        return Unused(path, "system", "a folder of the system") if lower in SYSTEM_FOLDERS else None
+        of_system = lower in SYSTEM_FOLDERS or _REPAIRED_FOLDER.fullmatch(lower)
+        return Unused(path, "system", "a folder of the system") if of_system else None
     if lower in SYSTEM_FILES or lower.endswith(DOWNLOAD_MARK):
         return Unused(path, "system", "a file of the system")
     suffix = os.path.splitext(lower)[1]

@@ -89,6 +89,8 @@ _BYTES = (
     _Kind(b"#?RADIANCE", "Radiance HDR", f"scale it to 8 or 16 bits and {_CONVERT}"),
     *(_Kind(f"P{digit}{space}".encode(), "a portable pixmap (PNM)", _CONVERT)
       for digit in range(1, 8) for space in "\n\r\t "),
+    *(_Kind(b"\0\0" + coding + b"\0\0\0", "Targa (TGA)", _CONVERT) for coding in (b"\2", b"\3", b"\x0a")),
+    _Kind(b"\x0a\5\1\x08", "PCX", _CONVERT),
     _Kind(b"\0\0\1\0", "an icon (ICO)", _CONVERT), _Kind(b"\0\0\2\0", "a cursor (CUR)", _CONVERT),
     _Kind(b"icns", "icons of macOS", _CONVERT), _Kind(b"DDS ", "a DDS texture", _CONVERT),
     _Kind(b"qoif", "QOI", _CONVERT), _Kind(b"BPG\xfb", "BPG", _CONVERT), _Kind(b"FLIF", "FLIF", _CONVERT),
