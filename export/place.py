@@ -46,11 +46,15 @@ def check_writable(run: Path, names: Sequence[str]) -> None:
 
 
 def take_place(folder: Path, place: Path) -> None:
-    """Let a finished bundle take the place of an earlier one, of which nothing is lost before."""
+    """Let a finished bundle take the place of an earlier one, which is back at once where that is interrupted."""
     old = place.with_name(place.name + OLD)
-    if place.exists():
-        place.rename(old)
-    folder.rename(place)
+    try:
+        if place.exists():
+            place.rename(old)
+        folder.rename(place)
+    finally:
+        if old.exists() and not place.exists():  # Ctrl-C, or an error, between the two
+            old.rename(place)
     disk.sync_folder(place.parent)
     if old.exists():
         shutil.rmtree(old)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from export.proof import class_folders
@@ -51,13 +52,14 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
     console.say(f"{bundle.folder}: {found}")
     if order.data:
         say(evaluate(predictor, order.data, bundle.labels), order.data)
-    return 1 if worst is not None and worst > accepted else 0
+    return 1 if worst is not None and not worst <= accepted else 0
 
 
 def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
-    """The largest difference of a probability from what the export wrote down; None without examples."""
-    return max((picture.worst for picture in by_examples(bundle, lambda path: predictor.predict(path).probabilities)),
-               default=None)
+    """The largest difference of a probability or unknown score from what the export wrote down; nan if one is none, and
+    None without examples."""
+    differences = [picture.worst for picture in by_examples(bundle, predictor.numbers)]
+    return float(np.max(differences)) if differences else None
 
 
 def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:

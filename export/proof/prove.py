@@ -168,10 +168,14 @@ def write_examples(evidence: Evidence, folder: Path, proof: Proof) -> None:
     subject = evidence.subject
     (folder / bundle.EXAMPLES).mkdir()
     expected: dict[str, dict[str, Any]] = {}
-    for path, p_C in list(zip(subject.pictures.values(), proof.outputs[bundle.PROBABILITIES], strict=False))[:EXAMPLES]:
+    scores = proof.outputs.get(bundle.UNKNOWN_SCORE)
+    for place, path in enumerate(list(subject.pictures.values())[:EXAMPLES]):
+        p_C = proof.outputs[bundle.PROBABILITIES][place]
         suffix, content = without_metadata(path)
         name = f"{len(expected) + 1}{suffix}"
         (folder / bundle.EXAMPLES / name).write_bytes(content)
         expected[name] = {"label": subject.labels[int(p_C.argmax())], "probability": float(p_C.max()),
                           "probabilities": [round(float(p), 6) for p in p_C]}
+        if scores is not None:
+            expected[name]["unknown_score"] = round(float(scores[place]), 6)
     rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)

@@ -1,6 +1,7 @@
 """What an export that fails leaves: what was finished before, and the other targets."""
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -239,6 +240,40 @@ def test_a_power_cut_between_two_renames_is_put_right(evidence: Evidence) -> Non
     shutil.copytree(bundles / "onnx", bundles / "onnx.old.tmp")  # or after both of them
     with place.alone(run):
         assert sorted(os.listdir(bundles)) == [".lock", "onnx", "onnx.tmp"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("by hand"), OSError(errno.EBUSY, "Device or resource busy")])
+@pytest.mark.parametrize("renamed", [0, 1])
+def test_what_interrupts_two_renames_leaves_a_bundle(error: BaseException, renamed: int, evidence: Evidence,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """`renamed`: how many of them were done when it came."""
+    run = evidence.subject.run
+    before, bundles, rename, calls = open_bundle(run), run / "bundles", Path.rename, []
+
+    def interrupted(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == renamed + 1:
+            raise error
+        return rename(path, target)
+
+    shutil.copytree(bundles / "onnx", bundles / "onnx.tmp")
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(type(error)):
+        place.take_place(bundles / "onnx.tmp", bundles / "onnx")
+    assert open_bundle(run) == before
+    assert sorted(os.listdir(bundles)) == ["onnx", "onnx.tmp"]
+
+
+@pytest.mark.parametrize("scores", [{}, {bundle.UNKNOWN_SCORE: np.array([0.25], np.float32)}])
+def test_examples_hold_all_that_an_answer_depends_on(scores: dict[str, np.ndarray], evidence: Evidence,
+                                                     tmp_path: Path) -> None:
+    subject: Any = evidence.subject
+    subject.pictures["val/1.png"] = tmp_path / "1.png"
+    Image.new("RGB", (8, 6)).save(tmp_path / "1.png")
+    outputs = {bundle.PROBABILITIES: np.array([[0.75]], np.float32), **scores}
+    prove.write_examples(evidence, tmp_path, Proof([], [], outputs))
+    [row] = json.loads((tmp_path / bundle.EXAMPLES / bundle.EXPECTED).read_text()).values()
+    assert row == {"label": "red", "probability": 0.75, "probabilities": [0.75]} | {name: 0.25 for name in scores}
 
 
 def test_two_exports_of_a_run_at_once_are_refused(evidence: Evidence) -> None:

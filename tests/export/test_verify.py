@@ -55,10 +55,16 @@ def test_examples_and_a_labelled_folder(made: Path, tmp_path: Path, capsys: pyte
     assert (found.pictures, found.right, len(found.unreadable)) == (6, 5, 1)
 
 
-def test_an_example_that_is_answered_otherwise_gives_exit_code_1(made: Path) -> None:
+@pytest.mark.parametrize("changed", ["probabilities", "unknown_score"])
+def test_an_example_that_is_answered_otherwise_gives_exit_code_1(made: Path, changed: str) -> None:
     path = made / "examples" / "expected.json"
     expected = json.loads(path.read_text())
-    expected["red.png"]["probabilities"][0] -= 2 * bundle.TOLERANCE
+    if changed == "probabilities":
+        expected["red.png"]["probabilities"][0] -= 2 * bundle.TOLERANCE
+    else:
+        score = Predictor(made, check=False).predict(made / "examples" / "red.png").unknown_score
+        assert score is not None
+        expected["red.png"]["unknown_score"] = score + 2 * bundle.TOLERANCE
     path.write_text(json.dumps(expected))
     with pytest.raises(UserError, match=r"examples/expected\.json changed"):
         main(Order(made))

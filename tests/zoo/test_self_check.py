@@ -25,10 +25,11 @@ from zoo.host.errors import UserError
 
 
 class Moved:
-    """A session whose probabilities are moved from the first class to the last; it counts the pictures."""
+    """A session whose probabilities are moved from the first class to the last, or whose unknown score is; it counts
+    the pictures."""
 
-    def __init__(self, session: Any, by: float):
-        self._session, self._by, self.answered = session, by, 0
+    def __init__(self, session: Any, by: float, name: str):
+        self._session, self._by, self._name, self.answered = session, by, name, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -37,11 +38,12 @@ class Moved:
         """As the session itself; `options` name memory of a GPU."""
         self.answered += 1
         outputs = self._session.run(names, feed)
-        outputs[names.index(bundle.PROBABILITIES)] += np.float32([-self._by, 0, self._by])
+        by = [-self._by, 0, self._by] if self._name == bundle.PROBABILITIES else self._by
+        outputs[names.index(self._name)] += np.float32(by)
         return outputs
 
 
-def pretend_gpu(monkeypatch: pytest.MonkeyPatch, by: float) -> list[Moved]:
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, by: float, name: str = bundle.PROBABILITIES) -> list[Moved]:
     """From now on `auto` is a GPU that answers so much otherwise; the list of its sessions."""
     load, sessions = onnx_runtime.load, []
 
@@ -49,7 +51,7 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, by: float) -> list[Moved]:
         session, used = load(model, "cpu", **how)
         if provider == "cpu":
             return session, used
-        sessions.append(Moved(session, by))
+        sessions.append(Moved(session, by, name))
         return sessions[-1], "cuda"
 
     monkeypatch.setattr(onnx_runtime, "load", pretended)
@@ -90,6 +92,28 @@ def test_examples_are_answered_on_the_provider_that_serves(
     assert f" on provider cuda of {onnx_runtime.program('cuda')}: a difference of {abs(by):.3g}, at most " in told
     assert "Use --provider cpu, or another version of onnxruntime" in told
     assert "--no-self-check answers all the same" in told
+
+
+@pytest.mark.parametrize(("precision", "by", "refused"), [
+    ("fp32", 0.9 * bundle.TOLERANCE, False), ("fp32", -1.1 * bundle.TOLERANCE, True), ("fp32", np.nan, True),
+    ("int8", 0.9 * LOSSY_TOLERANCE, False), ("int8", 1.1 * LOSSY_TOLERANCE, True)])
+def test_the_unknown_score_is_part_of_the_answer(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, by: float, refused: bool) -> None:
+    """A GPU on which it alone is off would call foreign pictures known, or one's own unknown."""
+    folder = served_bundle(tmp_path / "run", precision=precision) / bundle.BUNDLES / "onnx"
+    path, exact = folder / bundle.EXAMPLES / bundle.EXPECTED, Predictor(folder, provider="cpu")
+    expected = rundir.read_json(path)
+    pretend_gpu(monkeypatch, by, bundle.UNKNOWN_SCORE)
+    assert Predictor(folder).checked, "an earlier version wrote no unknown score"
+    for name in expected:
+        expected[name]["unknown_score"] = exact.predict(folder / bundle.EXAMPLES / name).unknown_score
+    rundir.write_json(path, expected)
+    bundle.finish(folder)
+    if not refused:
+        assert Predictor(folder).checked
+        return
+    with pytest.raises(UserError, match=r"down \(unknown score 0\.\d+\), seen unknown score (nan|-?0\.\d+) on "):
+        Predictor(folder)
 
 
 @pytest.mark.parametrize("by", [0.0, 0.02])

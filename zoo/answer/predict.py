@@ -10,7 +10,7 @@ from PIL import Image
 
 from zoo.answer import onnx_runtime
 from zoo.answer.self_check import Answer as Asked
-from zoo.answer.self_check import Checked
+from zoo.answer.self_check import Checked, numbers
 from zoo.answer.self_check import check as check_here
 from zoo.contract import bundle as bundles
 from zoo.contract import decision
@@ -70,12 +70,14 @@ class Predictor:
 
     def _check(self, threads: int) -> Checked:
         def by_cpu() -> Asked:
-            return Predictor(self.bundle, provider="cpu", threads=threads, check=False)._probabilities
+            return Predictor(self.bundle, provider="cpu", threads=threads, check=False).numbers
 
-        return check_here(self.bundle, self.provider, self._probabilities, by_cpu)
+        return check_here(self.bundle, self.provider, self.numbers, by_cpu)
 
-    def _probabilities(self, picture: Path | np.ndarray) -> np.ndarray:
-        return self.predict(picture).probabilities
+    def numbers(self, picture: Path | np.ndarray) -> np.ndarray:
+        """What the answer to a picture depends on, `zoo.answer.self_check.numbers`. Raises as `predict`."""
+        predicted = self.predict(picture)
+        return numbers(predicted.probabilities, predicted.unknown_score)
 
     def predict(self, picture: Picture, *, top: int = 5, limit_s: float = onnx_runtime.LONGEST_RUN_S) -> Prediction:
         """The answer to one picture, with `top` classes in `answer.top`.

@@ -27,7 +27,7 @@ from zoo.host.errors import BadImage, UserError
 from zoo.host.text import one_line
 
 Answer = Callable[[Path | np.ndarray], np.ndarray]
-"""A picture's file or pixels -> float32 [classes], its probabilities."""
+"""A picture's file or pixels -> float32, its `numbers`."""
 MOST = 6
 """Examples that are answered at most, as many as an export writes."""
 LOSSY_TOLERANCE = 0.05
@@ -46,7 +46,7 @@ class Checked:
     pictures: int
     """How many were compared; 0 if there is nothing to compare with."""
     worst: float
-    """The largest difference of a probability."""
+    """The largest difference of a probability or unknown score."""
     against: str = ""
     """What they were compared with, in words."""
 
@@ -57,14 +57,26 @@ class Compared:
 
     name: str
     expected: np.ndarray
-    """[classes]"""
+    """`numbers`; those of an export of an earlier version have no unknown score."""
     seen: np.ndarray
-    """[classes]"""
+    """`numbers`"""
+
+    @property
+    def differences(self) -> np.ndarray:
+        """Of each expected number; infinite where there is none."""
+        missing = max(0, len(self.expected) - len(self.seen))
+        seen = np.append(self.seen[:len(self.expected)], np.full(missing, np.inf))
+        return np.abs(seen - self.expected)
 
     @property
     def worst(self) -> float:
-        """The largest difference of a probability."""
-        return float(np.abs(self.seen - self.expected).max())
+        """The largest difference of a probability or unknown score."""
+        return float(self.differences.max())
+
+
+def numbers(probabilities: np.ndarray, unknown_score: float | None) -> np.ndarray:
+    """What is compared, and what an answer depends on: [classes] or, with an unknown score, that behind them."""
+    return probabilities if unknown_score is None else np.append(probabilities, np.float32(unknown_score))
 
 
 def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], Answer]) -> Checked:
@@ -89,7 +101,7 @@ def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], An
 
 
 def limit(bundle: Bundle) -> float:
-    """The largest difference of a probability that is accepted."""
+    """The largest difference of a probability or unknown score that is accepted."""
     return bundles.TOLERANCE if bundle.content.get("precision", "fp32") == "fp32" else LOSSY_TOLERANCE
 
 
@@ -100,7 +112,8 @@ def by_examples(bundle: Bundle, answer: Answer) -> Iterator[Compared]:
             seen = answer(path)
         except BadImage as error:
             raise UserError(f"{error}. {bundles.export_it(bundle.folder)}") from None
-        yield Compared(str(path), np.array(expected["probabilities"], np.float64), seen)
+        wanted = numbers(np.array(expected["probabilities"], np.float64), expected.get("unknown_score"))
+        yield Compared(str(path), wanted, seen)
 
 
 def by_made_pictures(answer: Answer, right: Answer) -> Iterator[Compared]:
@@ -119,14 +132,18 @@ def _refusal(bundle: Bundle, provider: str, picture: Compared, against: str) -> 
     advice = f"Try another version of {package}"
     if provider == "cuda":
         advice = f"Use --provider cpu, or another version of {package}"
-    return (f"{picture.name}: expected {against} ({_best(bundle, picture.expected)}), seen "
-            f"{_best(bundle, picture.seen)} on provider {provider} of {program}: a difference of {picture.worst:.3g}, "
-            f"at most {limit(bundle):g} is accepted. {advice}; --no-self-check answers all the same. Or the "
-            f"bundle itself is wrong. {bundles.export_it(bundle.folder)}")
+    expected, seen = (_shown(bundle, picture, given) for given in (picture.expected, picture.seen))
+    return (f"{picture.name}: expected {against} ({expected}), seen {seen} on provider {provider} of {program}: a "
+            f"difference of {picture.worst:.3g}, at most {limit(bundle):g} is accepted. {advice}; --no-self-check "
+            f"answers all the same. Or the bundle itself is wrong. {bundles.export_it(bundle.folder)}")
 
 
-def _best(bundle: Bundle, probabilities: np.ndarray) -> str:
-    """The most probable class and its probability, in words."""
+def _shown(bundle: Bundle, picture: Compared, given: np.ndarray) -> str:
+    """What differs most, in words: the unknown score, or the most probable class and its probability."""
+    count = len(bundle.labels)
+    if picture.differences.argmax() >= count:
+        return f"unknown score {given[count]:.3f}" if len(given) > count else "no unknown score"
+    probabilities = given[:count]
     best = int(probabilities.argmax())
     return f"class {one_line(bundle.labels[best])} at {probabilities[best]:.3f}"
 
@@ -138,7 +155,7 @@ def unchecked(bundle: Bundle, provider: str) -> str:
 
 
 def examples(bundle: Bundle) -> list[tuple[Path, dict[str, Any]]]:
-    """(picture, its expected label, probability and probabilities) of a bundle's examples; it may have none.
+    """(picture, its expected label, probabilities and unknown score) of a bundle's examples; it may have none.
 
     Only of pictures that the bundle's manifest lists, by plain names: `UserError` for any other.
     """
@@ -150,16 +167,18 @@ def examples(bundle: Bundle) -> list[tuple[Path, dict[str, Any]]]:
     found: list[tuple[Path, dict[str, Any]]] = []
     for name, answer in expected.items() if isinstance(expected, dict) else [("", None)]:
         path = bundle.file(f"{bundles.EXAMPLES}/{name}") if Path(name).name == name else None
-        if path is None or not isinstance(answer, dict) or not _has_probabilities(answer, count):
+        if path is None or not isinstance(answer, dict) or not _has_numbers(answer, count):
             raise UserError(f"{listed}: expected names of pictures of this folder, each with {count} probabilities, "
                             f"seen another entry. {bundles.export_it(bundle.folder)}")
         found.append((path, answer))
     return found
 
 
-def _has_probabilities(answer: dict[str, Any], count: int) -> bool:
-    """Whether an example has one number for each class."""
-    numbers = answer.get("probabilities")
-    if not isinstance(numbers, list) or len(numbers) != count:
+def _has_numbers(answer: dict[str, Any], count: int) -> bool:
+    """Whether an example has one number for each class, and a number where it has an unknown score."""
+    probabilities = answer.get("probabilities")
+    if not isinstance(probabilities, list) or len(probabilities) != count:
         return False
-    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+    score = answer.get("unknown_score")
+    given = probabilities if score is None else [*probabilities, score]
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in given)

@@ -33,8 +33,8 @@ PARITY_PAGE = "parity.html"
 TIMING = "timing.json"
 EXAMPLES = "examples"
 EXPECTED = "expected.json"
-"""In `examples/`: name of the picture -> label, probability and probabilities, as the bundle gave them where it was
-exported. Its proof says how far they are from the trained model's."""
+"""In `examples/`: name of the picture -> label, probability, probabilities and, if there is one, unknown score, as the
+bundle gave them where it was exported. Its proof says how far they are from the trained model's."""
 TOLERANCE = 0.005
 """Largest difference of a probability from the trained model's."""
 FINISHED = rundir.FINISHED
