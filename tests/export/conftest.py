@@ -1,9 +1,15 @@
 """What the tests of the export share."""
 
-from collections.abc import Callable, Iterator
+import io
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -15,6 +21,8 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 from export.graph import resize
 from export.graph.deployed import Answer, Network, Prepare
 from export.graph.pieces import ANSWER, NETWORK, PREPARE, Pieces
+from export.proof import parity
+from zoo import predictor
 from zoo.network import class_maps
 
 
@@ -23,6 +31,32 @@ def one_registry() -> Iterator[None]:
     """The exporter builds its table of operators at each call, which takes a second; here once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_structured_log() -> Iterator[None]:
+    """torch describes every step of a trace, with its stack, to a log that nobody reads, as long as it has a handler;
+    pytest gives it one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch._logging._internal, "trace_log", logging.Logger("not read"))
+        yield
+
+
+def predict_here(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    """What `python -m zoo.predictor` does, without the second that a process of its own takes to start."""
+    interpreter, option, module, *arguments = command
+    assert (interpreter, option, module) == (sys.executable, "-m", "zoo.predictor")
+    with redirect_stdout(io.StringIO()) as printed:
+        status = predictor.main(arguments)
+    return subprocess.CompletedProcess(command, status, printed.getvalue(), "")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def proofs_predict_here() -> Iterator[None]:
+    """Proofs run the exported file in this process; in test_export.py one does it as users' proofs do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "subprocess", SimpleNamespace(run=predict_here))
         yield
 
 
