@@ -46,6 +46,7 @@ def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tenso
     """The same as matrix products with Pillow's weights, in Pillow's own fixed-point arithmetic.
 
     `x_BCHW` is float32 with whole values; `exact` is the type of sizes and places. The result equals Pillow's, but for
+    rare ties where a side has thousands of pixels (one row of a picture of 12,000 px was seen a level off), and for
     filters that are not in `ANTIALIASED` with `exact` float32: one value in 10,000 or less is a level off there (box
     and nearest: more). The matrices have a row for each pixel of the result only, so that nothing here has a size that
     depends on a value.

@@ -241,7 +241,7 @@ def open_run(order: Order) -> Subject:
     labels = rundir.label_names(run)
     if not (run / rundir.FILES).is_file():
         return _pulled(order, labels, parts)
-    root = order.data or rundir.data_root(run)
+    root = (order.data or rundir.data_root(run)).resolve()  # as the scan did: ../held is beside the folder, not a link
     rows = {row["path"]: located(root, row["path"]) for row in rundir.files_rows(run) if row["split"] == "val"}
     subject = Subject(run, labels, parts, root, sample(rows, order.parity_images), order.max_loss)
     subject.check(subject.pictures, "validation")

@@ -262,6 +262,7 @@ def of_run(run: Path, root: Path) -> Data:
     if not root.is_dir():
         raise UserError(f"{root} is not there: expected the folder with the pictures of {run}. If it moved, name it "
                         "with --data.")
+    root = root.resolve()  # as the scan did: ../held is beside the folder, not beside a link to it
     with fields.of(run / rundir.DATA):
         content = rundir.read_json(run / rundir.DATA, kind=dict)
         classes, val = fields.names(content["classes"]), fields.text(content["val"])

@@ -15,7 +15,7 @@ import timm
 import torch
 from safetensors.numpy import load_file
 
-from finetune.data import foreign
+from finetune.data import dataset, foreign
 from finetune.decide import main
 from finetune.evaluation import calibrate, predictions
 from finetune.evaluation.choices import Place, Wish
@@ -273,6 +273,16 @@ def test_pictures_that_moved_are_named_with_data(run_copy: Path, digits: Path, t
     (moved / victim).unlink()
     with pytest.raises(UserError, match=rf"lacks 1 of the run's 180 pictures, for example {victim}"):
         main(Place(run_copy, data=moved), Wish())
+
+
+def test_pictures_beside_a_folder_are_found_through_a_link_to_it(run_copy: Path, digits: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(digits, tmp_path / "deep" / "data"))
+    held = next(row["path"] for row in rows_of(run_copy) if row["split"] == "val")
+    (data / held).rename(tmp_path / "deep" / "held.png")
+    files = run_copy / rundir.FILES
+    files.write_text(files.read_text(encoding="utf-8").replace(held, "../held.png"), encoding="utf-8")
+    (tmp_path / "link").symlink_to(data)
+    assert dataset.of_run(run_copy, tmp_path / "link").root == data
 
 
 def test_what_is_no_finished_run_is_refused(tmp_path: Path, run_copy: Path) -> None:
