@@ -3,9 +3,8 @@
     image uint8 [B, H, W, 3] -> resized, cropped, normalised views -> model -> mean, temperature -> outputs
 
 Every size in the input may differ from call to call. What it computes is `zoo/picture/preprocess.py`,
-`zoo/picture/tta.py` and
-`zoo/contract/decision.py` over again, in tensor operations that exporters know; export/proof/parity.py proves that it
-is the same.
+`zoo/picture/tta.py` and `zoo/contract/decision.py` over again, in tensor operations that exporters know;
+export/proof/parity.py proves that it is the same.
 """
 
 import copy

@@ -3,7 +3,14 @@
 import math
 
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
-from finetune.recipe.fields import interpolate
+from finetune.recipe.fields import ROWS, interpolate
+from zoo.contract.recipe_rows import BY_HAND
+
+IMBALANCED = 10
+"""From this ratio of the largest class to the smallest on, balance is decided to be weights (set, not measured)."""
+EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
+LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
+LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
 
 def auto(facts: Facts, given: Given) -> Choices:
@@ -50,11 +57,16 @@ def auto(facts: Facts, given: Given) -> Choices:
     }
 
 
-IMBALANCED = 10
-"""From this ratio of the largest class to the smallest on, balance is decided to be weights (set, not measured)."""
-EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
-LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
-LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
+def common(facts: Facts, given: Given) -> Choices:
+    """What a recipe need not name: input side, validation, precision, threads, and the usual value of the others."""
+    usual = {name: (row.usual, row.why) for name, row in ROWS.items() if row.why is not None}
+    return usual | {
+        # a side that was set by hand is not chosen as well, for each that is tried takes some tenths of a second
+        "image_size": (given["image_size"], BY_HAND) if "image_size" in given else input_side(facts),
+        "amp": _amp(facts),
+        "val": _val(facts),
+        "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
+    }
 
 
 def _drop_path(facts: Facts, small: bool, weak: str) -> tuple[float, str]:

@@ -1,8 +1,8 @@
 """The recipe: all that determines the weights, apart from the pictures and the base.
 
-The command line is generated from the two dataclasses `Run` (finetune/recipe/run.py) and `Recipe`; the functions that
-fill a
-`Recipe` in are in finetune/recipe/resolve.py.
+The command line is generated from the two dataclasses `Run` (finetune/recipe/run.py) and `Recipe`. Each field of
+`Recipe` is one row: type, range, usual value, what it needs (`Row`), help. The functions that fill a `Recipe` in are in
+finetune/recipe/auto.py and finetune/recipe/published.py.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each value with a reason.
 
 Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` in finetune/recipe/published.py and add
-its row to `RECIPES`. What it does not name is filled in by `_common`.
+its row to `RECIPES`. What it does not name is filled in by `common`.
 """
 
 import difflib
@@ -11,13 +11,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from finetune.recipe import conflicts, published
-from finetune.recipe.auto import (
-    _amp,
-    _val,
-    auto,
-    balance,
-    input_side,
-)
+from finetune.recipe.auto import auto, balance, common
 from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
 from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, Resolved, check_bounds, flag_of
@@ -38,18 +32,6 @@ FROM_SCRATCH = ("resnet18-imagenet",)
 """Recipes that always start from random weights."""
 FOR_FINE_TUNING = ("auto", "warmup-step")
 """Recipes whose rate and length suit trained weights alone."""
-
-
-def _common(facts: Facts, given: Given) -> Choices:
-    """What a recipe need not name: input side, validation, precision, threads, and the usual value of the others."""
-    usual = {name: (row.usual, row.why) for name, row in ROWS.items() if row.why is not None}
-    return usual | {
-        # a side that was set by hand is not chosen as well, for each that is tried takes some tenths of a second
-        "image_size": (given["image_size"], BY_HAND) if "image_size" in given else input_side(facts),
-        "amp": _amp(facts),
-        "val": _val(facts),
-        "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
-    }
 
 
 def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
@@ -119,7 +101,7 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
         raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Remove --val, or "
                         "remove that folder.")
-    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **_common(facts, given),
+    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **common(facts, given),
                **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
     choices |= {key: choice for key, choice in _following(choices).items() if key not in given}
     if measured:
