@@ -1,8 +1,6 @@
 """A way round a crash: on the CPU, torch 2.14 with oneDNN writes beyond its memory in the gradient of a strided 1x1
 convolution of fewer than 8 channels in channels_last (the first layers of MobileOne and FastViT)."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 FEWEST_CHANNELS = 8
@@ -22,11 +20,12 @@ class EveryOther:
 def without_strides(model: nn.Module) -> None:
     """Let such convolutions step over their input before they compute: the same sums, the same weights."""
     for module in model.modules():
-        if _crashes(module):
-            stride, module.stride = module.stride, (1, 1)
-            module.register_forward_pre_hook(EveryOther(stride))
+        if type(module) is nn.Conv2d and _crashes(module):
+            rows, columns = module.stride
+            module.stride = (1, 1)
+            module.register_forward_pre_hook(EveryOther((rows, columns)))
 
 
-def _crashes(module: Any) -> bool:
-    return (type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.stride != (1, 1)
-            and module.padding == (0, 0) and module.in_channels < FEWEST_CHANNELS)
+def _crashes(layer: nn.Conv2d) -> bool:
+    return (layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.padding == (0, 0)
+            and layer.in_channels < FEWEST_CHANNELS)
