@@ -44,6 +44,8 @@ CLIPPED = ("Relu", "Clip")
 FLOAT_LAYERS = (0, 3, 6, 12)
 """How many of the first layers stay in float32: tried in order until the loss on validation pictures, its 95 % interval
 included, is within the limit."""
+FIRST = 64
+"""Validation pictures, evenly spread, that are asked first: an attempt that is worse on these alone is given up."""
 ROUNDS = 15
 """How often the two files are timed."""
 ADVICE = ("Try fine-tuning for longer, which makes answers clearer, or another base. The bundles for onnx and openvino "
@@ -113,7 +115,7 @@ def best(subject: Subject, source: Path, path: Path, ranges: Path, *, for_tensor
     lost: dict[int, float] = {}
     for count in FLOAT_LAYERS:
         quantize(source, path, pictures, ranges, for_tensorrt=for_tensorrt, float_layers=count)
-        rung = judged(path, subject.validated, subject.may_lose("int8"), exact=for_tensorrt)
+        rung = judged_early(path, subject.validated, subject.may_lose("int8"), exact=for_tensorrt)
         lost[count] = rung.worst + rung.spread
         if rung.verdict == "passed":
             return count
@@ -154,6 +156,15 @@ def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[s
     kinds = QUANTIZED + CLIPPED * clipped
     first = products[min(float_layers, len(products) - 1)]  # an empty list would mean all of the graph
     return [node.name for node in inside[first:] if node.op_type in kinds]
+
+
+def judged_early(model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bool = False) -> Rung:
+    """`judged`, of a few of the pictures where these are enough to see that the model has failed."""
+    if len(labelled) >= 2 * FIRST:
+        few = judged(model, labelled[::len(labelled) // FIRST], limit, exact=exact)
+        if few.verdict == "failed":
+            return few
+    return judged(model, labelled, limit, exact=exact)
 
 
 def judged(model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bool = False) -> Rung:
