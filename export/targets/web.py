@@ -20,7 +20,7 @@ from zoo.answer import onnx_runtime
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError, first_line
 from zoo.host.text import shell_path
-from zoo.hub import pull
+from zoo.hub import pins
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 RUNTIME = "ort"
@@ -60,7 +60,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
 
 def cache() -> Path:
     """Where the package is kept, unpacked as `package/` by npm's own layout."""
-    return pull.pins_file().parent / f"{PACKAGE}-{VERSION}"
+    return pins.pins_file().parent / f"{PACKAGE}-{VERSION}"
 
 
 def runtime_files() -> list[Path]:

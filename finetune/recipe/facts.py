@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoo.contract.recipe_rows import BY_HAND as BY_HAND
 from zoo.host.errors import UserError
 
 if TYPE_CHECKING:

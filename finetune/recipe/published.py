@@ -1,27 +1,23 @@
 """Recipes of published systems, by name. Each function gives what its source says, and a reason for every value.
 
 What a source leaves open is named so ("not published"); what every recipe decides alike, such as input side, precision
-and validation, is added by finetune/recipe/resolve.py. Where fewer epochs are given than published, warm-up and
+and validation, is added by finetune/recipe/auto.py. Where fewer epochs are given than published, warm-up and
 boundaries keep their share of the run.
 """
 
-from typing import TYPE_CHECKING
-
+from finetune.recipe.facts import Choices, Facts, Given
 from finetune.recipe.fields import interpolate
-
-if TYPE_CHECKING:
-    from finetune.recipe.facts import Choices, Facts, Given
 
 SMALL_M = 12
 """Bases below so many million parameters are small: ResNet-18 (11.2) is the largest that lost by label smoothing."""
 HEAVY = ("mixup", "cutmix", "cutout", "gridmask", "hide_and_seek")
 FINE_TUNING_RATES = ((1_000, 0.001), (100_000, 0.01))
 """Pictures and rate at batch 256; PaddleClas, Tricks for Training, section 9."""
-STEPS_OFF: "Choices" = {"decay_at": ("", "not used by this schedule"),
-                        "decay_factor": (0.1, "not used by this schedule")}
+STEPS_OFF: Choices = {"decay_at": ("", "not used by this schedule"),
+                      "decay_factor": (0.1, "not used by this schedule")}
 
 
-def warmup_step(facts: "Facts", given: "Given") -> "Choices":
+def warmup_step(facts: Facts, given: Given) -> Choices:
     """Fine-tuning from ImageNet-21k weights with warm-up and step decay (Deng, Liu, Xiao).
 
     Published protocol: Adam 1e-3 without weight decay, batch 64, 40 epochs, linear warm-up per step over the first 10
@@ -54,7 +50,7 @@ def warmup_step(facts: "Facts", given: "Given") -> "Choices":
     }
 
 
-def paddleclas(facts: "Facts", given: "Given") -> "Choices":
+def paddleclas(facts: Facts, given: Given) -> Choices:
     """PaddleClas, "Tricks for Training" (docs/en/models/Tricks_en.md, version 2.2).
 
     SGD with momentum (--optimizer adam, adamw, rmsprop, adadelta), cosine decay (--schedule step, polynomial,
@@ -94,7 +90,7 @@ def paddleclas(facts: "Facts", given: "Given") -> "Choices":
     }
 
 
-def bag_of_tricks(facts: "Facts", given: "Given") -> "Choices":
+def bag_of_tricks(facts: Facts, given: Given) -> Choices:
     """He, Zhang, Zhang, Zhang, Xie and Li, "Bag of Tricks for Image Classification with CNNs", CVPR 2019.
 
     SGD with Nesterov momentum, rate 0.1 at batch 256 and linear in the batch, 5 epochs of warm-up, cosine, no decay of
@@ -132,7 +128,7 @@ def bag_of_tricks(facts: "Facts", given: "Given") -> "Choices":
     }
 
 
-def cifar_sam(facts: "Facts", given: "Given") -> "Choices":
+def cifar_sam(facts: Facts, given: Given) -> Choices:
     """"Deep learning classification optimization practice", on CIFAR-100's pictures of 32 px.
 
     SAM (Foret et al., 2021) around SGD (--optimizer ranger instead), rate 0.1 at batch 128, 200 epochs, 5 of warm-up,
@@ -169,7 +165,7 @@ def cifar_sam(facts: "Facts", given: "Given") -> "Choices":
     }
 
 
-def resnet18_imagenet(facts: "Facts", given: "Given") -> "Choices":
+def resnet18_imagenet(facts: Facts, given: Given) -> Choices:
     """ResNet-18 from scratch on ILSVRC2012 on one consumer GPU, and the same with squeeze-and-excitation blocks.
 
     Published: batch 64 with the rate scaled linearly (0.1 at 256), random crop and flip; top-1 error 30.86 %, top-5
@@ -198,21 +194,21 @@ def resnet18_imagenet(facts: "Facts", given: "Given") -> "Choices":
     }
 
 
-def _shared() -> "Choices":
+def _shared() -> Choices:
     """What these sources have in common."""
     return {"flip": (0.5, "published"), "batch_norm": ("train", "not published; as in scratch training"),
             "probe": ("off", "published runs start from a random head")}
 
 
-def _off(*names: str) -> "Choices":
+def _off(*names: str) -> Choices:
     return dict.fromkeys(names, (0.0, "not published; off"))
 
 
-def _batch(facts: "Facts", published: int) -> int:
+def _batch(facts: Facts, published: int) -> int:
     return 32 if facts.device == "cpu" else published
 
 
-def _batch_why(facts: "Facts", published: int) -> str:
+def _batch_why(facts: Facts, published: int) -> str:
     return f"published: {published}; smaller on the CPU, and the rate with it" if facts.device == "cpu" else "published"
 
 

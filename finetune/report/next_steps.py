@@ -9,7 +9,6 @@ import numpy as np
 
 from finetune.evaluation import metrics
 from finetune.evaluation.lr_curve import RANGE_TEST
-from finetune.recipe.resolve import BY_HAND
 from finetune.report import data_advice
 from finetune.report.advice import Advice, curves, history
 from finetune.report.data_advice import Findings
@@ -17,6 +16,7 @@ from finetune.report.page import Html, bdi, fill, join, part, percent, plural, s
 from finetune.report.run_files import Finished
 from zoo.bases.catalog import Base
 from zoo.contract import rejection, rundir
+from zoo.contract.recipe_rows import BY_HAND
 from zoo.files import fields
 from zoo.host.text import shell, shell_path
 from zoo.network.build import allowed_size_step

@@ -341,6 +341,23 @@ def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
     assert "model.int8-trt.onnx loses 3.00 ± 0.00 points of accuracy" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(("pictures", "worst", "asked"), [(127, 90.0, [127]), (128, 90.0, [64]), (200, 90.0, [67]),
+                                                          (128, 0.0, [64, 128]), (128, 2.0, [64, 128])])
+def test_an_attempt_that_is_worse_on_few_pictures_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                              pictures: int, worst: float, asked: list[int]) -> None:
+    """A loss that few pictures cannot tell from the limit is measured on all of them."""
+    seen = []
+
+    def judged(model: Path, labelled: list[int], limit: float, *, exact: bool) -> parity.Rung:
+        assert (model, exact) == (tmp_path, True)
+        seen.append(len(labelled))
+        return parity.Rung("accuracy", limit, worst, "picture", len(labelled), 1.0)
+
+    monkeypatch.setattr(int8, "judged", judged)
+    assert int8.judged_early(tmp_path, list(range(pictures)), 1.0, exact=True).pictures == asked[-1]  # type: ignore
+    assert seen == asked
+
+
 def test_triton_reads_its_configurations(trained: Path) -> None:
     protobuf = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
     from google.protobuf import text_format

@@ -13,11 +13,12 @@ from finetune.recipe import auto
 from finetune.recipe.durations import duration_steps
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, Resolved, field_docs, interpolate
-from finetune.recipe.resolve import BY_HAND, RECIPES, resolve
+from finetune.recipe.resolve import RECIPES, resolve
 from finetune.recipe.run import Run
 from finetune.train.optimizer import optimizer
 from finetune.train.schedule import schedule
 from tests.made_recipe import made_recipe
+from zoo.contract.recipe_rows import BY_HAND
 from zoo.host.errors import UserError
 from zoo.network.build import Description
 

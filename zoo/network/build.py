@@ -6,12 +6,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
@@ -83,7 +83,7 @@ def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, d
     source = _source(base, fetched)
     size = _checked_size(base, source, image_size)
     rates = {"drop_path_rate": drop_path, "drop_rate": dropout}
-    _on_meta(source, len(labels), size, fetched)
+    _check_fits_weights(source, len(labels), size, fetched)
     model = _create(source, len(labels), size, rates)
     if fetched is not weights.RANDOM:
         _load_all_but_head(model, source, fetched)
@@ -97,7 +97,7 @@ def load(run: Path) -> nn.Module:
     source = _from_config(config, str(run))
     path = run / rundir.WEIGHTS
     fetched = Weights(path, f"run folder {run}", None, "", None, config)
-    _on_meta(source, source.config["num_classes"], None, fetched)
+    _check_fits_weights(source, source.config["num_classes"], None, fetched)
     model = _create(source, source.config["num_classes"], None, {})
     state = weights.load_state(fetched, {})
     if lines := renaming.differences(renaming.shapes(model.state_dict()), renaming.shapes(state)):
@@ -110,18 +110,16 @@ def load(run: Path) -> nn.Module:
 def without_memory(base: Base, fetched: Weights, *, image_size: int | None = None, classes: int = 2) -> nn.Module:
     """The network of a base on torch's meta device, where tensors have shapes only."""
     source = _source(base, fetched)
-    model = _on_meta(source, classes, image_size, fetched)
-    if model is None:
-        with guard.meta_device():
-            model = _create(source, classes, image_size, {})
-    return model
+    with _meta_device(source, fetched):
+        return _create(source, classes, image_size, {})
 
 
 def takes_drop_path(base: Base, fetched: Weights) -> bool:
     """Whether blocks of a base's network can be left out at random in training; VGG's, for one, cannot."""
+    source = _source(base, fetched)
     try:
-        with torch.device("meta"):
-            _create(_source(base, fetched), 1, None, {"drop_path_rate": 0.1})
+        with _meta_device(source, fetched):
+            _create(source, 1, None, {"drop_path_rate": 0.1})
     except NoSuchOption:
         return False
     return True
@@ -254,12 +252,16 @@ def _create(source: _Source, classes: int, image_size: int | None, rates: dict[s
                                    f"--{option}, or choose another base.") from None
 
 
-def _on_meta(source: _Source, classes: int, image_size: int | None, fetched: Weights) -> nn.Module | None:
-    """A stranger's model without memory; `UserError` if its weights cannot be for it. None for timm's own."""
-    if not source.origin:
-        return None
-    with guard.meta_device_within(weights.extent(fetched), source.origin):
-        return _create(source, classes, image_size, {})
+def _meta_device(source: _Source, fetched: Weights) -> AbstractContextManager[None]:
+    """Where a network is made without memory; a stranger's only as large as its weights are, or it is a `UserError`."""
+    return guard.meta_device_within(weights.extent(fetched), source.origin) if source.origin else guard.meta_device()
+
+
+def _check_fits_weights(source: _Source, classes: int, image_size: int | None, fetched: Weights) -> None:
+    """`UserError` if a stranger's config.json asks for a network that its weights cannot be for."""
+    if source.origin:
+        with _meta_device(source, fetched):
+            _create(source, classes, image_size, {})
 
 
 def _load_all_but_head(model: nn.Module, source: _Source, fetched: Weights) -> None:
