@@ -1,4 +1,5 @@
-"""`python -m export RUN --to onnx`: one self-contained file that answers like the trained model, with the proof."""
+"""`python -m export RUN --to onnx`: one self-contained file that answers like the trained model,
+with the proof."""
 
 import os
 
@@ -9,8 +10,10 @@ from zoo.host.errors import run_main
 
 
 def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
-    """Export a finished run, and prove on its own pictures that the result answers like the trained model."""
-    # a thread that waits must not spin: two of torch's threads beside any other work lose four fifths of their speed
+    """Export a finished run, and prove on its own pictures that the result answers like the trained
+    model."""
+    # a thread that waits must not spin: two of torch's threads beside any other work lose four
+    # fifths of their speed
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from export.pipeline import start
 

@@ -1,4 +1,5 @@
-"""`python -m export.bench BUNDLE...`: latency, throughput, load time and memory of exported models. No torch.
+"""`python -m export.bench BUNDLE...`: latency, throughput, load time and memory of exported models.
+No torch.
 
 Each bundle runs in a process of its own. The numbers go to its `timing.json` and into one table.
 """
@@ -48,20 +49,25 @@ class Order:
         if not self.bundles:
             raise UserError("expected a bundle at least, such as RUN/bundles/onnx, seen none.")
         if min(self.height, self.width) < 1 or self.threads < 0:
-            raise UserError(f"--height {self.height} --width {self.width} --threads {self.threads}: expected sides of "
-                            "1 pixel at least, and 0 threads or more.")
+            raise UserError(
+                f"--height {self.height} --width {self.width} --threads {self.threads}: expected "
+                "sides of 1 pixel at least, and 0 threads or more."
+            )
         drawn = self.picture
         if drawn and (drawn.suffix not in (".png", ".svg") or not drawn.absolute().parent.is_dir()):
             raise UserError(f"--picture {drawn}: expected a .png or .svg in a folder that exists.")
 
 
 def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
-    """Measure exported models: milliseconds and pictures a second by batch size, load time, memory."""
+    """Measure exported models: milliseconds and pictures a second by batch size, load time,
+    memory."""
     rows = []
     for path in order.bundles:
         opened = bundles.open_bundle(path)
-        with console.busy(f"measuring {opened.folder}"), \
-                multiprocessing.get_context("spawn").Pool(1) as process:
+        with (
+            console.busy(f"measuring {opened.folder}"),
+            multiprocessing.get_context("spawn").Pool(1) as process,
+        ):
             timing = process.apply(measure, (opened.model, order))
         write_timing(opened, timing)
         rows.append((opened, timing))
@@ -71,7 +77,8 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
 
 
 def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
-    """The numbers beside the model, where its folder can be written; a container often has it read-only."""
+    """The numbers beside the model, where its folder can be written; a container often has it
+    read-only."""
     try:
         rundir.write_json(opened.folder / bundles.TIMING, timing)
     except disk.NotWritable as error:
@@ -88,13 +95,25 @@ def measure(model: Path, order: Order) -> dict[str, Any]:
     for batch in BATCHES:
         image = random.integers(0, 256, (batch, order.height, order.width, 3), dtype=np.uint8)
         seconds = run_times(session, image, provider)
-        rows.append({"batch": batch, "median_ms": round(1000 * median(seconds), 2),
-                     "p90_ms": round(1000 * quantiles(seconds, n=10)[-1], 2),
-                     "pictures_per_s": round(batch / median(seconds), 1), "runs": len(seconds)})
-    return {"provider": provider, "threads": order.threads or machine.compute_threads(),
-            "machine": platform.processor() or platform.machine(), "picture": [order.height, order.width],
-            "load_s": round(loaded, 3), "model_mb": round(model.stat().st_size / 1e6, 1), "peak_mib": peak_mib(),
-            "batches": rows}
+        rows.append(
+            {
+                "batch": batch,
+                "median_ms": round(1000 * median(seconds), 2),
+                "p90_ms": round(1000 * quantiles(seconds, n=10)[-1], 2),
+                "pictures_per_s": round(batch / median(seconds), 1),
+                "runs": len(seconds),
+            }
+        )
+    return {
+        "provider": provider,
+        "threads": order.threads or machine.compute_threads(),
+        "machine": platform.processor() or platform.machine(),
+        "picture": [order.height, order.width],
+        "load_s": round(loaded, 3),
+        "model_mb": round(model.stat().st_size / 1e6, 1),
+        "peak_mib": peak_mib(),
+        "batches": rows,
+    }
 
 
 def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
@@ -109,10 +128,13 @@ def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
 
 
 def peak_mib() -> float | None:
-    """Largest resident memory of this process so far; None where the system does not tell (Windows)."""
+    """Largest resident memory of this process so far; None where the system does not tell
+    (Windows)."""
     status = Path("/proc/self/status")  # getrusage counts what the parent had before exec, too
     if status.is_file():
-        [kib] = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        [kib] = (
+            line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")
+        )
         return round(int(kib) / 2**10, 1)
     if sys.platform == "win32":
         return None
@@ -125,24 +147,48 @@ def peak_mib() -> float | None:
 def show(rows: list[tuple[bundles.Bundle, dict[str, Any]]]) -> None:
     """Print one row a bundle; milliseconds by batch size."""
     titles = ("load s", "MB", "MiB", *(f"{n}: ms" for n in BATCHES), f"{BATCHES[-1]}: pictures/s")
-    columns = [console.Column("model"), console.Column("on"), *(console.Column(title, right=True) for title in titles)]
-    console.table(columns, [
-        (f"{opened.run['name']} {opened.target}", timing["provider"], f"{timing['load_s']:.2f}",
-         f"{timing['model_mb']:.1f}", timing["peak_mib"], *(f"{row['median_ms']:.1f}" for row in timing["batches"]),
-         f"{timing['batches'][-1]['pictures_per_s']:.0f}") for opened, timing in rows])
+    columns = [
+        console.Column("model"),
+        console.Column("on"),
+        *(console.Column(title, right=True) for title in titles),
+    ]
+    console.table(
+        columns,
+        [
+            (
+                f"{opened.run['name']} {opened.target}",
+                timing["provider"],
+                f"{timing['load_s']:.2f}",
+                f"{timing['model_mb']:.1f}",
+                timing["peak_mib"],
+                *(f"{row['median_ms']:.1f}" for row in timing["batches"]),
+                f"{timing['batches'][-1]['pictures_per_s']:.0f}",
+            )
+            for opened, timing in rows
+        ],
+    )
 
 
 @plain_text()
 def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
-    """Milliseconds of one picture alone, and pictures a second in batches, a bar for each bundle."""
+    """Milliseconds of one picture alone, and pictures a second in batches, a bar for each
+    bundle."""
     from matplotlib.figure import Figure
 
     names = [f"{short(opened.run['name'])}\n{opened.target}" for opened, _ in rows]
     figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
-    for axes, title, values in zip(figure.subplots(1, 2, sharey=True), (
-            "one picture alone, ms (shorter is better)", f"batches of {BATCHES[-1]}, pictures a second"), (
+    for axes, title, values in zip(
+        figure.subplots(1, 2, sharey=True),
+        (
+            "one picture alone, ms (shorter is better)",
+            f"batches of {BATCHES[-1]}, pictures a second",
+        ),
+        (
             [timing["batches"][0]["median_ms"] for _, timing in rows],
-            [timing["batches"][-1]["pictures_per_s"] for _, timing in rows]), strict=True):
+            [timing["batches"][-1]["pictures_per_s"] for _, timing in rows],
+        ),
+        strict=True,
+    ):
         axes.bar_label(axes.barh(range(len(rows)), values, color="#4477aa"), fmt="%.4g", padding=3)
         axes.set_yticks(range(len(rows)), names)
         axes.set_title(title, fontsize=10)

@@ -18,20 +18,25 @@ class Order:
     to: tuple[Literal["onnx", "tensorrt", "int8", "openvino", "triton", "web"], ...] = ("onnx",)
     """Targets; each becomes RUN/bundles/TARGET."""
     data: Path | None = None
-    """Folder of the run's pictures, if it moved since; of a pulled run, any folder of class folders."""
+    """Folder of the run's pictures, if it moved since; of a pulled run, any folder of class
+    folders."""
     parity_images: int = 200
     """Validation pictures at most that both models must answer alike; made ones come on top."""
     examples: bool = True
     """Put up to 6 validation pictures with their answers into the bundle (--no-examples: none)."""
 
     max_loss: float | None = None
-    """Points of accuracy that int8 (default 1) and fp16 (default 0.2) may lose on labelled pictures."""
+    """Points of accuracy that int8 (default 1) and fp16 (default 0.2) may lose on labelled
+    pictures."""
     accept_inconclusive: bool = False
-    """Keep int8 or fp16 also where there are too few pictures to tell whether more is lost; the bundle says so."""
+    """Keep int8 or fp16 also where there are too few pictures to tell whether more is lost; the
+    bundle says so."""
 
     def __post_init__(self) -> None:
         if self.max_loss is not None and not 0 <= self.max_loss <= 100:
             raise UserError(f"--max-loss {self.max_loss:g}: expected 0 to 100 points of accuracy.")
         if self.parity_images < 1:
-            raise UserError(f"--parity-images {self.parity_images}: expected 1 at least; without pictures there is no "
-                            "proof.")
+            raise UserError(
+                f"--parity-images {self.parity_images}: expected 1 at least; without pictures "
+                "there is no proof."
+            )

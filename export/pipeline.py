@@ -1,4 +1,5 @@
-"""The order of events: a finished run, each target's files, their proof, examples, FINISHED.json."""
+"""The order of events: a finished run, each target's files, their proof, examples,
+FINISHED.json."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,10 @@ SHOWN = 90
 """Characters of an error in the table of several targets; the whole of it stands above."""
 
 
-INCONCLUSIVE = ("Label more pictures, say with --max-loss what may be lost, or keep it as it is, and named so, with "
-                "--accept-inconclusive.")
+INCONCLUSIVE = (
+    "Label more pictures, say with --max-loss what may be lost, or keep it as it is, and named so, "
+    "with --accept-inconclusive."
+)
 """Advice where there are too few pictures to tell."""
 
 
@@ -55,10 +58,12 @@ TARGETS = {
 def start(order: Order) -> None:
     """Export a run to every target of the order; one that fails does not stop the others.
 
-    Raises `UserError` for what the user can put right, or a failed proof; of several targets, after a table of what
-    became of each, `NotProved`.
+    Raises `UserError` for what the user can put right, or a failed proof; of several targets, after
+    a table of what became of each, `NotProved`.
     """
-    failed: dict[str, UserError] = {name: error for name in order.to if (error := _refused(TARGETS[name].check))}
+    failed: dict[str, UserError] = {
+        name: error for name in order.to if (error := _refused(TARGETS[name].check))
+    }
     if len(failed) == len(set(order.to)):
         raise next(iter(failed.values()))
     for error in failed.values():
@@ -66,7 +71,9 @@ def start(order: Order) -> None:
     subject = open_run(order)
     check_writable(subject.run, order.to)
     names = wanted([name for name in order.to if name not in failed], subject.run)
-    gathered = prove.gather(subject, examples=order.examples, accept_inconclusive=order.accept_inconclusive)
+    gathered = prove.gather(
+        subject, examples=order.examples, accept_inconclusive=order.accept_inconclusive
+    )
     with alone(subject.run), gathered as evidence:
         for name in names:
             if error := _refused(lambda name=name: attempt(evidence, name, failed)):  # type: ignore[misc]
@@ -97,16 +104,24 @@ def attempt(evidence: Evidence, name: str, failed: Mapping[str, UserError]) -> N
 
 def report(names: Sequence[str], failed: Mapping[str, UserError]) -> None:
     """A table of what became of each target; `NotProved` if one failed."""
-    console.table([console.Column("target"), console.Column("result")],
-                  [(name, one_line(failed[name])[:SHOWN] if name in failed else "finished") for name in names],
-                  red=[row for row, name in enumerate(names) if name in failed])
+    console.table(
+        [console.Column("target"), console.Column("result")],
+        [
+            (name, one_line(failed[name])[:SHOWN] if name in failed else "finished")
+            for name in names
+        ],
+        red=[row for row, name in enumerate(names) if name in failed],
+    )
     if failed:
-        raise NotProved(f"{len(failed)} of {len(names)} targets could not be exported: {', '.join(failed)}. The "
-                        "reasons stand above; the others are finished.")
+        raise NotProved(
+            f"{len(failed)} of {len(names)} targets could not be exported: {', '.join(failed)}. "
+            "The reasons stand above; the others are finished."
+        )
 
 
 def wanted(names: Sequence[str], run: Path) -> list[str]:
-    """The targets in the order in which they are made: `onnx` first where another needs it and it is not there."""
+    """The targets in the order in which they are made: `onnx` first where another needs it and it
+    is not there."""
     chosen = list(dict.fromkeys(names))
     if "onnx" not in chosen and any(TARGETS[name].of_onnx for name in chosen):
         try:
@@ -117,7 +132,8 @@ def wanted(names: Sequence[str], run: Path) -> list[str]:
 
 
 def export(evidence: Evidence, name: str) -> None:
-    """`RUN/bundles/NAME`. It is made and proved beside an earlier one, and takes its place when it is finished.
+    """`RUN/bundles/NAME`. It is made and proved beside an earlier one, and takes its place when it
+    is finished.
 
     What is refused stays beside it for the user to look at, until the next export.
     """

@@ -1,4 +1,5 @@
-"""The folder `bundles/` of a run while it is written: one export at a time, and nothing finished is lost to it."""
+"""The folder `bundles/` of a run while it is written: one export at a time, and nothing finished is
+lost to it."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,14 +20,19 @@ OLD = f".old{disk.UNFINISHED}"
 
 @contextmanager
 def alone(run: Path) -> Iterator[None]:
-    """Hold the lock of a run's bundles, which ends with the process; `UserError` if another export has it."""
+    """Hold the lock of a run's bundles, which ends with the process; `UserError` if another export
+    has it."""
     bundles = run / bundle.BUNDLES
     with disk.right_needed(bundles):
         bundles.mkdir(exist_ok=True)
         lock = FileLock(str(bundles / LOCK))
-        locks.take(lock, in_use=f"{run} is being exported by another process: wait for it, then export again.")
+        locks.take(
+            lock,
+            in_use=f"{run} is being exported by another process: wait for it, then export again.",
+        )
     try:
-        for old in bundles.glob(f"*{OLD}"):  # its successor was about to take its place when the power went
+        # its successor was about to take its place when the power went
+        for old in bundles.glob(f"*{OLD}"):
             name = bundles / old.name.removesuffix(OLD)
             if name.exists():
                 shutil.rmtree(old)
@@ -46,7 +52,8 @@ def check_writable(run: Path, names: Sequence[str]) -> None:
 
 
 def take_place(folder: Path, place: Path) -> None:
-    """Let a finished bundle take the place of an earlier one, which is back at once where that is interrupted."""
+    """Let a finished bundle take the place of an earlier one, which is back at once where that is
+    interrupted."""
     old = place.with_name(place.name + OLD)
     try:
         if place.exists():
@@ -68,13 +75,19 @@ def room_on_disk(run: Path) -> Iterator[None]:
         with disk.right_needed(run / bundle.BUNDLES):
             yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise UserError(f"{error.filename}: expected to write a bundle there, seen something else of that name. "
-                        "Remove it.") from None
+        raise UserError(
+            f"{error.filename}: expected to write a bundle there, seen something else of that "
+            "name. Remove it."
+        ) from None
     except OSError as error:
         lack = disk.no_room(error)
         if lack is None:
             raise
         free = shutil.disk_usage(run).free / 1e6
-        needed = f" ({free:.0f} MB are free; a bundle needs some times the size of model.safetensors)"
-        raise UserError(f"{run / bundle.BUNDLES}: {lack.cause}{needed if lack is disk.FULL else ''}: {lack.advice} and "
-                        f"export again; {kept}") from None
+        needed = (
+            f" ({free:.0f} MB are free; a bundle needs some times the size of model.safetensors)"
+        )
+        raise UserError(
+            f"{run / bundle.BUNDLES}: {lack.cause}{needed if lack is disk.FULL else ''}: "
+            f"{lack.advice} and export again; {kept}"
+        ) from None

@@ -1,5 +1,5 @@
-"""`python -m export.verify BUNDLE --data FOLDER`: does a bundle answer here as it did where it was made, and how good
-is it on a labelled folder? Needs ONNX Runtime, no torch."""
+"""`python -m export.verify BUNDLE --data FOLDER`: does a bundle answer here as it did where it was
+made, and how good is it on a labelled folder? Needs ONNX Runtime, no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ class Order:
     bundle: Annotated[Path, tyro.conf.Positional]
     """A bundle folder, or a run folder that has one."""
     data: Path | None = None
-    """Folder with one folder of pictures for each class, named like the class; or with val or test of such folders."""
+    """Folder with one folder of pictures for each class, named like the class; or with val or test
+    of such folders."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where ONNX Runtime computes; cuda that cannot be had is an error."""
 
@@ -42,13 +43,17 @@ class Result:
 
 
 def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
-    """Answer a bundle's examples again, and evaluate it on a labelled folder. Exit code 1 if an example differs."""
+    """Answer a bundle's examples again, and evaluate it on a labelled folder. Exit code 1 if an
+    example differs."""
     bundle = open_bundle(order.bundle)
     predictor = Predictor(bundle, provider=order.provider, check=False)
     worst, accepted = check_examples(bundle, predictor), limit(bundle)
     found = "unchanged; it has no examples"
     if worst is not None:
-        found = f"unchanged, on {predictor.provider}; examples differ by at most {worst:.2g} (limit {accepted})"
+        found = (
+            f"unchanged, on {predictor.provider}; examples differ by at most {worst:.2g} "
+            f"(limit {accepted})"
+        )
     console.say(f"{bundle.folder}: {found}")
     if order.data:
         say(evaluate(predictor, order.data, bundle.labels), order.data)
@@ -56,14 +61,15 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
 
 
 def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
-    """The largest difference of a probability or unknown score from what the export wrote down; nan if one is none, and
-    None without examples."""
+    """The largest difference of a probability or unknown score from what the export wrote down; nan
+    if one is none, and None without examples."""
     differences = [picture.worst for picture in by_examples(bundle, predictor.numbers)]
     return float(np.max(differences)) if differences else None
 
 
 def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
-    """Answer every picture of a folder of class folders; `UserError` if a folder is no class of the bundle."""
+    """Answer every picture of a folder of class folders; `UserError` if a folder is no class of the
+    bundle."""
     files = class_folders.read(data, labels)
     right = unknown = answered = 0
     unreadable = []
@@ -84,7 +90,9 @@ def say(result: Result, data: Path) -> None:
     for reason in result.unreadable:
         console.warn(f"left out: {reason}")
     share = f"{result.right / result.pictures:.2%}" if result.pictures else "undefined"
-    console.say(f"{data}: top-1 {share} of {result.pictures} pictures; {result.unknown} called unknown")
+    console.say(
+        f"{data}: top-1 {share} of {result.pictures} pictures; {result.unknown} called unknown"
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def main(
     What is not given, the recipe decides from the data, the base and the device, and says why.
     """
     given = given_by(recipe, less_usual)
-    # a thread that waits must not spin: two of torch's threads beside any other work lose four fifths of their speed
+    # a thread that waits must not spin: two of torch's threads beside any other work lose four
+    # fifths of their speed
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if run.advise is not None:
         from finetune.studies.follow_advice import run_advised

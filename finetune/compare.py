@@ -1,7 +1,8 @@
-"""`python -m finetune.compare --bases A B --data PATH`: several bases on the same pictures, side by side.
+"""`python -m finetune.compare --bases A B --data PATH`: several bases on the same pictures, side by
+side.
 
-Each base is an ordinary run, so the same command goes on where it stopped. Nothing heavy is imported until the command
-line is parsed.
+Each base is an ordinary run, so the same command goes on where it stopped. Nothing heavy is
+imported until the command line is parsed.
 """
 
 import os
@@ -37,8 +38,10 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if len(self.bases) < 2 or len(self.runs()) != len(self.bases):
-            raise UserError(f"--bases {' '.join(self.bases)}: expected two different bases or more, as in --bases "
-                            "resnet18_1k efficientnet_lite0.")
+            raise UserError(
+                f"--bases {' '.join(self.bases)}: expected two different bases or more, as in "
+                "--bases resnet18_1k efficientnet_lite0."
+            )
 
     @property
     def folder(self) -> Path:
@@ -48,8 +51,17 @@ class Comparison:
     def runs(self) -> dict[Path, Run]:
         """Run folder -> run."""
         outs = {self.folder / rundir.default_name(self.data, base): base for base in self.bases}
-        return {out: Run(data=self.data, base=base, out=out, device=self.device, workers=self.workers,
-                         bad_limit=self.bad_limit) for out, base in outs.items()}
+        return {
+            out: Run(
+                data=self.data,
+                base=base,
+                out=out,
+                device=self.device,
+                workers=self.workers,
+                bad_limit=self.bad_limit,
+            )
+            for out, base in outs.items()
+        }
 
 
 def main(
@@ -57,13 +69,15 @@ def main(
     recipe: tyro.conf.OmitArgPrefixes[Usual],  # type: ignore[valid-type]
     less_usual: tyro.conf.OmitArgPrefixes[LessUsual],  # type: ignore[valid-type]
 ) -> None:
-    """Fine-tune several bases on the same pictures and put them side by side: compare.html and compare.json."""
+    """Fine-tune several bases on the same pictures and put them side by side: compare.html and
+    compare.json."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     compare(order, given_by(recipe, less_usual))
 
 
 def compare(order: Comparison, given: Mapping[str, Any]) -> None:
-    """Train what is not trained yet, then compare; under torchrun rank 0 alone compares and writes."""
+    """Train what is not trained yet, then compare; under torchrun rank 0 alone compares and
+    writes."""
     from finetune.machine import distributed
     from finetune.pipeline import start
     from finetune.recipe.resolve import from_scratch
@@ -93,10 +107,15 @@ def write_and_tell(order: Comparison) -> None:
     comparison_page.write_comparison(order.folder, runs, numbers)
     for row in sorted(numbers["runs"], key=lambda row: -row["top1"]):
         low, high = row["top1_interval"]
-        console.say(f"  {row['label']:<28} {numbers['split']} top-1 {row['top1']:.2%} ({low:.1%} to {high:.1%})")
+        console.say(
+            f"  {row['label']:<28} {numbers['split']} top-1 {row['top1']:.2%} ({low:.1%} to "
+            f"{high:.1%})"
+        )
     for of in numbers["pairs"]:
-        console.say(f"  {of['second']} against {of['first']}: {100 * of['difference']:+.2f} points, "
-                     f"p = {of['p_value']:.2g}")
+        console.say(
+            f"  {of['second']} against {of['first']}: {100 * of['difference']:+.2f} points, "
+            f"p = {of['p_value']:.2g}"
+        )
     console.say(f"side by side: {order.folder / comparison_page.PAGE}", style="bold green")
 
 

@@ -1,7 +1,8 @@
-"""`python -m finetune.find_lr --data PATH --base NAME`: learning-rate range test, with its curve and a suggestion.
+"""`python -m finetune.find_lr --data PATH --base NAME`: learning-rate range test, with its curve
+and a suggestion.
 
-`python -m finetune ... --lr find` does the same and trains with the suggestion. Nothing heavy is imported until the
-command line is parsed.
+`python -m finetune ... --lr find` does the same and trains with the suggestion. Nothing heavy is
+imported until the command line is parsed.
 """
 
 import dataclasses
@@ -23,10 +24,12 @@ def main(
     recipe: tyro.conf.OmitArgPrefixes[Usual],  # type: ignore[valid-type]
     less_usual: tyro.conf.OmitArgPrefixes[LessUsual],  # type: ignore[valid-type]
 ) -> None:
-    """Let the learning rate rise over a hundred steps of the run that these flags mean, and suggest one.
+    """Let the learning rate rise over a hundred steps of the run that these flags mean, and suggest
+    one.
 
-    It writes a run folder (default runs/DATA-BASE-find_lr) with the curve in figures/lr-range.svg; python -m finetune
-    --resume trains on from there, with the suggested rate. Processes that torchrun starts share the steps.
+    It writes a run folder (default runs/DATA-BASE-find_lr) with the curve in figures/lr-range.svg;
+    python -m finetune --resume trains on from there, with the suggested rate. Processes that
+    torchrun starts share the steps.
     """
     given = given_by(recipe, less_usual)
     if "lr" in given:
@@ -54,16 +57,23 @@ def draw_and_suggest(folder: Path) -> None:
 
     curve = lr_curve.recorded(events.read(folder))
     if curve is None:
-        raise UserError(f"{folder} was begun without --lr find, so it holds no range test: expected a folder of "
-                        "python -m finetune.find_lr.")
+        raise UserError(
+            f"{folder} was begun without --lr find, so it holds no range test: expected a folder "
+            "of python -m finetune.find_lr."
+        )
     suggestion = lr_curve.suggest(curve)
     picture = figures.lr_range(curve, suggestion.lr)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     if picture.svg:
         rundir.write_text(folder / rundir.FIGURES / f"{picture.name}.svg", picture.svg)
-    console.say(f"suggested learning rate: {suggestion.lr:g} ({suggestion.why})", style="bold green")
-    console.say(f"curve: {folder / rundir.FIGURES / picture.name}.svg" if picture.svg else
-                f"the curve could not be drawn ({picture.alt})")
+    console.say(
+        f"suggested learning rate: {suggestion.lr:g} ({suggestion.why})", style="bold green"
+    )
+    console.say(
+        f"curve: {folder / rundir.FIGURES / picture.name}.svg"
+        if picture.svg
+        else f"the curve could not be drawn ({picture.alt})"
+    )
     console.say(f"""next:
   python -m finetune --resume {shell_path(folder)}      trains with it""")
 

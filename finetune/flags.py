@@ -13,7 +13,8 @@ from finetune.recipe.fields import MEASURED, USUAL, Recipe, field_docs
 
 
 def overrides(fields: tuple[str, ...]) -> type:
-    """A dataclass of some of Recipe's fields, all of them optional: None (or False) = the recipe decides."""
+    """A dataclass of some of Recipe's fields, all of them optional: None (or False) = the recipe
+    decides."""
     types, docs = typing.get_type_hints(Recipe), field_docs(Recipe)
     rows: list[Any] = []
     for name in fields:
@@ -26,7 +27,13 @@ def overrides(fields: tuple[str, ...]) -> type:
             choices = ("auto", *choices)
             kind = typing.Literal[choices]
         if kind is bool:
-            rows.append((name, Annotated[bool, tyro.conf.arg(help=docs[name], help_behavior_hint="")], False))
+            rows.append(
+                (
+                    name,
+                    Annotated[bool, tyro.conf.arg(help=docs[name], help_behavior_hint="")],
+                    False,
+                )
+            )
         else:
             metavar = "{" + ",".join(choices) + "}" if choices else kind.__name__.upper()
             argument = tyro.conf.arg(help=docs[name], help_behavior_hint="", metavar=metavar)
@@ -41,11 +48,14 @@ LessUsual = overrides(tuple(f.name for f in dataclasses.fields(Recipe) if f.name
 def given_by(*settings: object) -> dict[str, Any]:
     """The recipe fields that the command line sets."""
     values = {name: value for part in settings for name, value in vars(part).items()}
-    return {name: value for name, value in values.items() if value is not None and value is not False}
+    return {
+        name: value for name, value in values.items() if value is not None and value is not False
+    }
 
 
 def parse(command: Callable[..., None], module: str, *classes: type) -> None:
-    """Run a command with the words of the command line; those of other programs are answered with ours.
+    """Run a command with the words of the command line; those of other programs are answered with
+    ours.
 
     `classes`: the dataclasses that its flags are generated from.
     """

@@ -39,8 +39,8 @@ from zoo.network.forward import head
 
 
 def start(run: Run, given: Mapping[str, Any]) -> None:
-    """Carry out one run, or go on with it, in as many processes as torchrun started. `UserError` for everything the
-    user can put right."""
+    """Carry out one run, or go on with it, in as many processes as torchrun started. `UserError`
+    for everything the user can put right."""
     with distributed.joined():
         carry_out(run, given)
 
@@ -51,7 +51,8 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
     device, claimed = claim_checked(run, given)
     if claimed.finished:
         if distributed.first():
-            shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)  # killed after its last file was written
+            # killed after its last file was written
+            shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)
         if run.data is not None:
             check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")
@@ -62,7 +63,8 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
 
 
 def prepare(run: Run, given: Mapping[str, Any]) -> Path:
-    """The run up to its first training step (recipe, probe, range test): the same as `start`, which then goes on."""
+    """The run up to its first training step (recipe, probe, range test): the same as `start`, which
+    then goes on."""
     device, claimed = claim_checked(run, given)
     if not claimed.finished:
         with working_on(claimed, device):
@@ -81,38 +83,57 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 
 @contextmanager
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
-    """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go at the end."""
+    """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go
+    at the end."""
     try:
-        with held(claimed), disk_space.room_needed(claimed.folder), shared_memory.lost_named(), signals.raised():
+        with (
+            held(claimed),
+            disk_space.room_needed(claimed.folder),
+            shared_memory.lost_named(),
+            signals.raised(),
+        ):
             yield
     except RuntimeError as error:
         if not memory.is_full(error):
             raise
-        raise UserError(f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
-                        "--batch-size or --image-size.") from None
+        raise UserError(
+            f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
+            "--batch-size or --image-size."
+        ) from None
     except (KeyboardInterrupt, signals.Stopped):
         unread = not (claimed.folder / rundir.DATA).is_file()
-        console.say(f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}"
-                    + (f" --data {shell_path(claimed.order.data)}" if unread else ""))
+        console.say(
+            f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}"
+            + (f" --data {shell_path(claimed.order.data)}" if unread else "")
+        )
         raise
     except BrokenProcessPool:
-        raise UserError("a process that reads the pictures died; the system ends one when memory runs out: give the "
-                        "machine or the container more memory, and start again.") from None
+        raise UserError(
+            "a process that reads the pictures died; the system ends one when memory runs out: "
+            "give the machine or the container more memory, and start again."
+        ) from None
     finally:
         claimed.lock.release()
 
 
 def check_unchanged(claimed: Claim) -> None:
-    """`UserError` if a finished run was trained on other pictures than the ones that are there now."""
+    """`UserError` if a finished run was trained on other pictures than the ones that are there
+    now."""
     tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
     recorded = recorded_order(claimed.folder)
-    if changed := going_on.changes(claimed.folder, tree, val=recorded.val_path, processes=devices.cpu_cores()):
-        raise UserError(f"{claimed.folder} is finished, and the pictures of {claimed.order.data} are not those that it "
-                        f"was trained on: {changed}. To train on them, choose another --out, or remove that folder.")
+    if changed := going_on.changes(
+        claimed.folder, tree, val=recorded.val_path, processes=devices.cpu_cores()
+    ):
+        raise UserError(
+            f"{claimed.folder} is finished, and the pictures of {claimed.order.data} are not those "
+            f"that it was trained on: {changed}. To train on them, choose another --out, or remove "
+            "that folder."
+        )
 
 
 def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
-    """Probe and loop, from the start or from the saved state; the plan with its final recipe, and the best weights."""
+    """Probe and loop, from the start or from the saved state; the plan with its final recipe, and
+    the best weights."""
     teacher = _teacher(plan)  # a wrong one is told now, not after the probe
     plan, state = begin(plan, teacher)
     if plan.resolved.recipe.probe_only:
@@ -120,9 +141,13 @@ def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
     try:
         return plan, loop.train(loop_job(plan, teacher), state)
     except RuntimeError as error:
-        if plan.resolved.recipe.compile == "on" and isinstance(error, torch._dynamo.exc.TorchDynamoException):
-            raise UserError(f"--compile on: torch could not compile this network here ({first_line(error)}). Install a "
-                            "C++ compiler (g++), or remove --compile.") from None
+        if plan.resolved.recipe.compile == "on" and isinstance(
+            error, torch._dynamo.exc.TorchDynamoException
+        ):
+            raise UserError(
+                f"--compile on: torch could not compile this network here ({first_line(error)}). "
+                "Install a C++ compiler (g++), or remove --compile."
+            ) from None
         raise
 
 
@@ -138,41 +163,59 @@ def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.State]:
     if state is None:
         return first_state(plan, teacher)
     checkpoint.check_same(state, about(plan))
-    console.say(f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select")
+    console.say(
+        f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select"
+    )
     return plan, state
 
 
 def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
     """What the loop works on."""
-    return loop.Job(plan.model, plan.data.of("train"), plan.source, plan.resolved.recipe, plan.folder,
-                    lambda model: select_scores(plan, model), teacher)
+    return loop.Job(
+        plan.model,
+        plan.data.of("train"),
+        plan.source,
+        plan.resolved.recipe,
+        plan.folder,
+        lambda model: select_scores(plan, model),
+        teacher,
+    )
 
 
 def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.State]:
-    """The state before the first step: the base with the probe's head (or a random one), scored on select."""
+    """The state before the first step: the base with the probe's head (or a random one), scored on
+    select."""
     disk_space.check_space(plan.folder, space_bytes(plan))
     with closing(Events(plan.folder)) as events:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
         if plan.claim.order.given.get("lr") == lr_range.FIND:
-            plan = dataclasses.replace(plan, resolved=lr_range.find(loop_job(plan, teacher), plan.resolved, events))
+            plan = dataclasses.replace(
+                plan, resolved=lr_range.find(loop_job(plan, teacher), plan.resolved, events)
+            )
         print_recipe(plan.resolved)
         write_recipe(plan.folder, plan.resolved)
         scores = select_scores(plan, plan.model)
         events.write(0, **scores.events())
         position = events.position()
     if plan.resolved.recipe.probe == "on":
-        console.say(f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run keeps at "
-                     "least this", style="bold")
+        console.say(
+            f"linear probe: top-1 {scores.top1:.2%} on {scores.pictures} select pictures; the run "
+            "keeps at least this",
+            style="bold",
+        )
     best = checkpoint.save_best(plan.folder, plan.model, scores, 0)
-    state = checkpoint.State(0, position, best, {"model": plan.model.state_dict()}, about=about(plan))
+    state = checkpoint.State(
+        0, position, best, {"model": plan.model.state_dict()}, about=about(plan)
+    )
     checkpoint.save(plan.folder, state)
     return plan, state
 
 
 def space_bytes(plan: Plan) -> int:
-    """Disk space of a whole run, in sizes of the weights: three checkpoints (one is being written) with the optimiser's
-    two moments and the moving average, two best weights, and the finished file."""
+    """Disk space of a whole run, in sizes of the weights: three checkpoints (one is being written)
+    with the optimiser's two moments and the moving average, two best weights, and the finished
+    file."""
     ema = 1 if plan.resolved.recipe.ema else 0
     return disk_space.size_bytes(plan.model.state_dict()) * (3 * (3 + ema) + 3)
 
@@ -186,26 +229,39 @@ def select_scores(plan: Plan, model: nn.Module) -> passes.Scores:
     """Scores of a model as it stands on the select split."""
     select = plan.data.of("select")
     batches = evaluation_batches(distributed.mine(select), plan.source)
-    scores = passes.score(*passes.logits(model, batches, plan.source.pre, total=len(select)),
-                            by_class=plan.resolved.recipe.by_class)
-    return passes.Scores(**distributed.of_first(scores.to_json()))  # all processes decide by the same bits
+    scores = passes.score(
+        *passes.logits(model, batches, plan.source.pre, total=len(select)),
+        by_class=plan.resolved.recipe.by_class,
+    )
+    # all processes decide by the same bits
+    return passes.Scores(**distributed.of_first(scores.to_json()))
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:
-    """Fit the probe and put its weights into the model's head; the recipe with the precision that was measured."""
+    """Fit the probe and put its weights into the model's head; the recipe with the precision that
+    was measured."""
     began, resolved = perf_counter(), plan.resolved
     if head(plan.model) is None:
         if resolved.recipe.probe_only:
-            raise UserError(f"--probe-only: {plan.base.alias} has no single linear head to fit. Remove "
-                            "--probe-only, or choose another base.")
-        console.warn(f"{plan.base.alias} has no single linear head: no probe, the head starts at random.")
+            raise UserError(
+                f"--probe-only: {plan.base.alias} has no single linear head to fit. Remove "
+                "--probe-only, or choose another base."
+            )
+        console.warn(
+            f"{plan.base.alias} has no single linear head: no probe, the head starts at random."
+        )
         return resolved.replace("this base has no single linear head", probe="off")
     if resolved.why["features"] == NOT_MEASURED:
         measured = distributed.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
         resolved = resolved.replace("measured on this machine", features=measured)
         write_recipe(plan.folder, resolved)  # a second try does not measure again
-    fitted = probe.fit_head(plan.model, plan.data.of("train"), plan.source, classes=len(plan.data.classes),
-                            precision=resolved.recipe.features)
+    fitted = probe.fit_head(
+        plan.model,
+        plan.data.of("train"),
+        plan.source,
+        classes=len(plan.data.classes),
+        precision=resolved.recipe.features,
+    )
     events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
     return resolved
 

@@ -1,7 +1,8 @@
-"""`python -m finetune.show_augment --data PATH`: one picture that shows what each augmentation does to your pictures.
+"""`python -m finetune.show_augment --data PATH`: one picture that shows what each augmentation does
+to your pictures.
 
-Look at it before an augmentation is switched on: one that hides or changes what tells the classes apart does harm.
-Nothing heavy is imported until the command line is parsed.
+Look at it before an augmentation is switched on: one that hides or changes what tells the classes
+apart does harm. Nothing heavy is imported until the command line is parsed.
 """
 
 import os
@@ -13,7 +14,8 @@ from zoo.host.errors import run_main
 
 
 def main(grid: tyro.conf.OmitArgPrefixes[Grid]) -> None:
-    """Draw a grid: a row for each augmentation, alone and at a usual strength, with the flags that switch it on."""
+    """Draw a grid: a row for each augmentation, alone and at a usual strength, with the flags that
+    switch it on."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from finetune.studies.augment_grid import write_grid
 
@@ -21,4 +23,8 @@ def main(grid: tyro.conf.OmitArgPrefixes[Grid]) -> None:
 
 
 if __name__ == "__main__":
-    run_main(lambda: tyro.cli(main, prog="python -m finetune.show_augment", config=(tyro.conf.FlagCreatePairsOff,)))
+    run_main(
+        lambda: tyro.cli(
+            main, prog="python -m finetune.show_augment", config=(tyro.conf.FlagCreatePairsOff,)
+        )
+    )

@@ -1,5 +1,5 @@
-"""`python -m serve RUN_OR_BUNDLE`: a page for people and an HTTP API for programs, over the exported file."""
-
+"""`python -m serve RUN_OR_BUNDLE`: a page for people and an HTTP API for programs, over the
+exported file."""
 
 import tyro
 

@@ -14,8 +14,9 @@ class Order:
     """What to serve, where, to whom, and how much at once."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
-    """A run folder with a bundle (python -m export RUN --to onnx), a bundle folder, its model.onnx, or a published run
-    as hf-hub:user/name or by your own alias (python -m zoo add), which is pulled once."""
+    """A run folder with a bundle (python -m export RUN --to onnx), a bundle folder, its model.onnx,
+    or a published run as hf-hub:user/name or by your own alias (python -m zoo add), which is pulled
+    once."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 is every network of this machine."""
     port: int = 7860
@@ -23,23 +24,29 @@ class Order:
     api_only: bool = False
     """Without the page: starts in a second, needs no Gradio."""
     watch: bool = False
-    """Look at the bundle every second; a new export is loaded, checked on its examples, and answers from then on."""
+    """Look at the bundle every second; a new export is loaded, checked on its examples, and answers
+    from then on."""
     auth: str | None = None
-    """USER:PASSWORD that page and API ask for (HTTP Basic). Better in the variable ZOOTUNE_AUTH: arguments are seen
-    by everybody on this machine."""
+    """USER:PASSWORD that page and API ask for (HTTP Basic). Better in the variable ZOOTUNE_AUTH:
+    arguments are seen by everybody on this machine."""
     token: str | None = None
-    """Token for programs (Authorization: Bearer TOKEN); a browser takes it as password. Better in ZOOTUNE_TOKEN."""
+    """Token for programs (Authorization: Bearer TOKEN); a browser takes it as password. Better in
+    ZOOTUNE_TOKEN."""
     allow_origin: tuple[str, ...] = ()
-    """Web pages of other sites that may use this service from a browser, such as https://pets.example."""
+    """Web pages of other sites that may use this service from a browser, such as
+    https://pets.example."""
     root_path: str = ""
-    """Prefix under which a reverse proxy shows this service, such as /tools/pets; it may strip it or keep it."""
+    """Prefix under which a reverse proxy shows this service, such as /tools/pets; it may strip it
+    or keep it."""
     feedback: Path | None = None
-    """Folder for pictures that people say were answered wrong, with their correction: finetune --data takes it."""
+    """Folder for pictures that people say were answered wrong, with their correction: finetune
+    --data takes it."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where ONNX Runtime computes; cuda that cannot be had is an error."""
     self_check: bool = True
-    """Before it is ready, and at each reload, answer the bundle's examples (six at most) on this provider; if that
-    differs from what its export wrote down, do not serve it (--no-self-check: serve it unasked)."""
+    """Before it is ready, and at each reload, answer the bundle's examples (six at most) on this
+    provider; if that differs from what its export wrote down, do not serve it (--no-self-check:
+    serve it unasked)."""
     workers: int = 0
     """Pictures answered at the same time; 0 is one per CPU core, 4 at most."""
     queue: int = 64
@@ -47,28 +54,43 @@ class Order:
     deadline_s: float = 30.0
     """Seconds a request may take, queue and upload included; then the answer is 504."""
     decode_s: float = 10.0
-    """Seconds that decoding one picture may take; then its decoder is killed and the picture is refused."""
+    """Seconds that decoding one picture may take; then its decoder is killed and the picture is
+    refused."""
     max_body_mb: float = 32.0
     """Megabytes of one request; more is refused before it is read."""
     max_megapixels: float = 25.0
-    """Million pixels of one picture; more is refused before it is decoded. Of a JPEG it is those that are decoded: one
-    of over 25 million, up to 200, is decoded at 1/2 or 1/4 of its size."""
+    """Million pixels of one picture; more is refused before it is decoded. Of a JPEG it is those
+    that are decoded: one of over 25 million, up to 200, is decoded at 1/2 or 1/4 of its size."""
 
     def __post_init__(self) -> None:
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
-            raise UserError(f"--root-path {self.root_path}: expected a prefix such as /tools/pets, with a slash in "
-                            "front and none at the end.")
+            raise UserError(
+                f"--root-path {self.root_path}: expected a prefix such as /tools/pets, with a "
+                "slash in front and none at the end."
+            )
         if self.auth is not None and not all(self.auth.partition(":")):
             raise UserError("--auth: expected USER:PASSWORD, seen no colon or an empty half.")
         if self.token is not None and not self.token:
             raise UserError("--token: expected a token, seen nothing.")
         if self.api_only and self.feedback:
-            raise UserError("--feedback has no effect with --api-only: the page asks for corrections. Remove one of "
-                            "them.")
-        for flag, value, least in (("port", self.port, 0), ("workers", self.workers, 0), ("queue", self.queue, 1)):
+            raise UserError(
+                "--feedback has no effect with --api-only: the page asks for corrections. Remove "
+                "one of them."
+            )
+        for flag, value, least in (
+            ("port", self.port, 0),
+            ("workers", self.workers, 0),
+            ("queue", self.queue, 1),
+        ):
             if value < least:
                 raise UserError(f"--{flag} {value}: expected {least} or more.")
-        for flag, amount in (("deadline-s", self.deadline_s), ("decode-s", self.decode_s),
-                             ("max-body-mb", self.max_body_mb), ("max-megapixels", self.max_megapixels)):
+        for flag, amount in (
+            ("deadline-s", self.deadline_s),
+            ("decode-s", self.decode_s),
+            ("max-body-mb", self.max_body_mb),
+            ("max-megapixels", self.max_megapixels),
+        ):
             if not 0 < amount < 1e6:
-                raise UserError(f"--{flag} {amount}: expected a number above 0 and below a million.")
+                raise UserError(
+                    f"--{flag} {amount}: expected a number above 0 and below a million."
+                )

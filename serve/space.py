@@ -1,8 +1,11 @@
-"""`python -m serve.space RUN_OR_BUNDLE --out FOLDER`: the same page and API as the folder of a Hugging Face Space.
+"""`python -m serve.space RUN_OR_BUNDLE --out FOLDER`: the same page and API as the folder of a
+Hugging Face Space.
 
-    FOLDER/  app.py  requirements.txt  README.md  Dockerfile  zoo/  serve/  model/README.md  model/bundles/onnx/
+    FOLDER/  app.py  requirements.txt  README.md  Dockerfile  zoo/  serve/  model/README.md
+    model/bundles/onnx/
 
-It needs no torch. `docker build FOLDER` makes an image of the same, which runs as a user without rights.
+It needs no torch. `docker build FOLDER` makes an image of the same, which runs as a user without
+rights.
 """
 
 import importlib.metadata
@@ -28,9 +31,19 @@ from zoo.publish.private import Private
 HERE = Path(__file__).parent
 ROOMS = ("answer", "contract", "files", "host", "picture")
 """The rooms of zoo that answering needs, copied whole; with them goes zoo/predictor.py."""
-PACKAGES = ("fastapi", "gradio", "numpy", "pillow", "prometheus-client", "python-multipart", "tyro", "uvicorn")
-"""Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with. What they bring along and
-strangers' requests reach has its bound of zoo/host/minimum.py: a Space is on the open internet."""
+PACKAGES = (
+    "fastapi",
+    "gradio",
+    "numpy",
+    "pillow",
+    "prometheus-client",
+    "python-multipart",
+    "tyro",
+    "uvicorn",
+)
+"""Besides ONNX Runtime; pinned to what is installed here, which is what the tests ran with. What
+they bring along and strangers' requests reach has its bound of zoo/host/minimum.py: a Space is on
+the open internet."""
 
 
 TARGET = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -48,8 +61,8 @@ class Space:
     """What becomes a Space."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
-    """A run folder with a bundle, a bundle folder, or its model.onnx; a published run by name or alias, as for
-    `python -m serve`."""
+    """A run folder with a bundle, a bundle folder, or its model.onnx; a published run by name or
+    alias, as for `python -m serve`."""
     out: Path
     """Folder to write; it must not exist, or be empty."""
     title: str | None = None
@@ -61,13 +74,16 @@ class Space:
 def main(space: tyro.conf.OmitArgPrefixes[Space]) -> None:
     """Write the folder of a Hugging Face Space with the page and the API of this model.
 
-    What it holds is listed, and nothing is sent. Pictures, their names, folders and people stay out of it.
+    What it holds is listed, and nothing is sent. Pictures, their names, folders and people stay out
+    of it.
     """
     from serve.start import local  # --help needs none of it
 
     out = space.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: expected a new or empty folder, seen one with content: name another.")
+        raise UserError(
+            f"--out {out}: expected a new or empty folder, seen one with content: name another."
+        )
     bundle = bundles.open_bundle(local(space.bundle))
     name = bundle.folder.name if TARGET.fullmatch(bundle.folder.name) else bundles.DEFAULT_TARGET
     with tempfile.TemporaryDirectory() as temporary:
@@ -75,14 +91,18 @@ def main(space: tyro.conf.OmitArgPrefixes[Space]) -> None:
         _write(space, bundle, name, whole)
         shutil.copytree(whole, out, dirs_exist_ok=True)
     _show(out, pictures=space.with_examples)
-    console.say(f"{out} is the folder of a Space. Try it: python {shell_path(out / 'app.py')}\n"
-                "Upload it: hf repo create NAME/SPACE --repo-type space --space-sdk gradio, then hf upload NAME/SPACE "
-                f"{shell_path(out)} . --repo-type space")
+    console.say(
+        f"{out} is the folder of a Space. Try it: python {shell_path(out / 'app.py')}\nUpload it: "
+        "hf repo create NAME/SPACE --repo-type space --space-sdk gradio, then hf upload NAME/SPACE "
+        f"{shell_path(out)} . --repo-type space"
+    )
 
 
 def _write(space: Space, bundle: bundles.Bundle, name: str, out: Path) -> None:
     private = _private(bundle)
-    _copy_bundle(bundle, out / "model" / bundles.BUNDLES / name, private, examples=space.with_examples)
+    _copy_bundle(
+        bundle, out / "model" / bundles.BUNDLES / name, private, examples=space.with_examples
+    )
     _copy_code(out)
     card = _card(bundle, private)
     if card is not None:
@@ -91,18 +111,34 @@ def _write(space: Space, bundle: bundles.Bundle, name: str, out: Path) -> None:
     rundir.write_text(out / "README.md", _readme(title, bundle, card))
     rundir.write_text(out / "requirements.txt", _requirements(bundle))
     rundir.write_text(out / "app.py", _app(name))
-    private.refuse({path.relative_to(out).as_posix(): path for path in (out / "model").rglob("*") if path.is_file()})
+    private.refuse(
+        {
+            path.relative_to(out).as_posix(): path
+            for path in (out / "model").rglob("*")
+            if path.is_file()
+        }
+    )
 
 
 def _show(out: Path, *, pictures: bool) -> None:
-    """What will leave this machine once the folder is uploaded: name and size of each file, the code in one line."""
-    files = {path.relative_to(out).as_posix(): path.stat().st_size for path in sorted(out.rglob("*")) if path.is_file()}
+    """What will leave this machine once the folder is uploaded: name and size of each file, the
+    code in one line."""
+    files = {
+        path.relative_to(out).as_posix(): path.stat().st_size
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
     code = [name for name in files if name.split("/")[0] in ("zoo", "serve")]
-    console.say(f"{len(files)} files, {'with' if pictures else 'without'} pictures; nothing has been sent:")
+    console.say(
+        f"{len(files)} files, {'with' if pictures else 'without'} pictures; nothing has been sent:"
+    )
     for name, size in files.items():
         if name not in code:
             console.say(f"  {size:>12,}  {name}")
-    console.say(f"  {sum(files[name] for name in code):>12,}  zoo/ and serve/, {len(code)} files of this program")
+    console.say(
+        f"  {sum(files[name] for name in code):>12,}  zoo/ and serve/, {len(code)} files of this "
+        "program"
+    )
 
 
 def _run_of(bundle: bundles.Bundle) -> Path | None:
@@ -129,9 +165,17 @@ def _copy_bundle(bundle: bundles.Bundle, folder: Path, private: Private, *, exam
     for name in sorted(bundle.files):
         path = bundle.file(name)
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-        if path is None or not inside or path.is_symlink() or path.parent.is_symlink() or not path.is_file():
-            raise UserError(f"{bundle.folder / name} is no plain file of the bundle: copy the bundle again, or export "
-                            "it again.")
+        if (
+            path is None
+            or not inside
+            or path.is_symlink()
+            or path.parent.is_symlink()
+            or not path.is_file()
+        ):
+            raise UserError(
+                f"{bundle.folder / name} is no plain file of the bundle: copy the bundle again, or "
+                "export it again."
+            )
         if name not in kept:
             continue
         there = folder / name
@@ -139,7 +183,10 @@ def _copy_bundle(bundle: bundles.Bundle, folder: Path, private: Private, *, exam
         if name == bundles.PARITY:
             proof = bundles.without_pictures(rundir.read_json(path, kind=dict))
             rundir.write_json(there, private.cut_json(proof))
-        elif name == bundles.BUNDLE and private.cut_json(content := rundir.read_json(path)) != content:
+        elif (
+            name == bundles.BUNDLE
+            and private.cut_json(content := rundir.read_json(path)) != content
+        ):
             rundir.write_json(there, private.cut_json(content))
         elif there.suffix == ".onnx":
             write_without_notes(path, there, private)
@@ -164,7 +211,8 @@ def _copy_examples(bundle: bundles.Bundle, folder: Path, private: Private) -> No
 
 
 def _card(bundle: bundles.Bundle, private: Private) -> str | None:
-    """The model card of the run to which the bundle belongs, if the run's FINISHED.json lists one."""
+    """The model card of the run to which the bundle belongs, if the run's FINISHED.json lists
+    one."""
     from zoo.publish.staging import without_names
 
     run = _run_of(bundle)
@@ -172,7 +220,10 @@ def _card(bundle: bundles.Bundle, private: Private) -> str | None:
     if path is None or path.is_symlink():
         return None
     with open(path, encoding="utf-8", errors="replace") as file:
-        return "".join(private.cut(without_names(line)) for line in file.read(LONGEST_CARD).splitlines(keepends=True))
+        return "".join(
+            private.cut(without_names(line))
+            for line in file.read(LONGEST_CARD).splitlines(keepends=True)
+        )
 
 
 def _copy_code(out: Path) -> None:
@@ -181,8 +232,14 @@ def _copy_code(out: Path) -> None:
     for name in ("__init__.py", "predictor.py"):
         shutil.copyfile(HERE.parent / "zoo" / name, out / "zoo" / name)
     for room in ROOMS:
-        shutil.copytree(HERE.parent / "zoo" / room, out / "zoo" / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(HERE, out / "serve", ignore=shutil.ignore_patterns("__pycache__", "deploy", "*.pyi"))
+        shutil.copytree(
+            HERE.parent / "zoo" / room,
+            out / "zoo" / room,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+    shutil.copytree(
+        HERE, out / "serve", ignore=shutil.ignore_patterns("__pycache__", "deploy", "*.pyi")
+    )
     shutil.copyfile(HERE / "deploy" / "Dockerfile", out / "Dockerfile")
 
 
@@ -211,12 +268,15 @@ def _requirements(bundle: bundles.Bundle) -> str:
     lines.append(f"onnxruntime=={onnxruntime.__version__}")
     if onnx_runtime.provider_of(bundle.model) == onnx_runtime.OPENVINO:
         lines.append(f"openvino{_openvino(bundle)}")
-    brought = [package for package in (*minimum.SERVE, *minimum.PAGE) if package.lower() not in PACKAGES]
+    brought = [
+        package for package in (*minimum.SERVE, *minimum.PAGE) if package.lower() not in PACKAGES
+    ]
     return "\n".join([*lines, *minimum.bounds(*brought)]) + "\n"
 
 
 def _openvino(bundle: bundles.Bundle) -> str:
-    """The version of OpenVINO that is installed here; else the one that made the bundle, else any that may do."""
+    """The version of OpenVINO that is installed here; else the one that made the bundle, else any
+    that may do."""
     try:
         return f"=={importlib.metadata.version('openvino')}"
     except importlib.metadata.PackageNotFoundError:
@@ -227,10 +287,20 @@ def _openvino(bundle: bundles.Bundle) -> str:
 
 
 def _readme(title: str, bundle: bundles.Bundle, card: str | None) -> str:
-    """Front matter as the Hub reads it (every text as JSON, which is YAML), and a word on what this is."""
-    front = {"title": one_line(title), "emoji": "🔎", "colorFrom": "green", "colorTo": "blue", "sdk": "gradio",
-             "sdk_version": importlib.metadata.version("gradio"), "python_version": "3.11", "app_file": "app.py",
-             "pinned": False, "short_description": f"Image classifier with {len(bundle.labels)} classes"}
+    """Front matter as the Hub reads it (every text as JSON, which is YAML), and a word on what this
+    is."""
+    front = {
+        "title": one_line(title),
+        "emoji": "🔎",
+        "colorFrom": "green",
+        "colorTo": "blue",
+        "sdk": "gradio",
+        "sdk_version": importlib.metadata.version("gradio"),
+        "python_version": "3.11",
+        "app_file": "app.py",
+        "pinned": False,
+        "short_description": f"Image classifier with {len(bundle.labels)} classes",
+    }
     if licence := _licence(card or ""):
         front["license"] = licence
     lines = "\n".join(f"{key}: {_yaml(value)}" for key, value in front.items())
@@ -240,12 +310,15 @@ def _readme(title: str, bundle: bundles.Bundle, card: str | None) -> str:
     gives = ["calibrated probabilities"]
     gives += ["an answer for pictures that are none of these"] if bundle.decision.unknown else []
     gives += ["heat maps"] if bundles.HEATMAP in bundle.outputs else []
-    return (f"---\n{lines}\n---\n\n# {plain(title)}\n\nAn image classifier ({names}) with {_listed(gives)}. "
-            "Programs ask `POST /v1/predict`; see `/openapi.json`.\n")
+    return (
+        f"---\n{lines}\n---\n\n# {plain(title)}\n\nAn image classifier ({names}) with "
+        f"{_listed(gives)}. Programs ask `POST /v1/predict`; see `/openapi.json`.\n"
+    )
 
 
 def _yaml(value: object) -> str:
-    """JSON in ASCII, because YAML takes fewer characters as they are; but YAML knows no pairs of surrogates."""
+    """JSON in ASCII, because YAML takes fewer characters as they are; but YAML knows no pairs of
+    surrogates."""
     return re.sub(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", _whole, json.dumps(value))
 
 
@@ -264,7 +337,7 @@ def _licence(card: str) -> str | None:
     lines = card.split("\n", LONGEST_FRONT)
     if lines[0] != "---" or "---" not in lines[1:]:
         return None
-    for line in lines[1:lines.index("---", 1)]:
+    for line in lines[1 : lines.index("---", 1)]:
         key, _, value = line.partition(":")
         if key == "license" and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}", value.strip()):
             return value.strip()

@@ -52,10 +52,19 @@ def start(order: Order) -> None:
     give_memory_back()
     with ExitStack() as stack:
         service = stack.enter_context(build(order))
-        lives.serve(service.app, service.life, host=order.host, port=order.port,
-                    ready=partial(_say, order, service))
-    # a thread may still compute, or load a model; Python would wait for it, and nothing ends a thread
-    if any(thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()):
+        lives.serve(
+            service.app,
+            service.life,
+            host=order.host,
+            port=order.port,
+            ready=partial(_say, order, service),
+        )
+    # a thread may still compute, or load a model; Python would wait for it, and nothing ends a
+    # thread
+    if any(
+        thread is not threading.current_thread() and not thread.daemon
+        for thread in threading.enumerate()
+    ):
         sys.stdout.flush()
         os._exit(0)
 
@@ -64,22 +73,37 @@ def start(order: Order) -> None:
 def build(order: Order) -> Iterator[Service]:
     """The application of an order with its model loaded, warm and checked."""
     minimum.require(*minimum.SERVE)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed form
-    keys = Keys(order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
-                order.token or os.environ.get("ZOOTUNE_TOKEN") or None)
+    # it warns of every malformed form
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    keys = Keys(
+        order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
+        order.token or os.environ.get("ZOOTUNE_TOKEN") or None,
+    )
     if keys.auth is not None and not all(keys.auth.partition(":")):
         raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
     origins, room = Origins(order.allow_origin), budgets.room(budgets.open_files())
     workers = order.workers or default_workers()
     threads = max(1, machine.compute_threads() // workers)
-    load = partial(reload.load, local(order.bundle), provider=order.provider, threads=threads,
-                   check=order.self_check)
+    load = partial(
+        reload.load,
+        local(order.bundle),
+        provider=order.provider,
+        threads=threads,
+        check=order.self_check,
+    )
     max_pixels = round(order.max_megapixels * 1e6)
     with ExitStack() as stack:
-        decoders = Decoders(workers, max_pixels)  # first, so that they start while the model is loaded
+        # first, so that they start while the model is loaded
+        decoders = Decoders(workers, max_pixels)
         stack.callback(decoders.close)
-        engine = Engine(load(), workers=workers, waiting=order.queue, deadline_s=order.deadline_s,
-                        max_pixels=max_pixels, decoders=decoders)
+        engine = Engine(
+            load(),
+            workers=workers,
+            waiting=order.queue,
+            deadline_s=order.deadline_s,
+            max_pixels=max_pixels,
+            decoders=decoders,
+        )
         engine.decode_s = order.decode_s
         stack.callback(engine.close)
         decoders.wait()
@@ -97,8 +121,8 @@ def build(order: Order) -> Iterator[Service]:
 
 
 def local(bundle: Path) -> Path:
-    """Where the bundle lies; a published run, also by an alias of the user's own, is pulled, at the commit and digests
-    of its first pull."""
+    """Where the bundle lies; a published run, also by an alias of the user's own, is pulled, at the
+    commit and digests of its first pull."""
     if not _is_published(bundle):
         return bundle
     from zoo.hub.pull import pull_run
@@ -120,15 +144,25 @@ def _is_published(bundle: Path) -> bool:
 def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> Page:
     """The page mounted below the API's routes; its uploads are deleted at the end."""
     minimum.require(*minimum.PAGE)
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True))
+    folder = stack.enter_context(
+        tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True)
+    )
     uploads = Uploads(Path(folder))
-    # all that Gradio writes lies in this folder too, its cache of examples included, which it serves to anybody
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
-                   "GRADIO_TEMP_DIR": str(uploads.folder), "GRADIO_EXAMPLES_CACHE": str(uploads.folder / "cache")}
+    # all that Gradio writes lies in this folder too, its cache of examples included, which it
+    # serves to anybody
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "GRADIO_TEMP_DIR": str(uploads.folder),
+        "GRADIO_EXAMPLES_CACHE": str(uploads.folder / "cache"),
+    }
     from serve.page import one  # Gradio reads these variables when it is imported
 
-    mounted = one.mount(app, engine, one.Setting(uploads, order.root_path, order.feedback,
-                                                   round(order.max_body_mb * 1e6)))
+    mounted = one.mount(
+        app,
+        engine,
+        one.Setting(uploads, order.root_path, order.feedback, round(order.max_body_mb * 1e6)),
+    )
     _repeat(uploads.sweep, SWEEP_S, stack, name="sweep")
     return mounted
 
@@ -144,8 +178,10 @@ def _say(order: Order, service: Service, port: int) -> None:
     host = f"[{order.host}]" if ":" in order.host else order.host
     address = f"http://{host}:{port}{order.root_path}"
     model = service.engine.model
-    console.say(f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) answers at "
-                f"{address}{'/v1/predict' if order.api_only else ''}")
+    console.say(
+        f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) "
+        f"answers at {address}{'/v1/predict' if order.api_only else ''}"
+    )
     if (checked := model.predictor.checked) and not checked.pictures:
         console.say(unchecked(model.predictor.bundle, model.predictor.provider))
     if order.host not in LOCAL and service.keys == Keys():

@@ -1,7 +1,9 @@
-"""A collection of pictures that real folders hold and that decoders trip over; generated, nothing is downloaded.
+"""A collection of pictures that real folders hold and that decoders trip over; generated, nothing
+is downloaded.
 
-`write_bad_pictures(folder)` writes all of it. `BAD` must be refused with a reason, `ODD` must decode, and each entry
-says what is to be seen: the reason (a regular expression) or the mean grey level of the decoded picture.
+`write_bad_pictures(folder)` writes all of it. `BAD` must be refused with a reason, `ODD` must
+decode, and each entry says what is to be seen: the reason (a regular expression) or the mean grey
+level of the decoded picture.
 """
 
 import io
@@ -19,7 +21,8 @@ Maker = Callable[[], bytes]
 
 
 def photo(width: int = 64, height: int = 48) -> Image.Image:
-    """A smooth RGB picture without symmetry, mean level 107.85: red grows to the right, green downwards."""
+    """A smooth RGB picture without symmetry, mean level 107.85: red grows to the right, green
+    downwards."""
     y, x = np.mgrid[0:height, 0:width]
     channels = (x * 255 / (width - 1), y * 255 / (height - 1), 30 + 64 * (x > y))
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
@@ -31,8 +34,11 @@ def encode(picture: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def grey_png(width: int, height: int, *, bits: int, rows: bytes, before: bytes = b"", after: bytes = b"") -> bytes:
-    """A greyscale PNG made by hand from its filtered rows, with further chunks before and after the header's."""
+def grey_png(
+    width: int, height: int, *, bits: int, rows: bytes, before: bytes = b"", after: bytes = b""
+) -> bytes:
+    """A greyscale PNG made by hand from its filtered rows, with further chunks before and after the
+    header's."""
     header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
     body = png_chunk(b"IHDR", header) + before + png_chunk(b"IDAT", zlib.compress(rows, 1)) + after
     return b"\x89PNG\r\n\x1a\n" + body + png_chunk(b"IEND", b"")
@@ -42,14 +48,29 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def tiff(values: np.ndarray, *, width: int = 0, bits: int = 0, photometric: int = 1, sample_format: int = 1) -> bytes:
-    """A little-endian, uncompressed TIFF of one channel; `values` are its raw samples, or bytes if `width` is given."""
+def tiff(
+    values: np.ndarray,
+    *,
+    width: int = 0,
+    bits: int = 0,
+    photometric: int = 1,
+    sample_format: int = 1,
+) -> bytes:
+    """A little-endian, uncompressed TIFF of one channel; `values` are its raw samples, or bytes if
+    `width` is given."""
     height, width = len(values), width or values.shape[1]
     data = values.tobytes()
     fields = {256: width, 257: height, 258: bits or values.itemsize * 8, 259: 1, 262: photometric, 273: 8, 277: 1,
               278: height, 279: len(data), 339: sample_format}  # fmt: skip
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
-    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(fields)) + directory + bytes(4)
+    return (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(data))
+        + data
+        + struct.pack("<H", len(fields))
+        + directory
+        + bytes(4)
+    )
 
 
 def ramp(dtype: type, top: float) -> np.ndarray:
@@ -58,7 +79,9 @@ def ramp(dtype: type, top: float) -> np.ndarray:
 
 
 def animation(kind: str) -> bytes:
-    frames = [Image.new("RGB", (64, 48), colour) for colour in ((200, 0, 0), (0, 200, 0), (0, 0, 200))]
+    frames = [
+        Image.new("RGB", (64, 48), colour) for colour in ((200, 0, 0), (0, 200, 0), (0, 0, 200))
+    ]
     return encode(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
 
 
@@ -71,7 +94,9 @@ def colour_under_alpha() -> Image.Image:
 
 
 def palette_with_transparency(transparency: int | bytes) -> bytes:
-    picture = Image.fromarray(np.tile(np.repeat([0, 1], 32), (48, 1)).astype(np.uint8), "L").convert("P")
+    picture = Image.fromarray(
+        np.tile(np.repeat([0, 1], 32), (48, 1)).astype(np.uint8), "L"
+    ).convert("P")
     picture.putpalette([0, 0, 0, 255, 0, 0])
     return encode(picture, "PNG", transparency=transparency)
 
@@ -82,7 +107,9 @@ def webp_of_huge_canvas() -> bytes:
     side = (11999).to_bytes(3, "little")
     frame = bytes(6) + (1).to_bytes(3, "little") * 2 + bytes(4) + still
     chunks = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + side + side
-    chunks += b"ANIM" + struct.pack("<I", 6) + bytes(6) + b"ANMF" + struct.pack("<I", len(frame)) + frame
+    chunks += (
+        b"ANIM" + struct.pack("<I", 6) + bytes(6) + b"ANMF" + struct.pack("<I", len(frame)) + frame
+    )
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
 
 
@@ -126,18 +153,26 @@ BAD: dict[str, tuple[Maker, str]] = {
     ".DS_Store": (lambda: b"\0\0\0\1Bud1" + bytes(100), "notes on a folder"),
     "Thumbs.db": (lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "Thumbs.db"),
     "._x.jpg": (lambda: b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100), "AppleDouble"),
-    "30000x30000.png": (lambda: grey_png(30000, 30000, bits=1, rows=bytes(30000 * 3751)), "too large"),
+    "30000x30000.png": (lambda: grey_png(30000, 30000, bits=1, rows=bytes(30000 * 3751)), "too "
+                                                                                          "large"),
     "12000x12000.png": (
         lambda: grey_png(12000, 12000, bits=1, rows=bytes(12000 * 1501)),
         "too large: 12000 x 12000, at most 50 million pixels",
     ),
     "canvas.webp": (webp_of_huge_canvas, "too large: 12000 x 12000"),
-    "1x21.png": (lambda: encode(Image.new("RGB", (1, 21)), "PNG"), "too elongated: 1 x 21, at most 20:1"),
-    "20000x1.png": (lambda: encode(Image.new("RGB", (20000, 1)), "PNG"), "too elongated: 20000 x 1"),
-    "float-0-255.tif": (lambda: tiff(ramp(np.float32, 255), sample_format=3), "0 to 255; .* between 0 and 1"),
-    "float-nan.tif": (lambda: tiff(np.full((48, 64), np.nan, np.float32), sample_format=3), "between 0 and 1"),
-    "int32.tif": (lambda: tiff(ramp(np.int32, 10**6), sample_format=2), "integers of 32 bits .* save it with"),
-    "negative.tif": (lambda: tiff(ramp(np.int16, -9), sample_format=2), "integers of 16 bits from -9 to 0"),
+    "1x21.png": (lambda: encode(Image.new("RGB", (1, 21)), "PNG"), "too elongated: 1 x 21, at most "
+                                                                   "20:1"),
+    "20000x1.png": (lambda: encode(Image.new("RGB", (20000, 1)), "PNG"), "too elongated: 20000 x "
+                                                                         "1"),
+    "float-0-255.tif": (lambda: tiff(ramp(np.float32, 255), sample_format=3), "0 to 255; .* "
+                                                                              "between 0 and 1"),
+    "float-nan.tif": (lambda: tiff(np.full((48, 64), np.nan, np.float32), sample_format=3), "between "
+                                                                                            "0 and "
+                                                                                            "1"),
+    "int32.tif": (lambda: tiff(ramp(np.int32, 10**6), sample_format=2), "integers of 32 bits .* "
+                                                                        "save it with"),
+    "negative.tif": (lambda: tiff(ramp(np.int16, -9), sample_format=2), "integers of 16 bits from "
+                                                                        "-9 to 0"),
 }  # fmt: skip
 """File name -> (content, the reason it is refused for)."""
 
@@ -204,7 +239,8 @@ ODD: dict[str, tuple[Maker, float]] = {
 
 
 def write_bad_pictures(folder: Path) -> None:
-    """Write every picture of `BAD` and `ODD`; beside them a FIFO and a folder that are named like pictures."""
+    """Write every picture of `BAD` and `ODD`; beside them a FIFO and a folder that are named like
+    pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (make, _) in (BAD | ODD).items():
         (folder / name).write_bytes(make())

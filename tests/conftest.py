@@ -1,4 +1,5 @@
-"""Pictures and runs that several tests share, and the share of the machine that a worker of pytest-xdist gets."""
+"""Pictures and runs that several tests share, and the share of the machine that a worker of
+pytest-xdist gets."""
 
 import gc
 import io
@@ -12,33 +13,42 @@ from filelock import FileLock
 
 from tests.made_recipe import SHORT
 
-# before torch is imported: threads that spin while they wait slow every other process of the machine down
+# before torch is imported: threads that spin while they wait slow every other process of the
+# machine down
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
-    # the cores are dealt out, so that the workers' threads, and the processes that tests start, do not compete
-    cores, worker = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
-    own = cores[worker::int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or [cores[worker % len(cores)]]
+    # the cores are dealt out, so that the workers' threads, and the processes that tests start, do
+    # not compete
+    cores, worker = (
+        sorted(os.sched_getaffinity(0)),
+        int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")),
+    )
+    own = cores[worker :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or [
+        cores[worker % len(cores)]
+    ]
     os.sched_setaffinity(0, own)
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: no collection of garbage looks through its million objects again, and no fork
-    copies them for it."""
+    """What is imported by now stays: no collection of garbage looks through its million objects
+    again, and no fork copies them for it."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers have together; what one writes there, under a lock, the others take."""
+    """A folder that all workers have together; what one writes there, under a lock, the others
+    take."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
 def digits(shared: Path) -> Path:
-    """100 training, 40 validation and 40 test pictures of the digits sample, in 10 classes. Not to be changed."""
+    """100 training, 40 validation and 40 test pictures of the digits sample, in 10 classes. Not to
+    be changed."""
     from tests.made_base import made_digits
 
     folder = shared / "sample" / "digits"
@@ -48,7 +58,8 @@ def digits(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_run(digits: Path, shared: Path) -> Path:
-    """A finished run on these digits: EfficientNet-Lite0 at 32 px, 2 epochs. Copy it before changing it."""
+    """A finished run on these digits: EfficientNet-Lite0 at 32 px, 2 epochs. Copy it before
+    changing it."""
     from finetune.pipeline import start
     from finetune.recipe.run import Run
     from zoo.contract import rundir
@@ -84,7 +95,8 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(digits: Path, tiny_base: Path, shared: Path) -> Path:
-    """A finished run on these digits: the linear probe on the tiny base, made as `quick_fit` says."""
+    """A finished run on these digits: the linear probe on the tiny base, made as `quick_fit`
+    says."""
     from finetune.pipeline import start
     from finetune.recipe.run import Run
     from tests.made_base import fit_quickly
@@ -94,15 +106,17 @@ def tiny_run(digits: Path, tiny_base: Path, shared: Path) -> Path:
     with FileLock(shared / "tiny.lock"), pytest.MonkeyPatch.context() as patch:
         if not rundir.is_finished(out):
             fit_quickly(patch)
-            start(Run(data=str(digits), base=str(tiny_base), out=out, device="cpu"),
-                  {"probe_only": True, "features": "fp32", "threads": 1})
+            start(
+                Run(data=str(digits), base=str(tiny_base), out=out, device="cpu"),
+                {"probe_only": True, "features": "fp32", "threads": 1},
+            )
     return out
 
 
 @pytest.fixture
 def quick_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The linear probe has one penalty, and runs end with 8 foreign pictures of each set: for tests that look at
-    neither."""
+    """The linear probe has one penalty, and runs end with 8 foreign pictures of each set: for tests
+    that look at neither."""
     from tests.made_base import fit_quickly
 
     fit_quickly(monkeypatch)

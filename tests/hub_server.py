@@ -1,16 +1,17 @@
 """A Hugging Face Hub in memory: the HTTP protocol that the real clients speak, without the Hub.
 
     with HubServer() as hub:
-        hub.add("timm/resnet18.a1_in1k", {"config.json": b"{}", "model.safetensors": Path("big.safetensors")})
-        subprocess.run([...], env=hub.env(tmp_path))
-        assert ("GET", "/api/models/timm/resnet18.a1_in1k") in hub.requests
+        hub.add("timm/resnet18.a1_in1k", {"config.json": b"{}", "model.safetensors":
+        Path("big.safetensors")}) subprocess.run([...], env=hub.env(tmp_path)) assert ("GET",
+        "/api/models/timm/resnet18.a1_in1k") in hub.requests
 
-The writing side is in hub_writing.py. A Space's key in `hub.repos` is `spaces/user/name`. Endpoints and headers as
-huggingface_hub 2.4 reads them (`hf_api.py`, `file_download.py`, `utils/_http.py`). Large files (LFS) are redirected to
-another origin, as on the real Hub, and a token that arrives there is refused.
+The writing side is in hub_writing.py. A Space's key in `hub.repos` is `spaces/user/name`. Endpoints
+and headers as huggingface_hub 2.4 reads them (`hf_api.py`, `file_download.py`, `utils/_http.py`).
+Large files (LFS) are redirected to another origin, as on the real Hub, and a token that arrives
+there is refused.
 
-Faults: `fail` (a status for a path), `cut` (a download that breaks), `fault` (one request breaks, by its number),
-`dropping` (every request breaks whose path contains it).
+Faults: `fail` (a status for a path), `cut` (a download that breaks), `fault` (one request breaks,
+by its number), `dropping` (every request breaks whose path contains it).
 """
 
 import hashlib
@@ -47,17 +48,20 @@ class Blob:
     git_sha1: str
     size: int
     damaged: bool = False
-    """Serve it with one bit of the middle byte flipped; digest and size are announced as if nothing had happened."""
+    """Serve it with one bit of the middle byte flipped; digest and size are announced as if nothing
+    had happened."""
 
     def chunks(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes `start` to `stop` (exclusive), a megabyte at a time."""
-        file: BinaryIO = self.content.open("rb") if isinstance(self.content, Path) else io.BytesIO(self.content)
+        file: BinaryIO = (
+            self.content.open("rb") if isinstance(self.content, Path) else io.BytesIO(self.content)
+        )
         with file:
             file.seek(start)
             while start < stop and (chunk := file.read(min(CHUNK, stop - start))):
                 middle = self.size // 2 - start
                 if self.damaged and 0 <= middle < len(chunk):
-                    chunk = chunk[:middle] + bytes([chunk[middle] ^ 1]) + chunk[middle + 1:]
+                    chunk = chunk[:middle] + bytes([chunk[middle] ^ 1]) + chunk[middle + 1 :]
                 yield chunk
                 start += len(chunk)
 
@@ -91,7 +95,9 @@ class Repo:
 class Refused(Exception):
     """Becomes an error response: status and the Hub's X-Error-Code (None for a plain failure)."""
 
-    def __init__(self, status: int, code: str | None, message: str, headers: Mapping[str, str] | None = None):
+    def __init__(
+        self, status: int, code: str | None, message: str, headers: Mapping[str, str] | None = None
+    ):
         super().__init__(message)
         self.status, self.code, self.message, self.headers = status, code, message, headers or {}
 
@@ -103,8 +109,9 @@ class Fault:
     number: int
     """Of the request, counted from 0 since the fault was set."""
     kind: str
-    """`refused`: an error (501), nothing is done. `dropped`: the connection breaks in the middle of the request,
-    nothing is done. `lost`: it is done, and the connection breaks before the answer."""
+    """`refused`: an error (501), nothing is done. `dropped`: the connection breaks in the middle of
+    the request, nothing is done. `lost`: it is done, and the connection breaks before the
+    answer."""
     happened: tuple[str, str] | None = None
     """The request that it hit."""
 
@@ -136,12 +143,16 @@ class HubServer:
         self.commits: list[tuple[str, list[str]]] = []
         self.largest: int | None = None
         self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self})
+        )
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.lfs_url = f"http://localhost:{self._server.server_port}"
 
     def __enter__(self) -> "HubServer":
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         self._thread.start()
         return self
 
@@ -151,7 +162,8 @@ class HubServer:
         self._thread.join()
 
     def add(self, repo_id: str, files: Mapping[str, bytes | Path], *, gated: bool = False) -> str:
-        """Create a repository with these files, or make them the next commit of its main branch; the commit's id."""
+        """Create a repository with these files, or make them the next commit of its main branch;
+        the commit's id."""
         repo = self.repos.setdefault(repo_id, Repo())
         repo.gated = gated
         return repo.commit({name: self.store(content) for name, content in files.items()})
@@ -163,15 +175,23 @@ class HubServer:
         for chunk in Blob(content, "", "", size).chunks(0, size):
             sha256.update(chunk)
             git.update(chunk)
-        return self.blobs.setdefault(sha256.hexdigest(), Blob(content, sha256.hexdigest(), git.hexdigest(), size))
+        return self.blobs.setdefault(
+            sha256.hexdigest(), Blob(content, sha256.hexdigest(), git.hexdigest(), size)
+        )
 
     def corrupt(self, repo_id: str, filename: str, damaged: bool = True) -> None:
         """Flip one bit of what is served for the file on main, not of what is announced."""
         repo = self.repos[repo_id]
         repo.commits[repo.refs["main"]][filename].damaged = damaged
 
-    def fail(self, path: str, status: int, *, times: int | None = None,
-             headers: Mapping[str, str] | None = None) -> None:
+    def fail(
+        self,
+        path: str,
+        status: int,
+        *,
+        times: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """From now on (or `times` times) answer requests whose path contains `path` with `status`.
 
         Unless `headers` say otherwise, a client is told to wait 0 seconds.
@@ -183,11 +203,13 @@ class HubServer:
         self.cuts[path] = after
 
     def log_in(self, token: str, user: User) -> None:
-        """Know a token; from the first one on, other tokens are refused, and private repositories are hidden."""
+        """Know a token; from the first one on, other tokens are refused, and private repositories
+        are hidden."""
         self.users[token] = user
 
     def env(self, home: Path, url: str | None = None) -> dict[str, str]:
-        """Environment of a client process that uses this Hub, and `home` instead of the user's caches."""
+        """Environment of a client process that uses this Hub, and `home` instead of the user's
+        caches."""
         return client_env(home, url or self.url)
 
     def find(self, repo_id: str, revision: str) -> tuple[Repo, str]:
@@ -202,12 +224,22 @@ class HubServer:
 
 
 def client_env(home: Path, url: str) -> dict[str, str]:
-    """Environment for a client process: the Hub at `url`, caches and pins below `home`, no token of the user's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "ZOOTUNE_"))}
+    """Environment for a client process: the Hub at `url`, caches and pins below `home`, no token of
+    the user's."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "HUGGING", "ZOOTUNE_"))
+    }
     return kept | {
-        "HF_ENDPOINT": url, "HF_HOME": str(home / "hf"), "ZOOTUNE_HOME": str(home / "zootune"),
-        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost",
-        "SSL_CERT_FILE": one_certificate()}
+        "HF_ENDPOINT": url,
+        "HF_HOME": str(home / "hf"),
+        "ZOOTUNE_HOME": str(home / "zootune"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "SSL_CERT_FILE": one_certificate(),
+    }
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -215,7 +247,8 @@ class Handler(BaseHTTPRequestHandler):
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for an acknowledgement
+    # head and body are two writes: the second would wait 40 ms for an acknowledgement
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self.respond("GET")
@@ -244,10 +277,20 @@ class Handler(BaseHTTPRequestHandler):
             self._fail_if_told()
             for wanted, pattern, handle in ROUTES:
                 if method in wanted and (match := re.fullmatch(pattern, url.path)):
-                    parts = {key: unquote(part) for key, part in match.groupdict().items() if part is not None}
+                    parts = {
+                        key: unquote(part)
+                        for key, part in match.groupdict().items()
+                        if part is not None
+                    }
                     if kind := parts.pop("kind", None):
-                        parts["repo"] = f"spaces/{parts['repo']}" if "space" in kind else parts["repo"]
-                    return handle(self, **parts, **({"query": parse_qs(url.query)} if "api" in pattern else {}))
+                        parts["repo"] = (
+                            f"spaces/{parts['repo']}" if "space" in kind else parts["repo"]
+                        )
+                    return handle(
+                        self,
+                        **parts,
+                        **({"query": parse_qs(url.query)} if "api" in pattern else {}),
+                    )
             raise Refused(404, None, "no such endpoint in the test server")
         except Refused as refused:
             self.send_refusal(refused)
@@ -317,7 +360,9 @@ class Handler(BaseHTTPRequestHandler):
         given = {key: value for key, value in codes.items() if value} | dict(refused.headers)
         self.send_json({"error": refused.message}, status=refused.status, headers=given)
 
-    def send_json(self, value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+    def send_json(
+        self, value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
         body = json.dumps(value).encode()
         sizes = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         self.send_head(status, {**sizes, **(headers or {})})
@@ -334,12 +379,19 @@ class Handler(BaseHTTPRequestHandler):
         """The bytes, or the part that a Range header asks for."""
         start, stop, status, extra = 0, blob.size, 200, {}
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
-            start, stop = int(match[1]), min(int(match[2]) + 1, blob.size) if match[2] else blob.size
+            start, stop = (
+                int(match[1]),
+                min(int(match[2]) + 1, blob.size) if match[2] else blob.size,
+            )
             if start >= blob.size:
-                return self.send_head(416, {"Content-Range": f"bytes */{blob.size}", "Content-Length": "0"})
+                return self.send_head(
+                    416, {"Content-Range": f"bytes */{blob.size}", "Content-Length": "0"}
+                )
             status, extra = 206, {"Content-Range": f"bytes {start}-{stop - 1}/{blob.size}"}
         sizes = {"Content-Length": str(stop - start), "Accept-Ranges": "bytes"}
-        self.send_head(status, {"Content-Type": "application/octet-stream", **headers, **sizes, **extra})
+        self.send_head(
+            status, {"Content-Type": "application/octet-stream", **headers, **sizes, **extra}
+        )
         if self.command != "HEAD":
             cut = next((path for path in self.hub.cuts if path in self.path), None)
             end = stop if cut is None else min(stop, start + self.hub.cuts.pop(cut))
@@ -357,52 +409,96 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def may_write(user: User | None, repo: str) -> bool:
-    return user is not None and repo.removeprefix("spaces/").partition("/")[0] in (user.name, *user.orgs)
+    return user is not None and repo.removeprefix("spaces/").partition("/")[0] in (
+        user.name,
+        *user.orgs,
+    )
 
 
 def is_lfs(name: str) -> bool:
     return name.endswith(LFS_SUFFIXES)
 
 
-def model_info(handler: Handler, repo: str, revision: str = "main", *, query: Mapping[str, list[str]]) -> None:
-    """GET /api/models/{id}[/revision/{rev}][?blobs=true]; a gated repository shows its listing, not its files."""
+def model_info(
+    handler: Handler, repo: str, revision: str = "main", *, query: Mapping[str, list[str]]
+) -> None:
+    """GET /api/models/{id}[/revision/{rev}][?blobs=true]; a gated repository shows its listing, not
+    its files."""
     found, commit = handler.find(repo, revision)
     siblings = []
     for name, blob in found.commits[commit].items():
         sibling: dict[str, Any] = {"rfilename": name}
         if "blobs" in query:
             sibling |= {"size": blob.size, "blobId": blob.git_sha1}
-            sibling |= {"lfs": {"sha256": blob.sha256, "size": blob.size, "pointerSize": 134}} if is_lfs(name) else {}
+            sibling |= (
+                {"lfs": {"sha256": blob.sha256, "size": blob.size, "pointerSize": 134}}
+                if is_lfs(name)
+                else {}
+            )
         siblings.append(sibling)
     card = found.card(commit)
     name = repo.removeprefix("spaces/")
-    handler.send_json({"_id": commit[:24], "id": name, "modelId": name, "sha": commit, "private": found.private,
-                       "gated": "manual" if found.gated else False, "tags": card.get("tags", []), "downloads": 0,
-                       "likes": 0, "pipeline_tag": card.get("pipeline_tag"), "cardData": card, "siblings": siblings})
+    handler.send_json(
+        {
+            "_id": commit[:24],
+            "id": name,
+            "modelId": name,
+            "sha": commit,
+            "private": found.private,
+            "gated": "manual" if found.gated else False,
+            "tags": card.get("tags", []),
+            "downloads": 0,
+            "likes": 0,
+            "pipeline_tag": card.get("pipeline_tag"),
+            "cardData": card,
+            "siblings": siblings,
+        }
+    )
 
 
 def tree(handler: Handler, repo: str, revision: str, query: Mapping[str, list[str]]) -> None:
     """GET /api/models/{id}/tree/{rev}: every file, on one page."""
     found, commit = handler.find(repo, revision)
-    lfs = {name: {"lfs": {"oid": blob.sha256, "size": blob.size, "pointerSize": 134}} if is_lfs(name) else {}
-           for name, blob in found.commits[commit].items()}
-    handler.send_json([{"type": "file", "path": name, "size": blob.size, "oid": blob.git_sha1, **lfs[name]}
-                       for name, blob in found.commits[commit].items()])
+    lfs = {
+        name: {"lfs": {"oid": blob.sha256, "size": blob.size, "pointerSize": 134}}
+        if is_lfs(name)
+        else {}
+        for name, blob in found.commits[commit].items()
+    }
+    handler.send_json(
+        [
+            {"type": "file", "path": name, "size": blob.size, "oid": blob.git_sha1, **lfs[name]}
+            for name, blob in found.commits[commit].items()
+        ]
+    )
 
 
 def resolve(handler: Handler, repo: str, revision: str, name: str) -> None:
-    """HEAD or GET /{id}/resolve/{rev}/{path}; large files are redirected, their digest is on the redirect itself."""
+    """HEAD or GET /{id}/resolve/{rev}/{path}; large files are redirected, their digest is on the
+    redirect itself."""
     found, commit = handler.find(repo, revision)
     if found.gated:
         raise Refused(403, "GatedRepo", f"Access to model {repo} is restricted.")
     blob = found.commits[commit].get(name)
     if blob is None:
-        refused = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found", "X-Repo-Commit": commit}
+        refused = {
+            "X-Error-Code": "EntryNotFound",
+            "X-Error-Message": "Entry not found",
+            "X-Repo-Commit": commit,
+        }
         return handler.send_json({"error": "Entry not found"}, status=404, headers=refused)
     if is_lfs(name):
-        return handler.send_head(302, {
-            "Location": f"{handler.hub.lfs_url}/lfs/{blob.sha256}", "X-Repo-Commit": commit, "Content-Length": "0",
-            "X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size), "ETag": f'"{blob.git_sha1}"'})
+        return handler.send_head(
+            302,
+            {
+                "Location": f"{handler.hub.lfs_url}/lfs/{blob.sha256}",
+                "X-Repo-Commit": commit,
+                "Content-Length": "0",
+                "X-Linked-Etag": f'"{blob.sha256}"',
+                "X-Linked-Size": str(blob.size),
+                "ETag": f'"{blob.git_sha1}"',
+            },
+        )
     handler.send_blob(blob, {"X-Repo-Commit": commit, "ETag": f'"{blob.git_sha1}"'})
 
 

@@ -1,7 +1,8 @@
-"""The writing side of the Hub in memory: who am I, create, preupload, large files, commit. Imported for its routes.
+"""The writing side of the Hub in memory: who am I, create, preupload, large files, commit. Imported
+for its routes.
 
-    hub.log_in("hf_...", User("alice"))       from now on only that token may write, below alice/
-    hub.uploads, hub.commits                  what arrived: (repository, sha256), (repository, names)
+hub.log_in("hf_...", User("alice"))       from now on only that token may write, below alice/
+hub.uploads, hub.commits                  what arrived: (repository, sha256), (repository, names)
 """
 
 import base64
@@ -13,7 +14,18 @@ from typing import Any
 
 import yaml
 
-from tests.hub_server import API, REPO, REVISION, ROUTES, Handler, Refused, Repo, User, is_lfs, may_write
+from tests.hub_server import (
+    API,
+    REPO,
+    REVISION,
+    ROUTES,
+    Handler,
+    Refused,
+    Repo,
+    User,
+    is_lfs,
+    may_write,
+)
 
 GITATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
@@ -23,8 +35,17 @@ def who(handler: Handler, query: Any) -> None:
     user = handler.user()
     if user is None:
         raise Refused(401, None, "Invalid username or password.")
-    handler.send_json({"type": "user", "name": user.name, "orgs": [{"name": name} for name in user.orgs],
-                       "auth": {"type": "access_token", "accessToken": {"displayName": "test", "role": user.role}}})
+    handler.send_json(
+        {
+            "type": "user",
+            "name": user.name,
+            "orgs": [{"name": name} for name in user.orgs],
+            "auth": {
+                "type": "access_token",
+                "accessToken": {"displayName": "test", "role": user.role},
+            },
+        }
+    )
 
 
 def writer(handler: Handler, repo: str) -> User:
@@ -72,7 +93,8 @@ def validate_yaml(handler: Handler, query: Any) -> None:
 
 
 def preupload(handler: Handler, repo: str, revision: str, query: Any) -> None:
-    """POST /api/models/{id}/preupload/{rev}: how each file is to be sent, and the digest of the present one."""
+    """POST /api/models/{id}/preupload/{rev}: how each file is to be sent, and the digest of the
+    present one."""
     found, commit = handler.find(repo, revision)
     present = found.commits[commit]
     answer = []
@@ -86,7 +108,8 @@ def preupload(handler: Handler, repo: str, revision: str, query: Any) -> None:
 
 
 def lfs_batch(handler: Handler, repo: str) -> None:
-    """POST /{id}.git/info/lfs/objects/batch: where to send large files; nothing for those that are here."""
+    """POST /{id}.git/info/lfs/objects/batch: where to send large files; nothing for those that are
+    here."""
     writer(handler, repo)
     found, _ = handler.find(repo, "main")
     objects: list[dict[str, Any]] = []
@@ -96,8 +119,10 @@ def lfs_batch(handler: Handler, repo: str) -> None:
         if handler.hub.largest is not None and size > handler.hub.largest:
             row["error"] = {"code": 422, "message": f"file of {size} bytes is too large"}
         elif oid not in found.objects:
-            row["actions"] = {"upload": {"href": f"{handler.hub.lfs_url}/upload/{repo}/{oid}", "header": {}},
-                              "verify": {"href": f"{handler.hub.url}/verify/{repo}/{oid}"}}
+            row["actions"] = {
+                "upload": {"href": f"{handler.hub.lfs_url}/upload/{repo}/{oid}", "header": {}},
+                "verify": {"href": f"{handler.hub.url}/verify/{repo}/{oid}"},
+            }
         objects.append(row)
     handler.send_json({"transfer": "basic", "objects": objects})
 
@@ -144,10 +169,14 @@ def commit(handler: Handler, repo: str, revision: str, query: Mapping[str, list[
             raise Refused(404, "EntryNotFound", "A file with this name doesn't exist")
     number = sum(name.startswith("refs/pr/") for name in found.refs) + 1
     oid = found.commit(files, f"refs/pr/{number}" if proposed else revision)
-    handler.hub.commits.append((repo, [line["value"]["path"] for line in lines if line["key"] != "header"]))
+    handler.hub.commits.append(
+        (repo, [line["value"]["path"] for line in lines if line["key"] != "header"])
+    )
     page = f"{handler.hub.url}/{repo}"
-    handler.send_json({"success": True, "commitOid": oid, "commitUrl": f"{page}/commit/{oid}"}
-                      | ({"pullRequestUrl": f"{page}/discussions/{number}"} if proposed else {}))
+    handler.send_json(
+        {"success": True, "commitOid": oid, "commitUrl": f"{page}/commit/{oid}"}
+        | ({"pullRequestUrl": f"{page}/discussions/{number}"} if proposed else {})
+    )
 
 
 ROUTES += [

@@ -9,20 +9,29 @@ from zoo.picture.preprocess import Preprocessing
 
 
 def made_base(folder: Path) -> Path:
-    """A finished run to start from, at 32 px: timm's tiny ResNet with random weights. Its licence is apache-2.0."""
+    """A finished run to start from, at 32 px: timm's tiny ResNet with random weights. Its licence
+    is apache-2.0."""
     import timm
     import torch
 
     torch.manual_seed(0)
-    model = timm.create_model("test_resnet", num_classes=2, pretrained_cfg_overlay={"license": "apache-2.0"})
-    timm.models.save_for_hf(model, str(folder), {"label_names": ["a", "b"]}, safe_serialization=True,
-                            data_config=Preprocessing(32).to_config())
+    model = timm.create_model(
+        "test_resnet", num_classes=2, pretrained_cfg_overlay={"license": "apache-2.0"}
+    )
+    timm.models.save_for_hf(
+        model,
+        str(folder),
+        {"label_names": ["a", "b"]},
+        safe_serialization=True,
+        data_config=Preprocessing(32).to_config(),
+    )
     rundir.finish(folder)
     return folder
 
 
 def made_digits(folder: Path) -> Path:
-    """A part of the digits sample: of each class 10 pictures in train, 4 in val and 4 in test. Whole or not there."""
+    """A part of the digits sample: of each class 10 pictures in train, 4 in val and 4 in test.
+    Whole or not there."""
     from finetune.data.digits import write_digits
 
     whole = write_digits(folder.with_name("whole"))

@@ -1,4 +1,5 @@
-"""A made-up run folder with real small pictures: what `finetune` leaves behind, without training."""
+"""A made-up run folder with real small pictures: what `finetune` leaves behind, without
+training."""
 
 import hashlib
 import io
@@ -27,12 +28,18 @@ from zoo.picture.preprocess import Preprocessing
 
 FRUIT = ("apple", "apricot", "banana", "cherry", "fig", "grape", "kiwi", "lemon", "mango", "pear")
 RECIPE = {
-    "recipe": ("auto", "the default"), "epochs": (8, "interpolated between the anchors for 1,000 training pictures"),
-    "batch_size": (32, "the default on the CPU"), "image_size": (96, "twice the median short side, 48 px"),
-    "fit": ("squash", "measured: the whole picture counts"), "lr": (0.003, "interpolated between the anchors"),
-    "optimizer": ("adamw", "the default"), "amp": ("off", "fp32 training is faster on this CPU"),
-    "val": ("0.2", "the data has no val folder"), "probe_only": (False, "the default"),
-    "warmup": ("10%", "the default"), "label_smoothing": (0.1, "set by hand"),
+    "recipe": ("auto", "the default"),
+    "epochs": (8, "interpolated between the anchors for 1,000 training pictures"),
+    "batch_size": (32, "the default on the CPU"),
+    "image_size": (96, "twice the median short side, 48 px"),
+    "fit": ("squash", "measured: the whole picture counts"),
+    "lr": (0.003, "interpolated between the anchors"),
+    "optimizer": ("adamw", "the default"),
+    "amp": ("off", "fp32 training is faster on this CPU"),
+    "val": ("0.2", "the data has no val folder"),
+    "probe_only": (False, "the default"),
+    "warmup": ("10%", "the default"),
+    "label_smoothing": (0.1, "set by hand"),
     "flip": (0.5, "measured: the probe has 88.1% right on select, 87.4% on its mirror images"),
 }
 PASSES = {"none": 1, "flip": 2, "five": 5, "multiscale": 3}
@@ -70,11 +77,13 @@ class Made:
     crop_mode: str = "squash"
 
 
-def made_run(folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30,
-             made: Made | None = None) -> tuple[Path, Path]:
+def made_run(
+    folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30, made: Made | None = None
+) -> tuple[Path, Path]:
     """Write a run's files and its evaluated pictures below `folder`: (run folder, data folder).
 
-    `pictures`: of each class, in each of val and test. Not written: the weights, TensorBoard, report.html and the card.
+    `pictures`: of each class, in each of val and test. Not written: the weights, TensorBoard,
+    report.html and the card.
     """
     made = made or Made()
     run, root = folder / "fruit-efficientnet_lite0", folder / "fruit"
@@ -83,18 +92,32 @@ def made_run(folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30
     table, fitted = made_answers(data, brightness, made)
     predictions.write(run / rundir.PREDICTIONS, table)
     dataset.write_files_csv(run / rundir.FILES, data)
-    (run / rundir.METRICS).write_text("".join(
-        json.dumps({"step": step, "name": name, "value": value}) + "\n" for step, name, value in made_events(made)))
+    (run / rundir.METRICS).write_text(
+        "".join(
+            json.dumps({"step": step, "name": name, "value": value}) + "\n"
+            for step, name, value in made_events(made)
+        )
+    )
     pre = Preprocessing(96, made.crop_mode, 0.875 if made.crop_mode == "center" else 1.0)
     for name, content in {
         rundir.REPORT: made_report(predictions.read(run, classes), fitted, made),
-        rundir.DATA: {"classes": classes, "counts": data.counts(), "val": data.val_rule,
-                      "halved": data.halved(data.of("val")), "digest": data.digest(),
-                      "findings": data.findings, "left_out": data.left_out},
+        rundir.DATA: {
+            "classes": classes,
+            "counts": data.counts(),
+            "val": data.val_rule,
+            "halved": data.halved(data.of("val")),
+            "digest": data.digest(),
+            "findings": data.findings,
+            "left_out": data.left_out,
+        },
         rundir.RECIPE: {name: {"value": value, "why": why} for name, (value, why) in RECIPE.items()}
         | {"probe_only": {"value": made.epochs == 0, "why": "set by hand"}},
-        rundir.CONFIG: {"architecture": "tf_efficientnet_lite0", "num_classes": len(classes), "label_names": classes,
-                        "pretrained_cfg": pre.to_config()},
+        rundir.CONFIG: {
+            "architecture": "tf_efficientnet_lite0",
+            "num_classes": len(classes),
+            "label_names": classes,
+            "pretrained_cfg": pre.to_config(),
+        },
         rundir.DECISION: fitted,
     }.items():
         # as rundir.write_json, which cannot hold a file name that is not UTF-8
@@ -104,15 +127,21 @@ def made_run(folder: Path, *, classes: Sequence[str] = FRUIT, pictures: int = 30
 
 @contextmanager
 def drawing_only(*names: str) -> Iterator[None]:
-    """Inside, of the functions of finetune.report.figures only these draw; the others give an empty frame.
+    """Inside, of the functions of finetune.report.figures only these draw; the others give an empty
+    frame.
 
     For tests that look at other things: a figure takes longer than all the rest of a page.
     """
+
     def frame(name: str) -> Drawing:
         return Drawing(name, "<svg/>", 350, 230, "not drawn")
 
-    drawn_by = {name for name, value in vars(figures).items()
-                if not name.startswith("_") and getattr(value, "__annotations__", {}).get("return") is Drawing}
+    drawn_by = {
+        name
+        for name, value in vars(figures).items()
+        if not name.startswith("_")
+        and getattr(value, "__annotations__", {}).get("return") is Drawing
+    }
     assert drawn_by > set(names)
     with pytest.MonkeyPatch.context() as patch:
         for name in drawn_by - set(names):
@@ -120,8 +149,11 @@ def drawing_only(*names: str) -> Iterator[None]:
         yield
 
 
-def made_data(root: Path, classes: Sequence[str], pictures: int, made: Made) -> tuple[Data, dict[str, float]]:
-    """Pictures of val and test are written; those of train are only listed. And path -> brightness of a written one."""
+def made_data(
+    root: Path, classes: Sequence[str], pictures: int, made: Made
+) -> tuple[Data, dict[str, float]]:
+    """Pictures of val and test are written; those of train are only listed. And path -> brightness
+    of a written one."""
     found, brightness = [], {}
     for label, name in enumerate(classes):
         for split in ("train", "val", *(["test"] if made.test else [])):
@@ -135,14 +167,26 @@ def made_data(root: Path, classes: Sequence[str], pictures: int, made: Made) -> 
                     content, brightness[path] = made_picture(label, f"{split} {i}", side)
                     (root / path).parent.mkdir(parents=True, exist_ok=True)
                     (root / path).write_bytes(content)
-                found.append(Picture(path, label, split, hashlib.sha256(content).hexdigest(), side * 5 // 4, side))
-    data = Data(root, tuple(classes), tuple(found), made.findings, made.left_out, "0.2 of train, per class, by sha256")
+                found.append(
+                    Picture(
+                        path, label, split, hashlib.sha256(content).hexdigest(), side * 5 // 4, side
+                    )
+                )
+    data = Data(
+        root,
+        tuple(classes),
+        tuple(found),
+        made.findings,
+        made.left_out,
+        "0.2 of train, per class, by sha256",
+    )
     return data, brightness
 
 
 @cache
 def made_picture(label: int, number: str, side: int = 32) -> tuple[bytes, float]:
-    """A PNG of 5:4 and its brightness, 0 to 1: a disc in the class's colour on pale stripes; no two are the same."""
+    """A PNG of 5:4 and its brightness, 0 to 1: a disc in the class's colour on pale stripes; no two
+    are the same."""
     own, of_class = Random(f"{label} {number}"), Random(label)
     wide = side * 5 // 4
     picture = Image.new("RGB", (wide, side), tuple(own.randrange(200, 256) for _ in range(3)))
@@ -150,8 +194,11 @@ def made_picture(label: int, number: str, side: int = 32) -> tuple[bytes, float]
     for x in range(own.randrange(8), wide, 8):
         draw.line((x, 0, x + 8, side), fill=(own.randrange(225, 256),) * 3, width=2)
     colour = tuple(of_class.randrange(220) for _ in range(3))
-    draw.circle((own.randrange(wide // 3, wide - wide // 3), own.randrange(side // 3, side - side // 3)), side // 3,
-                fill=colour)
+    draw.circle(
+        (own.randrange(wide // 3, wide - wide // 3), own.randrange(side // 3, side - side // 3)),
+        side // 3,
+        fill=colour,
+    )
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue(), float(np.asarray(picture).mean() / 255)
@@ -162,51 +209,108 @@ def made_logits(labels_N: np.ndarray, classes: int, right: float) -> np.ndarray:
     random = np.random.default_rng(len(labels_N))
     logits, rows = random.normal(size=(len(labels_N), classes)), np.arange(len(labels_N))
     step = random.integers(1, 3, len(labels_N))
-    said = np.where(random.random(len(labels_N)) < right, labels_N,
-                    (labels_N + step * (labels_N % 3 > 0) + (labels_N % 3 == 0)) % classes)
+    said = np.where(
+        random.random(len(labels_N)) < right,
+        labels_N,
+        (labels_N + step * (labels_N % 3 > 0) + (labels_N % 3 == 0)) % classes,
+    )
     logits[rows, said] += 3 + 6 * random.random(len(labels_N)) * np.where(said == labels_N, 1, 0.6)
     return 1.5 * logits
 
 
-def made_answers(data: Data, brightness: Mapping[str, float], made: Made) -> tuple[Answers, dict[str, Any]]:
-    """The table of val, test and two foreign sets, and the content of decision.json that gives it."""
+def made_answers(
+    data: Data, brightness: Mapping[str, float], made: Made
+) -> tuple[Answers, dict[str, Any]]:
+    """The table of val, test and two foreign sets, and the content of decision.json that gives
+    it."""
     val = data.of("val")
-    half = {p.path: name for name in ("select", "calibrate") for p in data.of(name)} if data.halved(val) else {}
+    half = (
+        {p.path: name for name in ("select", "calibrate") for p in data.of(name)}
+        if data.halved(val)
+        else {}
+    )
     pictures = [*val, *data.of("test")]
-    splits = np.array([half.get(p.path, p.split) for p in pictures] + (["noise"] * 60 + ["digits"] * 60)
-                      * made.foreign)
+    splits = np.array(
+        [half.get(p.path, p.split) for p in pictures]
+        + (["noise"] * 60 + ["digits"] * 60) * made.foreign
+    )
     away = len(splits) - len(pictures)
     labels = np.array([p.label for p in pictures] + [NOWHERE] * away)
     random = np.random.default_rng(7)
-    plain = np.concatenate([made_logits(labels[:len(pictures)], len(data.classes), made.right),
-                            1.5 * random.normal(size=(away, len(data.classes)))])
-    views = {name: np.stack([plain, *(plain + 0.6 * random.normal(size=plain.shape) for _ in range(passes - 1))], 1)
-             for name, passes in PASSES.items() if made.measured or name == made.views}
+    plain = np.concatenate(
+        [
+            made_logits(labels[: len(pictures)], len(data.classes), made.right),
+            1.5 * random.normal(size=(away, len(data.classes))),
+        ]
+    )
+    views = {
+        name: np.stack(
+            [plain, *(plain + 0.6 * random.normal(size=plain.shape) for _ in range(passes - 1))], 1
+        )
+        for name, passes in PASSES.items()
+        if made.measured or name == made.views
+    }
     spread = {"noise": (0.55, 0.08), "digits": (0.4, 0.1)}
-    scores = np.array([np.clip(random.normal(*spread.get(name, (0.2, 0.06))), 0, 2) for name in splits])
+    scores = np.array(
+        [np.clip(random.normal(*spread.get(name, (0.2, 0.06))), 0, 2) for name in splits]
+    )
     fitting = np.isin(splits, ["calibrate"] if half else ["val"])
     probabilities = decision.temper(decision.average(views[made.views]), made.temperature)
     own = np.sort(probabilities[fitting, labels[fitting]])
-    sets = Sets(made.coverage, float(own[int((1 - made.coverage) * len(own))])) if made.coverage else None
+    sets = (
+        Sets(made.coverage, float(own[int((1 - made.coverage) * len(own))]))
+        if made.coverage
+        else None
+    )
     inside = decision.in_set(probabilities, sets) if sets else np.ones_like(probabilities, bool)
     plainly, rows = decision.softmax(plain), np.arange(len(labels))
-    measured = {name: decision.temper(decision.average(logits), made.temperature) for name, logits in views.items()
-                } if made.measured else {}
+    measured = (
+        {
+            name: decision.temper(decision.average(logits), made.temperature)
+            for name, logits in views.items()
+        }
+        if made.measured
+        else {}
+    )
     table = Answers(
-        data.classes, np.array([p.path for p in pictures] + [f"{name}/{i}" for i, name in enumerate(splits[-away:])]
-                               if away else [p.path for p in pictures]), splits, labels,
-        probabilities.argmax(1), probabilities.max(1), np.where(labels >= 0, probabilities[rows, labels], np.nan),
+        data.classes,
+        np.array(
+            [p.path for p in pictures] + [f"{name}/{i}" for i, name in enumerate(splits[-away:])]
+            if away
+            else [p.path for p in pictures]
+        ),
+        splits,
+        labels,
+        probabilities.argmax(1),
+        probabilities.max(1),
+        np.where(labels >= 0, probabilities[rows, labels], np.nan),
         np.argsort(-probabilities, 1, kind="stable")[:, :5],
-        plainly.argmax(1), plainly.max(1), np.where(labels >= 0, plainly[rows, labels], np.nan),
-        scores, inside.sum(1), inside[rows, labels] & (labels >= 0),
-        np.array([p.width for p in pictures] + [96] * away), np.array([p.height for p in pictures] + [96] * away),
+        plainly.argmax(1),
+        plainly.max(1),
+        np.where(labels >= 0, plainly[rows, labels], np.nan),
+        scores,
+        inside.sum(1),
+        inside[rows, labels] & (labels >= 0),
+        np.array([p.width for p in pictures] + [96] * away),
+        np.array([p.height for p in pictures] + [96] * away),
         np.array([brightness[p.path] for p in pictures] + [0.5] * away),
         {name: np.where(fitting, p.argmax(1), NOWHERE) for name, p in measured.items()},
-        {name: np.where(fitting, p[rows, labels], np.nan) for name, p in measured.items()})
-    unknown = {"neighbours": 5, "threshold": float(np.quantile(scores[fitting], 0.95))} if made.foreign else None
-    return table, {"temperature": made.temperature, "views": made.views, "unknown": unknown,
-                   "sets": {"coverage": sets.coverage, "least_probability": sets.least_probability} if sets else None,
-                   "fitted": made_fitted(table.where(fitting), unknown, made)}
+        {name: np.where(fitting, p[rows, labels], np.nan) for name, p in measured.items()},
+    )
+    unknown = (
+        {"neighbours": 5, "threshold": float(np.quantile(scores[fitting], 0.95))}
+        if made.foreign
+        else None
+    )
+    return table, {
+        "temperature": made.temperature,
+        "views": made.views,
+        "unknown": unknown,
+        "sets": {"coverage": sets.coverage, "least_probability": sets.least_probability}
+        if sets
+        else None,
+        "fitted": made_fitted(table.where(fitting), unknown, made),
+    }
 
 
 def made_fitted(own: Answers, unknown: Mapping[str, float] | None, made: Made) -> dict[str, Any]:
@@ -216,49 +320,98 @@ def made_fitted(own: Answers, unknown: Mapping[str, float] | None, made: Made) -
     for name, said in own.views_predicted.items():
         loss, right = -np.log(own.views_label_probability[name]), said == own.label
         none_right = own.views_predicted["none"] == own.label
-        views.append({"views": name, "passes": PASSES[name], "pictures": len(own), "top1": right.mean(),
-                      "loss": loss.mean(), "gain": (none_loss - loss).mean(),
-                      "gain_error": (none_loss - loss).std(ddof=1) / len(own) ** 0.5,
-                      "only_it_right": int((right & ~none_right).sum()),
-                      "only_none_right": int((~right & none_right).sum())})
+        views.append(
+            {
+                "views": name,
+                "passes": PASSES[name],
+                "pictures": len(own),
+                "top1": right.mean(),
+                "loss": loss.mean(),
+                "gain": (none_loss - loss).mean(),
+                "gain_error": (none_loss - loss).std(ddof=1) / len(own) ** 0.5,
+                "only_it_right": int((right & ~none_right).sum()),
+                "only_none_right": int((~right & none_right).sum()),
+            }
+        )
     split = str(own.split[0])
-    return {"split": split, "pictures": len(own), "note": predictions.headline(own)[1],
-            "views": {"why": f"measured: {made.views} gains most" if made.measured else "set by hand", "table": views},
-            "temperature": {"loss_before": predictions.mean_loss(own.plain_label_probability),
-                            "loss_after": predictions.mean_loss(own.label_probability)},
-            "unknown": {"references": 300, "rejected": float((own.unknown_score > unknown["threshold"]).mean())}
-            if unknown else None,
-            "warnings": made.warnings}
+    return {
+        "split": split,
+        "pictures": len(own),
+        "note": predictions.headline(own)[1],
+        "views": {
+            "why": f"measured: {made.views} gains most" if made.measured else "set by hand",
+            "table": views,
+        },
+        "temperature": {
+            "loss_before": predictions.mean_loss(own.plain_label_probability),
+            "loss_after": predictions.mean_loss(own.label_probability),
+        },
+        "unknown": {
+            "references": 300,
+            "rejected": float((own.unknown_score > unknown["threshold"]).mean()),
+        }
+        if unknown
+        else None,
+        "warnings": made.warnings,
+    }
 
 
 def made_events(made: Made, per_epoch: int = 34) -> list[tuple[int, str, float]]:
     """Curves as they usually look."""
-    events: list[tuple[int, str, float]] = [(0, "probe/seconds", 4.2), (0, "probe/penalty", 0.1)] if made.probe else []
+    events: list[tuple[int, str, float]] = (
+        [(0, "probe/seconds", 4.2), (0, "probe/penalty", 0.1)] if made.probe else []
+    )
     total = per_epoch * made.epochs
     for step in range(total + 1):
         gone = step / max(1, total)
         if step % 10 == 0 or step % per_epoch == 0:
             wave = 0.05 * np.sin(step * 1.7)
-            events += [(step, "train/loss", 0.55 + 1.2 * np.exp(-4 * gone) + wave),
-                       (step, "train/lr", 0.003 * min(1, 10 * gone) * (1 + np.cos(np.pi * gone)) / 2)] if step else []
+            events += (
+                [
+                    (step, "train/loss", 0.55 + 1.2 * np.exp(-4 * gone) + wave),
+                    (step, "train/lr", 0.003 * min(1, 10 * gone) * (1 + np.cos(np.pi * gone)) / 2),
+                ]
+                if step
+                else []
+            )
         if step % per_epoch == 0:
-            events += [(step, "select/top1", 0.84 + 0.08 * gone - 0.05 * (0 < gone < 0.2)),
-                       (step, "select/loss", 0.32 + 0.4 * np.exp(-3 * gone))]
+            events += [
+                (step, "select/top1", 0.84 + 0.08 * gone - 0.05 * (0 < gone < 0.2)),
+                (step, "select/loss", 0.32 + 0.4 * np.exp(-3 * gone)),
+            ]
     return [(step, name, float(value)) for step, name, value in events]
 
 
 def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> dict[str, Any]:
     """report.json, with the numbers that the predictions give."""
     own = table.of(predictions.headline(table)[0])
-    return predictions.report(table, fitted["unknown"]["threshold"] if fitted["unknown"] else None) | {
+    return predictions.report(
+        table, fitted["unknown"]["threshold"] if fitted["unknown"] else None
+    ) | {
         "probe": {"select_top1": 0.84, "kept": not made.epochs} if made.probe else None,
-        "best": {"epoch": made.epochs, "step": 34 * made.epochs, "top1": 0.92, "top5": 0.99, "loss": 0.34,
-                 "pictures": 300},
-        "base": {"name": "efficientnet_lite0", "architecture": "tf_efficientnet_lite0", "licence": made.licence,
-                 "hub_id": "timm/tf_efficientnet_lite0.in1k", "pretrained_on": "ImageNet-1k"},
-        "device": "cpu", "versions": {"python": "3.11.2", "torch": "2.14.1", "timm": "1.0.31"}, "seconds": 127.3,
-        "heatmaps": {str(own.path[i]): made_heatmap(str(own.path[i])) for i in predictions.most_wrong(own)
-                     } if made.heatmaps else {},
+        "best": {
+            "epoch": made.epochs,
+            "step": 34 * made.epochs,
+            "top1": 0.92,
+            "top5": 0.99,
+            "loss": 0.34,
+            "pictures": 300,
+        },
+        "base": {
+            "name": "efficientnet_lite0",
+            "architecture": "tf_efficientnet_lite0",
+            "licence": made.licence,
+            "hub_id": "timm/tf_efficientnet_lite0.in1k",
+            "pretrained_on": "ImageNet-1k",
+        },
+        "device": "cpu",
+        "versions": {"python": "3.11.2", "torch": "2.14.1", "timm": "1.0.31"},
+        "seconds": 127.3,
+        "heatmaps": {
+            str(own.path[i]): made_heatmap(str(own.path[i])) for i in predictions.most_wrong(own)
+        }
+        if made.heatmaps
+        else {},
     }
 
 

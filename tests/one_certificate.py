@@ -1,7 +1,8 @@
-"""A file with one certificate for clients of HTTP. Those of this machine are hundreds, and a client reads them whenever
-it is made (65 ms); no test speaks TLS.
+"""A file with one certificate for clients of HTTP. Those of this machine are hundreds, and a client
+reads them whenever it is made (65 ms); no test speaks TLS.
 
-    monkeypatch.setenv("SSL_CERT_FILE", one_certificate())      # of this process and those that it starts
+    monkeypatch.setenv("SSL_CERT_FILE", one_certificate())      # of this process and those that it
+    starts
 """
 
 import atexit

@@ -56,10 +56,28 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     from serve.order import Order as ServeOrder
     from zoo.publish import push_command
 
-    orders = (Run, Recipe, Wish, ExportOrder, verify.Order, push_command.Order, ServeOrder, space.Space)
+    orders = (
+        Run,
+        Recipe,
+        Wish,
+        ExportOrder,
+        verify.Order,
+        push_command.Order,
+        ServeOrder,
+        space.Space,
+    )
     known = {"--" + f.name.replace("_", "-") for cls in orders for f in fields(cls)}
-    known |= {"--help", "--text", "--pretrained-on", "--max-params-m", "--commercial", "--dist",
-              "--bases", "--standalone", "--nproc-per-node"}
+    known |= {
+        "--help",
+        "--text",
+        "--pretrained-on",
+        "--max-params-m",
+        "--commercial",
+        "--dist",
+        "--bases",
+        "--standalone",
+        "--nproc-per-node",
+    }
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
     assert named_flags <= known
     tree = re.search(r"## Where things are\n```\n(.*?)```", README, re.S)
@@ -67,7 +85,11 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     places = re.split(r"^(\w+)/ ", tree[1], flags=re.M)[1:]
     for package, text in zip(places[:-2:2], places[1:-2:2], strict=True):
         named = set(re.findall(r"(?<![\w/])\w+(?:\.py|/)", text))
-        folders = {f"{p.name}/" for p in (ROOT / package).iterdir() if p.is_dir() and p.name != "__pycache__"}
+        folders = {
+            f"{p.name}/"
+            for p in (ROOT / package).iterdir()
+            if p.is_dir() and p.name != "__pycache__"
+        }
         assert named == folders | {p.name for p in (ROOT / package).glob("[!_]*.py")}, package
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
@@ -77,19 +99,28 @@ def test_the_bases_it_counts_are_there() -> None:
     from zoo.bases.catalog import ROWS, find
 
     assert len(ROWS) > 100
-    tried = re.search(r"## Every base of the catalogue\n(.*?)\n## ", RESULTS.read_text(encoding="utf-8"), re.S)
+    tried = re.search(
+        r"## Every base of the catalogue\n(.*?)\n## ", RESULTS.read_text(encoding="utf-8"), re.S
+    )
     assert tried
-    passed = [name for row in re.findall(r"^\| \d+ \| (.*) \|$", tried[1], re.M) for name in row.split(", ")]
+    passed = [
+        name
+        for row in re.findall(r"^\| \d+ \| (.*) \|$", tried[1], re.M)
+        for name in row.split(", ")
+    ]
     assert sorted(passed) == sorted(row.alias for row in ROWS)
     assert f"({len(passed)} of\n{len(ROWS)} pass" in README
     for name in re.findall(r"--base ([\w-]+)(?![\w:-])", README):
         assert find(name).alias == name
 
 
-@pytest.mark.parametrize(("model", "knows_unknown"), [("model.onnx", True), ("model.int8.onnx", True),
-                                                      ("model.int8.onnx", False)])
-def test_its_script_runs_a_bundle_with_onnxruntime_numpy_and_pillow_alone(tmp_path: Path, model: str,
-                                                                          knows_unknown: bool) -> None:
+@pytest.mark.parametrize(
+    ("model", "knows_unknown"),
+    [("model.onnx", True), ("model.int8.onnx", True), ("model.int8.onnx", False)],
+)
+def test_its_script_runs_a_bundle_with_onnxruntime_numpy_and_pillow_alone(
+    tmp_path: Path, model: str, knows_unknown: bool
+) -> None:
     from PIL import Image
 
     from tests.zoo.made_bundle import CALIBRATED, made_bundle
@@ -97,21 +128,49 @@ def test_its_script_runs_a_bundle_with_onnxruntime_numpy_and_pillow_alone(tmp_pa
     from zoo.contract import bundle as bundles
     from zoo.contract import rundir
 
-    how = {} if knows_unknown else {"decision": replace(CALIBRATED, unknown=None),
-                                    "outputs": tuple({*bundles.OUTPUTS} - {bundles.UNKNOWN_SCORE})}
+    how = (
+        {}
+        if knows_unknown
+        else {
+            "decision": replace(CALIBRATED, unknown=None),
+            "outputs": tuple({*bundles.OUTPUTS} - {bundles.UNKNOWN_SCORE}),
+        }
+    )
     bundle = made_bundle(tmp_path / "run", finished=False, **how)
     (bundle / bundles.MODEL).rename(bundle / model)
-    rundir.write_json(bundle / bundles.BUNDLE, rundir.read_json(bundle / bundles.BUNDLE) | {"model": model})
+    rundir.write_json(
+        bundle / bundles.BUNDLE, rundir.read_json(bundle / bundles.BUNDLE) | {"model": model}
+    )
     bundles.finish(bundle)
     Image.new("RGBA", (30, 20), (0, 200, 30, 180)).save(tmp_path / "picture.png")
-    script = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "InferenceSession" in block)
-    script += "\nprint(*sorted({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"
+    script = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.S)
+        if "InferenceSession" in block
+    )
+    script += (
+        "\nprint(*sorted({name.split('.')[0] for name in sys.modules} - "
+        "set(sys.stdlib_module_names)))"
+    )
     (tmp_path / "script.py").write_text(script)
-    ran = subprocess.run([sys.executable, tmp_path / "script.py", bundle, tmp_path / "picture.png"], cwd=tmp_path,
-                         capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "script.py", bundle, tmp_path / "picture.png"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     said, loaded = ran.stdout.splitlines()
     expected = Predictor(bundle).predict(tmp_path / "picture.png").answer
     assert said.split()[-2:] == [expected.top[0][0], f"{expected.top[0][1]:.3f}"]
     assert said.startswith("unknown") == (expected.label is None)
     assert {"numpy", "onnxruntime", "PIL"} <= set(loaded.split())
-    assert not set(loaded.split()) & {"torch", "timm", "zoo", "finetune", "export", "safetensors", "rich"}
+    assert not set(loaded.split()) & {
+        "torch",
+        "timm",
+        "zoo",
+        "finetune",
+        "export",
+        "safetensors",
+        "rich",
+    }

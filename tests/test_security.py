@@ -1,4 +1,5 @@
-"""Nothing that strangers made runs here, gets out of its folder, or takes a page over; no token is written down."""
+"""Nothing that strangers made runs here, gets out of its folder, or takes a page over; no token is
+written down."""
 
 import ast
 import importlib.metadata
@@ -44,7 +45,18 @@ from zoo.publish import card
 
 # ---------------------------------------------------------------- the syntax trees
 
-RUNS_CODE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "runpy"}
+RUNS_CODE = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "code",
+    "runpy",
+}
 READERS = {"torch.load": ("weights_only", "True"), "np.load": ("allow_pickle", None)}
 """Call -> (keyword, the only value that it may have; None: it must not be given)."""
 
@@ -52,14 +64,27 @@ READERS = {"torch.load": ("weights_only", "True"), "np.load": ("allow_pickle", N
 def dangers(node: ast.AST) -> Iterator[str]:
     """What in one node of a syntax tree could run a stranger's code or leave a folder."""
     if isinstance(node, ast.Import | ast.ImportFrom):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        names = (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
         yield from (f"imports {name}" for name in names if name.split(".")[0] in RUNS_CODE)
     if not isinstance(node, ast.Call):
         return
     name = ast.unparse(node.func)
     last = name.split(".")[-1]
     given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-    if name in ("eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "gr.load"):
+    if name in (
+        "eval",
+        "exec",
+        "compile",
+        "__import__",
+        "os.system",
+        "os.popen",
+        "yaml.load",
+        "gr.load",
+    ):
         yield name
     if last == "import_module":
         yield last
@@ -69,7 +94,9 @@ def dangers(node: ast.AST) -> Iterator[str]:
         yield "shell=True"
     if given.get("trust_remote_code", "False") != "False":
         yield "trust_remote_code"
-    if last in ("extractall", "unpack_archive") or (last == "extract" and given.get("filter") != "'data'"):
+    if last in ("extractall", "unpack_archive") or (
+        last == "extract" and given.get("filter") != "'data'"
+    ):
         yield last
     if last == "load_external_data_for_model":
         yield last
@@ -80,10 +107,15 @@ def dangers(node: ast.AST) -> Iterator[str]:
         yield name
 
 
-ALLOWED = {("zoo/network/pickled.py", "imports pickle"),  # for the name of the error that torch.load raises
-           ("finetune/run_folder/checkpoint.py", "torch.save"),  # what only this machine reads again
-           # features of pictures, no archive
-           ("finetune/train/probe.py", "extract"), ("finetune/evaluation/calibrate.py", "extract")}
+# for the name of the error that torch.load raises
+ALLOWED = {
+    ("zoo/network/pickled.py", "imports pickle"),
+    # what only this machine reads again
+    ("finetune/run_folder/checkpoint.py", "torch.save"),
+    # features of pictures, no archive
+    ("finetune/train/probe.py", "extract"),
+    ("finetune/evaluation/calibrate.py", "extract"),
+}
 
 
 @each_file
@@ -93,28 +125,67 @@ def test_nothing_here_runs_what_it_reads(path: Path) -> None:
 
 
 def test_what_is_allowed_is_needed_and_pickle_is_there_for_one_error_only() -> None:
-    assert {(path.relative_to(ROOT).as_posix(), danger)
-            for path in CODE for node in nodes(path) for danger in dangers(node)} == ALLOWED
-    used = [ast.unparse(node) for path in CODE for node in nodes(path)
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"]
+    assert {
+        (path.relative_to(ROOT).as_posix(), danger)
+        for path in CODE
+        for node in nodes(path)
+        for danger in dangers(node)
+    } == ALLOWED
+    used = [
+        ast.unparse(node)
+        for path in CODE
+        for node in nodes(path)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
+    ]
     assert used == ["pickle.UnpicklingError"]
 
 
-@pytest.mark.parametrize("line", [
-    "import pickle", "from joblib import load", "import marshal as m", "eval(text)", "exec(text)", "__import__(name)",
-    "os.system(line)", "subprocess.run(line, shell=True)", "subprocess.run(line, shell=flag)", "tar.extractall(folder)",
-    "tar.extract(member, folder)", "shutil.unpack_archive(path)", "Model.load(x, trust_remote_code=True)",
-    "torch.load(path)", "torch.load(path, weights_only=False)", "torch.load(path, weights_only=safe)",
-    "np.load(path, allow_pickle=True)", "numpy.load(path, allow_pickle=flag)", "yaml.load(text)",
-    "timm.load(path, weights_only=False)", "importlib.import_module(name)", "torch.save(model, path)",
-    "onnx.load_external_data_for_model(model, folder)"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import marshal as m",
+        "eval(text)",
+        "exec(text)",
+        "__import__(name)",
+        "os.system(line)",
+        "subprocess.run(line, shell=True)",
+        "subprocess.run(line, shell=flag)",
+        "tar.extractall(folder)",
+        "tar.extract(member, folder)",
+        "shutil.unpack_archive(path)",
+        "Model.load(x, trust_remote_code=True)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=safe)",
+        "np.load(path, allow_pickle=True)",
+        "numpy.load(path, allow_pickle=flag)",
+        "yaml.load(text)",
+        "timm.load(path, weights_only=False)",
+        "importlib.import_module(name)",
+        "torch.save(model, path)",
+        "onnx.load_external_data_for_model(model, folder)",
+    ],
+)
 def test_the_walk_sees(line: str) -> None:
     assert [danger for node in ast.walk(ast.parse(line)) for danger in dangers(node)]
 
 
-@pytest.mark.parametrize("line", ["torch.load(path, weights_only=True)", "np.load(path)", "yaml.safe_load(text)",
-                                  "tar.extract(member, folder, filter='data')", "subprocess.run([tool, path])",
-                                  "tar.extractfile(name)", "model.eval()", "re.compile(pattern)", "session.run(None)"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(path, weights_only=True)",
+        "np.load(path)",
+        "yaml.safe_load(text)",
+        "tar.extract(member, folder, filter='data')",
+        "subprocess.run([tool, path])",
+        "tar.extractfile(name)",
+        "model.eval()",
+        "re.compile(pattern)",
+        "session.run(None)",
+    ],
+)
 def test_the_walk_lets_pass(line: str) -> None:
     assert not [danger for node in ast.walk(ast.parse(line)) for danger in dangers(node)]
 
@@ -123,15 +194,33 @@ def test_the_walk_lets_pass(line: str) -> None:
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 FLOORS = {
-    "torch": "2.10", "onnx": "1.21", "protobuf": "6.33.5", "onnxruntime": "1.27", "Pillow": "12.3",
-    "pillow-heif": "1.4", "filelock": "4.2.1", "Jinja2": "3.1.6", "httpx2": "2.12", "starlette": "1.3.1",
-    "h11": "0.16", "python-multipart": "0.0.31", "gradio": "6.20", "orjson": "3.11.6", "anyio": "4.14.2",
-    "idna": "3.15", "brotli": "1.2.1"}
+    "torch": "2.10",
+    "onnx": "1.21",
+    "protobuf": "6.33.5",
+    "onnxruntime": "1.27",
+    "Pillow": "12.3",
+    "pillow-heif": "1.4",
+    "filelock": "4.2.1",
+    "Jinja2": "3.1.6",
+    "httpx2": "2.12",
+    "starlette": "1.3.1",
+    "h11": "0.16",
+    "python-multipart": "0.0.31",
+    "gradio": "6.20",
+    "orjson": "3.11.6",
+    "anyio": "4.14.2",
+    "idna": "3.15",
+    "brotli": "1.2.1",
+}
 
 
 def asked(lines: list[str], package: str) -> list[Requirement]:
     """What `lines` of pyproject.toml ask of a package; for ONNX Runtime, of each of its two."""
-    names = {"onnxruntime", "onnxruntime-gpu"} if package == "onnxruntime" else {canonicalize_name(package)}
+    names = (
+        {"onnxruntime", "onnxruntime-gpu"}
+        if package == "onnxruntime"
+        else {canonicalize_name(package)}
+    )
     return [line for line in map(Requirement, lines) if canonicalize_name(line.name) in names]
 
 
@@ -165,32 +254,54 @@ def test_what_is_installed_has_no_known_way_in(row: minimum.Minimum) -> None:
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_one_onnxruntime_is_asked_for_everywhere(system: str, machine: str) -> None:
     here = {"sys_platform": system, "platform_machine": machine}
-    names = [line.name for line in asked(PROJECT["dependencies"], "onnxruntime")
-             if line.marker is None or line.marker.evaluate(here)]
-    assert names == ["onnxruntime-gpu" if (system, machine) == ("linux", "x86_64") else "onnxruntime"]
+    names = [
+        line.name
+        for line in asked(PROJECT["dependencies"], "onnxruntime")
+        if line.marker is None or line.marker.evaluate(here)
+    ]
+    assert names == [
+        "onnxruntime-gpu" if (system, machine) == ("linux", "x86_64") else "onnxruntime"
+    ]
 
 
 def test_each_row_is_required_where_its_library_reads() -> None:
-    given = {ast.unparse(argument) for path in CODE for node in nodes(path) if isinstance(node, ast.Call)
-             if ast.unparse(node.func) in ("minimum.require", "minimum.check") for argument in node.args}
+    given = {
+        ast.unparse(argument)
+        for path in CODE
+        for node in nodes(path)
+        if isinstance(node, ast.Call)
+        if ast.unparse(node.func) in ("minimum.require", "minimum.check")
+        for argument in node.args
+    }
     groups = ("TRAIN", "SERVE", "PAGE", "HUB")
     assert {f"*minimum.{group}" for group in groups} <= given
     grouped = {package for group in groups for package in getattr(minimum, group)}
     assert grouped | {package for package in FLOORS if repr(package) in given} == set(FLOORS)
 
 
-OLD = {"torch": "2.9.1+cu128", "starlette": "0.49.0", "python-multipart": "0.0.30", "h11": "0.14.0",
-       "pillow-heif": "1.3.0", "filelock": "3.20.3", "idna": "3.7"}
+OLD = {
+    "torch": "2.9.1+cu128",
+    "starlette": "0.49.0",
+    "python-multipart": "0.0.30",
+    "h11": "0.14.0",
+    "pillow-heif": "1.3.0",
+    "filelock": "3.20.3",
+    "idna": "3.7",
+}
 
 
 @pytest.mark.parametrize(("package", "version"), OLD.items())
-def test_an_old_version_is_refused_with_its_cve(package: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_version_is_refused_with_its_cve(
+    package: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
     with pytest.raises(UserError, match="is installed, expected") as error:
         minimum.require(package)
     [row] = [row for row in minimum.ROWS if row.package == package]
-    assert str(error.value) == (f"{package} {version} is installed, expected {row.version} or newer ({row.avoids}): "
-                                f'pip install -U "{package}>={row.version}"')
+    assert str(error.value) == (
+        f"{package} {version} is installed, expected {row.version} or newer ({row.avoids}): "
+        f'pip install -U "{package}>={row.version}"'
+    )
 
 
 def test_versions_are_compared_as_numbers() -> None:
@@ -204,28 +315,43 @@ def test_only_what_is_optional_may_be_missing(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     minimum.require("pillow-heif")
-    with pytest.raises(UserError, match=r'^h11 is not installed, expected 0\.16 .*pip install -U "h11>=0\.16"$'):
+    with pytest.raises(
+        UserError, match=r'^h11 is not installed, expected 0\.16 .*pip install -U "h11>=0\.16"$'
+    ):
         minimum.require("h11")
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime-gpu"])
 def test_an_old_onnxruntime_is_refused_by_the_name_that_pip_has_for_it(
-        name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(onnx_runtime.import_onnxruntime(), "__version__", "1.26.0")
     monkeypatch.setattr(onnx_runtime, "_is_installed", lambda package: package == name)
-    with pytest.raises(UserError, match=rf'^{name} 1\.26\.0 .*outside its folder.*pip install -U "{name}>=1\.27"$'):
+    with pytest.raises(
+        UserError, match=rf'^{name} 1\.26\.0 .*outside its folder.*pip install -U "{name}>=1\.27"$'
+    ):
         onnx_runtime.load(Path("model.onnx"), "cpu")
 
 
-def test_a_service_does_not_start_on_an_old_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_service_does_not_start_on_an_old_library(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Before anything of a stranger is read: the bundle is not there."""
     version = importlib.metadata.version
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.40.0" if name == "starlette" else version(name))
-    with pytest.raises(UserError, match=r"starlette 0\.40\.0 .*CVE-2025-62727"), build(ServiceOrder(tmp_path)):
+    monkeypatch.setattr(
+        importlib.metadata,
+        "version",
+        lambda name: "0.40.0" if name == "starlette" else version(name),
+    )
+    with (
+        pytest.raises(UserError, match=r"starlette 0\.40\.0 .*CVE-2025-62727"),
+        build(ServiceOrder(tmp_path)),
+    ):
         pass
 
 
 # ---------------------------------------------------------------- evil files
+
 
 class Canary:
     """A pickle of this makes a folder where code is run."""
@@ -238,7 +364,9 @@ class Canary:
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".pkl"])
-def test_an_evil_file_as_base_or_as_run_never_runs(tmp_path: Path, digits: Path, suffix: str) -> None:
+def test_an_evil_file_as_base_or_as_run_never_runs(
+    tmp_path: Path, digits: Path, suffix: str
+) -> None:
     canary, evil = tmp_path / "canary", tmp_path / f"evil{suffix}"
     torch.save({"w": torch.ones(2), "x": Canary(canary)}, evil)
     for run in (Run(data=str(digits), base=str(evil), out=tmp_path / "run"), Run(resume=evil)):
@@ -251,16 +379,23 @@ def test_an_evil_checkpoint_never_runs(tmp_path: Path, digits: Path, tiny_base: 
     """All digests are right: whoever made the run folder made them."""
     canary, run = tmp_path / "canary", tmp_path / "run"
     (run / "resume").mkdir(parents=True)
-    rundir.write_json(run / rundir.LOCAL, Order(digits, str(tiny_base), {"image_size": 32, "probe": "off"}).to_json())
+    rundir.write_json(
+        run / rundir.LOCAL,
+        Order(digits, str(tiny_base), {"image_size": 32, "probe": "off"}).to_json(),
+    )
     best = checkpoint.save_best(run, torch.nn.Linear(1, 1), Scores(0.5, 1.0, 1.0, 10), 0)
     checkpoint.save(run, checkpoint.State(3, 0, best, {"model": Canary(canary)}))
-    with pytest.raises(UserError, match=r"tensors\.pt is refused: .*the code posix\.mkdir\. It was not run"):
+    with pytest.raises(
+        UserError, match=r"tensors\.pt is refused: .*the code posix\.mkdir\. It was not run"
+    ):
         start(Run(resume=run, data=str(digits)), {})
     assert not canary.exists()
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_an_evil_run_folder_as_base_never_runs(tmp_path: Path, digits: Path, tiny_base: Path, suffix: str) -> None:
+def test_an_evil_run_folder_as_base_never_runs(
+    tmp_path: Path, digits: Path, tiny_base: Path, suffix: str
+) -> None:
     canary = tmp_path / "canary"
     run = Path(shutil.copytree(tiny_base, tmp_path / "evil"))
     (run / rundir.WEIGHTS).unlink()
@@ -271,10 +406,21 @@ def test_an_evil_run_folder_as_base_never_runs(tmp_path: Path, digits: Path, tin
     assert not canary.exists()
 
 
-# ---------------------------------------------------------------- the Hub, a token, and hostile names, in one run
+# ---------------------------------------------------------------- the Hub, a token, and hostile
+# names, in one run
 
-CLASSES = ("<script>alert(1)<", "---", "a|b", "two\nlines", "x..", "\u202egnp", "ß" * 120, "[x](javascript:y)", "`",
-           "{{x}}")
+CLASSES = (
+    "<script>alert(1)<",
+    "---",
+    "a|b",
+    "two\nlines",
+    "x..",
+    "\u202egnp",
+    "ß" * 120,
+    "[x](javascript:y)",
+    "`",
+    "{{x}}",
+)
 """Names that a file system takes, one for each digit."""
 SCRIPT = """
 import sys, traceback
@@ -301,8 +447,11 @@ for base in bases:
 
 
 @pytest.fixture(scope="module")
-def visit(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """With a token: an evil base from the Hub, one that fails, and a good one for classes of hostile names.
+def visit(
+    digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, str]:
+    """With a token: an evil base from the Hub, one that fails, and a good one for classes of
+    hostile names.
 
     (folder with all that was written, run folder, output).
     """
@@ -313,14 +462,33 @@ def visit(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactor
     torch.save({"w": torch.ones(2), "x": Canary(folder / "canary")}, folder / "evil.bin")
     evil, config = (folder / "evil.bin").read_bytes(), (tiny_base / rundir.CONFIG).read_bytes()
     with HubServer() as hub:
-        hub.add("mallory/evil", {"config.json": config, "pytorch_model.bin": evil, "model.pt": evil, "model.pth": evil,
-                                 "model.pkl": evil, "hubconf.py": b"import os\nos.mkdir('canary')\n"})
+        hub.add(
+            "mallory/evil",
+            {
+                "config.json": config,
+                "pytorch_model.bin": evil,
+                "model.pt": evil,
+                "model.pth": evil,
+                "model.pkl": evil,
+                "hubconf.py": b"import os\nos.mkdir('canary')\n",
+            },
+        )
         hub.add("mallory/gone", {"config.json": config})
-        hub.add("alice/tiny", {"config.json": config, "model.safetensors": (tiny_base / rundir.WEIGHTS).read_bytes()})
+        hub.add(
+            "alice/tiny",
+            {"config.json": config, "model.safetensors": (tiny_base / rundir.WEIGHTS).read_bytes()},
+        )
         ran = warm.run(
-            warm.TORCH, ["-c", SCRIPT, folder / "data", folder / "run",
-                         *(f"hf-hub:{name}" for name in ("mallory/evil", "mallory/gone", "alice/tiny"))],
-            env=hub.env(folder / "home") | {"HF_TOKEN": TOKEN})
+            warm.TORCH,
+            [
+                "-c",
+                SCRIPT,
+                folder / "data",
+                folder / "run",
+                *(f"hf-hub:{name}" for name in ("mallory/evil", "mallory/gone", "alice/tiny")),
+            ],
+            env=hub.env(folder / "home") | {"HF_TOKEN": TOKEN},
+        )
         asked = [path.rpartition("/")[2] for _, path in hub.requests]
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert not [name for name in asked if name.endswith((".pt", ".pth", ".pkl", ".py"))]
@@ -352,20 +520,34 @@ def test_a_run_of_hostile_names_is_a_run_like_another(visit: tuple[Path, Path, s
     assert ModelCard(text).data.library_name == "timm"
     assert len(re.findall(r"^---$", text, re.MULTILINE)) == 2
     assert "<script>" not in re.sub(r"`[^`\n]*`", "", text)
-    assert {row["label"] for row in tables.rows(run / rundir.PREDICTIONS, ("label",))} - {""} == set(CLASSES)
+    assert {row["label"] for row in tables.rows(run / rundir.PREDICTIONS, ("label",))} - {
+        ""
+    } == set(CLASSES)
 
 
 # ---------------------------------------------------------------- names that no file system takes
 
-ONLY_IN_FILES = ("<script>alert(1)</script>", "---\nlicense: mit", "a|b", "two\nlines", "..\\x", "long", "\u202egnp",
-                 "<img src=x onerror=alert(1)>", "\" onload=\"alert(1)", "C:\\CON")
+ONLY_IN_FILES = (
+    "<script>alert(1)</script>",
+    "---\nlicense: mit",
+    "a|b",
+    "two\nlines",
+    "..\\x",
+    "long",
+    "\u202egnp",
+    "<img src=x onerror=alert(1)>",
+    '" onload="alert(1)',
+    "C:\\CON",
+)
 
 
 def test_names_of_a_foreign_run_are_text_in_card_report_and_page(tmp_path: Path) -> None:
     run, root = made_run(tmp_path / "made", classes=ONLY_IN_FILES, pictures=2)
     write_report(run, root)
     for path in run.glob("*.json"):
-        rundir.write_text(path, path.read_text(encoding="utf-8").replace('"long"', f'"{"x" * 300}"'))
+        rundir.write_text(
+            path, path.read_text(encoding="utf-8").replace('"long"', f'"{"x" * 300}"')
+        )
     text, page = card.text(run), (run / rundir.PAGE).read_text(encoding="utf-8")
     assert f"`{'x' * 300}`" in text
     assert ModelCard(text).data.to_dict()["license"] == "apache-2.0"
@@ -381,9 +563,12 @@ def test_names_of_a_foreign_run_are_text_in_card_report_and_page(tmp_path: Path)
 
 # ---------------------------------------------------------------- ONNX files
 
+
 def write_external(path: Path, location: str) -> None:
     """A model y = x + w whose w lies in another file."""
-    w = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    w = TensorProto(
+        name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL
+    )
     for key, value in (("location", location), ("offset", "0"), ("length", "8")):
         w.external_data.add(key=key, value=value)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
@@ -399,7 +584,12 @@ def test_external_data_stays_in_the_folder(tmp_path: Path, way: str) -> None:
     for place in (secret, folder / "own.bin"):
         np.array([3, 4], np.float32).tofile(place)
     (folder / "link.bin").symlink_to(secret)
-    location = {"inside": "own.bin", "above": "../../secret.bin", "absolute": str(secret), "link": "link.bin"}[way]
+    location = {
+        "inside": "own.bin",
+        "above": "../../secret.bin",
+        "absolute": str(secret),
+        "link": "link.bin",
+    }[way]
     write_external(folder / "model.onnx", location)
     if way == "inside":
         session, _ = onnx_runtime.load(folder / "model.onnx", "cpu")
@@ -419,7 +609,10 @@ def test_external_data_of_a_sparse_tensor_stays_in_the_folder(tmp_path: Path, wa
     folder.mkdir()
     np.array([3, 4], np.float32).tofile(secret)
     (folder / "link.bin").symlink_to(secret)
-    write_external(folder / "model.onnx", {"above": "../secret.bin", "absolute": str(secret), "link": "link.bin"}[way])
+    write_external(
+        folder / "model.onnx",
+        {"above": "../secret.bin", "absolute": str(secret), "link": "link.bin"}[way],
+    )
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     sparse = model.graph.sparse_initializer.add(dims=[2])
     sparse.values.CopyFrom(model.graph.initializer.pop())
@@ -431,6 +624,7 @@ def test_external_data_of_a_sparse_tensor_stays_in_the_folder(tmp_path: Path, wa
 
 # ---------------------------------------------------------------- archives
 
+
 def test_an_archive_gives_its_known_files_only(tmp_path: Path) -> None:
     """The one archive that is opened: npm's package of onnxruntime-web."""
     secret, folder = tmp_path / "secret", tmp_path / "into" / "folder"
@@ -439,7 +633,12 @@ def test_an_archive_gives_its_known_files_only(tmp_path: Path) -> None:
 
     def packed(link: str | None) -> Path:
         with tarfile.open(tmp_path / "package.tgz", "w:gz") as tar:
-            for name in (*(f"package/dist/{name}" for name in web.FILES), "../out", "/out", "package/dist/more.js"):
+            for name in (
+                *(f"package/dist/{name}" for name in web.FILES),
+                "../out",
+                "/out",
+                "package/dist/more.js",
+            ):
                 tar.addfile(entry := tarfile.TarInfo(name), io.BytesIO(b"x" * entry.size))
             if link:
                 entry = tarfile.TarInfo(f"package/dist/{next(iter(web.FILES))}")

@@ -1,4 +1,5 @@
-"""What a user without rights meets, also where the tests run as root, whom permissions do not stop."""
+"""What a user without rights meets, also where the tests run as root, whom permissions do not
+stop."""
 
 import os
 import shutil
@@ -25,7 +26,8 @@ def without_rights() -> Iterator[None]:
 
 @contextmanager
 def read_only(folder: Path, inside: str = "") -> Iterator[Path]:
-    """A copy of a folder in which only what stands below `inside` may not be changed, except by root.
+    """A copy of a folder in which only what stands below `inside` may not be changed, except by
+    root.
 
     It stands in a place of its own, because pytest's are closed to other users.
     """

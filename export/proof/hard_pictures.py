@@ -1,12 +1,26 @@
-"""Pictures made to be hard: sizes, shapes, colour spaces and orientations that a user's own pictures may lack."""
+"""Pictures made to be hard: sizes, shapes, colour spaces and orientations that a user's own
+pictures may lack."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-SIZES = ((1, 1), (1, 20), (20, 1), (3, 60), (17, 33), (64, 64), (96, 224), (97, 500), (500, 97), (301, 400), (60, 1200),
-         (1200, 60), (2000, 1500))
+SIZES = (
+    (1, 1),
+    (1, 20),
+    (20, 1),
+    (3, 60),
+    (17, 33),
+    (64, 64),
+    (96, 224),
+    (97, 500),
+    (500, 97),
+    (301, 400),
+    (60, 1200),
+    (1200, 60),
+    (2000, 1500),
+)
 """Width and height in pixels: tiny, huge, and up to 20:1."""
 
 
@@ -15,7 +29,9 @@ def write(folder: Path) -> list[Path]:
     made = {f"{width}x{height}.png": smooth(width, height) for width, height in SIZES}
     picture = smooth(240, 180)
     made["grey.png"] = picture.convert("L")
-    made["noise.png"] = Image.fromarray(np.random.default_rng(0).integers(0, 256, (130, 170, 3), dtype=np.uint8))
+    made["noise.png"] = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (130, 170, 3), dtype=np.uint8)
+    )
     made["alpha.png"] = picture.copy()
     made["alpha.png"].putalpha(Image.linear_gradient("L").resize(picture.size))
     made["cmyk.jpg"] = picture.convert("CMYK")

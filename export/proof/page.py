@@ -44,21 +44,31 @@ def escape(name: object) -> str:
 
 
 def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
-    """A self-contained HTML page; nothing in it is loaded from elsewhere. `shown`: the pictures that it may hold."""
-    verdict = "<br>".join(
-        f'<span class="failed">{words}: {escape(", ".join(rung.name for rung in rungs))}</span>'
-        for words, rungs in (("Failed", proof.failed), ("Too few pictures to tell", proof.inconclusive)) if rungs
-    ) or '<span class="passed">Every comparison passed.</span>'
+    """A self-contained HTML page; nothing in it is loaded from elsewhere. `shown`: the pictures
+    that it may hold."""
+    verdict = (
+        "<br>".join(
+            f'<span class="failed">{words}: {escape(", ".join(rung.name for rung in rungs))}</span>'
+            for words, rungs in (
+                ("Failed", proof.failed),
+                ("Too few pictures to tell", proof.inconclusive),
+            )
+            if rungs
+        )
+        or '<span class="passed">Every comparison passed.</span>'
+    )
     rows = "".join(map(compared, proof.rungs))
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{TITLE}</title>'
-            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-            f"<h1>{TITLE}</h1><p>{verdict}</p>"
-            f'<div class="wide"><table><tr><th>compared</th><th>worst</th><th>limit</th><th>pictures</th>'
-            f"<th>seen on</th><th></th></tr>{rows}</table></div>"
-            f"<h2>The pictures that differ most</h2>"
-            f'<div class="wide"><table><tr><th></th><th>picture</th><th>trained model</th><th>exported model</th>'
-            f"<th>difference</th></tr>{differing(labels, shown, proof)}</table></div></html>\n")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{TITLE}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f"<h1>{TITLE}</h1><p>{verdict}</p>"
+        f'<div class="wide"><table><tr><th>compared</th><th>worst</th><th>limit</th><th>pictures</th>'
+        f"<th>seen on</th><th></th></tr>{rows}</table></div>"
+        f"<h2>The pictures that differ most</h2>"
+        f'<div class="wide"><table><tr><th></th><th>picture</th><th>trained model</th><th>exported model</th>'
+        f"<th>difference</th></tr>{differing(labels, shown, proof)}</table></div></html>\n"
+    )
 
 
 def compared(rung: "Rung") -> str:
@@ -66,27 +76,36 @@ def compared(rung: "Rung") -> str:
     limit = "none" if rung.limit is None else f"{rung.limit:g}"
     spread = f" ± {rung.spread:.2f}" if rung.standard_error else ""
     kind = {"passed": "passed", "not judged": ""}.get(rung.verdict, "failed")
-    return (f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}{spread}</td><td>{limit}</td>"
-            f'<td>{rung.pictures}</td><td>{escape(rung.picture)}</td><td class="{kind}">{rung.verdict}</td></tr>')
+    return (
+        f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}{spread}</td><td>{limit}</td>"
+        f'<td>{rung.pictures}</td><td>{escape(rung.picture)}</td><td class="{kind}">{rung.verdict}</td></tr>'
+    )
 
 
 def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
     """A row for each of the pictures whose probabilities differ most."""
     expected_NC = np.stack([one.reference.outputs[PROBABILITIES] for one in proof.pictures])
-    difference_N = np.nan_to_num(np.abs(expected_NC - proof.outputs[PROBABILITIES]).max(1), nan=np.inf)
+    difference_N = np.nan_to_num(
+        np.abs(expected_NC - proof.outputs[PROBABILITIES]).max(1), nan=np.inf
+    )
     rows = []
     for place in np.argsort(-difference_N, kind="stable")[:WORST]:
         name = proof.pictures[place].name
-        rows.append(f"<tr><td>{thumbnail(shown[name]) if name in shown else ''}</td><td>{escape(name)}</td>"
-                    f"<td>{answer(labels, expected_NC[place])}</td>"
-                    f"<td>{answer(labels, proof.outputs[PROBABILITIES][place])}</td>"
-                    f"<td>{difference_N[place]:.2g}</td></tr>")
+        rows.append(
+            f"<tr><td>{thumbnail(shown[name]) if name in shown else ''}</td><td>{escape(name)}</td>"
+            f"<td>{answer(labels, expected_NC[place])}</td>"
+            f"<td>{answer(labels, proof.outputs[PROBABILITIES][place])}</td>"
+            f"<td>{difference_N[place]:.2g}</td></tr>"
+        )
     return "".join(rows)
 
 
 def answer(labels: Sequence[str], p_C: np.ndarray) -> str:
     """The most probable classes, one a line."""
-    return "<br>".join(f"<bdi>{escape(labels[c])}</bdi> {p_C[c]:.4f}" for c in np.argsort(-p_C, kind="stable")[:TOP])
+    return "<br>".join(
+        f"<bdi>{escape(labels[c])}</bdi> {p_C[c]:.4f}"
+        for c in np.argsort(-p_C, kind="stable")[:TOP]
+    )
 
 
 def thumbnail(path: Path) -> str:
@@ -95,4 +114,6 @@ def thumbnail(path: Path) -> str:
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80)
-    return f'<img alt="" src="data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return (
+        f'<img alt="" src="data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    )

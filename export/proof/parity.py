@@ -1,7 +1,9 @@
-"""The proof that an exported file answers like the trained model: the same pictures through both, number by number.
+"""The proof that an exported file answers like the trained model: the same pictures through both,
+number by number.
 
-The reference is Pillow, torch and `zoo/contract/decision.py`; the exported file is run by `zoo/predictor.py`, the code
-that serves, in a process of its own without torch. Each rung compares one thing and has one limit.
+The reference is Pillow, torch and `zoo/contract/decision.py`; the exported file is run by
+`zoo/predictor.py`, the code that serves, in a process of its own without torch. Each rung compares
+one thing and has one limit.
 """
 
 import math
@@ -28,15 +30,25 @@ from zoo.network.forward import forward
 from zoo.picture import tta
 from zoo.picture.preprocess import decode, normalise
 
-LIMITS = {"core": 1e-4, "pixels": 2.0, "pixels off by 2": 5e-5, "probabilities": bundle.TOLERANCE, "top-1": 0.0,
-          "unknown_score": 1e-3, "embedding": 1e-3, "heatmap": 1e-3}
-"""Rung -> the largest difference that passes in fp32. Pixels in levels of 255, and as the share of values off by two (0
-where resizing is done by products): ONNX Runtime rounds an exact half otherwise than Pillow, and two halves in a row
-happened to one value in a million. Core, unknown_score, embedding and heatmap relative to the largest expected value of
-the picture, the last three from the same pixels; top-1 in pictures."""
+LIMITS = {
+    "core": 1e-4,
+    "pixels": 2.0,
+    "pixels off by 2": 5e-5,
+    "probabilities": bundle.TOLERANCE,
+    "top-1": 0.0,
+    "unknown_score": 1e-3,
+    "embedding": 1e-3,
+    "heatmap": 1e-3,
+}
+"""Rung -> the largest difference that passes in fp32. Pixels in levels of 255, and as the share of
+values off by two (0 where resizing is done by products): ONNX Runtime rounds an exact half
+otherwise than Pillow, and two halves in a row happened to one value in a million. Core,
+unknown_score, embedding and heatmap relative to the largest expected value of the picture, the last
+three from the same pixels; top-1 in pictures."""
 LOST_POINTS = {"fp16": 0.2, "int8": 1.0}
-"""Precisions that round: points of accuracy that may be lost on labelled pictures, unless --max-loss says otherwise. It
-takes the place of the limits from probabilities on, which are then only reported."""
+"""Precisions that round: points of accuracy that may be lost on labelled pictures, unless
+--max-loss says otherwise. It takes the place of the limits from probabilities on, which are then
+only reported."""
 Verdict = Literal["passed", "failed", "inconclusive", "not judged"]
 MARGIN = 0.01
 """Top-1 is compared where the two most probable classes are further apart than this."""
@@ -46,7 +58,8 @@ BATCHES = (1, 2, 5)
 TOGETHER = (8,)
 """Batches of pictures that are answered for their answers only, not to compare batches."""
 MOST_WAITING = 2 * max(BATCHES)
-"""Decoded pictures that wait for others of their size: photographs have 36 MB each, and often no two the same size."""
+"""Decoded pictures that wait for others of their size: photographs have 36 MB each, and often no
+two the same size."""
 AT_ONCE = 100
 """Pictures on one command line, whose length is limited."""
 
@@ -81,7 +94,8 @@ class Rung:
 
     @property
     def verdict(self) -> Verdict:
-        """An estimate has failed if its 95 % interval lies above the limit, and passed if it lies below."""
+        """An estimate has failed if its 95 % interval lies above the limit, and passed if it lies
+        below."""
         if not math.isfinite(self.worst):
             return "failed"
         if self.limit is None:
@@ -103,7 +117,9 @@ class Rung:
     @property
     def lost(self) -> str:
         """Of an accuracy rung, in words."""
-        return f"{self.worst:.2f} ± {self.spread:.2f} points of accuracy on {self.pictures} pictures"
+        return (
+            f"{self.worst:.2f} ± {self.spread:.2f} points of accuracy on {self.pictures} pictures"
+        )
 
 
 @dataclass(frozen=True)
@@ -136,14 +152,20 @@ class Compared:
     def moved(self) -> float:
         """By how much resizing alone moves a probability."""
         probabilities = bundle.PROBABILITIES
-        return float(np.abs(self.reference.outputs[probabilities] - self.same_pixels.outputs[probabilities]).max())
+        return float(
+            np.abs(
+                self.reference.outputs[probabilities] - self.same_pixels.outputs[probabilities]
+            ).max()
+        )
 
 
-def compared(parts: Parts, session: Any, paths: Mapping[str, Path],
-             known: dict[str, Answered] | None = None) -> list[Compared]:
+def compared(
+    parts: Parts, session: Any, paths: Mapping[str, Path], known: dict[str, Answered] | None = None
+) -> list[Compared]:
     """Prepare every picture (name -> file) twice, and answer both by torch.
 
-    `session` gives the graph's windows before normalisation. `known`: what torch answered before; it is added to.
+    `session` gives the graph's windows before normalisation. `known`: what torch answered before;
+    it is added to.
     """
     known = {} if known is None else known
     has_map = class_maps.has_map(parts.model, parts.pre.size)
@@ -157,14 +179,19 @@ def compared(parts: Parts, session: Any, paths: Mapping[str, Path],
         levels = float(difference.max())
         if name not in known:
             known[name] = answered(parts, own, has_map=has_map)
-        other = known[name] if levels == 0 else answered(parts, seen.round().astype(np.uint8), has_map=has_map)
+        other = (
+            known[name]
+            if levels == 0
+            else answered(parts, seen.round().astype(np.uint8), has_map=has_map)
+        )
         found.append(Compared(name, levels, float((difference > 1).mean()), known[name], other))
     return found
 
 
 @torch.inference_mode()
 def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
-    """Answer the views of one picture, uint8 [views, S, S, 3], by torch and zoo.contract.decision."""
+    """Answer the views of one picture, uint8 [views, S, S, 3], by torch and
+    zoo.contract.decision."""
     made = parts.decision
     x = np.stack([normalise(view, parts.pre) for view in pixels])
     seen = forward(parts.model, torch.from_numpy(x), made.early)
@@ -173,8 +200,9 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
     embedding = seen.embedding[:1].float().numpy()
     outputs = {"probabilities": p_C, "embedding": embedding[0]}
     if made.unknown is not None and parts.bank is not None:
-        outputs["unknown_score"] = decision.knn_distance(embedding, parts.bank.numpy(), made.unknown.neighbours,
-                                                         made.unknown.shortest)[0]
+        outputs["unknown_score"] = decision.knn_distance(
+            embedding, parts.bank.numpy(), made.unknown.neighbours, made.unknown.shortest
+        )[0]
     if has_map:
         best = torch.tensor([p_C.argmax()])
         outputs["heatmap"] = class_maps.heatmap(parts.model, seen.feature_map[:1], best)[0].numpy()
@@ -183,28 +211,49 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
 
 def predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """Outputs of a bundle's model for all pictures, by zoo.predictor in processes without torch."""
-    parts = [_predicted(folder, paths[start:start + AT_ONCE]) for start in console.track(
-        range(0, len(paths), AT_ONCE), f"answering {len(paths)} pictures by the exported file")]
+    parts = [
+        _predicted(folder, paths[start : start + AT_ONCE])
+        for start in console.track(
+            range(0, len(paths), AT_ONCE), f"answering {len(paths)} pictures by the exported file"
+        )
+    ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as temporary:
         saved = Path(temporary) / "outputs.npz"
-        command = [sys.executable, "-m", "zoo.predictor", str(folder), *map(str, paths), "--outputs", str(saved),
-                   "--provider", "cpu", "--unfinished"]
+        command = [
+            sys.executable,
+            "-m",
+            "zoo.predictor",
+            str(folder),
+            *map(str, paths),
+            "--outputs",
+            str(saved),
+            "--provider",
+            "cpu",
+            "--unfinished",
+        ]
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode or not saved.is_file():
-            raise UserError(f"the exported model cannot be run: {(ran.stderr or ran.stdout).strip()[-500:]}")
+            raise UserError(
+                f"the exported model cannot be run: {(ran.stderr or ran.stdout).strip()[-500:]}"
+            )
         with np.load(saved) as arrays:
             return {name: arrays[name] for name in arrays}
 
 
-def run(session: Any, names: Sequence[str], paths: Sequence[Path],
-        batches: Sequence[int] = (1,)) -> dict[str, np.ndarray]:
-    """Outputs of a session for all pictures, in this process; those of one size in batches of these lengths."""
+def run(
+    session: Any, names: Sequence[str], paths: Sequence[Path], batches: Sequence[int] = (1,)
+) -> dict[str, np.ndarray]:
+    """Outputs of a session for all pictures, in this process; those of one size in batches of these
+    lengths."""
     given: dict[int, tuple[np.ndarray, ...]] = {}
-    sizes, waiting = cycle(batches), defaultdict[tuple[int, int], list[tuple[int, np.ndarray]]](list)
+    sizes, waiting = (
+        cycle(batches),
+        defaultdict[tuple[int, int], list[tuple[int, np.ndarray]]](list),
+    )
 
     def answer(some: list[tuple[int, np.ndarray]]) -> None:
         values = session.run(names, {bundle.IMAGE: np.stack([picture for _, picture in some])})
@@ -224,35 +273,52 @@ def run(session: Any, names: Sequence[str], paths: Sequence[Path],
     for some in filter(None, waiting.values()):  # of sizes that few pictures have
         answer(some)
     rows = [given[place] for place in range(len(paths))]
-    return {name: np.stack(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    return {
+        name: np.stack(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }
 
 
-def compare(pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray], *, judged: bool = True) -> list[Rung]:
-    """The rungs from file bytes to outputs; `outputs` has a row for each picture. Not `judged`: without limits."""
+def compare(
+    pictures: Sequence[Compared], outputs: Mapping[str, np.ndarray], *, judged: bool = True
+) -> list[Rung]:
+    """The rungs from file bytes to outputs; `outputs` has a row for each picture. Not `judged`:
+    without limits."""
     p_NC = np.stack([one.reference.outputs["probabilities"] for one in pictures])
     ranked = np.sort(p_NC, axis=1)
-    clear = ranked[:, -1] - ranked[:, -2] > MARGIN if p_NC.shape[1] > 1 else np.ones(len(p_NC), bool)
+    clear = (
+        ranked[:, -1] - ranked[:, -2] > MARGIN if p_NC.shape[1] > 1 else np.ones(len(p_NC), bool)
+    )
     other = clear & (p_NC.argmax(1) != outputs["probabilities"].argmax(1))
     names = [one.name for one in pictures]
-    rungs = [_rung("probabilities", np.abs(p_NC - outputs["probabilities"]).max(1), names, judged=judged),
-             _rung("top-1", np.cumsum(other), names, judged=judged)]
+    rungs = [
+        _rung(
+            "probabilities", np.abs(p_NC - outputs["probabilities"]).max(1), names, judged=judged
+        ),
+        _rung("top-1", np.cumsum(other), names, judged=judged),
+    ]
     for name in ("unknown_score", "embedding", "heatmap"):
         if name in outputs:
-            least = 1.0 if name == "heatmap" else TINY  # a map lies in [0, 1]; one without anything is all 0
+            # a map lies in [0, 1]; one without anything is all 0
+            least = 1.0 if name == "heatmap" else TINY
             compared = [is_clear or name != "heatmap" for is_clear in clear]
-            differences = [relative(one.same_pixels.outputs[name], seen, least) if same_class else 0.0
-                           for one, seen, same_class in zip(pictures, outputs[name], compared, strict=True)]
+            differences = [
+                relative(one.same_pixels.outputs[name], seen, least) if same_class else 0.0
+                for one, seen, same_class in zip(pictures, outputs[name], compared, strict=True)
+            ]
             rungs.append(_rung(name, np.array(differences), names, judged=judged))
     return rungs
 
 
-def accuracy(precision: str, limit: float, labelled: Sequence[Labelled], probabilities_NC: np.ndarray) -> Rung:
-    """Points of top-1 that the exported model loses against the trained one on the same pictures; at most `limit`.
+def accuracy(
+    precision: str, limit: float, labelled: Sequence[Labelled], probabilities_NC: np.ndarray
+) -> Rung:
+    """Points of top-1 that the exported model loses against the trained one on the same pictures;
+    at most `limit`.
 
-    The standard error is that of a paired difference of proportions with half a picture added to each kind of change
-    (Agresti and Min, Statistics in Medicine 2005): without it, three pictures whose answers stay the same would prove
-    that nothing is ever lost. fp16, which changes an answer only where two classes are nearly equal, passes where all
-    answers stay the same.
+    The standard error is that of a paired difference of proportions with half a picture added to
+    each kind of change (Agresti and Min, Statistics in Medicine 2005): without it, three pictures
+    whose answers stay the same would prove that nothing is ever lost. fp16, which changes an answer
+    only where two classes are nearly equal, passes where all answers stay the same.
     """
     label, said = np.array([[one.label, one.said] for one in labelled]).T
     taken_for = probabilities_NC.argmax(1)
@@ -263,8 +329,15 @@ def accuracy(precision: str, limit: float, labelled: Sequence[Labelled], probabi
     if precision == "fp16" and (taken_for == said).all():
         error = 0.0
     broken = labelled[int(lost.argmax())].path.name
-    return Rung("accuracy", limit, points if np.isfinite(probabilities_NC).all() else float("inf"), broken, len(lost),
-                error, float((taken_for == said).mean()))
+    return Rung(
+        "accuracy",
+        limit,
+        points if np.isfinite(probabilities_NC).all() else float("inf"),
+        broken,
+        len(lost),
+        error,
+        float((taken_for == said).mean()),
+    )
 
 
 def core(model: Path, pictures: Sequence[Compared]) -> Rung:
@@ -273,23 +346,35 @@ def core(model: Path, pictures: Sequence[Compared]) -> Rung:
     differences = np.zeros(len(pictures))
     for size in BATCHES:
         for start in range(0, len(pictures), size):
-            batch = pictures[start:start + size]
-            [logits] = session.run(None, {"pixel_values": np.stack([one.reference.x for one in batch])})
+            batch = pictures[start : start + size]
+            [logits] = session.run(
+                None, {"pixel_values": np.stack([one.reference.x for one in batch])}
+            )
             for row, one in enumerate(batch):
-                differences[start + row] = max(differences[start + row], relative(one.reference.core, logits[row]))
+                differences[start + row] = max(
+                    differences[start + row], relative(one.reference.core, logits[row])
+                )
     return _rung("core", differences, [one.name for one in pictures])
 
 
 def pixels(pictures: Sequence[Compared], *, by_products: bool) -> list[Rung]:
-    """The graph's windows before normalisation: how far off, and how many of the values by more than one level."""
+    """The graph's windows before normalisation: how far off, and how many of the values by more
+    than one level."""
     names = [one.name for one in pictures]
     far = np.zeros(len(pictures)) if by_products else np.array([one.off_by_2 for one in pictures])
-    share = Rung("pixels off by 2", LIMITS["pixels off by 2"], float(far.mean()), names[int(far.argmax())], len(names))
+    share = Rung(
+        "pixels off by 2",
+        LIMITS["pixels off by 2"],
+        float(far.mean()),
+        names[int(far.argmax())],
+        len(names),
+    )
     return [_rung("pixels", np.array([one.levels for one in pictures]), names), share]
 
 
 def relative(expected: np.ndarray, seen: np.ndarray, least: float = TINY) -> float:
-    """Largest difference as a share of the largest expected value, or of `least` if that is more; infinite for NaN."""
+    """Largest difference as a share of the largest expected value, or of `least` if that is more;
+    infinite for NaN."""
     scale = max(float(np.abs(expected).max()), least)
     difference = float(np.abs(expected - seen).max()) / scale
     return difference if np.isfinite(difference) else float("inf")
@@ -298,10 +383,19 @@ def relative(expected: np.ndarray, seen: np.ndarray, least: float = TINY) -> flo
 def _rung(name: str, differences: np.ndarray, names: Sequence[str], *, judged: bool = True) -> Rung:
     differences = np.nan_to_num(differences.astype(float), nan=np.inf, posinf=np.inf)
     place = int(differences.argmax())
-    return Rung(name, LIMITS[name] if judged else None, float(differences[place]), names[place], len(differences))
+    return Rung(
+        name,
+        LIMITS[name] if judged else None,
+        float(differences[place]),
+        names[place],
+        len(differences),
+    )
 
 
 def to_json(rungs: Sequence[Rung]) -> list[dict[str, Any]]:
     """For parity.json; what is no number becomes null."""
-    return [asdict(rung) | {"verdict": rung.verdict, "worst": rung.worst if np.isfinite(rung.worst) else None}
-            for rung in rungs]
+    return [
+        asdict(rung)
+        | {"verdict": rung.verdict, "worst": rung.worst if np.isfinite(rung.worst) else None}
+        for rung in rungs
+    ]

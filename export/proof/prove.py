@@ -1,4 +1,5 @@
-"""Prove one bundle: its model and the trained one answer the same pictures; what is not proved is refused."""
+"""Prove one bundle: its model and the trained one answer the same pictures; what is not proved is
+refused."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,9 @@ class Evidence:
             with console.busy("exporting the pixels for the proof"):
                 self.subject.pieces.write_pixels(deployed, path)
             session, _ = onnx_runtime.load(path, provider)
-            self._compared[key] = parity.compared(self.subject.parts, session, self.paths, self.known)
+            self._compared[key] = parity.compared(
+                self.subject.parts, session, self.paths, self.known
+            )
         return self._compared[key]
 
 
@@ -62,7 +65,9 @@ class Proof:
     @property
     def failed(self) -> list[Rung]:
         """What failed, the worst first."""
-        return sorted((rung for rung in self.rungs if rung.verdict == "failed"), key=lambda rung: -rung.excess)
+        return sorted(
+            (rung for rung in self.rungs if rung.verdict == "failed"), key=lambda rung: -rung.excess
+        )
 
     @property
     def inconclusive(self) -> list[Rung]:
@@ -71,30 +76,38 @@ class Proof:
 
 
 @contextmanager
-def gather(subject: Subject, *, examples: bool, accept_inconclusive: bool = False) -> Iterator[Evidence]:
+def gather(
+    subject: Subject, *, examples: bool, accept_inconclusive: bool = False
+) -> Iterator[Evidence]:
     """The pictures that every target must answer, for as long as the exports take."""
     with tempfile.TemporaryDirectory() as temporary:
         hard = Path(temporary) / "made"
         hard.mkdir()
         own, made = dict(subject.pictures), hard_pictures.write(hard)
-        yield Evidence(subject, Path(temporary), own | {f"made {path.name}": path for path in made},
-                       examples, accept_inconclusive=accept_inconclusive)
+        yield Evidence(
+            subject,
+            Path(temporary),
+            own | {f"made {path.name}": path for path in made},
+            examples,
+            accept_inconclusive=accept_inconclusive,
+        )
 
 
 def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Proof:
-    """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page beside it."""
+    """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page
+    beside it."""
     subject, deployed = evidence.subject, product.deployed
     labelled = subject.labelled if precision in parity.LOST_POINTS else []
     provider = onnx_runtime.provider_of(folder / product.model)
     pictures = evidence.compared(deployed, provider)
     given = parity.predicted(folder, [*evidence.paths.values(), *(one.path for one in labelled)])
-    outputs = {name: values[:len(pictures)] for name, values in given.items()}
+    outputs = {name: values[: len(pictures)] for name, values in given.items()}
     rungs = parity.pixels(pictures, by_products=deployed.prepare.matmul)
     rungs += parity.compare(pictures, outputs, judged=not labelled)
     if product.plain:
         rungs.insert(0, parity.core(product.plain, pictures))
     if labelled:
-        p_NC = given[bundle.PROBABILITIES][len(pictures):]
+        p_NC = given[bundle.PROBABILITIES][len(pictures) :]
         rungs.append(parity.accuracy(precision, subject.may_lose(precision), labelled, p_NC))
     if product.engine:
         rungs += by_engine(product, pictures, evidence, labelled, precision)
@@ -103,26 +116,44 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
     return proof
 
 
-def by_engine(product: Made, pictures: Sequence[Compared], evidence: Evidence, labelled: Sequence[Labelled],
-              precision: str) -> list[Rung]:
+def by_engine(
+    product: Made,
+    pictures: Sequence[Compared],
+    evidence: Evidence,
+    labelled: Sequence[Labelled],
+    precision: str,
+) -> list[Rung]:
     """The same rungs for the engine, which runs on the GPU of this machine."""
     names = product.deployed.outputs
     given = parity.run(product.engine, names, list(evidence.paths.values()), parity.BATCHES)
     rungs = parity.compare(pictures, given, judged=not labelled)
     if labelled:
-        p_NC = parity.run(product.engine, names, [one.path for one in labelled])[bundle.PROBABILITIES]
-        rungs.append(parity.accuracy(precision, evidence.subject.may_lose(precision), labelled, p_NC))
+        p_NC = parity.run(product.engine, names, [one.path for one in labelled])[
+            bundle.PROBABILITIES
+        ]
+        rungs.append(
+            parity.accuracy(precision, evidence.subject.may_lose(precision), labelled, p_NC)
+        )
     return [replace(rung, name=f"engine: {rung.name}") for rung in rungs]
 
 
 def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, provider: str) -> None:
     """`parity.json` and `parity.html`; `provider`: what ran the file."""
     own = evidence.subject.pictures
-    rundir.write_json(folder / bundle.PARITY, {
-        "precision": precision, "provider": provider, "rungs": parity.to_json(proof.rungs), "own": len(own),
-        "made": len(evidence.paths) - len(own),
-        "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()}})
-    shown = {name: path for name, path in evidence.paths.items() if evidence.examples or name not in own}
+    rundir.write_json(
+        folder / bundle.PARITY,
+        {
+            "precision": precision,
+            "provider": provider,
+            "rungs": parity.to_json(proof.rungs),
+            "own": len(own),
+            "made": len(evidence.paths) - len(own),
+            "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()},
+        },
+    )
+    shown = {
+        name: path for name, path in evidence.paths.items() if evidence.examples or name not in own
+    }
     rundir.write_text(folder / bundle.PARITY_PAGE, page.page(evidence.subject.labels, shown, proof))
 
 
@@ -133,15 +164,18 @@ def report(rungs: Sequence[Rung]) -> None:
         what = "points lost" if "accuracy" in rung.name else "worst"
         spread = f" ± {rung.spread:.2f}" if rung.standard_error else ""
         same = "" if rung.agreement is None else f", {rung.agreement:.1%} of the answers the same"
-        console.say(f"  {rung.verdict:<12}  {rung.name:<16} {what} {rung.worst:.2g}{spread} ({limit}), "
-                    f"{rung.pictures} pictures{same}",
-                    style={"failed": "bold red", "inconclusive": "yellow"}.get(rung.verdict))
+        console.say(
+            f"  {rung.verdict:<12}  {rung.name:<16} {what} {rung.worst:.2g}{spread} ({limit}), "
+            f"{rung.pictures} pictures{same}",
+            style={"failed": "bold red", "inconclusive": "yellow"}.get(rung.verdict),
+        )
 
 
 def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotProved:
     """The error of what failed, or else of what has too few pictures.
 
-    The picture that differs most is kept beside the numbers, also with `--no-examples`: nobody gets it.
+    The picture that differs most is kept beside the numbers, also with `--no-examples`: nobody gets
+    it.
     """
     worst = (proof.failed or proof.inconclusive)[0]
     limit = f"{worst.limit or 0:g}"
@@ -156,15 +190,21 @@ def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotPr
         copied = folder / f"differs_most{suffix}"
         copied.write_bytes(content)
         kept = f", the picture is {copied}"
-    told = "it cannot be told whether the exported model answers like the trained one" if not proof.failed else \
-        "the exported model does not answer like the trained one"
-    return NotProved(f"{told}: {seen}, expected at most {limit}. The "
-                     f"bundle is not finished; numbers in {folder / bundle.PARITY}, both answers to the pictures that "
-                     f"differ most in {folder / bundle.PARITY_PAGE}{kept}. {advice}")
+    told = (
+        "it cannot be told whether the exported model answers like the trained one"
+        if not proof.failed
+        else "the exported model does not answer like the trained one"
+    )
+    return NotProved(
+        f"{told}: {seen}, expected at most {limit}. The bundle is not finished; numbers in "
+        f"{folder / bundle.PARITY}, both answers to the pictures that differ most in "
+        f"{folder / bundle.PARITY_PAGE}{kept}. {advice}"
+    )
 
 
 def write_examples(evidence: Evidence, folder: Path, proof: Proof) -> None:
-    """Some validation pictures, without their metadata, and what the bundle answered to them where it was made."""
+    """Some validation pictures, without their metadata, and what the bundle answered to them where
+    it was made."""
     subject = evidence.subject
     (folder / bundle.EXAMPLES).mkdir()
     expected: dict[str, dict[str, Any]] = {}
@@ -174,8 +214,11 @@ def write_examples(evidence: Evidence, folder: Path, proof: Proof) -> None:
         suffix, content = without_metadata(path)
         name = f"{len(expected) + 1}{suffix}"
         (folder / bundle.EXAMPLES / name).write_bytes(content)
-        expected[name] = {"label": subject.labels[int(p_C.argmax())], "probability": float(p_C.max()),
-                          "probabilities": [round(float(p), 6) for p in p_C]}
+        expected[name] = {
+            "label": subject.labels[int(p_C.argmax())],
+            "probability": float(p_C.max()),
+            "probabilities": [round(float(p), 6) for p in p_C],
+        }
         if scores is not None:
             expected[name]["unknown_score"] = round(float(scores[place]), 6)
     rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)

@@ -1,4 +1,5 @@
-"""What is exported: a finished run with its model, its decision and its pictures; and what a target makes of it."""
+"""What is exported: a finished run with its model, its decision and its pictures; and what a target
+makes of it."""
 
 import math
 import random
@@ -46,7 +47,8 @@ class Made:
     model: str = bundle.MODEL
     """File of the model, relative to the folder."""
     plain: Path | None = None
-    """The plain model, `pixel_values` -> `logits`, to be proved with it: an unfinished file beside `PLAIN`."""
+    """The plain model, `pixel_values` -> `logits`, to be proved with it: an unfinished file beside
+    `PLAIN`."""
     status: str = "ok"
     """`ok`, or what could not be shown on this machine."""
     decision: Decision | None = None
@@ -56,11 +58,13 @@ class Made:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """More for bundle.json."""
     engine: Any = None
-    """An engine built from the model, which has to answer like it: its `run` is that of an ONNX Runtime session."""
+    """An engine built from the model, which has to answer like it: its `run` is that of an ONNX
+    Runtime session."""
     lossy: bool = False
     """Proved to keep the accuracy of the trained model, rather than to answer alike."""
     next_steps: Callable[[Path], Sequence[str]] = lambda folder: ()
-    """Commands that the user may want now, for the folder that the bundle gets when it is finished."""
+    """Commands that the user may want now, for the folder that the bundle gets when it is
+    finished."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class Subject:
     """Validation pictures for the proof: path relative to the data folder -> file."""
 
     max_loss: float | None = None
-    """Points of accuracy that a precision which rounds may lose; None: as `parity.LOST_POINTS` says."""
+    """Points of accuracy that a precision which rounds may lose; None: as `parity.LOST_POINTS`
+    says."""
 
     def may_lose(self, precision: str) -> float:
         """Points of accuracy that this precision may lose."""
@@ -103,7 +108,8 @@ class Subject:
 
     @cached_property
     def labelled(self) -> list[Labelled]:
-        """Test pictures (else val) and what the run took them for, at most `JUDGED`; `UserError` if one is gone."""
+        """Test pictures (else val) and what the run took them for, at most `JUDGED`; `UserError` if
+        one is gone."""
         return self.answered(("test",)) or self.validated
 
     @cached_property
@@ -115,13 +121,23 @@ class Subject:
         """The run's answers to the pictures of these splits."""
         place = {label: index for index, label in enumerate(self.labels)}
         table = self.run / rundir.PREDICTIONS
-        rows = {row["path"]: row for row in tables.rows(table, ("path", "split", "label", "predicted"))
-                if row["split"] in splits}
+        rows = {
+            row["path"]: row
+            for row in tables.rows(table, ("path", "split", "label", "predicted"))
+            if row["split"] in splits
+        }
         chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
         with fields.of(table, "Copy the run folder again, or train it again."):
-            return [Labelled(located(self.root, row["path"]), place[row["label"]], place[row["predicted"]],
-                             float(row.get("unknown_score") or "nan")) for row in chosen.values()]
+            return [
+                Labelled(
+                    located(self.root, row["path"]),
+                    place[row["label"]],
+                    place[row["predicted"]],
+                    float(row.get("unknown_score") or "nan"),
+                )
+                for row in chosen.values()
+            ]
 
     def by_torch(self, picture: Image.Image) -> Mapping[str, np.ndarray]:
         """The outputs that the trained model gives for a picture, but for the map."""
@@ -136,23 +152,31 @@ class Subject:
         return [located(self.root, name) for name in chosen]
 
     def check(self, names: Collection[str], kind: str) -> None:
-        """`UserError` if one of these pictures is not where it was, or has other bytes than files.csv recorded.
+        """`UserError` if one of these pictures is not where it was, or has other bytes than
+        files.csv recorded.
 
-        Their bytes go into proofs and bundles, and a stranger's run may name any file of this machine.
+        Their bytes go into proofs and bundles, and a stranger's run may name any file of this
+        machine.
         """
         recorded = rundir.recorded(self.run, names)
         if unknown := [name for name in names if name not in recorded]:
-            raise UserError(f"{self.run / rundir.FILES} lacks {shown(unknown[0])}, one of {len(names)} {kind} "
-                            "pictures: copy the run folder again.")
+            raise UserError(
+                f"{self.run / rundir.FILES} lacks {shown(unknown[0])}, one of {len(names)} {kind} "
+                "pictures: copy the run folder again."
+            )
         if gone := [name for name in names if not located(self.root, name).is_file()]:
-            raise UserError(f"{self.root} lacks {len(gone)} of {len(names)} {kind} pictures of {self.run}, for example "
-                            f"{shown(gone[0])}: name the folder that holds them with --data.")
+            raise UserError(
+                f"{self.root} lacks {len(gone)} of {len(names)} {kind} pictures of {self.run}, for "
+                f"example {shown(gone[0])}: name the folder that holds them with --data."
+            )
         for name in names:
             try:
                 picture_bytes(located(self.root, name), recorded[name])
             except BadImage as error:
-                raise UserError(f"{error}: expected the {kind} pictures of {self.run} as they were. Restore them, or "
-                                "name the folder that holds them with --data.") from None
+                raise UserError(
+                    f"{error}: expected the {kind} pictures of {self.run} as they were. Restore "
+                    "them, or name the folder that holds them with --data."
+                ) from None
 
     def sizes(self) -> list[tuple[int, int]]:
         """(width, height) of the run's pictures."""
@@ -160,27 +184,47 @@ class Subject:
 
     def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
         """The content of bundle.json."""
-        return {"target": target, "model": made.model, "precision": precision, "resize": made.deployed.resize,
-                **self.described(made.deployed, made.decision),
-                "versions": {"torch": torch.__version__, "timm": timm.__version__, "onnx": onnx.__version__,
-                             "opset": onnx_file.OPSET},
-                "status": made.status, **made.facts}
+        return {
+            "target": target,
+            "model": made.model,
+            "precision": precision,
+            "resize": made.deployed.resize,
+            **self.described(made.deployed, made.decision),
+            "versions": {
+                "torch": torch.__version__,
+                "timm": timm.__version__,
+                "onnx": onnx.__version__,
+                "opset": onnx_file.OPSET,
+            },
+            "status": made.status,
+            **made.facts,
+        }
 
     def described(self, deployed: Deployed, decision: Decision | None = None) -> dict[str, Any]:
-        """What the model file says of itself, too; `decision`: its own, if it is not that of the run."""
+        """What the model file says of itself, too; `decision`: its own, if it is not that of the
+        run."""
         run, decision = self.run, decision or self.parts.decision
-        outputs = [name for name in deployed.outputs if decision.unknown or name != bundle.UNKNOWN_SCORE]
+        outputs = [
+            name for name in deployed.outputs if decision.unknown or name != bundle.UNKNOWN_SCORE
+        ]
         return {
-            "labels": self.labels, "preprocessing": self.parts.pre.to_config(),
-            "decision": decision.to_json(), "outputs": outputs,
-            "run": {"name": run.resolve().name, "architecture": rundir.read_json(run / rundir.CONFIG)["architecture"],
-                    "weights_sha256": rundir.digest(run / rundir.WEIGHTS),
-                    "finished_sha256": rundir.finished_sha256(run)}}
+            "labels": self.labels,
+            "preprocessing": self.parts.pre.to_config(),
+            "decision": decision.to_json(),
+            "outputs": outputs,
+            "run": {
+                "name": run.resolve().name,
+                "architecture": rundir.read_json(run / rundir.CONFIG)["architecture"],
+                "weights_sha256": rundir.digest(run / rundir.WEIGHTS),
+                "finished_sha256": rundir.finished_sha256(run),
+            },
+        }
 
 
 @dataclass(frozen=True)
 class Pulled(Subject):
-    """A run that was published: the names of its pictures stayed at home, and others take their place in the proof."""
+    """A run that was published: the names of its pictures stayed at home, and others take their
+    place in the proof."""
 
     label_of: Mapping[str, str] = field(default_factory=dict)
     """Picture of the folder of class folders -> class name."""
@@ -190,8 +234,15 @@ class Pulled(Subject):
         place = {label: index for index, label in enumerate(self.labels)}
         chosen = console.track(list(sample(self.label_of, JUDGED).items()), "trained model")
         answers = {name: self.by_torch(decode(self.root / name)) for name, _ in chosen}
-        return [Labelled(self.root / name, place[self.label_of[name]], int(answer[bundle.PROBABILITIES].argmax()),
-                         float(answer.get(bundle.UNKNOWN_SCORE, math.nan))) for name, answer in answers.items()]
+        return [
+            Labelled(
+                self.root / name,
+                place[self.label_of[name]],
+                int(answer[bundle.PROBABILITIES].argmax()),
+                float(answer.get(bundle.UNKNOWN_SCORE, math.nan)),
+            )
+            for name, answer in answers.items()
+        ]
 
     def training(self, count: int) -> list[Path]:
         """Pictures in place of training pictures."""
@@ -222,7 +273,9 @@ def _check_bundles(run: Path) -> None:
     folder = run / bundle.BUNDLES
     for path in folder.iterdir() if folder.is_dir() else ():
         if not path.is_dir() and not path.name.startswith("."):
-            raise UserError(f"{shown(path)} is a file: expected a folder for each target. Remove it.")
+            raise UserError(
+                f"{shown(path)} is a file: expected a folder for each target. Remove it."
+            )
 
 
 def open_run(order: Order) -> Subject:
@@ -232,24 +285,36 @@ def open_run(order: Order) -> Subject:
     _check_bundles(run)
     config, made_decision = rundir.read_json(run / rundir.CONFIG, kind=dict), decision.read(run)
     unknown = made_decision.unknown
-    bank = torch.from_numpy(decision.read_bank(run, neighbours=unknown.neighbours)) if unknown else None
+    bank = (
+        torch.from_numpy(decision.read_bank(run, neighbours=unknown.neighbours))
+        if unknown
+        else None
+    )
     model, pre = load(run), Preprocessing.from_config(config.get("pretrained_cfg"))
     if made_decision.early and made_decision.early.stage != early_stage(model, pre.size):
-        raise UserError(f"{run / rundir.DECISION} names a stage that {config['architecture']} does not have at a "
-                        "stride of 8 pixels: run python -m finetune.decide.")
+        raise UserError(
+            f"{run / rundir.DECISION} names a stage that {config['architecture']} does not have at "
+            "a stride of 8 pixels: run python -m finetune.decide."
+        )
     parts = Parts(model, pre, made_decision, bank)
     labels = rundir.label_names(run)
     if not (run / rundir.FILES).is_file():
         return _pulled(order, labels, parts)
-    root = (order.data or rundir.data_root(run)).resolve()  # as the scan did: ../held is beside the folder, not a link
-    rows = {row["path"]: located(root, row["path"]) for row in rundir.files_rows(run) if row["split"] == "val"}
+    # as the scan did: ../held is beside the folder, not a link
+    root = (order.data or rundir.data_root(run)).resolve()
+    rows = {
+        row["path"]: located(root, row["path"])
+        for row in rundir.files_rows(run)
+        if row["split"] == "val"
+    }
     subject = Subject(run, labels, parts, root, sample(rows, order.parity_images), order.max_loss)
     subject.check(subject.pictures, "validation")
     return subject
 
 
 def _readable(data: Path, label_of: Mapping[str, str]) -> dict[str, str]:
-    """The pictures that can be decoded, at most `JUDGED`; of the others it is said that they are left out."""
+    """The pictures that can be decoded, at most `JUDGED`; of the others it is said that they are
+    left out."""
     found = {}
     for name, label in console.track(list(sample(label_of, JUDGED).items()), "reading pictures"):
         try:
@@ -266,9 +331,11 @@ def _readable(data: Path, label_of: Mapping[str, str]) -> dict[str, str]:
 def _pulled(order: Order, labels: list[str], parts: Parts) -> Pulled:
     """A published run with the pictures of `--data`; `UserError` without it."""
     if order.data is None:
-        raise UserError(f"{order.run} has no {rundir.FILES}: it is a published copy, whose pictures stayed at home. "
-                        "Name a folder with one folder of pictures for each class with --data: the export is proved on "
-                        "them.")
+        raise UserError(
+            f"{order.run} has no {rundir.FILES}: it is a published copy, whose pictures stayed at "
+            "home. Name a folder with one folder of pictures for each class with --data: the "
+            "export is proved on them."
+        )
     label_of = _readable(order.data, class_folders.read(order.data, labels))
     pictures = {name: order.data / name for name in sample(label_of, order.parity_images)}
     return Pulled(order.run, labels, parts, order.data, pictures, order.max_loss, label_of)

@@ -1,9 +1,9 @@
-"""The unknown answer of a file that rounds: references and threshold by its own embeddings, judged beside the trained
-model's on the same pictures.
+"""The unknown answer of a file that rounds: references and threshold by its own embeddings, judged
+beside the trained model's on the same pictures.
 
-Rounding moves embeddings, int8's by more than the distance that tells a stranger from one's own. So the file gets new
-references, in place of those that the trained model made. Where it still calls other pictures unknown than the trained
-model does, it loses that answer, and says so.
+Rounding moves embeddings, int8's by more than the distance that tells a stranger from one's own. So
+the file gets new references, in place of those that the trained model made. Where it still calls
+other pictures unknown than the trained model does, it loses that answer, and says so.
 """
 
 from dataclasses import dataclass, replace
@@ -26,8 +26,8 @@ from zoo.host import console
 MOST = 1000
 """Pictures that the threshold is fitted on, and that it is judged on."""
 POINTS, APART = 2.0, 0.02
-"""What may lie between the two models: points of the share of own pictures that are called unknown, and area under the
-ROC curve by which noise is told from them."""
+"""What may lie between the two models: points of the share of own pictures that are called unknown,
+and area under the ROC curve by which noise is told from them."""
 NOISE = 50
 """Pictures of noise that both models answer."""
 
@@ -49,14 +49,18 @@ class Fitted:
 
 
 def fit(subject: Subject, deployed: Deployed, path: Path) -> Fitted:
-    """Give the ONNX file in `path`, a form of `deployed`, references, threshold and description of its own."""
+    """Give the ONNX file in `path`, a form of `deployed`, references, threshold and description of
+    its own."""
     known, bank = subject.parts.decision.unknown, subject.parts.bank
     if known is None or bank is None:
         return Fitted(subject.parts.decision)
     references = subject.training(len(bank))
     if len(references) < known.neighbours:
-        fitted = Fitted(replace(subject.parts.decision, unknown=None), (),
-                        f"{len(references)} training pictures, {known.neighbours} are needed")
+        fitted = Fitted(
+            replace(subject.parts.decision, unknown=None),
+            (),
+            f"{len(references)} training pictures, {known.neighbours} are needed",
+        )
     else:
         fitted = _fitted(subject, path, references)
     if fitted.decision.unknown is None:
@@ -69,7 +73,8 @@ def fit(subject: Subject, deployed: Deployed, path: Path) -> Fitted:
 
 
 def take_out(subject: Subject, deployed: Deployed, path: Path) -> None:
-    """Write the ONNX file in `path` without the unknown score, and without a threshold in what it says of itself."""
+    """Write the ONNX file in `path` without the unknown score, and without a threshold in what it
+    says of itself."""
     description = subject.described(deployed, replace(subject.parts.decision, unknown=None))
     model = onnx_file.cut(onnx.load(path), [bundle.IMAGE], description["outputs"])
     onnx_file.save(model, path, bundle.metadata(description))
@@ -79,8 +84,11 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     known = subject.parts.decision.unknown
     assert known is not None
     session, _ = onnx_runtime.load(path, "cpu")
-    embedding_ND = parity.run(session, [bundle.EMBEDDING], references, parity.TOGETHER)[bundle.EMBEDDING]
-    # parts of an embedding that are scaled one by one, and the length of the whole, are weights of the file
+    embedding_ND = parity.run(session, [bundle.EMBEDDING], references, parity.TOGETHER)[
+        bundle.EMBEDDING
+    ]
+    # parts of an embedding that are scaled one by one, and the length of the whole, are weights of
+    # the file
     shortest = known.shortest if known.early else rejection.shortest_length(embedding_ND)
     model = onnx.load(path)
     onnx_file.set_weight(model, f"{pieces.ANSWER}/bank", decision.unit(embedding_ND).T)
@@ -92,20 +100,31 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     labelled = subject.labelled[:MOST]
     threshold = rejection.threshold(_scores(session, calibration))
     own, noise = _scores(session, labelled), rejection.noise(NOISE)
-    strangers = np.array([session.run([bundle.UNKNOWN_SCORE], {bundle.IMAGE: np.asarray(picture)[None]})[0][0]
-                          for picture in noise])
+    strangers = np.array(
+        [
+            session.run([bundle.UNKNOWN_SCORE], {bundle.IMAGE: np.asarray(picture)[None]})[0][0]
+            for picture in noise
+        ]
+    )
     before = np.array([one.unknown_score for one in labelled])
-    strangers_before = np.array([subject.by_torch(picture)[bundle.UNKNOWN_SCORE] for picture in noise])
+    strangers_before = np.array(
+        [subject.by_torch(picture)[bundle.UNKNOWN_SCORE] for picture in noise]
+    )
 
     points = 100 * abs(float((own > threshold).mean()) - float((before > known.threshold).mean()))
     less_apart = rejection.auroc(before, strangers_before) - rejection.auroc(own, strangers)
-    rungs = (Rung("own called unknown", POINTS, points, "", len(labelled)),
-             Rung("noise told apart", APART, less_apart, "", len(noise)))
+    rungs = (
+        Rung("own called unknown", POINTS, points, "", len(labelled)),
+        Rung("noise told apart", APART, less_apart, "", len(noise)),
+    )
     if all(rung.verdict == "passed" for rung in rungs):
         own_answer = replace(known, shortest=shortest, threshold=threshold)
         return Fitted(replace(subject.parts.decision, unknown=own_answer), rungs)
-    why = (f"of {len(labelled)} own pictures the share that it calls unknown is {points:.1f} points from the trained "
-           f"model's (at most {POINTS:g}), and noise is told apart worse by {less_apart:.3f} (at most {APART:g})")
+    why = (
+        f"of {len(labelled)} own pictures the share that it calls unknown is {points:.1f} points "
+        f"from the trained model's (at most {POINTS:g}), and noise is told apart worse by "
+        f"{less_apart:.3f} (at most {APART:g})"
+    )
     reported = tuple(replace(rung, limit=None) for rung in rungs)
     return Fitted(replace(subject.parts.decision, unknown=None), reported, why)
 

@@ -1,12 +1,15 @@
-"""`--to int8`: weights and activations of the network in 8 bits, all before and after it in float32.
+"""`--to int8`: weights and activations of the network in 8 bits, all before and after it in
+float32.
 
-Per channel, because one scale for a whole weight tensor costs MobileNet-like networks many points. CPUs want unsigned
-activations (U8S8), TensorRT wants signed ones and float biases (S8S8): the wrong file is slower than fp32.
+Per channel, because one scale for a whole weight tensor costs MobileNet-like networks many points.
+CPUs want unsigned activations (U8S8), TensorRT wants signed ones and float biases (S8S8): the wrong
+file is slower than fp32.
 
-CPUs without VNNI add two products in 16 bits and saturate without a word: EfficientNet-Lite0 lost 11 points on one,
-with weights of 7 bits 1. So the file for CPUs has weights of 7 bits and answers alike on all of them
-(onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "When and why do I need to try reduce-range?").
-The first layers lose most by rounding; as many of them as validation pictures ask for stay in float32.
+CPUs without VNNI add two products in 16 bits and saturate without a word: EfficientNet-Lite0 lost
+11 points on one, with weights of 7 bits 1. So the file for CPUs has weights of 7 bits and answers
+alike on all of them (onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "When
+and why do I need to try reduce-range?"). The first layers lose most by rounding; as many of them as
+validation pictures ask for stay in float32.
 """
 
 import logging
@@ -40,16 +43,20 @@ CALIBRATED_ON = 128
 """Training pictures; 64 gave the same accuracy."""
 QUANTIZED = ("Conv", "Gemm", "MatMul")
 CLIPPED = ("Relu", "Clip")
-"""Activations that become part of the layer before: its 8 bits then cover their range and no more."""
+"""Activations that become part of the layer before: its 8 bits then cover their range and no
+more."""
 FLOAT_LAYERS = (0, 3, 6, 12)
-"""How many of the first layers stay in float32: tried in order until the loss on validation pictures, its 95 % interval
-included, is within the limit."""
+"""How many of the first layers stay in float32: tried in order until the loss on validation
+pictures, its 95 % interval included, is within the limit."""
 FIRST = 64
-"""Validation pictures, evenly spread, that are asked first: an attempt that is worse on these alone is given up."""
+"""Validation pictures, evenly spread, that are asked first: an attempt that is worse on these alone
+is given up."""
 ROUNDS = 15
 """How often the two files are timed."""
-ADVICE = ("Try fine-tuning for longer, which makes answers clearer, or another base. The bundles for onnx and openvino "
-          "do not round.")
+ADVICE = (
+    "Try fine-tuning for longer, which makes answers clearer, or another base. The bundles for "
+    "onnx and openvino do not round."
+)
 
 
 class TrainingPictures(CalibrationDataReader):
@@ -65,7 +72,8 @@ class TrainingPictures(CalibrationDataReader):
 
 
 def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """`model.int8.onnx` for CPUs; `model.int8-trt.onnx` for TensorRT, if it keeps the accuracy too."""
+    """`model.int8.onnx` for CPUs; `model.int8-trt.onnx` for TensorRT, if it keeps the accuracy
+    too."""
     subject = evidence.subject
     deployed = subject.deployed_onnx()
     other, path = Deployed(subject.parts, resize="matmul").eval(), folder / FOR_TENSORRT
@@ -81,20 +89,44 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     else:
         path.unlink()
         console.warn(f"{FOR_TENSORRT} loses {rung.lost} (limit {rung.limit:g}), so it is left out")
-    about = {"file": FOR_TENSORRT if rung.verdict == "passed" else None, "float_layers": kept_too,
-             "status": "not run by TensorRT", "accuracy": parity.to_json([rung])[0],
-             "unknown": "not fitted, so it has no such output"}
-    mine, exact_ms = side_by_side([folder / MODEL, subject.onnx_model], next(iter(subject.pictures.values())))
-    gain = f"{exact_ms / mine:.1f} times as fast" if mine < exact_ms / 1.1 else "no gain on this machine"
-    console.say(f"  a picture takes {mine:.1f} ms, in the bundle for onnx {exact_ms:.1f} ms: {gain}")
-    facts = {"ms_a_picture": {"int8": mine, "fp32": exact_ms},
-             "calibrated_on": len(subject.training(CALIBRATED_ON)), "float_layers": kept, "for_tensorrt": about}
-    return Made(deployed, model=MODEL, facts=facts, status=own.status, decision=own.decision, rungs=own.rungs,
-                next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
+    about = {
+        "file": FOR_TENSORRT if rung.verdict == "passed" else None,
+        "float_layers": kept_too,
+        "status": "not run by TensorRT",
+        "accuracy": parity.to_json([rung])[0],
+        "unknown": "not fitted, so it has no such output",
+    }
+    mine, exact_ms = side_by_side(
+        [folder / MODEL, subject.onnx_model], next(iter(subject.pictures.values()))
+    )
+    gain = (
+        f"{exact_ms / mine:.1f} times as fast"
+        if mine < exact_ms / 1.1
+        else "no gain on this machine"
+    )
+    console.say(
+        f"  a picture takes {mine:.1f} ms, in the bundle for onnx {exact_ms:.1f} ms: {gain}"
+    )
+    facts = {
+        "ms_a_picture": {"int8": mine, "fp32": exact_ms},
+        "calibrated_on": len(subject.training(CALIBRATED_ON)),
+        "float_layers": kept,
+        "for_tensorrt": about,
+    }
+    return Made(
+        deployed,
+        model=MODEL,
+        facts=facts,
+        status=own.status,
+        decision=own.decision,
+        rungs=own.rungs,
+        next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."],
+    )
 
 
 def side_by_side(models: Sequence[Path], picture: Path) -> list[float]:
-    """Milliseconds that each model takes for the picture on this CPU: the median, the models in turn."""
+    """Milliseconds that each model takes for the picture on this CPU: the median, the models in
+    turn."""
     given = {bundle.IMAGE: np.asarray(decode(picture))[None]}
     sessions = [onnx_runtime.load(model, "cpu")[0] for model in models]
     seconds: list[list[float]] = [[] for _ in models]
@@ -106,8 +138,11 @@ def side_by_side(models: Sequence[Path], picture: Path) -> list[float]:
     return [1000 * median(taken) for taken in seconds]
 
 
-def best(subject: Subject, source: Path, path: Path, ranges: Path, *, for_tensorrt: bool = False) -> int:
-    """Quantise `source` to `path` with as few float layers as keep the accuracy on validation pictures; how many.
+def best(
+    subject: Subject, source: Path, path: Path, ranges: Path, *, for_tensorrt: bool = False
+) -> int:
+    """Quantise `source` to `path` with as few float layers as keep the accuracy on validation
+    pictures; how many.
 
     `ranges`: file for the extremes of the network's values, which are the same in every attempt.
     """
@@ -119,49 +154,82 @@ def best(subject: Subject, source: Path, path: Path, ranges: Path, *, for_tensor
         lost[count] = rung.worst + rung.spread
         if rung.verdict == "passed":
             return count
-    least = min(FLOAT_LAYERS, key=lost.__getitem__)  # none is good: the best of them goes to the proof
+    # none is good: the best of them goes to the proof
+    least = min(FLOAT_LAYERS, key=lost.__getitem__)
     quantize(source, path, pictures, ranges, for_tensorrt=for_tensorrt, float_layers=least)
     return least
 
 
-def quantize(source: Path, path: Path, pictures: Sequence[Path], ranges: Path, *, for_tensorrt: bool = False,
-             per_channel: bool = True, float_layers: int = 0) -> None:
-    """Write `source` to `path` with the network's layers in 8 bits, their ranges from the pictures' extremes.
+def quantize(
+    source: Path,
+    path: Path,
+    pictures: Sequence[Path],
+    ranges: Path,
+    *,
+    for_tensorrt: bool = False,
+    per_channel: bool = True,
+    float_layers: int = 0,
+) -> None:
+    """Write `source` to `path` with the network's layers in 8 bits, their ranges from the pictures'
+    extremes.
 
-    The extremes are kept in the file `ranges`, and taken from it if it is there, where ONNX Runtime can (1.31 can).
+    The extremes are kept in the file `ranges`, and taken from it if it is there, where ONNX Runtime
+    can (1.31 can).
     """
     activations = QuantType.QInt8 if for_tensorrt else QuantType.QUInt8
-    options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False} if for_tensorrt else {}
+    options = (
+        {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+        if for_tensorrt
+        else {}
+    )
     can_keep = "calibration_cache_path" in signature(quantize_static).parameters
     kept: dict[str, Any] = {"calibration_cache_path": ranges} if can_keep else {}
-    log = logging.getLogger()  # the quantiser writes to the root: it advises a preparation that the exporter has done
+    # the quantiser writes to the root: it advises a preparation that the exporter has done
+    log = logging.getLogger()
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        quantize_static(source, path, TrainingPictures(pictures), quant_format=QuantFormat.QDQ, per_channel=per_channel,
-                        reduce_range=not for_tensorrt, activation_type=activations, weight_type=QuantType.QInt8,
-                        nodes_to_quantize=nodes(onnx.load(source).graph, float_layers, clipped=not for_tensorrt),
-                        extra_options=options, **kept)
+        quantize_static(
+            source,
+            path,
+            TrainingPictures(pictures),
+            quant_format=QuantFormat.QDQ,
+            per_channel=per_channel,
+            reduce_range=not for_tensorrt,
+            activation_type=activations,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=nodes(
+                onnx.load(source).graph, float_layers, clipped=not for_tensorrt
+            ),
+            extra_options=options,
+            **kept,
+        )
     finally:
         log.setLevel(level)
 
 
 def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[str]:
-    """Names of the nodes to quantise: the network's products but for the first `float_layers`, none of resizing or the
-    answer; `clipped`: with the activations that follow."""
+    """Names of the nodes to quantise: the network's products but for the first `float_layers`, none
+    of resizing or the answer; `clipped`: with the activations that follow."""
     inside = [node for node in graph.node if node.name.startswith(f"{pieces.NETWORK}/")]
     products = [place for place, node in enumerate(inside) if node.op_type in QUANTIZED]
     if not products:
-        raise UserError("the bundle for onnx was written by an earlier version: export the run to onnx again.")
+        raise UserError(
+            "the bundle for onnx was written by an earlier version: export the run to onnx again."
+        )
     kinds = QUANTIZED + CLIPPED * clipped
-    first = products[min(float_layers, len(products) - 1)]  # an empty list would mean all of the graph
+    # an empty list would mean all of the graph
+    first = products[min(float_layers, len(products) - 1)]
     return [node.name for node in inside[first:] if node.op_type in kinds]
 
 
-def judged_early(model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bool = False) -> Rung:
-    """`judged`, of a few of the pictures where these are enough to see that the model has failed."""
+def judged_early(
+    model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bool = False
+) -> Rung:
+    """`judged`, of a few of the pictures where these are enough to see that the model has
+    failed."""
     if len(labelled) >= 2 * FIRST:
-        few = judged(model, labelled[::len(labelled) // FIRST], limit, exact=exact)
+        few = judged(model, labelled[:: len(labelled) // FIRST], limit, exact=exact)
         if few.verdict == "failed":
             return few
     return judged(model, labelled, limit, exact=exact)
@@ -170,8 +238,11 @@ def judged_early(model: Path, labelled: Sequence[Labelled], limit: float, *, exa
 def judged(model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bool = False) -> Rung:
     """The accuracy of a model file against that of the trained model.
 
-    `exact`: in the arithmetic of the file, which accelerators follow, not as this CPU's kernels shorten it.
+    `exact`: in the arithmetic of the file, which accelerators follow, not as this CPU's kernels
+    shorten it.
     """
     session, _ = onnx_runtime.load(model, "cpu", optimise=not exact)
-    given = parity.run(session, [bundle.PROBABILITIES], [one.path for one in labelled], parity.TOGETHER)
+    given = parity.run(
+        session, [bundle.PROBABILITIES], [one.path for one in labelled], parity.TOGETHER
+    )
     return parity.accuracy("int8", limit, labelled, given[bundle.PROBABILITIES])

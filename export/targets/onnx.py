@@ -1,4 +1,5 @@
-"""`--to onnx`: the deployed graph in fp32, and beside the run the plain model that ecosystem tools expect."""
+"""`--to onnx`: the deployed graph in fp32, and beside the run the plain model that ecosystem tools
+expect."""
 
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from zoo.host.text import shell_path
 PLAIN = Path("onnx") / "model.onnx"
 """Below the run folder, for tools that prepare pictures themselves: `pixel_values` -> `logits`."""
 MAY_MOVE = bundle.TOLERANCE / 2
-"""A probability may move by this because of resizing; the other half of what the proof allows is for the network."""
+"""A probability may move by this because of resizing; the other half of what the proof allows is
+for the network."""
 
 
 def make(evidence: Evidence, folder: Path, precision: str) -> Made:
@@ -23,20 +25,29 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     plain = disk.unfinished(subject.run / PLAIN)
     plain.parent.mkdir(exist_ok=True)
     subject.pieces.write_network(deployed, plain)
-    return Made(deployed, plain=plain, next_steps=lambda folder: [
-        f"python -m serve {shell_path(subject.run)}", f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
+    return Made(
+        deployed,
+        plain=plain,
+        next_steps=lambda folder: [
+            f"python -m serve {shell_path(subject.run)}",
+            f"python -m zoo.predictor {shell_path(folder)} PICTURE...",
+        ],
+    )
 
 
 def resizing_unseen(evidence: Evidence) -> Deployed:
     """The graph with ONNX's Resize, or with exact products if Resize would be seen in an answer.
 
-    Resize is a level of 255 off where Pillow meets an exact half, which is common where pictures are enlarged, and a
-    temperature below 1 makes more of it; products take 1 to 10 times as long, the more the larger the pictures.
+    Resize is a level of 255 off where Pillow meets an exact half, which is common where pictures
+    are enlarged, and a temperature below 1 makes more of it; products take 1 to 10 times as long,
+    the more the larger the pictures.
     """
     fast = Deployed(evidence.subject.parts, resize="op").eval()
     moved, picture = max((one.moved, one.name) for one in evidence.compared(fast, "cpu"))
     if moved <= MAY_MOVE:
         return fast
-    console.say(f"pictures are resized by exact products: ONNX's Resize would move a probability by {moved:.4f} on "
-                f"{picture}")
+    console.say(
+        "pictures are resized by exact products: ONNX's Resize would move a probability by "
+        f"{moved:.4f} on {picture}"
+    )
     return Deployed(evidence.subject.parts, resize="matmul").eval()

@@ -1,7 +1,7 @@
 """`--to openvino`: the deployed graph as OpenVINO's intermediate representation, all of it in fp32.
 
-Resizing is done by matrix products: OpenVINO's own, with antialias, was up to 144 levels of 255 off (a picture of 2000
-x 1500 pixels, version 2026.4.1), which the proof refused.
+Resizing is done by matrix products: OpenVINO's own, with antialias, was up to 144 levels of 255 off
+(a picture of 2000 x 1500 pixels, version 2026.4.1), which the proof refused.
 """
 
 import tempfile
@@ -24,7 +24,8 @@ def check() -> None:
 
 
 def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """`model.xml` and `model.bin`; weights stay float32 (OpenVINO's default rounds them to float16)."""
+    """`model.xml` and `model.bin`; weights stay float32 (OpenVINO's default rounds them to
+    float16)."""
     openvino = openvino_runtime.import_openvino()
     subject = evidence.subject
     deployed = Deployed(subject.parts, resize="matmul").eval()
@@ -32,8 +33,16 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         path = Path(temporary) / bundle.MODEL
         subject.write(deployed, path)
         model = openvino.convert_model(path)
-    model.set_rt_info(bundle.metadata(subject.described(deployed))[bundle.METADATA], bundle.METADATA)
+    model.set_rt_info(
+        bundle.metadata(subject.described(deployed))[bundle.METADATA], bundle.METADATA
+    )
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
-    return Made(deployed, model=MODEL, facts={"compile_with": openvino_runtime.CONFIG,
-                                              "versions_of_target": {"openvino": openvino.__version__}},
-                next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."])
+    return Made(
+        deployed,
+        model=MODEL,
+        facts={
+            "compile_with": openvino_runtime.CONFIG,
+            "versions_of_target": {"openvino": openvino.__version__},
+        },
+        next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."],
+    )

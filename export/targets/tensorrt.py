@@ -1,12 +1,15 @@
-"""`--to tensorrt`: `model.trt.onnx`, which NVIDIA's own parser and builder took here; on a GPU also the engine.
+"""`--to tensorrt`: `model.trt.onnx`, which NVIDIA's own parser and builder took here; on a GPU also
+the engine.
 
-The wheel `tensorrt-rtx` parses and builds without a GPU, so that what TensorRT would refuse is known at export. Its
-engine is thrown away: it is not a TensorRT plan. With a GPU and the package `tensorrt`, `model.plan` is built for that
-GPU, and must answer like the trained model before the bundle is finished. Networks are strongly typed: the precision is
-that of the file, there are no precision flags (TensorRT 11).
+The wheel `tensorrt-rtx` parses and builds without a GPU, so that what TensorRT would refuse is
+known at export. Its engine is thrown away: it is not a TensorRT plan. With a GPU and the package
+`tensorrt`, `model.plan` is built for that GPU, and must answer like the trained model before the
+bundle is finished. Networks are strongly typed: the precision is that of the file, there are no
+precision flags (TensorRT 11).
 
-A builder times many kernels for each layer, which takes minutes. What it measured is kept in `$ZOOTUNE_HOME`
-(`~/.cache/zootune`) for each GPU and TensorRT, so that the next build of a like network does not measure it again.
+A builder times many kernels for each layer, which takes minutes. What it measured is kept in
+`$ZOOTUNE_HOME` (`~/.cache/zootune`) for each GPU and TensorRT, so that the next build of a like
+network does not measure it again.
 """
 
 import platform
@@ -38,20 +41,25 @@ NOT_RUN = "built, not run"
 
 
 def import_tensorrt() -> Any:
-    """`tensorrt` where there is a GPU and that package, else `tensorrt_rtx`; `UserError` with the install line."""
+    """`tensorrt` where there is a GPU and that package, else `tensorrt_rtx`; `UserError` with the
+    install line."""
     if torch.cuda.is_available():
         try:
             import tensorrt
         except ImportError:
-            console.warn("no engine is built for this GPU without the package tensorrt: pip install tensorrt")
+            console.warn(
+                "no engine is built for this GPU without the package tensorrt: pip install tensorrt"
+            )
         else:
             return tensorrt
     try:
         import tensorrt_rtx
     except ImportError:
-        raise UserError("the target tensorrt needs NVIDIA's parser and builder, which work without a GPU (Linux and "
-                        f'Windows on x86-64, seen {platform.system()} on {platform.machine()}): pip install -e '
-                        '".[tensorrt]"') from None
+        raise UserError(
+            "the target tensorrt needs NVIDIA's parser and builder, which work without a GPU (Linux and "
+            f"Windows on x86-64, seen {platform.system()} on {platform.machine()}): pip install -e "
+            '".[tensorrt]"'
+        ) from None
     return tensorrt_rtx
 
 
@@ -61,35 +69,57 @@ def check() -> None:
 
 
 def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """`model.trt.onnx` in fp16 (ends in fp32) or fp32; `model.plan` and `engine.json` where they can run."""
+    """`model.trt.onnx` in fp16 (ends in fp32) or fp32; `model.plan` and `engine.json` where they
+    can run."""
     trt, subject = import_tensorrt(), evidence.subject
     deployed = Deployed(subject.parts, resize="matmul", half=precision == "fp16").eval()
     path = folder / MODEL
     subject.write(deployed, path)
-    own = unknown.fit(subject, deployed, path) if precision == "fp16" else unknown.Fitted(subject.parts.decision)
+    own = (
+        unknown.fit(subject, deployed, path)
+        if precision == "fp16"
+        else unknown.Fitted(subject.parts.decision)
+    )
     shapes = profile(subject)
     engine = build(trt, path, shapes)
     runs_here = trt.__name__ == "tensorrt"
     if runs_here:
         keep(folder, engine, fingerprint(trt, path))
-    facts = {"profile": shapes, "builder": {"name": trt.__name__, "version": trt.__version__,
-                                            "engine_mb": round(len(engine) / 1e6, 1)}}
+    facts = {
+        "profile": shapes,
+        "builder": {
+            "name": trt.__name__,
+            "version": trt.__version__,
+            "engine_mb": round(len(engine) / 1e6, 1),
+        },
+    }
     status = all_of("ok" if runs_here else NOT_RUN, own.status)
-    return Made(deployed, model=MODEL, status=status, facts=facts, decision=own.decision, rungs=own.rungs,
-                engine=Engine(folder, shapes) if runs_here else None,
-                next_steps=lambda folder: [trtexec(folder / MODEL, shapes)])
+    return Made(
+        deployed,
+        model=MODEL,
+        status=status,
+        facts=facts,
+        decision=own.decision,
+        rungs=own.rungs,
+        engine=Engine(folder, shapes) if runs_here else None,
+        next_steps=lambda folder: [trtexec(folder / MODEL, shapes)],
+    )
 
 
 def profile(subject: Subject) -> dict[str, list[int]]:
     """Least, optimal and largest shape of the input, by the sizes of the run's own pictures."""
     widths, heights = zip(*subject.sizes(), strict=True)
-    sides = {"min": (1, 1), "opt": (round(median(heights)), round(median(widths))),
-             "max": (max(LARGEST_SIDE, *heights), max(LARGEST_SIDE, *widths))}
+    sides = {
+        "min": (1, 1),
+        "opt": (round(median(heights)), round(median(widths))),
+        "max": (max(LARGEST_SIDE, *heights), max(LARGEST_SIDE, *widths)),
+    }
     return {which: [batch, *sides[which], 3] for which, batch in zip(sides, BATCHES, strict=True)}
 
 
 def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> bytes:
-    """Parse an ONNX file and build its engine; `UserError` with the parser's words. `trt`: tensorrt or tensorrt_rtx."""
+    """Parse an ONNX file and build its engine; `UserError` with the parser's words. `trt`: tensorrt
+    or tensorrt_rtx."""
     words: list[str] = []
 
     class Log(trt.ILogger):  # type: ignore[name-defined,misc]
@@ -104,10 +134,15 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
     network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(path.read_bytes()):
-        errors = [f"{parser.get_error(i).node_name()}: {parser.get_error(i).desc()}" for i in range(parser.num_errors)]
+        errors = [
+            f"{parser.get_error(i).node_name()}: {parser.get_error(i).desc()}"
+            for i in range(parser.num_errors)
+        ]
         said = " ".join("; ".join(errors).split())[:500]
-        raise UserError(f"TensorRT's parser refuses {path.name}: {said}. Export to onnx instead, or "
-                        "choose another base.")
+        raise UserError(
+            f"TensorRT's parser refuses {path.name}: {said}. Export to onnx instead, or "
+            "choose another base."
+        )
     options = configuration(trt, builder)
     if shapes:
         one = builder.create_optimization_profile()
@@ -116,26 +151,30 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
     with known_timings(trt, options):
         engine = builder.build_serialized_network(network, options)
     if engine is None:
-        raise UserError(f"TensorRT cannot build an engine of {path.name}: {'; '.join(words)[:500]}. Export to onnx "
-                        "instead, or choose another base.")
+        raise UserError(
+            f"TensorRT cannot build an engine of {path.name}: {'; '.join(words)[:500]}. Export to "
+            "onnx instead, or choose another base."
+        )
     return bytes(engine)
 
 
 def network_flags(trt: Any) -> int:
-    """Types as the file has them: TensorRT 10 would choose its own unless it is asked, 11 knows nothing else."""
+    """Types as the file has them: TensorRT 10 would choose its own unless it is asked, 11 knows
+    nothing else."""
     return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
 def configuration(trt: Any, builder: Any) -> Any:
-    """A builder's configuration without TF32, which is on by default and keeps 10 bits of float32's 23: the limits of
-    the proof in fp32 are out of its reach."""
+    """A builder's configuration without TF32, which is on by default and keeps 10 bits of float32's
+    23: the limits of the proof in fp32 are out of its reach."""
     options = builder.create_builder_config()
     options.clear_flag(trt.BuilderFlag.TF32)
     return options
 
 
 def timings_file(trt: Any) -> Path | None:
-    """Where the measured times of kernels are kept for this GPU and TensorRT; None where there is nothing to measure:
+    """Where the measured times of kernels are kept for this GPU and TensorRT; None where there is
+    nothing to measure:
     without a GPU, and for `tensorrt_rtx`, which chooses kernels when an engine is loaded."""
     if trt.__name__ != "tensorrt":
         return None
@@ -146,9 +185,11 @@ def timings_file(trt: Any) -> Path | None:
 
 @contextmanager
 def known_timings(trt: Any, options: Any) -> Iterator[None]:
-    """While an engine is built with these options: take times that were measured before, and keep the new ones.
+    """While an engine is built with these options: take times that were measured before, and keep
+    the new ones.
 
-    A file that is damaged, or from another GPU, is ignored with a warning; so is a folder that cannot be written.
+    A file that is damaged, or from another GPU, is ignored with a warning; so is a folder that
+    cannot be written.
     """
     file = timings_file(trt)
     if file is None:
@@ -156,12 +197,17 @@ def known_timings(trt: Any, options: Any) -> Iterator[None]:
         return
     before = file.read_bytes() if file.is_file() else b""
     if not _take_timings(options, before):
-        console.warn(f"{file} is not a timing cache of this GPU and TensorRT: it is ignored, and written anew")
+        console.warn(
+            f"{file} is not a timing cache of this GPU and TensorRT: it is ignored, and written "
+            "anew"
+        )
         _take_timings(options, b"")
     yield
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        disk.write_whole(file, lambda new: new.write_bytes(bytes(options.get_timing_cache().serialize())))
+        disk.write_whole(
+            file, lambda new: new.write_bytes(bytes(options.get_timing_cache().serialize()))
+        )
     except (OSError, UserError) as error:
         console.warn(f"the times of kernels cannot be kept for the next build: {error}")
 
@@ -177,7 +223,9 @@ def _take_timings(options: Any, content: bytes) -> bool:
 
 def trtexec(path: Path, shapes: Mapping[str, Sequence[int]]) -> str:
     """The command that builds the engine of this file on another machine."""
-    flags = " ".join(f"--{which}Shapes={bundle.IMAGE}:{'x'.join(map(str, shapes[which]))}" for which in shapes)
+    flags = " ".join(
+        f"--{which}Shapes={bundle.IMAGE}:{'x'.join(map(str, shapes[which]))}" for which in shapes
+    )
     return f"trtexec --onnx={path} --saveEngine={path.with_name(PLAN)} --noTF32 {flags}"
 
 
@@ -187,8 +235,12 @@ def trtexec(path: Path, shapes: Mapping[str, Sequence[int]]) -> str:
 def fingerprint(trt: Any, model: Path) -> dict[str, Any]:
     """What an engine depends on: it answers for no other GPU, TensorRT or model file."""
     gpu = torch.cuda.get_device_properties(0)
-    return {"gpu": gpu.name, "compute_capability": f"{gpu.major}.{gpu.minor}", "tensorrt": trt.__version__,
-            "model_sha256": rundir.digest(model)}
+    return {
+        "gpu": gpu.name,
+        "compute_capability": f"{gpu.major}.{gpu.minor}",
+        "tensorrt": trt.__version__,
+        "model_sha256": rundir.digest(model),
+    }
 
 
 def keep(folder: Path, engine: bytes, made_for: Mapping[str, Any]) -> None:
@@ -224,10 +276,14 @@ class Engine:
             for i in range(self._engine.num_io_tensors):
                 name = self._engine.get_tensor_name(i)
                 if name != bundle.IMAGE:
-                    outputs[name] = torch.empty(tuple(self._context.get_tensor_shape(name)), device="cuda")
+                    outputs[name] = torch.empty(
+                        tuple(self._context.get_tensor_shape(name)), device="cuda"
+                    )
                     self._context.set_tensor_address(name, outputs[name].data_ptr())
             if not self._context.execute_async_v3(stream.cuda_stream):
-                raise UserError(f"TensorRT's engine could not answer a picture of {given.shape[2]} x {given.shape[1]}: "
-                                "export again with another version of TensorRT, or to onnx.")
+                raise UserError(
+                    f"TensorRT's engine could not answer a picture of {given.shape[2]} x "
+                    f"{given.shape[1]}: export again with another version of TensorRT, or to onnx."
+                )
         stream.synchronize()
         return [outputs[name].cpu().numpy() for name in names]

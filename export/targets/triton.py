@@ -1,7 +1,9 @@
-"""`--to triton`: a model repository for NVIDIA's Triton Inference Server, for its ONNX Runtime and TensorRT back ends.
+"""`--to triton`: a model repository for NVIDIA's Triton Inference Server, for its ONNX Runtime and
+TensorRT back ends.
 
-`models/NAME/` holds the proved `model.onnx` and runs as it is. `models-tensorrt/NAME/` is the same service for a
-TensorRT engine, which has to be built on the GPU that runs it: `--to tensorrt` makes the file and says how.
+`models/NAME/` holds the proved `model.onnx` and runs as it is. `models-tensorrt/NAME/` is the same
+service for a TensorRT engine, which has to be built on the GPU that runs it: `--to tensorrt` makes
+the file and says how.
 """
 
 import json
@@ -24,7 +26,8 @@ DELAY_US = 2_000
 QUEUE = 256
 """Pictures that may wait; more are rejected at once instead of waiting for ever."""
 WARM_UP_SIDE = 256
-"""Height and width in pixels of the picture that is answered before the server says that it is ready."""
+"""Height and width in pixels of the picture that is answered before the server says that it is
+ready."""
 LABELS = "labels.txt"
 KIND = {"onnx": ("onnxruntime", bundle.MODEL), "tensorrt": ("tensorrt", "model.plan")}
 """What the repository is for -> Triton's back end and the file it expects."""
@@ -40,37 +43,65 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     for kind, (_, file) in KIND.items():
         model = folder / FOLDER[kind] / name
         (model / "1").mkdir(parents=True)
-        rundir.write_text(model / "config.pbtxt", config(name, kind, outputs(deployed, subject, classes)))
-        rundir.write_text(model / LABELS, "".join(one_line(label) + "\n" for label in subject.labels))
+        rundir.write_text(
+            model / "config.pbtxt", config(name, kind, outputs(deployed, subject, classes))
+        )
+        rundir.write_text(
+            model / LABELS, "".join(one_line(label) + "\n" for label in subject.labels)
+        )
         if kind == "onnx":
             shutil.copyfile(source, model / "1" / file)
-    return Made(deployed, model=f"{FOLDER['onnx']}/{name}/1/{bundle.MODEL}",
-                status="checked as a configuration, not run by a Triton server",
-                next_steps=lambda folder: [
-                    f"tritonserver --model-repository {shell_path(folder / FOLDER['onnx'])}",
-                    f"python -m export {shell_path(subject.run)} --to tensorrt    "
-                    f"# says how to make {shell(folder / FOLDER['tensorrt'] / name / '1' / 'model.plan')}"])
+    return Made(
+        deployed,
+        model=f"{FOLDER['onnx']}/{name}/1/{bundle.MODEL}",
+        status="checked as a configuration, not run by a Triton server",
+        next_steps=lambda folder: [
+            f"tritonserver --model-repository {shell_path(folder / FOLDER['onnx'])}",
+            f"python -m export {shell_path(subject.run)} --to tensorrt    "
+            f"# says how to make {shell(folder / FOLDER['tensorrt'] / name / '1' / 'model.plan')}",
+        ],
+    )
 
 
 def outputs(deployed: Deployed, subject: Subject, classes: int) -> dict[str, list[int]]:
     """Output of the graph -> its dimensions without the batch, -1 = any."""
-    known: dict[str, list[int]] = {bundle.PROBABILITIES: [classes], bundle.UNKNOWN_SCORE: [],
-                                   bundle.EMBEDDING: [-1], bundle.HEATMAP: [-1, -1]}
+    known: dict[str, list[int]] = {
+        bundle.PROBABILITIES: [classes],
+        bundle.UNKNOWN_SCORE: [],
+        bundle.EMBEDDING: [-1],
+        bundle.HEATMAP: [-1, -1],
+    }
     return {name: known[name] for name in deployed.outputs}
 
 
 def config(name: str, kind: str, outputs: Mapping[str, Sequence[int]]) -> str:
-    """Text of `config.pbtxt` (github.com/triton-inference-server/common, protobuf/model_config.proto)."""
+    """Text of `config.pbtxt` (github.com/triton-inference-server/common,
+    protobuf/model_config.proto)."""
     blocks: list[str] = []
     for output, dims in outputs.items():
-        # a scalar a picture has no dimension besides the batch; Triton wants one, and reshapes it away
-        shape = f"dims: [ {', '.join(map(str, dims))} ]" if dims else "dims: [ 1 ]\n    reshape: { shape: [ ] }"
+        # a scalar a picture has no dimension besides the batch; Triton wants one, and reshapes it
+        # away
+        shape = (
+            f"dims: [ {', '.join(map(str, dims))} ]"
+            if dims
+            else "dims: [ 1 ]\n    reshape: { shape: [ ] }"
+        )
         labels = f'\n    label_filename: "{LABELS}"' if output == bundle.PROBABILITIES else ""
-        blocks.append(f'  {{\n    name: "{output}"\n    data_type: TYPE_FP32\n    {shape}{labels}\n  }}')
+        blocks.append(
+            f'  {{\n    name: "{output}"\n    data_type: TYPE_FP32\n    {shape}{labels}\n  }}'
+        )
     return TEMPLATE.substitute(
-        name=name, backend=KIND[kind][0], file=KIND[kind][1], largest=LARGEST_BATCH, image=bundle.IMAGE,
-        outputs=",\n".join(blocks), preferred=", ".join(map(str, PREFERRED)), delay=DELAY_US, queue=QUEUE,
-        side=WARM_UP_SIDE)
+        name=name,
+        backend=KIND[kind][0],
+        file=KIND[kind][1],
+        largest=LARGEST_BATCH,
+        image=bundle.IMAGE,
+        outputs=",\n".join(blocks),
+        preferred=", ".join(map(str, PREFERRED)),
+        delay=DELAY_US,
+        queue=QUEUE,
+        side=WARM_UP_SIDE,
+    )
 
 
 def model_name(run: str) -> str:

@@ -1,7 +1,9 @@
-"""`--to web`: a folder of static files that answers in the browser, without a server's computing and without a network.
+"""`--to web`: a folder of static files that answers in the browser, without a server's computing
+and without a network.
 
-The model is the proved `model.onnx`; the page (export/web/) runs it with onnxruntime-web. That comes from npm once, is
-compared with the digests below and stays in `$ZOOTUNE_HOME` (`~/.cache/zootune`), so that later exports ask nobody.
+The model is the proved `model.onnx`; the page (export/web/) runs it with onnxruntime-web. That
+comes from npm once, is compared with the digests below and stays in `$ZOOTUNE_HOME`
+(`~/.cache/zootune`), so that later exports ask nobody.
 """
 
 import gzip
@@ -30,12 +32,14 @@ FILES = {
     "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
     "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
-"""What is needed of the package's `dist/` (the rest is for GPUs and for Node.js), with its sha256 in `VERSION`."""
+"""What is needed of the package's `dist/` (the rest is for GPUs and for Node.js), with its sha256
+in `VERSION`."""
 LICENCES = ("LICENSE", "ThirdPartyNotices.txt")
 """npm's package holds neither; the same project's package for Python does."""
 STATUS = "as ONNX Runtime runs it; no browser was started: its page compares the examples"
 MOST_UNPACKED_BYTES, MOST_FILE_BYTES, MOST_READ_BYTES = 400 << 20, 64 << 20, 1 << 20
-"""The package has 33 MB and about 110 MB unpacked; the largest of its files that is needed has 13 MB."""
+"""The package has 33 MB and about 110 MB unpacked; the largest of its files that is needed has 13
+MB."""
 TIMEOUT_S = 600
 """33 MB; npm itself gives up earlier on a network that is dead."""
 
@@ -53,9 +57,14 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     (folder / RUNTIME).mkdir()
     for path in (*runtime_files(), *licences()):
         shutil.copyfile(path, folder / RUNTIME / path.name)
-    return Made(evidence.subject.deployed_onnx(), status=STATUS, facts={"versions_of_target": {PACKAGE: VERSION}},
-                next_steps=lambda folder: [f"python -m http.server -b 127.0.0.1 -d {shell_path(folder)}"
-                                           "  # http://127.0.0.1:8000"])
+    return Made(
+        evidence.subject.deployed_onnx(),
+        status=STATUS,
+        facts={"versions_of_target": {PACKAGE: VERSION}},
+        next_steps=lambda folder: [
+            f"python -m http.server -b 127.0.0.1 -d {shell_path(folder)}  # http://127.0.0.1:8000"
+        ],
+    )
 
 
 def cache() -> Path:
@@ -64,20 +73,24 @@ def cache() -> Path:
 
 
 def runtime_files() -> list[Path]:
-    """The files of `FILES`, from the cache or else from npm; `UserError` if neither has the right ones."""
+    """The files of `FILES`, from the cache or else from npm; `UserError` if neither has the right
+    ones."""
     kept = cache() / "package" / "dist"
     if not all((kept / name).is_file() for name in FILES):
         download(kept)
     for name, expected in FILES.items():
         if (seen := rundir.digest(kept / name)) != expected:
-            raise UserError(f"{kept / name} is not that of {PACKAGE} {VERSION}: expected sha256 {expected}, seen "
-                            f"{seen}. Delete {cache()} and export again; if that does not help, a proxy or mirror "
-                            "changes files on the way.")
+            raise UserError(
+                f"{kept / name} is not that of {PACKAGE} {VERSION}: expected sha256 {expected}, "
+                f"seen {seen}. Delete {cache()} and export again; if that does not help, a proxy "
+                "or mirror changes files on the way."
+            )
     return [kept / name for name in FILES]
 
 
 def download(kept: Path) -> None:
-    """Put the files of `FILES` into the folder, which comes into being whole; npm checks the package's integrity."""
+    """Put the files of `FILES` into the folder, which comes into being whole; npm checks the
+    package's integrity."""
     cache().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache().parent) as temporary:
         new = Path(temporary) / "dist"
@@ -91,27 +104,39 @@ def download(kept: Path) -> None:
 def npm_pack(folder: Path) -> Path:
     """The package as a .tgz in the folder."""
     there = shell_path(cache())
-    by_hand = (f"Or get {PACKAGE}-{VERSION}.tgz where there is one (npm pack {PACKAGE}@{VERSION}) and unpack it here: "
-               f"mkdir -p {there} && tar xzf {PACKAGE}-{VERSION}.tgz -C {there}")
+    by_hand = (
+        f"Or get {PACKAGE}-{VERSION}.tgz where there is one (npm pack {PACKAGE}@{VERSION}) and "
+        f"unpack it here: mkdir -p {there} && tar xzf {PACKAGE}-{VERSION}.tgz -C {there}"
+    )
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError(f"--to web needs {PACKAGE} once, which npm gets: expected the command npm, seen none. Install "
-                        f"Node.js (https://nodejs.org). {by_hand}")
+        raise UserError(
+            f"--to web needs {PACKAGE} once, which npm gets: expected the command npm, seen none. "
+            f"Install Node.js (https://nodejs.org). {by_hand}"
+        )
     try:
-        said = subprocess.run([npm, "pack", f"{PACKAGE}@{VERSION}"], cwd=folder, capture_output=True, text=True,
-                              timeout=TIMEOUT_S).stderr
+        said = subprocess.run(
+            [npm, "pack", f"{PACKAGE}@{VERSION}"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        ).stderr
     except subprocess.TimeoutExpired:
         said = f"no end after {TIMEOUT_S} s"
     if archive := next(folder.glob("*.tgz"), None):
         return archive
     lines = [line for line in said.splitlines() if line.strip() and "complete log" not in line]
     seen = " / ".join(lines[:3])[:400] or "nothing"
-    raise UserError(f"npm cannot get {PACKAGE} {VERSION}: expected the package, seen: {seen}. Check the network and "
-                    f"npm's registry (npm ping), then export again. {by_hand}")
+    raise UserError(
+        f"npm cannot get {PACKAGE} {VERSION}: expected the package, seen: {seen}. Check the "
+        f"network and npm's registry (npm ping), then export again. {by_hand}"
+    )
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Only the files of `FILES`, into the folder, within bounds: npm's registry or a mirror may give anything."""
+    """Only the files of `FILES`, into the folder, within bounds: npm's registry or a mirror may
+    give anything."""
     try:
         with gzip.open(archive) as packed:
             content: Any = _Bounded(packed)
@@ -122,8 +147,10 @@ def unpack(archive: Path, folder: Path) -> None:
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
             raise  # a full disk
-        raise UserError(f"npm gave another {PACKAGE} {VERSION} than expected ({first_line(error)[:200]}): expected "
-                        f"{', '.join(FILES)} in it. Check npm's registry (npm config get registry).") from None
+        raise UserError(
+            f"npm gave another {PACKAGE} {VERSION} than expected ({first_line(error)[:200]}): "
+            f"expected {', '.join(FILES)} in it. Check npm's registry (npm config get registry)."
+        ) from None
 
 
 def _unpack_members(tar: tarfile.TarFile, folder: Path) -> None:
@@ -132,15 +159,17 @@ def _unpack_members(tar: tarfile.TarFile, folder: Path) -> None:
         if name not in FILES or member.name == name:
             continue
         if not member.isreg() or member.issparse() or member.size > MOST_FILE_BYTES:
-            raise tarfile.ReadError(f"{name} is no regular file of at most {MOST_FILE_BYTES:,} bytes")
+            raise tarfile.ReadError(
+                f"{name} is no regular file of at most {MOST_FILE_BYTES:,} bytes"
+            )
         file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
         with open(folder / name, "wb") as out:
             shutil.copyfileobj(file, out)
 
 
 class _Bounded:
-    """A file of which `MOST_UNPACKED_BYTES` may be read, and no more than `MOST_READ_BYTES` at a time (tarfile reads
-    long names whole)."""
+    """A file of which `MOST_UNPACKED_BYTES` may be read, and no more than `MOST_READ_BYTES` at a
+    time (tarfile reads long names whole)."""
 
     def __init__(self, file: Any):
         self._file, self._left = file, MOST_UNPACKED_BYTES

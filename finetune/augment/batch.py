@@ -1,7 +1,8 @@
 """Augmentation per batch, on the device: parts of a picture hidden, pictures mixed.
 
-All randomness comes from Python's and torch's seeded generators; positions are drawn on the CPU, so that they are the
-same for any device. What is hidden becomes 0, the mean colour after normalisation.
+All randomness comes from Python's and torch's seeded generators; positions are drawn on the CPU, so
+that they are the same for any device. What is hidden becomes 0, the mean colour after
+normalisation.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -14,29 +15,48 @@ from torchvision.transforms import v2
 from finetune.recipe.fields import Recipe
 
 CUTOUT_SIDE = 1 / 2
-"""Side of the hidden square, as a share of the picture's (DeVries and Taylor, 2017: 16 of 32 px on CIFAR-10)."""
+"""Side of the hidden square, as a share of the picture's (DeVries and Taylor, 2017: 16 of 32 px on
+CIFAR-10)."""
 GRIDMASK_KEPT = 0.6
-"""GridMask's r: share of a unit's side that the strip between two hidden squares takes (Chen et al., 2020)."""
+"""GridMask's r: share of a unit's side that the strip between two hidden squares takes (Chen et
+al., 2020)."""
 GRIDMASK_UNIT = (96 / 224, 1.0)
-"""Range of GridMask's d, the side of a unit, as a share of the picture's (Chen et al.: 96 to 224 px on ImageNet)."""
+"""Range of GridMask's d, the side of a unit, as a share of the picture's (Chen et al.: 96 to 224 px
+on ImageNet)."""
 HIDDEN_PATCH = (16 / 224, 32 / 224, 44 / 224, 56 / 224)
-"""Sides of Hide-and-Seek's patches, as shares of the picture's (Singh and Lee, 2017: 16, 32, 44, 56 of 224 px)."""
+"""Sides of Hide-and-Seek's patches, as shares of the picture's (Singh and Lee, 2017: 16, 32, 44, 56
+of 224 px)."""
 HIDDEN_SHARE = 0.5
 """Probability that a patch is hidden (Singh and Lee)."""
 
 
-def augment_batch(x_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe, classes: int, *,
-                  mixing: AbstractContextManager[None] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch that a step sees: normalised float pictures, and labels [B], or probabilities [B, classes] if mixed.
+def augment_batch(
+    x_BCHW: torch.Tensor,
+    labels_B: torch.Tensor,
+    recipe: Recipe,
+    classes: int,
+    *,
+    mixing: AbstractContextManager[None] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch that a step sees: normalised float pictures, and labels [B], or probabilities [B,
+    classes] if mixed.
 
-    Random Erasing, Cutout, GridMask and Hide-and-Seek act on each picture with their own probability; then each
-    batch is mixed. With both mixup and cutmix, each batch takes one of them, evenly. May change `x_BCHW` in place.
-    `mixing` is entered where pictures are mixed: several processes draw the same share there.
+    Random Erasing, Cutout, GridMask and Hide-and-Seek act on each picture with their own
+    probability; then each batch is mixed. With both mixup and cutmix, each batch takes one of them,
+    evenly. May change `x_BCHW` in place. `mixing` is entered where pictures are mixed: several
+    processes draw the same share there.
     """
     x_BCHW = erase(x_BCHW, recipe.erasing)
-    kinds = ((cutout_mask, recipe.cutout), (gridmask_mask, recipe.gridmask), (hide_and_seek_mask, recipe.hide_and_seek))
-    masks = [mask_of(len(x_BCHW), x_BCHW.shape[-1]) & (torch.rand(len(x_BCHW), 1, 1) < probability)
-             for mask_of, probability in kinds if probability > 0]
+    kinds = (
+        (cutout_mask, recipe.cutout),
+        (gridmask_mask, recipe.gridmask),
+        (hide_and_seek_mask, recipe.hide_and_seek),
+    )
+    masks = [
+        mask_of(len(x_BCHW), x_BCHW.shape[-1]) & (torch.rand(len(x_BCHW), 1, 1) < probability)
+        for mask_of, probability in kinds
+        if probability > 0
+    ]
     if masks:
         shown_BHW = (~torch.stack(masks).any(0)).to(x_BCHW.device, non_blocking=True)
         x_BCHW = x_BCHW.mul_(shown_BHW[:, None])  # twice as fast on the CPU as masked_fill_
@@ -47,7 +67,8 @@ def augment_batch(x_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe, 
 
 
 def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:
-    """Random Erasing with noise (Zhong et al., 2020; timm's), in place, on the tensor's own device."""
+    """Random Erasing with noise (Zhong et al., 2020; timm's), in place, on the tensor's own
+    device."""
     if probability == 0:
         return x_BCHW
     return RandomErasing(probability, mode="pixel", device=str(x_BCHW.device))(x_BCHW)
@@ -55,15 +76,20 @@ def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:
 
 @cache
 def _mixing(mixup: float, cutmix: float, classes: int) -> v2.Transform:
-    """x' = lam x + (1 - lam) x_before, lam from Beta(alpha, alpha) (Zhang et al., 2018), or a box of area 1 - lam from
-    the picture before it (Yun et al., 2019); targets in the same shares. torchvision's; one lam for a batch."""
-    kinds = [kind(alpha=alpha, num_classes=classes)
-             for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha > 0]
+    """x' = lam x + (1 - lam) x_before, lam from Beta(alpha, alpha) (Zhang et al., 2018), or a box
+    of area 1 - lam from the picture before it (Yun et al., 2019); targets in the same shares.
+    torchvision's; one lam for a batch."""
+    kinds = [
+        kind(alpha=alpha, num_classes=classes)
+        for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix))
+        if alpha > 0
+    ]
     return kinds[0] if len(kinds) == 1 else v2.RandomChoice(kinds)
 
 
 def cutout_mask(batch: int, side: int) -> torch.Tensor:
-    """bool [B, side, side]: a square around an even random centre, cut off where it leaves the picture."""
+    """bool [B, side, side]: a square around an even random centre, cut off where it leaves the
+    picture."""
     half = CUTOUT_SIDE * side / 2
     centre_B2 = torch.rand(batch, 2) * side
     inside_B2S = (torch.arange(side) + 0.5 - centre_B2[:, :, None]).abs() <= half
@@ -71,7 +97,8 @@ def cutout_mask(batch: int, side: int) -> torch.Tensor:
 
 
 def gridmask_mask(batch: int, side: int) -> torch.Tensor:
-    """bool [B, side, side]: squares of side (1 - r) d in a grid of period d, shifted at random; not rotated."""
+    """bool [B, side, side]: squares of side (1 - r) d in a grid of period d, shifted at random; not
+    rotated."""
     low, high = (round(share * side) for share in GRIDMASK_UNIT)
     unit_B = torch.randint(low, high + 1, (batch,))
     shift_B2 = (torch.rand(batch, 2) * unit_B[:, None]).long()
@@ -81,7 +108,8 @@ def gridmask_mask(batch: int, side: int) -> torch.Tensor:
 
 
 def hide_and_seek_mask(batch: int, side: int) -> torch.Tensor:
-    """bool [B, side, side]: a grid of patches, of one random size for a picture, each hidden with probability 0.5."""
+    """bool [B, side, side]: a grid of patches, of one random size for a picture, each hidden with
+    probability 0.5."""
     sizes = torch.tensor([max(1, round(share * side)) for share in HIDDEN_PATCH])
     patch_B = sizes[torch.randint(len(sizes), (batch,))]
     cell_BS = torch.arange(side) // patch_B[:, None]

@@ -1,8 +1,9 @@
-"""Augmentation per picture, on the host (crop, flip, shapes, colours); finetune/augment/batch.py has what acts on a
-batch.
+"""Augmentation per picture, on the host (crop, flip, shapes, colours); finetune/augment/batch.py
+has what acts on a batch.
 
-Randomness is a function of (seed, epoch, index) on the host and of (seed, step) on the device, and of nothing else: the
-result does not depend on the number of workers, nor on where a run was interrupted.
+Randomness is a function of (seed, epoch, index) on the host and of (seed, step) on the device, and
+of nothing else: the result does not depend on the number of workers, nor on where a run was
+interrupted.
 """
 
 import hashlib
@@ -20,8 +21,11 @@ from zoo.picture.preprocess import FILTERS, Preprocessing, resize_crop
 
 Change = Callable[[Image.Image], Image.Image]
 COLOUR_VALUES = np.array([0.2175, 0.0188, 0.0045])
-COLOUR_VECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-"""Eigenvalues of ImageNet's colours (0 to 1) and, as columns, eigenvectors: those of facebook/fb.resnet.torch."""
+COLOUR_VECTORS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+"""Eigenvalues of ImageNet's colours (0 to 1) and, as columns, eigenvectors: those of
+facebook/fb.resnet.torch."""
 CIFAR_POLICY_UP_TO_PX = 64
 """Up to this size AutoAugment takes the policy found on CIFAR-10's 32 px pictures."""
 
@@ -32,23 +36,25 @@ def seed_of(*key: int | str) -> int:
 
 
 def seed_everything(*key: int | str) -> None:
-    """Seed Python's and torch's generators from a key: the CPU's, and the device's where one is in use."""
+    """Seed Python's and torch's generators from a key: the CPU's, and the device's where one is in
+    use."""
     value = seed_of(*key)
     random.seed(value)
     if torch.cuda.is_initialized() or torch.backends.mps.is_available():
         torch.manual_seed(value)
     else:
-        # the same bits; torch.manual_seed formats a stack trace for the GPU to come, 0.3 ms for each picture
+        # the same bits; torch.manual_seed formats a stack trace for the GPU to come, 0.3 ms for
+        # each picture
         torch.default_generator.manual_seed(value)
 
 
 def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndarray:
     """One training view of a picture: uint8 [size, size, 3]. Draws from torch's generator.
 
-    Random crop of `crop_area` to 1 of the area at an aspect ratio of 3/4 to 4/3 (Szegedy et al., 2015, as torchvision
-    does it), a horizontal flip, then the recipe's further changes (`_changes`). With fit squash the aspect ratio is
-    relative to the picture's own, so training sees the distortion that evaluation will show; with fit pad the picture
-    is padded first.
+    Random crop of `crop_area` to 1 of the area at an aspect ratio of 3/4 to 4/3 (Szegedy et al.,
+    2015, as torchvision does it), a horizontal flip, then the recipe's further changes
+    (`_changes`). With fit squash the aspect ratio is relative to the picture's own, so training
+    sees the distortion that evaluation will show; with fit pad the picture is padded first.
     """
     if recipe.crop_area == 1:
         pixels = resize_crop(picture, pre)
@@ -58,9 +64,12 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
             picture = ImageOps.pad(picture, (side, side), color=border)
         own = picture.width / picture.height if recipe.fit == "squash" else 1.0
         top, left, height, width = RandomResizedCrop.get_params(
-            picture, scale=[recipe.crop_area, 1.0], ratio=[3 / 4 * own, 4 / 3 * own])
+            picture, scale=[recipe.crop_area, 1.0], ratio=[3 / 4 * own, 4 / 3 * own]
+        )
         box = (left, top, left + width, top + height)
-        pixels = np.asarray(picture.resize((pre.size, pre.size), FILTERS[pre.interpolation], box=box))
+        pixels = np.asarray(
+            picture.resize((pre.size, pre.size), FILTERS[pre.interpolation], box=box)
+        )
     if torch.rand(()) < recipe.flip:
         pixels = pixels[:, ::-1]
     pixels = np.ascontiguousarray(pixels)
@@ -75,9 +84,11 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
 
 @cache
 def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[Change, ...]:
-    """What happens to a picture of the network's size, in order. All but PCA noise is torchvision's.
+    """What happens to a picture of the network's size, in order. All but PCA noise is
+    torchvision's.
 
-    Corners that a rotation or a policy leaves empty get the mean colour; the border of `crop_padding` is black.
+    Corners that a rotation or a policy leaves empty get the mean colour; the border of
+    `crop_padding` is black.
     """
     mean = [round(255 * v) for v in pre.mean]
     changes: list[Change] = []
@@ -86,7 +97,11 @@ def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[Change, ...]:
     if recipe.rotate:
         changes.append(v2.RandomRotation(recipe.rotate, InterpolationMode.BILINEAR, fill=mean))
     if recipe.policy == "autoaugment":
-        found_on = v2.AutoAugmentPolicy.CIFAR10 if pre.size <= CIFAR_POLICY_UP_TO_PX else v2.AutoAugmentPolicy.IMAGENET
+        found_on = (
+            v2.AutoAugmentPolicy.CIFAR10
+            if pre.size <= CIFAR_POLICY_UP_TO_PX
+            else v2.AutoAugmentPolicy.IMAGENET
+        )
         changes.append(v2.AutoAugment(found_on, fill=mean))
     elif recipe.policy == "randaugment":
         changes.append(v2.RandAugment(num_ops=2, magnitude=9, fill=mean))
@@ -100,7 +115,8 @@ def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[Change, ...]:
 
 
 def add_colour(picture: Image.Image, alpha_3: np.ndarray) -> Image.Image:
-    """The picture plus one colour, the sum of alpha_i * value_i * vector_i (Krizhevsky et al., 2012)."""
+    """The picture plus one colour, the sum of alpha_i * value_i * vector_i (Krizhevsky et al.,
+    2012)."""
     colour = 255 * COLOUR_VECTORS @ (alpha_3 * COLOUR_VALUES)
     return Image.fromarray((np.asarray(picture) + colour).round().clip(0, 255).astype(np.uint8))
 

@@ -1,4 +1,5 @@
-"""Which files of a data folder belong to which class and split, by their names; no picture is opened."""
+"""Which files of a data folder belong to which class and split, by their names; no picture is
+opened."""
 
 import os
 import unicodedata
@@ -22,13 +23,15 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 @dataclass(frozen=True)
 class Tree:
-    """Which files belong to which class and split, and all that belongs to none; nothing is decoded yet."""
+    """Which files belong to which class and split, and all that belongs to none; nothing is decoded
+    yet."""
 
     root: Path
     classes: tuple[str, ...]
     """Sorted by code point; the position is the label."""
     files: dict[str, list[tuple[str, int]]]
-    """Split -> (relative path, label) of the files that are tried as pictures; only the splits that the folder has."""
+    """Split -> (relative path, label) of the files that are tried as pictures; only the splits that
+    the folder has."""
     unused: tuple[Unused, ...] = ()
     """Every other entry of the folders that were read, with the rule or the reason."""
     folders: frozenset[str] = frozenset()
@@ -43,19 +46,23 @@ class Tree:
 
 
 def read_tree(root: Path, *, val: Path | None = None) -> Tree:
-    """List a data folder: class folders, or class folders in `train/`, `val/` (valid, validation) and `test/`.
+    """List a data folder: class folders, or class folders in `train/`, `val/` (valid, validation)
+    and `test/`.
 
-    `val` is a validation folder that stands elsewhere. Every file in a class folder is to be tried as a picture,
-    whatever its suffix, unless a rule of zoo/files/entries.py skips it.
+    `val` is a validation folder that stands elsewhere. Every file in a class folder is to be tried
+    as a picture, whatever its suffix, unless a rule of zoo/files/entries.py skips it.
 
-    Raises `UserError` for a folder that is missing, empty or cannot be listed, for fewer than two classes, a class
-    without files, class names that are not UTF-8, show nothing or look the same, a class of val or test that train
-    lacks, links that lead nowhere in the place of a class, and folders that can be read in two ways.
+    Raises `UserError` for a folder that is missing, empty or cannot be listed, for fewer than two
+    classes, a class without files, class names that are not UTF-8, show nothing or look the same, a
+    class of val or test that train lacks, links that lead nowhere in the place of a class, and
+    folders that can be read in two ways.
     """
     if not os.path.isdir(root):
-        raise UserError(f"--data {root}: expected a folder of pictures, but there is "
-                        f"{'a file' if os.path.exists(root) else 'nothing'} at this path. --data digits is a built-in "
-                        "sample.")
+        raise UserError(
+            f"--data {root}: expected a folder of pictures, but there is "
+            f"{'a file' if os.path.exists(root) else 'nothing'} at this path. --data digits is a "
+            "built-in sample."
+        )
     top = level(root, root)
     by_split = _split_folders(root, top)
     folders = by_split or {"train": root}
@@ -68,7 +75,9 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     if val is not None:
         on_the_way, unused = _around(root, val, unused)
         read += on_the_way
-    levels = {split: top if folder == root else level(root, folder) for split, folder in folders.items()}
+    levels = {
+        split: top if folder == root else level(root, folder) for split, folder in folders.items()
+    }
     classes = _class_names(root, folders["train"], levels["train"])
     files = {}
     for split, folder in folders.items():
@@ -90,14 +99,21 @@ def _split_folders(root: Path, top: Level) -> dict[str, Path]:
     by_split = {SPLIT_FOLDERS[name.lower()]: root / name for name in splits}
     names = ", ".join(splits)
     if len(by_split) != len(splits):
-        raise UserError(f"{root} has {names}: keep one folder for each of train, val (valid, validation) and test.")
-    layout.refuse_broken(root, [name for name in top.broken if not by_split or name.lower() in SPLIT_FOLDERS])
+        raise UserError(
+            f"{root} has {names}: keep one folder for each of train, val (valid, validation) and "
+            "test."
+        )
+    layout.refuse_broken(
+        root, [name for name in top.broken if not by_split or name.lower() in SPLIT_FOLDERS]
+    )
     beside = [name for name in top.folders if name not in splits]
     if by_split and "train" not in by_split:
         like = next((name for name in beside if layout.like_split(name) == "train"), None)
         advice = f"Rename {like} to train, if it is that. " if like else ""
-        raise UserError(f"{root} has {names} but no train folder. {advice}(Classes cannot be called train, val, valid, "
-                        "validation or test, unless the class folders stand in train/.)")
+        raise UserError(
+            f"{root} has {names} but no train folder. {advice}(Classes cannot be called train, "
+            "val, valid, validation or test, unless the class folders stand in train/.)"
+        )
     if by_split:
         layout.refuse_likeness_beside(root, by_split, beside)
     else:
@@ -107,35 +123,54 @@ def _split_folders(root: Path, top: Level) -> dict[str, Path]:
 
 def _check_val(root: Path, val: Path, folders: Mapping[str, Path]) -> None:
     if "val" in folders:
-        raise UserError(f"--val {val}: {root} already has {folders['val'].name}; remove one of the two.")
+        raise UserError(
+            f"--val {val}: {root} already has {folders['val'].name}; remove one of the two."
+        )
     if not os.path.isdir(val):
-        raise UserError(f"--val {val}: expected a fraction between 0 and 1, such as 0.2, or an existing folder.")
+        raise UserError(
+            f"--val {val}: expected a fraction between 0 and 1, such as 0.2, or an existing folder."
+        )
     train = folders["train"].resolve()
     if val.resolve() == train:
-        raise UserError(f"--val {val}: these are the pictures to train on; expected others, or a fraction such as 0.2.")
+        raise UserError(
+            f"--val {val}: these are the pictures to train on; expected others, or a fraction such "
+            "as 0.2."
+        )
     if train in val.resolve().parents:
-        raise UserError(f"--val {val} stands among the class folders of {folders['train']}: move it elsewhere.")
+        raise UserError(
+            f"--val {val} stands among the class folders of {folders['train']}: move it elsewhere."
+        )
 
 
 def _beside(root: Path, top: Level, splits: Iterable[Path]) -> list[Unused]:
     """What stands beside the folders of the splits, files apart."""
-    used = {path.parent.resolve() / path.name for path in splits}  # a link to a split is not that split itself
-    return [*(Unused(name, "beside", "a folder beside train, val and test") for name in top.folders
-              if root.resolve() / name not in used),
-            *(Unused(name, "beside", "a link that leads nowhere") for name in top.broken)]
+    # a link to a split is not that split itself
+    used = {path.parent.resolve() / path.name for path in splits}
+    return [
+        *(
+            Unused(name, "beside", "a folder beside train, val and test")
+            for name in top.folders
+            if root.resolve() / name not in used
+        ),
+        *(Unused(name, "beside", "a link that leads nowhere") for name in top.broken),
+    ]
 
 
 def _around(root: Path, val: Path, unused: Sequence[Unused]) -> tuple[list[str], list[Unused]]:
-    """What a validation folder that stands in the data folder changes: the folders on the way to it, which are read,
-    and all that is not used, without these and with what stands beside the way."""
+    """What a validation folder that stands in the data folder changes: the folders on the way to
+    it, which are read, and all that is not used, without these and with what stands beside the
+    way."""
     way = relative(val, root).split("/")
     if way[0] == "..":
         return [], list(unused)
     folders = ["/".join(way[:depth]) for depth in range(1, len(way))]
     left = [entry for entry in unused if entry.path not in (*folders, "/".join(way))]
     for folder, name in zip(folders, way[1:], strict=True):
-        left += [Unused(inside(folder, entry.name), "beside", "it stands beside the validation folder")
-                 for entry in listed(root / folder) if entry.name != name]
+        left += [
+            Unused(inside(folder, entry.name), "beside", "it stands beside the validation folder")
+            for entry in listed(root / folder)
+            if entry.name != name
+        ]
     return folders, left
 
 
@@ -144,38 +179,56 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
     layout.refuse_broken(train, found.broken)
     if len(names) < 2:
         seen = f"one class folder ({names[0]})" if names else "no class folder"
-        hint = " (A class cannot be called train.)" if train.name.lower() == "train" and not names else ""
-        deeper = layout.too_high(root, train) or (layout.too_low(root) if train == root and not names else "")
-        raise UserError(f"{train} has {seen}: expected at least two folders, each named after a class and holding its "
-                        f"pictures.{hint}{deeper}")
+        hint = (
+            " (A class cannot be called train.)"
+            if train.name.lower() == "train" and not names
+            else ""
+        )
+        deeper = layout.too_high(root, train) or (
+            layout.too_low(root) if train == root and not names else ""
+        )
+        raise UserError(
+            f"{train} has {seen}: expected at least two folders, each named after a class and "
+            f"holding its pictures.{hint}{deeper}"
+        )
     _by_bare_name(train, names)
     for name in names:
         if (octets := os.fsencode(name)).decode("utf-8", "replace").encode() != octets:
-            raise UserError(f"{train}: the class name {octets!r} is not UTF-8 (it was unpacked or copied from a system "
-                            "with another encoding). Rename the folder; its name becomes part of the model.")
+            raise UserError(
+                f"{train}: the class name {octets!r} is not UTF-8 (it was unpacked or copied from "
+                "a system with another encoding). Rename the folder; its name becomes part of the "
+                "model."
+            )
     return tuple(sorted(names))
 
 
 def _bare(name: str) -> str:
-    """A name as people see it: without case, Unicode form, characters that are not shown, and blanks or dots at its
-    end."""
-    visible = "".join(" " if character in _BLANK_LETTERS else character
-                      for character in nfc(name)
-                      if unicodedata.category(character) != "Cf" and character not in _VARIATIONS)
+    """A name as people see it: without case, Unicode form, characters that are not shown, and
+    blanks or dots at its end."""
+    visible = "".join(
+        " " if character in _BLANK_LETTERS else character
+        for character in nfc(name)
+        if unicodedata.category(character) != "Cf" and character not in _VARIATIONS
+    )
     return " ".join(visible.split()).rstrip(". ").casefold()
 
 
 def _by_bare_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """`_bare` name -> name; `UserError` for a name of blanks only, and for two names that look the same."""
+    """`_bare` name -> name; `UserError` for a name of blanks only, and for two names that look the
+    same."""
     bare: dict[str, str] = {}
     for name in names:
         if not _bare(name):
-            raise UserError(f"{folder}: expected class names that can be seen, but {name!a} shows nothing. Rename the "
-                            "folder; its name becomes part of the model.")
+            raise UserError(
+                f"{folder}: expected class names that can be seen, but {name!a} shows nothing. "
+                "Rename the folder; its name becomes part of the model."
+            )
         twin = bare.setdefault(_bare(name), name)
         if twin != name:
-            raise UserError(f"{folder}: the class names {' and '.join(_told_apart(twin, name))} differ only in "
-                            f"{_difference(twin, name)}. Merge or rename one of them.")
+            raise UserError(
+                f"{folder}: the class names {' and '.join(_told_apart(twin, name))} differ only in "
+                f"{_difference(twin, name)}. Merge or rename one of them."
+            )
     return bare
 
 
@@ -197,7 +250,9 @@ def _told_apart(one: str, two: str) -> tuple[str, str]:
     return (ascii(one), ascii(two)) if same_look else (repr(one), repr(two))
 
 
-def _read_split(root: Path, folder: Path, found: Level, classes: tuple[str, ...]) -> list[tuple[int, Found]]:
+def _read_split(
+    root: Path, folder: Path, found: Level, classes: tuple[str, ...]
+) -> list[tuple[int, Found]]:
     """(label, what its folder holds) of each class of one split. Classes are compared in NFC."""
     layout.refuse_broken(folder, found.broken)
     label_of = {nfc(name): label for label, name in enumerate(classes)}
@@ -207,39 +262,67 @@ def _read_split(root: Path, folder: Path, found: Level, classes: tuple[str, ...]
         near = _by_bare_name(folder, classes).get(_bare(unknown[0]))
         if near is not None:
             own, of_train = _told_apart(unknown[0], near)
-            raise UserError(f"{folder} has the class {own}, and train has {of_train}: the names differ only in "
-                            f"{_difference(unknown[0], near)}. Give both the same name.")
-        raise UserError(f"{folder} has the class {', '.join(map(repr, unknown[:5]))}, which train lacks: expected only "
-                        f"{', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}. Rename or remove the folder."
-                        f"{layout.classes_below(root, folder, unknown, classes)}")
+            raise UserError(
+                f"{folder} has the class {own}, and train has {of_train}: the names differ only in "
+                f"{_difference(unknown[0], near)}. Give both the same name."
+            )
+        raise UserError(
+            f"{folder} has the class {', '.join(map(repr, unknown[:5]))}, which train lacks: "
+            f"expected only {', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}. Rename "
+            f"or remove the folder.{layout.classes_below(root, folder, unknown, classes)}"
+        )
     above = all_above(root, folder)
-    return [(label, walk(root, folder / name, above)) for name, label in labels.items() if label is not None]
+    return [
+        (label, walk(root, folder / name, above))
+        for name, label in labels.items()
+        if label is not None
+    ]
 
 
-def _check_filled(root: Path, folders: Mapping[str, Path], files: Mapping[str, list[tuple[str, int]]],
-                  classes: tuple[str, ...], unused: Iterable[Unused]) -> None:
+def _check_filled(
+    root: Path,
+    folders: Mapping[str, Path],
+    files: Mapping[str, list[tuple[str, int]]],
+    classes: tuple[str, ...],
+    unused: Iterable[Unused],
+) -> None:
     """`UserError` if a class has no file in train, or a split has none at all."""
     counts = Counter(label for _, label in files["train"])
-    if empty := [folders["train"] / name for label, name in enumerate(classes) if not counts[label]]:
+    if empty := [
+        folders["train"] / name for label, name in enumerate(classes) if not counts[label]
+    ]:
         path = relative(empty[0], root)
-        own = next((entry for entry in unused if entry.path == path or entry.path.startswith(f"{path}/")), None)
+        own = next(
+            (entry for entry in unused if entry.path == path or entry.path.startswith(f"{path}/")),
+            None,
+        )
         why = f" ({one_line(own.path)}: {own.reason})" if own else ""
-        raise UserError(f"no picture in {', '.join(map(str, empty[:5]))}: expected at least one in each class "
-                        f"folder{why}. Add pictures, or remove the folder.{layout.too_high(root, folders['train'])}")
+        raise UserError(
+            f"no picture in {', '.join(map(str, empty[:5]))}: expected at least one in each class "
+            f"folder{why}. Add pictures, or remove the "
+            f"folder.{layout.too_high(root, folders['train'])}"
+        )
     if hollow := [split for split in files if not files[split]]:
-        raise UserError(f"{', '.join(str(folders[split]) for split in hollow)}: expected pictures in class folders, "
-                        "seen none. Add them, or remove the folder.")
+        raise UserError(
+            f"{', '.join(str(folders[split]) for split in hollow)}: expected pictures in class "
+            "folders, seen none. Add them, or remove the folder."
+        )
 
 
 def _findings(unused: Iterable[Unused], top: Iterable[str]) -> list[str]:
-    """Sentences about what is not used; they name only folders beside the splits, which a push cuts."""
+    """Sentences about what is not used; they name only folders beside the splits, which a push
+    cuts."""
     kinds = Counter(entry.kind for entry in unused)
     findings = []
     if kinds["harmless"] or kinds["outside"]:
-        findings.append(f"{kinds['harmless'] + kinds['outside']} files ignored: {kinds['harmless']} of notes or labels "
-                        f"by their suffix, {kinds['outside']} outside the class folders")
+        findings.append(
+            f"{kinds['harmless'] + kinds['outside']} files ignored: {kinds['harmless']} of notes "
+            f"or labels by their suffix, {kinds['outside']} outside the class folders"
+        )
     if kinds["repeated"]:
-        findings.append(f"{kinds['repeated']} links to folders not followed: those folders are read already")
+        findings.append(
+            f"{kinds['repeated']} links to folders not followed: those folders are read already"
+        )
     if names := sorted({entry.path for entry in unused if entry.kind == "beside"} & set(top)):
         findings.append(f"folders beside train, val and test are ignored: {', '.join(names[:10])}")
     return findings

@@ -1,4 +1,5 @@
-"""The embedded sample: scikit-learn's digits (UCI optical recognition of handwritten digits, CC BY 4.0)."""
+"""The embedded sample: scikit-learn's digits (UCI optical recognition of handwritten digits, CC BY
+4.0)."""
 
 import glob
 import secrets
@@ -22,7 +23,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def of_sklearn(name: str) -> Path:
-    """A file of scikit-learn's data sets; importing scikit-learn would take two seconds, with scipy and pandas."""
+    """A file of scikit-learn's data sets; importing scikit-learn would take two seconds, with scipy
+    and pandas."""
     package = find_spec("sklearn")
     assert package is not None, "it is a dependency"
     assert package.origin is not None, "it is a package with files"
@@ -34,7 +36,8 @@ def write_digits(folder: Path) -> Path:
 
     The folder appears whole or not at all.
     """
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{disk.UNFINISHED}"):  # by a process that was killed
+    # by a process that was killed
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{disk.UNFINISHED}"):
         shutil.rmtree(left, ignore_errors=True)
     # a new name, so that no link can stand in its place
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{disk.UNFINISHED}")

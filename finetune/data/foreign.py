@@ -1,4 +1,5 @@
-"""Pictures of none of the classes, to measure how well the unknown score tells them from the run's own."""
+"""Pictures of none of the classes, to measure how well the unknown score tells them from the run's
+own."""
 
 import hashlib
 import io
@@ -28,37 +29,50 @@ class ForeignSet(NamedTuple):
 
 
 def sets_for(own: Sequence[Picture]) -> list[ForeignSet]:
-    """Noise, and scikit-learn's handwritten digits; parts of photographs where the digits are the run's own pictures.
+    """Noise, and scikit-learn's handwritten digits; parts of photographs where the digits are the
+    run's own pictures.
 
-    A set that resembles the run's classes (digits for another classifier of digits) is not foreign to it and has an
-    AUROC near 0.5; the report says what the sets are.
+    A set that resembles the run's classes (digits for another classifier of digits) is not foreign
+    to it and has an AUROC near 0.5; the report says what the sets are.
     """
     pixels = digits()[0]
-    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // PICTURES)][:PICTURES]
+    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // PICTURES)][
+        :PICTURES
+    ]
     digests = {_png_sha256(picture) for picture in chosen}
     known = any(picture.sha256 in digests for picture in own)
-    other = ForeignSet("photos", photos()) if known else ForeignSet("digits", [p.convert("RGB") for p in chosen])
+    other = (
+        ForeignSet("photos", photos())
+        if known
+        else ForeignSet("digits", [p.convert("RGB") for p in chosen])
+    )
     return [ForeignSet("noise", noise(PICTURES)), other]
 
 
 def photos() -> list[Image.Image]:
-    """Square parts, 100 to 400 px wide, of scikit-learn's two sample photographs (a temple and a flower, CC BY)."""
+    """Square parts, 100 to 400 px wide, of scikit-learn's two sample photographs (a temple and a
+    flower, CC BY)."""
     random = np.random.default_rng(0)
-    photographs = [np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))) for name in ("china", "flower")]
+    photographs = [
+        np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))) for name in ("china", "flower")
+    ]
     pictures = []
     for i in range(PICTURES):
         pixels = photographs[i % len(photographs)]
         side = int(random.integers(100, 401))
         top, left = (int(random.integers(0, length - side + 1)) for length in pixels.shape[:2])
-        pictures.append(Image.fromarray(pixels[top:top + side, left:left + side]))
+        pictures.append(Image.fromarray(pixels[top : top + side, left : left + side]))
     return pictures
 
 
-def batches(pictures: Sequence[Image.Image], pre: Preprocessing, views: tuple[View, ...] = (WHOLE,)) -> Iterator[Batch]:
-    """The pictures as deployment sees them, as `evaluation_batches` gives them, without labels (-1)."""
+def batches(
+    pictures: Sequence[Image.Image], pre: Preprocessing, views: tuple[View, ...] = (WHOLE,)
+) -> Iterator[Batch]:
+    """The pictures as deployment sees them, as `evaluation_batches` gives them, without labels
+    (-1)."""
     size = max(1, EVALUATION_BATCH // len(views))
     for i in range(0, len(pictures), size):
-        prepared = np.stack([prepare(picture, pre, views) for picture in pictures[i:i + size]])
+        prepared = np.stack([prepare(picture, pre, views) for picture in pictures[i : i + size]])
         yield torch.from_numpy(prepared).flatten(0, 1), torch.full((len(prepared),), -1)
 
 

@@ -1,8 +1,10 @@
-"""ILSVRC2012 as it is distributed, three tars -> class folders, which training reads like any other data.
+"""ILSVRC2012 as it is distributed, three tars -> class folders, which training reads like any other
+data.
 
-`ILSVRC2012_img_train.tar` holds one tar a class (`n01440764.tar`), `ILSVRC2012_img_val.tar` pictures whose class is a
-line of the devkit's ground truth. Classes are called by their WordNet id: the English names of two pairs are equal.
-torchvision's ImageNet takes only the original archives by MD5, and begins again when it was stopped.
+`ILSVRC2012_img_train.tar` holds one tar a class (`n01440764.tar`), `ILSVRC2012_img_val.tar`
+pictures whose class is a line of the devkit's ground truth. Classes are called by their WordNet id:
+the English names of two pairs are equal. torchvision's ImageNet takes only the original archives by
+MD5, and begins again when it was stopped.
 """
 
 import io
@@ -19,13 +21,26 @@ from typing import IO
 from filelock import FileLock
 
 from finetune.data import mat_file
-from finetune.data.plain_tar import MOST_MEMBERS, MOST_NAME, bounded_gzip, checked, files, is_plain, members, opened
+from finetune.data.plain_tar import (
+    MOST_MEMBERS,
+    MOST_NAME,
+    bounded_gzip,
+    checked,
+    files,
+    is_plain,
+    members,
+    opened,
+)
 from finetune.machine import disk_space
 from zoo.contract import rundir
 from zoo.host import console, locks
 from zoo.host.errors import UserError, first_line
 
-TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+TRAIN, VAL, DEVKIT = (
+    "ILSVRC2012_img_train.tar",
+    "ILSVRC2012_img_val.tar",
+    "ILSVRC2012_devkit_t12.tar.gz",
+)
 TARS = (TRAIN, VAL, DEVKIT)
 META = "ILSVRC2012_devkit_t12/data/meta.mat"
 TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
@@ -44,29 +59,34 @@ class Devkit:
     """What the development kit says."""
 
     pictures: dict[str, int]
-    """WordNet id -> training pictures, of the classes of the challenge (meta.mat also has their hypernyms)."""
+    """WordNet id -> training pictures, of the classes of the challenge (meta.mat also has their
+    hypernyms)."""
     val: tuple[str, ...]
     """WordNet id of each validation picture, in order of their numbers."""
 
 
 def is_tars(folder: Path) -> bool:
-    """Whether this is a folder with the tars, of which the training pictures are the one to tell by."""
+    """Whether this is a folder with the tars, of which the training pictures are the one to tell
+    by."""
     return (folder / TRAIN).is_file()
 
 
 def unpacked_into(folder: Path) -> Path:
     """`FOLDER-folders` beside the folder with the tars; `UserError` if one of them is missing."""
     if missing := [name for name in TARS if not (folder / name).is_file()]:
-        raise UserError(f"{folder} lacks {', '.join(missing)}: expected the three tars of ILSVRC2012 under the names "
-                        f"that image-net.org gives them ({', '.join(TARS)}).")
+        raise UserError(
+            f"{folder} lacks {', '.join(missing)}: expected the three tars of ILSVRC2012 under the "
+            f"names that image-net.org gives them ({', '.join(TARS)})."
+        )
     return folder.resolve().with_name(folder.resolve().name + "-folders")
 
 
 def prepared(folder: Path) -> Path:
-    """`FOLDER-folders` beside the tars, with `train/` and `val/` unpacked; unpacked already, it is given at once.
+    """`FOLDER-folders` beside the tars, with `train/` and `val/` unpacked; unpacked already, it is
+    given at once.
 
-    It goes on where it was stopped. `UserError` if a tar is missing, cut off or holds anything else than it should,
-    and if there is not enough space.
+    It goes on where it was stopped. `UserError` if a tar is missing, cut off or holds anything else
+    than it should, and if there is not enough space.
     """
     target = unpacked_into(folder)
     sizes = {name: (folder / name).stat().st_size for name in TARS}
@@ -80,7 +100,9 @@ def prepared(folder: Path) -> Path:
         with console.bar("unpacking", total) as advance:
             unpack_train(folder / TRAIN, target / "train", kit, advance)
             unpack_val(folder / VAL, target / "val", kit, advance)
-        rundir.write_json(target / PREPARED, {"tars": sizes, "classes": len(kit.pictures), "pictures": total})
+        rundir.write_json(
+            target / PREPARED, {"tars": sizes, "classes": len(kit.pictures), "pictures": total}
+        )
     return target
 
 
@@ -90,8 +112,10 @@ def alone(target: Path) -> Iterator[None]:
     try:
         target.mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"{target} cannot be made ({error.strerror}): the pictures are unpacked beside the folder of "
-                        "the tars. Move the tars to a place that can be written.") from None
+        raise UserError(
+            f"{target} cannot be made ({error.strerror}): the pictures are unpacked beside the "
+            "folder of the tars. Move the tars to a place that can be written."
+        ) from None
     lock = FileLock(str(target / ".lock"))
     locks.take(lock, in_use=f"{target} is being written by another process: wait for it.")
     try:
@@ -101,12 +125,15 @@ def alone(target: Path) -> Iterator[None]:
 
 
 def check_space(needed: int, target: Path) -> None:
-    """`UserError` if what is still to be unpacked does not fit; pictures take the space that they have in the tars."""
+    """`UserError` if what is still to be unpacked does not fit; pictures take the space that they
+    have in the tars."""
     there = sum(path.stat().st_size for path in target.rglob("*.JPEG"))
     free = shutil.disk_usage(target).free
     if needed - there > free:
-        raise UserError(f"{target} needs {(needed - there) / 1e9:.0f} GB more, and {free / 1e9:.0f} GB are free: free "
-                        "some, or move the tars to a larger disk.")
+        raise UserError(
+            f"{target} needs {(needed - there) / 1e9:.0f} GB more, and {free / 1e9:.0f} GB are "
+            "free: free some, or move the tars to a larger disk."
+        )
 
 
 def read_devkit(path: Path) -> Devkit:
@@ -116,23 +143,46 @@ def read_devkit(path: Path) -> Devkit:
     try:
         pictures = devkit_classes(found[META])
         numbers = [int(line) for line in found[TRUTH].split()]
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, NotImplementedError, MemoryError,
-            zlib.error, OSError) as error:
-        raise UserError(f"{path}: expected meta.mat and the ground truth of ILSVRC2012, seen others "
-                        f"({first_line(error)[:MOST_NAME]}). Download it again.") from None
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        NotImplementedError,
+        MemoryError,
+        zlib.error,
+        OSError,
+    ) as error:
+        raise UserError(
+            f"{path}: expected meta.mat and the ground truth of ILSVRC2012, seen others "
+            f"({first_line(error)[:MOST_NAME]}). Download it again."
+        ) from None
     if unknown := sorted(set(numbers) - set(pictures)):
-        raise UserError(f"{path}: the ground truth names class {unknown[0]}, expected one of the {len(pictures)} in "
-                        "meta.mat. Download it again.")
-    names = {number: checked(wnid, re.compile(r"n[0-9]{8}"), path) for number, (wnid, _) in pictures.items()}
-    if len(set(names.values())) != len(names) or not all(0 <= count <= MOST_MEMBERS for _, count in pictures.values()):
-        raise UserError(f"{path}: expected each class once in meta.mat, with its number of pictures. Download it "
-                        "again.")
-    return Devkit({names[number]: count for number, (_, count) in pictures.items()},
-                  tuple(names[number] for number in numbers))
+        raise UserError(
+            f"{path}: the ground truth names class {unknown[0]}, expected one of the "
+            f"{len(pictures)} in meta.mat. Download it again."
+        )
+    names = {
+        number: checked(wnid, re.compile(r"n[0-9]{8}"), path)
+        for number, (wnid, _) in pictures.items()
+    }
+    if len(set(names.values())) != len(names) or not all(
+        0 <= count <= MOST_MEMBERS for _, count in pictures.values()
+    ):
+        raise UserError(
+            f"{path}: expected each class once in meta.mat, with its number of pictures. Download "
+            "it again."
+        )
+    return Devkit(
+        {names[number]: count for number, (_, count) in pictures.items()},
+        tuple(names[number] for number in numbers),
+    )
 
 
 def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
-    """Number of a class -> its WordNet id and training pictures, from meta.mat, which has MATLAB's version 5."""
+    """Number of a class -> its WordNet id and training pictures, from meta.mat, which has MATLAB's
+    version 5."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -141,32 +191,45 @@ def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
         rows = loadmat(io.BytesIO(meta), squeeze_me=True, variable_names=["synsets"])["synsets"]
     except MatReadError as error:
         raise ValueError(str(error)) from None
-    return {int(row["ILSVRC2012_ID"]): (str(row["WNID"]), int(row["num_train_images"]))
-            for row in rows if int(row["num_children"]) == 0}
+    return {
+        int(row["ILSVRC2012_ID"]): (str(row["WNID"]), int(row["num_train_images"]))
+        for row in rows
+        if int(row["num_children"]) == 0
+    }
 
 
 def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance) -> None:
-    """Each inner tar -> a class folder, which appears whole; a class whose folder is there is not read again."""
+    """Each inner tar -> a class folder, which appears whole; a class whose folder is there is not
+    read again."""
     seen = set()
     with opened(path) as outer:
         for member in files(outer, path):
-            wnid = checked(member.name, CLASS_TAR, path)[:-len(".tar")]
+            wnid = checked(member.name, CLASS_TAR, path)[: -len(".tar")]
             if wnid not in kit.pictures:
-                raise UserError(f"{path} holds {member.name}, a class that the devkit does not list: expected the tar "
-                                "and the devkit of the same year (2012, task 1 and 2).")
+                raise UserError(
+                    f"{path} holds {member.name}, a class that the devkit does not list: expected "
+                    "the tar and the devkit of the same year (2012, task 1 and 2)."
+                )
             seen.add(wnid)
             if not (train / wnid).is_dir():
                 with opened(path, outer.extractfile(member)) as inner:
-                    fill(train / (UNFINISHED + wnid), inner, f"{path}: {member.name}", TRAIN_PICTURE)
+                    fill(
+                        train / (UNFINISHED + wnid), inner, f"{path}: {member.name}", TRAIN_PICTURE
+                    )
                 count = sum(1 for _ in (train / (UNFINISHED + wnid)).iterdir())
                 if count != kit.pictures[wnid]:
-                    raise UserError(f"{path}: {member.name} holds {count} pictures, expected {kit.pictures[wnid]} as "
-                                    "meta.mat says: the tar was cut off or changed. Download it again.")
+                    raise UserError(
+                        f"{path}: {member.name} holds {count} pictures, expected "
+                        f"{kit.pictures[wnid]} as meta.mat says: the tar was cut off or changed. "
+                        "Download it again."
+                    )
                 (train / (UNFINISHED + wnid)).rename(train / wnid)
             advance(kit.pictures[wnid], note=wnid)
     if missing := sorted(set(kit.pictures) - seen):
-        raise UserError(f"{path} lacks {len(missing)} of {len(kit.pictures)} classes, for example {missing[0]}.tar: it "
-                        "was cut off. Download it again.")
+        raise UserError(
+            f"{path} lacks {len(missing)} of {len(kit.pictures)} classes, for example "
+            f"{missing[0]}.tar: it was cut off. Download it again."
+        )
 
 
 def unpack_val(path: Path, val: Path, kit: Devkit, advance: console.Advance) -> None:
@@ -179,8 +242,10 @@ def unpack_val(path: Path, val: Path, kit: Devkit, advance: console.Advance) -> 
         match = VAL_PICTURE.fullmatch(name)
         number = int(match[1]) if match else 0
         if not 1 <= number <= len(kit.val):
-            raise UserError(f"{path} holds {name}: the ground truth has {len(kit.val)} lines. Expected the devkit of "
-                            "the same year (2012).")
+            raise UserError(
+                f"{path} holds {name}: the ground truth has {len(kit.val)} lines. Expected the "
+                "devkit of the same year (2012)."
+            )
         advance(1)
         return Path(kit.val[number - 1], name)
 
@@ -188,15 +253,24 @@ def unpack_val(path: Path, val: Path, kit: Devkit, advance: console.Advance) -> 
         fill(filling, tar, str(path), VAL_PICTURE, place)
     count = sum(1 for _ in filling.rglob("*.JPEG"))
     if count != len(kit.val):
-        raise UserError(f"{path} holds {count} pictures, expected {len(kit.val)} as the ground truth has lines: it was "
-                        "cut off. Download it again.")
+        raise UserError(
+            f"{path} holds {count} pictures, expected {len(kit.val)} as the ground truth has "
+            "lines: it was cut off. Download it again."
+        )
     filling.rename(val)
 
 
-def fill(folder: Path, tar: tarfile.TarFile, where: str, name: re.Pattern[str],
-         place: Callable[[str], Path] = Path) -> None:
-    """Write the pictures of a tar; those that are there in full size are passed over. Nothing else is ever written:
-    every member must be a regular file with a name of the form `name`, which `place` puts below `folder`."""
+def fill(
+    folder: Path,
+    tar: tarfile.TarFile,
+    where: str,
+    name: re.Pattern[str],
+    place: Callable[[str], Path] = Path,
+) -> None:
+    """Write the pictures of a tar; those that are there in full size are passed over. Nothing else
+    is ever written:
+    every member must be a regular file with a name of the form `name`, which `place` puts below
+    `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for member in files(tar, where):
         path = folder / place(checked(member.name, name, where))
@@ -215,10 +289,14 @@ def read_members(tar: tarfile.TarFile, path: Path, wanted: Mapping[str, int]) ->
         if member.name not in wanted or member.name in found:
             continue
         if not is_plain(member) or member.size > wanted[member.name]:
-            raise UserError(f"{path}: {member.name} is no regular file of at most {wanted[member.name]:,} bytes. It is "
-                            "not the original; download it again.")
+            raise UserError(
+                f"{path}: {member.name} is no regular file of at most {wanted[member.name]:,} "
+                "bytes. It is not the original; download it again."
+            )
         file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
         found[member.name] = file.read()
     if missing := [name for name in wanted if name not in found]:
-        raise UserError(f"{path} lacks {missing[0]}: expected the development kit for task 1 and 2 of 2012.")
+        raise UserError(
+            f"{path} lacks {missing[0]}: expected the development kit for task 1 and 2 of 2012."
+        )
     return found

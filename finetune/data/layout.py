@@ -1,6 +1,7 @@
 """How the folders at the top of a data folder are meant: as splits, as classes, or as neither.
 
-A folder that can be read in two ways is never guessed at: the error shows both readings, and what to do for each.
+A folder that can be read in two ways is never guessed at: the error shows both readings, and what
+to do for each.
 """
 
 import os
@@ -14,32 +15,62 @@ from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError
 from zoo.host.text import one_line, shell_path
 
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 """Name of a folder, in lower case -> the split that it is."""
 DEEPEST = 5
 """Folders inside each other through which classes are looked for."""
 _WORDS = {
-    "train": ("train", "training", "trainning", "trainval", "xtrain", "trn", "tr", "learn", "development"),
-    "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation", "holdout", "heldout"),
+    "train": (
+        "train",
+        "training",
+        "trainning",
+        "trainval",
+        "xtrain",
+        "trn",
+        "tr",
+        "learn",
+        "development",
+    ),
+    "val": (
+        "val",
+        "valid",
+        "validation",
+        "validate",
+        "dev",
+        "eval",
+        "evaluation",
+        "holdout",
+        "heldout",
+    ),
     "test": ("test", "testing", "xtest", "tst", "te", "ts"),
 }
 _AFTER = r"(?:s|sets?|splits?|dirs?|folders?|data|dataset|images?|imgs?|pics?|pictures?|photos?)?"
 _LIKE = {split: re.compile(f"(?:{'|'.join(words)}){_AFTER}") for split, words in _WORDS.items()}
-_EQUAL_PART = re.compile(r"(?:k?fold|split|subset|dataset|partition|part|batch|set)[ _-]?"
-                         r"(?:\d{1,3}|[a-z]|one|two|three|four|five)|(?:19|20)\d\d", re.IGNORECASE)
+_EQUAL_PART = re.compile(
+    r"(?:k?fold|split|subset|dataset|partition|part|batch|set)[ _-]?"
+    r"(?:\d{1,3}|[a-z]|one|two|three|four|five)|(?:19|20)\d\d",
+    re.IGNORECASE,
+)
 """One of several equal parts: a fold, a batch, a year."""
 
 
 def like_split(name: str) -> str | None:
-    """The split that a folder's name reminds of (`training_set`: train), empty for one of several equal parts
-    (`fold1`, `2019`), None for any other name."""
+    """The split that a folder's name reminds of (`training_set`: train), empty for one of several
+    equal parts (`fold1`, `2019`), None for any other name."""
     if _EQUAL_PART.fullmatch(name):
         return ""
     return next((split for part in _parts(name) if (split := _of_word(part))), None)
 
 
 def _parts(name: str) -> list[str]:
-    """Parts of snake_case, kebab-case and CamelCase in lower case; digits end a part, as in val2017."""
+    """Parts of snake_case, kebab-case and CamelCase in lower case; digits end a part, as in
+    val2017."""
     return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 
 
@@ -58,7 +89,8 @@ def subfolders(root: Path, folder: Path) -> list[str]:
 
 
 def with_classes(root: Path, folder: Path) -> tuple[Path, set[str]]:
-    """The first folder, from `folder` on, that does not hold exactly one folder, and the folders that it holds, in NFC:
+    """The first folder, from `folder` on, that does not hold exactly one folder, and the folders
+    that it holds, in NFC:
     archives often unpack as `training_set/training_set/cats`."""
     names = subfolders(root, folder)
     for _ in range(DEEPEST):
@@ -72,8 +104,9 @@ def with_classes(root: Path, folder: Path) -> tuple[Path, set[str]]:
 def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
     """`UserError` if these folders, about to be taken for classes, may be splits.
 
-    That is so if all of them hold folders of the same names, whatever they are called; if some with names like splits
-    do; or if their names are like those of at least two different splits, whatever they hold.
+    That is so if all of them hold folders of the same names, whatever they are called; if some with
+    names like splits do; or if their names are like those of at least two different splits,
+    whatever they hold.
     """
     _refuse_same_in_all(root, names)
     like = {name: split for name in names if (split := like_split(name)) is not None}
@@ -86,23 +119,28 @@ def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
     if len(full) == 1 and like[full[0]] == "train" and flat:
         path, classes = inner[full[0]]
         shown = _some(sorted(classes))
-        raise UserError(f"{root} can be read in two ways: {_some(like)} look like splits, and only {full[0]} holds "
-                        f"folders ({shown}). If {shown} are the classes, use --data {shell_path(path)}; pictures of "
-                        f"{_some(flat)} need folders of the same names.{_if_classes(root, names)}")
-    # beside other folders only a name counts that can hardly be a class: train_images, not training or train_station
+        raise UserError(
+            f"{root} can be read in two ways: {_some(like)} look like splits, and only {full[0]} "
+            f"holds folders ({shown}). If {shown} are the classes, use --data {shell_path(path)}; "
+            f"pictures of {_some(flat)} need folders of the same names.{_if_classes(root, names)}"
+        )
+    # beside other folders only a name counts that can hardly be a class: train_images, not training
+    # or train_station
     sure = {name: split for name in like if len(_parts(name)) > 1 and (split := _whole_split(name))}
     if len(like) == len(names):
         sure = {name: split for name, split in like.items() if split}
     if len(set(sure.values())) > 1:
-        raise UserError(f"{root} can be read in two ways: {_some(sure)} look like splits, but do not hold folders of "
-                        "the same names. If they are splits, give each of them one folder for each class, with the "
-                        "pictures of the class in it, and rename the splits to train, val and test."
-                        f"{_if_classes(root, names)}")
+        raise UserError(
+            f"{root} can be read in two ways: {_some(sure)} look like splits, but do not hold "
+            "folders of the same names. If they are splits, give each of them one folder for each "
+            "class, with the pictures of the class in it, and rename the splits to train, val and "
+            f"test.{_if_classes(root, names)}"
+        )
 
 
 def _refuse_same_in_all(root: Path, names: Sequence[str]) -> None:
-    """`UserError` if all these folders hold the same two or more folders. Each folder is listed only as long as that
-    may still be so: mostly the first one alone."""
+    """`UserError` if all these folders hold the same two or more folders. Each folder is listed
+    only as long as that may still be so: mostly the first one alone."""
     inner: dict[str, tuple[Path, set[str]]] = {}
     for name in names:
         inner[name] = with_classes(root, root / name)
@@ -117,14 +155,17 @@ def _refuse_same_in_all(root: Path, names: Sequence[str]) -> None:
 
 
 def _same(one: set[str], two: set[str]) -> set[str]:
-    """The names that two folders share, if these are at least half of what the smaller one holds."""
+    """The names that two folders share, if these are at least half of what the smaller one
+    holds."""
     both = one & two
     return both if both and 2 * len(both) >= min(len(one), len(two)) else set()
 
 
-def _two_readings(root: Path, names: Sequence[str], inner: Mapping[str, tuple[Path, set[str]]],
-                  shared: set[str]) -> str:
-    """The error for folders that hold the same folders: those of `inner`, name -> what `with_classes` gives.
+def _two_readings(
+    root: Path, names: Sequence[str], inner: Mapping[str, tuple[Path, set[str]]], shared: set[str]
+) -> str:
+    """The error for folders that hold the same folders: those of `inner`, name -> what
+    `with_classes` gives.
 
     `names`: all folders that would be the classes.
     """
@@ -132,21 +173,33 @@ def _two_readings(root: Path, names: Sequence[str], inner: Mapping[str, tuple[Pa
     kinds = {_whole_split(name) for name in shared}
     if kinds == {"train"} or len(kinds - {None}) > 1:
         holder = next(path for path, held in inner.values() if shared <= held)
-        return (f"{root} can be read in two ways: each of {_some(inner)} holds the folders {shown}, which look like "
-                f"splits. If they are, use one of the outer folders, such as --data {shell_path(holder)}."
-                f"{_if_classes(root, names)} All that is in them is then for training; to keep {shown} apart, sort the "
-                "pictures into train/CLASS and test/CLASS.")
+        return (
+            f"{root} can be read in two ways: each of {_some(inner)} holds the folders {shown}, "
+            "which look like splits. If they are, use one of the outer folders, such as --data "
+            f"{shell_path(holder)}.{_if_classes(root, names)} All that is in them is then for "
+            f"training; to keep {shown} apart, sort the pictures into train/CLASS and test/CLASS."
+        )
     like = {name: like_split(name) for name in inner}
     fullest = max(like, key=lambda name: len(inner[name][1]))
     train = _first_like("train", like) or fullest
-    held = next(name for name in (_first_like("val", like), _first_like("test", like), *like)
-                if name and name != train)
+    held = next(
+        name
+        for name in (_first_like("val", like), _first_like("test", like), *like)
+        if name and name != train
+    )
     renamed = all(inner[name][0] == root / name for name in like)
     rename = "rename the splits to train, val and test, or " if renamed else ""
-    unknown = "one of the folders to train on and another to validate, such as " if None in like.values() else ""
-    return (f"{root} can be read in two ways: {_some(like)} hold folders of the same names ({shown}), as splits do. "
-            f"If {shown} are the classes, {rename}use {unknown}--data {shell_path(inner[train][0])} --val "
-            f"{shell_path(inner[held][0])}.{_if_classes(root, names)}")
+    unknown = (
+        "one of the folders to train on and another to validate, such as "
+        if None in like.values()
+        else ""
+    )
+    return (
+        f"{root} can be read in two ways: {_some(like)} hold folders of the same names ({shown}), "
+        f"as splits do. If {shown} are the classes, {rename}use {unknown}--data "
+        f"{shell_path(inner[train][0])} --val "
+        f"{shell_path(inner[held][0])}.{_if_classes(root, names)}"
+    )
 
 
 def _first_like(split: str, like: Mapping[str, str | None]) -> str | None:
@@ -158,19 +211,27 @@ def _if_classes(root: Path, names: Iterable[str]) -> str:
 
 
 def refuse_likeness_beside(root: Path, by_split: dict[str, Path], beside: Sequence[str]) -> None:
-    """`UserError` if a folder beside the splits looks like one that is missing, and holds the same classes."""
+    """`UserError` if a folder beside the splits looks like one that is missing, and holds the same
+    classes."""
     classes = set(map(nfc, subfolders(root, by_split["train"])))
     for name in beside:
         split = like_split(name)
-        if split and split not in by_split and (both := _same(classes, with_classes(root, root / name)[1])):
-            raise UserError(f"{root} can be read in two ways: {name} stands beside {_some(by_split.values())}, looks "
-                            f"like a split, and holds the same folders ({_some(sorted(both))}). If it is the "
-                            f"{split} split, rename it to {split}. If it is none, put a dot before its name, or move "
-                            "it elsewhere.")
+        if (
+            split
+            and split not in by_split
+            and (both := _same(classes, with_classes(root, root / name)[1]))
+        ):
+            raise UserError(
+                f"{root} can be read in two ways: {name} stands beside {_some(by_split.values())}, "
+                f"looks like a split, and holds the same folders ({_some(sorted(both))}). If it is "
+                f"the {split} split, rename it to {split}. If it is none, put a dot before its "
+                "name, or move it elsewhere."
+            )
 
 
 def too_high(root: Path, folder: Path) -> str:
-    """A sentence with the path to use, if the classes or splits stand deeper in `folder`; else empty."""
+    """A sentence with the path to use, if the classes or splits stand deeper in `folder`; else
+    empty."""
     outer = [name for name in subfolders(root, folder) if subfolders(root, folder / name)]
     if len(outer) != 1:
         return ""
@@ -178,8 +239,15 @@ def too_high(root: Path, folder: Path) -> str:
     for _ in range(DEEPEST):
         below = subfolders(root, inner)
         if len(below) > 1 or any(name.lower() in SPLIT_FOLDERS for name in below):
-            advice = f"use --data {shell_path(inner)}" if folder == root else f"move them up into {folder}"
-            return f" {inner} holds the folders {_some(below)}: if these are the classes or splits, {advice}."
+            advice = (
+                f"use --data {shell_path(inner)}"
+                if folder == root
+                else f"move them up into {folder}"
+            )
+            return (
+                f" {inner} holds the folders {_some(below)}: if these are the classes or "
+                f"splits, {advice}."
+            )
         if not below:
             return ""
         inner = inner / below[0]
@@ -187,32 +255,47 @@ def too_high(root: Path, folder: Path) -> str:
 
 
 def classes_below(root: Path, folder: Path, names: Sequence[str], classes: Sequence[str]) -> str:
-    """A sentence with the path to use, if one of the folders `names` in the folder of a split holds the classes."""
+    """A sentence with the path to use, if one of the folders `names` in the folder of a split holds
+    the classes."""
     known = set(map(nfc, classes))
-    holders = [name for name in names if _same(known, set(map(nfc, subfolders(root, folder / name))))]
+    holders = [
+        name for name in names if _same(known, set(map(nfc, subfolders(root, folder / name))))
+    ]
     if not holders:
         return ""
     inner = folder / next((name for name in holders if like_split(name) == "val"), holders[0])
-    advice = f"move them up into {folder}" if folder.parent == root else f"use --val {shell_path(inner)}"
+    advice = (
+        f"move them up into {folder}" if folder.parent == root else f"use --val {shell_path(inner)}"
+    )
     return f" {inner} holds folders of the names expected: if it is meant, {advice}."
 
 
 def too_low(root: Path) -> str:
-    """A sentence with the path to use, if `root` is itself a class folder: it holds files and no folders."""
+    """A sentence with the path to use, if `root` is itself a class folder: it holds files and no
+    folders."""
     files = [found for found in level(root, root).unused if found.kind == "outside"]
     parent = root.resolve().parent
-    return f" Its {len(files):,} files stand directly in it: if it is one class, use --data {shell_path(parent)}." \
-        if files else ""
+    return (
+        f" Its {len(files):,} files stand directly in it: if it is one class, use --data "
+        f"{shell_path(parent)}."
+        if files
+        else ""
+    )
 
 
 def refuse_broken(folder: Path, broken: Sequence[str]) -> None:
-    """`UserError` for links that lead nowhere, where a class folder would stand: a class must not vanish unseen."""
+    """`UserError` for links that lead nowhere, where a class folder would stand: a class must not
+    vanish unseen."""
     if broken:
-        shown = "; ".join(f"{folder / name} is a link to {_target(folder / name)}, which cannot be reached"
-                          for name in broken[:5])
+        shown = "; ".join(
+            f"{folder / name} is a link to {_target(folder / name)}, which cannot be reached"
+            for name in broken[:5]
+        )
         more = f", and {len(broken) - 5:,} more" if len(broken) > 5 else ""
-        raise UserError(f"{one_line(shown)}{more}. Expected class folders: mount or restore what the link leads to, or "
-                        "remove the link.")
+        raise UserError(
+            f"{one_line(shown)}{more}. Expected class folders: mount or restore what the link "
+            "leads to, or remove the link."
+        )
 
 
 def _target(link: Path) -> str:

@@ -1,8 +1,9 @@
-"""What happens to files that cannot be used: when a run stops, what it says, and where every name is written.
+"""What happens to files that cannot be used: when a run stops, what it says, and where every name
+is written.
 
-Unreadable files and the same bytes under two classes are different faults and are counted apart. A few unreadable files
-are usual; many mean that a copy was cut off. Bytes under two classes are a question of labels, which training survives
-as long as most pictures have one.
+Unreadable files and the same bytes under two classes are different faults and are counted apart. A
+few unreadable files are usual; many mean that a copy was cut off. Bytes under two classes are a
+question of labels, which training survives as long as most pictures have one.
 """
 
 import math
@@ -17,8 +18,8 @@ from zoo.host.errors import UserError
 from zoo.host.text import one_line
 
 MOST_CONFLICTS = 0.2
-"""Share of the pictures that may stand under two classes. Beyond it the folders are no classes (tags, or copies of each
-other), and what is left would be another data set."""
+"""Share of the pictures that may stand under two classes. Beyond it the folders are no classes
+(tags, or copies of each other), and what is left would be another data set."""
 SHOWN = 10
 """Names in an error; all of them are in the file."""
 SHOWN_IN_FINDING = 5
@@ -26,8 +27,11 @@ RECORDED = 1000
 """Names in data.json, which is read whole."""
 
 
-def check_unreadable(unreadable: Sequence[Unused], total: int, limit: float, names_in: Path | None) -> None:
-    """`UserError` if more than `limit` of the `total` files in class folders are no picture that can be read."""
+def check_unreadable(
+    unreadable: Sequence[Unused], total: int, limit: float, names_in: Path | None
+) -> None:
+    """`UserError` if more than `limit` of the `total` files in class folders are no picture that
+    can be read."""
     count = len(unreadable)
     if count <= limit * total + 1e-9:  # 0.29 * 100 is a little less than 29
         return
@@ -35,31 +39,47 @@ def check_unreadable(unreadable: Sequence[Unused], total: int, limit: float, nam
     where = f" ({_all_names(names_in)})" if names_in else ""
     shown = "\n".join(f"  {one_line(entry.path)}: {entry.reason}" for entry in unreadable[:SHOWN])
     more = f"\n  ... and {count - SHOWN:,} more" if count > SHOWN else ""
-    raise UserError(f"{count:,} of {total:,} pictures cannot be used, expected at most {100 * limit:g}%. Repair or "
-                    f"remove them, or go on without them by --bad-limit {enough:g}{where}:\n{shown}{more}")
+    raise UserError(
+        f"{count:,} of {total:,} pictures cannot be used, expected at most {100 * limit:g}%. "
+        "Repair or remove them, or go on without them by --bad-limit "
+        f"{enough:g}{where}:\n{shown}{more}"
+    )
 
 
-def check_conflicts(conflicts: Sequence[Unused], pairs: str, total: int, names_in: Path | None) -> None:
-    """`UserError` if more than `MOST_CONFLICTS` of the pictures stand under two classes. `pairs`: `by_pair`."""
+def check_conflicts(
+    conflicts: Sequence[Unused], pairs: str, total: int, names_in: Path | None
+) -> None:
+    """`UserError` if more than `MOST_CONFLICTS` of the pictures stand under two classes. `pairs`:
+    `by_pair`."""
     if len(conflicts) > MOST_CONFLICTS * total:
         where = f" ({_all_names(names_in)})" if names_in else ""
-        raise UserError(f"{len(conflicts):,} of {total:,} pictures stand under two classes, byte for byte, expected at "
-                        f"most {MOST_CONFLICTS:.0%}: {pairs}{where}. A picture can be of one class only: keep each in "
-                        "one folder, or merge the classes.")
+        raise UserError(
+            f"{len(conflicts):,} of {total:,} pictures stand under two classes, byte for byte, "
+            f"expected at most {MOST_CONFLICTS:.0%}: {pairs}{where}. A picture can be of one class "
+            "only: keep each in one folder, or merge the classes."
+        )
 
 
 def by_pair(groups: Iterable[tuple[str, ...]]) -> str:
-    """The classes that share pictures, most first; `groups`: for each such picture the names of its classes."""
+    """The classes that share pictures, most first; `groups`: for each such picture the names of its
+    classes."""
     counts = Counter(groups).most_common()
-    shown = "; ".join(f"{' and '.join(names)} {count:,}" for names, count in counts[:SHOWN_IN_FINDING])
-    return shown + (f"; and {len(counts) - SHOWN_IN_FINDING:,} more pairs" if len(counts) > SHOWN_IN_FINDING else "")
+    shown = "; ".join(
+        f"{' and '.join(names)} {count:,}" for names, count in counts[:SHOWN_IN_FINDING]
+    )
+    return shown + (
+        f"; and {len(counts) - SHOWN_IN_FINDING:,} more pairs"
+        if len(counts) > SHOWN_IN_FINDING
+        else ""
+    )
 
 
 def unreadable_finding(unreadable: Sequence[Unused], total: int) -> str:
     """A sentence about the files that cannot be read, with the first names."""
     shown = "; ".join(f"{entry.path} ({entry.reason})" for entry in unreadable[:SHOWN_IN_FINDING])
     return f"{len(unreadable)} of {total} pictures left out: {shown}" + (
-        " ..." if len(unreadable) > SHOWN_IN_FINDING else "")
+        " ..." if len(unreadable) > SHOWN_IN_FINDING else ""
+    )
 
 
 def summary(unused: Sequence[Unused], names_in: Path) -> str:
@@ -74,9 +94,9 @@ def _all_names(path: Path) -> str:
 
 
 def write_left_out(path: Path, unused: Sequence[Unused]) -> None:
-    """`left_out.csv`: relative path, kind and reason of each entry that is not used; no file if there is none."""
+    """`left_out.csv`: relative path, kind and reason of each entry that is not used; no file if
+    there is none."""
     if unused:
         disk.write_whole(path, lambda temporary: tables.write(temporary, Unused._fields, unused))
     else:
         path.unlink(missing_ok=True)
-

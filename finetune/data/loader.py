@@ -42,8 +42,8 @@ class Source:
 
 
 class TrainingViews(Dataset):
-    """`views[epoch, index]`: the augmented view of a picture that this epoch sees; `views[epoch, index, k]`: the one of
-    its k-th repetition in this epoch."""
+    """`views[epoch, index]`: the augmented view of a picture that this epoch sees; `views[epoch,
+    index, k]`: the one of its k-th repetition in this epoch."""
 
     def __init__(self, pictures: Sequence[Picture], source: Source, recipe: Recipe):
         self.pictures, self.source, self.recipe = pictures, source, recipe
@@ -72,35 +72,42 @@ class EvaluationViews(Dataset):
         path = located(self.source.root, picture.path)
         try:
             content = picture_bytes(path, picture.sha256)
-            return prepare(decode(content, name=str(path)), self.source.pre, self.views), picture.label
+            return prepare(
+                decode(content, name=str(path)), self.source.pre, self.views
+            ), picture.label
         except BadImage as error:
             return str(error)
 
 
 def steps_per_epoch(pictures: int, batch_size: int) -> Fraction:
-    """Batches of one pass over the training pictures; fewer pictures than a batch make one smaller batch.
+    """Batches of one pass over the training pictures; fewer pictures than a batch make one smaller
+    batch.
 
-    A fraction, because a batch may begin in one epoch and end in the next: 63 pictures at 32 a batch are 63/32 steps.
+    A fraction, because a batch may begin in one epoch and end in the next: 63 pictures at 32 a
+    batch are 63/32 steps.
     """
     return Fraction(pictures, min(batch_size, pictures))
 
 
 def epoch_end(epoch: int, per_epoch: Fraction) -> int:
-    """The step after which all pictures of the first `epoch` epochs were shown; the last batch may show more."""
+    """The step after which all pictures of the first `epoch` epochs were shown; the last batch may
+    show more."""
     return math.ceil(epoch * per_epoch)
 
 
 def epochs_done(step: int, per_epoch: Fraction) -> int:
-    """The epochs whose pictures were all shown in so many steps; also the epoch that the next step begins in."""
+    """The epochs whose pictures were all shown in so many steps; also the epoch that the next step
+    begins in."""
     return math.floor(step / per_epoch)
 
 
 def epoch_order(labels: Sequence[int], recipe: Recipe, epoch: int) -> list[int]:
     """Indices of an epoch's pictures, as many as there are: a pure function of (seed, epoch).
 
-    A permutation; or with balance resample and sqrt-resample (Kang et al., 2020) classes in equal shares, or in shares
-    as the roots of their sizes, and within a class each picture equally often, give or take one. Drawn systematically
-    (even steps through the cumulated shares), which has the same expectation as independent draws and less noise.
+    A permutation; or with balance resample and sqrt-resample (Kang et al., 2020) classes in equal
+    shares, or in shares as the roots of their sizes, and within a class each picture equally often,
+    give or take one. Drawn systematically (even steps through the cumulated shares), which has the
+    same expectation as independent draws and less noise.
     """
     generator = np.random.default_rng([recipe.seed, epoch])
     order = generator.permutation(len(labels))
@@ -115,7 +122,8 @@ def epoch_order(labels: Sequence[int], recipe: Recipe, epoch: int) -> list[int]:
 
 
 def numbered(order: Sequence[int], epoch: int) -> list[tuple[int, ...]]:
-    """Keys of `TrainingViews` for an epoch's order: (epoch, index), and (epoch, index, k) at the k-th repetition."""
+    """Keys of `TrainingViews` for an epoch's order: (epoch, index), and (epoch, index, k) at the
+    k-th repetition."""
     seen: Counter[int] = Counter()
     keys: list[tuple[int, ...]] = []
     for index in order:
@@ -124,15 +132,21 @@ def numbered(order: Sequence[int], epoch: int) -> list[tuple[int, ...]]:
     return keys
 
 
-def training_keys(labels: Sequence[int], recipe: Recipe, first_step: int) -> Iterator[list[tuple[int, ...]]]:
+def training_keys(
+    labels: Sequence[int], recipe: Recipe, first_step: int
+) -> Iterator[list[tuple[int, ...]]]:
     """Keys of `TrainingViews` of each whole batch, from step `first_step` to the run's last.
 
-    The epochs follow each other without a gap: a batch that an epoch's last pictures do not fill takes the rest from
-    the next epoch's order. So every epoch shows every picture (unless balance resamples), whatever the size of a batch.
-    What step k shows is a function of (seed, k) alone, so a run that goes on, and each of several processes, find their
-    place by counting. (Epochs of a whole number of batches would show 64 of 33 pictures in each.)
+    The epochs follow each other without a gap: a batch that an epoch's last pictures do not fill
+    takes the rest from the next epoch's order. So every epoch shows every picture (unless balance
+    resamples), whatever the size of a batch. What step k shows is a function of (seed, k) alone, so
+    a run that goes on, and each of several processes, find their place by counting. (Epochs of a
+    whole number of batches would show 64 of 33 pictures in each.)
     """
-    per_epoch, batch_size = steps_per_epoch(len(labels), recipe.batch_size), min(recipe.batch_size, len(labels))
+    per_epoch, batch_size = (
+        steps_per_epoch(len(labels), recipe.batch_size),
+        min(recipe.batch_size, len(labels)),
+    )
     last_step = epoch_end(recipe.epochs, per_epoch)
     begin = epochs_done(first_step, per_epoch)
 
@@ -145,18 +159,27 @@ def training_keys(labels: Sequence[int], recipe: Recipe, first_step: int) -> Ite
         yield list(islice(keys, batch_size))
 
 
-def training_batches(pictures: Sequence[Picture], source: Source, recipe: Recipe, first_step: int) -> Iterator[Batch]:
-    """The batches of step `first_step` to the run's last, in the order of `training_keys`; of several processes, each
-    gets its slice of every batch. Raises `UserError` for a picture that became unreadable since it was scanned."""
+def training_batches(
+    pictures: Sequence[Picture], source: Source, recipe: Recipe, first_step: int
+) -> Iterator[Batch]:
+    """The batches of step `first_step` to the run's last, in the order of `training_keys`; of
+    several processes, each gets its slice of every batch. Raises `UserError` for a picture that
+    became unreadable since it was scanned."""
     keys = training_keys([picture.label for picture in pictures], recipe, first_step)
-    share = math.ceil(min(recipe.batch_size, len(pictures)) / distributed.world()) + partners(recipe)
-    yield from _load(TrainingViews(pictures, source, recipe), source, share,
-                     batch_sampler=(_slice(whole, recipe) for whole in keys))
+    share = math.ceil(min(recipe.batch_size, len(pictures)) / distributed.world()) + partners(
+        recipe
+    )
+    yield from _load(
+        TrainingViews(pictures, source, recipe),
+        source,
+        share,
+        batch_sampler=(_slice(whole, recipe) for whole in keys),
+    )
 
 
 def partners(recipe: Recipe) -> int:
-    """Pictures that stand before this process's slice of a batch: the one before it, if pictures are mixed with the one
-    before them and that one belongs to another process."""
+    """Pictures that stand before this process's slice of a batch: the one before it, if pictures
+    are mixed with the one before them and that one belongs to another process."""
     return int(distributed.world() > 1 and bool(recipe.mixup or recipe.cutmix))
 
 
@@ -165,9 +188,11 @@ def _slice(keys: list[tuple[int, ...]], recipe: Recipe) -> list[tuple[int, ...]]
     return [*before, *distributed.mine(keys)]
 
 
-def evaluation_batches(pictures: Sequence[Picture], source: Source,
-                       views: tuple[View, ...] = (WHOLE,)) -> Iterator[Batch]:
-    """All pictures once, in order, as deployment sees them: ([B * views, H, W, 3], [B]), a picture's views together."""
+def evaluation_batches(
+    pictures: Sequence[Picture], source: Source, views: tuple[View, ...] = (WHOLE,)
+) -> Iterator[Batch]:
+    """All pictures once, in order, as deployment sees them: ([B * views, H, W, 3], [B]), a
+    picture's views together."""
     batch_size = max(1, EVALUATION_BATCH // len(views))
     shown = EvaluationViews(pictures, source, views)
     for images, labels in _load(shown, source, batch_size * len(views), batch_size=batch_size):
@@ -180,26 +205,40 @@ def batch_bytes(pictures: int, side: int) -> int:
 
 
 def planned_workers(wanted: int, pictures: int, recipe: Recipe, *, pinned: bool) -> int:
-    """How many of the `wanted` processes have room for their batches, of training and evaluation, in shared memory.
+    """How many of the `wanted` processes have room for their batches, of training and evaluation,
+    in shared memory.
 
-    `pictures`: in train. A function of the machine alone, see `shared_memory.planned_workers`; it changes no result.
+    `pictures`: in train. A function of the machine alone, see `shared_memory.planned_workers`; it
+    changes no result.
     """
     share = math.ceil(min(recipe.batch_size, pictures) / distributed.world()) + partners(recipe)
     together = EVALUATION_BATCH + (0 if recipe.probe_only else share)
-    return shared_memory.planned_workers(wanted, batch_bytes(together, recipe.image_size), pinned=pinned)
+    return shared_memory.planned_workers(
+        wanted, batch_bytes(together, recipe.image_size), pinned=pinned
+    )
 
 
 def _load(views: Dataset, source: Source, at_once: int, **how: object) -> Iterator[Batch]:
     """`at_once`: pictures (or views) of a batch, at most."""
-    workers = shared_memory.workers_now(source.workers, batch_bytes(at_once, source.pre.size), pinned=source.pin)
-    loader = DataLoader(views, num_workers=workers, pin_memory=source.pin, collate_fn=_collate,
-                        timeout=shared_memory.longest_wait_s(at_once) if workers else 0,
-                        worker_init_fn=signals.ignore, **how)  # type: ignore[arg-type]
+    workers = shared_memory.workers_now(
+        source.workers, batch_bytes(at_once, source.pre.size), pinned=source.pin
+    )
+    loader = DataLoader(
+        views,
+        num_workers=workers,
+        pin_memory=source.pin,
+        collate_fn=_collate,
+        timeout=shared_memory.longest_wait_s(at_once) if workers else 0,
+        worker_init_fn=signals.ignore,
+        **how,
+    )  # type: ignore[arg-type]
     with shared_memory.lost_named(), shared_memory.ended_with_it():
         for batch, problem in loader:
             if problem:
-                raise UserError(f"a picture changed since the run read it: {problem}. Repair or remove it and start "
-                                "again.")
+                raise UserError(
+                    f"a picture changed since the run read it: {problem}. Repair or remove it and "
+                    "start again."
+                )
             yield batch
 
 

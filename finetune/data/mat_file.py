@@ -1,7 +1,7 @@
 """MATLAB files of version 5 from strangers: sizes are looked at before scipy takes memory for them.
 
-scipy unpacks compressed variables whole, and makes arrays as large as their headers say before it reads what is there.
-The format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf
+scipy unpacks compressed variables whole, and makes arrays as large as their headers say before it
+reads what is there. The format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf
 """
 
 import math
@@ -18,8 +18,8 @@ MOST_DEPTH = 8
 
 
 def check(content: bytes, *, most: int) -> None:
-    """`ValueError` unless this is a MATLAB file whose variables unpack to at most `most` bytes, and are as large as
-    their headers say."""
+    """`ValueError` unless this is a MATLAB file whose variables unpack to at most `most` bytes, and
+    are as large as their headers say."""
     if len(content) < HEADER or content[124:128] != b"\0\1IM":
         raise ValueError("no MATLAB file of version 5")
     at, left = HEADER, most
@@ -41,13 +41,13 @@ def check(content: bytes, *, most: int) -> None:
 
 
 def _element(data: bytes, at: int, stop: int) -> tuple[int, int, int]:
-    """Type of the element at this place, and where its bytes begin and end. Types and lengths have four bytes each, or
-    two each where there are at most four bytes of data."""
+    """Type of the element at this place, and where its bytes begin and end. Types and lengths have
+    four bytes each, or two each where there are at most four bytes of data."""
     if at + 8 > stop:
         raise ValueError("an element that is cut off")
-    kind, length = (int.from_bytes(data[place:place + 4], "little") for place in (at, at + 4))
+    kind, length = (int.from_bytes(data[place : place + 4], "little") for place in (at, at + 4))
     if kind >> 16:
-        return kind & 0xffff, at + 4, at + 4 + min(4, kind >> 16)
+        return kind & 0xFFFF, at + 4, at + 4 + min(4, kind >> 16)
     if length > stop - at - 8:
         raise ValueError("an element that is longer than the file")
     return kind, at + 8, at + 8 + length
@@ -59,7 +59,8 @@ def _next(end: int) -> int:
 
 
 def _check_matrix(data: bytes, at: int, stop: int, depth: int) -> None:
-    """Flags, dimensions, name, then the content: numbers, or one array for each cell or for each field of each row."""
+    """Flags, dimensions, name, then the content: numbers, or one array for each cell or for each
+    field of each row."""
     if at == stop:
         return  # an empty array
     if depth == 0:
@@ -67,14 +68,21 @@ def _check_matrix(data: bytes, at: int, stop: int, depth: int) -> None:
     _, start, end = _element(data, at, stop)
     kind = data[start]
     _, start, end = _element(data, _next(end), stop)
-    lengths = [int.from_bytes(data[place:place + 4], "little", signed=True) for place in range(start, end, 4)]
+    lengths = [
+        int.from_bytes(data[place : place + 4], "little", signed=True)
+        for place in range(start, end, 4)
+    ]
     count = math.prod(lengths)
-    if not 2 <= len(lengths) <= 8 or min(lengths) < 0 or math.prod(map(max, lengths, [1] * len(lengths))) > stop - at:
+    if (
+        not 2 <= len(lengths) <= 8
+        or min(lengths) < 0
+        or math.prod(map(max, lengths, [1] * len(lengths))) > stop - at
+    ):
         raise ValueError("an array that is larger than its bytes")
     _, _, end = _element(data, _next(end), stop)  # its name
     if kind == STRUCT:
         _, width, end = _element(data, _next(end), stop)
-        each = int.from_bytes(data[width:width + 4], "little")
+        each = int.from_bytes(data[width : width + 4], "little")
         _, names, end = _element(data, _next(end), stop)
         if each < 1:
             raise ValueError("a structure without names")

@@ -1,8 +1,8 @@
 """Tars from strangers: regular files under expected names, read one after the other, within bounds.
 
-    opened(path)          the tar, never unpacked on the way
-    files(tar, where)     its members, if all of them are regular files that it holds whole
-    bounded_gzip(path)    what a small .gz holds
+opened(path)          the tar, never unpacked on the way
+files(tar, where)     its members, if all of them are regular files that it holds whole
+bounded_gzip(path)    what a small .gz holds
 """
 
 import gzip
@@ -22,10 +22,19 @@ MOST_UNPACKED_BYTES = 64 << 20
 MOST_MEMBERS = 2_000_000
 """ILSVRC2012 has 1,281,167 pictures in 1,000 classes."""
 MOST_HEADER_BYTES = 64 << 10
-"""Between two members: a header has 512 bytes, and long names and attributes stand in more of them."""
+"""Between two members: a header has 512 bytes, and long names and attributes stand in more of
+them."""
 MOST_NAME = 100
 """Characters of a foreign name in an error."""
-UNREADABLE = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, RecursionError)
+UNREADABLE = (
+    tarfile.TarError,
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
 """What tarfile and gzip raise for damaged archives."""
 
 
@@ -48,7 +57,8 @@ class _Budget:
 
 @contextmanager
 def opened(path: Path, content: Any = None) -> Iterator[tarfile.TarFile]:
-    """The tar at `path`, or in the file object `content`; `UserError` if it is damaged, wherever that shows.
+    """The tar at `path`, or in the file object `content`; `UserError` if it is damaged, wherever
+    that shows.
 
     Compressed ones are none: ILSVRC2012's are not, and a small one could unpack to a full disk.
     """
@@ -64,8 +74,10 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        raise UserError(f"{path} cannot be read to its end ({shown(first_line(error))}): expected a complete tar. "
-                        "Download it again.") from None
+        raise UserError(
+            f"{path} cannot be read to its end ({shown(first_line(error))}): expected a complete "
+            "tar. Download it again."
+        ) from None
 
 
 def members(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
@@ -76,24 +88,30 @@ def members(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
     for number, member in enumerate(tar):
         kept.members.clear()  # else a tar of nothing but headers fills the memory
         if number >= MOST_MEMBERS or len(tar.pax_headers) > MOST_NAME:
-            raise UserError(f"{where} holds more than {MOST_MEMBERS:,} files, or attributes of all of them. It is not "
-                            "the original; download it again.")
+            raise UserError(
+                f"{where} holds more than {MOST_MEMBERS:,} files, or attributes of all of them. It "
+                "is not the original; download it again."
+            )
         file.left = None  # the member's own bytes are read now, in parts
         yield member
         file.left = MOST_HEADER_BYTES
 
 
 def files(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
-    """The members, every one of which must be a regular file that the tar holds whole: no links, devices, holes."""
+    """The members, every one of which must be a regular file that the tar holds whole: no links,
+    devices, holes."""
     for member in members(tar, where):
         if not is_plain(member):
-            raise UserError(f"{where} holds {shown(member.name)}, which is not a regular file: expected only pictures "
-                            "and tars. It is not the original; download it again.")
+            raise UserError(
+                f"{where} holds {shown(member.name)}, which is not a regular file: expected only "
+                "pictures and tars. It is not the original; download it again."
+            )
         yield member
 
 
 def is_plain(member: tarfile.TarInfo) -> bool:
-    """Whether it is a regular file without holes, which would take space that the tar does not have."""
+    """Whether it is a regular file without holes, which would take space that the tar does not
+    have."""
     return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
 
 
@@ -105,25 +123,32 @@ def shown(name: str) -> str:
 def checked(name: str, form: re.Pattern[str], where: object) -> str:
     """The name, if it has the form; such names hold no path."""
     if not form.fullmatch(name):
-        raise UserError(f"{where} holds {shown(name)}: expected names like {form.pattern}. It is not the original; "
-                        "download it again.")
+        raise UserError(
+            f"{where} holds {shown(name)}: expected names like {form.pattern}. It is not the "
+            "original; download it again."
+        )
     return name
 
 
 @contextmanager
 def bounded_gzip(path: Path) -> Iterator[IO[bytes]]:
-    """What a small .gz holds, unpacked to a temporary file within `MOST_UNPACKED_BYTES`; `UserError` beyond."""
+    """What a small .gz holds, unpacked to a temporary file within `MOST_UNPACKED_BYTES`;
+    `UserError` beyond."""
     if path.stat().st_size > MOST_UNPACKED_BYTES:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes: expected a few million. It is not the original; "
-                        "download it again.")
+        raise UserError(
+            f"{path} has {path.stat().st_size:,} bytes: expected a few million. It is not the "
+            "original; download it again."
+        )
     with tempfile.TemporaryFile() as unpacked:
         left = MOST_UNPACKED_BYTES
         with reading(path), gzip.open(path) as packed:
             while chunk := packed.read(1 << 20):
                 left -= len(chunk)
                 if left < 0:
-                    raise UserError(f"{path} unpacks to more than {MOST_UNPACKED_BYTES:,} bytes: expected a few "
-                                    "million. It is not the original; download it again.")
+                    raise UserError(
+                        f"{path} unpacks to more than {MOST_UNPACKED_BYTES:,} bytes: expected a "
+                        "few million. It is not the original; download it again."
+                    )
                 unpacked.write(chunk)
         unpacked.seek(0)
         yield unpacked

@@ -1,4 +1,5 @@
-"""One reading of a picture of the data; without torch, which each of the processes that read would load for it."""
+"""One reading of a picture of the data; without torch, which each of the processes that read would
+load for it."""
 
 import hashlib
 from pathlib import Path
@@ -21,12 +22,14 @@ class Measured(NamedTuple):
 
 
 def read_picture(path: Path) -> Measured | str:
-    """What a picture is, or the reason why it cannot be read. Only regular files are opened, and none that is larger
-    than the decoder's limit."""
+    """What a picture is, or the reason why it cannot be read. Only regular files are opened, and
+    none that is larger than the decoder's limit."""
     try:
         content = read_regular(path, MAX_BYTES)
         decoded = decode_and_measure(content, name=str(path))
     except BadImage as error:
         return error.reason
     picture = decoded.picture
-    return Measured(hashlib.sha256(content).hexdigest(), picture.width, picture.height, decoded.bits_used)
+    return Measured(
+        hashlib.sha256(content).hexdigest(), picture.width, picture.height, decoded.bits_used
+    )

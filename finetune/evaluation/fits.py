@@ -1,4 +1,5 @@
-"""What is fitted on the calibration pictures: temperature, choice of views, prediction sets. Pure functions of arrays.
+"""What is fitted on the calibration pictures: temperature, choice of views, prediction sets. Pure
+functions of arrays.
 
 Arrays: probabilities [N, classes] (mean over views, before the temperature) and labels int [N].
 """
@@ -17,13 +18,14 @@ from zoo.picture.tta import VIEWS
 SIGNIFICANT = 2.0
 """Views must lower the loss by this many standard errors of the paired difference."""
 COLDEST = 0.05
-"""Lowest temperature, its inverse the highest: beyond, answers are certain, or all classes the same."""
+"""Lowest temperature, its inverse the highest: beyond, answers are certain, or all classes the
+same."""
 LEAST = 30
-"""Pictures below which a temperature means little: it is 1. (Of perfectly calibrated answers, 10 pictures fit a
-temperature that costs 0.04 nats on new ones, 40 cost 0.01.)"""
+"""Pictures below which a temperature means little: it is 1. (Of perfectly calibrated answers, 10
+pictures fit a temperature that costs 0.04 nats on new ones, 40 cost 0.01.)"""
 LEAST_FOR_VIEWS = 200
-"""Pictures below which no views are measured: on 105 of them five views were chosen, which lost 1.7 points on test and
-took 5.5 times as long."""
+"""Pictures below which no views are measured: on 105 of them five views were chosen, which lost 1.7
+points on test and took 5.5 times as long."""
 CHEAP = ("flip",)
 """Views that are measured unless more are asked for: a default may cost at most twice the time."""
 
@@ -31,9 +33,9 @@ CHEAP = ("flip",)
 def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float:
     """The temperature with the lowest cross-entropy, by L-BFGS; 1 where no other is better.
 
-    1/(N + 2) of each target goes to the most probable other class, as in Platt's scaling (1999): N right answers do
-    not prove that there is never a wrong one, so the temperature of a few right answers does not fall to 0. Fewer than
-    LEAST pictures: 1.
+    1/(N + 2) of each target goes to the most probable other class, as in Platt's scaling (1999): N
+    right answers do not prove that there is never a wrong one, so the temperature of a few right
+    answers does not fall to 0. Fewer than LEAST pictures: 1.
     """
     if len(labels_N) < LEAST:
         return 1.0
@@ -53,7 +55,9 @@ def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float
 
     optimizer.step(closure)  # type: ignore[arg-type]
     temperature = min(max(log_temperature.exp().item(), COLDEST), 1 / COLDEST)
-    better = loss_of(probabilities_NC, labels_N, temperature) <= loss_of(probabilities_NC, labels_N, 1.0)
+    better = loss_of(probabilities_NC, labels_N, temperature) <= loss_of(
+        probabilities_NC, labels_N, 1.0
+    )
     return temperature if better else 1.0
 
 
@@ -82,9 +86,12 @@ class Measured(NamedTuple):
 
 
 def measure(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> Measured:
-    """Answers of a views setting at its own temperature: what averaging gains beyond temperature scaling counts."""
+    """Answers of a views setting at its own temperature: what averaging gains beyond temperature
+    scaling counts."""
     temperature = fit_temperature(probabilities_NC, labels_N)
-    return Measured(probabilities_NC.argmax(1), np.exp(-losses(probabilities_NC, labels_N, temperature)))
+    return Measured(
+        probabilities_NC.argmax(1), np.exp(-losses(probabilities_NC, labels_N, temperature))
+    )
 
 
 def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[dict[str, Any]]:
@@ -95,41 +102,66 @@ def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[
     for name, it in measured.items():
         right, loss = it.predicted == labels_N, -np.log(it.label_probability)
         gain = plain_loss - loss
-        rows.append({
-            "views": name, "passes": len(VIEWS[name]), "pictures": len(labels_N), "top1": float(right.mean()),
-            "loss": float(loss.mean()), "gain": float(gain.mean()),
-            "gain_error": float(gain.std(ddof=1) / math.sqrt(len(gain))) if len(gain) > 1 else 0.0,
-            "only_it_right": int((right & ~plain_right).sum()), "only_none_right": int((plain_right & ~right).sum())})
+        rows.append(
+            {
+                "views": name,
+                "passes": len(VIEWS[name]),
+                "pictures": len(labels_N),
+                "top1": float(right.mean()),
+                "loss": float(loss.mean()),
+                "gain": float(gain.mean()),
+                "gain_error": float(gain.std(ddof=1) / math.sqrt(len(gain)))
+                if len(gain) > 1
+                else 0.0,
+                "only_it_right": int((right & ~plain_right).sum()),
+                "only_none_right": int((plain_right & ~right).sum()),
+            }
+        )
     return rows
 
 
 def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """(views, why): of the settings that gain, the cheapest whose gain is within a standard error of the largest.
+    """(views, why): of the settings that gain, the cheapest whose gain is within a standard error
+    of the largest.
 
-    The one-standard-error rule of Breiman et al., "Classification and regression trees" (1984). None gains: none.
+    The one-standard-error rule of Breiman et al., "Classification and regression trees" (1984).
+    None gains: none.
     """
-    gained = [row for row in table if row["views"] != "none"
-              and row["gain"] > SIGNIFICANT * row["gain_error"] and row["only_it_right"] >= row["only_none_right"]]
+    gained = [
+        row
+        for row in table
+        if row["views"] != "none"
+        and row["gain"] > SIGNIFICANT * row["gain_error"]
+        and row["only_it_right"] >= row["only_none_right"]
+    ]
     if not gained:
-        return "none", (f"measured: no views lower the loss by more than {SIGNIFICANT:g} standard errors without "
-                        "losing right answers")
+        return "none", (
+            f"measured: no views lower the loss by more than {SIGNIFICANT:g} standard errors "
+            "without losing right answers"
+        )
     best = max(gained, key=lambda row: row["gain"])
     near = [row for row in gained if row["gain"] >= best["gain"] - best["gain_error"]]
     row = min(near, key=lambda row: (row["passes"], -row["gain"]))
-    return row["views"], (f"measured: loss lower by {row['gain']:.4f} ± {row['gain_error']:.4f}, "
-                          f"{row['only_it_right']} more right and {row['only_none_right']} fewer")
+    return row["views"], (
+        f"measured: loss lower by {row['gain']:.4f} ± {row['gain_error']:.4f}, "
+        f"{row['only_it_right']} more right and {row['only_none_right']} fewer"
+    )
 
 
 def fit_sets(label_probability_N: np.ndarray, coverage: float) -> tuple[Sets, str | None]:
-    """Split conformal prediction sets (least ambiguous sets: Sadinle, Lei and Wasserman, JASA 2019), and a warning.
+    """Split conformal prediction sets (least ambiguous sets: Sadinle, Lei and Wasserman, JASA
+    2019), and a warning.
 
-    `label_probability_N`: probability of the true class of each calibration picture. With N pictures the true class is
-    in the set with a probability of at least `coverage`; too few pictures give full sets.
+    `label_probability_N`: probability of the true class of each calibration picture. With N
+    pictures the true class is in the set with a probability of at least `coverage`; too few
+    pictures give full sets.
     """
     needed = math.ceil((len(label_probability_N) + 1) * coverage - 1e-9)
     if needed > len(label_probability_N):
         least = math.ceil(coverage / (1 - coverage) * (1 - 1e-9))
-        return Sets(coverage, 0.0), (f"{len(label_probability_N)} calibration pictures are too few for prediction sets "
-                                     f"of {coverage:g} coverage (at least {least}): each set holds every class")
+        return Sets(coverage, 0.0), (
+            f"{len(label_probability_N)} calibration pictures are too few for prediction sets "
+            f"of {coverage:g} coverage (at least {least}): each set holds every class"
+        )
     ordered = np.sort(label_probability_N)[::-1]
     return Sets(coverage, between([*ordered, ordered[-1] * (1 - 1e-6)], needed)), None

@@ -1,4 +1,5 @@
-"""The curve of a learning-rate range test, and the rate that it suggests: pure functions of numbers."""
+"""The curve of a learning-rate range test, and the rate that it suggests: pure functions of
+numbers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,13 @@ WIDTH = PER_DECADE / 5
 WEIGHED = 2 * math.sqrt(math.pi) * WIDTH
 """Losses that such a mean is worth: its variance is that of one loss divided by this."""
 NOISE = 4
-"""Standard errors of a smoothed loss that count as noise: it is the lowest of a hundred that is looked at."""
+"""Standard errors of a smoothed loss that count as noise: it is the lowest of a hundred that is
+looked at."""
 MARGIN = 10
 """The suggestion is a rate that the curve shows, divided by this."""
 FLAT_LR = 1e-5
-"""Rates up to this hardly change a model in so few steps: the level from which a rise is counted."""
+"""Rates up to this hardly change a model in so few steps: the level from which a rise is
+counted."""
 RANGE_TEST = "range test"
 """How the reason of a rate found so begins."""
 
@@ -34,7 +37,8 @@ class Curve:
 
     @property
     def smooth(self) -> np.ndarray:
-        """The losses, averaged with Gaussian weights over about a quarter of a decade to both sides; float64 [N]."""
+        """The losses, averaged with Gaussian weights over about a quarter of a decade to both
+        sides; float64 [N]."""
         place = np.arange(len(self.loss))
         weights = np.exp(-0.5 * ((place[:, None] - place) / WIDTH) ** 2)
         return np.asarray((weights / weights.sum(1, keepdims=True)) @ np.array(self.loss))
@@ -59,18 +63,26 @@ class Suggestion:
 def suggest(curve: Curve) -> Suggestion:
     """A tenth of the rate at which the smoothed loss is lowest (Gugger's rule, fastai's `minimum`).
 
-    Where the loss does not fall below its level at the lowest rates by more than noise, as with a probe's head that is
-    good already, the lowest place means nothing: then a tenth of the last rate at which it was not above that level,
-    noise apart.
+    Where the loss does not fall below its level at the lowest rates by more than noise, as with a
+    probe's head that is good already, the lowest place means nothing: then a tenth of the last rate
+    at which it was not above that level, noise apart.
     """
     smooth, lr, flat = curve.smooth, np.array(curve.lr), np.array(curve.lr) <= FLAT_LR
     level, lowest = float(smooth[flat].mean()), int(smooth.argmin())
     noise = float(np.array(curve.loss)[flat].std()) / math.sqrt(WEIGHED)
     if level - smooth[lowest] > NOISE * noise:
-        edge, seen = float(lr[lowest]), f"where the loss is lowest ({smooth[lowest]:.3g}, at first {level:.3g})"
+        edge, seen = (
+            float(lr[lowest]),
+            f"where the loss is lowest ({smooth[lowest]:.3g}, at first {level:.3g})",
+        )
     else:
-        edge, seen = float(lr[np.flatnonzero(smooth <= level + NOISE * noise)[-1]]), (
-            f"after which the loss rises above its start ({level:.3g}); it never fell below it by more than noise")
+        edge, seen = (
+            float(lr[np.flatnonzero(smooth <= level + NOISE * noise)[-1]]),
+            (
+                f"after which the loss rises above its start ({level:.3g}); it never fell below it "
+                "by more than noise"
+            ),
+        )
     low, high = ROWS["lr"].low, ROWS["lr"].high
     value = min(high, max(low, float(f"{edge / MARGIN:.2g}")))
     return Suggestion(value, f"{RANGE_TEST}: a tenth of {edge:.2g}, {seen}")

@@ -7,20 +7,35 @@ import numpy as np
 
 from zoo.comparison.shares import BINS, Bin, calibration_error, reliability, wilson_interval
 
-__all__ = ["BINS", "Bin", "Slice", "calibration_error", "per_class", "reliability", "slices",
-           "wilson_interval"]
+__all__ = [
+    "BINS",
+    "Bin",
+    "Slice",
+    "calibration_error",
+    "per_class",
+    "reliability",
+    "slices",
+    "wilson_interval",
+]
 
 
-def per_class(predicted: Sequence[int] | np.ndarray, labels: Sequence[int] | np.ndarray,
-              classes: Sequence[str]) -> list[dict[str, Any]]:
+def per_class(
+    predicted: Sequence[int] | np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    classes: Sequence[str],
+) -> list[dict[str, Any]]:
     """Precision, recall, F1 and number of pictures of each class; None where undefined."""
     said, true = np.asarray(predicted, dtype=np.int64), np.asarray(labels, dtype=np.int64)
-    counts = (np.bincount(of, minlength=len(classes)).tolist() for of in (true[said == true], said, true))
+    counts = (
+        np.bincount(of, minlength=len(classes)).tolist() for of in (true[said == true], said, true)
+    )
     rows = []
     for name, hit, n_said, n_true in zip(classes, *counts, strict=True):
         precision, recall = hit / n_said if n_said else None, hit / n_true if n_true else None
         f1 = 2 * hit / (n_said + n_true) if n_said + n_true else None
-        rows.append({"class": name, "pictures": n_true, "precision": precision, "recall": recall, "f1": f1})
+        rows.append(
+            {"class": name, "pictures": n_true, "precision": precision, "recall": recall, "f1": f1}
+        )
     return rows
 
 
@@ -41,11 +56,22 @@ class Slice(NamedTuple):
 
 def slices(values_N: np.ndarray, right_N: np.ndarray, parts: int = 4) -> list[Slice]:
     """Up to `parts` slices of about equal size, by rising value; equal values stay together."""
-    return [Slice(float(values_N[inside].min()), float(values_N[inside].max()), int(right_N[inside].sum()),
-                  int(inside.sum())) for inside in _quantile_masks(values_N, parts)]
+    return [
+        Slice(
+            float(values_N[inside].min()),
+            float(values_N[inside].max()),
+            int(right_N[inside].sum()),
+            int(inside.sum()),
+        )
+        for inside in _quantile_masks(values_N, parts)
+    ]
 
 
 def _quantile_masks(values_N: np.ndarray, parts: int) -> Iterator[np.ndarray]:
-    edges = np.quantile(values_N, np.arange(1, parts) / parts, method="lower") if len(values_N) else np.empty(0)
+    edges = (
+        np.quantile(values_N, np.arange(1, parts) / parts, method="lower")
+        if len(values_N)
+        else np.empty(0)
+    )
     place = np.searchsorted(edges, values_N, side="left")
     yield from (inside for inside in (place == i for i in range(parts)) if inside.any())

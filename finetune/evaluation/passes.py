@@ -1,7 +1,7 @@
 """Passes of a model over pictures, in fp32.
 
-`batches` hold this process's share of the `total` pictures (`distributed.mine`); what comes back holds all of them, in
-order.
+`batches` hold this process's share of the `total` pictures (`distributed.mine`); what comes back
+holds all of them, in order.
 """
 
 from collections import Counter
@@ -39,7 +39,8 @@ class Scores:
     """Mean cross-entropy in nats, without label smoothing."""
     pictures: int
     balanced: float | None = None
-    """Mean over the classes of the share of right answers, where it decides instead of top-1 (`Recipe.by_class`)."""
+    """Mean over the classes of the share of right answers, where it decides instead of top-1
+    (`Recipe.by_class`)."""
 
     def better_than(self, other: "Scores") -> bool:
         """By top-1, or by balanced accuracy where both have it; ties by loss."""
@@ -60,8 +61,14 @@ Evaluate = Callable[[nn.Module], Scores]
 
 
 @torch.inference_mode()
-def logits(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
-           title: str = "evaluating") -> tuple[torch.Tensor, torch.Tensor]:
+def logits(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    pre: Preprocessing,
+    *,
+    total: int,
+    title: str = "evaluating",
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(float32 [N, classes], int64 [N]) on the CPU. Leaves the model in evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
@@ -71,22 +78,31 @@ def logits(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, to
             rows.append(model(normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
-    return distributed.gathered(torch.cat(rows), total), distributed.gathered(torch.cat(labels), total)
+    return distributed.gathered(torch.cat(rows), total), distributed.gathered(
+        torch.cat(labels), total
+    )
 
 
 def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
-    """Top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that have pictures."""
+    """Top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that have
+    pictures."""
     ranked = logits_NC.topk(min(5, logits_NC.shape[1]), dim=1).indices
     hits = ranked == labels_N[:, None]
-    return Scores(hits[:, 0].float().mean().item(), hits.any(1).float().mean().item(),
-                  cross_entropy(logits_NC, labels_N).item(), len(labels_N),
-                  balanced_accuracy(hits[:, 0], labels_N) if by_class else None)
+    return Scores(
+        hits[:, 0].float().mean().item(),
+        hits.any(1).float().mean().item(),
+        cross_entropy(logits_NC, labels_N).item(),
+        len(labels_N),
+        balanced_accuracy(hits[:, 0], labels_N) if by_class else None,
+    )
 
 
 def balanced_accuracy(right_N: torch.Tensor, labels_N: torch.Tensor) -> float:
     """Mean over the classes that have pictures of their share of right answers."""
     present = labels_N.unique()
-    return float(torch.stack([right_N[labels_N == label].float().mean() for label in present]).mean())
+    return float(
+        torch.stack([right_N[labels_N == label].float().mean() for label in present]).mean()
+    )
 
 
 @dataclass(frozen=True)
@@ -119,10 +135,17 @@ class Outputs(NamedTuple):
 
 
 @torch.inference_mode()
-def outputs(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, bank: Bank, *, total: int,
-            title: str) -> Outputs:
-    """Logits, unknown score and brightness of all pictures, from one forward pass. Leaves the model in evaluation
-    mode."""
+def outputs(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    pre: Preprocessing,
+    bank: Bank,
+    *,
+    total: int,
+    title: str,
+) -> Outputs:
+    """Logits, unknown score and brightness of all pictures, from one forward pass. Leaves the model
+    in evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
     rows = []
@@ -130,30 +153,49 @@ def outputs(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, bank
         for images, label in batches:
             seen = forward(model, normalise(images.to(device), pre), bank.early)
             embedding = seen.embedding.float().cpu().numpy()
-            rows.append(Outputs(seen.logits.float().cpu().numpy(), bank.distance(embedding),
-                                images.float().mean((1, 2, 3)).numpy() / 255))
+            rows.append(
+                Outputs(
+                    seen.logits.float().cpu().numpy(),
+                    bank.distance(embedding),
+                    images.float().mean((1, 2, 3)).numpy() / 255,
+                )
+            )
             advance(len(label))
     return Outputs(*(_of_all(parts, total) for parts in zip(*rows, strict=True)))
 
 
 @torch.inference_mode()
-def parts_of_embedding(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, stage: int, *,
-                       total: int) -> list[torch.Tensor]:
-    """The parts of every picture's embedding before they are scaled and joined, float32 [N, ...] each on the CPU."""
+def parts_of_embedding(
+    model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, stage: int, *, total: int
+) -> list[torch.Tensor]:
+    """The parts of every picture's embedding before they are scaled and joined, float32 [N, ...]
+    each on the CPU."""
     device = next(model.parameters()).device
     model.eval()
     rows = []
     with console.bar("reference embeddings", total) as advance:
         for images, label in batches:
-            rows.append([part.cpu() for part in embedding_parts(model, normalise(images.to(device), pre), stage)])
+            rows.append(
+                [
+                    part.cpu()
+                    for part in embedding_parts(model, normalise(images.to(device), pre), stage)
+                ]
+            )
             advance(len(label))
     return [distributed.gathered(torch.cat(parts), total) for parts in zip(*rows, strict=True)]
 
 
 @torch.inference_mode()
-def summed_probabilities(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, groups: Sequence[int], *,
-                         total: int) -> list[np.ndarray]:
-    """Probabilities of each picture, summed over groups of its views: float32 [N, classes] for each group.
+def summed_probabilities(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    pre: Preprocessing,
+    groups: Sequence[int],
+    *,
+    total: int,
+) -> list[np.ndarray]:
+    """Probabilities of each picture, summed over groups of its views: float32 [N, classes] for each
+    group.
 
     `groups`: how many of a picture's views, in their order in the batches, make up each group.
     """
@@ -173,11 +215,12 @@ def _of_all(parts: Sequence[np.ndarray], total: int) -> np.ndarray:
     return distributed.gathered(torch.from_numpy(np.concatenate(parts)), total).numpy()
 
 
-
 @torch.no_grad()
-def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int,
-            precision: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is fp32 or bf16.
+def extract(
+    model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int, precision: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is
+    fp32 or bf16.
 
     `batches` hold this process's share of them (`distributed.mine`).
     """
@@ -190,7 +233,9 @@ def extract(model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, t
                 rows.append(features(model, normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
-    return distributed.gathered(torch.cat(rows), total), distributed.gathered(torch.cat(labels), total)
+    return distributed.gathered(torch.cat(rows), total), distributed.gathered(
+        torch.cat(labels), total
+    )
 
 
 def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:

@@ -1,4 +1,5 @@
-"""The answers of a run to its pictures: one table, `predictions.csv`, from which every number of the report follows."""
+"""The answers of a run to its pictures: one table, `predictions.csv`, from which every number of
+the report follows."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -58,9 +59,11 @@ class Answers:
     brightness: np.ndarray
     """Mean of the network's input picture, 0 black to 1 white."""
     views_predicted: dict[str, np.ndarray]
-    """Views measured against each other -> int [N], NOWHERE where a picture was not among the measured."""
+    """Views measured against each other -> int [N], NOWHERE where a picture was not among the
+    measured."""
     views_label_probability: dict[str, np.ndarray]
-    """The same -> probability of the true class at these views' own temperature, nan where not measured."""
+    """The same -> probability of the true class at these views' own temperature, nan where not
+    measured."""
 
     def __len__(self) -> int:
         return len(self.path)
@@ -72,9 +75,14 @@ class Answers:
 
     def where(self, chosen: np.ndarray) -> "Answers":
         """The rows of a boolean mask or of indices."""
+
         def cut(column: Any) -> Any:
-            return ({name: part[chosen] for name, part in column.items()} if isinstance(column, dict)
-                    else column[chosen])
+            return (
+                {name: part[chosen] for name, part in column.items()}
+                if isinstance(column, dict)
+                else column[chosen]
+            )
+
         names = [f.name for f in dataclass_fields(self) if f.name != "classes"]
         columns: dict[str, Any] = {name: cut(getattr(self, name)) for name in names}
         return replace(self, **columns)
@@ -88,7 +96,11 @@ class Answers:
         """Known splits that have rows: val first, then its halves, then test."""
         present = set(self.split.tolist())
         halves = [name for name in ("select", "calibrate") if name in present]
-        return (["val"] if present & set(VAL) else []) + halves + (["test"] if "test" in present else [])
+        return (
+            (["val"] if present & set(VAL) else [])
+            + halves
+            + (["test"] if "test" in present else [])
+        )
 
     @property
     def foreign(self) -> list[str]:
@@ -98,59 +110,92 @@ class Answers:
 
 def concatenate(tables: Sequence[Answers]) -> Answers:
     """One table of several without a comparison of views."""
-    names = [f.name for f in dataclass_fields(Answers) if f.name != "classes" and not f.name.startswith("views_")]
-    columns: dict[str, Any] = {name: np.concatenate([getattr(table, name) for table in tables]) for name in names}
+    names = [
+        f.name
+        for f in dataclass_fields(Answers)
+        if f.name != "classes" and not f.name.startswith("views_")
+    ]
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name) for table in tables]) for name in names
+    }
     return replace(tables[0], **columns)
 
 
 def headline(answers: Answers) -> tuple[str, str]:
     """(split, note): the split that gives the headline, and what a reader must know about it."""
-    for split, note in (("test", "read once, at the end"),
-                        ("calibrate", "half of val that took no part in choosing the weights"),
-                        ("val", "the run was tuned on these pictures, so the number is optimistic: add a test folder")):
+    for split, note in (
+        ("test", "read once, at the end"),
+        ("calibrate", "half of val that took no part in choosing the weights"),
+        (
+            "val",
+            "the run was tuned on these pictures, so the number is optimistic: add a test folder",
+        ),
+    ):
         if split in answers.splits:
             return split, note
     raise AssertionError("a run has a val")
 
 
 def numbers(answers: Answers) -> dict[str, Any]:
-    """Numbers of one split: the deployed answer's, and under "plain" those of one view at temperature 1."""
+    """Numbers of one split: the deployed answer's, and under "plain" those of one view at
+    temperature 1."""
     right = int(answers.right.sum())
     plain_right = answers.plain_predicted == answers.label
     return {
-        "pictures": len(answers), "top1": right / len(answers),
+        "pictures": len(answers),
+        "top1": right / len(answers),
         "top1_interval": metrics.wilson_interval(right, len(answers)),
         "top5": float((answers.top5 == answers.label[:, None]).any(1).mean()),
         "loss": mean_loss(answers.label_probability),
         "ece": metrics.calibration_error(answers.confidence, answers.right),
-        "covered": float(answers.label_in_set.mean()), "mean_set_size": float(answers.set_size.mean()),
-        "plain": {"top1": float(plain_right.mean()), "loss": mean_loss(answers.plain_label_probability),
-                  "top1_interval": metrics.wilson_interval(int(plain_right.sum()), len(answers)),
-                  "ece": metrics.calibration_error(answers.plain_confidence, plain_right)},
+        "covered": float(answers.label_in_set.mean()),
+        "mean_set_size": float(answers.set_size.mean()),
+        "plain": {
+            "top1": float(plain_right.mean()),
+            "loss": mean_loss(answers.plain_label_probability),
+            "top1_interval": metrics.wilson_interval(int(plain_right.sum()), len(answers)),
+            "ece": metrics.calibration_error(answers.plain_confidence, plain_right),
+        },
     }
 
 
 def report(answers: Answers, threshold: float | None) -> dict[str, Any]:
-    """The part of report.json that follows from the table; `threshold`: of the unknown score, None if there is none."""
+    """The part of report.json that follows from the table; `threshold`: of the unknown score, None
+    if there is none."""
     split, note = headline(answers)
     head = answers.of(split)
     rows = metrics.per_class(head.predicted, head.label, answers.classes)
-    macro = {f"macro_{name}": statistics.fmean(row[name] or 0.0 for row in rows if row["pictures"])
-             for name in ("precision", "recall", "f1")}  # a class that is never said has a precision of 0
-    return {"headline": {"split": split, "note": note, **macro, **numbers(head)},
-            "splits": {name: numbers(answers.of(name)) for name in answers.splits},
-            "per_class": rows, "unknown": None if threshold is None else told_apart(answers, head, threshold)}
+    macro = {
+        f"macro_{name}": statistics.fmean(row[name] or 0.0 for row in rows if row["pictures"])
+        # a class that is never said has a precision of 0
+        for name in ("precision", "recall", "f1")
+    }
+    return {
+        "headline": {"split": split, "note": note, **macro, **numbers(head)},
+        "splits": {name: numbers(answers.of(name)) for name in answers.splits},
+        "per_class": rows,
+        "unknown": None if threshold is None else told_apart(answers, head, threshold),
+    }
 
 
 def told_apart(answers: Answers, head: Answers, threshold: float) -> dict[str, Any]:
     """How well the foreign sets are told from the headline's pictures by their unknown score."""
     sets = {name: answers.of(name) for name in answers.foreign}
-    foreign = {name: {"pictures": len(them), "auroc": rejection.auroc(head.unknown_score, them.unknown_score),
-                      "rejected": float((them.unknown_score > threshold).mean()),
-                      "confidence": float(them.plain_confidence.mean())} for name, them in sets.items()}
+    foreign = {
+        name: {
+            "pictures": len(them),
+            "auroc": rejection.auroc(head.unknown_score, them.unknown_score),
+            "rejected": float((them.unknown_score > threshold).mean()),
+            "confidence": float(them.plain_confidence.mean()),
+        }
+        for name, them in sets.items()
+    }
     weakest = rejection.weakest({name: row["rejected"] for name, row in foreign.items()})
-    return {"rejected": float((head.unknown_score > threshold).mean()), "foreign": foreign,
-            "weakest": {"foreign": weakest[0], "rejected": weakest[1]} if weakest else None}
+    return {
+        "rejected": float((head.unknown_score > threshold).mean()),
+        "foreign": foreign,
+        "weakest": {"foreign": weakest[0], "rejected": weakest[1]} if weakest else None,
+    }
 
 
 def mean_loss(label_probability: np.ndarray) -> float:
@@ -177,31 +222,61 @@ def _split(joined: str) -> list[str]:
     return [*names, current]
 
 
-FLOATS = ("confidence", "label_probability", "plain_confidence", "plain_label_probability", "unknown_score",
-          "brightness")
+FLOATS = (
+    "confidence",
+    "label_probability",
+    "plain_confidence",
+    "plain_label_probability",
+    "unknown_score",
+    "brightness",
+)
 COUNTS = ("set_size", "width", "height")
-COLUMNS = ("path", "split", "label", "predicted", "confidence", "label_probability", "top5", "plain_predicted",
-           "plain_confidence", "plain_label_probability", "unknown_score", "set_size", "label_in_set", "width",
-           "height", "brightness")
-"""Columns of every predictions.csv; then two for each of the views that were measured against each other."""
+COLUMNS = (
+    "path",
+    "split",
+    "label",
+    "predicted",
+    "confidence",
+    "label_probability",
+    "top5",
+    "plain_predicted",
+    "plain_confidence",
+    "plain_label_probability",
+    "unknown_score",
+    "set_size",
+    "label_in_set",
+    "width",
+    "height",
+    "brightness",
+)
+"""Columns of every predictions.csv; then two for each of the views that were measured against each
+other."""
 
 
 def write(path: Path, answers: Answers) -> None:
-    """`predictions.csv`. Classes by name; `top5` joins names by `|` (escaped by `\\`); empty = there is none."""
+    """`predictions.csv`. Classes by name; `top5` joins names by `|` (escaped by `\\`); empty =
+    there is none."""
     names = {NOWHERE: ""} | dict(enumerate(answers.classes))
-    columns: dict[str, list[str]] = {name: [_number(x) for x in getattr(answers, name).tolist()]
-                                     for name in (*FLOATS, *COUNTS)}
+    columns: dict[str, list[str]] = {
+        name: [_number(x) for x in getattr(answers, name).tolist()] for name in (*FLOATS, *COUNTS)
+    }
     columns |= {name: getattr(answers, name).tolist() for name in ("path", "split")}
-    columns |= {name: [names[c] for c in getattr(answers, name).tolist()]
-                for name in ("label", "predicted", "plain_predicted")}
+    columns |= {
+        name: [names[c] for c in getattr(answers, name).tolist()]
+        for name in ("label", "predicted", "plain_predicted")
+    }
     columns["top5"] = [_join([names[c] for c in row]) for row in answers.top5.tolist()]
     foreign = (answers.label == NOWHERE).tolist()
-    columns["label_in_set"] = ["" if away else str(int(inside))
-                               for away, inside in zip(foreign, answers.label_in_set.tolist(), strict=True)]
+    columns["label_in_set"] = [
+        "" if away else str(int(inside))
+        for away, inside in zip(foreign, answers.label_in_set.tolist(), strict=True)
+    ]
     ordered = {name: columns[name] for name in COLUMNS}
     for views, said in answers.views_predicted.items():
         ordered[f"{views}_predicted"] = [names[c] for c in said.tolist()]
-        ordered[f"{views}_label_probability"] = [_number(x) for x in answers.views_label_probability[views].tolist()]
+        ordered[f"{views}_label_probability"] = [
+            _number(x) for x in answers.views_label_probability[views].tolist()
+        ]
     tables.write(path, ordered, zip(*ordered.values(), strict=True))
 
 
@@ -218,8 +293,10 @@ def read(run: Path, classes: Sequence[str]) -> Answers:
     try:
         return _read(path, classes)
     except (KeyError, ValueError, OverflowError) as error:
-        raise UserError(f"{path} is not as this version writes it ({error!r}): expected its columns and the classes of "
-                        "data.json. Copy the run folder again, or train it again.") from None
+        raise UserError(
+            f"{path} is not as this version writes it ({error!r}): expected its columns and the "
+            "classes of data.json. Copy the run folder again, or train it again."
+        ) from None
 
 
 def _picture_path(path: str) -> str:
@@ -231,8 +308,11 @@ def _picture_path(path: str) -> str:
 def _read(path: Path, classes: Sequence[str]) -> Answers:
     index = {"": NOWHERE} | {name: i for i, name in enumerate(classes)}
     rows = list(tables.rows(path, COLUMNS))
-    measured = [name.removesuffix("_predicted") for name in (rows[0] if rows else ())
-                if name.endswith("_predicted") and name not in COLUMNS]
+    measured = [
+        name.removesuffix("_predicted")
+        for name in (rows[0] if rows else ())
+        if name.endswith("_predicted") and name not in COLUMNS
+    ]
 
     def column(name: str, read_one: Callable[[str], Any]) -> np.ndarray:
         return np.array([read_one(row[name]) for row in rows])
@@ -244,18 +324,29 @@ def _read(path: Path, classes: Sequence[str]) -> Answers:
         return fields.whole(int(text), 0, 10**9)
 
     return Answers(
-        classes=tuple(classes), path=column("path", _picture_path), split=column("split", str),
-        **{name: column(name, index.__getitem__) for name in ("label", "predicted", "plain_predicted")},
-        **{name: column(name, number) for name in FLOATS}, **{name: column(name, count) for name in COUNTS},
+        classes=tuple(classes),
+        path=column("path", _picture_path),
+        split=column("split", str),
+        **{
+            name: column(name, index.__getitem__)
+            for name in ("label", "predicted", "plain_predicted")
+        },
+        **{name: column(name, number) for name in FLOATS},
+        **{name: column(name, count) for name in COUNTS},
         top5=column("top5", lambda joined: [index[name] for name in _split(joined)]),
         label_in_set=column("label_in_set", lambda text: text == "1"),
-        views_predicted={views: column(f"{views}_predicted", index.__getitem__) for views in measured},
-        views_label_probability={views: column(f"{views}_label_probability", number) for views in measured})
+        views_predicted={
+            views: column(f"{views}_predicted", index.__getitem__) for views in measured
+        },
+        views_label_probability={
+            views: column(f"{views}_label_probability", number) for views in measured
+        },
+    )
 
 
 def most_wrong(answers: Answers) -> np.ndarray:
-    """Indices of the wrong answers with the highest confidence, the highest first: at most MOST_WRONG, by path where
-    confidence is equal."""
+    """Indices of the wrong answers with the highest confidence, the highest first: at most
+    MOST_WRONG, by path where confidence is equal."""
     wrong = np.flatnonzero(~answers.right)
     order = sorted(wrong.tolist(), key=lambda i: (-answers.confidence[i], answers.path[i]))
     return np.array(order[:MOST_WRONG], dtype=int)

@@ -1,4 +1,5 @@
-"""Precision-recall and ROC curves of each class against the rest, from the deployed probabilities."""
+"""Precision-recall and ROC curves of each class against the rest, from the deployed
+probabilities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +14,11 @@ DIGITS = 4
 
 
 def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """For report.json: `macro` (mean of all classes' curves), `classes` (areas of each) and `worst` (their curves).
+    """For report.json: `macro` (mean of all classes' curves), `classes` (areas of each) and `worst`
+    (their curves).
 
-    Curves are `precision` at recalls, and `tpr` at false positive rates, of 0 to 1 in POINTS steps. A class of which
-    the split holds no picture, or nothing else, has neither and is left out.
+    Curves are `precision` at recalls, and `tpr` at false positive rates, of 0 to 1 in POINTS steps.
+    A class of which the split holds no picture, or nothing else, has neither and is left out.
     """
     rows = []
     for label, name in enumerate(classes):
@@ -24,10 +26,21 @@ def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) 
         if 0 < own.sum() < len(own):
             rows.append({"class": name, **curves_of(own, p_NC[:, label])})
     worst = sorted(rows, key=lambda row: (row["average_precision"], row["class"]))[:SHOWN]
-    macro = {key: np.mean([row[key] for row in rows], axis=0).round(DIGITS).tolist()
-             for key in ("precision", "tpr", "average_precision", "auroc")} if rows else None
-    return {"macro": macro, "worst": worst if len(rows) > SHOWN else rows,
-            "classes": [{key: row[key] for key in ("class", "average_precision", "auroc")} for row in rows]}
+    macro = (
+        {
+            key: np.mean([row[key] for row in rows], axis=0).round(DIGITS).tolist()
+            for key in ("precision", "tpr", "average_precision", "auroc")
+        }
+        if rows
+        else None
+    )
+    return {
+        "macro": macro,
+        "worst": worst if len(rows) > SHOWN else rows,
+        "classes": [
+            {key: row[key] for key in ("class", "average_precision", "auroc")} for row in rows
+        ],
+    }
 
 
 def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> dict[str, Any]:
@@ -37,18 +50,20 @@ def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> dict[str, Any]:
     recall, fpr = hits / hits[-1], misses / misses[-1]
     precision = hits / np.maximum(1, hits + misses)
     precision[0] = 1  # of no answers, by convention
-    # between two thresholds precision is that of the higher recall (Davis and Goadrich, 2006: a straight line would be
-    # too good)
+    # between two thresholds precision is that of the higher recall (Davis and Goadrich, 2006: a
+    # straight line would be too good)
     place = np.searchsorted(recall, grid, side="left")
-    return {"precision": precision[place].round(DIGITS).tolist(),
-            "tpr": np.interp(grid, fpr, recall).round(DIGITS).tolist(),
-            "average_precision": float((np.diff(recall) * precision[1:]).sum()),
-            "auroc": float((np.diff(fpr) * (recall[1:] + recall[:-1]) / 2).sum())}
+    return {
+        "precision": precision[place].round(DIGITS).tolist(),
+        "tpr": np.interp(grid, fpr, recall).round(DIGITS).tolist(),
+        "average_precision": float((np.diff(recall) * precision[1:]).sum()),
+        "auroc": float((np.diff(fpr) * (recall[1:] + recall[:-1]) / 2).sum()),
+    }
 
 
 def counts_from_above(own_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures at or above each threshold, those of the class and the others: 0 first, then at each score that occurs,
-    the highest first."""
+    """Pictures at or above each threshold, those of the class and the others: 0 first, then at each
+    score that occurs, the highest first."""
     order = np.argsort(-score_N, kind="stable")
     last_of_equals = np.append(np.flatnonzero(np.diff(score_N[order])), len(order) - 1)
     hits = np.append(0, own_N[order].cumsum()[last_of_equals])

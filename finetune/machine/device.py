@@ -1,4 +1,5 @@
-"""Which device a run uses, and why; a GPU that is there but unused is never passed over in silence."""
+"""Which device a run uses, and why; a GPU that is there but unused is never passed over in
+silence."""
 
 import os
 import re
@@ -19,29 +20,43 @@ MOST_DECODERS = 16
 
 
 def choose(name: str) -> torch.device:
-    """The device of `--device`, printed with the reason; `UserError` if it was asked for and is not usable."""
+    """The device of `--device`, printed with the reason; `UserError` if it was asked for and is not
+    usable."""
     torch.backends.cudnn.allow_tf32 = False  # what is called fp32 is fp32, on the GPU too
     if distributed.world() > 1:
         return _of_this_process(name)
     if name == "auto":
         if torch.cuda.is_available():
             _say_how_to_use_all()
-            return _say(torch.device("cuda"), f"{torch.cuda.get_device_name()}, found by torch {torch.__version__}")
+            return _say(
+                torch.device("cuda"),
+                f"{torch.cuda.get_device_name()}, found by torch {torch.__version__}",
+            )
         if torch.backends.mps.is_available():
             return _say(torch.device("mps"), "Apple GPU, found by torch")
-        cpu = _say(torch.device("cpu"), f"torch {torch.__version__} sees no GPU; {cpu_cores()} CPU cores")
+        cpu = _say(
+            torch.device("cpu"), f"torch {torch.__version__} sees no GPU; {cpu_cores()} CPU cores"
+        )
         _warn_of_unused_gpu()
         return cpu
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
-        raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:1 (the second GPU) or mps.")
+        raise UserError(
+            f"--device {name}: expected auto, cpu, cuda, cuda:1 (the second GPU) or mps."
+        )
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         gpu = nvidia_gpu_seen()
-        todo = f"To make torch use the GPU ({gpu}): {INSTALL_CUDA}" if gpu else "Use --device cpu, or remove it."
-        raise UserError(f"--device {name}: torch {torch.__version__} cannot use it ({reason}). {todo}") from None
+        todo = (
+            f"To make torch use the GPU ({gpu}): {INSTALL_CUDA}"
+            if gpu
+            else "Use --device cpu, or remove it."
+        )
+        raise UserError(
+            f"--device {name}: torch {torch.__version__} cannot use it ({reason}). {todo}"
+        ) from None
     return _say(device, "asked for by --device")
 
 
@@ -50,34 +65,52 @@ def _of_this_process(name: str) -> torch.device:
     number, processes = distributed.on_this_machine()
     gpus = torch.cuda.device_count()
     if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {name}: expected auto, cpu or cuda under torchrun, where each process takes its own "
-                        "GPU. Remove --device.")
+        raise UserError(
+            f"--device {name}: expected auto, cpu or cuda under torchrun, where each process takes "
+            "its own GPU. Remove --device."
+        )
     kind = name if name != "auto" else "cuda" if gpus else "cpu"
-    kinds = distributed.everyone(kind if kind == "cpu" or number < gpus else f"{gpus} GPUs for {processes} processes")
+    kinds = distributed.everyone(
+        kind if kind == "cpu" or number < gpus else f"{gpus} GPUs for {processes} processes"
+    )
     if set(kinds) not in ({"cpu"}, {"cuda"}):
-        raise UserError(f"the processes of this run have different devices ({', '.join(sorted(set(kinds)))}): expected "
-                        "a GPU for each, or --device cpu. Start as many processes on each machine (torchrun "
-                        "--nproc-per-node) as it has GPUs.")
+        raise UserError(
+            f"the processes of this run have different devices ({', '.join(sorted(set(kinds)))}): "
+            "expected a GPU for each, or --device cpu. Start as many processes on each machine "
+            "(torchrun --nproc-per-node) as it has GPUs."
+        )
     if kind == "cpu":
         if name == "auto":
             _warn_of_unused_gpu()
-        return _say(torch.device("cpu"), f"{distributed.world()} processes, {cpu_cores()} CPU cores each")
+        return _say(
+            torch.device("cpu"), f"{distributed.world()} processes, {cpu_cores()} CPU cores each"
+        )
     torch.cuda.set_device(number)
-    return _say(torch.device("cuda", number), f"{distributed.world()} processes, each with a GPU of its own")
+    return _say(
+        torch.device("cuda", number), f"{distributed.world()} processes, each with a GPU of its own"
+    )
 
 
 def _warn_of_unused_gpu() -> None:
     if gpu := nvidia_gpu_seen():
-        console.warn(f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: training "
-                      f"runs on the CPU, many times slower. Check the driver (nvidia-smi), then: {INSTALL_CUDA}")
+        console.warn(
+            f"this machine has an NVIDIA GPU ({gpu}) that torch {torch.__version__} cannot use: "
+            "training runs on the CPU, many times slower. Check the driver (nvidia-smi), then: "
+            f"{INSTALL_CUDA}"
+        )
 
 
 def _say_how_to_use_all() -> None:
-    """The line that uses every GPU of this machine, where there are several and `python -m finetune` is what runs."""
+    """The line that uses every GPU of this machine, where there are several and `python -m
+    finetune` is what runs."""
     gpus = torch.cuda.device_count()
     if gpus > 1 and Path(sys.argv[0]).parts[-2:] == ("finetune", "__main__.py"):
-        console.say(f"this machine has {gpus} GPUs and this run uses one of them. All of them: torchrun --standalone "
-                     f"--nproc-per-node {gpus} -m finetune {' '.join(map(shell, sys.argv[1:]))}", style="bold")
+        console.say(
+            f"this machine has {gpus} GPUs and this run uses one of them. All of them: torchrun "
+            f"--standalone --nproc-per-node {gpus} -m finetune "
+            f"{' '.join(map(shell, sys.argv[1:]))}",
+            style="bold",
+        )
 
 
 def _say(device: torch.device, reason: str) -> torch.device:
@@ -98,7 +131,8 @@ def cpu_cores() -> int:
 
 
 def decoders(wanted: int, device: torch.device) -> int:
-    """Processes that decode pictures for this one; `wanted`: as in `--workers`, -1 = chosen here."""
+    """Processes that decode pictures for this one; `wanted`: as in `--workers`, -1 = chosen
+    here."""
     if wanted >= 0:
         return wanted
     return min(cpu_cores(), MOST_DECODERS) if device.type == "cuda" else 0

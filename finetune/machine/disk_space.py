@@ -17,7 +17,13 @@ def size_bytes(value: Any) -> int:
     """Bytes of all tensors in nested dicts and lists."""
     if isinstance(value, torch.Tensor):
         return value.numel() * value.element_size()
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    inner = (
+        value.values()
+        if isinstance(value, Mapping)
+        else value
+        if isinstance(value, list | tuple)
+        else ()
+    )
     return sum(map(size_bytes, inner))
 
 
@@ -25,8 +31,10 @@ def check_space(folder: Path, needed_bytes: int) -> None:
     """`UserError` if the disk of `folder` has less than this free."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
-        raise UserError(f"{folder}: expected {_mb(needed_bytes)} free for checkpoints and the finished run, seen "
-                        f"{_mb(free)}: free some, or choose another --out.")
+        raise UserError(
+            f"{folder}: expected {_mb(needed_bytes)} free for checkpoints and the finished run, "
+            f"seen {_mb(free)}: free some, or choose another --out."
+        )
 
 
 def _mb(size: int) -> str:
@@ -41,8 +49,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 @contextmanager
 def room_needed(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
-    """Turn a full disk or quota, or a limit on the size of files, as Python, torch or safetensors raise it, into a
-    `UserError`; nothing else.
+    """Turn a full disk or quota, or a limit on the size of files, as Python, torch or safetensors
+    raise it, into a `UserError`; nothing else.
 
     `needed_bytes`: named in the message, with what is free; 0: not known.
     """
@@ -52,7 +60,12 @@ def room_needed(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
         lack = disk.no_room(error)
         if lack is None:
             raise
-        needed = (f" ({needed_bytes:,} bytes needed, {shutil.disk_usage(path.parent).free:,} free)" if needed_bytes
-                  else "")
-        raise UserError(f"{path}: {lack.cause}{needed}: {lack.advice} (the last checkpoint is still there), then run "
-                        "the same command again and it goes on.") from None
+        needed = (
+            f" ({needed_bytes:,} bytes needed, {shutil.disk_usage(path.parent).free:,} free)"
+            if needed_bytes
+            else ""
+        )
+        raise UserError(
+            f"{path}: {lack.cause}{needed}: {lack.advice} (the last checkpoint is still there), "
+            "then run the same command again and it goes on."
+        ) from None

@@ -1,11 +1,14 @@
-"""The processes of one run, as torchrun starts them: each has a rank, and rank 0 alone prints and writes.
+"""The processes of one run, as torchrun starts them: each has a rank, and rank 0 alone prints and
+writes.
 
-    python -m finetune ...                                           one process: everything here does nothing
-    torchrun --standalone --nproc-per-node 8 -m finetune ...         the same run in eight, one for each GPU
+    python -m finetune ...                                           one process: everything here
+    does nothing torchrun --standalone --nproc-per-node 8 -m finetune ...         the same run in
+    eight, one for each GPU
 
-All of them read the same pictures and the same run folder, and compute the same things in the same order. What can be
-shared out is (`mine`), and put together again (`gathered`), so that afterwards every process knows the same numbers.
-Between CPUs the processes talk through gloo, between GPUs through NCCL.
+All of them read the same pictures and the same run folder, and compute the same things in the same
+order. What can be shared out is (`mine`), and put together again (`gathered`), so that afterwards
+every process knows the same numbers. Between CPUs the processes talk through gloo, between GPUs
+through NCCL.
 """
 
 import json
@@ -28,9 +31,16 @@ from zoo.host.errors import UserError
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
-"""How long a process waits for another one that is still there; one that died is noticed at once."""
-LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exiting",
-        "NCCL communicator was aborted")
+"""How long a process waits for another one that is still there; one that died is noticed at
+once."""
+LOST = (
+    "gloo",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "remote process exiting",
+    "NCCL communicator was aborted",
+)
 """Words of the errors that a process gets when another one is gone."""
 POLL_S = 0.2
 """Seconds between two looks at whether rank 0 is done with what the others wait for."""
@@ -55,12 +65,17 @@ def first() -> bool:
 
 def on_this_machine() -> tuple[int, int]:
     """(number of this process among those on its machine, how many these are)."""
-    return (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])) if world() > 1 else (0, 1)
+    return (
+        (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
+        if world() > 1
+        else (0, 1)
+    )
 
 
 @dataclass
 class Meeting:
-    """How the processes of this start reach each other beside the collectives, and how often they waited so."""
+    """How the processes of this start reach each other beside the collectives, and how often they
+    waited so."""
 
     store: dist.Store | None = None
     waits: int = 0
@@ -71,13 +86,17 @@ MEETING = Meeting()
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Inside, this process is one of those that torchrun started together; without torchrun, nothing happens, nor
-    inside another `joined`: several runs may follow each other in one.
+    """Inside, this process is one of those that torchrun started together; without torchrun,
+    nothing happens, nor inside another `joined`: several runs may follow each other in one.
 
-    An error ends all processes, and one of them tells it: the first that meets it. The others, which then lose contact
-    with it, exit with the same code and without a word.
+    An error ends all processes, and one of them tells it: the first that meets it. The others,
+    which then lose contact with it, exit with the same code and without a word.
     """
-    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1" or dist.is_initialized():
+    if (
+        not dist.is_torchelastic_launched()
+        or os.environ["WORLD_SIZE"] == "1"
+        or dist.is_initialized()
+    ):
         yield
         return
     store, own_rank, size = next(rendezvous("env://", timeout=PATIENCE))
@@ -95,9 +114,11 @@ def joined() -> Iterator[None]:
         if store.compare_set(TOLD, "", str(own_rank)) != str(own_rank).encode():
             raise SystemExit(UserError.exit_code) from None
         if lost:
-            raise UserError(f"process {own_rank} of {size} lost contact with another one, which was killed or could "
-                            "not be reached. Run the same command again, and it goes on from the last checkpoint; "
-                            "torchrun --max-restarts 3 does that by itself.") from error
+            raise UserError(
+                f"process {own_rank} of {size} lost contact with another one, which was killed or "
+                "could not be reached. Run the same command again, and it goes on from the last "
+                "checkpoint; torchrun --max-restarts 3 does that by itself."
+            ) from error
         raise
     dist.destroy_process_group()
     console.be_quiet(False)
@@ -106,8 +127,9 @@ def joined() -> Iterator[None]:
 def _meeting(store: dist.Store, own_rank: int, size: int) -> str:
     """A name that the processes of this start have agreed on.
 
-    After a restart, torchrun's store still has the entries of the processes that died, and who reads their addresses
-    waits for them for ever. So each says hello with a token that it has just made, and takes only the answer to that.
+    After a restart, torchrun's store still has the entries of the processes that died, and who
+    reads their addresses waits for them for ever. So each says hello with a token that it has just
+    made, and takes only the answer to that.
     """
     own = secrets.token_hex(8)
     if own_rank > 0:
@@ -155,8 +177,9 @@ def wait() -> None:
 def first_before_others() -> Iterator[None]:
     """Inside, rank 0 goes first, so that what it downloads or unpacks is there for the others.
 
-    They wait as long as that takes, which may be hours: not in a collective, which gives up after `PATIENCE`. Where
-    rank 0 ends with an error they exit with its code and without a word; killed, torchrun ends them.
+    They wait as long as that takes, which may be hours: not in a collective, which gives up after
+    `PATIENCE`. Where rank 0 ends with an error they exit with its code and without a word; killed,
+    torchrun ends them.
     """
     MEETING.waits += 1
     done = f"went first/{MEETING.waits}"
@@ -169,7 +192,8 @@ def first_before_others() -> Iterator[None]:
 
 
 def wait_for_first() -> None:
-    """Go on when rank 0 has come this far, however long that takes: what it wrote before can be read."""
+    """Go on when rank 0 has come this far, however long that takes: what it wrote before can be
+    read."""
     with first_before_others():
         pass
 
@@ -182,36 +206,43 @@ def _wait_for(key: str) -> None:
             if store.check([TOLD]):
                 raise SystemExit(UserError.exit_code)
             sleep(POLL_S)
-    except dist.DistError:  # who kept the store has ended: torchrun, or rank 0 itself, which told why
+    except dist.DistError:
+        # who kept the store has ended: torchrun, or rank 0 itself, which told why
         raise SystemExit(UserError.exit_code) from None
 
 
 def mine(items: Sequence[T]) -> Sequence[T]:
     """This process's slice of what every process has, in order and of even size, give or take one.
 
-    Where there are fewer items than processes, some get the first item: each then knows what a row of the result looks
-    like, and `gathered` leaves theirs out.
+    Where there are fewer items than processes, some get the first item: each then knows what a row
+    of the result looks like, and `gathered` leaves theirs out.
     """
     start, end = bounds(len(items))
     return items[start:end] if end > start or not len(items) else items[:1]
 
 
 def bounds(total: int, which: int | None = None) -> tuple[int, int]:
-    """Where the slice of `total` items of a process begins and ends; of this one unless a rank is given."""
+    """Where the slice of `total` items of a process begins and ends; of this one unless a rank is
+    given."""
     which = rank() if which is None else which
     return which * total // world(), (which + 1) * total // world()
 
 
 def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
-    """The rows that all processes computed for their slices of `total` items: [total, ...], in order, in each of them.
+    """The rows that all processes computed for their slices of `total` items: [total, ...], in
+    order, in each of them.
 
     Nothing is padded, so whatever is counted over them counts each item once.
     """
     if world() == 1:
         return rows
     start, end = bounds(total)
-    return torch.cat(_of_everyone(rows[:end - start], [bounds(total, which)[1] - bounds(total, which)[0]
-                                                       for which in range(world())]))
+    return torch.cat(
+        _of_everyone(
+            rows[: end - start],
+            [bounds(total, which)[1] - bounds(total, which)[0] for which in range(world())],
+        )
+    )
 
 
 def gathered_list(rows: list[T], total: int) -> list[T]:
@@ -219,11 +250,12 @@ def gathered_list(rows: list[T], total: int) -> list[T]:
     if world() == 1:
         return rows
     start, end = bounds(total)
-    return [row for part in everyone(rows[:end - start]) for row in part]
+    return [row for part in everyone(rows[: end - start]) for row in part]
 
 
 def with_others(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The rows of all processes, for tensors of as many rows each; gradients flow to this process's own.
+    """The rows of all processes, for tensors of as many rows each; gradients flow to this process's
+    own.
 
     Processes may have different numbers of rows.
     """
@@ -247,7 +279,8 @@ def copy_first(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def drawing_alike(seed: int) -> Iterator[None]:
-    """Inside, torch's CPU generator draws what `seed` says, alike in all processes; then it goes on as before."""
+    """Inside, torch's CPU generator draws what `seed` says, alike in all processes; then it goes on
+    as before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
@@ -270,7 +303,7 @@ def _sizes(own: int) -> list[int]:
 def _of_everyone(rows: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
     """The rows of every process, by rank; `sizes`: how many each has."""
     padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
-    padded[:len(rows)] = rows
+    padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(parts, padded)
     return [part[:size] for part, size in zip(parts, sizes, strict=True)]

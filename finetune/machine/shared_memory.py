@@ -1,8 +1,10 @@
-"""Batches on their way from the processes that decode pictures: the shared memory they need, and how long one may take.
+"""Batches on their way from the processes that decode pictures: the shared memory they need, and
+how long one may take.
 
-PyTorch passes a batch through a file in /dev/shm. Docker gives a container 64 MB of it, and what does not fit is lost:
-the process that wrote it ends or prints an error, and who waits for the batch waits for ever. So the space is counted
-before such processes are started, and no wait is without a limit.
+PyTorch passes a batch through a file in /dev/shm. Docker gives a container 64 MB of it, and what
+does not fit is lost:
+the process that wrote it ends or prints an error, and who waits for the batch waits for ever. So
+the space is counted before such processes are started, and no wait is without a limit.
 """
 
 import errno
@@ -20,16 +22,21 @@ FOLDER = Path("/dev/shm")
 PREFETCH = 2
 """Batches that each process prepares ahead; the default of torch's DataLoader."""
 HELD, HELD_PINNED = 2, 1
-"""Batches that the process of the network holds beside these: the one it worked on and the next; for a GPU they are
-copied into pinned memory as they come."""
+"""Batches that the process of the network holds beside these: the one it worked on and the next;
+for a GPU they are copied into pinned memory as they come."""
 LEAST_WAIT_S, WAIT_A_PICTURE_S = 300.0, 5.0
-"""Longest wait for one batch: for its first picture, and for each further one. A photograph of 50 megapixels takes a
-second, and a network drive that sleeps half a minute; ten times that is no disk that is slow."""
-LARGER = "More of it: docker run --shm-size 8g, or --ipc host; in Kubernetes an emptyDir of medium Memory at /dev/shm"
+"""Longest wait for one batch: for its first picture, and for each further one. A photograph of 50
+megapixels takes a second, and a network drive that sleeps half a minute; ten times that is no disk
+that is slow."""
+LARGER = (
+    "More of it: docker run --shm-size 8g, or --ipc host; in Kubernetes an emptyDir of medium "
+    "Memory at /dev/shm"
+)
 
 
 def free_bytes() -> int | None:
-    """Free space for batches; None where the system does not keep them in /dev/shm (macOS, Windows)."""
+    """Free space for batches; None where the system does not keep them in /dev/shm (macOS,
+    Windows)."""
     return shutil.disk_usage(FOLDER).free if FOLDER.is_dir() else None
 
 
@@ -40,15 +47,19 @@ def needed_bytes(workers: int, batch_bytes: int, *, pinned: bool) -> int:
 
 def most_workers(wanted: int, free: int, batch_bytes: int, *, pinned: bool) -> int:
     """The largest number of processes, up to `wanted`, whose batches fit `free` bytes."""
-    return next(workers for workers in range(wanted, -1, -1)
-                if needed_bytes(workers, batch_bytes, pinned=pinned) <= free)
+    return next(
+        workers
+        for workers in range(wanted, -1, -1)
+        if needed_bytes(workers, batch_bytes, pinned=pinned) <= free
+    )
 
 
 def planned_workers(wanted: int, batch_bytes: int, *, pinned: bool) -> int:
-    """How many of `wanted` processes a run can use, told where these are fewer; `UserError` where not one can be.
+    """How many of `wanted` processes a run can use, told where these are fewer; `UserError` where
+    not one can be.
 
-    `batch_bytes`: the sum over the loaders that are open together, each with as many processes. The processes of one
-    run share the space of their machine.
+    `batch_bytes`: the sum over the loaders that are open together, each with as many processes. The
+    processes of one run share the space of their machine.
     """
     free = free_bytes()
     if not wanted or free is None:
@@ -56,20 +67,26 @@ def planned_workers(wanted: int, batch_bytes: int, *, pinned: bool) -> int:
     share = free // distributed.on_this_machine()[1]
     workers = most_workers(wanted, share, batch_bytes, pinned=pinned)
     needed = needed_bytes(wanted, batch_bytes, pinned=pinned) * distributed.on_this_machine()[1]
-    seen = f"{FOLDER} has {_mb(free)} free, and {wanted} processes that decode pictures need {_mb(needed)}"
+    seen = (
+        f"{FOLDER} has {_mb(free)} free, and {wanted} processes that decode pictures need "
+        f"{_mb(needed)}"
+    )
     if not workers:
-        raise UserError(f"{seen}; it does not hold the batches of a single one. {LARGER}. Or start again with "
-                        "--workers 0 (this process decodes, which is slower), or with a smaller --image-size.")
+        raise UserError(
+            f"{seen}; it does not hold the batches of a single one. {LARGER}. Or start again with "
+            "--workers 0 (this process decodes, which is slower), or with a smaller --image-size."
+        )
     if workers < wanted:
         console.warn(f"{seen}: the run goes on as with --workers {workers}. {LARGER}.")
     return workers
 
 
 def workers_now(planned: int, batch_bytes: int, *, pinned: bool) -> int:
-    """How many of the `planned` processes a loader can use with the space that is free now; fewer are told.
+    """How many of the `planned` processes a loader can use with the space that is free now; fewer
+    are told.
 
-    Other programs may have filled /dev/shm since the run was planned. A run of hours does not end for that: without any
-    space left, this process decodes itself.
+    Other programs may have filled /dev/shm since the run was planned. A run of hours does not end
+    for that: without any space left, this process decodes itself.
     """
     free = free_bytes()
     if not planned or free is None:
@@ -77,9 +94,11 @@ def workers_now(planned: int, batch_bytes: int, *, pinned: bool) -> int:
     workers = most_workers(planned, free, batch_bytes, pinned=pinned)
     if workers < planned:
         needed = needed_bytes(planned, batch_bytes, pinned=pinned)
-        console.warn(f"{FOLDER} has {_mb(free)} free now, and {planned} processes that decode pictures need "
-                     f"{_mb(needed)}: this pass uses {workers} of them, which makes it slower and changes nothing "
-                     f"else. {LARGER}.")
+        console.warn(
+            f"{FOLDER} has {_mb(free)} free now, and {planned} processes that decode pictures need "
+            f"{_mb(needed)}: this pass uses {workers} of them, which makes it slower and changes "
+            f"nothing else. {LARGER}."
+        )
     return workers
 
 
@@ -92,7 +111,8 @@ def longest_wait_s(pictures: int) -> float:
 def ended_with_it() -> Iterator[None]:
     """At an error, the processes that were started inside are killed.
 
-    They ignore the signals that ask for an end (`signals.ignore`), and Python waits for them when it exits.
+    They ignore the signals that ask for an end (`signals.ignore`), and Python waits for them when
+    it exits.
     """
     before = set(multiprocessing.active_children())
     try:
@@ -105,10 +125,11 @@ def ended_with_it() -> Iterator[None]:
 
 @contextmanager
 def lost_named() -> Iterator[None]:
-    """Turn what torch raises when a process that decodes died, a batch did not come, or no file for one could be opened
-    into a `UserError`.
+    """Turn what torch raises when a process that decodes died, a batch did not come, or no file for
+    one could be opened into a `UserError`.
 
-    torch notices a death by a signal, so it is raised wherever the program stands, not only at the next batch.
+    torch notices a death by a signal, so it is raised wherever the program stands, not only at the
+    next batch.
     """
     try:
         yield
@@ -117,32 +138,42 @@ def lost_named() -> Iterator[None]:
             raise
         raise UserError(_too_many_files()) from None
     except RuntimeError as error:
-        text = f"{error} {error.__cause__ or ''}"  # the number of the signal stands in the first of the two
+        # the number of the signal stands in the first of the two
+        text = f"{error} {error.__cause__ or ''}"
         if "DataLoader timed out" in text:
-            raise UserError(f"a batch of pictures did not come ({first_line(error)}): a process that decodes pictures "
-                            "stands still, or lost it. Check the disk or network drive of the pictures, and the space "
-                            f"in {FOLDER}. {LARGER}. With --workers 0 this process decodes, and an error of the disk "
-                            "is shown as it is.") from None
+            raise UserError(
+                f"a batch of pictures did not come ({first_line(error)}): a process that decodes "
+                "pictures stands still, or lost it. Check the disk or network drive of the "
+                f"pictures, and the space in {FOLDER}. {LARGER}. With --workers 0 this process "
+                "decodes, and an error of the disk is shown as it is."
+            ) from None
         if "DataLoader worker" not in text:
             raise
         if "Too many open files" in text:
             raise UserError(_too_many_files()) from None
         death = first_line(error.__cause__ or error)
-        raise UserError(f"a process that decodes pictures died ({death}). {_cause(text)} The same command goes on from "
-                        "the last checkpoint; with --workers 0 no such process is started.") from None
+        raise UserError(
+            f"a process that decodes pictures died ({death}). {_cause(text)} The same command goes "
+            "on from the last checkpoint; with --workers 0 no such process is started."
+        ) from None
 
 
 def _too_many_files() -> str:
-    return ("too many files are open at once for processes that decode pictures (the limit that ulimit -n shows). "
-            "Raise it (ulimit -n 4096), or start fewer processes (--workers 1, or 0 for none).")
+    return (
+        "too many files are open at once for processes that decode pictures (the limit that ulimit "
+        "-n shows). Raise it (ulimit -n 4096), or start fewer processes (--workers 1, or 0 for "
+        "none)."
+    )
 
 
 def _cause(text: str) -> str:
     if "Bus error" in text or "shared memory" in text:
         return f"{FOLDER} was full. {LARGER}."
     if "Killed" in text:
-        return ("It was ended from outside, as the system does when memory runs out: give the machine or the container "
-                "more memory, or start fewer processes (--workers 1).")
+        return (
+            "It was ended from outside, as the system does when memory runs out: give the machine "
+            "or the container more memory, or start fewer processes (--workers 1)."
+        )
     return "Its last words stand above."
 
 

@@ -1,9 +1,11 @@
 """SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 stop a run without losing a step.
 
-    with raised():            a signal raises `Stopped` where the program stands: it has nothing to finish there
-    with held() as asked:     a signal is noted only; who finished a step asks, saves, and raises `Stopped`
+    with raised():            a signal raises `Stopped` where the program stands: it has nothing to
+    finish there with held() as asked:     a signal is noted only; who finished a step asks, saves,
+    and raises `Stopped`
 
-A second signal, a second or more after the first, ends the process at once. Sooner it is the same one, come twice:
+A second signal, a second or more after the first, ends the process at once. Sooner it is the same
+one, come twice:
 Ctrl-C reaches a launcher and its processes, and the launcher passes it on.
 """
 
@@ -16,7 +18,9 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
-STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+STOPS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
 """SIGUSR1 is what Slurm sends ahead of a time limit (`--signal=USR1@120`); Windows has none."""
 SAME_S = 1.0
 """Signals closer to the first than this are the first one again."""
@@ -55,7 +59,8 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+    # signals reach the main thread only
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before: dict[int, Any] = {number: signal.signal(number, handler) for number in STOPS}
@@ -86,7 +91,8 @@ def held() -> Iterator[Callable[[], int]]:
 
 
 def ignore(_: int = 0) -> None:
-    """For processes that decode: a signal to the whole group must not take them from the step that is being finished.
+    """For processes that decode: a signal to the whole group must not take them from the step that
+    is being finished.
 
     They end with their parent, which they watch."""
     for number in STOPS:

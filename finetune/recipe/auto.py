@@ -1,4 +1,5 @@
-"""The default recipe, and what every recipe decides alike: input side, precision, validation, balance."""
+"""The default recipe, and what every recipe decides alike: input side, precision, validation,
+balance."""
 
 import math
 
@@ -7,22 +8,26 @@ from finetune.recipe.fields import ROWS, interpolate
 from zoo.contract.recipe_rows import BY_HAND
 
 IMBALANCED = 10
-"""From this ratio of the largest class to the smallest on, balance is decided to be weights (set, not measured)."""
+"""From this ratio of the largest class to the smallest on, balance is decided to be weights (set,
+not measured)."""
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
 
 
 def auto(facts: Facts, given: Given) -> Choices:
-    """The default: a linear probe, then AdamW with a rate and a length fitted to the size of the data.
+    """The default: a linear probe, then AdamW with a rate and a length fitted to the size of the
+    data.
 
-    Expected with EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores: `--data digits` test top-1 97 to 99 % in 1 to
-    4 minutes; emoji (9 classes, 2,417 training pictures) at 96 px with 5 epochs 77 to 78 %.
+    Expected with EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores: `--data digits` test
+    top-1 97 to 99 % in 1 to 4 minutes; emoji (9 classes, 2,417 training pictures) at 96 px with 5
+    epochs 77 to 78 %.
 
-    Anchors of `lr` at 1,000 and 2,500 pictures: tests/bench/RESULTS.md, "Learning rate by data size"
-    (EfficientNet-Lite0, digits and emoji, one seed each). Not measured: the lower rate at 200 pictures (so that it does
-    not undo the probe), the numbers of epochs above 2,500 pictures, and other bases. For transformers, whose weights
-    were not at hand, the rate is the usual one of published fine-tunings with AdamW (Touvron et al., DeiT III, 2022:
+    Anchors of `lr` at 1,000 and 2,500 pictures: tests/bench/RESULTS.md, "Learning rate by data
+    size" (EfficientNet-Lite0, digits and emoji, one seed each). Not measured: the lower rate at 200
+    pictures (so that it does not undo the probe), the numbers of epochs above 2,500 pictures, and
+    other bases. For transformers, whose weights were not at hand, the rate is the usual one of
+    published fine-tunings with AdamW (Touvron et al., DeiT III, 2022:
     1e-5 to 1e-4 at batch 512).
     """
     usual_batch = 32 if facts.device == "cpu" else 64
@@ -31,13 +36,23 @@ def auto(facts: Facts, given: Given) -> Choices:
     small = facts.base.params_m < 10
     rate = interpolate(n, LR_ANCHORS if facts.base.batch_norm else LR_ANCHORS_TRANSFORMER)
     epochs = round(interpolate(n, EPOCH_ANCHORS))
-    weak = "weaker for a base below 10 M parameters" if small else "usual strength for a base of this size"
+    weak = (
+        "weaker for a base below 10 M parameters"
+        if small
+        else "usual strength for a base of this size"
+    )
     return {
         "epochs": (epochs, f"{_size(facts, given)}: interpolated between anchors"),
-        "batch_size": (usual_batch, "fixed on the CPU; never chosen by timing" if facts.device == "cpu" else
-                       "usual on a GPU; never chosen by timing"),
-        "lr": (float(f"{rate * math.sqrt(batch / 32):.2g}"),
-               f"{_size(facts, given)}: interpolated between anchors, times sqrt(batch / 32)"),
+        "batch_size": (
+            usual_batch,
+            "fixed on the CPU; never chosen by timing"
+            if facts.device == "cpu"
+            else "usual on a GPU; never chosen by timing",
+        ),
+        "lr": (
+            float(f"{rate * math.sqrt(batch / 32):.2g}"),
+            f"{_size(facts, given)}: interpolated between anchors, times sqrt(batch / 32)",
+        ),
         "optimizer": ("adamw", "default"),
         "warmup": ("10%", "default: the head starts from the probe, so a short warm-up is enough"),
         "schedule": ("cosine", "default"),
@@ -49,8 +64,9 @@ def auto(facts: Facts, given: Given) -> Choices:
         "crop_area": (0.5, "default for fine-tuning on few pictures: milder than ImageNet's 0.08"),
         "flip": (0.5, "default; --flip 0 where left and right differ in meaning and shape"),
         "drop_path": _drop_path(facts, small, weak),
-        "batch_norm": ("train", "batches of 16 and more give usable statistics") if min(batch, n) >= 16 else
-                      ("frozen", "batches below 16 give noisy statistics"),
+        "batch_norm": ("train", "batches of 16 and more give usable statistics")
+        if min(batch, n) >= 16
+        else ("frozen", "batches below 16 give noisy statistics"),
         "clip_norm": (0.0, "off") if facts.base.batch_norm else (1.0, "usual for transformers"),
         "probe": ("on", "default: first result in seconds, initial head, and floor of the run"),
         "balance": balance(facts, given),
@@ -58,11 +74,15 @@ def auto(facts: Facts, given: Given) -> Choices:
 
 
 def common(facts: Facts, given: Given) -> Choices:
-    """What a recipe need not name: input side, validation, precision, threads, and the usual value of the others."""
+    """What a recipe need not name: input side, validation, precision, threads, and the usual value
+    of the others."""
     usual = {name: (row.usual, row.why) for name, row in ROWS.items() if row.why is not None}
     return usual | {
-        # a side that was set by hand is not chosen as well, for each that is tried takes some tenths of a second
-        "image_size": (given["image_size"], BY_HAND) if "image_size" in given else input_side(facts),
+        # a side that was set by hand is not chosen as well, for each that is tried takes some
+        # tenths of a second
+        "image_size": (given["image_size"], BY_HAND)
+        if "image_size" in given
+        else input_side(facts),
         "amp": _amp(facts),
         "val": _val(facts),
         "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
@@ -80,25 +100,33 @@ def _drop_path(facts: Facts, small: bool, weak: str) -> tuple[float, str]:
 def balance(facts: Facts, given: Given) -> tuple[str, str]:
     """What the measured imbalance asks for.
 
-    Why weights: of the settings of balance it gained most at a ratio of 50, in tests/bench/RESULTS.md, "Long tails" (a
-    classifier on frozen features, two seeds). The logit-adjusted loss gained more there; it is asked for by name.
+    Why weights: of the settings of balance it gained most at a ratio of 50, in
+    tests/bench/RESULTS.md, "Long tails" (a classifier on frozen features, two seeds). The
+    logit-adjusted loss gained more there; it is asked for by name.
     """
     if given.get("loss") == "logit-adjusted":
         return "none", "the logit-adjusted loss corrects for class sizes itself"
     ratio = max(facts.class_counts) / min(facts.class_counts)
     seen = f"the largest class has {ratio:.3g} times the pictures of the smallest"
-    return ("none", f"{seen}, below {IMBALANCED}") if ratio < IMBALANCED else (
-        "weights", f"{seen}, {IMBALANCED} or more")
+    return (
+        ("none", f"{seen}, below {IMBALANCED}")
+        if ratio < IMBALANCED
+        else ("weights", f"{seen}, {IMBALANCED} or more")
+    )
 
 
 def input_side(facts: Facts) -> tuple[int, str]:
-    """Smallest side that the base takes, of at least twice the median short side and 96 px, at most the base's own."""
+    """Smallest side that the base takes, of at least twice the median short side and 96 px, at most
+    the base's own."""
     base = facts.base
     if base.size_step is None:
         return base.input_size, "the only size this base takes"
     wanted = max(96, 2 * facts.short_side)
     first = math.ceil(wanted / base.size_step) * base.size_step
-    side = next((side for side in range(first, base.input_size, base.size_step) if facts.takes(side)), base.input_size)
+    side = next(
+        (side for side in range(first, base.input_size, base.size_step) if facts.takes(side)),
+        base.input_size,
+    )
     if first >= base.input_size:
         return side, f"the base's own; pictures have a median short side of {facts.short_side} px"
     if side > first:
@@ -116,7 +144,11 @@ def _size(facts: Facts, given: Given) -> str:
 
 def _amp(facts: Facts) -> tuple[str, str]:
     if facts.device == "cuda":
-        return ("bf16", "faster on this GPU") if facts.bf16 else ("fp16", "faster on a GPU without bf16")
+        return (
+            ("bf16", "faster on this GPU")
+            if facts.bf16
+            else ("fp16", "faster on a GPU without bf16")
+        )
     return "off", "training in fp32 is as fast on this device"
 
 
@@ -124,5 +156,8 @@ def _val(facts: Facts) -> tuple[str, str]:
     if facts.has_val:
         return "folder", "the data has one"
     if facts.pictures > 100_000:
-        return f"{20_000 / facts.pictures:.3g}", "20,000 pictures: standard error of an accuracy below 0.36 points"
+        return (
+            f"{20_000 / facts.pictures:.3g}",
+            "20,000 pictures: standard error of an accuracy below 0.36 points",
+        )
     return "0.2", "default share of train"

@@ -33,7 +33,8 @@ class Facts:
     takes: Callable[[int], bool] = lambda side: True
     """Whether the base can be trained with pictures of this side."""
     takes_drop_path: Callable[[], bool] = lambda: True
-    """Whether blocks of the base can be left out at random; asked only where a recipe would do it."""
+    """Whether blocks of the base can be left out at random; asked only where a recipe would do
+    it."""
 
 
 Choices = dict[str, tuple[Any, str]]
@@ -47,5 +48,7 @@ def as_fraction(val: str) -> float | None:
     except ValueError:
         return None
     if not 0 < fraction < 1:
-        raise UserError(f"--val {val}: expected a fraction between 0 and 1, such as 0.2, or a folder.")
+        raise UserError(
+            f"--val {val}: expected a fraction between 0 and 1, such as 0.2, or a folder."
+        )
     return fraction

@@ -1,8 +1,8 @@
 """The recipe: all that determines the weights, apart from the pictures and the base.
 
-The command line is generated from the two dataclasses `Run` (finetune/recipe/run.py) and `Recipe`. Each field of
-`Recipe` is one row: type, range, usual value, what it needs (`Row`), help. The functions that fill a `Recipe` in are in
-finetune/recipe/auto.py and finetune/recipe/published.py.
+The command line is generated from the two dataclasses `Run` (finetune/recipe/run.py) and `Recipe`.
+Each field of `Recipe` is one row: type, range, usual value, what it needs (`Row`), help. The
+functions that fill a `Recipe` in are in finetune/recipe/auto.py and finetune/recipe/published.py.
 """
 
 import ast
@@ -18,10 +18,23 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from zoo.files import fields as checked
 from zoo.host.errors import UserError
 
-USUAL = ("recipe", "epochs", "batch_size", "image_size", "fit", "lr", "optimizer", "seed", "amp", "val", "probe_only")
+USUAL = (
+    "recipe",
+    "epochs",
+    "batch_size",
+    "image_size",
+    "fit",
+    "lr",
+    "optimizer",
+    "seed",
+    "amp",
+    "val",
+    "probe_only",
+)
 """Fields shown first in `--help`; the others stand under a second heading."""
 MEASURED = ("balance",)
-"""Fields that also take `auto` on the command line: decided from the data, whatever the recipe says."""
+"""Fields that also take `auto` on the command line: decided from the data, whatever the recipe
+says."""
 
 OFF = "off"
 """The usual reason for a usual value."""
@@ -39,15 +52,17 @@ class Row:
     usual: Any = 0
     """The value with which the field does nothing, or what nearly every run has."""
     why: str | None = None
-    """The reason for `usual` in a recipe that does not name the field; None: every recipe names it, or it is decided
-    for all of them (finetune/recipe/auto.py)."""
+    """The reason for `usual` in a recipe that does not name the field; None: every recipe names it,
+    or it is decided for all of them (finetune/recipe/auto.py)."""
     needs: tuple[str, ...] = ()
-    """Another field, and its values with which this one has an effect; no values: any but empty or off."""
+    """Another field, and its values with which this one has an effect; no values: any but empty or
+    off."""
     probe_too: bool = False
     """Whether it has an effect on a run that is only a probe as well."""
 
     def has_effect(self, recipe: "Recipe") -> bool:
-        """Whether the field changes anything in a run by this recipe; where not, it is refused, never ignored."""
+        """Whether the field changes anything in a run by this recipe; where not, it is refused,
+        never ignored."""
         if recipe.probe_only and not self.probe_too:
             return False
         if not self.needs:
@@ -59,11 +74,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One complete set of training decisions. Every value is resolved: nothing here means "choose for me"."""
+    """One complete set of training decisions. Every value is resolved: nothing here means "choose
+    for me"."""
 
     recipe: Annotated[str, Row(probe_too=True)]
-    """Name of the recipe that fills in what is not given: auto, or one of a published system: warmup-step, paddleclas,
-    bag-of-tricks, cifar-sam, resnet18-imagenet."""
+    """Name of the recipe that fills in what is not given: auto, or one of a published system:
+    warmup-step, paddleclas, bag-of-tricks, cifar-sam, resnet18-imagenet."""
     epochs: Annotated[int, Row(1, 100_000)]
     """Passes over the training pictures."""
     batch_size: Annotated[int, Row(1, 1_000_000)]
@@ -72,41 +88,63 @@ class Recipe:
     """Side of the square network input, in pixels."""
     fit: Annotated[
         Literal["squash", "crop", "pad"],
-        Row(usual="squash", why="default: the whole picture, measured better than a crop on two data sets",
-            probe_too=True)]
-    """How a picture becomes square, in training's evaluation and in deployment: squash both sides, crop the centre of
-    the resized picture, or pad with the mean colour (timm's crop_mode squash, center, border)."""
+        Row(
+            usual="squash",
+            why="default: the whole picture, measured better than a crop on two data sets",
+            probe_too=True,
+        ),
+    ]
+    """How a picture becomes square, in training's evaluation and in deployment: squash both sides,
+    crop the centre of the resized picture, or pad with the mean colour (timm's crop_mode squash,
+    center, border)."""
     lr: Annotated[float, Row(1e-9, 1e3)]
-    """Peak learning rate; --lr find takes what a range test suggests (python -m finetune.find_lr)."""
+    """Peak learning rate; --lr find takes what a range test suggests (python -m
+    finetune.find_lr)."""
     optimizer: Literal["adamw", "adam", "sgd", "momentum", "rmsprop", "adadelta", "lars", "ranger"]
-    """adamw (decoupled weight decay), adam, sgd (Nesterov momentum 0.9), momentum (the same without Nesterov), rmsprop
-    (with momentum 0.9), adadelta, lars (for very large batches), ranger (RAdam with Lookahead)."""
+    """adamw (decoupled weight decay), adam, sgd (Nesterov momentum 0.9), momentum (the same without
+    Nesterov), rmsprop (with momentum 0.9), adadelta, lars (for very large batches), ranger (RAdam
+    with Lookahead)."""
     seed: Annotated[int, Row(0, 2**31 - 1, usual=0, why="default", probe_too=True)]
     """Seed of all randomness; the same seed gives the same weights on the same machine."""
     amp: Literal["off", "bf16", "fp16"]
     """Reduced precision of forward and backward passes in training; validation is always fp32."""
     val: Annotated[str, Row(probe_too=True)]
-    """Validation pictures where the data has no val folder: a fraction cut from train, or the path of a folder."""
-    probe_only: Annotated[bool, Row(usual=False, why="default", needs=("probe", "on"), probe_too=True)]
+    """Validation pictures where the data has no val folder: a fraction cut from train, or the path
+    of a folder."""
+    probe_only: Annotated[
+        bool, Row(usual=False, why="default", needs=("probe", "on"), probe_too=True)
+    ]
     """Stop after the linear probe: classifier on frozen features, no fine-tuning."""
     probe: Annotated[Literal["on", "off"], Row(usual="off", probe_too=True)]
-    """Linear probe first: it gives the initial head and the floor that the run may not fall below."""
+    """Linear probe first: it gives the initial head and the floor that the run may not fall
+    below."""
     features: Annotated[
         Literal["fp32", "bf16"],
-        Row(usual="fp32", why=NOT_MEASURED, needs=("probe", "on"), probe_too=True)]
+        Row(usual="fp32", why=NOT_MEASURED, needs=("probe", "on"), probe_too=True),
+    ]
     """Precision of the probe's pass over the pictures."""
     warmup: str
     """Length of the linear learning-rate warm-up: '10%', '2 epochs' or '500 steps'."""
     schedule: Literal["cosine", "step", "polynomial", "exponential", "constant"]
     """Learning rate after the warm-up."""
     decay_at: Annotated[str, Row(needs=("schedule", "step"))]
-    """For schedule step: comma-separated times at which the rate is multiplied by decay_factor, as in '30 epochs'."""
+    """For schedule step: comma-separated times at which the rate is multiplied by decay_factor, as
+    in '30 epochs'."""
     decay_factor: Annotated[float, Row(1e-6, 1.0, needs=("schedule", "step", "exponential"))]
-    """For schedules step and exponential: factor applied at each of decay_at, or per epoch after the warm-up."""
+    """For schedules step and exponential: factor applied at each of decay_at, or per epoch after
+    the warm-up."""
     decay_power: Annotated[
         float,
-        Row(0.1, 10.0, usual=1.0, why="used by schedule polynomial", needs=("schedule", "polynomial"))]
-    """For schedule polynomial: the rate falls as (1 - progress) to this power; 1 = in a straight line."""
+        Row(
+            0.1,
+            10.0,
+            usual=1.0,
+            why="used by schedule polynomial",
+            needs=("schedule", "polynomial"),
+        ),
+    ]
+    """For schedule polynomial: the rate falls as (1 - progress) to this power; 1 = in a straight
+    line."""
     weight_decay: Annotated[float, Row(0.0, 10.0)]
     """Weight decay; never applied to biases and normalisation parameters."""
     label_smoothing: Annotated[float, Row(0.0, 0.9)]
@@ -126,86 +164,126 @@ class Recipe:
     clip_norm: Annotated[float, Row(0.0, 1e6)]
     """Gradients are scaled down to this global L2 norm; 0 = off."""
     accumulate: Annotated[int, Row(1, 1024, usual=1, why=OFF)]
-    """Parts in which a batch passes through the network, for batches that the memory does not hold; the gradients are
-    those of the whole batch (batch norms see the parts); 1 = off."""
+    """Parts in which a batch passes through the network, for batches that the memory does not hold;
+    the gradients are those of the whole batch (batch norms see the parts); 1 = off."""
     sam_rho: Annotated[float, Row(0.0, 10.0, usual=0.0, why=OFF)]
-    """Sharpness-aware minimisation: distance at which the gradient is taken (published 0.05 to 0.2); two passes a step;
-    0 = off."""
+    """Sharpness-aware minimisation: distance at which the gradient is taken (published 0.05 to
+    0.2); two passes a step; 0 = off."""
     ema: Annotated[float, Row(0.0, 0.99999, usual=0.0, why=OFF)]
-    """Decay of a moving average of the weights, which is then evaluated and kept (0.999; less in the first steps);
-    0 = off."""
+    """Decay of a moving average of the weights, which is then evaluated and kept (0.999; less in
+    the first steps); 0 = off."""
     compile: Annotated[Literal["off", "on"], Row(usual="off", why="default")]
-    """torch.compile of the network for training: faster steps after a minute or more of compilation."""
+    """torch.compile of the network for training: faster steps after a minute or more of
+    compilation."""
     patience: Annotated[int, Row(0, 100_000, usual=0, why=OFF)]
-    """Stop after this many epochs in a row that were no better than the best fine-tuned one; 0 = off."""
+    """Stop after this many epochs in a row that were no better than the best fine-tuned one; 0 =
+    off."""
     layer_decay: Annotated[float, Row(0.01, 1.0, usual=1.0, why=OFF)]
-    """Learning rate of each layer relative to the one above it (0.65 to 0.9 for transformers); 1 = off."""
+    """Learning rate of each layer relative to the one above it (0.65 to 0.9 for transformers); 1 =
+    off."""
     start_size: Annotated[int, Row(0, 4096, usual=0, why=OFF)]
-    """Progressive resizing: side of the network input in the first half of the epochs, in pixels; 0 = off."""
+    """Progressive resizing: side of the network input in the first half of the epochs, in pixels; 0
+    = off."""
     from_scratch: Annotated[bool, Row(usual=False, why=OFF)]
     """Start from random weights: the base gives the architecture only."""
     init: Annotated[
         Literal["timm", "kaiming", "xavier"],
-        Row(usual="timm", why="used from scratch", needs=("from_scratch",))]
-    """Random weights of convolutions and linear layers: timm's own, Kaiming normal or Xavier uniform."""
+        Row(usual="timm", why="used from scratch", needs=("from_scratch",)),
+    ]
+    """Random weights of convolutions and linear layers: timm's own, Kaiming normal or Xavier
+    uniform."""
     zero_gamma: Annotated[bool, Row(usual=False, why=OFF, needs=("from_scratch",))]
-    """From scratch: the last batch norm of each residual block starts at 0, so that blocks start as the identity."""
+    """From scratch: the last batch norm of each residual block starts at 0, so that blocks start as
+    the identity."""
     teacher: Annotated[str, Row(usual="", why=OFF)]
-    """Knowledge distillation: a base (its head is fitted as a linear probe) or a finished run folder of the same
-    classes, whose answers are learned beside the labels; empty = none."""
-    distill_temperature: Annotated[float, Row(0.1, 100.0, usual=4.0, why="used with a teacher", needs=("teacher",))]
+    """Knowledge distillation: a base (its head is fitted as a linear probe) or a finished run
+    folder of the same classes, whose answers are learned beside the labels; empty = none."""
+    distill_temperature: Annotated[
+        float, Row(0.1, 100.0, usual=4.0, why="used with a teacher", needs=("teacher",))
+    ]
     """For a teacher: its logits and the model's are divided by this."""
-    distill_weight: Annotated[float, Row(0.01, 1.0, usual=0.5, why="used with a teacher", needs=("teacher",))]
-    """For a teacher: share of the loss that compares with its answers; the rest compares with the labels."""
-    policy: Annotated[Literal["none", "autoaugment", "randaugment", "augmix"], Row(usual="none", why=OFF)]
-    """Learned or random chains of colour and shape changes: autoaugment (the policy found on CIFAR-10 up to 64 px, else
-    ImageNet's), randaugment (2 changes of magnitude 9 of 30), augmix (without its consistency loss)."""
+    distill_weight: Annotated[
+        float, Row(0.01, 1.0, usual=0.5, why="used with a teacher", needs=("teacher",))
+    ]
+    """For a teacher: share of the loss that compares with its answers; the rest compares with the
+    labels."""
+    policy: Annotated[
+        Literal["none", "autoaugment", "randaugment", "augmix"], Row(usual="none", why=OFF)
+    ]
+    """Learned or random chains of colour and shape changes: autoaugment (the policy found on
+    CIFAR-10 up to 64 px, else ImageNet's), randaugment (2 changes of magnitude 9 of 30), augmix
+    (without its consistency loss)."""
     rotate: Annotated[float, Row(0.0, 180.0, usual=0.0, why=OFF)]
     """Training pictures turn by up to this many degrees either way; 0 = off."""
     color_jitter: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
-    """Brightness, contrast and saturation vary by up to this share either way (0.4 = times 0.6 to 1.4); 0 = off."""
+    """Brightness, contrast and saturation vary by up to this share either way (0.4 = times 0.6 to
+    1.4); 0 = off."""
     pca_noise: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
-    """Standard deviation of AlexNet's colour noise along the principal components of ImageNet's colours (there 0.1);
-    0 = off."""
+    """Standard deviation of AlexNet's colour noise along the principal components of ImageNet's
+    colours (there 0.1); 0 = off."""
     crop_padding: Annotated[int, Row(0, 1024, usual=0, why=OFF)]
-    """Pixels of black put around a training picture of the network's size before a crop back to it, as is usual on
-    CIFAR (there 4); 0 = off."""
+    """Pixels of black put around a training picture of the network's size before a crop back to it,
+    as is usual on CIFAR (there 4); 0 = off."""
     mixup: Annotated[float, Row(0.0, 10.0, usual=0.0, why=OFF)]
-    """Mixup's alpha: two pictures are blended in a share drawn from Beta(alpha, alpha), targets too; 0 = off."""
+    """Mixup's alpha: two pictures are blended in a share drawn from Beta(alpha, alpha), targets
+    too; 0 = off."""
     cutmix: Annotated[float, Row(0.0, 10.0, usual=0.0, why=OFF)]
-    """CutMix's alpha: a box of another picture is pasted in, its area drawn from Beta(alpha, alpha); 0 = off."""
+    """CutMix's alpha: a box of another picture is pasted in, its area drawn from Beta(alpha,
+    alpha); 0 = off."""
     cutout: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
     """Probability that Cutout hides a square of half a training picture's side."""
     gridmask: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
     """Probability that GridMask hides a grid of squares of a training picture."""
     hide_and_seek: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
-    """Probability that Hide-and-Seek cuts a training picture into patches and hides half of them."""
+    """Probability that Hide-and-Seek cuts a training picture into patches and hides half of
+    them."""
     loss: Annotated[
         Literal["cross-entropy", "focal", "ohem", "logit-adjusted"],
-        Row(usual="cross-entropy", why="default")]
-    """cross-entropy; focal (less weight on what is right already); ohem (the hardest pictures of each batch);
-    logit-adjusted (logits shifted by the log of the class shares, for long tails)."""
+        Row(usual="cross-entropy", why="default"),
+    ]
+    """cross-entropy; focal (less weight on what is right already); ohem (the hardest pictures of
+    each batch); logit-adjusted (logits shifted by the log of the class shares, for long tails)."""
     focal_gamma: Annotated[
         float,
-        Row(0.01, 10.0, usual=2.0, why="used by loss focal: the best of Lin et al., 2017", needs=("loss", "focal"))]
+        Row(
+            0.01,
+            10.0,
+            usual=2.0,
+            why="used by loss focal: the best of Lin et al., 2017",
+            needs=("loss", "focal"),
+        ),
+    ]
     """For loss focal: a picture counts (1 - p)^gamma."""
     ohem_share: Annotated[
         float,
-        Row(0.01, 0.99, usual=0.5, why="used by loss ohem: the harder half of each batch", needs=("loss", "ohem"))]
+        Row(
+            0.01,
+            0.99,
+            usual=0.5,
+            why="used by loss ohem: the harder half of each batch",
+            needs=("loss", "ohem"),
+        ),
+    ]
     """For loss ohem: share of each batch that counts."""
-    balance: Annotated[Literal["none", "weights", "effective", "resample", "sqrt-resample"], Row(usual="none", why=OFF)]
-    """For classes of unequal size: weights (loss times 1 / pictures of the class), effective (by the effective number
-    of pictures), resample (each class equally often an epoch), sqrt-resample (as the root of its pictures). The best
-    weights are then chosen by balanced accuracy instead of top-1, as with loss logit-adjusted."""
+    balance: Annotated[
+        Literal["none", "weights", "effective", "resample", "sqrt-resample"],
+        Row(usual="none", why=OFF),
+    ]
+    """For classes of unequal size: weights (loss times 1 / pictures of the class), effective (by
+    the effective number of pictures), resample (each class equally often an epoch), sqrt-resample
+    (as the root of its pictures). The best weights are then chosen by balanced accuracy instead of
+    top-1, as with loss logit-adjusted."""
     threads: Annotated[int, Row(1, 1024, probe_too=True)]
-    """CPU threads of torch; 1 and 2 threads give different bits, so a resumed run keeps the number."""
+    """CPU threads of torch; 1 and 2 threads give different bits, so a resumed run keeps the
+    number."""
 
     def __post_init__(self) -> None:
         check_bounds(vars(self))
 
     @property
     def by_class(self) -> bool:
-        """Whether classes are to count the same whatever their size, so that balanced accuracy chooses the weights."""
+        """Whether classes are to count the same whatever their size, so that balanced accuracy
+        chooses the weights."""
         return self.balance != "none" or self.loss == "logit-adjusted"
 
 
@@ -213,17 +291,20 @@ TYPES: Mapping[str, Any] = get_type_hints(Recipe)
 """Field -> its type."""
 ROWS: Mapping[str, Row] = {
     name: next((row for row in getattr(hint, "__metadata__", ()) if isinstance(row, Row)), Row())
-    for name, hint in get_type_hints(Recipe, include_extras=True).items()}
+    for name, hint in get_type_hints(Recipe, include_extras=True).items()
+}
 """Field -> what is known of it."""
 
 
 def with_later_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's values, with the usual ones of the fields that the version that wrote them had not yet."""
+    """A recipe's values, with the usual ones of the fields that the version that wrote them had not
+    yet."""
     return {name: row.usual for name, row in ROWS.items() if row.why is not None} | dict(values)
 
 
 def flag_of(name: str, value: Any = "") -> str:
-    """A field as it stands on the command line, `--batch-size 32`; without a value, or for a switch, the flag alone."""
+    """A field as it stands on the command line, `--batch-size 32`; without a value, or for a
+    switch, the flag alone."""
     flag = f"--{name.replace('_', '-')}"
     return flag if value == "" or value is True else f"{flag} {value}"
 
@@ -231,8 +312,14 @@ def flag_of(name: str, value: Any = "") -> str:
 def check_bounds(values: Mapping[str, Any]) -> None:
     """`UserError` for the first numeric field of `values` that is out of its range."""
     for name, row in ROWS.items():
-        if name in values and TYPES[name] in (int, float) and not row.low <= values[name] <= row.high:
-            raise UserError(f"{flag_of(name)} {values[name]}: expected a value from {row.low} to {row.high}.")
+        if (
+            name in values
+            and TYPES[name] in (int, float)
+            and not row.low <= values[name] <= row.high
+        ):
+            raise UserError(
+                f"{flag_of(name)} {values[name]}: expected a value from {row.low} to {row.high}."
+            )
 
 
 @dataclass(frozen=True)
@@ -244,26 +331,41 @@ class Resolved:
 
     def replace(self, why: str, **values: Any) -> "Resolved":
         """The same with some values changed, all for one reason."""
-        recipe = Recipe(**{f.name: values.get(f.name, getattr(self.recipe, f.name)) for f in fields(Recipe)})
+        recipe = Recipe(
+            **{f.name: values.get(f.name, getattr(self.recipe, f.name)) for f in fields(Recipe)}
+        )
         return Resolved(recipe, self.why | dict.fromkeys(values, why))
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """`{field: {"value": ..., "why": ...}}`, the content of recipe.json."""
-        return {f.name: {"value": getattr(self.recipe, f.name), "why": self.why[f.name]} for f in fields(Recipe)}
+        return {
+            f.name: {"value": getattr(self.recipe, f.name), "why": self.why[f.name]}
+            for f in fields(Recipe)
+        }
 
     @staticmethod
     def from_json(content: dict[str, dict[str, Any]]) -> "Resolved":
-        """What `to_json` wrote. A field that came later has its usual value, which an earlier version trained with.
+        """What `to_json` wrote. A field that came later has its usual value, which an earlier
+        version trained with.
 
-        Raises `UserError` for a field that is unknown, and for one that is missing and has always been there.
+        Raises `UserError` for a field that is unknown, and for one that is missing and has always
+        been there.
         """
-        later = {name: {"value": value, "why": LATER} for name, value in with_later_fields({}).items()}
-        if lacking := sorted(set(ROWS) - set(content) - set(later)) + sorted(set(content) - set(ROWS)):
-            raise UserError(f"recipe.json has other fields than this version: {lacking}. "
-                            "Continue the run with the version that started it, or train again.")
+        later = {
+            name: {"value": value, "why": LATER} for name, value in with_later_fields({}).items()
+        }
+        if lacking := sorted(set(ROWS) - set(content) - set(later)) + sorted(
+            set(content) - set(ROWS)
+        ):
+            raise UserError(
+                f"recipe.json has other fields than this version: {lacking}. "
+                "Continue the run with the version that started it, or train again."
+            )
         read = later | content
-        return Resolved(Recipe(**{name: _of_type(read[name]["value"], TYPES[name]) for name in ROWS}),
-                        {name: checked.text(read[name]["why"]) for name in ROWS})
+        return Resolved(
+            Recipe(**{name: _of_type(read[name]["value"], TYPES[name]) for name in ROWS}),
+            {name: checked.text(read[name]["why"]) for name in ROWS},
+        )
 
 
 def _of_type(value: Any, expected: Any) -> Any:
@@ -271,9 +373,13 @@ def _of_type(value: Any, expected: Any) -> Any:
     if expected is bool:
         right = isinstance(value, bool)
     elif expected is float:
-        return checked.number(value) if isinstance(value, float) else checked.whole(value, -10**15, 10**15)
+        return (
+            checked.number(value)
+            if isinstance(value, float)
+            else checked.whole(value, -(10**15), 10**15)
+        )
     elif expected is int:
-        return checked.whole(value, -10**15, 10**15)
+        return checked.whole(value, -(10**15), 10**15)
     elif expected is str:
         return checked.text(value)
     else:
@@ -285,32 +391,44 @@ def _of_type(value: Any, expected: Any) -> Any:
 
 
 def given_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipe fields set by hand, read from a file; `ValueError` that names a key that is none, or a wrong value."""
+    """Recipe fields set by hand, read from a file; `ValueError` that names a key that is none, or a
+    wrong value."""
     found = {}
     for key, value in content.items():
         if checked.name(key) not in TYPES:
             near = difflib.get_close_matches(key[:50], TYPES, 1, 0)
-            raise ValueError(f"expected settings of a recipe, such as {near[0]}, seen {checked.seen(key)}")
+            raise ValueError(
+                f"expected settings of a recipe, such as {near[0]}, seen {checked.seen(key)}"
+            )
         usual = (key in MEASURED and value == "auto") or (key == "lr" and value == "find")
         try:
             found[key] = value if usual else _of_type(value, TYPES[key])
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
         if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"{key}: expected a text without zero bytes, seen {checked.seen(value)}")
+            raise ValueError(
+                f"{key}: expected a text without zero bytes, seen {checked.seen(value)}"
+            )
     return found
 
 
 def field_docs(cls: type) -> dict[str, str]:
     """The docstring below each field of a dataclass, as one line."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
-    return {field.target.id: " ".join(doc.value.value.split()) for field, doc in pairwise(body)
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant) and isinstance(doc.value.value, str)}
+    return {
+        field.target.id: " ".join(doc.value.value.split())
+        for field, doc in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(doc, ast.Expr)
+        and isinstance(doc.value, ast.Constant)
+        and isinstance(doc.value.value, str)
+    }
 
 
 def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
-    """Value at `n` between anchors (n, value), linear in log n and log value, constant outside them."""
+    """Value at `n` between anchors (n, value), linear in log n and log value, constant outside
+    them."""
     if n <= anchors[0][0]:
         return anchors[0][1]
     for (n0, v0), (n1, v1) in pairwise(anchors):

@@ -1,4 +1,5 @@
-"""Pictures that a network cannot take: refused with the flags that mean them, where it can be told before the data."""
+"""Pictures that a network cannot take: refused with the flags that mean them, where it can be told
+before the data."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -19,8 +20,14 @@ def check_given(given: Mapping[str, Any], trial: Trial, *, device: str) -> None:
         _check_side("start_size", first, trial, built_for=side)
     trains = from_scratch(given) or given.get("batch_norm") == "train"
     if trains and side and "batch_size" in given:
-        _check_part(given["batch_size"], given.get("accumulate", 1), side, trial, device=device,
-                    random=from_scratch(given))
+        _check_part(
+            given["batch_size"],
+            given.get("accumulate", 1),
+            side,
+            trial,
+            device=device,
+            random=from_scratch(given),
+        )
 
 
 def check(recipe: Recipe, trial: Trial, *, pictures: int, device: str) -> None:
@@ -29,13 +36,19 @@ def check(recipe: Recipe, trial: Trial, *, pictures: int, device: str) -> None:
         if side:
             _check_side(name, side, trial, built_for=recipe.image_size)
             if recipe.batch_norm == "train" and not recipe.probe_only:
-                _check_part(min(recipe.batch_size, pictures), recipe.accumulate, side, trial, device=device,
-                            random=recipe.from_scratch)
+                _check_part(
+                    min(recipe.batch_size, pictures),
+                    recipe.accumulate,
+                    side,
+                    trial,
+                    device=device,
+                    random=recipe.from_scratch,
+                )
 
 
 def smallest_part(batch: int, accumulate: int, *, device: str) -> int:
-    """Pictures over which a batch norm takes its statistics, at least. Between GPUs they are taken over all processes
-    (SyncBatchNorm)."""
+    """Pictures over which a batch norm takes its statistics, at least. Between GPUs they are taken
+    over all processes (SyncBatchNorm)."""
     share = max(1, batch // distributed.world())
     part = share // min(accumulate, share)
     return part * distributed.world() if device == "cuda" else part
@@ -43,12 +56,20 @@ def smallest_part(batch: int, accumulate: int, *, device: str) -> int:
 
 def _check_side(name: str, side: int, trial: Trial, *, built_for: int | None) -> None:
     if reason := trial.refused(side, built_for=built_for):
-        what = f"pictures of one size only, {built_for} px" if trial.one_size and side != built_for else "other sides"
-        raise UserError(f"--{name.replace('_', '-')} {side}: this network takes {what} ({reason}). Choose another "
-                        "side, or run without this flag.")
+        what = (
+            f"pictures of one size only, {built_for} px"
+            if trial.one_size and side != built_for
+            else "other sides"
+        )
+        raise UserError(
+            f"--{name.replace('_', '-')} {side}: this network takes {what} ({reason}). Choose "
+            "another side, or run without this flag."
+        )
 
 
-def _check_part(batch: int, accumulate: int, side: int, trial: Trial, *, device: str, random: bool) -> None:
+def _check_part(
+    batch: int, accumulate: int, side: int, trial: Trial, *, device: str, random: bool
+) -> None:
     if smallest_part(batch, accumulate, device=device) > 1:
         return
     reason = trial.refused(side, pictures=1)
@@ -59,7 +80,13 @@ def _check_part(batch: int, accumulate: int, side: int, trial: Trial, *, device:
 def _refuse_part(batch: int, accumulate: int, side: int, *, random: bool) -> NoReturn:
     parts = f" --accumulate {accumulate}" if accumulate > 1 else ""
     processes = f" in {distributed.world()} processes" if distributed.world() > 1 else ""
-    ways = ["a larger --batch-size", *["a smaller --accumulate"] * bool(parts), *["--batch-norm frozen"] * (not random)]
-    raise UserError(f"--batch-size {batch}{parts}{processes} passes one picture at a time, and at {side} px a batch "
-                    "norm of this network then has one value a channel, which has no variance: expected two pictures "
-                    f"or more at a time. Choose {' or '.join(ways)}.")
+    ways = [
+        "a larger --batch-size",
+        *["a smaller --accumulate"] * bool(parts),
+        *["--batch-norm frozen"] * (not random),
+    ]
+    raise UserError(
+        f"--batch-size {batch}{parts}{processes} passes one picture at a time, and at {side} px a "
+        "batch norm of this network then has one value a channel, which has no variance: expected "
+        f"two pictures or more at a time. Choose {' or '.join(ways)}."
+    )

@@ -1,32 +1,37 @@
-"""Recipes of published systems, by name. Each function gives what its source says, and a reason for every value.
+"""Recipes of published systems, by name. Each function gives what its source says, and a reason for
+every value.
 
-What a source leaves open is named so ("not published"); what every recipe decides alike, such as input side, precision
-and validation, is added by finetune/recipe/auto.py. Where fewer epochs are given than published, warm-up and
-boundaries keep their share of the run.
+What a source leaves open is named so ("not published"); what every recipe decides alike, such as
+input side, precision and validation, is added by finetune/recipe/auto.py. Where fewer epochs are
+given than published, warm-up and boundaries keep their share of the run.
 """
 
 from finetune.recipe.facts import Choices, Facts, Given
 from finetune.recipe.fields import interpolate
 
 SMALL_M = 12
-"""Bases below so many million parameters are small: ResNet-18 (11.2) is the largest that lost by label smoothing."""
+"""Bases below so many million parameters are small: ResNet-18 (11.2) is the largest that lost by
+label smoothing."""
 HEAVY = ("mixup", "cutmix", "cutout", "gridmask", "hide_and_seek")
 FINE_TUNING_RATES = ((1_000, 0.001), (100_000, 0.01))
 """Pictures and rate at batch 256; PaddleClas, Tricks for Training, section 9."""
-STEPS_OFF: Choices = {"decay_at": ("", "not used by this schedule"),
-                      "decay_factor": (0.1, "not used by this schedule")}
+STEPS_OFF: Choices = {
+    "decay_at": ("", "not used by this schedule"),
+    "decay_factor": (0.1, "not used by this schedule"),
+}
 
 
 def warmup_step(facts: Facts, given: Given) -> Choices:
     """Fine-tuning from ImageNet-21k weights with warm-up and step decay (Deng, Liu, Xiao).
 
-    Published protocol: Adam 1e-3 without weight decay, batch 64, 40 epochs, linear warm-up per step over the first 10
-    epochs, x0.1 after epoch 30, Random Erasing with probability 0.5, label smoothing 0.1, cross-entropy. No probe: the
-    published head starts at random.
+    Published protocol: Adam 1e-3 without weight decay, batch 64, 40 epochs, linear warm-up per step
+    over the first 10 epochs, x0.1 after epoch 30, Random Erasing with probability 0.5, label
+    smoothing 0.1, cross-entropy. No probe: the published head starts at random.
 
         python -m finetune --data mydataset/ --base vit_base_21k --recipe warmup-step
 
-    Its figures were not reproduced here (they need ImageNet-21k weights and the publication's data).
+    Its figures were not reproduced here (they need ImageNet-21k weights and the publication's
+    data).
     """
     published = "published protocol"
     return {
@@ -53,66 +58,100 @@ def warmup_step(facts: Facts, given: Given) -> Choices:
 def paddleclas(facts: Facts, given: Given) -> Choices:
     """PaddleClas, "Tricks for Training" (docs/en/models/Tricks_en.md, version 2.2).
 
-    SGD with momentum (--optimizer adam, adamw, rmsprop, adadelta), cosine decay (--schedule step, polynomial,
-    exponential) after 5 epochs of warm-up. Rate at batch 256: fine-tuning 0.001 up to 1,000 pictures, 0.01 from 100,000
-    on (between them interpolated here), from scratch 0.1; linear in the batch. For small bases: weight decay 3e-5,
-    crops from 0.2 of the area, no label smoothing. Its eight augmentations are --policy autoaugment, --policy
-    randaugment, --mixup, --cutmix, --cutout, --gridmask, --hide-and-seek and --erasing.
+    SGD with momentum (--optimizer adam, adamw, rmsprop, adadelta), cosine decay (--schedule step,
+    polynomial, exponential) after 5 epochs of warm-up. Rate at batch 256: fine-tuning 0.001 up to
+    1,000 pictures, 0.01 from 100,000 on (between them interpolated here), from scratch 0.1; linear
+    in the batch. For small bases: weight decay 3e-5, crops from 0.2 of the area, no label
+    smoothing. Its eight augmentations are --policy autoaugment, --policy randaugment, --mixup,
+    --cutmix, --cutout, --gridmask, --hide-and-seek and --erasing.
 
-    Published, ImageNet-1k top-1: weight decay 3e-5 for 1e-4 brings MobileNetV1_x0_25 from 50.41 to 51.45 %, crops from
-    0.2 for 0.08 MobileNetV2_x0_25 from 52.35 to 53.18 %, smoothing ResNet50_vd from 77.9 to 78.4 % and ResNet18 from
-    70.98 to 70.81 %; the eight augmentations bring ResNet50 from 77.31 to between 77.43 (Hide-and-Seek) and 78.39 %
-    (CutMix), and with heavy ones weight decay 7e-5 for 1e-4 from 77.65 to 78.04 %. Not reproduced here.
+    Published, ImageNet-1k top-1: weight decay 3e-5 for 1e-4 brings MobileNetV1_x0_25 from 50.41 to
+    51.45 %, crops from 0.2 for 0.08 MobileNetV2_x0_25 from 52.35 to 53.18 %, smoothing ResNet50_vd
+    from 77.9 to 78.4 % and ResNet18 from 70.98 to 70.81 %; the eight augmentations bring ResNet50
+    from 77.31 to between 77.43 (Hide-and-Seek) and 78.39 % (CutMix), and with heavy ones weight
+    decay 7e-5 for 1e-4 from 77.65 to 78.04 %. Not reproduced here.
 
-        python -m finetune --data mydataset/ --base hgnetv2_b4_21k_1k --recipe paddleclas --cutmix 0.2
+        python -m finetune --data mydataset/ --base hgnetv2_b4_21k_1k --recipe paddleclas --cutmix
+        0.2
     """
     batch = given.get("batch_size", _batch(facts, 256))
     small, scratch = facts.base.params_m < SMALL_M, bool(given.get("from_scratch"))
-    heavy = given.get("policy", "none") != "none" or any(given.get(name) for name in (*HEAVY, "erasing"))
+    heavy = given.get("policy", "none") != "none" or any(
+        given.get(name) for name in (*HEAVY, "erasing")
+    )
     epochs = (120, "published for ResNet50") if scratch else (20, "not published for fine-tuning")
     rate = 0.1 if scratch else interpolate(facts.pictures, FINE_TUNING_RATES)
-    decay = (3e-5, "published for small bases") if small else (
-        (7e-5, "published with heavy augmentation") if heavy else (1e-4, "published"))
+    decay = (
+        (3e-5, "published for small bases")
+        if small
+        else ((7e-5, "published with heavy augmentation") if heavy else (1e-4, "published"))
+    )
     return {
-        **STEPS_OFF, **_off("erasing", "drop_path", "clip_norm"), **_shared(),
+        **STEPS_OFF,
+        **_off("erasing", "drop_path", "clip_norm"),
+        **_shared(),
         "epochs": epochs,
         "batch_size": (_batch(facts, 256), _batch_why(facts, 256)),
-        "lr": (_rounded(rate * batch / 256), f"published: {rate:.2g} at batch 256 "
-               + ("from scratch" if scratch else f"for {facts.pictures:,} pictures") + ", linear in the batch"),
+        "lr": (
+            _rounded(rate * batch / 256),
+            f"published: {rate:.2g} at batch 256 "
+            + ("from scratch" if scratch else f"for {facts.pictures:,} pictures")
+            + ", linear in the batch",
+        ),
         "optimizer": ("momentum", "published"),
         "warmup": _warmup(given.get("epochs", epochs[0])),
         "schedule": ("cosine", "published as the one to prefer"),
         "weight_decay": decay,
         "label_smoothing": (0.0, "published: off for small bases") if small else (0.1, "published"),
         "crop_area": (0.2, "published for small bases") if small else (0.08, "published"),
-        "decay_at": ("25%, 50%, 75%", "published for the piecewise schedule: every 30 of 120 epochs"),
+        "decay_at": (
+            "25%, 50%, 75%",
+            "published for the piecewise schedule: every 30 of 120 epochs",
+        ),
         "decay_factor": (0.1, "published for the piecewise schedule"),
     }
 
 
 def bag_of_tricks(facts: Facts, given: Given) -> Choices:
-    """He, Zhang, Zhang, Zhang, Xie and Li, "Bag of Tricks for Image Classification with CNNs", CVPR 2019.
+    """He, Zhang, Zhang, Zhang, Xie and Li, "Bag of Tricks for Image Classification with CNNs", CVPR
+    2019.
 
-    SGD with Nesterov momentum, rate 0.1 at batch 256 and linear in the batch, 5 epochs of warm-up, cosine, no decay of
-    biases and norms, half precision on GPUs, label smoothing 0.1, mixup 0.2 over 200 epochs, colour jitter 0.4, PCA
-    noise 0.1. From scratch also Xavier initialisation and zero gamma. Distillation, with --teacher, at temperature 20.
-    ResNet-B, -C and -D are resnet50_1k (timm's plain ResNets stride in the 3x3 convolution), resnet50c_1k and
-    resnet50d_1k. For very large batches --optimizer lars (not part of the paper).
+    SGD with Nesterov momentum, rate 0.1 at batch 256 and linear in the batch, 5 epochs of warm-up,
+    cosine, no decay of biases and norms, half precision on GPUs, label smoothing 0.1, mixup 0.2
+    over 200 epochs, colour jitter 0.4, PCA noise 0.1. From scratch also Xavier initialisation and
+    zero gamma. Distillation, with --teacher, at temperature 20. ResNet-B, -C and -D are resnet50_1k
+    (timm's plain ResNets stride in the 3x3 convolution), resnet50c_1k and resnet50d_1k. For very
+    large batches --optimizer lars (not part of the paper).
 
-    Published, ImageNet-1k top-1, from scratch: ResNet-50 75.3 %, ResNet-50-D 77.16, with cosine 77.91, smoothing 78.31,
-    distillation 78.67 (without mixup), mixup 79.15, both 79.29 %. Not reproduced here.
+    Published, ImageNet-1k top-1, from scratch: ResNet-50 75.3 %, ResNet-50-D 77.16, with cosine
+    77.91, smoothing 78.31, distillation 78.67 (without mixup), mixup 79.15, both 79.29 %. Not
+    reproduced here.
 
-        python -m finetune --data mydataset/ --base resnet50d_1k --recipe bag-of-tricks --teacher runs/mydataset-large
+        python -m finetune --data mydataset/ --base resnet50d_1k --recipe bag-of-tricks --teacher
+        runs/mydataset-large
     """
     batch = given.get("batch_size", _batch(facts, 256))
     scratch = bool(given.get("from_scratch"))
-    epochs = (200, "published, with mixup") if scratch else (30, "published for training from scratch: 200")
+    epochs = (
+        (200, "published, with mixup")
+        if scratch
+        else (30, "published for training from scratch: 200")
+    )
     return {
-        **STEPS_OFF, **_off("erasing", "drop_path", "clip_norm"), **_shared(),
+        **STEPS_OFF,
+        **_off("erasing", "drop_path", "clip_norm"),
+        **_shared(),
         "epochs": epochs,
         "batch_size": (_batch(facts, 256), _batch_why(facts, 256)),
-        "lr": (_rounded((0.1 if scratch else 0.01) * batch / 256), "published: 0.1 at batch 256, linear in the batch"
-               + ("" if scratch else "; a tenth of it for weights that are trained already (not published)")),
+        "lr": (
+            _rounded((0.1 if scratch else 0.01) * batch / 256),
+            "published: 0.1 at batch 256, linear in the batch"
+            + (
+                ""
+                if scratch
+                else "; a tenth of it for weights that are trained already (not published)"
+            ),
+        ),
         "optimizer": ("sgd", "published: Nesterov momentum 0.9"),
         "warmup": _warmup(given.get("epochs", epochs[0])),
         "schedule": ("cosine", "published"),
@@ -129,27 +168,40 @@ def bag_of_tricks(facts: Facts, given: Given) -> Choices:
 
 
 def cifar_sam(facts: Facts, given: Given) -> Choices:
-    """"Deep learning classification optimization practice", on CIFAR-100's pictures of 32 px.
+    """ "Deep learning classification optimization practice", on CIFAR-100's pictures of 32 px.
 
-    SAM (Foret et al., 2021) around SGD (--optimizer ranger instead), rate 0.1 at batch 128, 200 epochs, 5 of warm-up,
-    cosine, weight decay 5e-4 not on biases and norms; padded crop, flip, rotation, AutoAugment, Random Erasing,
-    smoothing; Kaiming initialisation from scratch. --policy augmix and the long-tail tools (--balance, --loss) belong
-    to it as well; its test-time views are measured at the end of every run.
+    SAM (Foret et al., 2021) around SGD (--optimizer ranger instead), rate 0.1 at batch 128, 200
+    epochs, 5 of warm-up, cosine, weight decay 5e-4 not on biases and norms; padded crop, flip,
+    rotation, AutoAugment, Random Erasing, smoothing; Kaiming initialisation from scratch. --policy
+    augmix and the long-tail tools (--balance, --loss) belong to it as well; its test-time views are
+    measured at the end of every run.
 
-    Published, CIFAR-100 top-1: from ResNet-18 with 75 % to WideResNet-40-10 with SAM, AutoAugment, smoothing and
-    test-time views, 84.37 %. Not reproduced here.
+    Published, CIFAR-100 top-1: from ResNet-18 with 75 % to WideResNet-40-10 with SAM, AutoAugment,
+    smoothing and test-time views, 84.37 %. Not reproduced here.
 
-        python -m finetune --data cifar100/ --base wide_resnet40_10 --from-scratch --recipe cifar-sam
+        python -m finetune --data cifar100/ --base wide_resnet40_10 --from-scratch --recipe
+        cifar-sam
     """
     batch = given.get("batch_size", _batch(facts, 128))
     scratch = bool(given.get("from_scratch"))
     epochs = given.get("epochs", 200 if scratch else 30)
     return {
-        **STEPS_OFF, **_off("drop_path", "clip_norm"), **_shared(),
-        "epochs": (200, "published") if scratch else (30, "published for training from scratch: 200"),
+        **STEPS_OFF,
+        **_off("drop_path", "clip_norm"),
+        **_shared(),
+        "epochs": (200, "published")
+        if scratch
+        else (30, "published for training from scratch: 200"),
         "batch_size": (_batch(facts, 128), _batch_why(facts, 128)),
-        "lr": (_rounded((0.1 if scratch else 0.01) * batch / 128), "published: 0.1 at batch 128"
-               + ("" if scratch else "; a tenth of it for weights that are trained already (not published)")),
+        "lr": (
+            _rounded((0.1 if scratch else 0.01) * batch / 128),
+            "published: 0.1 at batch 128"
+            + (
+                ""
+                if scratch
+                else "; a tenth of it for weights that are trained already (not published)"
+            ),
+        ),
         "optimizer": ("sgd", "published"),
         "sam_rho": (0.1, "Foret et al.'s for CIFAR-100"),
         "warmup": _warmup(epochs),
@@ -166,18 +218,21 @@ def cifar_sam(facts: Facts, given: Given) -> Choices:
 
 
 def resnet18_imagenet(facts: Facts, given: Given) -> Choices:
-    """ResNet-18 from scratch on ILSVRC2012 on one consumer GPU, and the same with squeeze-and-excitation blocks.
+    """ResNet-18 from scratch on ILSVRC2012 on one consumer GPU, and the same with
+    squeeze-and-excitation blocks.
 
-    Published: batch 64 with the rate scaled linearly (0.1 at 256), random crop and flip; top-1 error 30.86 %, top-5
-    error 11.66 %. The rest is the usual ImageNet training of residual networks (He et al., 2016): momentum 0.9, 90
-    epochs, x0.1 after 30 and 60, weight decay 1e-4. Not reproduced here.
+    Published: batch 64 with the rate scaled linearly (0.1 at 256), random crop and flip; top-1
+    error 30.86 %, top-5 error 11.66 %. The rest is the usual ImageNet training of residual networks
+    (He et al., 2016): momentum 0.9, 90 epochs, x0.1 after 30 and 60, weight decay 1e-4. Not
+    reproduced here.
 
         python -m finetune --data ILSVRC2012/ --base resnet18 --recipe resnet18-imagenet
     """
     batch, epochs = given.get("batch_size", 64), given.get("epochs", 90)
     usual = "usual on ImageNet"
     return {
-        **_off("erasing", "drop_path", "clip_norm"), **_shared(),
+        **_off("erasing", "drop_path", "clip_norm"),
+        **_shared(),
         "from_scratch": (True, "published"),
         "epochs": (90, usual),
         "batch_size": (64, "published"),
@@ -185,8 +240,10 @@ def resnet18_imagenet(facts: Facts, given: Given) -> Choices:
         "optimizer": ("momentum", usual),
         "warmup": ("0%", "not published; off"),
         "schedule": ("step", usual),
-        "decay_at": (f"{epochs / 3:g} epochs, {2 * epochs / 3:g} epochs",
-                     "usual on ImageNet: after epochs 30 and 60 of 90"),
+        "decay_at": (
+            f"{epochs / 3:g} epochs, {2 * epochs / 3:g} epochs",
+            "usual on ImageNet: after epochs 30 and 60 of 90",
+        ),
         "decay_factor": (0.1, usual),
         "weight_decay": (1e-4, usual),
         "label_smoothing": (0.0, "not published; off"),
@@ -196,8 +253,11 @@ def resnet18_imagenet(facts: Facts, given: Given) -> Choices:
 
 def _shared() -> Choices:
     """What these sources have in common."""
-    return {"flip": (0.5, "published"), "batch_norm": ("train", "not published; as in scratch training"),
-            "probe": ("off", "published runs start from a random head")}
+    return {
+        "flip": (0.5, "published"),
+        "batch_norm": ("train", "not published; as in scratch training"),
+        "probe": ("off", "published runs start from a random head"),
+    }
 
 
 def _off(*names: str) -> Choices:
@@ -209,12 +269,20 @@ def _batch(facts: Facts, published: int) -> int:
 
 
 def _batch_why(facts: Facts, published: int) -> str:
-    return f"published: {published}; smaller on the CPU, and the rate with it" if facts.device == "cpu" else "published"
+    return (
+        f"published: {published}; smaller on the CPU, and the rate with it"
+        if facts.device == "cpu"
+        else "published"
+    )
 
 
 def _warmup(epochs: int) -> tuple[str, str]:
     """5 epochs, or a tenth of a run that is shorter than 20."""
-    return ("5 epochs", "published") if epochs >= 20 else ("10%", "published: 5 epochs; a tenth of this shorter run")
+    return (
+        ("5 epochs", "published")
+        if epochs >= 20
+        else ("10%", "published: 5 epochs; a tenth of this shorter run")
+    )
 
 
 def _rounded(rate: float) -> float:

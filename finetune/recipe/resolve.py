@@ -1,7 +1,9 @@
-"""Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each value with a reason.
+"""Recipes: functions that turn facts about data, base and device into one complete `Recipe`, each
+value with a reason.
 
-Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` in finetune/recipe/published.py and add
-its row to `RECIPES`. What it does not name is filled in by `common`.
+Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` in
+finetune/recipe/published.py and add its row to `RECIPES`. What it does not name is filled in by
+`common`.
 """
 
 import difflib
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
 
 
 RECIPES: dict[str, Callable[[Facts, Given], Choices]] = {
-    "auto": auto, "warmup-step": published.warmup_step, "paddleclas": published.paddleclas,
-    "bag-of-tricks": published.bag_of_tricks, "cifar-sam": published.cifar_sam,
-    "resnet18-imagenet": published.resnet18_imagenet}
+    "auto": auto,
+    "warmup-step": published.warmup_step,
+    "paddleclas": published.paddleclas,
+    "bag-of-tricks": published.bag_of_tricks,
+    "cifar-sam": published.cifar_sam,
+    "resnet18-imagenet": published.resnet18_imagenet,
+}
 
 FROM_SCRATCH = ("resnet18-imagenet",)
 """Recipes that always start from random weights."""
@@ -35,7 +41,8 @@ FOR_FINE_TUNING = ("auto", "warmup-step")
 
 
 def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
-    """What to say of a setting given by hand that another one, given or the recipe's, makes useless."""
+    """What to say of a setting given by hand that another one, given or the recipe's, makes
+    useless."""
     flag, row = flag_of(key), ROWS[key]
     if recipe.probe_only and not row.probe_too:
         return f"{flag} has no effect with --probe-only: remove one of them."
@@ -47,7 +54,10 @@ def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
     cause = flag_of(other, seen)
     if other in given:
         return f"{flag} has no effect with {cause}: remove one of them."
-    return (f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: remove {flag}, or add {asked}.")
+    return (
+        f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: remove "
+        f"{flag}, or add {asked}."
+    )
 
 
 def from_scratch(given: Given) -> bool:
@@ -70,11 +80,14 @@ def _following(choices: Choices) -> Choices:
 
 
 def check(given: Given) -> None:
-    """What can be said before the data is read: `UserError` for an unknown recipe or a value out of range."""
+    """What can be said before the data is read: `UserError` for an unknown recipe or a value out of
+    range."""
     name = given.get("recipe", "auto")
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, 1, 0)
-        raise UserError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?")
+        raise UserError(
+            f"--recipe {name}: expected one of {', '.join(RECIPES)}; did you mean {near[0]}?"
+        )
     check_bounds(given)
     check_durations(given)
 
@@ -86,30 +99,43 @@ def _check_side(flag: str, side: int, base: "Description") -> None:
     if base.size_step is None:
         raise UserError(f"{flag} {side}: {base.architecture} takes only {base.input_size} px.")
     if side % base.size_step:
-        raise UserError(f"{flag} {side}: expected a multiple of {base.size_step} px for {base.architecture}.")
+        raise UserError(
+            f"{flag} {side}: expected a multiple of {base.size_step} px for {base.architecture}."
+        )
 
 
 def resolve(facts: Facts, given: Given) -> Resolved:
     """The recipe that `given["recipe"]` names (default auto), with the values given by hand put in.
 
-    Raises `UserError` for an unknown name, a value out of range, and a setting that would have no effect.
+    Raises `UserError` for an unknown name, a value out of range, and a setting that would have no
+    effect.
     """
     check(given)
     measured = {key: value for key, value in given.items() if key in MEASURED and value == "auto"}
     given = {key: value for key, value in given.items() if key not in measured}
     name = given.get("recipe", "auto")
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
-        raise UserError(f"--val {given['val']} has no effect: the data has a val folder. Remove --val, or "
-                        "remove that folder.")
-    choices = {"recipe": (name, BY_HAND if "recipe" in given else "default"), **common(facts, given),
-               **RECIPES[name](facts, given), **{key: (value, BY_HAND) for key, value in given.items()}}
+        raise UserError(
+            f"--val {given['val']} has no effect: the data has a val folder. Remove --val, or "
+            "remove that folder."
+        )
+    choices = {
+        "recipe": (name, BY_HAND if "recipe" in given else "default"),
+        **common(facts, given),
+        **RECIPES[name](facts, given),
+        **{key: (value, BY_HAND) for key, value in given.items()},
+    }
     choices |= {key: choice for key, choice in _following(choices).items() if key not in given}
     if measured:
         choices["balance"] = balance(facts, given)
     if facts.has_val and "val" in given:
         choices["val"] = ("folder", BY_HAND)  # its path is of this machine: local.json has it
-    choices["teacher"] = (os.path.basename(choices["teacher"][0]) if os.path.isabs(choices["teacher"][0]) else
-                          choices["teacher"][0], choices["teacher"][1])  # the same
+    choices["teacher"] = (
+        os.path.basename(choices["teacher"][0])
+        if os.path.isabs(choices["teacher"][0])
+        else choices["teacher"][0],
+        choices["teacher"][1],
+    )  # the same
     assert set(choices) == {f.name for f in fields(Recipe)}
     recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
     for key in (*given, *measured):
@@ -117,15 +143,24 @@ def resolve(facts: Facts, given: Given) -> Resolved:
             raise UserError(_without_effect(key, recipe, given))
     conflicts.refuse(recipe, given)
     if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
-        console.warn(f"--balance {recipe.balance} changes next to nothing: all classes have "
-                      f"{facts.class_counts[0]} training pictures.")
+        console.warn(
+            f"--balance {recipe.balance} changes next to nothing: all classes have "
+            f"{facts.class_counts[0]} training pictures."
+        )
     if recipe.from_scratch and name in FOR_FINE_TUNING:
-        console.warn(f"--recipe {name} is made for weights that are trained already, and too short from scratch: "
-                      "bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for random ones as well.")
+        console.warn(
+            f"--recipe {name} is made for weights that are trained already, and too short from "
+            "scratch: bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for "
+            "random ones as well."
+        )
     if "batch_norm" in given and not facts.base.batch_norm:
-        raise UserError(f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Remove it.")
+        raise UserError(
+            f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Remove it."
+        )
     if recipe.schedule == "step" and not recipe.decay_at.strip():
-        raise UserError("--schedule step needs --decay-at, the times at which the rate falls, as in '75%'.")
+        raise UserError(
+            "--schedule step needs --decay-at, the times at which the rate falls, as in '75%'."
+        )
     for flag, side in (("--image-size", recipe.image_size), ("--start-size", recipe.start_size)):
         _check_side(flag, side or facts.base.input_size, facts.base)
     return Resolved(recipe, {key: why for key, (_, why) in choices.items()})

@@ -1,4 +1,5 @@
-"""Where a run happens: data, base, folder, device. Nothing here changes the weights except data and base."""
+"""Where a run happens: data, base, folder, device. Nothing here changes the weights except data and
+base."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ MOST_WORKERS = 256
 """More processes of some 300 MB each are a slip of the keyboard."""
 
 MOST_UNREADABLE = 0.01
-"""Share of the files in the class folders that may be no readable picture before a run stops; `--bad-limit`."""
+"""Share of the files in the class folders that may be no readable picture before a run stops;
+`--bad-limit`."""
 
 
 @dataclass(frozen=True)
@@ -20,41 +22,58 @@ class Run:
     """Where a run happens."""
 
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Folder of pictures: class folders, or train/, val/, test/ with class folders, or the three tars of ILSVRC2012;
-    'digits' is a built-in sample."""
+    """Folder of pictures: class folders, or train/, val/, test/ with class folders, or the three
+    tars of ILSVRC2012; 'digits' is a built-in sample."""
     base: str = "efficientnet_lite0"
-    """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished run folder."""
+    """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished
+    run folder."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Run folder to write; default runs/DATA-BASE. Started again by the same command, an unfinished run goes on."""
+    """Run folder to write; default runs/DATA-BASE. Started again by the same command, an unfinished
+    run goes on."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Continue this unfinished run folder; everything else is read from it. With --data if its pictures moved."""
+    """Continue this unfinished run folder; everything else is read from it. With --data if its
+    pictures moved."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
-    """Processes that decode pictures; -1 = one per CPU core with a GPU, at most 16, else none. It does not change the
-    result; fewer are used where shared memory (/dev/shm) has no room for their batches."""
+    """Processes that decode pictures; -1 = one per CPU core with a GPU, at most 16, else none. It
+    does not change the result; fewer are used where shared memory (/dev/shm) has no room for their
+    batches."""
     bad_limit: float = MOST_UNREADABLE
-    """Share of the files in the class folders that may be unreadable; they are left out. With more, nothing is
-    trained."""
-    advise: Annotated[tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")] = (
-        None)
-    """apply N: up to N follow-up runs, each of which changes the best so far as its report advises."""
+    """Share of the files in the class folders that may be unreadable; they are left out. With more,
+    nothing is trained."""
+    advise: Annotated[
+        tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")
+    ] = None
+    """apply N: up to N follow-up runs, each of which changes the best so far as its report
+    advises."""
 
     def __post_init__(self) -> None:
         if not -1 <= self.workers <= MOST_WORKERS:
-            raise UserError(f"--workers {self.workers}: expected -1 (chosen here), or 0 to {MOST_WORKERS}.")
+            raise UserError(
+                f"--workers {self.workers}: expected -1 (chosen here), or 0 to {MOST_WORKERS}."
+            )
         if not 0 <= self.bad_limit <= 1:
-            raise UserError(f"--bad-limit {self.bad_limit}: expected a share from 0 to 1, such as 0.05 for 5 %.")
+            raise UserError(
+                f"--bad-limit {self.bad_limit}: expected a share from 0 to 1, such as 0.05 for 5 %."
+            )
         if self.advise is not None and not 1 <= self.advise[1] <= 100:
             raise UserError(f"--advise apply {self.advise[1]}: expected 1 to 100 follow-up runs.")
         if self.resume is None and self.data is None:
-            raise UserError("--data is missing: expected a folder of pictures, or 'digits' for the built-in sample.")
+            raise UserError(
+                "--data is missing: expected a folder of pictures, or 'digits' for the built-in "
+                "sample."
+            )
         if self.resume is not None and (self.out, self.base) != (None, Run.base):
-            raise UserError("--resume continues a run folder with its own --base and --out: remove these.")
+            raise UserError(
+                "--resume continues a run folder with its own --base and --out: remove these."
+            )
 
     @property
     def folder(self) -> Path:
         """The run folder that this means."""
         from zoo.contract import rundir  # --help needs none of it
 
-        return self.resume or self.out or Path("runs") / rundir.default_name(str(self.data), self.base)
+        return (
+            self.resume or self.out or Path("runs") / rundir.default_name(str(self.data), self.base)
+        )

@@ -15,7 +15,8 @@ CONFIDENT = 0.95
 
 @dataclass(frozen=True)
 class Findings:
-    """What the numbers of a finished run are, apart from its curves; the split is the headline's."""
+    """What the numbers of a finished run are, apart from its curves; the split is the
+    headline's."""
 
     split: str
     pictures: int
@@ -35,12 +36,13 @@ class Findings:
     median_short_side: int | None = None
     """Of the evaluated pictures, in pixels."""
     small_slice: tuple[float, float] | None = None
-    """Top-1 of the quarter of the pictures with the shortest sides, and the upper end of its interval."""
+    """Top-1 of the quarter of the pictures with the shortest sides, and the upper end of its
+    interval."""
     val: tuple[float, float] | None = None
     """Top-1 of val and the lower end of its interval, where there is also a test."""
     size_step: int | None = 32
-    """What --image-size must be a multiple of (`zoo.network.build.allowed_size_step`); None: the base has one size
-    only."""
+    """What --image-size must be a multiple of (`zoo.network.build.allowed_size_step`); None: the
+    base has one size only."""
 
 
 def data(findings: Findings) -> list[Advice]:
@@ -49,61 +51,102 @@ def data(findings: Findings) -> list[Advice]:
 
 
 def label_errors(f: Findings) -> Advice | None:
-    """Confident mistakes are often wrong labels (Northcutt et al., Pervasive Label Errors in Test Sets, 2021: 3.4 % of
-    ten known test sets). At least 5, and a tenth of all mistakes."""
+    """Confident mistakes are often wrong labels (Northcutt et al., Pervasive Label Errors in Test
+    Sets, 2021: 3.4 % of ten known test sets). At least 5, and a tenth of all mistakes."""
     wrong = sum(n for (true, said), n in f.confusion.items() if true != said)
     if f.confident_wrong < 5 or f.confident_wrong < 0.1 * wrong:
         return None
-    return Advice(f"{f.confident_wrong:,} of {wrong:,} wrong answers on {f.split} were given with {CONFIDENT:.0%} "
-                  "confidence or more.", "Look through the most wrong pictures first: many such pictures turn out to "
-                  "have a wrong label, and training on corrected labels is the cheapest gain.")
+    return Advice(
+        f"{f.confident_wrong:,} of {wrong:,} wrong answers on {f.split} were given with "
+        f"{CONFIDENT:.0%} confidence or more.",
+        "Look through the most wrong pictures first: many such pictures turn out to "
+        "have a wrong label, and training on corrected labels is the cheapest gain.",
+    )
 
 
 def confused(f: Findings) -> Advice | None:
-    """Two classes taken for each other, both ways: one way only would be a bias, both ways is an overlap.
+    """Two classes taken for each other, both ways: one way only would be a bias, both ways is an
+    overlap.
 
-    Each way at least 5 pictures and a twentieth of the class, so that neither a few pictures nor a large class decide.
+    Each way at least 5 pictures and a twentieth of the class, so that neither a few pictures nor a
+    large class decide.
     """
     totals: Counter[str] = Counter()
     for (true, _), n in f.confusion.items():
         totals[true] += n
-    often = {pair for pair, n in f.confusion.items() if pair[0] != pair[1] and n >= max(5, totals[pair[0]] / 20)}
-    pairs = sorted((-f.confusion[a, b] - f.confusion[b, a], a, b) for a, b in often if a < b and (b, a) in often)[:3]
+    often = {
+        pair
+        for pair, n in f.confusion.items()
+        if pair[0] != pair[1] and n >= max(5, totals[pair[0]] / 20)
+    }
+    pairs = sorted(
+        (-f.confusion[a, b] - f.confusion[b, a], a, b)
+        for a, b in often
+        if a < b and (b, a) in often
+    )[:3]
     if not pairs:
         return None
     named = "; ".join(f"{a} and {b} ({-n} pictures)" for n, a, b in pairs)
-    return Advice(f"Taken for each other, both ways: {named}.", "Check the labels of these classes, and whether the "
-                  "pictures tell them apart; if not, merge the two folders.")
+    return Advice(
+        f"Taken for each other, both ways: {named}.",
+        "Check the labels of these classes, and whether the "
+        "pictures tell them apart; if not, merge the two folders.",
+    )
 
 
 def weak_classes(f: Findings) -> Advice | None:
-    """Recall clearly (15 points, two standard errors) below the median class, with fewer training pictures than it."""
+    """Recall clearly (15 points, two standard errors) below the median class, with fewer training
+    pictures than it."""
     rows = [row for row in f.per_class if row["recall"] is not None]
     usual = median([row["recall"] for row in rows] or [0.0])
     few = median(f.train_counts.values() or [0])
-    weak = [row for row in rows if f.train_counts.get(row["class"], 0) < few and
-            row["recall"] + max(0.15, 2 * standard_error(row["recall"], row["pictures"])) < usual]
+    weak = [
+        row
+        for row in rows
+        if f.train_counts.get(row["class"], 0) < few
+        and row["recall"] + max(0.15, 2 * standard_error(row["recall"], row["pictures"])) < usual
+    ]
     if not weak:
         return None
-    named = ", ".join(f"{row['class']} ({row['recall']:.0%}, {f.train_counts.get(row['class'], 0):,} training pictures)"
-                      for row in sorted(weak, key=lambda row: row["recall"])[:3])
-    return Advice(f"Far below the median recall of {usual:.0%}: {named}.", f"Collect pictures of these classes, up to "
-                  f"the median of {few:,.0f}: they have fewer to learn from than the others.")
+    named = ", ".join(
+        f"{row['class']} ({row['recall']:.0%}, {f.train_counts.get(row['class'], 0):,} training "
+        "pictures)"
+        for row in sorted(weak, key=lambda row: row["recall"])[:3]
+    )
+    return Advice(
+        f"Far below the median recall of {usual:.0%}: {named}.",
+        f"Collect pictures of these classes, up to "
+        f"the median of {few:,.0f}: they have fewer to learn from than the others.",
+    )
 
 
 def larger_input(f: Findings) -> Advice | None:
-    """Small pictures are worse, so detail counts; and most pictures lose some of theirs on the way to the input."""
-    if f.small_slice is None or f.median_short_side is None or f.size_step is None or f.small_slice[1] >= f.top1:
+    """Small pictures are worse, so detail counts; and most pictures lose some of theirs on the way
+    to the input."""
+    if (
+        f.small_slice is None
+        or f.median_short_side is None
+        or f.size_step is None
+        or f.small_slice[1] >= f.top1
+    ):
         return None
     # at most 1.5 times the side (2.25 times the cost), and no more than the pictures have
-    size = min(3 * f.image_size // 2, f.median_short_side + f.size_step - 1) // f.size_step * f.size_step
+    size = (
+        min(3 * f.image_size // 2, f.median_short_side + f.size_step - 1)
+        // f.size_step
+        * f.size_step
+    )
     larger = flags({"image_size": f.image_size}, image_size=size)
     if size <= f.image_size or f.median_short_side <= f.image_size or not larger:
         return None
-    return Advice(f"The smallest pictures are worse ({f.small_slice[0]:.1%} against {f.top1:.1%}), and most pictures "
-                  f"(median short side {f.median_short_side} px) are larger than the input ({f.image_size} px).",
-                  "Train with a larger input, which keeps more detail; it takes about "
-                  f"{(size / f.image_size) ** 2:.1f} times as long.", larger)
+    return Advice(
+        f"The smallest pictures are worse ({f.small_slice[0]:.1%} against {f.top1:.1%}), and most "
+        f"pictures (median short side {f.median_short_side} px) are larger than the input "
+        f"({f.image_size} px).",
+        "Train with a larger input, which keeps more detail; it takes about "
+        f"{(size / f.image_size) ** 2:.1f} times as long.",
+        larger,
+    )
 
 
 def more_test_pictures(f: Findings) -> Advice | None:
@@ -118,31 +161,47 @@ def more_test_pictures(f: Findings) -> Advice | None:
     known = f"±{half:.1f} points from {f.pictures:,} pictures"
     if f.has_test:
         return Advice(f"Top-1 on {f.split} is known to {known} only.", f"Bring test/ to {wanted}.")
-    return Advice(f"There is no test split; the headline, {known}, is that of {f.split}.",
-                  f"Add a test/ folder, best of {wanted}: training never sees it.")
+    return Advice(
+        f"There is no test split; the headline, {known}, is that of {f.split}.",
+        f"Add a test/ folder, best of {wanted}: training never sees it.",
+    )
 
 
 def flattering_val(f: Findings) -> Advice | None:
     """Val is better than test by more than chance: their 95 % intervals do not meet."""
     if f.val is None or f.val[1] <= f.interval[1]:
         return None
-    return Advice(f"Top-1 is {f.val[0]:.1%} on val, but {f.top1:.1%} on test, more than chance explains.",
-                  "Val is more like train than test is: the same objects, days or cameras. Give --val a folder of "
-                  "pictures as new as those of test: epoch, views, temperature and sets are chosen on val.")
+    return Advice(
+        f"Top-1 is {f.val[0]:.1%} on val, but {f.top1:.1%} on test, more than chance explains.",
+        "Val is more like train than test is: the same objects, days or cameras. Give --val a "
+        "folder of pictures as new as those of test: epoch, views, temperature and sets are chosen "
+        "on val.",
+    )
 
 
 def imbalanced(f: Findings) -> Advice | None:
-    """Clear losses begin at a ratio of 10 (Buda, Maki and Mazurowski, Class Imbalance in CNNs, 2018)."""
+    """Clear losses begin at a ratio of 10 (Buda, Maki and Mazurowski, Class Imbalance in CNNs,
+    2018)."""
     most = max(f.train_counts.values(), default=0)
     rare = sorted((n, name) for name, n in f.train_counts.items() if 10 * n <= most)
     if not rare:
         return None
     named = ", ".join(f"{name} ({n:,})" for n, name in rare[:3])
-    return Advice(f"Classes with at most a tenth of the largest one's {most:,} training pictures: {len(rare):,}; the "
-                  f"rarest: {named}.", f"Collect pictures of the rarest, more than {most // 10:,} of each, and judge "
-                  "by macro F1: top-1 hardly shows rare classes.")
+    return Advice(
+        f"Classes with at most a tenth of the largest one's {most:,} training pictures: "
+        f"{len(rare):,}; the rarest: {named}.",
+        f"Collect pictures of the rarest, more than {most // 10:,} of each, and judge "
+        "by macro F1: top-1 hardly shows rare classes.",
+    )
 
 
 DATA_RULES: tuple[Callable[[Findings], Advice | None], ...] = (
-    flattering_val, label_errors, confused, weak_classes, larger_input, more_test_pictures, imbalanced)
+    flattering_val,
+    label_errors,
+    confused,
+    weak_classes,
+    larger_input,
+    more_test_pictures,
+    imbalanced,
+)
 """The most useful first."""

@@ -1,4 +1,5 @@
-"""The report's fourth question, "What should I do next?": advice on curves and data, and the command for it."""
+"""The report's fourth question, "What should I do next?": advice on curves and data, and the
+command for it."""
 
 import shlex
 from collections import Counter
@@ -29,14 +30,23 @@ WORST_CLASSES = 3
 def advices(run: Finished) -> list[Advice]:
     """What to do next, the most useful first: at most MOST_SHOWN."""
     values = {field: row["value"] for field, row in run.recipe.items()}
-    found = curves(history(run.series, run.report), values) + unknown(run) + data_advice.data(findings(run))
+    found = (
+        curves(history(run.series, run.report), values)
+        + unknown(run)
+        + data_advice.data(findings(run))
+    )
     return found[:MOST_SHOWN]
 
 
 def unknown(run: Finished) -> list[Advice]:
-    """What to do where too few foreign pictures are called unknown; a run of the probe alone can do nothing more."""
+    """What to do where too few foreign pictures are called unknown; a run of the probe alone can do
+    nothing more."""
     told = run.report["unknown"]
-    weak = rejection.warning({name: row["rejected"] for name, row in told["foreign"].items()}) if told else None
+    weak = (
+        rejection.warning({name: row["rejected"] for name, row in told["foreign"].items()})
+        if told
+        else None
+    )
     if weak is None or run.value_of("probe_only"):
         return []
     return [Advice(f"{weak[0].upper()}{weak[1:]}.", rejection.CURE)]
@@ -47,23 +57,41 @@ def findings(run: Finished) -> Findings:
     head, own = run.report["headline"], run.answers
     short = np.minimum(own.width, own.height)
     parts = metrics.slices(short, own.right)
-    smallest = (parts[0].right / parts[0].pictures, parts[0].interval[1]) if len(parts) > 1 else None
+    smallest = (
+        (parts[0].right / parts[0].pictures, parts[0].interval[1]) if len(parts) > 1 else None
+    )
     names, splits = run.classes, run.report["splits"]
     val = splits["val"] if "test" in splits else None
     return Findings(
-        split=run.split, pictures=head["pictures"], top1=head["top1"], interval=tuple(head["top1_interval"]),
-        has_test="test" in splits, train_counts=run.data["counts"]["train"], per_class=run.report["per_class"],
-        confusion=Counter({(names[true], names[said]): n for (true, said), n in run.confusion.items()}),
+        split=run.split,
+        pictures=head["pictures"],
+        top1=head["top1"],
+        interval=tuple(head["top1_interval"]),
+        has_test="test" in splits,
+        train_counts=run.data["counts"]["train"],
+        per_class=run.report["per_class"],
+        confusion=Counter(
+            {(names[true], names[said]): n for (true, said), n in run.confusion.items()}
+        ),
         confident_wrong=int((~own.right & (own.confidence >= data_advice.CONFIDENT)).sum()),
-        image_size=run.pre.size, median_short_side=int(np.median(short)), small_slice=smallest,
-        val=(val["top1"], val["top1_interval"][0]) if val else None, size_step=size_step(run))
+        image_size=run.pre.size,
+        median_short_side=int(np.median(short)),
+        small_slice=smallest,
+        val=(val["top1"], val["top1_interval"][0]) if val else None,
+        size_step=size_step(run),
+    )
 
 
 def size_step(run: Finished) -> int | None:
-    """What --image-size must be a multiple of; None where that would have to be looked up on the Hub."""
+    """What --image-size must be a multiple of; None where that would have to be looked up on the
+    Hub."""
     base = run.report["base"]
     known = base["hub_id"] and base["architecture"]
-    return allowed_size_step(Base(base["name"], base["architecture"], "", base["hub_id"])) if known else None
+    return (
+        allowed_size_step(Base(base["name"], base["architecture"], "", base["hub_id"]))
+        if known
+        else None
+    )
 
 
 def summary(advices: Sequence[Advice]) -> Html:
@@ -82,9 +110,18 @@ def next_section(run: Finished, advices: Sequence[Advice]) -> Html:
     title = "What should I do next?"
     if not advices:
         return section("next", title, nothing_to_advise(run))
-    steps = fill('<ol class="steps">{}</ol>', join(
-        fill("<li><p>{}</p><p><b>{}</b></p>{}</li>\n", advice.finding, advice.do,
-             fill("<p><code>{}</code></p>", advice.flags) if advice.flags else "") for advice in advices))
+    steps = fill(
+        '<ol class="steps">{}</ol>',
+        join(
+            fill(
+                "<li><p>{}</p><p><b>{}</b></p>{}</li>\n",
+                advice.finding,
+                advice.do,
+                fill("<p><code>{}</code></p>", advice.flags) if advice.flags else "",
+            )
+            for advice in advices
+        ),
+    )
     return section("next", title, steps, command_part(run, advices))
 
 
@@ -93,51 +130,77 @@ def nothing_to_advise(run: Finished) -> Html:
     rows = [row for row in run.report["per_class"] if row["f1"] is not None]
     worst = sorted(rows, key=lambda row: (row["f1"], row["class"]))[:WORST_CLASSES]
     named = join((fill("{} (F1 {})", bdi(row["class"]), percent(row["f1"])) for row in worst), ", ")
-    return fill('<p class="prose">The curves are fine, and nothing in the data stands out. What usually helps most is '
-                "more pictures of the worst classes: {}.</p>", named)
+    return fill(
+        '<p class="prose">The curves are fine, and nothing in the data stands out. What usually helps most is '
+        "more pictures of the worst classes: {}.</p>",
+        named,
+    )
 
 
 def command_part(run: Finished, advices: Sequence[Advice]) -> Html:
-    """The whole command for the first advice that has flags: advices may be alternatives, so they are not mixed."""
+    """The whole command for the first advice that has flags: advices may be alternatives, so they
+    are not mixed."""
     with_flags = [advice for advice in advices if advice.flags]
     if not with_flags:
         return Html("")
-    return part("The whole command", fill("<pre><code>{}</code></pre>", command(run, with_flags[0])), soft(
-        "For {}; everything else as in this run. {}.",
-        "this advice" if len(with_flags) == 1 else "the first advice with a flag: change one thing at a time",
-        "DATA is your folder of pictures" if run.report["base"]["hub_id"] else
-        "DATA is your folder of pictures, BASE the run folder or file that this run began with"))
+    return part(
+        "The whole command",
+        fill("<pre><code>{}</code></pre>", command(run, with_flags[0])),
+        soft(
+            "For {}; everything else as in this run. {}.",
+            "this advice"
+            if len(with_flags) == 1
+            else "the first advice with a flag: change one thing at a time",
+            "DATA is your folder of pictures"
+            if run.report["base"]["hub_id"]
+            else "DATA is your folder of pictures, BASE the run folder or file that this run began "
+            "with",
+        ),
+    )
 
 
 def command(run: Finished, advice: Advice) -> str:
-    """What was set by hand in this run, changed as advised, into a folder of its own; as typed in a POSIX shell.
+    """What was set by hand in this run, changed as advised, into a folder of its own; as typed in a
+    POSIX shell.
 
     Paths of this machine are placeholders, because the page may be sent to somebody.
     """
     base = run.report["base"]
-    given = {field: row["value"] for field, row in run.recipe.items()
-             if (row["why"] == BY_HAND or row["why"].startswith(RANGE_TEST)) and row["value"] != ""}
+    given = {
+        field: row["value"]
+        for field, row in run.recipe.items()
+        if (row["why"] == BY_HAND or row["why"].startswith(RANGE_TEST)) and row["value"] != ""
+    }
     if "val" in given and not is_number(given["val"]):
         given["val"] = "VAL"
-    chosen = {"data": "DATA", "base": base["name"] if base["hub_id"] else "BASE",
-              "out": Path("runs") / free_folder(run.folder).name}
+    chosen = {
+        "data": "DATA",
+        "base": base["name"] if base["hub_id"] else "BASE",
+        "out": Path("runs") / free_folder(run.folder).name,
+    }
     return typed(chosen | given | advised(advice))
 
 
 def own_command(run: Finished, advice: Advice) -> str:
-    """The same for the machine that the run was trained on, with the paths of local.json: it can be pasted as it is."""
+    """The same for the machine that the run was trained on, with the paths of local.json: it can be
+    pasted as it is."""
     with fields.of(run.folder / rundir.LOCAL):
         content = rundir.read_json(run.folder / rundir.LOCAL, kind=dict)
-        chosen = {"data": Path(fields.text(content["data"])), "base": fields.name(content["base"]),
-                  "out": free_folder(run.folder)}
+        chosen = {
+            "data": Path(fields.text(content["data"])),
+            "base": fields.name(content["base"]),
+            "out": free_folder(run.folder),
+        }
         return typed(chosen | fields.facts(content["given"]) | advised(advice))
 
 
 def advised(advice: Advice) -> dict[str, str]:
     """Field -> value of an advice's flags."""
     words = shlex.split(advice.flags)
-    return {flag.removeprefix("--").replace("-", "_"): value
-            for flag, value in zip(words[::2], words[1::2], strict=True)}
+    return {
+        flag.removeprefix("--").replace("-", "_"): value
+        for flag, value in zip(words[::2], words[1::2], strict=True)
+    }
 
 
 def free_folder(run: Path) -> Path:

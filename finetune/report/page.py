@@ -1,4 +1,5 @@
-"""Building blocks of a self-contained HTML page: text that is escaped unless it is `Html`, tables, numbers, figures.
+"""Building blocks of a self-contained HTML page: text that is escaped unless it is `Html`, tables,
+numbers, figures.
 
 The page has no script, and its Content-Security-Policy forbids scripts and every request.
 """
@@ -37,7 +38,8 @@ class Drawing:
 
 
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Control characters, also those that reverse text; undecodable bytes of file names; what XML may not hold."""
+"""Control characters, also those that reverse text; undecodable bytes of file names; what XML may
+not hold."""
 
 
 def printable(text: str) -> str:
@@ -56,7 +58,11 @@ def fill(template: str, *values: object, **named: object) -> Html:
     >>> fill("<b>{}</b>", "a < b")
     '<b>a &lt; b</b>'
     """
-    return Html(template.format(*map(escape, values), **{key: escape(value) for key, value in named.items()}))
+    return Html(
+        template.format(
+            *map(escape, values), **{key: escape(value) for key, value in named.items()}
+        )
+    )
 
 
 def join(parts: Iterable[object], separator: str = "") -> Html:
@@ -65,7 +71,8 @@ def join(parts: Iterable[object], separator: str = "") -> Html:
 
 
 def bdi(text: str) -> Html:
-    """A name given by a user, isolated so that right-to-left letters in it do not reorder what stands around it."""
+    """A name given by a user, isolated so that right-to-left letters in it do not reorder what
+    stands around it."""
     return fill("<bdi>{}</bdi>", text)
 
 
@@ -96,29 +103,55 @@ def file_size(size: int) -> str:
 
 
 def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = "") -> Html:
-    """A table. `columns`: heading -> CSS class of its cells (`num` is right-aligned), '' for none."""
+    """A table. `columns`: heading -> CSS class of its cells (`num` is right-aligned), '' for
+    none."""
     classes = list(columns.values())
 
     def line(cells: Sequence[object], tag: str) -> Html:
-        return fill("<tr>{}</tr>\n", join(
-            fill('<{tag}{css}>{cell}</{tag}>', tag=tag, css=fill(' class="{}"', kind) if kind else "", cell=cell)
-            for cell, kind in zip_longest(cells, classes, fillvalue="")))
-    return fill('<div class="scroll"><table class="{}"><thead>{}</thead><tbody>\n{}</tbody></table></div>', css,
-                line(list(columns), "th"), join(line(row, "td") for row in rows))
+        return fill(
+            "<tr>{}</tr>\n",
+            join(
+                fill(
+                    "<{tag}{css}>{cell}</{tag}>",
+                    tag=tag,
+                    css=fill(' class="{}"', kind) if kind else "",
+                    cell=cell,
+                )
+                for cell, kind in zip_longest(cells, classes, fillvalue="")
+            ),
+        )
+
+    return fill(
+        '<div class="scroll"><table class="{}"><thead>{}</thead><tbody>\n{}</tbody></table></div>',
+        css,
+        line(list(columns), "th"),
+        join(line(row, "td") for row in rows),
+    )
 
 
 def meter(share: float | None, shown: str) -> Html:
     """A number over a bar of its share."""
-    return fill('<span class="meter" style="--share:{}%">{}</span>', f"{100 * (share or 0):.1f}", shown)
+    return fill(
+        '<span class="meter" style="--share:{}%">{}</span>', f"{100 * (share or 0):.1f}", shown
+    )
 
 
 def image(drawing: Drawing, style: str = "") -> Html:
     """A figure, embedded; a sentence in its place if it could not be drawn."""
     if not drawing.svg:
-        return fill('<p class="notice">The figure {} could not be drawn and is left out ({}).</p>', drawing.name,
-                    drawing.alt)
-    return fill('<img src="{}" width="{}" height="{}" alt="{}" style="{}">', drawing.uri(), drawing.width,
-                drawing.height, drawing.alt, style)
+        return fill(
+            '<p class="notice">The figure {} could not be drawn and is left out ({}).</p>',
+            drawing.name,
+            drawing.alt,
+        )
+    return fill(
+        '<img src="{}" width="{}" height="{}" alt="{}" style="{}">',
+        drawing.uri(),
+        drawing.width,
+        drawing.height,
+        drawing.alt,
+        style,
+    )
 
 
 def section(key: str, title: str, *parts: object) -> Html:
@@ -137,10 +170,21 @@ def soft(template: str, *values: object) -> Html:
 
 
 def facts(items: Iterable[tuple[object, object, object]]) -> Html:
-    """Numbers with what they are: (title, value, small print); those without a title are left out."""
-    return fill('<dl class="tiles">{}</dl>', join(
-        fill("<div><dt>{}</dt><dd>{}{}</dd></div>", title, value, fill("<small>{}</small>", small) if small else "")
-        for title, value, small in items if title))
+    """Numbers with what they are: (title, value, small print); those without a title are left
+    out."""
+    return fill(
+        '<dl class="tiles">{}</dl>',
+        join(
+            fill(
+                "<div><dt>{}</dt><dd>{}{}</dd></div>",
+                title,
+                value,
+                fill("<small>{}</small>", small) if small else "",
+            )
+            for title, value, small in items
+            if title
+        ),
+    )
 
 
 def strong(text: str, yes: bool) -> Html:
@@ -148,12 +192,22 @@ def strong(text: str, yes: bool) -> Html:
     return fill("<b>{}</b>" if yes else "{}", text)
 
 
-def interval_bar(low: float, value: float, high: float, *, floor: float, mark: float | None = None) -> Html:
-    """A share and its interval drawn on the scale from `floor` to 1; `mark` is a share to compare with."""
-    left, middle, right, line = (100 * (x - floor) / (1 - floor) for x in (low, value, high, mark or floor))
+def interval_bar(
+    low: float, value: float, high: float, *, floor: float, mark: float | None = None
+) -> Html:
+    """A share and its interval drawn on the scale from `floor` to 1; `mark` is a share to compare
+    with."""
+    left, middle, right, line = (
+        100 * (x - floor) / (1 - floor) for x in (low, value, high, mark or floor)
+    )
     marked = fill('<u style="left:{}%"></u>', f"{line:.1f}") if mark is not None else ""
-    return fill('<span class="range"><i style="left:{}%;width:{}%"></i>{}<b style="left:{}%"></b></span>',
-                f"{left:.1f}", f"{right - left:.1f}", marked, f"{middle:.1f}")
+    return fill(
+        '<span class="range"><i style="left:{}%;width:{}%"></i>{}<b style="left:{}%"></b></span>',
+        f"{left:.1f}",
+        f"{right - left:.1f}",
+        marked,
+        f"{middle:.1f}",
+    )
 
 
 def interval_text(interval: Sequence[float]) -> str:
@@ -174,7 +228,8 @@ def details(summary: str, content: object) -> Html:
 def document(title: str, body: Html) -> str:
     """The whole page."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return fill("""<!doctype html>
+    return fill(
+        """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -188,5 +243,9 @@ def document(title: str, body: Html) -> str:
 <body>
 {body}</body>
 </html>
-""", policy=Html(policy), title=title, style=Html(STYLE), body=body)
-
+""",
+        policy=Html(policy),
+        title=title,
+        style=Html(STYLE),
+        body=body,
+    )

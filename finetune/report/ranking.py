@@ -1,4 +1,5 @@
-"""The report's precision-recall and ROC curves: how well each class's probability tells its pictures from the rest."""
+"""The report's precision-recall and ROC curves: how well each class's probability tells its
+pictures from the rest."""
 
 from finetune.report import figures
 from finetune.report.page import Drawing, Html, bdi, fill, image, join, part, percent, soft, table
@@ -10,9 +11,15 @@ def ranking_figures(run: Finished) -> list[Drawing]:
     curves = run.report.get("curves")
     if not curves or not curves["macro"]:
         return []
-    lines = {"mean of all classes": curves["macro"]} | {row["class"]: row for row in curves["worst"]}
-    return [figures.precision_recall({name: (of["precision"], of["average_precision"]) for name, of in lines.items()}),
-            figures.roc({name: (of["tpr"], of["auroc"]) for name, of in lines.items()})]
+    lines = {"mean of all classes": curves["macro"]} | {
+        row["class"]: row for row in curves["worst"]
+    }
+    return [
+        figures.precision_recall(
+            {name: (of["precision"], of["average_precision"]) for name, of in lines.items()}
+        ),
+        figures.roc({name: (of["tpr"], of["auroc"]) for name, of in lines.items()}),
+    ]
 
 
 def ranking_part(run: Finished, drawings: list[Drawing]) -> Html:
@@ -20,11 +27,25 @@ def ranking_part(run: Finished, drawings: list[Drawing]) -> Html:
     if not drawings:
         return Html("")
     curves = run.report["curves"]
-    rows = [["Mean of all classes", percent(curves["macro"]["average_precision"]), f"{curves['macro']['auroc']:.4f}"],
-            *([bdi(row["class"]), percent(row["average_precision"]), f"{row['auroc']:.4f}"]
-              for row in curves["worst"])]
-    return part("Precision-recall and ROC curves",
-                fill('<div class="panels">{}</div>', join(map(image, drawings))),
-                table({"Class": "", "Average precision": "num", "AUROC": "num"}, rows, css="fit first"),
-                soft("Each class against all others, by its deployed probability on {}; shown are the classes with the "
-                     "lowest average precision. A threshold on the probability moves along these curves.", run.split))
+    rows = [
+        [
+            "Mean of all classes",
+            percent(curves["macro"]["average_precision"]),
+            f"{curves['macro']['auroc']:.4f}",
+        ],
+        *(
+            [bdi(row["class"]), percent(row["average_precision"]), f"{row['auroc']:.4f}"]
+            for row in curves["worst"]
+        ),
+    ]
+    return part(
+        "Precision-recall and ROC curves",
+        fill('<div class="panels">{}</div>', join(map(image, drawings))),
+        table({"Class": "", "Average precision": "num", "AUROC": "num"}, rows, css="fit first"),
+        soft(
+            "Each class against all others, by its deployed probability on {}; shown are the "
+            "classes with the lowest average precision. A threshold on the probability moves along "
+            "these curves.",
+            run.split,
+        ),
+    )

@@ -57,13 +57,16 @@ class Finished:
         return rundir.recorded(self.folder, self.answers.path.tolist())
 
     def sha256(self, i: int) -> str:
-        """Digest of a picture of `answers`; empty (so that no file has it) if files.csv lacks the picture."""
+        """Digest of a picture of `answers`; empty (so that no file has it) if files.csv lacks the
+        picture."""
         return self.recorded.get(str(self.answers.path[i]), "")
 
     @cached_property
     def confusion(self) -> Counter[tuple[int, int]]:
         """(true label, predicted label) -> pictures, of the headline's split."""
-        return Counter(zip(self.answers.label.tolist(), self.answers.predicted.tolist(), strict=True))
+        return Counter(
+            zip(self.answers.label.tolist(), self.answers.predicted.tolist(), strict=True)
+        )
 
     @cached_property
     def pictures_of(self) -> Counter[int]:
@@ -77,10 +80,21 @@ class Finished:
 
 def read(folder: Path) -> Finished:
     """The files of a run folder; `UserError` if one is missing or not what a run has."""
-    report, data, recipe, decision, config = (rundir.read_json(folder / name, kind=dict) for name in (
-        rundir.REPORT, rundir.DATA, rundir.RECIPE, rundir.DECISION, rundir.CONFIG))
+    report, data, recipe, decision, config = (
+        rundir.read_json(folder / name, kind=dict)
+        for name in (rundir.REPORT, rundir.DATA, rundir.RECIPE, rundir.DECISION, rundir.CONFIG)
+    )
     with fields.of(folder / rundir.CONFIG):
         pre = Preprocessing.from_config(config["pretrained_cfg"])
     with fields.of(folder / rundir.DATA):
         classes = fields.names(data["classes"])
-    return Finished(folder, report, data, recipe, decision, pre, events.read(folder), predictions.read(folder, classes))
+    return Finished(
+        folder,
+        report,
+        data,
+        recipe,
+        decision,
+        pre,
+        events.read(folder),
+        predictions.read(folder, classes),
+    )

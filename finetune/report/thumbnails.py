@@ -1,4 +1,5 @@
-"""Pictures within the page: small, embedded, and with the heat map of an answer laid over what the network saw."""
+"""Pictures within the page: small, embedded, and with the heat map of an answer laid over what the
+network saw."""
 
 import base64
 import io
@@ -25,7 +26,8 @@ OPAQUE = 0.55
 
 
 def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Html:
-    """A picture as an embedded WebP of at most `size` pixels; its file name if it is not what it was any more."""
+    """A picture as an embedded WebP of at most `size` pixels; its file name if it is not what it
+    was any more."""
     try:
         picture = decode(picture_bytes(path, sha256), name=str(path))
     except BadImage:
@@ -34,20 +36,26 @@ def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Html:
 
 
 def with_heat(path: Path, sha256: str, heat: Sequence[Sequence[float]], pre: Preprocessing) -> Html:
-    """A picture, and beside it what the network saw of it with its heat map (rows from the top, values 0 to 1)."""
+    """A picture, and beside it what the network saw of it with its heat map (rows from the top,
+    values 0 to 1)."""
     try:
         picture = decode(picture_bytes(path, sha256), name=str(path))
     except BadImage:
         return thumbnail(path, sha256)
     seen = resize_crop(picture, replace(pre, size=THUMBNAIL))
-    return Html(_embedded(picture, THUMBNAIL)
-                + _webp(Image.fromarray(overlay(seen, np.array(heat, np.float32))), "heat", lossless=False))
+    return Html(
+        _embedded(picture, THUMBNAIL)
+        + _webp(Image.fromarray(overlay(seen, np.array(heat, np.float32))), "heat", lossless=False)
+    )
 
 
 def overlay(pixels_SS3: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A heat map over a picture, uint8 [S, S, 3]: grey where it is cold, coloured and brighter where it is hot."""
+    """A heat map over a picture, uint8 [S, S, 3]: grey where it is cold, coloured and brighter
+    where it is hot."""
     side = len(pixels_SS3)
-    smooth = np.asarray(Image.fromarray(heat).resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)[..., None]
+    smooth = np.asarray(Image.fromarray(heat).resize((side, side), Image.Resampling.BICUBIC)).clip(
+        0, 1
+    )[..., None]
     grey = pixels_SS3.mean(-1, keepdims=True)
     cold = 0.75 * grey + 0.25 * pixels_SS3  # less colour, so that red on red can be told
     hot = 255 * _colours()[(255 * smooth[..., 0]).astype(int)]
@@ -70,5 +78,8 @@ def _embedded(picture: Image.Image, size: int) -> Html:
 def _webp(picture: Image.Image, css: str, *, lossless: bool) -> Html:
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=80, lossless=lossless)
-    return fill('<img class="{}" src="data:image/webp;base64,{}" alt="">', css,
-                base64.b64encode(buffer.getvalue()).decode())
+    return fill(
+        '<img class="{}" src="data:image/webp;base64,{}" alt="">',
+        css,
+        base64.b64encode(buffer.getvalue()).decode(),
+    )

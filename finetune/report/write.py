@@ -1,8 +1,9 @@
-"""`report.html`: the page a person reads. Made only from the run folder's other files, and the pictures themselves.
+"""`report.html`: the page a person reads. Made only from the run folder's other files, and the
+pictures themselves.
 
-`finished.read` reads the files; each of the page's four questions is a module of functions from them to HTML
-(quality.py, trust.py, mistakes.py, next_steps.py), the details are here; `write_report` writes the page, and its
-figures as `figures/*.svg`.
+`finished.read` reads the files; each of the page's four questions is a module of functions from
+them to HTML (quality.py, trust.py, mistakes.py, next_steps.py), the details are here;
+`write_report` writes the page, and its figures as `figures/*.svg`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,18 +39,28 @@ from zoo.contract import recipe_rows, rundir
 from zoo.files import fields
 from zoo.host import console
 
-QUESTIONS = {"good": "How good is it?", "trust": "Can I trust it?", "fails": "Where does it fail?",
-             "next": "What next?", "details": "Details"}
+QUESTIONS = {
+    "good": "How good is it?",
+    "trust": "Can I trust it?",
+    "fails": "Where does it fail?",
+    "next": "What next?",
+    "details": "Details",
+}
 """Section of the page -> its name in the list at the top."""
 
 
 def write_report(folder: Path, data_root: Path) -> None:
-    """Write `report.html` and `figures/` of a run from its other files; `data_root` is where the pictures lie.
+    """Write `report.html` and `figures/` of a run from its other files; `data_root` is where the
+    pictures lie.
 
-    The page needs nothing else: pictures and figures are inside. Raises `UserError` if a file of the run is missing.
+    The page needs nothing else: pictures and figures are inside. Raises `UserError` if a file of
+    the run is missing.
     """
     run = run_files.read(folder)
-    with fields.of(f"a file of {folder} that its report is made of", "Copy the run folder again, or train it again."):
+    with fields.of(
+        f"a file of {folder} that its report is made of",
+        "Copy the run folder again, or train it again.",
+    ):
         _write_report(run, data_root)
 
 
@@ -63,33 +74,61 @@ def _write_report(run: Finished, data_root: Path) -> None:
         if drawing.svg:
             rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
         else:
-            console.warn(f"the figure {drawing.name} could not be drawn and is left out of the report ({drawing.alt})")
+            console.warn(
+                f"the figure {drawing.name} could not be drawn and is left out of the report "
+                f"({drawing.alt})"
+            )
     advices = next_steps.advices(run)
-    good = quality.quality_section(run, next_steps.summary(advices), ranking.ranking_part(run, ranked))
-    body = join((header(run), good, trust.trust_section(run, diagram, scores),
-                 mistakes.mistakes_section(run, matrix, data_root), next_steps.next_section(run, advices),
-                 details_section(run, curves)))
+    good = quality.quality_section(
+        run, next_steps.summary(advices), ranking.ranking_part(run, ranked)
+    )
+    body = join(
+        (
+            header(run),
+            good,
+            trust.trust_section(run, diagram, scores),
+            mistakes.mistakes_section(run, matrix, data_root),
+            next_steps.next_section(run, advices),
+            details_section(run, curves),
+        )
+    )
     rundir.write_text(folder / rundir.PAGE, document(f"{run.name}: {quality.top1_text(run)}", body))
 
 
 def header(run: Finished) -> Html:
     """What this page is about, and the way to its sections."""
     base = run.report["base"]
-    about = fill("Trained from {} in {} on {}; {}", breakable(base["name"]), duration(run.report["seconds"]),
-                 run.report["device"], licence(base))
+    about = fill(
+        "Trained from {} in {} on {}; {}",
+        breakable(base["name"]),
+        duration(run.report["seconds"]),
+        run.report["device"],
+        licence(base),
+    )
     links = join(fill('<a href="#{}">{}</a>', key, name) for key, name in QUESTIONS.items())
-    return fill('<header><h1>{}</h1><p class="soft">{}</p><nav>{}</nav></header>\n', bdi(run.name), about, links)
+    return fill(
+        '<header><h1>{}</h1><p class="soft">{}</p><nav>{}</nav></header>\n',
+        bdi(run.name),
+        about,
+        links,
+    )
 
 
 def licence(base: Mapping[str, Any]) -> Html:
     """The base's licence, red if it forbids commercial use."""
     forbids = catalog.forbids_commercial_use(base["licence"])
-    return fill('<span class="{}">licence {}</span>', "bad" if forbids else "", base["licence"] or "not known")
+    return fill(
+        '<span class="{}">licence {}</span>',
+        "bad" if forbids else "",
+        base["licence"] or "not known",
+    )
 
 
 def details_section(run: Finished, curves: Sequence[Drawing]) -> Html:
     """How it was trained, and what lies in the folder."""
-    return section("details", "Details", curves_part(run, curves), recipe_part(run), about_part(run))
+    return section(
+        "details", "Details", curves_part(run, curves), recipe_part(run), about_part(run)
+    )
 
 
 def curve_figures(run: Finished) -> list[Drawing]:
@@ -103,14 +142,20 @@ def curve_figures(run: Finished) -> list[Drawing]:
 
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(epoch_of(step), value) for step, value in run.series.get(name, [])]
+
     best, probe, tested = run.report["best"], run.report["probe"], lr_curve.recorded(run.series)
     wrong = error_curves(run)
-    return [figures.losses(by_epoch("train/loss"), by_epoch("select/loss")),
-            figures.accuracy(by_epoch("select/top1"), probe=probe["select_top1"] if probe else None,
-                             best=(epoch_of(best["step"]), best["top1"])),
-            *([figures.errors(wrong)] if wrong else []),
-            figures.learning_rate(by_epoch("train/lr")),
-            *([figures.lr_range(tested, run.value_of("lr"))] if tested else [])]
+    return [
+        figures.losses(by_epoch("train/loss"), by_epoch("select/loss")),
+        figures.accuracy(
+            by_epoch("select/top1"),
+            probe=probe["select_top1"] if probe else None,
+            best=(epoch_of(best["step"]), best["top1"]),
+        ),
+        *([figures.errors(wrong)] if wrong else []),
+        figures.learning_rate(by_epoch("train/lr")),
+        *([figures.lr_range(tested, run.value_of("lr"))] if tested else []),
+    ]
 
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
@@ -118,53 +163,85 @@ Curves = dict[str, dict[str, list[tuple[float, float]]]]
 
 
 def error_curves(run: Finished) -> Curves:
-    """The errors of a run, top-5 only with more than five classes; empty if an earlier version did not record them."""
+    """The errors of a run, top-5 only with more than five classes; empty if an earlier version did
+    not record them."""
     if "train/top1" not in run.series:
         return {}
     tops = ("top1", "top5") if len(run.classes) > 5 else ("top1",)
-    return {f"top-{top[-1]}": {
-        "training": list(enumerate((1 - value for value in epoch_means(run.series, f"train/{top}")), 1)),
-        "select": [(epoch, 1 - value) for epoch, (_, value) in enumerate(run.series[f"select/{top}"])]}
-        for top in tops}
+    return {
+        f"top-{top[-1]}": {
+            "training": list(
+                enumerate((1 - value for value in epoch_means(run.series, f"train/{top}")), 1)
+            ),
+            "select": [
+                (epoch, 1 - value) for epoch, (_, value) in enumerate(run.series[f"select/{top}"])
+            ],
+        }
+        for top in tops
+    }
 
 
 def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:
     """How the training went."""
     if not curves:
-        return part("Training", fill("<p>No epoch was trained: the result is the linear probe.</p>"
-                                        if run.report["probe"] else "<p>No epoch was trained.</p>"))
+        return part(
+            "Training",
+            fill(
+                "<p>No epoch was trained: the result is the linear probe.</p>"
+                if run.report["probe"]
+                else "<p>No epoch was trained.</p>"
+            ),
+        )
     smoothing = run.value_of("label_smoothing")
-    note = soft("Epoch 0 is the model before the first step. Training loss is measured on augmented pictures{}, so it "
-                "can lie above the loss on select.",
-                f" and includes label smoothing of {smoothing:g}" if smoothing else "")
+    note = soft(
+        "Epoch 0 is the model before the first step. Training loss is measured on augmented "
+        "pictures{}, so it can lie above the loss on select.",
+        f" and includes label smoothing of {smoothing:g}" if smoothing else "",
+    )
     return part("Training", fill('<div class="panels">{}</div>', join(map(image, curves))), note)
 
 
 def recipe_part(run: Finished) -> Html:
-    """What was chosen or set by hand, with its reason, and the rest folded away; what a field means is its tooltip."""
+    """What was chosen or set by hand, with its reason, and the rest folded away; what a field means
+    is its tooltip."""
     docs = field_docs(Recipe)
     columns = {"Setting": "", "Value": "value", "Why": "why"}
 
     def rows(of: recipe_rows.Rows) -> Html:
-        return table(columns, [_recipe_row(field, row, docs) for field, row in of.items()], css="recipe")
+        return table(
+            columns, [_recipe_row(field, row, docs) for field, row in of.items()], css="recipe"
+        )
+
     shown, folded = recipe_rows.parted(run.recipe)
-    return part("Recipe", rows(shown), details(recipe_rows.folded_title(folded), rows(folded)) if folded else "")
+    return part(
+        "Recipe",
+        rows(shown),
+        details(recipe_rows.folded_title(folded), rows(folded)) if folded else "",
+    )
 
 
 def _recipe_row(field: str, row: Mapping[str, Any], docs: Mapping[str, str]) -> list[object]:
-    return [fill('<abbr title="{}">{}</abbr>', docs.get(field, ""), field.replace("_", "-")),
-            {True: "yes", False: "no", "": "–"}.get(row["value"], row["value"])
-            if isinstance(row["value"], bool | str) else f"{row['value']:g}", row["why"]]
+    return [
+        fill('<abbr title="{}">{}</abbr>', docs.get(field, ""), field.replace("_", "-")),
+        {True: "yes", False: "no", "": "–"}.get(row["value"], row["value"])
+        if isinstance(row["value"], bool | str)
+        else f"{row['value']:g}",
+        row["why"],
+    ]
 
 
 CONTENTS = {
-    rundir.CONFIG: "architecture, class names, preprocessing (timm's layout)", rundir.WEIGHTS: "the weights",
-    rundir.DECISION: "how logits become an answer", rundir.BANK: "embeddings that tell foreign pictures",
+    rundir.CONFIG: "architecture, class names, preprocessing (timm's layout)",
+    rundir.WEIGHTS: "the weights",
+    rundir.DECISION: "how logits become an answer",
+    rundir.BANK: "embeddings that tell foreign pictures",
     rundir.RECIPE: "the recipe",
     rundir.DATA: "classes, counts, findings",
     rundir.FILES: "path, class, split and sha256 of each picture",
-    rundir.LEFT_OUT: "what was not used of the data folder, and why", rundir.LOCAL: "where the pictures lay",
-    rundir.METRICS: "the curves", rundir.REPORT: "the numbers of this page",
+    rundir.LEFT_OUT: "what was not used of the data folder, and why",
+    rundir.LOCAL: "where the pictures lay",
+    rundir.METRICS: "the curves",
+    rundir.REPORT: "the numbers of this page",
     rundir.PREDICTIONS: "the answer to each picture of val, test and the foreign sets",
 }
 """File of a run -> what it holds."""
@@ -177,12 +254,20 @@ def about_part(run: Finished) -> Html:
     trained = f"pretrained on {base['pretrained_on']}" if base["pretrained_on"] else None
     facts = {
         "Base": ", ".join(filter(None, (base["name"], base["architecture"], trained))),
-        "Weights": base["hub_id"] or "–", "Device": report["device"],
+        "Weights": base["hub_id"] or "–",
+        "Device": report["device"],
         "Versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
         "Data digest": fill("<code>{}</code>", run.data["digest"]),
     }
-    files = [[fill("<code>{}</code>", name), file_size((run.folder / name).stat().st_size), what]
-             for name, what in CONTENTS.items() if (run.folder / name).is_file()]
+    files = [
+        [fill("<code>{}</code>", name), file_size((run.folder / name).stat().st_size), what]
+        for name, what in CONTENTS.items()
+        if (run.folder / name).is_file()
+    ]
     listed = join(fill("<dt>{}</dt><dd>{}</dd>", *item) for item in facts.items())
-    return part("About this run", fill('<dl class="facts">{}</dl>', listed),
-                   fill("<h4>Files</h4>"), table({"File": "", "Size": "num", "Content": ""}, files, css="fit files"))
+    return part(
+        "About this run",
+        fill('<dl class="facts">{}</dl>', listed),
+        fill("<h4>Files</h4>"),
+        table({"File": "", "Size": "num", "Content": ""}, files, css="fit files"),
+    )

@@ -1,12 +1,13 @@
 """Exact resume: what is needed to go on after a SIGKILL and end with the same bits.
 
-Randomness is a function of (seed, epoch, index) and (seed, step), so no generator state is kept: only weights, their
-moving average, optimiser, loss scale, the step, and the best weights so far. A checkpoint is a folder, written under
-another name and renamed when all of it is on disk; the last two are kept, and one whose digests differ is never read:
+Randomness is a function of (seed, epoch, index) and (seed, step), so no generator state is kept:
+only weights, their moving average, optimiser, loss scale, the step, and the best weights so far. A
+checkpoint is a folder, written under another name and renamed when all of it is on disk; the last
+two are kept, and one whose digests differ is never read:
 
-    resume/step-000000120/tensors.pt      weights, their average, optimiser, loss scale; read with weights_only=True
-                          state.json      step, best, length of the history, recipe, classes, versions
-                          FINISHED.json   sha256 of both
+    resume/step-000000120/tensors.pt      weights, their average, optimiser, loss scale; read with
+                          weights_only=True state.json      step, best, length of the history,
+                          recipe, classes, versions FINISHED.json   sha256 of both
     resume/best-90.safetensors            the best weights; state.json has their sha256
 """
 
@@ -36,7 +37,8 @@ from zoo.host.errors import UserError, first_line
 from zoo.network.weights import Weights, load_state, unpickle
 
 VERSION = 2
-"""2: epochs follow each other without a gap, so a step of version 1 saw other pictures; and `State.tuned`."""
+"""2: epochs follow each other without a gap, so a step of version 1 saw other pictures; and
+`State.tuned`."""
 MOST_STEPS = 10**15
 DAMAGED = "Remove that checkpoint, or start a new run."
 KEPT = 2
@@ -44,14 +46,17 @@ KEPT = 2
 STATE = "state.json"
 TENSORS = "tensors.pt"
 STOPPED = "stopped.json"
-"""In `resume/`, after a signal: its name and the step that was saved. A launcher's exit code need not tell."""
+"""In `resume/`, after a signal: its name and the step that was saved. A launcher's exit code need
+not tell."""
 CHECKPOINT = re.compile(r"step-[0-9]{1,15}")
 SAVE_EVERY_S = 120.0
 """Seconds between two checkpoints within an epoch; one at an epoch's end may come sooner."""
 SAVE_SHARE = 0.02
-"""Largest share of the time that checkpoints take, the first and the last apart: large ones come less often."""
+"""Largest share of the time that checkpoints take, the first and the last apart: large ones come
+less often."""
 RAREST_S = 1200.0
-"""Seconds after which one is written however long the one before took: a disk that stalled once does not count."""
+"""Seconds after which one is written however long the one before took: a disk that stalled once
+does not count."""
 BEST = re.compile(r"best-[0-9]{1,12}\.safetensors")
 ABOUT = {"recipe": dict, "base": str, "classes": list, "versions": dict}
 """Key of `State.about` -> its type."""
@@ -87,8 +92,8 @@ class State:
     """Bytes of metrics.jsonl that belong to these steps."""
     best: Best
     tensors: dict[str, Any]
-    """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema); `losses` of the
-    steps that are not in metrics.jsonl yet."""
+    """State dicts of model, optimizer, scaler and, if the recipe has one, the moving average (ema);
+    `losses` of the steps that are not in metrics.jsonl yet."""
     tuned: Tuned | None = None
     """None before the first epoch has ended."""
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -104,7 +109,8 @@ class Saver:
         self._saved_step = None if "losses" in begin.tensors else begin.step
 
     def due(self, *, epoch_ended: bool, last: bool) -> bool:
-        """After the last step; else at an epoch's end or every `SAVE_EVERY_S`, within `SAVE_SHARE` of the time."""
+        """After the last step; else at an epoch's end or every `SAVE_EVERY_S`, within `SAVE_SHARE`
+        of the time."""
         since_s = monotonic() - self._saved_at
         worth_it = since_s * SAVE_SHARE >= self._took_s and (epoch_ended or since_s > SAVE_EVERY_S)
         return last or worth_it or since_s > RAREST_S
@@ -119,20 +125,27 @@ class Saver:
 
 
 def save(folder: Path, state: State) -> None:
-    """Write a checkpoint, then delete all but the last two and their best weights. Rank 0 alone does so."""
+    """Write a checkpoint, then delete all but the last two and their best weights. Rank 0 alone
+    does so."""
     if not distributed.first():
         return
     place = folder / rundir.RESUME / f"step-{state.step:09d}"
     temporary = place.with_name(f"{place.name}.{secrets.token_hex(8)}{disk.UNFINISHED}")
-    content = {f.name: getattr(state, f.name) for f in dataclass_fields(state) if f.name != "tensors"}
+    content = {
+        f.name: getattr(state, f.name) for f in dataclass_fields(state) if f.name != "tensors"
+    }
     with room_needed(place, needed_bytes=size_bytes(state.tensors)):
         try:
             temporary.mkdir()
             disk.write_whole(temporary / TENSORS, lambda path: _save(state.tensors, path))
-            rundir.write_json(temporary / STATE, content | {
-                "best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)})
+            rundir.write_json(
+                temporary / STATE,
+                content
+                | {"best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)},
+            )
             rundir.write_manifest(temporary, version=VERSION)
-            _remove(place)  # of the same step: damaged and passed over, or with losses that were looked at since
+            # of the same step: damaged and passed over, or with losses that were looked at since
+            _remove(place)
             temporary.rename(place)
             disk.sync_folder(place.parent)
         finally:
@@ -141,13 +154,15 @@ def save(folder: Path, state: State) -> None:
 
 
 def _save(tensors: dict[str, Any], path: Path) -> None:
-    """`torch.save` into a file that Python writes: what torch writes itself fails without the system's reason."""
+    """`torch.save` into a file that Python writes: what torch writes itself fails without the
+    system's reason."""
     with open(path, "wb") as file:
         torch.save(tensors, file)
 
 
 def _prune(folder: Path, newest_step: int) -> None:
-    """Delete older checkpoints than the last two, later ones (damaged, they were passed over), and unnamed weights."""
+    """Delete older checkpoints than the last two, later ones (damaged, they were passed over), and
+    unnamed weights."""
     places = checkpoints(folder)
     kept = [place for place in places if _step(place) <= newest_step][:KEPT]
     for place in places:
@@ -165,18 +180,32 @@ def _prune(folder: Path, newest_step: int) -> None:
 
 
 def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -> Best:
-    """Write the weights as a file of their own, on rank 0 alone; it counts once a checkpoint names it."""
+    """Write the weights as a file of their own, on rank 0 alone; it counts once a checkpoint names
+    it."""
     path = folder / rundir.RESUME / f"best-{step}.safetensors"
     if distributed.first():
         tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
         write_whole(path, lambda temporary: save_file(tensors, temporary))
-    return Best(scores, step, path.name, distributed.of_first(rundir.digest(path) if distributed.first() else None))
+    return Best(
+        scores,
+        step,
+        path.name,
+        distributed.of_first(rundir.digest(path) if distributed.first() else None),
+    )
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The folders of the checkpoints, the newest first; whether they are intact is not looked at."""
-    return sorted((place for place in (folder / rundir.RESUME).glob("step-*") if CHECKPOINT.fullmatch(place.name)),
-                  key=_step, reverse=True)
+    """The folders of the checkpoints, the newest first; whether they are intact is not looked
+    at."""
+    return sorted(
+        (
+            place
+            for place in (folder / rundir.RESUME).glob("step-*")
+            if CHECKPOINT.fullmatch(place.name)
+        ),
+        key=_step,
+        reverse=True,
+    )
 
 
 def _step(place: Path) -> int:
@@ -191,65 +220,89 @@ def has_state(folder: Path) -> bool:
 def load(folder: Path) -> State | None:
     """The newest intact checkpoint, or None if the run had not come that far.
 
-    A damaged one is passed over with a warning; `UserError` if no intact one is left, or if one holds code.
+    A damaged one is passed over with a warning; `UserError` if no intact one is left, or if one
+    holds code.
     """
     places = checkpoints(folder)
     for place in places:
         try:
             best = _intact(place)
         except UserError as error:
-            console.warn(f"{error} Passed over: going on from the checkpoint before it, if there is one.")
+            console.warn(
+                f"{error} Passed over: going on from the checkpoint before it, if there is one."
+            )
             continue
         return _state(place, best)
     if places:
-        raise UserError(f"{folder}: {len(places)} checkpoints, all of them damaged: expected one whose sha256 is that "
-                        f"of its {rundir.FINISHED}. Copy the folder again, or remove it and start again.")
+        raise UserError(
+            f"{folder}: {len(places)} checkpoints, all of them damaged: expected one whose sha256 "
+            f"is that of its {rundir.FINISHED}. Copy the folder again, or remove it and start "
+            "again."
+        )
     return None
 
 
 def _state(place: Path, best: Best) -> State:
-    """The state of an intact checkpoint; `UserError` if what it holds has other names or types than `save` writes."""
+    """The state of an intact checkpoint; `UserError` if what it holds has other names or types than
+    `save` writes."""
     if rundir.read_json(place / rundir.FINISHED, kind=dict)["version"] != VERSION:
-        raise UserError(f"{place} was written by an earlier version, whose steps saw other pictures: go on with that "
-                        f"version, or remove {place.parent} and start the run again.")
+        raise UserError(
+            f"{place} was written by an earlier version, whose steps saw other pictures: go on "
+            f"with that version, or remove {place.parent} and start the run again."
+        )
     content, tensors = rundir.read_json(place / STATE, kind=dict), unpickle(place / TENSORS)
     wanted = {f.name for f in dataclass_fields(State)} - {"tensors"}
     dicts = isinstance(tensors, dict) and all(
-        isinstance(tensors.get(key, {}), dict) for key in ("model", "optimizer", "scaler", "ema"))
+        isinstance(tensors.get(key, {}), dict) for key in ("model", "optimizer", "scaler", "ema")
+    )
     if set(content) != wanted or type(content["step"]) is not int or not dicts:
         raise UserError(_foreign(place))
     losses = tensors.get("losses")
-    if losses is not None and not (isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim):
+    if losses is not None and not (
+        isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim
+    ):
         raise UserError(_foreign(place))
     with fields.of(place / STATE, DAMAGED):
-        tuned = content["tuned"] and Tuned(Scores(**content["tuned"]["scores"]),
-                                           fields.whole(content["tuned"]["step"], 1, MOST_STEPS))
+        tuned = content["tuned"] and Tuned(
+            Scores(**content["tuned"]["scores"]),
+            fields.whole(content["tuned"]["step"], 1, MOST_STEPS),
+        )
     return State(**content | {"best": best, "tuned": tuned or None}, tensors=tensors)
 
 
 def _foreign(place: Path) -> str:
-    return (f"{place} is not a checkpoint of this program: expected what it writes, seen other names or types. Remove "
-            f"{place.parent} and start the run again.")
+    return (
+        f"{place} is not a checkpoint of this program: expected what it writes, seen other names "
+        f"or types. Remove {place.parent} and start the run again."
+    )
 
 
 @contextmanager
 def fitting(what: str) -> Iterator[None]:
-    """Turn what torch raises for tensors that do not fit a network or an optimiser into a `UserError`."""
+    """Turn what torch raises for tensors that do not fit a network or an optimiser into a
+    `UserError`."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UserError(f"{what} does not fit this run: {first_line(error)[:200]}. Remove the folder {rundir.RESUME} "
-                        "and start the run again.") from None
+        raise UserError(
+            f"{what} does not fit this run: {first_line(error)[:200]}. Remove the folder "
+            f"{rundir.RESUME} and start the run again."
+        ) from None
 
 
 def _intact(place: Path) -> Best:
-    """The best weights that a checkpoint names; `UserError` if a byte of it or of them differs, or history is cut."""
-    rundir.read_manifest(place, "checkpoint", again="go on without it", version=VERSION, verify=(STATE, TENSORS))
+    """The best weights that a checkpoint names; `UserError` if a byte of it or of them differs, or
+    history is cut."""
+    rundir.read_manifest(
+        place, "checkpoint", again="go on without it", version=VERSION, verify=(STATE, TENSORS)
+    )
     best = _named_best(place)
     history = place.parents[1] / rundir.METRICS
     length = history.stat().st_size if history.is_file() else 0
     with fields.of(place / STATE, DAMAGED):
-        position = fields.whole(rundir.read_json(place / STATE, kind=dict)["events_position"], 0, MOST_STEPS)
+        position = fields.whole(
+            rundir.read_json(place / STATE, kind=dict)["events_position"], 0, MOST_STEPS
+        )
     if length < position:
         raise UserError(f"{history} is missing or cut off.")
     path = place.parent / best.file
@@ -262,7 +315,9 @@ def _named_best(place: Path) -> Best:
     with fields.of(place / STATE, DAMAGED):
         best = rundir.read_json(place / STATE, kind=dict)["best"]
         if not isinstance(best["file"], str) or not BEST.fullmatch(best["file"]):
-            raise ValueError(f"expected a name such as best-90.safetensors, seen {fields.seen(best['file'])}")
+            raise ValueError(
+                f"expected a name such as best-90.safetensors, seen {fields.seen(best['file'])}"
+            )
         fields.whole(best["step"], 0, MOST_STEPS)
         return Best(**best | {"scores": Scores(**best["scores"])})
 
@@ -271,36 +326,58 @@ def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
     """Put the best weights into the model."""
     path = folder / rundir.RESUME / best.file
     with fitting(str(path)):
-        model.load_state_dict(load_state(Weights(path, "checkpoint", None, best.sha256, None, None), {}))
+        model.load_state_dict(
+            load_state(Weights(path, "checkpoint", None, best.sha256, None, None), {})
+        )
 
 
 def about(recipe: Recipe, base: str, classes: Sequence[str]) -> dict[str, Any]:
-    """What the steps of this run are made with, for `State.about`; plain values, as JSON gives them back."""
+    """What the steps of this run are made with, for `State.about`; plain values, as JSON gives them
+    back."""
     import timm
 
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+    }
     return {"recipe": asdict(recipe), "base": base, "classes": list(classes), "versions": versions}
 
 
 def check_same(state: State, now: Mapping[str, Any]) -> None:
-    """Raise `UserError` naming the first setting in which `now` differs from what the checkpoint was made with.
+    """Raise `UserError` naming the first setting in which `now` differs from what the checkpoint
+    was made with.
 
-    Other versions of a library are a warning: the run goes on, with other bits than it would have had.
+    Other versions of a library are a warning: the run goes on, with other bits than it would have
+    had.
     """
     then = state.about
-    if not isinstance(then, dict) or not all(isinstance(then.get(key), kind) for key, kind in ABOUT.items()):
-        raise UserError(f"the checkpoint of step {state.step} does not say what it was made with: expected "
-                        f"{', '.join(ABOUT)}. Remove the folder {rundir.RESUME} and start the run again.")
-    mine, theirs = (with_later_fields(side["recipe"]) | {"base": side["base"], "classes": side["classes"]}
-                    for side in (now, then))
+    if not isinstance(then, dict) or not all(
+        isinstance(then.get(key), kind) for key, kind in ABOUT.items()
+    ):
+        raise UserError(
+            f"the checkpoint of step {state.step} does not say what it was made with: expected "
+            f"{', '.join(ABOUT)}. Remove the folder {rundir.RESUME} and start the run again."
+        )
+    mine, theirs = (
+        with_later_fields(side["recipe"]) | {"base": side["base"], "classes": side["classes"]}
+        for side in (now, then)
+    )
     for name in mine | theirs:
         if mine.get(name) != theirs.get(name):
-            raise UserError(f"{name} is {mine.get(name, 'not there')}, but the checkpoint of step {state.step} was "
-                            f"made with {theirs.get(name, 'none')}: put it back, or start a new run with another "
-                            "--out.")
-    if changed := [f"{name} {version} -> {now['versions'].get(name)}" for name, version in then["versions"].items()
-                   if version != now["versions"].get(name)]:
-        console.warn(f"{', '.join(changed)} since this run began: it goes on, but not with the same bits")
+            raise UserError(
+                f"{name} is {mine.get(name, 'not there')}, but the checkpoint of step {state.step} "
+                f"was made with {theirs.get(name, 'none')}: put it back, or start a new run with "
+                "another --out."
+            )
+    if changed := [
+        f"{name} {version} -> {now['versions'].get(name)}"
+        for name, version in then["versions"].items()
+        if version != now["versions"].get(name)
+    ]:
+        console.warn(
+            f"{', '.join(changed)} since this run began: it goes on, but not with the same bits"
+        )
 
 
 def mark_stopped(folder: Path, name: str, step: int) -> None:
@@ -310,7 +387,8 @@ def mark_stopped(folder: Path, name: str, step: int) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were stopped or killed left behind. For the process that holds the folder's lock."""
+    """Remove what writers that were stopped or killed left behind. For the process that holds the
+    folder's lock."""
     _remove(folder / rundir.RESUME / STOPPED)
     for path in list(folder.rglob("*" + disk.UNFINISHED)):
         _remove(path)
@@ -322,4 +400,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-

@@ -56,11 +56,15 @@ class Order:
         """What `to_json` gave; `ValueError` or `KeyError` for anything else."""
         data, base = fields.text(content["data"]), fields.name(content["base"])
         if "\0" in data or not Path(data).is_absolute():
-            raise ValueError(f"expected the absolute path of a folder under data, seen {fields.seen(data)}")
+            raise ValueError(
+                f"expected the absolute path of a folder under data, seen {fields.seen(data)}"
+            )
         if "\0" in base:
             raise ValueError(f"expected a base without zero bytes, seen {fields.seen(base)}")
         given = given_of(fields.mapping(content["given"]))
-        resolve.check({key: value for key, value in given.items() if (key, value) != ("lr", "find")})
+        resolve.check(
+            {key: value for key, value in given.items() if (key, value) != ("lr", "find")}
+        )
         return Order(Path(data), base, given)
 
     @property
@@ -80,7 +84,8 @@ class Order:
         return replace(self, data=data or self.data, given=given)
 
     def difference(self, other: "Order") -> str | None:
-        """The first key in which two orders differ, with both values; where the pictures lie is none."""
+        """The first key in which two orders differ, with both values; where the pictures lie is
+        none."""
         mine, theirs = (o.to_json()["given"] | {"base": o.base} for o in (self, other))
         keys = [key for key in mine | theirs if mine.get(key) != theirs.get(key)]
         if self.val_folder and other.val_folder:
@@ -88,7 +93,10 @@ class Order:
         if not keys:
             return None
         name = keys[0].replace("_", "-")
-        return f"--{name} is {mine.get(keys[0], 'not given')}, in that run it was {theirs.get(keys[0], 'not given')}"
+        return (
+            f"--{name} is {mine.get(keys[0], 'not given')}, in that run it was "
+            f"{theirs.get(keys[0], 'not given')}"
+        )
 
 
 @dataclass(frozen=True)
@@ -108,16 +116,20 @@ class Claim:
 
 
 def claim(run: Run, given: Mapping[str, Any]) -> Claim:
-    """Take the run folder that `run` means, for good or for going on; of several processes, rank 0 takes it for all.
+    """Take the run folder that `run` means, for good or for going on; of several processes, rank 0
+    takes it for all.
 
-    Raises `UserError` if another run has it, if it holds another run (the differing setting is named), or if it is a
-    folder of something else.
+    Raises `UserError` if another run has it, if it holds another run (the differing setting is
+    named), or if it is a folder of something else.
     """
     with distributed.first_before_others():  # unpacking takes hours
         taken = _claim(run, given) if distributed.first() else None
     folder, order, finished, goes_on = distributed.of_first(
-        taken and (str(taken.folder), taken.order.to_json(), taken.finished, taken.goes_on))
-    return taken or Claim(Path(folder), Order.from_json(order), finished, goes_on, _lock(Path(folder)))
+        taken and (str(taken.folder), taken.order.to_json(), taken.finished, taken.goes_on)
+    )
+    return taken or Claim(
+        Path(folder), Order.from_json(order), finished, goes_on, _lock(Path(folder))
+    )
 
 
 def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
@@ -127,8 +139,10 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
     else:
         order, folder = _order(run, given), run.folder
         if order.data in _real(folder).parents:
-            raise UserError(f"--out {folder} stands in the data folder {order.data}, where it would look like a class: "
-                            "choose an --out elsewhere.")
+            raise UserError(
+                f"--out {folder} stands in the data folder {order.data}, where it would look like "
+                "a class: choose an --out elsewhere."
+            )
         goes_on = _check_free(folder, order)
     finished = rundir.is_finished(folder)
     lock = _lock(folder)
@@ -140,17 +154,22 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
             if run.data is not None:
                 readable_folder(run.data)  # unpacks tars, after all that could refuse this --out
             sweep(folder)
-            if not goes_on:  # what an earlier, other command decided before it stopped does not hold
+            # what an earlier, other command decided before it stopped does not hold
+            if not goes_on:
                 (folder / rundir.RECIPE).unlink(missing_ok=True)
                 rundir.write_json(folder / rundir.LOCAL, order.to_json())
-    same = goes_on and (folder / rundir.DATA).is_file() and (run.resume is not None or has_state(folder))
+    same = (
+        goes_on
+        and (folder / rundir.DATA).is_file()
+        and (run.resume is not None or has_state(folder))
+    )
     return Claim(folder, order, finished, goes_on, lock, same, begun)
 
 
 @contextmanager
 def held(claimed: Claim) -> Iterator[None]:
-    """Inside, the folder is this process's own. A run that is refused before it saved anything leaves no folder behind,
-    unless it was there before."""
+    """Inside, the folder is this process's own. A run that is refused before it saved anything
+    leaves no folder behind, unless it was there before."""
     try:
         yield
     except UserError as error:
@@ -164,7 +183,8 @@ def held(claimed: Claim) -> Iterator[None]:
 
 
 def _discard(claimed: Claim, why: str) -> None:
-    """Remove what the start of a run wrote, but the names of what was left out if the error says where they are."""
+    """Remove what the start of a run wrote, but the names of what was left out if the error says
+    where they are."""
     names = claimed.folder / rundir.LEFT_OUT
     if str(names) not in why:
         names.unlink(missing_ok=True)
@@ -180,7 +200,8 @@ def _discard(claimed: Claim, why: str) -> None:
 
 
 def record(claimed: Claim, states: str) -> None:
-    """Note in local.json where the pictures lie, once these are known to be the right ones, and their `file_states`."""
+    """Note in local.json where the pictures lie, once these are known to be the right ones, and
+    their `file_states`."""
     rundir.write_json(claimed.folder / rundir.LOCAL, claimed.order.to_json() | {STATES: states})
 
 
@@ -189,15 +210,17 @@ def _lock(folder: Path) -> FileLock:
 
 
 def data_folder(name: str) -> Path:
-    """The folder that `--data` names; the built-in sample is written where it is asked for and missing. Of tars, the
-    folder that they are unpacked into."""
+    """The folder that `--data` names; the built-in sample is written where it is asked for and
+    missing. Of tars, the folder that they are unpacked into."""
     data = Path(name)
     if name == DIGITS and not os.path.exists(data):
         data = write_digits(data)
     if not os.path.isdir(data):
-        raise UserError(f"--data {data}: expected a folder of pictures, but there is "
-                        f"{'a file' if os.path.exists(data) else 'nothing'} at this path{_near(data)}. "
-                        "--data digits is a built-in sample.")
+        raise UserError(
+            f"--data {data}: expected a folder of pictures, but there is "
+            f"{'a file' if os.path.exists(data) else 'nothing'} at this path{_near(data)}. "
+            "--data digits is a built-in sample."
+        )
     return imagenet_tars.unpacked_into(data) if imagenet_tars.is_tars(data) else data
 
 
@@ -227,7 +250,10 @@ def _real(path: Path) -> Path:
 def _val_folder(name: str) -> Path:
     """The folder that `--val` names; `UserError` if there is none."""
     if not os.path.isdir(name):
-        raise UserError(f"--val {name}: expected a fraction between 0 and 1, such as 0.2, or an existing folder.")
+        raise UserError(
+            f"--val {name}: expected a fraction between 0 and 1, such as 0.2, or an existing "
+            "folder."
+        )
     return _real(Path(name))
 
 
@@ -247,54 +273,77 @@ def _resumed(run: Run, given: Mapping[str, Any]) -> Order:
     folder = run.resume
     order = recorded_order(folder)
     val = given.get("val")
-    moved_val = _val_folder(val) if val is not None and order.val_folder and as_fraction(val) is None else None
+    moved_val = (
+        _val_folder(val)
+        if val is not None and order.val_folder and as_fraction(val) is None
+        else None
+    )
     if others := [key for key in given if key != "val" or not moved_val]:
         flags = ", ".join("--" + key.replace("_", "-") for key in others)
-        raise UserError(f"--resume goes on with the recipe of {folder}: remove {flags}, or start a new run.")
+        raise UserError(
+            f"--resume goes on with the recipe of {folder}: remove {flags}, or start a new run."
+        )
     if run.data is not None:
         return order.moved(_real(data_folder(run.data)), moved_val)
     if rundir.is_finished(folder):
         return order
     if not (folder / rundir.DATA).is_file():
-        raise UserError(f"--resume {folder}: the run stopped before it had recorded its pictures: expected their "
-                        f"folder with --data. (Its {rundir.LOCAL} names {shown(order.data)}.)")
+        raise UserError(
+            f"--resume {folder}: the run stopped before it had recorded its pictures: expected "
+            f"their folder with --data. (Its {rundir.LOCAL} names {shown(order.data)}.)"
+        )
     if not order.data.is_dir():
-        raise UserError(f"--resume {folder}: its pictures lay in {shown(order.data)}, where there is no folder now. "
-                        "If they moved, name their folder: python -m finetune --resume "
-                        f"{shell_path(folder)} --data FOLDER")
+        raise UserError(
+            f"--resume {folder}: its pictures lay in {shown(order.data)}, where there is no folder "
+            "now. If they moved, name their folder: python -m finetune --resume "
+            f"{shell_path(folder)} --data FOLDER"
+        )
     return order.moved(None, moved_val)
 
 
 def recorded_order(folder: Path) -> Order:
     """What the run in `folder` recorded of its order; `UserError` if no run began there."""
     if not (folder / rundir.LOCAL).is_file():
-        raise UserError(f"--resume {folder}: expected a run folder started by python -m finetune; it has no "
-                        f"{rundir.LOCAL}.")
+        raise UserError(
+            f"--resume {folder}: expected a run folder started by python -m finetune; it has no "
+            f"{rundir.LOCAL}."
+        )
     rundir.check_folder(folder)
     with fields.of(folder / rundir.LOCAL, "Start a new run."):
         return Order.from_json(rundir.read_json(folder / rundir.LOCAL, kind=dict))
 
 
 def _check_free(folder: Path, order: Order) -> bool:
-    """Whether `folder` already holds a run of the same order; `UserError` if it holds anything else."""
-    if os.fsencode(folder).decode(errors="replace") != str(folder):  # TensorBoard writes names of files as UTF-8
-        raise UserError(f"--out {os.fsencode(folder)!r}: expected a name in UTF-8, which every program can read.")
+    """Whether `folder` already holds a run of the same order; `UserError` if it holds anything
+    else."""
+    # TensorBoard writes names of files as UTF-8
+    if os.fsencode(folder).decode(errors="replace") != str(folder):
+        raise UserError(
+            f"--out {os.fsencode(folder)!r}: expected a name in UTF-8, which every program can "
+            "read."
+        )
     try:
         there = os.listdir(folder)
     except FileNotFoundError:
         return False
     except NotADirectoryError:
-        raise UserError(f"--out {folder} is a file, or stands in one: expected a new folder's name. Choose another "
-                        "--out.") from None
+        raise UserError(
+            f"--out {folder} is a file, or stands in one: expected a new folder's name. Choose "
+            "another --out."
+        ) from None
     except OSError as error:
-        raise UserError(f"--out {folder} cannot be read ({error.strerror}): choose another --out.") from None
+        raise UserError(
+            f"--out {folder} cannot be read ({error.strerror}): choose another --out."
+        ) from None
     seen = sorted(name for name in there if not _is_of_a_start(name))
     if not seen:
         rundir.check_folder(folder)
         return False
     if rundir.LOCAL not in seen:
-        raise UserError(f"--out {folder} holds something else (for example {seen[0]}): expected a new folder or an "
-                        "unfinished run. Choose another --out.")
+        raise UserError(
+            f"--out {folder} holds something else (for example {seen[0]}): expected a new folder "
+            "or an unfinished run. Choose another --out."
+        )
     recorded = recorded_order(folder)
     difference = order.difference(recorded)
     # a command that stopped before its first saved state (a wrong setting) left nothing to lose
@@ -302,20 +351,25 @@ def _check_free(folder: Path, order: Order) -> bool:
         return order == recorded
     if difference:
         state = "a finished" if rundir.is_finished(folder) else "an unfinished"
-        raise UserError(f"{folder} holds {state} run of another command: {difference}. Choose another --out, or remove "
-                        "that folder.")
+        raise UserError(
+            f"{folder} holds {state} run of another command: {difference}. Choose another --out, "
+            "or remove that folder."
+        )
     moved = (order.data, order.val_folder) != (recorded.data, recorded.val_folder)
     if moved and not (folder / rundir.DATA).is_file():
-        raise UserError(f"--data is {order.data}, and for the run in {folder} it was {recorded.data}: its "
-                        f"{rundir.DATA} is missing, so whether these are the same pictures cannot be told. Choose "
-                        "another --out.")
+        raise UserError(
+            f"--data is {order.data}, and for the run in {folder} it was {recorded.data}: its "
+            f"{rundir.DATA} is missing, so whether these are the same pictures cannot be told. "
+            "Choose another --out."
+        )
     return True
 
 
 def _is_of_a_start(name: str) -> bool:
     """Whether a run that was killed before it recorded its order leaves this."""
     return name in (rundir.RESUME, rundir.LEFT_OUT) or (
-        name.startswith(rundir.LOCAL) and name.endswith(disk.UNFINISHED))
+        name.startswith(rundir.LOCAL) and name.endswith(disk.UNFINISHED)
+    )
 
 
 def _make(folder: Path) -> None:
@@ -324,12 +378,17 @@ def _make(folder: Path) -> None:
     except OSError as error:
         if disk.no_room(error):
             raise
-        raise UserError(f"{folder.parent} cannot be written ({error.strerror}): choose another --out.") from None
+        raise UserError(
+            f"{folder.parent} cannot be written ({error.strerror}): choose another --out."
+        ) from None
 
 
 def _take(lock: FileLock, folder: Path) -> None:
-    """The lock dies with the process, also after SIGKILL; started again by torchrun, decoders of the one that died may
-    outlive it by some seconds."""
+    """The lock dies with the process, also after SIGKILL; started again by torchrun, decoders of
+    the one that died may outlive it by some seconds."""
     again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    locks.take(lock, timeout_s=20 if again else 0,
-               in_use=f"{folder} is in use by another process: wait for it, or choose another --out.")
+    locks.take(
+        lock,
+        timeout_s=20 if again else 0,
+        in_use=f"{folder} is in use by another process: wait for it, or choose another --out.",
+    )

@@ -19,26 +19,31 @@ LONGEST_LINE = 10_000
 
 
 class Events:
-    """Writer of both files. After an interruption it goes on at `position`, reached at the end of `step`, and what was
-    written later is dropped. Of several processes, rank 0 alone writes."""
+    """Writer of both files. After an interruption it goes on at `position`, reached at the end of
+    `step`, and what was written later is dropped. Of several processes, rank 0 alone writes."""
 
     def __init__(self, folder: Path, *, position: int = 0, step: int = 0):
         if not distributed.first():
             return
         self._file = open(folder / rundir.METRICS, "ab")  # noqa: SIM115 (closed by close())
         self._file.truncate(position)
-        self._board = SummaryWriter(str(folder / rundir.TENSORBOARD), purge_step=step + 1 if position else 0)
+        self._board = SummaryWriter(
+            str(folder / rundir.TENSORBOARD), purge_step=step + 1 if position else 0
+        )
 
     def write(self, step: int, **values: float) -> None:
         """Record values as of a step, counted from 1 (0 = before training)."""
         if not distributed.first():
             return
         for name, value in values.items():
-            self._file.write(json.dumps({"step": step, "name": name, "value": value}).encode() + b"\n")
+            self._file.write(
+                json.dumps({"step": step, "name": name, "value": value}).encode() + b"\n"
+            )
             self._board.add_scalar(name, value, step)
 
     def position(self) -> int:
-        """Bytes of metrics.jsonl so far, all on disk when this returns; 0 where this process writes none."""
+        """Bytes of metrics.jsonl so far, all on disk when this returns; 0 where this process writes
+        none."""
         if not distributed.first():
             return 0
         self._file.flush()
@@ -60,16 +65,21 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
     try:
         content = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: copy the run folder again, or train it again.") from None
+        raise UserError(
+            f"{path} is missing: copy the run folder again, or train it again."
+        ) from None
     with fields.of(path, "Copy the run folder again, or train it again."):
         if content.count(b"\n") > MOST_LINES:
             raise ValueError(f"more than {MOST_LINES:,} lines")
         for line in content.splitlines():
             if len(line) > LONGEST_LINE:
                 raise ValueError(f"a line has {len(line):,} bytes")
-            event = strict_json.parse(line, finite=False)  # a loss that became NaN is recorded as such
+            # a loss that became NaN is recorded as such
+            event = strict_json.parse(line, finite=False)
             value = event["value"]
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"expected a number, seen {fields.seen(value)}")
-            series.setdefault(fields.name(event["name"]), []).append((fields.whole(event["step"], 0, 10**15), value))
+            series.setdefault(fields.name(event["name"]), []).append(
+                (fields.whole(event["step"], 0, 10**15), value)
+            )
     return series

@@ -1,9 +1,10 @@
 """Whether a run's pictures are still those that it was trained on, wherever they lie now.
 
-What decides is what the run recorded: data.json has the digest of all paths, classes, splits and bytes, files.csv each
-picture's own. Reading every picture again takes as long as the first time, so `local.json` also keeps what the file
-system says of each file (`file_states`): while that is the same, no byte has changed, and nothing is read. Otherwise
-the pictures that a new run would use are found as that run would find them, and compared with the recorded ones.
+What decides is what the run recorded: data.json has the digest of all paths, classes, splits and
+bytes, files.csv each picture's own. Reading every picture again takes as long as the first time, so
+`local.json` also keeps what the file system says of each file (`file_states`): while that is the
+same, no byte has changed, and nothing is read. Otherwise the pictures that a new run would use are
+found as that run would find them, and compared with the recorded ones.
 """
 
 import hashlib
@@ -37,7 +38,8 @@ class Changes:
     other: Sequence[str] = ()
     """The same path, different bytes or a different class."""
     unused: Sequence[str] = ()
-    """The same bytes, which a run would not use now: they also stand under another class or in a later split."""
+    """The same bytes, which a run would not use now: they also stand under another class or in a
+    later split."""
     refused: str = ""
     """Why a run on the pictures would stop now; then the others are empty."""
 
@@ -45,17 +47,27 @@ class Changes:
         return bool(self.refused or self.new or self.missing or self.other or self.unused)
 
     def __str__(self) -> str:
-        kinds = ((self.new, "new"), (self.missing, "missing"), (self.other, "changed"), (self.unused, "not usable now"))
+        kinds = (
+            (self.new, "new"),
+            (self.missing, "missing"),
+            (self.other, "changed"),
+            (self.unused, "not usable now"),
+        )
         return self.refused or "; ".join(
-            f"{len(paths):,} {kind} ({', '.join(map(shown, paths[:SHOWN]))}{', ...' if len(paths) > SHOWN else ''})"
-            for paths, kind in kinds if paths)
+            f"{len(paths):,} {kind} "
+            f"({', '.join(map(shown, paths[:SHOWN]))}{', ...' if len(paths) > SHOWN else ''})"
+            for paths, kind in kinds
+            if paths
+        )
 
 
 def file_states(tree: Tree) -> str:
-    """sha256 over path, size, times and place on the disk of every file, as the file system tells them.
+    """sha256 over path, size, times and place on the disk of every file, as the file system tells
+    them.
 
-    Writing to a file, replacing it or renaming it changes one of them (the time of an inode's last change cannot be set
-    by hand). A copy on another disk has other ones, and is then compared by its bytes.
+    Writing to a file, replacing it or renaming it changes one of them (the time of an inode's last
+    change cannot be set by hand). A copy on another disk has other ones, and is then compared by
+    its bytes.
     """
     found = hashlib.sha256()
     for split, files in tree.files.items():
@@ -65,7 +77,11 @@ def file_states(tree: Tree) -> str:
                 state = f"{of.st_dev} {of.st_ino} {of.st_size} {of.st_mtime_ns} {of.st_ctime_ns}"
             except OSError as error:  # it is named and left out when it is read
                 state = str(error.errno)
-            found.update(f"{split}\t{path}\t{tree.classes[label]}\t{state}\n".encode("utf-8", "surrogateescape"))
+            found.update(
+                f"{split}\t{path}\t{tree.classes[label]}\t{state}\n".encode(
+                    "utf-8", "surrogateescape"
+                )
+            )
     return found.hexdigest()
 
 
@@ -78,14 +94,17 @@ def recorded_classes(run: Path) -> tuple[str, ...]:
 def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Changes:
     """What differs between the pictures of a finished run and those that a run on `tree` would use.
 
-    Names are compared first. Pictures are read, by all processes of one run, only where the file system says that a
-    file may have changed. `val`: relative path of the run's validation folder elsewhere (`Order.val_path`).
+    Names are compared first. Pictures are read, by all processes of one run, only where the file
+    system says that a file may have changed. `val`: relative path of the run's validation folder
+    elsewhere (`Order.val_path`).
     """
     same = distributed.of_first(distributed.first() and _same_states(run, tree))
     if same:
         return Changes()
-    pictures = [Recorded(compared(row["path"], val), row["path"], nfc(row["label"]), row["sha256"])
-                for row in rundir.files_rows(run)]
+    pictures = [
+        Recorded(compared(row["path"], val), row["path"], nfc(row["label"]), row["sha256"])
+        for row in rundir.files_rows(run)
+    ]
     recorded = {picture.key: picture for picture in pictures}
     new, missing = distributed.of_first(_listed(run, tree, recorded))
     if new or missing:
@@ -95,9 +114,13 @@ def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Chan
     except UserError as error:
         return Changes(refused=f"a run would stop now, because {error}")
     if Counter((picture.key, picture.label, picture.sha256) for picture in pictures) == Counter(
-            (compared(p.path, data.val_elsewhere), nfc(data.classes[p.label]), p.sha256) for p in data.pictures):
+        (compared(p.path, data.val_elsewhere), nfc(data.classes[p.label]), p.sha256)
+        for p in data.pictures
+    ):
         return Changes()
-    return _read(data, recorded) or Changes(refused="of two names that differ only in Unicode form, one changed")
+    return _read(data, recorded) or Changes(
+        refused="of two names that differ only in Unicode form, one changed"
+    )
 
 
 @dataclass(frozen=True)
@@ -117,20 +140,23 @@ def _same_states(run: Path, tree: Tree) -> bool:
 
 
 def _listed(run: Path, tree: Tree, recorded: Mapping[str, Recorded]) -> tuple[list[str], list[str]]:
-    """What shows without reading: the files of classes that the run did not have, and its pictures that are gone."""
+    """What shows without reading: the files of classes that the run did not have, and its pictures
+    that are gone."""
     known = set(map(nfc, recorded_classes(run)))
     files = [file for of_split in tree.files.values() for file in of_split]
     val = val_elsewhere(tree.folders)
     there = {compared(path, val) for path, _ in files}
-    return ([path for path, label in files if nfc(tree.classes[label]) not in known],
-            [picture.path for key, picture in recorded.items() if key not in there])
+    return (
+        [path for path, label in files if nfc(tree.classes[label]) not in known],
+        [picture.path for key, picture in recorded.items() if key not in there],
+    )
 
 
 def _read(data: dataset.Data, recorded: Mapping[str, Recorded]) -> Changes:
     """What shows from the pictures themselves.
 
-    Splits need no comparison: what stands in train, val and test has other paths, and what is cut from train follows
-    from the bytes.
+    Splits need no comparison: what stands in train, val and test has other paths, and what is cut
+    from train follows from the bytes.
     """
     new: list[str] = []
     other: list[str] = []

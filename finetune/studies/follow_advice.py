@@ -1,8 +1,9 @@
-"""`--advise apply N`: follow-up runs by the advice of the report, the best one kept, and what each change brought.
+"""`--advise apply N`: follow-up runs by the advice of the report, the best one kept, and what each
+change brought.
 
-Each follow-up changes one thing in the best run so far, by the first advice with flags that was not tried yet, and
-counts as better if it is so on select, by what chooses the best epoch. Test pictures are shown in the table and choose
-nothing.
+Each follow-up changes one thing in the best run so far, by the first advice with flags that was not
+tried yet, and counts as better if it is so on select, by what chooses the best epoch. Test pictures
+are shown in the table and choose nothing.
 """
 
 import dataclasses
@@ -44,7 +45,9 @@ class Trial:
     def scores(self) -> Scores:
         """On select, of the weights that were kept."""
         best = self.run.report["best"]
-        return Scores(**{f.name: best[f.name] for f in dataclasses.fields(Scores) if f.name in best})
+        return Scores(
+            **{f.name: best[f.name] for f in dataclasses.fields(Scores) if f.name in best}
+        )
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -56,10 +59,12 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 
 def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
-    """The run, then up to `most` follow-ups beside it as RUN-advised-1, ...; gives the best one's folder.
+    """The run, then up to `most` follow-ups beside it as RUN-advised-1, ...; gives the best one's
+    folder.
 
-    The same command goes on where it was stopped. Writes `RUN-advised/` with the table, as HTML and JSON. Under
-    torchrun all processes read what rank 0 wrote, once it is there, and so choose the same follow-ups.
+    The same command goes on where it was stopped. Writes `RUN-advised/` with the table, as HTML and
+    JSON. Under torchrun all processes read what rank 0 wrote, once it is there, and so choose the
+    same follow-ups.
     """
     with distributed.joined():
         return _run_advised(run, given, most=most)
@@ -68,15 +73,20 @@ def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
 def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     start(run, given)
     distributed.wait_for_first()
-    content = rundir.read_json(run.folder / rundir.LOCAL)  # with --resume, what was given stands only here
-    run = dataclasses.replace(run, data=content["data"], base=content["base"], out=run.folder, resume=None,
-                              advise=None)
+    # with --resume, what was given stands only here
+    content = rundir.read_json(run.folder / rundir.LOCAL)
+    run = dataclasses.replace(
+        run, data=content["data"], base=content["base"], out=run.folder, resume=None, advise=None
+    )
     trials = [Trial(run_files.read(run.folder), content["given"])]
     while len(trials) <= most and (following := follow_up(trials)):
         parent, advice = following
         out = run.folder.with_name(f"{run.folder.name}-advised-{len(trials)}")
-        console.say(f"follow-up {len(trials)} of at most {most}, into {out}: {advice.finding} {advice.flags}",
-                     style="bold")
+        console.say(
+            f"follow-up {len(trials)} of at most {most}, into {out}: {advice.finding} "
+            f"{advice.flags}",
+            style="bold",
+        )
         changed = {**parent.given, **as_values(advice.flags)}
         try:
             start(dataclasses.replace(run, out=out), changed)
@@ -84,8 +94,15 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
         except UserError as error:
             raise UserError(f"the follow-up {advice.flags} stopped: {error}") from None
         made = run_files.read(out)
-        trials.append(Trial(made, changed, parent.run.name, advice,
-                            made.report["best"]["top1"] - parent.scores.top1))
+        trials.append(
+            Trial(
+                made,
+                changed,
+                parent.run.name,
+                advice,
+                made.report["best"]["top1"] - parent.scores.top1,
+            )
+        )
     best = best_of(trials)
     table = to_json(trials, best)
     if distributed.first():
@@ -95,7 +112,8 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
 
 
 def follow_up(trials: Sequence[Trial]) -> tuple[Trial, Advice] | None:
-    """The best run so far, and its first advice that gives a recipe that was not tried yet; None if there is none."""
+    """The best run so far, and its first advice that gives a recipe that was not tried yet; None if
+    there is none."""
     best = best_of(trials)
     tried = [dict(trial.given) for trial in trials]
     for advice in next_steps.advices(best.run):
@@ -108,20 +126,32 @@ def as_values(flags: str) -> dict[str, Any]:
     """'--epochs 20 --erasing 0.5' as recipe fields."""
     words, types = shlex.split(flags), typing.get_type_hints(Recipe)
     names = [flag.removeprefix("--").replace("-", "_") for flag in words[::2]]
-    return {name: types[name](value) if types[name] in (int, float) else value
-            for name, value in zip(names, words[1::2], strict=True)}
+    return {
+        name: types[name](value) if types[name] in (int, float) else value
+        for name, value in zip(names, words[1::2], strict=True)
+    }
 
 
 def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
-    """`select`: its size and the standard error of a top-1 there; `runs`: one row a run, in the order of training."""
+    """`select`: its size and the standard error of a top-1 there; `runs`: one row a run, in the
+    order of training."""
     pictures = best.scores.pictures
-    rows = [{"run": trial.run.name, "changed": trial.parent or None,
-             "finding": trial.advice.finding if trial.advice else None,
-             "flags": trial.advice.flags if trial.advice else None,
-             "select_top1": trial.scores.top1, "select_balanced": trial.scores.balanced,
-             "gain": trial.gain if trial.parent else None,
-             "headline_split": trial.run.split, "headline_top1": trial.run.report["headline"]["top1"],
-             "seconds": trial.run.report["seconds"], "best": trial is best} for trial in trials]
+    rows = [
+        {
+            "run": trial.run.name,
+            "changed": trial.parent or None,
+            "finding": trial.advice.finding if trial.advice else None,
+            "flags": trial.advice.flags if trial.advice else None,
+            "select_top1": trial.scores.top1,
+            "select_balanced": trial.scores.balanced,
+            "gain": trial.gain if trial.parent else None,
+            "headline_split": trial.run.split,
+            "headline_top1": trial.run.report["headline"]["top1"],
+            "seconds": trial.run.report["seconds"],
+            "best": trial is best,
+        }
+        for trial in trials
+    ]
     error = standard_error(best.scores.top1, pictures)
     return {"select": {"pictures": pictures, "standard_error": error}, "runs": rows}
 
@@ -132,7 +162,12 @@ def say_table(table: Mapping[str, Any], most: int) -> None:
         console.say("no further advice that a flag can follow.")
     for row in table["runs"]:
         gain = "" if row["gain"] is None else f" ({100 * row['gain']:+.1f} points, {row['flags']})"
-        console.say(f"  {row['run']:<40} select top-1 {row['select_top1']:.2%}{gain}"
-                     + ("  <- best" if row["best"] else ""), style="bold green" if row["best"] else None)
-    console.say(f"differences below {200 * table['select']['standard_error']:.1f} points may be chance: select has "
-                 f"{table['select']['pictures']} pictures.")
+        console.say(
+            f"  {row['run']:<40} select top-1 {row['select_top1']:.2%}{gain}"
+            + ("  <- best" if row["best"] else ""),
+            style="bold green" if row["best"] else None,
+        )
+    console.say(
+        f"differences below {200 * table['select']['standard_error']:.1f} points may be chance: "
+        f"select has {table['select']['pictures']} pictures."
+    )

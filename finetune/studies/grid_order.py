@@ -24,4 +24,6 @@ class Grid:
     def __post_init__(self) -> None:
         for name, low, high in (("size", 16, 1024), ("columns", 2, 32), ("seed", 0, 2**31 - 1)):
             if not low <= getattr(self, name) <= high:
-                raise UserError(f"--{name} {getattr(self, name)}: expected a value from {low} to {high}.")
+                raise UserError(
+                    f"--{name} {getattr(self, name)}: expected a value from {low} to {high}."
+                )

@@ -1,4 +1,5 @@
-"""Finished runs side by side: their numbers, what differs, and which difference is more than chance."""
+"""Finished runs side by side: their numbers, what differs, and which difference is more than
+chance."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -14,22 +15,48 @@ __all__ = ["Paired", "names", "pair", "paired", "side_by_side"]
 
 
 def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:
-    """The content of compare.json: `runs`, `pairs` (second against first), `recipe` (fields that differ), `notes`."""
+    """The content of compare.json: `runs`, `pairs` (second against first), `recipe` (fields that
+    differ), `notes`."""
     rows = [finished_runs.rows_of(run.folder)[0] for run in runs]
     labels = dict(zip((run.name for run in runs), names(runs), strict=True))
     same = len({row.data for row in rows}) == len({run.split for run in runs}) == 1
     return {
         "split": runs[0].split,
-        "runs": [{"label": labels[run.name], "folder": run.name, "size_mb": row.size_mb,
-                  **{key: run.report["headline"][key] for key in (
-                      "pictures", "top1", "top1_interval", "top5", "macro_f1", "loss", "ece")},
-                  "select_top1": run.report["best"]["top1"], "best_epoch": run.report["best"]["epoch"],
-                  "probe_top1": (run.report["probe"] or {}).get("select_top1"), "seconds": run.report["seconds"]}
-                 for run, row in zip(runs, rows, strict=True)],
-        "pairs": [{"first": labels[first.name], "second": labels[second.name], **pair(first, second)}
-                  for first, second in combinations(runs, 2)] if same else [],
-        "recipe": {field: [run.value_of(field) for run in runs] for field in runs[0].recipe
-                   if len({str(run.value_of(field)) for run in runs}) > 1},
+        "runs": [
+            {
+                "label": labels[run.name],
+                "folder": run.name,
+                "size_mb": row.size_mb,
+                **{
+                    key: run.report["headline"][key]
+                    for key in (
+                        "pictures",
+                        "top1",
+                        "top1_interval",
+                        "top5",
+                        "macro_f1",
+                        "loss",
+                        "ece",
+                    )
+                },
+                "select_top1": run.report["best"]["top1"],
+                "best_epoch": run.report["best"]["epoch"],
+                "probe_top1": (run.report["probe"] or {}).get("select_top1"),
+                "seconds": run.report["seconds"],
+            }
+            for run, row in zip(runs, rows, strict=True)
+        ],
+        "pairs": [
+            {"first": labels[first.name], "second": labels[second.name], **pair(first, second)}
+            for first, second in combinations(runs, 2)
+        ]
+        if same
+        else [],
+        "recipe": {
+            field: [run.value_of(field) for run in runs]
+            for field in runs[0].recipe
+            if len({str(run.value_of(field)) for run in runs}) > 1
+        },
         "notes": finished_runs.notes(rows),
     }
 
@@ -43,5 +70,12 @@ def names(runs: Sequence[Finished]) -> list[str]:
 def pair(first: Finished, second: Finished) -> dict[str, Any]:
     """The paired comparison of two runs on the pictures of their headline."""
     order = [np.argsort(run.answers.path) for run in (first, second)]
-    found = paired(*(run.answers.right[rows] for run, rows in zip((first, second), order, strict=True)))
-    return {**found._asdict(), "difference": found.difference, "interval": found.interval, "p_value": found.p_value}
+    found = paired(
+        *(run.answers.right[rows] for run, rows in zip((first, second), order, strict=True))
+    )
+    return {
+        **found._asdict(),
+        "difference": found.difference,
+        "interval": found.interval,
+        "p_value": found.p_value,
+    }

@@ -1,8 +1,10 @@
-"""One network trained by several processes at once: PyTorch's DistributedDataParallel, and what surrounds it.
+"""One network trained by several processes at once: PyTorch's DistributedDataParallel, and what
+surrounds it.
 
-Each process passes its slice of a batch through its own copy of the network, the logits of all of them meet in the
-loss (`distributed.with_others`), and gradients are added up. So the loss is that of the whole batch, whatever it is
-made of: slices of uneven size, class weights, the hardest pictures, soft targets.
+Each process passes its slice of a batch through its own copy of the network, the logits of all of
+them meet in the loss (`distributed.with_others`), and gradients are added up. So the loss is that
+of the whole batch, whatever it is made of: slices of uneven size, class weights, the hardest
+pictures, soft targets.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -22,28 +24,40 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 def check_batch(pictures: int, recipe: Recipe) -> None:
     """`UserError` unless each process gets a picture in each part of a step of so many pictures."""
     if distributed.world() > 1 and pictures < distributed.world() * recipe.accumulate:
-        raise UserError(f"a step of {pictures} pictures cannot be shared out to {distributed.world()} processes"
-                        + (f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else "")
-                        + ": expected a picture for each. Start fewer processes, or give a larger --batch-size.")
+        raise UserError(
+            f"a step of {pictures} pictures cannot be shared out to {distributed.world()} processes"
+            + (f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else "")
+            + ": expected a picture for each. Start fewer processes, or give a larger --batch-size."
+        )
 
 
 def agree_on_batch_norms(model: nn.Module, recipe: Recipe) -> nn.Module:
     """The model as several processes train it, and what its batch norms do, said in one line.
 
-    Frozen statistics need nothing. Between GPUs, statistics are taken over the whole batch (SyncBatchNorm). PyTorch has
-    no such thing for CPUs: there each process takes its own slice's, and rank 0's running ones are kept.
+    Frozen statistics need nothing. Between GPUs, statistics are taken over the whole batch
+    (SyncBatchNorm). PyTorch has no such thing for CPUs: there each process takes its own slice's,
+    and rank 0's running ones are kept.
     """
-    if distributed.world() == 1 or not any(isinstance(module, BatchNorm) for module in model.modules()):
+    if distributed.world() == 1 or not any(
+        isinstance(module, BatchNorm) for module in model.modules()
+    ):
         return model
     if recipe.batch_norm == "frozen":
-        console.say(f"batch norms keep the base's statistics: {distributed.world()} processes train like one")
+        console.say(
+            f"batch norms keep the base's statistics: {distributed.world()} processes train like "
+            "one"
+        )
     elif next(model.parameters()).device.type == "cuda":
-        console.say(f"batch norms take statistics over all {distributed.world()} processes (SyncBatchNorm)")
+        console.say(
+            f"batch norms take statistics over all {distributed.world()} processes (SyncBatchNorm)"
+        )
         return convert_sync_batchnorm(model)
     else:
-        console.warn("batch norms take statistics of each process's own slice of a batch: "
-                      f"{distributed.world()} processes do "
-                      "not train like one, which needs GPUs or --batch-norm frozen.")
+        console.warn(
+            "batch norms take statistics of each process's own slice of a batch: "
+            f"{distributed.world()} processes do "
+            "not train like one, which needs GPUs or --batch-norm frozen."
+        )
     return model
 
 
@@ -52,9 +66,16 @@ def joined(network: nn.Module) -> nn.Module:
     if distributed.world() == 1:
         return network
     device = next(network.parameters()).device
-    return DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
+    return DistributedDataParallel(
+        network, device_ids=[device.index] if device.type == "cuda" else None
+    )
 
 
 def no_exchange(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-    """Inside, gradients stay in this process: of several parts of a batch, only the last one's pass exchanges them."""
-    return nullcontext() if last or not isinstance(network, DistributedDataParallel) else network.no_sync()
+    """Inside, gradients stay in this process: of several parts of a batch, only the last one's pass
+    exchanges them."""
+    return (
+        nullcontext()
+        if last or not isinstance(network, DistributedDataParallel)
+        else network.no_sync()
+    )

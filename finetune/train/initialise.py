@@ -8,9 +8,10 @@ from finetune.recipe.fields import Recipe
 def initialise(model: nn.Module, recipe: Recipe) -> None:
     """Give the model the recipe's random weights; the generator is seeded by the caller.
 
-    kaiming: normal, fan out for convolutions, fan in for linear layers (He et al., 2015); xavier: uniform (Glorot and
-    Bengio, 2010); with both, biases of these layers become 0. timm: what the architecture does. Batch norms start at 1;
-    with `zero_gamma` the last one of each residual block at 0 (Goyal et al., 2017). `has_zero_gamma(model)` first.
+    kaiming: normal, fan out for convolutions, fan in for linear layers (He et al., 2015); xavier:
+    uniform (Glorot and Bengio, 2010); with both, biases of these layers become 0. timm: what the
+    architecture does. Batch norms start at 1; with `zero_gamma` the last one of each residual block
+    at 0 (Goyal et al., 2017). `has_zero_gamma(model)` first.
     """
     for module in model.modules():
         if recipe.init != "timm" and isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -19,7 +20,8 @@ def initialise(model: nn.Module, recipe: Recipe) -> None:
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             else:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")  # few classes: fan out would be huge
+                # few classes: fan out would be huge
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:

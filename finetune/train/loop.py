@@ -24,18 +24,24 @@ LOG_EVERY = 10
 
 
 def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
-    """Train from `state` to the recipe's end; the best weights by top-1 on select are kept, never a worse epoch's.
+    """Train from `state` to the recipe's end; the best weights by top-1 on select are kept, never a
+    worse epoch's.
 
-    The model before the first step is a candidate only where a probe gave it its head: a random head may be right by
-    luck on few pictures, and nobody wants it. Patience counts from the best fine-tuned epoch, so a run that still rises
-    towards its probe goes on.
+    The model before the first step is a candidate only where a probe gave it its head: a random
+    head may be right by luck on few pictures, and nobody wants it. Patience counts from the best
+    fine-tuned epoch, so a run that still rises towards its probe goes on.
 
     Raises `signals.Stopped` after a signal, when the step that it met is finished and saved.
     """
     model, recipe = job.model, job.recipe
     per_epoch = steps_per_epoch(len(job.pictures), recipe.batch_size)
     plan = schedule(recipe, steps_per_epoch=per_epoch)
-    parts, saver, best, done = prepare(job), checkpoint.Saver(job.folder, state), state.best, state.step
+    parts, saver, best, done = (
+        prepare(job),
+        checkpoint.Saver(job.folder, state),
+        state.best,
+        state.step,
+    )
     tuned = state.tuned
     seen = restore(state, model, parts)
     if next(model.parameters()).device.type != "cpu":
@@ -44,12 +50,18 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
     note = f"best top-1 {best.scores.top1:.1%}"
     epoch_start = monotonic()
 
-    with closing(Events(job.folder, position=state.events_position, step=state.step)) as events, \
-            console.bar("training", plan.total_steps * recipe.batch_size,
-                         done=state.step * recipe.batch_size) as advance, signals.held() as asked:
+    with (
+        closing(Events(job.folder, position=state.events_position, step=state.step)) as events,
+        console.bar(
+            "training", plan.total_steps * recipe.batch_size, done=state.step * recipe.batch_size
+        ) as advance,
+        signals.held() as asked,
+    ):
 
         def state_now() -> checkpoint.State:
-            return checkpoint.State(done, events.position(), best, parts.tensors(model, seen), tuned, state.about)
+            return checkpoint.State(
+                done, events.position(), best, parts.tensors(model, seen), tuned, state.about
+            )
 
         train_mode(model, recipe)
         batches = training_batches(job.pictures, job.source, recipe, state.step)
@@ -64,8 +76,8 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                     epoch_losses += values
                     if ended:
                         rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
-                        # the losses are not written yet: who goes on evaluates again. One of several processes
-                        # cannot leave alone
+                        # the losses are not written yet: who goes on evaluates again. One of
+                        # several processes cannot leave alone
                         with signals.raised() if distributed.world() == 1 else nullcontext():
                             scores = job.evaluate(parts.judged(model))
                     note = f"loss {values[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
@@ -77,12 +89,20 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                             tuned = checkpoint.Tuned(scores, done)
                         untrained = best.step == 0 and recipe.probe != "on"
                         if untrained or scores.better_than(best.scores):
-                            best = checkpoint.save_best(job.folder, parts.judged(model), scores, done)
-                        report_epoch(epoch, recipe, sum(epoch_losses) / len(epoch_losses), scores, rate)
+                            best = checkpoint.save_best(
+                                job.folder, parts.judged(model), scores, done
+                            )
+                        report_epoch(
+                            epoch, recipe, sum(epoch_losses) / len(epoch_losses), scores, rate
+                        )
                         train_mode(model, recipe)
                         epoch_start = monotonic()
                         epoch_losses.clear()
-                early = ended and tuned is not None and out_of_patience(recipe, tuned, done=done, per_epoch=per_epoch)
+                early = (
+                    ended
+                    and tuned is not None
+                    and out_of_patience(recipe, tuned, done=done, per_epoch=per_epoch)
+                )
                 last = early or done == plan.total_steps
                 if not seen and saver.due(epoch_ended=ended, last=last):
                     saver.save(state_now())
@@ -98,12 +118,17 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
             distributed.wait()  # none leaves before rank 0 has saved
             raise
     if done < plan.total_steps:
-        console.say(f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better")
+        console.say(
+            f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better"
+        )
     return best
 
 
-def out_of_patience(recipe: Recipe, tuned: checkpoint.Tuned, *, done: int, per_epoch: Fraction) -> bool:
-    """Whether `patience` epochs in a row were no better than the best fine-tuned one; step 0, the probe, is none.
+def out_of_patience(
+    recipe: Recipe, tuned: checkpoint.Tuned, *, done: int, per_epoch: Fraction
+) -> bool:
+    """Whether `patience` epochs in a row were no better than the best fine-tuned one; step 0, the
+    probe, is none.
 
     A function of what a saved state holds.
     """
@@ -112,18 +137,23 @@ def out_of_patience(recipe: Recipe, tuned: checkpoint.Tuned, *, done: int, per_e
 
 
 def looked_at(seen: list[torch.Tensor], done: int) -> tuple[list[float], dict[str, float]]:
-    """The losses of the last steps, and the means of losses and hits as events; `UserError` at one not finite."""
+    """The losses of the last steps, and the means of losses and hits as events; `UserError` at one
+    not finite."""
     rows = torch.stack(seen)
     losses: list[float] = rows[:, 0].tolist()
     for step, loss in enumerate(losses, done - len(losses) + 1):
         if not math.isfinite(loss):
-            raise UserError(f"the loss of step {step} is {loss}: expected a finite number. Start again in a new --out "
-                            "with a lower --lr (a third of it), or with --amp off if it was on.")
+            raise UserError(
+                f"the loss of step {step} is {loss}: expected a finite number. Start again in a "
+                "new --out with a lower --lr (a third of it), or with --amp off if it was on."
+            )
     top1, top5 = rows[:, 1:].mean(0).tolist()
     return losses, {"train/loss": sum(losses) / len(losses), "train/top1": top1, "train/top5": top5}
 
 
 def report_epoch(epoch: int, recipe: Recipe, loss: float, scores: Scores, rate: float) -> None:
     """One line per epoch."""
-    console.say(f"epoch {epoch:>3}/{recipe.epochs}  train loss {loss:.3f}  select loss {scores.loss:.3f}  "
-                 f"top-1 {scores.top1:.2%}  {rate:.0f} img/s")
+    console.say(
+        f"epoch {epoch:>3}/{recipe.epochs}  train loss {loss:.3f}  select loss {scores.loss:.3f}  "
+        f"top-1 {scores.top1:.2%}  {rate:.0f} img/s"
+    )

@@ -1,7 +1,9 @@
-"""Learning-rate range test: a short training whose rate rises from one step to the next, and what its curve suggests.
+"""Learning-rate range test: a short training whose rate rises from one step to the next, and what
+its curve suggests.
 
-After Smith, "Cyclical Learning Rates for Training Neural Networks" (WACV 2017), with a rate that rises exponentially.
-The model ends as it began: the test changes nothing but the learning rate of the recipe.
+After Smith, "Cyclical Learning Rates for Training Neural Networks" (WACV 2017), with a rate that
+rises exponentially. The model ends as it began: the test changes nothing but the learning rate of
+the recipe.
 """
 
 import dataclasses
@@ -33,7 +35,8 @@ def without_find(given: Given) -> Given:
 
 
 def resolved(facts: Facts, given: Given) -> Resolved:
-    """`resolve.resolve`; with `--lr find` the rate is the recipe's own until `find` has measured."""
+    """`resolve.resolve`; with `--lr find` the rate is the recipe's own until `find` has
+    measured."""
     chosen = resolve.resolve(facts, without_find(given))
     if given.get("lr") == FIND and chosen.recipe.probe_only:
         raise UserError("--lr find has no effect with --probe-only: remove one of them.")
@@ -50,10 +53,11 @@ def find(job: Job, resolved: Resolved, events: Events) -> Resolved:
 
 
 def range_test(job: Job) -> Curve:
-    """Train for up to STEPS steps at rates from LOWEST to HIGHEST, then put the model's weights back.
+    """Train for up to STEPS steps at rates from LOWEST to HIGHEST, then put the model's weights
+    back.
 
-    The steps are those of the run itself (its batches, augmentation, optimiser and precision, at full size); it stops
-    once the loss is not finite, or has risen by that of guessing.
+    The steps are those of the run itself (its batches, augmentation, optimiser and precision, at
+    full size); it stops once the loss is not finite, or has risen by that of guessing.
     """
     model = job.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -62,7 +66,8 @@ def range_test(job: Job) -> Curve:
     job = dataclasses.replace(job, recipe=recipe)
     parts = prepare(job)
     if next(model.parameters()).device.type != "cpu":
-        job = memory.fitted(job, parts)  # as in the run that follows: in parts, where the batch does not fit
+        # as in the run that follows: in parts, where the batch does not fit
+        job = memory.fitted(job, parts)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
     losses: list[float] = []
     train_mode(model, recipe)
@@ -78,11 +83,12 @@ def range_test(job: Job) -> Curve:
                 break
     model.load_state_dict(before)
     finite = [loss for loss in losses if math.isfinite(loss)]
-    return Curve(tuple(rates[:len(finite)]), tuple(finite))
+    return Curve(tuple(rates[: len(finite)]), tuple(finite))
 
 
 def ran_away(losses: list[float], rise: float) -> bool:
-    """Whether the mean of the last five losses is above the first five's and the lowest five's by `rise`."""
+    """Whether the mean of the last five losses is above the first five's and the lowest five's by
+    `rise`."""
     if len(losses) < PER_DECADE:
         return False
     means = np.convolve(losses, np.full(5, 0.2), "valid")

@@ -1,4 +1,5 @@
-"""A batch that does not fit the GPU is passed in parts, whose gradients add up to those of the whole."""
+"""A batch that does not fit the GPU is passed in parts, whose gradients add up to those of the
+whole."""
 
 import dataclasses
 import math
@@ -14,47 +15,68 @@ from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network.trial import ONE_VALUE
 
-WORDS = ("out of memory", "alloc_failed", "alloc failed", "failed to allocate", "cudnn_status_not_supported",
-         "cublas_status_not_initialized")
-"""Words (in lower case) of the errors by which libraries say that a device is full: torch's own type is one of many.
-cuBLAS that finds no room for its workspace is not initialised, cuDNN without room knows no way to compute."""
+WORDS = (
+    "out of memory",
+    "alloc_failed",
+    "alloc failed",
+    "failed to allocate",
+    "cudnn_status_not_supported",
+    "cublas_status_not_initialized",
+)
+"""Words (in lower case) of the errors by which libraries say that a device is full: torch's own
+type is one of many. cuBLAS that finds no room for its workspace is not initialised, cuDNN without
+room knows no way to compute."""
 
 
 def is_full(error: BaseException) -> bool:
     """Whether an error means that the memory of the device does not suffice."""
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS))
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS)
+    )
 
 
 def fitted(job: Job, parts: Parts) -> Job:
-    """The job with its batch in so many parts (`accumulate`) that one fits the device of every process.
+    """The job with its batch in so many parts (`accumulate`) that one fits the device of every
+    process.
 
-    The number is doubled until a trial pass succeeds; more than the recipe asks for is said. `UserError` where a single
-    picture does not fit, or two of them where a batch norm cannot do with one.
+    The number is doubled until a trial pass succeeds; more than the recipe asks for is said.
+    `UserError` where a single picture does not fit, or two of them where a batch norm cannot do
+    with one.
     """
     recipe, wanted = job.recipe, job.recipe.accumulate
     batch = min(recipe.batch_size, len(job.pictures))
-    share, least, accumulate = math.ceil(batch / distributed.world()), batch // distributed.world(), wanted
+    share, least, accumulate = (
+        math.ceil(batch / distributed.world()),
+        batch // distributed.world(),
+        wanted,
+    )
     while distributed.most(not fits(job, parts, math.ceil(share / accumulate))):
         if accumulate >= least:
-            raise UserError(f"not even one picture of {recipe.image_size} px fits the memory of the device: expected "
-                            "room for a forward and a backward pass. Choose a smaller --image-size or --base, or --amp "
-                            "bf16, and end what else uses the device.")
+            raise UserError(
+                f"not even one picture of {recipe.image_size} px fits the memory of the device: "
+                "expected room for a forward and a backward pass. Choose a smaller --image-size or "
+                "--base, or --amp bf16, and end what else uses the device."
+            )
         accumulate = min(2 * accumulate, least)
     if accumulate == wanted:
         return job
-    console.warn(f"a batch of {batch} in {wanted} part{'s' if wanted > 1 else ''} does not fit the memory of the "
-                  f"device: it is passed in {accumulate} parts, whose gradients add up (--accumulate {accumulate}).")
+    console.warn(
+        f"a batch of {batch} in {wanted} part{'s' if wanted > 1 else ''} does not fit the memory "
+        f"of the device: it is passed in {accumulate} parts, whose gradients add up (--accumulate "
+        f"{accumulate})."
+    )
     return dataclasses.replace(job, recipe=dataclasses.replace(recipe, accumulate=accumulate))
 
 
 def fits(job: Job, parts: Parts, pictures: int) -> bool:
-    """Whether a forward and a backward pass of so many pictures fit, beside all that a step keeps meanwhile.
+    """Whether a forward and a backward pass of so many pictures fit, beside all that a step keeps
+    meanwhile.
 
-    That is the whole batch, augmented; two values a weight, as Adam does; with SAM two more, the weights before it
-    climbed and the first gradients; and a teacher's pass. Keeps no gradient. Batch norms keep their statistics, which
-    takes as much memory, and between GPUs asks nothing of the other processes, which may be out of memory already.
-    `UserError` where a batch norm cannot do with a single picture.
+    That is the whole batch, augmented; two values a weight, as Adam does; with SAM two more, the
+    weights before it climbed and the first gradients; and a teacher's pass. Keeps no gradient.
+    Batch norms keep their statistics, which takes as much memory, and between GPUs asks nothing of
+    the other processes, which may be out of memory already. `UserError` where a batch norm cannot
+    do with a single picture.
     """
     device = next(job.model.parameters()).device
     train_mode(job.model, dataclasses.replace(job.recipe, batch_norm="frozen"))
@@ -76,9 +98,12 @@ def fits(job: Job, parts: Parts, pictures: int) -> bool:
 
 @torch.no_grad()
 def _check_one_picture(job: Job) -> None:
-    """`UserError` unless the network can be trained with one picture at a time, as its recipe asks."""
+    """`UserError` unless the network can be trained with one picture at a time, as its recipe
+    asks."""
     norms = [module for module in job.model.modules() if isinstance(module, ddp.BatchNorm)]
-    if job.recipe.batch_norm == "frozen" or any(isinstance(module, nn.SyncBatchNorm) for module in norms):
+    if job.recipe.batch_norm == "frozen" or any(
+        isinstance(module, nn.SyncBatchNorm) for module in norms
+    ):
         return
     train_mode(job.model, job.recipe)
     tracked = [module for module in norms if module.track_running_stats]
@@ -90,9 +115,11 @@ def _check_one_picture(job: Job) -> None:
     except ValueError as error:
         if ONE_VALUE not in str(error):
             raise
-        raise UserError(f"only one picture of {side} px at a time fits the memory of the device, and a batch norm of "
-                        "this network needs two: choose a smaller --image-size or --base, --batch-norm frozen, or "
-                        "--amp bf16.") from None
+        raise UserError(
+            f"only one picture of {side} px at a time fits the memory of the device, and a batch "
+            "norm of this network needs two: choose a smaller --image-size or --base, --batch-norm "
+            "frozen, or --amp bf16."
+        ) from None
     finally:
         for module in tracked:
             module.track_running_stats = True
@@ -104,12 +131,17 @@ def _pass(job: Job, parts: Parts, pictures: int) -> None:
     device, amp = weights[0].device, AMP[recipe.amp]
     kept = [torch.empty_like(p) for p in weights for _ in range(4 if recipe.sam_rho else 2)]
     share = math.ceil(min(recipe.batch_size, len(job.pictures)) / distributed.world())
-    whole_BCHW = torch.zeros(max(share, pictures), 3, side, side, device=device, dtype=weights[0].dtype)
+    whole_BCHW = torch.zeros(
+        max(share, pictures), 3, side, side, device=device, dtype=weights[0].dtype
+    )
     x_BCHW = whole_BCHW[:pictures].contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, amp, enabled=amp is not None):
         logits_BC = job.model(x_BCHW)
-        loss = parts.loss(logits_BC.float(), torch.zeros(pictures, dtype=torch.int64, device=device))
+        loss = parts.loss(
+            logits_BC.float(), torch.zeros(pictures, dtype=torch.int64, device=device)
+        )
         if job.teacher is not None:
             loss = distillation(loss, logits_BC.float(), job.teacher.logits(x_BCHW), recipe)
-    torch.autograd.grad(loss, weights, allow_unused=True)  # not backward(): its hooks would talk to other processes
+    # not backward(): its hooks would talk to other processes
+    torch.autograd.grad(loss, weights, allow_unused=True)
     del kept, whole_BCHW

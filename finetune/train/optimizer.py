@@ -5,7 +5,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.optim import Lars, create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import (
+    Lars,
+    create_optimizer_v2,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
 from torch import nn
 
 from finetune.recipe.fields import Recipe
@@ -19,25 +24,33 @@ KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": partial(torch.optim.RMSprop, alpha=0.9, momentum=0.9, eps=0.0316),
     "adadelta": torch.optim.Adadelta,
     "lars": partial(Lars, momentum=0.9),
-    "ranger": partial(create_optimizer_v2, opt="lookahead_radam", weight_decay=0.0),  # the groups have their own
+    # the groups have their own
+    "ranger": partial(create_optimizer_v2, opt="lookahead_radam", weight_decay=0.0),
 }
 FUSED = ("adamw", "adam", "sgd", "momentum")
 """Those that torch computes in one kernel on the CPU and on CUDA."""
 
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over groups of parameters: biases and norms (and what the model names, such as position
-    embeddings) without weight decay, everything else with it. The rate is set at each step.
+    """The recipe's optimiser over groups of parameters: biases and norms (and what the model names,
+    such as position embeddings) without weight decay, everything else with it. The rate is set at
+    each step.
 
-    With `layer_decay` d there are two groups a layer, whose `lr_scale` is d to the number of layers above it; layers
-    are those of timm's `group_matcher`.
+    With `layer_decay` d there are two groups a layer, whose `lr_scale` is d to the number of layers
+    above it; layers are those of timm's `group_matcher`.
     """
     names: Any = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
     if recipe.layer_decay == 1:
-        groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=tuple(names))
+        groups = param_groups_weight_decay(
+            model, recipe.weight_decay, no_weight_decay_list=tuple(names)
+        )
     else:
-        groups = param_groups_layer_decay(model, recipe.weight_decay, no_weight_decay_list=tuple(names),
-                                          layer_decay=recipe.layer_decay)
+        groups = param_groups_layer_decay(
+            model,
+            recipe.weight_decay,
+            no_weight_decay_list=tuple(names),
+            layer_decay=recipe.layer_decay,
+        )
     on_known = next(model.parameters()).device.type in ("cpu", "cuda")
     fused = {"fused": True} if recipe.optimizer in FUSED and on_known else {}
     return KINDS[recipe.optimizer](groups, lr=recipe.lr, **fused)

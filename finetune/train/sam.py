@@ -1,4 +1,5 @@
-"""Sharpness-aware minimisation (Foret et al., 2021): the gradient is taken at the worst point near the weights."""
+"""Sharpness-aware minimisation (Foret et al., 2021): the gradient is taken at the worst point near
+the weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +12,20 @@ from torch import nn
 def climbed(model: nn.Module, rho: float) -> Iterator[None]:
     """Inside: weights at w + rho * g / |g|, gradients cleared; afterwards w again, to the bit.
 
-    g: the gradients that stand in the model, |g| the L2 norm over all of them. A common factor, such as a loss scale,
-    cancels. Where they are not finite (a loss scale too high) the weights stay: the second pass is not finite either,
-    and the scaler skips the step. Batch norms count the pictures of the first pass only.
+    g: the gradients that stand in the model, |g| the L2 norm over all of them. A common factor,
+    such as a loss scale, cancels. Where they are not finite (a loss scale too high) the weights
+    stay: the second pass is not finite either, and the scaler skips the step. Batch norms count the
+    pictures of the first pass only.
     """
     weights = [p for p in model.parameters() if p.grad is not None]
     gradients = [p.grad for p in weights if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     before = [p.detach().clone() for p in weights]
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [
+        m
+        for m in model.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
+    ]
     with torch.no_grad():
         for p, gradient in zip(weights, gradients, strict=True):
             p.add_(torch.where(norm.isfinite(), gradient * (rho / norm.clamp(min=1e-12)), 0.0))

@@ -51,7 +51,8 @@ class Parts:
     ema: ModelEmaV3 | None
     """Moving average of the weights, which is what is evaluated and kept."""
     forward: nn.Module
-    """The model, or its compiled form with the same weights; of several processes, with their gradients averaged."""
+    """The model, or its compiled form with the same weights; of several processes, with their
+    gradients averaged."""
     loss: Loss
     classes: int
 
@@ -63,8 +64,13 @@ class Parts:
         """What a saved state holds; `losses`: those that were not looked at yet."""
         ema = {} if self.ema is None else {"ema": self.ema.module.state_dict()}
         pending = {"losses": torch.stack(losses)} if losses else {}
-        return {"model": model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), **ema, **pending}
+        return {
+            "model": model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            **ema,
+            **pending,
+        }
 
 
 def prepare(job: Job) -> Parts:
@@ -76,15 +82,19 @@ def prepare(job: Job) -> Parts:
         without_strides(model)
     counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures]))
     return Parts(
-        make_optimizer(model, recipe), torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
+        make_optimizer(model, recipe),
+        torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
         # a decay that grows with the steps: a short run's average is not its beginning
         ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None,
         ddp.joined(torch.compile(model) if recipe.compile == "on" else model),  # type: ignore[arg-type]
-        loss_function(recipe, counts_C, device), len(counts_C))
+        loss_function(recipe, counts_C, device),
+        len(counts_C),
+    )
 
 
 def restore(state: checkpoint.State, model: nn.Module, parts: Parts) -> list[torch.Tensor]:
-    """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were not looked at yet."""
+    """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were
+    not looked at yet."""
     tensors = state.tensors
     with checkpoint.fitting(f"the checkpoint of step {state.step}"):
         model.load_state_dict(tensors["model"])
@@ -100,38 +110,56 @@ def restore(state: checkpoint.State, model: nn.Module, parts: Parts) -> list[tor
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """`ValueError` unless the saved settings have the types of the optimiser's own, and its tensors their weight's
-    shape: torch looks only at how many there are."""
+    """`ValueError` unless the saved settings have the types of the optimiser's own, and its tensors
+    their weight's shape: torch looks only at how many there are."""
     own = optimizer.state_dict()["param_groups"]
     for group, other in zip(own, saved["param_groups"], strict=True):
         kinds = {name: type(value) for name, value in group.items()}
         seen = {name: type(value) for name, value in other.items()}
-        numbers = {name for name, kind in kinds.items() if kind in (int, float) and seen.get(name) in (int, float)}
-        if different := [name for name in kinds | seen if name not in numbers and kinds.get(name) != seen.get(name)]:
+        numbers = {
+            name
+            for name, kind in kinds.items()
+            if kind in (int, float) and seen.get(name) in (int, float)
+        }
+        if different := [
+            name
+            for name in kinds | seen
+            if name not in numbers and kinds.get(name) != seen.get(name)
+        ]:
             raise ValueError(f"the optimiser's {different[0]} has another type")
     shapes = [weight.shape for group in optimizer.param_groups for weight in group["params"]]
     places = [place for group in saved["param_groups"] for place in group["params"]]
     for place, shape in zip(places, shapes, strict=True):
         for name, value in saved["state"].get(place, {}).items():
             if isinstance(value, torch.Tensor) and value.ndim and value.shape != shape:
-                raise ValueError(f"the optimiser's {name} has the shape {list(value.shape)}, its weight {list(shape)}")
+                raise ValueError(
+                    f"the optimiser's {name} has the shape {list(value.shape)}, its weight "
+                    f"{list(shape)}"
+                )
 
 
 def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:
-    """One optimiser step; its loss and hits (`seen`) stay on the device. All its randomness comes from (seed, step).
+    """One optimiser step; its loss and hits (`seen`) stay on the device. All its randomness comes
+    from (seed, step).
 
-    The batch is augmented whole, then passed through the network in `accumulate` parts whose gradients add up to those
-    of the batch's mean loss. SAM passes it twice, with the same pictures and the same dropout. Of several processes,
-    each does so with its slice of the batch, and with random numbers of its own.
+    The batch is augmented whole, then passed through the network in `accumulate` parts whose
+    gradients add up to those of the batch's mean loss. SAM passes it twice, with the same pictures
+    and the same dropout. Of several processes, each does so with its slice of the batch, and with
+    random numbers of its own.
     """
     model, recipe = job.model, job.recipe
     device = next(model.parameters()).device
     own = (distributed.rank(),) if distributed.world() > 1 else ()
     seed_everything(recipe.seed, "step", step, *own)
     images, labels = (t.to(device, non_blocking=True) for t in batch)
-    x_BCHW, targets = augment_batch(normalise(images, job.source.pre), labels, recipe, parts.classes,
-                                    mixing=distributed.drawing_alike(seed_of(recipe.seed, "mix", step)))
-    x_BCHW, targets = x_BCHW[partners(recipe):], targets[partners(recipe):]
+    x_BCHW, targets = augment_batch(
+        normalise(images, job.source.pre),
+        labels,
+        recipe,
+        parts.classes,
+        mixing=distributed.drawing_alike(seed_of(recipe.seed, "mix", step)),
+    )
+    x_BCHW, targets = x_BCHW[partners(recipe) :], targets[partners(recipe) :]
     side = side_of(recipe, epoch)
     if side != x_BCHW.shape[-1]:
         x_BCHW = interpolate(x_BCHW, (side, side), mode="bilinear", antialias=True)
@@ -155,21 +183,26 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
 
 
 def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss and the hits, without a graph.
+    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss and the hits,
+    without a graph.
 
-    With several processes they are means over the pictures of all of them, and the same numbers in each.
+    With several processes they are means over the pictures of all of them, and the same numbers in
+    each.
     """
     recipe, amp = job.recipe, AMP[job.recipe.amp]
     pictures, passes = distributed.total(len(x_BCHW)), min(recipe.accumulate, len(x_BCHW))
     total = x_BCHW.new_zeros(3)
-    for i, (x_part, targets_part) in enumerate(zip(x_BCHW.tensor_split(passes), targets.tensor_split(passes),
-                                                   strict=True), 1):
+    for i, (x_part, targets_part) in enumerate(
+        zip(x_BCHW.tensor_split(passes), targets.tensor_split(passes), strict=True), 1
+    ):
         with ddp.no_exchange(parts.forward, last=i == passes):
             with torch.autocast(x_BCHW.device.type, amp, enabled=amp is not None):
-                logits_BC, targets_of_all = distributed.with_others(in_full(parts.forward(x_part)), targets_part)
+                logits_BC, targets_of_all = distributed.with_others(
+                    in_full(parts.forward(x_part)), targets_part
+                )
                 loss = parts.loss(logits_BC, targets_of_all)
                 if job.teacher is not None:
-                    teacher_BC, = distributed.with_others(job.teacher.logits(x_part))
+                    (teacher_BC,) = distributed.with_others(job.teacher.logits(x_part))
                     loss = distillation(loss, logits_BC, teacher_BC, recipe)
             share = len(logits_BC) / pictures
             # gradients are averaged over the processes, their sum is wanted
@@ -180,7 +213,8 @@ def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor
 
 @torch.no_grad()
 def seen(loss: torch.Tensor, logits_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """(loss, share of pictures whose class is the most probable one, share where it is among the five): [3].
+    """(loss, share of pictures whose class is the most probable one, share where it is among the
+    five): [3].
 
     The class of a mixed picture is the one with the largest share in it.
     """
@@ -195,12 +229,16 @@ def in_full(logits_BC: torch.Tensor) -> torch.Tensor:
 
 
 def side_of(recipe: Recipe, epoch: int) -> int:
-    """Side of the network's input in an epoch (0, 1, ...), in pixels: `start_size` in the first half of them."""
-    return recipe.start_size if recipe.start_size and 2 * epoch < recipe.epochs else recipe.image_size
+    """Side of the network's input in an epoch (0, 1, ...), in pixels: `start_size` in the first
+    half of them."""
+    return (
+        recipe.start_size if recipe.start_size and 2 * epoch < recipe.epochs else recipe.image_size
+    )
 
 
 def train_mode(model: nn.Module, recipe: Recipe) -> None:
-    """Training mode; batch norms stay in evaluation mode when the recipe freezes their statistics."""
+    """Training mode; batch norms stay in evaluation mode when the recipe freezes their
+    statistics."""
     model.train()
     if recipe.batch_norm == "frozen":
         for module in model.modules():

@@ -1,5 +1,6 @@
-"""A way round a crash: on the CPU, torch 2.14 with oneDNN writes beyond its memory in the gradient of a strided 1x1
-convolution of fewer than 8 channels in channels_last (the first layers of MobileOne and FastViT)."""
+"""A way round a crash: on the CPU, torch 2.14 with oneDNN writes beyond its memory in the gradient
+of a strided 1x1 convolution of fewer than 8 channels in channels_last (the first layers of
+MobileOne and FastViT)."""
 
 from torch import Tensor, nn
 
@@ -14,11 +15,12 @@ class EveryOther:
         self.rows, self.columns = stride
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][:, :, ::self.rows, ::self.columns],)
+        return (inputs[0][:, :, :: self.rows, :: self.columns],)
 
 
 def without_strides(model: nn.Module) -> None:
-    """Let such convolutions step over their input before they compute: the same sums, the same weights."""
+    """Let such convolutions step over their input before they compute: the same sums, the same
+    weights."""
     for module in model.modules():
         if type(module) is nn.Conv2d and _crashes(module):
             rows, columns = module.stride
@@ -27,5 +29,9 @@ def without_strides(model: nn.Module) -> None:
 
 
 def _crashes(layer: nn.Conv2d) -> bool:
-    return (layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.padding == (0, 0)
-            and layer.in_channels < FEWEST_CHANNELS)
+    return (
+        layer.kernel_size == (1, 1)
+        and layer.stride != (1, 1)
+        and layer.padding == (0, 0)
+        and layer.in_channels < FEWEST_CHANNELS
+    )

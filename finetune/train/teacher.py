@@ -1,4 +1,5 @@
-"""Where a teacher comes from: a finished run of the same classes, or a base with a linear probe as its head."""
+"""Where a teacher comes from: a finished run of the same classes, or a base with a linear probe as
+its head."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,12 +24,16 @@ from zoo.network.forward import head
 from zoo.picture.preprocess import Preprocessing
 
 
-def teacher_of(recipe: Recipe, named: str, data: Data, source: Source, device: torch.device) -> Teacher | None:
+def teacher_of(
+    recipe: Recipe, named: str, data: Data, source: Source, device: torch.device
+) -> Teacher | None:
     """The teacher of a recipe, on the device, in evaluation mode; None for a recipe without one.
 
-    `named`: its name as the command line gives it, which may be a path; the recipe keeps the last part alone.
+    `named`: its name as the command line gives it, which may be a path; the recipe keeps the last
+    part alone.
 
-    Raises `UserError` for a run folder of other classes, and for a base without a single linear head.
+    Raises `UserError` for a run folder of other classes, and for a base without a single linear
+    head.
     """
     if not recipe.teacher:
         return None
@@ -39,7 +44,9 @@ def teacher_of(recipe: Recipe, named: str, data: Data, source: Source, device: t
         with distributed.first_before_others():
             fetched = weights.fetch(base)
         step = describe(base, fetched).size_step
-        model = build(base, data.classes, fetched=fetched, image_size=recipe.image_size if step else None)
+        model = build(
+            base, data.classes, fetched=fetched, image_size=recipe.image_size if step else None
+        )
         own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
         size = recipe.image_size if step else own.size
         pre = dataclasses.replace(source.pre, size=size, mean=own.mean, std=own.std)
@@ -53,18 +60,25 @@ def teacher_of(recipe: Recipe, named: str, data: Data, source: Source, device: t
 def _run(base: Base, classes: Sequence[str]) -> tuple[nn.Module, Preprocessing]:
     assert base.folder
     rundir.open_finished(base.folder)
-    config, labels = rundir.read_json(base.folder / rundir.CONFIG, kind=dict), rundir.label_names(base.folder)
+    config, labels = (
+        rundir.read_json(base.folder / rundir.CONFIG, kind=dict),
+        rundir.label_names(base.folder),
+    )
     if list(labels) != list(classes):
-        raise UserError(f"--teacher {base.folder}: expected a run of the classes {', '.join(classes[:10])}, "
-                        f"seen {', '.join(labels[:10])}. Train the teacher on the same data, or name a base.")
+        raise UserError(
+            f"--teacher {base.folder}: expected a run of the classes {', '.join(classes[:10])}, "
+            f"seen {', '.join(labels[:10])}. Train the teacher on the same data, or name a base."
+        )
     return load(base.folder), Preprocessing.from_config(config.get("pretrained_cfg"))
 
 
 def _with_head(model: nn.Module, base: Base, data: Data, source: Source) -> nn.Module:
     """The base with a linear probe on the training pictures as its head."""
     if head(model) is None:
-        raise UserError(f"--teacher {base.alias} has no single linear head to fit: choose another base, or fine-tune "
-                        "it first and name its run folder.")
+        raise UserError(
+            f"--teacher {base.alias} has no single linear head to fit: choose another base, or "
+            "fine-tune it first and name its run folder."
+        )
     probe.fit_head(model, data.of("train"), source, classes=len(data.classes), precision="fp32")
     console.say(f"teacher: {base.alias}, its head fitted to the training pictures")
     return model

@@ -1,6 +1,8 @@
-"""The processes that decode uploads, one for each worker: killed when a picture takes too long, then replaced.
+"""The processes that decode uploads, one for each worker: killed when a picture takes too long,
+then replaced.
 
-A decoder is not trusted: of its answer, sizes are compared with what was asked for, and text is made printable.
+A decoder is not trusted: of its answer, sizes are compared with what was asked for, and text is
+made printable.
 """
 
 import contextlib
@@ -48,8 +50,8 @@ class Killed(BadImage):
 class Decoders:
     """`count` decoder processes for pictures of at most `max_pixels`; final. Threads may share it.
 
-    They start at once, without being waited for. `command`: what to start instead of `serve.engine.decoder`; tests use
-    it.
+    They start at once, without being waited for. `command`: what to start instead of
+    `serve.engine.decoder`; tests use it.
     """
 
     def __init__(self, count: int, max_pixels: int, *, command: Sequence[str] | None = None):
@@ -59,26 +61,28 @@ class Decoders:
         # -P: the folder in which the service was started is nothing to import from
         self._command = command or [sys.executable, "-P", "-m", MODULE, str(max_pixels)]
         self._children: set[_Child] = set()
-        self._idle: list[_Child] = []  # the last is taken first: new ones, which are not ready yet, come in front
+        # the last is taken first: new ones, which are not ready yet, come in front
+        self._idle: list[_Child] = []
         self._changed, self._closed, self._look = threading.Condition(), False, threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="decoders", daemon=True)
         self._keeper.start()
 
     def decode(self, data: bytes, name: str, *, max_pixels: int, seconds: float) -> np.ndarray:
-        """A picture as uint8 [H, W, 3]. Raises `BadImage` (`Killed` for one that takes longer than `seconds`),
-        or `Unavailable`.
+        """A picture as uint8 [H, W, 3]. Raises `BadImage` (`Killed` for one that takes longer than
+        `seconds`), or `Unavailable`.
         """
         child, answer = self._take(), None
         with self._changed:
             child.deadline = time.monotonic() + seconds
         try:
-            answer = child.ask(data[:MAX_BYTES + 1], max_pixels)
+            answer = child.ask(data[: MAX_BYTES + 1], max_pixels)
         except _Ended:
             if self._closed:
                 raise BadImage(name, "not decoded, because the service is shutting down") from None
             raise Killed(name, self._why(child, seconds)) from None
         finally:
-            if answer is None:  # its answer was not read to the end, and would be taken for that of the next picture
+            # its answer was not read to the end, and would be taken for that of the next picture
+            if answer is None:
                 self._drop(child)
             else:
                 self._give(child)
@@ -93,9 +97,11 @@ class Decoders:
             for _ in range(self.count):
                 children.append(self._take())
         except Unavailable:
-            raise UserError(f"{' '.join(self._command)}: expected the process that decodes pictures to start, seen its "
-                            "end; what it printed stands above. Does python start from here, with NumPy and Pillow?"
-                            ) from None
+            raise UserError(
+                f"{' '.join(self._command)}: expected the process that decodes pictures to start, "
+                "seen its end; what it printed stands above. Does python start from here, with "
+                "NumPy and Pillow?"
+            ) from None
         finally:
             for child in children:
                 self._give(child)
@@ -175,7 +181,9 @@ class Decoders:
                 failing = False
             except OSError as error:
                 if not failing:
-                    log.error("a process that decodes pictures cannot be started: %s", error.strerror)
+                    log.error(
+                        "a process that decodes pictures cannot be started: %s", error.strerror
+                    )
                 failing = True
             self._look.wait(TICK_S)
             self._look.clear()
@@ -193,16 +201,26 @@ class _Ended(Exception):
 
 
 class _Child:
-    """One decoder process and its pipes; final. One thread uses it at a time; any thread may kill it."""
+    """One decoder process and its pipes; final. One thread uses it at a time; any thread may kill
+    it."""
 
     def __init__(self, command: Sequence[str]):
-        self.process = subprocess.Popen(command, bufsize=BUFFER_BYTES, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        env=_environment())
+        self.process = subprocess.Popen(
+            command,
+            bufsize=BUFFER_BYTES,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+        )
         assert self.process.stdin
         assert self.process.stdout
-        self._requests, self._answers = self.process.stdin, cast(io.BufferedReader, self.process.stdout)
+        self._requests, self._answers = (
+            self.process.stdin,
+            cast(io.BufferedReader, self.process.stdout),
+        )
         self.ready, self.late, self.deadline = False, False, math.inf
-        """`late`: it was killed because its `deadline`, on the clock of `time.monotonic`, passed."""
+        """`late`: it was killed because its `deadline`, on the clock of `time.monotonic`,
+        passed."""
 
     def wait(self) -> bool:
         """Whether it is ready, waited for; False if it is dead."""
@@ -242,7 +260,15 @@ class _Child:
 
 
 def _environment() -> dict[str, str]:
-    """Where the packages are, also for a folder that is not installed; no secrets, and no threads that nothing uses."""
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Where the packages are, also for a folder that is not installed; no secrets, and no threads
+    that nothing uses."""
+    paths = [
+        str(Path(__file__).resolve().parents[2]),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
     inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    return inherited | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return inherited | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }

@@ -1,8 +1,9 @@
 """The queue between requests and the model: bounded, with deadlines, worked off by a few threads.
 
-A request is answered by the model that was current when it was accepted, so that a swap never mixes two versions.
-Pictures are decoded for these threads only: however many requests wait, at most `workers` pictures are in memory.
-Each thread has a process that decodes, because a thread that hangs in a decoder could not be ended.
+A request is answered by the model that was current when it was accepted, so that a swap never mixes
+two versions. Pictures are decoded for these threads only: however many requests wait, at most
+`workers` pictures are in memory. Each thread has a process that decodes, because a thread that
+hangs in a decoder could not be ended.
 """
 
 import math
@@ -30,10 +31,11 @@ MAX_WORKERS = 4
 DECODE_S = 10.0
 """Seconds that the decoder of a picture is given, unless the command line says otherwise."""
 LEAST_DECODE_S = 1.0
-"""A decoder is given so long also just before the deadline of its request. If good pictures that come late had
-their decoders killed, starting new ones (0.2 s each) would make an overload worse."""
+"""A decoder is given so long also just before the deadline of its request. If good pictures that
+come late had their decoders killed, starting new ones (0.2 s each) would make an overload worse."""
 LEAST_SHARE = 16
-"""Places in the queue that one address may have also where half of all is less: the pictures of one request."""
+"""Places in the queue that one address may have also where half of all is less: the pictures of one
+request."""
 
 T = TypeVar("T")
 
@@ -103,14 +105,23 @@ class _Waiting:
 class Engine:
     """Threads that answer pictures; final. Threads may share it.
 
-    `waiting` pictures may stand in the queue besides those that `workers` (0 = one per core) answer; `deadline_s`
-    is how long a request may take; `max_pixels` of one picture. `decoders` (one for each worker) are closed with it;
-    without them it starts its own. The owner of a picture is the address that it came from (empty: the service itself):
+    `waiting` pictures may stand in the queue besides those that `workers` (0 = one per core)
+    answer; `deadline_s` is how long a request may take; `max_pixels` of one picture. `decoders`
+    (one for each worker) are closed with it; without them it starts its own. The owner of a picture
+    is the address that it came from (empty: the service itself):
     owners are answered in turn, and one has at most half of all places.
     """
 
-    def __init__(self, model: Model, *, workers: int, waiting: int, deadline_s: float, max_pixels: int,
-                 decoders: Decoders | None = None):
+    def __init__(
+        self,
+        model: Model,
+        *,
+        workers: int,
+        waiting: int,
+        deadline_s: float,
+        max_pixels: int,
+        decoders: Decoders | None = None,
+    ):
         self.model, self.deadline_s, self.max_pixels = model, deadline_s, max_pixels
         self.workers = workers or default_workers()
         self.decoders = decoders or Decoders(self.workers, max_pixels)
@@ -125,7 +136,8 @@ class Engine:
         """Pictures that wait or are being answered."""
         self._picture_s = 0.05  # moving average, for Retry-After
         self._of: Counter[str] = Counter()  # `outstanding` by owner
-        self._lines: OrderedDict[str, deque[_Waiting]] = OrderedDict()  # the owner whose turn is next comes first
+        # the owner whose turn is next comes first
+        self._lines: OrderedDict[str, deque[_Waiting]] = OrderedDict()
         self._kills = Kills()
         self._lock, self._large = threading.Lock(), threading.Lock()
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="answer")
@@ -134,10 +146,17 @@ class Engine:
     def full(self) -> bool:
         return self.outstanding >= self.capacity
 
-    def submit(self, pictures: Sequence[bytes], work: Work[T], *, top: int = 5,
-               deadline: float | None = None, owner: str = "") -> list[Future[T]]:
-        """Queue all pictures of a request or none: `Busy`. The futures raise `BadImage`, `Late`, and `Busy` where
-        other pictures of the owner had to be killed meanwhile.
+    def submit(
+        self,
+        pictures: Sequence[bytes],
+        work: Work[T],
+        *,
+        top: int = 5,
+        deadline: float | None = None,
+        owner: str = "",
+    ) -> list[Future[T]]:
+        """Queue all pictures of a request or none: `Busy`. The futures raise `BadImage`, `Late`,
+        and `Busy` where other pictures of the owner had to be killed meanwhile.
 
         `deadline` on the clock of `time.monotonic` (None: `deadline_s` from now).
         """
@@ -147,13 +166,16 @@ class Engine:
         futures: list[Future[T]] = [Future() for _ in pictures]
         self._refuse_killers(owner)
         with self._lock:
-            if self.outstanding + count > self.capacity or (owner and self._of[owner] + count > self.share):
+            if self.outstanding + count > self.capacity or (
+                owner and self._of[owner] + count > self.share
+            ):
                 raise Busy(max(1, math.ceil(self.outstanding * self._picture_s / self.workers)))
             self.outstanding += count
             self._of[owner] += count
             self._lines.setdefault(owner, deque()).extend(
                 _Waiting(future, partial(self._answer, job, data, name))
-                for future, data, name in zip(futures, pictures, names, strict=True))
+                for future, data, name in zip(futures, pictures, names, strict=True)
+            )
         for future in futures:
             future.add_done_callback(partial(self._leave, owner))
             begun: list[Future[Any]] = []
@@ -162,7 +184,7 @@ class Engine:
 
     def answer(self, picture: bytes, work: Work[T], *, top: int = 5, owner: str = "") -> T:
         """The answer to one picture, waited for. Raises `Busy`, `Late`, `BadImage`."""
-        future, = self.submit([picture], work, top=top, owner=owner)
+        (future,) = self.submit([picture], work, top=top, owner=owner)
         try:
             return future.result(self.deadline_s)
         except TimeoutError:
@@ -217,10 +239,12 @@ class Engine:
         return result
 
     def _decode(self, job: _Job[Any], data: bytes, name: str, alone: ExitStack) -> np.ndarray:
-        """The decoded picture, uint8 [H, W, 3]; a large one holds a lock until `alone` is closed."""
+        """The decoded picture, uint8 [H, W, 3]; a large one holds a lock until `alone` is
+        closed."""
         try:
             return self._decode_within(job, data, name, min(LARGE_PIXELS, self.max_pixels))
-        except BadImage as error:  # its header was enough to know that, so that trying again costs little
+        except BadImage as error:
+            # its header was enough to know that, so that trying again costs little
             if self.max_pixels <= LARGE_PIXELS or not error.reason.startswith("too large"):
                 raise
         if not self._large.acquire(timeout=max(0.0, job.deadline - time.monotonic())):
@@ -233,7 +257,8 @@ class Engine:
         try:
             return self.decoders.decode(data, name, max_pixels=max_pixels, seconds=seconds)
         except Killed:
-            if job.owner and seconds >= min(self.decode_s, 2 * LEAST_DECODE_S):  # a good one may need what is less
+            # a good one may need what is less
+            if job.owner and seconds >= min(self.decode_s, 2 * LEAST_DECODE_S):
                 self._kills.add(job.owner)
             raise
         except Unavailable:

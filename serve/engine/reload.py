@@ -1,4 +1,5 @@
-"""Loading a model so that it may serve: checked on its own examples; and again whenever a new export appears."""
+"""Loading a model so that it may serve: checked on its own examples; and again whenever a new
+export appears."""
 
 import hashlib
 import logging
@@ -24,41 +25,63 @@ MOST_FILES = 10_000
 
 
 def load(path: Path, *, provider: str, threads: int, check: bool = True) -> Model:
-    """A model that, with `check`, answered its bundle's examples as `zoo.answer.self_check` expects; `UserError`
-    otherwise."""
+    """A model that, with `check`, answered its bundle's examples as `zoo.answer.self_check`
+    expects; `UserError` otherwise."""
     bundle = bundles.open_bundle(path)
     stamp = _stamp(bundle.folder)
-    return Model(Predictor(bundle, provider=provider, threads=threads, check=check),
-                 str(bundle.run.get("name", "model")), bundle.model_sha256 or "", stamp)
+    return Model(
+        Predictor(bundle, provider=provider, threads=threads, check=check),
+        str(bundle.run.get("name", "model")),
+        bundle.model_sha256 or "",
+        stamp,
+    )
 
 
 class Watch:
     """Looks for a new export and swaps it in; final. `Repeat` calls `look` every `EVERY_S`.
 
-    `reload` loads the bundle (`load` with its arguments); `told` gets "swapped" or "refused" after each try. A bundle
-    that is refused is not tried again until it changes; one that is being written (no FINISHED.json) is waited for.
-    `keep_classes`: a bundle with other classes is refused, because the page was built for those it started with.
+    `reload` loads the bundle (`load` with its arguments); `told` gets "swapped" or "refused" after
+    each try. A bundle that is refused is not tried again until it changes; one that is being
+    written (no FINISHED.json) is waited for. `keep_classes`: a bundle with other classes is
+    refused, because the page was built for those it started with.
     """
 
-    def __init__(self, engine: Engine, reload: Callable[[], Model], told: Callable[[str], None], *,
-                 keep_classes: bool = False):
-        self._engine, self._reload, self._told, self._keep_classes = engine, reload, told, keep_classes
+    def __init__(
+        self,
+        engine: Engine,
+        reload: Callable[[], Model],
+        told: Callable[[str], None],
+        *,
+        keep_classes: bool = False,
+    ):
+        self._engine, self._reload, self._told, self._keep_classes = (
+            engine,
+            reload,
+            told,
+            keep_classes,
+        )
         self._last: object = None
         """State of the folder at the last look."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reload")
 
     def look(self) -> None:
-        """Load and swap in what has changed; whatever goes wrong with it, the old one goes on serving."""
+        """Load and swap in what has changed; whatever goes wrong with it, the old one goes on
+        serving."""
         state = _state(self._engine.model.predictor.bundle.folder)
         if state == self._last:
             return
-        loading = self._pool.submit(self._load)  # a future, because a broken bundle can raise anything
+        # a future, because a broken bundle can raise anything
+        loading = self._pool.submit(self._load)
         error = loading.exception()
         if isinstance(error, FileNotFoundError):  # an export is being written
             return
         self._last = state
         if error is not None:
-            log.error("the new bundle is refused, the old one goes on serving: %s: %s", type(error).__name__, error)
+            log.error(
+                "the new bundle is refused, the old one goes on serving: %s: %s",
+                type(error).__name__,
+                error,
+            )
             self._told("refused")
         elif (model := loading.result()) is not None:
             self._engine.model = model
@@ -81,19 +104,26 @@ def _refuse_other_classes(old: Model, new: Model) -> None:
     """`UserError` unless both models have the same classes, in whatever order."""
     before, after = set(old.predictor.bundle.labels), set(new.predictor.bundle.labels)
     if before != after:
-        changes = [f"{word} {one_line(', '.join(sorted(names)[:5]))}"
-                   for word, names in (("with", after - before), ("without", before - after)) if names]
-        raise UserError(f"{new.predictor.bundle.folder}: expected the {len(before)} classes that the page shows, seen "
-                        f"a bundle {' and '.join(changes)}: start the service again.")
+        changes = [
+            f"{word} {one_line(', '.join(sorted(names)[:5]))}"
+            for word, names in (("with", after - before), ("without", before - after))
+            if names
+        ]
+        raise UserError(
+            f"{new.predictor.bundle.folder}: expected the {len(before)} classes that the page "
+            f"shows, seen a bundle {' and '.join(changes)}: start the service again."
+        )
 
 
 def _stamp(folder: Path) -> str:
-    """sha256 of a bundle's FINISHED.json; `UserError` for what is no regular file, or too large for one."""
+    """sha256 of a bundle's FINISHED.json; `UserError` for what is no regular file, or too large for
+    one."""
     return hashlib.sha256(read_regular(folder / bundles.FINISHED, LARGEST_MANIFEST)).hexdigest()
 
 
 def _state(folder: Path) -> object:
-    """What changes when any file of a bundle does; of a folder with very many files, the first of them."""
+    """What changes when any file of a bundle does; of a folder with very many files, the first of
+    them."""
     files = []
     for path in islice(folder.rglob("*"), MOST_FILES):
         try:

@@ -1,4 +1,5 @@
-"""Bodies of requests on their way in: counted while they arrive, and given up when they are too large, late or much."""
+"""Bodies of requests on their way in: counted while they arrive, and given up when they are too
+large, late or much."""
 
 import asyncio
 import contextlib
@@ -14,15 +15,17 @@ from serve.limits import budgets
 STREAM_LOOK_S = 0.5
 """Seconds between two looks of an event stream whether it is to end."""
 LEAST_RATE, BEGIN_S = 1_000, 10.0
-"""Bytes a second at which a body has to arrive on average, and seconds at its beginning that do not count: one that
-trickles holds its place for these, however long the deadline is. A telephone on GPRS sends 5,000."""
+"""Bytes a second at which a body has to arrive on average, and seconds at its beginning that do not
+count: one that trickles holds its place for these, however long the deadline is. A telephone on
+GPRS sends 5,000."""
 TOO_MUCH = "Too much is being sent at once; try again later."
 
 
 class Bodies:
     """What all requests together may send at a time; final. For one event loop.
 
-    `body_s` seconds until a whole body must have arrived, at `LEAST_RATE`; `rejected` counts refusals by their reason.
+    `body_s` seconds until a whole body must have arrived, at `LEAST_RATE`; `rejected` counts
+    refusals by their reason.
     """
 
     def __init__(self, body_s: float, rejected: Callable[[str], None]):
@@ -38,9 +41,11 @@ class Bodies:
         return self._bytes.has_room(length, address)
 
     @contextlib.contextmanager
-    def counted(self, receive: Receive, address: str, limit: int, *, in_memory: bool) -> Iterator[Receive]:
-        """`receive` that raises an HTTP error for more than `limit` bytes, for a late body, and, where it is held
-        `in_memory`, for too much beside all others."""
+    def counted(
+        self, receive: Receive, address: str, limit: int, *, in_memory: bool
+    ) -> Iterator[Receive]:
+        """`receive` that raises an HTTP error for more than `limit` bytes, for a late body, and,
+        where it is held `in_memory`, for too much beside all others."""
         started, seen, whole, held = time.monotonic(), 0, False, 0
 
         async def receive_counted() -> Message:
@@ -53,7 +58,9 @@ class Bodies:
                     message = await receive()
             except TimeoutError:
                 self._rejected("body")
-                raise HTTPException(408, "The request did not arrive in time.", {"connection": "close"}) from None
+                raise HTTPException(
+                    408, "The request did not arrive in time.", {"connection": "close"}
+                ) from None
             count = len(message.get("body", b""))
             seen += count
             whole = not message.get("more_body", False)
@@ -85,6 +92,7 @@ async def whole_body(receive: Receive) -> bytes:
 
 def until_over(life: Life, receive: Receive) -> Receive:
     """`receive` of an event stream, which breaks off when all streams are to end."""
+
     async def receive_until() -> Message:
         while not life.over:
             with contextlib.suppress(TimeoutError):

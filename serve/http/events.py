@@ -1,8 +1,9 @@
-"""What a page or program may ask of the page's functions, put into one plain form before Gradio sees it.
+"""What a page or program may ask of the page's functions, put into one plain form before Gradio
+sees it.
 
-Gradio takes many forms of a file from outside (paths that it does not check, addresses that it downloads, streams) and
-passes other fields on. Here a body is read once and written anew with what the function takes: files that lie in the
-folder of uploads, short texts, small numbers.
+Gradio takes many forms of a file from outside (paths that it does not check, addresses that it
+downloads, streams) and passes other fields on. Here a body is read once and written anew with what
+the function takes: files that lie in the folder of uploads, short texts, small numbers.
 """
 
 import json
@@ -67,9 +68,13 @@ class Events:
         if not isinstance(data, list) or len(data) != len(function.inputs):
             raise Refused(MALFORMED)
         for value, choices in zip(data, function.choices, strict=False):
-            if choices is not None and not (isinstance(value, str | int | None) and value in choices):
+            if choices is not None and not (
+                isinstance(value, str | int | None) and value in choices
+            ):
                 raise Refused(MALFORMED)
-        values = [self._value(kind, value) for kind, value in zip(function.inputs, data, strict=True)]
+        values = [
+            self._value(kind, value) for kind, value in zip(function.inputs, data, strict=True)
+        ]
         session = given.get("session_hash")
         if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
             raise Refused(MALFORMED)
@@ -101,8 +106,13 @@ class Events:
             return [self._file(one) for one in value]
         plain = isinstance(value, str) and len(value) <= MAX_TEXT
         if kind == "number":
-            # a comparison tells NaN, infinity and integers of any length, which have no float; True is an int as well
-            plain = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+            # a comparison tells NaN, infinity and integers of any length, which have no float; True
+            # is an int as well
+            plain = (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and abs(value) < LARGEST
+            )
         if not plain:
             raise Refused(MALFORMED)
         return value

@@ -1,4 +1,5 @@
-"""The log of the process: what strangers can cause over and over is written a few times a minute, then counted."""
+"""The log of the process: what strangers can cause over and over is written a few times a minute,
+then counted."""
 
 import logging
 import time
@@ -6,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LOGGERS = ("uvicorn.error", "asyncio")
-"""Loggers whose lines requests can cause: an upgrade that is not offered, bytes that are no HTTP, too many files."""
+"""Loggers whose lines requests can cause: an upgrade that is not offered, bytes that are no HTTP,
+too many files."""
 LINES, WINDOW_S = 5, 60.0
 """Lines of one message that are written in one window of time."""
 MESSAGES = 200
@@ -22,9 +24,11 @@ class _Count:
 
 
 class FewLines(logging.Filter):
-    """Lets `LINES` of a message pass in `WINDOW_S`; the first of the next window says how many were not written. Final.
+    """Lets `LINES` of a message pass in `WINDOW_S`; the first of the next window says how many were
+    not written. Final.
 
-    `clock` in seconds. Handlers hold a lock of their own, so no line is lost or doubled between threads but a count.
+    `clock` in seconds. Handlers hold a lock of their own, so no line is lost or doubled between
+    threads but a count.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -40,7 +44,10 @@ class FewLines(logging.Filter):
         count = self._counts.setdefault(key, _Count(now))
         if now - count.began >= WINDOW_S:
             if (left := count.lines - LINES) > 0:
-                record.msg, record.args = f"{record.getMessage()} ({left:,} more lines like it were not written)", None
+                record.msg, record.args = (
+                    f"{record.getMessage()} ({left:,} more lines like it were not written)",
+                    None,
+                )
             count.began, count.lines = now, 0
         count.lines += 1
         return count.lines <= LINES

@@ -1,4 +1,5 @@
-"""What every request passes before page or API: origin, credentials, routes, size, time, how much is held at once."""
+"""What every request passes before page or API: origin, credentials, routes, size, time, how much
+is held at once."""
 
 import asyncio
 import contextlib
@@ -25,21 +26,49 @@ from serve.limits.uploads import FULL, Full, Uploads, files_in
 OPEN = ("/healthz", "/readyz")
 """Answered without credentials, and whatever else is going on."""
 LINGER_S = 5.0
-"""A refused upload is read and thrown away for so long, or its sender would see a broken connection, not the reason."""
+"""A refused upload is read and thrown away for so long, or its sender would see a broken
+connection, not the reason."""
 LONGEST_QUERY = 4_000
 """Bytes of a query string at most."""
-POLICY = "; ".join((
-    "default-src 'self'", "img-src 'self' data: blob:", "media-src 'self' blob:", "font-src 'self' data:",
-    "connect-src 'self'", "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'",
-    "frame-ancestors 'self' https://huggingface.co",
-    # Gradio's page starts from an inline script, its gr.HTML compiles templates, its components have inline styles
-    "script-src 'self' 'unsafe-inline' 'unsafe-eval'", "style-src 'self' 'unsafe-inline'"))
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'self' https://huggingface.co",
+        # Gradio's page starts from an inline script, its gr.HTML compiles templates, its components
+        # have inline styles
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+    )
+)
 """The Content-Security-Policy: nothing is fetched from, or sent to, any other host."""
-_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"),
-            (b"content-security-policy", POLICY.encode())]
-_PASSED_ON = frozenset((b"host", b"content-type", b"content-length", b"accept", b"accept-encoding", b"accept-language",
-                        b"cookie", b"user-agent", b"if-none-match"))
-"""Headers that Gradio gets. From others it would build addresses, or answer in parts, or allow other origins."""
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"content-security-policy", POLICY.encode()),
+]
+_PASSED_ON = frozenset(
+    (
+        b"host",
+        b"content-type",
+        b"content-length",
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"cookie",
+        b"user-agent",
+        b"if-none-match",
+    )
+)
+"""Headers that Gradio gets. From others it would build addresses, or answer in parts, or allow
+other origins."""
 
 
 @dataclass(frozen=True)
@@ -93,20 +122,41 @@ class _Call:
     send: Send
 
 
-_UNKNOWN = _Refusal(401, "auth", "Credentials are needed: Basic (user, password) or Bearer (token).",
-                    ((b"www-authenticate", b'Basic realm="zootune", charset="UTF-8"'),))
+_UNKNOWN = _Refusal(
+    401,
+    "auth",
+    "Credentials are needed: Basic (user, password) or Bearer (token).",
+    ((b"www-authenticate", b'Basic realm="zootune", charset="UTF-8"'),),
+)
 _CLOSE = (b"connection", b"close")
-_CLOSING = _Refusal(503, "draining", "The service is shutting down.", ((b"retry-after", b"5"), _CLOSE))
+_CLOSING = _Refusal(
+    503, "draining", "The service is shutting down.", ((b"retry-after", b"5"), _CLOSE)
+)
 _NO_HOST = _Refusal(400, "host", "Expected host names in the headers Host and X-Forwarded-Host.")
-_FOREIGN = _Refusal(403, "origin", "Web pages of other sites may not use this service; its owner can name them with "
-                                   "--allow-origin, and a proxy must pass the header Host on.", (_CLOSE,))
-_LONG = _Refusal(414, "query", f"The query is too long: at most {LONGEST_QUERY} characters are accepted.")
+_FOREIGN = _Refusal(
+    403,
+    "origin",
+    "Web pages of other sites may not use this service; its owner can name them with "
+    "--allow-origin, and a proxy must pass the header Host on.",
+    (_CLOSE,),
+)
+_LONG = _Refusal(
+    414, "query", f"The query is too long: at most {LONGEST_QUERY} characters are accepted."
+)
 _NO_ROUTE = _Refusal(404, "route", "Not found.")
 _NO_SLASH = _Refusal(404, "route", "Not found: this path has no slash at its end.")
-_STREAMS = _Refusal(429, "streams", "Too many event streams are open; close some or try again later.",
-                    ((b"retry-after", b"10"), _CLOSE))
-_REQUESTS = _Refusal(503, "requests", "Too many requests are being answered; try again later.",
-                     ((b"retry-after", b"2"), _CLOSE))
+_STREAMS = _Refusal(
+    429,
+    "streams",
+    "Too many event streams are open; close some or try again later.",
+    ((b"retry-after", b"10"), _CLOSE),
+)
+_REQUESTS = _Refusal(
+    503,
+    "requests",
+    "Too many requests are being answered; try again later.",
+    ((b"retry-after", b"2"), _CLOSE),
+)
 _BODIES = _Refusal(503, "bodies", TOO_MUCH, ((b"retry-after", b"2"), _CLOSE))
 _FULL = _Refusal(507, "uploads", FULL, ((b"retry-after", b"60"), _CLOSE))
 
@@ -114,16 +164,22 @@ _FULL = _Refusal(507, "uploads", FULL, ((b"retry-after", b"60"), _CLOSE))
 class Gate:
     """ASGI middleware around everything; final.
 
-    Refusals are JSON with one sentence: 403 for web pages of other sites, 401 without valid credentials, 429 after too
-    many wrong ones or for too many event streams, 404 for what is not let through, 405 for another method of what is,
-    413 for a body that says or turns out to be too large, 408 for one that does not arrive, 507 for an upload that does
-    not fit, 503 for new work while closing or when too much is held. HEAD is answered as GET without its body. The root
-    path may be part of the path or stripped by the proxy.
+    Refusals are JSON with one sentence: 403 for web pages of other sites, 401 without valid
+    credentials, 429 after too many wrong ones or for too many event streams, 404 for what is not
+    let through, 405 for another method of what is, 413 for a body that says or turns out to be too
+    large, 408 for one that does not arrive, 507 for an upload that does not fit, 503 for new work
+    while closing or when too much is held. HEAD is answered as GET without its body. The root path
+    may be part of the path or stripped by the proxy.
     """
 
     def __init__(self, app: ASGIApp, life: Life, metrics: Metrics, door: Door):
         self._app, self._life, self._metrics = app, life, metrics
-        self._limits, self._origins, self._root, self._page = door.limits, door.origins, door.root_path, door.page
+        self._limits, self._origins, self._root, self._page = (
+            door.limits,
+            door.origins,
+            door.root_path,
+            door.page,
+        )
         self._logins = Logins(door.keys)
         self._streams = budgets.Slots(life.room.streams, life.room.streams_each)
         self._requests = budgets.Slots(life.room.requests, life.room.requests_each)
@@ -144,8 +200,13 @@ class Gate:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status[0] = message["status"]
-                message = {**message, "headers": [*without_foreign(message.get("headers", [])), *own_headers]}
-            whole[0] = message["type"] == "http.response.body" and not message.get("more_body", False)
+                message = {
+                    **message,
+                    "headers": [*without_foreign(message.get("headers", [])), *own_headers],
+                }
+            whole[0] = message["type"] == "http.response.body" and not message.get(
+                "more_body", False
+            )
             await send(message)
 
         if self._origins.is_preflight(scope["method"], headers):
@@ -154,13 +215,20 @@ class Gate:
         self._life.active += scope["method"] == "POST"
         try:
             with ExitStack() as held:
-                if scope["method"] == "HEAD" and "HEAD" in routes.methods(path, page=self._page is not None):
-                    scope = {**scope, "method": "GET"}  # uvicorn keeps its own scope, and sends no body
+                if scope["method"] == "HEAD" and "HEAD" in routes.methods(
+                    path, page=self._page is not None
+                ):
+                    # uvicorn keeps its own scope, and sends no body
+                    scope = {**scope, "method": "GET"}
                 route = routes.find(scope["method"], path) if self._page else None
                 streams = route is not None and route.kind == "stream"
                 if not streams:
-                    held.enter_context(budgets.answered_in(budgets.ANSWER_S + 2 * self._limits.body_s, send))
-                await self._pass(_Call(path, budgets.address(scope), scope, receive, answer), route, held)
+                    held.enter_context(
+                        budgets.answered_in(budgets.ANSWER_S + 2 * self._limits.body_s, send)
+                    )
+                await self._pass(
+                    _Call(path, budgets.address(scope), scope, receive, answer), route, held
+                )
             if self._life.over and status[0] and not whole[0]:
                 await send({"type": "http.response.body"})  # the end of an event stream
         except asyncio.CancelledError:
@@ -176,7 +244,7 @@ class Gate:
         if not self._root:
             return path
         if path == self._root or path.startswith(self._root + "/"):
-            path = path[len(self._root):] or "/"
+            path = path[len(self._root) :] or "/"
         scope["root_path"], scope["path"] = self._root, self._root + path
         return path
 
@@ -204,20 +272,26 @@ class Gate:
             return
         if route is not None and route.kind == "stream":
             call = replace(call, receive=until_over(self._life, call.receive))
-        receive = held.enter_context(self._bodies.counted(call.receive, call.address, limit, in_memory=in_memory))
+        receive = held.enter_context(
+            self._bodies.counted(call.receive, call.address, limit, in_memory=in_memory)
+        )
         if route is None:
             await self._app(call.scope, receive, call.send)
         else:
             await self._to_page(call, route, receive, held)
 
-    def _refusal(self, call: _Call, headers: dict[bytes, bytes], route: routes.Route | None) -> _Refusal | None:
+    def _refusal(
+        self, call: _Call, headers: dict[bytes, bytes], route: routes.Route | None
+    ) -> _Refusal | None:
         """Why this request is refused by its head, or None."""
         method = call.scope["method"]
         if not are_hosts(headers):
             return _NO_HOST
         if method not in ("GET", "HEAD") and not self._origins.may_change(headers):
             return _FOREIGN
-        if call.path not in OPEN and (unknown := self._unknown(call.address, headers.get(b"authorization", b""))):
+        if call.path not in OPEN and (
+            unknown := self._unknown(call.address, headers.get(b"authorization", b""))
+        ):
             return unknown
         if self._life.closing and method == "POST":
             return _CLOSING
@@ -230,11 +304,19 @@ class Gate:
         page = self._page is not None
         methods = routes.methods(path, page=page)
         if not methods:
-            return _NO_SLASH if path.endswith("/") and routes.methods(path.rstrip("/"), page=page) else _NO_ROUTE
+            return (
+                _NO_SLASH
+                if path.endswith("/") and routes.methods(path.rstrip("/"), page=page)
+                else _NO_ROUTE
+            )
         if path in routes.API and method in methods:
             return None
-        return _Refusal(405, "method", f"Expected the method {' or '.join(methods)} for this path.",
-                        ((b"allow", ", ".join(methods).encode()),))
+        return _Refusal(
+            405,
+            "method",
+            f"Expected the method {' or '.join(methods)} for this path.",
+            ((b"allow", ", ".join(methods).encode()),),
+        )
 
     def _unknown(self, address: str, authorization: bytes) -> _Refusal | None:
         """Why these credentials are not accepted, or None."""
@@ -247,7 +329,9 @@ class Gate:
             return _Refusal(429, "auth", sentence, ((b"retry-after", str(wait_s).encode()),))
         return None if self._logins.check(address, authorization) else _UNKNOWN
 
-    async def _to_page(self, call: _Call, route: routes.Route, receive: Receive, held: ExitStack) -> None:
+    async def _to_page(
+        self, call: _Call, route: routes.Route, receive: Receive, held: ExitStack
+    ) -> None:
         """Pass a request on to Gradio with what the route takes, and nothing else."""
         assert self._page is not None
         scope = call.scope
@@ -271,14 +355,21 @@ class Gate:
                 sentence = str(error.detail) if isinstance(error, HTTPException) else str(error)
                 await self._refuse(call.send, _Refusal(status, "event", sentence))
                 return
-            headers = [(name, value) for name, value in headers
-                       if name not in (b"content-length", b"content-type")]
-            headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            headers = [
+                (name, value)
+                for name, value in headers
+                if name not in (b"content-length", b"content-type")
+            ]
+            headers += [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+            ]
             receive = body_first(body, receive)
         await self._app({**scope, "headers": headers}, receive, call.send)
 
     def _exists(self, route: routes.Route, path: str, query: bytes) -> bool:
-        """Whether there is what the route is asked for: a file of the folder, or answers to a question."""
+        """Whether there is what the route is asked for: a file of the folder, or answers to a
+        question."""
         assert self._page is not None
         if route.kind == "file":
             return self._page.uploads.inside(path.partition("=")[2]) is not None
@@ -289,11 +380,21 @@ class Gate:
         return bool(query) or not route.template.endswith("/upload_progress")
 
     async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None) -> None:
-        """Answer by a sentence; then throw the rest of the body away for a while, so that its sender reads it."""
+        """Answer by a sentence; then throw the rest of the body away for a while, so that its
+        sender reads it."""
         self._metrics.rejected(refusal.reason)
         body = json.dumps(error_body(refusal.sentence)).encode()
-        await send({"type": "http.response.start", "status": refusal.status, "headers": [
-            (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *refusal.headers]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": refusal.status,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", str(len(body)).encode()),
+                    *refusal.headers,
+                ],
+            }
+        )
         await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
         if rest is None:
             return
@@ -305,9 +406,13 @@ class Gate:
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """What Gradio gets of these headers: of those by which a proxy describes itself, only that it speaks https."""
-    return [(name, value) for name, value in headers
-            if name in _PASSED_ON or (name == b"x-forwarded-proto" and value == b"https")]
+    """What Gradio gets of these headers: of those by which a proxy describes itself, only that it
+    speaks https."""
+    return [
+        (name, value)
+        for name, value in headers
+        if name in _PASSED_ON or (name == b"x-forwarded-proto" and value == b"https")
+    ]
 
 
 async def _answer_nothing(send: Send, headers: list[tuple[bytes, bytes]]) -> None:

@@ -1,4 +1,5 @@
-"""The process: listening, told to stop, answering what is in flight, gone; and connections that never send anything."""
+"""The process: listening, told to stop, answering what is in flight, gone; and connections that
+never send anything."""
 
 import asyncio
 import contextlib
@@ -18,7 +19,8 @@ from serve.limits.budgets import Room
 from zoo.host.errors import UserError
 
 GRACE_S = 1.0
-"""After SIGTERM new requests are still taken for so long, while load balancers read the 503 of /readyz."""
+"""After SIGTERM new requests are still taken for so long, while load balancers read the 503 of
+/readyz."""
 HEAD_S = 15.0
 """Seconds until a connection must have sent the head of a request."""
 SILENT_LOOK_S = 0.25
@@ -54,13 +56,22 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
 
     `UserError` if the address cannot be had.
 
-    The first signal: /readyz says 503 at once, all that is in flight is answered, then this returns. A second one
-    stops at once.
+    The first signal: /readyz says 503 at once, all that is in flight is answered, then this
+    returns. A second one stops at once.
     """
-    server = uvicorn.Server(uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, ws="none",
-        http=partial(_protocol, life.room.connections + life.room.backlog),  # type: ignore[arg-type]
-        limit_concurrency=life.room.connections, backlog=life.room.backlog, timeout_graceful_shutdown=STREAMS_S))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            http=partial(_protocol, life.room.connections + life.room.backlog),  # type: ignore[arg-type]
+            limit_concurrency=life.room.connections,
+            backlog=life.room.backlog,
+            timeout_graceful_shutdown=STREAMS_S,
+        )
+    )
     few_lines.bound()
     with _listen(host, port) as listening:
         asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
@@ -76,7 +87,8 @@ class _TooMany(asyncio.Protocol):
 def _protocol(most: int, **given: Any) -> asyncio.Protocol:
     """uvicorn's protocol for a new connection, if there are fewer than `most`.
 
-    uvicorn itself accepts any number, and answers 503 to those above its limit once they ask something.
+    uvicorn itself accepts any number, and answers 503 to those above its limit once they ask
+    something.
     """
     if len(given["server_state"].connections) >= most:
         return _TooMany()
@@ -86,18 +98,23 @@ def _protocol(most: int, **given: Any) -> asyncio.Protocol:
 def _listen(host: str, port: int) -> socket.socket:
     """The socket; `UserError` if the address cannot be had."""
     try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-                                         backlog=1024)
-        # connections inherit it; asyncio sets it only for those that it opened itself, and without it the second part
-        # of each answer waits 40 ms for an acknowledgement
+        listening = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
+        )
+        # connections inherit it; asyncio sets it only for those that it opened itself, and without
+        # it the second part of each answer waits 40 ms for an acknowledgement
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:
-        raise UserError(f"--host {host} --port {port}: expected an address that is free, seen: {error.strerror}. "
-                        "Choose another port; 0 is any free one.") from None
+        raise UserError(
+            f"--host {host} --port {port}: expected an address that is free, seen: "
+            f"{error.strerror}. Choose another port; 0 is any free one."
+        ) from None
 
 
-async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, ready: Callable[[], None]) -> None:
+async def _serve(
+    server: uvicorn.Server, listening: socket.socket, life: Life, ready: Callable[[], None]
+) -> None:
     serving = asyncio.create_task(server.serve([listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
@@ -112,7 +129,8 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, life: Life, r
             life.draining = True
             tasks.add(asyncio.create_task(_drain(server, life)))
 
-    on_signals(asyncio.get_running_loop(), stop)  # in place of uvicorn's, which stops listening first
+    # in place of uvicorn's, which stops listening first
+    on_signals(asyncio.get_running_loop(), stop)
     ready()
     try:
         await serving
@@ -149,12 +167,17 @@ async def _drain(server: uvicorn.Server, life: Life) -> None:
 
 
 async def _close_silent(server: uvicorn.Server, most: int) -> None:
-    """Close connections that do not send the head of a request, and of more than `most` those that wait longest:
+    """Close connections that do not send the head of a request, and of more than `most` those that
+    wait longest:
     uvicorn has no timeout for them."""
     since: dict[Any, float] = {}
     while True:
         await asyncio.sleep(SILENT_LOOK_S)
-        silent = {connection for connection in server.server_state.connections if _waits_for_head(connection)}
+        silent = {
+            connection
+            for connection in server.server_state.connections
+            if _waits_for_head(connection)
+        }
         now = time.monotonic()
         since = {connection: since.get(connection, now) for connection in silent}
         longest_first = sorted(since, key=lambda connection: since[connection])

@@ -18,20 +18,41 @@ class Metrics:
     def __init__(self, engine: Engine):
         self._engine = engine
         self._registry = CollectorRegistry()
-        self._requests = Counter("zootune_requests", "Requests by route and status.", ["route", "status"],
-                                 registry=self._registry)
-        self._latency = Histogram("zootune_request_seconds", "Seconds from the head of a request to its whole answer.",
-                                  ["route"], buckets=BUCKETS_S, registry=self._registry)
-        self._rejections = Counter("zootune_rejections", "Requests that were refused.", ["reason"],
-                                   registry=self._registry)
-        self._reloads = Counter("zootune_reloads", "New bundles: swapped in or refused.", ["result"],
-                                registry=self._registry)
+        self._requests = Counter(
+            "zootune_requests",
+            "Requests by route and status.",
+            ["route", "status"],
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            "zootune_request_seconds",
+            "Seconds from the head of a request to its whole answer.",
+            ["route"],
+            buckets=BUCKETS_S,
+            registry=self._registry,
+        )
+        self._rejections = Counter(
+            "zootune_rejections", "Requests that were refused.", ["reason"], registry=self._registry
+        )
+        self._reloads = Counter(
+            "zootune_reloads",
+            "New bundles: swapped in or refused.",
+            ["result"],
+            registry=self._registry,
+        )
         self._registry.register(_EndedDecoders(engine))
-        Gauge("zootune_queue", "Pictures that wait or are being answered.",
-              registry=self._registry).set_function(lambda: engine.outstanding)
-        Gauge("zootune_queue_capacity", "At most so many.", registry=self._registry).set(engine.capacity)
-        self._model = Gauge("zootune_model", "1 for the model that answers; its sha256 is a label.", ["name", "digest"],
-                            registry=self._registry)
+        Gauge(
+            "zootune_queue", "Pictures that wait or are being answered.", registry=self._registry
+        ).set_function(lambda: engine.outstanding)
+        Gauge("zootune_queue_capacity", "At most so many.", registry=self._registry).set(
+            engine.capacity
+        )
+        self._model = Gauge(
+            "zootune_model",
+            "1 for the model that answers; its sha256 is a label.",
+            ["name", "digest"],
+            registry=self._registry,
+        )
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -62,8 +83,12 @@ class _EndedDecoders(Collector):
         self._engine = engine
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        family = CounterMetricFamily("zootune_decoders_ended", "Decoder processes that a picture brought to their end: "
-                                     "killed after --decode-s, or died of memory or a crash.", labels=["reason"])
+        family = CounterMetricFamily(
+            "zootune_decoders_ended",
+            "Decoder processes that a picture brought to their end: "
+            "killed after --decode-s, or died of memory or a crash.",
+            labels=["reason"],
+        )
         for reason, count in self._engine.decoders.ended.items():
             family.add_metric([reason], count)
         yield family

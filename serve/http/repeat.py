@@ -1,4 +1,5 @@
-"""Work that is repeated in a thread for as long as the service runs, whatever happens to one round of it."""
+"""Work that is repeated in a thread for as long as the service runs, whatever happens to one round
+of it."""
 
 import logging
 import threading
@@ -11,8 +12,8 @@ log = logging.getLogger("serve")
 class Repeat:
     """A thread that calls `work` every `seconds` until `stop`; final.
 
-    A round that fails is logged once per kind of error and does not end the thread: it runs as a future, whose
-    exception is looked at, so that nothing has to be caught by a list of kinds.
+    A round that fails is logged once per kind of error and does not end the thread: it runs as a
+    future, whose exception is looked at, so that nothing has to be caught by a list of kinds.
     """
 
     def __init__(self, work: Callable[[], None], *, seconds: float, name: str):
@@ -25,7 +26,8 @@ class Repeat:
         self._thread.start()
 
     def stop(self, patience_s: float = 2.0) -> None:
-        """Ends after the round that is going on, which is waited for no longer than `patience_s` seconds."""
+        """Ends after the round that is going on, which is waited for no longer than `patience_s`
+        seconds."""
         self._stopped.set()
         self._thread.join(patience_s)
 

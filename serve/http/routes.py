@@ -1,6 +1,8 @@
-"""The routes for programs; and of Gradio's, which are let through, and which are known and refused, as all others are.
+"""The routes for programs; and of Gradio's, which are let through, and which are known and refused,
+as all others are.
 
-The paths are written as Gradio writes them, so that a test can compare both lists with those of the installed version.
+The paths are written as Gradio writes them, so that a test can compare both lists with those of the
+installed version.
 """
 
 import re
@@ -8,11 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["plain", "stream", "event", "upload", "file"]
-"""What the gate does with it: nothing more; count it as an open stream; rewrite its body; make room; check the path."""
+"""What the gate does with it: nothing more; count it as an open stream; rewrite its body; make
+room; check the path."""
 SMALL_BODY = 10_000
 """Bytes of a body that holds next to nothing."""
 EVENT_BODY = 500_000
-"""Bytes of an event's body: the paths of 200 uploads and their addresses, 600 bytes each, and as much again."""
+"""Bytes of an event's body: the paths of 200 uploads and their addresses, 600 bytes each, and as
+much again."""
 UPLOAD_BODY = 256_000_000
 """Bytes of one upload of the page, which holds many pictures and goes to disk."""
 
@@ -33,8 +37,15 @@ class Route:
     """What is asked for in any case."""
 
 
-API = {"/v1/predict": "POST", "/v1/models": "GET", "/healthz": "GET", "/readyz": "GET", "/metrics": "GET",
-       "/version": "GET", "/openapi.json": "GET"}
+API = {
+    "/v1/predict": "POST",
+    "/v1/models": "GET",
+    "/healthz": "GET",
+    "/readyz": "GET",
+    "/metrics": "GET",
+    "/version": "GET",
+    "/openapi.json": "GET",
+}
 """The routes for programs, with their method."""
 
 ALLOWED = (
@@ -47,7 +58,9 @@ ALLOWED = (
     Route("GET", "/favicon.ico", "what every browser asks for"),
     Route("GET", "/manifest.json", "what browsers ask for before a page is installed"),
     # without `page` Gradio keeps the first answer for all, with the host that the first one named
-    Route("GET", "/gradio_api/info", "what gradio_client reads to know the functions", fixed=b"page="),
+    Route(
+        "GET", "/gradio_api/info", "what gradio_client reads to know the functions", fixed=b"page="
+    ),
     Route("GET", "/gradio_api/startup-events", "how the page begins"),
     Route("GET", "/gradio_api/heartbeat/{session_hash}", "tells that a page was closed", "stream"),
     Route("GET", "/gradio_api/queue/data", "answers of the page", "stream", ("session_hash",)),
@@ -56,8 +69,14 @@ ALLOWED = (
     Route("GET", "/gradio_api/file={path_or_url:path}", "heat maps, examples and tables", "file"),
     Route("POST", "/gradio_api/queue/join", "asks for an answer", "event", (), EVENT_BODY),
     Route("POST", "/gradio_api/call/{api_name}", "the same, for programs", "event", (), EVENT_BODY),
-    Route("POST", "/gradio_api/run/{api_name}", "shows an example: the one function without a queue", "event", (),
-          EVENT_BODY),
+    Route(
+        "POST",
+        "/gradio_api/run/{api_name}",
+        "shows an example: the one function without a queue",
+        "event",
+        (),
+        EVENT_BODY,
+    ),
     Route("POST", "/gradio_api/upload", "pictures arrive", "upload", ("upload_id",), UPLOAD_BODY),
     Route("POST", "/gradio_api/cancel", "a page takes a question back"),
     Route("POST", "/gradio_api/reset", "older clients of Gradio end an event with it"),
@@ -128,13 +147,22 @@ def find(method: str, path: str) -> Route | None:
     """The route of Gradio that is let through for this request, or None."""
     if len(path) > 2048:
         return None
-    return next((route for route, pattern in _PATTERNS if route.method == method and pattern.fullmatch(path)), None)
+    return next(
+        (
+            route
+            for route, pattern in _PATTERNS
+            if route.method == method and pattern.fullmatch(path)
+        ),
+        None,
+    )
 
 
 def methods(path: str, *, page: bool) -> tuple[str, ...]:
-    """The methods that this path answers, in the service with or without the page; none: there is no such path.
+    """The methods that this path answers, in the service with or without the page; none: there is
+    no such path.
 
-    What answers GET answers HEAD too, which the gate asks for as GET; streams apart, which never end.
+    What answers GET answers HEAD too, which the gate asks for as GET; streams apart, which never
+    end.
     """
     if path in API:
         return ("GET", "HEAD") if API[path] == "GET" else (API[path],)
@@ -148,8 +176,11 @@ def methods(path: str, *, page: bool) -> tuple[str, ...]:
 def kept_query(route: Route, query: bytes) -> bytes:
     """The parameters that the route passes on, each once and with a plain value."""
     pairs = [pair.partition(b"=") for pair in query.split(b"&", 50)[:50]]
-    kept = {name: value for name, _, value in pairs
-            if name.decode("latin-1") in route.query and re.fullmatch(rb"[\w-]{1,64}", value)}
+    kept = {
+        name: value
+        for name, _, value in pairs
+        if name.decode("latin-1") in route.query and re.fullmatch(rb"[\w-]{1,64}", value)
+    }
     passed = [name + b"=" + value for name, value in kept.items()]
     if route.fixed:
         passed.append(route.fixed)

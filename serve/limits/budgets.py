@@ -1,4 +1,5 @@
-"""What one address, and all of them together, may hold at a time: connections, event streams, requests, bytes."""
+"""What one address, and all of them together, may hold at a time: connections, event streams,
+requests, bytes."""
 
 import asyncio
 import contextlib
@@ -19,36 +20,43 @@ from zoo.host.errors import UserError
 CONNECTIONS = 800
 """Open connections at most."""
 SILENT = 200
-"""Connections at most that have not sent the head of a request: of more, those that wait longest are closed."""
+"""Connections at most that have not sent the head of a request: of more, those that wait longest
+are closed."""
 STREAMS, STREAMS_EACH = 300, 64
-"""Open event streams of the page: in all, and of one address. A page that is open holds one, two while it works."""
+"""Open event streams of the page: in all, and of one address. A page that is open holds one, two
+while it works."""
 REQUESTS, REQUESTS_EACH = 260, 210
 """Other requests that are being received or answered: in all, and of one address.
 
 With `STREAMS` and `SILENT` they leave 40 of the 800 `CONNECTIONS` for /healthz and /readyz.
 """
 OTHER_FILES = 100
-"""Files that are open besides connections and what their requests open: model, decoders, log, libraries; 57 were seen
-with four workers."""
+"""Files that are open besides connections and what their requests open: model, decoders, log,
+libraries; 57 were seen with four workers."""
 LEAST_FILES = 192
 """Open files without which the service does not start: it could take 33 connections."""
 BURST_SHARE, BACKLOG_SHARE = 4, 16
-"""Parts of the open files, 1 / so many: left free for sudden bursts, and connections that are accepted at once.
+"""Parts of the open files, 1 / so many: left free for sudden bursts, and connections that are
+accepted at once.
 
-asyncio accepts a whole backlog before it looks at what it accepted, twice over: with what is answered by 503 above
-the limit, three backlogs at most."""
+asyncio accepts a whole backlog before it looks at what it accepted, twice over: with what is
+answered by 503 above the limit, three backlogs at most."""
 WANTED_FILES = 4096
-"""Open files that are asked for where the system gives them: room for more than the budgets, for sudden bursts."""
+"""Open files that are asked for where the system gives them: room for more than the budgets, for
+sudden bursts."""
 BODIES_BYTES = 100_000_000
-"""Bytes of bodies in memory, of all requests that are not answered yet; a single larger request is taken alone."""
+"""Bytes of bodies in memory, of all requests that are not answered yet; a single larger request is
+taken alone."""
 SMALL_BODY_BYTES = 1_000_000
 """A usual picture: where it finds no room, the service is not ready."""
 FREE_KILLS, KILLS_S = 2, 60.0
-"""After so many killed decoders an address waits; one is forgotten so many seconds after it, or after its wait."""
+"""After so many killed decoders an address waits; one is forgotten so many seconds after it, or
+after its wait."""
 KILL_WAIT_S = 10.0
 """Seconds of the first wait; doubled by each further kill up to `logins.LONGEST_WAIT_S`."""
 ANSWER_S = 120.0
-"""Seconds in which an answer must have been taken: longer holds a connection for nothing. Event streams apart."""
+"""Seconds in which an answer must have been taken: longer holds a connection for nothing. Event
+streams apart."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +74,17 @@ class Room:
 
 
 def room(files: int) -> Room:
-    """The budgets that fit `files` open files: a connection is one, and each request may open one more.
+    """The budgets that fit `files` open files: a connection is one, and each request may open one
+    more.
 
-    Bodies of the API stay in memory, and an upload of the page writes one file at a time. `UserError` below
-    `LEAST_FILES`.
+    Bodies of the API stay in memory, and an upload of the page writes one file at a time.
+    `UserError` below `LEAST_FILES`.
     """
     if files < LEAST_FILES:
-        raise UserError(f"expected that this process may open {LEAST_FILES} files at least, seen a limit of {files}: "
-                        "raise it (ulimit -n 4096, or LimitNOFILE= of the systemd unit).")
+        raise UserError(
+            f"expected that this process may open {LEAST_FILES} files at least, seen a limit of "
+            f"{files}: raise it (ulimit -n 4096, or LimitNOFILE= of the systemd unit)."
+        )
     share = min(1.0, (files - files // BURST_SHARE - OTHER_FILES) / (CONNECTIONS + REQUESTS))
     whole = Room()
     shares = {field.name: max(1, int(share * getattr(whole, field.name))) for field in fields(Room)}
@@ -91,7 +102,8 @@ def open_files() -> int:
     if soft == resource.RLIM_INFINITY:
         return WANTED_FILES
     if soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # macOS has a second limit, which it does not tell
+        # macOS has a second limit, which it does not tell
+        with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     return soft
@@ -125,7 +137,8 @@ class Slots:
 
 
 class Bytes:
-    """Bytes that are held in memory, half of `limit` at most by one address; final. For one event loop."""
+    """Bytes that are held in memory, half of `limit` at most by one address; final. For one event
+    loop."""
 
     def __init__(self, limit: int):
         self._limit, self.held = limit, 0
@@ -134,7 +147,8 @@ class Bytes:
     def take(self, count: int, address: str, *, already: int) -> bool:
         """Whether a request that holds `already` bytes may hold `count` more.
 
-        The only one of its address may be larger than its share, the only one there is larger than the limit.
+        The only one of its address may be larger than its share, the only one there is larger than
+        the limit.
         """
         own = self._of[address]
         if own > already and own + count > self._limit // 2:
@@ -149,7 +163,9 @@ class Bytes:
         """Whether a new request may hold `count` bytes beside what is held now."""
         own = self._of.get(address, 0)
         alone, sole = not self.held, not own
-        return (sole or own + count <= self._limit // 2) and (alone or self.held + count <= self._limit)
+        return (sole or own + count <= self._limit // 2) and (
+            alone or self.held + count <= self._limit
+        )
 
     def give_back(self, count: int, address: str) -> None:
         """A request of this address that held `count` bytes has ended."""
@@ -160,14 +176,16 @@ class Bytes:
 
 
 class Kills:
-    """How long an address waits whose pictures brought decoders to an end; final. Threads may share it.
+    """How long an address waits whose pictures brought decoders to an end; final. Threads may share
+    it.
 
     `clock` in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock, self._lock = clock, threading.Lock()
-        self._of: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many, and when the last was
+        # how many, and when the last was
+        self._of: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def add(self, address: str) -> None:
         """A decoder was killed for a picture of this address."""
@@ -192,7 +210,8 @@ def _wait_s(kills: int) -> float:
 
 
 def address(scope: Scope) -> str:
-    """Who asks: the address as text, for IPv6 its /64 network, which one machine usually has to itself."""
+    """Who asks: the address as text, for IPv6 its /64 network, which one machine usually has to
+    itself."""
     client = scope.get("client")
     try:
         known = ipaddress.ip_address(client[0] if client else "")
@@ -209,8 +228,8 @@ def address(scope: Scope) -> str:
 def answered_in(seconds: float, send: Send) -> Iterator[None]:
     """Drop the connection if the block takes longer than `seconds`.
 
-    ASGI has no way to say this, and closing a connection waits for a reader who does not read; so uvicorn's own
-    transport, to which its `send` belongs, is aborted.
+    ASGI has no way to say this, and closing a connection waits for a reader who does not read; so
+    uvicorn's own transport, to which its `send` belongs, is aborted.
     """
     transport: Any = getattr(getattr(send, "__self__", None), "transport", None)
     if transport is None:

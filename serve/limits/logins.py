@@ -19,9 +19,11 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 FORGET_S = 3600.0
 """Seconds after the last wrong try when an address starts anew."""
 ADDRESSES = 10_000
-"""Addresses with wrong tries that are remembered; the one that tried longest ago is forgotten first."""
+"""Addresses with wrong tries that are remembered; the one that tried longest ago is forgotten
+first."""
 TOTAL_TRIES = 20
-"""Wrong tries a second of all addresses together, beyond which only addresses that were let in before are looked at."""
+"""Wrong tries a second of all addresses together, beyond which only addresses that were let in
+before are looked at."""
 KNOWN = 1_000
 """Addresses that are remembered as let in before."""
 
@@ -46,7 +48,8 @@ class _Tries:
         """Seconds until the next try is looked at."""
         if self.wrong <= FREE_TRIES:
             return 0.0
-        doubled = min(self.wrong - FREE_TRIES - 1, 30)  # 2 to the power of more is no float in the end
+        # 2 to the power of more is no float in the end
+        doubled = min(self.wrong - FREE_TRIES - 1, 30)
         return self.last + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**doubled) - now
 
 
@@ -55,7 +58,9 @@ class Logins:
 
     def __init__(self, keys: Keys, clock: Callable[[], float] = time.monotonic):
         self.open = keys == Keys()
-        self._auth, self._token = (None if key is None else _digest(key.encode()) for key in (keys.auth, keys.token))
+        self._auth, self._token = (
+            None if key is None else _digest(key.encode()) for key in (keys.auth, keys.token)
+        )
         self._clock = clock
         self._tries: OrderedDict[str, _Tries] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -74,7 +79,8 @@ class Logins:
         return max(0, math.ceil(wait))
 
     def check(self, address: str, authorization: bytes) -> bool:
-        """Whether these credentials open; remembers the answer. The comparison takes the same time for wrong ones."""
+        """Whether these credentials open; remembers the answer. The comparison takes the same time
+        for wrong ones."""
         right = self._right(authorization)
         if right:
             self._tries.pop(address, None)
@@ -107,7 +113,8 @@ class Logins:
 
 
 def remember(table: OrderedDict[str, V], address: str, value: V, limit: int) -> None:
-    """Put a value into a table of at most `limit` addresses; the one that was put in longest ago is forgotten."""
+    """Put a value into a table of at most `limit` addresses; the one that was put in longest ago is
+    forgotten."""
     table[address] = value
     table.move_to_end(address)
     if len(table) > limit:

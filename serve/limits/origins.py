@@ -1,9 +1,11 @@
-"""Which web pages may use the service from a browser: its own, and those that `--allow-origin` names.
+"""Which web pages may use the service from a browser: its own, and those that `--allow-origin`
+names.
 
-A browser sends what any page asks it to send, with the user's credentials and from inside the user's network. It names
-the page's origin in the header Origin, which no script can change; so whatever changes something is refused unless its
-origin is the service's own. What is only read needs no refusal: without the headers that are given here, a browser
-keeps the answer from the page. (fetch.spec.whatwg.org, "HTTP extensions")
+A browser sends what any page asks it to send, with the user's credentials and from inside the
+user's network. It names the page's origin in the header Origin, which no script can change; so
+whatever changes something is refused unless its origin is the service's own. What is only read
+needs no refusal: without the headers that are given here, a browser keeps the answer from the page.
+(fetch.spec.whatwg.org, "HTTP extensions")
 """
 
 import re
@@ -16,7 +18,8 @@ HOST = re.compile(rb"[\w.:\[\]-]*")
 ORIGIN = re.compile(r"https?://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 """An origin as browsers write it."""
 PREFLIGHT_S = 600
-"""Seconds for which a browser need not ask again whether a page that is named may send a request."""
+"""Seconds for which a browser need not ask again whether a page that is named may send a
+request."""
 ALLOWED_HEADERS = b"authorization, content-type"
 READABLE_HEADERS = b"retry-after"
 _DEFAULT_PORT = re.compile(rb":(?:80|443)$")
@@ -33,12 +36,15 @@ class Origins:
     def __init__(self, allowed: Sequence[str] = ()):
         for origin in allowed:
             if not ORIGIN.fullmatch(origin):
-                raise UserError(f"--allow-origin {origin}: expected scheme and host of a web page, in small letters, "
-                                "such as https://pets.example or http://10.0.0.5:8080: no path, no *.")
+                raise UserError(
+                    f"--allow-origin {origin}: expected scheme and host of a web page, in small "
+                    "letters, such as https://pets.example or http://10.0.0.5:8080: no path, no *."
+                )
         self._allowed = frozenset(origin.encode() for origin in allowed)
 
     def may_change(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether a request with these headers may change something: no browser sent it, or a page that may."""
+        """Whether a request with these headers may change something: no browser sent it, or a page
+        that may."""
         origin = headers.get(b"origin")
         if origin is None:
             return headers.get(b"sec-fetch-site") != b"cross-site"
@@ -61,14 +67,20 @@ class Origins:
         origin = headers.get(b"origin", b"")
         if origin not in self._allowed:
             return vary
-        return [*vary, (b"access-control-allow-origin", origin),
-                (b"access-control-expose-headers", READABLE_HEADERS)]
+        return [
+            *vary,
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", READABLE_HEADERS),
+        ]
 
 
 def preflight() -> Headers:
     """What a page that is named may send."""
-    return [(b"access-control-allow-methods", b"GET, HEAD, POST"), (b"access-control-allow-headers", ALLOWED_HEADERS),
-            (b"access-control-max-age", str(PREFLIGHT_S).encode())]
+    return [
+        (b"access-control-allow-methods", b"GET, HEAD, POST"),
+        (b"access-control-allow-headers", ALLOWED_HEADERS),
+        (b"access-control-max-age", str(PREFLIGHT_S).encode()),
+    ]
 
 
 def are_hosts(headers: Mapping[bytes, bytes]) -> bool:
@@ -78,10 +90,14 @@ def are_hosts(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def without_foreign(headers: Headers) -> Headers:
-    """An answer's headers without what the application says about other origins: only the gate says that."""
-    return [(name, value) for name, value in headers if not name.lower().startswith(b"access-control-")]
+    """An answer's headers without what the application says about other origins: only the gate says
+    that."""
+    return [
+        (name, value) for name, value in headers if not name.lower().startswith(b"access-control-")
+    ]
 
 
 def _plain(host: bytes) -> bytes:
-    """A host as it can be compared: browsers leave out the port of their scheme, some proxies add it."""
+    """A host as it can be compared: browsers leave out the port of their scheme, some proxies add
+    it."""
     return _DEFAULT_PORT.sub(b"", host.lower())

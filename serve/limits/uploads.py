@@ -1,7 +1,8 @@
-"""The one folder of uploads and of files that the page makes: what may be read from it, and how large it may grow.
+"""The one folder of uploads and of files that the page makes: what may be read from it, and how
+large it may grow.
 
-Nothing else of this machine is read for a stranger: a path that comes from outside is compared with this folder first,
-component by component, whatever Gradio thinks of it.
+Nothing else of this machine is read for a stranger: a path that comes from outside is compared with
+this folder first, component by component, whatever Gradio thinks of it.
 """
 
 import contextlib
@@ -27,8 +28,8 @@ KEPT_S = 1800.0
 YOUNG_S = 60.0
 """Seconds that a file is safe from making room for others."""
 SHARE = 4
-"""Uploads of one address that are still arriving take at most the part 1 / `SHARE` of bytes and of files together;
-a single upload may be larger."""
+"""Uploads of one address that are still arriving take at most the part 1 / `SHARE` of bytes and of
+files together; a single upload may be larger."""
 MAX_FILES = 1_000
 """Files of one upload; a page sends all that were chosen at once."""
 SWEEP_S = 10.0
@@ -71,9 +72,12 @@ class _Reserved:
 
 
 class Uploads:
-    """The folder, shared by all threads of one service; final. Nobody else may write to `folder`."""
+    """The folder, shared by all threads of one service; final. Nobody else may write to
+    `folder`."""
 
-    def __init__(self, folder: Path, *, quota_bytes: int = QUOTA_BYTES, quota_files: int = QUOTA_FILES):
+    def __init__(
+        self, folder: Path, *, quota_bytes: int = QUOTA_BYTES, quota_files: int = QUOTA_FILES
+    ):
         self.folder = folder.resolve()
         self.forget: list[Callable[[], Any]] = []
         """Called after each sweep, to forget what is remembered about deleted files."""
@@ -86,7 +90,8 @@ class Uploads:
         self.sweep()
 
     def inside(self, path: object) -> Path | None:
-        """The path of a regular file in the folder, with no link on the way and no `..`; None for everything else."""
+        """The path of a regular file in the folder, with no link on the way and no `..`; None for
+        everything else."""
         if not isinstance(path, str) or len(path) > LONGEST:
             return None
         prefix = f"{self.folder}{os.sep}"
@@ -126,13 +131,19 @@ class Uploads:
     def room(self, size: int, files: int, owner: str = "") -> Iterator[None]:
         """Room for `files` new files of `size` bytes in all, as long as they arrive; raises `Full`.
 
-        `owner` is the address that they come from, of which `SHARE` is taken; empty: the service itself.
+        `owner` is the address that they come from, of which `SHARE` is taken; empty: the service
+        itself.
         """
         wanted = size + files * 2 * BLOCK
         with self._lock:
             own = self._reserved_by.get(owner, _Reserved())
-            if owner and own.files and not own.within(self._quota_bytes // SHARE - wanted,
-                                                      self._quota_files // SHARE - files):
+            if (
+                owner
+                and own.files
+                and not own.within(
+                    self._quota_bytes // SHARE - wanted, self._quota_files // SHARE - files
+                )
+            ):
                 raise Full
             if not self._fits(wanted, files):
                 self._sweep(wanted, files)
@@ -164,7 +175,9 @@ class Uploads:
             forget()
 
     def _fits(self, size: int, files: int) -> bool:
-        return self._reserved.within(self._quota_bytes - self._bytes - size, self._quota_files - self._files - files)
+        return self._reserved.within(
+            self._quota_bytes - self._bytes - size, self._quota_files - self._files - files
+        )
 
     def _sweep(self, size: int, files: int) -> None:
         """Delete all old files, and then the oldest until `size` bytes and `files` files fit."""
@@ -191,11 +204,14 @@ class Uploads:
                 with contextlib.suppress(OSError):
                     path = Path(folder, name)
                     status = path.lstat()
-                    yield _File(path, max(status.st_mtime, status.st_ctime), on_disk(status.st_size))
+                    yield _File(
+                        path, max(status.st_mtime, status.st_ctime), on_disk(status.st_size)
+                    )
 
 
 def files_in(size: int) -> int:
-    """How many files room is made for in an upload of `size` bytes: pictures are hardly ever smaller than a block."""
+    """How many files room is made for in an upload of `size` bytes: pictures are hardly ever
+    smaller than a block."""
     return min(MAX_FILES, size // BLOCK + 1)
 
 

@@ -1,4 +1,5 @@
-"""Pictures that were answered wrong, kept with their correction as a folder that `finetune --data` takes."""
+"""Pictures that were answered wrong, kept with their correction as a folder that `finetune --data`
+takes."""
 
 import hashlib
 import json
@@ -20,7 +21,8 @@ MAX_BYTES = 1_000_000_000
 MAX_FILES = 100_000
 """Pictures that the folder may hold."""
 LOG = ".corrections.jsonl"
-"""One line for each: time, file, right class, what was answered, by which model. Hidden, so that finetune leaves it."""
+"""One line for each: time, file, right class, what was answered, by which model. Hidden, so that
+finetune leaves it."""
 LONGEST_LABEL = 200
 """Bytes of a class's name at most: file systems take 255."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -30,11 +32,18 @@ UNWRITTEN = "The correction could not be written; tell the owner of this page."
 UNFINISHED = ".part"
 """Suffix of a picture that is being written."""
 NO_CLASS = "This class cannot be kept."
-_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"BM": ".bmp", b"GIF8": ".gif"}
+_SUFFIXES = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG": ".png",
+    b"RIFF": ".webp",
+    b"BM": ".bmp",
+    b"GIF8": ".gif",
+}
 
 
 class Feedback:
-    """`FOLDER/train/CLASS/SHA256.jpg`; final. Threads may share it. `UserError` if it cannot be written."""
+    """`FOLDER/train/CLASS/SHA256.jpg`; final. Threads may share it. `UserError` if it cannot be
+    written."""
 
     def __init__(self, folder: Path):
         self._folder, self._lock = folder, threading.Lock()
@@ -49,8 +58,10 @@ class Feedback:
                     self._sizes[path] = on_disk(path.stat().st_size)
             self._log_size = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
         except OSError as error:
-            raise UserError(f"--feedback {folder}: expected a folder that can be written, seen {error.strerror}."
-                            ) from None
+            raise UserError(
+                f"--feedback {folder}: expected a folder that can be written, seen "
+                f"{error.strerror}."
+            ) from None
 
     @property
     def size(self) -> int:
@@ -58,16 +69,31 @@ class Feedback:
         return sum(self._sizes.values()) + on_disk(self._log_size)
 
     def store(self, engine: Engine, picture: bytes, label: str, *, owner: str = "") -> str:
-        """Keep a picture that can be decoded under its right class; gives a sentence about what was done."""
+        """Keep a picture that can be decoded under its right class; gives a sentence about what was
+        done."""
         if label not in engine.model.predictor.bundle.labels or not _is_folder_name(label):
             return NO_CLASS
-        answered = engine.answer(picture, lambda answered: to_json(answered) | {"model": answered.model.digest},
-                                 owner=owner)
+        answered = engine.answer(
+            picture,
+            lambda answered: to_json(answered) | {"model": answered.model.digest},
+            owner=owner,
+        )
         digest = hashlib.sha256(picture).hexdigest()
-        suffix = next((suffix for start, suffix in _SUFFIXES.items() if picture.startswith(start)), "")
+        suffix = next(
+            (suffix for start, suffix in _SUFFIXES.items() if picture.startswith(start)), ""
+        )
         path = self._folder / "train" / label / f"{digest[:32]}{suffix}"
-        line = json.dumps({"time": time.time(), "file": path.relative_to(self._folder).as_posix(), "right": label,
-                           "answered": answered}) + "\n"
+        line = (
+            json.dumps(
+                {
+                    "time": time.time(),
+                    "file": path.relative_to(self._folder).as_posix(),
+                    "right": label,
+                    "answered": answered,
+                }
+            )
+            + "\n"
+        )
         with self._lock:
             replaced = [other for other in self._sizes if other.name == path.name and other != path]
             freed = sum(self._sizes[other] for other in replaced)

@@ -1,9 +1,10 @@
 """The page: upload, paste or photograph a picture and see the answer, why, and how far to trust it.
 
-Works without any other host, and hardened. Gradio 6.31 lets a mounted page read any file of the machine unless
-`has_launched` is set, and even then where the description of a file lacks `meta`; it opens uploads with every plugin of
-Pillow unless its own preprocessing is left out. So its routes are chosen (`routes.py`), what its functions get is
-written anew (`events.py`), and they read files through `Uploads.read` only.
+Works without any other host, and hardened. Gradio 6.31 lets a mounted page read any file of the
+machine unless `has_launched` is set, and even then where the description of a file lacks `meta`; it
+opens uploads with every plugin of Pillow unless its own preprocessing is left out. So its routes
+are chosen (`routes.py`), what its functions get is written anew (`events.py`), and they read files
+through `Uploads.read` only.
 """
 
 import html
@@ -32,7 +33,8 @@ from zoo.host.errors import BadImage
 WAITING = 64
 """Events of the page that may wait."""
 SESSIONS = 500
-"""Pages whose values Gradio remembers, about 200 kB each; the one used longest ago is forgotten first."""
+"""Pages whose values Gradio remembers, about 200 kB each; the one used longest ago is forgotten
+first."""
 SHOWN = 5
 """Classes with bars."""
 
@@ -49,7 +51,8 @@ class Setting:
 
 
 def mount(app: ASGIApp, engine: Engine, setting: Setting) -> Page:
-    """The page at `/`, behind the routes that `app` has already; gives what the gate needs to know of it."""
+    """The page at `/`, behind the routes that `app` has already; gives what the gate needs to know
+    of it."""
     assert isinstance(app, FastAPI)
     uploads = setting.uploads
     demo = build(engine, setting)
@@ -62,18 +65,40 @@ def mount(app: ASGIApp, engine: Engine, setting: Setting) -> Page:
         return JSONResponse(await receive.receive(request, uploads, max_bytes=setting.max_bytes))
 
     gr.mount_gradio_app(
-        app, demo, path="/", root_path=setting.root_path, show_error=False, max_file_size=setting.max_bytes,
-        ssr_mode=False, run_history=False, enable_monitoring=False, footer_links=[], mcp_server=False, pwa=False,
-        theme=gr.themes.Default(primary_hue="teal", secondary_hue="teal", neutral_hue="slate",
-                                font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css=cards.STYLE, head='<meta name="color-scheme" content="light dark">')
+        app,
+        demo,
+        path="/",
+        root_path=setting.root_path,
+        show_error=False,
+        max_file_size=setting.max_bytes,
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=[],
+        mcp_server=False,
+        pwa=False,
+        theme=gr.themes.Default(
+            primary_hue="teal",
+            secondary_hue="teal",
+            neutral_hue="slate",
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+        ),
+        css=cards.STYLE,
+        head='<meta name="color-scheme" content="light dark">',
+    )
     demo.has_launched = True  # or Gradio serves any file of this machine to anybody
     uploads.keep()
     uploads.forget += [receive.forget_progress, partial(_forget_files, demo)]
     return Page(Events(functions(demo), uploads), uploads, partial(_is_awaited, demo))
 
 
-_INPUTS: dict[str, Input] = {"Image": "file", "File": "files", "Dropdown": "text", "Dataset": "number"}
+_INPUTS: dict[str, Input] = {
+    "Image": "file",
+    "File": "files",
+    "Dropdown": "text",
+    "Dataset": "number",
+}
 """What a component of the page gives to a function."""
 
 
@@ -89,14 +114,16 @@ def functions(demo: gr.Blocks) -> dict[int, Function]:
 
 
 def _choices(component: Any) -> Container[Any] | None:
-    """The values of a component that has a few, as Gradio names them; of examples, their numbers."""
+    """The values of a component that has a few, as Gradio names them; of examples, their
+    numbers."""
     if isinstance(component, gr.Dropdown):
         return frozenset({None, *(value for _, value in component.choices)})
     return range(len(component.samples)) if isinstance(component, gr.Dataset) else None
 
 
 def _is_awaited(demo: gr.Blocks, name: str) -> bool:
-    """Whether answers wait, or are being made, for a session or an event; Gradio logs a traceback for all others."""
+    """Whether answers wait, or are being made, for a session or an event; Gradio logs a traceback
+    for all others."""
     queue = demo._queue
     if name in queue.pending_messages_per_session or name in queue.event_ids_to_events:
         return True
@@ -134,40 +161,73 @@ def build(engine: Engine, setting: Setting) -> gr.Blocks:
 def _one_tab(engine: Engine, setting: Setting) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
-            picture = gr.Image(label="Picture", type="filepath", image_mode=None, height=360, elem_id="picture",
-                               sources=["upload", "clipboard", "webcam"], buttons=["fullscreen"],
-                               placeholder="Drop a picture here, or click to choose one")
+            picture = gr.Image(
+                label="Picture",
+                type="filepath",
+                image_mode=None,
+                height=360,
+                elem_id="picture",
+                sources=["upload", "clipboard", "webcam"],
+                buttons=["fullscreen"],
+                placeholder="Drop a picture here, or click to choose one",
+            )
             if shown := examples(engine.model.predictor.bundle):
-                gr.Examples([[str(path)] for path, _ in shown], picture, elem_id="examples",
-                            label="Or try one of the validation pictures", api_visibility="private")
+                gr.Examples(
+                    [[str(path)] for path, _ in shown],
+                    picture,
+                    elem_id="examples",
+                    label="Or try one of the validation pictures",
+                    api_visibility="private",
+                )
         with gr.Column(scale=6, min_width=300):
             answer = gr.HTML(cards.NOTHING, elem_id="answer", padding=False)
-            heat = gr.Image(label="Where it found evidence for its first choice", interactive=False, height=330,
-                            elem_id="heat", buttons=["fullscreen"], format="jpeg", visible=False)
+            heat = gr.Image(
+                label="Where it found evidence for its first choice",
+                interactive=False,
+                height=330,
+                elem_id="heat",
+                buttons=["fullscreen"],
+                format="jpeg",
+                visible=False,
+            )
             if setting.feedback:
                 _correction(engine, Feedback(setting.feedback), picture, setting)
             with gr.Accordion("The same answer for programs", open=False):
                 data = gr.JSON(show_label=False, elem_id="data", max_height=320)
                 gr.Markdown(cards.curl(setting.root_path), elem_id="curl")
-    picture.change(partial(_answer, engine, setting), picture, [data, answer, heat], api_name="predict",
-                   show_progress="minimal", trigger_mode="always_last", concurrency_id=ANSWERS)
+    picture.change(
+        partial(_answer, engine, setting),
+        picture,
+        [data, answer, heat],
+        api_name="predict",
+        show_progress="minimal",
+        trigger_mode="always_last",
+        concurrency_id=ANSWERS,
+    )
 
 
 def _untouched(_: gr.Image, payload: Any) -> str | None:
-    """The path of an upload as it came: Gradio opens it with every plugin of Pillow, and may encode it anew."""
+    """The path of an upload as it came: Gradio opens it with every plugin of Pillow, and may encode
+    it anew."""
     return None if payload is None else payload.path
 
 
-# of the class: Gradio builds that of a session anew after an example was clicked; a subclass makes it write .pyi files
+# of the class: Gradio builds that of a session anew after an example was clicked; a subclass makes
+# it write .pyi files
 gr.Image.preprocess = _untouched  # type: ignore[method-assign,assignment]
 
 
-def _answer(engine: Engine, setting: Setting, picture: str | None) -> tuple[dict[str, Any] | None, str, Any]:
+def _answer(
+    engine: Engine, setting: Setting, picture: str | None
+) -> tuple[dict[str, Any] | None, str, Any]:
     """JSON, card and heat map of the answer to one picture file."""
     if picture is None:
         return None, cards.NOTHING, gr.Image(None, visible=False)
-    said = attempt(lambda: engine.answer(setting.uploads.read(picture, setting.max_bytes), _parts, top=SHOWN,
-                                         owner=asking()))
+    said = attempt(
+        lambda: engine.answer(
+            setting.uploads.read(picture, setting.max_bytes), _parts, top=SHOWN, owner=asking()
+        )
+    )
     if isinstance(said, str):
         return {"error": said}, cards.refusal(said), gr.Image(None, visible=False)
     data, card, heat = said
@@ -192,12 +252,16 @@ def _parts(answered: Answered) -> tuple[dict[str, Any], str, Any]:
 
 def _correction(engine: Engine, feedback: Feedback, picture: gr.Image, setting: Setting) -> None:
     """The button that stores a picture with its right class."""
+
     def store(path: str | None, label: str | None) -> str:
         """What happened, as HTML."""
         if not path or not label:
             return cards.note("Choose a picture and its right class first.")
-        said = attempt(lambda: feedback.store(engine, setting.uploads.read(path, setting.max_bytes), label,
-                                              owner=asking()))
+        said = attempt(
+            lambda: feedback.store(
+                engine, setting.uploads.read(path, setting.max_bytes), label, owner=asking()
+            )
+        )
         return cards.note(html.escape(said))
 
     labels = list(engine.model.predictor.bundle.labels)

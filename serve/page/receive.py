@@ -1,6 +1,7 @@
 """`POST /gradio_api/upload`: pictures of the page, written to the folder of uploads as they arrive.
 
-In place of Gradio's own, which keeps up to 1,000 files open at a time and what was broken off for ever.
+In place of Gradio's own, which keeps up to 1,000 files open at a time and what was broken off for
+ever.
 """
 
 import asyncio
@@ -22,7 +23,8 @@ WANTED = "Expected pictures in the field 'files', each as a file, and no other f
 
 
 async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list[str]:
-    """The paths of the files of a form's field `files`; `max_bytes` of each. An HTTP error with a sentence otherwise.
+    """The paths of the files of a form's field `files`; `max_bytes` of each. An HTTP error with a
+    sentence otherwise.
 
     What has arrived of an upload that is refused or broken off is deleted at once.
     """
@@ -43,7 +45,9 @@ async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list
     except (FormParserError, ClientDisconnect):
         raise HTTPException(400, "The form is not well-formed.") from None
     except OSError:
-        raise HTTPException(507, "The pictures cannot be stored now; try again later.", {"retry-after": "60"}) from None
+        raise HTTPException(
+            507, "The pictures cannot be stored now; try again later.", {"retry-after": "60"}
+        ) from None
     finally:
         upload.close()
         if upload_id:
@@ -51,7 +55,8 @@ async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list
 
 
 def forget_progress() -> None:
-    """Forget uploads that are done: Gradio remembers each whose progress nobody looked at for ever."""
+    """Forget uploads that are done: Gradio remembers each whose progress nobody looked at for
+    ever."""
     for upload_id, status in [*file_upload_statuses._statuses.items()]:
         if status.is_done:
             file_upload_statuses.stop_tracking(upload_id)
@@ -80,9 +85,15 @@ class _Upload:
 
     def callbacks(self) -> Any:
         """What the parser calls."""
-        return {"on_part_begin": self._begin, "on_header_field": self._field, "on_header_value": self._more,
-                "on_header_end": self._header_end, "on_headers_finished": self._start,
-                "on_part_data": self._data, "on_part_end": self._end}
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._field,
+            "on_header_value": self._more,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._start,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+        }
 
     def keep(self) -> list[str]:
         """The paths, if all files are whole; without this, `close` deletes them."""
@@ -129,7 +140,9 @@ class _Upload:
         assert self.open is not None
         self._size += end - start
         if self._size > self._max_bytes:
-            raise HTTPException(413, f"The picture is too large: at most {self._max_bytes / 1e6:g} MB are accepted.")
+            raise HTTPException(
+                413, f"The picture is too large: at most {self._max_bytes / 1e6:g} MB are accepted."
+            )
         self.open.write(data[start:end])
         self._progress(self._name, data[start:end])
 

@@ -20,15 +20,29 @@ from tests.made_recipe import made_recipe
 from zoo.picture.preprocess import Preprocessing
 
 SIZE_PX, STEPS, ROUNDS = 128, 20, 4
-ALL_ON = {"erasing": 0.25, "cutout": 0.5, "gridmask": 0.5, "hide_and_seek": 0.5, "mixup": 0.2, "cutmix": 1.0}
+ALL_ON = {
+    "erasing": 0.25,
+    "cutout": 0.5,
+    "gridmask": 0.5,
+    "hide_and_seek": 0.5,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+}
 
 
 def main(data: Path) -> None:
     """Both speeds of each round, and the median of their ratios."""
     pictures = dataset.scan(read_tree(data)).of("train")
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(memory_format=torch.channels_last)
-    source = Source(data, Preprocessing(size=SIZE_PX, mean=(0.5,) * 3, std=(0.5,) * 3), workers=0, pin=False)
-    off, on = (made_recipe(image_size=SIZE_PX, epochs=100, **settings) for settings in ({"erasing": 0.0}, ALL_ON))
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(
+        memory_format=torch.channels_last
+    )
+    source = Source(
+        data, Preprocessing(size=SIZE_PX, mean=(0.5,) * 3, std=(0.5,) * 3), workers=0, pin=False
+    )
+    off, on = (
+        made_recipe(image_size=SIZE_PX, epochs=100, **settings)
+        for settings in ({"erasing": 0.0}, ALL_ON)
+    )
     ours(model, off, 5, pictures, source)
     ratios = []
     for _ in range(ROUNDS):

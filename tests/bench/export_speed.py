@@ -1,6 +1,7 @@
-"""Speed of exported graphs, in turn in one process: EfficientNet-Lite0 at 224 px, batch 1, two threads.
+"""Speed of exported graphs, in turn in one process: EfficientNet-Lite0 at 224 px, batch 1, two
+threads.
 
-    python -m tests.bench.export_speed
+python -m tests.bench.export_speed
 """
 
 import tempfile
@@ -38,21 +39,25 @@ def main() -> None:
         plain = Parts(model, pre, Decision(), None)
         Pieces(plain, core.with_suffix(".log")).write_network(Deployed(plain, resize="op"), core)
         session, _ = onnx_runtime.load(core, "cpu", threads=2)
-        jobs = {"core, ONNX Runtime": lambda: session.run(None, {"pixel_values": x.numpy()}),
-                "core, eager torch": lambda: model(x)}
+        jobs = {
+            "core, ONNX Runtime": lambda: session.run(None, {"pixel_values": x.numpy()}),
+            "core, eager torch": lambda: model(x),
+        }
         for views in ("none", "flip", "five", "multiscale"):
             parts = Parts(model, pre, Decision(views=views), None)
             path = Path(folder) / f"{views}.onnx"
             Pieces(parts, path.with_suffix(".log")).write(Deployed(parts, resize="op").eval(), path)
             whole, _ = onnx_runtime.load(path, "cpu", threads=2)
-            jobs[f"whole graph on 300x400, views {views}"] = (
-                lambda session=whole: session.run(None, {bundle.IMAGE: picture}))
+            jobs[f"whole graph on 300x400, views {views}"] = lambda session=whole: session.run(
+                None, {bundle.IMAGE: picture}
+            )
         for kept in (0, *int8.FLOAT_LAYERS[1:3]):
             path = Path(folder) / f"core-int8-{kept}.onnx"
             in_8_bits(core, path, kept)
             small, _ = onnx_runtime.load(path, "cpu", threads=2)
-            jobs[f"core, int8 but for {kept} layers"] = (
-                lambda session=small: session.run(None, {"pixel_values": x.numpy()}))
+            jobs[f"core, int8 but for {kept} layers"] = lambda session=small: session.run(
+                None, {"pixel_values": x.numpy()}
+            )
         times: dict[str, list[float]] = {name: [] for name in jobs}
         with torch.inference_mode():
             for _ in range(ROUNDS):
@@ -74,9 +79,17 @@ def in_8_bits(core: Path, path: Path, float_layers: int) -> None:
     graph = onnx.load(core).graph
     inside = [node for node in graph.node if node.op_type in int8.QUANTIZED + int8.CLIPPED]
     products = [place for place, node in enumerate(inside) if node.op_type in int8.QUANTIZED]
-    quantize_static(core, path, RandomBatches(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
-                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                    nodes_to_quantize=[node.name for node in inside[products[float_layers]:]])
+    quantize_static(
+        core,
+        path,
+        RandomBatches(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_quantize=[node.name for node in inside[products[float_layers] :]],
+    )
 
 
 class RandomBatches(CalibrationDataReader):

@@ -1,11 +1,12 @@
-"""Mutants of pictures: whatever a file holds, `decode` gives a picture or `BadImage`, in bounded time and memory.
+"""Mutants of pictures: whatever a file holds, `decode` gives a picture or `BadImage`, in bounded
+time and memory.
 
     python -m tests.bench.fuzz pictures --count 20000 --seed 0
 
-The mutants know the structure of their format: parts (segments, chunks, blocks, entries) are repeated, removed, moved,
-taken from another file, their lengths and counts changed, and half of the time checksums and sizes are put right
-again, so that the damage gets past the first check. The same seed gives the same mutants. A child process decodes
-them; it is killed when one takes too long.
+The mutants know the structure of their format: parts (segments, chunks, blocks, entries) are
+repeated, removed, moved, taken from another file, their lengths and counts changed, and half of the
+time checksums and sizes are put right again, so that the damage gets past the first check. The same
+seed gives the same mutants. A child process decodes them; it is killed when one takes too long.
 """
 
 import multiprocessing
@@ -32,7 +33,24 @@ LIMIT_S = 2.0
 LIMIT_BYTES = 300_000_000
 HANGING_S = 60
 ADDRESS_SPACE = 6 << 30
-EXTREMES = (0, 1, 2, 7, 8, 127, 128, 255, 256, 4095, 32767, 65535, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
+EXTREMES = (
+    0,
+    1,
+    2,
+    7,
+    8,
+    127,
+    128,
+    255,
+    256,
+    4095,
+    32767,
+    65535,
+    1 << 16,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+)
 
 Parts = list[bytes]
 """A file, cut where its format has seams; joined, they are the file."""
@@ -63,19 +81,32 @@ def seeds() -> dict[str, bytes]:
     for mode in ("L", "RGB", "CMYK"):
         for progressive in (False, True):
             made[f"jpeg {mode} {progressive}"] = encode(
-                colours.convert(mode), "JPEG", progressive=progressive, exif=block, comment=b"c", icc_profile=bytes(99))
+                colours.convert(mode),
+                "JPEG",
+                progressive=progressive,
+                exif=block,
+                comment=b"c",
+                icc_profile=bytes(99),
+            )
     made["jpeg restarts"] = encode(colours, "JPEG", restart_marker_blocks=2)
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         picture = colours.convert("L").convert(mode) if mode == "I;16" else colours.convert(mode)
         made[f"png {mode}"] = encode(picture, "PNG", exif=block, icc_profile=bytes(99))
-    made["png frames"] = encode(colours, "PNG", save_all=True, append_images=[flat.resize((48, 32))])
+    made["png frames"] = encode(
+        colours, "PNG", save_all=True, append_images=[flat.resize((48, 32))]
+    )
     for mode in ("L", "P", "RGBA"):
         made[f"gif {mode}"] = encode(
-            colours.convert(mode), "GIF", save_all=True, append_images=[flat], comment=b"c" * 300)
+            colours.convert(mode), "GIF", save_all=True, append_images=[flat], comment=b"c" * 300
+        )
     for lossless in (False, True):
-        made[f"webp {lossless}"] = encode(colours.convert("RGBA"), "WEBP", lossless=lossless, exif=block, xmp=b"xmp")
+        made[f"webp {lossless}"] = encode(
+            colours.convert("RGBA"), "WEBP", lossless=lossless, exif=block, xmp=b"xmp"
+        )
     for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
-        made[f"tiff {compression}"] = encode(colours, "TIFF", compression=compression, exif=block, tiffinfo={278: 8})
+        made[f"tiff {compression}"] = encode(
+            colours, "TIFF", compression=compression, exif=block, tiffinfo={278: 8}
+        )
     made["tiff g4"] = encode(colours.convert("1"), "TIFF", compression="group4")
     made["tiff big"] = encode(colours, "TIFF", big_tiff=True)
     for mode in ("1", "L", "P", "RGB", "RGBA"):
@@ -88,14 +119,18 @@ def run_length_bmp(bits: int) -> bytes:
     colours = bytes(range(256)) * (4 << bits >> 8 or 1)
     palette = colours[: 4 << bits]
     size = 54 + len(palette)
-    header = struct.pack("<IiiHHIIiiII", 40, 40, 24, 1, bits, 1 if bits == 8 else 2, len(body), 0, 0, 1 << bits, 0)
+    header = struct.pack(
+        "<IiiHHIIiiII", 40, 40, 24, 1, bits, 1 if bits == 8 else 2, len(body), 0, 0, 1 << bits, 0
+    )
     return b"BM" + struct.pack("<IHHI", size + len(body), 0, 0, size) + header + palette + body
 
 
 def cut(data: bytes) -> Parts:
     """The parts of a file; one that does not follow its format is cut into blocks of 64 bytes."""
     if data.startswith(b"\xff\xd8"):
-        return _cut_at(data, [place for place in _places(data, b"\xff") if data[place + 1 : place + 2] > b"\0"])
+        return _cut_at(
+            data, [place for place in _places(data, b"\xff") if data[place + 1 : place + 2] > b"\0"]
+        )
     if data.startswith(b"\x89PNG"):
         return _cut_at(data, _chunk_places(data, 8, ">I", extra=12))
     if data.startswith(b"RIFF"):
@@ -181,7 +216,8 @@ def _flip(parts: Parts, rng: random.Random) -> Parts:
 
 
 def _number(parts: Parts, rng: random.Random) -> Parts:
-    """An extreme number in one of the first places of a part: where lengths, counts, sizes and offsets stand."""
+    """An extreme number in one of the first places of a part: where lengths, counts, sizes and
+    offsets stand."""
     place = rng.randrange(len(parts))
     part, width = bytearray(parts[place]), rng.choice((1, 2, 4))
     if len(part) >= width:
@@ -198,7 +234,9 @@ def _truncate(parts: Parts, rng: random.Random) -> Parts:
 
 def _insert(parts: Parts, rng: random.Random) -> Parts:
     place = rng.randrange(len(parts))
-    filling = rng.choice((b"\0", b"\xff", b"\xff\0", b"!", b"\x01a", b"\xff\xda", b"\xff\xd9", rng.randbytes(9)))
+    filling = rng.choice(
+        (b"\0", b"\xff", b"\xff\0", b"!", b"\x01a", b"\xff\xda", b"\xff\xd9", rng.randbytes(9))
+    )
     return [*parts[:place], filling * rng.choice((1, 9, 5000, 500_000)), *parts[place:]]
 
 
@@ -213,7 +251,11 @@ def mended(data: bytes) -> bytes:
         body, at = [data[:8]], 8
         while at + 12 <= len(data):
             size, kind = struct.unpack_from(">I4s", data, at)
-            body.append(png_chunk(kind, data[at + 8 : at + 8 + size]) if at + 12 + size <= len(data) else data[at:])
+            body.append(
+                png_chunk(kind, data[at + 8 : at + 8 + size])
+                if at + 12 + size <= len(data)
+                else data[at:]
+            )
             at += 12 + size
         return b"".join(body)
     if data.startswith(b"RIFF"):
@@ -225,7 +267,9 @@ def mended(data: bytes) -> bytes:
 
 def _memory(name: str) -> int:
     """A line of /proc/self/status, in bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -242,7 +286,9 @@ def _answer(pipe: Connection) -> None:
         for limits in ({"formats": FORMATS}, {}):
             try:
                 picture = decode(data, **limits)
-                outcomes.append("decoded" if picture.mode == "RGB" and not picture.info else "not clean")
+                outcomes.append(
+                    "decoded" if picture.mode == "RGB" and not picture.info else "not clean"
+                )
             except BadImage:
                 outcomes.append("refused")
             except BaseException as error:  # whatever it is, it is what this looks for
@@ -272,9 +318,14 @@ def fuzz_pictures(count: int, seed: int) -> Found:
             continue
         found.decoded += outcomes[1] == "decoded"
         found.refused += outcomes[1] == "refused"
-        found.slowest_s, found.largest_bytes = max(found.slowest_s, seconds), max(found.largest_bytes, taken)
+        found.slowest_s, found.largest_bytes = (
+            max(found.slowest_s, seconds),
+            max(found.largest_bytes, taken),
+        )
         if seconds > LIMIT_S or taken > LIMIT_BYTES or set(outcomes) - {"decoded", "refused"}:
-            found.wrong.append(f"mutant {number} of {name}: {outcomes}, {seconds:.2f} s, {taken / 1e6:.0f} MB")
+            found.wrong.append(
+                f"mutant {number} of {name}: {outcomes}, {seconds:.2f} s, {taken / 1e6:.0f} MB"
+            )
     if child:
         child.kill()
         child.join()
@@ -286,8 +337,11 @@ def main(what: tyro.conf.Positional[str], count: int = 20_000, seed: int = 0) ->
     if what != "pictures":
         raise SystemExit(f"expected pictures, not {what!r}")
     found = fuzz_pictures(count, seed)
-    print(f"{count} mutants of {len(seeds())} files: {found.decoded} decoded, {found.refused} refused, slowest "
-          f"{found.slowest_s:.2f} s, largest {found.largest_bytes / 1e6:.0f} MB, {len(found.wrong)} wrong")
+    print(
+        f"{count} mutants of {len(seeds())} files: {found.decoded} decoded, {found.refused} "
+        f"refused, slowest {found.slowest_s:.2f} s, largest {found.largest_bytes / 1e6:.0f} MB, "
+        f"{len(found.wrong)} wrong"
+    )
     print(*found.wrong, sep="\n")
     return 1 if found.wrong else 0
 

@@ -1,8 +1,10 @@
-"""Mutants of a small finished run with a bundle, opened by everything that opens one: only `UserError` may come out.
+"""Mutants of a small finished run with a bundle, opened by everything that opens one: only
+`UserError` may come out.
 
     python -m tests.bench.fuzz_folders --count 20000 --seed 0
 
-Links, pipes, names, types, numbers, sizes and cut files; in half of the mutants the digests are made right afterwards.
+Links, pipes, names, types, numbers, sizes and cut files; in half of the mutants the digests are
+made right afterwards.
 """
 
 import csv
@@ -39,17 +41,95 @@ STEP = 1000
 """Mutants in one round."""
 SLOW = {"card", "published card", "report", "answers"}
 """Openers that take ten times as long as the others: called for one mutant in 20 each."""
-NAMES = ("../x", "../../../../etc/passwd", "/etc/passwd", "/proc/self/pagemap", "", ".", "..", "a//b", "a/../b", "a\\b",
-         "C:\\x", "c:x", "a\x1b[2Jb", "a\nb", "a\0b", "FINISHED.json", "x" * 300, "a/" * 3000 + "b", "\ud800", "\udcff",
-         "\u202egnp.exe", "bundles/onnx/model.onnx", "README.md", "model.onnx/", "~/.bashrc", "$HOME/x")
-VALUES = (None, True, False, 0, -1, 1, 2**31, 2**63, 10**200, -(10**200), 0.0, -0.5, 1e-300, 1e300, "", "x", "../x",
-          "1", "\x1b[2J", "x" * 200_000, [], [[]], {}, {"": {}}, ["x"], ["x", "x"], [None] * 4, [1, 2], [0.5] * 3,
-          {"value": 1})
-RAW = ("NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "9" * 350, "[" * 100_000 + "]" * 100_000,
-       '{"a":' * 5000 + "1" + "}" * 5000, "[" * 70 + "]" * 70, '{"a":1,"a":2}', "[" + "0," * 1_100_000 + "0]",
-       '"\\ud800"')
-CELLS = ("", "x", "-1", "1e999", "nan", "9" * 5000, "../../x", "/etc/passwd", "a\0b", 'a"b', "=cmd()", "\x1b[2J",
-         "|" * 50)
+NAMES = (
+    "../x",
+    "../../../../etc/passwd",
+    "/etc/passwd",
+    "/proc/self/pagemap",
+    "",
+    ".",
+    "..",
+    "a//b",
+    "a/../b",
+    "a\\b",
+    "C:\\x",
+    "c:x",
+    "a\x1b[2Jb",
+    "a\nb",
+    "a\0b",
+    "FINISHED.json",
+    "x" * 300,
+    "a/" * 3000 + "b",
+    "\ud800",
+    "\udcff",
+    "\u202egnp.exe",
+    "bundles/onnx/model.onnx",
+    "README.md",
+    "model.onnx/",
+    "~/.bashrc",
+    "$HOME/x",
+)
+VALUES = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    10**200,
+    -(10**200),
+    0.0,
+    -0.5,
+    1e-300,
+    1e300,
+    "",
+    "x",
+    "../x",
+    "1",
+    "\x1b[2J",
+    "x" * 200_000,
+    [],
+    [[]],
+    {},
+    {"": {}},
+    ["x"],
+    ["x", "x"],
+    [None] * 4,
+    [1, 2],
+    [0.5] * 3,
+    {"value": 1},
+)
+RAW = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "9" * 5000,
+    "9" * 350,
+    "[" * 100_000 + "]" * 100_000,
+    '{"a":' * 5000 + "1" + "}" * 5000,
+    "[" * 70 + "]" * 70,
+    '{"a":1,"a":2}',
+    "[" + "0," * 1_100_000 + "0]",
+    '"\\ud800"',
+)
+CELLS = (
+    "",
+    "x",
+    "-1",
+    "1e999",
+    "nan",
+    "9" * 5000,
+    "../../x",
+    "/etc/passwd",
+    "a\0b",
+    'a"b',
+    "=cmd()",
+    "\x1b[2J",
+    "|" * 50,
+)
 TARGETS = ("/dev/zero", "/proc/self/pagemap", "/etc/passwd", "/", "victim", "nothing-there")
 
 
@@ -74,19 +154,39 @@ def openers() -> dict[str, Callable[[Path], Any]]:
     """What opens a run, by name."""
     return {
         "open_finished": lambda run: rundir.open_finished(run, verify=True),
-        "listed": lambda run: [rundir.listed(run, name) for name in (rundir.CARD, rundir.CONFIG, "figures/x.svg")],
-        "open_bundle": bundle.open_bundle, "of_run": lambda run: [bundle.figures(one) for one in bundle.of_run(run)],
+        "listed": lambda run: [
+            rundir.listed(run, name) for name in (rundir.CARD, rundir.CONFIG, "figures/x.svg")
+        ],
+        "open_bundle": bundle.open_bundle,
+        "of_run": lambda run: [bundle.figures(one) for one in bundle.of_run(run)],
         "folder": lambda run: bundle.expected(bundle.open_bundle(run / "bundles" / "onnx")),
-        "file": lambda run: bundle.open_bundle(run / "bundles" / "onnx", verify=False).file("examples/1.png"),
-        "decision": decision.read, "bank": decision.read_bank, "files": rundir.read_files, "root": rundir.data_root,
-        "labels": rundir.label_names, "card": card.text, "published card": lambda run: card.text(run, card.Place(
-            "a/b", {"bundles/onnx/examples/expected.json": run, "bundles/onnx/examples/1.png": run})),
-        "compare": finished_runs.rows_of, "base": lambda run: catalog.find(str(run)), "events": events.read,
-        "answers": lambda run: predictions.read(run, rundir.label_names(run)), "report": run_files.read}
+        "file": lambda run: bundle.open_bundle(run / "bundles" / "onnx", verify=False).file(
+            "examples/1.png"
+        ),
+        "decision": decision.read,
+        "bank": decision.read_bank,
+        "files": rundir.read_files,
+        "root": rundir.data_root,
+        "labels": rundir.label_names,
+        "card": card.text,
+        "published card": lambda run: card.text(
+            run,
+            card.Place(
+                "a/b",
+                {"bundles/onnx/examples/expected.json": run, "bundles/onnx/examples/1.png": run},
+            ),
+        ),
+        "compare": finished_runs.rows_of,
+        "base": lambda run: catalog.find(str(run)),
+        "events": events.read,
+        "answers": lambda run: predictions.read(run, rundir.label_names(run)),
+        "report": run_files.read,
+    }
 
 
 def fuzz_folders(count: int, seed: int, *, template: Path | None = None) -> Found:
-    """Open `count` mutants; failures are listed, not raised. `template`: a finished run, else one is made."""
+    """Open `count` mutants; failures are listed, not raised. `template`: a finished run, else one
+    is made."""
     found, random = Found(), Random(seed)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -140,10 +240,25 @@ def peak_mb() -> float:
 
 
 def mutate(run: Path, random: Random, victim: Path) -> str:
-    """Change a run in one to three ways, and in half of the cases put the digests right; in words what was done."""
-    ways = [link, pipe, other_kind, manifest_name, inner_name, json_value, json_value, json_raw, cut, flipped, large,
-            cell]
-    done = [way(run, random, victim) for way in random.choices(ways, k=random.choice([1, 1, 1, 2, 3]))]
+    """Change a run in one to three ways, and in half of the cases put the digests right; in words
+    what was done."""
+    ways = [
+        link,
+        pipe,
+        other_kind,
+        manifest_name,
+        inner_name,
+        json_value,
+        json_value,
+        json_raw,
+        cut,
+        flipped,
+        large,
+        cell,
+    ]
+    done = [
+        way(run, random, victim) for way in random.choices(ways, k=random.choice([1, 1, 1, 2, 3]))
+    ]
     if random.random() < 0.5:
         put_right(run)
         done.append("digests put right")
@@ -151,7 +266,9 @@ def mutate(run: Path, random: Random, victim: Path) -> str:
 
 
 def files_of(run: Path, suffix: str = "") -> list[Path]:
-    return sorted(path for path in run.rglob(f"*{suffix}") if path.is_file() and not path.is_symlink())
+    return sorted(
+        path for path in run.rglob(f"*{suffix}") if path.is_file() and not path.is_symlink()
+    )
 
 
 def write(path: Path, content: bytes) -> None:
@@ -166,7 +283,9 @@ def link(run: Path, random: Random, victim: Path) -> str:
     everything = sorted(path for path in run.rglob("*") if not path.is_symlink())
     path = random.choice(everything)
     if random.random() < 0.4:
-        path = path.with_name(random.choice([path.name + ".tmp", "x", "timing.json", "LICENSE", "7.png"]))
+        path = path.with_name(
+            random.choice([path.name + ".tmp", "x", "timing.json", "LICENSE", "7.png"])
+        )
     remove(path)
     path.symlink_to(target)
     return f"{path.relative_to(run)} -> {target}"
@@ -209,12 +328,19 @@ def manifest_name(run: Path, random: Random, victim: Path) -> str:
 
 
 def inner_name(run: Path, random: Random, victim: Path) -> str:
-    file, key = random.choice([("bundles/onnx/examples/expected.json", None), ("bundles/onnx/bundle.json", "model"),
-                               ("local.json", "data")])
+    file, key = random.choice(
+        [
+            ("bundles/onnx/examples/expected.json", None),
+            ("bundles/onnx/bundle.json", "model"),
+            ("local.json", "data"),
+        ]
+    )
     content, name = load(run / file), random.choice(NAMES)
     if not isinstance(content, dict):
         return "nothing"
-    content[key or name] = name if key else {"label": "x", "probabilities": [0.5] * random.choice([1, 3])}
+    content[key or name] = (
+        name if key else {"label": "x", "probabilities": [0.5] * random.choice([1, 3])}
+    )
     store(run / file, content)
     return f"{file} names {name[:40]!r}"
 
@@ -222,7 +348,9 @@ def inner_name(run: Path, random: Random, victim: Path) -> str:
 def load(path: Path) -> Any:
     """A JSON file, None if an earlier mutation made it another thing."""
     try:
-        return json.loads(path.read_text()) if path.is_file() and path.stat().st_size < 3e7 else None
+        return (
+            json.loads(path.read_text()) if path.is_file() and path.stat().st_size < 3e7 else None
+        )
     except (ValueError, RecursionError, OSError):
         return None
 
@@ -237,7 +365,9 @@ def places(content: Any) -> list[tuple[Any, Any]]:
     waiting = [content]
     while waiting:
         one = waiting.pop()
-        keys = list(one) if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else ()
+        keys = (
+            list(one) if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else ()
+        )
         found += [(one, key) for key in keys]
         waiting += [one[key] for key in keys]
     return found
@@ -278,7 +408,7 @@ def json_raw(run: Path, random: Random, victim: Path) -> str:
 def cut(run: Path, random: Random, victim: Path) -> str:
     path = random.choice(files_of(run))
     content = path.read_bytes()
-    write(path, content[:random.randrange(len(content) + 1)])
+    write(path, content[: random.randrange(len(content) + 1)])
     return f"{path.relative_to(run)} is cut"
 
 
@@ -287,13 +417,17 @@ def flipped(run: Path, random: Random, victim: Path) -> str:
     content = bytearray(path.read_bytes())
     for _ in range(random.choice([1, 3, 30])):
         if content:
-            content[random.randrange(min(len(content), random.choice([20, 10**6])))] = random.randrange(256)
+            content[random.randrange(min(len(content), random.choice([20, 10**6])))] = (
+                random.randrange(256)
+            )
     write(path, bytes(content))
     return f"{path.relative_to(run)} has other bytes"
 
 
 def large(run: Path, random: Random, victim: Path) -> str:
-    path = random.choice([*files_of(run, ".json"), *files_of(run, ".csv"), *files_of(run, ".jsonl")])
+    path = random.choice(
+        [*files_of(run, ".json"), *files_of(run, ".csv"), *files_of(run, ".jsonl")]
+    )
     size = random.choice([3 * 10**6, 15 * 10**6, 2 * 10**7])
     filler = random.choice([b" ", b"[", b"0,", b"\n", b",", b'"', b"\xff", b"\0", b'{"a":'])
     content = path.read_bytes() + filler * (size // len(filler))
@@ -329,7 +463,11 @@ def put_right(run: Path) -> None:
     """The digests of both manifests, and the state of the run that the bundle names."""
     digest_again(run / rundir.FINISHED)
     content = load(run / "bundles/onnx/bundle.json")
-    if isinstance(content, dict) and isinstance(content.get("run"), dict) and is_own(run / rundir.FINISHED):
+    if (
+        isinstance(content, dict)
+        and isinstance(content.get("run"), dict)
+        and is_own(run / rundir.FINISHED)
+    ):
         content["run"]["finished_sha256"] = rundir.digest(run / rundir.FINISHED)
         store(run / "bundles/onnx/bundle.json", content)
     digest_again(run / "bundles/onnx" / bundle.FINISHED)
@@ -341,7 +479,11 @@ def is_own(path: Path) -> bool:
 
 def digest_again(manifest: Path) -> None:
     content = load(manifest)
-    if not isinstance(content, dict) or not isinstance(content.get("files"), dict) or manifest.is_symlink():
+    if (
+        not isinstance(content, dict)
+        or not isinstance(content.get("files"), dict)
+        or manifest.is_symlink()
+    ):
         return
     for name in content["files"]:
         path = manifest.parent / name if rundir.folders.is_plain(name) else manifest
@@ -358,16 +500,20 @@ def main(count: int = 20_000, seed: int = 0) -> None:
         seed: Of the choice of mutants.
     """
     began = perf_counter()
-    for start in range(0, count, STEP):  # what a round has done so far is printed, so that it may be stopped
+    # what a round has done so far is printed, so that it may be stopped
+    for start in range(0, count, STEP):
         found = fuzz_folders(min(STEP, count - start), seed + start)
         say(found, perf_counter() - began)
 
 
 def say(found: Found, seconds: float) -> None:
     """The figures of a round, and its failures."""
-    print(f"{found.mutants} mutants, after {seconds:.0f} s: {found.accepted} calls accepted, {found.refused}"
-          f" refused, {len(found.failures)} failed; slowest {found.slowest_s:.2f} s ({found.slowest}); memory grew by "
-          f"{found.grown_mb:.0f} MB", flush=True)
+    print(
+        f"{found.mutants} mutants, after {seconds:.0f} s: {found.accepted} calls accepted, "
+        f"{found.refused} refused, {len(found.failures)} failed; slowest {found.slowest_s:.2f} s "
+        f"({found.slowest}); memory grew by {found.grown_mb:.0f} MB",
+        flush=True,
+    )
     for failure in found.failures[:30]:
         print(failure, flush=True)
 

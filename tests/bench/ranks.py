@@ -1,11 +1,15 @@
-"""Runs under torchrun that are killed, stopped and continued: `python -m tests.bench.ranks kill|stop|change ...`.
+"""Runs under torchrun that are killed, stopped and continued: `python -m tests.bench.ranks
+kill|stop|change ...`.
 
-    kill      SIGKILL to one of two processes, twice in one run with --max-restarts: the same weights?
-    stop      SIGTERM, then SIGUSR1 to torchrun: how long until it ends, is the checkpoint complete, the same weights?
-    change    one process, then two, then one: how far are the weights from those of one process? (in float32)
+    kill      SIGKILL to one of two processes, twice in one run with --max-restarts: the same
+    weights?
+    stop      SIGTERM, then SIGUSR1 to torchrun: how long until it ends, is the checkpoint complete,
+    the same weights?
+    change    one process, then two, then one: how far are the weights from those of one process?
+    (in float32)
 
-On the digits sample with timm's tiny ResNet at 32 px. Equality to 1e-10 in float64 is a test (tests/finetune/
-test_ranks.py); here it is the command itself.
+On the digits sample with timm's tiny ResNet at 32 px. Equality to 1e-10 in float64 is a test
+(tests/finetune/ test_ranks.py); here it is the command itself.
 """
 
 import json
@@ -27,17 +31,60 @@ from finetune.run_folder import checkpoint
 from tests.made_base import made_base
 from zoo.contract import rundir
 
-SETTINGS = ("--epochs", "3", "--batch-size", "15", "--probe", "off", "--image-size", "32", "--threads", "1", "--lr",
-            "1e-3", "--optimizer", "sgd", "--batch-norm", "frozen", "--erasing", "0", "--device", "cpu")
+SETTINGS = (
+    "--epochs",
+    "3",
+    "--batch-size",
+    "15",
+    "--probe",
+    "off",
+    "--image-size",
+    "32",
+    "--threads",
+    "1",
+    "--lr",
+    "1e-3",
+    "--optimizer",
+    "sgd",
+    "--batch-norm",
+    "frozen",
+    "--erasing",
+    "0",
+    "--device",
+    "cpu",
+)
 
 
 def started(place: Path, out: Path, processes: int, *launcher: str) -> subprocess.Popen[str]:
     """The command, under torchrun or alone."""
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *launcher)
-    command = (sys.executable, *(torchrun if processes > 1 else ()), "-m", "finetune", "--data", str(place / "digits"),
-               "--base", str(place / "base"), "--out", str(out), *SETTINGS)
-    return subprocess.Popen(command, stdout=(place / "log.txt").open("a"), stderr=subprocess.STDOUT, text=True,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+    torchrun = (
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        *launcher,
+    )
+    command = (
+        sys.executable,
+        *(torchrun if processes > 1 else ()),
+        "-m",
+        "finetune",
+        "--data",
+        str(place / "digits"),
+        "--base",
+        str(place / "base"),
+        "--out",
+        str(out),
+        *SETTINGS,
+    )
+    return subprocess.Popen(
+        command,
+        stdout=(place / "log.txt").open("a"),
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
 
 
 def wait_for_step(out: Path, step: int) -> None:
@@ -83,11 +130,16 @@ def kill(place: Path) -> None:
         for child in psutil.Process(process.pid).children(recursive=True):
             if child.environ().get("LOCAL_RANK") == str(rank):
                 child.send_signal(signal.SIGKILL)
-                print(f"killed rank {rank} after step {step}, at {time.monotonic() - began:.1f} s", flush=True)
+                print(
+                    f"killed rank {rank} after step {step}, at {time.monotonic() - began:.1f} s",
+                    flush=True,
+                )
                 break
     assert process.wait() == 0
-    print(f"ended after {time.monotonic() - began:.0f} s; largest difference to the undisturbed run: "
-          f"{far(out, whole(place, 2)):g}; temporary files left: {len(list(out.rglob('*.tmp')))}")
+    print(
+        f"ended after {time.monotonic() - began:.0f} s; largest difference to the undisturbed run: "
+        f"{far(out, whole(place, 2)):g}; temporary files left: {len(list(out.rglob('*.tmp')))}"
+    )
 
 
 def stop(place: Path) -> None:
@@ -102,8 +154,11 @@ def stop(place: Path) -> None:
         took, state = time.monotonic() - asked, checkpoint.load(out)
         assert state is not None
         marker = json.loads((out / rundir.RESUME / checkpoint.STOPPED).read_text())
-        print(f"{number.name}: torchrun ended with {code} after {took:.1f} s; marker {marker}; checkpoint of step "
-              f"{state.step}", flush=True)
+        print(
+            f"{number.name}: torchrun ended with {code} after {took:.1f} s; marker {marker}; "
+            f"checkpoint of step {state.step}",
+            flush=True,
+        )
         assert state.step == marker["step"] >= step
     assert started(place, out, 2).wait() == 0
     print(f"largest difference to the undisturbed run: {far(out, whole(place, 2)):g}")

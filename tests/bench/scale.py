@@ -1,6 +1,8 @@
-"""What a run of many pictures costs on the host: `python -m tests.bench.scale [PICTURES ...]`, by default 1e5 to 1e7.
+"""What a run of many pictures costs on the host: `python -m tests.bench.scale [PICTURES ...]`, by
+default 1e5 to 1e7.
 
-Memory of the index and of an epoch's order, and the time to shuffle; measured, in one process of its own for each size.
+Memory of the index and of an epoch's order, and the time to shuffle; measured, in one process of
+its own for each size.
 """
 
 import multiprocessing
@@ -24,8 +26,17 @@ def resident_mb() -> float:
 def measure(pictures: int) -> str:
     """One row of the table."""
     before = resident_mb()
-    index = [Picture(f"train/class-{i % 1000:04d}/picture-{i:09d}.jpg", i % 1000, "train", f"{i:064x}",
-                     500 + i % 300, 375) for i in range(pictures)]
+    index = [
+        Picture(
+            f"train/class-{i % 1000:04d}/picture-{i:09d}.jpg",
+            i % 1000,
+            "train",
+            f"{i:064x}",
+            500 + i % 300,
+            375,
+        )
+        for i in range(pictures)
+    ]
     index_mb = resident_mb() - before
     began = time.perf_counter()
     np.random.default_rng([0, 0]).permutation(pictures)
@@ -33,8 +44,11 @@ def measure(pictures: int) -> str:
     labels = [picture.label for picture in index]
     before, began = resident_mb(), time.perf_counter()
     keys = numbered(epoch_order(labels, made_recipe(), 0), 0)
-    return (f"| {pictures:,} | {index_mb:,.0f} MB | {shuffle_s:.2f} s | {time.perf_counter() - began:.1f} s | "
-            f"{resident_mb() - before:,.0f} MB | {index_mb * 1e6 / len(keys):.0f} B |")
+    return (
+        f"| {pictures:,} | {index_mb:,.0f} MB | {shuffle_s:.2f} s | "
+        f"{time.perf_counter() - began:.1f} s | {resident_mb() - before:,.0f} MB | "
+        f"{index_mb * 1e6 / len(keys):.0f} B |"
+    )
 
 
 if __name__ == "__main__":

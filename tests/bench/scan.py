@@ -1,6 +1,7 @@
-"""Scanning speed: 100,000 small PNG files (32x32 RGB) in 100 class folders, read, hashed and decoded.
+"""Scanning speed: 100,000 small PNG files (32x32 RGB) in 100 class folders, read, hashed and
+decoded.
 
-    python -m tests.bench.scan [--files 100000]
+python -m tests.bench.scan [--files 100000]
 """
 
 import argparse
@@ -25,11 +26,16 @@ def main() -> None:
         for i in range(files):
             target = Path(folder) / f"class{i % 100:02}"
             target.mkdir(exist_ok=True)
-            Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(target / f"{i}.png")
+            Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(
+                target / f"{i}.png"
+            )
         start = time.perf_counter()
         data = dataset.scan(read_tree(Path(folder)), processes=cpu_cores())
         seconds = time.perf_counter() - start
-    print(f"{len(data.pictures)} pictures scanned in {seconds:.1f} s, {len(data.pictures) / seconds:.0f} a second")
+    print(
+        f"{len(data.pictures)} pictures scanned in {seconds:.1f} s, "
+        f"{len(data.pictures) / seconds:.0f} a second"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """A service under load, in a process of its own on this machine; the clients share its cores.
 
-    python -m tests.bench.serve_load RUN PICTURE... --what throughput overload reloads hostile silent soak
+    python -m tests.bench.serve_load RUN PICTURE... --what throughput overload reloads hostile
+    silent soak
 
-RUN has a bundle for onnx; the pictures are what is sent. Each prints its figures and asserts what is promised.
+RUN has a bundle for onnx; the pictures are what is sent. Each prints its figures and asserts what
+is promised.
 """
 
 import argparse
@@ -41,8 +43,15 @@ class Load:
     answers: list[Any]
 
 
-def clients(service: Running, count: int, bodies: Sequence[bytes], *, seconds: float = 0, requests: int = 0,
-            keep: bool = False) -> Load:
+def clients(
+    service: Running,
+    count: int,
+    bodies: Sequence[bytes],
+    *,
+    seconds: float = 0,
+    requests: int = 0,
+    keep: bool = False,
+) -> Load:
     """`count` clients on one connection each, for so many seconds or requests."""
     load, turn = Load(Counter(), [], []), itertools.count()
     end = time.monotonic() + seconds
@@ -53,7 +62,9 @@ def clients(service: Running, count: int, bodies: Sequence[bytes], *, seconds: f
             if place >= requests if requests else time.monotonic() >= end:
                 break
             started = time.perf_counter()
-            connection.request("POST", "/v1/predict", bodies[place % len(bodies)], {"content-type": BOUNDARY})
+            connection.request(
+                "POST", "/v1/predict", bodies[place % len(bodies)], {"content-type": BOUNDARY}
+            )
             answer = connection.getresponse()
             content = answer.read()
             load.seconds.append(time.perf_counter() - started)
@@ -74,7 +85,8 @@ def rss_mb(service: Running) -> float:
 
 
 def throughput(run: Path, pictures: list[Path], log: Path) -> None:
-    """REST with 4 clients against a bare loop over the same bytes, and Gradio's own path, in turn."""
+    """REST with 4 clients against a bare loop over the same bytes, and Gradio's own path, in
+    turn."""
     contents = [path.read_bytes() for path in pictures]
     bodies, predictor, ratios = [form(content) for content in contents], Predictor(run), []
     with running(log, run, imports=None) as service:
@@ -92,12 +104,20 @@ def throughput(run: Path, pictures: list[Path], log: Path) -> None:
             p50, p99 = np.quantile(load.seconds, [0.5, 0.99]) * 1e3
             started = time.perf_counter()
             with ThreadPoolExecutor(4) as pool:
-                list(pool.map(lambda place: gradio[place % 4].predict(
-                    handle_file(pictures[place % len(pictures)]), api_name="/predict"), range(40)))
+                list(
+                    pool.map(
+                        lambda place: gradio[place % 4].predict(
+                            handle_file(pictures[place % len(pictures)]), api_name="/predict"
+                        ),
+                        range(40),
+                    )
+                )
             page = 40 / (time.perf_counter() - started)
             ratios.append(rest / bare)
-            print(f"bare loop {bare:.0f}/s, REST {rest:.0f}/s (ratio {rest / bare:.2f}), p50 {p50:.1f} ms, p99 "
-                  f"{p99:.1f} ms ({p99 / p50:.1f} x), Gradio's client {page:.1f}/s")
+            print(
+                f"bare loop {bare:.0f}/s, REST {rest:.0f}/s (ratio {rest / bare:.2f}), p50 "
+                f"{p50:.1f} ms, p99 {p99:.1f} ms ({p99 / p50:.1f} x), Gradio's client {page:.1f}/s"
+            )
     print(f"median ratio {median(ratios):.2f}")
 
 
@@ -109,8 +129,10 @@ def overload(run: Path, pictures: list[Path], log: Path) -> None:
         before = rss_mb(service)
         load = clients(service, 32, bodies, seconds=20)
         after = rss_mb(service)
-        print(f"32 clients against 8 places, 20 s: {dict(load.statuses)}, memory {before:.0f} -> {after:.0f} MB "
-              f"({after / before - 1:+.1%})")
+        print(
+            f"32 clients against 8 places, 20 s: {dict(load.statuses)}, memory {before:.0f} -> "
+            f"{after:.0f} MB ({after / before - 1:+.1%})"
+        )
         assert set(load.statuses) == {200, 503}
         assert after <= 1.05 * before
 
@@ -124,14 +146,18 @@ def reloads(run: Path, pictures: list[Path], log: Path) -> None:
     content = rundir.read_json(other / bundle.BUNDLE)
     content["run"] = {**content["run"], "name": "other"}
     _rename(other, content)
-    digests = {bundle.open_bundle(copy).model_sha256: name for copy, name in (
-        (live, bundle.open_bundle(live).run["name"]), (other, "other"))}
+    digests = {
+        bundle.open_bundle(copy).model_sha256: name
+        for copy, name in ((live, bundle.open_bundle(live).run["name"]), (other, "other"))
+    }
     first = Path(shutil.copytree(live, log.parent / "first"))
     bodies = [form(path.read_bytes(), count=3) for path in pictures]
     with running(log, live, "--api-only", "--watch", imports=None) as service:
         loads: list[Load] = []
         seconds = 60.0
-        asking = threading.Thread(target=lambda: loads.append(clients(service, 4, bodies, seconds=seconds, keep=True)))
+        asking = threading.Thread(
+            target=lambda: loads.append(clients(service, 4, bodies, seconds=seconds, keep=True))
+        )
         asking.start()
         swaps = 0
         for place in range(20):
@@ -144,10 +170,17 @@ def reloads(run: Path, pictures: list[Path], log: Path) -> None:
                 time.sleep(0.05)
             swaps += 1
         asking.join()
-        seen = Counter(answer["model"]["digest"] for _, status, answer in loads[0].answers if status == 200)
-        assert all(digests[answer["model"]["digest"]] == answer["model"]["name"] for _, _, answer in loads[0].answers)
-        print(f"{swaps} reloads, {sum(loads[0].statuses.values())} requests: {dict(loads[0].statuses)}, by version "
-              f"{[seen[digest] for digest in wanted]}")
+        seen = Counter(
+            answer["model"]["digest"] for _, status, answer in loads[0].answers if status == 200
+        )
+        assert all(
+            digests[answer["model"]["digest"]] == answer["model"]["name"]
+            for _, _, answer in loads[0].answers
+        )
+        print(
+            f"{swaps} reloads, {sum(loads[0].statuses.values())} requests: "
+            f"{dict(loads[0].statuses)}, by version {[seen[digest] for digest in wanted]}"
+        )
         assert set(loads[0].statuses) == {200}
 
 
@@ -169,7 +202,8 @@ def _serves(service: Running) -> str:
 
 
 def hostile(run: Path, pictures: list[Path], log: Path) -> None:
-    """200 hostile requests from 4 clients, mixed with good ones, and the most memory that they took."""
+    """200 hostile requests from 4 clients, mixed with good ones, and the most memory that they
+    took."""
     contents = [path.read_bytes() for path in pictures]
     predictor = Predictor(run)
     right = [float(predictor.predict(content).probabilities.max()) for content in contents]
@@ -198,12 +232,17 @@ def hostile(run: Path, pictures: list[Path], log: Path) -> None:
                 return
             assert "Traceback" not in content
             assert str(run) not in content
-            assert (answer.status == 200) if good else (400 <= answer.status < 500 and json.loads(content)["error"]), (
-                name, answer.status, content)
+            assert (
+                (answer.status == 200)
+                if good
+                else (400 <= answer.status < 500 and json.loads(content)["error"])
+            ), (name, answer.status, content)
             statuses["accepted" if answer.status == 200 else str(answer.status)] += 1
 
         def ask(place: int) -> None:
-            answers = clients(service, 1, [form(contents[place % len(contents)])], requests=1, keep=True).answers
+            answers = clients(
+                service, 1, [form(contents[place % len(contents)])], requests=1, keep=True
+            ).answers
             _, status, answer = answers[0]
             best = answer["predictions"][0]["top"][0]["probability"]
             assert (status, best) == (200, right[place % len(contents)])
@@ -211,7 +250,9 @@ def hostile(run: Path, pictures: list[Path], log: Path) -> None:
 
         requests = hostile_requests(200)
         with ThreadPoolExecutor(4) as pool:
-            waiting = [pool.submit(job, place) for place in range(len(requests)) for job in (send, ask)]
+            waiting = [
+                pool.submit(job, place) for place in range(len(requests)) for job in (send, ask)
+            ]
             for one in waiting:
                 one.result()
         done.set()
@@ -232,8 +273,11 @@ def silent(run: Path, pictures: list[Path], log: Path) -> None:
         for one in held:
             one.settimeout(60)
             assert one.recv(1) == b""
-        print(f"200 half-open connections: {dict(load.statuses)}, p50 {median(load.seconds) * 1e3:.1f} ms; all closed "
-              f"by the service after {time.monotonic() - started:.0f} s")
+        print(
+            f"200 half-open connections: {dict(load.statuses)}, p50 "
+            f"{median(load.seconds) * 1e3:.1f} ms; all closed by the service after "
+            f"{time.monotonic() - started:.0f} s"
+        )
 
 
 def soak(run: Path, pictures: list[Path], log: Path, *, minutes: float) -> None:
@@ -247,21 +291,31 @@ def soak(run: Path, pictures: list[Path], log: Path, *, minutes: float) -> None:
             clients(service, 2, bodies, seconds=5)
             points.append(rss_mb(service))
         time.sleep(6)
-        half = points[len(points) // 2:]
+        half = points[len(points) // 2 :]
         slope = float(np.polyfit(np.arange(len(half)) / 12, half, 1)[0])
-        print(f"{minutes:g} minutes: memory {points[0]:.0f} -> {points[-1]:.0f} MB, slope of the second half "
-              f"{slope:+.2f} MB/min, open files {files} -> {process.num_fds()}")
+        print(
+            f"{minutes:g} minutes: memory {points[0]:.0f} -> {points[-1]:.0f} MB, slope of the "
+            f"second half {slope:+.2f} MB/min, open files {files} -> {process.num_fds()}"
+        )
         assert slope <= 1
         assert process.num_fds() <= files
 
 
-WHAT: dict[str, Callable[..., None]] = {"throughput": throughput, "overload": overload, "reloads": reloads,
-                                        "hostile": hostile, "silent": silent, "soak": soak}
+WHAT: dict[str, Callable[..., None]] = {
+    "throughput": throughput,
+    "overload": overload,
+    "reloads": reloads,
+    "hostile": hostile,
+    "silent": silent,
+    "soak": soak,
+}
 
 
 def main() -> None:
     """Run what is asked for, in turn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT))

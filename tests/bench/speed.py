@@ -1,9 +1,10 @@
-"""Steady-state training speed: this project's loop against bare forward + backward + optimiser on tensors in memory.
+"""Steady-state training speed: this project's loop against bare forward + backward + optimiser on
+tensors in memory.
 
     python -m tests.bench.speed [--data emoji] [--size 128] [--steps 40]
 
-Both train EfficientNet-Lite0 (random weights) at batch 32 with AdamW in channels_last memory, in turn in one process;
-the loop reads, decodes and augments real pictures and logs its losses.
+Both train EfficientNet-Lite0 (random weights) at batch 32 with AdamW in channels_last memory, in
+turn in one process; the loop reads, decodes and augments real pictures and logs its losses.
 """
 
 import argparse
@@ -28,7 +29,9 @@ def bare(model: torch.nn.Module, recipe: Recipe, steps: int) -> float:
     """Pictures a second of forward, backward and optimiser alone."""
     adamw = optimizer.optimizer(model, recipe)
     step.train_mode(model, recipe)
-    x = torch.randn(32, 3, recipe.image_size, recipe.image_size).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(32, 3, recipe.image_size, recipe.image_size).contiguous(
+        memory_format=torch.channels_last
+    )
     y = torch.randint(0, 9, (32,))
     start = time.perf_counter()
     for _ in range(steps):
@@ -39,7 +42,13 @@ def bare(model: torch.nn.Module, recipe: Recipe, steps: int) -> float:
     return 32 * steps / (time.perf_counter() - start)
 
 
-def ours(model: torch.nn.Module, recipe: Recipe, steps: int, pictures: list[dataset.Picture], source: Source) -> float:
+def ours(
+    model: torch.nn.Module,
+    recipe: Recipe,
+    steps: int,
+    pictures: list[dataset.Picture],
+    source: Source,
+) -> float:
     """Pictures a second of the command's own batches and update."""
     job = step.Job(model, pictures, source, recipe, Path(), lambda model: None)
     parts = step.prepare(job)
@@ -56,7 +65,9 @@ def ours(model: torch.nn.Module, recipe: Recipe, steps: int, pictures: list[data
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=20)
@@ -64,13 +75,18 @@ def main() -> None:
     a = parser.parse_args()
     data = dataset.scan(read_tree(a.data))
     recipe = made_recipe(image_size=a.size, epochs=100)
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(memory_format=torch.channels_last)
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(
+        memory_format=torch.channels_last
+    )
     pre = Preprocessing(size=a.size, mean=(0.5,) * 3, std=(0.5,) * 3)
     source = Source(a.data, pre, workers=0, pin=False)
     bare(model, recipe, 5)
     ratios = []
     for _ in range(a.rounds):
-        one, two = bare(model, recipe, a.steps), ours(model, recipe, a.steps, data.of("train"), source)
+        one, two = (
+            bare(model, recipe, a.steps),
+            ours(model, recipe, a.steps, data.of("train"), source),
+        )
         ratios.append(two / one)
         print(f"bare {one:.1f} img/s, ours {two:.1f} img/s, ratio {two / one:.3f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.3f}")

@@ -1,13 +1,16 @@
-"""What fine-tuning does to scores of "unknown": four small data sets, each foreign to the three others, at 0 (linear
-probe), 1 and all epochs of one training.
+"""What fine-tuning does to scores of "unknown": four small data sets, each foreign to the three
+others, at 0 (linear probe), 1 and all epochs of one training.
 
-    python -m tests.bench.unknown_epochs features --emoji EMOJI_FOLDER --out FOLDER    train, and keep features
-    python -m tests.bench.unknown_epochs scores --out FOLDER                           try scores on them
+    python -m tests.bench.unknown_epochs features --emoji EMOJI_FOLDER --out FOLDER    train, and
+    keep features
+    python -m tests.bench.unknown_epochs scores --out FOLDER                           try scores on
+    them
 
-Sets, made from installed packages (but for the emoji of `make_emoji`), so many pictures of each class for training,
-validation and test: COUNTS. `digits`: scikit-learn's; `letters`: ten letters in the fonts of matplotlib, coloured and
-turned; `photos`: parts of eight photographs that ship with scikit-learn, matplotlib and gradio. Each score has its
-threshold where the product has it: 5 % of the validation pictures are above it.
+Sets, made from installed packages (but for the emoji of `make_emoji`), so many pictures of each
+class for training, validation and test: COUNTS. `digits`: scikit-learn's; `letters`: ten letters in
+the fonts of matplotlib, coloured and turned; `photos`: parts of eight photographs that ship with
+scikit-learn, matplotlib and gradio. Each score has its threshold where the product has it: 5 % of
+the validation pictures are above it.
 """
 
 import argparse
@@ -43,13 +46,34 @@ LETTERS = "ABEGKMQRSW"
 Features = dict[str, dict[str, np.ndarray]]
 """Pictures (train, val, test or a foreign set) -> layer -> values [N, ...]."""
 Score = Callable[[Features, Features], dict[str, np.ndarray]]
-"""From the features after training, and of the base before it -> pictures -> score [N], larger = more foreign."""
-PHOTOGRAPHS = ("sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg",
-               "matplotlib/mpl-data/sample_data/grace_hopper.jpg", *(f"gradio/media_assets/images/{name}" for name in (
-                   "cheetah.jpg", "groot.jpeg", "lion.jpg", "tower.jpg")), "gradio/test_data/cheetah2.jpg")
-FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif", "DejaVuSerif-Bold",
-         "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "cmr10", "cmss10", "cmtt10",
-         "cmb10")
+"""From the features after training, and of the base before it -> pictures -> score [N], larger =
+more foreign."""
+PHOTOGRAPHS = (
+    "sklearn/datasets/images/china.jpg",
+    "sklearn/datasets/images/flower.jpg",
+    "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
+    *(
+        f"gradio/media_assets/images/{name}"
+        for name in ("cheetah.jpg", "groot.jpeg", "lion.jpg", "tower.jpg")
+    ),
+    "gradio/test_data/cheetah2.jpg",
+)
+FONTS = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSansMono",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSerif-Italic",
+    "STIXGeneral",
+    "STIXGeneralBol",
+    "STIXGeneralItalic",
+    "cmr10",
+    "cmss10",
+    "cmtt10",
+    "cmb10",
+)
 
 
 def installed(name: str) -> Path:
@@ -75,32 +99,51 @@ def letter(name: str, random: np.random.Generator) -> Image.Image:
     font = installed(f"matplotlib/mpl-data/fonts/ttf/{FONTS[random.integers(len(FONTS))]}.ttf")
     picture = Image.new("RGB", (64, 64), tuple(random.integers(200, 256, 3).tolist()))
     ImageDraw.Draw(picture).text(
-        (32 + random.integers(-4, 5), 32 + random.integers(-4, 5)), name, anchor="mm",
+        (32 + random.integers(-4, 5), 32 + random.integers(-4, 5)),
+        name,
+        anchor="mm",
         fill=tuple(random.integers(0, 160, 3).tolist()),
-        font=ImageFont.truetype(str(font), int(random.integers(28, 52))))
-    return picture.rotate(float(random.uniform(-15, 15)), Image.Resampling.BICUBIC, fillcolor=picture.getpixel((0, 0)))
+        font=ImageFont.truetype(str(font), int(random.integers(28, 52))),
+    )
+    return picture.rotate(
+        float(random.uniform(-15, 15)), Image.Resampling.BICUBIC, fillcolor=picture.getpixel((0, 0))
+    )
 
 
 def part(photograph: Image.Image, random: np.random.Generator) -> Image.Image:
     """A square part, a quarter to a half as wide as the photograph's shorter side."""
     side = int(min(photograph.size) * random.uniform(0.25, 0.5))
     left, top = (int(random.integers(0, length - side + 1)) for length in photograph.size)
-    return photograph.crop((left, top, left + side, top + side)).resize((128, 128), Image.Resampling.BICUBIC)
+    return photograph.crop((left, top, left + side, top + side)).resize(
+        (128, 128), Image.Resampling.BICUBIC
+    )
 
 
 def made_set(name: str, emoji: Path) -> dict[str, list[Image.Image]]:
     """Class -> as many pictures as COUNTS has."""
     total, random = sum(COUNTS.values()), np.random.default_rng(1)
     if name == "emoji":
-        return {path.name: list(emoji_class(emoji, path.name)) for path in sorted((emoji / "train").iterdir())}
+        return {
+            path.name: list(emoji_class(emoji, path.name))
+            for path in sorted((emoji / "train").iterdir())
+        }
     if name == "digits":
         pixels, target = digits()
-        return {str(c): [Image.fromarray(pixels[i]) for i in random.permutation(np.flatnonzero(target == c))[:total]]
-                for c in range(10)}
+        return {
+            str(c): [
+                Image.fromarray(pixels[i])
+                for i in random.permutation(np.flatnonzero(target == c))[:total]
+            ]
+            for c in range(10)
+        }
     if name == "letters":
         return {c: [letter(c, random) for _ in range(total)] for c in LETTERS}
-    return {Path(path).stem: [part(Image.open(installed(path)).convert("RGB"), random) for _ in range(total)]
-            for path in PHOTOGRAPHS}
+    return {
+        Path(path).stem: [
+            part(Image.open(installed(path)).convert("RGB"), random) for _ in range(total)
+        ]
+        for path in PHOTOGRAPHS
+    }
 
 
 def write_set(name: str, emoji: Path, folder: Path) -> Path:
@@ -133,7 +176,10 @@ def features(model: nn.Module, batches: Iterable[Batch], plan: Plan) -> dict[str
     for images, _ in batches:
         x = normalise(images, plan.source.pre)
         last, stages = model.forward_intermediates(x)  # type: ignore[operator]
-        row = {"logits": model.forward_head(last), "embedding": model.forward_head(last, pre_logits=True)}
+        row = {
+            "logits": model.forward_head(last),
+            "embedding": model.forward_head(last, pre_logits=True),
+        }
         for i, stage in enumerate(stages):
             row |= {f"mean{i}": stage.mean((2, 3)), f"deviation{i}": stage.std((2, 3))}
         rows.append(row)
@@ -141,12 +187,14 @@ def features(model: nn.Module, batches: Iterable[Batch], plan: Plan) -> dict[str
 
 
 def keep_features(name: str, epochs: int, sets: dict[str, Path], out: Path) -> None:
-    """Train on one set, and write the features of its own pictures, of the other sets' and of made ones."""
+    """Train on one set, and write the features of its own pictures, of the other sets' and of made
+    ones."""
     path = out / f"{name}-{epochs}.npz"
     if path.exists():
         return
     given = {"image_size": SIZE, "threads": 1, "features": "fp32", "seed": 0} | (
-        {"epochs": epochs} if epochs else {"probe_only": True})
+        {"epochs": epochs} if epochs else {"probe_only": True}
+    )
     run = Run(data=str(sets[name]), out=out / "runs" / f"{name}-{epochs}", device="cpu")
     device, claimed = pipeline.claim_checked(run, given)
     plan, best = pipeline.fine_tune(make_plan(run, claimed, device))
@@ -154,11 +202,16 @@ def keep_features(name: str, epochs: int, sets: dict[str, Path], out: Path) -> N
     claimed.lock.release()
     found = {}
     for split in COUNTS:
-        found[split] = features(plan.model, evaluation_batches(plan.data.of(split), plan.source), plan)
+        found[split] = features(
+            plan.model, evaluation_batches(plan.data.of(split), plan.source), plan
+        )
     random = np.random.default_rng(2)
     noise = rejection.noise(2 * FOREIGN)
-    strangers = {other: [Image.open(p) for p in spread(folder.glob("test/*/*.png"))] for other, folder in sets.items()
-                 if other != name}
+    strangers = {
+        other: [Image.open(p) for p in spread(folder.glob("test/*/*.png"))]
+        for other, folder in sets.items()
+        if other != name
+    }
     strangers |= {"even noise": noise[:FOREIGN], "smooth noise": noise[FOREIGN:]}
     own = [Image.open(p) for p in spread(sets[name].glob("train/*/*.png"))]
     strangers["shuffled"] = [shuffled(p, random) for p in own]
@@ -168,8 +221,15 @@ def keep_features(name: str, epochs: int, sets: dict[str, Path], out: Path) -> N
     labels = {split: np.array([p.label for p in plan.data.of(split)]) for split in COUNTS}
     right = (found["test"]["logits"].argmax(1) == labels["test"]).mean()
     print(f"{name}, {epochs} epochs: test top-1 {right:.1%}", flush=True)
-    np.savez(path, **{f"{group}/{layer}": value for group, layers in found.items() for layer, value in layers.items()},
-             **{f"{split}/label": value for split, value in labels.items()})
+    np.savez(
+        path,
+        **{
+            f"{group}/{layer}": value
+            for group, layers in found.items()
+            for layer, value in layers.items()
+        },
+        **{f"{split}/label": value for split, value in labels.items()},
+    )
 
 
 def spread(paths: Iterable[Path]) -> list[Path]:
@@ -185,23 +245,39 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def knn(*layers: str, neighbours: int = 10, base: bool = False) -> Score:
-    """Distance to the nearest training pictures in these layers, each scaled to length 1; `base`: before training."""
+    """Distance to the nearest training pictures in these layers, each scaled to length 1; `base`:
+    before training."""
+
     def score(found: Features, of_base: Features) -> dict[str, np.ndarray]:
         source = of_base if base else found
         shortest = [rejection.shortest_length(source["train"][layer]) for layer in layers]
 
         def joined(group: str) -> np.ndarray:
-            return np.concatenate([unit(source[group][layer], least)
-                                   for layer, least in zip(layers, shortest, strict=True)], 1)
+            return np.concatenate(
+                [
+                    unit(source[group][layer], least)
+                    for layer, least in zip(layers, shortest, strict=True)
+                ],
+                1,
+            )
+
         of_train = joined("train")
-        return {group: knn_distance(joined(group), unit(of_train), neighbours, float(np.sqrt(len(layers))))
-                for group in found}
+        return {
+            group: knn_distance(
+                joined(group), unit(of_train), neighbours, float(np.sqrt(len(layers)))
+            )
+            for group in found
+        }
+
     return score
 
 
 def energy(found: Features, _: Features) -> dict[str, np.ndarray]:
     """Of Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020."""
-    return {group: -np.log(np.exp(layers["logits"].astype(np.float64)).sum(1)) for group, layers in found.items()}
+    return {
+        group: -np.log(np.exp(layers["logits"].astype(np.float64)).sum(1))
+        for group, layers in found.items()
+    }
 
 
 def softmax_score(found: Features, _: Features) -> dict[str, np.ndarray]:
@@ -211,25 +287,37 @@ def softmax_score(found: Features, _: Features) -> dict[str, np.ndarray]:
 
 def total(*scores: Score) -> Score:
     """The sum of scores, each in standard deviations of validation pictures."""
+
     def score(found: Features, base: Features) -> dict[str, np.ndarray]:
         each = [one(found, base) for one in scores]
-        return {group: sum((one[group] - one["val"].mean()) / one["val"].std() for one in each)  # type: ignore[misc]
-                for group in found}
+        return {
+            group: sum((one[group] - one["val"].mean()) / one["val"].std() for one in each)  # type: ignore[misc]
+            for group in found
+        }
+
     return score
 
 
 def fitted(*scores: Score) -> Score:
-    """A logistic regression of scores, fitted on validation pictures against made outliers (`shuffled`)."""
+    """A logistic regression of scores, fitted on validation pictures against made outliers
+    (`shuffled`)."""
+
     def score(found: Features, base: Features) -> dict[str, np.ndarray]:
         from sklearn.linear_model import LogisticRegression
 
         each = [one(found, base) for one in scores]
-        columns = {group: np.stack([(one[group] - one["val"].mean()) / one["val"].std() for one in each], 1)
-                   for group in found}
+        columns = {
+            group: np.stack(
+                [(one[group] - one["val"].mean()) / one["val"].std() for one in each], 1
+            )
+            for group in found
+        }
         known, made = columns["val"], columns["shuffled"]
         line = LogisticRegression(class_weight="balanced").fit(
-            np.concatenate([known, made]), np.repeat([0, 1], [len(known), len(made)]))
+            np.concatenate([known, made]), np.repeat([0, 1], [len(known), len(made)])
+        )
         return {group: line.decision_function(values) for group, values in columns.items()}
+
     return score
 
 
@@ -237,18 +325,24 @@ LAST = "embedding"
 STAGE = ("mean2", "deviation2")
 """Of the stage at a stride of 8 pixels."""
 SCORES: dict[str, Score] = {
-    "max softmax": softmax_score, "energy": energy, "kNN 1": knn(LAST, neighbours=1), "kNN 10 (before)": knn(LAST),
-    "kNN 10 + energy": total(knn(LAST), energy), "base before training, kNN 10": knn(LAST, base=True),
+    "max softmax": softmax_score,
+    "energy": energy,
+    "kNN 1": knn(LAST, neighbours=1),
+    "kNN 10 (before)": knn(LAST),
+    "kNN 10 + energy": total(knn(LAST), energy),
+    "base before training, kNN 10": knn(LAST, base=True),
     "base + kNN 10": total(knn(LAST, base=True), knn(LAST)),
     **{f"stage {i}: mean": knn(f"mean{i}") for i in range(5)},
     "stage 2: mean, deviation": knn(*STAGE),
-    "embedding + stage 2: mean": knn(LAST, "mean2"), "embedding + stage 3: mean": knn(LAST, "mean3"),
+    "embedding + stage 2: mean": knn(LAST, "mean2"),
+    "embedding + stage 3: mean": knn(LAST, "mean3"),
     "embedding + stage 1: mean, deviation": knn(LAST, "mean1", "deviation1"),
     "embedding + stage 2: mean, deviation (chosen)": knn(LAST, *STAGE),
     "the same, kNN 1": knn(LAST, *STAGE, neighbours=1),
     "the same + energy": total(knn(LAST, *STAGE), energy),
     "embedding + stage 3: mean, deviation": knn(LAST, "mean3", "deviation3"),
-    "kNN 10, stage 2, energy, fitted on shuffled parts": fitted(knn(LAST), knn(*STAGE), energy)}
+    "kNN 10, stage 2, energy, fitted on shuffled parts": fitted(knn(LAST), knn(*STAGE), energy),
+}
 
 
 def load_features(path: Path) -> Features:
@@ -262,10 +356,19 @@ def load_features(path: Path) -> Features:
 
 
 def print_scores(out: Path) -> None:
-    """A row a score: of the foreign sets of all data sets, the least and the mean share called unknown (and AUROC)."""
-    kept = {(name, epochs): load_features(path) for name in SETS for epochs in EPOCHS
-            if (path := out / f"{name}-{epochs}.npz").exists()}
-    print("| score | " + " | ".join(f"{epochs} epochs" for epochs in EPOCHS) + " | least AUROC | own |")
+    """A row a score: of the foreign sets of all data sets, the least and the mean share called
+    unknown (and AUROC)."""
+    kept = {
+        (name, epochs): load_features(path)
+        for name in SETS
+        for epochs in EPOCHS
+        if (path := out / f"{name}-{epochs}.npz").exists()
+    }
+    print(
+        "| score | "
+        + " | ".join(f"{epochs} epochs" for epochs in EPOCHS)
+        + " | least AUROC | own |"
+    )
     print("|" + " --- |" * (len(EPOCHS) + 3))
     for title, score in SCORES.items():
         shares: dict[int, list[float]] = {epochs: [] for epochs in EPOCHS}
@@ -277,8 +380,14 @@ def print_scores(out: Path) -> None:
             for group in set(values) - set(COUNTS) - {"shuffled"}:
                 shares[epochs].append(float((values[group] > threshold).mean()))
                 apart.append(rejection.auroc(values["test"], values[group]))
-        print(f"| {title} | " + " | ".join(f"{min(of):.0%}, {np.mean(of):.0%}" if of else "" for of in shares.values())
-              + f" | {min(apart):.2f} | {np.mean(own):.1%} |", flush=True)
+        print(
+            f"| {title} | "
+            + " | ".join(
+                f"{min(of):.0%}, {np.mean(of):.0%}" if of else "" for of in shares.values()
+            )
+            + f" | {min(apart):.2f} | {np.mean(own):.1%} |",
+            flush=True,
+        )
 
 
 def print_sets(out: Path, title: str) -> None:
@@ -286,14 +395,25 @@ def print_sets(out: Path, title: str) -> None:
     for name in SETS:
         for epochs in EPOCHS:
             if (path := out / f"{name}-{epochs}.npz").exists():
-                values = SCORES[title](found := load_features(path), load_features(out / f"{name}-0.npz"))
+                values = SCORES[title](
+                    found := load_features(path), load_features(out / f"{name}-0.npz")
+                )
                 threshold = rejection.threshold(values["val"])
-                cells = [f"{group} {(values[group] > threshold).mean():.0%}" for group in found if group not in COUNTS]
-                print(f"| {name}, {epochs} | {', '.join(cells)} | own {(values['test'] > threshold).mean():.0%} |")
+                cells = [
+                    f"{group} {(values[group] > threshold).mean():.0%}"
+                    for group in found
+                    if group not in COUNTS
+                ]
+                print(
+                    f"| {name}, {epochs} | {', '.join(cells)} | own "
+                    f"{(values['test'] > threshold).mean():.0%} |"
+                )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("features", "scores"))
     parser.add_argument("--emoji", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -301,8 +421,11 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", nargs="+", type=int, default=EPOCHS)
     arguments = parser.parse_args()
     if arguments.what == "features":
-        passes.Scores.better_than = lambda self, other: True  # the last epoch is kept, whatever it is worth
-        folders = {name: write_set(name, arguments.emoji, arguments.out / "sets" / name) for name in SETS}
+        # the last epoch is kept, whatever it is worth
+        passes.Scores.better_than = lambda self, other: True
+        folders = {
+            name: write_set(name, arguments.emoji, arguments.out / "sets" / name) for name in SETS
+        }
         for epochs in arguments.epochs:
             for one in arguments.sets:
                 keep_features(one, epochs, folders, arguments.out)

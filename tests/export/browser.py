@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 LISTEN = """const Real = Worker; window.said = [];
 window.Worker = class extends Real { constructor(...how) { super(...how);
   this.addEventListener("message", ({data}) => "id" in data && window.said.push(
@@ -31,15 +36,24 @@ class Site:
     def ask(self, *pictures: tuple[str, bytes]) -> list[dict[str, Any]]:
         """Choose files in the page; gives what the network said of each, in their order."""
         self.page.evaluate("window.said = []")
-        self.page.set_input_files("#files", [{"name": name, "mimeType": "image/png", "buffer": content}
-                                             for name, content in pictures])
+        self.page.set_input_files(
+            "#files",
+            [
+                {"name": name, "mimeType": "image/png", "buffer": content}
+                for name, content in pictures
+            ],
+        )
         self.until(f"window.said.length === {len(pictures)}")
         said: list[dict[str, Any]] = self.page.evaluate("window.said")
         return said[::-1]  # the last is asked first, so that the first ends up on top
 
     def until(self, condition: str) -> None:
-        """Wait for an expression of JavaScript; playwright's own way is what the page's policy forbids: eval."""
-        self.page.evaluate(f"async () => {{ while (!({condition})) await new Promise((go) => setTimeout(go, 10)); }}")
+        """Wait for an expression of JavaScript; playwright's own way is what the page's policy
+        forbids: eval."""
+        self.page.evaluate(
+            f"async () => {{ while (!({condition})) await new Promise((go) => setTimeout(go, 10)); "
+            f"}}"
+        )
 
     def cards(self) -> list[str]:
         texts: list[str] = self.page.locator("article").all_inner_texts()
@@ -55,10 +69,13 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def open_site(folder: Path) -> Iterator[Site]:
-    """Serve the bundle, open its page and wait until it can answer; expects playwright and Chromium."""
+    """Serve the bundle, open its page and wait until it can answer; expects playwright and
+    Chromium."""
     from playwright.sync_api import sync_playwright
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

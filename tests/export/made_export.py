@@ -1,4 +1,5 @@
-"""Finished run folders with random weights: what an export needs, made in a second without training."""
+"""Finished run folders with random weights: what an export needs, made in a second without
+training."""
 
 import json
 import shutil
@@ -25,8 +26,12 @@ from zoo.picture.preprocess import Preprocessing, decode
 
 LABELS = ("ant", "bee", "cat")
 SIDE = 32
-CALIBRATED = Decision(temperature=1.7, views="flip", unknown=Unknown(neighbours=2, shortest=0.05, threshold=0.4),
-                      sets=Sets(0.9, 0.2))
+CALIBRATED = Decision(
+    temperature=1.7,
+    views="flip",
+    unknown=Unknown(neighbours=2, shortest=0.05, threshold=0.4),
+    sets=Sets(0.9, 0.2),
+)
 WITH_STAGE = replace(CALIBRATED, unknown=Unknown(2, 1.7, 0.4, Early(2, (0.05, 0.1, 0.1))))
 """Of a ResNet: the features of its third stage, at a stride of 8, are joined to the embedding."""
 SQUASHED = Preprocessing(SIDE, "squash", 1.0)
@@ -48,7 +53,9 @@ class Made:
 def made_model(made_run: Made) -> nn.Module:
     """Random weights, the head's so large that classes differ."""
     torch.manual_seed(0)
-    model = timm.create_model(made_run.architecture, num_classes=len(LABELS), **made_run.arguments).eval()
+    model = timm.create_model(
+        made_run.architecture, num_classes=len(LABELS), **made_run.arguments
+    ).eval()
     last = head(model)
     with torch.no_grad():
         for norm in (part for part in model.modules() if isinstance(part, nn.BatchNorm2d)):
@@ -71,41 +78,57 @@ def noise(made_run: Made, pictures: int = 8) -> torch.Tensor:
 @torch.no_grad()
 def made_bank(model: nn.Module, made_run: Made) -> torch.Tensor:
     """Reference embeddings of length 1."""
-    return torch.from_numpy(decision.unit(forward(model, noise(made_run), made_run.decision.early).embedding.numpy()))
+    return torch.from_numpy(
+        decision.unit(forward(model, noise(made_run), made_run.decision.early).embedding.numpy())
+    )
 
 
 def predictions(model: nn.Module, made_run: Made, paths: list[Path]) -> str:
-    """The columns of predictions.csv that an export reads; what the model says is the label of each picture."""
+    """The columns of predictions.csv that an export reads; what the model says is the label of each
+    picture."""
     rows = ["path,split,label,predicted"]
     parts = Parts(model, made_run.pre, made_run.decision, None)
     for path in paths:
         pixels = tta.prepare(decode(path), made_run.pre, tta.VIEWS[made_run.decision.views])
-        said = LABELS[int(parity.answered(parts, pixels, has_map=False).outputs["probabilities"].argmax())]
+        said = LABELS[
+            int(parity.answered(parts, pixels, has_map=False).outputs["probabilities"].argmax())
+        ]
         rows.append(f"val/{path.name},val,{said},{said}")
     return "\n".join(rows) + "\n"
 
 
 def made_export(folder: Path, made_run: Made | None = None) -> Path:
-    """Write a finished run and its validation pictures, and give the run folder: `folder / "run"`."""
+    """Write a finished run and its validation pictures, and give the run folder: `folder /
+    "run"`."""
     made_run = made_run or Made()
     run, data = folder / "run", folder / "data"
     (data / "val").mkdir(parents=True)
     run.mkdir()
     model = made_model(made_run)
-    save_for_hf(model, str(run), {"label_names": list(LABELS)}, safe_serialization=True, model_args=made_run.arguments,
-                data_config=made_run.pre.to_config())
+    save_for_hf(
+        model,
+        str(run),
+        {"label_names": list(LABELS)},
+        safe_serialization=True,
+        model_args=made_run.arguments,
+        data_config=made_run.pre.to_config(),
+    )
     rows = ["path,label,split,sha256,width,height"]
     for place in range(made_run.pictures):
         width, height = 40 + 9 * place, 50
         picture = data / "val" / f"{place}.PNG"
         hard_pictures.smooth(width, height).save(picture)
-        rows.append(f"val/{place}.PNG,{LABELS[place % 3]},val,{rundir.digest(picture)},{width},{height}")
+        rows.append(
+            f"val/{place}.PNG,{LABELS[place % 3]},val,{rundir.digest(picture)},{width},{height}"
+        )
     (data / "train").mkdir()
     trained = data / "train" / "0.png"
     hard_pictures.smooth(60, 48).save(trained)
     rows.append(f"train/0.png,ant,train,{rundir.digest(trained)},60,48")
     rundir.write_text(run / rundir.FILES, "\n".join(rows) + "\n")
-    rundir.write_text(run / rundir.PREDICTIONS, predictions(model, made_run, sorted((data / "val").iterdir())))
+    rundir.write_text(
+        run / rundir.PREDICTIONS, predictions(model, made_run, sorted((data / "val").iterdir()))
+    )
     rundir.write_json(run / rundir.LOCAL, {"data": str(data)})
     rundir.write_json(run / rundir.DECISION, made_run.decision.to_json())
     if made_run.decision.unknown:
@@ -115,7 +138,8 @@ def made_export(folder: Path, made_run: Made | None = None) -> Path:
 
 
 def onnx_bundle(run: Path) -> None:
-    """A finished bundle for onnx with three examples, without the two further exports that its proof takes."""
+    """A finished bundle for onnx with three examples, without the two further exports that its
+    proof takes."""
     subject, folder = subjects.open_run(Order(run)), run / "bundles" / "onnx"
     deployed = Deployed(subject.parts, resize="op").eval()
     (folder / "examples").mkdir(parents=True)

@@ -26,14 +26,17 @@ def test_timing_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for row in timing["batches"]:
         assert row["runs"] >= 10
         assert 0 < row["median_ms"] <= row["p90_ms"]
-        assert row["pictures_per_s"] == pytest.approx(1000 * row["batch"] / row["median_ms"], rel=0.5)
+        assert row["pictures_per_s"] == pytest.approx(
+            1000 * row["batch"] / row["median_ms"], rel=0.5
+        )
     assert 10 < timing["peak_mib"] < 1000
     assert "colours-tiny onnx" in capsys.readouterr().out
     bundle.open_bundle(folder)  # still whole
 
 
 def test_a_folder_that_may_only_be_read_does_not_lose_the_table(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with read_only(made_bundle(tmp_path / "run")) as folder:
         write_timing(bundle.open_bundle(folder), {"batches": []})
         assert not (folder / bundle.TIMING).exists()
@@ -42,11 +45,19 @@ def test_a_folder_that_may_only_be_read_does_not_lose_the_table(
     assert "The numbers are only shown here." in shown
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    ([], "expected a bundle"), (["nothing"], "seen nothing"), (["x", "--width", "0"], "expected sides of 1 pixel"),
-    (["x", "--picture", "speed.txt"], "expected a .png or .svg")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "expected a bundle"),
+        (["nothing"], "seen nothing"),
+        (["x", "--width", "0"], "expected sides of 1 pixel"),
+        (["x", "--picture", "speed.txt"], "expected a .png or .svg"),
+    ],
+)
 def test_wrong_orders(words: list[str], said: str) -> None:
-    ran = subprocess.run([sys.executable, "-m", "export.bench", *words], capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "export.bench", *words], capture_output=True, text=True
+    )
     assert ran.returncode == 2
     assert said in " ".join((ran.stdout + ran.stderr).split())
     assert "Traceback" not in ran.stderr

@@ -46,9 +46,15 @@ FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))
 
 EXPORTED = {
     # as in test_web.py: traced once
-    "ResNet, center": Made("test_resnet", pre=Preprocessing(64, "center", 0.875), decision=WITH_STAGE),
-    "ViT": Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 0.875, "bilinear"),
-                replace(CALIBRATED, views="none")),
+    "ResNet, center": Made(
+        "test_resnet", pre=Preprocessing(64, "center", 0.875), decision=WITH_STAGE
+    ),
+    "ViT": Made(
+        "test_vit",
+        {"img_size": SIDE},
+        Preprocessing(SIDE, "squash", 0.875, "bilinear"),
+        replace(CALIBRATED, views="none"),
+    ),
 }
 """More families: tests/bench/architectures.py."""
 FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.json"}
@@ -56,9 +62,12 @@ EXAMPLES = {"examples/1.png", "examples/2.png", "examples/3.png", "examples/expe
 
 
 @pytest.mark.parametrize("which", EXPORTED)
-def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                          capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(hard_pictures, "SIZES", FEWER_SIZES if "center" not in which else hard_pictures.SIZES)
+def test_an_export_answers_like_the_model(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        hard_pictures, "SIZES", FEWER_SIZES if "center" not in which else hard_pictures.SIZES
+    )
     monkeypatch.setattr(parity, "AT_ONCE", 20)
     if "center" in which:  # in processes of its own, as users' proofs do
         monkeypatch.setattr(parity, "subprocess", subprocess)
@@ -70,8 +79,9 @@ def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatc
     start(Order(run, examples=with_examples))
     capsys.readouterr()
 
-    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == \
-        FILES | (EXAMPLES if with_examples else set())
+    assert {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    } == FILES | (EXAMPLES if with_examples else set())
     assert {path.relative_to(run).as_posix() for path in run.iterdir()} >= {"bundles", "onnx"}
     assert [path.name for path in (run / "onnx").iterdir()] == ["model.onnx"]
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -80,7 +90,14 @@ def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatc
     proof = json.loads((folder / "parity.json").read_text())
     assert {rung["verdict"] for rung in proof["rungs"]} == {"passed"}
     assert {rung["name"] for rung in proof["rungs"]} >= {
-        "core", "pixels", "pixels off by 2", "probabilities", "top-1", "unknown_score", "embedding"}
+        "core",
+        "pixels",
+        "pixels off by 2",
+        "probabilities",
+        "top-1",
+        "unknown_score",
+        "embedding",
+    }
     assert all(rung["pictures"] == proof["own"] + proof["made"] >= 20 for rung in proof["rungs"])
 
     page = (folder / "parity.html").read_text()
@@ -97,7 +114,9 @@ def test_an_export_answers_like_the_model(which: str, tmp_path: Path, monkeypatc
         kept = open_bundle(run).folder / "examples"
         for name, expected in json.loads((kept / "expected.json").read_text()).items():
             answered = Predictor(folder).predict(kept / name).probabilities
-            assert answered[LABELS.index(expected["label"])] == pytest.approx(expected["probability"], abs=0.005)
+            assert answered[LABELS.index(expected["label"])] == pytest.approx(
+                expected["probability"], abs=0.005
+            )
     any_batch(folder, pictures[0])
 
 
@@ -110,7 +129,7 @@ def any_batch(folder: Path, picture: Path) -> None:
     batch = np.stack([pixels, pixels[::-1], 255 - pixels])
     together = session.run(None, {"image": batch})
     for row in range(3):
-        alone = session.run(None, {"image": batch[row:row + 1]})
+        alone = session.run(None, {"image": batch[row : row + 1]})
         for one, many in zip(alone, together, strict=True):
             np.testing.assert_allclose(one[0], many[row], atol=2e-4)
 
@@ -138,7 +157,8 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     (folder / "made").mkdir()
     paths = subject.pictures | {path.name: path for path in hard_pictures.write(folder / "made")}
     pixels = folder / "pixels.onnx"
-    export_pixels(subject.parts, pixels, resize="matmul")  # torch's own Resize is not ONNX Runtime's
+    # torch's own Resize is not ONNX Runtime's
+    export_pixels(subject.parts, pixels, resize="matmul")
     return Proof(subject.parts, paths, compared(subject.parts, pixels, paths), folder)
 
 
@@ -158,7 +178,9 @@ def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
             outputs = deployed(torch.from_numpy(np.array(decode(path)))[None])
         for name, value in zip(deployed.outputs, outputs, strict=True):
             given[name].append(value[0].numpy())
-    rungs = parity.compare(proof.compared, {name: np.stack(values) for name, values in given.items()})
+    rungs = parity.compare(
+        proof.compared, {name: np.stack(values) for name, values in given.items()}
+    )
     return {rung.name for rung in rungs if rung.verdict != "passed"}
 
 
@@ -177,7 +199,9 @@ def wrong_mean(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Prepare, "__init__", init)
 
 
-def changed_outputs(patch: pytest.MonkeyPatch, change: Callable[[Deployed, dict[str, torch.Tensor]], None]) -> None:
+def changed_outputs(
+    patch: pytest.MonkeyPatch, change: Callable[[Deployed, dict[str, torch.Tensor]], None]
+) -> None:
     real = Deployed.forward
 
     def forward(self: Deployed, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -189,21 +213,33 @@ def changed_outputs(patch: pytest.MonkeyPatch, change: Callable[[Deployed, dict[
 
 
 def softmax_twice(patch: pytest.MonkeyPatch) -> None:
-    changed_outputs(patch, lambda graph, given: given.update(probabilities=given["probabilities"].softmax(1)))
+    changed_outputs(
+        patch, lambda graph, given: given.update(probabilities=given["probabilities"].softmax(1))
+    )
 
 
 def permuted_classes(patch: pytest.MonkeyPatch) -> None:
-    changed_outputs(patch, lambda graph, given: given.update(probabilities=given["probabilities"].roll(1, 1)))
+    changed_outputs(
+        patch, lambda graph, given: given.update(probabilities=given["probabilities"].roll(1, 1))
+    )
 
 
 def no_temperature(patch: pytest.MonkeyPatch) -> None:
-    changed_outputs(patch, lambda graph, given: given.update(
-        probabilities=(given["probabilities"].log() * graph.decision.temperature).softmax(1)))
+    changed_outputs(
+        patch,
+        lambda graph, given: given.update(
+            probabilities=(given["probabilities"].log() * graph.decision.temperature).softmax(1)
+        ),
+    )
 
 
 def unit_embedding(patch: pytest.MonkeyPatch) -> None:
-    changed_outputs(patch, lambda graph, given: given.update(
-        embedding=torch.nn.functional.normalize(given["embedding"], dim=1)))
+    changed_outputs(
+        patch,
+        lambda graph, given: given.update(
+            embedding=torch.nn.functional.normalize(given["embedding"], dim=1)
+        ),
+    )
 
 
 def nan_heatmap(patch: pytest.MonkeyPatch) -> None:
@@ -224,10 +260,16 @@ def nearest_neighbour_only(patch: pytest.MonkeyPatch) -> None:
 
 
 WRONG: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
-    bgr: {"probabilities", "embedding", "heatmap"}, wrong_mean: {"probabilities", "embedding"},
-    softmax_twice: {"probabilities"}, permuted_classes: {"probabilities", "top-1"}, no_temperature: {"probabilities"},
-    unit_embedding: {"embedding"}, nan_heatmap: {"heatmap"}, no_mirrored_view: {"probabilities"},
-    last_view_first: {"unknown_score", "embedding"}, nearest_neighbour_only: {"unknown_score"},
+    bgr: {"probabilities", "embedding", "heatmap"},
+    wrong_mean: {"probabilities", "embedding"},
+    softmax_twice: {"probabilities"},
+    permuted_classes: {"probabilities", "top-1"},
+    no_temperature: {"probabilities"},
+    unit_embedding: {"embedding"},
+    nan_heatmap: {"heatmap"},
+    no_mirrored_view: {"probabilities"},
+    last_view_first: {"unknown_score", "embedding"},
+    nearest_neighbour_only: {"unknown_score"},
 }
 
 
@@ -237,22 +279,26 @@ def test_the_right_graph_passes(proof: Proof) -> None:
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
-def test_a_wrong_graph_fails(wrong: Callable[[pytest.MonkeyPatch], None], proof: Proof,
-                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_graph_fails(
+    wrong: Callable[[pytest.MonkeyPatch], None], proof: Proof, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong(monkeypatch)
     assert failed_rungs(proof, Deployed(proof.parts, resize="matmul").eval()) >= WRONG[wrong]
 
 
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
 def test_pixels_of_products_are_pillows(provider: str, proof: Proof) -> None:
-    """Made and enlarged ones, whose values often lie between two levels: none is off, whatever fuses the operations."""
+    """Made and enlarged ones, whose values often lie between two levels: none is off, whatever
+    fuses the operations."""
     if provider == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed")
     session, _ = onnx_runtime.load(proof.folder / "pixels.onnx", provider)
     pre, views = proof.parts.pre, tta.VIEWS[proof.parts.decision.views]
     random = np.random.default_rng(0)
-    small = [Image.fromarray(random.integers(0, 16, (*size, 3), np.uint8) * 16)
-             for size in ((8, 8), (1, 1), (2, 3), (5, 9), (16, 8), (31, 17), (32, 64), (224, 300))]
+    small = [
+        Image.fromarray(random.integers(0, 16, (*size, 3), np.uint8) * 16)
+        for size in ((8, 8), (1, 1), (2, 3), (5, 9), (16, 8), (31, 17), (32, 64), (224, 300))
+    ]
     for picture in (*small, *map(decode, proof.paths.values())):
         [windows] = session.run(["windows"], {"image": np.asarray(picture)[None]})
         expected = tta.prepare(picture, pre, views).transpose(0, 3, 1, 2)
@@ -268,7 +314,8 @@ def test_pixels_without_antialias_fail(proof: Proof) -> None:
     [resize] = [node for node in model.graph.node if node.op_type == "Resize"]
     options = {option.name: option for option in resize.attribute}
     assert options["antialias"].i == 1
-    options["antialias"].i = options["exclude_outside"].i = 0  # the second is for antialias and cubic filters only
+    # the second is for antialias and cubic filters only
+    options["antialias"].i = options["exclude_outside"].i = 0
     onnx.save(model, path)
     furthest, share = parity.pixels(compared(parts, path, proof.paths), by_products=False)
     assert furthest.verdict == "failed"
@@ -288,23 +335,29 @@ def other_mean_in_the_file(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(onnx_file, "joined", joined)
 
 
-def test_a_wrong_export_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                        capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_export_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(hard_pictures, "SIZES", FEWER_SIZES)
     other_mean_in_the_file(monkeypatch)
     run = made_export(tmp_path, EXPORTED["ResNet, center"])
     with pytest.raises(UserError, match="does not answer like the trained one") as raised:
         start(Order(run))
     assert raised.value.exit_code == 1
-    folder = run / "bundles" / "onnx.tmp"  # to be looked at; the place of a finished one is as it was
+    # to be looked at; the place of a finished one is as it was
+    folder = run / "bundles" / "onnx.tmp"
     assert [path.name for path in (run / "bundles").iterdir() if path.is_dir()] == ["onnx.tmp"]
     assert {path.name for path in folder.iterdir()} >= FILES - {"FINISHED.json"}
     assert not (folder / "FINISHED.json").exists()
-    rungs = {rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]}
+    rungs = {
+        rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]
+    }
     assert rungs["probabilities"]["verdict"] == "failed"
     assert rungs["core"]["verdict"] == "passed"
-    worst = max((rung for rung in rungs.values() if rung["verdict"] != "passed"),
-                key=lambda rung: rung["worst"] / (rung["limit"] or 1))
+    worst = max(
+        (rung for rung in rungs.values() if rung["verdict"] != "passed"),
+        key=lambda rung: rung["worst"] / (rung["limit"] or 1),
+    )
     [kept] = folder.glob("differs_most*")
     assert str(kept) in str(raised.value)
     assert worst["picture"] in str(raised.value)
@@ -332,17 +385,24 @@ def test_an_unfinished_run_is_refused(run: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", [".", "bundles", "bundles/onnx"])
-def test_a_folder_that_may_only_be_read_is_named_before_anything_is_done(tmp_path: Path, closed: str) -> None:
+def test_a_folder_that_may_only_be_read_is_named_before_anything_is_done(
+    tmp_path: Path, closed: str
+) -> None:
     made_bundle(tmp_path / "run")
     with read_only(tmp_path / "run", closed) as run:
         named = rf"{run / closed} cannot be written \(Permission denied\): expected a folder that"
         with pytest.raises(UserError, match=named):
             check_writable(run, ("onnx",))
-        with pytest.raises(UserError, match=f"{run / 'bundles'} cannot be written"), room_on_disk(run):
+        with (
+            pytest.raises(UserError, match=f"{run / 'bundles'} cannot be written"),
+            room_on_disk(run),
+        ):
             (run / closed / "new").mkdir()
 
 
-@pytest.mark.parametrize("name", ["decision.json", "files.csv", "bank.safetensors", "model.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["decision.json", "files.csv", "bank.safetensors", "model.safetensors"]
+)
 def test_a_changed_run_is_refused(run: Path, name: str) -> None:
     content = bytearray((run / name).read_bytes())
     content[-2] ^= 1
@@ -367,7 +427,9 @@ def test_a_stage_that_the_network_does_not_have_is_refused(tmp_path: Path) -> No
     content["unknown"]["early"]["stage"] = 7
     (run / "decision.json").write_text(json.dumps(content))
     rundir.finish(run)
-    with pytest.raises(UserError, match=r"names a stage that test_resnet does not have .*: run python -m finetune"):
+    with pytest.raises(
+        UserError, match=r"names a stage that test_resnet does not have .*: run python -m finetune"
+    ):
         open_run(Order(run))
 
 
@@ -383,22 +445,33 @@ def test_no_parity_images_are_refused(run: Path) -> None:
         Order(run, parity_images=0)
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["RUN", "--to", "nothing"], "nothing"), (["RUN", "--parity-images", "0"], "expected 1 at least"),
-    (["RUN", "--parity-image", "3"], "--parity-images")])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["RUN", "--to", "nothing"], "nothing"),
+        (["RUN", "--parity-images", "0"], "expected 1 at least"),
+        (["RUN", "--parity-image", "3"], "--parity-images"),
+    ],
+)
 def test_a_wrong_command_exits_with_2(arguments: list[str], said: str) -> None:
-    ran = subprocess.run([sys.executable, "-m", "export", *arguments], cwd=ROOT, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "export", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
     assert ran.returncode == 2
     assert said in ran.stderr + ran.stdout
     assert "Traceback" not in ran.stderr
 
 
-def test_a_refused_architecture_leaves_the_exporters_log(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_architecture_leaves_the_exporters_log(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*args: Any, **how: Any) -> None:
         raise torch.onnx.OnnxExporterError("Failed to export: " + "x" * 5000 + "\nsecond line")
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
-    with pytest.raises(UserError, match="this architecture cannot be exported to ONNX: Failed to export") as raised:
+    with pytest.raises(
+        UserError, match="this architecture cannot be exported to ONNX: Failed to export"
+    ) as raised:
         start(Order(run))
     said = str(raised.value)
     assert len(said) < 1000
@@ -430,7 +503,8 @@ def test_activations_in_place_give_the_same_graph_and_stay_as_they_were(tmp_path
 
 
 def test_attention_is_written_out_where_the_exporter_refuses_it_fused(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As some versions of the exporter do for BEiT."""
     real, asked = torch.onnx.export, []
 
@@ -441,7 +515,10 @@ def test_attention_is_written_out_where_the_exporter_refuses_it_fused(
         return real(module, *args, **how)
 
     monkeypatch.setattr(torch.onnx, "export", export)
-    network, x = Attention(8, num_heads=2).eval(), torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
+    network, x = (
+        Attention(8, num_heads=2).eval(),
+        torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0)),
+    )
     assert network.fused_attn
     with torch.no_grad():
         expected = network(x)
@@ -455,11 +532,17 @@ def test_attention_is_written_out_where_the_exporter_refuses_it_fused(
 def test_a_model_is_one_file_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch itself writes weights above 1.5 GiB beside the model, whatever it is asked."""
     monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1000)
-    network, path = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 100)), tmp_path / "m.onnx"
+    network, path = (
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 100)),
+        tmp_path / "m.onnx",
+    )
     model = onnx_file.trace(network, [batch(2, 3, 2, 2)], ["y"], log=tmp_path / "log")
     onnx_file.save(model, path)
     assert list(tmp_path.iterdir()) == [path]
-    assert (onnx.load(path).ir_version, [one.version for one in onnx.load(path).opset_import]) == (9, [20])
+    assert (onnx.load(path).ir_version, [one.version for one in onnx.load(path).opset_import]) == (
+        9,
+        [20],
+    )
     x = np.ones((1, 3, 2, 2), np.float32)
     [answer] = onnx_runtime.load(path, "cpu")[0].run(None, {"x": x})
     np.testing.assert_allclose(answer, network(torch.from_numpy(x)).detach().numpy(), atol=1e-6)

@@ -39,8 +39,13 @@ def evidence(tmp_path: Path) -> Evidence:
     bundle.finish(folder)
     source = {"name": "colours-tiny", "finished_sha256": rundir.digest(run / rundir.FINISHED)}
     subject: Any = SimpleNamespace(
-        run=run, pictures={}, labels=["red"],
-        describe=lambda target, made, precision: made_content(run=source, target=target, status=made.status))
+        run=run,
+        pictures={},
+        labels=["red"],
+        describe=lambda target, made, precision: made_content(
+            run=source, target=target, status=made.status
+        ),
+    )
     return Evidence(subject, tmp_path, {})
 
 
@@ -52,17 +57,23 @@ def copied(evidence: Evidence, folder: Path, precision: str) -> Made:
 
 def failing(error: BaseException) -> Callable[[Evidence, Path, str], Made]:
     """The same, interrupted after its first file."""
+
     def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         (folder / "part.onnx").write_bytes(b"half a model")
         raise error
+
     return make
 
 
-def set_target(monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., Made], **how: Any) -> None:
+def set_target(
+    monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., Made], **how: Any
+) -> None:
     monkeypatch.setitem(pipeline.TARGETS, name, pipeline.Target(make, **how))
 
 
-def test_a_new_bundle_takes_the_place_of_the_old_one(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_bundle_takes_the_place_of_the_old_one(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = evidence.subject.run
     (run / "bundles" / "onnx" / "stale.json").write_text("{}")
     set_target(monkeypatch, "onnx", copied, same_file=True)
@@ -75,9 +86,12 @@ def test_a_new_bundle_takes_the_place_of_the_old_one(evidence: Evidence, monkeyp
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
 @pytest.mark.parametrize("name", pipeline.TARGETS)
-def test_every_file_of_every_target_has_the_permissions_of_a_new_file(name: str, umask: int, evidence: Evidence,
-                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever wrote it: a library of safe temporary files, a copy of what was read-only, a compiler."""
+def test_every_file_of_every_target_has_the_permissions_of_a_new_file(
+    name: str, umask: int, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever wrote it: a library of safe temporary files, a copy of what was read-only, a
+    compiler."""
+
     def odd(evidence: Evidence, folder: Path, precision: str) -> Made:
         product = copied(evidence, folder, precision)
         for mode in (0o600, 0o755, 0o444, 0o640):
@@ -98,16 +112,37 @@ def test_every_file_of_every_target_has_the_permissions_of_a_new_file(name: str,
         os.umask(before)
 
 
-@pytest.mark.parametrize(("error", "raised", "words"), [
-    (UserError("this architecture cannot be exported"), UserError, "this architecture cannot be exported"),
-    (OSError(errno.ENOSPC, "No space left on device"), UserError, "no space left .* what was finished before is whole"),
-    (OSError(errno.EFBIG, "File too large"), UserError, r"larger than this process or file system allows \(ulimit -f"),
-    (OSError(errno.EROFS, "Read-only file system"), UserError, "bundles cannot be written"),
-    (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
-    (RuntimeError("a fault of ours"), RuntimeError, "a fault of ours")],
-    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "")
-def test_what_fails_leaves_the_finished_bundle_alone(error: BaseException, raised: type[BaseException], words: str,
-                                                     evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (
+            UserError("this architecture cannot be exported"),
+            UserError,
+            "this architecture cannot be exported",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            UserError,
+            "no space left .* what was finished before is whole",
+        ),
+        (
+            OSError(errno.EFBIG, "File too large"),
+            UserError,
+            r"larger than this process or file system allows \(ulimit -f",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), UserError, "bundles cannot be written"),
+        (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
+        (RuntimeError("a fault of ours"), RuntimeError, "a fault of ours"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_fails_leaves_the_finished_bundle_alone(
+    error: BaseException,
+    raised: type[BaseException],
+    words: str,
+    evidence: Evidence,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run = evidence.subject.run
     before = open_bundle(run)
     set_target(monkeypatch, "onnx", failing(error))
@@ -116,29 +151,46 @@ def test_what_fails_leaves_the_finished_bundle_alone(error: BaseException, raise
     assert open_bundle(run) == before
     assert list(bundle.of_run(run)) == [before]
     left = set(os.listdir(run / "bundles")) - {".lock", "onnx"}
-    assert left == ({"onnx.tmp"} if raised is UserError and not isinstance(error, OSError) else set())
+    assert left == (
+        {"onnx.tmp"} if raised is UserError and not isinstance(error, OSError) else set()
+    )
 
 
-def test_a_proof_that_fails_leaves_the_finished_bundle_alone(evidence: Evidence,
-                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proof_that_fails_leaves_the_finished_bundle_alone(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = evidence.subject.run
     before = open_bundle(run)
     set_target(monkeypatch, "onnx", copied)
     rung = Rung("probabilities", 0.005, 0.4, "val/a.png", 3)
     monkeypatch.setattr(prove, "prove", lambda *_: Proof([rung], [], {}))
-    with pytest.raises(NotProved, match=r"differs by 0\.4 on val/a\.png, .*/bundles/onnx\.tmp/parity\.json"):
+    with pytest.raises(
+        NotProved, match=r"differs by 0\.4 on val/a\.png, .*/bundles/onnx\.tmp/parity\.json"
+    ):
         pipeline.attempt(evidence, "onnx", {})
     assert open_bundle(run) == before
     with pytest.raises(UserError, match=r"has no FINISHED\.json: .* --to onnx$"):
         open_bundle(run / "bundles" / "onnx.tmp")
 
 
-@pytest.mark.parametrize(("worst", "error", "limit", "verdict"), [
-    (0.9e-3, 0, 1e-3, "passed"), (1.1e-3, 0, 1e-3, "failed"), (float("inf"), 0, None, "failed"),
-    (float("nan"), 0, 1.0, "failed"), (0.4, 0, None, "not judged"),
-    (1.9, 1.84, 1.0, "inconclusive"), (-1.9, 1.84, 1.0, "inconclusive"), (0.5, 0.25, 1.0, "passed"),
-    (3.0, 0.9, 1.0, "failed"), (0.0, 0.0, 0.2, "passed")])
-def test_an_estimate_has_three_outcomes(worst: float, error: float, limit: float | None, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("worst", "error", "limit", "verdict"),
+    [
+        (0.9e-3, 0, 1e-3, "passed"),
+        (1.1e-3, 0, 1e-3, "failed"),
+        (float("inf"), 0, None, "failed"),
+        (float("nan"), 0, 1.0, "failed"),
+        (0.4, 0, None, "not judged"),
+        (1.9, 1.84, 1.0, "inconclusive"),
+        (-1.9, 1.84, 1.0, "inconclusive"),
+        (0.5, 0.25, 1.0, "passed"),
+        (3.0, 0.9, 1.0, "failed"),
+        (0.0, 0.0, 0.2, "passed"),
+    ],
+)
+def test_an_estimate_has_three_outcomes(
+    worst: float, error: float, limit: float | None, verdict: str
+) -> None:
     rung = Rung("accuracy", limit, worst, "a.png", 135, error)
     assert rung.verdict == verdict
     [row] = parity.to_json([rung])
@@ -148,7 +200,8 @@ def test_an_estimate_has_three_outcomes(worst: float, error: float, limit: float
 
 @pytest.mark.parametrize("batches", [(1,), (1, 2, 5), (4,)])
 def test_an_engine_is_asked_in_batches_of_one_size_and_answers_stay_in_order(
-        tmp_path: Path, batches: tuple[int, ...]) -> None:
+    tmp_path: Path, batches: tuple[int, ...]
+) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(17)]
     for number, path in enumerate(paths):
         Image.new("RGB", (3 + number % 3, 4), (number, 0, 0)).save(path)
@@ -165,7 +218,9 @@ def test_an_engine_is_asked_in_batches_of_one_size_and_answers_stay_in_order(
     assert set(asked) >= set(batches)
 
 
-def test_pictures_of_many_sizes_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_of_many_sizes_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(40)]
     for number, path in enumerate(paths):
         Image.new("RGB", (1 + number, 4), (number, 0, 0)).save(path)
@@ -183,7 +238,9 @@ def test_pictures_of_many_sizes_are_not_kept(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_bundle_whose_layers_have_no_names_is_not_quantised() -> None:
-    with pytest.raises(UserError, match="written by an earlier version: export the run to onnx again"):
+    with pytest.raises(
+        UserError, match="written by an earlier version: export the run to onnx again"
+    ):
         int8.nodes(onnx.GraphProto(), 0, clipped=True)
 
 
@@ -191,19 +248,35 @@ def test_a_bundle_whose_layers_have_no_names_is_not_quantised() -> None:
 @pytest.mark.parametrize("judged", [True, False])
 def test_what_overflowed_has_failed_whether_it_is_judged_or_not(seen: float, judged: bool) -> None:
     """fp16 overflows in torch and in ONNX Runtime at different places."""
-    right, outputs = np.array([0.9, 0.1]), {"probabilities": np.array([[0.9, 0.1]]), "heatmap": np.array([[seen]])}
-    answered = parity.Answered(np.zeros(1), np.zeros(2), {"probabilities": right, "heatmap": np.ones(1)})
-    rungs = parity.compare([parity.Compared("a.png", 0, 0, answered, answered)], outputs, judged=judged)
+    right, outputs = (
+        np.array([0.9, 0.1]),
+        {"probabilities": np.array([[0.9, 0.1]]), "heatmap": np.array([[seen]])},
+    )
+    answered = parity.Answered(
+        np.zeros(1), np.zeros(2), {"probabilities": right, "heatmap": np.ones(1)}
+    )
+    rungs = parity.compare(
+        [parity.Compared("a.png", 0, 0, answered, answered)], outputs, judged=judged
+    )
     [row] = [row for row in parity.to_json(rungs) if row["name"] == "heatmap"]
     assert (row["verdict"], row["worst"]) == ("failed", None)
 
 
-@pytest.mark.parametrize(("precision", "pictures", "changed", "verdict"), [
-    ("int8", 3, 0, "inconclusive"), ("int8", 135, 0, "inconclusive"), ("int8", 300, 0, "passed"),
-    ("int8", 2, 1, "inconclusive"), ("int8", 400, 40, "failed"), ("fp16", 3, 0, "passed"),
-    ("fp16", 300, 1, "inconclusive")])
-def test_a_few_answers_that_stay_the_same_prove_nothing(precision: str, pictures: int, changed: int,
-                                                        verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "pictures", "changed", "verdict"),
+    [
+        ("int8", 3, 0, "inconclusive"),
+        ("int8", 135, 0, "inconclusive"),
+        ("int8", 300, 0, "passed"),
+        ("int8", 2, 1, "inconclusive"),
+        ("int8", 400, 40, "failed"),
+        ("fp16", 3, 0, "passed"),
+        ("fp16", 300, 1, "inconclusive"),
+    ],
+)
+def test_a_few_answers_that_stay_the_same_prove_nothing(
+    precision: str, pictures: int, changed: int, verdict: str
+) -> None:
     labelled = [parity.Labelled(Path(f"{i}.png"), 0, 0) for i in range(pictures)]
     p_NC = np.tile([0.9, 0.1], (pictures, 1))
     p_NC[:changed] = [0.1, 0.9]
@@ -213,19 +286,28 @@ def test_a_few_answers_that_stay_the_same_prove_nothing(precision: str, pictures
     assert rung.agreement == pytest.approx(1 - changed / pictures)
 
 
-def test_too_few_pictures_are_refused_unless_they_are_accepted(evidence: Evidence, monkeypatch: pytest.MonkeyPatch,
-                                                               capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_pictures_are_refused_unless_they_are_accepted(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, rung = evidence.subject.run, Rung("accuracy", 1.0, 1.9, "a.png", 135, 1.84, 0.941)
     set_target(monkeypatch, "int8", copied)
     monkeypatch.setattr(prove, "prove", lambda *_: Proof([rung], [], {}))
-    with pytest.raises(NotProved, match=r"it cannot be told .* 1\.90 ± 3\.61 points of accuracy on 135 pictures, "
-                                        r"expected at most 1\. .*--max-loss .*--accept-inconclusive"):
+    with pytest.raises(
+        NotProved,
+        match=r"it cannot be told .* 1\.90 ± 3\.61 points of accuracy on 135 pictures, "
+        r"expected at most 1\. .*--max-loss .*--accept-inconclusive",
+    ):
         pipeline.attempt(evidence, "int8", {})
     accepting = replace(evidence, accept_inconclusive=True, examples=False)
     pipeline.attempt(accepting, "int8", {})
-    assert open_bundle(run / "bundles" / "int8").status.startswith("inconclusive: it loses 1.90 ± 3.61 points")
+    assert open_bundle(run / "bundles" / "int8").status.startswith(
+        "inconclusive: it loses 1.90 ± 3.61 points"
+    )
     shown = " ".join(capsys.readouterr().out.split())
-    assert "inconclusive accuracy points lost 1.9 ± 3.61 (limit 1), 135 pictures, 94.1% of the answers the" in shown
+    assert (
+        "inconclusive accuracy points lost 1.9 ± 3.61 (limit 1), 135 pictures, 94.1% of the "
+        "answers the" in shown
+    )
     assert "bundles/int8 was made from the trained model (inconclusive: it loses 1.90" in shown
 
 
@@ -242,10 +324,13 @@ def test_a_power_cut_between_two_renames_is_put_right(evidence: Evidence) -> Non
         assert sorted(os.listdir(bundles)) == [".lock", "onnx", "onnx.tmp"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt("by hand"), OSError(errno.EBUSY, "Device or resource busy")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt("by hand"), OSError(errno.EBUSY, "Device or resource busy")]
+)
 @pytest.mark.parametrize("renamed", [0, 1])
-def test_what_interrupts_two_renames_leaves_a_bundle(error: BaseException, renamed: int, evidence: Evidence,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_interrupts_two_renames_leaves_a_bundle(
+    error: BaseException, renamed: int, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`renamed`: how many of them were done when it came."""
     run = evidence.subject.run
     before, bundles, rename, calls = open_bundle(run), run / "bundles", Path.rename, []
@@ -265,21 +350,28 @@ def test_what_interrupts_two_renames_leaves_a_bundle(error: BaseException, renam
 
 
 @pytest.mark.parametrize("scores", [{}, {bundle.UNKNOWN_SCORE: np.array([0.25], np.float32)}])
-def test_examples_hold_all_that_an_answer_depends_on(scores: dict[str, np.ndarray], evidence: Evidence,
-                                                     tmp_path: Path) -> None:
+def test_examples_hold_all_that_an_answer_depends_on(
+    scores: dict[str, np.ndarray], evidence: Evidence, tmp_path: Path
+) -> None:
     subject: Any = evidence.subject
     subject.pictures["val/1.png"] = tmp_path / "1.png"
     Image.new("RGB", (8, 6)).save(tmp_path / "1.png")
     outputs = {bundle.PROBABILITIES: np.array([[0.75]], np.float32), **scores}
     prove.write_examples(evidence, tmp_path, Proof([], [], outputs))
     [row] = json.loads((tmp_path / bundle.EXAMPLES / bundle.EXPECTED).read_text()).values()
-    assert row == {"label": "red", "probability": 0.75, "probabilities": [0.75]} | {name: 0.25 for name in scores}
+    assert row == {"label": "red", "probability": 0.75, "probabilities": [0.75]} | {
+        name: 0.25 for name in scores
+    }
 
 
 def test_two_exports_of_a_run_at_once_are_refused(evidence: Evidence) -> None:
     run = evidence.subject.run
     other = FileLock(str(run / "bundles" / place.LOCK))
-    with other, pytest.raises(UserError, match=f"{run} is being exported by another process: wait"), place.alone(run):
+    with (
+        other,
+        pytest.raises(UserError, match=f"{run} is being exported by another process: wait"),
+        place.alone(run),
+    ):
         raise AssertionError("it has the lock")
     with place.alone(run):
         assert other.lock_file.endswith(".lock")
@@ -289,8 +381,10 @@ def test_what_stands_in_the_place_of_the_lock_is_named(evidence: Evidence) -> No
     (evidence.subject.run / "bundles" / place.LOCK).mkdir()
     with pytest.raises(UserError, match=r"bundles/\.lock is a folder: expected a file"):
         open_bundle(evidence.subject.run)
-    with pytest.raises(UserError, match=r"bundles/\.lock: expected a lock .*Remove it"), \
-            place.alone(evidence.subject.run):
+    with (
+        pytest.raises(UserError, match=r"bundles/\.lock: expected a lock .*Remove it"),
+        place.alone(evidence.subject.run),
+    ):
         raise AssertionError("there is no lock")
 
 
@@ -304,33 +398,53 @@ def ordered(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return lambda *targets: pipeline.start(Order(evidence.subject.run, to=targets))
 
 
-def test_a_target_that_fails_does_not_stop_the_others(ordered: Callable[..., None], evidence: Evidence,
-                                                      monkeypatch: pytest.MonkeyPatch,
-                                                      capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_that_fails_does_not_stop_the_others(
+    ordered: Callable[..., None],
+    evidence: Evidence,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def no_npm() -> None:
         raise UserError("there is no npm")
 
     set_target(monkeypatch, "openvino", failing(UserError("OpenVINO refuses it")))
     set_target(monkeypatch, "web", copied, check=no_npm)
-    with pytest.raises(NotProved, match="2 of 4 targets could not be exported: web, openvino") as raised:
+    with pytest.raises(
+        NotProved, match="2 of 4 targets could not be exported: web, openvino"
+    ) as raised:
         ordered("openvino", "onnx", "web", "triton")
     assert raised.value.exit_code == 1
     printed = capsys.readouterr()
     assert printed.err.splitlines() == ["error: there is no npm", "error: OpenVINO refuses it"]
-    table = [line.split() for line in printed.out.splitlines() if line.split()[:1] in (["onnx"], ["triton"], ["web"])]
-    assert table[-3:] == [["onnx", "finished"], ["triton", "finished"], ["web", "there", "is", "no", "npm"]]
+    table = [
+        line.split()
+        for line in printed.out.splitlines()
+        if line.split()[:1] in (["onnx"], ["triton"], ["web"])
+    ]
+    assert table[-3:] == [
+        ["onnx", "finished"],
+        ["triton", "finished"],
+        ["web", "there", "is", "no", "npm"],
+    ]
     assert {found.target for found in bundle.of_run(evidence.subject.run)} == {"onnx", "triton"}
-    with pytest.raises(UserError, match=r"^OpenVINO refuses it$"):  # alone, its error is that of the command
+    # alone, its error is that of the command
+    with pytest.raises(UserError, match=r"^OpenVINO refuses it$"):
         ordered("openvino")
 
 
-def test_what_is_made_from_a_bundle_that_failed_is_not_tried(ordered: Callable[..., None], evidence: Evidence,
-                                                             monkeypatch: pytest.MonkeyPatch,
-                                                             capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_made_from_a_bundle_that_failed_is_not_tried(
+    ordered: Callable[..., None],
+    evidence: Evidence,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     shutil.rmtree(evidence.subject.run / "bundles" / "onnx")
     set_target(monkeypatch, "onnx", failing(UserError("no exporter")))
     with pytest.raises(UserError, match="no exporter"):
         ordered("triton")
     with pytest.raises(NotProved, match="3 of 3 targets could not be exported: onnx, triton, web"):
         ordered("triton", "web")
-    assert "triton is made from the bundle for onnx, which could not be exported." in capsys.readouterr().err
+    assert (
+        "triton is made from the bundle for onnx, which could not be exported."
+        in capsys.readouterr().err
+    )

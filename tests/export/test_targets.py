@@ -59,23 +59,36 @@ def pictures(run: Path) -> list[Path]:
 
 
 @pytest.mark.usefixtures("few_sizes")
-def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(made_vit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(
+    made_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     needs("tensorrt_rtx")
     start(Order(made_vit, to=("tensorrt",)))
     folder = made_vit / "bundles" / "tensorrt"
     opened = open_bundle(folder)
     assert opened.content["precision"] == "fp16"
-    assert opened.status == f"{tensorrt.NOT_RUN}; no unknown answer: 1 training pictures, 2 are needed"
+    assert (
+        opened.status == f"{tensorrt.NOT_RUN}; no unknown answer: 1 training pictures, 2 are needed"
+    )
     assert opened.decision.unknown is None
     assert opened.content["builder"]["engine_mb"] > 0
     said = capsys.readouterr().out
-    assert f"trtexec --onnx={folder / 'model.trt.onnx'} --saveEngine={folder / 'model.plan'} --noTF32 " in said
-    assert "--minShapes=image:1x1x1x3 --optShapes=image:8x50x54x3 --maxShapes=image:32x2048x2048x3" in said
+    assert (
+        f"trtexec --onnx={folder / 'model.trt.onnx'} --saveEngine={folder / 'model.plan'} --noTF32 "
+        in said
+    )
+    assert (
+        "--minShapes=image:1x1x1x3 --optShapes=image:8x50x54x3 --maxShapes=image:32x2048x2048x3"
+        in said
+    )
     model = onnx.load(folder / "model.trt.onnx")
     graph = model.graph
     halves = [one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT16]
     assert len(halves) > 10
-    used = {one.type.tensor_type.elem_type for one in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    used = {
+        one.type.tensor_type.elem_type
+        for one in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
     assert not used & {onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
     assert not [node for node in graph.node if node.op_type == "Resize"]
     proof = json.loads((folder / "parity.json").read_text())
@@ -89,7 +102,11 @@ def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(made_vit: Path, capsys: p
 
 
 def test_a_precision_that_loses_accuracy_gives_way_to_the_next(
-        trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run, tried = Path(shutil.copytree(trained, tmp_path / "digits run")), []
 
     def make(evidence: Evidence, folder: Path, precision: str) -> subjects.Made:
@@ -98,7 +115,11 @@ def test_a_precision_that_loses_accuracy_gives_way_to_the_next(
         return subjects.Made(evidence.subject.deployed_onnx())
 
     real = parity.accuracy
-    monkeypatch.setattr(parity, "accuracy", lambda precision, limit, labelled, p: real(precision, limit, labelled, -p))
+    monkeypatch.setattr(
+        parity,
+        "accuracy",
+        lambda precision, limit, labelled, p: real(precision, limit, labelled, -p),
+    )
     without_check = replace(pipeline.TARGETS["tensorrt"], make=make, check=lambda: None)
     monkeypatch.setitem(pipeline.TARGETS, "tensorrt", without_check)
     start(Order(run, to=("tensorrt",), examples=False, parity_images=5))
@@ -112,14 +133,19 @@ def test_a_precision_that_loses_accuracy_gives_way_to_the_next(
 def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
     needs("tensorrt_rtx")
     shapes = (["batch", "height", "width", 3], ["batch", 3, "height", "width"])
-    given, turned = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, shape)
-                     for name, shape in zip(("image", "turned"), shapes, strict=True))
+    given, turned = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, shape)
+        for name, shape in zip(("image", "turned"), shapes, strict=True)
+    )
     node = onnx.helper.make_node("Transpose", ["image"], ["turned"], perm=[0, 3, 1, 2])
     graph = onnx.helper.make_graph([node], "turned", [given], [turned])
     onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "model.onnx")
     with pytest.raises(UserError, match=r"TensorRT's parser refuses model\.onnx: .*UInt8"):
-        tensorrt.build(tensorrt.import_tensorrt(), tmp_path / "model.onnx",
-                          {which: [1, 50, 60, 3] for which in ("min", "opt", "max")})
+        tensorrt.build(
+            tensorrt.import_tensorrt(),
+            tmp_path / "model.onnx",
+            {which: [1, 50, 60, 3] for which in ("min", "opt", "max")},
+        )
 
 
 def test_engines_keep_the_types_of_the_file_and_all_bits_of_float32() -> None:
@@ -133,7 +159,8 @@ def test_engines_keep_the_types_of_the_file_and_all_bits_of_float32() -> None:
 
 
 class Timed:
-    """Stands in for a builder's configuration and its timing cache: no GPU is needed to see what is kept."""
+    """Stands in for a builder's configuration and its timing cache: no GPU is needed to see what is
+    kept."""
 
     def __init__(self, taken: list[bytes]):
         self.taken = taken
@@ -151,9 +178,12 @@ class Timed:
 
 
 @pytest.mark.parametrize("before", [None, b"known", b"broken", b"of another GPU"])
-def test_times_of_kernels_are_kept_for_the_next_engine(before: bytes | None, tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch,
-                                                       capsys: pytest.CaptureFixture[str]) -> None:
+def test_times_of_kernels_are_kept_for_the_next_engine(
+    before: bytes | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
     gpu = SimpleNamespace(name="NVIDIA A/B", major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
@@ -168,12 +198,16 @@ def test_times_of_kernels_are_kept_for_the_next_engine(before: bytes | None, tmp
         assert taken[-1] == (before if before == b"known" else b"")
     assert file.read_bytes() == taken[-1] + b" and new"
     ignored = before in (b"broken", b"of another GPU")
-    assert ("is not a timing cache of this GPU" in " ".join(capsys.readouterr().out.split())) is ignored
-    assert tensorrt.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None  # it measures nothing when built
+    assert (
+        "is not a timing cache of this GPU" in " ".join(capsys.readouterr().out.split())
+    ) is ignored
+    # it measures nothing when built
+    assert tensorrt.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None
 
 
-def test_times_that_cannot_be_kept_do_not_stop_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                         capsys: pytest.CaptureFixture[str]) -> None:
+def test_times_that_cannot_be_kept_do_not_stop_an_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(tensorrt, "timings_file", lambda trt: tmp_path / "file" / "timings")
     with tensorrt.known_timings(None, Timed([])):
@@ -199,20 +233,29 @@ def test_openvino_answers_in_fp32_and_knows_its_labels(made_vit: Path) -> None:
     found = predictor.predict_many(pictures(made_vit))
     assert {label for label, _ in found[0].answer.top} == set(LABELS)
     expected = json.loads((folder / "examples" / "expected.json").read_text())
-    np.testing.assert_allclose(predictor.predict(folder / "examples" / "1.png").probabilities,
-                               expected["1.png"]["probabilities"], atol=1e-5)
+    np.testing.assert_allclose(
+        predictor.predict(folder / "examples" / "1.png").probabilities,
+        expected["1.png"]["probabilities"],
+        atol=1e-5,
+    )
     with pytest.raises(UserError, match="a model for OpenVINO, which computes on the CPU"):
         Predictor(folder, provider="cuda")
     compiled = openvino_runtime.load(folder / "model.xml")._compiled
-    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"  # not what this CPU would like best
+    # not what this CPU would like best
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert (folder / "model.bin").stat().st_size > 0.9 * sum(  # not rounded to float16
-        4 * part.numel() for part in open_run(Order(made_vit)).parts.model.parameters())
+        4 * part.numel() for part in open_run(Order(made_vit)).parts.model.parameters()
+    )
 
 
-def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named_with_its_install_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module, target in (("openvino", "openvino"), ("tensorrt_rtx", "tensorrt")):
         monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(UserError, match=rf"the target {target} needs .*pip install -e \"\.\[{target}\]\""):
+        with pytest.raises(
+            UserError, match=rf"the target {target} needs .*pip install -e \"\.\[{target}\]\""
+        ):
             start(Order(tmp_path / "run", to=(target,)))  # type: ignore[arg-type]
 
 
@@ -221,14 +264,16 @@ def test_a_missing_extra_is_named_with_its_install_line(tmp_path: Path, monkeypa
 
 @pytest.fixture(scope="session")
 def trained(finished_run: Path, shared: Path) -> Path:
-    """EfficientNet-Lite0 fine-tuned on digits, exported to onnx, int8 and triton; one for all workers."""
+    """EfficientNet-Lite0 fine-tuned on digits, exported to onnx, int8 and triton; one for all
+    workers."""
     run = shared / "trained" / "digits run"
     with FileLock(f"{run.parent}.lock"), pytest.MonkeyPatch.context() as patch:
         if not run.exists():
             shutil.copytree(finished_run, run)
             patch.setattr(hard_pictures, "SIZES", ((1, 1), (97, 200)))
             patch.setattr(int8, "FLOAT_LAYERS", (3,))
-            patch.setitem(parity.LOST_POINTS, "int8", 20.0)  # of 40 test pictures, one is 2.5 ± 6.6 points
+            # of 40 test pictures, one is 2.5 ± 6.6 points
+            patch.setitem(parity.LOST_POINTS, "int8", 20.0)
             onnx_bundle(run)
             start(Order(run, to=("int8", "triton"), parity_images=20))
     return run
@@ -242,9 +287,13 @@ def test_int8_is_smaller_and_keeps_the_accuracy(trained: Path) -> None:
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("QuantizeLinear") > 40
     scales = {one.name: one.dims for one in graph.initializer if one.name.endswith("_scale")}
-    assert sum(list(dims) not in ([], [1]) for dims in scales.values()) >= 45  # one for each channel
-    [rung] = [rung for rung in json.loads((opened.folder / "parity.json").read_text())["rungs"]
-              if rung["name"] == "accuracy"]
+    # one for each channel
+    assert sum(list(dims) not in ([], [1]) for dims in scales.values()) >= 45
+    [rung] = [
+        rung
+        for rung in json.loads((opened.folder / "parity.json").read_text())["rungs"]
+        if rung["name"] == "accuracy"
+    ]
     assert rung["verdict"] == "passed"
     assert 0.9 < rung["agreement"] <= 1
     assert rung["pictures"] == 40
@@ -256,12 +305,19 @@ def test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser(traine
     assert about["file"] == "model.int8-trt.onnx"
     graph = onnx.load(folder / about["file"]).graph
     kinds = {one.name: one.data_type for one in graph.initializer}
-    zeros = [kinds[node.input[2]] for node in graph.node if node.op_type == "DequantizeLinear" and len(node.input) > 2]
+    zeros = [
+        kinds[node.input[2]]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and len(node.input) > 2
+    ]
     assert len(zeros) > 40
     assert set(zeros) == {onnx.TensorProto.INT8}
     needs("tensorrt_rtx")
-    assert tensorrt.build(tensorrt.import_tensorrt(), folder / about["file"],
-                             tensorrt.profile(open_run(Order(trained))))
+    assert tensorrt.build(
+        tensorrt.import_tensorrt(),
+        folder / about["file"],
+        tensorrt.profile(open_run(Order(trained))),
+    )
 
 
 def test_int8_has_an_unknown_answer_of_its_own(trained: Path) -> None:
@@ -270,27 +326,48 @@ def test_int8_has_an_unknown_answer_of_its_own(trained: Path) -> None:
     assert of_run
     assert own
     assert own.threshold != of_run.threshold
-    assert own == replace(of_run, threshold=own.threshold)  # lengths of parts are scaled inside the network
-    [bank] = [onnx.numpy_helper.to_array(weight) for weight in onnx.load(opened.model).graph.initializer
-              if weight.name == "answer/bank"]
+    # lengths of parts are scaled inside the network
+    assert own == replace(of_run, threshold=own.threshold)
+    [bank] = [
+        onnx.numpy_helper.to_array(weight)
+        for weight in onnx.load(opened.model).graph.initializer
+        if weight.name == "answer/bank"
+    ]
     assert bank.T.shape == (references := decision.read_bank(trained)).shape
     assert not np.allclose(bank.T, references, atol=1e-2)
-    rungs = {rung["name"]: rung for rung in json.loads((opened.folder / "parity.json").read_text())["rungs"]}
-    assert rungs["own called unknown"]["verdict"] == rungs["noise told apart"]["verdict"] == "passed"
+    rungs = {
+        rung["name"]: rung
+        for rung in json.loads((opened.folder / "parity.json").read_text())["rungs"]
+    }
+    assert (
+        rungs["own called unknown"]["verdict"] == rungs["noise told apart"]["verdict"] == "passed"
+    )
     labelled = open_run(Order(trained)).labelled
-    answers = [given.answer for given in Predictor(opened.folder).predict_many([one.path for one in labelled])]
+    answers = [
+        given.answer
+        for given in Predictor(opened.folder).predict_many([one.path for one in labelled])
+    ]
     before = float(np.mean([one.unknown_score > of_run.threshold for one in labelled]))
     assert abs(float(np.mean([answer.label is None for answer in answers])) - before) <= 0.02
     for_tensorrt = onnx.load(opened.folder / "model.int8-trt.onnx")
     assert [output.name for output in for_tensorrt.graph.output] == [
-        name for name in opened.outputs if name != "unknown_score"]
+        name for name in opened.outputs if name != "unknown_score"
+    ]
 
 
 def test_an_unknown_answer_that_rounding_breaks_is_taken_out(
-        trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(unknown, "POINTS", -1.0)
-    monkeypatch.setattr(Subject, "training", lambda subject, count: [one.path for one in subject.labelled])
-    path = Path(shutil.copyfile(open_bundle(trained / "bundles" / "int8").model, tmp_path / "model.onnx"))
+    monkeypatch.setattr(
+        Subject, "training", lambda subject, count: [one.path for one in subject.labelled]
+    )
+    path = Path(
+        shutil.copyfile(open_bundle(trained / "bundles" / "int8").model, tmp_path / "model.onnx")
+    )
     subject = open_run(Order(trained))
     fitted = unknown.fit(subject, subject.deployed_onnx(), path)
     assert fitted.decision == replace(subject.parts.decision, unknown=None)
@@ -306,20 +383,26 @@ def test_an_unknown_answer_that_rounding_breaks_is_taken_out(
 
 @pytest.mark.usefixtures("few_sizes")
 def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
-        trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "digits run"))
 
     def per_tensor(evidence: Evidence, folder: Path, precision: str) -> subjects.Made:
         subject = evidence.subject
         pictures, ranges = subject.training(50), tmp_path / "ranges"
         int8.quantize(subject.onnx_model, folder / int8.MODEL, pictures, ranges, per_channel=False)
-        int8.quantize(subject.onnx_model, tmp_path / "again.onnx", [], ranges, per_channel=False)  # no picture
+        # no picture
+        int8.quantize(subject.onnx_model, tmp_path / "again.onnx", [], ranges, per_channel=False)
         assert (tmp_path / "again.onnx").read_bytes() == (folder / int8.MODEL).read_bytes()
         return subjects.Made(subject.deployed_onnx(), model=int8.MODEL)
 
-    monkeypatch.setitem(pipeline.TARGETS, "int8", replace(pipeline.TARGETS["int8"], make=per_tensor))
+    monkeypatch.setitem(
+        pipeline.TARGETS, "int8", replace(pipeline.TARGETS["int8"], make=per_tensor)
+    )
     before = open_bundle(run / "bundles" / "int8")
-    with pytest.raises(NotProved, match=r"loses .* points of accuracy on 40 pictures.*Try fine-tuning for longer"):
+    with pytest.raises(
+        NotProved, match=r"loses .* points of accuracy on 40 pictures.*Try fine-tuning for longer"
+    ):
         start(Order(run, to=("int8",), parity_images=5))
     assert open_bundle(run / "bundles" / "int8") == before
     assert not (run / "bundles" / "int8.tmp" / "FINISHED.json").exists()
@@ -327,24 +410,43 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
 
 
 def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
-        trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     rung = parity.Rung("accuracy", 1.0, 3.0, "picture", 40)
-    monkeypatch.setattr(int8, "best", lambda subject, source, path, ranges, **how: path.write_bytes(b"model"))
+    monkeypatch.setattr(
+        int8, "best", lambda subject, source, path, ranges, **how: path.write_bytes(b"model")
+    )
     monkeypatch.setattr(int8, "judged", lambda *args, **how: rung)
     monkeypatch.setattr(int8, "side_by_side", lambda *args: [1.0, 1.0])
-    monkeypatch.setattr(unknown, "fit", lambda subject, *args: unknown.Fitted(subject.parts.decision))
+    monkeypatch.setattr(
+        unknown, "fit", lambda subject, *args: unknown.Fitted(subject.parts.decision)
+    )
     monkeypatch.setattr(Subject, "write", lambda *args: None)
     with gather(open_run(Order(trained)), examples=False) as evidence:
         about = int8.make(evidence, tmp_path, "int8").facts["for_tensorrt"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.int8.onnx"]
     assert about["file"] is None
-    assert "model.int8-trt.onnx loses 3.00 ± 0.00 points of accuracy" in " ".join(capsys.readouterr().out.split())
+    assert "model.int8-trt.onnx loses 3.00 ± 0.00 points of accuracy" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
-@pytest.mark.parametrize(("pictures", "worst", "asked"), [(127, 90.0, [127]), (128, 90.0, [64]), (200, 90.0, [67]),
-                                                          (128, 0.0, [64, 128]), (128, 2.0, [64, 128])])
-def test_an_attempt_that_is_worse_on_few_pictures_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                                              pictures: int, worst: float, asked: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("pictures", "worst", "asked"),
+    [
+        (127, 90.0, [127]),
+        (128, 90.0, [64]),
+        (200, 90.0, [67]),
+        (128, 0.0, [64, 128]),
+        (128, 2.0, [64, 128]),
+    ],
+)
+def test_an_attempt_that_is_worse_on_few_pictures_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: int, worst: float, asked: list[int]
+) -> None:
     """A loss that few pictures cannot tell from the limit is measured on all of them."""
     seen = []
 
@@ -359,7 +461,9 @@ def test_an_attempt_that_is_worse_on_few_pictures_is_given_up(monkeypatch: pytes
 
 
 def test_triton_reads_its_configurations(trained: Path) -> None:
-    protobuf = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
+    protobuf = pytest.importorskip(
+        "tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed"
+    )
     from google.protobuf import text_format
 
     folder = trained / "bundles" / "triton"
@@ -370,8 +474,10 @@ def test_triton_reads_its_configurations(trained: Path) -> None:
         text = (folder / kind / "digits_run" / "config.pbtxt").read_text()
         config = text_format.Parse(text, protobuf.ModelConfig())
         assert (config.name, config.backend, config.max_batch_size) == ("digits_run", backend, 32)
-        assert [(one.name, protobuf.DataType.Name(one.data_type), list(one.dims)) for one in config.input] == [
-            ("image", "TYPE_UINT8", [-1, -1, 3])]
+        assert [
+            (one.name, protobuf.DataType.Name(one.data_type), list(one.dims))
+            for one in config.input
+        ] == [("image", "TYPE_UINT8", [-1, -1, 3])]
         assert [one.name for one in config.output] == list(opened.outputs)
         assert list(config.output[0].dims) == [10]
         assert config.dynamic_batching.default_queue_policy.max_queue_size == 256
@@ -379,7 +485,9 @@ def test_triton_reads_its_configurations(trained: Path) -> None:
         labels = (folder / kind / "digits_run" / config.output[0].label_filename).read_text()
         assert labels.splitlines() == list(opened.labels)
         with pytest.raises(text_format.ParseError):
-            text_format.Parse(text.replace("dynamic_batching", "dynamic_batchin"), protobuf.ModelConfig())
+            text_format.Parse(
+                text.replace("dynamic_batching", "dynamic_batchin"), protobuf.ModelConfig()
+            )
     assert not (folder / "models-tensorrt" / "digits_run" / "1" / "model.plan").exists()
 
 
@@ -393,8 +501,17 @@ def test_names_that_triton_cannot_take() -> None:
 
 
 def test_targets_that_need_onnx_make_it_first(trained: Path, tmp_path: Path) -> None:
-    assert pipeline.wanted(("int8", "tensorrt", "triton"), tmp_path) == ["onnx", "int8", "tensorrt", "triton"]
-    assert pipeline.wanted(("int8", "tensorrt", "triton"), trained) == ["int8", "tensorrt", "triton"]
+    assert pipeline.wanted(("int8", "tensorrt", "triton"), tmp_path) == [
+        "onnx",
+        "int8",
+        "tensorrt",
+        "triton",
+    ]
+    assert pipeline.wanted(("int8", "tensorrt", "triton"), trained) == [
+        "int8",
+        "tensorrt",
+        "triton",
+    ]
     assert pipeline.wanted(("tensorrt", "openvino"), tmp_path) == ["tensorrt", "openvino"]
     assert pipeline.wanted(("web", "onnx", "web"), trained) == ["onnx", "web"]
 
@@ -420,12 +537,16 @@ def test_no_file_of_an_export_names_this_machine(trained: Path) -> None:
         assert not path.is_file() or here not in path.read_bytes(), path
 
 
-def test_a_file_that_may_not_be_so_large_is_told_and_what_was_finished_stays(trained: Path, tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_so_large_is_told_and_what_was_finished_stays(
+    trained: Path, tmp_path: Path
+) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (12_000_000, hard))
     try:
-        with pytest.raises(UserError, match=r"larger than this process or file system allows \(ulimit -f") as raised:
+        with pytest.raises(
+            UserError, match=r"larger than this process or file system allows \(ulimit -f"
+        ) as raised:
             start(Order(run, to=("triton",)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,4 +1,5 @@
-"""`python -m export.verify`: examples answered again, accuracy on a labelled folder, and what it refuses."""
+"""`python -m export.verify`: examples answered again, accuracy on a labelled folder, and what it
+refuses."""
 
 import json
 import subprocess
@@ -38,12 +39,16 @@ def labelled(root: Path) -> Path:
     for name, colour in COLOURS.items():
         (root / name).mkdir(parents=True)
         Image.new("RGB", (12, 9), colour).save(root / name / "1.png")
-        Image.new("RGB", (20, 9), COLOURS["red"] if name == "green" else colour).save(root / name / "2.png")
+        Image.new("RGB", (20, 9), COLOURS["red"] if name == "green" else colour).save(
+            root / name / "2.png"
+        )
     (root / "blue" / "bad.png").write_bytes(b"not a picture")
     return root
 
 
-def test_examples_and_a_labelled_folder(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_and_a_labelled_folder(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = labelled(tmp_path / "data")
     assert main(Order(made, data)) == 0
     out = capsys.readouterr().out
@@ -72,10 +77,17 @@ def test_an_example_that_is_answered_otherwise_gives_exit_code_1(made: Path, cha
     assert main(Order(made)) == 1
 
 
-@pytest.mark.parametrize(("folders", "said"), [
-    (["red", "gren"], "seen 'gren'; near: green"), ([], "expected pictures in class folders, seen none"),
-    (None, "seen nothing")])
-def test_what_is_no_labelled_folder(made: Path, tmp_path: Path, folders: list[str] | None, said: str) -> None:
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["red", "gren"], "seen 'gren'; near: green"),
+        ([], "expected pictures in class folders, seen none"),
+        (None, "seen nothing"),
+    ],
+)
+def test_what_is_no_labelled_folder(
+    made: Path, tmp_path: Path, folders: list[str] | None, said: str
+) -> None:
     for name in folders or ():
         (tmp_path / "data" / name).mkdir(parents=True)
     if folders == []:
@@ -85,8 +97,10 @@ def test_what_is_no_labelled_folder(made: Path, tmp_path: Path, folders: list[st
 
 
 def test_it_leaves_torch_unloaded(made: Path) -> None:
-    report = ("import sys; from pathlib import Path; from export.verify import Order, main; "
-              f"main(Order(Path({str(made)!r}))); print(*{{name.split('.')[0] for name in sys.modules}})")
+    report = (
+        "import sys; from pathlib import Path; from export.verify import Order, main; "
+        f"main(Order(Path({str(made)!r}))); print(*{{name.split('.')[0] for name in sys.modules}})"
+    )
     ran = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
     assert "onnxruntime" in ran.stdout.split()
     assert not set(ran.stdout.split()) & {"torch", "timm", "finetune"}

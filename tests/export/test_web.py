@@ -1,4 +1,5 @@
-"""`--to web`: the page of a made run in a real Chromium, and what is said when onnxruntime-web cannot be had."""
+"""`--to web`: the page of a made run in a real Chromium, and what is said when onnxruntime-web
+cannot be had."""
 
 import base64
 import io
@@ -29,10 +30,21 @@ from zoo.host.errors import UserError
 from zoo.picture import jpeg_file
 from zoo.picture.preprocess import Preprocessing, decode, resize_crop
 
-FILES = {"model.onnx", "bundle.json", "parity.json", "parity.html", "FINISHED.json", "index.html", "page.css",
-         "page.js", "worker.js", "decode.js", "answer.js",
-         *(f"ort/{name}" for name in (*web_target.FILES, *web_target.LICENCES)),
-         *(f"examples/{name}" for name in ("0.png", "1.png", "2.png", "expected.json"))}
+FILES = {
+    "model.onnx",
+    "bundle.json",
+    "parity.json",
+    "parity.html",
+    "FINISHED.json",
+    "index.html",
+    "page.css",
+    "page.js",
+    "worker.js",
+    "decode.js",
+    "answer.js",
+    *(f"ort/{name}" for name in (*web_target.FILES, *web_target.LICENCES)),
+    *(f"examples/{name}" for name in ("0.png", "1.png", "2.png", "expected.json")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +54,10 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
         web_target.check()
     except UserError as error:
         pytest.skip(f"no onnxruntime-web: {error}")
-    run = made_export(tmp_path_factory.mktemp("web"), Made(pre=Preprocessing(64, "center", 0.875), decision=WITH_STAGE))
+    run = made_export(
+        tmp_path_factory.mktemp("web"),
+        Made(pre=Preprocessing(64, "center", 0.875), decision=WITH_STAGE),
+    )
     onnx_bundle(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hard_pictures, "SIZES", hard_pictures.SIZES[:1])
@@ -72,9 +87,12 @@ def pictures() -> dict[str, bytes]:
     sideways[0x0112] = 6
     noise = np.random.default_rng(0).integers(0, 256, (90, 70, 4), dtype=np.uint8)
     return {
-        "rgb.png": encoded(plain), "grey.png": encoded(plain.convert("L")), "rgba.png": encoded(Image.fromarray(noise)),
+        "rgb.png": encoded(plain),
+        "grey.png": encoded(plain.convert("L")),
+        "rgba.png": encoded(Image.fromarray(noise)),
         "exif6.jpg": encoded(plain, "JPEG", exif=sideways, quality=90),
-        "palette.gif": encoded(plain.convert("P"), "GIF"), "rgba.webp": encoded(Image.fromarray(noise), "WEBP"),
+        "palette.gif": encoded(plain.convert("P"), "GIF"),
+        "rgba.webp": encoded(Image.fromarray(noise), "WEBP"),
         "tall.bmp": encoded(hard_pictures.smooth(20, 300), "BMP"),
         "flat.png": encoded(Image.new("RGB", (80, 60), (9, 99, 199))),
     }
@@ -92,34 +110,48 @@ def test_the_browser_answers_as_python(site: Site, web: Path) -> None:
     expected = [predictor.predict(content) for content in given.values()]
     for name, one, other in zip(given, said, expected, strict=True):
         assert "error" not in one, (name, one)
-        np.testing.assert_allclose(one["probabilities"], other.probabilities, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(
+            one["probabilities"], other.probabilities, atol=2e-5, err_msg=name
+        )
         assert one["score"] == pytest.approx(other.unknown_score, abs=1e-4), name
         assert (one["label"], [label for label, _ in one["top"]], one["set"]) == (
-            other.answer.label, [label for label, _ in other.answer.top], list(other.answer.prediction_set or ())), name
-    assert [one["id"] for one in said] == sorted((one["id"] for one in said), reverse=True)  # one after the other
+            other.answer.label,
+            [label for label, _ in other.answer.top],
+            list(other.answer.prediction_set or ()),
+        ), name
+    # one after the other
+    assert [one["id"] for one in said] == sorted((one["id"] for one in said), reverse=True)
     assert len({tuple(np.round(one["probabilities"], 3)) for one in said}) == len(given)
-    cards = site.cards()[:len(given)]
+    cards = site.cards()[: len(given)]
     for name, card, other in zip(given, cards, expected, strict=True):
         assert card.startswith(name)
         assert ("resembles none" in card) == (other.answer.label is None)
         assert all(label in card for label in LABELS)
 
 
-def test_a_large_jpeg_is_decoded_to_the_size_of_python(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pixels are means of the browser's, where libjpeg scales: close, not equal. Here two million pixels are large."""
+def test_a_large_jpeg_is_decoded_to_the_size_of_python(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pixels are means of the browser's, where libjpeg scales: close, not equal. Here two million
+    pixels are large."""
     monkeypatch.setattr(jpeg_file, "FULL_PIXELS", 2_000_000)
     sideways = Image.Exif()
     sideways[0x0112] = 6
-    large = encoded(hard_pictures.smooth(290, 220).resize((2600, 2102)), "JPEG", exif=sideways, quality=60)
+    large = encoded(
+        hard_pictures.smooth(290, 220).resize((2600, 2102)), "JPEG", exif=sideways, quality=60
+    )
     pixels = np.asarray(decode(large)).astype(int)
     height, width, _ = pixels.shape
-    *size, rows, shown = site.page.evaluate("""async (picture) => {
+    *size, rows, shown = site.page.evaluate(
+        """async (picture) => {
         const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
         const { width, height, rgb, canvas } = await (await import("/decode.js")).decode(new Blob([bytes]), 2e6);
         const rows = [];
         for (let y = 0; y < height; y += 97) rows.push(...rgb.subarray(3 * width * y, 3 * width * (y + 1)));
         const shown = canvas.getContext("2d").getImageData(0, 97, width, 1).data;
-        return [width, height, rgb.length, rows, Array.from(shown)]; }""", base64.b64encode(large).decode())
+        return [width, height, rgb.length, rows, Array.from(shown)]; }""",
+        base64.b64encode(large).decode(),
+    )
     assert size == [width, height, pixels.size] == [1051, 1300, 1051 * 1300 * 3]
     seen = np.array(rows).reshape(-1, width, 3)
     assert np.abs(seen - pixels[::97]).max() <= 8
@@ -129,10 +161,18 @@ def test_a_large_jpeg_is_decoded_to_the_size_of_python(site: Site, monkeypatch: 
 
 def test_the_part_of_a_large_jpeg_is_that_of_python(site: Site) -> None:
     random = np.random.default_rng(0)
-    sizes = [*random.integers(1000, 20_000, (200, 2)).tolist(), [8160, 6144], [22000, 1500], [26000, 2000]]
-    parts = site.page.evaluate("""async (sizes) => {
+    sizes = [
+        *random.integers(1000, 20_000, (200, 2)).tolist(),
+        [8160, 6144],
+        [22000, 1500],
+        [26000, 2000],
+    ]
+    parts = site.page.evaluate(
+        """async (sizes) => {
         const { scale } = await import("/decode.js");
-        return sizes.map(([width, height]) => scale(width, height)); }""", sizes)
+        return sizes.map(([width, height]) => scale(width, height)); }""",
+        sizes,
+    )
     assert parts == [jpeg_file.scale(*size) for size in sizes]
     assert {1, 2, 4} <= set(parts)
 
@@ -142,49 +182,88 @@ def test_what_cannot_be_read_is_said_in_words(site: Site) -> None:
     huge = huge[:16] + struct.pack(">II", 30_000, 30_000) + huge[24:]
     broken = encoded(hard_pictures.smooth(150, 110), "JPEG")
     frame = broken.index(b"\xff\xc0") + 5
-    vast = broken[:frame] + struct.pack(">HH", 12_300, 16_400) + broken[frame + 4:]
-    bad = {"text.png": b"hello", "empty.png": b"", "long.png": encoded(Image.new("L", (2100, 100))), "huge.png": huge,
-           "vast.jpg": vast, "half.jpg": broken[:len(broken) // 2], "start.jpg": broken[:12],
-           "fine.png": encoded(hard_pictures.smooth(30, 30))}
+    vast = broken[:frame] + struct.pack(">HH", 12_300, 16_400) + broken[frame + 4 :]
+    bad = {
+        "text.png": b"hello",
+        "empty.png": b"",
+        "long.png": encoded(Image.new("L", (2100, 100))),
+        "huge.png": huge,
+        "vast.jpg": vast,
+        "half.jpg": broken[: len(broken) // 2],
+        "start.jpg": broken[:12],
+        "fine.png": encoded(hard_pictures.smooth(30, 30)),
+    }
     *said, fine = site.ask(*bad.items())
     assert "error" not in fine
-    reasons = ("of no format", "the file is empty", "too elongated: 2100 x 100", "too large: 30000 x 30000",
-               "too large: 16400 x 12300, at most 200 million pixels are decoded of a JPEG", "damaged",
-               "damaged: its header")
+    reasons = (
+        "of no format",
+        "the file is empty",
+        "too elongated: 2100 x 100",
+        "too large: 30000 x 30000",
+        "too large: 16400 x 12300, at most 200 million pixels are decoded of a JPEG",
+        "damaged",
+        "damaged: its header",
+    )
     for one, reason in zip(said, reasons, strict=True):
         assert one["error"].startswith(reason)
     assert "Not read: too elongated: 2100 x 100, at most 20:1 is accepted" in site.cards()[2]
 
 
-@pytest.mark.parametrize("made_decision", [
-    Decision(), CALIBRATED, Decision(sets=Sets(0.8, 0.0)), Decision(sets=Sets(0.8, 0.3)),
-    Decision(unknown=Unknown(1, 0.1, 0.25), sets=Sets(0.9, float(np.float32(0.3)) + 1e-9))])
+@pytest.mark.parametrize(
+    "made_decision",
+    [
+        Decision(),
+        CALIBRATED,
+        Decision(sets=Sets(0.8, 0.0)),
+        Decision(sets=Sets(0.8, 0.3)),
+        Decision(unknown=Unknown(1, 0.1, 0.25), sets=Sets(0.9, float(np.float32(0.3)) + 1e-9)),
+    ],
+)
 def test_decisions_are_applied_as_in_python(site: Site, made_decision: Decision) -> None:
     labels = ["a", "b", "c", "d"]
-    for p_C, score in ((np.float32([0.3, 0.3, 0.1, 0.3]), 0.25), (np.float32([0.01, 0.97, 0.02, 0]), 0.41)):
+    for p_C, score in (
+        (np.float32([0.3, 0.3, 0.1, 0.3]), 0.25),
+        (np.float32([0.01, 0.97, 0.02, 0]), 0.41),
+    ):
         told = site.page.evaluate(
-            "async ([p, ...rest]) => (await import('/answer.js')).answer(new Float32Array(p), ...rest)",
-            [p_C.tolist(), score, labels, made_decision.to_json(), 3])
+            "async ([p, ...rest]) => (await import('/answer.js')).answer(new Float32Array(p), "
+            "...rest)",
+            [p_C.tolist(), score, labels, made_decision.to_json(), 3],
+        )
         answer = decision.answer(p_C, score, labels, made_decision, top=3)
-        assert told == {"label": answer.label, "top": [list(row) for row in answer.top], "score": answer.unknown_score,
-                        "set": None if answer.prediction_set is None else list(answer.prediction_set)}
+        assert told == {
+            "label": answer.label,
+            "top": [list(row) for row in answer.top],
+            "score": answer.unknown_score,
+            "set": None if answer.prediction_set is None else list(answer.prediction_set),
+        }
 
 
-@pytest.mark.parametrize("pre", [
-    Preprocessing(64, "center", 0.875), Preprocessing(65, "squash", 0.9), Preprocessing(64, "border", 1.0),
-    Preprocessing(64, "border", 0.9), Preprocessing(64, "center", 1.2), Preprocessing(64, "squash", 1.3)],
-    ids=lambda pre: f"{pre.crop_mode} {pre.crop_pct}")
+@pytest.mark.parametrize(
+    "pre",
+    [
+        Preprocessing(64, "center", 0.875),
+        Preprocessing(65, "squash", 0.9),
+        Preprocessing(64, "border", 1.0),
+        Preprocessing(64, "border", 0.9),
+        Preprocessing(64, "center", 1.2),
+        Preprocessing(64, "squash", 1.3),
+    ],
+    ids=lambda pre: f"{pre.crop_mode} {pre.crop_pct}",
+)
 def test_the_picture_shown_is_what_the_network_sees(site: Site, pre: Preprocessing) -> None:
     for size in ((150, 90), (80, 131)):
         picture = hard_pictures.smooth(*size)
-        drawn = site.page.evaluate("""async ([picture, pre, side]) => {
+        drawn = site.page.evaluate(
+            """async ([picture, pre, side]) => {
             const image = new Image();
             image.src = "data:image/png;base64," + picture;
             await image.decode();
             const context = new OffscreenCanvas(side, side).getContext("2d", {willReadFrequently: true});
             (await import("/answer.js")).drawSeen(context, image, pre, side);
             return Array.from(context.getImageData(0, 0, side, side).data); }""",
-            [base64.b64encode(encoded(picture)).decode(), pre.to_config(), pre.size])
+            [base64.b64encode(encoded(picture)).decode(), pre.to_config(), pre.size],
+        )
         seen = np.array(drawn).reshape(pre.size, pre.size, 4)[:, :, :3]
         off = np.abs(seen - resize_crop(picture, pre).astype(int))
         assert np.median(off) <= 2  # browsers resize by other filters
@@ -215,12 +294,14 @@ def test_the_heat_map_can_be_taken_away(site: Site) -> None:
 def test_dropped_and_pasted_pictures_are_answered(site: Site) -> None:
     for event, where in (("drop", "dataTransfer"), ("paste", "clipboardData")):
         site.page.evaluate("window.said = []")
-        site.page.evaluate("""([event, where, picture]) => {
+        site.page.evaluate(
+            """([event, where, picture]) => {
             const transfer = new DataTransfer();
             transfer.items.add(new File([Uint8Array.from(atob(picture), (c) => c.charCodeAt(0))], "given.png"));
             const kind = event === "drop" ? DragEvent : ClipboardEvent;
             document.body.dispatchEvent(new kind(event, {bubbles: true, cancelable: true, [where]: transfer})); }""",
-            [event, where, base64.b64encode(encoded(hard_pictures.smooth(50, 50))).decode()])
+            [event, where, base64.b64encode(encoded(hard_pictures.smooth(50, 50))).decode()],
+        )
         site.until("window.said.length === 1")
         assert len(site.page.evaluate("window.said[0].probabilities")) == len(LABELS)
 
@@ -239,9 +320,13 @@ def test_a_phone_and_a_dark_room(site: Site) -> None:
 def test_the_page_asks_nobody_else_and_complains_of_nothing(site: Site) -> None:
     """After all of the above."""
     assert len(site.requests) > 10
-    assert [url for url in site.requests if not url.startswith((site.address, "data:", "blob:"))] == []
+    assert [
+        url for url in site.requests if not url.startswith((site.address, "data:", "blob:"))
+    ] == []
     assert site.complaints == []
-    foreign = site.page.evaluate("fetch('https://example.org/').then(() => 'asked', (error) => error.name)")
+    foreign = site.page.evaluate(
+        "fetch('https://example.org/').then(() => 'asked', (error) => error.name)"
+    )
     assert foreign == "TypeError"
     assert "Content Security Policy" in site.complaints[0]
     site.complaints.clear()
@@ -290,12 +375,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_npm_the_words_say_where_to_unpack_it(home: Path) -> None:
-    with pytest.raises(UserError, match=r"expected the command npm, seen none. Install Node.js .*mkdir -p .*home"):
+    with pytest.raises(
+        UserError, match=r"expected the command npm, seen none. Install Node.js .*mkdir -p .*home"
+    ):
         web_target.check()
 
 
 def test_without_a_network_the_words_of_npm_are_passed_on(home: Path, tmp_path: Path) -> None:
-    npm(tmp_path / "bin", "echo 'npm error code ENOTFOUND' >&2; echo 'npm error complete log: /x' >&2; exit 1")
+    npm(
+        tmp_path / "bin",
+        "echo 'npm error code ENOTFOUND' >&2; echo 'npm error complete log: /x' >&2; exit 1",
+    )
     with pytest.raises(UserError, match=r"seen: npm error code ENOTFOUND. Check the network"):
         web_target.check()
     assert list(home.iterdir()) == []
@@ -305,17 +395,34 @@ def test_another_package_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("other")
     pack(tmp_path / "one.tgz", {name: tmp_path / "other" for name in web_target.FILES})
     pack(tmp_path / "two.tgz", {"README.md": tmp_path / "other"})
-    for archive, words in (("two", "gave another onnxruntime-web"), ("one", "expected sha256 219e.*Delete")):
+    for archive, words in (
+        ("two", "gave another onnxruntime-web"),
+        ("one", "expected sha256 219e.*Delete"),
+    ):
         npm(tmp_path / "bin", f"/bin/cp {tmp_path / archive}.tgz .")
         with pytest.raises(UserError, match=words):
             web_target.check()
 
 
-@pytest.mark.parametrize(("name", "size", "words"), [
-    (f"package/dist/{next(iter(web_target.FILES))}", 100_000_000, "no regular file of at most 67,108,864 bytes"),
-    ("n" * 3_000_000, 0, "lacks|unpacks to more"), ("package/x", 10, "it lacks")])
-def test_an_archive_is_unpacked_within_bounds(tmp_path: Path, name: str, size: int, words: str) -> None:
-    with tarfile.open(tmp_path / "x.tgz", "w:gz", compresslevel=1) as tar, open("/dev/zero", "rb") as zeros:
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        (
+            f"package/dist/{next(iter(web_target.FILES))}",
+            100_000_000,
+            "no regular file of at most 67,108,864 bytes",
+        ),
+        ("n" * 3_000_000, 0, "lacks|unpacks to more"),
+        ("package/x", 10, "it lacks"),
+    ],
+)
+def test_an_archive_is_unpacked_within_bounds(
+    tmp_path: Path, name: str, size: int, words: str
+) -> None:
+    with (
+        tarfile.open(tmp_path / "x.tgz", "w:gz", compresslevel=1) as tar,
+        open("/dev/zero", "rb") as zeros,
+    ):
         member = tarfile.TarInfo(name)
         member.size = size
         tar.addfile(member, zeros)
@@ -325,7 +432,9 @@ def test_an_archive_is_unpacked_within_bounds(tmp_path: Path, name: str, size: i
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_it_is_fetched_once_and_then_there_without_a_network(web: Path, home: Path, tmp_path: Path) -> None:
+def test_it_is_fetched_once_and_then_there_without_a_network(
+    web: Path, home: Path, tmp_path: Path
+) -> None:
     pack(tmp_path / "right.tgz", {name: web / "ort" / name for name in web_target.FILES})
     npm(tmp_path / "bin", f"/bin/cp {tmp_path / 'right.tgz'} .")
     web_target.check()

@@ -1,4 +1,5 @@
-"""Commands in processes of their own that share one import of the heavy libraries (see tests/warm.py)."""
+"""Commands in processes of their own that share one import of the heavy libraries (see
+tests/warm.py)."""
 
 import base64
 import gc
@@ -48,14 +49,21 @@ class Command:
 
 @contextmanager
 def started(work: Callable[..., object], *arguments: Any) -> Iterator[Command]:
-    """`work(*arguments)` in a process of its own, but for the start of the interpreter and the imports.
+    """`work(*arguments)` in a process of its own, but for the start of the interpreter and the
+    imports.
 
-    As in a real start of the interpreter, its own processes (those that decode pictures) are forks of it. With
-    multiprocessing's fork server, which hands its start method down, each of them would import torch again.
+    As in a real start of the interpreter, its own processes (those that decode pictures) are forks
+    of it. With multiprocessing's fork server, which hands its start method down, each of them would
+    import torch again.
     """
     order = base64.b64encode(pickle.dumps((work, arguments))).decode()
-    with warm.Process(warm.TORCH, ["-c", CODE, order], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                      stderr=subprocess.STDOUT) as process:
+    with warm.Process(
+        warm.TORCH,
+        ["-c", CODE, order],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         yield Command(process)
 
 
@@ -72,7 +80,9 @@ def _finetune(*arguments: str) -> None:
 
 def torchrun(processes: int, *arguments: str) -> AbstractContextManager[Command]:
     """`torchrun --standalone --nproc-per-node PROCESSES -m finetune ARGUMENTS`."""
-    return started(_torchrun, "--standalone", "--nproc-per-node", str(processes), "-m", "finetune", *arguments)
+    return started(
+        _torchrun, "--standalone", "--nproc-per-node", str(processes), "-m", "finetune", *arguments
+    )
 
 
 RANK = """
@@ -86,9 +96,12 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _torchrun(*arguments: str) -> None:
-    """The launcher as it is, but that its processes are forks of it as it began, without a start of the interpreter."""
+    """The launcher as it is, but that its processes are forks of it as it began, without a start of
+    the interpreter."""
     from torch.distributed import run
-    from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
+    from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import (
+        SubprocessHandler,
+    )
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
@@ -98,7 +111,9 @@ def _torchrun(*arguments: str) -> None:
     theirs.close()
     warm._server = lambda imports: ours  # type: ignore[assignment]
 
-    def popen(self: SubprocessHandler, command: tuple[str, ...], env: dict[str, str]) -> warm.Process:
+    def popen(
+        self: SubprocessHandler, command: tuple[str, ...], env: dict[str, str]
+    ) -> warm.Process:
         interpreter, unbuffered, *words = command
         assert (interpreter, unbuffered) == (sys.executable, "-u")
         return warm.Process(warm.TORCH, ["-c", RANK, *words], env=env)

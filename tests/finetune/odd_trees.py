@@ -1,7 +1,8 @@
 """Data folders with everything that a file system can hold, and the law that the walk is held to.
 
-Of every folder that is read, each entry is used, or left out with a reason, or a folder that is read as well. What the
-product says is compared with what `os.walk` and `os.listdir` see, which know none of its rules.
+Of every folder that is read, each entry is used, or left out with a reason, or a folder that is
+read as well. What the product says is compared with what `os.walk` and `os.listdir` see, which know
+none of its rules.
 """
 
 import os
@@ -26,22 +27,103 @@ from zoo.files.entries import KINDS
 from zoo.host.errors import UserError
 
 NAMES = (
-    "cat", "Cat", "dog", "1.png", "1.PNG", "2.jpg", "a.mpo", "b.jfif", "c.pjpeg", "d.apng", "no suffix", "IMG_1.HEIC",
-    "notes.txt", "labels.csv", "x.json", "x.xml", "Thumbs.db", ".DS_Store", "._1.png", ".hidden", "desktop.ini",
-    "1.jpg:Zone.Identifier", "video.mp4", "archive.zip", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN",
-    "System Volume Information", "__MACOSX", ".git", "caf\u00e9", "cafe\u0301", "CAF\u00c9", "two\nlines", " ", "-",
-    "\u202egnp.exe", "$HOME", "[bold]", "a" * 255, "\u00e9" * 127, os.fsdecode(b"caf\xe9"),
-    os.fsdecode(b"\xff\xfe.png"), "train", "val", "Test", "training_set", "fold1", "con", "a'b\"c`d", "%s{0}",
-    "\x1b[2J", "cat ", "dog.", "cat\u200b", "Mr.M", "readme", "test_images")
+    "cat",
+    "Cat",
+    "dog",
+    "1.png",
+    "1.PNG",
+    "2.jpg",
+    "a.mpo",
+    "b.jfif",
+    "c.pjpeg",
+    "d.apng",
+    "no suffix",
+    "IMG_1.HEIC",
+    "notes.txt",
+    "labels.csv",
+    "x.json",
+    "x.xml",
+    "Thumbs.db",
+    ".DS_Store",
+    "._1.png",
+    ".hidden",
+    "desktop.ini",
+    "1.jpg:Zone.Identifier",
+    "video.mp4",
+    "archive.zip",
+    "@eaDir",
+    "#recycle",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "__MACOSX",
+    ".git",
+    "caf\u00e9",
+    "cafe\u0301",
+    "CAF\u00c9",
+    "two\nlines",
+    " ",
+    "-",
+    "\u202egnp.exe",
+    "$HOME",
+    "[bold]",
+    "a" * 255,
+    "\u00e9" * 127,
+    os.fsdecode(b"caf\xe9"),
+    os.fsdecode(b"\xff\xfe.png"),
+    "train",
+    "val",
+    "Test",
+    "training_set",
+    "fold1",
+    "con",
+    "a'b\"c`d",
+    "%s{0}",
+    "\x1b[2J",
+    "cat ",
+    "dog.",
+    "cat\u200b",
+    "Mr.M",
+    "readme",
+    "test_images",
+)
 picture = cache(png)
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where trees are made and removed faster than on a disk."""
-CONTENTS = (*map(picture, range(4)), b"", b"text", b"<html>404", ODD["two-pictures.mpo"][0](),
-            BAD["half.png"][0](), b"version https://git-lfs.github.com/spec/v1\n")
-LINKS = ("nowhere", ".", "..", "../..", "self", "/", "/dev/zero", "/dev/full", "../cat", "../dog/more", "1.png",
-         "../../outside")
-KINDS_OF_ENTRY = (*["picture"] * 6, *["file"] * 5, *["folder"] * 5, *["link"] * 4, "fifo", "socket", "closed folder",
-                  "closed file", "hard link")
+CONTENTS = (
+    *map(picture, range(4)),
+    b"",
+    b"text",
+    b"<html>404",
+    ODD["two-pictures.mpo"][0](),
+    BAD["half.png"][0](),
+    b"version https://git-lfs.github.com/spec/v1\n",
+)
+LINKS = (
+    "nowhere",
+    ".",
+    "..",
+    "../..",
+    "self",
+    "/",
+    "/dev/zero",
+    "/dev/full",
+    "../cat",
+    "../dog/more",
+    "1.png",
+    "../../outside",
+)
+KINDS_OF_ENTRY = (
+    *["picture"] * 6,
+    *["file"] * 5,
+    *["folder"] * 5,
+    *["link"] * 4,
+    "fifo",
+    "socket",
+    "closed folder",
+    "closed file",
+    "hard link",
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +139,18 @@ class Entry:
 
 
 def entries() -> st.SearchStrategy[list[Entry]]:
-    """Up to 14 entries. Folders come into being one after the other, so that trees get deep as well as wide."""
-    return st.lists(st.builds(Entry, st.integers(0, 30), st.sampled_from(NAMES), st.sampled_from(KINDS_OF_ENTRY),
-                              st.integers(0, 59)), max_size=14)
+    """Up to 14 entries. Folders come into being one after the other, so that trees get deep as well
+    as wide."""
+    return st.lists(
+        st.builds(
+            Entry,
+            st.integers(0, 30),
+            st.sampled_from(NAMES),
+            st.sampled_from(KINDS_OF_ENTRY),
+            st.integers(0, 59),
+        ),
+        max_size=14,
+    )
 
 
 @dataclass
@@ -78,7 +169,8 @@ class Figures:
 
 @contextmanager
 def made(shape: str, wanted: list[Entry]) -> Iterator[Path]:
-    """A data folder of two classes, plain or in splits, with these entries in it; removed afterwards."""
+    """A data folder of two classes, plain or in splits, with these entries in it; removed
+    afterwards."""
     place = Path(tempfile.mkdtemp(prefix="odd-", dir=IN_MEMORY))
     place.chmod(0o755)
     closed: list[Path] = []
@@ -110,15 +202,20 @@ def _make(place: Path, shape: str, wanted: list[Entry], closed: list[Path]) -> P
     return root
 
 
-def _make_entry(path: Path, entry: Entry, number: int, folders: list[Path], closed: list[Path]) -> None:
+def _make_entry(
+    path: Path, entry: Entry, number: int, folders: list[Path], closed: list[Path]
+) -> None:
     if entry.kind in ("folder", "closed folder"):
         path.mkdir()
         folders.append(path)
         if entry.content % 4:
             (path / "inside.png").write_bytes(picture(1000 + number))
     elif entry.kind == "link":
-        path.symlink_to(LINKS[entry.content % len(LINKS)] if entry.content % 3 else folders[entry.content
-                                                                                             % len(folders)])
+        path.symlink_to(
+            LINKS[entry.content % len(LINKS)]
+            if entry.content % 3
+            else folders[entry.content % len(folders)]
+        )
     elif entry.kind == "fifo":
         os.mkfifo(path)
     elif entry.kind == "socket":
@@ -126,7 +223,11 @@ def _make_entry(path: Path, entry: Entry, number: int, folders: list[Path], clos
     elif entry.kind == "hard link":
         os.link(folders[0] / "good 0.png", path)
     else:
-        path.write_bytes(picture(2000 + number) if entry.kind == "picture" else CONTENTS[entry.content % len(CONTENTS)])
+        path.write_bytes(
+            picture(2000 + number)
+            if entry.kind == "picture"
+            else CONTENTS[entry.content % len(CONTENTS)]
+        )
     if entry.kind.startswith("closed") and path.name not in ("cat", "dog"):
         closed.append(path)
 
@@ -165,13 +266,17 @@ def check(shape: str, wanted: list[Entry], figures: Figures) -> None:
 
 
 def assert_conserved(root: Path, tree: Tree, data: Data, *, val: str = "") -> None:
-    """Used + left out + folders that were read = every entry, each of them once; `val`: a folder elsewhere."""
+    """Used + left out + folders that were read = every entry, each of them once; `val`: a folder
+    elsewhere."""
     used = [p.path for p in data.pictures]
     left_out = [entry.path for entry in data.unused]
     count = Counter([*used, *left_out, *(path for path in tree.folders if path not in (".", val))])
     assert set(count.values()) <= {1}
-    listed = {name if folder == "." else f"{folder}/{name}" for folder in tree.folders
-              for name in os.listdir(root / folder)}
+    listed = {
+        name if folder == "." else f"{folder}/{name}"
+        for folder in tree.folders
+        for name in os.listdir(root / folder)
+    }
     assert set(count) == listed
     whole = set(left_out)  # a folder that is left out stands for all that is in it
     for above, folders, files in os.walk(root):
@@ -179,7 +284,11 @@ def assert_conserved(root: Path, tree: Tree, data: Data, *, val: str = "") -> No
             path = Path(above, name).relative_to(root).as_posix()
             parents = {parent.as_posix() for parent in Path(path).parents}
             assert (path in count) != bool(parents & whole), path
-    assert not [entry.path for entry in data.unused if entry.kind == "harmless" and _hides_a_picture(root, entry.path)]
+    assert not [
+        entry.path
+        for entry in data.unused
+        if entry.kind == "harmless" and _hides_a_picture(root, entry.path)
+    ]
     assert {entry.kind for entry in data.unused} <= set(KINDS)
     assert all(entry.reason for entry in data.unused)
     assert set(data.left_out) <= {(entry.path, entry.reason) for entry in data.unused}

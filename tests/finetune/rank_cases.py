@@ -1,7 +1,7 @@
 """What test_ranks.py compares, computed in 1, 2 and 3 processes.
 
-One process, `main`, forks the others, each of which is told by the environment, as torchrun does it, who it is.
-Results: OUT/WORLD-RANK.pt.
+One process, `main`, forks the others, each of which is told by the environment, as torchrun does
+it, who it is. Results: OUT/WORLD-RANK.pt.
 """
 
 import copy
@@ -46,14 +46,31 @@ from zoo.host.errors import UserError, run_main
 from zoo.picture.preprocess import Preprocessing
 
 PRE = Preprocessing(size=32)
-PLAIN = {"image_size": 32, "batch_size": 9, "optimizer": "sgd", "lr": 0.05, "erasing": 0.0, "epochs": 1, "threads": 1,
-         "batch_norm": "frozen"}
+PLAIN = {
+    "image_size": 32,
+    "batch_size": 9,
+    "optimizer": "sgd",
+    "lr": 0.05,
+    "erasing": 0.0,
+    "epochs": 1,
+    "threads": 1,
+    "batch_norm": "frozen",
+}
 """Nine pictures a step: two processes have four and five of them."""
 CASES: dict[str, dict[str, Any]] = {
-    "sgd": {}, "adamw": {"optimizer": "adamw", "lr": 1e-3}, "float32 sgd": {}, "frozen batch norm": {},
-    "class weights": {"balance": "weights"}, "mixup": {"mixup": 0.4}, "mixup and cutmix": {"mixup": 0.4, "cutmix": 1.0},
-    "accumulation": {"accumulate": 2}, "ema": {"ema": 0.9}, "sam, clipped": {"sam_rho": 0.05, "clip_norm": 0.5},
-    "hardest": {"loss": "ohem"}, "teacher": {"teacher": "one"}}
+    "sgd": {},
+    "adamw": {"optimizer": "adamw", "lr": 1e-3},
+    "float32 sgd": {},
+    "frozen batch norm": {},
+    "class weights": {"balance": "weights"},
+    "mixup": {"mixup": 0.4},
+    "mixup and cutmix": {"mixup": 0.4, "cutmix": 1.0},
+    "accumulation": {"accumulate": 2},
+    "ema": {"ema": 0.9},
+    "sam, clipped": {"sam_rho": 0.05, "clip_norm": 0.5},
+    "hardest": {"loss": "ohem"},
+    "teacher": {"teacher": "one"},
+}
 COUNTS = (1, 2, 7, 101)
 
 
@@ -70,7 +87,8 @@ class Double(nn.Module):
 
 @functools.cache
 def made_network(name: str) -> nn.Module:
-    """timm's tiny network of this name, with the same random weights each time. Not to be changed."""
+    """timm's tiny network of this name, with the same random weights each time. Not to be
+    changed."""
     torch.manual_seed(0)
     return timm.create_model(name, num_classes=10, **{"img_size": 32} if name == "test_vit" else {})
 
@@ -78,21 +96,36 @@ def made_network(name: str) -> nn.Module:
 def made_job(name: str, pictures: list[Picture], digits: Path, folder: Path) -> Job:
     """The job of a case; `class weights` needs classes of unequal size."""
     torch.manual_seed(0)
-    network = copy.deepcopy(made_network("test_resnet" if name == "frozen batch norm" else "test_vit"))
+    network = copy.deepcopy(
+        made_network("test_resnet" if name == "frozen batch norm" else "test_vit")
+    )
     model = network if name.startswith("float32") else Double(network)
     teacher = None
     if name == "teacher":
-        teacher = Teacher(Double(copy.deepcopy(made_network("test_resnet"))).eval(), PRE, PRE, False)
+        teacher = Teacher(
+            Double(copy.deepcopy(made_network("test_resnet"))).eval(), PRE, PRE, False
+        )
     (folder / "resume").mkdir(parents=True, exist_ok=True)
     unequal = [p for i, p in enumerate(pictures) if i % 10 >= p.label % 6]
     recipe = made_recipe(**PLAIN | CASES[name])
-    return Job(model, unequal[::2], Source(digits, PRE, workers=0, pin=False), recipe, folder,
-               lambda model: Scores(0.5, 1.0, 1.0, 10), teacher)
+    return Job(
+        model,
+        unequal[::2],
+        Source(digits, PRE, workers=0, pin=False),
+        recipe,
+        folder,
+        lambda model: Scores(0.5, 1.0, 1.0, 10),
+        teacher,
+    )
 
 
 def first_state(job: Job) -> checkpoint.State:
-    return checkpoint.State(0, 0, checkpoint.save_best(job.folder, job.model, Scores(0.0, 1.0, 1.0, 10), 0),
-                        {"model": job.model.state_dict()})
+    return checkpoint.State(
+        0,
+        0,
+        checkpoint.save_best(job.folder, job.model, Scores(0.0, 1.0, 1.0, 10), 0),
+        {"model": job.model.state_dict()},
+    )
 
 
 def trained(job: Job, state: checkpoint.State) -> dict[str, torch.Tensor]:
@@ -112,7 +145,8 @@ def trained(job: Job, state: checkpoint.State) -> dict[str, torch.Tensor]:
 
 
 def in_pieces(job: Job, number: signal.Signals, until: int) -> dict[str, torch.Tensor]:
-    """Go on with a job from its last checkpoint; a signal reaches the last of the processes within step `until`."""
+    """Go on with a job from its last checkpoint; a signal reaches the last of the processes within
+    step `until`."""
     update = loop.update
 
     def stop(*a: Any) -> torch.Tensor:
@@ -136,49 +170,73 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
         for name in CASES:
             case = made_job(name, data.of("train"), digits, folder / name)
             kept = [picture for i, picture in enumerate(case.pictures) if i % 8 not in (1, 4, 6)]
-            case = dataclasses.replace(case, pictures=kept)  # 25 of all classes: three steps, the last of seven
+            # 25 of all classes: three steps, the last of seven
+            case = dataclasses.replace(case, pictures=kept)
             results[name] = trained(case, first_state(case))
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=10).eval()
     nn.init.normal_(model.get_classifier().weight)
     for n in COUNTS:
-        chosen = pictures[::len(pictures) // n][:n]
-        batches = evaluation_batches(distributed.mine(chosen), Source(digits, PRE, workers=0, pin=False))
+        chosen = pictures[:: len(pictures) // n][:n]
+        batches = evaluation_batches(
+            distributed.mine(chosen), Source(digits, PRE, workers=0, pin=False)
+        )
         answers, labels = logits(model, batches, PRE, total=n)
         scores = score(answers, labels)
-        results[f"counts {n}"] = (answers.argmax(1), labels, {"top1": scores.top1, "loss": scores.loss})
+        results[f"counts {n}"] = (
+            answers.argmax(1),
+            labels,
+            {"top1": scores.top1, "loss": scores.loss},
+        )
     results["scores"] = scores_of_first(pictures[:3], digits)
     rank = distributed.rank()
-    results["agreed"] = (distributed.most(rank), distributed.total(rank), distributed.of_first(rank),
-                         distributed.everyone(rank))
+    results["agreed"] = (
+        distributed.most(rank),
+        distributed.total(rank),
+        distributed.of_first(rank),
+        distributed.everyone(rank),
+    )
     return results
 
 
 def scores_of_first(pictures: list[Picture], digits: Path) -> float:
     """The top-1 that this process goes on with where each computed another: its rank."""
-    computed, passes.score = passes.score, lambda *a, **k: Scores(float(distributed.rank()), 1.0, 1.0, 3)
-    plan: Any = SimpleNamespace(data=SimpleNamespace(of=lambda split: pictures), source=Source(digits, PRE, 0, False),
-                                resolved=SimpleNamespace(recipe=made_recipe()))
+    computed, passes.score = (
+        passes.score,
+        lambda *a, **k: Scores(float(distributed.rank()), 1.0, 1.0, 3),
+    )
+    plan: Any = SimpleNamespace(
+        data=SimpleNamespace(of=lambda split: pictures),
+        source=Source(digits, PRE, 0, False),
+        resolved=SimpleNamespace(recipe=made_recipe()),
+    )
     top1 = pipeline.select_scores(plan, timm.create_model("test_resnet", num_classes=10)).top1
     passes.score = computed
     return top1
 
 
 def piece(digits: Path, out: Path, number: signal.Signals, until: int) -> dict[str, Any]:
-    """Part of a run whose number of processes changes: with moving average and AdamW, three epochs."""
+    """Part of a run whose number of processes changes: with moving average and AdamW, three
+    epochs."""
     changing = made_job("adamw", scan(read_tree(digits)).of("train"), digits, out / "changing")
     recipe = dataclasses.replace(changing.recipe, ema=0.9, epochs=3)
     return in_pieces(dataclasses.replace(changing, recipe=recipe), number, until)
 
 
 def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
-    """The commands themselves, their end shortened: a range test, the run that takes its rate, and its calibration once
-    more; and what this process wrote, moved or removed below `out`."""
+    """The commands themselves, their end shortened: a range test, the run that takes its rate, and
+    its calibration once more; and what this process wrote, moved or removed below `out`."""
     touched: list[str] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
-        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if (writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")) and str(out) in str(arguments[0]):
+        writes = (
+            event == "open"
+            and isinstance(arguments[2], int)
+            and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if (writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")) and str(
+            out
+        ) in str(arguments[0]):
             touched.append(f"{event} {arguments[0]}")
 
     sys.addaudithook(note)
@@ -187,7 +245,9 @@ def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
     foreign.sets_for = lambda own: noise  # the other set takes scikit-learn
     lr_range.STEPS = 30
     given = SimpleNamespace(epochs=1, batch_size=9, threads=1, features="fp32")
-    find_lr.main(Run(data=str(digits), base=str(base), out=out, device="cpu"), given, SimpleNamespace())
+    find_lr.main(
+        Run(data=str(digits), base=str(base), out=out, device="cpu"), given, SimpleNamespace()
+    )
     pipeline.carry_out(Run(resume=out, device="cpu"), {})
     distributed.wait_for_first()
     write_run.decide_again(choices.Place(out, device="cpu"), choices.Wish())
@@ -195,7 +255,8 @@ def whole_run(digits: Path, base: Path, out: Path) -> dict[str, Any]:
 
 
 def slow_first(fails: bool) -> dict[str, Any]:
-    """Rank 0 takes longer than the processes wait for each other in a collective, and then may fail."""
+    """Rank 0 takes longer than the processes wait for each other in a collective, and then may
+    fail."""
     with distributed.first_before_others():
         if distributed.first():
             sleep(1.5 * distributed.PATIENCE.total_seconds())
@@ -205,11 +266,21 @@ def slow_first(fails: bool) -> dict[str, Any]:
     return {"agreed after a wait": distributed.of_first(distributed.rank())}
 
 
-def process(number: int, world: int, port: int, file: str, work: Callable[[], dict[str, Any]]) -> None:
+def process(
+    number: int, world: int, port: int, file: str, work: Callable[[], dict[str, Any]]
+) -> None:
     """One of `world` processes, as torchrun would have started it."""
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "MASTER_PORT": str(port),
-                   "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    os.environ |= {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(world),
+        "MASTER_PORT": str(port),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+
     def main() -> None:
         with distributed.joined():
             distributed.wait()
@@ -225,7 +296,10 @@ def begun(world: int, file: Path, work: Callable[[], dict[str, Any]]) -> list[Fo
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     fork = multiprocessing.get_context("fork")
-    group = [fork.Process(target=process, args=(number, world, port, str(file), work)) for number in range(world)]
+    group = [
+        fork.Process(target=process, args=(number, world, port, str(file), work))
+        for number in range(world)
+    ]
     for one in group:
         one.start()
     return group
@@ -243,17 +317,26 @@ def in_processes(world: int, file: Path, work: Callable[[], dict[str, Any]]) -> 
     return ended(begun(world, file, work))
 
 
-PIECES = ((1, signal.SIGTERM, -1), (1, signal.SIGTERM, 5), (2, signal.SIGKILL, 7), (2, signal.SIGTERM, 8),
-          (1, signal.SIGTERM, -1))
-"""Processes, and the signal within a step (-1: none); the first is the undisturbed run, the others are another."""
+PIECES = (
+    (1, signal.SIGTERM, -1),
+    (1, signal.SIGTERM, 5),
+    (2, signal.SIGKILL, 7),
+    (2, signal.SIGTERM, 8),
+    (1, signal.SIGTERM, -1),
+)
+"""Processes, and the signal within a step (-1: none); the first is the undisturbed run, the others
+are another."""
 
 
 def main(digits: Path, base: Path, out: Path) -> None:
-    """Compute everything; not in a process that has other work, for functions of the packages are replaced."""
+    """Compute everything; not in a process that has other work, for functions of the packages are
+    replaced."""
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     in_float32 = losses.class_weights
-    losses.class_weights = lambda *a: None if (weights_C := in_float32(*a)) is None else weights_C.double()
+    losses.class_weights = lambda *a: (
+        None if (weights_C := in_float32(*a)) is None else weights_C.double()
+    )
     os.fsync = lambda _: None  # no power is cut here
     patience = distributed.PATIENCE
     distributed.PATIENCE = timedelta(seconds=6)  # of the next two groups, which mostly sleep
@@ -265,7 +348,9 @@ def main(digits: Path, base: Path, out: Path) -> None:
     for i, (world, number, until) in enumerate(PIECES):
         if i == 1:
             (out / "changing").rename(out / "undisturbed")
-        codes = in_processes(world, out / f"piece{i}", lambda n=number, until=until: piece(digits, out, n, until))
+        codes = in_processes(
+            world, out / f"piece{i}", lambda n=number, until=until: piece(digits, out, n, until)
+        )
         assert codes == ([2, -signal.SIGKILL] if number == signal.SIGKILL else [0] * world), codes
     assert in_processes(2, out / "whole", lambda: whole_run(digits, base, out / "run")) == [0, 0]
     assert ended(slow) == [0, 0]

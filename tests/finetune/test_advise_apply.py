@@ -1,4 +1,5 @@
-"""`--advise apply N`: which change is tried next, what is kept, and the table of what each brought."""
+"""`--advise apply N`: which change is tried next, what is kept, and the table of what each
+brought."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -29,7 +30,9 @@ LABELS = Advice("Labels are wrong.", "Correct them.")
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    return Trial(run_files.read(made_run(tmp_path_factory.mktemp("made"), pictures=3)[0]), {"seed": 1})
+    return Trial(
+        run_files.read(made_run(tmp_path_factory.mktemp("made"), pictures=3)[0]), {"seed": 1}
+    )
 
 
 def scored(trial: Trial, top1: float, loss: float, **given: float) -> Trial:
@@ -40,30 +43,49 @@ def scored(trial: Trial, top1: float, loss: float, **given: float) -> Trial:
 def test_flags_become_values() -> None:
     assert as_values(LONGER.flags) == {"epochs": 16, "erasing": 0.25}
     assert isinstance(as_values("--epochs 16")["epochs"], int)
-    assert as_values("--balance weights --warmup '2 epochs'") == {"balance": "weights", "warmup": "2 epochs"}
+    assert as_values("--balance weights --warmup '2 epochs'") == {
+        "balance": "weights",
+        "warmup": "2 epochs",
+    }
 
 
-def test_the_best_run_is_changed_by_its_first_untried_advice(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_run_is_changed_by_its_first_untried_advice(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(next_steps, "advices", lambda run: [LABELS, LONGER, SLOWER])
     assert follow_up([trial]) == (trial, LONGER)
-    worse, better = scored(trial, 0.90, 0.3, epochs=16, erasing=0.25), scored(trial, 0.95, 0.3, epochs=16, erasing=0.25)
+    worse, better = (
+        scored(trial, 0.90, 0.3, epochs=16, erasing=0.25),
+        scored(trial, 0.95, 0.3, epochs=16, erasing=0.25),
+    )
     assert follow_up([trial, worse]) == (trial, SLOWER)  # back to the first, another change
     assert follow_up([trial, better]) == (better, SLOWER)
-    assert follow_up([trial, better, scored(trial, 0.95, 0.4, epochs=16, erasing=0.25, lr=0.001)]) is None
+    assert (
+        follow_up([trial, better, scored(trial, 0.95, 0.4, epochs=16, erasing=0.25, lr=0.001)])
+        is None
+    )
     tie = scored(trial, 0.92, 0.1, lr=0.001)  # as good as the first, by loss better
     assert follow_up([trial, tie]) == (tie, LONGER)
 
 
 @pytest.mark.usefixtures("quick_end")
-def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: Path, tmp_path: Path,
-                                                      monkeypatch: pytest.MonkeyPatch,
-                                                      capsys: pytest.CaptureFixture[str]) -> None:
+def test_follow_ups_are_trained_kept_apart_and_tabled(
+    digits: Path,
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     asked = iter([[LABELS], [Advice("Short.", "Longer.", "--epochs 2")], []])
-    monkeypatch.setattr(follow_advice.next_steps, "advices", lambda run: next(asked) if run.name == "run" else [])
-    monkeypatch.setattr("finetune.write_run.say_advice", lambda folder: None)  # it asks for the advices too
+    monkeypatch.setattr(
+        follow_advice.next_steps, "advices", lambda run: next(asked) if run.name == "run" else []
+    )
+    # it asks for the advices too
+    monkeypatch.setattr("finetune.write_run.say_advice", lambda folder: None)
     run = Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu")
     given = {"epochs": 1, "lr": 1e-3, "threads": 1, "image_size": 32, "features": "fp32"}
-    assert run_advised(run, given, most=2) == tmp_path / "run"  # no advice with a flag: nothing more is trained
+    # no advice with a flag: nothing more is trained
+    assert run_advised(run, given, most=2) == tmp_path / "run"
     assert not (tmp_path / "run-advised-1").exists()
     assert "no further advice" in capsys.readouterr().out
     best = run_advised(Run(resume=tmp_path / "run", device="cpu"), {}, most=1)
@@ -80,12 +102,15 @@ def test_follow_ups_are_trained_kept_apart_and_tabled(digits: Path, tiny_base: P
     page = Seen((tmp_path / "run-advised" / follow_up_page.PAGE).read_text())
     assert "run --epochs 2 Short." in page.text
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == [
-        "../run/report.html", "../run-advised-1/report.html"]
+        "../run/report.html",
+        "../run-advised-1/report.html",
+    ]
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_what_rank_0_writes_is_read_after_a_wait_and_written_by_it_alone(
-        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: bool) -> None:
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: bool
+) -> None:
     """Of `--advise apply` and of `finetune.compare`, in each of several processes."""
     happened: list[str] = []
 
@@ -117,7 +142,9 @@ def test_what_rank_0_writes_is_read_after_a_wait_and_written_by_it_alone(
 def test_the_command_line_hands_the_number_over(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    monkeypatch.setattr(follow_advice, "run_advised", lambda run, given, most: seen.append((run.data, given, most)))
+    monkeypatch.setattr(
+        follow_advice, "run_advised", lambda run, given, most: seen.append((run.data, given, most))
+    )
     config = (tyro.conf.FlagCreatePairsOff,)
     tyro.cli(main, args=["--data", "x", "--advise", "apply", "3", "--epochs", "2"], config=config)
     assert seen == [("x", {"epochs": 2}, 3)]

@@ -9,7 +9,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from finetune.augment.picture import COLOUR_VALUES, COLOUR_VECTORS, add_colour, augment, seed_everything
+from finetune.augment.picture import (
+    COLOUR_VALUES,
+    COLOUR_VECTORS,
+    add_colour,
+    augment,
+    seed_everything,
+)
 from finetune.studies import augment_grid
 from finetune.studies.augment_grid import write_grid
 from finetune.studies.grid_order import Grid
@@ -40,8 +46,11 @@ def by(transform: v2.Transform, index: int = 0, pre: Preprocessing = PRE) -> np.
     return np.array(transform(Image.fromarray(resize_crop(photo(), pre))))
 
 
-@pytest.mark.parametrize("settings", [*({key: value} for key, value in ALONE.items()),
-                                      *({"policy": name} for name in POLICIES)], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [*({key: value} for key, value in ALONE.items()), *({"policy": name} for name in POLICIES)],
+    ids=str,
+)
 def test_each_changes_pictures_and_repeats_with_the_seed(settings: dict[str, Any]) -> None:
     views = [view(i, **settings) for i in range(12)]
     assert all(v.shape == (48, 48, 3) and v.dtype == np.uint8 and v.flags.writeable for v in views)
@@ -53,17 +62,27 @@ def test_each_changes_pictures_and_repeats_with_the_seed(settings: dict[str, Any
 def test_policies_are_torchvisions_with_corners_of_the_mean_colour() -> None:
     small, large = PRE, Preprocessing(size=80, crop_mode="squash", crop_pct=1.0)
     for i in range(4):
-        for pre, found_on in ((small, v2.AutoAugmentPolicy.CIFAR10), (large, v2.AutoAugmentPolicy.IMAGENET)):
+        for pre, found_on in (
+            (small, v2.AutoAugmentPolicy.CIFAR10),
+            (large, v2.AutoAugmentPolicy.IMAGENET),
+        ):
             expected = by(v2.AutoAugment(found_on, NEAREST, fill=MEAN), i, pre)
             assert np.array_equal(view(i, policy="autoaugment", pre=pre), expected)
-        assert np.array_equal(view(i, policy="randaugment"), by(v2.RandAugment(2, 9, 31, NEAREST, fill=MEAN), i))
-        assert np.array_equal(view(i, policy="augmix"), by(v2.AugMix(3, 3, -1, 1.0, True, BILINEAR, fill=MEAN), i))
+        assert np.array_equal(
+            view(i, policy="randaugment"), by(v2.RandAugment(2, 9, 31, NEAREST, fill=MEAN), i)
+        )
+        assert np.array_equal(
+            view(i, policy="augmix"), by(v2.AugMix(3, 3, -1, 1.0, True, BILINEAR, fill=MEAN), i)
+        )
 
 
 def test_rotation_is_by_up_to_its_degrees_either_way_and_fills_with_the_mean_colour() -> None:
     """The angle, from where the right half's edge meets the top and the bottom."""
-    halves = Image.fromarray(np.repeat(np.where(np.arange(48) < 24, 0, 255).astype(np.uint8)[None, :, None], 48, 0)
-                             .repeat(3, 2))
+    halves = Image.fromarray(
+        np.repeat(
+            np.where(np.arange(48) < 24, 0, 255).astype(np.uint8)[None, :, None], 48, 0
+        ).repeat(3, 2)
+    )
     angles = []
     for i in range(80):
         seed_everything(0, i)
@@ -82,7 +101,12 @@ def test_crop_padding_shifts_by_up_to_its_pixels_and_is_black_outside() -> None:
     padded = np.pad(PLAIN, ((4, 4), (4, 4), (0, 0)))
     for i in range(150):
         got = view(i, crop_padding=4)
-        fits = [(y, x) for y in range(9) for x in range(9) if np.array_equal(padded[y:y + 48, x:x + 48], got)]
+        fits = [
+            (y, x)
+            for y in range(9)
+            for x in range(9)
+            if np.array_equal(padded[y : y + 48, x : x + 48], got)
+        ]
         assert len(fits) == 1
         shifts.add(fits[0])
     assert {y for y, _ in shifts} == {x for _, x in shifts} == set(range(9))
@@ -93,12 +117,20 @@ def test_color_jitter_varies_brightness_contrast_and_saturation_by_its_share() -
     levels = []
     for i in range(80):
         seed_everything(0, i)
-        levels.append(augment(grey, made_recipe(crop_area=1.0, flip=0.0, color_jitter=0.4), PRE).mean())
+        levels.append(
+            augment(grey, made_recipe(crop_area=1.0, flip=0.0, color_jitter=0.4), PRE).mean()
+        )
     assert 59 <= min(levels) < 70
     assert 130 < max(levels) <= 141
     red = Image.new("RGB", (48, 48), (200, 50, 50))
-    spreads = [np.ptp(augment(red, made_recipe(crop_area=1.0, flip=0.0, color_jitter=0.4), PRE)[0, 0].astype(int))
-               for _ in range(40)]
+    spreads = [
+        np.ptp(
+            augment(red, made_recipe(crop_area=1.0, flip=0.0, color_jitter=0.4), PRE)[0, 0].astype(
+                int
+            )
+        )
+        for _ in range(40)
+    ]
     assert min(spreads) < 100 < 180 < max(spreads)
 
 
@@ -136,8 +168,9 @@ def animals(tmp_path: Path) -> Path:
     return write_classes(tmp_path / "animals", {"cat": 2, "dog": 3}, size=(20, 16))
 
 
-def test_the_grid_has_a_row_for_each_augmentation(animals: Path, tmp_path: Path,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grid_has_a_row_for_each_augmentation(
+    animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (animals / "cat" / "000.png").write_bytes(b"\x89PNG")
     rows: list[tuple[str, np.ndarray]] = []
     sheet = augment_grid.sheet
@@ -145,14 +178,27 @@ def test_the_grid_has_a_row_for_each_augmentation(animals: Path, tmp_path: Path,
     write_grid(Grid(str(animals), tmp_path / "grid.png", size=16, columns=3))
     titles = [name for name, _ in rows]
     shown = {flag for name in titles for flag in name.split()[::2]}
-    assert shown >= {"none", "--policy", *(f"--{name.replace('_', '-')}" for name in ALONE), "--erasing", "--cutout",
-                     "--gridmask", "--hide-and-seek", "--mixup", "--cutmix", "--flip", "--crop-area"}
+    assert shown >= {
+        "none",
+        "--policy",
+        *(f"--{name.replace('_', '-')}" for name in ALONE),
+        "--erasing",
+        "--cutout",
+        "--gridmask",
+        "--hide-and-seek",
+        "--mixup",
+        "--cutmix",
+        "--flip",
+        "--crop-area",
+    }
     assert {name.split()[1] for name in titles if "--policy" in name} == set(POLICIES)
     assert all(views.shape == (3, 16, 16, 3) and views.dtype == np.uint8 for _, views in rows)
     plain = dict(rows)["none"]
     # dog, cat and dog: classes alternate, and the picture that cannot be read is left out
-    decoded = [resize_crop(Image.open(animals / name), Preprocessing(16, "squash", 1.0)) for name in
-               ("dog/000.png", "cat/001.png", "dog/001.png")]
+    decoded = [
+        resize_crop(Image.open(animals / name), Preprocessing(16, "squash", 1.0))
+        for name in ("dog/000.png", "cat/001.png", "dog/001.png")
+    ]
     assert abs(plain.astype(int) - np.stack(decoded)).max() <= 1
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.width == 4 + 3 * 20

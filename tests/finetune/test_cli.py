@@ -1,4 +1,5 @@
-"""The command line and everything before training: flags, help, devices, run folders, and what bad input gets."""
+"""The command line and everything before training: flags, help, devices, run folders, and what bad
+input gets."""
 
 import dataclasses
 import hashlib
@@ -54,18 +55,75 @@ time.sleep(99)
 """
 FLAGS = {
     "options": ["--help"],
-    "run options": ["--data", "--base", "--out", "--resume", "--device", "--workers", "--bad-limit",
-                    "--advise"],
-    "recipe options": ["--recipe", "--epochs", "--batch-size", "--image-size", "--fit", "--lr", "--optimizer", "--seed",
-                       "--amp", "--val", "--probe-only"],
-    "less-usual options": ["--probe", "--features", "--warmup", "--schedule", "--decay-at", "--decay-factor",
-                           "--decay-power", "--weight-decay", "--label-smoothing", "--erasing", "--crop-area",
-                           "--flip", "--drop-path", "--dropout", "--batch-norm", "--clip-norm", "--accumulate",
-                           "--sam-rho", "--ema", "--compile", "--patience", "--layer-decay", "--start-size",
-                           "--from-scratch", "--init", "--zero-gamma", "--teacher", "--distill-temperature",
-                           "--distill-weight", "--policy", "--rotate", "--color-jitter", "--pca-noise",
-                           "--crop-padding", "--mixup", "--cutmix", "--cutout", "--gridmask", "--hide-and-seek",
-                           "--loss", "--focal-gamma", "--ohem-share", "--balance", "--threads"],
+    "run options": [
+        "--data",
+        "--base",
+        "--out",
+        "--resume",
+        "--device",
+        "--workers",
+        "--bad-limit",
+        "--advise",
+    ],
+    "recipe options": [
+        "--recipe",
+        "--epochs",
+        "--batch-size",
+        "--image-size",
+        "--fit",
+        "--lr",
+        "--optimizer",
+        "--seed",
+        "--amp",
+        "--val",
+        "--probe-only",
+    ],
+    "less-usual options": [
+        "--probe",
+        "--features",
+        "--warmup",
+        "--schedule",
+        "--decay-at",
+        "--decay-factor",
+        "--decay-power",
+        "--weight-decay",
+        "--label-smoothing",
+        "--erasing",
+        "--crop-area",
+        "--flip",
+        "--drop-path",
+        "--dropout",
+        "--batch-norm",
+        "--clip-norm",
+        "--accumulate",
+        "--sam-rho",
+        "--ema",
+        "--compile",
+        "--patience",
+        "--layer-decay",
+        "--start-size",
+        "--from-scratch",
+        "--init",
+        "--zero-gamma",
+        "--teacher",
+        "--distill-temperature",
+        "--distill-weight",
+        "--policy",
+        "--rotate",
+        "--color-jitter",
+        "--pca-noise",
+        "--crop-padding",
+        "--mixup",
+        "--cutmix",
+        "--cutout",
+        "--gridmask",
+        "--hide-and-seek",
+        "--loss",
+        "--focal-gamma",
+        "--ohem-share",
+        "--balance",
+        "--threads",
+    ],
 }
 
 
@@ -79,7 +137,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network is tried: test_fitting.py has what they refuse, and these tests are about folders."""
+    """No network is tried: test_fitting.py has what they refuse, and these tests are about
+    folders."""
     monkeypatch.setattr(Trial, "refused", lambda *_, **__: None)
 
 
@@ -89,16 +148,32 @@ def animals(here: Path) -> Path:
     return write_classes(here / "animals", {"cat": 10, "dog": 10})
 
 
-def finetune(cwd: Path, *arguments: str, python: tuple[str, ...] = (), **env: str) -> subprocess.CompletedProcess[str]:
+def finetune(
+    cwd: Path, *arguments: str, python: tuple[str, ...] = (), **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does: in its own process, without network, with empty caches."""
-    own = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hf"), "ZOOTUNE_HOME": str(cwd / "pins"), "COLUMNS": "80",
-           "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *python, "-m", "finetune", *arguments], cwd=cwd, env=os.environ | own | env,
-                          capture_output=True, text=True, timeout=100, check=False)
+    own = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(cwd / "hf"),
+        "ZOOTUNE_HOME": str(cwd / "pins"),
+        "COLUMNS": "80",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        [sys.executable, *python, "-m", "finetune", *arguments],
+        cwd=cwd,
+        env=os.environ | own | env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
 
 
-def finetune_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-                  *arguments: str) -> subprocess.CompletedProcess[str]:
+def finetune_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
     """The same in this process, which has imported torch."""
     from finetune.__main__ import main
     from finetune.flags import parse
@@ -161,6 +236,7 @@ def earlier_run(out: Path, data: Path, given: dict[str, Any], *, finished: bool 
 
 # ---------------------------------------------------------------- flags and help
 
+
 @pytest.fixture(scope="module")
 def help_and_imports(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, set[str]]:
     """The text of --help, and the modules that were imported for it."""
@@ -179,7 +255,9 @@ def test_flags_are_pinned(help_and_imports: tuple[str, set[str]]) -> None:
     assert shown == FLAGS
 
 
-def test_flags_are_the_fields_and_the_help_is_their_docstrings(help_and_imports: tuple[str, set[str]]) -> None:
+def test_flags_are_the_fields_and_the_help_is_their_docstrings(
+    help_and_imports: tuple[str, set[str]],
+) -> None:
     flags = [flag for heading, group in FLAGS.items() if heading != "options" for flag in group]
     fields = [field.name for cls in (Run, Recipe) for field in dataclasses.fields(cls)]
     assert sorted(flags) == sorted("--" + name.replace("_", "-") for name in fields)
@@ -191,11 +269,22 @@ def test_flags_are_the_fields_and_the_help_is_their_docstrings(help_and_imports:
 def test_help_loads_nothing_heavy(help_and_imports: tuple[str, set[str]]) -> None:
     imported = {name.split(".")[0] for name in help_and_imports[1]}
     assert "tyro" in imported
-    assert not imported & {"torch", "torchvision", "timm", "numpy", "PIL", "sklearn", "matplotlib", "huggingface_hub"}
+    assert not imported & {
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "PIL",
+        "sklearn",
+        "matplotlib",
+        "huggingface_hub",
+    }
 
 
 def test_help_is_instant(tmp_path: Path) -> None:
-    """Half a second of one core; on a busy machine, where everything takes longer, as many times the import of tyro."""
+    """Half a second of one core; on a busy machine, where everything takes longer, as many times
+    the import of tyro."""
+
     def cpu_seconds(run: Callable[[], subprocess.CompletedProcess[Any]]) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run().returncode == 0
@@ -209,12 +298,15 @@ def test_help_is_instant(tmp_path: Path) -> None:
     assert any(one_is_in_time() for _ in range(5))
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (("--data", "x", "--imgsz", "3"), ["error: --imgsz is --image-size here"]),
-    (("--data", "x", "--epoch", "3"), ["--epoch", "Perhaps you meant", "--epochs INT"]),
-    (("--data", "x", "--epochs", "three"), ["--epochs", "'three'"]),
-    (("--data", "x", "--fit", "stretch"), ["--fit", "'stretch'", "squash", "crop", "pad"]),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--data", "x", "--imgsz", "3"), ["error: --imgsz is --image-size here"]),
+        (("--data", "x", "--epoch", "3"), ["--epoch", "Perhaps you meant", "--epochs INT"]),
+        (("--data", "x", "--epochs", "three"), ["--epochs", "'three'"]),
+        (("--data", "x", "--fit", "stretch"), ["--fit", "'stretch'", "squash", "crop", "pad"]),
+    ],
+)
 def test_wrong_flags(tmp_path: Path, arguments: tuple[str, ...], words: list[str]) -> None:
     result = finetune(tmp_path, *arguments)
     assert result.returncode == 2
@@ -226,22 +318,48 @@ def test_wrong_flags(tmp_path: Path, arguments: tuple[str, ...], words: list[str
 ALL_FLAGS = ["help", *other_flags.flags_of(Run, Recipe)]
 
 
-@pytest.mark.parametrize(("command", "words"), [
-    ("--data x --imgsz 64 --batch 8 --lr0 0.1 --model y --project p",
-     ["--imgsz is --image-size here", "--batch is --batch-size", "--lr0 is --lr", "--model is --base",
-      "--project is --out"]),
-    ("--data x --learning_rate=0.1", ["--learning_rate is --lr here"]),
-    ("classify train data=x epochs=3 imgsz=64", ["data= is --data", "epochs= is --epochs", "imgsz= is --image-size"]),
-    ("--data x -b 8 -j 2", ["-b is --batch-size", "-j is --workers"]),
-    ("--nc 3", ["--nc is not needed, because classes are the names of the folders"]),
-    ("--data x --save_period 5 --cache --nproc 2 --fp16 --gradient_checkpointing --push_to_hub -c x.yaml --momentum 1",
-     ["--save_period is not needed, because the best weights", "--cache is not needed", "--fp16 is --amp here",
-      "--nproc: several processes are started by torchrun --standalone --nproc-per-node N -m finetune",
-      "--gradient_checkpointing: a batch", "--push_to_hub: python -m zoo push RUN", "-c: settings are flags",
-      "--momentum: optimizers have"]),
-    ("-o Global.epochs=3 Global.save_interval=1", ["-o: settings are flags", "Global.save_interval= is not needed"]),
-    ("--data imgsz=3 --image_size 64 --val batch=4 --workers -5 --foo --help model.pt", []),
-])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            "--data x --imgsz 64 --batch 8 --lr0 0.1 --model y --project p",
+            [
+                "--imgsz is --image-size here",
+                "--batch is --batch-size",
+                "--lr0 is --lr",
+                "--model is --base",
+                "--project is --out",
+            ],
+        ),
+        ("--data x --learning_rate=0.1", ["--learning_rate is --lr here"]),
+        (
+            "classify train data=x epochs=3 imgsz=64",
+            ["data= is --data", "epochs= is --epochs", "imgsz= is --image-size"],
+        ),
+        ("--data x -b 8 -j 2", ["-b is --batch-size", "-j is --workers"]),
+        ("--nc 3", ["--nc is not needed, because classes are the names of the folders"]),
+        (
+            "--data x --save_period 5 --cache --nproc 2 --fp16 --gradient_checkpointing "
+            "--push_to_hub -c x.yaml --momentum 1",
+            [
+                "--save_period is not needed, because the best weights",
+                "--cache is not needed",
+                "--fp16 is --amp here",
+                "--nproc: several processes are started by torchrun --standalone --nproc-per-node "
+                "N -m finetune",
+                "--gradient_checkpointing: a batch",
+                "--push_to_hub: python -m zoo push RUN",
+                "-c: settings are flags",
+                "--momentum: optimizers have",
+            ],
+        ),
+        (
+            "-o Global.epochs=3 Global.save_interval=1",
+            ["-o: settings are flags", "Global.save_interval= is not needed"],
+        ),
+        ("--data imgsz=3 --image_size 64 --val batch=4 --workers -5 --foo --help model.pt", []),
+    ],
+)
 def test_flags_of_other_programs_are_answered_with_ours(command: str, words: list[str]) -> None:
     if not words:
         return other_flags.check(command.split(), ALL_FLAGS)
@@ -255,11 +373,15 @@ def test_every_flag_of_others_has_one_meaning_and_is_none_of_ours() -> None:
     assert len(theirs) == len(set(theirs))
     assert not set(theirs) & set(ALL_FLAGS)
     assert set(other_flags.OURS) <= set(ALL_FLAGS)
-    assert {f"--{name}" for name in ALL_FLAGS} == {flag for flags in FLAGS.values() for flag in flags}
+    assert {f"--{name}" for name in ALL_FLAGS} == {
+        flag for flags in FLAGS.values() for flag in flags
+    }
 
 
 def test_what_answers_a_flag_of_others_names_flags_and_commands_that_exist() -> None:
-    answers = " ".join((*other_flags.NOT_NEEDED, *other_flags.ELSEWHERE)).replace("--standalone --nproc-per-node", "")
+    answers = " ".join((*other_flags.NOT_NEEDED, *other_flags.ELSEWHERE)).replace(
+        "--standalone --nproc-per-node", ""
+    )
     assert set(re.findall(r"--([a-z-]+)", answers)) <= {*ALL_FLAGS, "to"}
     for name in re.findall(r"python -m ([\w.]+)", answers):
         assert importlib.util.find_spec(name)
@@ -267,27 +389,40 @@ def test_what_answers_a_flag_of_others_names_flags_and_commands_that_exist() -> 
 
 def test_every_flag_of_torchrun_is_answered_where_it_stands_behind_our_name() -> None:
     parser = get_args_parser()
-    flags = {flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")}
+    flags = {
+        flag
+        for action in parser._actions
+        for flag in action.option_strings
+        if flag.startswith("--")
+    }
     asked = sorted(flags - {"--help", "--print-completion", "--print_completion"})
     answer = refusal(lambda: other_flags.check(asked, ALL_FLAGS))
-    assert not [flag for flag in asked if f"{flag}: " not in answer and f"{flag} is --out" not in answer]
+    assert not [
+        flag for flag in asked if f"{flag}: " not in answer and f"{flag} is --out" not in answer
+    ]
 
 
 def test_main_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     import tyro
 
     from finetune.__main__ import main
+
     seen: list[tuple[Run, dict[str, Any]]] = []
     monkeypatch.setattr("finetune.pipeline.start", lambda run, given: seen.append((run, given)))
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    for arguments in (["--data", "x"],
-                      ["--data", "x", "--out", "y", "--flip", "0", "--probe-only", "--val", "v", "--seed", "0"]):
+    for arguments in (
+        ["--data", "x"],
+        ["--data", "x", "--out", "y", "--flip", "0", "--probe-only", "--val", "v", "--seed", "0"],
+    ):
         tyro.cli(main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
-    assert seen == [(Run(data="x"), {}), (Run(data="x", out=Path("y")),
-                                          {"flip": 0.0, "probe_only": True, "val": "v", "seed": 0})]
+    assert seen == [
+        (Run(data="x"), {}),
+        (Run(data="x", out=Path("y")), {"flip": 0.0, "probe_only": True, "val": "v", "seed": 0}),
+    ]
 
 
 # ---------------------------------------------------------------- the one error for people
+
 
 def test_a_user_error_is_printed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     def wrong() -> None:
@@ -318,24 +453,37 @@ def test_other_ends_of_a_command() -> None:
 
 def test_a_bad_image_crosses_process_borders() -> None:
     error = pickle.loads(pickle.dumps(BadImage("a/b.png", "cut off")))
-    assert (type(error), error.name, error.reason, str(error)) == (BadImage, "a/b.png", "cut off", "a/b.png: cut off")
+    assert (type(error), error.name, error.reason, str(error)) == (
+        BadImage,
+        "a/b.png",
+        "cut off",
+        "a/b.png: cut off",
+    )
 
 
-# ---------------------------------------------------------------- bad input, through the real command
+# ---------------------------------------------------------------- bad input, through the real
+# command
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ((), ["--data is missing", "digits"]),
-    (("--data", "x", "--workers", "-5"), ["--workers -5", "-1"]),
-    (("--data", "x", "--bad-limit", "5"), ["--bad-limit 5", "0 to 1", "0.05"]),
-    (("--resume", "runs/x", "--out", "x"), ["--resume", "--base and --out", "remove these"]),
-])
-def test_refused_before_anything_is_loaded(tmp_path: Path, arguments: tuple[str, ...], words: list[str]) -> None:
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["--data is missing", "digits"]),
+        (("--data", "x", "--workers", "-5"), ["--workers -5", "-1"]),
+        (("--data", "x", "--bad-limit", "5"), ["--bad-limit 5", "0 to 1", "0.05"]),
+        (("--resume", "runs/x", "--out", "x"), ["--resume", "--base and --out", "remove these"]),
+    ],
+)
+def test_refused_before_anything_is_loaded(
+    tmp_path: Path, arguments: tuple[str, ...], words: list[str]
+) -> None:
     assert_refused(finetune(tmp_path, *arguments), *words, lines=1)
     assert not contents(tmp_path)
 
 
 def test_missing_data_after_the_device_and_a_gpu_that_torch_cannot_use(
-        animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tool = here / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\n")
@@ -344,7 +492,9 @@ def test_missing_data_after_the_device_and_a_gpu_that_torch_cannot_use(
     monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = finetune_here(monkeypatch, capsys, "--data", "animal")
-    assert_refused(result, "--data animal:", "nothing at this path", "near: animals", "--data digits", lines=1)
+    assert_refused(
+        result, "--data animal:", "nothing at this path", "near: animals", "--data digits", lines=1
+    )
     first, warning = result.stdout.splitlines()
     assert re.fullmatch(r"device: cpu \(torch \S+ sees no GPU; \d+ CPU cores\)", first)
     assert warning.startswith("warning: this machine has an NVIDIA GPU")
@@ -352,18 +502,29 @@ def test_missing_data_after_the_device_and_a_gpu_that_torch_cannot_use(
     assert contents(here) == before
 
 
-def test_a_base_that_needs_the_network(animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
-                                       capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_base_that_needs_the_network(
+    animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here / "hf"))
-    result = finetune_here(monkeypatch, capsys, "--data", "animals", "--base", "vit_base_21k", "--device", "cpu")
-    assert_refused(result, "vit_base_21k", "timm/vit_base_patch16_224.augreg_in21k",
-                   "bases that need no download: efficientnet_lite0", "python -m zoo pull vit_base_21k", lines=10)
+    result = finetune_here(
+        monkeypatch, capsys, "--data", "animals", "--base", "vit_base_21k", "--device", "cpu"
+    )
+    assert_refused(
+        result,
+        "vit_base_21k",
+        "timm/vit_base_patch16_224.augreg_in21k",
+        "bases that need no download: efficientnet_lite0",
+        "python -m zoo pull vit_base_21k",
+        lines=10,
+    )
     assert not list(here.rglob(rundir.FINISHED))
-    assert claimed(data="animals", base="vit_base_21k") == Path("runs/animals-vit_base_21k")  # the next try may go on
+    # the next try may go on
+    assert claimed(data="animals", base="vit_base_21k") == Path("runs/animals-vit_base_21k")
 
 
 # ---------------------------------------------------------------- bad input, in this process
+
 
 def test_data_that_is_no_folder_of_pictures(here: Path) -> None:
     (here / "photo.png").write_bytes(b"x")
@@ -373,7 +534,14 @@ def test_data_that_is_no_folder_of_pictures(here: Path) -> None:
     (here / "empty").mkdir()
     refused(["empty has no class folder", "at least two folders"], data="empty")
     write_classes(here / "half", {"cat": 3, "dog": 0})
-    refused(["no picture in ", f"{Path('half', 'dog')}: expected at least one", "Add pictures, or remove"], data="half")
+    refused(
+        [
+            "no picture in ",
+            f"{Path('half', 'dog')}: expected at least one",
+            "Add pictures, or remove",
+        ],
+        data="half",
+    )
 
 
 def test_one_class_and_then_two(here: Path) -> None:
@@ -383,28 +551,39 @@ def test_one_class_and_then_two(here: Path) -> None:
     assert claimed(data="animals") == Path("runs/animals-efficientnet_lite0")
 
 
-@pytest.mark.parametrize(("base", "words"), [
-    ("vit_bsae_21k", ["unknown base 'vit_bsae_21k'", "vit_base_21k, ", "python -m zoo list"]),
-    ("squeezenet", ["squeezenet is not offered", "mobilenetv3_small_1k"]),
-    ("animals", ["animals is a folder without FINISHED.json"]),
-])
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ("vit_bsae_21k", ["unknown base 'vit_bsae_21k'", "vit_base_21k, ", "python -m zoo list"]),
+        ("squeezenet", ["squeezenet is not offered", "mobilenetv3_small_1k"]),
+        ("animals", ["animals is a folder without FINISHED.json"]),
+    ],
+)
 def test_bases_that_are_not_there(animals: Path, here: Path, base: str, words: list[str]) -> None:
     before = contents(here)
     refused(words, data="animals", base=base)
     assert contents(here) == before
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"recipe": "warm-up-step"}, ["--recipe warm-up-step", "auto, warmup-step", "did you mean warmup-step?"]),
-    ({"epochs": 0}, ["--epochs 0", "from 1"]),
-    ({"val": "1.5"}, ["--val 1.5", "between 0 and 1"]),
-    ({"val": "nan"}, ["--val nan", "between 0 and 1"]),
-    ({"val": "animals/val"}, ["--val ", "animals/val", "0.2", "existing folder"]),
-    ({"image_size": 100}, ["--image-size 100", "multiple of 32"]),
-    ({"warmup": "two epochs"}, ["'two epochs'", "'10%'"]),
-    ({"warmup": "3 epochs", "epochs": 2}, ["'3 epochs'", "the length of the run"]),
-])
-def test_a_wrong_setting_does_not_block_the_next_try(animals: Path, given: dict[str, Any], words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"recipe": "warm-up-step"},
+            ["--recipe warm-up-step", "auto, warmup-step", "did you mean warmup-step?"],
+        ),
+        ({"epochs": 0}, ["--epochs 0", "from 1"]),
+        ({"val": "1.5"}, ["--val 1.5", "between 0 and 1"]),
+        ({"val": "nan"}, ["--val nan", "between 0 and 1"]),
+        ({"val": "animals/val"}, ["--val ", "animals/val", "0.2", "existing folder"]),
+        ({"image_size": 100}, ["--image-size 100", "multiple of 32"]),
+        ({"warmup": "two epochs"}, ["'two epochs'", "'10%'"]),
+        ({"warmup": "3 epochs", "epochs": 2}, ["'3 epochs'", "the length of the run"]),
+    ],
+)
+def test_a_wrong_setting_does_not_block_the_next_try(
+    animals: Path, given: dict[str, Any], words: list[str]
+) -> None:
     before = contents(Path())
     refused(words, given, data="animals")
     assert contents(Path()) == before  # no folder either
@@ -421,7 +600,8 @@ def test_what_was_there_before_a_refused_run_stays(animals: Path, here: Path) ->
     refused(["multiple of 32"], {"image_size": 100}, data="animals", out=Path("mine/run"))
     assert not list((here / "mine" / "run").iterdir())
     taken = claim(Run(data="animals", out=Path("new/run")), {})
-    (here / "new" / "run" / rundir.LEFT_OUT).write_text("path,reason\n")  # the error names this file
+    # the error names this file
+    (here / "new" / "run" / rundir.LEFT_OUT).write_text("path,reason\n")
     with pytest.raises(UserError), held(taken):
         raise UserError(f"refused, see {Path('new/run') / rundir.LEFT_OUT}")
     assert [path.name for path in (here / "new" / "run").iterdir()] == [rundir.LEFT_OUT]
@@ -430,10 +610,16 @@ def test_what_was_there_before_a_refused_run_stays(animals: Path, here: Path) ->
 
 # ---------------------------------------------------------------- run folders
 
+
 def test_a_new_folder_records_what_was_asked_for(animals: Path, here: Path) -> None:
-    assert claimed({"lr": 0.1, "val": "0.3"}, data="animals", out=Path("a/new/run")) == Path("a/new/run")
+    assert claimed({"lr": 0.1, "val": "0.3"}, data="animals", out=Path("a/new/run")) == Path(
+        "a/new/run"
+    )
     assert rundir.read_json(here / "a/new/run" / rundir.LOCAL) == {
-        "data": str(animals.resolve()), "base": "efficientnet_lite0", "given": {"lr": 0.1, "val": "0.3"}}
+        "data": str(animals.resolve()),
+        "base": "efficientnet_lite0",
+        "given": {"lr": 0.1, "val": "0.3"},
+    }
     assert claimed(data="animals/") == Path("runs/animals-efficientnet_lite0")
 
 
@@ -444,8 +630,12 @@ def test_paths_that_no_file_system_takes_are_told(animals: Path, here: Path) -> 
     refused(["--data round/x", "there is nothing"], data="round/x", out=Path("new"))
     for out in (long, "round"):
         refused([f"--out {out}", "cannot be read", "another --out"], data="animals", out=Path(out))
-    refused(["--val round", "0.2", "existing folder"], {"val": "round"}, data="animals", out=Path("new"))
-    refused(["--val 20%", "0.2", "existing folder"], {"val": "20%"}, data="animals", out=Path("new"))
+    refused(
+        ["--val round", "0.2", "existing folder"], {"val": "round"}, data="animals", out=Path("new")
+    )
+    refused(
+        ["--val 20%", "0.2", "existing folder"], {"val": "20%"}, data="animals", out=Path("new")
+    )
     refused([r"r\xff", "UTF-8"], data="animals", out=Path(os.fsdecode(b"r\xff")))
     assert not (here / "new").exists()
 
@@ -455,40 +645,63 @@ def test_out_that_cannot_be_a_run_folder(animals: Path, here: Path) -> None:
     (here / "notes" / "diary.txt").write_text("dear diary")
     (here / "file").write_text("x")
     before = contents(here)
-    refused(["--out notes", "something else", "diary.txt", "another --out"], data="animals", out=Path("notes"))
-    refused(["--out animals", "something else", "another --out"], data="animals", out=Path("animals"))
+    refused(
+        ["--out notes", "something else", "diary.txt", "another --out"],
+        data="animals",
+        out=Path("notes"),
+    )
+    refused(
+        ["--out animals", "something else", "another --out"], data="animals", out=Path("animals")
+    )
     refused(["--out file is a file", "new folder"], data="animals", out=Path("file"))
     refused([str(Path("file/run")), "another --out"], data="animals", out=Path("file/run"))
     assert contents(here) == before
 
 
 @pytest.mark.parametrize("finished", [False, True])
-@pytest.mark.parametrize(("base", "given", "difference"), [
-    ("efficientnet_lite0", {"epochs": 3, "seed": 1}, "--seed is 1, in that run it was not given"),
-    ("efficientnet_lite0", {}, "--epochs is not given, in that run it was 3"),
-    ("efficientnet_lite0", {"epochs": 4}, "--epochs is 4, in that run it was 3"),
-    ("resnet18_1k", {"epochs": 3}, "--base is resnet18_1k, in that run it was efficientnet_lite0"),
-])
-def test_a_folder_of_another_run(animals: Path, here: Path, finished: bool, base: str, given: dict[str, Any],
-                                 difference: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "given", "difference"),
+    [
+        (
+            "efficientnet_lite0",
+            {"epochs": 3, "seed": 1},
+            "--seed is 1, in that run it was not given",
+        ),
+        ("efficientnet_lite0", {}, "--epochs is not given, in that run it was 3"),
+        ("efficientnet_lite0", {"epochs": 4}, "--epochs is 4, in that run it was 3"),
+        (
+            "resnet18_1k",
+            {"epochs": 3},
+            "--base is resnet18_1k, in that run it was efficientnet_lite0",
+        ),
+    ],
+)
+def test_a_folder_of_another_run(
+    animals: Path, here: Path, finished: bool, base: str, given: dict[str, Any], difference: str
+) -> None:
     out = earlier_run(here / "run", animals, {"epochs": 3}, finished=finished)
     before = contents(here)
     message = refusal(lambda: claim(Run(data="animals", base=base, out=out), given))
-    assert f"holds {'a finished' if finished else 'an unfinished'} run of another command: {difference}" in message
+    assert (
+        f"holds {'a finished' if finished else 'an unfinished'} run of another command: "
+        f"{difference}" in message
+    )
     assert "another --out" in message
     assert contents(here) == before
 
 
 PLACES: dict[str, Callable[[Path], Run]] = {
     "the same command": lambda data: Run(data=str(data), out=Path("run"), device="cpu"),
-    "--resume": lambda data: Run(resume=Path("run"), data=str(data), device="cpu")}
+    "--resume": lambda data: Run(resume=Path("run"), data=str(data), device="cpu"),
+}
 
 
 @pytest.mark.usefixtures("takes_all")
 @pytest.mark.parametrize("how", PLACES)
 @pytest.mark.parametrize("finished", [False, True])
-def test_the_pictures_decide_wherever_they_lie(animals: Path, here: Path, how: str, finished: bool,
-                                               capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pictures_decide_wherever_they_lie(
+    animals: Path, here: Path, how: str, finished: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = earlier_run(here / "run", animals, {}, finished=finished)
     before = rundir.read_json(out / rundir.LOCAL)
     other = write_classes(here / "plants", {"oak": 2, "elm": 2}, first=50)
@@ -515,7 +728,9 @@ def test_the_pictures_decide_wherever_they_lie(animals: Path, here: Path, how: s
 
 
 @pytest.mark.usefixtures("takes_all")
-def test_a_validation_folder_may_move_too(animals: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_validation_folder_may_move_too(
+    animals: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     held_out = write_classes(here / "val", {"cat": 2, "dog": 2}, first=50)
     out, val = earlier_run(here / "run", animals, {}), {"val": str(held_out)}
     rundir.write_json(out / rundir.LOCAL, Order(animals, "efficientnet_lite0", val).to_json())
@@ -523,9 +738,12 @@ def test_a_validation_folder_may_move_too(animals: Path, here: Path, capsys: pyt
     (here / "new").mkdir()
     moved = animals.rename(here / "new" / "animals")
     moved_val = {"val": str(held_out.rename(here / "held out"))}  # not beside the data any more
-    for run in (Run(data=str(moved), out=out, device="cpu"), Run(resume=out, data=str(moved), device="cpu")):
+    for run in (
+        Run(data=str(moved), out=out, device="cpu"),
+        Run(resume=out, data=str(moved), device="cpu"),
+    ):
         # as far as the state, which this folder has in name only
-        assert "all of them damaged" in refusal(lambda run=run: start(run, moved_val))  # type: ignore[misc]
+        assert ("all of them damaged") in refusal(lambda run=run: start(run, moved_val))  # type: ignore[misc]
         assert f"pictures: {moved} and {here / 'held out'}\n" in capsys.readouterr().out
     assert rundir.read_json(out / rundir.LOCAL)["given"] == moved_val
     refused(["remove --val"], {"val": "0.3"}, resume=out, data=str(moved))
@@ -555,7 +773,8 @@ def removed(data: Path) -> None:
 def rewritten(data: Path) -> None:
     of = (data / "dog" / "005.png").stat()
     (data / "dog" / "005.png").write_bytes((data / "cat" / "005.png").read_bytes())
-    os.utime(data / "dog" / "005.png", ns=(of.st_atime_ns, of.st_mtime_ns))  # as rsync and cp -p leave it
+    # as rsync and cp -p leave it
+    os.utime(data / "dog" / "005.png", ns=(of.st_atime_ns, of.st_mtime_ns))
 
 
 def swapped(data: Path) -> None:
@@ -596,18 +815,39 @@ def noted(data: Path) -> None:
     (data / "dog" / "damaged.png").write_bytes(b"no picture")
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (added, "1 new (dog/new.png)"), (added_class, "1 new (fox/000.png)"), (removed, "1 missing (dog/005.png)"),
-    (rewritten, "1 changed (dog/005.png)"), (swapped, "20 changed (cat/000.png, "), (untouched, ""), (copied, ""),
-    (repaired, "1 new (dog/cut off.png)"), (put_under_two_classes, "1 not usable now (cat/003.png)"),
-    (put_under_two_classes_often, "a run would stop now, because 10 of 26 pictures stand under two classes"),
-    (doubled, "1 new (cat/new.png)"), (noted, "")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (added, "1 new (dog/new.png)"),
+        (added_class, "1 new (fox/000.png)"),
+        (removed, "1 missing (dog/005.png)"),
+        (rewritten, "1 changed (dog/005.png)"),
+        (swapped, "20 changed (cat/000.png, "),
+        (untouched, ""),
+        (copied, ""),
+        (repaired, "1 new (dog/cut off.png)"),
+        (put_under_two_classes, "1 not usable now (cat/003.png)"),
+        (
+            put_under_two_classes_often,
+            "a run would stop now, because 10 of 26 pictures stand under two classes",
+        ),
+        (doubled, "1 new (cat/new.png)"),
+        (noted, ""),
+    ],
+)
 def test_a_finished_run_knows_whether_its_pictures_are_the_same(
-        animals: Path, here: Path, change: Callable[[Path], None], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    animals: Path,
+    here: Path,
+    change: Callable[[Path], None],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (animals / "dog" / "cut off.png").write_bytes(png(71)[:40])
     out = earlier_run(here / "run", animals, {}, finished=True)
     local = rundir.read_json(out / rundir.LOCAL)
-    rundir.write_json(out / rundir.LOCAL, local | {going_on.STATES: going_on.file_states(read_tree(animals))})
+    rundir.write_json(
+        out / rundir.LOCAL, local | {going_on.STATES: going_on.file_states(read_tree(animals))}
+    )
     change(animals)
     if change is untouched:
         monkeypatch.setattr(dataset, "scan", None)  # nothing is read
@@ -625,10 +865,15 @@ def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(he
     scanned = dataset.scan(read_tree(data, val=val))
     check_same_data(out, scanned, 0.01, same=False)
     assert scanned.of("val")[0].path == "../../b/val/cat/000.png"
-    rundir.write_json(out / rundir.LOCAL, Order(data, "efficientnet_lite0", {"val": str(val)}).to_json())
+    rundir.write_json(
+        out / rundir.LOCAL, Order(data, "efficientnet_lite0", {"val": str(val)}).to_json()
+    )
     recorded = recorded_order(out)
-    for new_data, new_val in ((here / "moved", val), (here / "moved", here / "x" / "y" / "val"),
-                              (here / "x" / "moved", here / "x" / "y" / "val")):
+    for new_data, new_val in (
+        (here / "moved", val),
+        (here / "moved", here / "x" / "y" / "val"),
+        (here / "x" / "moved", here / "x" / "y" / "val"),
+    ):
         for old, new in ((val, new_val), (data, new_data)):
             new.parent.mkdir(parents=True, exist_ok=True)
             if old != new:
@@ -638,13 +883,22 @@ def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(he
         assert dataset.scan(tree).digest() == scanned.digest()
         assert not going_on.changes(out, tree, val=recorded.val_path)
     swapped(val)
-    assert str(going_on.changes(out, read_tree(data, val=val), val=recorded.val_path)).startswith("4 changed (../")
+    assert str(going_on.changes(out, read_tree(data, val=val), val=recorded.val_path)).startswith(
+        "4 changed (../"
+    )
     assert dataset.scan(read_tree(data, val=val)).digest() != scanned.digest()
 
 
 def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: Path) -> None:
-    names = ["caf\u00e9/\u00e9.png", "caf\u00e9/f.png", "caf\u00e9/a.png", "cafz/z.png", "cafz/b.png", "a/a.png",
-             "a/b.png"]
+    names = [
+        "caf\u00e9/\u00e9.png",
+        "caf\u00e9/f.png",
+        "caf\u00e9/a.png",
+        "cafz/z.png",
+        "cafz/b.png",
+        "a/a.png",
+        "a/b.png",
+    ]
     for form in ("NFC", "NFD"):
         for number, name in enumerate(names):
             path = here / form / unicodedata.normalize(form, name)
@@ -652,36 +906,73 @@ def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: P
             path.write_bytes(png(number))
     out = earlier_run(here / "run", here / "NFC", {})
     of_run = dataset.split(dataset.scan(read_tree(here / "NFC")), "0.2")
-    lines = "".join(f"{p.path}\t{of_run.classes[p.label]}\t{p.split}\t{p.sha256}\n" for p in of_run.pictures)
+    lines = "".join(
+        f"{p.path}\t{of_run.classes[p.label]}\t{p.split}\t{p.sha256}\n" for p in of_run.pictures
+    )
     assert of_run.digest() == hashlib.sha256(lines.encode()).hexdigest()  # as it always was
     copy = dataset.split(dataset.scan(read_tree(here / "NFD")), "0.2")
     assert copy.classes != of_run.classes
-    assert list(map(nfc, copy.classes)) != list(of_run.classes)  # the accent sorts elsewhere, and labels with it
+    # the accent sorts elsewhere, and labels with it
+    assert list(map(nfc, copy.classes)) != list(of_run.classes)
     taken = claim(Run(resume=out, data=str(here / "NFD")), {})
     taken.lock.release()
     going = with_recorded_names(taken, copy)
     assert going.classes == of_run.classes
-    assert [p[1:] for p in going.pictures] == [p[1:] for p in of_run.pictures]  # the same batches, too
+    # the same batches, too
+    assert [p[1:] for p in going.pictures] == [p[1:] for p in of_run.pictures]
     for recorded in ("NFC", "NFD"):  # a run that goes on records the names that are there
         for form in ("NFC", "NFD"):
             finished = dataset.of_run(out, here / form)
             assert all(unicodedata.is_normalized(recorded, p.path) for p in finished.pictures)
             source = Source(finished.root, Preprocessing(8), 0, pin=False)
-            labels = [label for _, of_batch in evaluation_batches(finished.pictures, source) for label in of_batch]
+            labels = [
+                label
+                for _, of_batch in evaluation_batches(finished.pictures, source)
+                for label in of_batch
+            ]
             assert labels == [p.label for p in finished.pictures]
         check_same_data(out, going, 0.01, same=True)
     assert not going_on.changes(out, read_tree(here / "NFD"))
     write_classes(here / "NFD", {"tea": 2}, first=50)
     more = with_recorded_names(taken, dataset.scan(read_tree(here / "NFD")))
-    assert "since this run began: tea is new." in refusal(lambda: check_same_data(out, more, 0.01, same=True))
+    assert "since this run began: tea is new." in refusal(
+        lambda: check_same_data(out, more, 0.01, same=True)
+    )
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-                    | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2)
-                    | st.dictionaries(st.text(max_size=3), inner, max_size=2), max_leaves=4)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
 SETTINGS = st.sampled_from([f.name for f in dataclasses.fields(Recipe)]) | st.text(max_size=5)
-LIKELY = st.sampled_from(["x", "auto", "find", "", "\0", "none", 0, 1, -1, 10**400, 1.5, True, [], {}, None,
-                          "0.2", "1.5"])
+LIKELY = st.sampled_from(
+    [
+        "x",
+        "auto",
+        "find",
+        "",
+        "\0",
+        "none",
+        0,
+        1,
+        -1,
+        10**400,
+        1.5,
+        True,
+        [],
+        {},
+        None,
+        "0.2",
+        "1.5",
+    ]
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -698,20 +989,33 @@ def test_a_strangers_settings_are_an_order_or_one_error(name: str, value: Any) -
     assert isinstance(value, str | int | float)
 
 
-@pytest.mark.parametrize(("name", "value", "words"), [
-    ("epochs", "x", ["epochs", "whole number", "'x'"]), ("fit", "stretch", ["fit", "one of squash, crop, pad"]),
-    ("probe_only", 1, ["probe_only", "true or false", "1"]), ("lr", "fast", ["lr", "number", "'fast'"]),
-    ("epoch", 3, ["such as epochs", "'epoch'"]), ("val", "a\0b", ["val", "zero bytes"]),
-    ("epochs", 0, ["--epochs 0", "from 1"]), ("recipe", "best", ["--recipe best", "auto"]),
-    ("balance", ["none"], ["balance", "one of none"])])
-def test_a_wrong_setting_of_a_strangers_run_is_named(animals: Path, here: Path, name: str, value: Any,
-                                                     words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("epochs", "x", ["epochs", "whole number", "'x'"]),
+        ("fit", "stretch", ["fit", "one of squash, crop, pad"]),
+        ("probe_only", 1, ["probe_only", "true or false", "1"]),
+        ("lr", "fast", ["lr", "number", "'fast'"]),
+        ("epoch", 3, ["such as epochs", "'epoch'"]),
+        ("val", "a\0b", ["val", "zero bytes"]),
+        ("epochs", 0, ["--epochs 0", "from 1"]),
+        ("recipe", "best", ["--recipe best", "auto"]),
+        ("balance", ["none"], ["balance", "one of none"]),
+    ],
+)
+def test_a_wrong_setting_of_a_strangers_run_is_named(
+    animals: Path, here: Path, name: str, value: Any, words: list[str]
+) -> None:
     out = earlier_run(here / "run", animals, {})
-    rundir.write_json(out / rundir.LOCAL, rundir.read_json(out / rundir.LOCAL) | {"given": {name: value}})
+    rundir.write_json(
+        out / rundir.LOCAL, rundir.read_json(out / rundir.LOCAL) | {"given": {name: value}}
+    )
     refused(words, resume=out)
 
 
-def test_the_same_run_goes_on_from_anywhere(animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_run_goes_on_from_anywhere(
+    animals: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = earlier_run(here / "run", animals, {"epochs": 3})
     before = contents(out)
     assert claimed({"epochs": 3}, data="animals", out=Path("run")) == Path("run")
@@ -720,13 +1024,20 @@ def test_the_same_run_goes_on_from_anywhere(animals: Path, here: Path, monkeypat
     taken = claim(Run(resume=out), {})
     taken.lock.release()
     assert taken.order == Order(animals.resolve(), "efficientnet_lite0", {"epochs": 3})
-    assert {name: content for name, content in contents(out).items() if name != "resume/lock"} == before
+    assert {
+        name: content for name, content in contents(out).items() if name != "resume/lock"
+    } == before
 
 
-def test_the_same_run_finished_is_left_alone(animals: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_run_finished_is_left_alone(
+    animals: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = earlier_run(here / "run", animals, {"epochs": 3}, finished=True)
     before = contents(out)
-    for run, given in ((Run(data="animals", out=out, device="cpu"), {"epochs": 3}), (Run(resume=out), {})):
+    for run, given in (
+        (Run(data="animals", out=out, device="cpu"), {"epochs": 3}),
+        (Run(resume=out), {}),
+    ):
         assert claim(run, given).finished
         start(run, given)
         assert f"{out} is already finished" in capsys.readouterr().out
@@ -735,7 +1046,11 @@ def test_the_same_run_finished_is_left_alone(animals: Path, here: Path, capsys: 
 
 def test_resume_takes_no_settings(animals: Path, here: Path) -> None:
     earlier_run(here / "run", animals, {})
-    refused(["--resume", "run", "remove --lr, --batch-size"], {"lr": 0.1, "batch_size": 8}, resume=Path("run"))
+    refused(
+        ["--resume", "run", "remove --lr, --batch-size"],
+        {"lr": 0.1, "batch_size": 8},
+        resume=Path("run"),
+    )
     for other in ({"out": Path("run")}, {"base": "vit_base_21k"}):
         refused(["--resume", "--base and --out", "remove these"], resume=Path("run"), **other)
 
@@ -750,8 +1065,11 @@ def test_resume_of_what_is_no_run(animals: Path, here: Path) -> None:
 def test_a_folder_in_use_is_free_again_when_its_process_dies(animals: Path) -> None:
     out = claimed(data="animals")
     before = rundir.read_json(out / rundir.LOCAL)
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(out / rundir.RESUME / "lock")], stdout=subprocess.PIPE,
-                              text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out / rundir.RESUME / "lock")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == "held\n"
@@ -774,22 +1092,31 @@ def test_the_sample_is_written_once(here: Path, monkeypatch: pytest.MonkeyPatch)
         return write_classes(target, {"0": 1, "1": 1})
 
     monkeypatch.setattr("finetune.run_folder.claim.write_digits", write)
-    assert [claimed(data="digits"), claimed(data="digits")] == [Path("runs/digits-efficientnet_lite0")] * 2
+    assert [claimed(data="digits"), claimed(data="digits")] == [
+        Path("runs/digits-efficientnet_lite0")
+    ] * 2
     assert written == [Path("digits")]
 
 
 # ---------------------------------------------------------------- device
 
+
 @pytest.mark.skipif(CUDA or torch.backends.mps.is_available(), reason="torch can use a GPU here")
-def test_auto_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_without_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(device, "nvidia_gpu_seen", lambda: None)
     assert device.choose("auto") == torch.device("cpu")
-    assert re.fullmatch(r"device: cpu \(torch \S+ sees no GPU; \d+ CPU cores\)\n", capsys.readouterr().out)
+    assert re.fullmatch(
+        r"device: cpu \(torch \S+ sees no GPU; \d+ CPU cores\)\n", capsys.readouterr().out
+    )
 
 
 @pytest.mark.skipif(CUDA, reason="torch can use CUDA here")
 @pytest.mark.parametrize("gpu", ["nvidia-smi is installed", None])
-def test_cuda_that_is_not_there(here: Path, gpu: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_that_is_not_there(
+    here: Path, gpu: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(device, "nvidia_gpu_seen", lambda: gpu)
     message = refusal(lambda: start(Run(data="animals", device="cuda"), {}))
     assert message.startswith(f"--device cuda: torch {torch.__version__} cannot use it (")
@@ -806,7 +1133,11 @@ def test_devices_that_do_not_exist(here: Path, name: str, animals: Path) -> None
 
 
 def test_a_run_folder_inside_the_data_is_refused(animals: Path) -> None:
-    refused(["--out ", "stands in the data folder", "elsewhere"], data="animals", out=animals / "runs" / "one")
+    refused(
+        ["--out ", "stands in the data folder", "elsewhere"],
+        data="animals",
+        out=animals / "runs" / "one",
+    )
 
 
 def test_a_corrected_command_does_not_inherit_the_recipe_of_the_one_before(animals: Path) -> None:

@@ -1,4 +1,5 @@
-"""Bases side by side: the numbers of a paired comparison, and two residual networks from the tars of ILSVRC2012."""
+"""Bases side by side: the numbers of a paired comparison, and two residual networks from the tars
+of ILSVRC2012."""
 
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def test_a_paired_comparison_counts_what_only_one_has_right() -> None:
     assert found.difference == pytest.approx(0.3)
     # the binomial sum of McNemar's exact test
     from math import comb
+
     assert found.p_value == pytest.approx(2 * sum(comb(50, k) for k in range(11)) / 2**50)
     low, high = found.interval
     assert low < 0.3 < high
@@ -36,7 +38,10 @@ def test_a_paired_comparison_counts_what_only_one_has_right() -> None:
 
 
 def test_runs_of_other_pictures_are_not_paired(tmp_path: Path) -> None:
-    runs = [run_files.read(made_run(tmp_path / name, pictures=count)[0]) for name, count in (("a", 3), ("b", 4))]
+    runs = [
+        run_files.read(made_run(tmp_path / name, pictures=count)[0])
+        for name, count in (("a", 3), ("b", 4))
+    ]
     for run in runs:
         (run.folder / rundir.WEIGHTS).write_bytes(b"")
         rundir.finish(run.folder)
@@ -51,7 +56,9 @@ def test_one_base_is_not_compared(bases: list[str]) -> None:
         Comparison(tuple(bases), "data")
 
 
-def test_an_unknown_base_is_told_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_base_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="resnet18_1j"):
         compare.compare(Comparison(("resnet18_1k", "resnet18_1j"), "data"), {})
@@ -60,15 +67,38 @@ def test_an_unknown_base_is_told_before_anything_is_trained(tmp_path: Path, monk
 
 @pytest.mark.usefixtures("quick_end")
 def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_ilsvrc(tmp_path / "ilsvrc", train=6, val=3)
-    arguments = ["--bases", "test_resnet", "test_byobnet", "--data", "ilsvrc", "--device", "cpu", "--recipe",
-                 "resnet18-imagenet", "--epochs", "2", "--image-size", "32", "--batch-size", "8", "--threads", "1"]
+    arguments = [
+        "--bases",
+        "test_resnet",
+        "test_byobnet",
+        "--data",
+        "ilsvrc",
+        "--device",
+        "cpu",
+        "--recipe",
+        "resnet18-imagenet",
+        "--epochs",
+        "2",
+        "--image-size",
+        "32",
+        "--batch-size",
+        "8",
+        "--threads",
+        "1",
+    ]
     tyro.cli(compare.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     folder = Path("runs/ilsvrc-compare")
     assert {path.name for path in folder.iterdir()} == {
-        "ilsvrc-test_resnet", "ilsvrc-test_byobnet", "figures", "compare.html", "compare.json"}
+        "ilsvrc-test_resnet",
+        "ilsvrc-test_byobnet",
+        "figures",
+        "compare.html",
+        "compare.json",
+    }
     numbers = rundir.read_json(folder / "compare.json")
     runs = [run_files.read(folder / row["folder"]) for row in numbers["runs"]]
     for row, run in zip(numbers["runs"], runs, strict=True):
@@ -79,12 +109,17 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
         assert row["label"] == run.report["base"]["name"]
     assert [row["label"] for row in numbers["runs"]] == ["test_resnet", "test_byobnet"]
     (of,) = numbers["pairs"]
-    assert of["difference"] == pytest.approx(numbers["runs"][1]["top1"] - numbers["runs"][0]["top1"])
+    assert of["difference"] == pytest.approx(
+        numbers["runs"][1]["top1"] - numbers["runs"][0]["top1"]
+    )
     assert of["pictures"] == 18
     for top in ("top-1", "top-5"):
         drawn = svg_texts(folder / "figures" / f"error-{top}.svg")
-        assert {f"{name}, {split}" for name in ("test_resnet", "test_byobnet") for split in ("training", "select")
-                } <= set(drawn)
+        assert {
+            f"{name}, {split}"
+            for name in ("test_resnet", "test_byobnet")
+            for split in ("training", "select")
+        } <= set(drawn)
     page = Seen((folder / comparison_page.PAGE).read_text())
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert sorted(links) == ["ilsvrc-test_byobnet/report.html", "ilsvrc-test_resnet/report.html"]

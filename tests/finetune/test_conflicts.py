@@ -16,33 +16,57 @@ from zoo.host.errors import UserError
 LONG_TAIL = (500, 120, 40, 10)
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"focal_gamma": 1.0}, ["--focal-gamma", "--loss cross-entropy", "--recipe auto", "add --loss focal"]),
-    ({"ohem_share": 0.3, "loss": "focal"}, ["--ohem-share", "--loss focal", "remove one of them"]),
-    ({"mixup": 0.2, "loss": "focal"}, ["--mixup 0.2", "--loss focal", "one label", "Remove one of them"]),
-    ({"cutmix": 1.0, "loss": "ohem"}, ["--cutmix 1.0", "--loss ohem", "one label"]),
-    ({"label_smoothing": 0.1, "loss": "focal"}, ["--label-smoothing 0.1", "--loss focal"]),
-    ({"balance": "weights", "loss": "logit-adjusted"}, ["--balance weights", "--loss logit-adjusted", "twice"]),
-    ({"accumulate": 2, "loss": "ohem"}, ["--accumulate 2", "--loss ohem", "part of a batch"]),
-    ({"mixup": 0.2, "probe_only": True}, ["--mixup", "--probe-only"]),
-    ({"balance": "auto", "probe_only": True}, ["--balance", "--probe-only"]),
-    ({"policy": "augmix", "probe_only": True}, ["--policy", "--probe-only"]),
-    ({"ohem_share": 1.0, "loss": "ohem"}, ["--ohem-share 1.0", "0.99"]),
-    ({"mixup": -1.0}, ["--mixup -1.0", "from 0.0"]),
-])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"focal_gamma": 1.0},
+            ["--focal-gamma", "--loss cross-entropy", "--recipe auto", "add --loss focal"],
+        ),
+        (
+            {"ohem_share": 0.3, "loss": "focal"},
+            ["--ohem-share", "--loss focal", "remove one of them"],
+        ),
+        (
+            {"mixup": 0.2, "loss": "focal"},
+            ["--mixup 0.2", "--loss focal", "one label", "Remove one of them"],
+        ),
+        ({"cutmix": 1.0, "loss": "ohem"}, ["--cutmix 1.0", "--loss ohem", "one label"]),
+        ({"label_smoothing": 0.1, "loss": "focal"}, ["--label-smoothing 0.1", "--loss focal"]),
+        (
+            {"balance": "weights", "loss": "logit-adjusted"},
+            ["--balance weights", "--loss logit-adjusted", "twice"],
+        ),
+        ({"accumulate": 2, "loss": "ohem"}, ["--accumulate 2", "--loss ohem", "part of a batch"]),
+        ({"mixup": 0.2, "probe_only": True}, ["--mixup", "--probe-only"]),
+        ({"balance": "auto", "probe_only": True}, ["--balance", "--probe-only"]),
+        ({"policy": "augmix", "probe_only": True}, ["--policy", "--probe-only"]),
+        ({"ohem_share": 1.0, "loss": "ohem"}, ["--ohem-share 1.0", "0.99"]),
+        ({"mixup": -1.0}, ["--mixup -1.0", "from 0.0"]),
+    ],
+)
 def test_settings_that_would_have_no_effect(given: dict[str, Any], words: list[str]) -> None:
     message = refusal(given)
     assert not [word for word in words if word not in message], message
 
 
 def test_a_recipes_own_setting_is_named_with_the_way_out() -> None:
-    with pytest.raises(UserError, match=r"--mixup 0\.2 is what --recipe auto sets: add --mixup 0\."):
+    with pytest.raises(
+        UserError, match=r"--mixup 0\.2 is what --recipe auto sets: add --mixup 0\."
+    ):
         refuse(made_recipe(mixup=0.2, loss="focal", label_smoothing=0.0), {"loss": "focal"})
-    with pytest.raises(UserError, match=r"--balance weights is what --recipe auto sets: add --balance none\."):
+    with pytest.raises(
+        UserError, match=r"--balance weights is what --recipe auto sets: add --balance none\."
+    ):
         refuse(made_recipe(balance="weights", loss="logit-adjusted"), {"loss": "logit-adjusted"})
-    with pytest.raises(UserError, match=r"--loss ohem is what --recipe auto sets: add --loss cross-entropy\."):
+    with pytest.raises(
+        UserError, match=r"--loss ohem is what --recipe auto sets: add --loss cross-entropy\."
+    ):
         refuse(made_recipe(loss="ohem", cutmix=1.0), {"cutmix": 1.0})
-    with pytest.raises(UserError, match=r"--from-scratch is what .* sets: remove --probe on, or choose another recipe"):
+    with pytest.raises(
+        UserError,
+        match=r"--from-scratch is what .* sets: remove --probe on, or choose another recipe",
+    ):
         refuse(made_recipe(from_scratch=True, probe="on"), {"probe": "on"})
 
 
@@ -54,10 +78,19 @@ def test_every_conflict_is_of_fields_and_off_by_default() -> None:
         assert why
 
 
-@pytest.mark.parametrize("given", [
-    {"mixup": 0.2, "cutmix": 1.0}, {"mixup": 0.2, "loss": "logit-adjusted"}, {"loss": "focal", "balance": "effective"},
-    {"loss": "ohem", "label_smoothing": 0.2}, {"mixup": 0.2, "balance": "weights"}, {"crop_padding": 4, "rotate": 15.0},
-    {"focal_gamma": 1.0, "loss": "focal"}, {"label_smoothing": 0.0, "loss": "focal"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mixup": 0.2, "cutmix": 1.0},
+        {"mixup": 0.2, "loss": "logit-adjusted"},
+        {"loss": "focal", "balance": "effective"},
+        {"loss": "ohem", "label_smoothing": 0.2},
+        {"mixup": 0.2, "balance": "weights"},
+        {"crop_padding": 4, "rotate": 15.0},
+        {"focal_gamma": 1.0, "loss": "focal"},
+        {"label_smoothing": 0.0, "loss": "focal"},
+    ],
+)
 def test_what_goes_together(given: dict[str, Any]) -> None:
     recipe = recipe_of(given, class_counts=LONG_TAIL)
     assert {name: getattr(recipe, name) for name in given} == given
@@ -73,10 +106,19 @@ def test_focal_loss_switches_smoothing_off_and_says_so() -> None:
 # --- balance
 
 
-@pytest.mark.parametrize(("counts", "imbalanced"), [
-    ((100,) * 10, False), ((128, 236, 438, 214, 412, 638, 274, 362, 344), False), ((99, 10), False),
-    ((100, 10), True), (LONG_TAIL, True)])
-def test_auto_decides_balance_by_the_measured_imbalance(counts: tuple[int, ...], imbalanced: bool) -> None:
+@pytest.mark.parametrize(
+    ("counts", "imbalanced"),
+    [
+        ((100,) * 10, False),
+        ((128, 236, 438, 214, 412, 638, 274, 362, 344), False),
+        ((99, 10), False),
+        ((100, 10), True),
+        (LONG_TAIL, True),
+    ],
+)
+def test_auto_decides_balance_by_the_measured_imbalance(
+    counts: tuple[int, ...], imbalanced: bool
+) -> None:
     for given in ({}, {"balance": "auto"}, {"balance": "auto", "recipe": "warmup-step"}):
         resolved = resolve.resolve(dataclasses.replace(FACTS, class_counts=counts), given)
         assert (resolved.recipe.balance != "none") == imbalanced
@@ -90,14 +132,17 @@ def test_auto_can_be_asked_for_on_the_command_line() -> None:
 
 def test_balance_stays_with_what_was_said() -> None:
     assert recipe_of({"balance": "none"}, class_counts=LONG_TAIL).balance == "none"
-    assert recipe_of({"recipe": "warmup-step"}, class_counts=LONG_TAIL).balance == "none"  # as published
+    # as published
+    assert recipe_of({"recipe": "warmup-step"}, class_counts=LONG_TAIL).balance == "none"
     assert recipe_of({"loss": "logit-adjusted"}, class_counts=LONG_TAIL).balance == "none"
 
 
 def test_balance_of_equal_classes_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
     assert recipe_of({"balance": "weights"}).balance == "weights"
     said = " ".join("".join(capsys.readouterr()).split())
-    assert "--balance weights changes next to nothing: all classes have 100 training pictures" in said
+    assert (
+        "--balance weights changes next to nothing: all classes have 100 training pictures" in said
+    )
     recipe_of({"balance": "weights"}, class_counts=LONG_TAIL)
     recipe_of({"balance": "none"})
     assert "".join(capsys.readouterr()) == ""

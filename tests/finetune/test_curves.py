@@ -1,4 +1,5 @@
-"""Precision-recall, ROC and error curves: against their definitions, and where the report shows them."""
+"""Precision-recall, ROC and error curves: against their definitions, and where the report shows
+them."""
 
 from pathlib import Path
 
@@ -20,9 +21,17 @@ OWN = np.array([True, False, True, True, False, False])
 
 def test_curves_of_a_class_are_counted() -> None:
     found = ranking_curves.curves_of(OWN, SCORES)
-    # thresholds from above: recall 1/3 with precision 1, 2/3 with 2/3, 1 with 3/4; then only false ones follow
+    # thresholds from above: recall 1/3 with precision 1, 2/3 with 2/3, 1 with 3/4; then only false
+    # ones follow
     assert found["average_precision"] == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
-    assert [found["precision"][i] for i in (0, 33, 34, 66, 67, 100)] == [1, 1, 0.6667, 0.6667, 0.75, 0.75]
+    assert [found["precision"][i] for i in (0, 33, 34, 66, 67, 100)] == [
+        1,
+        1,
+        0.6667,
+        0.6667,
+        0.75,
+        0.75,
+    ]
     # of the 9 pairs of an own and another picture, 7 are in order
     assert found["auroc"] == pytest.approx(7 / 9)
     assert [found["tpr"][i] for i in (20, 50, 100)] == [0.3333, 1.0, 1.0]
@@ -38,7 +47,9 @@ def test_curves_of_a_class_equal_sklearn(decimals: int, shift: float) -> None:
     found = ranking_curves.curves_of(own, scores)
     grid, (fpr, tpr, _) = np.linspace(0, 1, ranking_curves.POINTS), roc_curve(own, scores)
     precision, recall, _ = precision_recall_curve(own, scores)
-    assert found["average_precision"] == pytest.approx(average_precision_score(own, scores), abs=1e-12)
+    assert found["average_precision"] == pytest.approx(
+        average_precision_score(own, scores), abs=1e-12
+    )
     assert found["auroc"] == pytest.approx(auc(fpr, tpr), abs=1e-12)
     np.testing.assert_allclose(found["tpr"], np.interp(grid, fpr, tpr), atol=0.6e-4)
     place = np.searchsorted(recall[::-1], grid)
@@ -53,8 +64,14 @@ def test_the_worst_classes_have_curves_and_absent_ones_have_none() -> None:
     found = ranking_curves.one_vs_rest(p_NC, labels, "abcdef")
     assert [row["class"] for row in found["classes"]] == list("abcde")
     assert [row["class"] for row in found["worst"]] == ["b", "e", "c"]
-    assert found["macro"]["auroc"] == pytest.approx(np.mean([row["auroc"] for row in found["classes"]]), abs=1e-4)
-    assert ranking_curves.one_vs_rest(p_NC[:20], labels[:20], "abcdef") == {"macro": None, "worst": [], "classes": []}
+    assert found["macro"]["auroc"] == pytest.approx(
+        np.mean([row["auroc"] for row in found["classes"]]), abs=1e-4
+    )
+    assert ranking_curves.one_vs_rest(p_NC[:20], labels[:20], "abcdef") == {
+        "macro": None,
+        "worst": [],
+        "classes": [],
+    }
 
 
 def test_a_run_draws_its_errors_and_class_curves(finished_run: Path) -> None:
@@ -62,11 +79,16 @@ def test_a_run_draws_its_errors_and_class_curves(finished_run: Path) -> None:
     series = events.read(finished_run)
     assert [step for step, _ in series["train/top5"]] == [step for step, _ in series["train/loss"]]
     wrong = write.error_curves(run)
-    assert {top: {split: len(points) for split, points in of.items()} for top, of in wrong.items()} == {
-        "top-1": {"training": 2, "select": 3}, "top-5": {"training": 2, "select": 3}}
+    assert {
+        top: {split: len(points) for split, points in of.items()} for top, of in wrong.items()
+    } == {"top-1": {"training": 2, "select": 3}, "top-5": {"training": 2, "select": 3}}
     assert wrong["top-1"]["select"][1] == (1, 1 - series["select/top1"][1][1])
-    assert all(five < one for (_, one), (_, five) in zip(wrong["top-1"]["training"], wrong["top-5"]["training"],
-                                                        strict=True))
+    assert all(
+        five < one
+        for (_, one), (_, five) in zip(
+            wrong["top-1"]["training"], wrong["top-5"]["training"], strict=True
+        )
+    )
     kept = run.report["curves"]
     assert len(kept["classes"]) == 10
     assert 0.5 < kept["macro"]["auroc"] <= 1

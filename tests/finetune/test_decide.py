@@ -1,4 +1,5 @@
-"""Calibration of whole runs, and `python -m finetune.decide`: what it writes, what follows from what, bad input."""
+"""Calibration of whole runs, and `python -m finetune.decide`: what it writes, what follows from
+what, bad input."""
 
 import csv
 import json
@@ -30,8 +31,15 @@ from zoo.host.errors import UserError
 from zoo.picture.preprocess import Preprocessing, decode, evaluate
 from zoo.publish import staging
 
-WRITTEN = {"decision.json", "bank.safetensors", "predictions.csv", "report.json", "report.html", "README.md",
-           "FINISHED.json"}
+WRITTEN = {
+    "decision.json",
+    "bank.safetensors",
+    "predictions.csv",
+    "report.json",
+    "report.html",
+    "README.md",
+    "FINISHED.json",
+}
 
 
 @pytest.fixture
@@ -73,7 +81,9 @@ def with_stage(run: Path, root: Path, paths: list[str]) -> np.ndarray:
         x = torch.from_numpy(np.stack([evaluate(decode(root / path), pre) for path in paths]))
         stage = model.forward_intermediates(x, intermediates_only=True)[made.stage].numpy()
     parts = (embeddings(run, root, paths), stage.mean((2, 3)), stage.std((2, 3)))
-    return np.concatenate([decision.unit(part, least) for part, least in zip(parts, made.shortest, strict=True)], 1)
+    return np.concatenate(
+        [decision.unit(part, least) for part, least in zip(parts, made.shortest, strict=True)], 1
+    )
 
 
 def test_the_bank_holds_training_pictures_of_all_classes(finished_run: Path, digits: Path) -> None:
@@ -88,10 +98,16 @@ def test_the_bank_holds_training_pictures_of_all_classes(finished_run: Path, dig
     assert np.allclose(theirs, bank[nearest], atol=1e-4)
 
 
-def test_answers_follow_from_decision_json_and_the_outputs(finished_run: Path, digits: Path) -> None:
-    """Probabilities, unknown score and sets of predictions.csv, from timm's model and zoo.contract.decision alone."""
+def test_answers_follow_from_decision_json_and_the_outputs(
+    finished_run: Path, digits: Path
+) -> None:
+    """Probabilities, unknown score and sets of predictions.csv, from timm's model and
+    zoo.contract.decision alone."""
     rows = [row for row in rows_of(finished_run) if row["split"] == "test"][::4]
-    made, labels = decision.read(finished_run), rundir.read_json(finished_run / "config.json")["label_names"]
+    made, labels = (
+        decision.read(finished_run),
+        rundir.read_json(finished_run / "config.json")["label_names"],
+    )
     model = timm.create_model(f"local-dir:{finished_run}", pretrained=True).eval()
     embedding = embeddings(finished_run, digits, [row["path"] for row in rows])
     with torch.inference_mode():
@@ -122,30 +138,49 @@ def test_what_the_calibration_promises_holds_on_its_pictures(finished_run: Path)
     loss_after = fitted["temperature"]["loss_after"]
     assert predictions.mean_loss(table.label_probability) == pytest.approx(loss_after, rel=1e-4)
     assert predictions.mean_loss(table.plain_label_probability) == pytest.approx(
-        fitted["temperature"]["loss_before"], rel=1e-4)
+        fitted["temperature"]["loss_before"], rel=1e-4
+    )
     assert np.array_equal(table.predicted, table.plain_predicted)
     assert (table.unknown_score > content["unknown"]["threshold"]).mean() <= 0.05
-    assert fitted["unknown"]["rejected"] == (table.unknown_score > content["unknown"]["threshold"]).mean() > 0
+    assert (
+        fitted["unknown"]["rejected"]
+        == (table.unknown_score > content["unknown"]["threshold"]).mean()
+        > 0
+    )
     assert 0.9 <= table.label_in_set.mean() <= 0.95
     assert table.set_size.min() >= 1
 
 
-def test_views_are_measured_on_the_same_pictures_and_none_of_them_is_assumed(halved_run: Path) -> None:
+def test_views_are_measured_on_the_same_pictures_and_none_of_them_is_assumed(
+    halved_run: Path,
+) -> None:
     shown = rundir.read_json(halved_run / "decision.json")["fitted"]["views"]
     assert [(row["views"], row["passes"]) for row in shown["table"]] == [("none", 1), ("flip", 2)]
     table = table_of(halved_run).of("calibrate")
     for row in shown["table"]:
-        said, probability = table.views_predicted[row["views"]], table.views_label_probability[row["views"]]
+        said, probability = (
+            table.views_predicted[row["views"]],
+            table.views_label_probability[row["views"]],
+        )
         assert row["pictures"] == (said != predictions.NOWHERE).sum() >= 200
         assert row["top1"] == pytest.approx((said == table.label).mean())
         assert row["loss"] == pytest.approx(predictions.mean_loss(probability), rel=1e-4)
 
 
-@pytest.mark.parametrize(("views", "pictures", "measured"), [
-    ("auto", 199, []), ("auto", 200, ["flip"]), ("all", 200, ["flip", "five", "multiscale"]), ("all", 199, []),
-    ("flip", 5000, []), ("none", 5000, [])])
-def test_a_default_may_cost_twice_the_time_and_needs_200_pictures(views: Any, pictures: int,
-                                                                  measured: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("views", "pictures", "measured"),
+    [
+        ("auto", 199, []),
+        ("auto", 200, ["flip"]),
+        ("all", 200, ["flip", "five", "multiscale"]),
+        ("all", 199, []),
+        ("flip", 5000, []),
+        ("none", 5000, []),
+    ],
+)
+def test_a_default_may_cost_twice_the_time_and_needs_200_pictures(
+    views: Any, pictures: int, measured: list[str]
+) -> None:
     assert calibrate.views_to_measure(Wish(views), pictures) == measured
 
 
@@ -156,7 +191,8 @@ def test_foreign_pictures_are_told_apart(finished_run: Path) -> None:
     for name, row in report["unknown"]["foreign"].items():
         assert row["pictures"] == foreign.PICTURES
         assert row["auroc"] == pytest.approx(
-            rejection.auroc(table.of("test").unknown_score, table.of(name).unknown_score), abs=1e-4)
+            rejection.auroc(table.of("test").unknown_score, table.of(name).unknown_score), abs=1e-4
+        )
         assert row["auroc"] >= 0.9
 
 
@@ -173,15 +209,21 @@ def test_the_same_again_changes_nothing(run_copy: Path) -> None:
     assert digests(run_copy) == before
 
 
-def test_views_by_hand_are_fitted_anew(run_copy: Path, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_views_by_hand_are_fitted_anew(
+    run_copy: Path, digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = digests(run_copy)
     (run_copy / "bundles").mkdir()
     main(Place(run_copy), Wish(views="flip", coverage=0.8))
     assert "made with the former decision: run python -m export again" in capsys.readouterr().out
     after = digests(run_copy)
-    assert {name for name in after if before.get(name) != after[name]} - {"figures/confusion.svg",
-            "figures/reliability.svg", "figures/unknown.svg", "figures/precision-recall.svg",
-            "figures/roc.svg"} == WRITTEN - {"bank.safetensors"}
+    assert {name for name in after if before.get(name) != after[name]} - {
+        "figures/confusion.svg",
+        "figures/reliability.svg",
+        "figures/unknown.svg",
+        "figures/precision-recall.svg",
+        "figures/roc.svg",
+    } == WRITTEN - {"bank.safetensors"}
     rundir.open_finished(run_copy, verify=True)
     content, made = rundir.read_json(run_copy / "decision.json"), decision.read(run_copy)
     assert content["views"] == "flip"
@@ -202,11 +244,14 @@ def test_views_by_hand_are_fitted_anew(run_copy: Path, digits: Path, capsys: pyt
     assert "flip_predicted" not in rows[0]
 
 
-def test_a_decision_that_was_changed_or_half_written_is_refused_and_can_be_put_right(run_copy: Path) -> None:
+def test_a_decision_that_was_changed_or_half_written_is_refused_and_can_be_put_right(
+    run_copy: Path,
+) -> None:
     whole = digests(run_copy)
     content = rundir.read_json(run_copy / "decision.json")
     rundir.write_json(run_copy / "decision.json", content | {"temperature": 9.0})
-    (run_copy / "predictions.csv").write_text("path,split\n")  # and as if some of what follows had been written
+    # and as if some of what follows had been written
+    (run_copy / "predictions.csv").write_text("path,split\n")
     with pytest.raises(UserError, match=r"decision\.json.* changed since the run finished"):
         rundir.open_finished(run_copy, verify=True)
     main(Place(run_copy), Wish())
@@ -215,13 +260,17 @@ def test_a_decision_that_was_changed_or_half_written_is_refused_and_can_be_put_r
 
 
 @pytest.mark.parametrize("name", ["report.json", "metrics.jsonl", "config.json", "files.csv"])
-def test_what_training_wrote_is_not_certified_anew_once_it_changed(run_copy: Path, name: str) -> None:
+def test_what_training_wrote_is_not_certified_anew_once_it_changed(
+    run_copy: Path, name: str
+) -> None:
     (run_copy / name).write_text((run_copy / name).read_text().replace("1", "2", 1))
     with pytest.raises(UserError, match=f"{name} changed since the run finished"):
         main(Place(run_copy), Wish())
 
 
-def test_other_pictures_under_the_same_names_are_refused(run_copy: Path, digits: Path, tmp_path: Path) -> None:
+def test_other_pictures_under_the_same_names_are_refused(
+    run_copy: Path, digits: Path, tmp_path: Path
+) -> None:
     other = Path(shutil.copytree(digits, tmp_path / "other"))
     victim = next(row["path"] for row in rows_of(run_copy) if row["split"] == "test")
     (other / victim).write_bytes((other / rows_of(run_copy)[0]["path"]).read_bytes())
@@ -230,26 +279,44 @@ def test_other_pictures_under_the_same_names_are_refused(run_copy: Path, digits:
 
 
 @pytest.mark.parametrize("data", [None, "labelled"])
-def test_a_published_copy_is_not_fitted_to_pictures_that_it_may_know(tmp_path: Path, data: str | None) -> None:
+def test_a_published_copy_is_not_fitted_to_pictures_that_it_may_know(
+    tmp_path: Path, data: str | None
+) -> None:
     run = made_finished(tmp_path / "home")
     (tmp_path / "stage").mkdir()
-    for name, path in staging.staged(run, tmp_path / "stage", repo="me/insects", examples=False).items():
+    for name, path in staging.staged(
+        run, tmp_path / "stage", repo="me/insects", examples=False
+    ).items():
         (tmp_path / "pulled" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, tmp_path / "pulled" / name)
     before = digests(tmp_path / "pulled")
-    with pytest.raises(UserError, match=r"is a published copy, and which pictures it was not trained on stayed at "
-                                        r"home\. .* python -m finetune --data FOLDER --base .*pulled --probe-only"):
+    with pytest.raises(
+        UserError,
+        match=r"is a published copy, and which pictures it was not trained on stayed at "
+        r"home\. .* python -m finetune --data FOLDER --base .*pulled --probe-only",
+    ):
         main(Place(tmp_path / "pulled", data and tmp_path / data), Wish())
     assert digests(tmp_path / "pulled") == before
 
 
 @pytest.mark.usefixtures("quick_fit")
-def test_too_few_pictures_are_said(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_classes(tmp_path / "data", {f"{split}/{name}": 6 if split == "train" else 2
-                                             for split in ("train", "val") for name in ("a", "b")}, size=(40, 40))
+def test_too_few_pictures_are_said(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_classes(
+        tmp_path / "data",
+        {
+            f"{split}/{name}": 6 if split == "train" else 2
+            for split in ("train", "val")
+            for name in ("a", "b")
+        },
+        size=(40, 40),
+    )
     with drawing_only():
-        start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"),
-              {"probe_only": True, "image_size": 32, "features": "fp32"})
+        start(
+            Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"),
+            {"probe_only": True, "image_size": 32, "features": "fp32"},
+        )
     content, out = rundir.read_json(tmp_path / "run" / "decision.json"), capsys.readouterr().out
     assert (content["temperature"], content["views"]) == (1.0, "none")
     assert content["fitted"]["views"]["why"].startswith("not measured: fewer than 200")
@@ -258,29 +325,41 @@ def test_too_few_pictures_are_said(tiny_base: Path, tmp_path: Path, capsys: pyte
         assert f"warning: {warning}" in out
         assert warning in (tmp_path / "run" / "report.html").read_text()
     assert [warning[:24] for warning in content["fitted"]["warnings"]] == [
-        "4 calibration pictures a", "with fewer than 30 calib"]
+        "4 calibration pictures a",
+        "with fewer than 30 calib",
+    ]
 
 
 @pytest.mark.usefixtures("quick_end")
-def test_pictures_that_moved_are_named_with_data(run_copy: Path, digits: Path, tmp_path: Path) -> None:
+def test_pictures_that_moved_are_named_with_data(
+    run_copy: Path, digits: Path, tmp_path: Path
+) -> None:
     moved = Path(shutil.copytree(digits, tmp_path / "moved"))
-    rundir.write_json(run_copy / "local.json", rundir.read_json(run_copy / "local.json") | {"data": "/not/there"})
+    rundir.write_json(
+        run_copy / "local.json", rundir.read_json(run_copy / "local.json") | {"data": "/not/there"}
+    )
     rundir.finish(run_copy)
     with pytest.raises(UserError, match=r"/not/there is not there.*--data"):
         main(Place(run_copy), Wish())
     main(Place(run_copy, data=moved), Wish(views="none"))
     victim = next(row["path"] for row in rows_of(run_copy) if row["split"] == "val")
     (moved / victim).unlink()
-    with pytest.raises(UserError, match=rf"lacks 1 of the run's 180 pictures, for example {victim}"):
+    with pytest.raises(
+        UserError, match=rf"lacks 1 of the run's 180 pictures, for example {victim}"
+    ):
         main(Place(run_copy, data=moved), Wish())
 
 
-def test_pictures_beside_a_folder_are_found_through_a_link_to_it(run_copy: Path, digits: Path, tmp_path: Path) -> None:
+def test_pictures_beside_a_folder_are_found_through_a_link_to_it(
+    run_copy: Path, digits: Path, tmp_path: Path
+) -> None:
     data = Path(shutil.copytree(digits, tmp_path / "deep" / "data"))
     held = next(row["path"] for row in rows_of(run_copy) if row["split"] == "val")
     (data / held).rename(tmp_path / "deep" / "held.png")
     files = run_copy / rundir.FILES
-    files.write_text(files.read_text(encoding="utf-8").replace(held, "../held.png"), encoding="utf-8")
+    files.write_text(
+        files.read_text(encoding="utf-8").replace(held, "../held.png"), encoding="utf-8"
+    )
     (tmp_path / "link").symlink_to(data)
     assert dataset.of_run(run_copy, tmp_path / "link").root == data
 
@@ -293,11 +372,18 @@ def test_what_is_no_finished_run_is_refused(tmp_path: Path, run_copy: Path) -> N
         main(Place(run_copy), Wish())
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["--coverage", "1.5"], "expected a share between 0 and 1"), (["--views", "ten"], "invalid choice"),
-    (["--vews", "flip"], "--views")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--coverage", "1.5"], "expected a share between 0 and 1"),
+        (["--views", "ten"], "invalid choice"),
+        (["--vews", "flip"], "--views"),
+    ],
+)
 def test_a_wrong_flag_is_answered_at_once(words: list[str], said: str) -> None:
-    ran = subprocess.run([sys.executable, "-m", "finetune.decide", "RUN", *words], capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "finetune.decide", "RUN", *words], capture_output=True, text=True
+    )
     assert ran.returncode == 2
     assert said in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
@@ -311,7 +397,8 @@ def test_its_command_line_leaves_torch_unloaded() -> None:
 
 @pytest.fixture(scope="module")
 def halved_run(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A probe on digits with just enough val pictures for two halves, no test, at 64 px so that there are heat maps."""
+    """A probe on digits with just enough val pictures for two halves, no test, at 64 px so that
+    there are heat maps."""
     from finetune.data.digits import write_digits
 
     folder = tmp_path_factory.mktemp("halved")
@@ -327,8 +414,10 @@ def halved_run(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             path.unlink()
     with drawing_only(), pytest.MonkeyPatch.context() as patch:
         fit_quickly(patch)
-        start(Run(data=str(data), base=str(tiny_base), out=folder / "run"),
-              {"probe_only": True, "image_size": 64, "features": "fp32"})
+        start(
+            Run(data=str(data), base=str(tiny_base), out=folder / "run"),
+            {"probe_only": True, "image_size": 64, "features": "fp32"},
+        )
     return folder / "run"
 
 
@@ -347,8 +436,11 @@ def test_a_large_val_is_halved_and_calibrate_is_the_headline(halved_run: Path) -
 
 def test_the_most_wrong_pictures_have_heat_maps(halved_run: Path) -> None:
     maps = rundir.read_json(halved_run / "report.json")["heatmaps"]
-    wrong = {row["path"] for row in rows_of(halved_run) if row["split"] == "calibrate"
-             and row["label"] != row["predicted"]}
+    wrong = {
+        row["path"]
+        for row in rows_of(halved_run)
+        if row["split"] == "calibrate" and row["label"] != row["predicted"]
+    }
     assert maps
     assert set(maps) <= wrong
     for rows in maps.values():
@@ -359,4 +451,6 @@ def test_the_most_wrong_pictures_have_heat_maps(halved_run: Path) -> None:
 
 
 def test_report_json_is_plain_json(halved_run: Path) -> None:
-    assert json.loads((halved_run / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert json.loads(
+        (halved_run / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name)
+    )

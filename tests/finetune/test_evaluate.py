@@ -1,4 +1,5 @@
-"""Scores of a run against scikit-learn; what a pass over pictures gives; event files; the embedded sample."""
+"""Scores of a run against scikit-learn; what a pass over pictures gives; event files; the embedded
+sample."""
 
 import hashlib
 import json
@@ -52,15 +53,21 @@ def test_score_equals_sklearn(classes: int) -> None:
     scores, y, names = score(logits_NC, labels), labels.numpy(), np.arange(classes)
     assert scores.pictures == 200
     assert scores.top1 == pytest.approx(accuracy_score(y, logits_NC.argmax(1).numpy()))
-    assert scores.top5 == pytest.approx(top_k_accuracy_score(y, logits_NC.numpy(), k=5, labels=names))
-    assert scores.loss == pytest.approx(log_loss(y, logits_NC.double().softmax(1).numpy(), labels=names), rel=1e-5)
+    assert scores.top5 == pytest.approx(
+        top_k_accuracy_score(y, logits_NC.numpy(), k=5, labels=names)
+    )
+    assert scores.loss == pytest.approx(
+        log_loss(y, logits_NC.double().softmax(1).numpy(), labels=names), rel=1e-5
+    )
     assert scores.top1 < scores.top5 < 1
 
 
 def test_score_of_fewer_than_five_classes() -> None:
     logits_NC, labels = made_answers(50, 2)
     assert score(logits_NC, labels).top5 == 1
-    assert score(logits_NC, labels).top1 == pytest.approx((logits_NC.argmax(1) == labels).float().mean().item())
+    assert score(logits_NC, labels).top1 == pytest.approx(
+        (logits_NC.argmax(1) == labels).float().mean().item()
+    )
 
 
 def test_better_than_goes_by_top1_and_ties_by_loss() -> None:
@@ -74,7 +81,9 @@ def test_better_than_goes_by_top1_and_ties_by_loss() -> None:
 
 def test_balanced_accuracy_is_scikit_learns_and_decides_where_classes_count_the_same() -> None:
     labels = torch.tensor([0] * 30 + [1] * 5 + [3] * 2)  # class 2 has no picture
-    logits_NC = torch.randn(37, 4, generator=torch.Generator().manual_seed(0)) + 2 * torch.eye(4)[labels]
+    logits_NC = (
+        torch.randn(37, 4, generator=torch.Generator().manual_seed(0)) + 2 * torch.eye(4)[labels]
+    )
     logits_NC[:, 2] = -99.0  # scikit-learn warns of answers that are no label
     found = score(logits_NC, labels, by_class=True)
     assert found.balanced == pytest.approx(balanced_accuracy_score(labels, logits_NC.argmax(1)))
@@ -112,9 +121,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, list[Pic
     made += [Image.new("RGB", (30, 20), (level,) * 3) for level in (0, 255, 51)]
     for i, picture in enumerate(made):
         picture.save(root / f"{i}.png")
-    digests = [hashlib.sha256((root / f"{i}.png").read_bytes()).hexdigest() for i in range(len(made))]
-    return Source(root, PRE, 0, pin=False), [Picture(f"{i}.png", i % 3, "val", digests[i], *p.size)
-                                             for i, p in enumerate(made)]
+    digests = [
+        hashlib.sha256((root / f"{i}.png").read_bytes()).hexdigest() for i in range(len(made))
+    ]
+    return Source(root, PRE, 0, pin=False), [
+        Picture(f"{i}.png", i % 3, "val", digests[i], *p.size) for i, p in enumerate(made)
+    ]
 
 
 @pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
@@ -126,7 +138,8 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 
 @pytest.fixture
 def made_bank(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> Bank:
-    """References are the first four pictures; the weakest of them has the shortest length that counts."""
+    """References are the first four pictures; the weakest of them has the shortest length that
+    counts."""
     embedding = embeddings(model, pictures)[:4]
     return Bank(unit(embedding), 2, float(np.linalg.norm(embedding, axis=1).min()))
 
@@ -139,9 +152,12 @@ def embeddings(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> np.n
 
 
 def test_outputs_are_logits_unknown_score_and_brightness(
-        model: nn.Module, pictures: tuple[Source, list[Picture]], made_bank: Bank) -> None:
+    model: nn.Module, pictures: tuple[Source, list[Picture]], made_bank: Bank
+) -> None:
     source, listed = pictures
-    seen = outputs(model.train(), evaluation_batches(listed, source), PRE, made_bank, total=7, title="x")
+    seen = outputs(
+        model.train(), evaluation_batches(listed, source), PRE, made_bank, total=7, title="x"
+    )
     assert not model.training
     assert [column.dtype for column in seen] == [np.float32] * 3
     expected, _ = logits(model, evaluation_batches(listed, source), PRE, total=7)
@@ -155,8 +171,12 @@ def test_outputs_are_logits_unknown_score_and_brightness(
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 64])
 def test_the_size_of_batches_does_not_matter(
-        model: nn.Module, pictures: tuple[Source, list[Picture]], made_bank: Bank, monkeypatch: pytest.MonkeyPatch,
-        batch: int) -> None:
+    model: nn.Module,
+    pictures: tuple[Source, list[Picture]],
+    made_bank: Bank,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+) -> None:
     source, listed = pictures
     whole = outputs(model, evaluation_batches(listed, source), PRE, made_bank, total=7, title="x")
     summed = over_views(model, listed, source, VIEWS["five"])
@@ -168,16 +188,22 @@ def test_the_size_of_batches_does_not_matter(
     assert np.allclose(over_views(model, listed, source, VIEWS["five"]), summed, atol=1e-5)
 
 
-def over_views(model: nn.Module, listed: list[Picture], source: Source, views: tuple[View, ...]) -> np.ndarray:
+def over_views(
+    model: nn.Module, listed: list[Picture], source: Source, views: tuple[View, ...]
+) -> np.ndarray:
     batches = evaluation_batches(listed, source, views)
     return summed_probabilities(model, batches, PRE, [len(views)], total=len(listed))[0]
 
 
-def test_summed_probabilities_of_the_mirror_image(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> None:
+def test_summed_probabilities_of_the_mirror_image(
+    model: nn.Module, pictures: tuple[Source, list[Picture]]
+) -> None:
     source, listed = pictures
     [(images, _)] = evaluation_batches(listed, source)
     with torch.inference_mode():
-        straight, mirrored = (model.eval()(normalise(x, PRE)).softmax(1).numpy() for x in (images, images.flip(2)))
+        straight, mirrored = (
+            model.eval()(normalise(x, PRE)).softmax(1).numpy() for x in (images, images.flip(2))
+        )
     assert abs(straight - mirrored)[:4].max() > 1e-4
     model.train()
     extra = over_views(model, listed, source, VIEWS["flip"][1:])
@@ -189,7 +215,8 @@ def test_summed_probabilities_of_the_mirror_image(model: nn.Module, pictures: tu
 
 
 def test_summed_probabilities_of_several_views_are_their_sum(
-        model: nn.Module, pictures: tuple[Source, list[Picture]]) -> None:
+    model: nn.Module, pictures: tuple[Source, list[Picture]]
+) -> None:
     source, listed = pictures
     parts = [over_views(model, listed, source, (view,)) for view in VIEWS["five"]]
     summed = over_views(model, listed, source, VIEWS["five"])
@@ -212,10 +239,16 @@ def test_events_are_written_and_read_back(tmp_path: Path) -> None:
     writer.write(20, **{"train/loss": 0.75})
     writer.close()
     assert [json.loads(line) for line in (tmp_path / rundir.METRICS).read_text().splitlines()] == [
-        {"step": 0, "name": "select/top1", "value": 0.5}, {"step": 10, "name": "train/loss", "value": 1.25},
-        {"step": 10, "name": "train/lr", "value": 1e-3}, {"step": 20, "name": "train/loss", "value": 0.75}]
-    assert events.read(tmp_path) == {"select/top1": [(0, 0.5)], "train/loss": [(10, 1.25), (20, 0.75)],
-                                     "train/lr": [(10, 1e-3)]}
+        {"step": 0, "name": "select/top1", "value": 0.5},
+        {"step": 10, "name": "train/loss", "value": 1.25},
+        {"step": 10, "name": "train/lr", "value": 1e-3},
+        {"step": 20, "name": "train/loss", "value": 0.75},
+    ]
+    assert events.read(tmp_path) == {
+        "select/top1": [(0, 0.5)],
+        "train/loss": [(10, 1.25), (20, 0.75)],
+        "train/lr": [(10, 1e-3)],
+    }
     assert board(tmp_path, "train/loss") == [(10, 1.25), (20, 0.75)]
 
 
@@ -280,7 +313,8 @@ def test_its_files_are_read_as_sklearn_reads_them() -> None:
 
 
 def test_the_sample_is_the_same_everywhere_and_appears_whole_or_not_at_all(
-        sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved: list[Path] = []
     save = Image.Image.save
 

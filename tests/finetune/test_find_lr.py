@@ -1,4 +1,5 @@
-"""The learning-rate range test: what its curve suggests, that it leaves no trace, and that the run takes its rate."""
+"""The learning-rate range test: what its curve suggests, that it leaves no trace, and that the run
+takes its rate."""
 
 from pathlib import Path
 
@@ -29,9 +30,15 @@ RATES = tuple(np.geomspace(1e-6, 10, 105).tolist())
 def made_curve(*, edge: float, fall: float, noise: float = 0.0) -> Curve:
     """A loss of 1 that falls by `fall` over the decade below `edge` and then runs away."""
     lr, random = np.array(RATES), np.random.default_rng(0)
-    loss = 1 - fall * np.clip(np.log10(lr / edge) + 1.5, 0, 1) + 3 * np.clip(np.log10(lr / edge), 0, None)
+    loss = (
+        1
+        - fall * np.clip(np.log10(lr / edge) + 1.5, 0, 1)
+        + 3 * np.clip(np.log10(lr / edge), 0, None)
+    )
     kept = loss < 4
-    return Curve(tuple(lr[kept].tolist()), tuple((loss + noise * random.normal(size=105))[kept].tolist()))
+    return Curve(
+        tuple(lr[kept].tolist()), tuple((loss + noise * random.normal(size=105))[kept].tolist())
+    )
 
 
 @pytest.mark.parametrize("edge", [3e-3, 0.1, 1.0])
@@ -63,15 +70,23 @@ def test_the_model_ends_as_it_began_and_the_rates_rise_evenly(digits: Path) -> N
     model = timm.create_model("test_resnet", num_classes=10).to(memory_format=torch.channels_last)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     recipe = made_recipe(batch_size=8, image_size=32, threads=1)
-    job = Job(model, scan(read_tree(digits)).of("train"), Source(digits, Preprocessing(32), 0, False), recipe,
-                   Path("unused"), lambda model: pytest.fail("no scores"))
+    job = Job(
+        model,
+        scan(read_tree(digits)).of("train"),
+        Source(digits, Preprocessing(32), 0, False),
+        recipe,
+        Path("unused"),
+        lambda model: pytest.fail("no scores"),
+    )
     seen = lr_range.range_test(job)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert seen.lr == pytest.approx(RATES[:len(seen.lr)])
+    assert seen.lr == pytest.approx(RATES[: len(seen.lr)])
     assert seen.smooth.min() < seen.smooth[:15].mean() - 0.1  # it learned on the way
 
 
-def test_a_batch_that_does_not_fit_the_device_is_passed_in_parts_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_does_not_fit_the_device_is_passed_in_parts_here_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import timm
 
     class TriedError(Exception):
@@ -84,8 +99,14 @@ def test_a_batch_that_does_not_fit_the_device_is_passed_in_parts_here_too(monkey
     with torch.device("meta"):  # any device but the CPU
         model = timm.create_model("test_resnet", num_classes=2)
     pictures = [Picture("", label, "train", "", 1, 1) for label in (0, 1)]
-    job = Job(model, pictures, Source(Path(), Preprocessing(32), 0, False), made_recipe(image_size=32), Path("unused"),
-              lambda model: pytest.fail("no scores"))
+    job = Job(
+        model,
+        pictures,
+        Source(Path(), Preprocessing(32), 0, False),
+        made_recipe(image_size=32),
+        Path("unused"),
+        lambda model: pytest.fail("no scores"),
+    )
     with pytest.raises(TriedError):
         lr_range.range_test(job)
 
@@ -99,12 +120,34 @@ def test_a_loss_that_ran_away_ends_the_test() -> None:
 
 @pytest.mark.usefixtures("quick_end")
 def test_the_tool_draws_the_curve_and_the_run_goes_on_with_the_rate(
-        digits: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    digits: Path,
+    tiny_base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(lr_range, "STEPS", 40)
     out = tmp_path / "run"
-    arguments = ["--data", str(digits), "--base", str(tiny_base), "--out", str(out), "--device", "cpu", "--epochs", "1",
-                 "--batch-size", "8", "--threads", "1", "--seed", "3", "--features", "fp32"]
+    arguments = [
+        "--data",
+        str(digits),
+        "--base",
+        str(tiny_base),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--threads",
+        "1",
+        "--seed",
+        "3",
+        "--features",
+        "fp32",
+    ]
     for _ in range(2):  # the second time nothing is measured again
         tyro.cli(find_lr.main, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     told = capsys.readouterr().out
@@ -124,7 +167,15 @@ def test_the_tool_draws_the_curve_and_the_run_goes_on_with_the_rate(
 
 def test_find_where_it_is_useless_is_refused(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--lr find has no effect with --probe-only"):
-        start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"), {"lr": "find", "probe_only": True})
-    for words, message in ((["--lr", "0.1"], "--lr is what"), (["--advise", "apply", "2"], "--advise has no effect")):
+        start(
+            Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
+            {"lr": "find", "probe_only": True},
+        )
+    for words, message in (
+        (["--lr", "0.1"], "--lr is what"),
+        (["--advise", "apply", "2"], "--advise has no effect"),
+    ):
         with pytest.raises(UserError, match=message):
-            tyro.cli(find_lr.main, args=["--data", "x", *words], config=(tyro.conf.FlagCreatePairsOff,))
+            tyro.cli(
+                find_lr.main, args=["--data", "x", *words], config=(tyro.conf.FlagCreatePairsOff,)
+            )

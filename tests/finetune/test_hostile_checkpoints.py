@@ -1,4 +1,5 @@
-"""A run folder with `resume/` may be a stranger's: checkpoints whose digests fit and whose content lies."""
+"""A run folder with `resume/` may be a stranger's: checkpoints whose digests fit and whose content
+lies."""
 
 import json
 from collections.abc import Callable
@@ -41,15 +42,21 @@ def tensors(place: Path, value: Any) -> None:
 
 
 LIES: dict[str, Callable[[Path], object]] = {
-    "weights elsewhere": lambda place: changed(place, lambda state: state["best"].update(file="../../x.safetensors")),
-    "weights without a name": lambda place: changed(place, lambda state: state["best"].update(file=None)),
+    "weights elsewhere": lambda place: changed(
+        place, lambda state: state["best"].update(file="../../x.safetensors")
+    ),
+    "weights without a name": lambda place: changed(
+        place, lambda state: state["best"].update(file=None)
+    ),
     "no best": lambda place: changed(place, lambda state: state.pop("best")),
     "best is a list": lambda place: changed(place, lambda state: state.update(best=[1])),
     "no scores": lambda place: changed(place, lambda state: state["best"].pop("scores")),
     "other scores": lambda place: changed(place, lambda state: state["best"]["scores"].update(x=1)),
     "step is text": lambda place: changed(place, lambda state: state.update(step="1")),
     "place is text": lambda place: changed(place, lambda state: state.update(events_position="1")),
-    "place is negative": lambda place: changed(place, lambda state: state.update(events_position=-1)),
+    "place is negative": lambda place: changed(
+        place, lambda state: state.update(events_position=-1)
+    ),
     "another key": lambda place: changed(place, lambda state: state.update(tensors={})),
     "a list of tensors": lambda place: tensors(place, [torch.ones(2)]),
     "model is a tensor": lambda place: tensors(place, {"model": torch.ones(2)}),
@@ -78,23 +85,36 @@ def test_best_weights_of_another_network_are_refused(place: Path) -> None:
         checkpoint.load_best(place.parents[1], torch.nn.Linear(4, 2), state.best)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda saved: saved["param_groups"][0].update(lr="1"), "lr has another type"),
-    (lambda saved: saved["param_groups"][0].update(betas=[0.9, 0.99]), "betas has another type"),
-    (lambda saved: saved["param_groups"][0].update(more=1), "more has another type"),
-    (lambda saved: saved["state"][0].update(exp_avg=torch.ones(7)), r"shape \[7\], its weight \[2, 3\]"),
-    (lambda saved: saved["param_groups"].pop(), "shorter"),
-    (lambda saved: saved.pop("state"), "KeyError|state"),
-])
-def test_an_optimisers_state_has_the_types_and_shapes_of_its_own(change: Callable[[Any], object], words: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda saved: saved["param_groups"][0].update(lr="1"), "lr has another type"),
+        (
+            lambda saved: saved["param_groups"][0].update(betas=[0.9, 0.99]),
+            "betas has another type",
+        ),
+        (lambda saved: saved["param_groups"][0].update(more=1), "more has another type"),
+        (
+            lambda saved: saved["state"][0].update(exp_avg=torch.ones(7)),
+            r"shape \[7\], its weight \[2, 3\]",
+        ),
+        (lambda saved: saved["param_groups"].pop(), "shorter"),
+        (lambda saved: saved.pop("state"), "KeyError|state"),
+    ],
+)
+def test_an_optimisers_state_has_the_types_and_shapes_of_its_own(
+    change: Callable[[Any], object], words: str
+) -> None:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     saved = optimizer.state_dict()
     check_optimizer(optimizer, saved)
-    saved = {"state": {key: dict(value) for key, value in saved["state"].items()},
-             "param_groups": [dict(group) for group in saved["param_groups"]]}
+    saved = {
+        "state": {key: dict(value) for key, value in saved["state"].items()},
+        "param_groups": [dict(group) for group in saved["param_groups"]],
+    }
     change(saved)
     with pytest.raises(UserError, match=words), checkpoint.fitting("the checkpoint"):
         check_optimizer(optimizer, saved)
@@ -103,12 +123,22 @@ def test_an_optimisers_state_has_the_types_and_shapes_of_its_own(change: Callabl
 def test_a_checkpoint_of_an_earlier_version_is_told_as_that(place: Path) -> None:
     """Its steps saw other pictures: to go on from it would be neither the one run nor the other."""
     rundir.write_manifest(place, version=1)
-    with pytest.raises(UserError, match="was written by an earlier version, whose steps saw other pictures"):
+    with pytest.raises(
+        UserError, match="was written by an earlier version, whose steps saw other pictures"
+    ):
         checkpoint.load(place.parents[1])
 
 
-@pytest.mark.parametrize("tuned", [{"scores": {}, "step": 1}, {"step": 1}, [1], "0.5", {
-    "scores": {"top1": 0.5, "top5": 1.0, "loss": 1.0, "pictures": 10}, "step": 0}])
+@pytest.mark.parametrize(
+    "tuned",
+    [
+        {"scores": {}, "step": 1},
+        {"step": 1},
+        [1],
+        "0.5",
+        {"scores": {"top1": 0.5, "top5": 1.0, "loss": 1.0, "pictures": 10}, "step": 0},
+    ],
+)
 def test_a_best_epoch_of_another_form_is_refused(place: Path, tuned: Any) -> None:
     changed(place, lambda state: state.update(tuned=tuned))
     with pytest.raises(UserError):

@@ -25,7 +25,8 @@ for _ in range(2):
     print("end of a command", flush=True)
     sys.stdin.readline()
 """
-"""The same command two times, without the import in between, and without what this test does not look at."""
+"""The same command two times, without the import in between, and without what this test does not
+look at."""
 
 
 def test_vit_tiny_21k_is_pulled_and_fine_tuned(digits: Path, tmp_path: Path) -> None:
@@ -33,11 +34,34 @@ def test_vit_tiny_21k_is_pulled_and_fine_tuned(digits: Path, tmp_path: Path) -> 
     state = timm.create_model("vit_tiny_patch16_224", num_classes=21_843).state_dict()
     with HubServer() as hub:
         hub.add(REPO, {"model.safetensors": safetensors.torch.save(state)})
-        command = ["-c", TWICE, "--data", str(digits), "--base", "vit_tiny_21k", "--out",
-                   str(tmp_path / "run"), "--image-size", "32", "--epochs", "1", "--lr", "1e-5", "--features", "fp32",
-                   "--threads", "1"]
-        with warm.Process(warm.TORCH, command, env=hub.env(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT) as process:
+        command = [
+            "-c",
+            TWICE,
+            "--data",
+            str(digits),
+            "--base",
+            "vit_tiny_21k",
+            "--out",
+            str(tmp_path / "run"),
+            "--image-size",
+            "32",
+            "--epochs",
+            "1",
+            "--lr",
+            "1e-5",
+            "--features",
+            "fp32",
+            "--threads",
+            "1",
+        ]
+        with warm.Process(
+            warm.TORCH,
+            command,
+            env=hub.env(tmp_path),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             said = ""
@@ -59,5 +83,10 @@ def test_vit_tiny_21k_is_pulled_and_fine_tuned(digits: Path, tmp_path: Path) -> 
     assert model.patch_embed.img_size == (32, 32)
     assert model.head.weight.shape == (10, 192)
     # one epoch at 1e-5 moves a weight by 3 x 1e-5 at most: the rest is the file that was pulled
-    moved = (model.state_dict()["blocks.5.mlp.fc1.weight"] - state["blocks.5.mlp.fc1.weight"]).abs().max().item()
+    moved = (
+        (model.state_dict()["blocks.5.mlp.fc1.weight"] - state["blocks.5.mlp.fc1.weight"])
+        .abs()
+        .max()
+        .item()
+    )
     assert 0 <= moved <= 5e-5

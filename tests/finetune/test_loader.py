@@ -1,4 +1,5 @@
-"""Batches and augmentation: what the network sees, and that it depends on (seed, epoch, index) and on nothing else."""
+"""Batches and augmentation: what the network sees, and that it depends on (seed, epoch, index) and
+on nothing else."""
 
 import errno
 import os
@@ -60,7 +61,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(root: Path) -> list[Picture]:
-    """The eleven pictures, each with a label of its own, so that a batch tells which pictures it holds."""
+    """The eleven pictures, each with a label of its own, so that a batch tells which pictures it
+    holds."""
     return [p._replace(label=i) for i, p in enumerate(scan(read_tree(root)).pictures)]
 
 
@@ -69,14 +71,17 @@ def source(root: Path, *, workers: int = 0) -> Source:
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
-    return len(one) == len(other) and all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
-                                          for a, b in zip(one, other, strict=True))
+    return len(one) == len(other) and all(
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, other, strict=True)
+    )
 
 
 # --- batches
 
 
-def test_evaluation_batches_are_in_order_and_as_deployment_sees_them(root: Path, pictures: list[Picture]) -> None:
+def test_evaluation_batches_are_in_order_and_as_deployment_sees_them(
+    root: Path, pictures: list[Picture]
+) -> None:
     many = (pictures * 7)[: loader.EVALUATION_BATCH + 6]
     batches = list(evaluation_batches(many, source(root)))
     assert [len(labels) for _, labels in batches] == [loader.EVALUATION_BATCH, 6]
@@ -87,20 +92,28 @@ def test_evaluation_batches_are_in_order_and_as_deployment_sees_them(root: Path,
     assert np.array_equal(images.numpy(), np.stack(expected))
 
 
-@pytest.mark.parametrize(("name", "a_batch"), [("none", 64), ("flip", 32), ("five", 12), ("multiscale", 21)])
-def test_views_of_a_picture_stand_together(root: Path, pictures: list[Picture], name: str, a_batch: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "a_batch"), [("none", 64), ("flip", 32), ("five", 12), ("multiscale", 21)]
+)
+def test_views_of_a_picture_stand_together(
+    root: Path, pictures: list[Picture], name: str, a_batch: int
+) -> None:
     """A batch holds fewer pictures, so that it takes about the same memory."""
     many = (pictures * 7)[:66]
     batches = list(evaluation_batches(many, source(root), VIEWS[name]))
     assert [len(labels) for _, labels in batches[:-1]] == [a_batch] * (len(batches) - 1)
-    assert all(images.shape == (len(VIEWS[name]) * len(labels), 16, 16, 3) for images, labels in batches)
+    assert all(
+        images.shape == (len(VIEWS[name]) * len(labels), 16, 16, 3) for images, labels in batches
+    )
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     assert labels.tolist() == [p.label for p in many]
     expected = [prepare(decode(root / p.path), PRE, VIEWS[name]) for p in many]
     assert np.array_equal(images.numpy(), np.concatenate(expected))
 
 
-def test_more_views_than_a_batch_make_batches_of_one_picture(root: Path, pictures: list[Picture]) -> None:
+def test_more_views_than_a_batch_make_batches_of_one_picture(
+    root: Path, pictures: list[Picture]
+) -> None:
     batches = list(evaluation_batches(pictures[:2], source(root), VIEWS["flip"] * 40))
     assert [(len(images), len(labels)) for images, labels in batches] == [(80, 1)] * 2
 
@@ -111,7 +124,9 @@ def test_the_number_of_workers_changes_nothing(root: Path, pictures: list[Pictur
     assert same(alone, list(training_batches(pictures, source(root, workers=2), RECIPE, 0)))
 
 
-def test_going_on_at_a_step_gives_the_tail_of_the_whole_stream(root: Path, pictures: list[Picture]) -> None:
+def test_going_on_at_a_step_gives_the_tail_of_the_whole_stream(
+    root: Path, pictures: list[Picture]
+) -> None:
     stream = list(training_batches(pictures, source(root), RECIPE, 0))
     assert len(stream) == 9  # three epochs of eleven pictures, four at a time
     for first in range(10):
@@ -119,10 +134,15 @@ def test_going_on_at_a_step_gives_the_tail_of_the_whole_stream(root: Path, pictu
 
 
 @pytest.mark.parametrize("balance", ["none", "sqrt-resample"])
-@pytest.mark.parametrize(("pictures", "batch_size"), [
-    (n, b) for b in (1, 4, 32) for n in (1, 3, 4, 5, 31, 32, 33, 47, 63, 64, 95, 127)])
-def test_an_epoch_is_every_picture_once_whatever_the_batch(pictures: int, batch_size: int, balance: str) -> None:
-    """The rest after the last whole batch begins the next epoch's first one; going on at any step gives the same."""
+@pytest.mark.parametrize(
+    ("pictures", "batch_size"),
+    [(n, b) for b in (1, 4, 32) for n in (1, 3, 4, 5, 31, 32, 33, 47, 63, 64, 95, 127)],
+)
+def test_an_epoch_is_every_picture_once_whatever_the_batch(
+    pictures: int, batch_size: int, balance: str
+) -> None:
+    """The rest after the last whole batch begins the next epoch's first one; going on at any step
+    gives the same."""
     labels, epochs = [i % 3 for i in range(pictures)], 5
     recipe = made_recipe(batch_size=batch_size, epochs=epochs, balance=balance)
     per_epoch, size = steps_per_epoch(pictures, batch_size), min(batch_size, pictures)
@@ -131,36 +151,48 @@ def test_an_epoch_is_every_picture_once_whatever_the_batch(pictures: int, batch_
     assert epochs * pictures <= len(batches) * size < epochs * pictures + size
     shown = [key for batch in batches for key in batch]
     for epoch in range(epochs):
-        of_it = shown[epoch * pictures:(epoch + 1) * pictures]
+        of_it = shown[epoch * pictures : (epoch + 1) * pictures]
         assert of_it == numbered(epoch_order(labels, recipe, epoch), epoch)
         assert balance != "none" or sorted(index for _, index in of_it) == list(range(pictures))
     ends = [epoch_end(epoch, per_epoch) for epoch in range(epochs + 1)]
     assert (ends[0], ends[-1]) == (0, len(batches))
     assert ends == sorted(set(ends))
     # the step after which an epoch is complete, and the epoch in which a step begins
-    assert [epochs_done(step, per_epoch) for step in range(len(batches))] == [batch[0][0] for batch in batches]
+    assert [epochs_done(step, per_epoch) for step in range(len(batches))] == [
+        batch[0][0] for batch in batches
+    ]
     assert [epochs_done(end, per_epoch) for end in ends] == list(range(epochs + 1))
     for first in {0, 1, len(batches) // 2, len(batches)}:
         assert list(training_keys(labels, recipe, first)) == batches[first:]
 
 
 def test_epochs_and_seeds_have_orders_of_their_own(root: Path, pictures: list[Picture]) -> None:
-    shown = torch.cat([labels for _, labels in training_batches(pictures, source(root), RECIPE, 0)]).tolist()
+    shown = torch.cat(
+        [labels for _, labels in training_batches(pictures, source(root), RECIPE, 0)]
+    ).tolist()
     epochs = [shown[:11], shown[11:22], shown[22:33]]
     assert all(sorted(epoch) == list(range(11)) for epoch in epochs)
     assert len(set(map(tuple, epochs))) == 3
-    other_seed = training_batches(pictures, source(root), made_recipe(batch_size=4, epochs=3, image_size=16, seed=1), 0)
+    other_seed = training_batches(
+        pictures, source(root), made_recipe(batch_size=4, epochs=3, image_size=16, seed=1), 0
+    )
     assert next(other_seed)[1].tolist() != shown[:4]
 
 
-def test_a_batch_holds_the_pictures_that_its_labels_name(root: Path, pictures: list[Picture]) -> None:
+def test_a_batch_holds_the_pictures_that_its_labels_name(
+    root: Path, pictures: list[Picture]
+) -> None:
     plain = made_recipe(batch_size=4, epochs=1, crop_area=1.0, flip=0.0)
     for images, labels in training_batches(pictures, source(root), plain, 0):
-        expected = [resize_crop(decode(root / pictures[label].path), PRE) for label in labels.tolist()]
+        expected = [
+            resize_crop(decode(root / pictures[label].path), PRE) for label in labels.tolist()
+        ]
         assert np.array_equal(images.numpy(), np.stack(expected))
 
 
-def test_fewer_pictures_than_a_batch_make_one_smaller_batch_an_epoch(root: Path, pictures: list[Picture]) -> None:
+def test_fewer_pictures_than_a_batch_make_one_smaller_batch_an_epoch(
+    root: Path, pictures: list[Picture]
+) -> None:
     batches = list(training_batches(pictures[:3], source(root), RECIPE, 0))
     assert [sorted(labels.tolist()) for _, labels in batches] == [[0, 1, 2]] * 3
 
@@ -174,9 +206,13 @@ def test_a_picture_that_became_unreadable_is_named(tmp_path: Path, workers: int)
     found = scan(read_tree(tmp_path)).pictures
     (tmp_path / found[1].path).write_bytes(b"\x89PNG\r\n")
     recipe = made_recipe(batch_size=2, epochs=1)
-    for batches in (evaluation_batches(found, source(tmp_path, workers=workers)),
-                    training_batches(found, source(tmp_path, workers=workers), recipe, 0)):
-        with pytest.raises(UserError, match=rf"changed since the run read it: .*{found[1].path}: .*Repair or"):
+    for batches in (
+        evaluation_batches(found, source(tmp_path, workers=workers)),
+        training_batches(found, source(tmp_path, workers=workers), recipe, 0),
+    ):
+        with pytest.raises(
+            UserError, match=rf"changed since the run read it: .*{found[1].path}: .*Repair or"
+        ):
             list(batches)
 
 
@@ -186,26 +222,54 @@ def test_a_picture_that_became_unreadable_is_named(tmp_path: Path, workers: int)
 MB = 10**6
 
 
-@pytest.mark.parametrize(("wanted", "free", "pinned", "workers"), [
-    (0, 0, False, 0), (2, 60 * MB, False, 2), (2, 59 * MB, False, 1), (8, 64 * MB, False, 2), (2, 39 * MB, False, 0),
-    (8, 64 * MB, True, 2), (2, 30 * MB, True, 1), (2, 29 * MB, True, 0), (16, 10**12, True, 16)])
-def test_processes_are_as_many_as_shared_memory_holds_batches_of(wanted: int, free: int, pinned: bool,
-                                                                workers: int) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "free", "pinned", "workers"),
+    [
+        (0, 0, False, 0),
+        (2, 60 * MB, False, 2),
+        (2, 59 * MB, False, 1),
+        (8, 64 * MB, False, 2),
+        (2, 39 * MB, False, 0),
+        (8, 64 * MB, True, 2),
+        (2, 30 * MB, True, 1),
+        (2, 29 * MB, True, 0),
+        (16, 10**12, True, 16),
+    ],
+)
+def test_processes_are_as_many_as_shared_memory_holds_batches_of(
+    wanted: int, free: int, pinned: bool, workers: int
+) -> None:
     """Batches of 10 MB: two of each process, and what the network's process holds."""
     assert shared_memory.most_workers(wanted, free, 10 * MB, pinned=pinned) == workers
 
 
-@pytest.mark.parametrize(("processes", "free", "workers"), [
-    (1, None, 4), (1, 300 * MB, 4), (1, 64 * MB, 2), (2, 128 * MB, 2), (1, 30 * MB, None), (2, 64 * MB, None)])
-def test_a_run_takes_fewer_processes_or_names_the_flags(monkeypatch: pytest.MonkeyPatch,
-                                                        capsys: pytest.CaptureFixture[str], processes: int,
-                                                        free: int | None, workers: int | None) -> None:
-    """A batch of 64 pictures of 160 px has 4.9 MB; training and evaluation have their batches at the same time."""
+@pytest.mark.parametrize(
+    ("processes", "free", "workers"),
+    [
+        (1, None, 4),
+        (1, 300 * MB, 4),
+        (1, 64 * MB, 2),
+        (2, 128 * MB, 2),
+        (1, 30 * MB, None),
+        (2, 64 * MB, None),
+    ],
+)
+def test_a_run_takes_fewer_processes_or_names_the_flags(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    processes: int,
+    free: int | None,
+    workers: int | None,
+) -> None:
+    """A batch of 64 pictures of 160 px has 4.9 MB; training and evaluation have their batches at
+    the same time."""
     monkeypatch.setattr(shared_memory, "free_bytes", lambda: free)
     monkeypatch.setattr(shared_memory.distributed, "on_this_machine", lambda: (0, processes))
     recipe = made_recipe(batch_size=64, image_size=160)
     if workers is None:
-        with pytest.raises(UserError, match=r"/dev/shm has .* MB free.* not hold .*--shm-size.*--workers 0"):
+        with pytest.raises(
+            UserError, match=r"/dev/shm has .* MB free.* not hold .*--shm-size.*--workers 0"
+        ):
             planned_workers(4, 1_000, recipe, pinned=False)
         assert planned_workers(0, 1_000, recipe, pinned=False) == 0
         return
@@ -221,20 +285,31 @@ def test_a_gpu_in_a_container_of_docker_trains_at_224_px(monkeypatch: pytest.Mon
 
 
 @few_cores
-def test_a_disk_of_shared_memory_that_filled_up_later_ends_no_run(monkeypatch: pytest.MonkeyPatch, root: Path,
-                                                                  capsys: pytest.CaptureFixture[str],
-                                                                  pictures: list[Picture]) -> None:
+def test_a_disk_of_shared_memory_that_filled_up_later_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    pictures: list[Picture],
+) -> None:
     monkeypatch.setattr(shared_memory, "free_bytes", lambda: 1_000)
-    assert same(list(evaluation_batches(pictures, source(root, workers=2))),
-                list(evaluation_batches(pictures, source(root))))
+    assert same(
+        list(evaluation_batches(pictures, source(root, workers=2))),
+        list(evaluation_batches(pictures, source(root))),
+    )
     assert "this pass uses 0 of them" in " ".join(capsys.readouterr().out.split())
 
 
 @few_cores
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS, None])
-def test_a_process_that_dies_or_stands_still_is_named(monkeypatch: pytest.MonkeyPatch, root: Path,
-                                                      pictures: list[Picture], number: signal.Signals | None) -> None:
-    """It is started by fork, so it has the changed function too; without a number it never answers."""
+def test_a_process_that_dies_or_stands_still_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    pictures: list[Picture],
+    number: signal.Signals | None,
+) -> None:
+    """It is started by fork, so it has the changed function too; without a number it never
+    answers."""
+
     def end(*_: object) -> None:
         if number is not None:
             os.kill(os.getpid(), number)
@@ -243,9 +318,11 @@ def test_a_process_that_dies_or_stands_still_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(loader, "prepare", end)
     monkeypatch.setattr(shared_memory, "LEAST_WAIT_S", 1.0)
     monkeypatch.setattr(shared_memory, "WAIT_A_PICTURE_S", 0.0)
-    expected = {signal.SIGKILL: "process that decodes pictures died .*Killed.*memory runs out.*--workers 1",
-                signal.SIGBUS: r"process that decodes pictures died .*/dev/shm was full.*--shm-size",
-                None: r"did not come \(.*after 1\.0 seconds\).*stands still.*--shm-size.*--workers 0"}[number]
+    expected = {
+        signal.SIGKILL: "process that decodes pictures died .*Killed.*memory runs out.*--workers 1",
+        signal.SIGBUS: r"process that decodes pictures died .*/dev/shm was full.*--shm-size",
+        None: r"did not come \(.*after 1\.0 seconds\).*stands still.*--shm-size.*--workers 0",
+    }[number]
     with pytest.raises(UserError, match=expected):
         list(evaluation_batches(pictures, source(root, workers=1)))
 
@@ -258,10 +335,17 @@ def test_a_death_is_named_wherever_it_is_noticed() -> None:
         raise RuntimeError("shapes do not fit")
 
 
-@pytest.mark.parametrize("error", [
-    OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENFILE, "Too many open files in system"),
-    RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to open shared memory "
-                 "object </torch_1_2_3> in read-write mode: Too many open files (24)")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.ENFILE, "Too many open files in system"),
+        RuntimeError(
+            "Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to open "
+            "shared memory object </torch_1_2_3> in read-write mode: Too many open files (24)"
+        ),
+    ],
+)
 def test_too_many_open_files_are_not_called_a_full_folder(error: Exception) -> None:
     expected = r"too many files are open.*ulimit -n 4096.*--workers 1"
     with pytest.raises(UserError, match=expected), shared_memory.lost_named():
@@ -281,11 +365,14 @@ def test_the_longest_wait_leaves_slow_disks_seconds_for_each_picture(pictures: i
 LONG_TAIL = [0] * 60 + [1] * 30 + [2] * 9 + [3]
 
 
-@pytest.mark.parametrize(("balance", "power"), [("none", 1.0), ("resample", 0.0), ("sqrt-resample", 0.5)])
+@pytest.mark.parametrize(
+    ("balance", "power"), [("none", 1.0), ("resample", 0.0), ("sqrt-resample", 0.5)]
+)
 def test_shares_of_classes_in_an_epoch(balance: str, power: float) -> None:
-    """n^power / sum of n^power (Kang et al., 2020, equation 1), and each picture of a class equally often."""
+    """n^power / sum of n^power (Kang et al., 2020, equation 1), and each picture of a class equally
+    often."""
     counts = np.bincount(LONG_TAIL)
-    shares = counts ** power / (counts ** power).sum()
+    shares = counts**power / (counts**power).sum()
     recipe = made_recipe(balance=balance)
     epochs = [epoch_order(LONG_TAIL, recipe, epoch) for epoch in range(30)]
     for order in epochs:
@@ -296,8 +383,9 @@ def test_shares_of_classes_in_an_epoch(balance: str, power: float) -> None:
         assert all(np.ptp(times[np.array(LONG_TAIL) == label]) <= 1 for label in range(4))
     # as the independent draws of torch's WeightedRandomSampler on average over epochs
     weights = (shares / counts)[LONG_TAIL]
-    sampler = torch.utils.data.WeightedRandomSampler(weights.tolist(), 3_000,
-                                                     generator=torch.Generator().manual_seed(0))
+    sampler = torch.utils.data.WeightedRandomSampler(
+        weights.tolist(), 3_000, generator=torch.Generator().manual_seed(0)
+    )
     theirs = np.bincount(np.array(LONG_TAIL)[list(sampler)], minlength=4) / 3_000
     ours = np.bincount(np.array(LONG_TAIL)[np.concatenate(epochs)], minlength=4) / 3_000
     assert abs(ours - shares).max() < 0.004
@@ -331,7 +419,9 @@ def test_a_repeated_picture_is_seen_in_another_view(root: Path, pictures: list[P
 
 
 @few_cores
-def test_resampled_batches_go_on_at_a_step_and_do_not_depend_on_workers(root: Path, pictures: list[Picture]) -> None:
+def test_resampled_batches_go_on_at_a_step_and_do_not_depend_on_workers(
+    root: Path, pictures: list[Picture]
+) -> None:
     two = [p._replace(label=int(i == 0)) for i, p in enumerate(pictures)]
     recipe = made_recipe(batch_size=4, epochs=2, image_size=16, balance="resample")
     stream = list(training_batches(two, source(root), recipe, 0))
@@ -353,7 +443,11 @@ def views(picture: Image.Image, count: int = 30, **values: Any) -> Iterator[np.n
 
 
 def test_without_crop_and_flip_the_view_is_the_one_of_deployment() -> None:
-    for pre in (PRE, Preprocessing(size=16), Preprocessing(size=16, crop_mode="border", crop_pct=1.0)):
+    for pre in (
+        PRE,
+        Preprocessing(size=16),
+        Preprocessing(size=16, crop_mode="border", crop_pct=1.0),
+    ):
         plain = resize_crop(photo(50, 30), pre)
         for view in views(photo(50, 30), 3, crop_area=1.0, flip=0.0, pre=pre):
             assert np.array_equal(view, plain)
@@ -363,7 +457,10 @@ def test_without_crop_and_flip_the_view_is_the_one_of_deployment() -> None:
 
 def test_flip_is_a_probability() -> None:
     plain = resize_crop(photo(50, 30), PRE)
-    flipped = sum(not np.array_equal(view, plain) for view in views(photo(50, 30), 200, crop_area=1.0, flip=0.25))
+    flipped = sum(
+        not np.array_equal(view, plain)
+        for view in views(photo(50, 30), 200, crop_area=1.0, flip=0.25)
+    )
     assert 25 < flipped < 75
 
 
@@ -372,9 +469,14 @@ def test_flip_mirrors_the_crop() -> None:
         assert np.array_equal(straight, mirrored[:, ::-1])
 
 
-@pytest.mark.parametrize(("fit", "size", "relative_to"), [("squash", (128, 64), 2.0), ("crop", (96, 96), 1.0)])
-def test_crops_cover_the_area_and_keep_the_aspect_ratio(fit: str, size: tuple[int, int], relative_to: float) -> None:
-    """`photo` is red by its distance from the left, green from the top: a view tells where its box was."""
+@pytest.mark.parametrize(
+    ("fit", "size", "relative_to"), [("squash", (128, 64), 2.0), ("crop", (96, 96), 1.0)]
+)
+def test_crops_cover_the_area_and_keep_the_aspect_ratio(
+    fit: str, size: tuple[int, int], relative_to: float
+) -> None:
+    """`photo` is red by its distance from the left, green from the top: a view tells where its box
+    was."""
     pre = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)
     areas = []
     for view in views(photo(*size), 60, fit=fit, crop_area=0.3, flip=0.0, pre=pre):
@@ -390,7 +492,8 @@ def test_crops_cover_the_area_and_keep_the_aspect_ratio(fit: str, size: tuple[in
 
 
 def bands() -> Image.Image:
-    """64 x 32: red at the left end, blue at the right, an eighth of the width each; green between."""
+    """64 x 32: red at the left end, blue at the right, an eighth of the width each; green
+    between."""
     pixels = np.zeros((32, 64, 3), np.uint8)
     pixels[:, :8, 0] = pixels[:, 8:56, 1] = pixels[:, 56:, 2] = 255
     return Image.fromarray(pixels)
@@ -423,7 +526,9 @@ def test_a_view_depends_on_seed_epoch_and_index_only(root: Path, pictures: list[
     training[2, 5]
     assert np.array_equal(training[0, 1][0], before[0, 1])
     assert not np.array_equal(before[0, 1], before[1, 1])
-    other_seed = TrainingViews(pictures, source(root), made_recipe(batch_size=4, image_size=16, seed=1))
+    other_seed = TrainingViews(
+        pictures, source(root), made_recipe(batch_size=4, image_size=16, seed=1)
+    )
     assert not np.array_equal(other_seed[0, 1][0], before[0, 1])
 
 
@@ -431,13 +536,19 @@ def test_a_view_depends_on_seed_epoch_and_index_only(root: Path, pictures: list[
 
 
 def test_normalise_equals_deployment_bit_for_bit_in_channels_last_memory() -> None:
-    pre = Preprocessing(size=16, mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
-    batch = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pre = Preprocessing(
+        size=16, mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)
+    )
+    batch = torch.randint(
+        0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     x_BCHW = normalise(batch, pre)
     assert x_BCHW.dtype == torch.float32
     assert x_BCHW.shape == (5, 3, 16, 16)
     assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
-    assert np.array_equal(x_BCHW.numpy(), np.stack([preprocess.normalise(image, pre) for image in batch.numpy()]))
+    assert np.array_equal(
+        x_BCHW.numpy(), np.stack([preprocess.normalise(image, pre) for image in batch.numpy()])
+    )
 
 
 def test_erasing_by_probability() -> None:
@@ -473,11 +584,17 @@ def test_erasing_is_in_place_and_repeats_with_the_seed(dtype: torch.dtype) -> No
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_vit"])
-def test_biases_and_norms_are_not_decayed_and_everything_is_trained(architecture: str, name: str) -> None:
+def test_biases_and_norms_are_not_decayed_and_everything_is_trained(
+    architecture: str, name: str
+) -> None:
     model = timm.create_model(architecture, num_classes=3)
     made = optimizer(model, made_recipe(optimizer=name, weight_decay=0.07, lr=0.02))
     decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in made.param_groups) == len(decay) == len(list(model.parameters()))
+    assert (
+        sum(len(group["params"]) for group in made.param_groups)
+        == len(decay)
+        == len(list(model.parameters()))
+    )
     for parameter_name, p in model.named_parameters():
         plain = p.ndim <= 1 or parameter_name in ("pos_embed", "cls_token", "reg_token")
         assert decay[id(p)] == (0.0 if plain else 0.07), parameter_name

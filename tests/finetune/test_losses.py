@@ -1,4 +1,5 @@
-"""Losses against their papers' formulas on small tensors, and against another library's where there is one."""
+"""Losses against their papers' formulas on small tensors, and against another library's where there
+is one."""
 
 import math
 from typing import Any
@@ -23,20 +24,30 @@ ALL_LABELS = torch.arange(3).repeat_interleave(COUNTS)
 
 @pytest.fixture
 def logits() -> torch.Tensor:
-    return 3 * torch.randn(len(LABELS), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return 3 * torch.randn(
+        len(LABELS), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
 @pytest.mark.parametrize("balance", ["none", "resample", "sqrt-resample"])
 def test_cross_entropy_is_torchs_to_the_bit(logits: torch.Tensor, balance: str) -> None:
     loss = loss_function(made_recipe(label_smoothing=0.1, balance=balance), COUNTS)
-    assert torch.equal(loss(logits.float(), LABELS), cross_entropy(logits.float(), LABELS, label_smoothing=0.1))
-    assert loss(logits, LABELS).item() == pytest.approx(LabelSmoothingCrossEntropy(0.1)(logits, LABELS).item())
+    assert torch.equal(
+        loss(logits.float(), LABELS), cross_entropy(logits.float(), LABELS, label_smoothing=0.1)
+    )
+    assert loss(logits, LABELS).item() == pytest.approx(
+        LabelSmoothingCrossEntropy(0.1)(logits, LABELS).item()
+    )
 
 
 def test_cross_entropy_of_probabilities(logits: torch.Tensor) -> None:
-    targets = torch.rand(len(LABELS), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(1)
+    targets = torch.rand(
+        len(LABELS), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    ).softmax(1)
     loss = loss_function(made_recipe(label_smoothing=0.0), COUNTS)
-    assert loss(logits, targets).item() == pytest.approx(SoftTargetCrossEntropy()(logits, targets).item())
+    assert loss(logits, targets).item() == pytest.approx(
+        SoftTargetCrossEntropy()(logits, targets).item()
+    )
 
 
 def test_focal_is_the_papers(logits: torch.Tensor) -> None:
@@ -81,7 +92,9 @@ def test_logit_adjusted_is_equation_10_of_the_paper(logits: torch.Tensor) -> Non
     loss = loss_function(made_recipe(loss="logit-adjusted", label_smoothing=0.0), COUNTS)
     expected = 0.0
     for row, y in zip(logits.tolist(), LABELS.tolist(), strict=True):
-        others = sum(int(COUNTS[o]) / int(COUNTS[y]) * math.exp(row[o] - row[y]) for o in range(3) if o != y)
+        others = sum(
+            int(COUNTS[o]) / int(COUNTS[y]) * math.exp(row[o] - row[y]) for o in range(3) if o != y
+        )
         expected += math.log(1 + others) / len(LABELS)
     assert loss(logits, LABELS).item() == pytest.approx(expected, rel=1e-6)
 
@@ -92,11 +105,15 @@ def test_weights_are_scikit_learns_balanced_ones() -> None:
 
 
 def test_effective_weights_are_timms_apart_from_their_scale() -> None:
-    _, theirs = compute_class_weights(COUNTS, int(COUNTS.sum()), "effective_num", beta=EFFECTIVE_BETA)
+    _, theirs = compute_class_weights(
+        COUNTS, int(COUNTS.sum()), "effective_num", beta=EFFECTIVE_BETA
+    )
     ours = class_weights("effective", COUNTS)
     assert (ours / ours.mean()).tolist() == pytest.approx(theirs.tolist(), rel=1e-5)
     n, beta = COUNTS.double(), EFFECTIVE_BETA
-    assert (ours * (1 - beta ** n)).tolist() == pytest.approx([(ours * (1 - beta ** n)).mean().item()] * 3)
+    assert (ours * (1 - beta**n)).tolist() == pytest.approx(
+        [(ours * (1 - beta**n)).mean().item()] * 3
+    )
 
 
 @pytest.mark.parametrize("balance", ["weights", "effective"])
@@ -113,22 +130,32 @@ def test_weighted_losses_multiply_each_picture(logits: torch.Tensor) -> None:
     got = loss_function(made_recipe(**plain), COUNTS)(logits.float(), LABELS)
     assert got.item() == pytest.approx((w[LABELS] * each).mean().item(), rel=1e-5)
     p = logits.softmax(1)[range(len(LABELS)), LABELS]
-    got = loss_function(made_recipe(loss="focal", focal_gamma=2.0, **plain), COUNTS)(logits.float(), LABELS)
+    got = loss_function(made_recipe(loss="focal", focal_gamma=2.0, **plain), COUNTS)(
+        logits.float(), LABELS
+    )
     assert got.item() == pytest.approx((w[LABELS] * (1 - p) ** 2 * each).mean().item(), rel=1e-5)
-    got = loss_function(made_recipe(loss="ohem", ohem_share=0.3, **plain), COUNTS)(logits.float(), LABELS)
+    got = loss_function(made_recipe(loss="ohem", ohem_share=0.3, **plain), COUNTS)(
+        logits.float(), LABELS
+    )
     assert got.item() == pytest.approx((w[LABELS] * each).topk(2).values.mean().item(), rel=1e-5)
 
 
-def test_weighted_cross_entropy_of_mixed_labels_is_the_mixture_of_both(logits: torch.Tensor) -> None:
+def test_weighted_cross_entropy_of_mixed_labels_is_the_mixture_of_both(
+    logits: torch.Tensor,
+) -> None:
     loss = loss_function(made_recipe(balance="weights", label_smoothing=0.0), COUNTS)
     other, x = LABELS.roll(1), logits.float()
     mixed = 0.7 * one_hot(LABELS, 3) + 0.3 * one_hot(other, 3)
-    assert loss(x, mixed).item() == pytest.approx(0.7 * loss(x, LABELS).item() + 0.3 * loss(x, other).item(), rel=1e-5)
+    assert loss(x, mixed).item() == pytest.approx(
+        0.7 * loss(x, LABELS).item() + 0.3 * loss(x, other).item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("balance", ["none", "weights", "effective"])
 @pytest.mark.parametrize("loss", ["cross-entropy", "focal", "logit-adjusted"])
-def test_parts_of_a_batch_add_up_to_the_whole(logits: torch.Tensor, loss: str, balance: str) -> None:
+def test_parts_of_a_batch_add_up_to_the_whole(
+    logits: torch.Tensor, loss: str, balance: str
+) -> None:
     """What gradient accumulation relies on."""
     f = loss_function(made_recipe(loss=loss, balance=balance), COUNTS)
     x = logits.float()
@@ -142,7 +169,11 @@ class NoFloat64(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **kwargs or {})
         for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, torch.Tensor) and tensor.is_meta and tensor.dtype == torch.float64:
+            if (
+                isinstance(tensor, torch.Tensor)
+                and tensor.is_meta
+                and tensor.dtype == torch.float64
+            ):
                 raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
         return result
 

@@ -1,4 +1,5 @@
-"""What a step sees: hidden parts against their papers' geometry, mixtures against their formulas and timm's."""
+"""What a step sees: hidden parts against their papers' geometry, mixtures against their formulas
+and timm's."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +12,14 @@ import pytest
 import torch
 from timm.data.mixup import Mixup, mixup_target
 
-from finetune.augment.batch import HIDDEN_PATCH, augment_batch, cutout_mask, erase, gridmask_mask, hide_and_seek_mask
+from finetune.augment.batch import (
+    HIDDEN_PATCH,
+    augment_batch,
+    cutout_mask,
+    erase,
+    gridmask_mask,
+    hide_and_seek_mask,
+)
 from finetune.augment.picture import seed_everything
 from finetune.pipeline import start
 from finetune.recipe.run import Run
@@ -19,9 +27,19 @@ from tests.made_recipe import made_recipe
 from zoo.contract import rundir
 
 Mask = Callable[[int, int], torch.Tensor]
-MASKS: dict[str, Mask] = {"cutout": cutout_mask, "gridmask": gridmask_mask, "hide_and_seek": hide_and_seek_mask}
-EVERYTHING: dict[str, Any] = {"erasing": 0.5, "cutout": 0.5, "gridmask": 0.5, "hide_and_seek": 0.5, "mixup": 0.4,
-                              "cutmix": 1.0}
+MASKS: dict[str, Mask] = {
+    "cutout": cutout_mask,
+    "gridmask": gridmask_mask,
+    "hide_and_seek": hide_and_seek_mask,
+}
+EVERYTHING: dict[str, Any] = {
+    "erasing": 0.5,
+    "cutout": 0.5,
+    "gridmask": 0.5,
+    "hide_and_seek": 0.5,
+    "mixup": 0.4,
+    "cutmix": 1.0,
+}
 
 
 def batch(count: int = 6, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,14 +121,18 @@ def test_cutout_is_a_square_of_half_the_side_cut_off_at_the_border() -> None:
 
 
 def test_cutouts_centre_is_even_over_the_picture() -> None:
-    """A pixel in the middle is hidden with probability 1/2 * 1/2, one in a corner with half of each."""
+    """A pixel in the middle is hidden with probability 1/2 * 1/2, one in a corner with half of
+    each."""
     often = masks(cutout_mask, 4_000, 32).mean(0)
     assert often[15:17, 15:17].mean() == pytest.approx(1 / 4, abs=0.03)
-    assert often[[0, 0, -1, -1], [0, -1, 0, -1]].mean() == pytest.approx((1 / 2 * (16.5 / 32)) ** 2, abs=0.03)
+    assert often[[0, 0, -1, -1], [0, -1, 0, -1]].mean() == pytest.approx(
+        (1 / 2 * (16.5 / 32)) ** 2, abs=0.03
+    )
 
 
 def test_gridmask_is_a_grid_of_squares() -> None:
-    """Unit d from 96/224 of the side to the side; squares of (1 - r) d, r = 0.6; so 1 - (2 r - r^2) is hidden."""
+    """Unit d from 96/224 of the side to the side; squares of (1 - r) d, r = 0.6; so 1 - (2 r - r^2)
+    is hidden."""
     all_masks = masks(gridmask_mask, 2_000, 112)
     for mask in all_masks[:300]:
         rows, columns = runs(mask.any(1)), runs(mask.any(0))
@@ -131,9 +153,15 @@ def test_hide_and_seek_hides_half_of_the_patches() -> None:
     assert sizes == {8, 16, 22, 28}
     found = set()
     for mask in all_masks:
-        fits = [size for size in sizes if all(
-            mask[y:y + size, x:x + size].min() == mask[y:y + size, x:x + size].max()
-            for y in range(0, 112, size) for x in range(0, 112, size))]
+        fits = [
+            size
+            for size in sizes
+            if all(
+                mask[y : y + size, x : x + size].min() == mask[y : y + size, x : x + size].max()
+                for y in range(0, 112, size)
+                for x in range(0, 112, size)
+            )
+        ]
         assert fits
         found.add(max(fits))
     assert found == sizes
@@ -151,7 +179,9 @@ def test_mixup_is_the_papers() -> None:
         lam = targets[0, 0].item()
         shares.append(lam)
         assert torch.allclose(got, lam * x_BCHW + (1 - lam) * x_BCHW.roll(1, 0))
-        assert torch.allclose(targets, lam * torch.eye(6) + (1 - lam) * torch.eye(6)[labels.roll(1)])
+        assert torch.allclose(
+            targets, lam * torch.eye(6) + (1 - lam) * torch.eye(6)[labels.roll(1)]
+        )
     assert min(shares) < 0.1
     assert max(shares) > 0.9
     # Beta(0.4, 0.4): variance 1 / (4 (2 alpha + 1)) = 0.139, at 1 it would be 0.083
@@ -159,7 +189,8 @@ def test_mixup_is_the_papers() -> None:
 
 
 def test_cutmix_is_the_papers() -> None:
-    """A box of area 1 - lam around an even random centre, cut off at the border; targets by the area pasted."""
+    """A box of area 1 - lam around an even random centre, cut off at the border; targets by the
+    area pasted."""
     for step in range(40):
         got, targets = seen(step, cutmix=1.0)
         x_BCHW = batch()[0]
@@ -173,7 +204,8 @@ def test_cutmix_is_the_papers() -> None:
 
 
 def test_mixup_of_a_pair_is_timms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two pictures, ours (the one before) and timm's (the one at the other end) are the same partner."""
+    """Of two pictures, ours (the one before) and timm's (the one at the other end) are the same
+    partner."""
     got, targets = seen(1, 2, mixup=1.0)
     lam = targets[0, 0].item()
     assert 0.05 < lam < 0.95
@@ -191,7 +223,9 @@ def test_cutmix_of_a_pair_is_timms(monkeypatch: pytest.MonkeyPatch) -> None:
     (top, height), (left, width) = runs(pasted.any(1))[0], runs(pasted.any(0))[0]
     theirs = Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, num_classes=2, label_smoothing=0.0)
     monkeypatch.setattr(theirs, "_params_per_batch", lambda: (0.5, True))
-    monkeypatch.setattr("timm.data.mixup.rand_bbox", lambda *_, **__: (top, top + height, left, left + width))
+    monkeypatch.setattr(
+        "timm.data.mixup.rand_bbox", lambda *_, **__: (top, top + height, left, left + width)
+    )
     x_BCHW, soft = theirs(*batch(2))
     assert 0 < pasted.sum() < 32 * 32
     assert torch.equal(got, x_BCHW)
@@ -219,16 +253,29 @@ def test_a_batch_of_one_is_mixed_with_itself() -> None:
 
 
 @pytest.mark.usefixtures("quick_end")
-def test_a_whole_run_takes_everything_at_once(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
-    settings = EVERYTHING | {"policy": "autoaugment", "rotate": 10.0, "color_jitter": 0.4, "pca_noise": 0.1,
-                             "crop_padding": 4, "balance": "resample"}
-    start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu"),
-          {"epochs": 2, "threads": 1, "lr": 1e-3} | settings)
+def test_a_whole_run_takes_everything_at_once(
+    digits: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    settings = EVERYTHING | {
+        "policy": "autoaugment",
+        "rotate": 10.0,
+        "color_jitter": 0.4,
+        "pca_noise": 0.1,
+        "crop_padding": 4,
+        "balance": "resample",
+    }
+    start(
+        Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run", device="cpu"),
+        {"epochs": 2, "threads": 1, "lr": 1e-3} | settings,
+    )
     assert rundir.is_finished(tmp_path / "run")
     written = rundir.read_json(tmp_path / "run" / rundir.RECIPE)
     assert {name: written[name]["value"] for name in settings} == settings
-    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    events = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert len([event for event in events if event["name"] == "select/top1"]) == 3
     # classes count the same, so balanced accuracy chose the weights, and the report has it
     best = rundir.read_json(tmp_path / "run" / "report.json")["best"]
-    assert best["balanced"] == pytest.approx(best["top1"])  # the digits have four pictures of each class
+    # the digits have four pictures of each class
+    assert best["balanced"] == pytest.approx(best["top1"])

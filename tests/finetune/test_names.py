@@ -1,4 +1,5 @@
-"""Text of users is never mark-up: the same names through figures, report, card, terminal and printed commands."""
+"""Text of users is never mark-up: the same names through figures, report, card, terminal and
+printed commands."""
 
 import io
 import re
@@ -30,20 +31,72 @@ from zoo.host import console
 from zoo.host.text import one_line, shell, shell_path
 from zoo.publish import card
 
-EVIL = ("$", "$$", "$$$", "$x^2$", r"\frac{", "$_{$", "[bold]", "[/]", "[link=x]y[/link]", "<script>", "<b>x", "&amp;",
-        "`", "```", "$(id)", ";rm -rf x", "it's", 'a"b', "|", "_a_", "__init__", "**b**", "# x", "1. x", "- x", "> x",
-        "{}", "{0}", "%s", "{{ x }}", "{% x %}", "~", "!!", "--help", "\U0001f41d\U0001f468\u200d\U0001f52c", "שלום",
-        "\u732b", "=1+1", ":bee:", "a b", "n" * 255, "\u00e9" * 127)
-"""Names that a folder can have, and that something would read as mathematics, as mark-up or as a command."""
-FILES = ("two\nlines{}.png", "$^{}$.png", "<img src=x onerror=alert(1)>{}.png", "\udcff{}.png", "[bold]{}.png",
-         "`id`{}.png", "f" * 240 + "{}.png")
+EVIL = (
+    "$",
+    "$$",
+    "$$$",
+    "$x^2$",
+    r"\frac{",
+    "$_{$",
+    "[bold]",
+    "[/]",
+    "[link=x]y[/link]",
+    "<script>",
+    "<b>x",
+    "&amp;",
+    "`",
+    "```",
+    "$(id)",
+    ";rm -rf x",
+    "it's",
+    'a"b',
+    "|",
+    "_a_",
+    "__init__",
+    "**b**",
+    "# x",
+    "1. x",
+    "- x",
+    "> x",
+    "{}",
+    "{0}",
+    "%s",
+    "{{ x }}",
+    "{% x %}",
+    "~",
+    "!!",
+    "--help",
+    "\U0001f41d\U0001f468\u200d\U0001f52c",
+    "שלום",
+    "\u732b",
+    "=1+1",
+    ":bee:",
+    "a b",
+    "n" * 255,
+    "\u00e9" * 127,
+)
+"""Names that a folder can have, and that something would read as mathematics, as mark-up or as a
+command."""
+FILES = (
+    "two\nlines{}.png",
+    "$^{}$.png",
+    "<img src=x onerror=alert(1)>{}.png",
+    "\udcff{}.png",
+    "[bold]{}.png",
+    "`id`{}.png",
+    "f" * 240 + "{}.png",
+)
 
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of these classes and files, with its report and card."""
-    run, root = made_run(tmp_path_factory.mktemp("evil"), classes=EVIL, pictures=2,
-                         made=Made(right=0.4, file_names=FILES, sides=(32,)))
+    run, root = made_run(
+        tmp_path_factory.mktemp("evil"),
+        classes=EVIL,
+        pictures=2,
+        made=Made(right=0.4, file_names=FILES, sides=(32,)),
+    )
     with pytest.MonkeyPatch.context() as patch:
         said: list[str] = []
         patch.setattr(console, "warn", said.append)
@@ -70,7 +123,10 @@ class Tags(HTMLParser):
 
 
 def texts(drawing: str) -> list[str]:
-    return ["".join(node.itertext()) for node in ET.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text")]
+    return [
+        "".join(node.itertext())
+        for node in ET.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text")
+    ]
 
 
 def test_a_report_shows_them_as_they_are(evil: Path) -> None:
@@ -79,16 +135,23 @@ def test_a_report_shows_them_as_they_are(evil: Path) -> None:
     assert not page.tags & {"script", "b>x", "iframe", "object", "form"}
     shown = 0
     for name in EVIL:
-        shown += (name if len(name) <= 20 else name[:19] + "\u2026") in labels  # above thirty classes not every one
+        # above thirty classes not every one
+        shown += (name if len(name) <= 20 else name[:19] + "\u2026") in labels
         assert name in page.words
     assert shown >= 20
 
 
 LINES: dict[str, Callable[[str], Drawing]] = {
     "roc": lambda name: figures.roc({name: ([0.0, 0.5, 1.0], 0.5)}),
-    "precision and recall": lambda name: figures.precision_recall({"mean": ([1.0, 0.5], 0.5), name: ([1.0, 0.5], 0.5)}),
-    "errors": lambda name: figures.errors({name: {"training": [(1, 0.5)], "select": [(0, 0.5), (1, 0.4)]}}),
-    "unknown": lambda name: figures.unknown_scores({"test": [0.5, 0.5], name: [0.2, 0.8]}, [0, 1, 2], 0.5),
+    "precision and recall": lambda name: figures.precision_recall(
+        {"mean": ([1.0, 0.5], 0.5), name: ([1.0, 0.5], 0.5)}
+    ),
+    "errors": lambda name: figures.errors(
+        {name: {"training": [(1, 0.5)], "select": [(0, 0.5), (1, 0.4)]}}
+    ),
+    "unknown": lambda name: figures.unknown_scores(
+        {"test": [0.5, 0.5], name: [0.2, 0.8]}, [0, 1, 2], 0.5
+    ),
     "confusion": lambda name: figures.confusion(["a", name], {(0, 0): 1, (1, 0): 2}, [1, 2]),
 }
 
@@ -102,7 +165,9 @@ def test_figures_draw_them_as_they_are(kind: str) -> None:
 
 
 def test_no_figure_holds_a_formula() -> None:
-    curve = SimpleNamespace(lr=[1e-6, 1e-5, 1e-4, 1e-3], loss=[2.0, 2.0, 1.0, 3.0], smooth=[2.0, 2.0, 1.0, 3.0])
+    curve = SimpleNamespace(
+        lr=[1e-6, 1e-5, 1e-4, 1e-3], loss=[2.0, 2.0, 1.0, 3.0], smooth=[2.0, 2.0, 1.0, 3.0]
+    )
     for lr in (curve.lr, [1e-4, 2e-4, 3e-4, 9e-4]):
         curve.lr = lr
         shown = texts(figures.lr_range(curve, lr[2]).svg)  # type: ignore[arg-type]
@@ -112,19 +177,31 @@ def test_no_figure_holds_a_formula() -> None:
 
 def test_pictures_of_comparisons_draw_them(tmp_path: Path) -> None:
     names = ("$$", "$x^2$", "_a_", r"\frac{", "__init__", "[bold]", "n" * 255, "\u732b")
-    rows = [finished_runs.Row(name, name, 0.5, (0.4, 0.6), "test", 9, 1.0, 3.0, 0.1, None, "x") for name in names]
+    rows = [
+        finished_runs.Row(name, name, 0.5, (0.4, 0.6), "test", 9, 1.0, 3.0, 0.1, None, "x")
+        for name in names
+    ]
     finished_runs.draw(rows, tmp_path / "compare.png")
     timing = {"batches": [{"median_ms": 1.0, "pictures_per_s": 2.0}]}
-    bench.draw([(SimpleNamespace(run={"name": name}, target=name), timing) for name in ("$$", "_a_", r"\frac{")],  # type: ignore[misc]
-               tmp_path / "bench.png")
+    bench.draw(
+        [
+            (SimpleNamespace(run={"name": name}, target=name), timing)
+            for name in ("$$", "_a_", r"\frac{")
+        ],  # type: ignore[misc]
+        tmp_path / "bench.png",
+    )
     for name in ("compare", "bench"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width > 100
 
 
 @pytest.mark.parametrize("error", [ValueError("no such\nglyph"), MemoryError(), OSError("disk")])
-def test_a_figure_that_fails_is_named_and_left_out(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_figure_that_fails_is_named_and_left_out(
+    tmp_path: Path,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run, root = made_run(tmp_path, pictures=2)
 
     def fail(*_: Any, **__: Any) -> None:
@@ -136,7 +213,10 @@ def test_a_figure_that_fails_is_named_and_left_out(tmp_path: Path, error: Except
         write_report(run, root)
     page = (run / rundir.PAGE).read_text(encoding="utf-8")
     for name in ("confusion", "reliability"):
-        assert f"The figure {name} could not be drawn and is left out ({type(error).__name__}: " in page
+        assert (
+            f"The figure {name} could not be drawn and is left out ({type(error).__name__}: "
+            in page
+        )
         assert not (run / rundir.FIGURES / f"{name}.svg").exists()
     assert (run / rundir.FIGURES / "loss.svg").is_file()
     assert capsys.readouterr().out.count("could not be drawn") == 2
@@ -147,8 +227,29 @@ def test_a_card_shows_them_as_text(evil: Path) -> None:
     source = (evil / rundir.CARD).read_text(encoding="utf-8").split("\n---\n", 1)[1]
     rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(source)
     page = Tags(rendered)
-    assert page.tags <= {"h1", "h2", "h3", "p", "strong", "code", "pre", "table", "thead", "tbody", "tr", "th", "td",
-                         "ul", "li", "img", "details", "summary", "blockquote", "em", "a"}, page.tags
+    assert page.tags <= {
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "strong",
+        "code",
+        "pre",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "ul",
+        "li",
+        "img",
+        "details",
+        "summary",
+        "blockquote",
+        "em",
+        "a",
+    }, page.tags
     assert "em" not in page.tags
     shown = set(page.words)
     for name in EVIL:
@@ -172,29 +273,56 @@ def test_a_terminal_shows_them_as_text(terminal: bool, monkeypatch: pytest.Monke
     shown = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     for name in EVIL:
         assert f"say {name}\n" in shown
-        assert len(re.findall(f"^{re.escape(name)} *$", shown, re.MULTILINE)) >= 2  # heading and cell
+        # heading and cell
+        assert len(re.findall(f"^{re.escape(name)} *$", shown, re.MULTILINE)) >= 2
 
 
-def test_printed_commands_give_the_same_words_back(tmp_path: Path, evil: Path,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_commands_give_the_same_words_back(
+    tmp_path: Path, evil: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bash = shutil.which("bash")
     for name in (*EVIL, *(name.format(1) for name in FILES)):
         if one_line(name) == name:
-            assert shlex.split(f"x {shell(name)} {shell_path(name)}") == ["x", name, *(
-                [f"./{name}"] if name.startswith("-") else [name])]
+            assert shlex.split(f"x {shell(name)} {shell_path(name)}") == [
+                "x",
+                name,
+                *([f"./{name}"] if name.startswith("-") else [name]),
+            ]
     lines, run = [], run_files.read(evil)
     for name in EVIL:
         next_commands(tmp_path / name)
-        rundir.write_json(evil / rundir.LOCAL, {"data": str(tmp_path / name), "base": name, "given": {"val": name}})
+        rundir.write_json(
+            evil / rundir.LOCAL,
+            {"data": str(tmp_path / name), "base": name, "given": {"val": name}},
+        )
         advice = Advice("", "", "--epochs 3")
         own = next_steps.own_command(run, advice)
-        assert shlex.split(own) == ["python", "-m", "finetune", "--data", str(tmp_path / name), "--base", name, "--out",
-                                    str(next_steps.free_folder(evil)), "--val", name, "--epochs", "3"]
+        assert shlex.split(own) == [
+            "python",
+            "-m",
+            "finetune",
+            "--data",
+            str(tmp_path / name),
+            "--base",
+            name,
+            "--out",
+            str(next_steps.free_folder(evil)),
+            "--val",
+            name,
+            "--epochs",
+            "3",
+        ]
         lines += [own, next_steps.command(run, advice)]
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  python")]
     assert len(printed) == 3 * len(EVIL)
     if bash:
-        ran = subprocess.run([bash, "-n"], input="\n".join(lines + printed), text=True, capture_output=True, timeout=20)
+        ran = subprocess.run(
+            [bash, "-n"],
+            input="\n".join(lines + printed),
+            text=True,
+            capture_output=True,
+            timeout=20,
+        )
         assert (ran.returncode, ran.stderr) == (0, "")
 
 

@@ -1,4 +1,5 @@
-"""The linear probe against scikit-learn, which minimises the same sum: C = 1 / (penalty * pictures)."""
+"""The linear probe against scikit-learn, which minimises the same sum: C = 1 / (penalty *
+pictures)."""
 
 import hashlib
 import math
@@ -25,8 +26,11 @@ from zoo.picture.preprocess import Preprocessing
 PRE = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)
 
 
-def made_features(pictures: int, classes: int, spread: float, dim: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features [N, dim] of clouds of the given spread around one point per class, and labels [N]."""
+def made_features(
+    pictures: int, classes: int, spread: float, dim: int = 8
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features [N, dim] of clouds of the given spread around one point per class, and labels
+    [N]."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(pictures) % classes
     centres = torch.randn(classes, dim, generator=generator)
@@ -34,7 +38,9 @@ def made_features(pictures: int, classes: int, spread: float, dim: int = 8) -> t
 
 
 def sklearn_fit(x_ND: np.ndarray, labels: np.ndarray, penalty: float) -> LogisticRegression:
-    return LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-8, max_iter=10_000).fit(x_ND, labels)
+    return LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-8, max_iter=10_000).fit(
+        x_ND, labels
+    )
 
 
 def scaled(x_ND: torch.Tensor) -> np.ndarray:
@@ -57,10 +63,15 @@ def test_the_start_is_left_alone_and_does_not_change_the_result() -> None:
     x_ND, labels = made_features(90, 3, 1.0)
     start = fit_logistic(x_ND, labels, 3, 1.0, None)
     kept = [t.clone() for t in start]
-    warm, cold = fit_logistic(x_ND, labels, 3, 0.01, start), fit_logistic(x_ND, labels, 3, 0.01, None)
+    warm, cold = (
+        fit_logistic(x_ND, labels, 3, 0.01, start),
+        fit_logistic(x_ND, labels, 3, 0.01, None),
+    )
     assert torch.equal(start[0], kept[0])
     assert torch.equal(start[1], kept[1])
-    assert torch.allclose((x_ND @ warm[0].T + warm[1]).softmax(1), (x_ND @ cold[0].T + cold[1]).softmax(1), atol=1e-3)
+    assert torch.allclose(
+        (x_ND @ warm[0].T + warm[1]).softmax(1), (x_ND @ cold[0].T + cold[1]).softmax(1), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.5, 6.0])
@@ -115,12 +126,24 @@ def test_folds_are_stratified_disjoint_and_cover_all(counts: list[int]) -> None:
 def pictures_of(counts: list[int]) -> list[Picture]:
     """So many pictures of each class, in an order that is not the one of their sha256."""
     labels = [label for label, n in enumerate(counts) for _ in range(n)]
-    return [Picture(f"{i}.png", label, "train", hashlib.sha256(bytes([i])).hexdigest(), 8, 8)
-            for i, label in enumerate(labels)]
+    return [
+        Picture(f"{i}.png", label, "train", hashlib.sha256(bytes([i])).hexdigest(), 8, 8)
+        for i, label in enumerate(labels)
+    ]
 
 
-@pytest.mark.parametrize(("most", "taken"), [(0, [0, 0, 0]), (3, [1, 1, 1]), (9, [3, 3, 3]), (15, [6, 3, 6]),
-                                             (25, [15, 3, 7]), (40, [30, 3, 7]), (41, [30, 3, 7])])
+@pytest.mark.parametrize(
+    ("most", "taken"),
+    [
+        (0, [0, 0, 0]),
+        (3, [1, 1, 1]),
+        (9, [3, 3, 3]),
+        (15, [6, 3, 6]),
+        (25, [15, 3, 7]),
+        (40, [30, 3, 7]),
+        (41, [30, 3, 7]),
+    ],
+)
 def test_a_sample_takes_the_classes_in_turn(most: int, taken: list[int]) -> None:
     found = sample(pictures_of([30, 3, 7]), most)
     assert [sum(p.label == label for p in found) for label in range(3)] == taken
@@ -140,14 +163,18 @@ def test_a_sample_does_not_depend_on_the_order_and_grows_by_appending() -> None:
 def test_one_picture_of_each_class_is_enough() -> None:
     fitted = fit(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1]), 2)
     assert torch.isfinite(fitted.weight).all()
-    assert torch.equal((torch.eye(2).flip(1) @ fitted.weight.T + fitted.bias).argmax(1), torch.tensor([0, 1]))
+    assert torch.equal(
+        (torch.eye(2).flip(1) @ fitted.weight.T + fitted.bias).argmax(1), torch.tensor([0, 1])
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 0.37, -1e-30, 1e4])
 @pytest.mark.parametrize("noise", [0.0, 1e-7])
 def test_features_that_are_all_equal_are_an_error_for_people(value: float, noise: float) -> None:
     x_ND = value * (1 + noise * torch.randn(12, 8, generator=torch.Generator().manual_seed(0)))
-    with pytest.raises(UserError, match=r"all training pictures look the same to the base.*white drawings"):
+    with pytest.raises(
+        UserError, match=r"all training pictures look the same to the base.*white drawings"
+    ):
         fit(x_ND, torch.tensor([0] * 8 + [1] * 4), 2)
 
 
@@ -172,7 +199,9 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> list[Batch]:
     for i in range(66):
         path = root / "ab"[i % 2] / f"{i:02}.png"
         path.parent.mkdir(exist_ok=True)
-        photo(20 + i, 20 + 3 * (i % 7)).point([int(v * (0.3 + i / 100)) for v in range(256)] * 3).save(path)
+        photo(20 + i, 20 + 3 * (i % 7)).point(
+            [int(v * (0.3 + i / 100)) for v in range(256)] * 3
+        ).save(path)
     found = scan(read_tree(root)).pictures
     return list(evaluation_batches(found, Source(root, PRE, 0, pin=False)))
 
@@ -183,7 +212,9 @@ def model() -> torch.nn.Module:
     return timm.create_model("test_resnet", num_classes=3)
 
 
-def test_extract_gives_the_features_in_evaluation_mode(model: torch.nn.Module, batches: list[Batch]) -> None:
+def test_extract_gives_the_features_in_evaluation_mode(
+    model: torch.nn.Module, batches: list[Batch]
+) -> None:
     model.train()
     statistics = {name: t.clone() for name, t in model.state_dict().items()}
     x_ND, labels = extract(model, iter(batches), PRE, total=66, precision="fp32")
@@ -192,18 +223,24 @@ def test_extract_gives_the_features_in_evaluation_mode(model: torch.nn.Module, b
     assert not x_ND.requires_grad
     assert all(torch.equal(t, statistics[name]) for name, t in model.state_dict().items())
     with torch.no_grad():
-        expected = torch.cat([features(model.eval(), normalise(images, PRE)) for images, _ in batches])
+        expected = torch.cat(
+            [features(model.eval(), normalise(images, PRE)) for images, _ in batches]
+        )
     assert torch.equal(x_ND, expected)
 
 
 def test_bf16_is_close_to_fp32(model: torch.nn.Module, batches: list[Batch]) -> None:
-    fp32, bf16 = (extract(model, batches, PRE, total=66, precision=name)[0] for name in ("fp32", "bf16"))
+    fp32, bf16 = (
+        extract(model, batches, PRE, total=66, precision=name)[0] for name in ("fp32", "bf16")
+    )
     assert bf16.dtype == torch.float32
     distance = (fp32 - bf16).norm() / fp32.norm()
     assert 0 < distance < 0.03
 
 
-def test_the_faster_precision_is_measured(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_faster_precision_is_measured(
+    model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert faster_precision(model, 32) in ("fp32", "bf16")
     for ticks, expected in (((4, 2), "bf16"), ((5, 4), "fp32"), ((1, 9), "fp32")):
         stamps = [stamp for fp32_or_bf16 in ticks * 3 for stamp in (0, fp32_or_bf16)]
@@ -212,7 +249,9 @@ def test_the_faster_precision_is_measured(model: torch.nn.Module, monkeypatch: p
         assert faster_precision(model, 32) == expected
 
 
-def test_the_probe_of_a_folder_is_right_on_pictures_it_has_not_seen(tmp_path: Path, model: torch.nn.Module) -> None:
+def test_the_probe_of_a_folder_is_right_on_pictures_it_has_not_seen(
+    tmp_path: Path, model: torch.nn.Module
+) -> None:
     """Bright against dark, with random weights: features, fit and fold-back together."""
     generator = np.random.default_rng(0)
     for i in range(48):

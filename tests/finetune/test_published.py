@@ -1,4 +1,5 @@
-"""The published recipes: their values pinned, their schedules against tables from the formulas, each run end to end."""
+"""The published recipes: their values pinned, their schedules against tables from the formulas,
+each run end to end."""
 
 import dataclasses
 import json
@@ -26,10 +27,26 @@ from zoo.network.build import Description
 
 LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center")
 RESNET50D = Description("resnet50d", 23.5, True, 224, 32, "center")
-SMALL = Facts(pictures=1_000, class_counts=(100,) * 10, has_val=False, short_side=100, base=LITE, device="cpu",
-              bf16=False, cores=2)
-LARGE = Facts(pictures=200_000, class_counts=(2_000,) * 100, has_val=True, short_side=400, base=RESNET50D,
-              device="cuda", bf16=True, cores=16)
+SMALL = Facts(
+    pictures=1_000,
+    class_counts=(100,) * 10,
+    has_val=False,
+    short_side=100,
+    base=LITE,
+    device="cpu",
+    bf16=False,
+    cores=2,
+)
+LARGE = Facts(
+    pictures=200_000,
+    class_counts=(2_000,) * 100,
+    has_val=True,
+    short_side=400,
+    base=RESNET50D,
+    device="cuda",
+    bf16=True,
+    cores=16,
+)
 PINNED = Path(__file__).parent / "recipes"
 PER_EPOCH = 7
 
@@ -40,12 +57,16 @@ def recipe_of(name: str, facts: Facts = SMALL, **given: Any) -> Recipe:
 
 # ---------------------------------------------------------------- values
 
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_json_is_pinned(name: str) -> None:
-    """A change of a recipe is a change of tests/finetune/recipes/NAME.json, to be read and meant."""
+    """A change of a recipe is a change of tests/finetune/recipes/NAME.json, to be read and
+    meant."""
     given = {"recipe": name, "from_scratch": True}
-    seen = {"fine-tuning a small base on the CPU": resolve(SMALL, {"recipe": name}).to_json(),
-            "a large base from scratch on a GPU": resolve(LARGE, given).to_json()}
+    seen = {
+        "fine-tuning a small base on the CPU": resolve(SMALL, {"recipe": name}).to_json(),
+        "a large base from scratch on a GPU": resolve(LARGE, given).to_json(),
+    }
     assert seen == json.loads((PINNED / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -59,17 +80,25 @@ def test_a_docstring_names_source_figures_and_command(name: str) -> None:
 
 
 def test_rates_scale_linearly_with_the_batch() -> None:
-    for name, batch, rate in (("paddleclas", 256, 0.1), ("bag-of-tricks", 256, 0.1), ("cifar-sam", 128, 0.1),
-                              ("resnet18-imagenet", 256, 0.1)):
+    for name, batch, rate in (
+        ("paddleclas", 256, 0.1),
+        ("bag-of-tricks", 256, 0.1),
+        ("cifar-sam", 128, 0.1),
+        ("resnet18-imagenet", 256, 0.1),
+    ):
         for k in (1, 2, 8):
             seen = recipe_of(name, LARGE, from_scratch=True, batch_size=k * batch)
             assert seen.lr == pytest.approx(k * rate, rel=0.01), name
 
 
-@pytest.mark.parametrize(("pictures", "rate"), [(100, 0.001), (1_000, 0.001), (10_000, 0.00316), (100_000, 0.01),
-                                                (10**6, 0.01)])
+@pytest.mark.parametrize(
+    ("pictures", "rate"),
+    [(100, 0.001), (1_000, 0.001), (10_000, 0.00316), (100_000, 0.01), (10**6, 0.01)],
+)
 def test_paddleclas_rate_of_fine_tuning(pictures: int, rate: float) -> None:
-    assert recipe_of("paddleclas", dataclasses.replace(LARGE, pictures=pictures)).lr == pytest.approx(rate, rel=0.03)
+    assert recipe_of(
+        "paddleclas", dataclasses.replace(LARGE, pictures=pictures)
+    ).lr == pytest.approx(rate, rel=0.03)
 
 
 def test_paddleclas_is_milder_for_small_bases_and_heavy_augmentation() -> None:
@@ -77,29 +106,48 @@ def test_paddleclas_is_milder_for_small_bases_and_heavy_augmentation() -> None:
     assert (small.weight_decay, small.label_smoothing, small.crop_area) == (3e-5, 0.0, 0.2)
     assert (large.weight_decay, large.label_smoothing, large.crop_area) == (1e-4, 0.1, 0.08)
     resnet18 = dataclasses.replace(LARGE, base=dataclasses.replace(RESNET50D, params_m=11.2))
-    assert recipe_of("paddleclas", resnet18).label_smoothing == 0.0  # published: 70.98 without, 70.81 with
-    for name, value in (("policy", "randaugment"), ("policy", "autoaugment"), ("mixup", 0.2), ("cutmix", 0.2),
-                        ("cutout", 0.5), ("gridmask", 0.5), ("hide_and_seek", 0.5), ("erasing", 0.5)):
+    # published: 70.98 without, 70.81 with
+    assert recipe_of("paddleclas", resnet18).label_smoothing == 0.0
+    for name, value in (
+        ("policy", "randaugment"),
+        ("policy", "autoaugment"),
+        ("mixup", 0.2),
+        ("cutmix", 0.2),
+        ("cutout", 0.5),
+        ("gridmask", 0.5),
+        ("hide_and_seek", 0.5),
+        ("erasing", 0.5),
+    ):
         assert recipe_of("paddleclas", LARGE, **{name: value}).weight_decay == 7e-5
     for optimizer in ("adam", "adamw", "rmsprop", "adadelta"):
         assert recipe_of("paddleclas", optimizer=optimizer).optimizer == optimizer
 
 
 def test_scratch_changes_what_its_source_says() -> None:
-    assert (recipe_of("bag-of-tricks").zero_gamma, recipe_of("bag-of-tricks").init) == (False, "timm")
+    assert (recipe_of("bag-of-tricks").zero_gamma, recipe_of("bag-of-tricks").init) == (
+        False,
+        "timm",
+    )
     scratch = recipe_of("bag-of-tricks", from_scratch=True)
     assert (scratch.zero_gamma, scratch.init, scratch.epochs) == (True, "xavier", 200)
     assert recipe_of("cifar-sam", from_scratch=True).init == "kaiming"
     assert recipe_of("resnet18-imagenet").from_scratch
 
 
-# ---------------------------------------------------------------- schedules, from their formulas, step by step
+# ---------------------------------------------------------------- schedules, from their formulas,
+# step by step
+
 
 def warmed(epochs: int, warm_epochs: float, after: Any) -> list[float]:
-    """Shares of the peak: a straight line to 1 over the warm-up, then `after(step, of how many, epochs since)`."""
+    """Shares of the peak: a straight line to 1 over the warm-up, then `after(step, of how many,
+    epochs since)`."""
     total, warm = epochs * PER_EPOCH, round(warm_epochs * PER_EPOCH)
-    return [(step + 1) / warm if step < warm else after(step - warm, total - warm, (step - warm) / PER_EPOCH)
-            for step in range(total)]
+    return [
+        (step + 1) / warm
+        if step < warm
+        else after(step - warm, total - warm, (step - warm) / PER_EPOCH)
+        for step in range(total)
+    ]
 
 
 def cosine(step: int, of: int, _: float) -> float:
@@ -107,8 +155,11 @@ def cosine(step: int, of: int, _: float) -> float:
 
 
 def stairs(*epochs: float) -> Any:
-    """x0.1 from each of these epochs on; they count from the run's beginning, `warm` epochs before."""
-    return lambda warm: lambda step, of, since: 0.1 ** sum(since + warm >= epoch - 1e-9 for epoch in epochs)
+    """x0.1 from each of these epochs on; they count from the run's beginning, `warm` epochs
+    before."""
+    return lambda warm: (
+        lambda step, of, since: 0.1 ** sum(since + warm >= epoch - 1e-9 for epoch in epochs)
+    )
 
 
 TABLES: list[tuple[str, dict[str, Any], list[float]]] = [
@@ -116,11 +167,21 @@ TABLES: list[tuple[str, dict[str, Any], list[float]]] = [
     ("warmup-step", {"epochs": 8}, warmed(8, 2, stairs(6)(2))),
     ("paddleclas", {}, warmed(20, 5, cosine)),
     ("paddleclas", {"from_scratch": True}, warmed(120, 5, cosine)),
-    ("paddleclas", {"schedule": "step", "from_scratch": True}, warmed(120, 5, stairs(30, 60, 90)(5))),
-    ("paddleclas", {"schedule": "polynomial", "decay_power": 2.0},
-     warmed(20, 5, lambda step, of, _: (1 - step / of) ** 2)),
-    ("paddleclas", {"schedule": "exponential", "decay_factor": 0.9},
-     warmed(20, 5, lambda step, of, since: 0.9 ** since)),
+    (
+        "paddleclas",
+        {"schedule": "step", "from_scratch": True},
+        warmed(120, 5, stairs(30, 60, 90)(5)),
+    ),
+    (
+        "paddleclas",
+        {"schedule": "polynomial", "decay_power": 2.0},
+        warmed(20, 5, lambda step, of, _: (1 - step / of) ** 2),
+    ),
+    (
+        "paddleclas",
+        {"schedule": "exponential", "decay_factor": 0.9},
+        warmed(20, 5, lambda step, of, since: 0.9**since),
+    ),
     ("paddleclas", {"epochs": 10}, warmed(10, 1, cosine)),
     ("bag-of-tricks", {"from_scratch": True}, warmed(200, 5, cosine)),
     ("bag-of-tricks", {}, warmed(30, 5, cosine)),
@@ -131,22 +192,35 @@ TABLES: list[tuple[str, dict[str, Any], list[float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "given", "table"), TABLES, ids=[f"{name} {given}" for name, given, _ in TABLES])
-def test_each_schedule_follows_its_formula_at_every_step(name: str, given: dict[str, Any], table: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("name", "given", "table"), TABLES, ids=[f"{name} {given}" for name, given, _ in TABLES]
+)
+def test_each_schedule_follows_its_formula_at_every_step(
+    name: str, given: dict[str, Any], table: list[float]
+) -> None:
     recipe = recipe_of(name, **given)
     plan = schedule(recipe, steps_per_epoch=PER_EPOCH)
     assert plan.total_steps == len(table)
-    assert [plan.lr(step) / recipe.lr for step in range(plan.total_steps)] == pytest.approx(table, rel=1e-9, abs=1e-12)
+    assert [plan.lr(step) / recipe.lr for step in range(plan.total_steps)] == pytest.approx(
+        table, rel=1e-9, abs=1e-12
+    )
     assert max(table) == pytest.approx(1.0)
 
 
 def test_boundaries_fall_between_the_right_steps() -> None:
     plan = schedule(recipe_of("warmup-step"), steps_per_epoch=PER_EPOCH)
-    assert plan.lr(10 * PER_EPOCH - 1) == plan.lr(10 * PER_EPOCH) == plan.lr(30 * PER_EPOCH - 1) == 1e-3
+    assert (
+        plan.lr(10 * PER_EPOCH - 1)
+        == plan.lr(10 * PER_EPOCH)
+        == plan.lr(30 * PER_EPOCH - 1)
+        == 1e-3
+    )
     assert plan.lr(30 * PER_EPOCH) == pytest.approx(1e-4)
-    steps = schedule(recipe_of("resnet18-imagenet"), steps_per_epoch=20_018)  # ILSVRC2012 in batches of 64
-    assert [steps.lr(step) for step in (30 * 20_018 - 1, 30 * 20_018, 60 * 20_018 - 1, 60 * 20_018)] == pytest.approx(
-        [0.025, 0.0025, 0.0025, 0.00025])
+    # ILSVRC2012 in batches of 64
+    steps = schedule(recipe_of("resnet18-imagenet"), steps_per_epoch=20_018)
+    assert [
+        steps.lr(step) for step in (30 * 20_018 - 1, 30 * 20_018, 60 * 20_018 - 1, 60 * 20_018)
+    ] == pytest.approx([0.025, 0.0025, 0.0025, 0.00025])
 
 
 def test_an_exponential_schedule_ends_at_one_percent() -> None:
@@ -157,26 +231,58 @@ def test_an_exponential_schedule_ends_at_one_percent() -> None:
 
 # ---------------------------------------------------------------- what is refused
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"init": "xavier"}, ["--init has no effect without --from-scratch"]),
-    ({"zero_gamma": True}, ["--zero-gamma has no effect without --from-scratch"]),
-    ({"distill_weight": 0.3}, ["--distill-weight has no effect without --teacher NAME"]),
-    ({"distill_temperature": 3.0}, ["--distill-temperature has no effect without --teacher NAME"]),
-    ({"decay_power": 2.0}, ["--decay-power has no effect with --schedule cosine", "--schedule polynomial"]),
-    ({"decay_factor": 0.5, "schedule": "polynomial"}, ["--decay-factor", "--schedule polynomial"]),
-    ({"from_scratch": True, "probe": "on"}, ["--from-scratch", "--probe on", "random weights"]),
-    ({"from_scratch": True, "batch_norm": "frozen"}, ["--from-scratch", "--batch-norm frozen", "random weights"]),
-    ({"accumulate": 9, "batch_size": 8}, ["--accumulate 9", "--batch-size 8"]),
-    ({"patience": 5, "epochs": 5}, ["--patience 5", "--epochs 5"]),
-    ({"start_size": 224, "image_size": 224}, ["--start-size 224", "--image-size 224"]),
-    ({"start_size": 96, "epochs": 1}, ["--start-size 96", "--epochs 1"]),
-    ({"start_size": 100}, ["--start-size 100", "multiple of 32"]),
-    ({"ema": 1.0}, ["--ema 1.0"]),
-    *[({name: value, "probe_only": True}, [f"--{name.replace('_', '-')} has no effect with --probe-only"])
-      for name, value in (("sam_rho", 0.1), ("ema", 0.9), ("accumulate", 2), ("compile", "on"), ("patience", 1),
-                          ("layer_decay", 0.9), ("start_size", 64), ("teacher", "vit_base_21k"))],
-], ids=str)
-def test_options_without_effect_are_refused_by_name(given: dict[str, Any], words: list[str]) -> None:
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"init": "xavier"}, ["--init has no effect without --from-scratch"]),
+        ({"zero_gamma": True}, ["--zero-gamma has no effect without --from-scratch"]),
+        ({"distill_weight": 0.3}, ["--distill-weight has no effect without --teacher NAME"]),
+        (
+            {"distill_temperature": 3.0},
+            ["--distill-temperature has no effect without --teacher NAME"],
+        ),
+        (
+            {"decay_power": 2.0},
+            ["--decay-power has no effect with --schedule cosine", "--schedule polynomial"],
+        ),
+        (
+            {"decay_factor": 0.5, "schedule": "polynomial"},
+            ["--decay-factor", "--schedule polynomial"],
+        ),
+        ({"from_scratch": True, "probe": "on"}, ["--from-scratch", "--probe on", "random weights"]),
+        (
+            {"from_scratch": True, "batch_norm": "frozen"},
+            ["--from-scratch", "--batch-norm frozen", "random weights"],
+        ),
+        ({"accumulate": 9, "batch_size": 8}, ["--accumulate 9", "--batch-size 8"]),
+        ({"patience": 5, "epochs": 5}, ["--patience 5", "--epochs 5"]),
+        ({"start_size": 224, "image_size": 224}, ["--start-size 224", "--image-size 224"]),
+        ({"start_size": 96, "epochs": 1}, ["--start-size 96", "--epochs 1"]),
+        ({"start_size": 100}, ["--start-size 100", "multiple of 32"]),
+        ({"ema": 1.0}, ["--ema 1.0"]),
+        *[
+            (
+                {name: value, "probe_only": True},
+                [f"--{name.replace('_', '-')} has no effect with --probe-only"],
+            )
+            for name, value in (
+                ("sam_rho", 0.1),
+                ("ema", 0.9),
+                ("accumulate", 2),
+                ("compile", "on"),
+                ("patience", 1),
+                ("layer_decay", 0.9),
+                ("start_size", 64),
+                ("teacher", "vit_base_21k"),
+            )
+        ],
+    ],
+    ids=str,
+)
+def test_options_without_effect_are_refused_by_name(
+    given: dict[str, Any], words: list[str]
+) -> None:
     with pytest.raises(UserError) as caught:
         resolve(SMALL, given)
     assert not [word for word in words if word not in str(caught.value)], str(caught.value)
@@ -184,14 +290,16 @@ def test_options_without_effect_are_refused_by_name(given: dict[str, Any], words
 
 # ---------------------------------------------------------------- random weights
 
+
 def test_initialisations() -> None:
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=10)
     last = [block.bn2.weight for block in model.modules() if hasattr(block, "zero_init_last")]
     assert len(last) == 8
     for recipe, expected in (
-            (made_recipe(from_scratch=True, init="kaiming"), math.sqrt(2 / (512 * 9))),
-            (made_recipe(from_scratch=True, init="xavier"), math.sqrt(2 / (512 * 9 + 512 * 9)))):
+        (made_recipe(from_scratch=True, init="kaiming"), math.sqrt(2 / (512 * 9))),
+        (made_recipe(from_scratch=True, init="xavier"), math.sqrt(2 / (512 * 9 + 512 * 9))),
+    ):
         initialise(model, recipe)
         weight = model.layer4[1].conv2.weight
         assert weight.std().item() == pytest.approx(expected, rel=0.02)
@@ -200,7 +308,10 @@ def test_initialisations() -> None:
     initialise(model, made_recipe(from_scratch=True, zero_gamma=True))
     assert all(torch.all(gamma == 0) for gamma in last)
     assert torch.all(model.bn1.weight == 1)
-    vit, resolved = timm.create_model("test_vit"), resolve(SMALL, {"from_scratch": True, "recipe": "bag-of-tricks"})
+    vit, resolved = (
+        timm.create_model("test_vit"),
+        resolve(SMALL, {"from_scratch": True, "recipe": "bag-of-tricks"}),
+    )
     assert resolved.recipe.zero_gamma
     assert not plan.with_known_gamma(vit, resolved, {}).recipe.zero_gamma
     assert plan.with_known_gamma(model, resolved, {}) == resolved
@@ -221,41 +332,60 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.usefixtures("quick_end")
 @pytest.mark.parametrize(("name", "given"), RUNS, ids=[name for name, _ in RUNS])
-def test_each_recipe_runs_to_its_end(name: str, given: dict[str, Any], digits: Path, tiny_base: Path,
-                                     tiny_run: Path, tmp_path: Path) -> None:
+def test_each_recipe_runs_to_its_end(
+    name: str, given: dict[str, Any], digits: Path, tiny_base: Path, tiny_run: Path, tmp_path: Path
+) -> None:
     if given.get("teacher"):
         given = given | {"teacher": str(tiny_run)}
     scratch = given.get("from_scratch") or name == "resnet18-imagenet"
     out = tmp_path / "run"
-    pipeline.start(Run(data=str(digits), base="test_resnet" if scratch else str(tiny_base), out=out),
-              {"recipe": name, "epochs": 2, "image_size": 32, "threads": 1, **given})
+    pipeline.start(
+        Run(data=str(digits), base="test_resnet" if scratch else str(tiny_base), out=out),
+        {"recipe": name, "epochs": 2, "image_size": 32, "threads": 1, **given},
+    )
     assert rundir.is_finished(out)
     recipe = rundir.read_json(out / rundir.RECIPE)
     assert recipe["recipe"]["value"] == name
-    assert recipe["teacher"]["value"] == (tiny_run.name if given.get("teacher") else "")  # no path of this machine
+    # no path of this machine
+    assert recipe["teacher"]["value"] == (tiny_run.name if given.get("teacher") else "")
     assert all(recipe[key]["value"] == value for key, value in given.items() if key != "teacher")
     assert recipe["from_scratch"]["value"] == bool(scratch)
-    losses = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines() if "train/loss" in line]
+    losses = [
+        json.loads(line)
+        for line in (out / "metrics.jsonl").read_text().splitlines()
+        if "train/loss" in line
+    ]
     assert losses
     base = rundir.read_json(out / rundir.REPORT)["base"]
     assert (base["pretrained_on"] == "nothing: random weights") == bool(scratch)
 
 
-def test_a_teacher_of_other_classes_is_refused(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--teacher .*expected a run of the classes 0, 1, 2.*seen a, b"):
-        pipeline.start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
-                  {"recipe": "warmup-step", "epochs": 1, "teacher": str(tiny_base)})
+def test_a_teacher_of_other_classes_is_refused(
+    digits: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UserError, match=r"--teacher .*expected a run of the classes 0, 1, 2.*seen a, b"
+    ):
+        pipeline.start(
+            Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
+            {"recipe": "warmup-step", "epochs": 1, "teacher": str(tiny_base)},
+        )
 
 
 def test_a_run_folder_is_no_architecture(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--from-scratch takes an architecture"):
-        pipeline.start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"), {"from_scratch": True})
+        pipeline.start(
+            Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"), {"from_scratch": True}
+        )
     with pytest.raises(UserError, match="no such architecture"):
-        pipeline.start(Run(data=str(digits), base="resnet19", out=tmp_path / "other"), {"from_scratch": True})
+        pipeline.start(
+            Run(data=str(digits), base="resnet19", out=tmp_path / "other"), {"from_scratch": True}
+        )
 
 
-def test_a_machine_that_cannot_compile_says_what_to_do(digits: Path, tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_compile_says_what_to_do(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from torch._inductor.exc import InductorError
 
     def failing(*_: object) -> None:
@@ -263,13 +393,19 @@ def test_a_machine_that_cannot_compile_says_what_to_do(digits: Path, tmp_path: P
 
     monkeypatch.setattr("finetune.train.loop.train", failing)
     given = {"recipe": "resnet18-imagenet", "epochs": 1, "image_size": 32, "threads": 1}
-    with pytest.raises(UserError, match=r"--compile on: .*No working C\+\+ compiler.*Install a C\+\+ compiler"):
-        pipeline.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "run"), given | {"compile": "on"})
+    with pytest.raises(
+        UserError, match=r"--compile on: .*No working C\+\+ compiler.*Install a C\+\+ compiler"
+    ):
+        pipeline.start(
+            Run(data=str(digits), base="test_resnet", out=tmp_path / "run"),
+            given | {"compile": "on"},
+        )
     with pytest.raises(InductorError):
         pipeline.start(Run(data=str(digits), base="test_resnet", out=tmp_path / "other"), given)
 
 
 # ---------------------------------------------------------------- layers
+
 
 def test_layer_decay_lowers_the_rate_of_each_layer_below() -> None:
     from finetune.train.optimizer import optimizer

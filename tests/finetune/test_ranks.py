@@ -38,16 +38,29 @@ from zoo.host.errors import UserError
 ROOT = Path(__file__).parents[2]
 Results = dict[str, Any]
 COMMANDS = {
-    "finetune.__main__": ("--data", "x"), "finetune.find_lr": ("--data", "x"), "finetune.decide": ("x",),
+    "finetune.__main__": ("--data", "x"),
+    "finetune.find_lr": ("--data", "x"),
+    "finetune.decide": ("x",),
     "finetune.compare": ("--data", "x", "--bases", "resnet18_1k", "efficientnet_lite0"),
-    "finetune.show_augment": (), "export.__main__": (), "export.bench": (), "export.verify": (), "serve.__main__": (),
-    "serve.space": (), "zoo.__main__": (), "zoo.predictor": ()}
-"""All commands, with the words after which they join the other processes; none: they are refused there."""
+    "finetune.show_augment": (),
+    "export.__main__": (),
+    "export.bench": (),
+    "export.verify": (),
+    "serve.__main__": (),
+    "serve.space": (),
+    "zoo.__main__": (),
+    "zoo.predictor": (),
+}
+"""All commands, with the words after which they join the other processes; none: they are refused
+there."""
 
 
 @pytest.fixture(scope="module")
-def results(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
-    """What each process of each group found: `1-0`, `2-0`, `2-1`, `3-0` ..., the pieces of a run, and a whole run."""
+def results(
+    digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Results]:
+    """What each process of each group found: `1-0`, `2-0`, `2-1`, `3-0` ..., the pieces of a run,
+    and a whole run."""
     out = tmp_path_factory.mktemp("ranks")
     with forked.started(rank_cases.main, digits, tiny_base, out) as command:
         code, printed = command.finish(timeout_s=200)
@@ -84,9 +97,14 @@ def test_each_picture_is_counted_once(results: dict[str, Results], n: int) -> No
     for which in ("2-0", "2-1", "3-0", "3-1", "3-2"):
         other_predicted, other_labels, other_scores = results[which][f"counts {n}"]
         assert torch.equal(other_labels, labels)
-        assert torch.equal(torch.bincount(other_labels * 10 + other_predicted, minlength=100), confusion)
-        assert {name: value for name, value in other_scores.items() if value is not None} == pytest.approx(
-            {name: value for name, value in scores.items() if value is not None}, rel=1e-5)
+        assert torch.equal(
+            torch.bincount(other_labels * 10 + other_predicted, minlength=100), confusion
+        )
+        assert {
+            name: value for name, value in other_scores.items() if value is not None
+        } == pytest.approx(
+            {name: value for name, value in scores.items() if value is not None}, rel=1e-5
+        )
         assert other_scores["top1"] == scores["top1"]
 
 
@@ -95,19 +113,22 @@ def test_pictures_are_read_in_shares_and_flags_agreed(results: dict[str, Results
     for name, agreed in ((name, one["agreed"]) for name, one in results.items() if "agreed" in one):
         ranks_of_all = list(range(int(name[0])))
         assert agreed == (max(ranks_of_all), sum(ranks_of_all), 0, ranks_of_all)
-        assert results[name]["scores"] == 0.0  # what decides on the best epoch and an early end is rank 0's
+        # what decides on the best epoch and an early end is rank 0's
+        assert results[name]["scores"] == 0.0
 
 
 def test_a_run_goes_on_in_another_number_of_processes(results: dict[str, Results]) -> None:
     whole, last = results["piece0-0"], results["piece4-0"]
     assert (len(whole["losses"]), len(last["losses"])) == (14, 5)
-    assert results["piece3-0"] == results["piece3-1"] == {}  # SIGTERM to one of them stopped both after step 9
+    # SIGTERM to one of them stopped both after step 9
+    assert results["piece3-0"] == results["piece3-1"] == {}
     for what in ("weights", "ema"):
         assert (whole[what] - last[what]).abs().max() <= 1e-10, what
 
 
 def test_rank_0_may_take_longer_than_a_collective_waits(results: dict[str, Results]) -> None:
-    """As when it unpacks ILSVRC2012 or downloads weights; an error of its own is told once and ends the others."""
+    """As when it unpacks ILSVRC2012 or downloads weights; an error of its own is told once and ends
+    the others."""
     assert results["slow-0"] == results["slow-1"] == {"agreed after a wait": 0}
     assert results["whole"]["printed"].count("the slow one failed") == 1
 
@@ -125,8 +146,11 @@ def test_a_whole_run_is_written_and_told_by_rank_0_alone(results: dict[str, Resu
     rundir.open_finished(out, verify=True)
     assert results["whole-0"]["touched"]
     assert results["whole-1"]["touched"] == []
-    assert printed.count("device: cpu (2 processes") == 3, printed  # a range test, its run, and the calibration again
-    assert printed.count("linear probe: top-1") == printed.count("suggested learning rate: ") == 1, printed
+    # a range test, its run, and the calibration again
+    assert printed.count("device: cpu (2 processes") == 3, printed
+    assert (
+        printed.count("linear probe: top-1") == printed.count("suggested learning rate: ") == 1
+    ), printed
     assert printed.count("going on after step 0") == 1, printed
     assert printed.count("epoch   1/1  train loss") == len(CASES) * 2 + 1, printed
     assert printed.count("next:") == 3, printed
@@ -150,8 +174,11 @@ def read_until(command: Command, words: str) -> str:
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 @pytest.mark.parametrize("module", COMMANDS)
 def test_every_command_joins_the_other_processes_or_is_refused_before_anything_else(
-        module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the first process with a sentence, in the others without a word, and before any of them waits."""
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the first process with a sentence, in the others without a word, and before any of them
+    waits."""
+
     def joined() -> None:
         raise UserError("joined")
 
@@ -168,15 +195,36 @@ def test_every_command_joins_the_other_processes_or_is_refused_before_anything_e
         if COMMANDS[module]:
             assert told == "error: joined"
         else:
-            assert told == ("" if rank == "1" else f"error: python -m {module.removesuffix('.__main__')} runs in one "
-                            "process: seen 2 that torchrun started. Start it without torchrun.")
+            assert told == (
+                ""
+                if rank == "1"
+                else f"error: python -m {module.removesuffix('.__main__')} runs in one "
+                "process: seen 2 that torchrun started. Start it without torchrun."
+            )
 
 
-def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits: Path, tiny_base: Path,
-                                                                         tmp_path: Path) -> None:
+def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(
+    digits: Path, tiny_base: Path, tmp_path: Path
+) -> None:
     data, out = Path(shutil.copytree(digits, tmp_path / "data")), tmp_path / "run"
-    command = ("--data", str(data), "--base", str(tiny_base), "--out", str(out), "--epochs", "4", "--batch-size", "9",
-               "--threads", "1", "--lr", "1e-3", "--probe", "off")
+    command = (
+        "--data",
+        str(data),
+        "--base",
+        str(tiny_base),
+        "--out",
+        str(out),
+        "--epochs",
+        "4",
+        "--batch-size",
+        "9",
+        "--threads",
+        "1",
+        "--lr",
+        "1e-3",
+        "--probe",
+        "off",
+    )
     with forked.torchrun(2, *command) as launched:
         try:
             seen = read_until(launched, "epoch   1/4")
@@ -201,6 +249,7 @@ def test_under_torchrun_a_picture_that_breaks_ends_all_and_is_named_once(digits:
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let this process believe that it is the first of so many, alike in everything."""
+
     def of(world: int) -> None:
         monkeypatch.setattr(distributed, "world", lambda: world)
         monkeypatch.setattr(distributed, "everyone", lambda value: [value] * world)
@@ -211,11 +260,15 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return of
 
 
-def test_a_step_with_fewer_pictures_than_processes_is_refused(pretend: Callable[[int], None]) -> None:
+def test_a_step_with_fewer_pictures_than_processes_is_refused(
+    pretend: Callable[[int], None],
+) -> None:
     ddp.check_batch(1, made_recipe(accumulate=4))
     pretend(8)
     ddp.check_batch(8, made_recipe())
-    with pytest.raises(UserError, match=r"a step of 7 pictures cannot be shared out to 8 processes: .*--batch-size"):
+    with pytest.raises(
+        UserError, match=r"a step of 7 pictures cannot be shared out to 8 processes: .*--batch-size"
+    ):
         ddp.check_batch(7, made_recipe())
     with pytest.raises(UserError, match="8 processes in 2 parts"):
         ddp.check_batch(15, made_recipe(accumulate=2))
@@ -228,7 +281,9 @@ class OnGpu(nn.Sequential):
         yield SimpleNamespace(device=torch.device("cuda", 0))
 
 
-def test_what_batch_norms_do_is_said(pretend: Callable[[int], None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_batch_norms_do_is_said(
+    pretend: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     model, train = timm.create_model("test_resnet"), made_recipe(batch_norm="train")
     assert ddp.agree_on_batch_norms(model, train) is model
     pretend(2)
@@ -237,7 +292,10 @@ def test_what_batch_norms_do_is_said(pretend: Callable[[int], None], capsys: pyt
     assert ddp.agree_on_batch_norms(model, made_recipe(batch_norm="frozen")) is model
     assert "keep the base's statistics: 2 processes train like one" in capsys.readouterr().out
     assert ddp.agree_on_batch_norms(model, train) is model
-    assert "warning: batch norms take statistics of each process's own slice" in capsys.readouterr().out
+    assert (
+        "warning: batch norms take statistics of each process's own slice"
+        in capsys.readouterr().out
+    )
     names = list(OnGpu(model).state_dict())
     synced = ddp.agree_on_batch_norms(OnGpu(model), train)
     assert "over all 2 processes (SyncBatchNorm)" in capsys.readouterr().out
@@ -247,14 +305,20 @@ def test_what_batch_norms_do_is_said(pretend: Callable[[int], None], capsys: pyt
     assert list(synced.state_dict()) == names
 
 
-def test_all_gpus_are_hinted_at(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_gpus_are_hinted_at(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Made")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(sys, "argv", ["/somewhere/finetune/__main__.py", "--data", "my pets", "--epochs", "3"])
+    monkeypatch.setattr(
+        sys, "argv", ["/somewhere/finetune/__main__.py", "--data", "my pets", "--epochs", "3"]
+    )
     device.choose("auto")
-    assert ("torchrun --standalone --nproc-per-node 8 -m finetune --data 'my pets' --epochs 3\n"
-            in capsys.readouterr().out)
+    assert (
+        "torchrun --standalone --nproc-per-node 8 -m finetune --data 'my pets' --epochs 3\n"
+        in capsys.readouterr().out
+    )
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     device.choose("auto")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
@@ -263,9 +327,13 @@ def test_all_gpus_are_hinted_at(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "torchrun" not in capsys.readouterr().out
 
 
-def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, pretend: Callable[[int], None]) -> None:
+def test_each_process_needs_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, pretend: Callable[[int], None]
+) -> None:
     pretend(2)
-    with pytest.raises(UserError, match="--device cuda:1: expected auto, cpu or cuda under torchrun"):
+    with pytest.raises(
+        UserError, match="--device cuda:1: expected auto, cpu or cuda under torchrun"
+    ):
         device.choose("cuda:1")
     with pytest.raises(UserError, match="0 GPUs for 2 processes"):
         device.choose("cuda")
@@ -292,14 +360,36 @@ class Small(nn.Module):
 
 def job_of(network: nn.Module, **values: Any) -> step.Job:
     pictures = [Picture("", label, "train", "", 1, 1) for label in range(10)] * 5
-    return step.Job(network, pictures, Source(Path(), PRE, 0, False), made_recipe(image_size=32, **values), Path(),
-                    lambda model: Scores(0, 0, 0, 0))
+    return step.Job(
+        network,
+        pictures,
+        Source(Path(), PRE, 0, False),
+        made_recipe(image_size=32, **values),
+        Path(),
+        lambda model: Scores(0, 0, 0, 0),
+    )
 
 
-@pytest.mark.parametrize(("room", "world", "given", "accumulate"), [
-    (100, 1, 1, 1), (32, 1, 1, 1), (31, 1, 1, 2), (9, 1, 1, 4), (1, 1, 1, 32), (9, 2, 1, 2), (9, 1, 3, 6)])
-def test_a_batch_that_does_not_fit_is_passed_in_parts(pretend: Callable[[int], None], room: int, world: int, given: int,
-                                                      accumulate: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("room", "world", "given", "accumulate"),
+    [
+        (100, 1, 1, 1),
+        (32, 1, 1, 1),
+        (31, 1, 1, 2),
+        (9, 1, 1, 4),
+        (1, 1, 1, 32),
+        (9, 2, 1, 2),
+        (9, 1, 3, 6),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_passed_in_parts(
+    pretend: Callable[[int], None],
+    room: int,
+    world: int,
+    given: int,
+    accumulate: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     network = Small(room)
     job = job_of(network, accumulate=given)
     parts = step.prepare(job)
@@ -320,13 +410,25 @@ def test_a_picture_that_does_not_fit_alone_is_told() -> None:
         memory.fitted(job, step.prepare(job))
 
 
-@pytest.mark.parametrize(("error", "full"), [
-    (torch.OutOfMemoryError("made"), True), (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
-    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-    (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True), (RuntimeError("shapes do not fit"), False),
-    (ValueError("out of memory"), False)])
-def test_every_librarys_words_for_a_full_device_count(monkeypatch: pytest.MonkeyPatch, error: Exception,
-                                                      full: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (torch.OutOfMemoryError("made"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (
+            RuntimeError(
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+            ),
+            True,
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("shapes do not fit"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_every_librarys_words_for_a_full_device_count(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, full: bool
+) -> None:
     def passed(*_: Any) -> None:
         raise error
 
@@ -368,7 +470,9 @@ class Pooled(Small):
 def test_a_batch_norm_that_needs_two_pictures_is_told_where_one_fits() -> None:
     job = job_of(Pooled(1))
     running = job.model.norm.running_mean.clone()
-    with pytest.raises(UserError, match=r"only one picture of 32 px at a time fits .*--batch-norm frozen"):
+    with pytest.raises(
+        UserError, match=r"only one picture of 32 px at a time fits .*--batch-norm frozen"
+    ):
         memory.fitted(job, step.prepare(job))
     assert torch.equal(job.model.norm.running_mean, running)
     frozen = job_of(Pooled(1), batch_norm="frozen")
@@ -390,24 +494,45 @@ def parsed(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def test_the_sbatch_file_starts_torchrun_and_queues_a_stopped_run_again(tmp_path: Path) -> None:
-    stand_ins = {"srun": f'printf "%s\\n" "$@" > {tmp_path}/srun.txt; exit 1',
-                 "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; [ "$1" = show ] && printf "node7\\nnode8\\n"'}
+    stand_ins = {
+        "srun": f'printf "%s\\n" "$@" > {tmp_path}/srun.txt; exit 1',
+        "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; [ "$1" = show ] && printf "node7\\nnode8\\n"',
+    }
     for name, content in stand_ins.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{content}\n")
         (tmp_path / name).chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_NUM_NODES": "2",
-             "SLURM_GPUS_ON_NODE": "8", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    slurm = {
+        "SLURM_JOB_ID": "42",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_GPUS_ON_NODE": "8",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
     out = tmp_path / "my run"
-    command = ("bash", str(LAUNCH / "slurm.sbatch"), "--data", "my pets", "--out", str(out), "--epochs", "3")
+    command = (
+        "bash",
+        str(LAUNCH / "slurm.sbatch"),
+        "--data",
+        "my pets",
+        "--out",
+        str(out),
+        "--epochs",
+        "3",
+    )
 
     assert subprocess.run(command, env=slurm).returncode == 1
     words = (tmp_path / "srun.txt").read_text().splitlines()
-    options, own = parsed(words[words.index("torchrun") + 1:])
+    options, own = parsed(words[words.index("torchrun") + 1 :])
     assert (options.nnodes, options.nproc_per_node, options.rdzv_endpoint, options.rdzv_id) == (
-        "2", "8", "node7:29400", "42")
+        "2",
+        "8",
+        "node7:29400",
+        "42",
+    )
     assert "SIGUSR1" in options.signals_to_handle.split(",")
     assert own == ["--data", "my pets", "--out", str(out), "--epochs", "3"]
-    assert "requeue" not in (tmp_path / "scontrol.txt").read_text()  # it failed: the queue would not help
+    # it failed: the queue would not help
+    assert "requeue" not in (tmp_path / "scontrol.txt").read_text()
 
     (out / "resume").mkdir(parents=True)
     (out / "resume" / "stopped.json").write_text("{}")
@@ -419,12 +544,16 @@ def test_the_kubeflow_file_starts_torchrun() -> None:
     runtime, job = yaml.safe_load_all((LAUNCH / "kubeflow.yaml").read_text())
     assert (runtime["kind"], job["kind"]) == ("TrainingRuntime", "TrainJob")
     assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
-    line = job["spec"]["trainer"]["args"][0].replace("$PET_MASTER_ADDR:$PET_MASTER_PORT", "node:29500")
+    line = job["spec"]["trainer"]["args"][0].replace(
+        "$PET_MASTER_ADDR:$PET_MASTER_PORT", "node:29500"
+    )
     words = shlex.split(line)
     assert words[:2] == ["exec", "torchrun"]
     options, own = parsed(words[2:])
     assert (options.rdzv_endpoint, own[0]) == ("node:29500", "--data")
-    pod = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    pod = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"][
+        "spec"
+    ]
     assert pod["terminationGracePeriodSeconds"] > options.shutdown_timeout
     volumes = {volume["name"] for volume in pod["volumes"]}
     assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == volumes

@@ -24,12 +24,37 @@ from zoo.network.build import Description
 
 LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center")
 VIT = Description("vit_base_patch16_224", 85.8, False, 224, 16, "center")
-FACTS = Facts(pictures=1_000, class_counts=(100,) * 10, has_val=False, short_side=100, base=LITE, device="cpu",
-              bf16=False, cores=2)
+FACTS = Facts(
+    pictures=1_000,
+    class_counts=(100,) * 10,
+    has_val=False,
+    short_side=100,
+    base=LITE,
+    device="cpu",
+    bf16=False,
+    cores=2,
+)
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
-TRAINING = ("epochs", "batch_size", "lr", "optimizer", "amp", "warmup", "schedule", "weight_decay", "label_smoothing",
-            "erasing", "crop_area", "flip", "drop_path", "dropout", "batch_norm", "clip_norm")
+TRAINING = (
+    "epochs",
+    "batch_size",
+    "lr",
+    "optimizer",
+    "amp",
+    "warmup",
+    "schedule",
+    "weight_decay",
+    "label_smoothing",
+    "erasing",
+    "crop_area",
+    "flip",
+    "drop_path",
+    "dropout",
+    "batch_norm",
+    "clip_norm",
+)
 """Settings that act on fine-tuning alone."""
+
 
 def recipe_of(given: dict[str, Any] | None = None, **facts: Any) -> Recipe:
     """The recipe for FACTS with some of them changed."""
@@ -44,6 +69,7 @@ def refusal(given: dict[str, Any], **facts: Any) -> str:
 
 
 # ---------------------------------------------------------------- the two dataclasses
+
 
 @pytest.mark.parametrize("cls", [Run, Recipe])
 def test_every_field_has_a_docstring_of_its_own(cls: type) -> None:
@@ -61,28 +87,61 @@ def test_tables_name_fields_that_exist() -> None:
     assert not set(FIELDS) & {field.name for field in dataclasses.fields(Run)}
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [
-    (name, row.low, row.high) for name, row in ROWS.items() if TYPES[name] in (int, float)])
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [(name, row.low, row.high) for name, row in ROWS.items() if TYPES[name] in (int, float)],
+)
 def test_bounds_are_inclusive_and_name_the_flag(name: str, low: float, high: float) -> None:
     flag = "--" + name.replace("_", "-")
     for inside in (low, high):
         assert getattr(made_recipe(**{name: inside}), name) == inside
     for outside in (low - 1, high + 1, math.nan):
-        with pytest.raises(UserError, match=f"^{flag} {outside}: expected a value from {low} to {high}"):
+        with pytest.raises(
+            UserError, match=f"^{flag} {outside}: expected a value from {low} to {high}"
+        ):
             made_recipe(**{name: outside})
 
 
 # ---------------------------------------------------------------- durations
 
-@pytest.mark.parametrize(("text", "steps"), [
-    ("10%", 7), ("100%", 70), ("0%", 0), ("2 epochs", 14), ("1 epoch", 7), ("0.5 epochs", 4), ("50 steps", 50),
-    ("1 step", 1), ("  25 %  ", 18), ("3epochs", 21), ("1e1 steps", 10), ("10 epochs", 70)])
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("10%", 7),
+        ("100%", 70),
+        ("0%", 0),
+        ("2 epochs", 14),
+        ("1 epoch", 7),
+        ("0.5 epochs", 4),
+        ("50 steps", 50),
+        ("1 step", 1),
+        ("  25 %  ", 18),
+        ("3epochs", 21),
+        ("1e1 steps", 10),
+        ("10 epochs", 70),
+    ],
+)
 def test_durations(text: str, steps: int) -> None:
     assert duration_steps(text, steps_per_epoch=7, total_steps=70) == steps
 
 
-@pytest.mark.parametrize("text", ["", "10", "ten epochs", "10 hours", "epochs", "%", "1,5 epochs", "nan%", "inf steps",
-                                  "1e400 steps", "2 epochs 3 steps"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10",
+        "ten epochs",
+        "10 hours",
+        "epochs",
+        "%",
+        "1,5 epochs",
+        "nan%",
+        "inf steps",
+        "1e400 steps",
+        "2 epochs 3 steps",
+    ],
+)
 def test_malformed_durations_show_the_forms(text: str) -> None:
     with pytest.raises(UserError) as caught:
         duration_steps(text, steps_per_epoch=7, total_steps=70)
@@ -90,17 +149,31 @@ def test_malformed_durations_show_the_forms(text: str) -> None:
     assert "'2 epochs'" in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "steps"), [("-1 epochs", -7), ("-10%", -7), ("71 steps", 71), ("11 epochs", 77)])
+@pytest.mark.parametrize(
+    ("text", "steps"), [("-1 epochs", -7), ("-10%", -7), ("71 steps", 71), ("11 epochs", 77)]
+)
 def test_durations_outside_the_run(text: str, steps: int) -> None:
-    with pytest.raises(UserError, match=f"'{text}' is {steps} steps: expected 0 to 70, the length of the run"):
+    with pytest.raises(
+        UserError, match=f"'{text}' is {steps} steps: expected 0 to 70, the length of the run"
+    ):
         duration_steps(text, steps_per_epoch=7, total_steps=70)
 
 
 # ---------------------------------------------------------------- learning rate
 
+
 def test_several_boundaries_multiply() -> None:
-    plan = schedule(made_recipe(epochs=10, schedule="step", warmup="0%", decay_at="3 epochs, 60%,8 epochs", lr=1.0,
-                                decay_factor=0.5), steps_per_epoch=2)
+    plan = schedule(
+        made_recipe(
+            epochs=10,
+            schedule="step",
+            warmup="0%",
+            decay_at="3 epochs, 60%,8 epochs",
+            lr=1.0,
+            decay_factor=0.5,
+        ),
+        steps_per_epoch=2,
+    )
     assert [plan.lr(step) for step in range(20)] == [1.0] * 6 + [0.5] * 6 + [0.25] * 4 + [0.125] * 4
 
 
@@ -117,12 +190,21 @@ def test_cosine() -> None:
 
 
 def test_constant() -> None:
-    plan = schedule(made_recipe(epochs=3, schedule="constant", warmup="2 steps", lr=0.5), steps_per_epoch=2)
+    plan = schedule(
+        made_recipe(epochs=3, schedule="constant", warmup="2 steps", lr=0.5), steps_per_epoch=2
+    )
     assert [plan.lr(step) for step in range(6)] == [0.25, 0.5, 0.5, 0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize(("field", "text"), [("warmup", "3 epochs"), ("warmup", "soon"), ("decay_at", "75"),
-                                             ("decay_at", "1 epoch, 3epoch")])
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("warmup", "3 epochs"),
+        ("warmup", "soon"),
+        ("decay_at", "75"),
+        ("decay_at", "1 epoch, 3epoch"),
+    ],
+)
 def test_a_schedule_names_the_wrong_duration(field: str, text: str) -> None:
     wrong = text.split(",")[-1]
     with pytest.raises(UserError, match=f"duration '{wrong}'"):
@@ -130,6 +212,7 @@ def test_a_schedule_names_the_wrong_duration(field: str, text: str) -> None:
 
 
 # ---------------------------------------------------------------- recipes
+
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -163,14 +246,18 @@ def test_hand_set_values_win_and_say_so() -> None:
 
 def test_interpolation() -> None:
     anchors = ((100, 1.0), (10_000, 4.0), (1_000_000, 1.0))
-    assert [interpolate(n, anchors) for n in (1, 100, 10_000, 1_000_000, 10**9)] == pytest.approx([1, 1, 4, 1, 1])
+    assert [interpolate(n, anchors) for n in (1, 100, 10_000, 1_000_000, 10**9)] == pytest.approx(
+        [1, 1, 4, 1, 1]
+    )
     assert interpolate(1_000, anchors) == pytest.approx(2.0)  # the geometric middle of both axes
     assert interpolate(100_000, anchors) == pytest.approx(2.0)
     rising = [interpolate(n, anchors) for n in range(100, 10_001, 50)]
     assert rising == sorted(rising)
 
 
-@pytest.mark.parametrize(("base", "anchors"), [(LITE, auto.LR_ANCHORS), (VIT, auto.LR_ANCHORS_TRANSFORMER)])
+@pytest.mark.parametrize(
+    ("base", "anchors"), [(LITE, auto.LR_ANCHORS), (VIT, auto.LR_ANCHORS_TRANSFORMER)]
+)
 def test_auto_meets_its_anchors(base: Description, anchors: tuple[tuple[int, float], ...]) -> None:
     for n, rate in anchors:
         assert recipe_of(pictures=n, base=base).lr == pytest.approx(rate, rel=0.05)
@@ -189,7 +276,8 @@ def test_the_rate_grows_with_the_root_of_the_batch() -> None:
     assert rates[8] == pytest.approx(rates[32] / 2, rel=0.05)
     assert rates[128] == pytest.approx(rates[32] * 2, rel=0.05)
     gpu = recipe_of(device="cuda", bf16=True)
-    assert gpu.lr == recipe_of({"batch_size": gpu.batch_size}).lr  # also where the larger batch was not set by hand
+    # also where the larger batch was not set by hand
+    assert gpu.lr == recipe_of({"batch_size": gpu.batch_size}).lr
     assert recipe_of({"recipe": "warmup-step", "batch_size": 8}).lr == 1e-3
 
 
@@ -237,18 +325,32 @@ def test_validation_share() -> None:
 
 # ---------------------------------------------------------------- what is refused
 
-@pytest.mark.parametrize(("given", "facts", "words"), [
-    ({"decay_at": "30 epochs"}, {}, ["--decay-at", "--schedule cosine"]),
-    ({"decay_at": "30 epochs"}, {}, ["--recipe auto", "--schedule step"]),
-    ({"decay_factor": 0.5, "schedule": "constant"}, {}, ["--decay-factor", "--schedule constant"]),
-    ({"features": "bf16", "probe": "off"}, {}, ["--features", "--probe off"]),
-    ({"probe_only": True, "probe": "off"}, {}, ["--probe-only", "--probe off"]),
-    ({"lr": 0.1, "probe_only": True, "probe": "off"}, {}, ["--lr", "--probe-only"]),
-    ({"probe_only": True, "recipe": "warmup-step"}, {}, ["--probe-only", "--recipe warmup-step", "--probe on"]),
-    ({"schedule": "step"}, {}, ["--schedule step", "--decay-at"]),
-    ({"val": "0.3"}, {"has_val": True}, ["--val 0.3", "val folder"]),
-])
-def test_settings_without_effect(given: dict[str, Any], facts: dict[str, Any], words: list[str]) -> None:
+
+@pytest.mark.parametrize(
+    ("given", "facts", "words"),
+    [
+        ({"decay_at": "30 epochs"}, {}, ["--decay-at", "--schedule cosine"]),
+        ({"decay_at": "30 epochs"}, {}, ["--recipe auto", "--schedule step"]),
+        (
+            {"decay_factor": 0.5, "schedule": "constant"},
+            {},
+            ["--decay-factor", "--schedule constant"],
+        ),
+        ({"features": "bf16", "probe": "off"}, {}, ["--features", "--probe off"]),
+        ({"probe_only": True, "probe": "off"}, {}, ["--probe-only", "--probe off"]),
+        ({"lr": 0.1, "probe_only": True, "probe": "off"}, {}, ["--lr", "--probe-only"]),
+        (
+            {"probe_only": True, "recipe": "warmup-step"},
+            {},
+            ["--probe-only", "--recipe warmup-step", "--probe on"],
+        ),
+        ({"schedule": "step"}, {}, ["--schedule step", "--decay-at"]),
+        ({"val": "0.3"}, {"has_val": True}, ["--val 0.3", "val folder"]),
+    ],
+)
+def test_settings_without_effect(
+    given: dict[str, Any], facts: dict[str, Any], words: list[str]
+) -> None:
     message = refusal(given, **facts)
     assert not [word for word in words if word not in message], message
 
@@ -261,8 +363,15 @@ def test_training_settings_have_no_effect_on_a_probe(name: str) -> None:
 
 
 def test_a_probe_takes_the_other_settings() -> None:
-    given = {"probe_only": True, "seed": 3, "fit": "pad", "image_size": 64, "val": "0.3", "features": "bf16",
-             "threads": 1}
+    given = {
+        "probe_only": True,
+        "seed": 3,
+        "fit": "pad",
+        "image_size": 64,
+        "val": "0.3",
+        "features": "bf16",
+        "threads": 1,
+    }
     recipe = recipe_of(given)
     assert {name: getattr(recipe, name) for name in given} == given
 
@@ -271,35 +380,48 @@ def test_step_decay_on_top_of_auto() -> None:
     assert recipe_of({"schedule": "step", "decay_at": "50%", "decay_factor": 0.2}).decay_at == "50%"
 
 
-@pytest.mark.parametrize(("size", "base", "words"), [
-    (100, LITE, ["--image-size 100", "multiple of 32", "efficientnet_lite0"]),
-    (200, VIT, ["--image-size 200", "multiple of 16"]),
-    (128, dataclasses.replace(VIT, size_step=None), ["--image-size 128", "only 224"]),
-    (8, LITE, ["--image-size 8", "from 16 to 4096"]),
-])
+@pytest.mark.parametrize(
+    ("size", "base", "words"),
+    [
+        (100, LITE, ["--image-size 100", "multiple of 32", "efficientnet_lite0"]),
+        (200, VIT, ["--image-size 200", "multiple of 16"]),
+        (128, dataclasses.replace(VIT, size_step=None), ["--image-size 128", "only 224"]),
+        (8, LITE, ["--image-size 8", "from 16 to 4096"]),
+    ],
+)
 def test_wrong_image_sizes(size: int, base: Description, words: list[str]) -> None:
     message = refusal({"image_size": size}, base=base)
     assert not [word for word in words if word not in message], message
 
 
 def test_own_image_size_needs_no_multiple() -> None:
-    assert recipe_of({"image_size": 260}, base=dataclasses.replace(LITE, input_size=260)).image_size == 260
+    assert (
+        recipe_of({"image_size": 260}, base=dataclasses.replace(LITE, input_size=260)).image_size
+        == 260
+    )
     assert recipe_of({"image_size": 288}, base=LITE).image_size == 288
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"recipe": "warmup"}, ["--recipe warmup:", "auto, warmup-step, paddleclas", "did you mean warmup-step?"]),
-    ({"recipe": "atuo"}, ["--recipe atuo:", "did you mean auto?"]),
-    ({"epochs": 0}, ["--epochs 0:", "from 1"]),
-    ({"lr": -1e-3}, ["--lr -0.001:"]),
-    ({"label_smoothing": 1.0}, ["--label-smoothing 1.0:", "0.9"]),
-])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"recipe": "warmup"},
+            ["--recipe warmup:", "auto, warmup-step, paddleclas", "did you mean warmup-step?"],
+        ),
+        ({"recipe": "atuo"}, ["--recipe atuo:", "did you mean auto?"]),
+        ({"epochs": 0}, ["--epochs 0:", "from 1"]),
+        ({"lr": -1e-3}, ["--lr -0.001:"]),
+        ({"label_smoothing": 1.0}, ["--label-smoothing 1.0:", "0.9"]),
+    ],
+)
 def test_wrong_values(given: dict[str, Any], words: list[str]) -> None:
     message = refusal(given)
     assert not [word for word in words if word not in message], message
 
 
 # ---------------------------------------------------------------- recipe.json
+
 
 def test_json_round_trip() -> None:
     resolved = resolve(FACTS, {"lr": 0.01, "probe": "off"})
@@ -310,7 +432,8 @@ def test_json_of_another_version() -> None:
     content = resolve(FACTS, {}).to_json()
     with pytest.raises(UserError, match="sharpness"):
         Resolved.from_json(content | {"sharpness": {"value": 1, "why": "x"}})
-    earlier = {name: row for name, row in content.items() if name not in ("ema", "policy")}  # before these came
+    # before these came
+    earlier = {name: row for name, row in content.items() if name not in ("ema", "policy")}
     assert Resolved.from_json(earlier).recipe == Resolved.from_json(content).recipe
     assert Resolved.from_json(earlier).why["ema"] == "not known to the version that began this run"
     del content["lr"]
@@ -321,7 +444,10 @@ def test_json_of_another_version() -> None:
 def test_replace_gives_one_reason_to_what_changes() -> None:
     before = resolve(FACTS, {})
     after = before.replace("measured", features="bf16", threads=1)
-    assert dataclasses.asdict(after.recipe) == dataclasses.asdict(before.recipe) | {"features": "bf16", "threads": 1}
+    assert dataclasses.asdict(after.recipe) == dataclasses.asdict(before.recipe) | {
+        "features": "bf16",
+        "threads": 1,
+    }
     assert after.why == before.why | {"features": "measured", "threads": "measured"}
     with pytest.raises(UserError, match="--threads 0"):
         before.replace("measured", threads=0)
@@ -329,14 +455,20 @@ def test_replace_gives_one_reason_to_what_changes() -> None:
 
 # ---------------------------------------------------------------- optimiser
 
-@pytest.mark.parametrize(("name", "kind", "its"), [
-    ("adamw", torch.optim.AdamW, {}), ("adam", torch.optim.Adam, {}),
-    ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
-    ("momentum", torch.optim.SGD, {"momentum": 0.9, "nesterov": False}),
-    ("rmsprop", torch.optim.RMSprop, {"momentum": 0.9, "alpha": 0.9}), ("adadelta", torch.optim.Adadelta, {}),
-    ("lars", timm.optim.Lars, {"momentum": 0.9, "trust_coeff": 0.001}),
-    ("ranger", timm.optim.Lookahead, {"lookahead_k": 6, "lookahead_alpha": 0.5}),
-])
+
+@pytest.mark.parametrize(
+    ("name", "kind", "its"),
+    [
+        ("adamw", torch.optim.AdamW, {}),
+        ("adam", torch.optim.Adam, {}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        ("momentum", torch.optim.SGD, {"momentum": 0.9, "nesterov": False}),
+        ("rmsprop", torch.optim.RMSprop, {"momentum": 0.9, "alpha": 0.9}),
+        ("adadelta", torch.optim.Adadelta, {}),
+        ("lars", timm.optim.Lars, {"momentum": 0.9, "trust_coeff": 0.001}),
+        ("ranger", timm.optim.Lookahead, {"lookahead_k": 6, "lookahead_alpha": 0.5}),
+    ],
+)
 def test_optimizers(name: str, kind: type, its: dict[str, Any]) -> None:
     model = timm.create_model("test_efficientnet", num_classes=3)
     made = optimizer(model, made_recipe(optimizer=name, weight_decay=0.3, lr=0.25))
@@ -367,8 +499,18 @@ def test_what_weight_decay_shrinks() -> None:
         p.grad = torch.zeros_like(p)
     made.step()
     kept = {name for name, p in model.named_parameters() if torch.all(p == 1.0)}
-    assert {"pos_embed", "cls_token", "norm.weight", "norm.bias", "head.bias", "blocks.0.attn.qkv.bias"} <= kept
+    assert {
+        "pos_embed",
+        "cls_token",
+        "norm.weight",
+        "norm.bias",
+        "head.bias",
+        "blocks.0.attn.qkv.bias",
+    } <= kept
     shrunk = {name: p for name, p in model.named_parameters() if name not in kept}
     assert {"head.weight", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight"} <= set(shrunk)
     assert all(p.ndim > 1 and torch.allclose(p, torch.tensor(0.95)) for p in shrunk.values())
-    assert {name for name, p in model.named_parameters() if p.ndim > 1} - set(shrunk) == {"pos_embed", "cls_token"}
+    assert {name for name, p in model.named_parameters() if p.ndim > 1} - set(shrunk) == {
+        "pos_embed",
+        "cls_token",
+    }

@@ -1,4 +1,5 @@
-"""Every number and figure of the page, computed again from predictions.csv with nothing but csv and arithmetic."""
+"""Every number and figure of the page, computed again from predictions.csv with nothing but csv and
+arithmetic."""
 
 import csv
 import math
@@ -19,14 +20,21 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def rows_of(run: Path, split: str = "") -> list[Row]:
-    with open(run / rundir.PREDICTIONS, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(
+        run / rundir.PREDICTIONS, encoding="utf-8", errors="surrogateescape", newline=""
+    ) as file:
         return [row for row in csv.DictReader(file) if not split or row["split"] == split]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return page_of(tmp_path_factory.mktemp("numbers"), "reliability", "unknown_scores", "confusion",
-                   classes=[*FRUIT[:8], "p|ear", "mel\\on"])[0]
+    return page_of(
+        tmp_path_factory.mktemp("numbers"),
+        "reliability",
+        "unknown_scores",
+        "confusion",
+        classes=[*FRUIT[:8], "p|ear", "mel\\on"],
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +73,10 @@ def bins(rows: list[Row], before: str = "") -> list[tuple[float, float, int]]:
     for row in rows:
         sure = float(row[f"{before}confidence"])
         found[math.ceil(sure * 15)].append((sure, row[f"{before}predicted"] == row["label"]))
-    return [(mean([c for c, _ in part]), mean([r for _, r in part]), len(part)) for _, part in sorted(found.items())]
+    return [
+        (mean([c for c, _ in part]), mean([r for _, r in part]), len(part))
+        for _, part in sorted(found.items())
+    ]
 
 
 def ece(rows: list[Row], before: str = "") -> float:
@@ -98,7 +109,9 @@ def test_per_class_and_macro(run: Path, seen: Seen, test: list[Row]) -> None:
     scores: dict[str, list[float]] = defaultdict(list)
     for name in {row["label"] for row in test}:
         right = sum(row["label"] == name == row["predicted"] for row in test)
-        of, answers = (sum(row[column] == name for row in test) for column in ("label", "predicted"))
+        of, answers = (
+            sum(row[column] == name for row in test) for column in ("label", "predicted")
+        )
         p, r = right / answers, right / of
         for key, value in (("precision", p), ("recall", r), ("F1", 2 * p * r / (p + r))):
             scores[key].append(value)
@@ -111,9 +124,11 @@ def test_per_class_and_macro(run: Path, seen: Seen, test: list[Row]) -> None:
 def test_deployed_against_plain(seen: Seen, test: list[Row]) -> None:
     text = seen.after("With and without test-time views and calibration")
     low, high = wilson(sum(row["label"] == row["plain_predicted"] for row in test), len(test))
-    assert (f"Plain: one view, temperature 1 {100 * share_right(test, 'plain_predicted'):.2f} % "
-            f"{100 * low:.1f} – {100 * high:.1f} {loss(test, 'plain_label_probability'):.4f} "
-            f"{100 * ece(test, 'plain_'):.2f} %") in text
+    assert (
+        f"Plain: one view, temperature 1 {100 * share_right(test, 'plain_predicted'):.2f} % "
+        f"{100 * low:.1f} – {100 * high:.1f} {loss(test, 'plain_label_probability'):.4f} "
+        f"{100 * ece(test, 'plain_'):.2f} %"
+    ) in text
     assert f"{loss(test):.4f} {100 * ece(test):.2f} % Plain" in text
     assert f"ECE before {100 * ece(test, 'plain_'):.2f} %" in seen.text
     assert f"ECE after {100 * ece(test):.2f} %" in seen.text
@@ -124,12 +139,16 @@ def test_reliability_diagram(run: Path, seen: Seen, test: list[Row]) -> None:
     (x0, y0), (x1, y1) = points(run, "reliability", "diagonal")
     for label, before in (("before", "plain_"), ("after", "")):
         expected = bins(test, before)
-        drawn = [((x - x0) / (x1 - x0), (y - y0) / (y1 - y0))
-                 for x, y in points(run, "reliability", f"reliability-{label}")]
+        drawn = [
+            ((x - x0) / (x1 - x0), (y - y0) / (y1 - y0))
+            for x, y in points(run, "reliability", f"reliability-{label}")
+        ]
         assert len(drawn) == len(expected) > 4
         for point, (sure, right, _) in zip(drawn, expected, strict=True):
             assert point == pytest.approx((sure, right), abs=1e-4)
-        table = " ".join(f"{label} {100 * sure:.1f} % {100 * right:.1f} % {n}" for sure, right, n in expected)
+        table = " ".join(
+            f"{label} {100 * sure:.1f} % {100 * right:.1f} % {n}" for sure, right, n in expected
+        )
         assert table in seen.after("The numbers of this figure")
 
 
@@ -140,9 +159,15 @@ def test_views_table(run: Path, seen: Seen) -> None:
         own, said = f"{views}_label_probability", f"{views}_predicted"
         shown = f"{views} {passes}× {100 * share_right(val, said):.2f} % {loss(val, own):.4f}"
         if views != "none":
-            gains = [math.log(float(row[own]) / float(row["none_label_probability"])) for row in val]
-            error = math.sqrt(sum((g - mean(gains)) ** 2 for g in gains) / (len(gains) - 1) / len(gains))
-            right = Counter((row[said] == row["label"], row["none_predicted"] == row["label"]) for row in val)
+            gains = [
+                math.log(float(row[own]) / float(row["none_label_probability"])) for row in val
+            ]
+            error = math.sqrt(
+                sum((g - mean(gains)) ** 2 for g in gains) / (len(gains) - 1) / len(gains)
+            )
+            right = Counter(
+                (row[said] == row["label"], row["none_predicted"] == row["label"]) for row in val
+            )
             gain = f"{mean(gains):+.4f}".replace("-", "−")
             shown += f" {gain} ± {error:.4f} {right[True, False]} {right[False, True]}"
         assert shown in seen.after("Chosen: flip , 2 passes a picture")
@@ -152,38 +177,55 @@ def test_prediction_sets(seen: Seen, test: list[Row]) -> None:
     covered = sum(row["label_in_set"] == "1" for row in test)
     low, high = wilson(covered, len(test))
     sizes = [int(row["set_size"]) for row in test]
-    assert (f"Asked for 90.0 % true class in the set Measured {100 * covered / len(test):.1f} % on test, "
-            f"{100 * low:.1f} to {100 * high:.1f} % Mean size {mean(sizes):.2f} of 10 classes "  # type: ignore[arg-type]
-            f"A single class {100 * sizes.count(1) / len(sizes):.1f} % of the sets") in seen.text
+    assert (
+        f"Asked for 90.0 % true class in the set Measured {100 * covered / len(test):.1f} % on "
+        f"test, {100 * low:.1f} to {100 * high:.1f} % Mean size {mean(sizes):.2f} of 10 "
+        "classes "  # type: ignore[arg-type]
+        f"A single class {100 * sizes.count(1) / len(sizes):.1f} % of the sets"
+    ) in seen.text
 
 
 def test_foreign_pictures(run: Path, seen: Seen, test: list[Row]) -> None:
     threshold = rundir.read_json(run / rundir.DECISION)["unknown"]["threshold"]
     own = [float(row["unknown_score"]) for row in test]
-    assert f"Own pictures rejected {100 * mean([s > threshold for s in own]):.1f} % on test" in seen.text
+    assert (
+        f"Own pictures rejected {100 * mean([s > threshold for s in own]):.1f} % on test"
+        in seen.text
+    )
     for name in ("noise", "digits"):
         rows = rows_of(run, name)
         scores = [float(row["unknown_score"]) for row in rows]
         auroc = mean([(away > known) + (away == known) / 2 for away in scores for known in own])
         sure = mean([float(row["plain_confidence"]) for row in rows])
-        assert (f"{name} {len(rows)} {auroc:.3f} {100 * mean([s > threshold for s in scores]):.1f} % {100 * sure:.1f} %"
-                ) in seen.text
+        assert (
+            f"{name} {len(rows)} {auroc:.3f} {100 * mean([s > threshold for s in scores]):.1f} % "
+            f"{100 * sure:.1f} %"
+        ) in seen.text
 
 
 def test_histogram_of_unknown_scores(run: Path, test: list[Row]) -> None:
-    sets = [[float(row["unknown_score"]) for row in rows]
-            for rows in (test, rows_of(run, "noise"), rows_of(run, "digits"))]
+    sets = [
+        [float(row["unknown_score"]) for row in rows]
+        for rows in (test, rows_of(run, "noise"), rows_of(run, "digits"))
+    ]
     low, high = min(map(min, sets)), max(map(max, sets))
     top = None
     for i, scores in enumerate(sets):
         counts = Counter(min(29, int((score - low) / (high - low) * 30)) for score in scores)
         shares = [counts[k] / len(scores) for k in range(30)]
         drawn = points(run, "unknown", f"scores-{i}")
-        left, right, base = min(x for x, _ in drawn), max(x for x, _ in drawn), max(y for _, y in drawn)
+        left, right, base = (
+            min(x for x, _ in drawn),
+            max(x for x, _ in drawn),
+            max(y for _, y in drawn),
+        )
         steps: dict[int, set[float]] = defaultdict(set)
         for (x0, y0), (x1, y1) in pairwise(drawn):
             if y0 == y1 and x1 - x0 > 0:
-                for k in range(round((x0 - left) / (right - left) * 30), round((x1 - left) / (right - left) * 30)):
+                for k in range(
+                    round((x0 - left) / (right - left) * 30),
+                    round((x1 - left) / (right - left) * 30),
+                ):
                     steps[k].add(base - y0)
         heights = [max(steps[k], default=0.0) for k in range(30)]
         scale = max(heights) / max(shares)  # the same axis for every set
@@ -192,12 +234,16 @@ def test_histogram_of_unknown_scores(run: Path, test: list[Row]) -> None:
         assert heights == pytest.approx([scale * share for share in shares], abs=0.02)
         line = points(run, "unknown", "threshold")[0][0]
         threshold = rundir.read_json(run / rundir.DECISION)["unknown"]["threshold"]
-        assert (line - left) / (right - left) == pytest.approx((threshold - low) / (high - low), abs=1e-3)
+        assert (line - left) / (right - left) == pytest.approx(
+            (threshold - low) / (high - low), abs=1e-3
+        )
 
 
 def test_confusions(run: Path, seen: Seen, test: list[Row]) -> None:
     confusion = Counter((row["label"], row["predicted"]) for row in test)
-    numbers = Counter(int(text) for text in svg_texts(run / rundir.FIGURES / "confusion.svg") if text.isdigit())
+    numbers = Counter(
+        int(text) for text in svg_texts(run / rundir.FIGURES / "confusion.svg") if text.isdigit()
+    )
     assert numbers == Counter(confusion.values())
     wrong = {pair: n for pair, n in confusion.items() if pair[0] != pair[1]}
     for (label, said), n in wrong.items():
@@ -217,8 +263,10 @@ def quarters(values: list[float], rows: list[Row]) -> list[list[tuple[float, Row
 def test_slices(seen: Seen, test: list[Row]) -> None:
     short = [float(min(int(row["width"]), int(row["height"]))) for row in test]
     bright = [100 * float(row["brightness"]) for row in test]
-    for values, heading, form, unit in ((short, "Short side of the picture", "{:.0f}", " px"),
-                                        (bright, "Brightness", "{:.1f}", "")):
+    for values, heading, form, unit in (
+        (short, "Short side of the picture", "{:.0f}", " px"),
+        (bright, "Brightness", "{:.1f}", ""),
+    ):
         parts = quarters(values, test)
         assert len(parts) == 4
         for part in parts:
@@ -226,8 +274,10 @@ def test_slices(seen: Seen, test: list[Row]) -> None:
             right = sum(row["label"] == row["predicted"] for _, row in part)
             low, high = wilson(right, len(part))
             span = " to ".join(dict.fromkeys(ends))
-            assert (f" {span}{unit} {len(part)} {100 * right / len(part):.1f} % {100 * low:.1f} – {100 * high:.1f} "
-                    ) in seen.after(heading)
+            assert (
+                f" {span}{unit} {len(part)} {100 * right / len(part):.1f} % {100 * low:.1f} – "
+                f"{100 * high:.1f} "
+            ) in seen.after(heading)
 
 
 def test_a_part_that_is_clearly_worse_is_marked_in_words(tmp_path: Path) -> None:

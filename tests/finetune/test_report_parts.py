@@ -1,4 +1,5 @@
-"""Parts of the report: heat maps, what was fitted, properties that do not vary, advice, the size of the page."""
+"""Parts of the report: heat maps, what was fitted, properties that do not vary, advice, the size of
+the page."""
 
 import base64
 import io
@@ -32,7 +33,13 @@ def ten(tmp_path_factory: pytest.TempPathFactory) -> run_files.Finished:
 
 def test_the_four_questions_come_first_and_the_links_lead_to_them(tmp_path: Path) -> None:
     seen = Seen(page_of(tmp_path, pictures=4)[1])
-    questions = ("How good is it?", "Can I trust the numbers?", "Where does it fail?", NEXT, "Details")
+    questions = (
+        "How good is it?",
+        "Can I trust the numbers?",
+        "Where does it fail?",
+        NEXT,
+        "Details",
+    )
     places = [seen.text.rindex(question) for question in questions]
     assert places == sorted(places)
     anchors = [attributes["href"] for tag, attributes in seen.tags if tag == "a"]
@@ -44,36 +51,66 @@ def test_the_four_questions_come_first_and_the_links_lead_to_them(tmp_path: Path
 
 def text_of(run: run_files.Finished) -> str:
     """What the parts without figures say."""
-    parts = (quality.views_part(run), trust.trust_section(run, NO_FIGURE, NO_FIGURE), mistakes.slices_part(run))
+    parts = (
+        quality.views_part(run),
+        trust.trust_section(run, NO_FIGURE, NO_FIGURE),
+        mistakes.slices_part(run),
+    )
     return Seen("<style></style>" + "".join(parts)).text
 
 
-@pytest.mark.parametrize(("made", "sentence"), [
-    (Made(views="none"), "There is one view, so both give the same classes"),
-    (Made(views="none"), "Deployed: one view, temperature 1.5"),
-    (Made(views="five", measured=False), "Chosen: five , 5 passes a picture. Set by hand. No other views"),
-    (Made(views="five", measured=False), "Deployed: five, 5 views, temperature 1.5"),
-    (Made(coverage=None), "None: no coverage was asked for."),
-    (Made(foreign=False), "No threshold was fitted: every picture gets one of the classes"),
-    (Made(warnings=("12 pictures are too <few>",)), "12 pictures are too <few>"),
-    (Made(test=False), "They are measured here on the same pictures"),
-    (Made(), "They are measured here on test, which had no part in it."),
-    (Made(sides=(40,)), "All pictures have 40 px, so there is nothing to compare."),
-    (Made(sides=(32, 64, 64, 64, 64, 64, 64)), "Nearly all pictures have 64 px, so there is nothing to compare."),
-])
-def test_what_was_fitted_and_what_cannot_be_compared(tmp_path: Path, made: Made, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (Made(views="none"), "There is one view, so both give the same classes"),
+        (Made(views="none"), "Deployed: one view, temperature 1.5"),
+        (
+            Made(views="five", measured=False),
+            "Chosen: five , 5 passes a picture. Set by hand. No other views",
+        ),
+        (Made(views="five", measured=False), "Deployed: five, 5 views, temperature 1.5"),
+        (Made(coverage=None), "None: no coverage was asked for."),
+        (Made(foreign=False), "No threshold was fitted: every picture gets one of the classes"),
+        (Made(warnings=("12 pictures are too <few>",)), "12 pictures are too <few>"),
+        (Made(test=False), "They are measured here on the same pictures"),
+        (Made(), "They are measured here on test, which had no part in it."),
+        (Made(sides=(40,)), "All pictures have 40 px, so there is nothing to compare."),
+        (
+            Made(sides=(32, 64, 64, 64, 64, 64, 64)),
+            "Nearly all pictures have 64 px, so there is nothing to compare.",
+        ),
+    ],
+)
+def test_what_was_fitted_and_what_cannot_be_compared(
+    tmp_path: Path, made: Made, sentence: str
+) -> None:
     run = run_files.read(made_run(tmp_path, classes=FRUIT[:6], pictures=7, made=made)[0])
     assert sentence in text_of(run)
 
 
-@pytest.mark.parametrize(("rejected", "probe_only", "advised"), [
-    ({"noise": 0.95, "digits": 0.07}, False, True), ({"noise": 0.95, "digits": 0.5}, False, False),
-    ({"noise": 0.07}, True, False), ({}, False, False), (None, False, False)])
-def test_a_weak_unknown_answer_is_advised_on(ten: run_files.Finished, rejected: dict[str, float] | None,
-                                             probe_only: bool, advised: bool) -> None:
-    told = None if rejected is None else {"foreign": {name: {"rejected": share} for name, share in rejected.items()}}
-    run = replace(ten, report=ten.report | {"unknown": told},
-                  recipe=ten.recipe | {"probe_only": {"value": probe_only, "why": "set by hand"}})
+@pytest.mark.parametrize(
+    ("rejected", "probe_only", "advised"),
+    [
+        ({"noise": 0.95, "digits": 0.07}, False, True),
+        ({"noise": 0.95, "digits": 0.5}, False, False),
+        ({"noise": 0.07}, True, False),
+        ({}, False, False),
+        (None, False, False),
+    ],
+)
+def test_a_weak_unknown_answer_is_advised_on(
+    ten: run_files.Finished, rejected: dict[str, float] | None, probe_only: bool, advised: bool
+) -> None:
+    told = (
+        None
+        if rejected is None
+        else {"foreign": {name: {"rejected": share} for name, share in rejected.items()}}
+    )
+    run = replace(
+        ten,
+        report=ten.report | {"unknown": told},
+        recipe=ten.recipe | {"probe_only": {"value": probe_only, "why": "set by hand"}},
+    )
     found = next_steps.unknown(run)
     assert len(found) == advised
     for advice in found:
@@ -87,7 +124,8 @@ def test_the_share_called_unknown_is_of_each_foreign_set(ten: run_files.Finished
     threshold = ten.decision["unknown"]["threshold"]
     strangers = [ten.every.of(name) for name in ten.every.foreign]
     assert calibrate.rejected(strangers, threshold) == {
-        name: row["rejected"] for name, row in ten.report["unknown"]["foreign"].items()}
+        name: row["rejected"] for name, row in ten.report["unknown"]["foreign"].items()
+    }
     weakest = ten.report["unknown"]["weakest"]
     assert weakest["rejected"] == min(calibrate.rejected(strangers, threshold).values())
 
@@ -106,10 +144,14 @@ def test_sets_that_hold_every_class_say_why(tmp_path: Path) -> None:
     decision = rundir.read_json(run / rundir.DECISION)
     decision["sets"]["least_probability"] = 0.0
     rundir.write_json(run / rundir.DECISION, decision)
-    assert "Too few pictures to fit it, so every set holds all classes." in text_of(run_files.read(run))
+    assert "Too few pictures to fit it, so every set holds all classes." in text_of(
+        run_files.read(run)
+    )
 
 
-# ---- heat maps --------------------------------------------------------------------------------------------------
+# ---- heat maps
+# --------------------------------------------------------------------------------------------------
+
 
 def test_the_most_wrong_are_the_surest_wrong_ones(ten: run_files.Finished) -> None:
     own = ten.answers
@@ -117,7 +159,9 @@ def test_the_most_wrong_are_the_surest_wrong_ones(ten: run_files.Finished) -> No
     wrong = [i for i in range(len(own)) if own.label[i] != own.predicted[i]]
     assert len(shown) == predictions.MOST_WRONG < len(wrong)
     assert set(shown) <= set(wrong)
-    assert min(own.confidence[shown]) >= max(own.confidence[i] for i in set(wrong) - set(shown.tolist()))
+    assert min(own.confidence[shown]) >= max(
+        own.confidence[i] for i in set(wrong) - set(shown.tolist())
+    )
     assert len(predictions.most_wrong(own.where(own.right))) == 0
 
 
@@ -155,7 +199,7 @@ def test_a_heat_map_lies_over_what_the_network_saw(tmp_path: Path, crop_mode: st
 
 def test_a_run_without_heat_maps_shows_each_picture_once(tmp_path: Path) -> None:
     page = page_of(tmp_path, pictures=8, made=Made(heatmaps=False))[1]
-    part = page[page.index("Most wrong pictures"):page.index("Which kinds of picture fail?")]
+    part = page[page.index("Most wrong pictures") : page.index("Which kinds of picture fail?")]
     assert part.count("<img") == part.count("<figure>") > 0
     assert "warm colours" not in part
 
@@ -172,13 +216,21 @@ def test_frequent_confusions_have_up_to_three_pictures(tmp_path: Path) -> None:
 def _record(run: Path, sha256: str) -> None:
     """As if all pictures had been these bytes when the run read them: others are not shown."""
     lines = (run / rundir.FILES).read_text().splitlines()
-    (run / rundir.FILES).write_text("\n".join(re.sub(r"\b[0-9a-f]{64}\b", sha256, line) for line in lines) + "\n")
+    (run / rundir.FILES).write_text(
+        "\n".join(re.sub(r"\b[0-9a-f]{64}\b", sha256, line) for line in lines) + "\n"
+    )
 
 
 def test_big_noisy_pictures_keep_the_page_below_five_megabytes(tmp_path: Path) -> None:
-    run, root = made_run(tmp_path, classes=[f"class {i:03d}" for i in range(1000)], pictures=1,
-                         made=Made(right=0.5, measured=False, views="none"))
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8))
+    run, root = made_run(
+        tmp_path,
+        classes=[f"class {i:03d}" for i in range(1000)],
+        pictures=1,
+        made=Made(right=0.5, measured=False, views="none"),
+    )
+    noise = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    )
     noise.save(tmp_path / "noise.jpg", quality=90)
     for path in root.glob("test/*/*.png"):
         path.unlink()
@@ -190,7 +242,8 @@ def test_big_noisy_pictures_keep_the_page_below_five_megabytes(tmp_path: Path) -
     assert 1_000_000 < len(page) < 4_000_000
 
 
-# ---- what to do next --------------------------------------------------------------------------------------------
+# ---- what to do next
+# --------------------------------------------------------------------------------------------
 
 LONGER = Advice("It was still <learning>.", "Train twice as long.", "--epochs 16 --erasing 0.25")
 
@@ -198,7 +251,10 @@ LONGER = Advice("It was still <learning>.", "Train twice as long.", "--epochs 16
 def test_without_advice_the_worst_classes_are_named(ten: run_files.Finished) -> None:
     worst = sorted(ten.report["per_class"], key=lambda row: row["f1"])[0]
     text = Seen("<style></style>" + next_steps.next_section(ten, [])).text
-    assert f"more pictures of the worst classes: {worst['class']} (F1 {100 * worst['f1']:.1f} %)" in text
+    assert (
+        f"more pictures of the worst classes: {worst['class']} (F1 {100 * worst['f1']:.1f} %)"
+        in text
+    )
     assert "The curves are fine." in next_steps.summary([])
 
 
@@ -209,8 +265,10 @@ def test_advice_has_its_flags_and_a_whole_command(ten: run_files.Finished) -> No
     assert "It was still &lt;learning&gt;." in section
     assert "<code>--epochs 16 --erasing 0.25</code>" in section
     # label smoothing and probe_only were set by hand in the made-up run
-    assert ("python -m finetune --data DATA --base efficientnet_lite0 --out runs/fruit-efficientnet_lite0-2 "
-            "--label-smoothing 0.1 --epochs 16 --erasing 0.25</code>") in section
+    assert (
+        "python -m finetune --data DATA --base efficientnet_lite0 --out "
+        "runs/fruit-efficientnet_lite0-2 --label-smoothing 0.1 --epochs 16 --erasing 0.25</code>"
+    ) in section
     assert "whole command" not in next_steps.next_section(ten, [other])
     assert "What to do next: 2 suggestions" in next_steps.summary([other, LONGER])
 
@@ -220,7 +278,10 @@ def test_the_command_hides_paths_and_quotes_names(tmp_path: Path) -> None:
     numbers, recipe = (rundir.read_json(run / name) for name in (rundir.REPORT, rundir.RECIPE))
     recipe["val"] = {"value": "folder", "why": "set by hand"}
     rundir.write_json(run / rundir.RECIPE, recipe)
-    for name, hub_id, expected in (("my run; rm", "", "--base BASE"), ("a b'c", "org/x", "--base 'a b'\"'\"'c'")):
+    for name, hub_id, expected in (
+        ("my run; rm", "", "--base BASE"),
+        ("a b'c", "org/x", "--base 'a b'\"'\"'c'"),
+    ):
         numbers["base"] |= {"name": name, "hub_id": hub_id}
         rundir.write_json(run / rundir.REPORT, numbers)
         command = next_steps.command(run_files.read(run), LONGER)
@@ -230,10 +291,17 @@ def test_the_command_hides_paths_and_quotes_names(tmp_path: Path) -> None:
 
 def test_findings_are_those_of_the_headline(ten: run_files.Finished) -> None:
     found, own = next_steps.findings(ten), ten.answers
-    assert (found.split, found.pictures, found.has_test, found.image_size) == ("test", 300, True, 96)
+    assert (found.split, found.pictures, found.has_test, found.image_size) == (
+        "test",
+        300,
+        True,
+        96,
+    )
     assert found.confusion.total() == 300
     assert sum(n for (true, said), n in found.confusion.items() if true == said) == own.right.sum()
-    assert found.confident_wrong == sum(1 for i in range(300) if not own.right[i] and own.confidence[i] >= 0.95)
+    assert found.confident_wrong == sum(
+        1 for i in range(300) if not own.right[i] and own.confidence[i] >= 0.95
+    )
     assert found.median_short_side == 40
     smallest = np.minimum(own.width, own.height) == 32
     assert found.small_slice is not None

@@ -37,8 +37,14 @@ from zoo.picture.preprocess import Preprocessing
 
 def command(data: Path, base: Path, out: Path, *more: str) -> AbstractContextManager[Command]:
     """A short run in a process of its own."""
-    settings = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return forked.finetune("--data", str(data), "--base", str(base), "--out", str(out), *settings, *more)
+    settings = [
+        word
+        for name, value in SHORT.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return forked.finetune(
+        "--data", str(data), "--base", str(base), "--out", str(out), *settings, *more
+    )
 
 
 @contextmanager
@@ -70,8 +76,9 @@ def wait_for_state(folder: Path, step: int) -> None:
 
 
 @pytest.mark.usefixtures("quick_end")
-def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(digits: Path, tiny_base: Path,
-                                                                             tmp_path: Path) -> None:
+def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(
+    digits: Path, tiny_base: Path, tmp_path: Path
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     start(Run(data=str(digits), base=str(tiny_base), out=whole), SHORT)
     with killed(command(digits, tiny_base, broken)) as process:
@@ -85,22 +92,26 @@ def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(dig
         wait_for_state(broken, 4)
     state = checkpoint.load(broken)
     assert state is not None
-    assert state.step in (4, 7)  # 3.125 steps an epoch; the second epoch's state may be on disk already
+    # 3.125 steps an epoch; the second epoch's state may be on disk already
+    assert state.step in (4, 7)
     # the same command goes on; the number of workers does not matter
     with command(digits, tiny_base, broken, "--workers", "1") as last:
         code, out = last.finish(timeout_s=200)
     assert code == 0, out
     assert f"going on after step {state.step}" in out
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert (broken / "metrics.jsonl").read_text().replace(_seconds(broken), "") == \
-        (whole / "metrics.jsonl").read_text().replace(_seconds(whole), "")
+    assert (broken / "metrics.jsonl").read_text().replace(_seconds(broken), "") == (
+        whole / "metrics.jsonl"
+    ).read_text().replace(_seconds(whole), "")
     assert (broken / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     assert not (broken / "resume").exists()
 
 
 def _seconds(run: Path) -> str:
     """The one line of metrics.jsonl that measures time."""
-    return next(line for line in (run / "metrics.jsonl").read_text().splitlines() if "probe/seconds" in line)
+    return next(
+        line for line in (run / "metrics.jsonl").read_text().splitlines() if "probe/seconds" in line
+    )
 
 
 @pytest.fixture
@@ -114,7 +125,9 @@ def small_job(digits: Path, tmp_path: Path) -> loop.Job:
     source = Source(digits, Preprocessing(size=32), workers=0, pin=False)
     (tmp_path / "run" / "resume").mkdir(parents=True)
     recipe = made_recipe(image_size=32, threads=torch.get_num_threads())
-    return loop.Job(model, data.of("train"), source, recipe, tmp_path / "run", lambda model: _scores(0.5))
+    return loop.Job(
+        model, data.of("train"), source, recipe, tmp_path / "run", lambda model: _scores(0.5)
+    )
 
 
 def _scores(top1: float) -> passes.Scores:
@@ -126,10 +139,14 @@ def first_state(job: loop.Job, top1: float = 0.0) -> checkpoint.State:
     return checkpoint.State(0, 0, best, {"model": job.model.state_dict()})
 
 
-def test_losses_at_a_fixed_seed_are_pinned(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_at_a_fixed_seed_are_pinned(
+    small_job: loop.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     losses: list[float] = []
     update = loop.update
-    monkeypatch.setattr(loop, "update", lambda *a, **k: losses.append((seen := update(*a, **k))[0].item()) or seen)
+    monkeypatch.setattr(
+        loop, "update", lambda *a, **k: losses.append((seen := update(*a, **k))[0].item()) or seen
+    )
     loop.train(small_job, first_state(small_job))
     assert losses == pytest.approx(PINNED, rel=1e-3)
 
@@ -137,16 +154,20 @@ def test_losses_at_a_fixed_seed_are_pinned(small_job: loop.Job, monkeypatch: pyt
 PINNED = [2.434106, 2.361702, 2.449960, 2.409243, 2.337986, 2.343395, 2.270614]
 
 
-def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.Job,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)  # these epochs are over before a checkpoint is worth its time
+def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(
+    small_job: loop.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # these epochs are over before a checkpoint is worth its time
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
     given, states = iter([0.6, 0.9, 0.3]), []
 
     def scores(model: torch.nn.Module) -> passes.Scores:
         states.append({name: t.clone() for name, t in small_job.model.state_dict().items()})
         return _scores(next(given))
 
-    job = dataclasses.replace(small_job, evaluate=scores, recipe=made_recipe(image_size=32, epochs=3))
+    job = dataclasses.replace(
+        small_job, evaluate=scores, recipe=made_recipe(image_size=32, epochs=3)
+    )
     best = loop.train(job, first_state(job, 0.5))
     assert (best.scores.top1, best.step) == (0.9, 7)
     checkpoint.load_best(job.folder, job.model, best)
@@ -154,14 +175,38 @@ def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(small_job: loop.J
     assert [p.name for p in (job.folder / "resume").glob("best-*")] == ["best-7.safetensors"]
 
 
-@pytest.mark.parametrize(("values", "stop", "saved"), [
-    ({"batch_size": 4}, 22, 20),  # 12.5 steps an epoch: seven into the second
-    ({"batch_size": 8, "ema": 0.9, "sam_rho": 0.05, "accumulate": 2, "optimizer": "ranger", "mixup": 0.4,
-      "balance": "sqrt-resample", "layer_decay": 0.8, "start_size": 16}, 12, 10),  # 6.25 an epoch
-], ids=["plain", "all parts"])
-def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch,
-                                                               values: dict[str, Any], stop: int, saved: int) -> None:
-    job = dataclasses.replace(small_job, pictures=small_job.pictures[::2], recipe=made_recipe(image_size=32, **values))
+@pytest.mark.parametrize(
+    ("values", "stop", "saved"),
+    [
+        ({"batch_size": 4}, 22, 20),  # 12.5 steps an epoch: seven into the second
+        (
+            {
+                "batch_size": 8,
+                "ema": 0.9,
+                "sam_rho": 0.05,
+                "accumulate": 2,
+                "optimizer": "ranger",
+                "mixup": 0.4,
+                "balance": "sqrt-resample",
+                "layer_decay": 0.8,
+                "start_size": 16,
+            },
+            12,
+            10,
+        ),  # 6.25 an epoch
+    ],
+    ids=["plain", "all parts"],
+)
+def test_stopped_within_an_epoch_the_weights_are_the_same_bits(
+    small_job: loop.Job,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, Any],
+    stop: int,
+    saved: int,
+) -> None:
+    job = dataclasses.replace(
+        small_job, pictures=small_job.pictures[::2], recipe=made_recipe(image_size=32, **values)
+    )
     untrained = {k: t.clone() for k, t in job.model.state_dict().items()}
     judged: list[dict[str, torch.Tensor]] = []  # the moving average, where there is one
 
@@ -195,22 +240,43 @@ def test_stopped_within_an_epoch_the_weights_are_the_same_bits(small_job: loop.J
     assert all(torch.equal(t, judged[1][name]) for name, t in judged[-1].items())
 
 
-@pytest.mark.parametrize(("probe", "patience", "start", "given", "best"), [
-    ("on", 2, 0.0, [0.6, 0.5, 0.6], 1),  # the third is no better, so the fourth epoch does not come
-    ("on", 2, 0.8, [0.4, 0.6, 0.75, 0.85], 4),  # it rises towards its probe, and above it
-    ("on", 2, 0.8, [0.4, 0.6, 0.5, 0.6], 0),  # it stopped rising below its probe
-    ("off", 1, 0.9, [0.3, 0.2], 1),  # a random head that was lucky is no result
-    ("off", 0, 0.9, [0.3, 0.2, 0.4, 0.1], 3),
-    ("on", 0, 0.9, [0.3, 0.2, 0.4, 0.1], 0),
-])
-def test_which_epoch_is_kept_and_when_patience_ends(small_job: loop.Job, monkeypatch: pytest.MonkeyPatch, probe: str,
-                                                    patience: int, start: float, given: list[float],
-                                                    best: int) -> None:
-    """Also for a run that is stopped in its second epoch and goes on, and for one that was killed at its end."""
+@pytest.mark.parametrize(
+    ("probe", "patience", "start", "given", "best"),
+    [
+        (
+            "on",
+            2,
+            0.0,
+            [0.6, 0.5, 0.6],
+            1,
+        ),  # the third is no better, so the fourth epoch does not come
+        ("on", 2, 0.8, [0.4, 0.6, 0.75, 0.85], 4),  # it rises towards its probe, and above it
+        ("on", 2, 0.8, [0.4, 0.6, 0.5, 0.6], 0),  # it stopped rising below its probe
+        ("off", 1, 0.9, [0.3, 0.2], 1),  # a random head that was lucky is no result
+        ("off", 0, 0.9, [0.3, 0.2, 0.4, 0.1], 3),
+        ("on", 0, 0.9, [0.3, 0.2, 0.4, 0.1], 0),
+    ],
+)
+def test_which_epoch_is_kept_and_when_patience_ends(
+    small_job: loop.Job,
+    monkeypatch: pytest.MonkeyPatch,
+    probe: str,
+    patience: int,
+    start: float,
+    given: list[float],
+    best: int,
+) -> None:
+    """Also for a run that is stopped in its second epoch and goes on, and for one that was killed
+    at its end."""
     recipe = made_recipe(image_size=32, epochs=4, patience=patience, probe=probe)
     scores = iter([given[0], *given])
-    job = dataclasses.replace(small_job, pictures=small_job.pictures[::10], recipe=recipe,  # one step an epoch
-                              evaluate=lambda model: _scores(next(scores)))
+    # one step an epoch
+    job = dataclasses.replace(
+        small_job,
+        pictures=small_job.pictures[::10],
+        recipe=recipe,
+        evaluate=lambda model: _scores(next(scores)),
+    )
     update = loop.update
 
     def stop_after_the_second(*arguments: Any) -> torch.Tensor:
@@ -227,7 +293,8 @@ def test_which_epoch_is_kept_and_when_patience_ends(small_job: loop.Job, monkeyp
     assert (kept.scores.top1, kept.step) == ((given[best - 1] if best else start), best)
     assert next(scores, None) is None
     assert loaded(job).step == len(given)
-    assert loop.train(job, loaded(job)) == kept  # killed before its folder was finished, it does not train on
+    # killed before its folder was finished, it does not train on
+    assert loop.train(job, loaded(job)) == kept
 
 
 def loaded(job: loop.Job) -> checkpoint.State:
@@ -243,7 +310,9 @@ def test_the_moving_average_is_what_is_kept(small_job: loop.Job) -> None:
         seen.append(model)
         return _scores(0.5 + len(seen) / 10)
 
-    job = dataclasses.replace(small_job, recipe=made_recipe(image_size=32, ema=0.9), evaluate=scores)
+    job = dataclasses.replace(
+        small_job, recipe=made_recipe(image_size=32, ema=0.9), evaluate=scores
+    )
     best = loop.train(job, first_state(job))
     assert job.model not in seen
     name = "fc.weight" if "fc.weight" in job.model.state_dict() else "head.fc.weight"
@@ -254,10 +323,14 @@ def test_the_moving_average_is_what_is_kept(small_job: loop.Job) -> None:
 
 
 def test_frozen_batch_norm_keeps_the_base_statistics(small_job: loop.Job) -> None:
-    before = {name: t.clone() for name, t in small_job.model.state_dict().items() if "running" in name}
+    before = {
+        name: t.clone() for name, t in small_job.model.state_dict().items() if "running" in name
+    }
     assert before
-    loop.train(dataclasses.replace(small_job, recipe=made_recipe(image_size=32, batch_norm="frozen")),
-               first_state(small_job))
+    loop.train(
+        dataclasses.replace(small_job, recipe=made_recipe(image_size=32, batch_norm="frozen")),
+        first_state(small_job),
+    )
     after = small_job.model.state_dict()
     assert all(torch.equal(t, after[name]) for name, t in before.items())
 
@@ -266,7 +339,8 @@ def test_a_limit_on_the_size_of_files_is_told_and_the_old_state_stays(small_job:
     state = first_state(small_job)
     checkpoint.save(small_job.folder, state)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # for torch.save and safetensors alike
+    # for torch.save and safetensors alike
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         limit = r"larger than this process or file system allows \(ulimit -f .*raise the limit .*same command"
         with pytest.raises(UserError, match=rf"step-000000000: .*{limit}"):
@@ -281,15 +355,33 @@ def test_a_limit_on_the_size_of_files_is_told_and_the_old_state_stays(small_job:
 
 def test_the_space_that_is_needed_is_told_before_training(tmp_path: Path) -> None:
     disk_space.check_space(tmp_path, 1)
-    with pytest.raises(UserError, match=r"expected 1,000,000,000,000\.0 MB free .*, seen [\d,.]+ MB: free some"):
+    with pytest.raises(
+        UserError, match=r"expected 1,000,000,000,000\.0 MB free .*, seen [\d,.]+ MB: free some"
+    ):
         disk_space.check_space(tmp_path, 10**18)
 
 
-@pytest.mark.parametrize(("since_s", "took_s", "epoch_ended", "due"), [
-    (119, 0.1, False, False), (121, 0.1, False, True), (6, 0.1, True, True), (4, 0.1, True, False),
-    (121, 3.0, False, False), (151, 3.0, False, True), (1199, 60.0, True, False), (1201, 60.0, False, True)])
-def test_checkpoints_take_two_percent_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since_s: float,
-                                                  took_s: float, epoch_ended: bool, due: bool) -> None:
+@pytest.mark.parametrize(
+    ("since_s", "took_s", "epoch_ended", "due"),
+    [
+        (119, 0.1, False, False),
+        (121, 0.1, False, True),
+        (6, 0.1, True, True),
+        (4, 0.1, True, False),
+        (121, 3.0, False, False),
+        (151, 3.0, False, True),
+        (1199, 60.0, True, False),
+        (1201, 60.0, False, True),
+    ],
+)
+def test_checkpoints_take_two_percent_of_the_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    since_s: float,
+    took_s: float,
+    epoch_ended: bool,
+    due: bool,
+) -> None:
     clock = iter([0.0, 10.0, 10.0 + took_s, 10.0 + took_s + since_s, 10.0 + took_s + since_s])
     monkeypatch.setattr(checkpoint, "monotonic", lambda: next(clock))
     monkeypatch.setattr(checkpoint, "save", lambda *_: None)
@@ -316,22 +408,38 @@ def zero(path: Path) -> None:
 
 @pytest.fixture
 def two_checkpoints(tmp_path: Path) -> Path:
-    """A run folder with the checkpoints of steps 3 and 6, each with best weights of its own; an older one is gone."""
+    """A run folder with the checkpoints of steps 3 and 6, each with best weights of its own; an
+    older one is gone."""
     model = torch.nn.Linear(3, 2)
     (tmp_path / "resume").mkdir()
     for step in (0, 3, 6):
         best = checkpoint.save_best(tmp_path, model, _scores(step / 10), step)
         checkpoint.save(tmp_path, checkpoint.State(step, 0, best, {"model": model.state_dict()}))
     assert sorted(path.name for path in (tmp_path / "resume").iterdir()) == [
-        "best-3.safetensors", "best-6.safetensors", "step-000000003", "step-000000006"]
+        "best-3.safetensors",
+        "best-6.safetensors",
+        "step-000000003",
+        "step-000000006",
+    ]
     return tmp_path
 
 
 @pytest.mark.parametrize("damage", [cut, flip, zero, Path.unlink])
-@pytest.mark.parametrize("name", ["step-000000006/tensors.pt", "step-000000006/state.json",
-                                  "step-000000006/FINISHED.json", "best-6.safetensors"])
-def test_a_damaged_checkpoint_is_passed_over_and_said(two_checkpoints: Path, name: str, damage: Callable[[Path], None],
-                                                      capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "step-000000006/tensors.pt",
+        "step-000000006/state.json",
+        "step-000000006/FINISHED.json",
+        "best-6.safetensors",
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_and_said(
+    two_checkpoints: Path,
+    name: str,
+    damage: Callable[[Path], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     damage(two_checkpoints / "resume" / name)
     state = checkpoint.load(two_checkpoints)
     assert state is not None
@@ -339,8 +447,12 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(two_checkpoints: Path, nam
     said = capsys.readouterr().out
     assert said.startswith(f"warning: {two_checkpoints / 'resume' / name.split('/')[0]}")
     assert "going on from the checkpoint before it" in said
-    checkpoint.save(two_checkpoints, dataclasses.replace(state, step=4))  # the damaged one is later: it does not stay
-    assert [path.name for path in checkpoint.checkpoints(two_checkpoints)] == ["step-000000004", "step-000000003"]
+    # the damaged one is later: it does not stay
+    checkpoint.save(two_checkpoints, dataclasses.replace(state, step=4))
+    assert [path.name for path in checkpoint.checkpoints(two_checkpoints)] == [
+        "step-000000004",
+        "step-000000003",
+    ]
 
 
 def test_without_an_intact_checkpoint_nothing_is_guessed(two_checkpoints: Path) -> None:
@@ -360,8 +472,9 @@ def test_a_history_that_was_cut_is_not_gone_on_with(two_checkpoints: Path) -> No
     assert state.step == 6
 
 
-def test_a_checkpoint_made_with_other_settings_is_refused_by_name(two_checkpoints: Path,
-                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_made_with_other_settings_is_refused_by_name(
+    two_checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def about(base: str = "tiny", classes: str = "ab", **values: Any) -> dict[str, Any]:
         return checkpoint.about(made_recipe(**values), base, list(classes))
 
@@ -369,18 +482,29 @@ def test_a_checkpoint_made_with_other_settings_is_refused_by_name(two_checkpoint
     assert state is not None
     state = dataclasses.replace(state, about=about())
     checkpoint.check_same(state, about())
-    for now, words in ((about(lr=0.5), "lr is 0.5, but the checkpoint of step 6 was made with 0.001"),
-                       (about("other"), "base is other, .* with tiny"), (about(classes="ba"), "classes is .'b', 'a'")):
+    for now, words in (
+        (about(lr=0.5), "lr is 0.5, but the checkpoint of step 6 was made with 0.001"),
+        (about("other"), "base is other, .* with tiny"),
+        (about(classes="ba"), "classes is .'b', 'a'"),
+    ):
         with pytest.raises(UserError, match=words):
             checkpoint.check_same(state, now)
     now = about()
-    earlier = now | {"recipe": {name: value for name, value in now["recipe"].items() if name != "ema"}}
-    checkpoint.check_same(dataclasses.replace(state, about=earlier), now)  # of a version that had no ema yet
-    with pytest.raises(UserError, match=r"ema is 0\.9, but the checkpoint of step 6 was made with 0"):
+    earlier = now | {
+        "recipe": {name: value for name, value in now["recipe"].items() if name != "ema"}
+    }
+    # of a version that had no ema yet
+    checkpoint.check_same(dataclasses.replace(state, about=earlier), now)
+    with pytest.raises(
+        UserError, match=r"ema is 0\.9, but the checkpoint of step 6 was made with 0"
+    ):
         checkpoint.check_same(dataclasses.replace(state, about=earlier), about(ema=0.9))
     assert capsys.readouterr().out == ""
     checkpoint.check_same(state, now | {"versions": now["versions"] | {"torch": "9.9"}})
-    assert "-> 9.9 since this run began: it goes on, but not with the same bits" in capsys.readouterr().out
+    assert (
+        "-> 9.9 since this run began: it goes on, but not with the same bits"
+        in capsys.readouterr().out
+    )
 
 
 FILE_EVENTS = ("open", "os.", "shutil.")
@@ -388,7 +512,8 @@ FILE_EVENTS = ("open", "os.", "shutil.")
 
 
 def save_killed_at(folder: Path, event: int) -> bool:
-    """Save step 9 in a process that is killed with SIGKILL just before this file operation; whether there was one."""
+    """Save step 9 in a process that is killed with SIGKILL just before this file operation; whether
+    there was one."""
     if child := os.fork():
         return os.WIFSIGNALED(os.waitpid(child, 0)[1])
     left = iter(range(event))
@@ -399,7 +524,8 @@ def save_killed_at(folder: Path, event: int) -> bool:
 
     model = torch.nn.Linear(3, 2)
     sys.addaudithook(count)
-    os.fsync = lambda _: None  # a killed process leaves all that it wrote to the system, flushed or not
+    # a killed process leaves all that it wrote to the system, flushed or not
+    os.fsync = lambda _: None
     best = checkpoint.save_best(folder, model, _scores(0.9), 9)
     checkpoint.save(folder, checkpoint.State(9, 0, best, {"m": model.state_dict()}))
     os._exit(0)
@@ -407,10 +533,13 @@ def save_killed_at(folder: Path, event: int) -> bool:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
-        two_checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    two_checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     steps, event = [], 0
     while True:
-        folder = Path(shutil.copytree(two_checkpoints / "resume", tmp_path / "copies" / str(event) / "resume")).parent
+        folder = Path(
+            shutil.copytree(two_checkpoints / "resume", tmp_path / "copies" / str(event) / "resume")
+        ).parent
         killed = save_killed_at(folder, event)
         checkpoint.sweep(folder)
         state = checkpoint.load(folder)
@@ -425,8 +554,15 @@ def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
     assert set(steps) == {6, 9}
     assert "Passed over" not in capfd.readouterr().out
     assert sorted(path.name for path in (folder / "resume").rglob("*") if path.suffix) == [
-        "FINISHED.json", "FINISHED.json", "best-6.safetensors", "best-9.safetensors", "state.json", "state.json",
-        "tensors.pt", "tensors.pt"]
+        "FINISHED.json",
+        "FINISHED.json",
+        "best-6.safetensors",
+        "best-9.safetensors",
+        "state.json",
+        "state.json",
+        "tensors.pt",
+        "tensors.pt",
+    ]
 
 
 def test_what_killed_writers_left_is_swept(two_checkpoints: Path) -> None:
@@ -442,8 +578,12 @@ def test_what_killed_writers_left_is_swept(two_checkpoints: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def stopped(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run, on pictures beside it, that stopped with Ctrl-C after its first epoch; and what it printed."""
+def stopped(
+    digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A run, on pictures beside it, that stopped with Ctrl-C after its first epoch; and what it
+    printed."""
+
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -458,8 +598,9 @@ def stopped(digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.usefixtures("quick_end")
-def test_ctrl_c_says_how_to_go_on_and_resume_goes_on(stopped: tuple[Path, str], tmp_path: Path,
-                                                     capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_says_how_to_go_on_and_resume_goes_on(
+    stopped: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, printed = stopped
     assert f"python -m finetune --resume {run}" in printed
     out = Path(shutil.copytree(run, tmp_path / "run"))
@@ -468,7 +609,9 @@ def test_ctrl_c_says_how_to_go_on_and_resume_goes_on(stopped: tuple[Path, str], 
     assert rundir.is_finished(out)
 
 
-def test_changed_pictures_are_refused_when_going_on(stopped: tuple[Path, str], tmp_path: Path) -> None:
+def test_changed_pictures_are_refused_when_going_on(
+    stopped: tuple[Path, str], tmp_path: Path
+) -> None:
     run, _ = stopped
     picture = next((run.parent / "data" / "train" / "0").iterdir())
     picture.rename(tmp_path / "away.png")
@@ -485,7 +628,9 @@ def test_another_list_of_classes_is_refused_by_name(stopped: tuple[Path, str]) -
     ten.mkdir()
     Image.new("RGB", (8, 8), "red").save(ten / "x.png")
     try:
-        with pytest.raises(UserError, match=r"the classes of .* changed since this run began: ten is new"):
+        with pytest.raises(
+            UserError, match=r"the classes of .* changed since this run began: ten is new"
+        ):
             start(Run(resume=run), {})
     finally:
         shutil.rmtree(ten)
@@ -497,7 +642,9 @@ def test_another_base_on_the_same_folder_is_refused_by_name(stopped: tuple[Path,
         start(Run(data=str(run.parent / "data"), out=run), {"epochs": 2})
 
 
-def test_another_command_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str], tiny_base: Path) -> None:
+def test_another_command_on_the_same_folder_is_refused_by_name(
+    stopped: tuple[Path, str], tiny_base: Path
+) -> None:
     run, _ = stopped
     with pytest.raises(UserError, match=r"--epochs is 3, in that run it was 2"):
         start(Run(data=str(run.parent / "data"), base=str(tiny_base), out=run), {"epochs": 3})

@@ -1,4 +1,5 @@
-"""Whole runs: the exact files of a finished folder, who can open it, and what a run promises about its result."""
+"""Whole runs: the exact files of a finished folder, who can open it, and what a run promises about
+its result."""
 
 import csv
 import html
@@ -31,11 +32,31 @@ from zoo.host.errors import UserError
 from zoo.network import build as zoo_model
 from zoo.picture.preprocess import Preprocessing, decode, evaluate
 
-FILES = {"config.json", "model.safetensors", "decision.json", "recipe.json", "data.json", "files.csv", "local.json",
-         "metrics.jsonl", "report.json", "predictions.csv", "bank.safetensors", "report.html", "README.md",
-         "FINISHED.json", "figures/confusion.svg", "figures/loss.svg", "figures/lr.svg", "figures/top1.svg",
-         "figures/reliability.svg", "figures/unknown.svg", "figures/error.svg", "figures/precision-recall.svg",
-         "figures/roc.svg"}
+FILES = {
+    "config.json",
+    "model.safetensors",
+    "decision.json",
+    "recipe.json",
+    "data.json",
+    "files.csv",
+    "local.json",
+    "metrics.jsonl",
+    "report.json",
+    "predictions.csv",
+    "bank.safetensors",
+    "report.html",
+    "README.md",
+    "FINISHED.json",
+    "figures/confusion.svg",
+    "figures/loss.svg",
+    "figures/lr.svg",
+    "figures/top1.svg",
+    "figures/reliability.svg",
+    "figures/unknown.svg",
+    "figures/error.svg",
+    "figures/precision-recall.svg",
+    "figures/roc.svg",
+}
 
 
 def files(folder: Path) -> set[str]:
@@ -56,10 +77,13 @@ def test_a_finished_run_has_exactly_these_files(finished_run: Path) -> None:
     assert odd_modes(finished_run) == {}  # whoever may read the folder may read its weights
 
 
-def test_nothing_of_the_run_names_a_path_of_this_machine_except_local_json(finished_run: Path) -> None:
+def test_nothing_of_the_run_names_a_path_of_this_machine_except_local_json(
+    finished_run: Path,
+) -> None:
     root = str(Path(json.loads((finished_run / "local.json").read_text())["data"]).parent)
-    assert [name for name in files(finished_run)
-            if root.encode() in (finished_run / name).read_bytes()] == ["local.json"]
+    assert [
+        name for name in files(finished_run) if root.encode() in (finished_run / name).read_bytes()
+    ] == ["local.json"]
 
 
 def test_timm_opens_the_run_without_our_code(finished_run: Path, digits: Path) -> None:
@@ -90,13 +114,17 @@ def test_report_numbers_come_from_the_predictions(finished_run: Path) -> None:
     rows = [row for row in predictions(finished_run) if row["split"] == "test"]
     assert report["headline"]["split"] == "test"
     assert report["headline"]["pictures"] == len(rows) == 40
-    assert report["headline"]["top1"] == pytest.approx(np.mean([row["label"] == row["predicted"] for row in rows]))
+    assert report["headline"]["top1"] == pytest.approx(
+        np.mean([row["label"] == row["predicted"] for row in rows])
+    )
     loss = -np.mean([math.log(float(row["label_probability"])) for row in rows])
     assert report["headline"]["plain"]["loss"] == pytest.approx(
-        -np.mean([math.log(float(row["plain_label_probability"])) for row in rows]), rel=1e-4)
+        -np.mean([math.log(float(row["plain_label_probability"])) for row in rows]), rel=1e-4
+    )
     assert report["headline"]["loss"] == pytest.approx(loss, rel=1e-4)
     history = events.read(finished_run)
-    assert [step for step, _ in history["select/top1"]] == [0, 4, 7]  # 100 pictures are 3.125 batches
+    # 100 pictures are 3.125 batches
+    assert [step for step, _ in history["select/top1"]] == [0, 4, 7]
     assert report["best"]["top1"] == max(value for _, value in history["select/top1"])
 
 
@@ -107,11 +135,15 @@ def test_the_card_is_a_hub_card(finished_run: Path) -> None:
     assert f"{rundir.read_json(finished_run / 'report.json')['headline']['top1']:.2%}" in card.text
 
 
-def test_a_finished_run_is_not_run_again(finished_run: Path, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_not_run_again(
+    finished_run: Path, digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {name: (finished_run / name).stat().st_mtime_ns for name in files(finished_run)}
     start(Run(data=str(digits), out=finished_run), SHORT)
     assert "already finished" in capsys.readouterr().out
-    assert before == {name: (finished_run / name).stat().st_mtime_ns for name in files(finished_run)}
+    assert before == {
+        name: (finished_run / name).stat().st_mtime_ns for name in files(finished_run)
+    }
 
 
 def test_a_run_killed_after_its_last_file_is_tidied(run_copy: Path, digits: Path) -> None:
@@ -121,8 +153,9 @@ def test_a_run_killed_after_its_last_file_is_tidied(run_copy: Path, digits: Path
     assert not (run_copy / "resume").exists()
 
 
-def test_first_line_is_the_device_and_the_recipe_has_its_reasons(finished_run: Path,
-                                                                 printed_by_finished_run: str) -> None:
+def test_first_line_is_the_device_and_the_recipe_has_its_reasons(
+    finished_run: Path, printed_by_finished_run: str
+) -> None:
     run, out = finished_run, printed_by_finished_run
     assert out.splitlines()[0] == "device: cpu (asked for by --device)"
     shown, folded = recipe_rows.parted(rundir.read_json(run / "recipe.json"))
@@ -140,12 +173,22 @@ def test_first_line_is_the_device_and_the_recipe_has_its_reasons(finished_run: P
     assert f"<summary>{len(folded)} further settings" in (run / "README.md").read_text()
 
 
-def test_advice_is_a_command_that_starts_a_run(finished_run: Path, printed_by_finished_run: str,
-                                               monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: Path) -> None:
+def test_advice_is_a_command_that_starts_a_run(
+    finished_run: Path,
+    printed_by_finished_run: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    digits: Path,
+) -> None:
     run, lines = finished_run, printed_by_finished_run.splitlines()
-    printed = lines[next(i for i, line in enumerate(lines) if line.startswith("advice: ")) + 1].strip()
-    on_page = html.unescape(re.findall(r"<pre><code>(python -m finetune .*?)</code></pre>",
-                                       (run / "report.html").read_text())[0])
+    printed = lines[
+        next(i for i, line in enumerate(lines) if line.startswith("advice: ")) + 1
+    ].strip()
+    on_page = html.unescape(
+        re.findall(
+            r"<pre><code>(python -m finetune .*?)</code></pre>", (run / "report.html").read_text()
+        )[0]
+    )
     monkeypatch.chdir(tmp_path)
     started: list[tuple[Run, dict[str, Any]]] = []
     monkeypatch.setattr("finetune.pipeline.start", lambda run, given: started.append((run, given)))
@@ -163,7 +206,9 @@ def test_advice_is_a_command_that_starts_a_run(finished_run: Path, printed_by_fi
         shutil.rmtree(taken.folder)
 
 
-def test_a_run_is_never_worse_on_select_than_its_probe(finished_run: Path, printed_by_finished_run: str) -> None:
+def test_a_run_is_never_worse_on_select_than_its_probe(
+    finished_run: Path, printed_by_finished_run: str
+) -> None:
     """Two epochs of few steps made this one worse."""
     run, out = finished_run, printed_by_finished_run
     report = rundir.read_json(run / "report.json")
@@ -172,23 +217,38 @@ def test_a_run_is_never_worse_on_select_than_its_probe(finished_run: Path, print
     assert report["probe"]["kept"] is True
     assert report["best"]["top1"] == report["probe"]["select_top1"]
     assert report["best"]["top1"] == pytest.approx(report["splits"]["val"]["plain"]["top1"])
-    assert report["headline"]["top1"] > 0.6  # ten classes at 32 px: features alone are far above chance
+    # ten classes at 32 px: features alone are far above chance
+    assert report["headline"]["top1"] > 0.6
     assert "the probe is the result" in out
     assert "probe" in (run / "report.html").read_text()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(
+    digits: Path, tiny_base: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf).*--lr"):
-        start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
-              {"image_size": 32, "lr": 1e3, "optimizer": "sgd", "probe": "off", "batch_norm": "frozen",
-               "batch_size": 4})
+        start(
+            Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
+            {
+                "image_size": 32,
+                "lr": 1e3,
+                "optimizer": "sgd",
+                "probe": "off",
+                "batch_norm": "frozen",
+                "batch_size": 4,
+            },
+        )
     assert not (tmp_path / "run" / "FINISHED.json").exists()
 
 
 @pytest.mark.usefixtures("quick_end")
-def test_the_published_recipe_starts_from_a_random_head(digits: Path, tiny_base: Path, tmp_path: Path) -> None:
-    start(Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
-          {"recipe": "warmup-step", "epochs": 4, "image_size": 32, "threads": 1})
+def test_the_published_recipe_starts_from_a_random_head(
+    digits: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    start(
+        Run(data=str(digits), base=str(tiny_base), out=tmp_path / "run"),
+        {"recipe": "warmup-step", "epochs": 4, "image_size": 32, "threads": 1},
+    )
     report = rundir.read_json(tmp_path / "run" / "report.json")
     assert report["probe"] is None
     history = events.read(tmp_path / "run")
@@ -199,27 +259,41 @@ def test_the_published_recipe_starts_from_a_random_head(digits: Path, tiny_base:
 
 @pytest.mark.usefixtures("quick_fit")
 def test_a_finished_run_is_a_base(finished_run: Path, digits: Path, tmp_path: Path) -> None:
-    start(Run(data=str(digits), base=str(finished_run), out=tmp_path / "run"),
-          {"probe_only": True, "features": "fp32"})
-    assert rundir.read_json(tmp_path / "run" / "config.json")["pretrained_cfg"]["input_size"] == [3, 32, 32]
-    assert [name for name in files(tmp_path / "run")
-            if str(finished_run.parent).encode() in (tmp_path / "run" / name).read_bytes()] == ["local.json"]
+    start(
+        Run(data=str(digits), base=str(finished_run), out=tmp_path / "run"),
+        {"probe_only": True, "features": "fp32"},
+    )
+    assert rundir.read_json(tmp_path / "run" / "config.json")["pretrained_cfg"]["input_size"] == [
+        3,
+        32,
+        32,
+    ]
+    assert [
+        name
+        for name in files(tmp_path / "run")
+        if str(finished_run.parent).encode() in (tmp_path / "run" / name).read_bytes()
+    ] == ["local.json"]
     report = rundir.read_json(tmp_path / "run" / "report.json")
     assert report["best"]["step"] == 0
-    assert report["probe"] == {"select_top1": report["best"]["top1"], "kept": False}  # nothing else was asked for
+    # nothing else was asked for
+    assert report["probe"] == {"select_top1": report["best"]["top1"], "kept": False}
     base = find(str(finished_run))
     assert report["base"]["licence"] == base.licence == "apache-2.0"
 
 
 @pytest.mark.usefixtures("quick_end")
 def test_a_licence_without_commercial_use_is_said_when_such_a_base_is_used(
-        tiny_base: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_base: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     config = rundir.read_json(base / "config.json")
     config["pretrained_cfg"]["license"] = "cc-by-nc-4.0"
     rundir.write_json(base / "config.json", config)
     rundir.finish(base)
-    start(Run(data=str(digits), base=str(base), out=tmp_path / "next"), {"probe_only": True, "features": "fp32"})
+    start(
+        Run(data=str(digits), base=str(base), out=tmp_path / "next"),
+        {"probe_only": True, "features": "fp32"},
+    )
     assert "cc-by-nc-4.0" in capsys.readouterr().out
     assert "forbids commercial use" in (tmp_path / "next" / "README.md").read_text()
     assert find(str(tmp_path / "next")).licence == "cc-by-nc-4.0"  # and so on, from base to base
@@ -227,30 +301,47 @@ def test_a_licence_without_commercial_use_is_said_when_such_a_base_is_used(
 
 @pytest.mark.usefixtures("quick_end")
 @pytest.mark.parametrize("broken", ["cut", "text"])
-def test_an_unreadable_picture_is_named_and_not_replaced(digits: Path, tiny_base: Path, tmp_path: Path, broken: str,
-                                                         capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_picture_is_named_and_not_replaced(
+    digits: Path, tiny_base: Path, tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = Path(shutil.copytree(digits, tmp_path / "data"))
     bad = data / "train" / "3" / "bad.png"
-    bad.write_bytes((data / "train" / "3").joinpath(sorted(p.name for p in (data / "train" / "3").iterdir())[0])
-                    .read_bytes()[:60] if broken == "cut" else b"<html>not a picture</html>")
-    start(Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"), {"probe_only": True, "features": "fp32"})
+    bad.write_bytes(
+        (data / "train" / "3")
+        .joinpath(sorted(p.name for p in (data / "train" / "3").iterdir())[0])
+        .read_bytes()[:60]
+        if broken == "cut"
+        else b"<html>not a picture</html>"
+    )
+    start(
+        Run(data=str(data), base=str(tiny_base), out=tmp_path / "run"),
+        {"probe_only": True, "features": "fp32"},
+    )
     printed = capsys.readouterr().out
     assert "train/3/bad.png" in printed
-    assert f"not used: 1 unreadable; every name with its reason: {tmp_path / 'run' / 'left_out.csv'}" in printed
+    assert (
+        f"not used: 1 unreadable; every name with its reason: {tmp_path / 'run' / 'left_out.csv'}"
+        in printed
+    )
     assert "bad.png" not in (tmp_path / "run" / "files.csv").read_text()
-    assert [row["path"] for row in tables.rows(tmp_path / "run" / "left_out.csv", ("path", "kind", "reason"))] == [
-        "train/3/bad.png"]
+    assert [
+        row["path"]
+        for row in tables.rows(tmp_path / "run" / "left_out.csv", ("path", "kind", "reason"))
+    ] == ["train/3/bad.png"]
     assert "left_out.csv" in rundir.open_finished(tmp_path / "run", verify=True)["files"]
     assert rundir.read_json(tmp_path / "run" / "data.json")["counts"]["train"]["3"] == 10
 
 
 def test_a_run_that_stops_at_the_limit_leaves_the_names_and_goes_on_with_a_higher_one(
-        digits: Path, tiny_base: Path, tmp_path: Path) -> None:
+    digits: Path, tiny_base: Path, tmp_path: Path
+) -> None:
     data, out = Path(shutil.copytree(digits, tmp_path / "data")), tmp_path / "run"
     for number in range(30):
         (data / "train" / "3" / f"bad {number:02}.png").write_bytes(b"")
     where = {"data": str(data), "base": str(tiny_base), "out": out, "device": "cpu"}
-    with pytest.raises(UserError, match=r"30 of 210 pictures cannot be used, expected at most 1%") as caught:
+    with pytest.raises(
+        UserError, match=r"30 of 210 pictures cannot be used, expected at most 1%"
+    ) as caught:
         prepare(Run(**where), {})
     assert str(out / "left_out.csv") in str(caught.value)
     assert len(list(tables.rows(out / "left_out.csv", ("path",)))) == 30

@@ -1,4 +1,5 @@
-"""SIGTERM, SIGINT and SIGUSR1: the step is finished and saved, the exit code says which, and no bit is lost."""
+"""SIGTERM, SIGINT and SIGUSR1: the step is finished and saved, the exit code says which, and no bit
+is lost."""
 
 import json
 import os
@@ -32,7 +33,8 @@ from zoo.picture.preprocess import Preprocessing
 
 @dataclass
 class Trial:
-    """Two epochs of three steps of timm's tiny ResNet, with a moving average, from the same weights each time."""
+    """Two epochs of three steps of timm's tiny ResNet, with a moving average, from the same weights
+    each time."""
 
     digits: Path
     folder: Path
@@ -41,10 +43,19 @@ class Trial:
 
     def job(self) -> step.Job:
         torch.manual_seed(0)
-        model = timm.create_model("test_resnet", num_classes=10).to(memory_format=torch.channels_last)
+        model = timm.create_model("test_resnet", num_classes=10).to(
+            memory_format=torch.channels_last
+        )
         recipe = made_recipe(image_size=32, ema=0.9, threads=torch.get_num_threads())
         source = Source(self.digits, Preprocessing(size=32), workers=0, pin=False)
-        return step.Job(model, scan(read_tree(self.digits)).of("train"), source, recipe, self.folder, self.scores)
+        return step.Job(
+            model,
+            scan(read_tree(self.digits)).of("train"),
+            source,
+            recipe,
+            self.folder,
+            self.scores,
+        )
 
     def scores(self, model: torch.nn.Module) -> passes.Scores:
         self.at_evaluation()
@@ -63,7 +74,9 @@ class Trial:
         monkeypatch.setattr(loop, "update", counted)
         begin = checkpoint.load(self.folder)
         if begin is None:
-            best = checkpoint.save_best(self.folder, job.model, passes.Scores(-1.0, 1.0, 1.0, 10), 0)
+            best = checkpoint.save_best(
+                self.folder, job.model, passes.Scores(-1.0, 1.0, 1.0, 10), 0
+            )
             begin = checkpoint.State(0, 0, best, {"model": job.model.state_dict()})
         loop.train(job, begin)
 
@@ -71,8 +84,14 @@ class Trial:
         """Of weights, moving average, optimiser, best weights and history."""
         state = checkpoint.load(self.folder)
         assert state is not None
-        return kills.sha256_of([state.step, state.tensors, state.best.sha256,
-                                (self.folder / "metrics.jsonl").read_text()])
+        return kills.sha256_of(
+            [
+                state.step,
+                state.tensors,
+                state.best.sha256,
+                (self.folder / "metrics.jsonl").read_text(),
+            ]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -87,28 +106,45 @@ def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize(("name", "stopped_at", "code"), [
-    ("SIGTERM", 2, 143), ("SIGUSR1", 4, 143),  # 4: before the evaluation at the end of an epoch
-    ("SIGINT", 6, 130)])
+@pytest.mark.parametrize(
+    ("name", "stopped_at", "code"),
+    [
+        ("SIGTERM", 2, 143),
+        ("SIGUSR1", 4, 143),  # 4: before the evaluation at the end of an epoch
+        ("SIGINT", 6, 130),
+    ],
+)
 def test_the_step_is_finished_and_saved_and_no_bit_is_lost(
-        whole: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stopped_at: int,
-        code: int) -> None:
+    whole: str,
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    stopped_at: int,
+    code: int,
+) -> None:
     number = getattr(signal, name)
-    stopped = Trial(digits, tmp_path, at_step=lambda done: send(number) if done == stopped_at else None)
+    stopped = Trial(
+        digits, tmp_path, at_step=lambda done: send(number) if done == stopped_at else None
+    )
     with pytest.raises(signals.Stopped) as end:
         stopped.train(monkeypatch)
     assert (end.value.code, end.value.name) == (code, name)
     state = checkpoint.load(tmp_path)
     assert state is not None
     assert state.step == stopped_at
-    assert json.loads((tmp_path / "resume" / "stopped.json").read_text()) == {"signal": name, "step": stopped_at}
+    assert json.loads((tmp_path / "resume" / "stopped.json").read_text()) == {
+        "signal": name,
+        "step": stopped_at,
+    }
     monkeypatch.undo()
     (again := Trial(digits, tmp_path)).train(monkeypatch)
     assert again.digest() == whole
 
 
-def test_an_evaluation_is_not_waited_for_and_done_again(whole: str, digits: Path, tmp_path: Path,
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_is_not_waited_for_and_done_again(
+    whole: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def long_evaluation() -> None:
         send(signal.SIGTERM)
         raise AssertionError("the signal did not end the evaluation")
@@ -136,8 +172,12 @@ with signals.raised(), signals.held() as asked:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_second_signal_ends_the_process_at_once_and_a_double_one_does_not(number: int, code: int) -> None:
-    with subprocess.Popen([sys.executable, "-c", STUCK], cwd=kills.ROOT, stdout=subprocess.PIPE, text=True) as process:
+def test_the_second_signal_ends_the_process_at_once_and_a_double_one_does_not(
+    number: int, code: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK], cwd=kills.ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         process.send_signal(number)
@@ -164,9 +204,11 @@ def _killable(out: Path) -> None:
     run_main(lambda: kills.child(out, workers=2, pause_ms=0.0))
 
 
-def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(digits: Path, tiny_base: Path,
-                                                                           tmp_path: Path) -> None:
-    """The command as it is: 143 within five seconds and a step, and a checkpoint of the step that it finished."""
+def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(
+    digits: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """The command as it is: 143 within five seconds and a step, and a checkpoint of the step that
+    it finished."""
     shutil.copytree(digits, tmp_path / "digits")
     shutil.copytree(tiny_base, tmp_path / "tiny")
     out = tmp_path / "run"
@@ -188,6 +230,9 @@ def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(digit
     assert f"python -m finetune --resume {out}" in said
     state = checkpoint.load(out)
     assert state is not None
-    assert json.loads((out / "resume" / "stopped.json").read_text()) == {"signal": "SIGTERM", "step": state.step}
+    assert json.loads((out / "resume" / "stopped.json").read_text()) == {
+        "signal": "SIGTERM",
+        "step": state.step,
+    }
     assert int(out.with_suffix(".beat").read_text()) == state.step
     assert not list(out.rglob("*.tmp"))

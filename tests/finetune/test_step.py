@@ -1,4 +1,5 @@
-"""One update: what accumulation, SAM, moving average, distillation and resizing change, against their formulas."""
+"""One update: what accumulation, SAM, moving average, distillation and resizing change, against
+their formulas."""
 
 import copy
 import dataclasses
@@ -20,7 +21,13 @@ from finetune.train.distill import Teacher, distillation
 from tests.made_recipe import made_recipe
 from zoo.picture.preprocess import Preprocessing
 
-PLAIN: dict[str, Any] = {"erasing": 0.0, "image_size": 32, "batch_size": 8, "optimizer": "sgd", "lr": 0.1}
+PLAIN: dict[str, Any] = {
+    "erasing": 0.0,
+    "image_size": 32,
+    "batch_size": 8,
+    "optimizer": "sgd",
+    "lr": 0.1,
+}
 """No randomness in the pictures, and steps along the gradient."""
 
 
@@ -32,16 +39,21 @@ def pictures(digits: Path) -> list[Picture]:
 @pytest.fixture
 def batch() -> Batch:
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (8, 32, 32, 3), generator=generator, dtype=torch.uint8), torch.arange(8) % 5
+    return torch.randint(
+        0, 256, (8, 32, 32, 3), generator=generator, dtype=torch.uint8
+    ), torch.arange(8) % 5
 
 
 def made_job(pictures: list[Picture], model: nn.Module | None = None, **values: Any) -> step.Job:
-    """A job of timm's tiny ViT (no batch norm: its answers do not depend on the rest of the batch)."""
+    """A job of timm's tiny ViT (no batch norm: its answers do not depend on the rest of the
+    batch)."""
     if model is None:
         torch.manual_seed(0)
         model = timm.create_model("test_vit", num_classes=10, img_size=32)
     source = Source(Path(), Preprocessing(size=32), workers=0, pin=False)
-    return step.Job(model.train(), pictures, source, made_recipe(**PLAIN | values), Path(), lambda model: None)  # type: ignore[arg-type, return-value]
+    return step.Job(
+        model.train(), pictures, source, made_recipe(**PLAIN | values), Path(), lambda model: None
+    )  # type: ignore[arg-type, return-value]
 
 
 def stepped(job: step.Job, batch: Batch, steps: int = 1) -> tuple[dict[str, torch.Tensor], float]:
@@ -61,14 +73,32 @@ def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
 
 # ---------------------------------------------------------------- accumulation
 
-@pytest.mark.parametrize(("accumulate", "more"), [
-    (2, {}), (8, {}), (3, {}), (3, {"mixup": 0.8}), (3, {"loss": "focal", "label_smoothing": 0.0}),
-    (3, {"balance": "weights"}), (3, {"clip_norm": 0.1}), (3, {"sam_rho": 0.05})], ids=str)
-def test_accumulated_batches_equal_the_large_one_in_float64(pictures: list[Picture], batch: Batch, accumulate: int,
-                                                            more: dict[str, Any],
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.mark.parametrize(
+    ("accumulate", "more"),
+    [
+        (2, {}),
+        (8, {}),
+        (3, {}),
+        (3, {"mixup": 0.8}),
+        (3, {"loss": "focal", "label_smoothing": 0.0}),
+        (3, {"balance": "weights"}),
+        (3, {"clip_norm": 0.1}),
+        (3, {"sam_rho": 0.05}),
+    ],
+    ids=str,
+)
+def test_accumulated_batches_equal_the_large_one_in_float64(
+    pictures: list[Picture],
+    batch: Batch,
+    accumulate: int,
+    more: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     augment = step.augment_batch
-    monkeypatch.setattr(step, "augment_batch", lambda x, *rest, **how: augment(x.double(), *rest, **how))
+    monkeypatch.setattr(
+        step, "augment_batch", lambda x, *rest, **how: augment(x.double(), *rest, **how)
+    )
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     job = made_job(pictures, **more)
     job.model.double()
@@ -80,6 +110,7 @@ def test_accumulated_batches_equal_the_large_one_in_float64(pictures: list[Pictu
 
 
 # ---------------------------------------------------------------- SAM
+
 
 class Bowl(nn.Module):
     """Logits that are one weight per class, whatever the picture."""
@@ -116,13 +147,18 @@ def test_sam_steps_along_the_gradient_of_the_point_above() -> None:
     assert model.weights.tolist() == pytest.approx(expected, rel=1e-6)
 
 
-def test_sam_counts_pictures_once_in_batch_norms_and_repeats_its_dropout(pictures: list[Picture],
-                                                                         batch: Batch) -> None:
+def test_sam_counts_pictures_once_in_batch_norms_and_repeats_its_dropout(
+    pictures: list[Picture], batch: Batch
+) -> None:
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=10, drop_rate=0.5)
     plain, _ = stepped(made_job(pictures, model), batch)
     flat, _ = stepped(made_job(pictures, model, sam_rho=1e-12), batch)
-    assert all(torch.equal(plain[name], flat[name]) for name in plain if "running" in name or "tracked" in name)
+    assert all(
+        torch.equal(plain[name], flat[name])
+        for name in plain
+        if "running" in name or "tracked" in name
+    )
     sharp, _ = stepped(made_job(pictures, model, sam_rho=0.1), batch)
     assert furthest(flat, sharp) > 1e-5
     assert all(m.track_running_stats for m in model.modules() if isinstance(m, nn.BatchNorm2d))
@@ -141,7 +177,7 @@ def test_sam_does_not_climb_along_gradients_that_overflowed() -> None:
 
 def test_a_loss_scale_cancels_in_the_climb() -> None:
     seen = []
-    for scale in (1.0, 2.0 ** 16):
+    for scale in (1.0, 2.0**16):
         model = Bowl([1.0, 2.0])
         model.weights.grad = scale * torch.tensor([3.0, -4.0])
         with sam.climbed(model, 0.5):
@@ -150,8 +186,9 @@ def test_a_loss_scale_cancels_in_the_climb() -> None:
 
 
 @pytest.mark.parametrize("amp", ["fp16", "bf16"])
-def test_sam_works_with_reduced_precision_clipping_and_accumulation(pictures: list[Picture], batch: Batch,
-                                                                    amp: str) -> None:
+def test_sam_works_with_reduced_precision_clipping_and_accumulation(
+    pictures: list[Picture], batch: Batch, amp: str
+) -> None:
     """fp16 has a loss scale: gradients are unscaled once, before they are clipped."""
     more = {"sam_rho": 0.05, "clip_norm": 0.1, "accumulate": 2}
     job = made_job(pictures, **more)
@@ -165,7 +202,10 @@ def test_sam_works_with_reduced_precision_clipping_and_accumulation(pictures: li
 
 # ---------------------------------------------------------------- moving average
 
-def test_the_moving_average_is_the_one_of_its_formula(pictures: list[Picture], batch: Batch) -> None:
+
+def test_the_moving_average_is_the_one_of_its_formula(
+    pictures: list[Picture], batch: Batch
+) -> None:
     job = made_job(pictures, ema=0.6)
     parts = step.prepare(job)
     name = "head.weight"
@@ -183,6 +223,7 @@ def test_the_moving_average_is_the_one_of_its_formula(pictures: list[Picture], b
 
 
 # ---------------------------------------------------------------- distillation
+
 
 def test_distillation_is_hintons_formula() -> None:
     student, teacher = [[0.5, -1.0, 2.0]], [[1.5, 0.0, -0.5]]
@@ -237,6 +278,7 @@ def test_a_model_learns_its_teachers_answers(pictures: list[Picture], batch: Bat
 
 # ---------------------------------------------------------------- progressive resizing, layer decay
 
+
 def test_the_first_half_of_the_epochs_is_small(pictures: list[Picture], batch: Batch) -> None:
     recipe = made_recipe(image_size=64, start_size=32, epochs=5)
     assert [step.side_of(recipe, epoch) for epoch in range(5)] == [32, 32, 32, 64, 64]
@@ -253,7 +295,9 @@ def test_the_first_half_of_the_epochs_is_small(pictures: list[Picture], batch: B
 
 
 def test_hits_are_counted_also_of_mixed_pictures() -> None:
-    logits = torch.tensor([[9.0, 1, 2, 3, 4, 5], [0, 9, 8, 7, 6, 5], [9, 0, 1, 2, 3, 4], [9, 8, 7, 6, 5, 4]])
+    logits = torch.tensor(
+        [[9.0, 1, 2, 3, 4, 5], [0, 9, 8, 7, 6, 5], [9, 0, 1, 2, 3, 4], [9, 8, 7, 6, 5, 4]]
+    )
     labels = torch.tensor([0, 5, 1, 3])
     expected = torch.tensor([0.5, 0.25, 0.75])
     assert torch.equal(step.seen(torch.tensor(0.5), logits, labels), expected)
@@ -263,9 +307,12 @@ def test_hits_are_counted_also_of_mixed_pictures() -> None:
 
 # ---------------------------------------------------------------- torch.compile
 
-def test_a_compiled_model_trains_the_same_weights(pictures: list[Picture], batch: Batch,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    """With torch's tracer alone: generating C++ takes half a minute (measured in tests/bench/tricks.py)."""
+
+def test_a_compiled_model_trains_the_same_weights(
+    pictures: list[Picture], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With torch's tracer alone: generating C++ takes half a minute (measured in
+    tests/bench/tricks.py)."""
     compiled: list[nn.Module] = []
 
     def traced(model: nn.Module) -> Any:

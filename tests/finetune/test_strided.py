@@ -1,4 +1,5 @@
-"""Strided 1x1 convolutions of few channels are trained without torch's crash, and as without the way round it."""
+"""Strided 1x1 convolutions of few channels are trained without torch's crash, and as without the
+way round it."""
 
 import copy
 
@@ -10,7 +11,9 @@ from finetune.train.strided import without_strides
 
 def test_the_same_output_and_gradients() -> None:
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(3, 16, 1, stride=2), nn.ReLU(), nn.Conv2d(16, 8, 1, stride=(2, 1)))
+    plain = nn.Sequential(
+        nn.Conv2d(3, 16, 1, stride=2), nn.ReLU(), nn.Conv2d(16, 8, 1, stride=(2, 1))
+    )
     model = copy.deepcopy(plain)
     without_strides(model)
     without_strides(model)  # again, as for the next phase of a run

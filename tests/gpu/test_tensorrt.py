@@ -13,18 +13,23 @@ from export.targets import tensorrt
 from tests.export.made_export import made_export
 from zoo.contract.bundle import open_bundle
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU; torch sees none here")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA GPU; torch sees none here"
+)
 
 
-def test_the_engine_is_proved_and_built_again_for_another_gpu(tmp_path: Path,
-                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_proved_and_built_again_for_another_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tensorrt", reason="tensorrt is not installed")
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
     run = made_export(tmp_path)
     start(Order(run, to=("tensorrt",)))
     folder = run / "bundles" / "tensorrt"
     assert open_bundle(folder).status == "ok"
-    rungs = {rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]}
+    rungs = {
+        rung["name"]: rung for rung in json.loads((folder / "parity.json").read_text())["rungs"]
+    }
     assert rungs["engine: probabilities"]["worst"] < 0.02
     known = json.loads((folder / tensorrt.ENGINE).read_text())
     assert known["gpu"] == torch.cuda.get_device_name()

@@ -33,17 +33,29 @@ def feedback(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def service(served: Path, feedback: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def service(
+    served: Path, feedback: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """Page and API of it."""
-    with running(tmp_path_factory.mktemp("log") / "log", served, "--feedback", feedback, "--max-body-mb", "20",
-                 HF_TOKEN=TOKEN) as it:
+    with running(
+        tmp_path_factory.mktemp("log") / "log",
+        served,
+        "--feedback",
+        feedback,
+        "--max-body-mb",
+        "20",
+        HF_TOKEN=TOKEN,
+    ) as it:
         yield it
 
 
 @pytest.fixture
-def pulled_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[str]]:
-    """An empty working directory, where the alias `mine` means `hf-hub:user/name`. Called with the folder that every
-    pull gives, it gives the list to which the names that were pulled are added."""
+def pulled_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], list[str]]:
+    """An empty working directory, where the alias `mine` means `hf-hub:user/name`. Called with the
+    folder that every pull gives, it gives the list to which the names that were pulled are
+    added."""
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     registry.add("mine", "hf-hub:user/name")

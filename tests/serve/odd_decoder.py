@@ -1,4 +1,5 @@
-"""A decoder like serve.engine.decoder that does what these words in place of a picture say; other data it decodes."""
+"""A decoder like serve.engine.decoder that does what these words in place of a picture say; other
+data it decodes."""
 
 import os
 import sys

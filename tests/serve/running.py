@@ -43,9 +43,14 @@ class Running:
 
 
 @contextmanager
-def running(log: Path, *arguments: str | Path, module: Sequence[str | Path] = ("-m", "serve"),
-            port: Sequence[str] = ("--port", "0"), imports: str | None = warm.GRADIO,
-            **environment: str) -> Iterator[Running]:
+def running(
+    log: Path,
+    *arguments: str | Path,
+    module: Sequence[str | Path] = ("-m", "serve"),
+    port: Sequence[str] = ("--port", "0"),
+    imports: str | None = warm.GRADIO,
+    **environment: str,
+) -> Iterator[Running]:
     """`python -m serve ARGUMENTS` on a free port, until the block ends.
 
     `imports`: of the server that forks it (tests/warm.py); None is a start of the interpreter.
@@ -53,7 +58,10 @@ def running(log: Path, *arguments: str | Path, module: Sequence[str | Path] = ("
     command = [*map(str, module), *map(str, arguments), *port]
     started = time.monotonic()
     env = os.environ | environment
-    with open(log, "w", encoding="utf-8") as errors, _started(imports, command, errors, env) as process:
+    with (
+        open(log, "w", encoding="utf-8") as errors,
+        _started(imports, command, errors, env) as process,
+    ):
         try:
             assert process.stdout
             line = process.stdout.readline()
@@ -64,24 +72,35 @@ def running(log: Path, *arguments: str | Path, module: Sequence[str | Path] = ("
             process.kill()
 
 
-def _started(imports: str | None, command: Sequence[str], errors: TextIO,
-             env: Mapping[str, str]) -> subprocess.Popen[str]:
+def _started(
+    imports: str | None, command: Sequence[str], errors: TextIO, env: Mapping[str, str]
+) -> subprocess.Popen[str]:
     if imports is None:
-        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True,
-                                env=env)
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=env,
+        )
     return warm.Process(imports, command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, env=env)
 
 
 def served_bundle(run: Path, **how: object) -> Path:
-    """A finished bundle with three examples and the answers that were expected of them. Gives the run folder."""
+    """A finished bundle with three examples and the answers that were expected of them. Gives the
+    run folder."""
     folder = made_bundle(run, finished=False, **how)
     expected = {}
     predictor = Predictor(bundle.open_bundle(folder, finished=False), threads=1)
     for label, colour in COLOURS.items():
         Image.new("RGB", (64, 48), colour).save(folder / bundle.EXAMPLES / f"{label}.png")
         said = predictor.predict(folder / bundle.EXAMPLES / f"{label}.png").probabilities
-        expected[f"{label}.png"] = {"label": label, "probability": float(said.max()),
-                                    "probabilities": [round(float(p), 6) for p in said]}
+        expected[f"{label}.png"] = {
+            "label": label,
+            "probability": float(said.max()),
+            "probabilities": [round(float(p), 6) for p in said],
+        }
     rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)
     rungs = [{"name": "probabilities", "worst": 0.0, "limit": 0.005, "pictures": 3}]
     rundir.write_json(folder / bundle.PARITY, {"passed": True, "rungs": rungs})
@@ -96,11 +115,17 @@ def noise_png(side: int, seed: int = 0) -> bytes:
     return encode(Image.fromarray(pixels), "PNG", compress_level=1)
 
 
-def ask(url: str, *pictures: bytes, client: httpx.Client | None = None, name: str = "x.jpg",
-        **query: object) -> httpx.Response:
+def ask(
+    url: str,
+    *pictures: bytes,
+    client: httpx.Client | None = None,
+    name: str = "x.jpg",
+    **query: object,
+) -> httpx.Response:
     """`POST /v1/predict` with these pictures as a form."""
     files = [("file", (name, picture, "image/jpeg")) for picture in pictures]
     if client:
         return client.post(f"{url}/v1/predict", files=files, params=query, timeout=60)  # type: ignore[arg-type]
-    with httpx.Client(verify=False, timeout=60) as own:  # reading the certificates takes longer than the answer
+    # reading the certificates takes longer than the answer
+    with httpx.Client(verify=False, timeout=60) as own:
         return own.post(f"{url}/v1/predict", files=files, params=query)  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""The API over real HTTP: the same numbers as the predictor, and a sentence for everything that is refused."""
+"""The API over real HTTP: the same numbers as the predictor, and a sentence for everything that is
+refused."""
 
 import base64
 import re
@@ -44,34 +45,63 @@ def expected(predictor: Predictor, picture: bytes) -> dict[str, float]:
 # --- answers
 
 
-def test_every_form_of_request_gets_the_predictors_numbers(service: Running, predictor: Predictor,
-                                                           client: httpx.Client) -> None:
+def test_every_form_of_request_gets_the_predictors_numbers(
+    service: Running, predictor: Predictor, client: httpx.Client
+) -> None:
     for name in sorted(set(ODD) - TIFFS):
         picture = ODD[name][0]()
         encoded = base64.b64encode(picture).decode()
-        answers = [ask(service.url, picture, client=client),
-                   *(client.post(f"{service.url}/v1/predict", json={"images": [text]})
-                     for text in (encoded, f"data:image/png;base64,{encoded}"))]
+        answers = [
+            ask(service.url, picture, client=client),
+            *(
+                client.post(f"{service.url}/v1/predict", json={"images": [text]})
+                for text in (encoded, f"data:image/png;base64,{encoded}")
+            ),
+        ]
         for answer in answers:
             assert answer.status_code == 200, (name, answer.text)
-            assert probabilities(answer.json()["predictions"][0]) == expected(predictor, picture), name
+            assert probabilities(answer.json()["predictions"][0]) == expected(predictor, picture), (
+                name
+            )
 
 
-def test_base64_is_taken_as_programs_write_it(service: Running, predictor: Predictor, client: httpx.Client) -> None:
+def test_base64_is_taken_as_programs_write_it(
+    service: Running, predictor: Predictor, client: httpx.Client
+) -> None:
     picture = encode(photo(41, 30), "PNG")
     while len(picture) % 3 != 1:
         picture += b"\0"  # after the end of the picture, so that there is padding to omit
     text = base64.b64encode(picture).decode()
-    forms = [base64.encodebytes(picture).decode(), base64.urlsafe_b64encode(picture).decode(), text.rstrip("="),
-             text[:-1], text.replace("A", "\r\n\tA "), f" {text}\n",
-             f"DATA:image/png;base64,{text}", f"Data:;Base64,{text.rstrip('=')}",
-             f"data:image/png;charset=x;base64,{text}"]
+    forms = [
+        base64.encodebytes(picture).decode(),
+        base64.urlsafe_b64encode(picture).decode(),
+        text.rstrip("="),
+        text[:-1],
+        text.replace("A", "\r\n\tA "),
+        f" {text}\n",
+        f"DATA:image/png;base64,{text}",
+        f"Data:;Base64,{text.rstrip('=')}",
+        f"data:image/png;charset=x;base64,{text}",
+    ]
     answer = client.post(f"{service.url}/v1/predict", json={"images": forms})
     assert answer.status_code == 200, answer.text
     for prediction in answer.json()["predictions"]:
         assert probabilities(prediction) == expected(predictor, picture)
-    for form in ("A", "AAAAA", "A=AA", "AA=A", "==", "data:", "data:image/png;base64", "AAAA!", "AA\u00a0AA", "é"):
-        assert client.post(f"{service.url}/v1/predict", json={"images": [form]}).status_code == 422, form
+    for form in (
+        "A",
+        "AAAAA",
+        "A=AA",
+        "AA=A",
+        "==",
+        "data:",
+        "data:image/png;base64",
+        "AAAA!",
+        "AA\u00a0AA",
+        "é",
+    ):
+        assert (
+            client.post(f"{service.url}/v1/predict", json={"images": [form]}).status_code == 422
+        ), form
 
 
 def test_many_pictures_keep_their_order(service: Running, predictor: Predictor) -> None:
@@ -87,8 +117,10 @@ def test_map_and_features_come_when_asked_for(service: Running, predictor: Predi
     picture = encode(photo(), "PNG")
     plain = ask(service.url, picture).json()["predictions"][0]
     assert not {"heatmap", "embedding"} & set(plain)
-    full, own = ask(service.url, picture, heatmap=True, embedding=True).json()["predictions"][0], predictor.predict(
-        picture)
+    full, own = (
+        ask(service.url, picture, heatmap=True, embedding=True).json()["predictions"][0],
+        predictor.predict(picture),
+    )
     assert own.heatmap is not None
     assert (full["heatmap"], full["embedding"]) == (own.heatmap.tolist(), own.embedding.tolist())
     assert full["unknown_score"] == own.unknown_score
@@ -101,16 +133,20 @@ def test_unknown_has_no_label_but_nearest_classes(service: Running) -> None:
 
 
 def test_it_says_what_it_serves(service: Running, predictor: Predictor) -> None:
-    model, = httpx.get(f"{service.url}/v1/models").json()["models"]
+    (model,) = httpx.get(f"{service.url}/v1/models").json()["models"]
     assert (model["labels"], model["digest"]) == (list(LABELS), predictor.bundle.model_sha256)
     assert httpx.get(f"{service.url}/version").json()["zootune"]
     for route in ("healthz", "readyz"):
         assert httpx.get(f"{service.url}/{route}").status_code == 200
     ask(service.url, b"")
     numbers = httpx.get(f"{service.url}/metrics").text
-    for line in (r'zootune_requests_total\{route="/v1/predict",status="200"\} \d', r"zootune_queue 0\.0",
-                 r'zootune_rejections_total\{reason="picture"\} \d', r'zootune_model\{digest="' + model["digest"],
-                 r'zootune_request_seconds_bucket\{le="0.05",route="/v1/predict"\} \d'):
+    for line in (
+        r'zootune_requests_total\{route="/v1/predict",status="200"\} \d',
+        r"zootune_queue 0\.0",
+        r'zootune_rejections_total\{reason="picture"\} \d',
+        r'zootune_model\{digest="' + model["digest"],
+        r'zootune_request_seconds_bucket\{le="0.05",route="/v1/predict"\} \d',
+    ):
         assert re.search(line, numbers), line
 
 
@@ -122,7 +158,9 @@ def one_sentence(answer: httpx.Response) -> str:
     sentence = answer.json()["error"]
     assert set(answer.json()) == {"error"}
     assert re.fullmatch(r"[A-Z“'\"a-z][^\n]*\.", sentence), sentence
-    assert not re.search(r"Traceback|File \"|/(tmp|work|root|home|usr|etc)/|0x[0-9a-f]{6}|\.py\b", answer.text)
+    assert not re.search(
+        r"Traceback|File \"|/(tmp|work|root|home|usr|etc)/|0x[0-9a-f]{6}|\.py\b", answer.text
+    )
     return str(sentence)
 
 
@@ -136,7 +174,8 @@ def test_a_bad_picture_is_told_why(name: str, service: Running, client: httpx.Cl
     if name.endswith(".tif"):
         assert sentence == "Picture: TIFF; expected a JPEG, PNG, WebP, BMP or GIF picture."
     elif "expected" not in reason:
-        assert re.search(reason.replace("50 million", "25 million"), sentence)  # this service's own limit
+        # this service's own limit
+        assert re.search(reason.replace("50 million", "25 million"), sentence)
 
 
 def test_visitors_are_told_formats_and_not_what_to_install(service: Running) -> None:
@@ -158,15 +197,27 @@ def test_the_bad_one_of_many_is_named_by_its_place(service: Running) -> None:
 
 
 JSONS = (
-    '{"path": "/etc/passwd"}', '{"images": []}', '{"images": ["/etc/passwd"]}', '{"images": ["file:///etc/passwd"]}',
-    '{"images": ["http://127.0.0.1/x.png"]}', '{"images": "x"}', '{"images": [{"path": "/etc/passwd"}]}', "[" * 9999,
-    '{"images": ["AAAA"], "path": "/etc/passwd"}', '{"images": ["data:text/html,<b>"]}', "", "\0",
-    '{"images": ["\\ud800"]}')
+    '{"path": "/etc/passwd"}',
+    '{"images": []}',
+    '{"images": ["/etc/passwd"]}',
+    '{"images": ["file:///etc/passwd"]}',
+    '{"images": ["http://127.0.0.1/x.png"]}',
+    '{"images": "x"}',
+    '{"images": [{"path": "/etc/passwd"}]}',
+    "[" * 9999,
+    '{"images": ["AAAA"], "path": "/etc/passwd"}',
+    '{"images": ["data:text/html,<b>"]}',
+    "",
+    "\0",
+    '{"images": ["\\ud800"]}',
+)
 
 
 @pytest.mark.parametrize("body", JSONS)
 def test_json_that_holds_no_picture(body: str, service: Running) -> None:
-    answer = httpx.post(f"{service.url}/v1/predict", content=body, headers={"content-type": "application/json"})
+    answer = httpx.post(
+        f"{service.url}/v1/predict", content=body, headers={"content-type": "application/json"}
+    )
     assert answer.status_code == 422
     one_sentence(answer)
 
@@ -175,13 +226,15 @@ def test_other_requests_that_make_no_sense(service: Running) -> None:
     url, picture = f"{service.url}/v1/predict", encode(photo(), "PNG")
     form = {"content-type": "multipart/form-data; boundary=x"}
     for answer, status in (
-            (httpx.post(url, content=picture, headers={"content-type": "image/png"}), 415),
-            (httpx.post(url), 415),
-            (httpx.post(url, data={"file": "text"}, files={"other": picture}), 422),
-            (httpx.post(url, content=b"rubbish", headers=form), 400),
-            (httpx.post(url, content=b"", headers={"content-type": "multipart/form-data"}), 400),
-            (httpx.post(url, files=[("file", ("x", b"x"))] * 1001), 400),
-            (ask(service.url, picture, top_k=0), 422), (ask(service.url, picture, top_k="x"), 422)):
+        (httpx.post(url, content=picture, headers={"content-type": "image/png"}), 415),
+        (httpx.post(url), 415),
+        (httpx.post(url, data={"file": "text"}, files={"other": picture}), 422),
+        (httpx.post(url, content=b"rubbish", headers=form), 400),
+        (httpx.post(url, content=b"", headers={"content-type": "multipart/form-data"}), 400),
+        (httpx.post(url, files=[("file", ("x", b"x"))] * 1001), 400),
+        (ask(service.url, picture, top_k=0), 422),
+        (ask(service.url, picture, top_k="x"), 422),
+    ):
         assert answer.status_code == status, answer.text
         one_sentence(answer)
 
@@ -192,7 +245,9 @@ def test_other_requests_that_make_no_sense(service: Running) -> None:
 def test_a_large_body_is_refused_before_it_is_read(service: Running) -> None:
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 200000000\r\n\r\n")
+        connection.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 200000000\r\n\r\n"
+        )
         answer = connection.recv(4096).decode()
         while not answer.endswith("}"):
             answer += connection.recv(4096).decode()
@@ -206,7 +261,12 @@ def test_a_body_that_lied_about_its_size_is_cut_off(service: Running) -> None:
             yield bytes(100_000)
 
     for kind in ("application/json", "multipart/form-data; boundary=x"):
-        answer = httpx.post(f"{service.url}/v1/predict", content=endless(), headers={"content-type": kind}, timeout=30)
+        answer = httpx.post(
+            f"{service.url}/v1/predict",
+            content=endless(),
+            headers={"content-type": kind},
+            timeout=30,
+        )
         assert answer.status_code in (400, 413)
         one_sentence(answer)
 
@@ -219,57 +279,101 @@ def test_a_sender_of_too_much_gets_to_read_why(service: Running) -> None:
 
 def test_any_host_name_is_fine_and_rubbish_is_refused(service: Running) -> None:
     for path in ("/config", "/v1/models", "/"):
-        assert httpx.get(service.url + path, headers={"host": "pets.example:8080"}).status_code == 200
+        assert (
+            httpx.get(service.url + path, headers={"host": "pets.example:8080"}).status_code == 200
+        )
         for rubbish in ("a b", "x/../y", "<script>", "é"):
             answer = httpx.get(service.url + path, headers={"host": rubbish.encode()})
             assert answer.status_code == 400
 
 
 def test_host_names_of_proxies_are_host_names(service: Running) -> None:
-    for names, status in (("pets.example", 200), ("pets.example, 10.0.0.1:80", 200), ("<script>", 400), ("a b", 400),
-                          ("x, y/z", 400)):
+    for names, status in (
+        ("pets.example", 200),
+        ("pets.example, 10.0.0.1:80", 200),
+        ("<script>", 400),
+        ("a b", 400),
+        ("x, y/z", 400),
+    ):
         answer = httpx.get(f"{service.url}/config", headers={"x-forwarded-host": names})
         assert answer.status_code == status, names
         assert "pets.example" not in answer.text
     httpx.get(f"{service.url}/gradio_api/info", headers={"host": "first.example"})
-    assert "first.example" not in httpx.get(f"{service.url}/gradio_api/info").text  # Gradio keeps what it wrote first
+    # Gradio keeps what it wrote first
+    assert "first.example" not in httpx.get(f"{service.url}/gradio_api/info").text
 
 
 # --- other sites
 
 
-FOREIGN = ("https://evil.example", "null", "", "http://127.0.0.1", "http://127.0.0.1:1", "http://pets.example.evil.example",
-           "https://pets.example:444", "file://", "chrome-extension://x", "http://pets.example/x")
+FOREIGN = (
+    "https://evil.example",
+    "null",
+    "",
+    "http://127.0.0.1",
+    "http://127.0.0.1:1",
+    "http://pets.example.evil.example",
+    "https://pets.example:444",
+    "file://",
+    "chrome-extension://x",
+    "http://pets.example/x",
+)
 
 
 def test_no_other_site_may_read_answers(service: Running, client: httpx.Client) -> None:
     for path in ("/v1/models", "/config", "/", "/gradio_api/info"):
         for origin in FOREIGN:
-            answer = client.get(service.url + path, headers={"origin": origin, "host": "pets.example"})
+            answer = client.get(
+                service.url + path, headers={"origin": origin, "host": "pets.example"}
+            )
             assert not [name for name in answer.headers if name.startswith("access-control")]
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-CHANGES = ("/v1/predict", "/gradio_api/call/correct", "/gradio_api/queue/join", "/gradio_api/upload",
-           "/gradio_api/run/x", "/gradio_api/cancel", "/gradio_api/reset")
+CHANGES = (
+    "/v1/predict",
+    "/gradio_api/call/correct",
+    "/gradio_api/queue/join",
+    "/gradio_api/upload",
+    "/gradio_api/run/x",
+    "/gradio_api/cancel",
+    "/gradio_api/reset",
+)
 
 
 def test_no_other_site_may_change_anything(service: Running, client: httpx.Client) -> None:
     for path in CHANGES:
         for origin in FOREIGN:
-            answer = client.post(service.url + path, headers={"origin": origin, "host": "pets.example"})
+            answer = client.post(
+                service.url + path, headers={"origin": origin, "host": "pets.example"}
+            )
             assert answer.status_code == 403, (path, origin)
             assert "--allow-origin" in one_sentence(answer)
-        assert client.post(service.url + path, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+        assert (
+            client.post(service.url + path, headers={"sec-fetch-site": "cross-site"}).status_code
+            == 403
+        )
         asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
         assert client.options(service.url + path, headers=asked).status_code == 403
     picture = {"file": encode(photo(), "PNG")}
-    for origin, host in (("http://pets.example", "pets.example"), ("https://pets.example", "pets.example"),
-                         ("https://pets.example", "PETS.example:443"), ("http://[::1]:7860", "[::1]:7860")):
+    for origin, host in (
+        ("http://pets.example", "pets.example"),
+        ("https://pets.example", "pets.example"),
+        ("https://pets.example", "PETS.example:443"),
+        ("http://[::1]:7860", "[::1]:7860"),
+    ):
         own = {"origin": origin, "host": host}
-        assert client.post(f"{service.url}/v1/predict", files=picture, headers=own).status_code == 200
-    behind = {"origin": "https://pets.example", "host": "10.0.0.7:7860", "sec-fetch-site": "same-origin"}
-    assert client.post(f"{service.url}/v1/predict", files=picture, headers=behind).status_code == 200
+        assert (
+            client.post(f"{service.url}/v1/predict", files=picture, headers=own).status_code == 200
+        )
+    behind = {
+        "origin": "https://pets.example",
+        "host": "10.0.0.7:7860",
+        "sec-fetch-site": "same-origin",
+    }
+    assert (
+        client.post(f"{service.url}/v1/predict", files=picture, headers=behind).status_code == 200
+    )
 
 
 def test_a_site_that_is_named_may_use_the_service() -> None:
@@ -282,8 +386,18 @@ def test_a_site_that_is_named_may_use_the_service() -> None:
         other = named | {b"origin": foreign}
         assert not origins.may_change(other)
         assert origins.on_answer(other) == [(b"vary", b"Origin")]
-        assert not origins.is_preflight("OPTIONS", other | {b"access-control-request-method": b"POST"})
-    for wrong in ("*", "null", "pets.example", "https://pets.example/", "https://PETS.example", "https://a b", ""):
+        assert not origins.is_preflight(
+            "OPTIONS", other | {b"access-control-request-method": b"POST"}
+        )
+    for wrong in (
+        "*",
+        "null",
+        "pets.example",
+        "https://pets.example/",
+        "https://PETS.example",
+        "https://a b",
+        "",
+    ):
         with pytest.raises(UserError, match="--allow-origin"):
             Origins([wrong])
 
@@ -293,11 +407,18 @@ def test_a_site_that_is_named_may_use_the_service() -> None:
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 
 
-def test_every_path_answers_its_methods_and_names_them_for_others(service: Running, client: httpx.Client) -> None:
+def test_every_path_answers_its_methods_and_names_them_for_others(
+    service: Running, client: httpx.Client
+) -> None:
     """Also of the page, which is mounted over all that the API does not know."""
-    for path, methods in [*((path, routes.methods(path, page=False)) for path in routes.API),
-                          ("/", ("GET", "HEAD")), ("/config", ("GET", "HEAD")), ("/gradio_api/upload", ("POST",)),
-                          ("/gradio_api/heartbeat/x", ("GET",)), ("/gradio_api/info", ("GET", "HEAD"))]:
+    for path, methods in [
+        *((path, routes.methods(path, page=False)) for path in routes.API),
+        ("/", ("GET", "HEAD")),
+        ("/config", ("GET", "HEAD")),
+        ("/gradio_api/upload", ("POST",)),
+        ("/gradio_api/heartbeat/x", ("GET",)),
+        ("/gradio_api/info", ("GET", "HEAD")),
+    ]:
         for method in METHODS:
             if method in methods and method not in ("HEAD", "POST") and "heartbeat" in path:
                 continue
@@ -312,11 +433,19 @@ def test_every_path_answers_its_methods_and_names_them_for_others(service: Runni
                 assert (answer.status_code, answer.content) == (200, b"")
                 assert answer.headers["content-type"] == whole.headers["content-type"]
         for slashes in ("/", "//"):
-            answer = client.get(service.url + path.rstrip("/") + slashes) if path != "/" else client.get(
-                f"{service.url}//nothing/")
+            answer = (
+                client.get(service.url + path.rstrip("/") + slashes)
+                if path != "/"
+                else client.get(f"{service.url}//nothing/")
+            )
             assert answer.status_code == 404
             assert one_sentence(answer).startswith("Not found")
-    for path in ("/v1/<script>alert(1)</script>", "/%3Cimg%20src=x%3E", "/v1/predict%00", "/v1/models;x=<b>"):
+    for path in (
+        "/v1/<script>alert(1)</script>",
+        "/%3Cimg%20src=x%3E",
+        "/v1/predict%00",
+        "/v1/models;x=<b>",
+    ):
         answer = client.get(service.url + path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
         assert one_sentence(answer) == "Not found."

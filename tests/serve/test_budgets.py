@@ -1,4 +1,5 @@
-"""What one stranger may hold or try, part by part: uploads, logins, corrections, the watched bundle, the card."""
+"""What one stranger may hold or try, part by part: uploads, logins, corrections, the watched
+bundle, the card."""
 
 import asyncio
 import json
@@ -62,11 +63,36 @@ def test_only_files_in_the_folder_are_read(folder: Path, tmp_path: Path) -> None
     (folder / "empty").mkdir()
     os.mkfifo(folder / "fifo")
     hostile: list[Any] = [
-        str(secret), "/etc/passwd", "/etc", "/dev/zero", "/nonexistent", "", "x", None, 3, {}, [], True, str(folder),
-        f"{folder}/", f"{folder}/link.png", f"{folder}/linked/secret.png", f"{folder}/../secret.png", f"{folder}/empty",
-        f"{folder}/fifo", f"{folder}//{place.parent.name}/x.png", f"{folder}/./{place.parent.name}/x.png",
-        f"{folder}-too/x", f"{place}\0.png", f"file://{place}", "http://127.0.0.1/x.png", f"{folder}/" + "a" * 5000,
-        f"{folder}/\ud800", f"{place}/x", os.path.relpath(place)]
+        str(secret),
+        "/etc/passwd",
+        "/etc",
+        "/dev/zero",
+        "/nonexistent",
+        "",
+        "x",
+        None,
+        3,
+        {},
+        [],
+        True,
+        str(folder),
+        f"{folder}/",
+        f"{folder}/link.png",
+        f"{folder}/linked/secret.png",
+        f"{folder}/../secret.png",
+        f"{folder}/empty",
+        f"{folder}/fifo",
+        f"{folder}//{place.parent.name}/x.png",
+        f"{folder}/./{place.parent.name}/x.png",
+        f"{folder}-too/x",
+        f"{place}\0.png",
+        f"file://{place}",
+        "http://127.0.0.1/x.png",
+        f"{folder}/" + "a" * 5000,
+        f"{folder}/\ud800",
+        f"{place}/x",
+        os.path.relpath(place),
+    ]
     reasons = set()
     for path in hostile:
         with pytest.raises(BadImage) as refused:
@@ -77,7 +103,9 @@ def test_only_files_in_the_folder_are_read(folder: Path, tmp_path: Path) -> None
     assert reasons == {str(refused.value)} == {f"picture: {uploads.ELSEWHERE}"}
 
 
-def test_the_folder_of_uploads_stays_below_its_quota(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_uploads_stays_below_its_quota(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "example.png").write_bytes(bytes(BLOCK))
     own = Uploads(folder, quota_bytes=30 * BLOCK, quota_files=6)
     own.keep()
@@ -107,44 +135,115 @@ def test_an_event_is_written_anew(folder: Path) -> None:
     own = Uploads(folder)
     place = own.new_folder() / "x.png"
     place.write_bytes(b"mine")
-    events = Events({0: Function("", ("number",), queued=False), 1: Function("predict", ("file",)),
-                     2: Function("many", ("files",)), 3: Function("correct", ("file", "text"))}, own)
-    evil = {"path": str(place), "url": "http://127.0.0.1/x", "is_stream": True, "orig_name": "../../x", "meta": None,
-            "nested": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}}
+    events = Events(
+        {
+            0: Function("", ("number",), queued=False),
+            1: Function("predict", ("file",)),
+            2: Function("many", ("files",)),
+            3: Function("correct", ("file", "text")),
+        },
+        own,
+    )
+    evil = {
+        "path": str(place),
+        "url": "http://127.0.0.1/x",
+        "is_stream": True,
+        "orig_name": "../../x",
+        "meta": None,
+        "nested": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}},
+    }
     plain = {"path": str(place), "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [evil], "session_hash": "abc", "event_data": {"path": "/etc/passwd"}, "oauth_token": "x",
-            "fn_index": 1, "batched": True, "trigger_id": "x", "event_id": "y", "request": {}}
+    body = {
+        "data": [evil],
+        "session_hash": "abc",
+        "event_data": {"path": "/etc/passwd"},
+        "oauth_token": "x",
+        "fn_index": 1,
+        "batched": True,
+        "trigger_id": "x",
+        "event_id": "y",
+        "request": {},
+    }
     written = json.loads(events.plain(json.dumps(body).encode(), "/gradio_api/queue/join"))
     assert written == {"data": [plain], "session_hash": "abc", "fn_index": 1, "trigger_id": None}
-    assert json.loads(events.plain(b'{"data": [null]}', "/gradio_api/call/predict"))["data"] == [None]
+    assert json.loads(events.plain(b'{"data": [null]}', "/gradio_api/call/predict"))["data"] == [
+        None
+    ]
     refused = [
         ("queue/join", {"data": [{"path": "/etc/passwd"}], "fn_index": 1}),
-        ("queue/join", {"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}], "fn_index": 1}),
-        ("queue/join", {"data": [str(place)], "fn_index": 1}), ("queue/join", {"data": [[plain]], "fn_index": 1}),
+        (
+            "queue/join",
+            {
+                "data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}],
+                "fn_index": 1,
+            },
+        ),
+        ("queue/join", {"data": [str(place)], "fn_index": 1}),
+        ("queue/join", {"data": [[plain]], "fn_index": 1}),
         ("queue/join", {"data": [{"url": "http://127.0.0.1/"}], "fn_index": 1}),
         ("queue/join", {"data": [[plain, {"path": "/dev/zero"}]], "fn_index": 2}),
-        ("queue/join", {"data": [plain], "fn_index": 9}), ("queue/join", {"data": [plain], "fn_index": [1]}),
+        ("queue/join", {"data": [plain], "fn_index": 9}),
+        ("queue/join", {"data": [plain], "fn_index": [1]}),
         ("queue/join", {"data": [plain], "fn_index": True, "session_hash": "../x"}),
-        ("queue/join", {"data": [], "fn_index": 1}), ("queue/join", {"data": {"0": plain}, "fn_index": 1}),
-        ("queue/join", {"data": [plain, ["x"]], "fn_index": 3}), ("queue/join", [1]),
-        ("run/predict", {"data": [plain], "fn_index": 1}), ("run/x", {"data": [1e308], "fn_index": 0}),
-        ("run/x", {"data": ["1"], "fn_index": 0}), ("call/nothing", {"data": []}), ("call/", {"data": [1]})]
+        ("queue/join", {"data": [], "fn_index": 1}),
+        ("queue/join", {"data": {"0": plain}, "fn_index": 1}),
+        ("queue/join", {"data": [plain, ["x"]], "fn_index": 3}),
+        ("queue/join", [1]),
+        ("run/predict", {"data": [plain], "fn_index": 1}),
+        ("run/x", {"data": [1e308], "fn_index": 0}),
+        ("run/x", {"data": ["1"], "fn_index": 0}),
+        ("call/nothing", {"data": []}),
+        ("call/", {"data": [1]}),
+    ]
     for path, content in refused:
         with pytest.raises(Refused):
             events.plain(json.dumps(content).encode(), f"/gradio_api/{path}")
-    for raw in (b"[" * 100_000, b"{", b"\xff", b'{"data": [NaN], "fn_index": 0}', b'{"data":' * 50_000, b"1" * 9_999):
+    for raw in (
+        b"[" * 100_000,
+        b"{",
+        b"\xff",
+        b'{"data": [NaN], "fn_index": 0}',
+        b'{"data":' * 50_000,
+        b"1" * 9_999,
+    ):
         with pytest.raises(Refused):
             events.plain(raw, "/gradio_api/queue/join")
 
 
-@pytest.mark.parametrize(("number", "taken"), [
-    ("0", True), ("-0.0", True), ("7", True), ("-999999", True), ("999999.5", True), ("1e5", True), ("1e-400", True),
-    ("1000000", False), ("-1e6", False), ("9" * 400, False), ("-" + "9" * 4000, False), ("9" * 9000, False),
-    ("1e400", False), ("-1e400", False), ("NaN", False), ("Infinity", False), ("-Infinity", False), ("true", False),
-    ("false", False), ('"7"', False), ("[7]", False), ("07", False), ("0x7", False), ("1_000", False), ("+7", False)])
+@pytest.mark.parametrize(
+    ("number", "taken"),
+    [
+        ("0", True),
+        ("-0.0", True),
+        ("7", True),
+        ("-999999", True),
+        ("999999.5", True),
+        ("1e5", True),
+        ("1e-400", True),
+        ("1000000", False),
+        ("-1e6", False),
+        ("9" * 400, False),
+        ("-" + "9" * 4000, False),
+        ("9" * 9000, False),
+        ("1e400", False),
+        ("-1e400", False),
+        ("NaN", False),
+        ("Infinity", False),
+        ("-Infinity", False),
+        ("true", False),
+        ("false", False),
+        ('"7"', False),
+        ("[7]", False),
+        ("07", False),
+        ("0x7", False),
+        ("1_000", False),
+        ("+7", False),
+    ],
+)
 @pytest.mark.parametrize("place", ["data", "fn_index", "trigger_id"])
-def test_a_number_of_an_event_is_small_and_finite_or_refused(folder: Path, number: str, taken: bool,
-                                                             place: str) -> None:
+def test_a_number_of_an_event_is_small_and_finite_or_refused(
+    folder: Path, number: str, taken: bool, place: str
+) -> None:
     events = Events({7: Function("", ("number",)), 0: Function("", ("number",))}, Uploads(folder))
     content = {"data": "[1]", "fn_index": "7", "trigger_id": "3"}
     content[place] = f"[{number}]" if place == "data" else number
@@ -155,14 +254,20 @@ def test_a_number_of_an_event_is_small_and_finite_or_refused(folder: Path, numbe
         assert place != "data" or not taken
         return
     assert set(written) == {"data", "session_hash", "fn_index", "trigger_id"}
-    assert taken or place == "trigger_id"  # of which what is no number of an element is not passed on
+    # of which what is no number of an element is not passed on
+    assert taken or place == "trigger_id"
     assert type(written["fn_index"]) is int
-    assert written["trigger_id"] is None or (type(written["trigger_id"]) is int and 0 <= written["trigger_id"] < 10_000)
+    assert written["trigger_id"] is None or (
+        type(written["trigger_id"]) is int and 0 <= written["trigger_id"] < 10_000
+    )
 
 
-@pytest.mark.parametrize(("chunk", "pause_s", "arrives"), [(1, 0.02, False), (400, 0.02, True), (400, 9.0, False)])
-def test_a_body_that_trickles_gives_its_place_back(monkeypatch: pytest.MonkeyPatch, chunk: int, pause_s: float,
-                                                   arrives: bool) -> None:
+@pytest.mark.parametrize(
+    ("chunk", "pause_s", "arrives"), [(1, 0.02, False), (400, 0.02, True), (400, 9.0, False)]
+)
+def test_a_body_that_trickles_gives_its_place_back(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, pause_s: float, arrives: bool
+) -> None:
     """Long before a deadline of minutes; one that arrives at a usual rate is taken."""
     monkeypatch.setattr(bodies, "BEGIN_S", 0.2)
     rejected: list[str] = []
@@ -192,7 +297,9 @@ def test_lines_that_strangers_cause_are_counted_not_written() -> None:
     few = FewLines(lambda: now[0])
 
     def log(message: str, *arguments: object) -> None:
-        record = logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, message, arguments, None)
+        record = logging.LogRecord(
+            "uvicorn.error", logging.WARNING, "", 0, message, arguments, None
+        )
         if few.filter(record):
             written.append(record.getMessage())
 
@@ -204,8 +311,9 @@ def test_lines_that_strangers_cause_are_counted_not_written() -> None:
     for _ in range(10_000):
         log("Unsupported upgrade request.")
     assert len(written) == 2 * LINES + 1
-    assert written[LINES + 1] == (f"Unsupported upgrade request. ({10_000 - LINES:,} more lines like it were not "
-                                  "written)")
+    assert written[LINES + 1] == (
+        f"Unsupported upgrade request. ({10_000 - LINES:,} more lines like it were not written)"
+    )
     written.clear()
     for number in range(10_000):
         log(f"a new message {number}")
@@ -322,10 +430,28 @@ def test_uploads_of_one_address_reserve_a_quarter(folder: Path) -> None:
 
 
 def test_the_page_gets_listed_headers_only() -> None:
-    plain = [(b"host", b"x"), (b"cookie", b"a=b"), (b"content-length", b"3"), (b"x-forwarded-proto", b"https")]
-    hostile = [(name, b"evil") for name in (
-        b"x-forwarded-host", b"x-gradio-server", b"x-gradio-user", b"x-forwarded-proto", b"x-forwarded-prefix",
-        b"origin", b"referer", b"range", b"authorization", b"session_hash", b"transfer-encoding")]
+    plain = [
+        (b"host", b"x"),
+        (b"cookie", b"a=b"),
+        (b"content-length", b"3"),
+        (b"x-forwarded-proto", b"https"),
+    ]
+    hostile = [
+        (name, b"evil")
+        for name in (
+            b"x-forwarded-host",
+            b"x-gradio-server",
+            b"x-gradio-user",
+            b"x-forwarded-proto",
+            b"x-forwarded-prefix",
+            b"origin",
+            b"referer",
+            b"range",
+            b"authorization",
+            b"session_hash",
+            b"transfer-encoding",
+        )
+    ]
     assert passed_on([*plain, *hostile]) == plain
 
 
@@ -334,8 +460,13 @@ def test_the_page_gets_listed_headers_only() -> None:
 
 @pytest.fixture(scope="module")
 def engine(served: Path) -> Any:
-    with_model = Engine(reload.load(served, provider="cpu", threads=1), workers=1, waiting=8, deadline_s=20.0,
-                        max_pixels=10**6)
+    with_model = Engine(
+        reload.load(served, provider="cpu", threads=1),
+        workers=1,
+        waiting=8,
+        deadline_s=20.0,
+        max_pixels=10**6,
+    )
     yield with_model
     with_model.close()
 
@@ -344,8 +475,9 @@ def on_disk(folder: Path) -> int:
     return sum(uploads.on_disk(path.stat().st_size) for path in folder.rglob("*") if path.is_file())
 
 
-def test_corrections_are_counted_as_they_lie_on_disk(engine: Engine, tmp_path: Path,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrections_are_counted_as_they_lie_on_disk(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = Feedback(tmp_path)
     pictures = [encode(photo(40 + place), "PNG") for place in range(3)]
     for picture in pictures:
@@ -367,8 +499,24 @@ def test_corrections_are_counted_as_they_lie_on_disk(engine: Engine, tmp_path: P
 
 def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) -> None:
     kept, labels = Feedback(tmp_path), engine.model.predictor.bundle.labels
-    hostile = ("../x", "/x", "a/b", "a\\b", ".", "..", ".x", "", " x", "x.", "CON", "nul.txt", "a\nb", "\x1b[2J",
-               "é" * 101, "\ud800")
+    hostile = (
+        "../x",
+        "/x",
+        "a/b",
+        "a\\b",
+        ".",
+        "..",
+        ".x",
+        "",
+        " x",
+        "x.",
+        "CON",
+        "nul.txt",
+        "a\nb",
+        "\x1b[2J",
+        "é" * 101,
+        "\ud800",
+    )
     object.__setattr__(engine.model.predictor.bundle, "labels", (*labels, *hostile))
     try:
         for label in hostile:
@@ -381,9 +529,11 @@ def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) 
 # --- many pictures
 
 
-def test_many_pictures_are_answered_within_a_time(engine: Engine, folder: Path,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    from serve.page import many  # imports Gradio, for 4 seconds: not in every process that collects this file
+def test_many_pictures_are_answered_within_a_time(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # imports Gradio, for 4 seconds: not in every process that collects this file
+    from serve.page import many
 
     own = Uploads(folder)
     paths = []
@@ -434,11 +584,25 @@ def test_the_watch_survives_what_becomes_of_its_folder(tmp_path: Path) -> None:
     watch = reload.Watch(engine, load, told.append)
     examples = f"{bundle.EXAMPLES}/{bundle.EXPECTED}"
     breaks = {
-        examples: ["[]", "3", "null", '{"red.png": []}', '{"red.png": {"probabilities": [1]}}', "[" * 100_000,
-                   '{"../../config.json": {"probabilities": [1, 0, 0]}}',
-                   '{"red.png": {"probabilities": ["x", 1, {}]}}'],
-        bundle.FINISHED: ["[]", "{}", "[" * 100_000, '{"version": 1, "files": []}', '{"version": 1, "files": {"a": 1}}',
-                          "\0"]}
+        examples: [
+            "[]",
+            "3",
+            "null",
+            '{"red.png": []}',
+            '{"red.png": {"probabilities": [1]}}',
+            "[" * 100_000,
+            '{"../../config.json": {"probabilities": [1, 0, 0]}}',
+            '{"red.png": {"probabilities": ["x", 1, {}]}}',
+        ],
+        bundle.FINISHED: [
+            "[]",
+            "{}",
+            "[" * 100_000,
+            '{"version": 1, "files": []}',
+            '{"version": 1, "files": {"a": 1}}',
+            "\0",
+        ],
+    }
     for name, contents in breaks.items():
         for content in contents:
             shutil.rmtree(folder)
@@ -474,10 +638,16 @@ def test_the_watch_survives_what_becomes_of_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", [["red", "green", "violet"], ["blue", "red", "green"]])
 def test_a_page_keeps_its_classes(labels: list[str], tmp_path: Path) -> None:
-    """Its title, examples and corrections were made for those it started with; their order may change."""
+    """Its title, examples and corrections were made for those it started with; their order may
+    change."""
     folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
-    engine = Engine(reload.load(folder, provider="cpu", threads=1), workers=1, waiting=1, deadline_s=5.0,
-                    max_pixels=10**6)
+    engine = Engine(
+        reload.load(folder, provider="cpu", threads=1),
+        workers=1,
+        waiting=1,
+        deadline_s=5.0,
+        max_pixels=10**6,
+    )
     new = made_bundle(tmp_path / "new", labels=labels)
     told: list[str] = []
 
@@ -497,7 +667,9 @@ def test_a_round_that_fails_does_not_end_the_thread() -> None:
 
     def work() -> None:
         rounds.append(1)
-        raise (SystemExit, RecursionError, MemoryError, StopIteration, KeyboardInterrupt)[len(rounds) % 5]
+        raise (SystemExit, RecursionError, MemoryError, StopIteration, KeyboardInterrupt)[
+            len(rounds) % 5
+        ]
 
     thread = Repeat(work, seconds=0.001, name="test")
     thread.start()
@@ -541,7 +713,11 @@ class _Engine:
     """As much of an engine as the card looks at."""
 
     def __init__(self, found: bundle.Bundle):
-        predictor = type("Predictor", (), {"bundle": found, "provider": "cpu", "checked": Checked(3, 2e-7, "before")})
+        predictor = type(
+            "Predictor",
+            (),
+            {"bundle": found, "provider": "cpu", "checked": Checked(3, 2e-7, "before")},
+        )
         self.model = type("Model", (), {"predictor": predictor, "name": "x"})
 
 
@@ -557,14 +733,23 @@ def carded(run: Path, card: str) -> Path:
 
 
 def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
-    folder = carded(tmp_path / "run", "---\nlicense: x\n---\n# Mine\n\nthe card\n\n## Limits\n- its own\n\n"
-                    "## Recipe\nfast\n")
-    assert about(folder).index("## Limits\n") < about(folder).index("- its own\n") < about(folder).index("## Recipe")
+    folder = carded(
+        tmp_path / "run",
+        "---\nlicense: x\n---\n# Mine\n\nthe card\n\n## Limits\n- its own\n\n## Recipe\nfast\n",
+    )
+    assert (
+        about(folder).index("## Limits\n")
+        < about(folder).index("- its own\n")
+        < about(folder).index("## Recipe")
+    )
     assert "the card" in about(folder)
     assert "license" not in about(folder)
     assert about(folder).count("## Limits\n") == 1
-    assert " Here it answers on cpu: 3 pictures differ by at most 2e-07 from before.\n" in about(folder)
-    other = served_bundle(tmp_path / "other") / "bundles" / "onnx"  # a bundle from elsewhere beside this card
+    assert " Here it answers on cpu: 3 pictures differ by at most 2e-07 from before.\n" in about(
+        folder
+    )
+    # a bundle from elsewhere beside this card
+    other = served_bundle(tmp_path / "other") / "bundles" / "onnx"
     shutil.rmtree(folder)
     shutil.copytree(other, folder)
     assert "the card" not in about(folder)
@@ -581,31 +766,61 @@ def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
 
 def test_what_was_not_judged_is_said_in_the_proof(tmp_path: Path) -> None:
     folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
-    rungs = [{"name": "probabilities", "worst": 0.3, "limit": None, "pictures": 5},
-             {"name": "embedding", "worst": None, "limit": None, "pictures": 5},
-             {"name": "pixels", "worst": 0.5, "limit": 1, "pictures": 7}]
+    rungs = [
+        {"name": "probabilities", "worst": 0.3, "limit": None, "pictures": 5},
+        {"name": "embedding", "worst": None, "limit": None, "pictures": 5},
+        {"name": "pixels", "worst": 0.5, "limit": 1, "pictures": 7},
+    ]
     rundir.write_json(folder / bundle.PARITY, {"rungs": rungs})
     bundle.finish(folder)
-    for line in ("| probabilities | 0.3 | not judged | 5 |", "| embedding | not judged | not judged | 5 |",
-                 "| pixels | 0.5 | 1 | 7 |"):
+    for line in (
+        "| probabilities | 0.3 | not judged | 5 |",
+        "| embedding | not judged | not judged | 5 |",
+        "| pixels | 0.5 | 1 | 7 |",
+    ):
         assert line in about(folder)
 
 
 def test_the_settings_that_are_off_are_folded_and_nothing_else_is_html(tmp_path: Path) -> None:
-    recipe = {name: {"value": value, "why": why} for name, value, why in (
-        ("lr", 0.1, "<b>"), ("ema", 0.0, "off"), ("seed", "</details><script>", "default"))}
-    text = about(carded(tmp_path / "run", f"# Mine\n\n<details>\n\n## Recipe\n{recipe_table(recipe)}\n"))
-    assert "\n<details><summary>2 further settings are off or at their usual value</summary>\n\n|" in text
+    recipe = {
+        name: {"value": value, "why": why}
+        for name, value, why in (
+            ("lr", 0.1, "<b>"),
+            ("ema", 0.0, "off"),
+            ("seed", "</details><script>", "default"),
+        )
+    }
+    text = about(
+        carded(tmp_path / "run", f"# Mine\n\n<details>\n\n## Recipe\n{recipe_table(recipe)}\n")
+    )
+    assert (
+        "\n<details><summary>2 further settings are off or at their usual value</summary>\n\n|"
+        in text
+    )
     assert text.endswith("\n\n</details>")
     assert text.count("<") == 4
-    unclosed = about(carded(tmp_path / "other", "## Recipe\n<details><summary>2 further settings x</summary>\n"))
+    unclosed = about(
+        carded(tmp_path / "other", "## Recipe\n<details><summary>2 further settings x</summary>\n")
+    )
     assert "<" not in unclosed
 
 
-@pytest.mark.parametrize("card", [
-    "<details><summary>2 further settings x</summary>\n" * 2_000,
-    "![](" * 24_000, "<" * 99_000, "---\n" + "a\n" * 40_000, "![" * 49_000, "---\n" * 24_000, "[" * 99_000,
-    "<!--" * 24_000, "\r" * 99_000, "x" * 2_000_000, "![](" * 80_000])
+@pytest.mark.parametrize(
+    "card",
+    [
+        "<details><summary>2 further settings x</summary>\n" * 2_000,
+        "![](" * 24_000,
+        "<" * 99_000,
+        "---\n" + "a\n" * 40_000,
+        "![" * 49_000,
+        "---\n" * 24_000,
+        "[" * 99_000,
+        "<!--" * 24_000,
+        "\r" * 99_000,
+        "x" * 2_000_000,
+        "![](" * 80_000,
+    ],
+)
 def test_a_card_is_cleaned_in_linear_time(card: str, tmp_path: Path) -> None:
     folder = carded(tmp_path / "run", card)
     found = bundle.open_bundle(folder)
@@ -627,8 +842,15 @@ def test_examples_are_files_that_the_manifest_lists(tmp_path: Path) -> None:
     shown = [path.name for path, _ in self_check.examples(bundle.open_bundle(folder))]
     assert shown == [f"{label}.png" for label in LABELS]
     answer = {"probabilities": [1, 0, 0], "label": "red", "probability": 1}
-    for name in ("../../../private.png", "unlisted.png", str(tmp_path / "run" / "private.png"), ".", "", "..",
-                 "../bundle.json"):
+    for name in (
+        "../../../private.png",
+        "unlisted.png",
+        str(tmp_path / "run" / "private.png"),
+        ".",
+        "",
+        "..",
+        "../bundle.json",
+    ):
         expected = folder / bundle.EXAMPLES / bundle.EXPECTED
         rundir.write_json(expected, {name: answer})
         (folder / bundle.EXAMPLES / "unlisted.png").unlink(missing_ok=True)

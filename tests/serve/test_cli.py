@@ -25,11 +25,36 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_flags_are_these() -> None:
     assert [field.name for field in dataclasses.fields(Order)] == [
-        "bundle", "host", "port", "api_only", "watch", "auth", "token", "allow_origin", "root_path", "feedback",
-        "provider", "self_check", "workers", "queue", "deadline_s", "decode_s", "max_body_mb", "max_megapixels"]
+        "bundle",
+        "host",
+        "port",
+        "api_only",
+        "watch",
+        "auth",
+        "token",
+        "allow_origin",
+        "root_path",
+        "feedback",
+        "provider",
+        "self_check",
+        "workers",
+        "queue",
+        "deadline_s",
+        "decode_s",
+        "max_body_mb",
+        "max_megapixels",
+    ]
     shown = run("--help").stdout
-    for flag in ("--api-only", "--watch", "--auth", "--token", "--allow-origin", "--root-path", "--feedback",
-                 "--no-self-check"):
+    for flag in (
+        "--api-only",
+        "--watch",
+        "--auth",
+        "--token",
+        "--allow-origin",
+        "--root-path",
+        "--feedback",
+        "--no-self-check",
+    ):
         assert flag in shown
 
 
@@ -42,17 +67,28 @@ def test_a_run_without_a_bundle_is_told_the_export(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
-    ({"root_path": "x"}, "prefix such as /tools/pets"), ({"root_path": "/x/"}, "prefix"),
-    ({"auth": "user"}, "no colon"), ({"auth": ":secret"}, "empty half"), ({"token": ""}, "--token"),
-    ({"queue": 0}, "--queue 0: expected 1"), ({"deadline_s": 0.0}, "--deadline-s"),
-    ({"decode_s": 0.0}, "--decode-s"), ({"api_only": True, "feedback": Path("x")}, "no effect")])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"root_path": "x"}, "prefix such as /tools/pets"),
+        ({"root_path": "/x/"}, "prefix"),
+        ({"auth": "user"}, "no colon"),
+        ({"auth": ":secret"}, "empty half"),
+        ({"token": ""}, "--token"),
+        ({"queue": 0}, "--queue 0: expected 1"),
+        ({"deadline_s": 0.0}, "--deadline-s"),
+        ({"decode_s": 0.0}, "--decode-s"),
+        ({"api_only": True, "feedback": Path("x")}, "no effect"),
+    ],
+)
 def test_settings_that_make_no_sense(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Order(Path("run"), **wrong)  # type: ignore[arg-type]
 
 
-def test_an_alias_of_your_own_serves(tmp_path: Path, pulled_from_the_hub: Callable[[Path], list[str]]) -> None:
+def test_an_alias_of_your_own_serves(
+    tmp_path: Path, pulled_from_the_hub: Callable[[Path], list[str]]
+) -> None:
     pulled = pulled_from_the_hub(tmp_path / "pulled")
     for name in ("mine", "hf-hub:user/other"):
         assert start.local(Path(name)) == tmp_path / "pulled"
@@ -64,30 +100,74 @@ def test_an_alias_of_your_own_serves(tmp_path: Path, pulled_from_the_hub: Callab
 
 
 def test_credentials_and_prefix(served: Path, tmp_path: Path) -> None:
-    """Basic and Bearer over page and API, health apart; the prefix stripped by the proxy or kept."""
-    with running(tmp_path / "log", served, "--root-path", "/tools/pets", ZOOTUNE_AUTH="ann:pässword",
-                 ZOOTUNE_TOKEN="t0ken") as service, httpx.Client(verify=False) as client:
+    """Basic and Bearer over page and API, health apart; the prefix stripped by the proxy or
+    kept."""
+    with (
+        running(
+            tmp_path / "log",
+            served,
+            "--root-path",
+            "/tools/pets",
+            ZOOTUNE_AUTH="ann:pässword",
+            ZOOTUNE_TOKEN="t0ken",
+        ) as service,
+        httpx.Client(verify=False) as client,
+    ):
         url = service.url.removesuffix("/tools/pets")
         for path in ("/healthz", "/readyz", "/tools/pets/healthz"):
             assert client.get(url + path).status_code == 200
         good = [httpx.BasicAuth("ann", "pässword"), httpx.BasicAuth("anyone", "t0ken")]
-        bad = [None, httpx.BasicAuth("ann", "password"), httpx.BasicAuth("ann", ""), httpx.BasicAuth("pässword", "ann")]
-        for path in ("/", "/config", "/v1/models", "/metrics", "/gradio_api/info", "/gradio_api/file=/etc/passwd",
-                     "/tools/pets/v1/models", "/openapi.json"):
+        bad = [
+            None,
+            httpx.BasicAuth("ann", "password"),
+            httpx.BasicAuth("ann", ""),
+            httpx.BasicAuth("pässword", "ann"),
+        ]
+        for path in (
+            "/",
+            "/config",
+            "/v1/models",
+            "/metrics",
+            "/gradio_api/info",
+            "/gradio_api/file=/etc/passwd",
+            "/tools/pets/v1/models",
+            "/openapi.json",
+        ):
             for auth in bad:
-                assert client.get(f"{url}/version", auth=good[0]).status_code == 200  # or it would have to wait
+                # or it would have to wait
+                assert client.get(f"{url}/version", auth=good[0]).status_code == 200
                 answer = client.get(url + path, auth=auth)
                 assert (answer.status_code, set(answer.json())) == (401, {"error"}), path
                 assert answer.headers["www-authenticate"].startswith("Basic ")
-        for header in ("Bearer", "Bearer wrong", "Bearer t0ken2", "Basic t0ken", "Digest t0ken", "Basic =", "t0ken"):
-            assert client.get(f"{url}/v1/models", headers={"authorization": header}).status_code == 401
+        for header in (
+            "Bearer",
+            "Bearer wrong",
+            "Bearer t0ken2",
+            "Basic t0ken",
+            "Digest t0ken",
+            "Basic =",
+            "t0ken",
+        ):
+            assert (
+                client.get(f"{url}/v1/models", headers={"authorization": header}).status_code == 401
+            )
             assert client.get(f"{url}/version", auth=good[0]).status_code == 200
-        for path in ("/config", "/v1/models", "/tools/pets/", "/tools/pets/config", "/tools/pets/v1/models"):
+        for path in (
+            "/config",
+            "/v1/models",
+            "/tools/pets/",
+            "/tools/pets/config",
+            "/tools/pets/v1/models",
+        ):
             for auth in good:
                 assert client.get(url + path, auth=auth).status_code == 200, path
-            assert client.get(url + path, headers={"authorization": "Bearer t0ken"}).status_code == 200
+            assert (
+                client.get(url + path, headers={"authorization": "Bearer t0ken"}).status_code == 200
+            )
             if path.endswith("config"):
-                config = client.get(url + path, auth=good[0], headers={"host": "example.org"}).json()
+                config = client.get(
+                    url + path, auth=good[0], headers={"host": "example.org"}
+                ).json()
                 assert config["root"] == "http://example.org/tools/pets"
         client.auth = good[0]
         assert ask(f"{url}/tools/pets", encode(photo(), "PNG"), client=client).status_code == 200
@@ -102,7 +182,9 @@ def test_a_port_that_is_taken(service: Running, served: Path) -> None:
 
 def test_it_is_ready_in_a_moment(served: Path, tmp_path: Path) -> None:
     started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "serve", "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "serve", "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True
+    )
     python_s = time.monotonic() - started  # this machine's speed now: about 0.3 s when it is quiet
     with running(tmp_path / "log", served, "--api-only", imports=None) as service:
         assert service.started_s < max(1.5, 6 * python_s)

@@ -1,4 +1,5 @@
-"""The queue by itself: all or nothing, deadlines seen when a picture's turn comes, one large picture at a time."""
+"""The queue by itself: all or nothing, deadlines seen when a picture's turn comes, one large
+picture at a time."""
 
 import threading
 import time
@@ -49,7 +50,7 @@ def test_a_request_takes_all_its_places_or_none(engine: Engine) -> None:
 
 
 def test_a_late_picture_is_not_answered(engine: Engine) -> None:
-    late, = engine.submit([RED], label, deadline=time.monotonic() - 1)
+    (late,) = engine.submit([RED], label, deadline=time.monotonic() - 1)
     with pytest.raises(Late):
         late.result(10)
     engine.deadline_s = 0.05
@@ -80,7 +81,7 @@ def test_a_failed_picture_leaves_its_place(engine: Engine) -> None:
 def test_an_answer_comes_from_the_model_at_its_acceptance(engine: Engine, served: Path) -> None:
     held, old = threading.Event(), engine.model
     blocked = engine.submit([RED] * 2, lambda _: held.wait(10))
-    waiting, = engine.submit([RED], lambda answered: answered.model)
+    (waiting,) = engine.submit([RED], lambda answered: answered.model)
     engine.model = load(served, provider="cpu", threads=1)
     held.set()
     assert waiting.result(10) is old
@@ -109,10 +110,18 @@ def test_large_pictures_come_one_at_a_time(engine: Engine, monkeypatch: pytest.M
 
 
 def test_one_address_takes_half_of_the_places_and_others_come_in_turn(served: Path) -> None:
-    engine = Engine(load(served, provider="cpu", threads=1), workers=1, waiting=49, deadline_s=20, max_pixels=10**6)
+    engine = Engine(
+        load(served, provider="cpu", threads=1),
+        workers=1,
+        waiting=49,
+        deadline_s=20,
+        max_pixels=10**6,
+    )
     held, order = threading.Event(), []
     first = engine.submit([RED], lambda _: held.wait(10))
-    many = [engine.submit([RED], lambda _: order.append("greedy"), owner="greedy")[0] for _ in range(25)]
+    many = [
+        engine.submit([RED], lambda _: order.append("greedy"), owner="greedy")[0] for _ in range(25)
+    ]
     with pytest.raises(Busy):
         engine.submit([RED], label, owner="greedy")
     with pytest.raises(Busy):
@@ -132,7 +141,9 @@ def test_one_address_takes_half_of_the_places_and_others_come_in_turn(served: Pa
     assert not engine._of
 
 
-def test_an_address_whose_pictures_kill_decoders_waits(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_whose_pictures_kill_decoders_waits(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decode = engine.decoders.decode
 
     def killing(data: bytes, name: str, *, max_pixels: int, seconds: float) -> object:
@@ -150,4 +161,6 @@ def test_an_address_whose_pictures_kill_decoders_waits(engine: Engine, monkeypat
     assert engine.answer(RED, label, owner="good") == "red"
     for _ in range(4):  # so little time may be too short for a good picture
         with pytest.raises(Killed):
-            engine.submit([b"bomb"], label, deadline=time.monotonic() + 0.5, owner="late")[0].result(10)
+            engine.submit([b"bomb"], label, deadline=time.monotonic() + 0.5, owner="late")[
+                0
+            ].result(10)

@@ -28,7 +28,8 @@ def connect(service: Running) -> socket.socket:
 
 
 def test_what_is_in_flight_at_sigterm_is_answered(served: Path, tmp_path: Path) -> None:
-    """16 requests that take a second, then SIGTERM: not ready at once, 16 right answers, exit code 0."""
+    """16 requests that take a second, then SIGTERM: not ready at once, 16 right answers, exit code
+    0."""
     pictures = [noise_png(1000, seed) for seed in range(3)]
     right = [float(Predictor(served).predict(picture).probabilities.max()) for picture in pictures]
     with running(tmp_path / "log", served, "--api-only", "--workers", "1") as service:
@@ -42,12 +43,17 @@ def test_what_is_in_flight_at_sigterm_is_answered(served: Path, tmp_path: Path) 
         time.sleep(0.15)
         assert httpx.get(f"{service.url}/readyz").status_code == 503
         assert httpx.get(f"{service.url}/healthz").status_code == 200
-        answered = re.search(r'route="/v1/predict",status="200"\} (\d+)', httpx.get(f"{service.url}/metrics").text)
+        answered = re.search(
+            r'route="/v1/predict",status="200"\} (\d+)', httpx.get(f"{service.url}/metrics").text
+        )
         assert not answered or int(answered[1]) < 8
         for place, connection in enumerate(sent):
             answer = connection.getresponse()
             assert answer.status == 200
-            assert json.loads(answer.read())["predictions"][0]["top"][0]["probability"] == right[place % 3]
+            assert (
+                json.loads(answer.read())["predictions"][0]["top"][0]["probability"]
+                == right[place % 3]
+            )
             connection.close()
         stopping.join(20)
         assert service.process.returncode == 0
@@ -88,9 +94,12 @@ def test_signals_stop_it_where_the_loop_has_no_handlers() -> None:
 
 
 def test_more_than_it_can_do_is_refused_with_a_time(served: Path, tmp_path: Path) -> None:
-    """16 clients against a queue of 2 for a second: only 200 and 503, not ready meanwhile, ready again after."""
+    """16 clients against a queue of 2 for a second: only 200 and 503, not ready meanwhile, ready
+    again after."""
     picture = noise_png(700)
-    with running(tmp_path / "log", served, "--api-only", "--workers", "1", "--queue", "2") as service:
+    with running(
+        tmp_path / "log", served, "--api-only", "--workers", "1", "--queue", "2"
+    ) as service:
         seen: list[httpx.Response] = []
         end = time.monotonic() + 1
 
@@ -114,20 +123,29 @@ def test_more_than_it_can_do_is_refused_with_a_time(served: Path, tmp_path: Path
 
 
 def test_deadlines_and_slow_bodies(served: Path, tmp_path: Path) -> None:
-    with running(tmp_path / "log", served, "--api-only", "--workers", "1", "--deadline-s", "0.8") as service:
+    with running(
+        tmp_path / "log", served, "--api-only", "--workers", "1", "--deadline-s", "0.8"
+    ) as service:
         with ThreadPoolExecutor(8) as pool:
             large = noise_png(1400)
-            answers = [answer.status_code for answer in pool.map(lambda _: ask(service.url, large), range(8))]
+            answers = [
+                answer.status_code
+                for answer in pool.map(lambda _: ask(service.url, large), range(8))
+            ]
         assert set(answers) <= {200, 408, 504}
         assert 504 in answers
         with connect(service) as slow:
-            slow.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-                         b"content-length: 100\r\n\r\n{")
+            slow.sendall(
+                b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                b"content-length: 100\r\n\r\n{"
+            )
             assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
         for _ in range(20):
             with connect(service) as other:
-                other.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-                              b"sec-websocket-key: eA==\r\nsec-websocket-version: 13\r\n\r\n")
+                other.sendall(
+                    b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+                    b"sec-websocket-key: eA==\r\nsec-websocket-version: 13\r\n\r\n"
+                )
                 assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
         assert 1 <= service.log.read_text().count("Unsupported upgrade request.") <= few_lines.LINES
         assert service.stop() == 0
@@ -152,8 +170,10 @@ def test_half_open_connections_do_not_matter(service: Running) -> None:
         for one in heads:
             one.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\nx-half")
         for one in bodies:
-            one.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
-                        b"content-type: application/json\r\n\r\n{")
+            one.sendall(
+                b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
+                b"content-type: application/json\r\n\r\n{"
+            )
         started = time.monotonic()
         assert httpx.get(f"{service.url}/readyz").status_code == 200
         assert ask(service.url, noise_png(32)).status_code == 200
@@ -171,12 +191,14 @@ runpy.run_module("serve", run_name="__main__")
 
 
 def test_what_is_open_fits_the_files_that_a_process_may_open(served: Path, tmp_path: Path) -> None:
-    """More connections than files: no error in the log, and others are answered at once or within a moment."""
+    """More connections than files: no error in the log, and others are answered at once or within a
+    moment."""
     with running(tmp_path / "log", served, "--api-only", module=["-c", FEW_FILES]) as service:
         host, port = service.url.removeprefix("http://").split(":")
         silent = [socket.socket() for _ in range(400)]
         try:
-            for connection in silent:  # without waiting: with few files, few connections wait to be accepted
+            # without waiting: with few files, few connections wait to be accepted
+            for connection in silent:
                 connection.setblocking(False)
                 connection.connect_ex((host, int(port)))
             deadline = time.monotonic() + 10
@@ -189,11 +211,18 @@ def test_what_is_open_fits_the_files_that_a_process_may_open(served: Path, tmp_p
                 one.close()
         assert service.stop() == 0
         # the 503 of that moment, and nothing else
-        assert [line for line in service.log.read_text().splitlines() if "Exceeded concurrency limit" not in line] == []
+        assert [
+            line
+            for line in service.log.read_text().splitlines()
+            if "Exceeded concurrency limit" not in line
+        ] == []
 
 
-def test_connections_that_send_nothing_do_not_close_the_service(served: Path, tmp_path: Path) -> None:
-    """More than the service takes at all: those that wait longest make room for others within a second or two."""
+def test_connections_that_send_nothing_do_not_close_the_service(
+    served: Path, tmp_path: Path
+) -> None:
+    """More than the service takes at all: those that wait longest make room for others within a
+    second or two."""
     with running(tmp_path / "log", served, "--api-only") as service:
         silent = [connect(service) for _ in range(CONNECTIONS + 10)]
         try:

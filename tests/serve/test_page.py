@@ -1,4 +1,5 @@
-"""The page as people and Gradio's client use it: the API's numbers, nothing from elsewhere, no file given away."""
+"""The page as people and Gradio's client use it: the API's numbers, nothing from elsewhere, no file
+given away."""
 
 import csv
 import json
@@ -23,17 +24,33 @@ from tests.zoo.made_bundle import LABELS
 from zoo.answer.predict import Predictor
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync"]
-NAMES = ("16-bit.png", "colour-under-alpha.png", "cmyk.jpg", "animated.webp", "palette-alpha-bytes.png", "plain.jpg")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = (
+    "16-bit.png",
+    "colour-under-alpha.png",
+    "cmyk.jpg",
+    "animated.webp",
+    "palette-alpha-bytes.png",
+    "plain.jpg",
+)
 """Those that Gradio's own preprocessing would change."""
 LONG = "a picture with a long name and anunreasonablylongwordofmanyletters.png"
 
 
 @pytest.fixture(scope="module")
 def client(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    return Client(service.url, analytics_enabled=False, verbose=False,
-                  download_files=str(tmp_path_factory.mktemp("got")))
+    return Client(
+        service.url,
+        analytics_enabled=False,
+        verbose=False,
+        download_files=str(tmp_path_factory.mktemp("got")),
+    )
 
 
 def write(folder: Path, name: str, content: bytes) -> Path:
@@ -45,8 +62,9 @@ def write(folder: Path, name: str, content: bytes) -> Path:
 # --- Gradio's client
 
 
-def test_page_api_client_and_predictor_give_the_same_numbers(service: Running, client: Client, served: Path,
-                                                            tmp_path: Path) -> None:
+def test_page_api_client_and_predictor_give_the_same_numbers(
+    service: Running, client: Client, served: Path, tmp_path: Path
+) -> None:
     predictor = Predictor(served)
     for name in NAMES:
         path = write(tmp_path, name, ODD[name][0]())
@@ -60,7 +78,9 @@ def test_page_api_client_and_predictor_give_the_same_numbers(service: Running, c
 
 def test_a_bad_picture_is_told_why(client: Client, tmp_path: Path) -> None:
     for name in ("html.jpg", "svg.jpg", "eps.jpg", "half.png", "12000x12000.png", "empty.jpg"):
-        data, card, heat = client.predict(handle_file(write(tmp_path, name, BAD[name][0]())), api_name="/predict")
+        data, card, heat = client.predict(
+            handle_file(write(tmp_path, name, BAD[name][0]())), api_name="/predict"
+        )
         assert data["error"].startswith("This picture cannot be read: ")
         assert "refused" in card
         assert not heat or not heat.get("visible", True)
@@ -81,16 +101,27 @@ def test_no_file_of_this_machine_is_given_away(service: Running, tmp_path: Path)
                     began = client.post(f"/gradio_api/call/{name}", json={"data": body})
                     text = began.text
                     if began.status_code == 200:
-                        text += client.get(f"/gradio_api/call/{name}/{began.json()['event_id']}").text
+                        text += client.get(
+                            f"/gradio_api/call/{name}/{began.json()['event_id']}"
+                        ).text
                     assert "complete" not in text or "Choose a picture" in text, (name, path)
                     assert "secret" not in text.replace("/etc/passwd", "")
                     assert "Traceback" not in text
-        for path in (secret, "/etc/passwd", "..%2f..%2fetc/passwd", "serve/page/one.py", ".git/config"):
+        for path in (
+            secret,
+            "/etc/passwd",
+            "..%2f..%2fetc/passwd",
+            "serve/page/one.py",
+            ".git/config",
+        ):
             answer = client.get(f"/gradio_api/file={path}")
             assert answer.status_code in (403, 404)
             assert b"TOP-SECRET" not in answer.content
         assert client.get("/monitoring/summary").status_code in (403, 404)
-        assert client.post("/gradio_api/upload", files=[("files", ("x.png", b"x"))] * 1001).status_code == 400
+        assert (
+            client.post("/gradio_api/upload", files=[("files", ("x.png", b"x"))] * 1001).status_code
+            == 400
+        )
 
 
 def test_a_correction_becomes_training_data(client: Client, feedback: Path, tmp_path: Path) -> None:
@@ -109,7 +140,14 @@ def test_a_correction_becomes_training_data(client: Client, feedback: Path, tmp_
 
 def test_shares_are_never_called_none_or_all() -> None:
     assert [percent(share) for share in (0, 0.004, 0.01, 0.934, 0.994, 0.996, 1)] == [
-        "< 1 %", "< 1 %", "1 %", "93 %", "99 %", "> 99 %", "> 99 %"]
+        "< 1 %",
+        "< 1 %",
+        "1 %",
+        "93 %",
+        "99 %",
+        "> 99 %",
+        "> 99 %",
+    ]
 
 
 # --- Chromium
@@ -130,10 +168,19 @@ def watched(browser: Browser, url: str, **how: Any) -> tuple[Page, list[str], li
     page = browser.new_context(accept_downloads=True, **how).new_page()
     complaints: list[str] = []
     foreign: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: foreign.append(request.url)
-            if not request.url.startswith((url, "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda request: (
+            foreign.append(request.url)
+            if not request.url.startswith((url, "data:", "blob:"))
+            else None
+        ),
+    )
     page.goto(url)
     page.wait_for_selector("#picture input[type=file]", state="attached")
     return page, complaints, foreign
@@ -145,13 +192,17 @@ def show(page: Page, path: Path) -> None:
     page.set_input_files("#picture input[type=file]", path)
 
 
-def test_the_page_in_a_browser(service: Running, browser: Browser, served: Path, tmp_path: Path) -> None:
+def test_the_page_in_a_browser(
+    service: Running, browser: Browser, served: Path, tmp_path: Path
+) -> None:
     """All that it does, in a wide window of a dark desktop."""
     page, complaints, foreign = watched(browser, service.url, color_scheme="dark")
     path = write(tmp_path, "picture.png", ODD["colour-under-alpha.png"][0]())
     show(page, path)
     page.wait_for_selector("#answer .bar")
-    shown = page.eval_on_selector_all("#answer .bar", "bars => bars.map(b => [b.dataset.name, b.dataset.probability])")
+    shown = page.eval_on_selector_all(
+        "#answer .bar", "bars => bars.map(b => [b.dataset.name, b.dataset.probability])"
+    )
     own = Predictor(served).predict(path)
     assert [(name, float(probability)) for name, probability in shown] == [*own.answer.top]
     page.wait_for_selector("#heat img")
@@ -177,17 +228,36 @@ def _many(page: Page, tmp_path: Path) -> None:
     """The tab for many pictures: captions, a table, and what could not be read."""
     page.get_by_role("tab", name="Many pictures").click()
     red = write(tmp_path, "=red.png", encode(Image.new("RGB", (40, 30), "red"), "PNG"))
-    page.set_input_files("#files input[type=file]", [
-        red, tmp_path / "grey.png", tmp_path / "text.png", write(tmp_path, LONG, encode(photo(), "PNG"))])
+    page.set_input_files(
+        "#files input[type=file]",
+        [
+            red,
+            tmp_path / "grey.png",
+            tmp_path / "text.png",
+            write(tmp_path, LONG, encode(photo(), "PNG")),
+        ],
+    )
     page.wait_for_selector("#gallery img")
     page.wait_for_selector("#summary:has-text('3 of 4 pictures answered')")
     assert _fits(page)
     captions = page.locator("#gallery .caption-label")
     assert [text.strip() for text in captions.all_inner_texts()][1] == "unknown (nearest: red)"
-    assert page.eval_on_selector_all("#gallery .caption-label", "all => all.every(e => e.scrollWidth <= e.clientWidth)")
+    assert page.eval_on_selector_all(
+        "#gallery .caption-label", "all => all.every(e => e.scrollWidth <= e.clientWidth)"
+    )
     rows = page.locator("#summary tbody tr")
-    assert [text.split() for text in rows.all_inner_texts()][1] == ["grey.png", "unknown", "(nearest:", "red)", "-"]
-    assert [rows.nth(place).get_attribute("class") for place in range(3)] == [None, "unknown", "refused"]
+    assert [text.split() for text in rows.all_inner_texts()][1] == [
+        "grey.png",
+        "unknown",
+        "(nearest:",
+        "red)",
+        "-",
+    ]
+    assert [rows.nth(place).get_attribute("class") for place in range(3)] == [
+        None,
+        "unknown",
+        "refused",
+    ]
     with page.expect_download() as download:
         page.click("#table")
     rows = list(csv.DictReader(download.value.path().read_text(encoding="utf-8").splitlines()))
@@ -214,34 +284,51 @@ def test_on_a_phone(service: Running, browser: Browser, tmp_path: Path) -> None:
 
 def _drawn(page: Page) -> tuple[float, float]:
     """Levels (0 to 255) of the answer's text and of its ground, in this order."""
-    for shown in ("#picture img", "#examples .gallery-item img"):  # transparent drawings, as the network sees them
-        ground = page.evaluate("shown => getComputedStyle(document.querySelector(shown)).backgroundColor", shown)
+    # transparent drawings, as the network sees them
+    for shown in ("#picture img", "#examples .gallery-item img"):
+        ground = page.evaluate(
+            "shown => getComputedStyle(document.querySelector(shown)).backgroundColor", shown
+        )
         assert ground == "rgb(255, 255, 255)"
-    background = page.evaluate("getComputedStyle(document.querySelector('#answer .card')).backgroundColor")
+    background = page.evaluate(
+        "getComputedStyle(document.querySelector('#answer .card')).backgroundColor"
+    )
     text = page.evaluate("getComputedStyle(document.querySelector('#answer .verdict b')).color")
-    of_text, of_ground = (sum(map(float, colour[colour.index("(") + 1:-1].split(",")[:3])) / 3
-                          for colour in (text, background))
+    of_text, of_ground = (
+        sum(map(float, colour[colour.index("(") + 1 : -1].split(",")[:3])) / 3
+        for colour in (text, background)
+    )
     return of_text, of_ground
 
 
 def _fits(page: Page) -> bool:
     """Whether the table of many pictures is as wide as its place."""
-    return bool(page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('#summary .table'))"))
+    return bool(
+        page.evaluate(
+            "(e => e.scrollWidth <= e.clientWidth)(document.querySelector('#summary .table'))"
+        )
+    )
 
 
 def _about(page: Page) -> None:
     """The card's tables break no words, and nothing is wider than the window."""
     page.wait_for_selector("#about td")
-    broken = page.eval_on_selector_all("#about th, #about td", "cells => cells.filter(cell => {"
-                                       "const style = getComputedStyle(cell);"
-                                       "return style.overflowWrap !== 'normal' || style.wordBreak !== 'normal' })")
+    broken = page.eval_on_selector_all(
+        "#about th, #about td",
+        "cells => cells.filter(cell => {"
+        "const style = getComputedStyle(cell);"
+        "return style.overflowWrap !== 'normal' || style.wordBreak !== 'normal' })",
+    )
     assert broken == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_nothing_is_left_open_at_the_end(service: Running) -> None:
     """Nothing besides the decoders, one for each worker."""
-    children = subprocess.run(["ps", "--ppid", str(service.process.pid), "-o", "args="], capture_output=True, text=True)
+    children = subprocess.run(
+        ["ps", "--ppid", str(service.process.pid), "-o", "args="], capture_output=True, text=True
+    )
     assert [line.split()[-2:] for line in children.stdout.splitlines()] == [
-        ["serve.engine.decoder", "25000000"]] * default_workers()
+        ["serve.engine.decoder", "25000000"]
+    ] * default_workers()
     assert json.loads(httpx.get(f"{service.url}/healthz").text) == {"status": "ok"}

@@ -1,4 +1,5 @@
-"""A page whose card was written by somebody hostile: in Chromium, no other host hears of it, and nothing is run."""
+"""A page whose card was written by somebody hostile: in Chromium, no other host hears of it, and
+nothing is run."""
 
 import threading
 from collections.abc import Iterator
@@ -72,13 +73,17 @@ the end of the card
 """
 
 
-def test_a_hostile_card_asks_no_other_host(browser: Browser, listener: tuple[str, list[str]],
-                                           tmp_path: Path) -> None:
+def test_a_hostile_card_asks_no_other_host(
+    browser: Browser, listener: tuple[str, list[str]], tmp_path: Path
+) -> None:
     url, hits = listener
     folder = carded(tmp_path / "run", hostile_card(url))
-    with running(tmp_path / "log", folder, "--root-path", "/tools/pets", ZOOTUNE_TOKEN="t0ken") as service:
-        page, complaints, foreign = watched(browser, service.url + "/", http_credentials={
-            "username": "any", "password": "t0ken"})
+    with running(
+        tmp_path / "log", folder, "--root-path", "/tools/pets", ZOOTUNE_TOKEN="t0ken"
+    ) as service:
+        page, complaints, foreign = watched(
+            browser, service.url + "/", http_credentials={"username": "any", "password": "t0ken"}
+        )
         page.get_by_role("tab", name="About").click()
         page.wait_for_selector("#about:has-text('the end of the card')")
         page.wait_for_timeout(1_000)

@@ -40,8 +40,10 @@ def digest(service: Running) -> str:
 def test_versions_change_under_load(tmp_path: Path) -> None:
     """Two versions, of which only the first has prediction sets."""
     decisions = (CALIBRATED, dataclasses.replace(CALIBRATED, sets=None))
-    versions = [served_bundle(tmp_path / f"v{place}", decision=decision) / "bundles" / "onnx"
-                for place, decision in enumerate(decisions)]
+    versions = [
+        served_bundle(tmp_path / f"v{place}", decision=decision) / "bundles" / "onnx"
+        for place, decision in enumerate(decisions)
+    ]
     live = Path(shutil.copytree(versions[0], tmp_path / "live"))
     known = {open_bundle(folder).model_sha256: f"v{place}" for place, folder in enumerate(versions)}
     assert len(known) == 2
@@ -72,7 +74,9 @@ def test_versions_change_under_load(tmp_path: Path) -> None:
                 with open(live / bundle.FINISHED, "a", encoding="utf-8") as file:
                     file.write(" ")
                 refused = 'zootune_reloads_total{result="refused"} 1.0'
-                wait_for(lambda: refused in httpx.get(f"{service.url}/metrics").text, "never refused")
+                wait_for(
+                    lambda: refused in httpx.get(f"{service.url}/metrics").text, "never refused"
+                )
                 assert known[digest(service)] == "v0"
                 replace(live, versions[1])
                 wait_for(lambda: known[digest(service)] == "v1", "not swapped after a refusal")
@@ -90,5 +94,7 @@ def test_examples_that_are_answered_otherwise_are_an_error(tmp_path: Path) -> No
     expected["red.png"]["probabilities"] = [0.1, 0.8, 0.1]
     rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)
     bundle.finish(folder)
-    with pytest.raises(UserError, match=r"red\.png: expected the probabilities that its export wrote down"):
+    with pytest.raises(
+        UserError, match=r"red\.png: expected the probabilities that its export wrote down"
+    ):
         load(folder, provider="cpu", threads=1)

@@ -11,7 +11,12 @@ from tests.serve.running import Running
 def test_no_request_of_the_document_breaks_the_service(service: Running) -> None:
     schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]
-    assert {operation.path for operation in operations} >= {"/v1/predict", "/v1/models", "/healthz", "/metrics"}
+    assert {operation.path for operation in operations} >= {
+        "/v1/predict",
+        "/v1/models",
+        "/healthz",
+        "/metrics",
+    }
     seen: set[int] = set()
 
     def ask(case: schemathesis.Case) -> None:
@@ -22,8 +27,14 @@ def test_no_request_of_the_document_breaks_the_service(service: Running) -> None
     for operation in operations:
         examples = 40 if operation.path == "/v1/predict" else 3
         case = operation.as_strategy()
-        bounded = settings(max_examples=examples, deadline=None, database=None, derandomize=True,
-                                     phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+        bounded = settings(
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
         bounded(given(case=case)(ask))()
     assert {200, 422} <= seen
     assert httpx.get(f"{service.url}/readyz").status_code == 200

@@ -8,11 +8,25 @@ from tests.serve.running import Running, ask, noise_png
 
 def test_the_token_is_in_no_answer_and_not_in_the_log(service: Running) -> None:
     with httpx.Client(verify=False, timeout=60) as client:
-        answers = [ask(service.url, noise_png(64), client=client), ask(service.url, b"no picture", client=client),
-                   ask(service.url, client=client)]
-        answers += [client.get(service.url + path) for path in (
-            "/", "/config", "/openapi.json", "/metrics", "/readyz", "/v1/nothing", "/gradio_api/info",
-            "/gradio_api/file=/proc/self/environ", "/../../proc/self/environ")]
+        answers = [
+            ask(service.url, noise_png(64), client=client),
+            ask(service.url, b"no picture", client=client),
+            ask(service.url, client=client),
+        ]
+        answers += [
+            client.get(service.url + path)
+            for path in (
+                "/",
+                "/config",
+                "/openapi.json",
+                "/metrics",
+                "/readyz",
+                "/v1/nothing",
+                "/gradio_api/info",
+                "/gradio_api/file=/proc/self/environ",
+                "/../../proc/self/environ",
+            )
+        ]
     assert {200, 404} < {answer.status_code for answer in answers}
     for answer in answers:
         assert TOKEN not in answer.text + str(answer.headers)

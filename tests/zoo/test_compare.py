@@ -20,16 +20,23 @@ from zoo.files import tables
 from zoo.host.errors import UserError
 
 
-def test_runs_are_compared_in_a_table_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_compared_in_a_table_and_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = made_finished(tmp_path)
     assert cli.main(["compare", str(run), "--out", str(tmp_path / "compare.png")]) == 0
     head = rundir.read_json(run / rundir.REPORT)["headline"]
     unknown = rundir.read_json(run / rundir.REPORT)["unknown"]
     timm, deployed = rows_of(run)
     assert timm.foreign is None  # timm has no such answer
-    assert deployed.foreign == unknown["weakest"]["rejected"] == min(
-        row["rejected"] for row in unknown["foreign"].values())
-    plain, onnx = [line for line in capsys.readouterr().out.splitlines() if line.startswith("insects")]
+    assert (
+        deployed.foreign
+        == unknown["weakest"]["rejected"]
+        == min(row["rejected"] for row in unknown["foreign"].values())
+    )
+    plain, onnx = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("insects")
+    ]
     assert plain.split()[1:3] == ["timm", f"{100 * head['plain']['top1']:.2f}"]
     assert onnx.split()[1:3] == ["onnx", f"{100 * head['top1']:.2f}"]
     assert onnx.split()[-4] == f"{deployed.foreign:.0%}"[:-1]
@@ -39,15 +46,25 @@ def test_runs_are_compared_in_a_table_and_a_picture(tmp_path: Path, capsys: pyte
         assert len(set(picture.convert("RGB").resize((200, 125)).get_flattened_data())) > 20
 
 
-@pytest.mark.parametrize(("rejected", "least", "weak"), [
-    ({"noise": 1.0, "digits": 0.07}, 0.07, True), ({"noise": 0.5, "digits": 0.9}, 0.5, False), ({}, None, False)])
+@pytest.mark.parametrize(
+    ("rejected", "least", "weak"),
+    [
+        ({"noise": 1.0, "digits": 0.07}, 0.07, True),
+        ({"noise": 0.5, "digits": 0.9}, 0.5, False),
+        ({}, None, False),
+    ],
+)
 def test_a_model_that_calls_few_foreign_pictures_unknown_is_named(
-        rejected: dict[str, float], least: float | None, weak: bool) -> None:
+    rejected: dict[str, float], least: float | None, weak: bool
+) -> None:
     found = foreign_of({"foreign": {name: {"rejected": share} for name, share in rejected.items()}})
     assert found == least
-    row = Row("a", "onnx", 0.9, (0.8, 0.95), "test", 20, 1.0, None, 0.1, None, "data", foreign=found)
+    row = Row(
+        "a", "onnx", 0.9, (0.8, 0.95), "test", 20, 1.0, None, 0.1, None, "data", foreign=found
+    )
     assert [note[:57] for note in notes([row])] == [
-        "a onnx: only 7% of some foreign pictures are called unkno"] * weak
+        "a onnx: only 7% of some foreign pictures are called unkno"
+    ] * weak
 
 
 def with_int8(run: Path, lost: float, spread: float) -> None:
@@ -56,28 +73,51 @@ def with_int8(run: Path, lost: float, spread: float) -> None:
     (folder / bundle.FINISHED).unlink()
     (folder / bundle.TIMING).unlink()
     bundle.write(folder, rundir.read_json(folder / bundle.BUNDLE) | {"target": "int8"})
-    rung = {"name": "accuracy", "limit": 1.0, "worst": lost, "standard_error": spread / 1.96, "pictures": 27,
-            "picture": None, "verdict": "passed"}
+    rung = {
+        "name": "accuracy",
+        "limit": 1.0,
+        "worst": lost,
+        "standard_error": spread / 1.96,
+        "pictures": 27,
+        "picture": None,
+        "verdict": "passed",
+    }
     rundir.write_json(folder / bundle.PARITY, {"rungs": [rung]})
     bundle.finish(folder)
 
 
-@pytest.mark.parametrize(("lost", "spread", "said"), [
-    (0.9, 2.0, "cannot tell apart (-0.9 points, 95 % interval -2.9 to +1.1"),
-    (0.9, 0.5, "differ (-0.9 points, 95 % interval -1.4 to -0.4"),
-    (-0.9, 0.5, "differ (+0.9 points, 95 % interval +0.4 to +1.4")])
-def test_a_bundle_shows_no_calibration_but_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                                                   monkeypatch: pytest.MonkeyPatch, lost: float, spread: float,
-                                                   said: str) -> None:
+@pytest.mark.parametrize(
+    ("lost", "spread", "said"),
+    [
+        (0.9, 2.0, "cannot tell apart (-0.9 points, 95 % interval -2.9 to +1.1"),
+        (0.9, 0.5, "differ (-0.9 points, 95 % interval -1.4 to -0.4"),
+        (-0.9, 0.5, "differ (+0.9 points, 95 % interval +0.4 to +1.4"),
+    ],
+)
+def test_a_bundle_shows_no_calibration_but_its_own(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    lost: float,
+    spread: float,
+    said: str,
+) -> None:
     monkeypatch.setenv("COLUMNS", "160")  # no cell is wrapped
     run = made_finished(tmp_path)
     with_int8(run, lost, spread)
     assert cli.main(["compare", str(run), "--out", str(tmp_path / "compare.png")]) == 0
     shown = capsys.readouterr().out
-    [int8] = [line for line in shown.splitlines() if line.startswith("insects") and "int8" in line.split()]
+    [int8] = [
+        line for line in shown.splitlines() if line.startswith("insects") and "int8" in line.split()
+    ]
     assert int8.split()[-3:] == ["-", "not", "measured"]
-    assert f"difference: insects int8 and its trained model: {said}, on 27 pictures of its proof)." in shown
-    assert "note: insects int8: top-1 is the trained model's with the loss" in " ".join(shown.split())
+    assert (
+        f"difference: insects int8 and its trained model: {said}, on 27 pictures of its proof)."
+        in shown
+    )
+    assert "note: insects int8: top-1 is the trained model's with the loss" in " ".join(
+        shown.split()
+    )
 
 
 def test_what_is_measured_is_the_bundles_own(tmp_path: Path) -> None:
@@ -87,39 +127,77 @@ def test_what_is_measured_is_the_bundles_own(tmp_path: Path) -> None:
     assert int8.foreign is None  # its own unknown answer was not measured on foreign pictures
     head = rundir.read_json(run / rundir.REPORT)["headline"]
     assert (timm.answers and timm.answers.top1, timm.answers and timm.answers.ece) == pytest.approx(
-        (head["plain"]["top1"], head["plain"]["ece"]))
+        (head["plain"]["top1"], head["plain"]["ece"])
+    )
     assert (onnx.answers and onnx.answers.top1, onnx.answers and onnx.answers.ece) == pytest.approx(
-        (head["top1"], head["ece"]), abs=1e-6)
+        (head["top1"], head["ece"]), abs=1e-6
+    )
     predictor, right, confidence = Predictor(run / "bundles/int8", provider="cpu"), [], []
-    own = [row for row in tables.rows(run / rundir.PREDICTIONS, ("path", "split", "label")) if row["split"] == "test"]
+    own = [
+        row
+        for row in tables.rows(run / rundir.PREDICTIONS, ("path", "split", "label"))
+        if row["split"] == "test"
+    ]
     for row in own:
         label, probability = predictor.predict(rundir.data_root(run) / row["path"]).answer.top[0]
         right.append(label == row["label"])
         confidence.append(probability)
     assert (int8.top1, int8.pictures, int8.lost) == (sum(right) / len(right), len(own), None)
-    assert int8.ece == pytest.approx(shares.calibration_error(np.array(confidence), np.array(right)))
+    assert int8.ece == pytest.approx(
+        shares.calibration_error(np.array(confidence), np.array(right))
+    )
     (rundir.data_root(run) / own[0]["path"]).write_bytes(b"another")
-    with pytest.raises(UserError, match="expected the picture that the run was evaluated on, seen another one"):
+    with pytest.raises(
+        UserError, match="expected the picture that the run was evaluated on, seen another one"
+    ):
         rows_of(run, measure=True)
 
 
-@pytest.mark.parametrize(("changed", "of", "said"), [
-    (0, 300, "cannot tell apart (+0.0 points"), (5, 300, "cannot tell apart (-1.7 points"),
-    (6, 300, "differ (-2.0 points"), (40, 300, "differ (-13.3 points")])
-def test_two_runs_differ_where_mcnemars_exact_test_says_so(changed: int, of: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("changed", "of", "said"),
+    [
+        (0, 300, "cannot tell apart (+0.0 points"),
+        (5, 300, "cannot tell apart (-1.7 points"),
+        (6, 300, "differ (-2.0 points"),
+        (40, 300, "differ (-13.3 points"),
+    ],
+)
+def test_two_runs_differ_where_mcnemars_exact_test_says_so(
+    changed: int, of: int, said: str
+) -> None:
     """Six pictures that only one has right: 2 / 2**6 = 0.031; five: 0.0625."""
     first = Answers({str(i): i < 280 for i in range(of)}, {str(i): 0.9 for i in range(of)})
     second = Answers({str(i): changed <= i < 280 for i in range(of)}, first.confidence)
-    row = Row("a", "timm", first.top1, first.interval, "test", of, 1.0, None, first.ece, None, "data", first)
+    row = Row(
+        "a",
+        "timm",
+        first.top1,
+        first.interval,
+        "test",
+        of,
+        1.0,
+        None,
+        first.ece,
+        None,
+        "data",
+        first,
+    )
     other = replace(row, run="b", top1=second.top1, answers=second)
     [sentence] = verdicts([other, row])
-    assert sentence.startswith(f"b timm and a timm: {said}" if changed else f"a timm and b timm: {said}")
-    assert f"on {of} same pictures; McNemar's exact test, p = {2 / 2**changed if changed else 1:.2g})" in sentence
+    assert sentence.startswith(
+        f"b timm and a timm: {said}" if changed else f"a timm and b timm: {said}"
+    )
+    assert (
+        f"on {of} same pictures; McNemar's exact test, p = {2 / 2**changed if changed else 1:.2g})"
+        in sentence
+    )
     assert verdicts([row, replace(other, data="other")]) == []
     assert verdicts([row, replace(row, target="onnx")]) == []  # the very same answers
 
 
-def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_compared_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = made_finished(tmp_path)
     rows = rows_of(run)
     assert notes(rows) == []
@@ -135,8 +213,9 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureF
         cli.main(["compare"])
 
 
-def test_aliases_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                             capsys: pytest.CaptureFixture[str]) -> None:
+def test_aliases_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
     assert cli.main(["add", "mine", "hf-hub:alice/insects@v1"]) == 0
     base = catalog.find("mine")
@@ -146,10 +225,12 @@ def test_aliases_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert cli.main(["show", "mine"]) == 0
     assert "alice/insects@v1" in capsys.readouterr().out
     assert catalog.nearest("minne")[0] == "mine"
-    for alias, target, said in (("vit_base_21k", "hf-hub:a/b", "is an alias of the catalogue"),
-                                ("x y", "hf-hub:a/b", "expected an alias of letters"),
-                                ("other", "timm/x.y", "expected hf-hub:org/name"),
-                                ("other", "hf-hub:a", "expected hf-hub:org/name")):
+    for alias, target, said in (
+        ("vit_base_21k", "hf-hub:a/b", "is an alias of the catalogue"),
+        ("x y", "hf-hub:a/b", "expected an alias of letters"),
+        ("other", "timm/x.y", "expected hf-hub:org/name"),
+        ("other", "hf-hub:a", "expected hf-hub:org/name"),
+    ):
         with pytest.raises(UserError, match=said):
             cli.main(["add", alias, target])
     monkeypatch.chdir(tmp_path)

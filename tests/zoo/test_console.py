@@ -40,10 +40,20 @@ def shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> str:
     return out.getvalue()
 
 
-def test_a_terminal_shows_bars_with_rate_time_left_and_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_bars_with_rate_time_left_and_losses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     text = shown(monkeypatch, terminal=True)
-    for words in ("training", "evaluating", "64/64", "/s", "left", "0:00:00", "epoch 2/2  loss 0.500 [b]",
-                  "epoch 1 [done]"):
+    for words in (
+        "training",
+        "evaluating",
+        "64/64",
+        "/s",
+        "left",
+        "0:00:00",
+        "epoch 2/2  loss 0.500 [b]",
+        "epoch 1 [done]",
+    ):
         assert words in text, words
     assert "\x1b]" not in text
     assert not set(text) & set("\x07\x9b\u202e\x7f")
@@ -56,7 +66,10 @@ def test_a_file_gets_only_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_and_tables_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
     console.say(HOSTILE)
     console.warn(f"[bold]{HOSTILE}")
-    console.table([console.Column("[red]name"), console.Column("n", right=True)], [(f"[link=file:///]{HOSTILE}", 3)])
+    console.table(
+        [console.Column("[red]name"), console.Column("n", right=True)],
+        [(f"[link=file:///]{HOSTILE}", 3)],
+    )
     console.error(HOSTILE)
     console.answer({"file": HOSTILE})
     out, err = capsys.readouterr()
@@ -89,8 +102,9 @@ class Narrow(io.TextIOWrapper):
 @pytest.mark.usefixtures("guarded_after")
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 @pytest.mark.parametrize("stream", [Narrow, io.TextIOWrapper])
-def test_no_character_is_one_that_the_output_cannot_take(encoding: str, stream: type[io.TextIOWrapper],
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_character_is_one_that_the_output_cannot_take(
+    encoding: str, stream: type[io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, err = (stream(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2))
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
@@ -103,7 +117,8 @@ def test_no_character_is_one_that_the_output_cannot_take(encoding: str, stream: 
     console.warn(name)
     console.error(name)
     console.answer({"file": name})
-    console.table([console.Column(name, whole=True), console.Column("n")], [(name * 9, 3)])  # cut with an ellipsis
+    # cut with an ellipsis
+    console.table([console.Column(name, whole=True), console.Column("n")], [(name * 9, 3)])
     with console.bar(name, 2) as advance, console.busy(name):
         advance(1, note=name)
     assert list(console.track([name], name)) == [name]

@@ -1,4 +1,5 @@
-"""A full disk, a full quota and a limit on the size of files: told apart, however a library wraps them."""
+"""A full disk, a full quota and a limit on the size of files: told apart, however a library wraps
+them."""
 
 import errno
 import os
@@ -21,7 +22,9 @@ def system(number: int) -> OSError:
 
 
 def in_safetensors(number: int) -> Exception:
-    return SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+    return SafetensorError(
+        f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})"
+    )
 
 
 def in_torch(number: int) -> Exception:
@@ -31,9 +34,13 @@ def in_torch(number: int) -> Exception:
     return error
 
 
-@pytest.mark.parametrize("wrapped", [system, in_safetensors, in_torch], ids=lambda wrap: wrap.__name__)
+@pytest.mark.parametrize(
+    "wrapped", [system, in_safetensors, in_torch], ids=lambda wrap: wrap.__name__
+)
 @pytest.mark.parametrize("number", LACKS, ids=errno.errorcode.get)
-def test_each_reason_is_told_by_every_library(tmp_path: Path, number: int, wrapped: Callable[[int], Exception]) -> None:
+def test_each_reason_is_told_by_every_library(
+    tmp_path: Path, number: int, wrapped: Callable[[int], Exception]
+) -> None:
     lack = disk.no_room(wrapped(number))
     assert lack == LACKS[number]
     with pytest.raises(UserError) as told, disk_space.room_needed(tmp_path / "step-1"):
@@ -48,15 +55,19 @@ def test_torch_hands_the_reason_of_a_file_of_python_on() -> None:
     assert disk.no_room(caught.value) == disk.FULL
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), RuntimeError("a fault of ours"),
-                                   MemoryError()], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "Input/output error"), RuntimeError("a fault of ours"), MemoryError()],
+    ids=repr,
+)
 def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
     assert disk.no_room(error) is None
 
 
 @pytest.mark.parametrize("number", LACKS, ids=errno.errorcode.get)
-def test_a_command_that_did_not_expect_it_tells_it_without_a_traceback(number: int,
-                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_did_not_expect_it_tells_it_without_a_traceback(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     def main() -> None:
         raise system(number)
 

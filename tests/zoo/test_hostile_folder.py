@@ -1,4 +1,5 @@
-"""A run folder from a stranger, opened by every command: refused in words, in time; nothing outside it is touched."""
+"""A run folder from a stranger, opened by every command: refused in words, in time; nothing outside
+it is touched."""
 
 import json
 import os
@@ -37,21 +38,48 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "export": lambda run: start_export(ExportOrder(run, parity_images=1)),
     "export.bench": lambda run: bench.main(bench.Order((run,))),
     "export.verify": lambda run: verify.main(verify.Order(run)),
-    "zoo compare": finished_runs.rows_of, "serve": bundle.open_bundle, "card": card.text,
+    "zoo compare": finished_runs.rows_of,
+    "serve": bundle.open_bundle,
+    "card": card.text,
 }
 READERS: dict[str, Callable[[Path], object]] = {
     "finetune.decide": lambda run: finished_subject(Place(run)),
     "export": lambda run: open_run(ExportOrder(run, parity_images=1)),
     "expected": lambda run: bundle.expected(bundle.open_bundle(run)),
-    "zoo compare": finished_runs.rows_of, "serve": bundle.open_bundle, "card": card.text,
+    "zoo compare": finished_runs.rows_of,
+    "serve": bundle.open_bundle,
+    "card": card.text,
 }
-"""The same as far as they read, for runs of which only a part is wrong: the rest would be exported in earnest."""
+"""The same as far as they read, for runs of which only a part is wrong: the rest would be exported
+in earnest."""
 LINKS = (
-    "README.md", "README.md.tmp", "decision.json.tmp", "decision.json", "FINISHED.json", "config.json", "local.json",
-    "metrics.jsonl", "files.csv", "model.safetensors", "bank.safetensors", "figures", "figures/more.svg", "resume",
-    "resume/lock", "tensorboard", "onnx", "onnx/model.onnx", "bundles", "bundles/onnx", "bundles/int8",
-    "bundles/onnx/bundle.json", "bundles/onnx/timing.json", "bundles/onnx/examples", "bundles/onnx/examples/7.png",
-    "a/b/c/d")
+    "README.md",
+    "README.md.tmp",
+    "decision.json.tmp",
+    "decision.json",
+    "FINISHED.json",
+    "config.json",
+    "local.json",
+    "metrics.jsonl",
+    "files.csv",
+    "model.safetensors",
+    "bank.safetensors",
+    "figures",
+    "figures/more.svg",
+    "resume",
+    "resume/lock",
+    "tensorboard",
+    "onnx",
+    "onnx/model.onnx",
+    "bundles",
+    "bundles/onnx",
+    "bundles/int8",
+    "bundles/onnx/bundle.json",
+    "bundles/onnx/timing.json",
+    "bundles/onnx/examples",
+    "bundles/onnx/examples/7.png",
+    "a/b/c/d",
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +90,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Path:
-    """A copy whose files share their bytes with the original: replace them, never write into them."""
+    """A copy whose files share their bytes with the original: replace them, never write into
+    them."""
     shutil.copytree(made.parent / "fruit", tmp_path / "fruit", copy_function=os.link)
     return Path(shutil.copytree(made, tmp_path / made.name, copy_function=os.link))
 
@@ -78,7 +107,11 @@ def victim(tmp_path: Path) -> Path:
 
 
 def content_of(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -103,33 +136,56 @@ def remove(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_every_command_refuses_a_link_and_touches_nothing_behind_it(run: Path, victim: Path, name: str) -> None:
+def test_every_command_refuses_a_link_and_touches_nothing_behind_it(
+    run: Path, victim: Path, name: str
+) -> None:
     path = run / name
     remove(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to(victim if "." not in path.name else victim / "bashrc")
     before = content_of(victim)
     for command in COMMANDS:
-        if command == "card" or (command in ("serve", "export.verify", "export.bench") and name == "FINISHED.json"):
-            continue  # the card is of a run that was opened; a run without its manifest is refused before that
+        if command == "card" or (
+            command in ("serve", "export.verify", "export.bench") and name == "FINISHED.json"
+        ):
+            # the card is of a run that was opened; a run without its manifest is refused before
+            # that
+            continue
         assert "is a link" in refusal(command, run), command
     assert content_of(victim) == before
     assert path.is_symlink()
 
 
-@pytest.mark.parametrize("name", ["README.md", "config.json", "x", "bundles/onnx/model.onnx", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "config.json", "x", "bundles/onnx/model.onnx", "metrics.jsonl"]
+)
 def test_every_command_refuses_a_pipe_without_waiting_for_it(run: Path, name: str) -> None:
     (run / name).unlink(missing_ok=True)
     os.mkfifo(run / name)
     for command in COMMANDS.keys() - {"card"}:
         seen = refusal(command, run)
         # a folder without config.json and bundle.json is no run to those that look for a bundle
-        assert "pipe, socket or device" in seen or (name == "config.json" and "something else" in seen), command
+        assert "pipe, socket or device" in seen or (
+            name == "config.json" and "something else" in seen
+        ), command
 
 
-@pytest.mark.parametrize("name", ["README.md", "metrics.jsonl", "onnx/model.onnx", "bundles/onnx/timing.json", "resume",
-                                  "bundles", "figures", "bundles/onnx/examples"])
-def test_a_folder_in_place_of_a_file_or_the_other_way_round_is_refused(run: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "metrics.jsonl",
+        "onnx/model.onnx",
+        "bundles/onnx/timing.json",
+        "resume",
+        "bundles",
+        "figures",
+        "bundles/onnx/examples",
+    ],
+)
+def test_a_folder_in_place_of_a_file_or_the_other_way_round_is_refused(
+    run: Path, name: str
+) -> None:
     expected_file = "." in name
     remove(run / name)
     if expected_file:
@@ -137,8 +193,14 @@ def test_a_folder_in_place_of_a_file_or_the_other_way_round_is_refused(run: Path
     else:
         replace(run / name, b"x")
     bundled = ("export.bench", "export.verify", "serve")
-    for command in bundled if name.startswith("bundles/") else ("finetune --resume", "finetune.decide", "export"):
-        assert f"expected a {'file' if expected_file else 'folder'}" in refusal(command, run), command
+    for command in (
+        bundled
+        if name.startswith("bundles/")
+        else ("finetune --resume", "finetune.decide", "export")
+    ):
+        assert f"expected a {'file' if expected_file else 'folder'}" in refusal(command, run), (
+            command
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not folders.is_plain(name)])
@@ -156,15 +218,35 @@ def test_a_manifest_names_files_of_its_own_folder_only(run: Path, manifest: str,
 
 def test_the_kernels_page_map_is_not_opened(run: Path) -> None:
     for name in ("../../../../../../../../proc/self/pagemap", "/proc/self/pagemap"):
-        replace(run / "FINISHED.json", json.dumps({"version": 1, "files": {name: "0" * 64}}).encode())
+        replace(
+            run / "FINISHED.json", json.dumps({"version": 1, "files": {name: "0" * 64}}).encode()
+        )
         for command in COMMANDS.keys() - {"finetune --resume", "finetune --out", "card"}:
-            assert "pagemap" in refusal(command, run) or command in ("serve", "export.verify", "export.bench")
+            assert "pagemap" in refusal(command, run) or command in (
+                "serve",
+                "export.verify",
+                "export.bench",
+            )
 
 
-@pytest.mark.parametrize("name", ["config.json", "decision.json", "data.json", "report.json", "recipe.json",
-                                  "local.json", "FINISHED.json", "bundles/onnx/bundle.json", "bundles/onnx/parity.json",
-                                  "bundles/onnx/examples/expected.json"])
-def test_a_json_file_with_what_json_has_not_is_refused_by_those_who_read_it(run: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "decision.json",
+        "data.json",
+        "report.json",
+        "recipe.json",
+        "local.json",
+        "FINISHED.json",
+        "bundles/onnx/bundle.json",
+        "bundles/onnx/parity.json",
+        "bundles/onnx/examples/expected.json",
+    ],
+)
+def test_a_json_file_with_what_json_has_not_is_refused_by_those_who_read_it(
+    run: Path, name: str
+) -> None:
     """The digests are right, so that only the content is wrong."""
     replace(run / name, b'{"version": 1, "files": {}, "a": NaN}')
     put_right(run)
@@ -177,13 +259,26 @@ def test_a_json_file_with_what_json_has_not_is_refused_by_those_who_read_it(run:
     assert refused
 
 
-@pytest.mark.parametrize(("file", "content"), [
-    ("config.json", [1]), ("config.json", {"architecture": "x", "label_names": "abc", "pretrained_cfg": [1]}),
-    ("decision.json", []), ("report.json", {"headline": {"split": 3}}), ("report.json", {"headline": None}),
-    ("data.json", {"classes": {"a": 1}}), ("recipe.json", {"lr": 3}), ("local.json", {"data": "pictures"}),
-    ("local.json", ["/"]), ("bundles/onnx/bundle.json", {"version": 1, "labels": [1]}),
-    ("bundles/onnx/parity.json", {"rungs": [1]}), ("bundles/onnx/parity.json", [])])
-def test_values_of_another_type_are_an_error_that_names_the_file(run: Path, file: str, content: object) -> None:
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", [1]),
+        ("config.json", {"architecture": "x", "label_names": "abc", "pretrained_cfg": [1]}),
+        ("decision.json", []),
+        ("report.json", {"headline": {"split": 3}}),
+        ("report.json", {"headline": None}),
+        ("data.json", {"classes": {"a": 1}}),
+        ("recipe.json", {"lr": 3}),
+        ("local.json", {"data": "pictures"}),
+        ("local.json", ["/"]),
+        ("bundles/onnx/bundle.json", {"version": 1, "labels": [1]}),
+        ("bundles/onnx/parity.json", {"rungs": [1]}),
+        ("bundles/onnx/parity.json", []),
+    ],
+)
+def test_values_of_another_type_are_an_error_that_names_the_file(
+    run: Path, file: str, content: object
+) -> None:
     replace(run / file, json.dumps(content).encode())
     put_right(run)
     said = []
@@ -195,7 +290,9 @@ def test_values_of_another_type_are_an_error_that_names_the_file(run: Path, file
     assert [text for text in said if Path(file).name in text or "its card is made of" in text]
 
 
-@pytest.mark.parametrize("text", [raw for raw in RAW if raw != '"\\ud800"'], ids=lambda raw: raw[:8])
+@pytest.mark.parametrize(
+    "text", [raw for raw in RAW if raw != '"\\ud800"'], ids=lambda raw: raw[:8]
+)
 def test_json_that_is_deep_long_doubled_or_no_number_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "data.json").write_text(text)
     began = perf_counter()
@@ -214,8 +311,13 @@ def test_a_json_file_is_measured_before_it_is_read(tmp_path: Path) -> None:
 
 def test_a_bank_that_is_damaged_or_of_another_shape_is_refused(run: Path) -> None:
     path, right = run / rundir.BANK, np.ones((3, 2), np.float32)
-    for tensors in ({"other": right}, {decision.BANK_KEY: right[0]}, {decision.BANK_KEY: right.astype(np.float64)},
-                    {decision.BANK_KEY: right[:0]}, {decision.BANK_KEY: right * np.float32("nan")}):
+    for tensors in (
+        {"other": right},
+        {decision.BANK_KEY: right[0]},
+        {decision.BANK_KEY: right.astype(np.float64)},
+        {decision.BANK_KEY: right[:0]},
+        {decision.BANK_KEY: right * np.float32("nan")},
+    ):
         path.unlink()
         save_file(tensors, path)
         with pytest.raises(UserError, match=r"bank\.safetensors: expected"):
@@ -253,12 +355,15 @@ def test_a_picture_is_used_only_with_the_recorded_bytes(run: Path, victim: Path)
     rundir.finish(run)
     replace(run / "local.json", json.dumps({"data": str(run.parent / "fruit")}).encode())
     rundir.finish(run)
-    with pytest.raises(UserError, match=r"secret\.png: its bytes are not those that were read for the run"):
+    with pytest.raises(
+        UserError, match=r"secret\.png: its bytes are not those that were read for the run"
+    ):
         open_run(ExportOrder(run))
     with pytest.raises(BadImage, match="its bytes are not those"):
         folders.picture_bytes(secret, "0" * 64)
     assert "<img" not in thumbnails.thumbnail(secret, "0" * 64)
-    # whoever has the bytes knows their digest: a validation folder beside the data folder is still taken
+    # whoever has the bytes knows their digest: a validation folder beside the data folder is still
+    # taken
     assert "<img" in thumbnails.thumbnail(secret, rundir.digest(secret))
     with pytest.raises(UserError, match="without a size"):
         rundir.digest(Path("/proc/self/pagemap"))
@@ -267,10 +372,18 @@ def test_a_picture_is_used_only_with_the_recorded_bytes(run: Path, victim: Path)
             folders.picture_bytes(odd, "0" * 64)
 
 
-@pytest.mark.parametrize("text", ["", "path\n", "path,label,split,sha256,width\n", "path," * 500 + "\n",
-                                  "path,label,split,sha256,width,height\na,b\n",
-                                  "path,label,split,sha256,width,height\n" + "x" * 2_000_000,
-                                  "path,label,split,sha256,width,height\nx,ant,val," + "0" * 64 + ",²,1\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "path\n",
+        "path,label,split,sha256,width\n",
+        "path," * 500 + "\n",
+        "path,label,split,sha256,width,height\na,b\n",
+        "path,label,split,sha256,width,height\n" + "x" * 2_000_000,
+        "path,label,split,sha256,width,height\nx,ant,val," + "0" * 64 + ",²,1\n",
+    ],
+)
 def test_a_table_of_another_form_is_refused(run: Path, text: str) -> None:
     replace(run / rundir.FILES, text.encode())
     with pytest.raises(UserError, match=r"files\.csv"):
@@ -325,7 +438,9 @@ def test_expected_answers_are_of_listed_pictures(run: Path) -> None:
             bundle.expected(bundle.open_bundle(run))
 
 
-def test_a_folder_of_too_many_or_too_deep_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_too_many_or_too_deep_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(folders, "MOST_ENTRIES", 5)
     for number in range(6):
         (tmp_path / str(number)).touch()

@@ -1,4 +1,5 @@
-"""Weights, configurations and repositories of strangers: one `UserError`, soon, without much memory, and no code."""
+"""Weights, configurations and repositories of strangers: one `UserError`, soon, without much
+memory, and no code."""
 
 import json
 import resource
@@ -55,8 +56,16 @@ def test_a_header_is_refused_before_it_takes_memory(tmp_path: Path, name: str) -
 
 
 def test_a_bomb_is_refused_where_memory_is_short(tmp_path: Path) -> None:
-    """In a process that may take 300 MB more than it has with torch: what is not allocated there never is."""
-    claimed = ("short storage", "huge storage", "expanded", "legacy that claims", "storage called", "large directory")
+    """In a process that may take 300 MB more than it has with torch: what is not allocated there
+    never is."""
+    claimed = (
+        "short storage",
+        "huge storage",
+        "expanded",
+        "legacy that claims",
+        "storage called",
+        "large directory",
+    )
     for name in claimed:
         write(tmp_path, f"{name}.pt", PICKLES[name]())
     write(tmp_path, "bomb.pt", PICKLES["deflated bomb"]())
@@ -85,12 +94,25 @@ def test_what_torch_saves_is_read_bit_by_bit(tmp_path: Path, zipped: bool) -> No
     optimizer = torch.optim.AdamW(network.parameters())
     network(torch.rand(1, 3, 160, 160)).sum().backward()
     optimizer.step()
-    content = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "step": 7, "rates": [1e-3, None],
-               "scalar": torch.tensor(3), "turned": torch.rand(3, 4).t(), "empty": torch.empty(0, 5), "none": None,
-               "last": torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last), "size": torch.Size([1, 2]),
-               "parameter": torch.nn.Parameter(torch.ones(2)), "true": torch.tensor([True]), "name": "\u00fc",
-               **{str(kind): torch.ones(3).to(kind) for kind in (torch.float16, torch.bfloat16, torch.float64,
-                                                                 torch.int64, torch.uint8)}}
+    content = {
+        "model": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": 7,
+        "rates": [1e-3, None],
+        "scalar": torch.tensor(3),
+        "turned": torch.rand(3, 4).t(),
+        "empty": torch.empty(0, 5),
+        "none": None,
+        "last": torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        "size": torch.Size([1, 2]),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "true": torch.tensor([True]),
+        "name": "\u00fc",
+        **{
+            str(kind): torch.ones(3).to(kind)
+            for kind in (torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8)
+        },
+    }
     torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
     compare(weights.unpickle(tmp_path / "w.pt"), torch.load(tmp_path / "w.pt", weights_only=True))
 
@@ -111,29 +133,53 @@ def compare(ours: Any, theirs: Any) -> None:
         assert ours == theirs
 
 
-def config(architecture: str, arguments: Any = None, pretrained: Any = None, **top: Any) -> dict[str, Any]:
+def config(
+    architecture: str, arguments: Any = None, pretrained: Any = None, **top: Any
+) -> dict[str, Any]:
     """A config.json as timm writes it, with these changes."""
     published: Any = timm.get_pretrained_cfg(architecture)
     changed = {} if pretrained is None else pretrained
     kept = published.to_dict() | changed if isinstance(changed, dict) else changed
-    content = {"architecture": architecture, "num_classes": 3, "model_args": arguments, "pretrained_cfg": kept} | top
+    content = {
+        "architecture": architecture,
+        "num_classes": 3,
+        "model_args": arguments,
+        "pretrained_cfg": kept,
+    } | top
     return json.loads(json.dumps(content))
 
 
-LIES = {"custom_load": True, "url": "http://127.0.0.1:9/x", "file": "/etc/passwd", "hf_hub_id": "x/y", "source": "file",
-        "input_size": [3, 10**6, 10**6], "classifier": "__class__.__init__", "first_conv": "../x",
-        "num_classes": 10**9}
+LIES = {
+    "custom_load": True,
+    "url": "http://127.0.0.1:9/x",
+    "file": "/etc/passwd",
+    "hf_hub_id": "x/y",
+    "source": "file",
+    "input_size": [3, 10**6, 10**6],
+    "classifier": "__class__.__init__",
+    "first_conv": "../x",
+    "num_classes": 10**9,
+}
 CONFIGS: dict[str, tuple[Any, str]] = {
     "list": ([1], "its content"),
     "text": ("x", "its content"),
     "architecture": (config("test_resnet") | {"architecture": ["x"]}, "architecture"),
-    "deep and wide": (config("vit_tiny_patch16_224", {"embed_dim": 10**7, "depth": 10**6}), "model_args.embed_dim"),
+    "deep and wide": (
+        config("vit_tiny_patch16_224", {"embed_dim": 10**7, "depth": 10**6}),
+        "model_args.embed_dim",
+    ),
     "deep": (config("vit_tiny_patch16_224", {"depth": 65_536}), "more than"),
     "wide": (config("vit_tiny_patch16_224", {"embed_dim": 65_536, "num_heads": 1}), "more than"),
     "deep list": (config("test_resnet", {"layers": [60_000] * 4}), "more than"),
-    "many places": (config("vit_tiny_patch16_224", {"img_size": 1024, "patch_size": 1}), "more than"),
+    "many places": (
+        config("vit_tiny_patch16_224", {"img_size": 1024, "patch_size": 1}),
+        "more than",
+    ),
     "stem": (config("resnet18", {"stem_size": 10**9}), "model_args.stem_size"),
-    "functions": (config("test_resnet", {"act_layer": "os.system", "norm_layer": "eval"}), "'model_args'"),
+    "functions": (
+        config("test_resnet", {"act_layer": "os.system", "norm_layer": "eval"}),
+        "'model_args'",
+    ),
     "path": (config("test_resnet", {"weights": "/etc/passwd"}), "model_args.weights"),
     "object": (config("test_resnet", {"block_args": {"a": 1}}), "model_args.block_args"),
     "not finite": (config("test_resnet", {"drop": float("inf")}), "model_args.drop"),
@@ -145,19 +191,31 @@ CONFIGS: dict[str, tuple[Any, str]] = {
     "zero division": (config("vit_tiny_patch16_224", {"patch_size": 0}), "ZeroDivisionError"),
     "assertion": (config("resnet18", {"cardinality": 0}), "AssertionError"),
     "negative": (config("vit_tiny_patch16_224", {"mlp_ratio": -1}), "'model_args'"),
-    "window": (config("swin_tiny_patch4_window7_224", {"window_size": 512}), "model_args.window_size"),
+    "window": (
+        config("swin_tiny_patch4_window7_224", {"window_size": 512}),
+        "model_args.window_size",
+    ),
     "pairs of places": (config("levit_128s", {"img_size": 1024}), "at most 448 px"),
     "lies": (config("test_resnet", {}, LIES), "pretrained_cfg."),
     "classes": (config("test_resnet", num_classes=10**9), "num_classes"),
     "classes as text": (config("test_resnet", num_classes="3"), "num_classes"),
     "labels": (config("test_resnet", label_names=["a"]), "the 1 of label_names"),
     "picture": (config("test_resnet", {}, {"input_size": 224}), "pretrained_cfg.input_size"),
-    "channels": (config("test_resnet", {}, {"input_size": [1, 28, 28]}), "pretrained_cfg.input_size"),
-    "classifier": (config("test_resnet", {}, {"classifier": {"a": 1}}), "pretrained_cfg.classifier"),
+    "channels": (
+        config("test_resnet", {}, {"input_size": [1, 28, 28]}),
+        "pretrained_cfg.input_size",
+    ),
+    "classifier": (
+        config("test_resnet", {}, {"classifier": {"a": 1}}),
+        "pretrained_cfg.classifier",
+    ),
     "crop": (config("test_resnet", {}, {"crop_pct": 1e-9}), "pretrained_cfg.crop_pct"),
     "mean": (config("test_resnet", {}, {"mean": [float("nan")] * 3}), "pretrained_cfg.mean"),
     "std": (config("test_resnet", {}, {"std": [0, 0, 0]}), "pretrained_cfg.std"),
-    "interpolation": (config("test_resnet", {}, {"interpolation": "\x1b[2J"}), "pretrained_cfg.interpolation"),
+    "interpolation": (
+        config("test_resnet", {}, {"interpolation": "\x1b[2J"}),
+        "pretrained_cfg.interpolation",
+    ),
     "pretrained as a list": (config("test_resnet", {}, [1]), "pretrained_cfg"),
     "other weights": (config("test_resnet"), "does not fit test_resnet"),
 }
@@ -173,8 +231,11 @@ def tensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build_from(path: Path, content: Any) -> torch.nn.Module:
-    return build(Base("hf-hub:m/x", None, "", "m/x"), ["a", "b"],
-                       fetched=Weights(path, "test", None, "", None, content))
+    return build(
+        Base("hf-hub:m/x", None, "", "m/x"),
+        ["a", "b"],
+        fetched=Weights(path, "test", None, "", None, content),
+    )
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -191,8 +252,15 @@ def test_a_config_json_is_refused_by_name(tensors: Path, name: str) -> None:
 def test_arguments_that_are_no_part_of_a_network_are_not_followed(tmp_path: Path) -> None:
     network = timm.create_model("test_resnet", num_classes=3)
     safetensors.torch.save_file(network.state_dict(), tmp_path / "model.safetensors")
-    arguments = {"checkpoint_path": "/etc/passwd", "pretrained": True, "model_name": "vit", "pretrained_filter_fn": "x",
-                 "features_only": True, "feature_cfg": {"feature_cls": "fx"}, "device": "meta"}
+    arguments = {
+        "checkpoint_path": "/etc/passwd",
+        "pretrained": True,
+        "model_name": "vit",
+        "pretrained_filter_fn": "x",
+        "features_only": True,
+        "feature_cfg": {"feature_cls": "fx"},
+        "device": "meta",
+    }
     built = build_from(tmp_path / "model.safetensors", config("test_resnet", arguments))
     assert torch.equal(built.state_dict()["conv1.0.weight"], network.state_dict()["conv1.0.weight"])
 
@@ -202,18 +270,27 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
     for value in (float("nan"), float("inf"), -float("inf")):
         broken = state | {"layer1.0.bn1.bias": torch.full_like(state["layer1.0.bn1.bias"], value)}
         safetensors.torch.save_file(broken, tmp_path / "model.safetensors")
-        with pytest.raises(UserError, match=r"expected finite numbers, seen others in layer1\.0\.bn1\.bias"):
+        with pytest.raises(
+            UserError, match=r"expected finite numbers, seen others in layer1\.0\.bn1\.bias"
+        ):
             build_from(tmp_path / "model.safetensors", config("test_resnet"))
     # the head is not taken, so what stands there does not matter
-    safetensors.torch.save_file(state | {"fc.bias": torch.full_like(state["fc.bias"], float("nan"))},
-                                tmp_path / "model.safetensors")
+    safetensors.torch.save_file(
+        state | {"fc.bias": torch.full_like(state["fc.bias"], float("nan"))},
+        tmp_path / "model.safetensors",
+    )
     build_from(tmp_path / "model.safetensors", config("test_resnet"))
 
 
 def test_tables_that_would_be_resized_without_end_are_compared_instead(tmp_path: Path) -> None:
     state = timm.create_model("test_vit", num_classes=3).state_dict()
-    for name, lengths in (("pos_embed", (1, 2, 4_000_000)), ("patch_embed.proj.weight", (1, 1, 2000, 2000))):
-        safetensors.torch.save_file(state | {name: torch.ones(lengths)}, tmp_path / "model.safetensors")
+    for name, lengths in (
+        ("pos_embed", (1, 2, 4_000_000)),
+        ("patch_embed.proj.weight", (1, 1, 2000, 2000)),
+    ):
+        safetensors.torch.save_file(
+            state | {name: torch.ones(lengths)}, tmp_path / "model.safetensors"
+        )
         began = time.process_time()
         with pytest.raises(UserError, match="does not fit test_vit"):
             build_from(tmp_path / "model.safetensors", config("test_vit"))
@@ -223,18 +300,34 @@ def test_tables_that_would_be_resized_without_end_are_compared_instead(tmp_path:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.alias)
 def test_the_configurations_of_the_catalogue_pass(row: Base) -> None:
     published: Any = timm.get_pretrained_cfg(f"{row.architecture}.{row.tag}")
-    content = json.loads(json.dumps({"architecture": row.architecture, "num_classes": published.num_classes,
-                                     "pretrained_cfg": published.to_dict()}))
+    content = json.loads(
+        json.dumps(
+            {
+                "architecture": row.architecture,
+                "num_classes": published.num_classes,
+                "pretrained_cfg": published.to_dict(),
+            }
+        )
+    )
     timm_config.check(content, row.alias)
 
 
-@pytest.mark.parametrize("arguments", [
-    {"img_size": 384, "window_size": 24}, {"global_pool": "avg", "in_chans": 3},
-    {"class_token": False, "reg_tokens": 4},
-    {"depths": [2, 2, 18, 2], "dims": [96, 192, 384, 768]}, {"act_layer": "gelu_tanh", "norm_layer": "layernorm"},
-    {"layers": [3, 4, 6, 3], "stem_width": 32, "stem_type": "deep"}, {"init_values": 1e-5, "qkv_bias": True},
-    {"img_size": [256, 320], "dynamic_img_size": True}, {"mlp_ratio": 2.66, "pos_embed": "learn", "weight_init": "jax"},
-    {"feat_sizes": [[14, 14], [7, 7]]}, {"intermediate_size": 4304, "head_hidden_size": 1536}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"img_size": 384, "window_size": 24},
+        {"global_pool": "avg", "in_chans": 3},
+        {"class_token": False, "reg_tokens": 4},
+        {"depths": [2, 2, 18, 2], "dims": [96, 192, 384, 768]},
+        {"act_layer": "gelu_tanh", "norm_layer": "layernorm"},
+        {"layers": [3, 4, 6, 3], "stem_width": 32, "stem_type": "deep"},
+        {"init_values": 1e-5, "qkv_bias": True},
+        {"img_size": [256, 320], "dynamic_img_size": True},
+        {"mlp_ratio": 2.66, "pos_embed": "learn", "weight_init": "jax"},
+        {"feat_sizes": [[14, 14], [7, 7]]},
+        {"intermediate_size": 4304, "head_hidden_size": 1536},
+    ],
+)
 def test_arguments_of_published_models_pass(arguments: dict[str, Any]) -> None:
     assert timm_config.arguments({"model_args": arguments}, "test") == arguments
 
@@ -263,13 +356,22 @@ CARD = "---\nlicense: %s\n---\n"
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubServer, Path]]:
     """A Hub with hostile repositories, and a home for its clients."""
     home = tmp_path_factory.mktemp("home")
-    safetensors.torch.save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), home / "w.safetensors")
-    good = {"model.safetensors": (home / "w.safetensors").read_bytes(),
-            "config.json": json.dumps(config("test_resnet")).encode()}
+    safetensors.torch.save_file(
+        timm.create_model("test_resnet", num_classes=3).state_dict(), home / "w.safetensors"
+    )
+    good = {
+        "model.safetensors": (home / "w.safetensors").read_bytes(),
+        "config.json": json.dumps(config("test_resnet")).encode(),
+    }
     with HubServer() as server:
-        for name, text in {"licence-list": "[a, b]", "licence-dict": "{a: b}", "licence-long": "x" * 100_000,
-                           "licence-escape": json.dumps("\x1b]0;x\x07"), "licence-none": "null",
-                           "licence-good": "mit"}.items():
+        for name, text in {
+            "licence-list": "[a, b]",
+            "licence-dict": "{a: b}",
+            "licence-long": "x" * 100_000,
+            "licence-escape": json.dumps("\x1b]0;x\x07"),
+            "licence-none": "null",
+            "licence-good": "mit",
+        }.items():
             server.add(f"m/{name}", good | {"README.md": (CARD % text).encode()})
         server.add("m/up", good | {"../../../escape.json": b"x"})
         server.add("m/inside", good | {"bundles/../../x/model.onnx": b"x"})
@@ -281,26 +383,49 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubServer, P
         server.add("m/size", good)
         for commit in server.repos["m/size"].commits.values():
             large = server.store(good["config.json"] + b" ")
-            commit["config.json"] = type(large)(large.content, large.sha256, large.git_sha1, 1 << 40)
+            commit["config.json"] = type(large)(
+                large.content, large.sha256, large.git_sha1, 1 << 40
+            )
         server.add("m/list", good | {"config.json": b"[1]"})
-        server.add("m/key", good | {"config.json": json.dumps({"architecture": "x", "k\x1b]0;x\x07": 1}).encode()})
+        server.add(
+            "m/key",
+            good | {"config.json": json.dumps({"architecture": "x", "k\x1b]0;x\x07": 1}).encode()},
+        )
         header = {"w\x1b]0;x\x07": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
         server.add("m/tensor", good | {"model.safetensors": tensors_file(header, b"\0" * 4)})
-        server.add("m/lies", good | {"config.json": json.dumps(config("test_resnet", {}, LIES)).encode()})
+        server.add(
+            "m/lies", good | {"config.json": json.dumps(config("test_resnet", {}, LIES)).encode()}
+        )
         yield server, home
     shutil.rmtree(home)
 
 
 REPOSITORIES = {
-    "licence-list": None, "licence-dict": None, "licence-long": None, "licence-escape": None, "licence-none": None,
-    "licence-good": "mit", "up": "not a plain path", "inside": "not a plain path", "absolute": "not a plain path",
-    "escape": "not a plain path", "long-name": "not a plain path", "many": "at most 10,000",
-    "nothing-of-ours": "and 80 more", "size": "config.json of 1099511627776 bytes", "list": "its content",
-    "key": "whose 'architecture'", "tensor": "does not fit", "lies": "pretrained_cfg."}
+    "licence-list": None,
+    "licence-dict": None,
+    "licence-long": None,
+    "licence-escape": None,
+    "licence-none": None,
+    "licence-good": "mit",
+    "up": "not a plain path",
+    "inside": "not a plain path",
+    "absolute": "not a plain path",
+    "escape": "not a plain path",
+    "long-name": "not a plain path",
+    "many": "at most 10,000",
+    "nothing-of-ours": "and 80 more",
+    "size": "config.json of 1099511627776 bytes",
+    "list": "its content",
+    "key": "whose 'architecture'",
+    "tensor": "does not fit",
+    "lies": "pretrained_cfg.",
+}
 """Repository -> part of the error; for those of licences, the licence."""
 
 
-def test_hostile_repositories_are_refused_or_taken_without_what_is_hostile(hub: tuple[HubServer, Path]) -> None:
+def test_hostile_repositories_are_refused_or_taken_without_what_is_hostile(
+    hub: tuple[HubServer, Path],
+) -> None:
     server, home = hub
     names = json.dumps([f"m/{name}" for name in REPOSITORIES])
     done = warm.run(warm.TORCH, ["-c", CLIENT, names], env=server.env(home), check=True)
@@ -316,9 +441,13 @@ def test_hostile_repositories_are_refused_or_taken_without_what_is_hostile(hub: 
     assert not list(home.rglob("escape.json"))
 
 
-def test_the_command_line_says_one_line_of_a_hostile_repository(hub: tuple[HubServer, Path]) -> None:
+def test_the_command_line_says_one_line_of_a_hostile_repository(
+    hub: tuple[HubServer, Path],
+) -> None:
     server, home = hub
     done = warm.run(warm.HUB, ["-m", "zoo", "pull", "hf-hub:m/up"], env=server.env(home / "other"))
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: m/up: expected a repository of weights, seen a file named")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: m/up: expected a repository of weights, seen a file named"
+    )
     assert "Traceback" not in done.stderr

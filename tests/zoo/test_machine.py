@@ -1,4 +1,5 @@
-"""Cores by affinity and control groups, threads by OMP_NUM_THREADS; and that all parts of the program count alike."""
+"""Cores by affinity and control groups, threads by OMP_NUM_THREADS; and that all parts of the
+program count alike."""
 
 import os
 from pathlib import Path
@@ -21,21 +22,34 @@ def cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("own", "files", "expected"), [
-    ("0::/", {"cpu.max": "200000 100000"}, 2),  # docker run --cpus 2, seen from inside
-    ("0::/", {"cpu.max": "150000 100000"}, 2), ("0::/", {"cpu.max": "1000 100000"}, 1),
-    ("0::/", {"cpu.max": "max 100000"}, 16), ("0::/", {}, 16), ("0::/", {"cpu.max": "6400000 100000"}, 16),
-    ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),  # of the group above it
-    ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "200000 100000"}, 2),
-    ("0::/elsewhere", {"cpu.max": "400000 100000"}, 4),
-    ("4:cpu,cpuacct:/docker/1", {"cpu,cpuacct/cpu.cfs_quota_us": "250000",
-                                 "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 3),
-    ("4:cpu:/\n0::/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 16),
-    ("3:cpuset:/a", {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 16),
-    ("0::/../../x", {"cpu.max": "100000 100000"}, 16), ("nonsense", {"cpu.max": "words and more"}, 16),
-    ("0::/", {"cpu.max": "100000 0"}, 16)])
-def test_cores_are_those_of_affinity_and_of_every_group(cores: Path, own: str, files: dict[str, str],
-                                                        expected: int) -> None:
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/", {"cpu.max": "200000 100000"}, 2),  # docker run --cpus 2, seen from inside
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "1000 100000"}, 1),
+        ("0::/", {"cpu.max": "max 100000"}, 16),
+        ("0::/", {}, 16),
+        ("0::/", {"cpu.max": "6400000 100000"}, 16),
+        # of the group above it
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "200000 100000"}, 2),
+        ("0::/elsewhere", {"cpu.max": "400000 100000"}, 4),
+        (
+            "4:cpu,cpuacct:/docker/1",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "250000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+            3,
+        ),
+        ("4:cpu:/\n0::/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 16),
+        ("3:cpuset:/a", {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 16),
+        ("0::/../../x", {"cpu.max": "100000 100000"}, 16),
+        ("nonsense", {"cpu.max": "words and more"}, 16),
+        ("0::/", {"cpu.max": "100000 0"}, 16),
+    ],
+)
+def test_cores_are_those_of_affinity_and_of_every_group(
+    cores: Path, own: str, files: dict[str, str], expected: int
+) -> None:
     (cores / "own").write_text(own + "\n")
     for name, content in files.items():
         (cores / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,15 +61,24 @@ def test_cores_are_those_of_affinity_and_of_every_group(cores: Path, own: str, f
 
 
 @pytest.mark.usefixtures("cores")
-@pytest.mark.parametrize(("text", "threads"), [("3", 3), ("3,2", 3), ("64", 16), ("0", 16), ("", 16), ("many", 16)])
-def test_omp_num_threads_limits_what_computes_and_not_what_decodes(monkeypatch: pytest.MonkeyPatch, text: str,
-                                                                   threads: int) -> None:
+@pytest.mark.parametrize(
+    ("text", "threads"), [("3", 3), ("3,2", 3), ("64", 16), ("0", 16), ("", 16), ("many", 16)]
+)
+def test_omp_num_threads_limits_what_computes_and_not_what_decodes(
+    monkeypatch: pytest.MonkeyPatch, text: str, threads: int
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", text)
-    assert (machine.cpu_cores(), machine.compute_threads(), device.compute_threads()) == (16, threads, threads)
+    assert (machine.cpu_cores(), machine.compute_threads(), device.compute_threads()) == (
+        16,
+        threads,
+        threads,
+    )
     assert machine.library_threads(5) == 5
 
 
-def test_a_machine_without_control_groups_or_affinity(cores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_control_groups_or_affinity(
+    cores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not (cores / "own").exists()
     assert machine.cpu_cores() == 16
     monkeypatch.delattr(os, "sched_getaffinity")

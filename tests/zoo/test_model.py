@@ -1,4 +1,5 @@
-"""Building a base with a fresh head, heads and features, sizes, finished runs; and 21k bases pulled from the server."""
+"""Building a base with a fresh head, heads and features, sizes, finished runs; and 21k bases pulled
+from the server."""
 
 import json
 import os
@@ -35,7 +36,9 @@ def named(architecture: str, tag: str = "") -> Base:
 
 def from_config(config: dict[str, Any], path: Path = Path("none")) -> tuple[Base, Weights]:
     """A base that is known by its config.json alone, like a Hub repository."""
-    return Base("hf-hub:alice/x", None, "", "alice/x"), Weights(path, "test", None, "", None, config)
+    return Base("hf-hub:alice/x", None, "", "alice/x"), Weights(
+        path, "test", None, "", None, config
+    )
 
 
 def saved(path: Path, state: dict[str, Tensor], config: dict[str, Any] | None = None) -> Weights:
@@ -48,22 +51,39 @@ def random_state(architecture: str, **options: Any) -> dict[str, Tensor]:
     """Weights in which every floating tensor is random, biases and norms too."""
     torch.manual_seed(0)
     state = timm.create_model(architecture, **options).state_dict()
-    return {name: torch.rand(t.shape) if t.is_floating_point() else t.clone() for name, t in state.items()}
+    return {
+        name: torch.rand(t.shape) if t.is_floating_point() else t.clone()
+        for name, t in state.items()
+    }
 
 
 def heads_of(network: nn.Module) -> tuple[str, ...]:
     named_heads: Any = network.pretrained_cfg["classifier"]  # type: ignore[index]
-    return tuple(f"{name}." for name in ((named_heads,) if isinstance(named_heads, str) else named_heads))
+    return tuple(
+        f"{name}." for name in ((named_heads,) if isinstance(named_heads, str) else named_heads)
+    )
 
 
-TINY = ("test_vit", "test_vit2", "test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_mambaout",
-        "test_nfnet")
+TINY = (
+    "test_vit",
+    "test_vit2",
+    "test_resnet",
+    "test_efficientnet",
+    "test_convnext",
+    "test_byobnet",
+    "test_mambaout",
+    "test_nfnet",
+)
 
 
-@pytest.mark.parametrize("architecture", [*TINY, "resnetv2_18", "mobilenetv3_small_050",
-                                          "deit_tiny_distilled_patch16_224"])
+@pytest.mark.parametrize(
+    "architecture",
+    [*TINY, "resnetv2_18", "mobilenetv3_small_050", "deit_tiny_distilled_patch16_224"],
+)
 @pytest.mark.parametrize("classes", [5, 11])
-def test_build_loads_everything_but_the_head(tmp_path: Path, architecture: str, classes: int) -> None:
+def test_build_loads_everything_but_the_head(
+    tmp_path: Path, architecture: str, classes: int
+) -> None:
     state = random_state(architecture, num_classes=classes)
     network = build(named(architecture), LABELS, fetched=saved(tmp_path, state))
     built, heads = network.state_dict(), heads_of(network)
@@ -71,7 +91,8 @@ def test_build_loads_everything_but_the_head(tmp_path: Path, architecture: str, 
     for name, tensor in built.items():
         if name.startswith(heads):
             assert len(tensor) == len(LABELS)
-            assert not torch.equal(tensor, state[name])  # fresh also when the number of classes is the same
+            # fresh also when the number of classes is the same
+            assert not torch.equal(tensor, state[name])
         else:
             assert torch.equal(tensor, state[name]), name
 
@@ -82,7 +103,9 @@ def test_packaged_weights_build_like_any_other() -> None:
     state = weights.load_state(weights.fetch(base), full)
     built = build(base, LABELS).state_dict()
     assert [name for name in built if not torch.equal(built[name], state[name])] == [
-        "classifier.weight", "classifier.bias"]
+        "classifier.weight",
+        "classifier.bias",
+    ]
 
 
 def test_a_mismatch_lists_both_sides(tmp_path: Path) -> None:
@@ -95,18 +118,35 @@ def test_a_mismatch_lists_both_sides(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not fit test_resnet") as caught:
         build(named("test_resnet"), LABELS, fetched=saved(tmp_path, state))
     lines = str(caught.value).splitlines()
-    assert lines[1:-1] == [f"- conv1.0.weight {list(ours['conv1.0.weight'].shape)}", "+ conv1.0.weight [2, 3]",
-                           f"- layer1.0.bn1.bias {list(ours['layer1.0.bn1.bias'].shape)}", "+ layer9.weight [4]"]
+    assert lines[1:-1] == [
+        f"- conv1.0.weight {list(ours['conv1.0.weight'].shape)}",
+        "+ conv1.0.weight [2, 3]",
+        f"- layer1.0.bn1.bias {list(ours['layer1.0.bn1.bias'].shape)}",
+        "+ layer9.weight [4]",
+    ]
     with pytest.raises(UserError, match="does not fit test_convnext") as caught:
-        build(named("test_convnext"), LABELS, fetched=saved(tmp_path, {"conv1.weight": torch.ones(2, 3)}))
+        build(
+            named("test_convnext"),
+            LABELS,
+            fetched=saved(tmp_path, {"conv1.weight": torch.ones(2, 3)}),
+        )
     lines = str(caught.value).splitlines()
-    assert [len([line for line in lines if line.startswith(sign)]) for sign in "-+"] == [20, 1]  # the rest is counted
+    # the rest is counted
+    assert [len([line for line in lines if line.startswith(sign)]) for sign in "-+"] == [20, 1]
     assert lines[-2].startswith("... and ")
 
 
 def test_weights_without_a_classifier_may_lack_its_norm(tmp_path: Path) -> None:
-    state = {name: tensor for name, tensor in random_state("test_convnext").items() if not name.startswith("head.")}
-    config = {"architecture": "test_convnext", "num_classes": 0, "pretrained_cfg": {"classifier": "head.fc"}}
+    state = {
+        name: tensor
+        for name, tensor in random_state("test_convnext").items()
+        if not name.startswith("head.")
+    }
+    config = {
+        "architecture": "test_convnext",
+        "num_classes": 0,
+        "pretrained_cfg": {"classifier": "head.fc"},
+    }
     base, _ = from_config(config)
     built = build(base, LABELS, fetched=saved(tmp_path, state, config)).state_dict()
     assert all(torch.equal(built[name], state[name]) for name in state)
@@ -115,11 +155,19 @@ def test_weights_without_a_classifier_may_lack_its_norm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [96, 224])
-@pytest.mark.parametrize("architecture", ["test_vit", "beit_base_patch16_224", "eva02_tiny_patch14_224"])
-def test_another_picture_size_resizes_what_depends_on_it(tmp_path: Path, architecture: str, size: int) -> None:
+@pytest.mark.parametrize(
+    "architecture", ["test_vit", "beit_base_patch16_224", "eva02_tiny_patch14_224"]
+)
+def test_another_picture_size_resizes_what_depends_on_it(
+    tmp_path: Path, architecture: str, size: int
+) -> None:
     small = {} if architecture == "test_vit" else {"depth": 2}  # the full BEiT is large
-    config = {"architecture": architecture, "num_classes": 1000, "model_args": small,
-              "pretrained_cfg": timm.get_pretrained_cfg(architecture).to_dict()}  # type: ignore[union-attr]
+    config = {
+        "architecture": architecture,
+        "num_classes": 1000,
+        "model_args": small,
+        "pretrained_cfg": timm.get_pretrained_cfg(architecture).to_dict(),
+    }  # type: ignore[union-attr]
     fetched = saved(tmp_path, random_state(architecture, **small), config)
     base, _ = from_config(config)
     step = allowed_size_step(named(architecture))
@@ -132,31 +180,65 @@ def test_another_picture_size_resizes_what_depends_on_it(tmp_path: Path, archite
         build(base, LABELS, image_size=99, fetched=fetched)
 
 
-@pytest.mark.parametrize(("architecture", "step"), [
-    ("vit_base_patch32_224", 32), ("vit_small_patch14_reg4_dinov2", 14), ("deit3_small_patch16_224", 16),
-    ("vit_small_patch16_dinov3", 16), ("beitv2_base_patch16_224", 16), ("test_vit", 16), ("resnet50", 32),
-    ("tf_efficientnet_lite0", 32), ("convnext_nano", 32), ("vgg11", 32), ("hgnetv2_b4", 32),
-    ("swin_tiny_patch4_window7_224", None), ("maxvit_tiny_tf_224", None), ("hiera_tiny_224", None),
-    ("cait_xxs24_224", None), ("halonet26t", None), ("mixer_b16_224", None)])
+@pytest.mark.parametrize(
+    ("architecture", "step"),
+    [
+        ("vit_base_patch32_224", 32),
+        ("vit_small_patch14_reg4_dinov2", 14),
+        ("deit3_small_patch16_224", 16),
+        ("vit_small_patch16_dinov3", 16),
+        ("beitv2_base_patch16_224", 16),
+        ("test_vit", 16),
+        ("resnet50", 32),
+        ("tf_efficientnet_lite0", 32),
+        ("convnext_nano", 32),
+        ("vgg11", 32),
+        ("hgnetv2_b4", 32),
+        ("swin_tiny_patch4_window7_224", None),
+        ("maxvit_tiny_tf_224", None),
+        ("hiera_tiny_224", None),
+        ("cait_xxs24_224", None),
+        ("halonet26t", None),
+        ("mixer_b16_224", None),
+    ],
+)
 def test_size_steps(architecture: str, step: int | None) -> None:
     assert allowed_size_step(named(architecture)) == step
 
 
 def test_beit_tables_keep_their_meaning_when_resized(tmp_path: Path) -> None:
-    config = {"architecture": "beit_base_patch16_224", "num_classes": 3, "model_args": {"depth": 1},
-              "pretrained_cfg": timm.get_pretrained_cfg("beit_base_patch16_224").to_dict()}  # type: ignore[union-attr]
+    config = {
+        "architecture": "beit_base_patch16_224",
+        "num_classes": 3,
+        "model_args": {"depth": 1},
+        "pretrained_cfg": timm.get_pretrained_cfg("beit_base_patch16_224").to_dict(),
+    }  # type: ignore[union-attr]
     state = random_state("beit_base_patch16_224", num_classes=3, depth=1)
-    name, steps = "blocks.0.attn.relative_position_bias_table", torch.arange(27.0) - 13  # 14 patches a side at 224 px
-    state[name][:-3] = steps.repeat_interleave(27)[:, None]  # each entry is its own vertical distance in patches
-    network = build(from_config(config)[0], LABELS, image_size=96, fetched=saved(tmp_path, state, config))
-    resized = network.state_dict()[name]  # 6 patches a side; linear between uneven points, hence the tolerance
+    # 14 patches a side at 224 px
+    name, steps = "blocks.0.attn.relative_position_bias_table", torch.arange(27.0) - 13
+    # each entry is its own vertical distance in patches
+    state[name][:-3] = steps.repeat_interleave(27)[:, None]
+    network = build(
+        from_config(config)[0], LABELS, image_size=96, fetched=saved(tmp_path, state, config)
+    )
+    # 6 patches a side; linear between uneven points, hence the tolerance
+    resized = network.state_dict()[name]
     expected = (torch.arange(11.0) - 5).repeat_interleave(11)[:, None].expand(121, 12)
     torch.testing.assert_close(resized[:-3], expected, atol=0.1, rtol=0)
     assert torch.equal(resized[-3:], state[name][-3:])
 
 
-@pytest.mark.parametrize("architecture", ["test_resnet", "test_efficientnet", "test_convnext", "mobilenetv4_conv_small",
-                                          "hgnetv2_b0", "densenet121"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "test_resnet",
+        "test_efficientnet",
+        "test_convnext",
+        "mobilenetv4_conv_small",
+        "hgnetv2_b0",
+        "densenet121",
+    ],
+)
 def test_nets_without_a_fixed_size_take_multiples_of_32(tmp_path: Path, architecture: str) -> None:
     fetched = saved(tmp_path, random_state(architecture))
     network = build(named(architecture), LABELS, image_size=96, fetched=fetched).eval()
@@ -173,16 +255,22 @@ def test_a_fixed_size_is_refused_otherwise(tmp_path: Path) -> None:
 def test_rates_reach_the_model_or_are_refused(tmp_path: Path) -> None:
     fetched = saved(tmp_path, random_state("test_vit"))
     network = build(named("test_vit"), LABELS, drop_path=0.3, dropout=0.25, fetched=fetched)
-    assert max(getattr(module, "drop_prob", 0.0) or 0.0 for module in network.modules()) == pytest.approx(0.3)
+    assert max(
+        getattr(module, "drop_prob", 0.0) or 0.0 for module in network.modules()
+    ) == pytest.approx(0.3)
     assert 0.25 in [module.p for module in network.modules() if isinstance(module, nn.Dropout)]
     state = random_state("legacy_seresnet18")
     fetched = saved(tmp_path, state)
     assert build(named("legacy_seresnet18"), LABELS, dropout=0.1, fetched=fetched).drop_rate == 0.1
-    with pytest.raises(UserError, match=r"legacy_seresnet18 has no drop-path: expected 0, seen 0\.3"):
+    with pytest.raises(
+        UserError, match=r"legacy_seresnet18 has no drop-path: expected 0, seen 0\.3"
+    ):
         build(named("legacy_seresnet18"), LABELS, drop_path=0.3, fetched=fetched)
 
 
-@pytest.mark.parametrize("architecture", [*TINY, "resnetv2_50x1_bit", "mobilenetv3_small_050", "vgg11", "hgnetv2_b0"])
+@pytest.mark.parametrize(
+    "architecture", [*TINY, "resnetv2_50x1_bit", "mobilenetv3_small_050", "vgg11", "hgnetv2_b0"]
+)
 def test_head_of_features_is_the_model(architecture: str) -> None:
     torch.manual_seed(1)
     # VGG-11 has 129 million weights, 119 million of them in the layers that mlp_ratio narrows
@@ -196,7 +284,14 @@ def test_head_of_features_is_the_model(architecture: str) -> None:
     set_head(network, weight, bias)
     network.eval()
     # BiT takes any size, and 448 px by default
-    x = torch.rand(2, *((3, 128, 128) if architecture.startswith("resnetv2") else data_config(network)["input_size"]))
+    x = torch.rand(
+        2,
+        *(
+            (3, 128, 128)
+            if architecture.startswith("resnetv2")
+            else data_config(network)["input_size"]
+        ),
+    )
     with torch.inference_mode():
         pooled = features(network, x)
         assert pooled.shape == (2, width)
@@ -207,8 +302,10 @@ def test_head_of_features_is_the_model(architecture: str) -> None:
         torch.testing.assert_close(seen.feature_map, network.forward_features(x))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(("architecture", "stage"), [
-    ("test_resnet", 2), ("test_efficientnet", 2), ("test_convnext", 1), ("test_vit", None)])
+@pytest.mark.parametrize(
+    ("architecture", "stage"),
+    [("test_resnet", 2), ("test_efficientnet", 2), ("test_convnext", 1), ("test_vit", None)],
+)
 def test_an_earlier_stage_is_joined_to_the_embedding(architecture: str, stage: int | None) -> None:
     torch.manual_seed(0)
     network: Any = timm.create_model(architecture, num_classes=5)
@@ -227,33 +324,62 @@ def test_an_earlier_stage_is_joined_to_the_embedding(architecture: str, stage: i
     own, mean, deviation = seen.embedding.split([width, channels, channels], 1)
     torch.testing.assert_close(own, plain.embedding / plain.embedding.norm(dim=1, keepdim=True))
     torch.testing.assert_close(mean.norm(dim=1), torch.ones(2))
-    torch.testing.assert_close(deviation, feature_map.std((2, 3), correction=0) / 1e6)  # weak: scaled to less than 1
+    # weak: scaled to less than 1
+    torch.testing.assert_close(deviation, feature_map.std((2, 3), correction=0) / 1e6)
 
 
-@pytest.mark.parametrize("architecture", ["deit_tiny_distilled_patch16_224", "levit_128s", "efficientvit_m0",
-                                          "repvit_m1"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["deit_tiny_distilled_patch16_224", "levit_128s", "efficientvit_m0", "repvit_m1"],
+)
 def test_heads_that_are_not_one_linear_layer_are_none(architecture: str) -> None:
     network = timm.create_model(architecture, num_classes=5)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):  # as after pretraining: the norm before the classifier does something
+        # as after pretraining: the norm before the classifier does something
+        if isinstance(module, nn.BatchNorm1d):
             nn.init.uniform_(module.weight)
     assert head(network) is None
 
 
 def test_data_config_is_what_timm_would_use() -> None:
     assert data_config(timm.create_model("tf_efficientnet_lite0")) == {
-        "input_size": (3, 224, 224), "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3,
-        "crop_pct": 0.875, "crop_mode": "center"}
+        "input_size": (3, 224, 224),
+        "interpolation": "bicubic",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "crop_pct": 0.875,
+        "crop_mode": "center",
+    }
 
 
-@pytest.mark.parametrize("config", [
-    {"architecture": "test_resnet", "num_classes": 3, "label_names": ["a", "b", "c"], "new_in_2030": 1,
-     "pretrained_cfg": {"input_size": [3, 160, 160], "mean": [0.1, 0.2, 0.3], "classifier": "fc", "new_in_2030": 1,
-                        "url": "http://127.0.0.1:9/x", "file": "/nowhere"},
-     "model_args": {"checkpoint_path": "/nowhere", "num_classes": 3, "drop_rate": 0.9}},
-    {"architecture": "test_resnet", "num_classes": 3, "labels": ["a", "b", "c"], "input_size": [3, 160, 160],
-     "mean": [0.1, 0.2, 0.3], "classifier": "fc"},  # timm's layout before 2023
-])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {
+            "architecture": "test_resnet",
+            "num_classes": 3,
+            "label_names": ["a", "b", "c"],
+            "new_in_2030": 1,
+            "pretrained_cfg": {
+                "input_size": [3, 160, 160],
+                "mean": [0.1, 0.2, 0.3],
+                "classifier": "fc",
+                "new_in_2030": 1,
+                "url": "http://127.0.0.1:9/x",
+                "file": "/nowhere",
+            },
+            "model_args": {"checkpoint_path": "/nowhere", "num_classes": 3, "drop_rate": 0.9},
+        },
+        {
+            "architecture": "test_resnet",
+            "num_classes": 3,
+            "labels": ["a", "b", "c"],
+            "input_size": [3, 160, 160],
+            "mean": [0.1, 0.2, 0.3],
+            "classifier": "fc",
+        },  # timm's layout before 2023
+    ],
+)
 def test_config_json_says_what_to_build(tmp_path: Path, config: dict[str, Any]) -> None:
     fetched = saved(tmp_path, random_state("test_resnet", num_classes=3), config)
     network = build(Base("hf-hub:alice/x", None, "", "alice/x"), LABELS, fetched=fetched)
@@ -264,13 +390,18 @@ def test_config_json_says_what_to_build(tmp_path: Path, config: dict[str, Any]) 
     assert not {"url", "file", "label_names"} & set(network.pretrained_cfg)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("config", "seen"), [
-    (None, "has no config.json"),
-    ({"model_type": "vit", "hidden_size": 3}, r"seen None \(keys: model_type, hidden_size\)"),
-    ({"architecture": "vit_enormous"}, "seen 'vit_enormous'"),
-    ({"architecture": "test_resnet", "model_args": {"wings": 2}}, r"seen \{'wings': 2\}"),
-])
-def test_a_config_json_that_is_not_timms_is_refused(tmp_path: Path, config: dict[str, Any] | None, seen: str) -> None:
+@pytest.mark.parametrize(
+    ("config", "seen"),
+    [
+        (None, "has no config.json"),
+        ({"model_type": "vit", "hidden_size": 3}, r"seen None \(keys: model_type, hidden_size\)"),
+        ({"architecture": "vit_enormous"}, "seen 'vit_enormous'"),
+        ({"architecture": "test_resnet", "model_args": {"wings": 2}}, r"seen \{'wings': 2\}"),
+    ],
+)
+def test_a_config_json_that_is_not_timms_is_refused(
+    tmp_path: Path, config: dict[str, Any] | None, seen: str
+) -> None:
     base, fetched = from_config(config or {}, saved(tmp_path, {"w": torch.ones(1)}).path)
     fetched = fetched if config else Weights(fetched.path, "", None, "", None, None)
     with pytest.raises(UserError, match=seen):
@@ -290,7 +421,9 @@ def run(tmp_path: Path) -> Path:
     network = timm.create_model("test_vit", num_classes=3, img_size=96)
     network.load_state_dict(random_state("test_vit", num_classes=3, img_size=96))
     folder = tmp_path / "run"
-    timm.models.save_for_hf(network, str(folder), {"label_names": ["a", "b", "c"]}, safe_serialization=True)
+    timm.models.save_for_hf(
+        network, str(folder), {"label_names": ["a", "b", "c"]}, safe_serialization=True
+    )
     config = json.loads((folder / rundir.CONFIG).read_text())
     config["model_args"].pop("num_classes", None)
     rundir.write_json(folder / rundir.CONFIG, config)
@@ -338,18 +471,26 @@ def test_a_run_is_a_base_too(run: Path, size: int | None) -> None:
     assert allowed_size_step(base) == 16
     network = build(base, ["a", "b", "c"], image_size=size)
     old, new = safetensors.torch.load_file(run / rundir.WEIGHTS), network.state_dict()
-    different = [name for name in new if new[name].shape != old[name].shape or not torch.equal(new[name], old[name])]
+    different = [
+        name
+        for name in new
+        if new[name].shape != old[name].shape or not torch.equal(new[name], old[name])
+    ]
     assert different == (["pos_embed"] if size else []) + ["head.weight", "head.bias"]
     assert data_config(network)["input_size"][1] == (size or 96)
 
 
-CLIENT = ("import sys; from zoo.bases.catalog import find; from zoo.network.weights import fetch; "
-          "fetch(find(sys.argv[1]))")
+CLIENT = (
+    "import sys; from zoo.bases.catalog import find; from zoo.network.weights import fetch; "
+    "fetch(find(sys.argv[1]))"
+)
 
 
 @pytest.fixture
 def pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """pulled(alias, files): the base, pulled by the real client in its own process; then this process has its cache."""
+    """pulled(alias, files): the base, pulled by the real client in its own process; then this
+    process has its cache."""
+
     def pull(alias: str, files: dict[str, bytes | Path]) -> Base:
         base = find(alias)
         with HubServer() as hub:
@@ -357,11 +498,13 @@ def pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             warm.run(warm.HUB, ["-c", CLIENT, alias], env=hub.env(tmp_path), check=True)
         monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "zootune"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # what is pinned asks nobody
+        # what is pinned asks nobody
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
         return base
 
     yield pull
-    shutil.rmtree(tmp_path / "hf")  # pytest keeps the folders of three runs: not with 800 MB in each
+    # pytest keeps the folders of three runs: not with 800 MB in each
+    shutil.rmtree(tmp_path / "hf")
 
 
 def test_vit_tiny_from_21k_is_pulled_and_built(tmp_path: Path, pulled: Any) -> None:
@@ -370,27 +513,41 @@ def test_vit_tiny_from_21k_is_pulled_and_built(tmp_path: Path, pulled: Any) -> N
     for size in (224, 96):
         network = build(base, LABELS, image_size=size).eval()
         built = network.state_dict()
-        different = [name for name in state if built[name].shape != state[name].shape
-                     or not torch.equal(built[name], state[name])]
+        different = [
+            name
+            for name in state
+            if built[name].shape != state[name].shape or not torch.equal(built[name], state[name])
+        ]
         assert different == (["pos_embed"] if size == 96 else []) + ["head.weight", "head.bias"]
         with torch.inference_mode():
             assert network(torch.rand(1, 3, size, size)).shape == (1, 5)
-    resized = timm.layers.resample_abs_pos_embed(state["pos_embed"], new_size=[6, 6], num_prefix_tokens=1)
+    resized = timm.layers.resample_abs_pos_embed(
+        state["pos_embed"], new_size=[6, 6], num_prefix_tokens=1
+    )
     torch.testing.assert_close(built["pos_embed"], resized)
 
 
-@pytest.mark.skipif(shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free < 2e9, reason="needs 2 GB of disk space")
+@pytest.mark.skipif(
+    shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free < 2e9,
+    reason="needs 2 GB of disk space",
+)
 def test_vit_base_from_21k_is_pulled_and_built(tmp_path: Path, pulled: Any) -> None:
     with torch.device("meta"):
         shapes = timm.create_model("vit_base_patch16_224", num_classes=21843).state_dict()
-    state = {name: torch.full(tensor.shape, float(number)) for number, (name, tensor) in enumerate(shapes.items())}
+    state = {
+        name: torch.full(tensor.shape, float(number))
+        for number, (name, tensor) in enumerate(shapes.items())
+    }
     file = saved(tmp_path, state).path
     assert file.stat().st_size > 400e6
     del state
     base = pulled("vit_base_21k", {"model.safetensors": file})
     file.unlink()
     network = build(base, LABELS)
-    wrong = [name for number, (name, tensor) in enumerate(network.state_dict().items())
-             if not name.startswith("head.") and not bool((tensor == number).all())]
+    wrong = [
+        name
+        for number, (name, tensor) in enumerate(network.state_dict().items())
+        if not name.startswith("head.") and not bool((tensor == number).all())
+    ]
     assert wrong == []
     assert data_config(network)["mean"] == (0.5, 0.5, 0.5)

@@ -1,4 +1,5 @@
-"""Large JPEGs are decoded at a part of their size that follows from the picture alone; what they cost is bounded."""
+"""Large JPEGs are decoded at a part of their size that follows from the picture alone; what they
+cost is bounded."""
 
 import io
 import struct
@@ -25,14 +26,20 @@ def grey(width: int, height: int) -> bytes:
 
 
 @cache
-def blurred(width: int, height: int, *, kind: str = "JPEG", held: int = 1, progressive: bool = False) -> bytes:
+def blurred(
+    width: int, height: int, *, kind: str = "JPEG", held: int = 1, progressive: bool = False
+) -> bytes:
     """Blurred noise in colour."""
-    tile = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 30, 3), np.uint8)).resize((480, 480))
+    tile = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 30, 3), np.uint8)).resize(
+        (480, 480)
+    )
     row = np.tile(np.asarray(tile), (1, -(-width // 480), 1))[:, :width]
     picture = Image.fromarray(np.tile(row, (-(-height // 480), 1, 1))[:height])
     exif = Image.Exif()
     exif[0x0112] = held
-    frames: dict[str, object] = {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]} if kind == "MPO" else {}
+    frames: dict[str, object] = (
+        {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]} if kind == "MPO" else {}
+    )
     return encode(picture, kind, exif=exif.tobytes(), quality=60, progressive=progressive, **frames)
 
 
@@ -47,9 +54,12 @@ def claims(width: int, height: int, data: bytes) -> bytes:
     ((8064, 6048), (4032, 3024)), ((8160, 6144), (4080, 3072)), ((12000, 9000), (3000, 2250)),
     ((16382, 3628), (8191, 1814)),  # a panorama of a phone
     ((22000, 1500), (22000, 1500)),  # 33 million pixels, whose short side would fall to 750
-    ((26000, 2000), (13000, 1000)), ((24600, 4090), (6150, 1023)),  # too many pixels to be decoded in full
+    # too many pixels to be decoded in full
+    ((26000, 2000), (13000, 1000)), ((24600, 4090), (6150, 1023)),
 ])  # fmt: skip
-def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(stored: tuple[int, int], decoded: tuple[int, int]) -> None:
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
+    stored: tuple[int, int], decoded: tuple[int, int]
+) -> None:
     picture = decode(grey(*stored))
     assert (picture.size, picture.mode, picture.getpixel((5, 5))) == (decoded, "RGB", (90, 90, 90))
 
@@ -64,13 +74,18 @@ def test_the_part_follows_from_the_picture_alone(width: int, height: int) -> Non
     elif part > 1:
         assert 6_250_000 < sides[0] * sides[1] <= jpeg_file.FULL_PIXELS
         assert min(sides) >= jpeg_file.LEAST_SIDE or width * height > jpeg_file.MOST_IN_FULL
-        assert jpeg_file.scaled(width, part // 2) * jpeg_file.scaled(height, part // 2) > jpeg_file.FULL_PIXELS
+        assert (
+            jpeg_file.scaled(width, part // 2) * jpeg_file.scaled(height, part // 2)
+            > jpeg_file.FULL_PIXELS
+        )
         if max(width, height) * 3 <= 4 * min(width, height):
             assert min(sides) >= 2165
 
 
 @pytest.mark.parametrize(("kind", "progressive"), [("JPEG", True), ("MPO", False)])
-def test_pixels_are_libjpegs_and_the_same_everywhere(kind: str, progressive: bool, tmp_path: Path) -> None:
+def test_pixels_are_libjpegs_and_the_same_everywhere(
+    kind: str, progressive: bool, tmp_path: Path
+) -> None:
     """Training reads the path, a service the bytes, a bundle's examples lack metadata."""
     data = blurred(5800, 4400, kind=kind, held=6, progressive=progressive)
     expected = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
@@ -93,10 +108,12 @@ def test_fifty_million_pixels_take_little(progressive: bool, at_most: int) -> No
 
 
 @pytest.mark.parametrize(("data", "outcome"), [
-    (claims(16400, 12300, grey(64, 48)), "too large: 16400 x 12300, at most 200 million pixels of a JPEG are decoded"),
+    (claims(16400, 12300, grey(64, 48)), "too large: 16400 x 12300, at most 200 million pixels of "
+                                         "a JPEG are decoded"),
     (claims(45000, 2100, grey(64, 48)), "too elongated: 45000 x 2100"),
     (claims(30000, 2000, grey(64, 48)), "15000 x 1000"),
-    (many_scans(14000, 3, components=3), "too costly to decode: a progressive JPEG of 14000 x 14000 takes 1176 MB, at"),
+    (many_scans(14000, 3, components=3), "too costly to decode: a progressive JPEG of 14000 x "
+                                         "14000 takes 1176 MB, at"),
     (claims(16320, 12240, grey(64, 48)), "4080 x 3060"),
     (claims(16320, 12240, grey(64, 48)[:-9]), "damaged: image file is truncated"),
 ], ids=["pixels", "shape", "long", "coefficients", "largest", "truncated"])  # fmt: skip
@@ -116,13 +133,21 @@ def test_what_a_header_claims_is_cheap(data: bytes, outcome: str) -> None:
 
 
 def test_the_limit_of_a_service_is_on_what_is_decoded() -> None:
-    reason = "too large: 8160 x 6144, at 1/2 4080 x 3072, at most 5 million pixels are decoded; make it smaller"
+    reason = (
+        "too large: 8160 x 6144, at 1/2 4080 x 3072, at most 5 million pixels are decoded; "
+        "make it smaller"
+    )
     with pytest.raises(BadImage, match=reason):
         decode(grey(8160, 6144), max_pixels=5_000_000)
-    with pytest.raises(BadImage, match=r"progressive JPEG .* at most 224 MB are given; save it as a baseline JPEG"):
+    with pytest.raises(
+        BadImage, match=r"progressive JPEG .* at most 224 MB are given; save it as a baseline JPEG"
+    ):
         decode(many_scans(10_400, 3, components=3), max_pixels=14_000_000, formats=FORMATS)
     other = encode(Image.new("1", (8160, 6144)), "PNG")
-    with pytest.raises(BadImage, match="8160 x 6144, at most 50 million pixels are decoded; make it smaller, or save"):
+    with pytest.raises(
+        BadImage,
+        match="8160 x 6144, at most 50 million pixels are decoded; make it smaller, or save",
+    ):
         decode(other)
 
 

@@ -1,4 +1,5 @@
-"""A picture's cost is bounded before a decoder sees it: time, memory, equal pixels, orientation, no metadata left."""
+"""A picture's cost is bounded before a decoder sees it: time, memory, equal pixels, orientation, no
+metadata left."""
 
 import io
 import resource
@@ -22,7 +23,8 @@ from zoo.picture.picture_file import reduced
 from zoo.picture.preprocess import decode, without_metadata
 
 MEGABYTES = 6
-"""Of a specimen without an own size: what grows faster than the file is over the limits well below the largest."""
+"""Of a specimen without an own size: what grows faster than the file is over the limits well below
+the largest."""
 N = MEGABYTES * 1_000_000
 LIMIT_BYTES = 300_000_000
 
@@ -51,12 +53,16 @@ def before_end(more: bytes, **options: object) -> bytes:
 
 
 def many_scans(side: int, count: int, frame: int = 0xC2, *, components: int = 1) -> bytes:
-    """A JPEG whose scans after the first are one long run of zeros each: a few bytes that visit all blocks."""
+    """A JPEG whose scans after the first are one long run of zeros each: a few bytes that visit all
+    blocks."""
     blocks = (-(-side // 8)) ** 2
     parts = [b"\xff\xd8", segment(0xDB, b"\0" + b"\1" * 64)]
     listed = b"".join(bytes([place, 0x11, 0]) for place in range(components))
     parts.append(segment(frame, struct.pack(">BHHB", 8, side, side, components) + listed))
-    parts += [segment(0xC4, bytes([kind << 4, 1, *[0] * 15, symbol])) for kind, symbol in ((0, 0), (1, 0xE0))]
+    parts += [
+        segment(0xC4, bytes([kind << 4, 1, *[0] * 15, symbol]))
+        for kind, symbol in ((0, 0), (1, 0xE0))
+    ]
     first = bytes([1, 0, 0, 0, 0 if frame == 0xC2 else 63, 0])
     parts.append(segment(0xDA, first) + bytes(blocks // 8 + 1))
     bits = ("0" + "1" * 14) * -(-blocks // 32767)
@@ -109,14 +115,20 @@ def tiff(block: bytes, *more: tuple[int, int, int, int], **changed: int) -> byte
               "samples": (277, 1), "rows": (278, 64), "bytes": (279, 4096)}  # fmt: skip
     entries = [(tag, 4, 1, changed.get(name, value)) for name, (tag, value) in fields.items()]
     listed = [entry for entry in entries if entry[0] not in {tag for tag, *_ in more}] + list(more)
-    directory = struct.pack("<H", len(listed)) + b"".join(struct.pack("<HHII", *entry) for entry in listed) + bytes(4)
+    directory = (
+        struct.pack("<H", len(listed))
+        + b"".join(struct.pack("<HHII", *entry) for entry in listed)
+        + bytes(4)
+    )
     return b"II*\0" + struct.pack("<I", 8 + len(block)) + block + directory
 
 
 def shared_exif(entries: int, size: int) -> bytes:
     """An EXIF block whose entries share one block of data."""
     start = 8 + 2 + 12 * entries + 4
-    listed = b"".join(struct.pack("<HHII", 0x0200 + place, 7, size, start) for place in range(entries))
+    listed = b"".join(
+        struct.pack("<HHII", 0x0200 + place, 7, size, start) for place in range(entries)
+    )
     return b"II*\0\x08\0\0\0" + struct.pack("<H", entries) + listed + bytes(4) + b"\1" * size
 
 
@@ -128,24 +140,33 @@ def shared_exif_jpeg() -> bytes:
 
 COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     "segments": (lambda: after_start(b"\xff\xe5\0\2" * (N // 4)), "more than 4096 JPEG segments"),
-    "exif segments": (lambda: after_start(segment(0xE1, b"Exif\0\0a") * (N // 11)), "more than 4096 JPEG segments"),
-    "full exif segments": (lambda: after_start(segment(0xE1, b"Exif\0\0" + bytes(65_000)) * (N // 65_000)), ""),
+    "exif segments": (lambda: after_start(segment(0xE1, b"Exif\0\0a") * (N // 11)), "more than "
+                                                                                    "4096 JPEG "
+                                                                                    "segments"),
+    "full exif "
+    "segments": (lambda: after_start(segment(0xE1, b"Exif\0\0" + bytes(65_000)) * (N // 65_000)), ""),
     "exif that shares, jpeg": (shared_exif_jpeg, ""),
     "exif that shares, png": (lambda: png(png_chunk(b"eXIf", shared_exif(4000, 1_000_000))), ""),
     "exif that shares, webp": (
         lambda: encode(photo(), "WEBP", exif=b"Exif\0\0" + shared_exif(4000, 1_000_000)), ""),
     "junk before the frame": (lambda: before_frame(bytes(N)), "no JPEG marker"),
     "fill before the frame": (lambda: before_frame(b"\xff" * N), "no JPEG marker"),
-    "fill and junk in turn": (lambda: before_frame((b"\xff" * 4000 + b"\0") * 99), "no JPEG marker"),
-    "quantisation tables": (lambda: after_start(segment(0xDB, (b"\0" + b"\1" * 64) * 999) * 9), "bytes of JPEG tables"),
-    "Huffman tables": (lambda: before_frame(segment(0xC4, bytes(17)) * 5000), "more than 4096 JPEG segments"),
+    "fill and junk in turn": (lambda: before_frame((b"\xff" * 4000 + b"\0") * 99), "no JPEG "
+                                                                                   "marker"),
+    "quantisation "
+    "tables": (lambda: after_start(segment(0xDB, (b"\0" + b"\1" * 64) * 999) * 9), "bytes of JPEG "
+                                                                                   "tables"),
+    "Huffman tables": (lambda: before_frame(segment(0xC4, bytes(17)) * 5000), "more than 4096 JPEG "
+                                                                              "segments"),
     "fill after the scan": (lambda: before_end(b"\xff" * N), ""),
     "fill after the scans": (lambda: before_end(b"\xff" * N, progressive=True), ""),
     "fill in the scan": (lambda: (lambda d: d[:-99] + b"\xff" * N + d[-99:])(jpeg()), None),
-    "fill in runs": (lambda: before_end((b"\xff" * 4095 + b"\0") * (N // 4096), progressive=True), ""),
+    "fill in "
+    "runs": (lambda: before_end((b"\xff" * 4095 + b"\0") * (N // 4096), progressive=True), ""),
     "segments after the scans": (lambda: before_end(b"\xff\xe5\0\2" * (N // 4), progressive=True),
                                  "4096 JPEG segments"),
-    "tables after the scans": (lambda: before_end(segment(0xC4, bytes(17)) * (N // 21), progressive=True),
+    "tables after the "
+    "scans": (lambda: before_end(segment(0xC4, bytes(17)) * (N // 21), progressive=True),
                                "4096 JPEG segments"),
     "scans": (lambda: many_scans(2000, 3000), "more than 250 scans of 4 million pixels"),
     "scans of a small picture": (lambda: many_scans(64, 501), "more than 500 scans"),
@@ -155,52 +176,74 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: (lambda d: d.replace(b"\xff\xda", segment(0xE5, b"\xff\xd9") + b"\xff\xda"))(many_scans(2000, 1000)),
         "more than 250 scans"),
     "scans behind a marker without length": (
-        lambda: b"\xff\x01\xff\xda".join(many_scans(64, 9000).rsplit(b"\xff\xda", 8990)), "marker 01"),
+        lambda: b"\xff\x01\xff\xda".join(many_scans(64, 9000).rsplit(b"\xff\xda", 8990)), "marker "
+                                                                                          "01"),
     "as many scans as are allowed": (lambda: many_scans(1700, 340), ""),
     "chunks": (lambda: png(png_chunk(b"abCd", b"") * (N // 12)), "more than 65536 PNG chunks"),
-    "chunks behind": (lambda: png(after=png_chunk(b"abCd", b"") * (N // 12)), "more than 65536 PNG chunks"),
-    "empty data chunks": (lambda: png(png_chunk(b"IDAT", b"") * 70_000), "more than 65536 PNG chunks"),
+    "chunks behind": (lambda: png(after=png_chunk(b"abCd", b"") * (N // 12)), "more than 65536 PNG "
+                                                                              "chunks"),
+    "empty data chunks": (lambda: png(png_chunk(b"IDAT", b"") * 70_000), "more than 65536 PNG "
+                                                                         "chunks"),
     "headers": (lambda: png(png()[8:33] * 65_000), ""),
     "palette": (lambda: png_of_palette(png_chunk(b"PLTE", bytes(N))), ""),
     "transparency": (lambda: png_of_palette(png_chunk(b"tRNS", b"\xff" * N)), "palette index"),
-    "compressed text": (lambda: png(png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(N), 9)) * 60), ""),
-    "compressed profile": (lambda: png(png_chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(N), 9))), ""),
+    "compressed "
+    "text": (lambda: png(png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(N), 9)) * 60), ""),
+    "compressed "
+    "profile": (lambda: png(png_chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(N), 9))), ""),
     "more pixels than the size": (lambda: grey_png(8, 8, bits=8, rows=bytes(N * 20)), ""),
     "comment": (lambda: gif(b"!\xfe" + (b"\xff" + b"a" * 255) * (N // 256) + b"\0"), ""),
-    "comment of single bytes": (lambda: gif(b"!\xfe" + b"\1a" * (N // 2) + b"\0"), "more than 250000 GIF blocks"),
+    "comment of single bytes": (lambda: gif(b"!\xfe" + b"\1a" * (N // 2) + b"\0"), "more than "
+                                                                                   "250000 GIF "
+                                                                                   "blocks"),
     "comments": (lambda: gif(b"!\xfe\1a\0" * (N // 5)), "more than 250000 GIF blocks"),
-    "applications": (lambda: gif(b"!\xff\x0bNETSCAPE2.0\0" * (N // 15)), "more than 250000 GIF blocks"),
+    "applications": (lambda: gif(b"!\xff\x0bNETSCAPE2.0\0" * (N // 15)), "more than 250000 GIF "
+                                                                         "blocks"),
     "junk in a gif": (lambda: gif(b"a" * N), "more than 250000 GIF blocks"),
-    "disposal of a large frame": (lambda: gif(b"!\xf9\4\x08\0\0\0\0", size=(13_000, 13_000)), "too large"),
-    "clear codes": (lambda: gif(b"", size=(7000, 7000), data=(b"\xff" + b"\x24" * 255) * (N // 256)), "truncated"),
-    "gif without a picture": (lambda: gif(b"!\xfe" + b"\xff" * N)[:1000], "ends before its first picture"),
+    "disposal of a large frame": (lambda: gif(b"!\xf9\4\x08\0\0\0\0", size=(13_000, 13_000)), "too "
+                                                                                              "large"),
+    "clear "
+    "codes": (lambda: gif(b"", size=(7000, 7000), data=(b"\xff" + b"\x24" * 255) * (N // 256)), "truncated"),
+    "gif without a picture": (lambda: gif(b"!\xfe" + b"\xff" * N)[:1000], "ends before its first "
+                                                                          "picture"),
     "webp frames": (lambda: webp_frames(64, count=N // 70), "more than 65536 WebP chunks"),
-    "webp chunks in a frame": (lambda: webp_frames(64, within=webp_chunk(b"abcd", b"") * (N // 8)), ""),
+    "webp chunks in a "
+    "frame": (lambda: webp_frames(64, within=webp_chunk(b"abcd", b"") * (N // 8)), ""),
     "webp canvas": (lambda: webp_frames(16_383), "too large"),
     "run-length codes": (lambda: run_length(1900, b"\1\1" * 400_000), "not enough image data"),
     "run-length line ends": (lambda: run_length(1900, b"\1\1\0\0" * 1000), None),
-    "run-length of 4 bits": (lambda: run_length(1900, (b"\xff\x12" * 8 + b"\0\0") * 1900, bits=4), None),
-    "run-length bytes": (lambda: run_length(100, b"\1\1" * 500_000), "too costly to decode: a run-length coded BMP"),
-    "run-length pixels": (lambda: run_length(2001, b""), "too costly to decode: a run-length coded BMP of 2001 x 2001"),
+    "run-length of 4 "
+    "bits": (lambda: run_length(1900, (b"\xff\x12" * 8 + b"\0\0") * 1900, bits=4), None),
+    "run-length bytes": (lambda: run_length(100, b"\1\1" * 500_000), "too costly to decode: a "
+                                                                     "run-length coded BMP"),
+    "run-length pixels": (lambda: run_length(2001, b""), "too costly to decode: a run-length coded "
+                                                         "BMP of 2001 x 2001"),
     "entries that share": (
         lambda: tiff(bytes(10**6), *[(40_000 + place, 7, 10**6, 8) for place in range(4000)]), ""),
     "known entries that share": (
-        lambda: tiff(bytes(10**6), *[(tag, 7, 999_000, 8) for tag in (292, 293, 317, 320, 347)]), "more than the file"),
+        lambda: tiff(bytes(10**6), *[(tag, 7, 999_000, 8) for tag in (292, 293, 317, 320, 347)]), "more "
+                                                                                                  "than "
+                                                                                                  "the "
+                                                                                                  "file"),
     "too many entries": (lambda: tiff(bytes(4096), *[(40_000, 3, 1, 1)] * 5000), "5009 entries"),
     "directories within": (
         lambda: tiff(b"\xff\xff" + bytes(10**6), (34665, 4, 1, 8), (34853, 4, 1, 8), (330, 4, 1, 8)), ""),
     "strips one over the other": (
-        lambda: tiff(struct.pack("<I", 8) * 20_000, (273, 4, 9000, 8), (279, 4, 9000, 8), rows=63), "9000 TIFF strips"),
+        lambda: tiff(struct.pack("<I", 8) * 20_000, (273, 4, 9000, 8), (279, 4, 9000, 8), rows=63), "9000 "
+                                                                                                    "TIFF "
+                                                                                                    "strips"),
     "strips beside a tile size": (
         lambda: tiff(struct.pack("<I", 8) * 20_000, (273, 4, 9000, 8), (322, 4, 1, 1), (323, 4, 1, 1), rows=63),
         "9000 TIFF strips"),
     "a tile that is larger": (
         lambda: tiff(zlib.compress(bytes(10**7)), (322, 4, 1, 30_000), (323, 4, 1, 30_000), (324, 4, 1, 8),
                      (325, 4, 1, 10**4), compression=8), "tiles of 30000 x 30000"),
-    "a size of many numbers": (lambda: tiff(bytes(10**6), (256, 4, 10**5, 8)), "not one whole number"),
+    "a size of many numbers": (lambda: tiff(bytes(10**6), (256, 4, 10**5, 8)), "not one whole "
+                                                                               "number"),
     "bits of many samples": (lambda: tiff(bytes(10**6), (258, 3, 490_000, 8)), None),
 }  # fmt: skip
-"""What attacks it -> (its file, why it is refused). "" decodes; None: either, as long as it is cheap."""
+"""What attacks it -> (its file, why it is refused). "" decodes; None: either, as long as it is
+cheap."""
 
 
 def peak_of(action: Callable[[], object]) -> tuple[float, int]:
@@ -209,7 +252,14 @@ def peak_of(action: Callable[[], object]) -> tuple[float, int]:
     Path("/proc/self/clear_refs").write_text("5")
 
     def read(name: str) -> int:
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name)) * 1024
+        return (
+            next(
+                int(line.split()[1])
+                for line in status.read_text().splitlines()
+                if line.startswith(name)
+            )
+            * 1024
+        )
 
     before, started = read("VmRSS"), time.process_time()
     action()
@@ -249,19 +299,24 @@ def plain(data: bytes, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.format != "TIFF":
                 held = picture.getexif().get(0x0112, 1)
-        patched.setattr(preprocess.picture_file, "reduced", lambda whole, _formats: exif.Reduced(whole, held))
+        patched.setattr(
+            preprocess.picture_file, "reduced", lambda whole, _formats: exif.Reduced(whole, held)
+        )
         return np.asarray(decode(data))
 
 
 def test_pixels_are_those_of_the_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, (make, _) in ODD.items():
-        if name in ("huge-text.png", "exif-rubbish.jpg", "exif-offset.jpg", "exif-cut.jpg"):  # Pillow cannot open these
+        # Pillow cannot open these
+        if name in ("huge-text.png", "exif-rubbish.jpg", "exif-offset.jpg", "exif-cut.jpg"):
             continue
         data = make()
         assert np.array_equal(decode(data), plain(data, monkeypatch)), name
 
 
-def test_pixels_of_random_encodes_are_those_of_the_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_of_random_encodes_are_those_of_the_whole_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     random, checked = np.random.default_rng(0), 0
     for turn in range(10):
         width, height = (int(side) for side in random.integers(8, 70, 2))
@@ -350,14 +405,25 @@ def test_without_metadata_keeps_the_pixels_and_nothing_else(tmp_path: Path) -> N
     held = Image.Exif()
     held[0x0112], held[0x010F] = 6, "SECRET maker"
     held.get_ifd(0x8825)[1] = "SECRET place"
-    photographed = jpeg(exif=held.tobytes(), comment=b"SECRET comment", icc_profile=b"SECRET icc", xmp=b"SECRET xmp")
+    photographed = jpeg(
+        exif=held.tobytes(), comment=b"SECRET comment", icc_profile=b"SECRET icc", xmp=b"SECRET xmp"
+    )
     thumbnail = segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\2\2" + b"SECRETSECRET")
     text = partial(png_chunk, b"tEXt")
     cases = {
         "a.jpg": photographed + b"SECRET behind",
-        "b.jpeg": before_end(segment(0xE1, b"Exif\0\0SECRET") + segment(0xFE, b"SECRET"), progressive=True),
+        "b.jpeg": before_end(
+            segment(0xE1, b"Exif\0\0SECRET") + segment(0xFE, b"SECRET"), progressive=True
+        ),
         "c.jpg": jpeg()[:2] + thumbnail + jpeg()[20:],
-        "d.jpg": encode(photo(), "MPO", save_all=True, append_images=[photo()], comment=b"SECRET", exif=held.tobytes()),
+        "d.jpg": encode(
+            photo(),
+            "MPO",
+            save_all=True,
+            append_images=[photo()],
+            comment=b"SECRET",
+            exif=held.tobytes(),
+        ),
         "e.jpg": encode(photo().convert("CMYK"), "JPEG", comment=b"SECRET", exif=held.tobytes()),
         "f.png": png(text(b"k\0SECRET"), text(b"k\0SECRET")) + b"SECRET",
         "g.webp": encode(photo(), "WEBP", exif=held.tobytes(), xmp=b"SECRET"),

@@ -1,4 +1,5 @@
-"""The decoder on pictures that real folders hold, and the evaluation transform against timm's, bit for bit."""
+"""The decoder on pictures that real folders hold, and the evaluation transform against timm's, bit
+for bit."""
 
 import contextlib
 import hashlib
@@ -18,11 +19,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from tests.bad_pictures import BAD, ODD, animation, colour_under_alpha, encode, jpeg, photo, write_bad_pictures
+from tests.bad_pictures import (
+    BAD,
+    ODD,
+    animation,
+    colour_under_alpha,
+    encode,
+    jpeg,
+    photo,
+    write_bad_pictures,
+)
 from zoo.host.errors import BadImage, UserError
 from zoo.picture.preprocess import Preprocessing, decode, evaluate, normalise, resize_crop
 
-UPRIGHT_TO_STORED = {  # the EXIF standard (CIPA DC-008): what a camera stores so that a viewer shows it upright
+# the EXIF standard (CIPA DC-008): what a camera stores so that a viewer shows it upright
+UPRIGHT_TO_STORED = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
     3: lambda upright: upright[::-1, ::-1],
@@ -63,7 +74,11 @@ def test_odd_picture_decodes_to_the_right_grey_level(folder: Path, name: str) ->
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("folder.jpg", "not a regular file"), ("missing.jpg", "cannot be read: No such file"), ("a\0b", "null byte")],
+    [
+        ("folder.jpg", "not a regular file"),
+        ("missing.jpg", "cannot be read: No such file"),
+        ("a\0b", "null byte"),
+    ],
 )
 def test_what_is_no_file_is_refused(folder: Path, name: str, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
@@ -77,7 +92,9 @@ def test_fifo_does_not_block(folder: Path) -> None:
         decode(folder / "fifo.jpg")
 
 
-@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root reads files without permission")
+@pytest.mark.skipif(
+    getattr(os, "geteuid", lambda: 0)() == 0, reason="root reads files without permission"
+)
 def test_file_without_permission(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
     (tmp_path / "a.jpg").chmod(0)
@@ -120,12 +137,20 @@ def test_exif_orientation_gives_the_same_upright_picture(orientation: int) -> No
     stored = Image.fromarray(np.ascontiguousarray(UPRIGHT_TO_STORED[orientation](upright)))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    lossless: dict[str, dict[str, Any]] = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"}}
+    lossless: dict[str, dict[str, Any]] = {
+        "PNG": {},
+        "WEBP": {"lossless": True},
+        "TIFF": {"compression": "tiff_lzw"},
+    }
     for kind, options in lossless.items():
-        np.testing.assert_array_equal(np.asarray(decode(encode(stored, kind, exif=exif, **options))), upright, kind)
+        np.testing.assert_array_equal(
+            np.asarray(decode(encode(stored, kind, exif=exif, **options))), upright, kind
+        )
     np.testing.assert_array_equal(np.asarray(decode(encode(stored, "TIFF", exif=exif))), upright)
     for kind in ("JPEG", "MPO"):
-        turned = np.asarray(decode(encode(stored, kind, exif=exif, quality=100, subsampling=0))).astype(int)
+        turned = np.asarray(
+            decode(encode(stored, kind, exif=exif, quality=100, subsampling=0))
+        ).astype(int)
         assert np.abs(turned - upright).max() <= 8  # a wrong turn differs by more than 200
 
 
@@ -150,13 +175,18 @@ def test_alpha_is_composited_on_white() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 4), dtype=np.uint8)
     colour, alpha = pixels[..., :3].astype(float), pixels[..., 3:].astype(float)
     expected = np.rint((colour * alpha + 255 * (255 - alpha)) / 255)
-    np.testing.assert_array_equal(np.asarray(decode(encode(Image.fromarray(pixels), "PNG"))), expected)
+    np.testing.assert_array_equal(
+        np.asarray(decode(encode(Image.fromarray(pixels), "PNG"))), expected
+    )
 
 
 def test_colours_are_taken_as_stored_whatever_profile_is_named() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     for kind in ("JPEG", "PNG", "TIFF", "WEBP"):
-        assert decode(encode(photo(), kind, icc_profile=profile)).tobytes() == decode(encode(photo(), kind)).tobytes()
+        assert (
+            decode(encode(photo(), kind, icc_profile=profile)).tobytes()
+            == decode(encode(photo(), kind)).tobytes()
+        )
 
 
 def test_first_frame_is_taken() -> None:
@@ -183,7 +213,8 @@ def test_a_lower_limit_of_the_process_is_a_bad_image_too(monkeypatch: pytest.Mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(BadImage, match="too large"):
         decode(jpeg())
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # between one and two times the limit Pillow only warns
+    # between one and two times the limit Pillow only warns
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     assert decode(jpeg()).size == (64, 48)
 
 
@@ -206,7 +237,8 @@ print(peak() - before, "torch" in sys.modules, "PIL.EpsImagePlugin" in sys.modul
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
 def test_memory_stays_small_and_torch_unloaded(folder: Path) -> None:
-    """30000x30000 pixels would take 860 MiB at 1 byte each; -W error: no warning of Pillow's leaks either."""
+    """30000x30000 pixels would take 860 MiB at 1 byte each; -W error: no warning of Pillow's leaks
+    either."""
     command = [sys.executable, "-W", "error", "-c", PROBE, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     mib, torch_loaded, eps_loaded = done.stdout.split()
@@ -233,7 +265,9 @@ def test_only_bad_image_escapes_from_mutated_files(data: st.DataObject) -> None:
 SHAPES = [(1, 1), (1, 20), (20, 1), (3, 7), (31, 600), (600, 31), (64, 64), (95, 97), (97, 95), (96, 96), (128, 127),
           (224, 224), (255, 257), (256, 256), (333, 251), (251, 333), (640, 480), (13, 260), (101, 100)]  # fmt: skip
 GENERATOR = np.random.default_rng(0)
-PICTURES = [Image.fromarray(GENERATOR.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in SHAPES]
+PICTURES = [
+    Image.fromarray(GENERATOR.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in SHAPES
+]
 
 
 def timm_transform(pre: Preprocessing) -> Callable[[Image.Image], Any]:
@@ -247,8 +281,13 @@ def across_first() -> Iterator[None]:
     """Within it, Pillow resizes across and then down, as it did before version 13."""
     own = Image.Image.resize
 
-    def resize(self: Image.Image, size: tuple[int, int], resample: int | None = None, box: Any = None,
-               reducing_gap: float | None = None) -> Image.Image:
+    def resize(
+        self: Image.Image,
+        size: tuple[int, int],
+        resample: int | None = None,
+        box: Any = None,
+        reducing_gap: float | None = None,
+    ) -> Image.Image:
         across = own(self, (size[0], self.height), resample) if box is None else self
         return own(across, size, resample, box, reducing_gap)
 
@@ -270,10 +309,19 @@ def assert_identical_to_timm(pre: Preprocessing, pictures: list[Image.Image]) ->
 
 
 def test_every_version_of_pillow_gives_the_pixels_of_pillow_12() -> None:
-    """Pillow 13 goes down first where a picture shrinks most in height. The digest was made with Pillow 12.3.0."""
+    """Pillow 13 goes down first where a picture shrinks most in height. The digest was made with
+    Pillow 12.3.0."""
     random, seen = np.random.default_rng(0), hashlib.sha256()
-    for height, width, size in ((500, 97, 96), (500, 97, 110), (97, 500, 110), (300, 400, 96), (120, 97, 110),
-                                (300, 200, 224), (10, 200, 224), (200, 10, 224)):
+    for height, width, size in (
+        (500, 97, 96),
+        (500, 97, 110),
+        (97, 500, 110),
+        (300, 400, 96),
+        (120, 97, 110),
+        (300, 200, 224),
+        (10, 200, 224),
+        (200, 10, 224),
+    ):
         picture = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
         for interpolation in ("bicubic", "bilinear", "lanczos", "box", "nearest", "hamming"):
             pre = Preprocessing(size, "squash", 1.0, interpolation)
@@ -298,13 +346,19 @@ def test_evaluate_equals_timm_for_every_filter(crop_mode: str, interpolation: st
 
 @settings(max_examples=150, deadline=None)
 @given(
-    shape=st.tuples(st.integers(1, 400), st.integers(1, 400)).filter(lambda s: max(s) <= 20 * min(s)),
+    shape=st.tuples(st.integers(1, 400), st.integers(1, 400)).filter(
+        lambda s: max(s) <= 20 * min(s)
+    ),
     size=st.integers(20, 130),
     crop_pct=st.floats(0.7, 1.2),
     crop_mode=st.sampled_from(MODES),
 )
-def test_evaluate_equals_timm_for_any_shape(shape: tuple[int, int], size: int, crop_pct: float, crop_mode: str) -> None:
-    assert_identical_to_timm(Preprocessing(size, crop_mode, crop_pct), [photo(640, 480).resize(shape)])
+def test_evaluate_equals_timm_for_any_shape(
+    shape: tuple[int, int], size: int, crop_pct: float, crop_mode: str
+) -> None:
+    assert_identical_to_timm(
+        Preprocessing(size, crop_mode, crop_pct), [photo(640, 480).resize(shape)]
+    )
 
 
 def test_every_level_is_normalised_as_torchvision_does() -> None:
@@ -321,7 +375,8 @@ def test_longest_allowed_picture_needs_little_memory() -> None:
     tracemalloc.start()
     for mode in MODES:
         assert resize_crop(picture, Preprocessing(224, mode)).shape == (224, 224, 3)
-    assert tracemalloc.get_traced_memory()[1] < 2e6  # NumPy's part; Pillow's is 256 x 5120 pixels at most
+    # NumPy's part; Pillow's is 256 x 5120 pixels at most
+    assert tracemalloc.get_traced_memory()[1] < 2e6
     tracemalloc.stop()
 
 
@@ -342,7 +397,10 @@ def test_from_config_reads_every_pretrained_configuration_as_timm_does() -> None
         square += 1
         got = Preprocessing.from_config(cfg)
         assert got == Preprocessing.from_config(got.to_config()), name
-        expected = {key: list(value) if isinstance(value, tuple) else value for key, value in expected.items()}
+        expected = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in expected.items()
+        }
         assert got.to_config() == expected, name
     assert square > 1000
 

@@ -1,4 +1,5 @@
-"""What a push must not tell: folders, people, names of pictures and tokens, wherever in a run they stand."""
+"""What a push must not tell: folders, people, names of pictures and tokens, wherever in a run they
+stand."""
 
 import json
 from pathlib import Path
@@ -17,11 +18,22 @@ from zoo.publish.private import Private
 
 WORDS = ("Smith", "secret project", "carol", "bobby", "fileserver", "passport", "taxes")
 PLANTED = [
-    "/home/alice Smith/secret project/runs/x", "C:\\Users\\Alice Smith\\secret project\\x", "C:/Users/Alice Smith/x",
-    "\\\\fileserver\\share\\secret project\\x", "smb://fileserver/secret project/x", "file:///home/alice%20Smith/x",
-    "~bobby/x", "$HOME=/home/carol", "bobby@fileserver:/volume/secret project/x", "/Users/Smith",
-    "%2Fhome%2Falice%20Smith%2Fx", '{"at": "C:\\\\Users\\\\Alice Smith\\\\x"}', "sftp://bobby@fileserver/taxes/x",
-    "animals/Alice Smith passport.jpg", "/srv/taxes/secret project/x y"]
+    "/home/alice Smith/secret project/runs/x",
+    "C:\\Users\\Alice Smith\\secret project\\x",
+    "C:/Users/Alice Smith/x",
+    "\\\\fileserver\\share\\secret project\\x",
+    "smb://fileserver/secret project/x",
+    "file:///home/alice%20Smith/x",
+    "~bobby/x",
+    "$HOME=/home/carol",
+    "bobby@fileserver:/volume/secret project/x",
+    "/Users/Smith",
+    "%2Fhome%2Falice%20Smith%2Fx",
+    '{"at": "C:\\\\Users\\\\Alice Smith\\\\x"}',
+    "sftp://bobby@fileserver/taxes/x",
+    "animals/Alice Smith passport.jpg",
+    "/srv/taxes/secret project/x y",
+]
 
 
 @pytest.mark.parametrize("text", PLANTED)
@@ -32,21 +44,45 @@ def test_paths_of_any_machine_are_cut(text: str) -> None:
         assert not [word for word in WORDS if word.lower() in left.lower()], left
 
 
-@pytest.mark.parametrize("text", [
-    "interpolated between the anchors, 1/2 of it", "timm/tf_efficientnet_lite0.in1k", "hf-hub:alice/insects",
-    "https://huggingface.co/alice/insects", "about ~5 % and/or 3 px", "a/b", "bee or ant", "0.2 of train, by sha256",
-    '<svg xmlns="http://www.w3.org/2000/svg"><path d="M 1 2 L 3 4"/></svg>', '"-//W3C//DTD SVG 1.1//EN"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "interpolated between the anchors, 1/2 of it",
+        "timm/tf_efficientnet_lite0.in1k",
+        "hf-hub:alice/insects",
+        "https://huggingface.co/alice/insects",
+        "about ~5 % and/or 3 px",
+        "a/b",
+        "bee or ant",
+        "0.2 of train, by sha256",
+        '<svg xmlns="http://www.w3.org/2000/svg"><path d="M 1 2 L 3 4"/></svg>',
+        '"-//W3C//DTD SVG 1.1//EN"',
+    ],
+)
 def test_other_text_stays(text: str) -> None:
-    assert Private(("/home/alice", "/data/pictures"), ("alice", "box"), frozenset(), frozenset()).cut(text) == text
+    assert (
+        Private(("/home/alice", "/data/pictures"), ("alice", "box"), frozenset(), frozenset()).cut(
+            text
+        )
+        == text
+    )
 
 
 def test_known_folders_are_cut_in_every_form() -> None:
     folder = "/data/Alice Smith/köln"
     known = Private((folder,), ("bobby", "fileserver"), frozenset(), frozenset({folder}))
-    for form in ("/data/Alice Smith/köln/x", "\\data\\Alice Smith\\köln\\x", "/data/Alice%20Smith/k%C3%B6ln/x",
-                 "%2Fdata%2FAlice%20Smith%2Fk%C3%B6ln%2Fx", json.dumps("/data/Alice Smith/köln/x"),
-                 "/data/Alice\\ Smith/köln/x", "/DATA/alice smith/KÖLN/x", "/data/Alice Smith/ko\u0308ln/x",
-                 "runs/bobby/x", "\\x\\fileserver\\x"):
+    for form in (
+        "/data/Alice Smith/köln/x",
+        "\\data\\Alice Smith\\köln\\x",
+        "/data/Alice%20Smith/k%C3%B6ln/x",
+        "%2Fdata%2FAlice%20Smith%2Fk%C3%B6ln%2Fx",
+        json.dumps("/data/Alice Smith/köln/x"),
+        "/data/Alice\\ Smith/köln/x",
+        "/DATA/alice smith/KÖLN/x",
+        "/data/Alice Smith/ko\u0308ln/x",
+        "runs/bobby/x",
+        "\\x\\fileserver\\x",
+    ):
         left = known.cut(f"at {form} and more")
         for word in ("smith", "köln", "bobby", "fileserver", "k%c3"):
             assert word not in left.casefold(), (form, left)
@@ -54,31 +90,58 @@ def test_known_folders_are_cut_in_every_form() -> None:
 
 
 def test_cutting_takes_linear_time() -> None:
-    known, start = Private(("/home/x",), ("bob",), frozenset({"a/b.jpg"}), frozenset()), perf_counter()
-    for text in ("\\" * 50_000, "/" * 50_000, "/a " * 20_000, "%2F" * 20_000, "a-" * 30_000, "a@" * 30_000,
-                 "b.jpg" * 10_000, "/home" * 10_000, "a:/" * 20_000):
+    known, start = (
+        Private(("/home/x",), ("bob",), frozenset({"a/b.jpg"}), frozenset()),
+        perf_counter(),
+    )
+    for text in (
+        "\\" * 50_000,
+        "/" * 50_000,
+        "/a " * 20_000,
+        "%2F" * 20_000,
+        "a-" * 30_000,
+        "a@" * 30_000,
+        "b.jpg" * 10_000,
+        "/home" * 10_000,
+        "a:/" * 20_000,
+    ):
         known.cut(text)
     assert perf_counter() - start < 10
 
 
 def plant(run: Path) -> None:
-    """The planted sentences in every text file of a finished run and its bundle, and in their models."""
+    """The planted sentences in every text file of a finished run and its bundle, and in their
+    models."""
     sentence = "; ".join(PLANTED)
     for name in (rundir.CONFIG, rundir.RECIPE, rundir.DATA, rundir.REPORT, rundir.DECISION):
         content = rundir.read_json(run / name)
-        rundir.write_json(run / name, content | {f"note {PLANTED[0]}": {"value": PLANTED[1], "why": sentence}})
+        rundir.write_json(
+            run / name, content | {f"note {PLANTED[0]}": {"value": PLANTED[1], "why": sentence}}
+        )
     data = rundir.read_json(run / rundir.DATA)
-    findings = [*data["findings"], sentence, "equal bytes: animals/Alice Smith passport.jpg and ant/b.jpg",
-                "folders beside train, val and test are ignored: taxes"]
+    findings = [
+        *data["findings"],
+        sentence,
+        "equal bytes: animals/Alice Smith passport.jpg and ant/b.jpg",
+        "folders beside train, val and test are ignored: taxes",
+    ]
     left_out = [["ant/Alice Smith passport.jpg", "cut"]]
-    rundir.write_json(run / rundir.DATA, data | {"findings": findings, "left_out": left_out,
-                                                 "val": f"the folder {PLANTED[0]}"})
+    rundir.write_json(
+        run / rundir.DATA,
+        data | {"findings": findings, "left_out": left_out, "val": f"the folder {PLANTED[0]}"},
+    )
     with (run / rundir.METRICS).open("a") as file:
         file.write(json.dumps({"step": 1, "name": PLANTED[0], "note": sentence}) + "\n")
-    rundir.write_text(run / rundir.FIGURES / "reliability.svg",
-                      f'<svg xmlns="http://www.w3.org/2000/svg"><text>{PLANTED[0]}</text></svg>')
+    rundir.write_text(
+        run / rundir.FIGURES / "reliability.svg",
+        f'<svg xmlns="http://www.w3.org/2000/svg"><text>{PLANTED[0]}</text></svg>',
+    )
     for name, key in ((rundir.WEIGHTS, "format"), (rundir.BANK, "note")):
-        save_file(load_file(run / name), run / name, {key: "pt" if key == "format" else "x", "from": sentence})
+        save_file(
+            load_file(run / name),
+            run / name,
+            {key: "pt" if key == "format" else "x", "from": sentence},
+        )
     rundir.finish(run)
 
 
@@ -87,8 +150,11 @@ def replant_bundle(run: Path) -> None:
     folder, sentence = run / bundle.BUNDLES / "onnx", "; ".join(PLANTED)
     (folder / bundle.FINISHED).unlink()
     content = rundir.read_json(folder / bundle.BUNDLE)
-    content |= {"status": sentence, "run": content["run"] | {
-        "finished_sha256": rundir.digest(run / rundir.FINISHED), "made_at": PLANTED[0]}}
+    content |= {
+        "status": sentence,
+        "run": content["run"]
+        | {"finished_sha256": rundir.digest(run / rundir.FINISHED), "made_at": PLANTED[0]},
+    }
     for path in (folder / bundle.MODEL, run / "onnx" / "model.onnx"):
         model = onnx.load(path)
         model.doc_string = model.graph.doc_string = model.graph.node[0].doc_string = sentence
@@ -97,10 +163,14 @@ def replant_bundle(run: Path) -> None:
     bundle.write(folder, content)
     parity = rundir.read_json(folder / bundle.PARITY)
     rundir.write_json(folder / bundle.PARITY, parity | {"note": sentence})
-    rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, {"1.png": {"label": "bee", "note": sentence}})
+    rundir.write_json(
+        folder / bundle.EXAMPLES / bundle.EXPECTED, {"1.png": {"label": "bee", "note": sentence}}
+    )
     bundle.finish(folder)
-    rundir.write_json(folder / bundle.TIMING, rundir.read_json(folder / bundle.TIMING) | {"machine": sentence,
-                                                                                            "by": "bobby"})
+    rundir.write_json(
+        folder / bundle.TIMING,
+        rundir.read_json(folder / bundle.TIMING) | {"machine": sentence, "by": "bobby"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +187,16 @@ def stage(run: Path, into: Path, **how: Any) -> dict[str, Path]:
 
 def test_no_planted_word_is_in_any_staged_byte(planted: Path, tmp_path: Path) -> None:
     files = stage(planted, tmp_path)
-    assert {"README.md", "metrics.jsonl", "figures/reliability.svg", "bundles/onnx/timing.json", "bank.safetensors",
-            "onnx/model.onnx", "bundles/onnx/examples/expected.json", "bundles/onnx/examples/1.png"} <= set(files)
+    assert {
+        "README.md",
+        "metrics.jsonl",
+        "figures/reliability.svg",
+        "bundles/onnx/timing.json",
+        "bank.safetensors",
+        "onnx/model.onnx",
+        "bundles/onnx/examples/expected.json",
+        "bundles/onnx/examples/1.png",
+    } <= set(files)
     for name, path in files.items():
         content = path.read_bytes().lower()
         assert path.is_file()
@@ -131,7 +209,9 @@ def test_no_planted_word_is_in_any_staged_byte(planted: Path, tmp_path: Path) ->
         (copy / name).write_bytes(path.read_bytes())
     rundir.open_finished(copy, verify=True)
     opened = bundle.open_bundle(copy)
-    [described] = [note.value for note in onnx.load(opened.model).metadata_props if note.key == bundle.METADATA]
+    [described] = [
+        note.value for note in onnx.load(opened.model).metadata_props if note.key == bundle.METADATA
+    ]
     assert bundle.differences(opened, described) == []
 
 
@@ -151,7 +231,11 @@ def test_what_no_manifest_lists_is_not_sent(tmp_path: Path) -> None:
         files = stage(run, tmp_path / "staged")
     except UserError:
         return  # a run with links is refused altogether: better still
-    assert not [name for name, path in files.items() if b"REGISTRY" in path.read_bytes() or path.is_symlink()]
+    assert not [
+        name
+        for name, path in files.items()
+        if b"REGISTRY" in path.read_bytes() or path.is_symlink()
+    ]
 
 
 def test_a_listed_link_is_refused(tmp_path: Path) -> None:
@@ -163,14 +247,25 @@ def test_a_listed_link_is_refused(tmp_path: Path) -> None:
         stage(run, tmp_path / "staged")
 
 
-@pytest.mark.parametrize("token", ["hf_" + "aB3" * 12, "api_org_" + "aB3" * 12, "hf_oauth_" + "aB3" * 12,
-                                   "ghp_" + "a1" * 18, "AKIA" + "A1" * 8, "-----BEGIN OPENSSH PRIVATE KEY-----",
-                                   "my-own-gateway-token"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hf_" + "aB3" * 12,
+        "api_org_" + "aB3" * 12,
+        "hf_oauth_" + "aB3" * 12,
+        "ghp_" + "a1" * 18,
+        "AKIA" + "A1" * 8,
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        "my-own-gateway-token",
+    ],
+)
 def test_tokens_are_refused(token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "my-own-gateway-token")
     path = tmp_path / "data.json"
     path.write_text(f'{{"x": "{token}"}}')
-    with pytest.raises(UserError, match=r"data\.json holds what looks like an access token") as refused:
+    with pytest.raises(
+        UserError, match=r"data\.json holds what looks like an access token"
+    ) as refused:
         Private((), (), frozenset(), frozenset()).refuse({"data.json": path})
     assert token not in str(refused.value)
     path.write_text("hf_hub_download and hf-hub:api/org and 0123456789")

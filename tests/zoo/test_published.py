@@ -1,4 +1,5 @@
-"""A published run, used by others: timm, transformers, ONNX Runtime, transformers.js, and by ourselves again."""
+"""A published run, used by others: timm, transformers, ONNX Runtime, transformers.js, and by
+ourselves again."""
 
 import io
 import json
@@ -89,7 +90,8 @@ runpy.run_module("finetune", run_name="__main__", alter_sys=True)
 
 @dataclass
 class Published:
-    """A run, where it was published, and what a process made of it that knows only the Hub's address."""
+    """A run, where it was published, and what a process made of it that knows only the Hub's
+    address."""
 
     run: Path
     hub: HubServer
@@ -113,17 +115,32 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
         env = hub.env(folder / "home") | {"HF_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
         warm.run(warm.TORCH, ["-m", "zoo", "push", str(run), REPO, "--public"], env=env, check=True)
         del env["HF_TOKEN"]
-        ran = warm.run(warm.TORCH, ["-W", "error::UserWarning:zoo", "-c", READER, REPO, *pictures], env=env, cwd=folder,
-                       check=True)
+        ran = warm.run(
+            warm.TORCH,
+            ["-W", "error::UserWarning:zoo", "-c", READER, REPO, *pictures],
+            env=env,
+            cwd=folder,
+            check=True,
+        )
         yield Published(run, hub, folder / "home", json.loads(ran.stdout), pictures)
 
 
 def export_plain(run: Path) -> None:
-    """`onnx/model.onnx` of the run's own weights; what is exported and how it is proved is tested in tests/export."""
+    """`onnx/model.onnx` of the run's own weights; what is exported and how it is proved is tested
+    in tests/export."""
     x = torch.zeros(2, 3, SIDE, SIDE)
     batch = ({0: torch.export.Dim("batch", min=1)},)
-    program = torch.onnx.export(load(run), (x,), dynamo=True, external_data=False, verbose=False, opset_version=20,
-                                input_names=["pixel_values"], output_names=["logits"], dynamic_shapes=batch)
+    program = torch.onnx.export(
+        load(run),
+        (x,),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        opset_version=20,
+        input_names=["pixel_values"],
+        output_names=["logits"],
+        dynamic_shapes=batch,
+    )
     assert program is not None
     program.save(run / "onnx" / "model.onnx", external_data=False)
 
@@ -136,19 +153,32 @@ def exif(held: int) -> Image.Exif:
 
 
 def odd_pictures() -> dict[str, Image.Image]:
-    """Name of a file -> a picture that is not plain RGB: black ink with alpha, palettes, grey, CMYK."""
+    """Name of a file -> a picture that is not plain RGB: black ink with alpha, palettes, grey,
+    CMYK."""
     random = np.random.default_rng(5)
     ink = np.zeros((40, 60, 4), np.uint8)
     ink[..., 3] = random.integers(0, 256, (5, 60), dtype=np.uint8).repeat(8, 0)
-    drawing, colours = Image.fromarray(ink), Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    drawing, colours = (
+        Image.fromarray(ink),
+        Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8)),
+    )
     palette = colours.quantize(8)
     palette.info["transparency"] = 3
     keyed = colours.quantize(4).convert("RGB")
     keyed.info["transparency"] = keyed.getpixel((5, 5))
-    return {"transparent and turned.png": drawing, "grey and transparent.png": drawing.convert("LA"),
-            "transparent.webp": drawing, "one colour of a palette.png": palette, "one colour of a palette.gif": palette,
-            "one colour.png": keyed, "turned.jpg": colours, "grey.png": colours.convert("L"), "bits.png":
-            colours.convert("1"), "cmyk.jpg": colours.convert("CMYK"), "cmyk.tif": colours.convert("CMYK")}
+    return {
+        "transparent and turned.png": drawing,
+        "grey and transparent.png": drawing.convert("LA"),
+        "transparent.webp": drawing,
+        "one colour of a palette.png": palette,
+        "one colour of a palette.gif": palette,
+        "one colour.png": keyed,
+        "turned.jpg": colours,
+        "grey.png": colours.convert("L"),
+        "bits.png": colours.convert("1"),
+        "cmyk.jpg": colours.convert("CMYK"),
+        "cmyk.tif": colours.convert("CMYK"),
+    }
 
 
 def close(one: Any, other: Any) -> float:
@@ -158,7 +188,9 @@ def close(one: Any, other: Any) -> float:
 
 def test_timm_and_transformers_give_the_logits_of_the_run(published: Published) -> None:
     seen, pre = published.seen, Preprocessing(SIDE, "center", 0.9)
-    x = torch.from_numpy(np.stack([evaluate(Image.open(path).convert("RGB"), pre) for path in published.pictures]))
+    x = torch.from_numpy(
+        np.stack([evaluate(Image.open(path).convert("RGB"), pre) for path in published.pictures])
+    )
     with torch.inference_mode():
         logits = load(published.run)(x)
     assert close(seen["pixels"], x) == 0
@@ -173,8 +205,9 @@ def test_timm_and_transformers_give_the_logits_of_the_run(published: Published) 
 def test_preprocessor_config_is_timms_transform(published: Published) -> None:
     assert close(published.seen["processed"], published.seen["pixels"]) == 0
     assert close(published.seen["pipeline_processed"], published.seen["pixels"]) == 0
-    assert ("GET", "preprocessor_config.json") in {(method, path.rpartition("/")[2])
-                                                   for method, path in published.hub.requests}
+    assert ("GET", "preprocessor_config.json") in {
+        (method, path.rpartition("/")[2]) for method, path in published.hub.requests
+    }
 
 
 def test_the_plain_onnx_model_gives_the_same_logits(published: Published) -> None:
@@ -186,7 +219,9 @@ def test_the_plain_onnx_model_gives_the_same_logits(published: Published) -> Non
     assert b"site-packages" in (published.run / "onnx" / "model.onnx").read_bytes()
     assert b"site-packages" not in content  # what the exporter noted of this machine stays here
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    [logits] = session.run(["logits"], {"pixel_values": np.array(published.seen["pixels"], np.float32)})
+    [logits] = session.run(
+        ["logits"], {"pixel_values": np.array(published.seen["pixels"], np.float32)}
+    )
     assert close(logits, published.seen["timm"]) < 1e-4
 
 
@@ -204,33 +239,54 @@ def test_the_cards_snippets_run_and_agree(published: Published) -> None:
 @pytest.mark.parametrize("held", range(1, 9))
 @pytest.mark.parametrize("name", odd_pictures())
 def test_the_cards_decoding_is_ours(tmp_path: Path, name: str, held: int) -> None:
-    """The two lines that stand in each example give the pixels of `zoo.picture.preprocess.decode`, bit for bit."""
+    """The two lines that stand in each example give the pixels of `zoo.picture.preprocess.decode`,
+    bit for bit."""
     template = card.TEMPLATE.read_text(encoding="utf-8")
     [lines] = re.findall(r"macro decoding.*?\n(.*?)\{%", template, re.S)
-    assert template.count("{{ decoding() }}") == len(re.findall("^picture = |Image.open", template, re.M)) == 3
+    assert (
+        template.count("{{ decoding() }}")
+        == len(re.findall("^picture = |Image.open", template, re.M))
+        == 3
+    )
     picture, path = odd_pictures()[name], tmp_path / name
     turned = {"exif": exif(held)} if path.suffix != ".gif" else {}
-    picture.save(path, **{key: picture.info[key] for key in ("transparency",) if key in picture.info}, **turned)
-    names: dict[str, Any] = {"Image": Image, "ImageOps": ImageOps, "file": io.BytesIO(path.read_bytes())}
+    picture.save(
+        path,
+        **{key: picture.info[key] for key in ("transparency",) if key in picture.info},
+        **turned,
+    )
+    names: dict[str, Any] = {
+        "Image": Image,
+        "ImageOps": ImageOps,
+        "file": io.BytesIO(path.read_bytes()),
+    }
     exec(lines.replace('"picture.jpg"', "file"), names)
     assert names["picture"].mode == "RGB"
     assert names["picture"].tobytes() == decode(path).tobytes()
     assert names["picture"].size == decode(path).size
 
 
-def test_the_cards_snippets_give_the_class_of_the_run_to_what_is_transparent_and_turned(published: Published) -> None:
+def test_the_cards_snippets_give_the_class_of_the_run_to_what_is_transparent_and_turned(
+    published: Published,
+) -> None:
     timm_said, transformers_said, onnx_said = published.seen["odd"]
     path, pre = published.pictures[0].parent / "odd.png", Preprocessing(SIDE, "center", 0.9)
     with torch.inference_mode():
-        probabilities = load(published.run)(torch.from_numpy(evaluate(decode(path), pre))[None]).softmax(1)[0]
+        probabilities = load(published.run)(
+            torch.from_numpy(evaluate(decode(path), pre))[None]
+        ).softmax(1)[0]
     label = published.seen["timm_labels"][int(probabilities.argmax())]
     assert timm_said.split()[0] == label
     assert float(timm_said.split()[1]) == pytest.approx(float(probabilities.max()), abs=1e-5)
-    assert transformers_said.startswith(f"[{{'label': '{label}', 'score': {float(probabilities.max()):.3f}")
+    assert transformers_said.startswith(
+        f"[{{'label': '{label}', 'score': {float(probabilities.max()):.3f}"
+    )
     assert onnx_said.split()[0] == Predictor(published.run).predict(path).answer.top[0][0]
     # what the card says of pipeline: upright, but not on white
     assert published.seen["by_name"] == published.seen["without"]
-    assert published.seen["by_name"][0]["score"] != pytest.approx(float(probabilities.max()), abs=1e-3)
+    assert published.seen["by_name"][0]["score"] != pytest.approx(
+        float(probabilities.max()), abs=1e-3
+    )
 
 
 def test_the_cards_server_snippet_answers(published: Published) -> None:
@@ -240,19 +296,36 @@ def test_the_cards_server_snippet_answers(published: Published) -> None:
         pytest.skip("curl is not installed")
     repo = published.hub.repos[REPO]
     card = repo.commits[repo.refs["main"]]["README.md"]
-    [block] = re.findall(r"```bash\n(.*?)```", b"".join(card.chunks(0, card.size)).decode(), re.DOTALL)
+    [block] = re.findall(
+        r"```bash\n(.*?)```", b"".join(card.chunks(0, card.size)).decode(), re.DOTALL
+    )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     serve, curl = (shlex.split(line) for line in block.replace("8000", str(port)).splitlines())
     env = published.hub.env(published.home) | {"PYTHONPATH": str(ROOT)}
     expected = Predictor(published.run).predict(published.pictures[0])
-    with warm.Process(warm.GRADIO, serve[1:], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    with warm.Process(
+        warm.GRADIO, serve[1:], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             assert server.stdout
             assert " answers at " in server.stdout.readline()
-            ran = subprocess.run([*curl, "--silent", "--fail", "--retry", "60", "--retry-delay", "1",
-                                  "--retry-connrefused"], cwd=published.pictures[0].parent, capture_output=True,
-                                 text=True, timeout=90)
+            ran = subprocess.run(
+                [
+                    *curl,
+                    "--silent",
+                    "--fail",
+                    "--retry",
+                    "60",
+                    "--retry-delay",
+                    "1",
+                    "--retry-connrefused",
+                ],
+                cwd=published.pictures[0].parent,
+                capture_output=True,
+                text=True,
+                timeout=90,
+            )
         finally:
             server.terminate()
             server.communicate(timeout=20)
@@ -271,17 +344,36 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
     assert close(features, expected) < 1e-5
     served, probabilities = published.seen["served"]
     assert served == head
-    assert close(probabilities, Predictor(published.run).predict(published.pictures[0]).probabilities) == 0
+    assert (
+        close(probabilities, Predictor(published.run).predict(published.pictures[0]).probabilities)
+        == 0
+    )
     pin = rundir.read_json(published.home / "zootune" / "pins.json")[REPO]
     assert pin["commit"] == head
-    assert pin["run"]["bundles/onnx/model.onnx"] == bundle.open_bundle(
-        published.home / f"zootune/runs/alice--insects/{head}").model_sha256
+    assert (
+        pin["run"]["bundles/onnx/model.onnx"]
+        == bundle.open_bundle(published.home / f"zootune/runs/alice--insects/{head}").model_sha256
+    )
 
 
 def test_it_is_fine_tuned_further(published: Published, digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "further"
-    command = ["-c", TRAINED, "--data", digits, "--base", f"hf-hub:{REPO}", "--out", out, "--epochs", "1",
-               "--lr", "1e-5", "--probe", "off"]
+    command = [
+        "-c",
+        TRAINED,
+        "--data",
+        digits,
+        "--base",
+        f"hf-hub:{REPO}",
+        "--out",
+        out,
+        "--epochs",
+        "1",
+        "--lr",
+        "1e-5",
+        "--probe",
+        "off",
+    ]
     warm.run(warm.TORCH, command, env=published.hub.env(published.home), check=True)
     assert rundir.read_json(out / rundir.REPORT)["base"]["hub_id"] == REPO
     before, after = load(published.run).state_dict(), load(out).state_dict()
@@ -301,11 +393,13 @@ def test_a_pulled_run_is_pinned_and_needs_no_network(published: Published, tmp_p
     content = kept.read_bytes()
     kept.write_bytes(content.replace(b"1.7", b"1.8"))
     assert "decision.json is damaged" in client("pull_run", f"hf-hub:{REPO}")["error"]
-    assert client("pull_run", f"hf-hub:{REPO}")["commit"] == pin  # the damaged copy was fetched again
+    # the damaged copy was fetched again
+    assert client("pull_run", f"hf-hub:{REPO}")["commit"] == pin
     assert kept.read_bytes() == content
     before = len(published.hub.requests)
     shutil.rmtree(kept.parent)
-    assert client("pull_run", f"hf-hub:{REPO}")["folder"] == str(kept.parent)  # put together again from the cache
+    # put together again from the cache
+    assert client("pull_run", f"hf-hub:{REPO}")["folder"] == str(kept.parent)
     assert kept.read_bytes() == content
     assert not [path for path in kept.parent.rglob("*") if path.is_symlink()]
     assert len(published.hub.requests) == before
@@ -313,17 +407,27 @@ def test_a_pulled_run_is_pinned_and_needs_no_network(published: Published, tmp_p
     published.hub.repos[REPO].refs["main"] = pin
 
 
-def test_a_repository_that_is_no_published_run_is_refused(published: Published, tmp_path: Path) -> None:
+def test_a_repository_that_is_no_published_run_is_refused(
+    published: Published, tmp_path: Path
+) -> None:
     published.hub.add("alice/weights", {"model.safetensors": b"x", "evil.py": b"import os"})
     client = Client(published.hub.env(tmp_path), tmp_path / "log")
-    assert "expected a run that python -m zoo push published" in client("pull_run", "hf-hub:alice/weights")["error"]
+    assert (
+        "expected a run that python -m zoo push published"
+        in client("pull_run", "hf-hub:alice/weights")["error"]
+    )
     client.stop()
     assert not [path for _, path in published.hub.requests if "evil.py" in path]
 
 
-@pytest.mark.parametrize(("pre", "size"), [
-    (Preprocessing(64, "squash", 1.0), {"height": 64, "width": 64}),
-    (Preprocessing(64, "center", 0.9), {"shortest_edge": 71}), (Preprocessing(64, "border", 1.0), None)])
+@pytest.mark.parametrize(
+    ("pre", "size"),
+    [
+        (Preprocessing(64, "squash", 1.0), {"height": 64, "width": 64}),
+        (Preprocessing(64, "center", 0.9), {"shortest_edge": 71}),
+        (Preprocessing(64, "border", 1.0), None),
+    ],
+)
 def test_preprocessor_config_by_fit(pre: Preprocessing, size: dict[str, int] | None) -> None:
     config = preprocessor_config(pre)
     assert (config and config["size"]) == size
@@ -347,32 +451,55 @@ console.log('ANSWER' + JSON.stringify({ logits: [...logits.data], own }));
 
 
 def test_transformers_js_gives_the_same_logits(published: Published, tmp_path: Path) -> None:
-    """`npm install --ignore-scripts @huggingface/transformers` in a folder, and that folder in ZOOTUNE_NODE."""
+    """`npm install --ignore-scripts @huggingface/transformers` in a folder, and that folder in
+    ZOOTUNE_NODE."""
     packages = Path(os.environ.get("ZOOTUNE_NODE") or ROOT)
     if not shutil.which("node"):
         pytest.skip("node is not installed")
     if not (packages / "node_modules" / "@huggingface" / "transformers").is_dir():
-        pytest.skip(f"{packages} has no node_modules/@huggingface/transformers: npm install --ignore-scripts it "
-                    "there, or name the folder in ZOOTUNE_NODE")
+        pytest.skip(
+            f"{packages} has no node_modules/@huggingface/transformers: npm install "
+            "--ignore-scripts it there, or name the folder in ZOOTUNE_NODE"
+        )
     pixels = np.array(published.seen["pixels"], np.float32)
     smooth = [tmp_path / f"{i}.png" for i in range(3)]
     for path, source in zip(smooth, published.pictures, strict=True):
-        with Image.open(source) as picture:  # what resizing does to noise is up to its filter; so without noise
-            picture.convert("RGB").resize((4, 4)).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
-    order = {"repo": REPO, "pixels": pixels.ravel().tolist(), "dims": pixels.shape, "pictures": [*map(str, smooth)]}
+        # what resizing does to noise is up to its filter; so without noise
+        with Image.open(source) as picture:
+            picture.convert("RGB").resize((4, 4)).resize(
+                (SIDE, SIDE), Image.Resampling.BICUBIC
+            ).save(path)
+    order = {
+        "repo": REPO,
+        "pixels": pixels.ravel().tolist(),
+        "dims": pixels.shape,
+        "pictures": [*map(str, smooth)],
+    }
     (tmp_path / "order.json").write_text(json.dumps(order))
     (tmp_path / "script.mjs").write_text(SCRIPT)
     (tmp_path / "node_modules").symlink_to(packages / "node_modules")
-    words = [tmp_path / "script.mjs", published.hub.url, tmp_path / "order.json", tmp_path / "cache"]
-    ran = subprocess.run(["node", "--preserve-symlinks-main", *map(str, words)], cwd=tmp_path, capture_output=True,
-                         text=True, timeout=120)
+    words = [
+        tmp_path / "script.mjs",
+        published.hub.url,
+        tmp_path / "order.json",
+        tmp_path / "cache",
+    ]
+    ran = subprocess.run(
+        ["node", "--preserve-symlinks-main", *map(str, words)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert ran.returncode == 0, ran.stderr
     found = re.search(r"^ANSWER(.*)$", ran.stdout, re.MULTILINE)
     assert found, ran.stdout
     answer = json.loads(found[1])
     assert close(np.reshape(answer["logits"], (3, 3)), published.seen["timm"]) < 1e-4
     pre = Preprocessing(SIDE, "center", 0.9)
-    x = torch.from_numpy(np.stack([evaluate(Image.open(path).convert("RGB"), pre) for path in smooth]))
+    x = torch.from_numpy(
+        np.stack([evaluate(Image.open(path).convert("RGB"), pre) for path in smooth])
+    )
     with torch.inference_mode():
         expected = load(published.run)(x).numpy()
     assert (np.argmax(answer["own"], 1) == expected.argmax(1)).all()

@@ -1,4 +1,5 @@
-"""Pushing to the Hub's protocol: what is sent, that a stopped push completes, and what errors say."""
+"""Pushing to the Hub's protocol: what is sent, that a stopped push completes, and what errors
+say."""
 
 import json
 import re
@@ -18,10 +19,25 @@ from tests.zoo.made_published import Client, made_finished
 from zoo.contract import bundle, rundir
 
 SENT = {
-    "FINISHED.json", "README.md", "bank.safetensors", "bundles/onnx/FINISHED.json", "bundles/onnx/bundle.json",
-    "bundles/onnx/model.onnx", "bundles/onnx/parity.json", "bundles/onnx/timing.json", "config.json", "data.json",
-    "decision.json", "figures/reliability.svg", "metrics.jsonl", "model.safetensors", "onnx/model.onnx",
-    "preprocessor_config.json", "recipe.json", "report.json"}
+    "FINISHED.json",
+    "README.md",
+    "bank.safetensors",
+    "bundles/onnx/FINISHED.json",
+    "bundles/onnx/bundle.json",
+    "bundles/onnx/model.onnx",
+    "bundles/onnx/parity.json",
+    "bundles/onnx/timing.json",
+    "config.json",
+    "data.json",
+    "decision.json",
+    "figures/reliability.svg",
+    "metrics.jsonl",
+    "model.safetensors",
+    "onnx/model.onnx",
+    "preprocessor_config.json",
+    "recipe.json",
+    "report.json",
+}
 
 
 @dataclass
@@ -41,7 +57,10 @@ class World:
     def content(self, repo: str, branch: str = "main") -> dict[str, bytes]:
         """What lies in a repository."""
         found = self.hub.repos[repo]
-        return {name: b"".join(blob.chunks(0, blob.size)) for name, blob in found.commits[found.refs[branch]].items()}
+        return {
+            name: b"".join(blob.chunks(0, blob.size))
+            for name, blob in found.commits[found.refs[branch]].items()
+        }
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +72,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         hub.log_in("hf_other", User("bob"))
         hub.log_in("hf_reads", User("alice", role="read"))
         client = Client(hub.env(folder / "home") | {"HF_TOKEN": TOKEN}, folder / "client.log")
-        files = client("stage", str(run), str(folder / "staged"), repo="alice/insects", examples=False)
-        world = World(hub, client, run, {name: path for name, path in files.items() if "." in name}, folder)
+        files = client(
+            "stage", str(run), str(folder / "staged"), repo="alice/insects", examples=False
+        )
+        world = World(
+            hub, client, run, {name: path for name, path in files.items() if "." in name}, folder
+        )
         yield world
         client.stop()
 
@@ -70,17 +93,30 @@ def test_what_is_sent_is_the_allow_list_and_nothing_of_this_machine(world: World
     assert set(world.files) == SENT
     for name, path in world.files.items():
         content = Path(path).read_bytes()
-        for secret in (str(world.home), str(Path.home()), "/site-packages/", "secret name", "private name",
-                       "holiday plan", rundir.LEFT_OUT):
+        for secret in (
+            str(world.home),
+            str(Path.home()),
+            "/site-packages/",
+            "secret name",
+            "private name",
+            "holiday plan",
+            rundir.LEFT_OUT,
+        ):
             assert secret.encode() not in content, (name, secret)
     assert json.loads(Path(world.files["recipe.json"]).read_text())["val"] == {
-        "value": "val", "why": "set by hand: the folder val"}
-    assert "num_classes" not in json.loads(Path(world.files["config.json"]).read_text()).get("model_args", {})
+        "value": "val",
+        "why": "set by hand: the folder val",
+    }
+    assert "num_classes" not in json.loads(Path(world.files["config.json"]).read_text()).get(
+        "model_args", {}
+    )
 
 
 def test_the_run_itself_is_not_touched(world: World) -> None:
     rundir.open_finished(world.run, verify=True)
-    assert bundle.open_bundle(world.run).run["finished_sha256"] == rundir.digest(world.run / rundir.FINISHED)
+    assert bundle.open_bundle(world.run).run["finished_sha256"] == rundir.digest(
+        world.run / rundir.FINISHED
+    )
 
 
 def test_the_published_copy_is_a_finished_run_with_its_bundle(world: World, tmp_path: Path) -> None:
@@ -97,20 +133,24 @@ def test_the_published_copy_is_a_finished_run_with_its_bundle(world: World, tmp_
 
 def test_a_dry_run_shows_exactly_what_a_push_sends(world: World) -> None:
     before = len(world.hub.requests)
-    shown = world.client("command", "push", str(world.run), "alice/shown", "--dry-run", "--with-examples")
+    shown = world.client(
+        "command", "push", str(world.run), "alice/shown", "--dry-run", "--with-examples"
+    )
     assert len(world.hub.requests) == before
     listed = re.findall(r"^ +[\d,]+  [0-9a-f]{12}  (\S+)$", shown["out"], re.MULTILINE)
     assert {name for name in listed if "examples" not in name} == SENT
     pushed = world.client("command", "push", str(world.run), "alice/shown", "--with-examples")
     assert "read back and compared" in pushed["out"]
-    assert pushed["out"].startswith(shown["out"].partition("nothing was sent")[0])  # the same list, before it is sent
+    # the same list, before it is sent
+    assert pushed["out"].startswith(shown["out"].partition("nothing was sent")[0])
     assert world.hub.commits[-1] == ("alice/shown", listed)
     assert world.hub.repos["alice/shown"].private
     again = world.client("command", "push", str(world.run), "alice/shown", "--with-examples")
     assert "everything was there already" in again["out"]
     fewer = world.client("command", "push", str(world.run), "alice/shown")
     assert fewer["code"] == 0
-    assert set(world.content("alice/shown")) == SENT | {".gitattributes"}  # the pictures are gone from the branch
+    # the pictures are gone from the branch
+    assert set(world.content("alice/shown")) == SENT | {".gitattributes"}
 
 
 def test_a_push_is_completed_after_any_fault_and_nothing_is_pushed_twice(world: World) -> None:
@@ -119,6 +159,7 @@ def test_a_push_is_completed_after_any_fault_and_nothing_is_pushed_twice(world: 
 
     def push(repo: str) -> dict[str, Any]:
         return world.client("push", goal={"repo": repo}, files=files)
+
     push("alice/clean")
     expected, requests = world.content("alice/clean"), world.hub.requests[began:]
     assert set(expected) == {*names, ".gitattributes"}
@@ -138,7 +179,8 @@ def test_a_push_is_completed_after_any_fault_and_nothing_is_pushed_twice(world: 
             assert world.content(repo) == expected, (kind, happened)
             assert sum(name == repo for name, _ in world.hub.commits) == 1, (kind, happened)
             uploads = Counter(sha for name, sha in world.hub.uploads if name == repo)
-            # the client itself repeats an upload whose answer was lost: it cannot know that it arrived
+            # the client itself repeats an upload whose answer was lost: it cannot know that it
+            # arrived
             allowed = 2 if kind == "lost" and happened[0] == "PUT" else 1
             assert max(uploads.values()) <= allowed, (kind, happened)
     assert {"/api/whoami-v2", "/api/repos/create", "/api/validate-yaml"} <= set(hit)
@@ -150,7 +192,12 @@ def test_only_pictures_are_sent_as_examples(world: World, tmp_path: Path) -> Non
     folder = run / bundle.BUNDLES / "onnx"
     picture = (folder / bundle.EXAMPLES / "1.png").read_bytes()
     expected = rundir.read_json(folder / bundle.EXAMPLES / bundle.EXPECTED)
-    staying = {"notes.txt": b"PLANTED", "5.png": b"PLANTED, no picture", "page.html": picture, "1.png.exe": picture}
+    staying = {
+        "notes.txt": b"PLANTED",
+        "5.png": b"PLANTED, no picture",
+        "page.html": picture,
+        "1.png.exe": picture,
+    }
     for name, content in {**staying, "unlisted.png": picture, "7.webp": picture}.items():
         (folder / bundle.EXAMPLES / name).write_bytes(content)
         if name != "unlisted.png":
@@ -161,8 +208,12 @@ def test_only_pictures_are_sent_as_examples(world: World, tmp_path: Path) -> Non
     answer = world.client("stage", str(run), str(into), repo="alice/x", examples=True)
     sent = {name.rpartition("/")[2] for name in answer if "/examples/" in name}
     assert sent == {"1.png", "7.webp", bundle.EXPECTED}
-    assert set(rundir.read_json(into / "bundles/onnx/examples" / bundle.EXPECTED)) == sent - {bundle.EXPECTED}
-    assert not [path for path in into.rglob("*") if path.is_file() and b"PLANTED" in path.read_bytes()]
+    assert set(rundir.read_json(into / "bundles/onnx/examples" / bundle.EXPECTED)) == sent - {
+        bundle.EXPECTED
+    }
+    assert not [
+        path for path in into.rglob("*") if path.is_file() and b"PLANTED" in path.read_bytes()
+    ]
 
 
 def test_a_killed_push_goes_on_where_it_was(world: World) -> None:
@@ -184,16 +235,30 @@ def test_a_busy_hub_is_asked_again_as_it_says(world: World) -> None:
     assert done["waited"] == [7, 1, 2, 21]
 
 
-@pytest.mark.parametrize(("path", "status", "headers", "said"), [
-    ("/api/whoami-v2", 429, {"Retry-After": "3000"}, "too many requests; wait as long as it asks"),
-    ("/commit/", 500, {"Retry-After": "0"}, "HTTP status 500: try again later"),
-    ("/commit/", 412, {}, "somebody changed the repository during this push"),
-    ("/commit/", 403, {}, "no right to write there"),
-    ("/upload/", 413, {}, "a file or the whole push is too large"),
-    ("/api/repos/create", 409, {}, "the name is taken by a repository that this token cannot see"),
-])
-def test_what_the_hub_refuses_is_said(world: World, path: str, status: int, headers: dict[str, str],
-                                      said: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "status", "headers", "said"),
+    [
+        (
+            "/api/whoami-v2",
+            429,
+            {"Retry-After": "3000"},
+            "too many requests; wait as long as it asks",
+        ),
+        ("/commit/", 500, {"Retry-After": "0"}, "HTTP status 500: try again later"),
+        ("/commit/", 412, {}, "somebody changed the repository during this push"),
+        ("/commit/", 403, {}, "no right to write there"),
+        ("/upload/", 413, {}, "a file or the whole push is too large"),
+        (
+            "/api/repos/create",
+            409,
+            {},
+            "the name is taken by a repository that this token cannot see",
+        ),
+    ],
+)
+def test_what_the_hub_refuses_is_said(
+    world: World, path: str, status: int, headers: dict[str, str], said: str
+) -> None:
     world.hub.fail(path, status, headers=headers)
     assert said in world.push(f"alice/refused-{status}{len(headers)}")["error"]
 
@@ -224,16 +289,28 @@ def test_a_read_back_that_differs_is_an_error(world: World) -> None:
     blob = world.hub.blobs[rundir.digest(Path(world.files["onnx/model.onnx"]))]
     blob.sha256, real = "0" * 64, blob.sha256
     try:
-        assert "does not hold what was sent: onnx/model.onnx differs" in world.push("alice/other")["error"]
+        assert (
+            "does not hold what was sent: onnx/model.onnx differs"
+            in world.push("alice/other")["error"]
+        )
     finally:
         blob.sha256 = real
 
 
-@pytest.mark.parametrize(("token", "said"), [
-    (None, "expected a token of the Hub, seen none"), ("hf_wrong", "refuses the token (HTTP status 401)"),
-    ("hf_reads", "may only read")])
-def test_tokens_that_are_not_enough(world: World, tmp_path: Path, token: str | None, said: str) -> None:
-    client = Client(world.hub.env(tmp_path) | ({"HF_TOKEN": token} if token else {}), tmp_path / "log")
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "expected a token of the Hub, seen none"),
+        ("hf_wrong", "refuses the token (HTTP status 401)"),
+        ("hf_reads", "may only read"),
+    ],
+)
+def test_tokens_that_are_not_enough(
+    world: World, tmp_path: Path, token: str | None, said: str
+) -> None:
+    client = Client(
+        world.hub.env(tmp_path) | ({"HF_TOKEN": token} if token else {}), tmp_path / "log"
+    )
     refused = client("push", goal={"repo": "alice/none"}, files=world.files)["error"]
     client.stop()
     assert said in refused
@@ -241,7 +318,9 @@ def test_tokens_that_are_not_enough(world: World, tmp_path: Path, token: str | N
 
 
 def test_no_network_is_told_within_three_seconds(world: World, tmp_path: Path) -> None:
-    client = Client(client_env(tmp_path, "http://127.0.0.1:9") | {"HF_TOKEN": TOKEN}, world.client.log)
+    client = Client(
+        client_env(tmp_path, "http://127.0.0.1:9") | {"HF_TOKEN": TOKEN}, world.client.log
+    )
     answer = client("push", goal={"repo": "alice/none"}, files=world.files)
     client.stop()
     assert "cannot reach the Hub for alice/none" in answer["error"]
@@ -254,9 +333,13 @@ def test_a_branch_and_a_pull_request(world: World) -> None:
     first = world.hub.repos["alice/branches"].refs["main"]
     changed = world.files | {"metrics.jsonl": world.files["recipe.json"]}
     done = world.client("push", goal={"repo": "alice/branches", "revision": "next"}, files=changed)
-    assert (world.hub.repos["alice/branches"].refs["main"], world.hub.repos["alice/branches"].refs["next"]) == (
-        first, done["commit"])
-    proposed = world.client("push", goal={"repo": "alice/branches", "pull_request": True}, files=changed)
+    assert (
+        world.hub.repos["alice/branches"].refs["main"],
+        world.hub.repos["alice/branches"].refs["next"],
+    ) == (first, done["commit"])
+    proposed = world.client(
+        "push", goal={"repo": "alice/branches", "pull_request": True}, files=changed
+    )
     assert proposed["url"].endswith("/alice/branches/discussions/1")
     assert world.hub.repos["alice/branches"].refs["refs/pr/1"] == proposed["commit"]
     assert world.hub.repos["alice/branches"].refs["main"] == first
@@ -291,11 +374,21 @@ def with_other(world: World, folder: Path, **contents: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_card_that_was_edited_on_the_hub_is_kept(world: World, tmp_path: Path, known: bool) -> None:
+def test_a_card_that_was_edited_on_the_hub_is_kept(
+    world: World, tmp_path: Path, known: bool
+) -> None:
     repo = f"alice/card-{known}"
     world.push(repo)
-    edit(world, repo, {"README.md": world.content(repo)["README.md"] + HAND, "LICENSE": b"mine", "notes.txt": b"x",
-                       "figures/mine.svg": b"<svg/>"})
+    edit(
+        world,
+        repo,
+        {
+            "README.md": world.content(repo)["README.md"] + HAND,
+            "LICENSE": b"mine",
+            "notes.txt": b"x",
+            "figures/mine.svg": b"<svg/>",
+        },
+    )
     forget(world, known)
     newer = with_other(world, tmp_path, metrics='{"step": 1}\n')
     again = world.client("push", goal={"repo": repo}, files=newer)
@@ -304,8 +397,11 @@ def test_a_card_that_was_edited_on_the_hub_is_kept(world: World, tmp_path: Path,
     assert now["README.md"].endswith(HAND)
     assert now["metrics.jsonl"] == b'{"step": 1}\n'
     assert (now["LICENSE"], now["notes.txt"], now["figures/mine.svg"]) == (b"mine", b"x", b"<svg/>")
-    assert world.client("pull_run", f"hf-hub:{repo}")["commit"] == world.hub.repos[repo].refs["main"]
-    for _ in range(2):  # what was kept is nobody's push: it is kept again, with and without a record
+    assert (
+        world.client("pull_run", f"hf-hub:{repo}")["commit"] == world.hub.repos[repo].refs["main"]
+    )
+    # what was kept is nobody's push: it is kept again, with and without a record
+    for _ in range(2):
         same = world.client("push", goal={"repo": repo}, files=newer)
         assert (same["sent"], same["kept"]) == (False, ["README.md"])
         forget(world, False)
@@ -316,9 +412,12 @@ def test_a_card_that_was_edited_on_the_hub_is_kept(world: World, tmp_path: Path,
 
 
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("name", ["preprocessor_config.json", "model.safetensors", "bundles/onnx/bundle.json"])
+@pytest.mark.parametrize(
+    "name", ["preprocessor_config.json", "model.safetensors", "bundles/onnx/bundle.json"]
+)
 def test_another_file_that_was_changed_on_the_hub_is_named_and_not_touched(
-        world: World, tmp_path: Path, name: str, known: bool) -> None:
+    world: World, tmp_path: Path, name: str, known: bool
+) -> None:
     repo = f"alice/changed-{known}-{name.rpartition('/')[2]}"
     world.push(repo)
     edit(world, repo, {name: world.content(repo)[name] + b" ", "README.md": HAND})
@@ -334,15 +433,20 @@ def test_another_file_that_was_changed_on_the_hub_is_named_and_not_touched(
     assert world.content(repo)[name] == Path(world.files[name]).read_bytes()
 
 
-def test_what_a_colleague_pushed_in_between_is_not_overwritten(world: World, tmp_path: Path) -> None:
+def test_what_a_colleague_pushed_in_between_is_not_overwritten(
+    world: World, tmp_path: Path
+) -> None:
     world.push("acme/shared")
     ours = world.home / "home" / "zootune" / "pushes.json"
     (tmp_path / "ours.json").write_bytes(ours.read_bytes())
     (tmp_path / "hers").mkdir()
     (tmp_path / "ours").mkdir()
     ours.unlink()
-    hers = with_other(world, tmp_path / "hers", metrics='{"step": 2}\n', README="---\nx: 1\n---\n# hers")
-    done = world.client("push", goal={"repo": "acme/shared"}, files=hers)  # she has no record, and nothing was edited
+    hers = with_other(
+        world, tmp_path / "hers", metrics='{"step": 2}\n', README="---\nx: 1\n---\n# hers"
+    )
+    # she has no record, and nothing was edited
+    done = world.client("push", goal={"repo": "acme/shared"}, files=hers)
     assert (done["sent"], done["kept"]) == (True, [])
     ours.write_bytes((tmp_path / "ours.json").read_bytes())
     before = world.content("acme/shared")
@@ -350,7 +454,11 @@ def test_what_a_colleague_pushed_in_between_is_not_overwritten(world: World, tmp
     error = world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
     assert "somebody has changed FINISHED.json, README.md, metrics.jsonl there since" in error
     assert world.content("acme/shared") == before
-    for damaged in ("[]", "{", json.dumps({f"{world.hub.url} model acme/shared main": {"config.json": 1}})):
+    for damaged in (
+        "[]",
+        "{",
+        json.dumps({f"{world.hub.url} model acme/shared main": {"config.json": 1}}),
+    ):
         ours.write_text(damaged)
         error = world.client("push", goal={"repo": "acme/shared"}, files=newer)["error"]
         assert "pushes.json is not as this program writes it" in error, damaged
@@ -361,9 +469,14 @@ def test_what_a_colleague_pushed_in_between_is_not_overwritten(world: World, tmp
 def test_a_space_goes_with_it(world: World, tmp_path: Path) -> None:
     space = tmp_path / "space"
     warm.run(warm.HUB, ["-m", "serve.space", str(world.run), "--out", str(space)], check=True)
-    code = {path.relative_to(space).as_posix() for path in space.rglob("*")
-            if path.is_file() and path.relative_to(space).parts[0] != "model"}
-    model = {f"model/{name}" for name in SENT if name == "README.md" or name.startswith("bundles/onnx/")}
+    code = {
+        path.relative_to(space).as_posix()
+        for path in space.rglob("*")
+        if path.is_file() and path.relative_to(space).parts[0] != "model"
+    }
+    model = {
+        f"model/{name}" for name in SENT if name == "README.md" or name.startswith("bundles/onnx/")
+    }
     (space / ".env").write_text("SECRET=1")
     done = world.client("command", "push", str(world.run), "alice/page", "--space", str(space))
     assert done["code"] == 0
@@ -374,16 +487,24 @@ def test_a_space_goes_with_it(world: World, tmp_path: Path) -> None:
     refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(space))
     assert "is not the bundle that is published with this run" in refused["error"]
     edit(world, "spaces/alice/page", {"README.md": HAND})
-    shutil.copyfile(world.run / "bundles/onnx/bundle.json", space / "model/bundles/onnx/bundle.json")
+    shutil.copyfile(
+        world.run / "bundles/onnx/bundle.json", space / "model/bundles/onnx/bundle.json"
+    )
     for known in (True, False):
         forget(world, known)
-        refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(space))
+        refused = world.client(
+            "command", "push", str(world.run), "alice/page", "--space", str(space)
+        )
         assert "README.md there" in refused["error"]
         assert world.content("spaces/alice/page")["README.md"] == HAND
-    done = world.client("command", "push", str(world.run), "alice/page", "--space", str(space), "--overwrite")
+    done = world.client(
+        "command", "push", str(world.run), "alice/page", "--space", str(space), "--overwrite"
+    )
     assert done["code"] == 0
     assert world.content("spaces/alice/page")["README.md"] != HAND
-    refused = world.client("command", "push", str(world.run), "alice/page", "--space", str(world.run))
+    refused = world.client(
+        "command", "push", str(world.run), "alice/page", "--space", str(world.run)
+    )
     assert "expected the folder of a Space" in refused["error"]
 
 
@@ -393,16 +514,22 @@ def test_a_token_in_a_name_is_not_published(world: World, tmp_path: Path) -> Non
     rundir.write_json(run / rundir.RECIPE, recipe | {"flip": {"value": TOKEN, "why": "pasted"}})
     shutil.rmtree(run / bundle.BUNDLES)
     rundir.finish(run)
-    answer = world.client("stage", str(run), str(tmp_path / "staged"), repo="alice/x", examples=False)
+    answer = world.client(
+        "stage", str(run), str(tmp_path / "staged"), repo="alice/x", examples=False
+    )
     assert "recipe.json holds what looks like an access token" in answer["error"]
     assert TOKEN not in answer["error"]
 
 
 def test_zz_the_token_is_nowhere(world: World) -> None:
-    """Last in this file: after everything above, in no log, message, file of this machine or of the Hub."""
+    """Last in this file: after everything above, in no log, message, file of this machine or of the
+    Hub."""
     assert world.client.log.stat().st_size > 1_000
     places = [path for path in world.home.rglob("*") if path.is_file()]
     assert len(places) > 40
     for path in places:
         assert TOKEN.encode() not in path.read_bytes(), path
-    assert all(TOKEN.encode() not in b"".join(blob.chunks(0, blob.size)) for blob in world.hub.blobs.values())
+    assert all(
+        TOKEN.encode() not in b"".join(blob.chunks(0, blob.size))
+        for blob in world.hub.blobs.values()
+    )

@@ -1,4 +1,5 @@
-"""A recorded picture is found in a copy whose names have the other Unicode form, and nothing else is taken for it."""
+"""A recorded picture is found in a copy whose names have the other Unicode form, and nothing else
+is taken for it."""
 
 import unicodedata
 from pathlib import Path
@@ -7,14 +8,21 @@ import pytest
 
 from zoo.files.same_paths import located
 
-NAMES = ["caf\u00e9/\u00e9.png", "train/cr\u00eape/\u1e69\u0323.png", "\uac00/1.png", "../caf\u00e9/1.png",
-         "plain/1.png"]
+NAMES = [
+    "caf\u00e9/\u00e9.png",
+    "train/cr\u00eape/\u1e69\u0323.png",
+    "\uac00/1.png",
+    "../caf\u00e9/1.png",
+    "plain/1.png",
+]
 
 
 @pytest.mark.parametrize("recorded", ["NFC", "NFD"])
 @pytest.mark.parametrize("copied", ["NFC", "NFD"])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_lies_where_its_name_is_the_same_in_nfc(tmp_path: Path, name: str, copied: str, recorded: str) -> None:
+def test_it_lies_where_its_name_is_the_same_in_nfc(
+    tmp_path: Path, name: str, copied: str, recorded: str
+) -> None:
     root = tmp_path / "data"
     root.mkdir()
     there = root / unicodedata.normalize(copied, name)

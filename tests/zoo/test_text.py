@@ -29,14 +29,26 @@ from zoo.host.text import csv_cell, one_line, plain, plain_cell, printable, shel
 from zoo.publish import card
 from zoo.publish.push_command import Order
 
-RAW = ("\x1b[2J", "\x1b]52;c;aGVsbG8=\x07", "\x9b31m", "\r", "\x08", "\x7f", "\u202e", "\u2066", "\u2028",
-       "\udc9b", "\x00")
+RAW = (
+    "\x1b[2J",
+    "\x1b]52;c;aGVsbG8=\x07",
+    "\x9b31m",
+    "\r",
+    "\x08",
+    "\x7f",
+    "\u202e",
+    "\u2066",
+    "\u2028",
+    "\udc9b",
+    "\x00",
+)
 """What a terminal would obey, one of each kind."""
 HOSTILE = "x" + "".join(RAW) + "y"
 BAD = set("\x1b\x07\x9b\r\x08\x7f\u202e\u2066\u2028\udc9b\x00")
 
 
 # ---------------------------------------------------------------- terminals
+
 
 @pytest.mark.parametrize("raw", RAW)
 def test_a_control_character_becomes_visible(raw: str) -> None:
@@ -50,7 +62,13 @@ def test_a_control_character_becomes_visible(raw: str) -> None:
 
 def test_errors_are_clean_when_they_are_made() -> None:
     bad = BadImage(HOSTILE, HOSTILE)
-    for text in (str(UserError(HOSTILE)), str(bad), bad.name, bad.reason, *map(str, UserError(HOSTILE).args)):
+    for text in (
+        str(UserError(HOSTILE)),
+        str(bad),
+        bad.name,
+        bad.reason,
+        *map(str, UserError(HOSTILE).args),
+    ):
         assert not set(text) & BAD
         assert "\\x1b[2J" in text
     assert one_line("a\nerror: b") == "a\\nerror: b"
@@ -58,7 +76,8 @@ def test_errors_are_clean_when_they_are_made() -> None:
 
 def hostile_run(folder: Path) -> Path:
     """A finished run whose keys, name and bundle are hostile."""
-    run = folder / HOSTILE.replace("\x00", "").replace("\udc9b", "")  # ONNX Runtime opens names that are text only
+    # ONNX Runtime opens names that are text only
+    run = folder / HOSTILE.replace("\x00", "").replace("\udc9b", "")
     made_bundle(run)
     return run
 
@@ -82,8 +101,13 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
 @pytest.mark.parametrize("kind", ["a command", "a Space"])
 def test_a_process_prints_nothing_that_a_terminal_obeys(kind: str, tmp_path: Path) -> None:
     command = COMMANDS[kind](hostile_run(tmp_path))
-    ran = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, timeout=100,
-                         env=os.environ | {"ZOOTUNE_HOME": str(tmp_path / "home")})
+    ran = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=100,
+        env=os.environ | {"ZOOTUNE_HOME": str(tmp_path / "home")},
+    )
     check(ran.stdout.decode() + ran.stderr.decode())
 
 
@@ -102,8 +126,9 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("kept")
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_no_command_prints_what_a_terminal_obeys(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                 capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_command_prints_what_a_terminal_obeys(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     module, *words = COMMANDS[kind](hostile_run(tmp_path))
     monkeypatch.setattr(sys, "argv", [module, *words])
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
@@ -123,7 +148,10 @@ def test_names_in_files_of_a_run_are_shown_clean(file: str, tmp_path: Path) -> N
     folder = made_bundle(tmp_path / "run")
     path = tmp_path / "run" / file
     content = rundir.read_json(path)
-    rundir.write_json(path, content | {"files": {HOSTILE: "0"}, "target": HOSTILE, "labels": [HOSTILE], HOSTILE: 1})
+    rundir.write_json(
+        path,
+        content | {"files": {HOSTILE: "0"}, "target": HOSTILE, "labels": [HOSTILE], HOSTILE: 1},
+    )
     from zoo.contract import bundle
 
     opened = bundle.open_bundle if file.startswith("bundles") else rundir.open_finished
@@ -132,8 +160,9 @@ def test_names_in_files_of_a_run_are_shown_clean(file: str, tmp_path: Path) -> N
     assert not set(str(refused.value)) & BAD
 
 
-def test_an_alias_of_a_foreign_file_is_shown_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_alias_of_a_foreign_file_is_shown_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from zoo.__main__ import main
 
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path))
@@ -145,7 +174,9 @@ def test_an_alias_of_a_foreign_file_is_shown_clean(tmp_path: Path, monkeypatch: 
 
 # ---------------------------------------------------------------- spreadsheets
 
-CELLS = st.text(st.sampled_from("=+-@\t\r\n';, \ufeff\u200b\uff1d\uff0d\u2212\xa0a1\"|"), max_size=8)
+CELLS = st.text(
+    st.sampled_from("=+-@\t\r\n';, \ufeff\u200b\uff1d\uff0d\u2212\xa0a1\"|"), max_size=8
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -154,13 +185,32 @@ def test_every_cell_comes_back(text: str) -> None:
     assert plain_cell(csv_cell(text)) == text
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1-2", "-x", "@SUM(A1)", "\tx", "\rx", "\nx", "\uff1d1", "\uff0dx", " =1",
-                                  "\ufeff=1", "'=1", "''=1", "=cmd|' /C calc'!A0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "+1-2",
+        "-x",
+        "@SUM(A1)",
+        "\tx",
+        "\rx",
+        "\nx",
+        "\uff1d1",
+        "\uff0dx",
+        " =1",
+        "\ufeff=1",
+        "'=1",
+        "''=1",
+        "=cmd|' /C calc'!A0",
+    ],
+)
 def test_a_cell_that_runs_gets_one_apostrophe(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("text", ["a=1", "-1.5", "+3", "-1e-05", "'", "'a", "cr\r\nlf\r\n", "", "nan", "a, b"])
+@pytest.mark.parametrize(
+    "text", ["a=1", "-1.5", "+3", "-1e-05", "'", "'a", "cr\r\nlf\r\n", "", "nan", "a, b"]
+)
 def test_other_cells_stay(text: str) -> None:
     assert csv_cell(text) == text
 
@@ -177,7 +227,8 @@ def test_tables_come_back_and_old_ones_are_read(tmp_path: Path) -> None:
     assert [row["path"] for row in tables.rows(path, ("path",))] == names
     with open(path, "w", encoding="utf-8", newline="") as file:  # as versions before wrote it
         csv.writer(file).writerows([["path"], ["=1"], ["'a"], ["'=1"]])
-    assert [row["path"] for row in tables.rows(path, ("path",))] == ["=1", "'a", "=1"]  # the last is the ambiguous one
+    # the last is the ambiguous one
+    assert [row["path"] for row in tables.rows(path, ("path",))] == ["=1", "'a", "=1"]
     path.write_text("path,n\n1\n")
     with pytest.raises(UserError, match="row 1 has 1 cells, expected 2"):
         list(tables.rows(path, ("path",)))
@@ -186,8 +237,15 @@ def test_tables_come_back_and_old_ones_are_read(tmp_path: Path) -> None:
 
 def test_escapes_take_linear_time() -> None:
     start = perf_counter()
-    for text in ("'" * 100_000, " " * 100_000, ";'" * 50_000, "\\" * 100_000, "_" * 100_000,
-                 "http" * 30_000, "![](" * 30_000):
+    for text in (
+        "'" * 100_000,
+        " " * 100_000,
+        ";'" * 50_000,
+        "\\" * 100_000,
+        "_" * 100_000,
+        "http" * 30_000,
+        "![](" * 30_000,
+    ):
         for escape in (csv_cell, plain_cell, plain, shell, printable):
             escape(text)
     assert perf_counter() - start < 10
@@ -195,9 +253,26 @@ def test_escapes_take_linear_time() -> None:
 
 # ---------------------------------------------------------------- shells
 
-NAMES = ("$(touch canary)", "`touch canary`", "a b", ";touch canary", "-x", "two\ntouch canary\nlines",
-         "'; touch canary; '", "a\x1b[2J\rb", "a\\'; touch canary #", "$HOME", "!!", "~", "*", "{a,b}", "x\udcffy",
-         "猫", "\u202ea", "&touch canary")
+NAMES = (
+    "$(touch canary)",
+    "`touch canary`",
+    "a b",
+    ";touch canary",
+    "-x",
+    "two\ntouch canary\nlines",
+    "'; touch canary; '",
+    "a\x1b[2J\rb",
+    "a\\'; touch canary #",
+    "$HOME",
+    "!!",
+    "~",
+    "*",
+    "{a,b}",
+    "x\udcffy",
+    "猫",
+    "\u202ea",
+    "&touch canary",
+)
 STUB = r"""
 python() { printf '%s\0' "$@" >> seen; }
 curl() { printf '%s\0' "$@" >> seen; }
@@ -207,7 +282,8 @@ tritonserver() { printf '%s\0' "$@" >> seen; }
 
 
 def run_lines(folder: Path, lines: str) -> list[str]:
-    """The words of the commands that a real bash makes of `lines`, with stand-ins for the programs."""
+    """The words of the commands that a real bash makes of `lines`, with stand-ins for the
+    programs."""
     if not (bash := shutil.which("bash")):
         pytest.skip("bash is not installed")
     ran = subprocess.run([bash, "-c", STUB + lines], cwd=folder, capture_output=True, timeout=20)
@@ -225,8 +301,9 @@ def test_a_name_is_one_word_on_one_line(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_next_commands_of_a_run_do_nothing_else(name: str, tmp_path: Path,
-                                                    capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_next_commands_of_a_run_do_nothing_else(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     next_commands(Path(name))
     first, *lines = capsys.readouterr().out.splitlines()
     assert first == "next:"
@@ -245,7 +322,9 @@ def test_commands_of_a_card_hold_no_other_names(name: str) -> None:
 
 def test_the_commands_of_a_card_of_hostile_names_do_nothing_else(tmp_path: Path) -> None:
     classes = [name for name in NAMES if "/" not in name]
-    run, _ = made_run(tmp_path / "made", classes=[*classes, "```\n```bash\ntouch canary\n```"], pictures=2)
+    run, _ = made_run(
+        tmp_path / "made", classes=[*classes, "```\n```bash\ntouch canary\n```"], pictures=2
+    )
     text = card.text(run, card.Place("alice/insects", {"bundles/onnx/model.onnx": run}))
     [block] = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "empty").mkdir()
@@ -254,9 +333,24 @@ def test_the_commands_of_a_card_of_hostile_names_do_nothing_else(tmp_path: Path)
 
 # ---------------------------------------------------------------- Markdown
 
-@pytest.mark.parametrize("words", ["![x](http://t.example/a.png)", "<img src=http://t.example>", "[a](javascript:x)",
-                                   "# h",
-                                   "http://t.example", "www.t.example", "1. x", "- x", "`a", "a | b", "$x$", "***"])
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "![x](http://t.example/a.png)",
+        "<img src=http://t.example>",
+        "[a](javascript:x)",
+        "# h",
+        "http://t.example",
+        "www.t.example",
+        "1. x",
+        "- x",
+        "`a",
+        "a | b",
+        "$x$",
+        "***",
+    ],
+)
 def test_plain_text_is_no_markdown(words: str) -> None:
     from markdown_it import MarkdownIt
 
@@ -269,6 +363,6 @@ def test_plain_text_is_no_markdown(words: str) -> None:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_no_cell_runs_in_any_settings(separator: str) -> None:
-    text = tables.as_text(["a", "b"], [["x.png", 'a;"=1+1;"b'], ["y", "a\t\"@x\t\"b"]])
+    text = tables.as_text(["a", "b"], [["x.png", 'a;"=1+1;"b'], ["y", 'a\t"@x\t"b']])
     cells = [cell for row in csv.reader(text.splitlines(), delimiter=separator) for cell in row]
     assert not [cell for cell in cells if cell.lstrip('" ').startswith(("=", "+", "-", "@"))]

@@ -10,19 +10,40 @@ from tests.bad_pictures import photo
 from zoo.picture.preprocess import Preprocessing, resize_crop
 from zoo.picture.tta import VIEWS, WHOLE, View, offsets, prepare, zoomed_size
 
-PICTURES = {"landscape": photo(90, 40), "portrait": photo(37, 80), "square": photo(64, 64), "small": photo(5, 7),
-            "one pixel": Image.new("RGB", (1, 1), (9, 80, 200)), "20:1": photo(200, 10), "1:20": photo(6, 120)}
+PICTURES = {
+    "landscape": photo(90, 40),
+    "portrait": photo(37, 80),
+    "square": photo(64, 64),
+    "small": photo(5, 7),
+    "one pixel": Image.new("RGB", (1, 1), (9, 80, 200)),
+    "20:1": photo(200, 10),
+    "1:20": photo(6, 120),
+}
 SIZES = (32, 96, 100, 224)
-MODES = {"squash": Preprocessing(224, "squash", 1.0), "center": Preprocessing(224, "center", 0.875),
-         "border": Preprocessing(224, "border", 1.0), "bilinear": Preprocessing(224, "center", 0.95, "bilinear")}
+MODES = {
+    "squash": Preprocessing(224, "squash", 1.0),
+    "center": Preprocessing(224, "center", 0.875),
+    "border": Preprocessing(224, "border", 1.0),
+    "bilinear": Preprocessing(224, "center", 0.95, "bilinear"),
+}
 
 
 def test_the_table_says_what_the_names_mean() -> None:
-    assert {name: len(views) for name, views in VIEWS.items()} == {"none": 1, "flip": 2, "five": 5, "multiscale": 3}
+    assert {name: len(views) for name, views in VIEWS.items()} == {
+        "none": 1,
+        "flip": 2,
+        "five": 5,
+        "multiscale": 3,
+    }
     for views in VIEWS.values():
         assert views[0] == WHOLE == (1.0, 0.5, 0.5, False)
         assert len(set(views)) == len(views)
-    assert [(view.across, view.down) for view in VIEWS["five"][1:]] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert [(view.across, view.down) for view in VIEWS["five"][1:]] == [
+        (0, 0),
+        (1, 0),
+        (0, 1),
+        (1, 1),
+    ]
     assert zoomed_size(224, VIEWS["five"][1].zoom) == 256
 
 
@@ -35,7 +56,8 @@ def test_every_window_lies_in_its_prepared_picture(name: str) -> None:
             assert 0 <= left <= spare
             assert 0 <= top <= spare
             if view.across in (0, 1):
-                assert (left, top) == (view.across * spare, view.down * spare)  # corners touch the border
+                # corners touch the border
+                assert (left, top) == (view.across * spare, view.down * spare)
             else:
                 assert abs(2 * left - spare) <= 1  # in the middle
                 assert left == top
@@ -44,7 +66,9 @@ def test_every_window_lies_in_its_prepared_picture(name: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", PICTURES)
-def test_the_first_view_is_the_one_of_evaluation_and_all_have_its_size(kind: str, mode: str) -> None:
+def test_the_first_view_is_the_one_of_evaluation_and_all_have_its_size(
+    kind: str, mode: str
+) -> None:
     for size in SIZES:
         pre = replace(MODES[mode], size=size)
         plain = resize_crop(PICTURES[kind], pre)
@@ -69,7 +93,12 @@ def test_corners_are_crops_of_the_larger_preparation(kind: str, mode: str) -> No
     for size, large in ((28, 32), (224, 256)):
         pre = replace(MODES[mode], size=size)
         whole = resize_crop(PICTURES[kind], replace(pre, size=large))
-        expected = [whole[:size, :size], whole[:size, -size:], whole[-size:, :size], whole[-size:, -size:]]
+        expected = [
+            whole[:size, :size],
+            whole[:size, -size:],
+            whole[-size:, :size],
+            whole[-size:, -size:],
+        ]
         assert np.array_equal(prepare(PICTURES[kind], pre, VIEWS["five"])[1:], np.stack(expected))
 
 
@@ -78,8 +107,12 @@ def test_closer_looks_are_the_middle_of_the_larger_preparations(mode: str) -> No
     pre = replace(MODES[mode], size=96)
     _, close, closer = prepare(PICTURES["portrait"], pre, VIEWS["multiscale"])
     assert [zoomed_size(96, view.zoom) for view in VIEWS["multiscale"]] == [96, 110, 128]
-    assert np.array_equal(close, resize_crop(PICTURES["portrait"], replace(pre, size=110))[7:103, 7:103])
-    assert np.array_equal(closer, resize_crop(PICTURES["portrait"], replace(pre, size=128))[16:112, 16:112])
+    assert np.array_equal(
+        close, resize_crop(PICTURES["portrait"], replace(pre, size=110))[7:103, 7:103]
+    )
+    assert np.array_equal(
+        closer, resize_crop(PICTURES["portrait"], replace(pre, size=128))[16:112, 16:112]
+    )
 
 
 def test_corners_see_the_corners_and_closer_looks_see_less() -> None:
@@ -87,9 +120,16 @@ def test_corners_see_the_corners_and_closer_looks_see_less() -> None:
     pre = Preprocessing(size=64, crop_mode="squash", crop_pct=1.0)
     whole, *corners = prepare(photo(300, 200), pre, VIEWS["five"])
     for view, pixels in zip(VIEWS["five"][1:], corners, strict=True):
-        assert np.sign(float(pixels[..., 0].mean()) - float(whole[..., 0].mean())) == 2 * view.across - 1
-        assert np.sign(float(pixels[..., 1].mean()) - float(whole[..., 1].mean())) == 2 * view.down - 1
-    spread = [np.ptp(pixels[..., 0]) for pixels in prepare(photo(300, 200), pre, VIEWS["multiscale"])]
+        assert (
+            np.sign(float(pixels[..., 0].mean()) - float(whole[..., 0].mean()))
+            == 2 * view.across - 1
+        )
+        assert (
+            np.sign(float(pixels[..., 1].mean()) - float(whole[..., 1].mean())) == 2 * view.down - 1
+        )
+    spread = [
+        np.ptp(pixels[..., 0]) for pixels in prepare(photo(300, 200), pre, VIEWS["multiscale"])
+    ]
     assert spread[0] > spread[1] > spread[2] > 0.7 * spread[0]
 
 

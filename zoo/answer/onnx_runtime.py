@@ -1,9 +1,11 @@
-"""ONNX Runtime, loaded so that what was asked for is what is used: never a silent fall from CUDA to the CPU.
+"""ONNX Runtime, loaded so that what was asked for is what is used: never a silent fall from CUDA to
+the CPU.
 
-What has to be known about it (1.31): `get_available_providers()` lists CUDA on machines without a GPU, only
-`session.get_providers()` tells; a session falls back to the CPU, when made and when run, unless that is switched off;
-two of its packages in one environment overwrite each other, and pip sees nothing wrong (microsoft/onnxruntime #26996,
-#7748); memory patterns are kept for every new picture size.
+What has to be known about it (1.31): `get_available_providers()` lists CUDA on machines without a
+GPU, only `session.get_providers()` tells; a session falls back to the CPU, when made and when run,
+unless that is switched off; two of its packages in one environment overwrite each other, and pip
+sees nothing wrong (microsoft/onnxruntime #26996, #7748); memory patterns are kept for every new
+picture size.
 """
 
 import contextlib
@@ -27,18 +29,27 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Our names of ONNX Runtime's execution providers."""
 OPENVINO = "openvino"
 """What computes a model in OpenVINO's format, on the CPU."""
-PACKAGE = "onnxruntime-gpu" if (sys.platform, platform.machine()) == ("linux", "x86_64") else "onnxruntime"
+PACKAGE = (
+    "onnxruntime-gpu"
+    if (sys.platform, platform.machine()) == ("linux", "x86_64")
+    else "onnxruntime"
+)
 """What to install here; the one with CUDA is as good on the CPU."""
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
-_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
-"""TF32 keeps 10 bits of 23: other answers than on the CPU. The default search times every algorithm for each new batch
-size. By default memory grows in powers of two, and pictures of ever new sizes would take a GPU that others use as well.
+_CUDA_OPTIONS = {
+    "use_tf32": "0",
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+}
+"""TF32 keeps 10 bits of 23: other answers than on the CPU. The default search times every algorithm
+for each new batch size. By default memory grows in powers of two, and pictures of ever new sizes
+would take a GPU that others use as well.
 (onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)"""
 _SHRUNK = {"cpu": "cpu:0", "cuda": "cpu:0;gpu:0"}
 """Arenas whose memory is given back after each pass, by provider."""
 LONGEST_RUN_S = 600.0
-"""A pass is stopped after so many seconds, unless the caller has less time; a ViT-L of 32 views takes some 20 on two
-cores."""
+"""A pass is stopped after so many seconds, unless the caller has less time; a ViT-L of 32 views
+takes some 20 on two cores."""
 _WARNINGS, _ERRORS, _SILENT = 2, 3, 4
 """ONNX Runtime's severities: warnings (its default), errors, fatal errors only."""
 
@@ -51,19 +62,24 @@ def provider_of(model: Path) -> str:
 def load(model: Path, provider: str, *, threads: int = 0, optimise: bool = True) -> tuple[Any, str]:
     """(InferenceSession, `cpu`, `cuda` or `openvino`: what it uses).
 
-    `provider`: `cpu`, `cuda`, `openvino`, or `auto`: CUDA where a session really gets it, OpenVINO for its own format.
-    `threads` of one operation on the CPU, 0 = as `zoo.host.machine` counts cores. `optimise`: False runs the nodes of
-    an ONNX file on the CPU one by one as they stand. Raises `UserError` if ONNX Runtime is missing or broken, cannot
-    read the model, or gives another provider than was asked for.
+    `provider`: `cpu`, `cuda`, `openvino`, or `auto`: CUDA where a session really gets it, OpenVINO
+    for its own format. `threads` of one operation on the CPU, 0 = as `zoo.host.machine` counts
+    cores. `optimise`: False runs the nodes of an ONNX file on the CPU one by one as they stand.
+    Raises `UserError` if ONNX Runtime is missing or broken, cannot read the model, or gives another
+    provider than was asked for.
     """
     if provider not in ("auto", OPENVINO, *PROVIDERS) or threads < 0:
-        raise UserError(f"expected a provider of auto, {', '.join(PROVIDERS)} and 0 or more threads, seen {provider!r} "
-                        f"and {threads}.")
+        raise UserError(
+            f"expected a provider of auto, {', '.join(PROVIDERS)} and 0 or more threads, seen "
+            f"{provider!r} and {threads}."
+        )
     own = provider_of(model)
     if OPENVINO in (own, provider):
         if provider == "cuda":
-            raise UserError(f"provider cuda was asked for, and {model} is a model for OpenVINO, which computes on the "
-                            "CPU: use provider auto, or the bundle for onnx.")
+            raise UserError(
+                f"provider cuda was asked for, and {model} is a model for OpenVINO, which computes "
+                "on the CPU: use provider auto, or the bundle for onnx."
+            )
         return openvino_runtime.load(model, threads=threads), OPENVINO
     runtime = import_onnxruntime()
     if provider != "cpu":
@@ -71,16 +87,26 @@ def load(model: Path, provider: str, *, threads: int = 0, optimise: bool = True)
         if session:
             return session, "cuda"
         if provider == "cuda":
-            raise UserError(f"provider cuda was asked for and cannot be had: {reason}. Or use provider cpu.")
+            raise UserError(
+                f"provider cuda was asked for and cannot be had: {reason}. Or use provider cpu."
+            )
     return _session(runtime, model, threads, [PROVIDERS["cpu"]], optimise=optimise), "cpu"
 
 
-def run(session: Any, names: Sequence[str] | None, feed: Mapping[str, np.ndarray], provider: str, *,
-        limit_s: float = LONGEST_RUN_S) -> list[Any]:
-    """The outputs `names` (None: all) of one pass through a session that `load` gave, with what `load` said it uses.
+def run(
+    session: Any,
+    names: Sequence[str] | None,
+    feed: Mapping[str, np.ndarray],
+    provider: str,
+    *,
+    limit_s: float = LONGEST_RUN_S,
+) -> list[Any]:
+    """The outputs `names` (None: all) of one pass through a session that `load` gave, with what
+    `load` said it uses.
 
-    A model file is a program that may compute without end: ONNX Runtime is stopped after `limit_s` seconds, with
-    `TimeoutError`. OpenVINO cannot be stopped (2026.2 waits for the end of a Loop). Raises `failures()` as well.
+    A model file is a program that may compute without end: ONNX Runtime is stopped after `limit_s`
+    seconds, with `TimeoutError`. OpenVINO cannot be stopped (2026.2 waits for the end of a Loop).
+    Raises `failures()` as well.
     """
     options = run_options(provider)
     clock = threading.Timer(limit_s, setattr, (options, "terminate", True))
@@ -97,9 +123,11 @@ def run(session: Any, names: Sequence[str] | None, feed: Mapping[str, np.ndarray
 
 
 def run_options(provider: str) -> Any:
-    """Options of one `session.run`, which give memory back after it; the arena would keep what the largest took.
+    """Options of one `session.run`, which give memory back after it; the arena would keep what the
+    largest took.
 
-    400 sizes, one of them of 35 million pixels: 111 MB instead of 191 at the same speed, memory patterns off as well.
+    400 sizes, one of them of 35 million pixels: 111 MB instead of 191 at the same speed, memory
+    patterns off as well.
     """
     options = import_onnxruntime().RunOptions()
     options.log_severity_level = _SILENT  # what goes wrong is raised
@@ -112,8 +140,19 @@ def failures() -> tuple[type[Exception], ...]:
     """What ONNX Runtime and OpenVINO raise for a model that they cannot load or run."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    return (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.InvalidArgument, state.NotImplemented,
-            state.NoSuchFile, state.NoModel, state.EPFail, state.RuntimeException, RuntimeError, ValueError)
+    return (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.InvalidArgument,
+        state.NotImplemented,
+        state.NoSuchFile,
+        state.NoModel,
+        state.EPFail,
+        state.RuntimeException,
+        RuntimeError,
+        ValueError,
+    )
 
 
 def program(provider: str) -> str:
@@ -125,20 +164,30 @@ def program(provider: str) -> str:
 
 
 def import_onnxruntime() -> Any:
-    """The module; `UserError` with the pip lines if it is missing, incomplete, too old, or installed twice."""
+    """The module; `UserError` with the pip lines if it is missing, incomplete, too old, or
+    installed twice."""
     repair = f"pip uninstall -y {' '.join(_PACKAGES)}, then pip install {PACKAGE}"
     if len(found := [name for name in _PACKAGES if _is_installed(name)]) > 1:
-        raise UserError(f"expected one package of ONNX Runtime, seen {' and '.join(found)}, which overwrite each "
-                        f"other's files. Repair it: {repair}")
+        raise UserError(
+            f"expected one package of ONNX Runtime, seen {' and '.join(found)}, which overwrite "
+            f"each other's files. Repair it: {repair}"
+        )
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise UserError(f"answering needs ONNX Runtime, which is not installed ({error}): pip install {PACKAGE}"
-                        ) from None
+        raise UserError(
+            f"answering needs ONNX Runtime, which is not installed ({error}): pip install {PACKAGE}"
+        ) from None
     except ImportError as error:
-        raise UserError(f"ONNX Runtime cannot be loaded ({first_line(error)}). Repair it: {repair}") from None
-    if not hasattr(onnxruntime, "InferenceSession"):  # what is left when one of two packages was uninstalled
-        raise UserError(f"ONNX Runtime is incomplete: its folder is there, its content is not. Repair it: {repair}")
+        raise UserError(
+            f"ONNX Runtime cannot be loaded ({first_line(error)}). Repair it: {repair}"
+        ) from None
+    # what is left when one of two packages was uninstalled
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise UserError(
+            "ONNX Runtime is incomplete: its folder is there, its content is not. Repair it: "
+            f"{repair}"
+        )
     minimum.check("onnxruntime", onnxruntime.__version__, name=found[0] if found else PACKAGE)
     return onnxruntime
 
@@ -152,26 +201,34 @@ def _is_installed(package: str) -> bool:
 
 
 def _cuda_session(runtime: Any, model: Path, threads: int, *, quiet: bool) -> tuple[Any, str]:
-    """(session on CUDA, "") or (None, why there is none); `quiet`: without ONNX Runtime's red lines about it."""
+    """(session on CUDA, "") or (None, why there is none); `quiet`: without ONNX Runtime's red lines
+    about it."""
     if PROVIDERS["cuda"] not in runtime.get_available_providers():
-        return None, (f"this ONNX Runtime has none (pip uninstall -y {' '.join(_PACKAGES)}, then pip install "
-                      "onnxruntime-gpu)")
+        return None, (
+            f"this ONNX Runtime has none (pip uninstall -y {' '.join(_PACKAGES)}, then pip install "
+            "onnxruntime-gpu)"
+        )
     if not _has_driver():
         return None, "this machine has no NVIDIA driver (nvidia-smi must list a GPU)"
     try:
         with _quiet(runtime) if quiet else contextlib.redirect_stdout(sys.stderr):
             runtime.preload_dlls()  # from pip's nvidia packages; it prints to stdout
-            session = _session(runtime, model, threads, [(PROVIDERS["cuda"], _CUDA_OPTIONS), PROVIDERS["cpu"]])
+            session = _session(
+                runtime, model, threads, [(PROVIDERS["cuda"], _CUDA_OPTIONS), PROVIDERS["cpu"]]
+            )
     except UserError as error:
         return None, str(error).rstrip(".")
     if PROVIDERS["cuda"] not in session.get_providers():
-        return None, (f"a session gets {', '.join(session.get_providers())}; it needs an NVIDIA GPU and the libraries "
-                      f'of CUDA {runtime.cuda_version} (pip install "onnxruntime-gpu[cuda,cudnn]")')
+        return None, (
+            f"a session gets {', '.join(session.get_providers())}; it needs an NVIDIA GPU and the libraries "
+            f'of CUDA {runtime.cuda_version} (pip install "onnxruntime-gpu[cuda,cudnn]")'
+        )
     return session, ""
 
 
 def _has_driver() -> bool:
-    """Whether NVIDIA's driver can be loaded; asking ONNX Runtime first would load 150 MB of CUDA to find out."""
+    """Whether NVIDIA's driver can be loaded; asking ONNX Runtime first would load 150 MB of CUDA to
+    find out."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -189,7 +246,9 @@ def _quiet(runtime: Any) -> Iterator[None]:
         runtime.set_default_logger_severity(_WARNINGS)
 
 
-def _session(runtime: Any, model: Path, threads: int, providers: list[Any], *, optimise: bool = True) -> Any:
+def _session(
+    runtime: Any, model: Path, threads: int, providers: list[Any], *, optimise: bool = True
+) -> Any:
     options = runtime.SessionOptions()
     levels = runtime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
@@ -199,5 +258,7 @@ def _session(runtime: Any, model: Path, threads: int, providers: list[Any], *, o
     try:
         return runtime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except failures() as error:
-        raise UserError(f"ONNX Runtime {runtime.__version__} cannot load {model}: {first_line(error)}. If it is an old "
-                        f"version: pip install -U {PACKAGE}") from None
+        raise UserError(
+            f"ONNX Runtime {runtime.__version__} cannot load {model}: {first_line(error)}. If it "
+            f"is an old version: pip install -U {PACKAGE}"
+        ) from None

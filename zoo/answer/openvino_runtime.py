@@ -1,7 +1,7 @@
 """OpenVINO behind the few calls of an ONNX Runtime session that we use, with its precision pinned.
 
-Left to itself it computes in bf16 on CPUs that can, without a word: probabilities move by up to 0.16
-(openvinotoolkit/openvino #27795).
+Left to itself it computes in bf16 on CPUs that can, without a word: probabilities move by up to
+0.16 (openvinotoolkit/openvino #27795).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,42 +24,56 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise UserError(f'the target openvino needs OpenVINO ({first_line(error)}): pip install -e ".[openvino]"'
-                        ) from None
+        raise UserError(
+            f'the target openvino needs OpenVINO ({first_line(error)}): pip install -e ".[openvino]"'
+        ) from None
     return openvino
 
 
 def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "Session":
-    """A model (.xml or .onnx) compiled for the CPU; `metadata`: key of its description. `UserError` if it cannot be."""
+    """A model (.xml or .onnx) compiled for the CPU; `metadata`: key of its description. `UserError`
+    if it cannot be."""
     openvino, core = import_openvino(), _core()
-    config: dict[str, Any] = dict(CONFIG) | {"INFERENCE_NUM_THREADS": machine.library_threads(threads)}
+    config: dict[str, Any] = dict(CONFIG) | {
+        "INFERENCE_NUM_THREADS": machine.library_threads(threads)
+    }
     try:
         read = core.read_model(model)
         compiled = core.compile_model(read, "CPU", config)
     except RuntimeError as error:
-        raise UserError(f"OpenVINO {openvino.__version__} cannot load {model}: {first_line(error)}. If it is an old "
-                        "version: pip install -U openvino") from None
-    about = {metadata: read.get_rt_info([metadata]).astype(str)} if read.has_rt_info([metadata]) else {}
+        raise UserError(
+            f"OpenVINO {openvino.__version__} cannot load {model}: {first_line(error)}. If it is "
+            "an old version: pip install -U openvino"
+        ) from None
+    about = (
+        {metadata: read.get_rt_info([metadata]).astype(str)} if read.has_rt_info([metadata]) else {}
+    )
     return Session(compiled, about)
 
 
 @cache
 def _core() -> Any:
-    """One for the life of the process. The CPU plugin puts a signal stack of its own under the thread that first
-    compiles, and takes it away in whichever thread it ends: the next signal would then kill the process."""
+    """One for the life of the process. The CPU plugin puts a signal stack of its own under the
+    thread that first compiles, and takes it away in whichever thread it ends: the next signal would
+    then kill the process."""
     return import_openvino().Core()
 
 
 class Session:
-    """A compiled model; final. Threads may share it: each call has an inference request of its own."""
+    """A compiled model; final. Threads may share it: each call has an inference request of its
+    own."""
 
     def __init__(self, compiled: Any, about: Mapping[str, str]):
         self._compiled, self._about = compiled, dict(about)
 
-    def run(self, names: Sequence[str] | None, feed: Mapping[str, np.ndarray], options: Any = None) -> list[np.ndarray]:
+    def run(
+        self, names: Sequence[str] | None, feed: Mapping[str, np.ndarray], options: Any = None
+    ) -> list[np.ndarray]:
         """The outputs named (None: all), as `onnxruntime.InferenceSession.run` gives them."""
         results = self._compiled.create_infer_request().infer(dict(feed), share_inputs=True)
-        names = [output.get_any_name() for output in self._compiled.outputs] if names is None else names
+        names = (
+            [output.get_any_name() for output in self._compiled.outputs] if names is None else names
+        )
         return [np.array(results[name]) for name in names]
 
     def get_modelmeta(self) -> SimpleNamespace:
@@ -76,5 +90,7 @@ class Session:
 
 
 def _described(port: Any) -> SimpleNamespace:
-    kind = {"u8": "uint8", "f32": "float"}.get(port.element_type.get_type_name(), port.element_type.get_type_name())
+    kind = {"u8": "uint8", "f32": "float"}.get(
+        port.element_type.get_type_name(), port.element_type.get_type_name()
+    )
     return SimpleNamespace(name=port.get_any_name(), type=f"tensor({kind})")

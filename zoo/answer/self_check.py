@@ -1,12 +1,16 @@
-"""Does a bundle answer here as it did where it was exported? Asked on the provider that is about to serve.
+"""Does a bundle answer here as it did where it was exported? Asked on the provider that is about to
+serve.
 
-An export's proof runs on the CPU, and a GPU computes by a different program. Known of ONNX Runtime on CUDA:
-- A cubic Resize with antialias was incomplete when it made a picture smaller, and ignored the coefficient of its filter
-  (microsoft/onnxruntime #25264 of July 2025: 1.22 and older; corrected by #25265, and its report is still open).
-- Every Resize of opset 19 and later ran on the CPU: right, but slow (#27415 of February 2026: 1.24 and older).
-Our files have opset 20: the versions whose kernel was wrong had none for it, and ran Resize on the CPU. The oldest that
-zoo/host/minimum.py takes, 1.27 of June 2026, is newer than both corrections. Models that resize by
-matrix products (export/graph/resize.py: TensorRT, OpenVINO, borders, other filters) have no Resize that could be wrong.
+An export's proof runs on the CPU, and a GPU computes by a different program. Known of ONNX Runtime
+on CUDA:
+- A cubic Resize with antialias was incomplete when it made a picture smaller, and ignored the
+  coefficient of its filter (microsoft/onnxruntime #25264 of July 2025: 1.22 and older; corrected by
+  #25265, and its report is still open).
+- Every Resize of opset 19 and later ran on the CPU: right, but slow (#27415 of February 2026: 1.24
+and older). Our files have opset 20: the versions whose kernel was wrong had none for it, and ran
+Resize on the CPU. The oldest that zoo/host/minimum.py takes, 1.27 of June 2026, is newer than both
+corrections. Models that resize by matrix products (export/graph/resize.py: TensorRT, OpenVINO,
+borders, other filters) have no Resize that could be wrong.
 
     checked = check(bundle, "cuda", answer, by_cpu)      UserError if it answers otherwise
 """
@@ -33,10 +37,10 @@ MOST = 6
 LOSSY_TOLERANCE = 0.05
 """The limit for int8 and fp16, whose examples hold the bundle's own answers where it was exported.
 
-A last bit that is rounded otherwise moves an 8-bit activation by a whole step, so that two right ways to compute the
-same file differ. Twice the largest difference measured: 0.0235, between ONNX Runtime's 8-bit kernels and the same file
-computed node by node in float32, as GPUs do (EfficientNet-Lite0 in int8, 120 digits; nine of ten below 0.0011; the fp32
-file: below 0.00005)."""
+A last bit that is rounded otherwise moves an 8-bit activation by a whole step, so that two right
+ways to compute the same file differ. Twice the largest difference measured: 0.0235, between ONNX
+Runtime's 8-bit kernels and the same file computed node by node in float32, as GPUs do
+(EfficientNet-Lite0 in int8, 120 digits; nine of ten below 0.0011; the fp32 file: below 0.00005)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Compared:
     def differences(self) -> np.ndarray:
         """Of each expected number; infinite where there is none."""
         missing = max(0, len(self.expected) - len(self.seen))
-        seen = np.append(self.seen[:len(self.expected)], np.full(missing, np.inf))
+        seen = np.append(self.seen[: len(self.expected)], np.full(missing, np.inf))
         return np.abs(seen - self.expected)
 
     @property
@@ -75,21 +79,34 @@ class Compared:
 
 
 def numbers(probabilities: np.ndarray, unknown_score: float | None) -> np.ndarray:
-    """What is compared, and what an answer depends on: [classes] or, with an unknown score, that behind them."""
-    return probabilities if unknown_score is None else np.append(probabilities, np.float32(unknown_score))
+    """What is compared, and what an answer depends on: [classes] or, with an unknown score, that
+    behind them."""
+    return (
+        probabilities
+        if unknown_score is None
+        else np.append(probabilities, np.float32(unknown_score))
+    )
 
 
 def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], Answer]) -> Checked:
-    """Compare the answers of `provider` with those that the export wrote down for the bundle's examples.
+    """Compare the answers of `provider` with those that the export wrote down for the bundle's
+    examples.
 
-    Without examples, two made pictures must get the same answers from a GPU as from the CPU (`by_cpu` loads it), where
-    the proof was made; on the CPU itself there is nothing to compare with. Raises `UserError` for the first difference
-    above the limit, with provider, version, picture, both answers, and what to do.
+    Without examples, two made pictures must get the same answers from a GPU as from the CPU
+    (`by_cpu` loads it), where the proof was made; on the CPU itself there is nothing to compare
+    with. Raises `UserError` for the first difference above the limit, with provider, version,
+    picture, both answers, and what to do.
     """
     if examples(bundle):
-        pictures, against = by_examples(bundle, answer), "the probabilities that its export wrote down"
+        pictures, against = (
+            by_examples(bundle, answer),
+            "the probabilities that its export wrote down",
+        )
     elif provider == "cuda":
-        pictures, against = by_made_pictures(answer, by_cpu()), "the probabilities that the CPU gives"
+        pictures, against = (
+            by_made_pictures(answer, by_cpu()),
+            "the probabilities that the CPU gives",
+        )
     else:
         return Checked(0, 0.0)
     count, worst = 0, 0.0
@@ -102,7 +119,9 @@ def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], An
 
 def limit(bundle: Bundle) -> float:
     """The largest difference of a probability or unknown score that is accepted."""
-    return bundles.TOLERANCE if bundle.content.get("precision", "fp32") == "fp32" else LOSSY_TOLERANCE
+    return (
+        bundles.TOLERANCE if bundle.content.get("precision", "fp32") == "fp32" else LOSSY_TOLERANCE
+    )
 
 
 def by_examples(bundle: Bundle, answer: Answer) -> Iterator[Compared]:
@@ -112,7 +131,9 @@ def by_examples(bundle: Bundle, answer: Answer) -> Iterator[Compared]:
             seen = answer(path)
         except BadImage as error:
             raise UserError(f"{error}. {bundles.export_it(bundle.folder)}") from None
-        wanted = numbers(np.array(expected["probabilities"], np.float64), expected.get("unknown_score"))
+        wanted = numbers(
+            np.array(expected["probabilities"], np.float64), expected.get("unknown_score")
+        )
         yield Compared(str(path), wanted, seen)
 
 
@@ -120,7 +141,9 @@ def by_made_pictures(answer: Answer, right: Answer) -> Iterator[Compared]:
     """A large and a small picture, so that both directions of resizing are seen."""
     for height, width in ((480, 640), (30, 40)):
         down, across = np.mgrid[0:height, 0:width] / height
-        waves = np.stack([np.sin(40 * down * across), np.sin(9 * across - 5 * down), np.cos(25 * down)], 2)
+        waves = np.stack(
+            [np.sin(40 * down * across), np.sin(9 * across - 5 * down), np.cos(25 * down)], 2
+        )
         stripes = (down + across) * height // 5 % 2
         picture = (127.5 + 127.5 * waves * stripes[..., None]).astype(np.uint8)
         yield Compared(f"a made picture of {width} x {height}", right(picture), answer(picture))
@@ -133,13 +156,17 @@ def _refusal(bundle: Bundle, provider: str, picture: Compared, against: str) -> 
     if provider == "cuda":
         advice = f"Use --provider cpu, or another version of {package}"
     expected, seen = (_shown(bundle, picture, given) for given in (picture.expected, picture.seen))
-    return (f"{picture.name}: expected {against} ({expected}), seen {seen} on provider {provider} of {program}: a "
-            f"difference of {picture.worst:.3g}, at most {limit(bundle):g} is accepted. {advice}; --no-self-check "
-            f"answers all the same. Or the bundle itself is wrong. {bundles.export_it(bundle.folder)}")
+    return (
+        f"{picture.name}: expected {against} ({expected}), seen {seen} on provider {provider} of "
+        f"{program}: a difference of {picture.worst:.3g}, at most {limit(bundle):g} is accepted. "
+        f"{advice}; --no-self-check answers all the same. Or the bundle itself is wrong. "
+        f"{bundles.export_it(bundle.folder)}"
+    )
 
 
 def _shown(bundle: Bundle, picture: Compared, given: np.ndarray) -> str:
-    """What differs most, in words: the unknown score, or the most probable class and its probability."""
+    """What differs most, in words: the unknown score, or the most probable class and its
+    probability."""
     count = len(bundle.labels)
     if picture.differences.argmax() >= count:
         return f"unknown score {given[count]:.3f}" if len(given) > count else "no unknown score"
@@ -150,12 +177,15 @@ def _shown(bundle: Bundle, picture: Compared, given: np.ndarray) -> str:
 
 def unchecked(bundle: Bundle, provider: str) -> str:
     """The sentence for a bundle that had nothing to compare with."""
-    return (f"{bundle.folder} has no examples, so nothing was checked: whether provider {provider} of "
-            f"{onnx_runtime.program(provider)} answers like the machine that exported it is not known.")
+    return (
+        f"{bundle.folder} has no examples, so nothing was checked: whether provider {provider} of "
+        f"{onnx_runtime.program(provider)} answers like the machine that exported it is not known."
+    )
 
 
 def examples(bundle: Bundle) -> list[tuple[Path, dict[str, Any]]]:
-    """(picture, its expected label, probabilities and unknown score) of a bundle's examples; it may have none.
+    """(picture, its expected label, probabilities and unknown score) of a bundle's examples; it may
+    have none.
 
     Only of pictures that the bundle's manifest lists, by plain names: `UserError` for any other.
     """
@@ -168,14 +198,17 @@ def examples(bundle: Bundle) -> list[tuple[Path, dict[str, Any]]]:
     for name, answer in expected.items() if isinstance(expected, dict) else [("", None)]:
         path = bundle.file(f"{bundles.EXAMPLES}/{name}") if Path(name).name == name else None
         if path is None or not isinstance(answer, dict) or not _has_numbers(answer, count):
-            raise UserError(f"{listed}: expected names of pictures of this folder, each with {count} probabilities, "
-                            f"seen another entry. {bundles.export_it(bundle.folder)}")
+            raise UserError(
+                f"{listed}: expected names of pictures of this folder, each with {count} "
+                f"probabilities, seen another entry. {bundles.export_it(bundle.folder)}"
+            )
         found.append((path, answer))
     return found
 
 
 def _has_numbers(answer: dict[str, Any], count: int) -> bool:
-    """Whether an example has one number for each class, and a number where it has an unknown score."""
+    """Whether an example has one number for each class, and a number where it has an unknown
+    score."""
     probabilities = answer.get("probabilities")
     if not isinstance(probabilities, list) or len(probabilities) != count:
         return False

@@ -1,4 +1,5 @@
-"""The registry of bases. `find` answers an alias, `timm/<arch.tag>`, `hf-hub:org/name` or a finished run folder."""
+"""The registry of bases. `find` answers an alias, `timm/<arch.tag>`, `hf-hub:org/name` or a
+finished run folder."""
 
 import difflib
 import importlib.metadata
@@ -17,18 +18,22 @@ from zoo.host.text import shell_path
 
 @dataclass(frozen=True)
 class Base:
-    """A pretrained model that a run can start from. Fields that only a catalogue row knows are None for other bases."""
+    """A pretrained model that a run can start from. Fields that only a catalogue row knows are None
+    for other bases."""
 
     alias: str
     """Name the user types: `vit_base_21k`; for other bases the name as it was typed."""
     architecture: str | None
-    """timm's architecture, `vit_base_patch16_224`; None until the Hub's or the run folder's config.json is read."""
+    """timm's architecture, `vit_base_patch16_224`; None until the Hub's or the run folder's
+    config.json is read."""
     tag: str
     """timm's pretrained tag, `augreg_in21k`; empty for Hub repositories and run folders."""
     hub_id: str | None
-    """Hub repository of the weights, `timm/vit_base_patch16_224.augreg_in21k`; None for a run folder."""
+    """Hub repository of the weights, `timm/vit_base_patch16_224.augreg_in21k`; None for a run
+    folder."""
     pretrained_on: str | None = None
-    """Pretraining data: `ImageNet-21k`, `ImageNet-1k`, `LVD-142M`; two stages as `ImageNet-21k, then ImageNet-1k`."""
+    """Pretraining data: `ImageNet-21k`, `ImageNet-1k`, `LVD-142M`; two stages as `ImageNet-21k,
+    then ImageNet-1k`."""
     params_m: float | None = None
     """Parameters without the classification head, in millions."""
     gmacs: float | None = None
@@ -36,9 +41,11 @@ class Base:
     input_size: int | None = None
     """Side of the (square) input of the pretrained configuration, in pixels."""
     licence: str | None = None
-    """Licence identifier as timm's pretrained configuration gives it: `apache-2.0`, `cc-by-nc-4.0`, ..."""
+    """Licence identifier as timm's pretrained configuration gives it: `apache-2.0`, `cc-by-nc-4.0`,
+    ..."""
     top1: float | None = None
-    """Published ImageNet-1k top-1 in percent, of these weights or of their ImageNet-1k fine-tune (timm's results)."""
+    """Published ImageNet-1k top-1 in percent, of these weights or of their ImageNet-1k fine-tune
+    (timm's results)."""
     package: str | None = None
     """pip package that carries the weights, so that no download is needed."""
     folder: Path | None = None
@@ -48,8 +55,19 @@ class Base:
 def _base(row: Row) -> Base:
     alias, timm_name, pretrained_on, params_m, gmacs, input_size, licence, top1 = row
     architecture, tag = timm_name.split(".", 1)
-    return Base(alias, architecture, tag, f"timm/{timm_name}", pretrained_on, params_m, gmacs, input_size, licence,
-                top1, package=PACKAGES.get(alias))
+    return Base(
+        alias,
+        architecture,
+        tag,
+        f"timm/{timm_name}",
+        pretrained_on,
+        params_m,
+        gmacs,
+        input_size,
+        licence,
+        top1,
+        package=PACKAGES.get(alias),
+    )
 
 
 ROWS: tuple[Base, ...] = tuple(_base(row) for row in TABLE)
@@ -65,17 +83,19 @@ NOT_OFFERED = {
     "squeezenet": ("SqueezeNet", "mobilenetv3_small_1k"),
     "alexnet": ("AlexNet", "resnet18_1k"),
 }
-"""Part of the name, without punctuation -> the model that timm lacks, and an alias near it in size and purpose."""
+"""Part of the name, without punctuation -> the model that timm lacks, and an alias near it in size
+and purpose."""
 
 
 def find(name: str) -> Base:
     """The base a user means by `name`, tried in this order:
 
-    an alias (`vit_base_21k`); one of the user's own (zoo/bases/registry.py); `hf-hub:org/name`, also with `@revision`;
-    the path of a finished run folder; `timm/<architecture.tag>`, also without `timm/`. Whether a Hub repository exists
-    is seen only when it is pulled.
+    an alias (`vit_base_21k`); one of the user's own (zoo/bases/registry.py); `hf-hub:org/name`,
+    also with `@revision`; the path of a finished run folder; `timm/<architecture.tag>`, also
+    without `timm/`. Whether a Hub repository exists is seen only when it is pulled.
 
-    Raises `UserError` for an unfinished run, a model that is not offered, and any other name (with the three nearest).
+    Raises `UserError` for an unfinished run, a model that is not offered, and any other name (with
+    the three nearest).
     """
     if name in BY_ALIAS:
         return BY_ALIAS[name]
@@ -91,33 +111,54 @@ def find(name: str) -> Base:
         hub_id = f"timm/{architecture}.{tag}"
         return BY_HUB_ID.get(hub_id) or Base(name, architecture, tag, hub_id)
     if re.fullmatch(r"(?:timm/)?[a-z0-9_]+", name) and (current := old_names.current_name(name)):
-        raise UserError(f"{name} is an old name of timm's {current}: give timm/{current} as base, or, to train it from "
-                        f"random weights, --base {current.partition('.')[0]} --from-scratch.")
-    raise UserError(f"unknown base {name!r}. The nearest: {', '.join(nearest(name))}. Expected an alias from "
-                    "`python -m zoo list`, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.")
+        raise UserError(
+            f"{name} is an old name of timm's {current}: give timm/{current} as base, or, to train "
+            f"it from random weights, --base {current.partition('.')[0]} --from-scratch."
+        )
+    raise UserError(
+        f"unknown base {name!r}. The nearest: {', '.join(nearest(name))}. Expected an alias from "
+        "`python -m zoo list`, timm/<architecture.tag>, hf-hub:org/name or the folder of a "
+        "finished run."
+    )
 
 
 def find_architecture(name: str) -> Base:
-    """The architecture a user means, to be trained from random weights: whatever `find` knows by its architecture, or
-    any of timm's without a tag (`seresnet18`). Whether timm has it is seen when it is built.
+    """The architecture a user means, to be trained from random weights: whatever `find` knows by
+    its architecture, or any of timm's without a tag (`seresnet18`). Whether timm has it is seen
+    when it is built.
 
-    Raises `UserError` as `find` does, and for a run folder or Hub repository, which stand for weights.
+    Raises `UserError` as `find` does, and for a run folder or Hub repository, which stand for
+    weights.
     """
     plain = name.removeprefix("timm/")
     own = name not in BY_ALIAS and not os.path.exists(name) and re.fullmatch(r"[a-z0-9_]+", plain)
     base = Base(plain, plain, "", None) if own else find(name)
     if base.architecture is None or base.folder:
-        raise UserError(f"--from-scratch takes an architecture, such as resnet18 or efficientnet_lite0, but {name} "
-                        "stands for weights: remove --from-scratch, or name the architecture.")
-    return replace(base, tag="", hub_id=None, pretrained_on="nothing: random weights", top1=None, package=None,
-                   licence="apache-2.0")
+        raise UserError(
+            "--from-scratch takes an architecture, such as resnet18 or efficientnet_lite0, but "
+            f"{name} stands for weights: remove --from-scratch, or name the architecture."
+        )
+    return replace(
+        base,
+        tag="",
+        hub_id=None,
+        pretrained_on="nothing: random weights",
+        top1=None,
+        package=None,
+        licence="apache-2.0",
+    )
 
 
 def nearest(name: str, count: int = 3) -> list[str]:
-    """The aliases most like `name`, which is compared with each row's alias, architecture and timm name."""
+    """The aliases most like `name`, which is compared with each row's alias, architecture and timm
+    name."""
     wanted = name.lower().removeprefix("timm/").replace("-", "_")
-    aliases = {text: row.alias for row in reversed(ROWS)
-               for text in (row.alias, row.architecture, f"{row.architecture}.{row.tag}") if text}
+    aliases = {
+        text: row.alias
+        for row in reversed(ROWS)
+        for text in (row.alias, row.architecture, f"{row.architecture}.{row.tag}")
+        if text
+    }
     aliases |= {alias: alias for alias in registry.own_aliases()}
     ranked = difflib.get_close_matches(wanted, aliases, n=len(aliases), cutoff=0.0)
     return list(dict.fromkeys(aliases[text] for text in ranked))[:count]
@@ -126,66 +167,110 @@ def nearest(name: str, count: int = 3) -> list[str]:
 def _hub_base(name: str) -> Base:
     match = re.fullmatch(r"hf-hub:([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?", name)
     if not match:
-        raise UserError(f"{name!r}: expected hf-hub:org/name or hf-hub:org/name@revision, with one slash in org/name.")
+        raise UserError(
+            f"{name!r}: expected hf-hub:org/name or hf-hub:org/name@revision, with one slash in "
+            "org/name."
+        )
     known = BY_HUB_ID.get(match[1])
-    # Not the row itself: that could be answered from a pip package, and who writes hf-hub: wants the Hub's file.
-    return Base(name, None, "", name.removeprefix("hf-hub:"), licence=known.licence if known else None)
+    # Not the row itself: that could be answered from a pip package, and who writes hf-hub: wants
+    # the Hub's file.
+    return Base(
+        name, None, "", name.removeprefix("hf-hub:"), licence=known.licence if known else None
+    )
 
 
 def _run_base(name: str) -> Base:
     folder = Path(name)
     if not folder.is_dir():
-        raise UserError(f"{name} is a file: expected the folder of a finished run, or an alias such as "
-                        f"{', '.join(nearest(folder.name))}.")
-    started = [part for part in (rundir.CONFIG, rundir.RECIPE, rundir.RESUME) if (folder / part).exists()]
+        raise UserError(
+            f"{name} is a file: expected the folder of a finished run, or an alias such as "
+            f"{', '.join(nearest(folder.name))}."
+        )
+    started = [
+        part for part in (rundir.CONFIG, rundir.RECIPE, rundir.RESUME) if (folder / part).exists()
+    ]
     if not rundir.is_finished(folder):
         if not started:
-            raise UserError(f"{name} is a folder without {rundir.FINISHED} and {rundir.CONFIG}: expected the folder of "
-                            f"a finished run, or an alias such as {', '.join(nearest(folder.name))}.")
-        raise UserError(f"{name} is an unfinished run ({rundir.FINISHED} is missing): finish it with "
-                        f"`python -m finetune --resume {shell_path(name)}`, then use it as a base.")
+            raise UserError(
+                f"{name} is a folder without {rundir.FINISHED} and {rundir.CONFIG}: expected the "
+                f"folder of a finished run, or an alias such as {', '.join(nearest(folder.name))}."
+            )
+        raise UserError(
+            f"{name} is an unfinished run ({rundir.FINISHED} is missing): finish it with "
+            f"`python -m finetune --resume {shell_path(name)}`, then use it as a base."
+        )
     rundir.open_finished(folder)
     config = rundir.read_json(folder / rundir.CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
-        raise UserError(f"{folder / rundir.CONFIG}: expected timm's Hub layout with the key 'architecture', which is "
-                        "missing: copy the folder again, or train it again.")
+        raise UserError(
+            f"{folder / rundir.CONFIG}: expected timm's Hub layout with the key 'architecture', "
+            "which is missing: copy the folder again, or train it again."
+        )
     timm_config.check(config, str(folder))
     pretrained_cfg = config.get("pretrained_cfg") or {}
     size = pretrained_cfg.get("input_size")
-    return Base(name, config["architecture"], "", None, input_size=size[-1] if size else None,
-                licence=pretrained_cfg.get("license"), folder=folder)
+    return Base(
+        name,
+        config["architecture"],
+        "",
+        None,
+        input_size=size[-1] if size else None,
+        licence=pretrained_cfg.get("license"),
+        folder=folder,
+    )
 
 
 def _refuse_not_offered(name: str) -> None:
     plain = re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("timm/"))
     for family, (model, alternative) in NOT_OFFERED.items():
         if family in plain:
-            raise UserError(f"{name} is not offered: timm has no {model}; near alternative: {alternative}.")
+            raise UserError(
+                f"{name} is not offered: timm has no {model}; near alternative: {alternative}."
+            )
 
 
-NON_COMMERCIAL = frozenset({"cc-by-nc-4.0", "fair-noncommercial-research-license", "seer-license", "apple-amlr"})
-"""Identifiers, as timm writes them, of the licences that forbid commercial use (apple-amlr: research only)."""
+NON_COMMERCIAL = frozenset(
+    {"cc-by-nc-4.0", "fair-noncommercial-research-license", "seer-license", "apple-amlr"}
+)
+"""Identifiers, as timm writes them, of the licences that forbid commercial use (apple-amlr:
+research only)."""
 PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0"})
 """Licences that need no note. All others have terms of their own."""
 
 
 def forbids_commercial_use(licence: str | None) -> bool:
-    """Whether a licence is known to forbid commercial use; every Creative Commons `cc-by-nc` variant does."""
-    return licence is not None and (licence.lower() in NON_COMMERCIAL or licence.lower().startswith("cc-by-nc"))
+    """Whether a licence is known to forbid commercial use; every Creative Commons `cc-by-nc`
+    variant does."""
+    return licence is not None and (
+        licence.lower() in NON_COMMERCIAL or licence.lower().startswith("cc-by-nc")
+    )
 
 
 def licence_note(base: Base) -> str | None:
-    """One sentence to show before a base is used: its licence forbids commercial use, is special, or is not known."""
+    """One sentence to show before a base is used: its licence forbids commercial use, is special,
+    or is not known."""
     if base.licence and base.licence.lower() in PERMISSIVE:
         return None
     if forbids_commercial_use(base.licence):
-        return (f"The licence of {base.alias} ({base.licence}) forbids commercial use; "
-                "that holds for models fine-tuned from these weights too.")
+        return (
+            f"The licence of {base.alias} ({base.licence}) forbids commercial use; "
+            "that holds for models fine-tuned from these weights too."
+        )
     repository = base.hub_id.split("@")[0] if base.hub_id else None
-    card = f"https://huggingface.co/{repository}" if repository else str((base.folder or Path()) / rundir.CARD)
+    card = (
+        f"https://huggingface.co/{repository}"
+        if repository
+        else str((base.folder or Path()) / rundir.CARD)
+    )
     if base.licence in (None, "unknown", "other"):
-        return f"The licence of {base.alias} is not known here: read {card} before you publish or sell what you train."
-    return f"{base.alias} has a licence with terms of its own ({base.licence}): read {card} before you use it."
+        return (
+            f"The licence of {base.alias} is not known here: read {card} before you publish or "
+            "sell what you train."
+        )
+    return (
+        f"{base.alias} has a licence with terms of its own ({base.licence}): read {card} before "
+        "you use it."
+    )
 
 
 def package_rows() -> list[Base]:
@@ -207,18 +292,29 @@ def offline_bases() -> list[Base]:
     return [row for row in package_rows() if row.package and is_installed(row.package)]
 
 
-def select(*, text: str = "", pretrained_on: str = "", licence: str = "", max_params_m: float = math.inf,
-           commercial: bool = False) -> list[Base]:
-    """Rows that pass every filter given; texts are compared without regard to case, anywhere in the field.
+def select(
+    *,
+    text: str = "",
+    pretrained_on: str = "",
+    licence: str = "",
+    max_params_m: float = math.inf,
+    commercial: bool = False,
+) -> list[Base]:
+    """Rows that pass every filter given; texts are compared without regard to case, anywhere in the
+    field.
 
-    `text`: words that all occur in alias, timm name, pretraining data or licence. `commercial`: without the rows whose
-    licence forbids commercial use.
+    `text`: words that all occur in alias, timm name, pretraining data or licence. `commercial`:
+    without the rows whose licence forbids commercial use.
     """
+
     def passes(row: Base) -> bool:
         everything = f"{row.alias} {row.hub_id} {row.pretrained_on} {row.licence}".lower()
-        return (all(word in everything for word in text.lower().split())
-                and pretrained_on.lower() in (row.pretrained_on or "").lower()
-                and licence.lower() in (row.licence or "").lower()
-                and (row.params_m is not None and row.params_m <= max_params_m)
-                and not (commercial and forbids_commercial_use(row.licence)))
+        return (
+            all(word in everything for word in text.lower().split())
+            and pretrained_on.lower() in (row.pretrained_on or "").lower()
+            and licence.lower() in (row.licence or "").lower()
+            and (row.params_m is not None and row.params_m <= max_params_m)
+            and not (commercial and forbids_commercial_use(row.licence))
+        )
+
     return [row for row in ROWS if passes(row)]

@@ -1,4 +1,5 @@
-"""Names that timm once had for its models, and what it calls them now. timm's own table is what is asked."""
+"""Names that timm once had for its models, and what it calls them now. timm's own table is what is
+asked."""
 
 import importlib.util
 import re
@@ -7,8 +8,9 @@ from pathlib import Path
 
 
 def current_name(name: str) -> str | None:
-    """timm's present name (`legacy_xception`, `tf_efficientnet_b0.ns_jft_in1k`) of a model with an old one (`xception`,
-    `tf_efficientnet_b0_ns`); None where the name is no old one. `timm/` before it is allowed."""
+    """timm's present name (`legacy_xception`, `tf_efficientnet_b0.ns_jft_in1k`) of a model with an
+    old one (`xception`, `tf_efficientnet_b0_ns`); None where the name is no old one. `timm/` before
+    it is allowed."""
     plain = name.removeprefix("timm/")
     if plain not in _words_of_timm():
         return None
@@ -24,9 +26,13 @@ def current_architecture(name: str) -> str:
 
 @cache
 def _words_of_timm() -> frozenset[str]:
-    """What stands in quotation marks in timm's code of models, old names among it. A misspelt name is in none of these
-    files, and then timm need not be imported, which takes seconds."""
+    """What stands in quotation marks in timm's code of models, old names among it. A misspelt name
+    is in none of these files, and then timm need not be imported, which takes seconds."""
     found = importlib.util.find_spec("timm")
     folders = found.submodule_search_locations if found else None
-    return frozenset(word for folder in folders or () for path in Path(folder, "models").glob("*.py")
-                     for word in re.findall(r"""["']([a-z0-9_]+)["']""", path.read_text(encoding="utf-8")))
+    return frozenset(
+        word
+        for folder in folders or ()
+        for path in Path(folder, "models").glob("*.py")
+        for word in re.findall(r"""["']([a-z0-9_]+)["']""", path.read_text(encoding="utf-8"))
+    )

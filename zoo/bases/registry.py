@@ -1,4 +1,5 @@
-"""The user's own aliases of Hub repositories: `aliases.json` in `$ZOOTUNE_HOME`, by default `~/.config/zootune`."""
+"""The user's own aliases of Hub repositories: `aliases.json` in `$ZOOTUNE_HOME`, by default
+`~/.config/zootune`."""
 
 import os
 import re
@@ -10,7 +11,9 @@ from zoo.host.errors import UserError
 
 def aliases_file() -> Path:
     """Where the aliases are kept."""
-    home = os.environ.get("ZOOTUNE_HOME") or Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "zootune")
+    home = os.environ.get("ZOOTUNE_HOME") or Path(
+        os.environ.get("XDG_CONFIG_HOME") or "~/.config", "zootune"
+    )
     return Path(home).expanduser() / "aliases.json"
 
 
@@ -18,17 +21,28 @@ def own_aliases() -> dict[str, str]:
     """Alias -> `hf-hub:org/name`, in order; `UserError` if the file holds something else."""
     path = aliases_file()
     content = rundir.read_json(path) if path.is_file() else {}
-    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-        raise UserError(f"{path}: expected alias -> hf-hub:org/name, seen something else: repair it, or delete it.")
+    if not isinstance(content, dict) or not all(
+        isinstance(value, str) for value in content.values()
+    ):
+        raise UserError(
+            f"{path}: expected alias -> hf-hub:org/name, seen something else: repair it, or delete "
+            "it."
+        )
     return content
 
 
 def add(alias: str, target: str) -> None:
     """Record an alias; `UserError` for a name that cannot be one. The target is not looked at."""
     if not re.fullmatch(r"[A-Za-z][\w.-]{0,79}", alias):
-        raise UserError(f"{alias!r}: expected an alias of letters, digits, _ . and -, that begins with a letter.")
+        raise UserError(
+            f"{alias!r}: expected an alias of letters, digits, _ . and -, that begins with a "
+            "letter."
+        )
     if Path(alias).exists():
-        raise UserError(f"{alias!r}: a file or folder here has this name, and --base would mean both: choose another.")
+        raise UserError(
+            f"{alias!r}: a file or folder here has this name, and --base would mean both: choose "
+            "another."
+        )
     _write(own_aliases() | {alias: target})
 
 
@@ -36,8 +50,10 @@ def remove(alias: str) -> str:
     """Forget an alias, and give what it stood for; `UserError` if there is none of this name."""
     aliases = own_aliases()
     if alias not in aliases:
-        raise UserError(f"{alias!r} is not an alias of yours: expected one of {', '.join(aliases) or 'none'} "
-                        f"({aliases_file()}).")
+        raise UserError(
+            f"{alias!r} is not an alias of yours: expected one of {', '.join(aliases) or 'none'} "
+            f"({aliases_file()})."
+        )
     target = aliases.pop(alias)
     _write(aliases)
     return target

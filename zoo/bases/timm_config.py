@@ -1,9 +1,11 @@
-"""timm's config.json, which strangers write: the entries that are used have the types and ranges that networks have.
+"""timm's config.json, which strangers write: the entries that are used have the types and ranges
+that networks have.
 
     check(config, where)        the same config, or `UserError` that names the file and the key
     arguments(config, where)    what its `model_args` say of the network
 
-Needs neither torch nor timm. What an architecture makes of these values is bounded in zoo/network/guard.py.
+Needs neither torch nor timm. What an architecture makes of these values is bounded in
+zoo/network/guard.py.
 """
 
 import math
@@ -23,16 +25,46 @@ MOST_NUMBER = 65_536
 """Of `model_args`: the widest layer of timm's networks has 32,768 features."""
 MOST_TEXT = 100
 """Characters of a name."""
-OWN_ARGUMENTS = frozenset({
-    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args", "checkpoint_path", "cache_dir",
-    "scriptable", "exportable", "no_jit", "num_classes", "features_only", "feature_cfg", "feature_cls", "out_indices",
-    "pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load", "kwargs_filter", "model_cfg", "model_cls",
-    "model_name", "variant", "pruned", "device", "dtype", "drop_path_rate", "drop_rate"})
-"""Arguments of `timm.create_model` that a config.json does not set: ours, files to read, and what is no network."""
+OWN_ARGUMENTS = frozenset(
+    {
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "pretrained_model_args",
+        "checkpoint_path",
+        "cache_dir",
+        "scriptable",
+        "exportable",
+        "no_jit",
+        "num_classes",
+        "features_only",
+        "feature_cfg",
+        "feature_cls",
+        "out_indices",
+        "pretrained_strict",
+        "pretrained_filter_fn",
+        "pretrained_custom_load",
+        "kwargs_filter",
+        "model_cfg",
+        "model_cls",
+        "model_name",
+        "variant",
+        "pruned",
+        "device",
+        "dtype",
+        "drop_path_rate",
+        "drop_rate",
+    }
+)
+"""Arguments of `timm.create_model` that a config.json does not set: ours, files to read, and what
+is no network."""
 LAYER = re.compile(r"\w+(\.\w+)*")
 """A layer's name, `stem.conv1`; no part begins or ends with a double underscore."""
-SIZES = re.compile(r"(?<!hidden)(?<!intermediate)(^|_)(size|sizes|grid|resolution|resolutions|len|length)$")
-"""Names of arguments that count pixels or patches of a side: tables of their square are computed."""
+SIZES = re.compile(
+    r"(?<!hidden)(?<!intermediate)(^|_)(size|sizes|grid|resolution|resolutions|len|length)$"
+)
+"""Names of arguments that count pixels or patches of a side: tables of their square are
+computed."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.+-]*")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming", "random", "")
 CROP_MODES = ("center", "squash", "border", "")
@@ -40,7 +72,11 @@ CROP_MODES = ("center", "squash", "border", "")
 
 def shown(value: Any) -> str:
     """A stranger's value for an error: escaped, and short."""
-    text = repr(value) if not isinstance(value, list | dict) else f"{type(value).__name__} of {len(value)}"
+    text = (
+        repr(value)
+        if not isinstance(value, list | dict)
+        else f"{type(value).__name__} of {len(value)}"
+    )
     return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "..."
 
 
@@ -58,7 +94,8 @@ def check(config: Any, where: str) -> dict[str, Any]:
 
 
 def arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What `model_args` says of the network itself: numbers, short names and short lists. Raises `UserError`."""
+    """What `model_args` says of the network itself: numbers, short names and short lists. Raises
+    `UserError`."""
     given = config.get("model_args") or {}
     if not isinstance(given, dict) or len(given) > MOST_ARGUMENTS:
         raise _error(where, "model_args", f"an object of at most {MOST_ARGUMENTS} arguments", given)
@@ -67,7 +104,12 @@ def arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
         if len(name) > MOST_TEXT or not name.isidentifier() or name.startswith("_"):
             raise _error(where, "model_args", "names of arguments", name)
         if not _is_argument(value, _most(name)):
-            raise _error(where, f"model_args.{name}", "small numbers and short names, alone or in a short list", value)
+            raise _error(
+                where,
+                f"model_args.{name}",
+                "small numbers and short names, alone or in a short list",
+                value,
+            )
     return kept
 
 
@@ -78,8 +120,10 @@ def _most(name: str) -> int:
 
 
 def _error(where: str, key: str, expected: str, seen: Any) -> UserError:
-    return UserError(f"{where}: config.json: expected {expected} for {key}, seen {shown(seen)}. Choose another base, "
-                     "or another copy of this one.")
+    return UserError(
+        f"{where}: config.json: expected {expected} for {key}, seen {shown(seen)}. Choose another "
+        "base, or another copy of this one."
+    )
 
 
 def _check_entries(config: Mapping[str, Any], where: str, before: str) -> None:
@@ -109,15 +153,22 @@ def _is_count(value: Any, low: int, high: int) -> bool:
 
 def _is_argument(value: Any, most: int, depth: int = 0) -> bool:
     if isinstance(value, list):
-        return len(value) <= MOST_ARGUMENTS and depth < 2 and all(_is_argument(part, most, depth + 1) for part in value)
+        return (
+            len(value) <= MOST_ARGUMENTS
+            and depth < 2
+            and all(_is_argument(part, most, depth + 1) for part in value)
+        )
     if isinstance(value, str):
         return len(value) <= MOST_TEXT and bool(PLAIN_NAME.fullmatch(value))
     return value is None or isinstance(value, bool) or _is_number(value, -most, most)
 
 
 def _is_layer(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= MOST_TEXT and (
-        value == "" or (LAYER.fullmatch(value) is not None and "__" not in value))
+    return (
+        isinstance(value, str)
+        and len(value) <= MOST_TEXT
+        and (value == "" or (LAYER.fullmatch(value) is not None and "__" not in value))
+    )
 
 
 def _are_layers(value: Any) -> bool:
@@ -126,16 +177,28 @@ def _are_layers(value: Any) -> bool:
 
 
 def _is_picture(value: Any) -> bool:
-    return (isinstance(value, list | tuple) and len(value) == 3 and value[0] == 3
-            and all(_is_count(side, 1, MOST_SIDE) for side in value))
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and value[0] == 3
+        and all(_is_count(side, 1, MOST_SIDE) for side in value)
+    )
 
 
 def _are_sides(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) <= 3 and all(_is_count(part, 1, MOST_SIDE) for part in value)
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= 3
+        and all(_is_count(part, 1, MOST_SIDE) for part in value)
+    )
 
 
 def _are_means(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 3 and all(_is_number(part, -1000, 1000) for part in value)
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and all(_is_number(part, -1000, 1000) for part in value)
+    )
 
 
 def _are_deviations(value: Any) -> bool:
@@ -157,7 +220,10 @@ def _is_crop(value: Any) -> bool:
 PICTURE = f"[3, height, width] with sides up to {MOST_SIDE}"
 ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "architecture": ("a name", _is_name),
-    "num_classes": (f"a number up to {MOST_CLASSES:,}", lambda value: _is_count(value, 0, MOST_CLASSES)),
+    "num_classes": (
+        f"a number up to {MOST_CLASSES:,}",
+        lambda value: _is_count(value, 0, MOST_CLASSES),
+    ),
     "input_size": (PICTURE, _is_picture),
     "test_input_size": (PICTURE, _is_picture),
     "min_input_size": (PICTURE, _is_picture),
@@ -167,7 +233,10 @@ ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "crop_pct": ("a number from 0.1 to 1.5", _is_crop),
     "test_crop_pct": ("a number from 0.1 to 1.5", _is_crop),
     "crop_mode": (f"one of {', '.join(CROP_MODES[:-1])}", lambda value: value in CROP_MODES),
-    "interpolation": (f"one of {', '.join(INTERPOLATIONS[:-1])}", lambda value: value in INTERPOLATIONS),
+    "interpolation": (
+        f"one of {', '.join(INTERPOLATIONS[:-1])}",
+        lambda value: value in INTERPOLATIONS,
+    ),
     "mean": ("three numbers", _are_means),
     "std": ("three numbers from 0.001 on", _are_deviations),
     "classifier": ("the name of a layer, or a list of them", _are_layers),
@@ -176,4 +245,5 @@ ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "license": ("a name", _is_name),
     "global_pool": ("a name", _is_name),
 }
-"""Key -> what is expected, in words, and whether a value is that. Keys that are absent or null have timm's default."""
+"""Key -> what is expected, in words, and whether a value is that. Keys that are absent or null have
+timm's default."""

@@ -1,4 +1,5 @@
-"""`python -m zoo compare RUN...`: runs and their exported models side by side, as a table and a picture."""
+"""`python -m zoo compare RUN...`: runs and their exported models side by side, as a table and a
+picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,17 +40,19 @@ class Row:
     latency_ms: float | None
     """Median of one picture; None = not measured."""
     ece: float | None
-    """Expected calibration error of the answers as deployed (of one plain view for `timm`); None = not measured."""
+    """Expected calibration error of the answers as deployed (of one plain view for `timm`); None =
+    not measured."""
     measured_on: str | None
     data: str
     """Digest of the run's data."""
     answers: "Answers | None" = None
     """To the pictures of the headline; None = not known."""
     foreign: float | None = None
-    """Share called unknown of the foreign set of which the fewest are; None = no unknown answer, or not measured."""
+    """Share called unknown of the foreign set of which the fewest are; None = no unknown answer, or
+    not measured."""
     lost: tuple[float, float, int] | None = None
-    """Of a model that rounds and was not measured: points of top-1 that its proof saw lost against the trained model,
-    half the width of their 95 % interval, and on how many pictures."""
+    """Of a model that rounds and was not measured: points of top-1 that its proof saw lost against
+    the trained model, half the width of their 95 % interval, and on how many pictures."""
 
     @property
     def name(self) -> str:
@@ -57,20 +60,26 @@ class Row:
         return f"{self.run} {self.target}"
 
 
-def compare(runs: Annotated[tuple[str, ...], tyro.conf.Positional], out: Path = Path("compare.png"),
-            measure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False) -> int:
-    """Compare finished runs: accuracy, size, latency and calibration, one row a model; and accuracy against latency.
+def compare(
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional],
+    out: Path = Path("compare.png"),
+    measure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """Compare finished runs: accuracy, size, latency and calibration, one row a model; and accuracy
+    against latency.
 
     Says which models differ by more than chance. Latency comes from python -m export.bench RUN.
 
     Args:
         runs: Run folders, or hf-hub:user/name of published runs.
         out: Picture to write.
-        measure: Answer up to 2,000 of the run's own pictures with each exported model that rounds (int8, fp16), for
-            its own accuracy and calibration error.
+        measure: Answer up to 2,000 of the run's own pictures with each exported model that rounds
+            (int8, fp16), for its own accuracy and calibration error.
     """
     if not runs:
-        raise UserError("expected one run at least, such as runs/mydataset-vit_base_21k, seen none.")
+        raise UserError(
+            "expected one run at least, such as runs/mydataset-vit_base_21k, seen none."
+        )
     rows = [row for run in runs for row in rows_of(_folder(run), measure=measure)]
     _show(rows)
     for sentence in verdicts(rows):
@@ -99,7 +108,9 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
     from zoo.contract import bundle
 
     if rundir.WEIGHTS not in rundir.open_finished(run)["files"]:
-        raise UserError(f"{run} has no {rundir.WEIGHTS}: expected the weights of a run: copy the folder again.")
+        raise UserError(
+            f"{run} has no {rundir.WEIGHTS}: expected the weights of a run: copy the folder again."
+        )
     opened = list(bundle.of_run(run))
     with fields.of(run / rundir.DATA):
         data = fields.name(rundir.read_json(run / rundir.DATA)["digest"])
@@ -107,31 +118,80 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
         report = rundir.read_json(run / rundir.REPORT, kind=dict)
         head, foreign = report["headline"], foreign_of(report.get("unknown"))
         plain, deployed = _measured(head["plain"]), _measured(head)
-        same: dict[str, Any] = {"split": fields.name(head["split"]), "data": data,
-                                "pictures": fields.whole(head["pictures"], 0, 10**9)}
+        same: dict[str, Any] = {
+            "split": fields.name(head["split"]),
+            "data": data,
+            "pictures": fields.whole(head["pictures"], 0, 10**9),
+        }
     known = measured.recorded(run, same["split"])
     if measure and known is None:
-        raise UserError(f"--measure: {run} has no {rundir.PREDICTIONS}, which names the pictures to measure on: "
-                        "expected the run folder where it was trained, not a published copy.")
+        raise UserError(
+            f"--measure: {run} has no {rundir.PREDICTIONS}, which names the pictures to measure "
+            "on: expected the run folder where it was trained, not a published copy."
+        )
     name = opened[0].run.get("name", "model") if opened else run.resolve().name
-    rows = [Row(name, "timm", plain[0], plain[1], latency_ms=None, ece=plain[2], measured_on=None,
-                answers=known.plain if known else None, size_mb=_megabytes(run / rundir.WEIGHTS), **same)]
+    rows = [
+        Row(
+            name,
+            "timm",
+            plain[0],
+            plain[1],
+            latency_ms=None,
+            ece=plain[2],
+            measured_on=None,
+            answers=known.plain if known else None,
+            size_mb=_megabytes(run / rundir.WEIGHTS),
+            **same,
+        )
+    ]
     for one in opened:
         shown = bundle.figures(one)
-        columns = {"size_mb": shown.model_mb, "latency_ms": shown.latency_ms, "measured_on": shown.measured_on, **same}
+        columns = {
+            "size_mb": shown.model_mb,
+            "latency_ms": shown.latency_ms,
+            "measured_on": shown.measured_on,
+            **same,
+        }
         top1, (low, high), ece = deployed
         if shown.lost_points is None:  # proved to answer as the trained model does
-            rows.append(Row(name, one.target, top1, (low, high), ece=ece,
-                            foreign=foreign if one.decision.unknown else None,
-                            answers=known.deployed if known else None, **columns))
+            rows.append(
+                Row(
+                    name,
+                    one.target,
+                    top1,
+                    (low, high),
+                    ece=ece,
+                    foreign=foreign if one.decision.unknown else None,
+                    answers=known.deployed if known else None,
+                    **columns,
+                )
+            )
         elif measure and known is not None:
             own = measured.asked(run, one, known)
-            rows.append(Row(name, one.target, own.top1, own.interval, ece=own.ece, answers=own,
-                            **columns | {"pictures": len(own.right)}))
+            rows.append(
+                Row(
+                    name,
+                    one.target,
+                    own.top1,
+                    own.interval,
+                    ece=own.ece,
+                    answers=own,
+                    **columns | {"pictures": len(own.right)},
+                )
+            )
         else:
             lost = shown.lost_points / 100
-            rows.append(Row(name, one.target, top1 - lost, (max(0.0, low - lost), min(1.0, high - lost)), ece=None,
-                            lost=(shown.lost_points, shown.lost_spread, shown.compared), **columns))
+            rows.append(
+                Row(
+                    name,
+                    one.target,
+                    top1 - lost,
+                    (max(0.0, low - lost), min(1.0, high - lost)),
+                    ece=None,
+                    lost=(shown.lost_points, shown.lost_spread, shown.compared),
+                    **columns,
+                )
+            )
     return rows
 
 
@@ -140,7 +200,9 @@ def foreign_of(unknown: Any) -> float | None:
     from zoo.contract import rejection
 
     rows = fields.mapping(unknown["foreign"]) if unknown else {}
-    found = rejection.weakest({name: fields.number(row["rejected"], above=-1, below=2) for name, row in rows.items()})
+    found = rejection.weakest(
+        {name: fields.number(row["rejected"], above=-1, below=2) for name, row in rows.items()}
+    )
     return found[1] if found else None
 
 
@@ -151,20 +213,28 @@ def _megabytes(path: Path) -> float:
 def verdicts(rows: Sequence[Row]) -> list[str]:
     """For each model whether it and the best one differ by more than chance, on the same pictures.
 
-    McNemar's exact test at 5 %; of a model that rounds and was not measured, the interval of its proof.
+    McNemar's exact test at 5 %; of a model that rounds and was not measured, the interval of its
+    proof.
     """
     known = [row for row in rows if row.answers]
     best = max(known, key=lambda row: row.top1, default=None)
     found = []
     for row in known:
-        if best is not None and row.answers is not best.answers and (row.data, row.split) == (best.data, best.split):
+        if (
+            best is not None
+            and row.answers is not best.answers
+            and (row.data, row.split) == (best.data, best.split)
+        ):
             found.append(_pair(best, row))
     for row in rows:
         if row.lost:
             points, spread, pictures = row.lost
             said = "cannot tell apart" if abs(points) <= spread else "differ"
-            found.append(f"{row.name} and its trained model: {said} ({-points:+.1f} points, 95 % interval "
-                         f"{-points - spread:+.1f} to {-points + spread:+.1f}, on {pictures:,} pictures of its proof).")
+            found.append(
+                f"{row.name} and its trained model: {said} ({-points:+.1f} points, 95 % interval "
+                f"{-points - spread:+.1f} to {-points + spread:+.1f}, on {pictures:,} pictures of "
+                "its proof)."
+            )
     return found
 
 
@@ -176,12 +246,16 @@ def _pair(best: Row, row: Row) -> str:
     assert best.answers, "compared models have answers"
     assert row.answers, "compared models have answers"
     paths = [path for path in row.answers.right if path in best.answers.right]
-    first, second = (np.array([of.right[path] for path in paths], bool) for of in (best.answers, row.answers))
+    first, second = (
+        np.array([of.right[path] for path in paths], bool) for of in (best.answers, row.answers)
+    )
     found = paired(first, second)
     low, high = found.interval
-    return (f"{row.name} and {best.name}: {found.verdict} ({100 * found.difference:+.1f} points, 95 % interval "
-            f"{100 * low:+.1f} to {100 * high:+.1f}, on {found.pictures:,} same pictures; McNemar's exact test, "
-            f"p = {found.p_value:.2g}).")
+    return (
+        f"{row.name} and {best.name}: {found.verdict} ({100 * found.difference:+.1f} points, 95 % "
+        f"interval {100 * low:+.1f} to {100 * high:+.1f}, on {found.pictures:,} same pictures; "
+        f"McNemar's exact test, p = {found.p_value:.2g})."
+    )
 
 
 def _measured(row: Any) -> tuple[float, tuple[float, float], float]:
@@ -189,7 +263,10 @@ def _measured(row: Any) -> tuple[float, tuple[float, float], float]:
     low, high = map(fields.number, row["top1_interval"])
     top1, ece = fields.number(row["top1"]), fields.number(row["ece"])
     if not 0 <= low <= top1 <= high <= 1 or not 0 <= ece <= 1:
-        raise ValueError(f"expected shares from 0 to 1 in their interval, seen {low:g}, {top1:g}, {high:g}, {ece:g}")
+        raise ValueError(
+            f"expected shares from 0 to 1 in their interval, seen {low:g}, {top1:g}, {high:g}, "
+            f"{ece:g}"
+        )
     return top1, (low, high), ece
 
 
@@ -201,39 +278,70 @@ def notes(rows: Sequence[Row]) -> list[str]:
     if len({row.data for row in rows}) > 1:
         found.append("the runs have different data, so their accuracies are of different pictures.")
     if len({row.split for row in rows}) > 1:
-        found.append("some accuracies are of test, others of validation pictures, which are optimistic.")
+        found.append(
+            "some accuracies are of test, others of validation pictures, which are optimistic."
+        )
     if unmeasured := [row.name for row in rows if row.lost]:
-        found.append(f"{', '.join(unmeasured)}: top-1 is the trained model's with the loss that the proof saw, the "
-                     "calibration error is not measured. --measure does both on the run's own pictures.")
-    if len(rows) > 1 and (without := sorted({row.run for row in rows if not row.answers and not row.lost})):
-        found.append(f"{', '.join(without)}: there is no {rundir.PREDICTIONS}, so nothing is said of differences.")
+        found.append(
+            f"{', '.join(unmeasured)}: top-1 is the trained model's with the loss that the proof "
+            "saw, the calibration error is not measured. --measure does both on the run's own "
+            "pictures."
+        )
+    if len(rows) > 1 and (
+        without := sorted({row.run for row in rows if not row.answers and not row.lost})
+    ):
+        found.append(
+            f"{', '.join(without)}: there is no {rundir.PREDICTIONS}, so nothing is said of "
+            "differences."
+        )
     for row in rows:
         if row.foreign is not None and row.foreign < rejection.FEW:
-            found.append(f"{row.name}: only {row.foreign:.0%} of some foreign pictures are called unknown, so most of "
-                         f"them get a class. {rejection.CURE}")
+            found.append(
+                f"{row.name}: only {row.foreign:.0%} of some foreign pictures are called unknown, "
+                f"so most of them get a class. {rejection.CURE}"
+            )
     if len(machines := sorted({row.measured_on for row in rows if row.measured_on})) > 1:
         found.append(f"latencies were measured under different conditions: {'; '.join(machines)}.")
     return found
 
 
 def _show(rows: Sequence[Row]) -> None:
-    titles = ("top-1 %", "95 % interval", "of", "foreign called unknown %", "MB", "ms a picture", "calibration error %")
-    columns = [*(console.Column(title, whole=True) for title in ("run", "model")),
-               *(console.Column(title, right=True) for title in titles)]
+    titles = (
+        "top-1 %",
+        "95 % interval",
+        "of",
+        "foreign called unknown %",
+        "MB",
+        "ms a picture",
+        "calibration error %",
+    )
+    columns = [
+        *(console.Column(title, whole=True) for title in ("run", "model")),
+        *(console.Column(title, right=True) for title in titles),
+    ]
     cells = []
     for row in rows:
         low, high = row.interval
-        cells.append((row.run, row.target, f"{row.top1:.2%}"[:-1], f"{low:.1%} to {high:.1%}",
-                      f"{row.pictures:,} {row.split}", "-" if row.foreign is None else f"{row.foreign:.0%}"[:-1],
-                      f"{row.size_mb:.1f}",
-                      "-" if row.latency_ms is None else f"{row.latency_ms:.1f}",
-                      "not measured" if row.ece is None else f"{row.ece:.1%}"[:-1]))
+        cells.append(
+            (
+                row.run,
+                row.target,
+                f"{row.top1:.2%}"[:-1],
+                f"{low:.1%} to {high:.1%}",
+                f"{row.pictures:,} {row.split}",
+                "-" if row.foreign is None else f"{row.foreign:.0%}"[:-1],
+                f"{row.size_mb:.1f}",
+                "-" if row.latency_ms is None else f"{row.latency_ms:.1f}",
+                "not measured" if row.ece is None else f"{row.ece:.1%}"[:-1],
+            )
+        )
     console.table(columns, cells)
 
 
 @plain_text()
 def draw(rows: Sequence[Row], out: Path) -> None:
-    """Accuracy against latency, one point a model whose latency is known; higher and further left is better."""
+    """Accuracy against latency, one point a model whose latency is known; higher and further left
+    is better."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
@@ -245,12 +353,25 @@ def draw(rows: Sequence[Row], out: Path) -> None:
     axes = figure.add_subplot()
     for row, latency_ms in shown:
         low, high = row.interval
-        axes.errorbar([latency_ms], [100 * row.top1], [[100 * (row.top1 - low)], [100 * (high - row.top1)]],
-                      fmt=markers[row.target], color=colours[row.run], capsize=3, markersize=8)
-    handles = [Line2D([], [], color=colour, linewidth=4, label="run") for colour in colours.values()]
-    handles += [Line2D([], [], color="0.3", marker=marker, linestyle="", label="model")
-                for marker in markers.values()]
-    legend = axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+        axes.errorbar(
+            [latency_ms],
+            [100 * row.top1],
+            [[100 * (row.top1 - low)], [100 * (high - row.top1)]],
+            fmt=markers[row.target],
+            color=colours[row.run],
+            capsize=3,
+            markersize=8,
+        )
+    handles = [
+        Line2D([], [], color=colour, linewidth=4, label="run") for colour in colours.values()
+    ]
+    handles += [
+        Line2D([], [], color="0.3", marker=marker, linestyle="", label="model")
+        for marker in markers.values()
+    ]
+    legend = axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False
+    )
     name_legend(legend, [short(name) for name in (*colours, *markers)])
     axes.set_xscale("log")
     axes.set_xlim(min(ms for _, ms in shown) / 1.5, max(ms for _, ms in shown) * 1.5)
@@ -262,4 +383,6 @@ def draw(rows: Sequence[Row], out: Path) -> None:
     try:
         figure.savefig(out, dpi=150, format="png")
     except OSError as error:
-        raise UserError(f"--out {out}: expected a file that can be written, seen: {error}.") from None
+        raise UserError(
+            f"--out {out}: expected a file that can be written, seen: {error}."
+        ) from None

@@ -1,7 +1,7 @@
 """What a model answered to the pictures of a run's headline: as the run recorded it, or asked now.
 
-    recorded(run, split)          the answers of the run's own weights, from predictions.csv
-    asked(run, bundle, recorded)  those of one bundle to the same pictures
+recorded(run, split)          the answers of the run's own weights, from predictions.csv
+asked(run, bundle, recorded)  those of one bundle to the same pictures
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,8 @@ from zoo.host import console
 from zoo.host.errors import UserError
 
 MOST_ASKED = 2_000
-"""Pictures that one bundle answers at most: minutes on a CPU, and an interval of at most 2.2 points to each side."""
+"""Pictures that one bundle answers at most: minutes on a CPU, and an interval of at most 2.2 points
+to each side."""
 VAL = ("select", "calibrate", "val")
 """Values of `split` in predictions.csv that belong to val."""
 
@@ -62,7 +63,8 @@ class Recorded:
 
 
 def recorded(run: Path, split: str) -> Recorded | None:
-    """From predictions.csv, of the split of the headline; None where that is not there (a pulled run).
+    """From predictions.csv, of the split of the headline; None where that is not there (a pulled
+    run).
 
     Raises `UserError` for a table that is none of ours.
     """
@@ -102,8 +104,10 @@ def asked(run: Path, bundle: Bundle, known: Recorded) -> Answers:
         file = root / path
         if not file.is_file() or rundir.digest(file) != sha256.get(path):
             seen = "another one" if file.is_file() else "none"
-            raise UserError(f"{file}: expected the picture that the run was evaluated on, seen {seen}: put it back, or "
-                            "compare without --measure.")
+            raise UserError(
+                f"{file}: expected the picture that the run was evaluated on, seen {seen}: put it "
+                "back, or compare without --measure."
+            )
         label, probability = predictor.predict(file).answer.top[0]
         right[path], confidence[path] = label == known.labels[path], float(probability)
     return Answers(right, confidence)

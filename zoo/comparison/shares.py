@@ -1,4 +1,5 @@
-"""Numbers about right and wrong answers: intervals, calibration, and whether two models differ by more than chance."""
+"""Numbers about right and wrong answers: intervals, calibration, and whether two models differ by
+more than chance."""
 
 import math
 from typing import NamedTuple
@@ -33,13 +34,16 @@ class Bin(NamedTuple):
 def reliability(confidence_N: np.ndarray, right_N: np.ndarray) -> list[Bin]:
     """The bins of a reliability diagram that hold any answer, in order of confidence."""
     place = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
-    return [Bin(float(confidence_N[inside].mean()), float(right_N[inside].mean()), int(inside.sum()))
-            for inside in (place == i for i in range(BINS)) if inside.any()]
+    return [
+        Bin(float(confidence_N[inside].mean()), float(right_N[inside].mean()), int(inside.sum()))
+        for inside in (place == i for i in range(BINS))
+        if inside.any()
+    ]
 
 
 def calibration_error(confidence_N: np.ndarray, right_N: np.ndarray) -> float:
-    """Expected calibration error of the given answers (ECE): mean gap between confidence and share of right ones,
-    weighted by the pictures of each bin (Naeini et al., AAAI 2015)."""
+    """Expected calibration error of the given answers (ECE): mean gap between confidence and share
+    of right ones, weighted by the pictures of each bin (Naeini et al., AAAI 2015)."""
     gaps = (abs(b.confidence - b.right) * b.pictures for b in reliability(confidence_N, right_N))
     return sum(gaps) / len(confidence_N)
 
@@ -59,15 +63,19 @@ class Paired(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the difference: normal, of paired shares (Agresti, Categorical Data Analysis, 2013, 11.1.1).
-        One discordant picture is added to each side, so that no difference is sure."""
+        """95 % interval of the difference: normal, of paired shares (Agresti, Categorical Data
+        Analysis, 2013, 11.1.1). One discordant picture is added to each side, so that no difference
+        is sure."""
         first, second = self.only_first + 1, self.only_second + 1
-        half = 1.96 * math.sqrt(first + second - (second - first) ** 2 / self.pictures) / self.pictures
+        half = (
+            1.96 * math.sqrt(first + second - (second - first) ** 2 / self.pictures) / self.pictures
+        )
         return max(-1.0, self.difference - half), min(1.0, self.difference + half)
 
     @property
     def p_value(self) -> float:
-        """Chance of a difference this large between equally good models: McNemar's test (1947), exact."""
+        """Chance of a difference this large between equally good models: McNemar's test (1947),
+        exact."""
         from scipy.stats import binomtest
 
         changed = self.only_first + self.only_second
@@ -75,7 +83,8 @@ class Paired(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the two are more different than chance makes equally good ones, at 5 %, in words."""
+        """Whether the two are more different than chance makes equally good ones, at 5 %, in
+        words."""
         return "differ" if self.p_value < LEAST_CHANCE else "cannot tell apart"
 
 

@@ -1,11 +1,12 @@
-"""The bundle (contract, version 1): a model file that answers by itself, with the proof that it does.
+"""The bundle (contract, version 1): a model file that answers by itself, with the proof that it
+does.
 
     RUN/bundles/onnx/  model.onnx  bundle.json  parity.json  parity.html  examples/  FINISHED.json
                        [timing.json, at any time]
 
-`export` writes `bundle.json`, proves the model, and only then writes `FINISHED.json`; everybody else goes through
-`open_bundle`. The same description stands in the ONNX file under the metadata key `zoo`, so that the file alone can be
-told from another. Needs neither torch nor ONNX Runtime.
+`export` writes `bundle.json`, proves the model, and only then writes `FINISHED.json`; everybody
+else goes through `open_bundle`. The same description stands in the ONNX file under the metadata key
+`zoo`, so that the file alone can be told from another. Needs neither torch nor ONNX Runtime.
 """
 
 import json
@@ -33,8 +34,9 @@ PARITY_PAGE = "parity.html"
 TIMING = "timing.json"
 EXAMPLES = "examples"
 EXPECTED = "expected.json"
-"""In `examples/`: name of the picture -> label, probability, probabilities and, if there is one, unknown score, as the
-bundle gave them where it was exported. Its proof says how far they are from the trained model's."""
+"""In `examples/`: name of the picture -> label, probability, probabilities and, if there is one,
+unknown score, as the bundle gave them where it was exported. Its proof says how far they are from
+the trained model's."""
 TOLERANCE = 0.005
 """Largest difference of a probability from the trained model's."""
 FINISHED = rundir.FINISHED
@@ -44,8 +46,14 @@ METADATA = "zoo"
 """Key of the description in the ONNX file's metadata."""
 IMAGE = "image"
 INPUT = {"name": IMAGE, "type": "uint8", "shape": ["batch", "height", "width", 3]}
-"""The graph's input: RGB as `zoo.picture.preprocess.decode` gives it, one picture size per batch."""
-PROBABILITIES, UNKNOWN_SCORE, EMBEDDING, HEATMAP = OUTPUTS = ("probabilities", "unknown_score", "embedding", "heatmap")
+"""The graph's input: RGB as `zoo.picture.preprocess.decode` gives it, one picture size per
+batch."""
+PROBABILITIES, UNKNOWN_SCORE, EMBEDDING, HEATMAP = OUTPUTS = (
+    "probabilities",
+    "unknown_score",
+    "embedding",
+    "heatmap",
+)
 """The graph's outputs, all float32; unknown_score and heatmap may be missing."""
 _FILES = frozenset({MODEL, BUNDLE, PARITY, PARITY_PAGE, TIMING, f"{EXAMPLES}/{EXPECTED}", FINISHED})
 _DESCRIBED = ("labels", "preprocessing", "decision", "outputs", "run")
@@ -80,7 +88,8 @@ class Bundle:
     """Name -> sha256 of the files that its FINISHED.json lists."""
 
     def file(self, name: str) -> Path | None:
-        """A file of the finished bundle that its FINISHED.json lists, as `rundir.listed`; None if it lists none."""
+        """A file of the finished bundle that its FINISHED.json lists, as `rundir.listed`; None if
+        it lists none."""
         return rundir.listed(self.folder, name) if name in self.files else None
 
 
@@ -96,31 +105,45 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
 
 def metadata(content: Mapping[str, Any]) -> dict[str, str]:
     """What goes into the metadata of the ONNX file, from the same `content` as `write` takes."""
-    return {METADATA: json.dumps({key: content[key] for key in _DESCRIBED}, ensure_ascii=False, allow_nan=False)}
+    return {
+        METADATA: json.dumps(
+            {key: content[key] for key in _DESCRIBED}, ensure_ascii=False, allow_nan=False
+        )
+    }
 
 
 def differences(bundle: Bundle, described: str) -> list[str]:
-    """In what the description inside a model file is another than that of its bundle; empty = in nothing."""
+    """In what the description inside a model file is another than that of its bundle; empty = in
+    nothing."""
     try:
         found = strict_json.parse(described.encode("utf-8", "surrogatepass"))
     except ValueError:
         return list(_DESCRIBED)
-    return [key for key in _DESCRIBED if not isinstance(found, dict) or found.get(key) != bundle.content[key]]
+    return [
+        key
+        for key in _DESCRIBED
+        if not isinstance(found, dict) or found.get(key) != bundle.content[key]
+    ]
 
 
 def finish(folder: Path) -> None:
-    """Write `FINISHED.json` with the digest of every file, each of which gets the permissions of any new file here:
+    """Write `FINISHED.json` with the digest of every file, each of which gets the permissions of
+    any new file here:
     exporters, compilers and copies leave others. `timing.json` may be written again later."""
     disk.share_as_usual(*(folder / name for name in look_through(folder).files))
     rundir.write_manifest(folder, version=VERSION, leave_out=(TIMING,))
 
 
-def open_bundle(path: str | Path, *, verify: bool | Collection[str] = True, finished: bool = True) -> Bundle:
-    """The bundle at `path`: its folder, its model file, or a run folder (then its bundle for `onnx`).
+def open_bundle(
+    path: str | Path, *, verify: bool | Collection[str] = True, finished: bool = True
+) -> Bundle:
+    """The bundle at `path`: its folder, its model file, or a run folder (then its bundle for
+    `onnx`).
 
-    Raises `UserError` for what is missing, unfinished, of a newer contract, or not as it was exported (`verify`
-    compares the digests of all files or of those named, False of none); a bundle that is reached through its run must
-    have been made from the run as it is now. `finished=False` also opens one that has not been proved yet.
+    Raises `UserError` for what is missing, unfinished, of a newer contract, or not as it was
+    exported (`verify` compares the digests of all files or of those named, False of none); a bundle
+    that is reached through its run must have been made from the run as it is now. `finished=False`
+    also opens one that has not been proved yet.
     """
     path = Path(path)
     folder = _find(path)
@@ -130,7 +153,9 @@ def open_bundle(path: str | Path, *, verify: bool | Collection[str] = True, fini
         rundir.check_folder(path)
     files = _files(folder, verify) if finished or (folder / FINISHED).is_file() else None
     if not (folder / BUNDLE).is_file() or (files is not None and BUNDLE not in files):
-        raise UserError(f"{folder} has no {BUNDLE} of its export: expected a whole bundle. {export_it(folder)}")
+        raise UserError(
+            f"{folder} has no {BUNDLE} of its export: expected a whole bundle. {export_it(folder)}"
+        )
     bundle = _parse(folder, rundir.read_json(folder / BUNDLE), files)
     if path.is_file() and path.suffix == ".onnx" and path.name != bundle.model.name:
         raise UserError(f"{path} is not the model of this bundle: expected {bundle.model}.")
@@ -143,27 +168,37 @@ def _is_run_of(path: Path, folder: Path) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """`UserError` unless a bundle's folder is safe to read and to write: no links, and files where files belong."""
+    """`UserError` unless a bundle's folder is safe to read and to write: no links, and files where
+    files belong."""
     look_through(folder).check_kinds(folder, files=_FILES, folders=frozenset({EXAMPLES}))
 
 
 def of_run(run: Path) -> Iterator[Bundle]:
-    """The finished bundles of a run, `onnx` first; `UserError` for one that changed or is of an earlier state of it."""
+    """The finished bundles of a run, `onnx` first; `UserError` for one that changed or is of an
+    earlier state of it."""
     rundir.check_folder(run)
-    for folder in sorted(_finished_folders(run), key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)):
+    for folder in sorted(
+        _finished_folders(run), key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)
+    ):
         yield _of_this_state(open_bundle(folder), run)
 
 
 def _finished_folders(run: Path) -> list[Path]:
-    """The folders of finished bundles, without those that are about to take another one's place, or to be removed."""
-    return [path.parent for path in run.glob(f"{BUNDLES}/*/{FINISHED}")
-            if not path.parent.name.endswith(disk.UNFINISHED)]
+    """The folders of finished bundles, without those that are about to take another one's place, or
+    to be removed."""
+    return [
+        path.parent
+        for path in run.glob(f"{BUNDLES}/*/{FINISHED}")
+        if not path.parent.name.endswith(disk.UNFINISHED)
+    ]
 
 
 def _of_this_state(bundle: Bundle, run: Path) -> Bundle:
     if _finished_sha256(run) != bundle.run.get("finished_sha256"):
-        raise UserError(f"{bundle.folder} was exported from an earlier state of {run}: expected a bundle of the run as "
-                        f"it is now. {export_it(bundle.folder)}")
+        raise UserError(
+            f"{bundle.folder} was exported from an earlier state of {run}: expected a bundle of "
+            f"the run as it is now. {export_it(bundle.folder)}"
+        )
     return bundle
 
 
@@ -183,9 +218,17 @@ def _find(path: Path) -> Path:
         return _of_run(path)
     if path.parent.name == BUNDLES:
         return _of_run(path.parent.parent, path.name)
-    seen = "a folder of something else" if path.is_dir() else "a file of something else" if path.exists() else "nothing"
-    raise UserError(f"{path}: expected a bundle (RUN/{BUNDLES}/{DEFAULT_TARGET}), its {MODEL} or a run folder, seen "
-                    f"{seen}. Export a run: python -m export RUN --to {DEFAULT_TARGET}")
+    seen = (
+        "a folder of something else"
+        if path.is_dir()
+        else "a file of something else"
+        if path.exists()
+        else "nothing"
+    )
+    raise UserError(
+        f"{path}: expected a bundle (RUN/{BUNDLES}/{DEFAULT_TARGET}), its {MODEL} or a run folder, "
+        f"seen {seen}. Export a run: python -m export RUN --to {DEFAULT_TARGET}"
+    )
 
 
 def _of_run(run: Path, target: str = DEFAULT_TARGET) -> Path:
@@ -195,21 +238,35 @@ def _of_run(run: Path, target: str = DEFAULT_TARGET) -> Path:
     if run.is_dir():
         _finished_sha256(run)
     there = sorted(other.name for other in _finished_folders(run))
-    raise UserError(f"{run} has no bundle for {target}: expected {folder}, seen {', '.join(there) or 'none'} in "
-                    f"{run / BUNDLES}. {export_it(folder)}")
+    raise UserError(
+        f"{run} has no bundle for {target}: expected {folder}, seen {', '.join(there) or 'none'} "
+        f"in {run / BUNDLES}. {export_it(folder)}"
+    )
 
 
 def _files(folder: Path, verify: bool | Collection[str]) -> Mapping[str, str]:
     """Name -> sha256 of the files of a finished bundle."""
     if not (folder / FINISHED).is_file():
-        seen = f"{PARITY} tells how far its export came" if (folder / PARITY).is_file() else "its export was stopped"
-        raise UserError(f"{folder} has no {FINISHED}: expected a finished bundle; {seen}. {export_it(folder)}")
-    return rundir.read_manifest(folder, "bundle", again="export it again: " + _command(folder), version=VERSION,
-                                verify=verify)["files"]
+        seen = (
+            f"{PARITY} tells how far its export came"
+            if (folder / PARITY).is_file()
+            else "its export was stopped"
+        )
+        raise UserError(
+            f"{folder} has no {FINISHED}: expected a finished bundle; {seen}. {export_it(folder)}"
+        )
+    return rundir.read_manifest(
+        folder,
+        "bundle",
+        again="export it again: " + _command(folder),
+        version=VERSION,
+        verify=verify,
+    )["files"]
 
 
 def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
-    """Picture in `examples/` -> (label, probabilities or none) where it was exported; empty without examples.
+    """Picture in `examples/` -> (label, probabilities or none) where it was exported; empty without
+    examples.
 
     Every picture is one that the finished bundle lists; `UserError` for any other name.
     """
@@ -220,11 +277,19 @@ def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
     found = {}
     with fields.of(file, export_it(bundle.folder)):
         for picture, row in rundir.read_json(file, kind=dict).items():
-            if not is_plain(picture) or "/" in picture or f"{EXAMPLES}/{picture}" not in bundle.files:
-                raise ValueError(f"expected names of pictures beside it, seen {fields.seen(picture)}")
+            if (
+                not is_plain(picture)
+                or "/" in picture
+                or f"{EXAMPLES}/{picture}" not in bundle.files
+            ):
+                raise ValueError(
+                    f"expected names of pictures beside it, seen {fields.seen(picture)}"
+                )
             probabilities = tuple(fields.number(p) for p in row.get("probabilities", ()))
             if probabilities and len(probabilities) != len(bundle.labels):
-                raise ValueError(f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}")
+                raise ValueError(
+                    f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}"
+                )
             found[picture] = fields.text(row["label"], most=fields.LONGEST_NAME), probabilities
     return found
 
@@ -238,7 +303,8 @@ class Figures:
     compared: int
     """Pictures that both models answered in the proof."""
     lost_points: float | None
-    """Points of top-1 that it loses against the trained model; None = the same class for each compared picture."""
+    """Points of top-1 that it loses against the trained model; None = the same class for each
+    compared picture."""
     lost_spread: float
     """Half the width of the 95 % interval of `lost_points`."""
     latency_ms: float | None
@@ -254,7 +320,10 @@ def figures(bundle: Bundle) -> Figures:
     """The numbers of parity.json and timing.json; `UserError` if the proof is missing."""
     proof_file, timing_file = bundle.file(PARITY), bundle.folder / TIMING
     if proof_file is None:
-        raise UserError(f"{bundle.folder} has no {PARITY}: expected its export's proof. {export_it(bundle.folder)}")
+        raise UserError(
+            f"{bundle.folder} has no {PARITY}: expected its export's proof. "
+            f"{export_it(bundle.folder)}"
+        )
     with fields.of(proof_file, export_it(bundle.folder)):
         proof = rundir.read_json(proof_file, kind=dict)
         rungs = {rung["name"]: rung for rung in proof.get("rungs", ())}
@@ -262,18 +331,35 @@ def figures(bundle: Bundle) -> Figures:
         pictures = fields.whole(judged.get("pictures", 0), 0, tables.MOST_ROWS)
         lost_points = None if lost is None else fields.number(lost["worst"])
         engine = any(str(name).startswith("engine") for name in rungs)
-        proved_on = one_line(fields.name(proof.get("provider", _prover(bundle)))) + (", TensorRT" if engine else "")
+        proved_on = one_line(fields.name(proof.get("provider", _prover(bundle)))) + (
+            ", TensorRT" if engine else ""
+        )
         lost_spread = 0.0 if lost is None else 1.96 * fields.number(lost.get("standard_error", 0.0))
     latency_ms = measured_on = None
     if timing_file.is_file():
         with fields.of(timing_file, "Measure it again: python -m export.bench."):
             timing = rundir.read_json(timing_file, kind=dict)
             latency_ms = fields.number(timing["batches"][0]["median_ms"], above=0)
-            provider, machine = (one_line(fields.text(timing[key], most=1000)) for key in ("provider", "machine"))
-            threads, *sides = (fields.whole(value, 0, 10**6) for value in (timing["threads"], *timing["picture"]))
-            measured_on = f"{provider}, {threads} threads, {machine}, picture {sides[0]} x {sides[1]}"
+            provider, machine = (
+                one_line(fields.text(timing[key], most=1000)) for key in ("provider", "machine")
+            )
+            threads, *sides = (
+                fields.whole(value, 0, 10**6) for value in (timing["threads"], *timing["picture"])
+            )
+            measured_on = (
+                f"{provider}, {threads} threads, {machine}, picture {sides[0]} x {sides[1]}"
+            )
     size_mb = round(bundle.model.stat().st_size / 1e6, 1)
-    return Figures(size_mb, pictures, lost_points, lost_spread, latency_ms, measured_on, bundle.status, proved_on)
+    return Figures(
+        size_mb,
+        pictures,
+        lost_points,
+        lost_spread,
+        latency_ms,
+        measured_on,
+        bundle.status,
+        proved_on,
+    )
 
 
 def _prover(bundle: Bundle) -> str:
@@ -283,7 +369,10 @@ def _prover(bundle: Bundle) -> str:
 
 def without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:
     """parity.json without the names of the user's pictures."""
-    rungs = [{key: value for key, value in rung.items() if key != "picture"} for rung in parity.get("rungs", ())]
+    rungs = [
+        {key: value for key, value in rung.items() if key != "picture"}
+        for rung in parity.get("rungs", ())
+    ]
     kept = {key: value for key, value in parity.items() if key != "pictures_sha256"}
     return kept | ({"rungs": rungs} if rungs else {})
 
@@ -296,7 +385,11 @@ def export_it(folder: Path) -> str:
 def _command(folder: Path) -> str:
     """What makes the bundle of this folder."""
     run = folder.parent.parent if folder.parent.name == BUNDLES else "RUN"
-    target = folder.name.removesuffix(disk.UNFINISHED) if folder.parent.name == BUNDLES else DEFAULT_TARGET
+    target = (
+        folder.name.removesuffix(disk.UNFINISHED)
+        if folder.parent.name == BUNDLES
+        else DEFAULT_TARGET
+    )
     return f"python -m export {shell_path(run)} --to {shell(target)}"
 
 
@@ -305,20 +398,39 @@ def _parse(folder: Path, content: Any, files: Mapping[str, str] | None) -> Bundl
     where = folder / BUNDLE
     try:
         if fields.whole(content["version"], 1, 10**9) > VERSION:
-            raise UserError(f"{where} has version {content['version']}; this program reads up to {VERSION}: update it "
-                            "with pip.")
-        labels, outputs, name = fields.names(content["labels"]), fields.names(content["outputs"]), content["model"]
+            raise UserError(
+                f"{where} has version {content['version']}; this program reads up to {VERSION}: "
+                "update it with pip."
+            )
+        labels, outputs, name = (
+            fields.names(content["labels"]),
+            fields.names(content["outputs"]),
+            content["model"],
+        )
         if not is_plain(name):
-            raise ValueError(f"expected the name of a file in this folder under model, seen {fields.seen(name)}")
+            raise ValueError(
+                f"expected the name of a file in this folder under model, seen {fields.seen(name)}"
+            )
         bundle = Bundle(
-            folder, fields.name(content["target"]), folder / name, labels,
+            folder,
+            fields.name(content["target"]),
+            folder / name,
+            labels,
             _preprocessing(content["preprocessing"]),
-            Decision.from_json(content["decision"], str(where)), outputs, fields.facts(content["run"]),
-            fields.facts(content["versions"]), fields.name(content["status"]), None if files is None else files[name],
-            content, {} if files is None else files)
+            Decision.from_json(content["decision"], str(where)),
+            outputs,
+            fields.facts(content["run"]),
+            fields.facts(content["versions"]),
+            fields.name(content["status"]),
+            None if files is None else files[name],
+            content,
+            {} if files is None else files,
+        )
         fields.name(bundle.run.get("name", "model"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is not what an export wrote ({fields.seen(error)}). {export_it(folder)}") from None
+        raise UserError(
+            f"{where} is not what an export wrote ({fields.seen(error)}). {export_it(folder)}"
+        ) from None
     _check_outputs(folder, bundle)
     return bundle
 
@@ -335,5 +447,7 @@ def _check_outputs(folder: Path, bundle: Bundle) -> None:
     labels, outputs = bundle.labels, bundle.outputs
     needed = {PROBABILITIES, EMBEDDING, *([UNKNOWN_SCORE] if bundle.decision.unknown else [])}
     if not needed <= set(outputs) <= set(OUTPUTS) or not labels:
-        raise UserError(f"{folder / BUNDLE}: expected labels and the outputs {', '.join(sorted(needed))}, seen "
-                        f"{len(labels)} labels and the outputs {', '.join(outputs)}. {export_it(folder)}")
+        raise UserError(
+            f"{folder / BUNDLE}: expected labels and the outputs {', '.join(sorted(needed))}, seen "
+            f"{len(labels)} labels and the outputs {', '.join(outputs)}. {export_it(folder)}"
+        )

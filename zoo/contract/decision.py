@@ -1,8 +1,9 @@
-"""From a model's outputs to an answer, by what `decision.json` says. One code for training, export and serving.
+"""From a model's outputs to an answer, by what `decision.json` says. One code for training, export
+and serving.
 
-    logits of each view -> softmax -> `average` -> `temper` -> probabilities
-    embedding -> `knn_distance` to the reference embeddings -> unknown score
-    probabilities, unknown score -> `answer`
+logits of each view -> softmax -> `average` -> `temper` -> probabilities
+embedding -> `knn_distance` to the reference embeddings -> unknown score
+probabilities, unknown score -> `answer`
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,14 +29,15 @@ _FIT_AGAIN = "Copy the run folder again, or run python -m finetune.decide."
 
 @dataclass(frozen=True)
 class Early:
-    """An earlier stage of the network, whose features are joined to the embedding: training changes them less, so that
-    they still tell other pictures when the last ones know the classes only (tests/bench/RESULTS.md)."""
+    """An earlier stage of the network, whose features are joined to the embedding: training changes
+    them less, so that they still tell other pictures when the last ones know the classes only
+    (tests/bench/RESULTS.md)."""
 
     stage: int
     """Which of the feature maps that timm's `forward_intermediates` gives, counted from 0."""
     shortest: tuple[float, float, float]
-    """Each part is scaled to length 1, a shorter one than this to less: the network's own embedding, the mean of the
-    stage over all places, and its standard deviation over them."""
+    """Each part is scaled to length 1, a shorter one than this to less: the network's own
+    embedding, the mean of the stage over all places, and its standard deviation over them."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Unknown:
     neighbours: int
     """The score is the distance to this nearest reference embedding."""
     shortest: float
-    """Embeddings are scaled to length 1, those shorter than this to less: weak features resemble nothing."""
+    """Embeddings are scaled to length 1, those shorter than this to less: weak features resemble
+    nothing."""
     threshold: float
     """A larger score than this is unknown."""
     early: Early | None = None
@@ -54,17 +57,20 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Sets:
-    """Prediction sets: the true class is among them in at least this share of pictures like the calibration's."""
+    """Prediction sets: the true class is among them in at least this share of pictures like the
+    calibration's."""
 
     coverage: float
     """Share asked for, in (0, 1)."""
     least_probability: float
-    """Classes of at least this probability are in the set; 0 = all classes (too few pictures to calibrate)."""
+    """Classes of at least this probability are in the set; 0 = all classes (too few pictures to
+    calibrate)."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The content of `decision.json` that answers depend on. The default is the plain softmax of one view."""
+    """The content of `decision.json` that answers depend on. The default is the plain softmax of
+    one view."""
 
     temperature: float = 1.0
     views: str = "none"
@@ -84,23 +90,38 @@ class Decision:
 
     @staticmethod
     def from_json(content: Mapping[str, Any], where: str = rundir.DECISION) -> "Decision":
-        """Read what `to_json` gave; other keys tell how it was fitted and are left out. `UserError` for a wrong one."""
+        """Read what `to_json` gave; other keys tell how it was fitted and are left out. `UserError`
+        for a wrong one."""
         try:
             unknown, sets = content["unknown"], content.get("sets")
             decision = Decision(
-                fields.number(content["temperature"], above=0, below=HOTTEST), content["views"],
-                None if unknown is None else Unknown(fields.whole(unknown["neighbours"], 1, MOST_NEIGHBOURS),
-                                                     fields.number(unknown["shortest"], above=0),
-                                                     fields.number(unknown["threshold"]),
-                                                     _early(unknown.get("early"))),
-                None if sets is None else Sets(fields.number(sets["coverage"], above=0, below=1),
-                                               fields.number(sets["least_probability"])))
+                fields.number(content["temperature"], above=0, below=HOTTEST),
+                content["views"],
+                None
+                if unknown is None
+                else Unknown(
+                    fields.whole(unknown["neighbours"], 1, MOST_NEIGHBOURS),
+                    fields.number(unknown["shortest"], above=0),
+                    fields.number(unknown["threshold"]),
+                    _early(unknown.get("early")),
+                ),
+                None
+                if sets is None
+                else Sets(
+                    fields.number(sets["coverage"], above=0, below=1),
+                    fields.number(sets["least_probability"]),
+                ),
+            )
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UserError(f"{where}: expected temperature, views, unknown and sets as finetune writes them, seen "
-                            f"{fields.seen(content)} ({error!r}). Run python -m finetune.decide.") from None
+            raise UserError(
+                f"{where}: expected temperature, views, unknown and sets as finetune writes them, "
+                f"seen {fields.seen(content)} ({error!r}). Run python -m finetune.decide."
+            ) from None
         if not isinstance(decision.views, str) or decision.views not in tta.VIEWS:
-            raise UserError(f"{where}: expected views of {', '.join(tta.VIEWS)}, seen {fields.seen(decision.views)}: "
-                            "update this program with pip.")
+            raise UserError(
+                f"{where}: expected views of {', '.join(tta.VIEWS)}, seen "
+                f"{fields.seen(decision.views)}: update this program with pip."
+            )
         return decision
 
 
@@ -119,23 +140,29 @@ def read(run: Path) -> Decision:
 def read_bank(run: Path, *, neighbours: int = 1) -> np.ndarray:
     """The reference embeddings of a run folder, float32 [references, D], rows of length 1.
 
-    `neighbours`: of `Unknown`, as many as there must be. Raises `UserError` for a file that is missing, damaged, or
-    holds anything else.
+    `neighbours`: of `Unknown`, as many as there must be. Raises `UserError` for a file that is
+    missing, damaged, or holds anything else.
     """
     from safetensors import SafetensorError, safe_open
 
     path = run / rundir.BANK
     if not path.is_file():
-        raise UserError(f"{path} is missing: expected the reference embeddings of a run. {_FIT_AGAIN}")
+        raise UserError(
+            f"{path} is missing: expected the reference embeddings of a run. {_FIT_AGAIN}"
+        )
     try:
         with safe_open(path, "numpy") as file:
             bank = file.get_tensor(BANK_KEY)
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
-        raise UserError(f"{path}: expected a safetensors file with {BANK_KEY}, seen: {first_line(error)}. {_FIT_AGAIN}"
-                        ) from None
+        raise UserError(
+            f"{path}: expected a safetensors file with {BANK_KEY}, seen: {first_line(error)}. "
+            f"{_FIT_AGAIN}"
+        ) from None
     if bank.dtype != np.float32 or bank.ndim != 2 or len(bank) < neighbours or not bank.size:
-        raise UserError(f"{path}: expected {BANK_KEY} as float32 [references, D] with {neighbours} references at "
-                        f"least, seen {bank.dtype} {list(bank.shape)}. {_FIT_AGAIN}")
+        raise UserError(
+            f"{path}: expected {BANK_KEY} as float32 [references, D] with {neighbours} references "
+            f"at least, seen {bank.dtype} {list(bank.shape)}. {_FIT_AGAIN}"
+        )
     if not np.isfinite(bank).all():
         raise UserError(f"{path}: expected finite numbers, seen infinite ones or NaN. {_FIT_AGAIN}")
     return bank
@@ -154,32 +181,41 @@ def average(logits_NVC: np.ndarray) -> np.ndarray:
 
 
 def temper(probabilities_NC: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(log p / temperature), float64; their order stays. For one view this is temperature scaling of logits
-    (Guo et al., "On calibration of modern neural networks", ICML 2017)."""
+    """softmax(log p / temperature), float64; their order stays. For one view this is temperature
+    scaling of logits (Guo et al., "On calibration of modern neural networks", ICML 2017)."""
     tiny = np.finfo(np.float64).tiny
     return softmax(np.log(np.maximum(probabilities_NC, tiny)) / temperature)
 
 
 def unit(embedding_ND: np.ndarray, shortest: float = 1e-12) -> np.ndarray:
-    """Rows scaled to length 1, float32; rows shorter than `shortest` are divided by that instead."""
+    """Rows scaled to length 1, float32; rows shorter than `shortest` are divided by that
+    instead."""
     length_N1 = np.linalg.norm(embedding_ND.astype(np.float32), axis=1, keepdims=True)
     return embedding_ND.astype(np.float32) / np.maximum(length_N1, np.float32(shortest))
 
 
-def knn_distance(embedding_ND: np.ndarray, bank_MD: np.ndarray, neighbours: int, shortest: float) -> np.ndarray:
-    """Cosine distance to the `neighbours`-th nearest row of the bank, float32 [N] in [0, 2]; `bank_MD` has unit rows.
+def knn_distance(
+    embedding_ND: np.ndarray, bank_MD: np.ndarray, neighbours: int, shortest: float
+) -> np.ndarray:
+    """Cosine distance to the `neighbours`-th nearest row of the bank, float32 [N] in [0, 2];
+    `bank_MD` has unit rows.
 
-    Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022. `shortest` is our addition:
-    noise has weak features, whose direction alone can be that of some class (tests/bench/RESULTS.md).
+    Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022. `shortest`
+    is our addition:
+    noise has weak features, whose direction alone can be that of some class
+    (tests/bench/RESULTS.md).
     """
-    assert 1 <= neighbours <= len(bank_MD), f"the {neighbours}th nearest of {len(bank_MD)} references"
+    assert 1 <= neighbours <= len(bank_MD), (
+        f"the {neighbours}th nearest of {len(bank_MD)} references"
+    )
     similarity_NM = unit(embedding_ND, shortest) @ bank_MD.T
     place = similarity_NM.shape[1] - neighbours
     return 1 - np.partition(similarity_NM, place, axis=1)[:, place]
 
 
 def in_set(probabilities_NC: np.ndarray, sets: Sets) -> np.ndarray:
-    """bool [N, C]: the classes of each picture's prediction set; the most probable is always in it."""
+    """bool [N, C]: the classes of each picture's prediction set; the most probable is always in
+    it."""
     most = probabilities_NC.argmax(1)[:, None] == np.arange(probabilities_NC.shape[1])
     return most | (probabilities_NC >= sets.least_probability)
 
@@ -195,12 +231,20 @@ class Answer:
     unknown_score: float | None
     """None: the model has no unknown score."""
     prediction_set: tuple[str, ...] | None
-    """Classes that hold the true one with the asked-for coverage, most probable first; None: not calibrated."""
+    """Classes that hold the true one with the asked-for coverage, most probable first; None: not
+    calibrated."""
 
 
-def answer(probabilities_C: np.ndarray, unknown_score: float | None, labels: Sequence[str], decision: Decision, *,
-           top: int = 5) -> Answer:
-    """Apply the decision to one picture: its probabilities (views averaged, tempered) and its unknown score."""
+def answer(
+    probabilities_C: np.ndarray,
+    unknown_score: float | None,
+    labels: Sequence[str],
+    decision: Decision,
+    *,
+    top: int = 5,
+) -> Answer:
+    """Apply the decision to one picture: its probabilities (views averaged, tempered) and its
+    unknown score."""
     assert decision.unknown is None or unknown_score is not None, "a threshold needs a score"
     order = np.argsort(-probabilities_C, kind="stable")
     named = tuple((labels[c], float(probabilities_C[c])) for c in order[:top])
@@ -209,4 +253,6 @@ def answer(probabilities_C: np.ndarray, unknown_score: float | None, labels: Seq
     if decision.sets is not None:
         inside = in_set(probabilities_C[None], decision.sets)[0]
         members = tuple(labels[c] for c in order if inside[c])
-    return Answer(named[0][0] if known else None, named, unknown_score if decision.unknown else None, members)
+    return Answer(
+        named[0][0] if known else None, named, unknown_score if decision.unknown else None, members
+    )

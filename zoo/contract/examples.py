@@ -1,4 +1,5 @@
-"""The example pictures of a bundle that may leave this machine: pictures by name and by content, and nothing else."""
+"""The example pictures of a bundle that may leave this machine: pictures by name and by content,
+and nothing else."""
 
 import re
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class Leaving:
 
 
 def leaving(bundle: Bundle) -> Leaving:
-    """The pictures that expected.json and FINISHED.json list, that have a picture's name, and that can be decoded."""
+    """The pictures that expected.json and FINISHED.json list, that have a picture's name, and that
+    can be decoded."""
     pictures: dict[str, bytes] = {}
     staying = []
     listed = bundle.file(f"{EXAMPLES}/{EXPECTED}")

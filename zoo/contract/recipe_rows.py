@@ -1,7 +1,8 @@
-"""Which settings of a recipe a reader wants to see: those that were chosen for this run, and those set by hand.
+"""Which settings of a recipe a reader wants to see: those that were chosen for this run, and those
+set by hand.
 
-The others, some forty, are off or at the value that they have in most runs; they are folded away wherever a recipe is
-shown, and recipe.json has them all.
+The others, some forty, are off or at the value that they have in most runs; they are folded away
+wherever a recipe is shown, and recipe.json has them all.
 """
 
 from collections.abc import Mapping

@@ -1,13 +1,15 @@
 """The run folder (contract, version 1): names, and how it is written, finished and opened.
 
-A run folder is finished when `FINISHED.json` exists; it is written last and holds the digest of every file that
-`finetune` wrote. Nothing rewrites those files later; `export` adds `onnx/` and `bundles/` beside them.
+A run folder is finished when `FINISHED.json` exists; it is written last and holds the digest of
+every file that `finetune` wrote. Nothing rewrites those files later; `export` adds `onnx/` and
+`bundles/` beside them.
 
-Everybody opens a run by `open_finished` (one that goes on: `check_folder`). What it accepts holds no links and names
-nothing outside the folder (zoo/files/folders.py).
+Everybody opens a run by `open_finished` (one that goes on: `check_folder`). What it accepts holds
+no links and names nothing outside the folder (zoo/files/folders.py).
 
-A published copy (on the Hub, or pulled from it) is a run folder with fewer files: pictures, their names and paths stay
-at home. Its `FINISHED.json` lists what it has, and names under `run` the run that it is a copy of.
+A published copy (on the Hub, or pulled from it) is a run folder with fewer files: pictures, their
+names and paths stay at home. Its `FINISHED.json` lists what it has, and names under `run` the run
+that it is a copy of.
 """
 
 import hashlib
@@ -61,19 +63,46 @@ LARGE_BYTES = 100_000_000
 """Of a file that is looked at for holes."""
 SMALL = {FINISHED: 4_000_000, DECISION: 1_000_000, CONFIG: 8_000_000, "bundle.json": 8_000_000}
 """The same of files that hold less."""
-_FILES = frozenset({CONFIG, WEIGHTS, DECISION, RECIPE, DATA, FILES, LEFT_OUT, LOCAL, METRICS, REPORT, PREDICTIONS, BANK,
-                    PAGE, CARD, FINISHED, "onnx/model.onnx", "bundles/.lock", f"{RESUME}/lock"})
+_FILES = frozenset(
+    {
+        CONFIG,
+        WEIGHTS,
+        DECISION,
+        RECIPE,
+        DATA,
+        FILES,
+        LEFT_OUT,
+        LOCAL,
+        METRICS,
+        REPORT,
+        PREDICTIONS,
+        BANK,
+        PAGE,
+        CARD,
+        FINISHED,
+        "onnx/model.onnx",
+        "bundles/.lock",
+        f"{RESUME}/lock",
+    }
+)
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
 
 
 def default_name(data: str, base: str) -> str:
-    """Name of a run's folder below `runs/`: `mydataset-vit_base_21k`; what a file name cannot hold becomes `-`."""
+    """Name of a run's folder below `runs/`: `mydataset-vit_base_21k`; what a file name cannot hold
+    becomes `-`."""
     data_name = Path(data).resolve().name
-    name = re.sub(r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}").strip("-")
+    name = re.sub(
+        r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}"
+    ).strip("-")
     octets = name.encode()
     if len(octets) <= LONGEST_NAME:
         return name
-    return octets[:LONGEST_NAME - 9].decode(errors="ignore") + "-" + hashlib.sha256(octets).hexdigest()[:8]
+    return (
+        octets[: LONGEST_NAME - 9].decode(errors="ignore")
+        + "-"
+        + hashlib.sha256(octets).hexdigest()[:8]
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -83,41 +112,56 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text so that a reader sees the old file or the new one, never half of it."""
-    # a file name that is not UTF-8 has lone surrogates; escaped, they are valid JSON and come back as they were
-    disk.write_whole(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace", "\n"))
+    # a file name that is not UTF-8 has lone surrogates; escaped, they are valid JSON and come back
+    # as they were
+    disk.write_whole(
+        path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace", "\n")
+    )
 
 
 def digest(path: Path) -> str:
-    """sha256 of a regular file's bytes, in hexadecimal; `UserError` for a pipe or device, which is not waited for."""
+    """sha256 of a regular file's bytes, in hexadecimal; `UserError` for a pipe or device, which is
+    not waited for."""
     with folders.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def finish(folder: Path) -> None:
-    """Write `FINISHED.json`: the contract's version and the digest of every file of the run, `resume/` apart."""
+    """Write `FINISHED.json`: the contract's version and the digest of every file of the run,
+    `resume/` apart."""
     write_manifest(folder, version=VERSION, leave_out=(RESUME, *ADDED_LATER))
 
 
 def write_manifest(folder: Path, *, version: int, leave_out: Collection[str] = ()) -> None:
-    """Write `FINISHED.json` with the digest of every file below `folder`; `leave_out`: files and folders at its top.
+    """Write `FINISHED.json` with the digest of every file below `folder`; `leave_out`: files and
+    folders at its top.
 
-    What a killed writer left, and a file whose name no manifest may hold (we write none), are not listed. `UserError`
-    for a link.
+    What a killed writer left, and a file whose name no manifest may hold (we write none), are not
+    listed. `UserError` for a link.
     """
-    names = (name for name in sorted(folders.look_through(folder).files)
-             if name.split("/")[0] not in (*leave_out, FINISHED))
-    digests = {name: digest(folder / name) for name in names
-               if folders.is_plain(name) and not name.endswith(disk.UNFINISHED)}
+    names = (
+        name
+        for name in sorted(folders.look_through(folder).files)
+        if name.split("/")[0] not in (*leave_out, FINISHED)
+    )
+    digests = {
+        name: digest(folder / name)
+        for name in names
+        if folders.is_plain(name) and not name.endswith(disk.UNFINISHED)
+    }
     write_json(folder / FINISHED, {"version": version, "files": digests})
 
 
 def finished_sha256(folder: Path) -> str:
-    """What names the state of a finished run: the digest of its FINISHED.json, which a published copy keeps."""
+    """What names the state of a finished run: the digest of its FINISHED.json, which a published
+    copy keeps."""
     original = read_json(folder / FINISHED, kind=dict).get(RUN)
     if original is None:
         return digest(folder / FINISHED)
     if not isinstance(original, str) or not SHA256.fullmatch(original):
-        raise UserError(f"{folder / FINISHED}: expected a sha256 under {RUN!r}: copy the folder again.")
+        raise UserError(
+            f"{folder / FINISHED}: expected a sha256 under {RUN!r}: copy the folder again."
+        )
     return original
 
 
@@ -130,22 +174,30 @@ def read_json(path: Path, *, kind: type = object) -> Any:
     """A JSON file of the contract, of at most `MOST_BYTES`; its limits of content are those of
     zoo/files/strict_json.py.
 
-    `kind`: dict or list if it has to be one. Raises `UserError` if the file is missing, cut off, or anything else.
+    `kind`: dict or list if it has to be one. Raises `UserError` if the file is missing, cut off, or
+    anything else.
     """
     try:
         value = strict_json.parse(folders.read_bytes(path, SMALL.get(path.name, MOST_BYTES)))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: expected a file of a run folder made by python -m finetune.") from None
+        raise UserError(
+            f"{path} is missing: expected a file of a run folder made by python -m finetune."
+        ) from None
     except ValueError as error:  # also wrong UTF-8
-        raise UserError(f"{path} is not readable as JSON ({error}): the file was changed or cut off.") from None
+        raise UserError(
+            f"{path} is not readable as JSON ({error}): the file was changed or cut off."
+        ) from None
     if not isinstance(value, kind):
         expected = "an object {...}" if kind is dict else "a list [...]"
-        raise UserError(f"{path}: expected {expected}, seen {type(value).__name__}: copy the folder again.")
+        raise UserError(
+            f"{path}: expected {expected}, seen {type(value).__name__}: copy the folder again."
+        )
     return value
 
 
 def check_folder(folder: Path) -> Tree:
-    """What lies below a run folder, finished or not; `UserError` unless it is safe to read and to write there.
+    """What lies below a run folder, finished or not; `UserError` unless it is safe to read and to
+    write there.
 
     Nothing in it is a link, pipe or device, and what has the name of a file of a run is a file.
     """
@@ -157,8 +209,9 @@ def check_folder(folder: Path) -> Tree:
 def open_finished(folder: Path, *, verify: bool | Collection[str] = False) -> dict[str, Any]:
     """The manifest of a finished run: `{"version": 1, "files": {name: sha256}}`.
 
-    Raises `UserError` for a folder that is missing, unfinished, of a newer contract, that lacks a file or holds a link;
-    with `verify` also when the bytes of any file (or of those named) have changed.
+    Raises `UserError` for a folder that is missing, unfinished, of a newer contract, that lacks a
+    file or holds a link; with `verify` also when the bytes of any file (or of those named) have
+    changed.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: expected a run folder, such as runs/NAME.")
@@ -170,61 +223,91 @@ def open_finished(folder: Path, *, verify: bool | Collection[str] = False) -> di
     return read_manifest(folder, "run", again="train it again", version=VERSION, verify=verify)
 
 
-def read_manifest(folder: Path, kind: str, *, again: str, version: int,
-                  verify: bool | Collection[str] = False) -> dict[str, Any]:
+def read_manifest(
+    folder: Path, kind: str, *, again: str, version: int, verify: bool | Collection[str] = False
+) -> dict[str, Any]:
     """`FINISHED.json` of a folder that has one, checked as in `open_finished`.
 
-    `kind`: what errors call the folder's content; `again`: what they tell to do if another copy does not help;
-    `version`: the newest contract that is understood.
+    `kind`: what errors call the folder's content; `again`: what they tell to do if another copy
+    does not help; `version`: the newest contract that is understood.
     """
     tree = folders.look_through(folder)
     manifest = read_json(folder / FINISHED)
-    if (not isinstance(manifest, dict) or type(manifest.get("version")) is not int
-            or not isinstance(manifest.get("files"), dict)):
-        raise UserError(f"{folder / FINISHED} is not that of a finished {kind} (expected version and files): copy the "
-                        f"folder again, or {again}.")
+    if (
+        not isinstance(manifest, dict)
+        or type(manifest.get("version")) is not int
+        or not isinstance(manifest.get("files"), dict)
+    ):
+        raise UserError(
+            f"{folder / FINISHED} is not that of a finished {kind} (expected version and files): "
+            f"copy the folder again, or {again}."
+        )
     if manifest["version"] > version:
-        raise UserError(f"{folder} has contract version {manifest['version']}; this program reads up to {version}: "
-                        "update it with pip.")
+        raise UserError(
+            f"{folder} has contract version {manifest['version']}; this program reads up to "
+            f"{version}: update it with pip."
+        )
     _check_names(folder, manifest["files"], f"copy the folder again, or {again}.")
     if missing := [name for name in manifest["files"] if name not in tree.files]:
-        raise UserError(f"{folder} lacks {_some(missing)}: copy the whole folder again, or {again}.")
+        raise UserError(
+            f"{folder} lacks {_some(missing)}: copy the whole folder again, or {again}."
+        )
     compared = manifest["files"] if verify is True else verify or ()
     for name in compared:
         if name in tree.files:
             _check_size(folder / name)
-    if changed := [name for name in compared
-                   if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]]:
-        raise UserError(f"{folder}: {_some(changed)} changed since the {kind} finished (sha256 differs): "
-                        f"copy the folder again, or {again}.")
+    if changed := [
+        name
+        for name in compared
+        if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]
+    ]:
+        raise UserError(
+            f"{folder}: {_some(changed)} changed since the {kind} finished (sha256 differs): "
+            f"copy the folder again, or {again}."
+        )
     return manifest
 
 
 def _check_names(folder: Path, files: dict[str, Any], advice: str) -> None:
     """`UserError` for a name that could lead out of the folder, and for what is no digest."""
     if len(files) > MOST_NAMES:
-        raise UserError(f"{folder / FINISHED} lists {len(files):,} files: expected at most {MOST_NAMES:,}; {advice}")
+        raise UserError(
+            f"{folder / FINISHED} lists {len(files):,} files: expected at most {MOST_NAMES:,}; "
+            f"{advice}"
+        )
     for name, sha256 in files.items():
         if not folders.is_plain(name) or name == FINISHED:
-            raise UserError(f"{folder / FINISHED} lists {shown(name)!r}: expected names of files in this folder, "
-                            f"such as {CONFIG}; {advice}")
+            raise UserError(
+                f"{folder / FINISHED} lists {shown(name)!r}: expected names of files in this "
+                f"folder, such as {CONFIG}; {advice}"
+            )
         if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
-            raise UserError(f"{folder / FINISHED}: expected the sha256 of {name}, 64 hexadecimal digits, seen "
-                            f"{shown(sha256)!r}; {advice}")
+            raise UserError(
+                f"{folder / FINISHED}: expected the sha256 of {name}, 64 hexadecimal digits, seen "
+                f"{shown(sha256)!r}; {advice}"
+            )
 
 
 def _check_size(path: Path) -> None:
-    """`UserError`, before a file is hashed, for JSON that nobody would read, and for a file that is mostly holes."""
+    """`UserError`, before a file is hashed, for JSON that nobody would read, and for a file that is
+    mostly holes."""
     found = path.lstat()
     # weights do not shrink: a file whose bytes are not on the disk was made to be long to read
-    if found.st_size > LARGE_BYTES and 4 * getattr(found, "st_blocks", found.st_size) * 512 < found.st_size:
-        raise UserError(f"{path} has {found.st_size:,} bytes, most of which are holes: expected a file as it was "
-                        "written. Copy the folder again.")
+    if (
+        found.st_size > LARGE_BYTES
+        and 4 * getattr(found, "st_blocks", found.st_size) * 512 < found.st_size
+    ):
+        raise UserError(
+            f"{path} has {found.st_size:,} bytes, most of which are holes: expected a file as it "
+            "was written. Copy the folder again."
+        )
     if path.suffix != ".json":
         return
     size, most = found.st_size, SMALL.get(path.name, MOST_BYTES)
     if size > most:
-        raise UserError(f"{path} has {size:,} bytes: expected at most {most:,}: copy the folder again.")
+        raise UserError(
+            f"{path} has {size:,} bytes: expected at most {most:,}: copy the folder again."
+        )
 
 
 def _some(names: list[str]) -> str:
@@ -233,11 +316,12 @@ def _some(names: list[str]) -> str:
 
 
 def listed(folder: Path, name: str) -> Path | None:
-    """The file `name` of a finished folder if its FINISHED.json lists it with these bytes; None if it lists none.
+    """The file `name` of a finished folder if its FINISHED.json lists it with these bytes; None if
+    it lists none.
 
-    What is shown, served, sent or packed goes through here, so that nothing that lies beside the listed files does. A
-    file that did not change since the last call is not read again. Raises `UserError` if the file is missing, changed
-    or a link.
+    What is shown, served, sent or packed goes through here, so that nothing that lies beside the
+    listed files does. A file that did not change since the last call is not read again. Raises
+    `UserError` if the file is missing, changed or a link.
     """
     expected = _manifest_files(folder, _signature(folder / FINISHED)).get(name)
     if expected is None:
@@ -246,19 +330,24 @@ def listed(folder: Path, name: str) -> Path | None:
     for above in list(path.relative_to(folder).parents)[:-1]:
         _signature(folder / above, folder=True)
     if _digest_at(path, _signature(path)) != expected:
-        raise UserError(f"{path} changed since {FINISHED} was written (sha256 differs): copy the folder again.")
+        raise UserError(
+            f"{path} changed since {FINISHED} was written (sha256 differs): copy the folder again."
+        )
     return path
 
 
 def _signature(path: Path, *, folder: bool = False) -> tuple[int, ...]:
-    """What differs once a file was written or replaced; `UserError` unless it is a regular file (or a folder)."""
+    """What differs once a file was written or replaced; `UserError` unless it is a regular file (or
+    a folder)."""
     try:
         found = path.lstat()
     except OSError:
         raise UserError(f"{path} is missing: copy the whole folder again.") from None
     if not (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):
-        raise UserError(f"{shown(path)} is not a {'folder' if folder else 'file'}: expected no links, copy the folder "
-                        "again.")
+        raise UserError(
+            f"{shown(path)} is not a {'folder' if folder else 'file'}: expected no links, copy the "
+            "folder again."
+        )
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -266,7 +355,9 @@ def _signature(path: Path, *, folder: bool = False) -> tuple[int, ...]:
 def _manifest_files(folder: Path, signature: tuple[int, ...]) -> dict[str, str]:
     files = read_json(folder / FINISHED, kind=dict).get("files")
     if not isinstance(files, dict):
-        raise UserError(f"{folder / FINISHED}: expected files with their sha256: copy the folder again.")
+        raise UserError(
+            f"{folder / FINISHED}: expected files with their sha256: copy the folder again."
+        )
     _check_names(folder, files, "copy the folder again.")
     return files
 
@@ -277,10 +368,11 @@ def _digest_at(path: Path, signature: tuple[int, ...]) -> str:
 
 
 def read_files(run: Path) -> list[dict[str, str]]:
-    """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each picture.
+    """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each
+    picture.
 
-    `path` is relative to the data folder; only pictures of a validation folder elsewhere begin with `../`. Raises
-    `UserError` if the file is missing or anything else.
+    `path` is relative to the data folder; only pictures of a validation folder elsewhere begin with
+    `../`. Raises `UserError` if the file is missing or anything else.
     """
     return list(files_rows(run))
 
@@ -290,11 +382,15 @@ def files_rows(run: Path) -> Iterator[dict[str, str]]:
     for row in tables.rows(run / FILES, ("path", "label", "split", "sha256", "width", "height")):
         sides = row["width"], row["height"]
         if not folders.is_picture_path(row["path"]) or not SHA256.fullmatch(row["sha256"]):
-            raise UserError(f"{run / FILES}: expected paths relative to the data folder and their sha256, seen "
-                            f"{shown(row['path'])!r} and {shown(row['sha256'])!r}: copy the run folder again.")
+            raise UserError(
+                f"{run / FILES}: expected paths relative to the data folder and their sha256, seen "
+                f"{shown(row['path'])!r} and {shown(row['sha256'])!r}: copy the run folder again."
+            )
         if not all(side.isascii() and side.isdigit() and len(side) <= 9 for side in sides):
-            raise UserError(f"{run / FILES}: expected width and height in pixels, seen {shown(sides)}: copy the run "
-                            "folder again.")
+            raise UserError(
+                f"{run / FILES}: expected width and height in pixels, seen {shown(sides)}: copy "
+                "the run folder again."
+            )
         yield row
 
 
@@ -305,11 +401,14 @@ def recorded(run: Path, paths: Collection[str]) -> dict[str, str]:
 
 
 def data_root(run: Path) -> Path:
-    """Where the run's pictures lay when it was trained, as local.json says; `UserError` if that is no absolute path."""
+    """Where the run's pictures lay when it was trained, as local.json says; `UserError` if that is
+    no absolute path."""
     root = read_json(run / LOCAL, kind=dict).get("data")
     if not isinstance(root, str) or "\0" in root or not Path(root).is_absolute():
-        raise UserError(f"{run / LOCAL}: expected the folder of the pictures under data, seen {shown(root)!r}: name it "
-                        "with --data.")
+        raise UserError(
+            f"{run / LOCAL}: expected the folder of the pictures under data, seen {shown(root)!r}: "
+            "name it with --data."
+        )
     return Path(root)
 
 

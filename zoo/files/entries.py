@@ -1,11 +1,13 @@
-"""What lies below a data folder, each entry once: a file to try as a picture, or an entry that is passed over.
+"""What lies below a data folder, each entry once: a file to try as a picture, or an entry that is
+passed over.
 
     level       what stands directly in a folder that is to hold folders (classes, or splits)
     walk        everything below one class folder
 
-The law that the tests hold this to: of every folder that was read, each name is either a file, a folder that was read
-as well, or an `Unused` entry with its reason. No name is waited for, and links cannot loop. No file is opened but those
-of class folders that are called notes or labels: their first bytes tell whether they are pictures all the same.
+The law that the tests hold this to: of every folder that was read, each name is either a file, a
+folder that was read as well, or an `Unused` entry with its reason. No name is waited for, and links
+cannot loop. No file is opened but those of class folders that are called notes or labels: their
+first bytes tell whether they are pictures all the same.
 """
 
 import os
@@ -21,38 +23,130 @@ from zoo.files.file_kinds import HEIF_BRANDS
 from zoo.files.folders import NotRegular, first_bytes
 from zoo.host.errors import UserError
 
-SYSTEM_FOLDERS = frozenset({
-    "__macosx", "@eadir", "@recycle", "@recently-snapshot", "@sharebin", "@__thumb", "@tmp", "#recycle", "#snapshot",
-    "~snapshot", "$recycle.bin", "$extend", "recycler", "lost+found", "lost.dir", "system volume information",
-    "network trash folder", "temporary items", "thevolumesettingsfolder", "__pycache__"})
-"""Folders of operating systems, NAS devices and programs, in lower case; hidden ones (`.git`) are skipped as well."""
+SYSTEM_FOLDERS = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "@recycle",
+        "@recently-snapshot",
+        "@sharebin",
+        "@__thumb",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "~snapshot",
+        "$recycle.bin",
+        "$extend",
+        "recycler",
+        "lost+found",
+        "lost.dir",
+        "system volume information",
+        "network trash folder",
+        "temporary items",
+        "thevolumesettingsfolder",
+        "__pycache__",
+    }
+)
+"""Folders of operating systems, NAS devices and programs, in lower case; hidden ones (`.git`) are
+skipped as well."""
 _REPAIRED_FOLDER = re.compile(r"found\.\d{3}")
 """Where Windows puts pieces of files that it finds on a damaged disk: FOUND.000 and on."""
-SYSTEM_FILES = frozenset({
-    "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r",
-    "@synoresource", "@synoeastream"})
-"""Files of the same, in lower case; hidden ones (`.DS_Store`) and Windows' marks of downloads are skipped as well."""
+SYSTEM_FILES = frozenset(
+    {
+        "thumbs.db",
+        "thumbs.db:encryptable",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "desktop.ini",
+        "picasa.ini",
+        "icon\r",
+        "@synoresource",
+        "@synoeastream",
+    }
+)
+"""Files of the same, in lower case; hidden ones (`.DS_Store`) and Windows' marks of downloads are
+skipped as well."""
 DOWNLOAD_MARK = ":zone.identifier"
-"""End of the name of a file that Windows puts beside a downloaded one when it is copied to another file system."""
-HARMLESS_SUFFIXES = frozenset({
-    ".txt", ".text", ".md", ".rst", ".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".csv", ".tsv", ".yaml", ".yml",
-    ".toml", ".ini", ".cfg", ".conf", ".log", ".db", ".sqlite", ".xmp", ".aae", ".py", ".ipynb", ".sh", ".bat", ".m",
-    ".url", ".lnk", ".lst", ".list", ".names", ".tags", ".caption", ".md5", ".sha1", ".sha256"})
-"""Notes, labels, checksums and programs: a file with one of these suffixes is tried only if it begins as a picture."""
-HARMLESS_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "changelog"})
+"""End of the name of a file that Windows puts beside a downloaded one when it is copied to another
+file system."""
+HARMLESS_SUFFIXES = frozenset(
+    {
+        ".txt",
+        ".text",
+        ".md",
+        ".rst",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".geojson",
+        ".xml",
+        ".csv",
+        ".tsv",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".ini",
+        ".cfg",
+        ".conf",
+        ".log",
+        ".db",
+        ".sqlite",
+        ".xmp",
+        ".aae",
+        ".py",
+        ".ipynb",
+        ".sh",
+        ".bat",
+        ".m",
+        ".url",
+        ".lnk",
+        ".lst",
+        ".list",
+        ".names",
+        ".tags",
+        ".caption",
+        ".md5",
+        ".sha1",
+        ".sha256",
+    }
+)
+"""Notes, labels, checksums and programs: a file with one of these suffixes is tried only if it
+begins as a picture."""
+HARMLESS_NAMES = frozenset(
+    {"readme", "license", "licence", "copying", "notice", "authors", "changelog"}
+)
 """The same for files without a suffix, in lower case."""
 _SIGNATURES = {
-    0: (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    4: tuple(b"ftyp" + brand for brand in (*HEIF_BRANDS, b"avif", b"avis")), 8: (b"WEBP",)}
-"""Byte -> what may stand there, of JPEG, PNG, GIF, TIFF and BigTIFF, HEIF and AVIF, WebP; BMP's is too short for a row.
+    0: (
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF87a",
+        b"GIF89a",
+        b"II*\0",
+        b"MM\0*",
+        b"II+\0",
+        b"MM\0+",
+    ),
+    4: tuple(b"ftyp" + brand for brand in (*HEIF_BRANDS, b"avif", b"avis")),
+    8: (b"WEBP",),
+}
+"""Byte -> what may stand there, of JPEG, PNG, GIF, TIFF and BigTIFF, HEIF and AVIF, WebP; BMP's is
+too short for a row.
 """
 _SIGNED_BYTES = 16
 """Of a file that are read for its signature."""
 KINDS = {
-    "unreadable": "unreadable", "conflict": "under two classes", "leak": "in a later split too",
-    "outside": "outside the class folders", "beside": "beside train, val and test", "repeated": "linked again",
-    "harmless": "notes or labels", "system": "system or hidden"}
-"""Why an entry is not used -> the same in words. The first three are decided after the files were read."""
+    "unreadable": "unreadable",
+    "conflict": "under two classes",
+    "leak": "in a later split too",
+    "outside": "outside the class folders",
+    "beside": "beside train, val and test",
+    "repeated": "linked again",
+    "harmless": "notes or labels",
+    "system": "system or hidden",
+}
+"""Why an entry is not used -> the same in words. The first three are decided after the files were
+read."""
 
 
 class Unused(NamedTuple):
@@ -118,8 +212,9 @@ def level(root: Path, folder: Path) -> Level:
 def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Found:
     """Everything below one class folder. Links to folders are followed, each folder is read once.
 
-    `above`: the folders that hold this one, by `identity`; a link to one of them is not followed. Folders come before
-    links, so that a path without links is the one that is used. Raises `UserError` for a folder that cannot be listed:
+    `above`: the folders that hold this one, by `identity`; a link to one of them is not followed.
+    Folders come before links, so that a path without links is the one that is used. Raises
+    `UserError` for a folder that cannot be listed:
     nobody can say how many pictures are lost with it.
     """
     found, read = Found(), dict[tuple[int, int], str]()
@@ -165,12 +260,14 @@ def by_rule(path: str, name: str, *, folder: bool) -> Unused | None:
 
 
 def begins_as_picture(path: str | Path) -> bool:
-    """Whether a regular file has the signature of a picture, by its first 16 bytes; False if it cannot be read."""
+    """Whether a regular file has the signature of a picture, by its first 16 bytes; False if it
+    cannot be read."""
     try:
         start = first_bytes(path, _SIGNED_BYTES)
     except (OSError, NotRegular):
         return False
-    # BMP: two letters, then the place of the pixels at byte 10, which is small; text has no zero bytes there
+    # BMP: two letters, then the place of the pixels at byte 10, which is small; text has no zero
+    # bytes there
     is_bmp = start.startswith(b"BM") and start[12:14] == b"\0\0"
     return is_bmp or any(start.startswith(signatures, at) for at, signatures in _SIGNATURES.items())
 
@@ -198,7 +295,8 @@ def all_above(*folders: Path) -> dict[tuple[int, int], Path]:
     found = {}
     for folder in folders:
         for path in (folder.resolve(), *folder.resolve().parents):
-            with suppress(UserError):  # a folder above the data may be closed; then no link leads there either
+            # a folder above the data may be closed; then no link leads there either
+            with suppress(UserError):
                 found[identity(path)] = path
     return found
 
@@ -212,5 +310,7 @@ def is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _unlistable(folder: Path, error: OSError) -> UserError:
-    return UserError(f"{folder} cannot be listed ({error.strerror}), so the pictures in it would be lost: permit it to "
-                     "be read, or put a dot before its name to skip it.")
+    return UserError(
+        f"{folder} cannot be listed ({error.strerror}), so the pictures in it would be lost: "
+        "permit it to be read, or put a dot before its name to skip it."
+    )

@@ -1,6 +1,8 @@
-"""Values that a file of a stranger holds, by type: text is text, a number is finite and in its range.
+"""Values that a file of a stranger holds, by type: text is text, a number is finite and in its
+range.
 
-Each function gives the value or raises `ValueError`; inside `of(file)` every such error becomes one `UserError`.
+Each function gives the value or raises `ValueError`; inside `of(file)` every such error becomes one
+`UserError`.
 """
 
 import math
@@ -17,20 +19,31 @@ LONGEST_NAME = 1_000
 """Characters of a name; a class is called like a folder, which has up to 255 bytes."""
 MOST_NAMES = 100_000
 """Classes of a model at most."""
-_MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, ZeroDivisionError)
+_MALFORMED = (
+    AttributeError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    ZeroDivisionError,
+)
 """What reading a file raises whose content is of another type than expected."""
 
 
 @contextmanager
 def of(file: Path | str, advice: str = "Copy the folder again.") -> Iterator[None]:
-    """What fails in the block because `file` holds something else than expected becomes a `UserError` that names it.
+    """What fails in the block because `file` holds something else than expected becomes a
+    `UserError` that names it.
 
     `advice`: the sentence that says what to do.
     """
     try:
         yield
     except _MALFORMED as error:
-        raise UserError(f"{file} is not as this program writes it ({seen(error)}). {advice}") from error
+        raise UserError(
+            f"{file} is not as this program writes it ({seen(error)}). {advice}"
+        ) from error
 
 
 def seen(value: Any) -> str:
@@ -66,7 +79,9 @@ def names(value: Any) -> tuple[str, ...]:
 def number(value: Any, *, above: float = -math.inf, below: float = math.inf) -> float:
     """A finite number between the two, exclusive."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < below:
-        raise ValueError(f"expected a number above {above:g} and below {below:g}, seen {seen(value)}")
+        raise ValueError(
+            f"expected a number above {above:g} and below {below:g}, seen {seen(value)}"
+        )
     return float(value)
 
 

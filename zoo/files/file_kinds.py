@@ -1,9 +1,11 @@
 """What a file is that no decoder here opens, told by its first bytes, and what to do about it.
 
-Folders of pictures hold more than pictures: placeholders of clouds and of Git, pages that a download gave instead of
-the picture, films, raw data of cameras. `seen` gives the words of a reason; nothing here decodes.
+Folders of pictures hold more than pictures: placeholders of clouds and of Git, pages that a
+download gave instead of the picture, films, raw data of cameras. `seen` gives the words of a
+reason; nothing here decodes.
 
-Sources of the signatures: the formats' own specifications, and their entries in the registry of media types (IANA).
+Sources of the signatures: the formats' own specifications, and their entries in the registry of
+media types (IANA).
 """
 
 import codecs
@@ -30,12 +32,28 @@ _TEXTS = (
     _Kind(b"version https://git-lfs", f"a Git LFS pointer, {_PLACEHOLDER}", "run git lfs pull"),
     _Kind(b"/annex/objects/", f"a git-annex pointer, {_PLACEHOLDER}", "run git annex get"),
     _Kind(b"../.git/annex/", f"a git-annex pointer, {_PLACEHOLDER}", "run git annex get"),
-    _Kind(b"[internetshortcut]", f"a shortcut to an Internet address, {_PLACEHOLDER}", "download what it leads to"),
-    _Kind(b"[desktop entry]", f"a shortcut of a desktop, {_PLACEHOLDER}", "copy the file that it leads to"),
+    _Kind(
+        b"[internetshortcut]",
+        f"a shortcut to an Internet address, {_PLACEHOLDER}",
+        "download what it leads to",
+    ),
+    _Kind(
+        b"[desktop entry]",
+        f"a shortcut of a desktop, {_PLACEHOLDER}",
+        "copy the file that it leads to",
+    ),
     _Kind(b"<svg", "an SVG drawing", "export it as PNG"),
     _Kind(b"<!doctype svg", "an SVG drawing", "export it as PNG"),
-    _Kind(b"<!doctype html", f"an HTML page, {_PLACEHOLDER}", "download the picture again, and sign in where needed"),
-    _Kind(b"<html", f"an HTML page, {_PLACEHOLDER}", "download the picture again, and sign in where needed"),
+    _Kind(
+        b"<!doctype html",
+        f"an HTML page, {_PLACEHOLDER}",
+        "download the picture again, and sign in where needed",
+    ),
+    _Kind(
+        b"<html",
+        f"an HTML page, {_PLACEHOLDER}",
+        "download the picture again, and sign in where needed",
+    ),
     _Kind(b"<", "text (HTML, SVG or XML)", "download the picture again"),
     _Kind(b"%pdf", "PDF", "export its pages as PNG"),
     _Kind(b"%!ps", "EPS", "export it as PNG"),
@@ -55,45 +73,86 @@ _BRANDS = (
 
 _RAW = "develop it, and save it as JPEG or TIFF"
 _BYTES = (
-    _Kind(b"JXL ", "JPEG XL", _CONVERT, at=4), _Kind(b"\xff\x0a", "JPEG XL", _CONVERT),
-    _Kind(b"\0\0\0\x0cjP  ", "JPEG 2000", _CONVERT), _Kind(b"\xff\x4f\xff\x51", "JPEG 2000", _CONVERT),
-    _Kind(b"II\xbc", "JPEG XR", _CONVERT), _Kind(b"8BPS", "Photoshop", _CONVERT),
-    _Kind(b"\xc5\xd0\xd3\xc6", "EPS", "export it as PNG"), _Kind(b"gimp xcf", "a project of GIMP", _CONVERT),
+    _Kind(b"JXL ", "JPEG XL", _CONVERT, at=4),
+    _Kind(b"\xff\x0a", "JPEG XL", _CONVERT),
+    _Kind(b"\0\0\0\x0cjP  ", "JPEG 2000", _CONVERT),
+    _Kind(b"\xff\x4f\xff\x51", "JPEG 2000", _CONVERT),
+    _Kind(b"II\xbc", "JPEG XR", _CONVERT),
+    _Kind(b"8BPS", "Photoshop", _CONVERT),
+    _Kind(b"\xc5\xd0\xd3\xc6", "EPS", "export it as PNG"),
+    _Kind(b"gimp xcf", "a project of GIMP", _CONVERT),
     _Kind(b"FUJIFILMCCD-RAW", "a camera's raw file (Fujifilm RAF)", _RAW),
-    *(_Kind(start, "a camera's raw file (Olympus ORF)", _RAW) for start in (b"IIRO", b"IIRS", b"MMOR")),
+    *(
+        _Kind(start, "a camera's raw file (Olympus ORF)", _RAW)
+        for start in (b"IIRO", b"IIRS", b"MMOR")
+    ),
     _Kind(b"IIU\0", "a camera's raw file (Panasonic RW2)", _RAW),
-    _Kind(b"FOVb", "a camera's raw file (Sigma X3F)", _RAW), _Kind(b"\0MRM", "a camera's raw file (Minolta MRW)", _RAW),
-    _Kind(b"moov", "a film (QuickTime)", _FRAMES, at=4), _Kind(b"mdat", "a film (QuickTime)", _FRAMES, at=4),
-    _Kind(b"AVI ", "a film (AVI)", _FRAMES, at=8), _Kind(b"WAVE", "sound (WAVE)", "remove it", at=8),
+    _Kind(b"FOVb", "a camera's raw file (Sigma X3F)", _RAW),
+    _Kind(b"\0MRM", "a camera's raw file (Minolta MRW)", _RAW),
+    _Kind(b"moov", "a film (QuickTime)", _FRAMES, at=4),
+    _Kind(b"mdat", "a film (QuickTime)", _FRAMES, at=4),
+    _Kind(b"AVI ", "a film (AVI)", _FRAMES, at=8),
+    _Kind(b"WAVE", "sound (WAVE)", "remove it", at=8),
     _Kind(b"\x1a\x45\xdf\xa3", "a film (Matroska or WebM)", _FRAMES),
-    _Kind(b"\0\0\1\xba", "a film (MPEG)", _FRAMES), _Kind(b"\0\0\1\xb3", "a film (MPEG)", _FRAMES),
-    _Kind(b"FLV\1", "a film (Flash)", _FRAMES), _Kind(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a film (WMV)", _FRAMES),
-    _Kind(b"\x8aMNG", "a film (MNG)", _FRAMES), _Kind(b"OggS", "a film or sound (Ogg)", _FRAMES),
+    _Kind(b"\0\0\1\xba", "a film (MPEG)", _FRAMES),
+    _Kind(b"\0\0\1\xb3", "a film (MPEG)", _FRAMES),
+    _Kind(b"FLV\1", "a film (Flash)", _FRAMES),
+    _Kind(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a film (WMV)", _FRAMES),
+    _Kind(b"\x8aMNG", "a film (MNG)", _FRAMES),
+    _Kind(b"OggS", "a film or sound (Ogg)", _FRAMES),
     _Kind(b"ID3", "sound (MP3)", "remove it"),
-    _Kind(b"L\0\0\0\1\x14\2\0", f"a shortcut of Windows, {_PLACEHOLDER}", "copy the file that it leads to"),
-    _Kind(b"bplist00", f"a property list of macOS (a placeholder of iCloud, or a web address), {_PLACEHOLDER}",
-          "download the picture in Finder"),
-    _Kind(b"book\0\0\0\0mark", f"an alias of macOS, {_PLACEHOLDER}", "copy the file that it leads to"),
-    _Kind(b"\0\5\x16\7", f"macOS's notes on another file (AppleDouble), {_PLACEHOLDER}", "remove it"),
-    _Kind(b"\0\5\x16\0", f"macOS's notes on another file (AppleSingle), {_PLACEHOLDER}", "remove it"),
+    _Kind(
+        b"L\0\0\0\1\x14\2\0",
+        f"a shortcut of Windows, {_PLACEHOLDER}",
+        "copy the file that it leads to",
+    ),
+    _Kind(
+        b"bplist00",
+        f"a property list of macOS (a placeholder of iCloud, or a web address), {_PLACEHOLDER}",
+        "download the picture in Finder",
+    ),
+    _Kind(
+        b"book\0\0\0\0mark", f"an alias of macOS, {_PLACEHOLDER}", "copy the file that it leads to"
+    ),
+    _Kind(
+        b"\0\5\x16\7", f"macOS's notes on another file (AppleDouble), {_PLACEHOLDER}", "remove it"
+    ),
+    _Kind(
+        b"\0\5\x16\0", f"macOS's notes on another file (AppleSingle), {_PLACEHOLDER}", "remove it"
+    ),
     _Kind(b"\0\0\0\1Bud1", "macOS's notes on a folder (.DS_Store)", "remove it"),
-    _Kind(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of Office, or Windows' thumbnails (Thumbs.db)",
-          "remove it, or save the pictures in it as JPEG or PNG"),
-    _Kind(b"PK\3\4", "a ZIP archive, or a file of Office", _UNPACK), _Kind(b"Rar!", "a RAR archive", _UNPACK),
-    _Kind(b"7z\xbc\xaf", "a 7z archive", _UNPACK), _Kind(b"\x1f\x8b", "a gzip archive", _UNPACK),
+    _Kind(
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "a file of Office, or Windows' thumbnails (Thumbs.db)",
+        "remove it, or save the pictures in it as JPEG or PNG",
+    ),
+    _Kind(b"PK\3\4", "a ZIP archive, or a file of Office", _UNPACK),
+    _Kind(b"Rar!", "a RAR archive", _UNPACK),
+    _Kind(b"7z\xbc\xaf", "a 7z archive", _UNPACK),
+    _Kind(b"\x1f\x8b", "a gzip archive", _UNPACK),
     _Kind(b"ustar", "a tar archive", _UNPACK, at=257),
     _Kind(b"DICM", "DICOM", f"apply its window and {_CONVERT}", at=128),
     _Kind(b"\x93NUMPY", "an array of NumPy", f"scale it to 8 or 16 bits and {_CONVERT}"),
     _Kind(b"\x89HDF", "HDF5", f"scale it to 8 or 16 bits and {_CONVERT}"),
     _Kind(b"\x76\x2f\x31\x01", "OpenEXR", f"scale it to 8 or 16 bits and {_CONVERT}"),
     _Kind(b"#?RADIANCE", "Radiance HDR", f"scale it to 8 or 16 bits and {_CONVERT}"),
-    *(_Kind(f"P{digit}{space}".encode(), "a portable pixmap (PNM)", _CONVERT)
-      for digit in range(1, 8) for space in "\n\r\t "),
-    *(_Kind(b"\0\0" + coding + b"\0\0\0", "Targa (TGA)", _CONVERT) for coding in (b"\2", b"\3", b"\x0a")),
+    *(
+        _Kind(f"P{digit}{space}".encode(), "a portable pixmap (PNM)", _CONVERT)
+        for digit in range(1, 8)
+        for space in "\n\r\t "
+    ),
+    *(
+        _Kind(b"\0\0" + coding + b"\0\0\0", "Targa (TGA)", _CONVERT)
+        for coding in (b"\2", b"\3", b"\x0a")
+    ),
     _Kind(b"\x0a\5\1\x08", "PCX", _CONVERT),
-    _Kind(b"\0\0\1\0", "an icon (ICO)", _CONVERT), _Kind(b"\0\0\2\0", "a cursor (CUR)", _CONVERT),
-    _Kind(b"icns", "icons of macOS", _CONVERT), _Kind(b"DDS ", "a DDS texture", _CONVERT),
-    _Kind(b"qoif", "QOI", _CONVERT), _Kind(b"BPG\xfb", "BPG", _CONVERT), _Kind(b"FLIF", "FLIF", _CONVERT),
+    _Kind(b"\0\0\1\0", "an icon (ICO)", _CONVERT),
+    _Kind(b"\0\0\2\0", "a cursor (CUR)", _CONVERT),
+    _Kind(b"icns", "icons of macOS", _CONVERT),
+    _Kind(b"DDS ", "a DDS texture", _CONVERT),
+    _Kind(b"qoif", "QOI", _CONVERT),
+    _Kind(b"BPG\xfb", "BPG", _CONVERT),
+    _Kind(b"FLIF", "FLIF", _CONVERT),
     _Kind(b" EMF", "a Windows metafile", "export it as PNG", at=40),
     _Kind(b"\xd7\xcd\xc6\x9a", "a Windows metafile", "export it as PNG"),
 )
@@ -101,13 +160,17 @@ _BYTES = (
 
 
 def seen(data: bytes) -> tuple[str, str]:
-    """(what a file is, what to do about it), two clauses; ("", "") where its first bytes do not tell."""
+    """(what a file is, what to do about it), two clauses; ("", "") where its first bytes do not
+    tell."""
     start = data[:SCANNED_BYTES]
     if not start.strip(b"\0"):
         return ("nothing but zero bytes", "copy or download the picture again")
     if start[4:8] == b"ftyp":
         is_avif = b"avif" in start[16:64]  # among the compatible brands
-        return _first(_BRANDS, b"avif" if is_avif else start[8:12]) or ("a film (MP4 or QuickTime)", _FRAMES)
+        return _first(_BRANDS, b"avif" if is_avif else start[8:12]) or (
+            "a film (MP4 or QuickTime)",
+            _FRAMES,
+        )
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     found = _first(_TEXTS, text)
     if found == _first(_TEXTS, b"<"):  # an XML declaration or a comment comes first
@@ -120,7 +183,8 @@ def seen(data: bytes) -> tuple[str, str]:
 
 
 def reason(data: bytes, expected: str, *, named: str = "") -> str:
-    """Why a file is no picture, in one clause. `expected`: the formats in words; `named`: what it is otherwise."""
+    """Why a file is no picture, in one clause. `expected`: the formats in words; `named`: what it
+    is otherwise."""
     if not data:
         return "the file is empty"
     what, advice = seen(data)
@@ -131,12 +195,15 @@ def reason(data: bytes, expected: str, *, named: str = "") -> str:
 
 
 def _first(kinds: tuple[_Kind, ...], start: bytes) -> tuple[str, str] | None:
-    return next(((kind.what, kind.advice) for kind in kinds if start.startswith(kind.start, kind.at)), None)
+    return next(
+        ((kind.what, kind.advice) for kind in kinds if start.startswith(kind.start, kind.at)), None
+    )
 
 
 def _is_text(start: bytes) -> bool:
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(start)  # incremental: its last character may be cut
+        # incremental: its last character may be cut
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
         return False
     return "".join(text.split()).isprintable()

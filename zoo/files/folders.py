@@ -1,12 +1,14 @@
-"""A folder may come from a stranger: what may lie in one, what a file's name may be, and how a file is read.
+"""A folder may come from a stranger: what may lie in one, what a file's name may be, and how a file
+is read.
 
-    look_through(folder)        every file and folder below it; `UserError` for a link or anything else
-    is_plain(name)              whether a name stays below the folder that it is relative to
+    look_through(folder)        every file and folder below it; `UserError` for a link or anything
+    else is_plain(name)              whether a name stays below the folder that it is relative to
     read_bytes(path, most)      a regular file's content, its size checked before it is read
     read_regular(path, most)    the same of what may be a picture: `BadImage` otherwise
     picture_bytes(path, digest) a picture, only if it is the one that was recorded
 
-A run or a bundle that was pulled, copied or mailed is data: no name and no link in it leads outside it.
+A run or a bundle that was pulled, copied or mailed is data: no name and no link in it leads outside
+it.
 """
 
 import hashlib
@@ -36,7 +38,8 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 @dataclass(frozen=True)
 class Tree:
-    """What lies below a folder: plain files and folders, by their names relative to it, with `/`."""
+    """What lies below a folder: plain files and folders, by their names relative to it, with
+    `/`."""
 
     files: frozenset[str]
     folders: frozenset[str]
@@ -57,10 +60,11 @@ _REMOVE = "Nothing was read or written. Remove it, or take the folder from someo
 
 
 def look_through(folder: Path) -> Tree:
-    """Everything below a folder, without following a link; the path of the folder itself may go through links.
+    """Everything below a folder, without following a link; the path of the folder itself may go
+    through links.
 
-    Raises `UserError` that names a link, pipe, socket or device, and for more than `MOST_ENTRIES` files and folders or
-    `DEEPEST` folders inside each other.
+    Raises `UserError` that names a link, pipe, socket or device, and for more than `MOST_ENTRIES`
+    files and folders or `DEEPEST` folders inside each other.
     """
     files, folders, waiting = set[str](), set[str](), [""]
     while waiting:
@@ -68,22 +72,30 @@ def look_through(folder: Path) -> Tree:
         for name, kind in _entries(folder / above if above else folder):
             inside = f"{above}/{name}" if above else name
             if kind == stat.S_IFLNK:
-                raise UserError(f"{shown(folder / inside)} is a link: expected only files and folders in {folder}, "
-                                f"because a link can lead to any file of yours. {_REMOVE}")
+                raise UserError(
+                    f"{shown(folder / inside)} is a link: expected only files and folders in "
+                    f"{folder}, because a link can lead to any file of yours. {_REMOVE}"
+                )
             if kind == stat.S_IFDIR:
                 folders.add(inside)
                 waiting.append(inside)
             elif kind == stat.S_IFREG:
                 files.add(inside)
             else:
-                raise UserError(f"{shown(folder / inside)} is a pipe, socket or device: expected only files and "
-                                f"folders in {folder}. {_REMOVE}")
+                raise UserError(
+                    f"{shown(folder / inside)} is a pipe, socket or device: expected only files "
+                    f"and folders in {folder}. {_REMOVE}"
+                )
             if len(files) + len(folders) > MOST_ENTRIES:
-                raise UserError(f"{folder} holds more than {MOST_ENTRIES:,} files and folders: expected a run or a "
-                                "bundle. Choose another folder, or move what does not belong to it.")
+                raise UserError(
+                    f"{folder} holds more than {MOST_ENTRIES:,} files and folders: expected a run "
+                    "or a bundle. Choose another folder, or move what does not belong to it."
+                )
             if inside.count("/") >= DEEPEST:
-                raise UserError(f"{shown(folder / inside)}: expected at most {DEEPEST} folders inside each other. "
-                                f"{_REMOVE}")
+                raise UserError(
+                    f"{shown(folder / inside)}: expected at most {DEEPEST} folders inside each "
+                    f"other. {_REMOVE}"
+                )
     return Tree(frozenset(files), frozenset(folders))
 
 
@@ -95,12 +107,15 @@ def _entries(folder: Path) -> list[tuple[str, int]]:
     except FileNotFoundError:  # removed since its parent was listed, by an export that goes on
         return []
     except OSError as error:
-        raise UserError(f"{shown(folder)} cannot be listed ({error.strerror}): check its permissions.") from None
+        raise UserError(
+            f"{shown(folder)} cannot be listed ({error.strerror}): check its permissions."
+        ) from None
 
 
 def _kind(entry: "os.DirEntry[str]") -> int:
     """S_IFLNK, S_IFDIR, S_IFREG, or 0 for anything else."""
-    # a junction of Windows counts as a folder there, and leads anywhere like a link; Python tells it since 3.12
+    # a junction of Windows counts as a folder there, and leads anywhere like a link; Python tells
+    # it since 3.12
     is_junction = getattr(entry, "is_junction", None)
     if entry.is_symlink() or (is_junction is not None and is_junction()):
         return stat.S_IFLNK
@@ -110,7 +125,8 @@ def _kind(entry: "os.DirEntry[str]") -> int:
 
 
 def is_plain(name: object) -> bool:
-    """Whether this is a relative name with `/` that stays below its folder and can be shown on one line."""
+    """Whether this is a relative name with `/` that stays below its folder and can be shown on one
+    line."""
     if not isinstance(name, str) or _CONTROL.search(name) or "\\" in name or _DRIVE.match(name):
         return False
     return _fits(name) and all(part not in ("", ".", "..") for part in name.split("/"))
@@ -119,15 +135,20 @@ def is_plain(name: object) -> bool:
 def is_picture_path(path: object) -> bool:
     """Whether this is what `finetune` records for a picture: relative to the data folder, with `/`.
 
-    A validation folder elsewhere (`--val FOLDER`) gives `../` at the start. Such a picture is used, like every other,
-    only if it has the recorded digest (`picture_bytes`).
+    A validation folder elsewhere (`--val FOLDER`) gives `../` at the start. Such a picture is used,
+    like every other, only if it has the recorded digest (`picture_bytes`).
     """
     if not isinstance(path, str) or "\0" in path or (os.name == "nt" and _DRIVE.match(path)):
         return False
     parts = path.split("/")
     while parts and parts[0] == "..":
         parts = parts[1:]
-    return _fits(path) and bool(parts) and bool(parts[0]) and all(part not in (".", "..") for part in parts)
+    return (
+        _fits(path)
+        and bool(parts)
+        and bool(parts[0])
+        and all(part not in (".", "..") for part in parts)
+    )
 
 
 def _fits(name: str) -> bool:
@@ -135,11 +156,14 @@ def _fits(name: str) -> bool:
         parts = [os.fsencode(part) for part in name.split("/")]
     except UnicodeEncodeError:  # a surrogate that no file name gives
         return False
-    return max(map(len, parts)) <= LONGEST_PART and sum(map(len, parts)) + len(parts) <= LONGEST_PATH
+    return (
+        max(map(len, parts)) <= LONGEST_PART and sum(map(len, parts)) + len(parts) <= LONGEST_PATH
+    )
 
 
 def shown(name: object) -> str:
-    """A name of a stranger's for a message: on one line, without control characters, not too long."""
+    """A name of a stranger's for a message: on one line, without control characters, not too
+    long."""
     cleaned = _CONTROL.sub("?", str(name))
     return cleaned if len(cleaned) <= 300 else f"{cleaned[:300]}..."
 
@@ -149,21 +173,27 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
-    """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not waited for.
+    """A regular file, opened for reading; `UserError` for a folder, device or pipe, which is not
+    waited for.
 
-    Without `follow` a path that is a link is refused. Raises `OSError` and `ValueError` as `open` does.
+    Without `follow` a path that is a link is refused. Raises `OSError` and `ValueError` as `open`
+    does.
     """
-    descriptor, size = _open_descriptor(path, _FLAGS if follow else _FLAGS | getattr(os, "O_NOFOLLOW", 0))
+    descriptor, size = _open_descriptor(
+        path, _FLAGS if follow else _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+    )
     file = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
     if not size and file.peek(1):  # files of /proc call themselves empty; some of them never end
         file.close()
-        raise NotRegular(f"{shown(path)}: expected a file of a disk, seen one of the system without a size.")
+        raise NotRegular(
+            f"{shown(path)}: expected a file of a disk, seen one of the system without a size."
+        )
     return file
 
 
 def first_bytes(path: str | Path, count: int) -> bytes:
-    """At most `count` bytes at the beginning of a regular file; raises as `open_regular`. For very many files: no
-    buffer is made for each."""
+    """At most `count` bytes at the beginning of a regular file; raises as `open_regular`. For very
+    many files: no buffer is made for each."""
     descriptor, _ = _open_descriptor(path, _FLAGS)
     try:
         return os.read(descriptor, count)
@@ -182,9 +212,11 @@ def _open_descriptor(path: str | Path, flags: int) -> tuple[int, int]:
 
 
 def read_regular(path: Path, most: int, *, name: str = "", follow: bool = True) -> bytes:
-    """The bytes of a regular file of at most `most`; `BadImage(name or path, reason)` for any other.
+    """The bytes of a regular file of at most `most`; `BadImage(name or path, reason)` for any
+    other.
 
-    Of a larger file nothing is read. Without `follow` a path that is a link is refused. A pipe is not waited for.
+    Of a larger file nothing is read. Without `follow` a path that is a link is refused. A pipe is
+    not waited for.
     """
     name = name or str(path)
     try:
@@ -194,7 +226,9 @@ def read_regular(path: Path, most: int, *, name: str = "", follow: bool = True) 
     except NotRegular:
         raise BadImage(name, "not a regular file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise BadImage(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise BadImage(
+            name, f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
     if max(size, len(content)) > most:
         raise BadImage(name, f"larger than {most / 1e6:g} MB")
     return content
@@ -203,31 +237,38 @@ def read_regular(path: Path, most: int, *, name: str = "", follow: bool = True) 
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes; the path may go through links.
 
-    Raises `FileNotFoundError`, and `UserError` for anything else that is in the way: a pipe (which is not waited for),
-    a larger file, a file of the system whose size is not known before it is read.
+    Raises `FileNotFoundError`, and `UserError` for anything else that is in the way: a pipe (which
+    is not waited for), a larger file, a file of the system whose size is not known before it is
+    read.
     """
     try:
         file = open_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(str(path)) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{shown(path)} cannot be read ({shown(error)}): expected a file.") from None
+        raise UserError(
+            f"{shown(path)} cannot be read ({shown(error)}): expected a file."
+        ) from None
     with file:
         found = os.fstat(file.fileno())
         if found.st_size > most:
-            raise UserError(f"{shown(path)} has {found.st_size:,} bytes: expected at most {most:,}.")
+            raise UserError(
+                f"{shown(path)} has {found.st_size:,} bytes: expected at most {most:,}."
+            )
         content = file.read(found.st_size + 1)
     if len(content) != found.st_size:
-        raise UserError(f"{shown(path)}: expected {found.st_size:,} bytes, as the file system says, seen another "
-                        "number: it is being written, or it is no file of a disk.")
+        raise UserError(
+            f"{shown(path)}: expected {found.st_size:,} bytes, as the file system says, seen "
+            "another number: it is being written, or it is no file of a disk."
+        )
     return content
 
 
 def picture_bytes(path: Path, sha256: str) -> bytes:
     """The bytes of a picture if they are those that a run recorded; `BadImage` for any others.
 
-    A stranger's run says where its pictures lie on this machine. Only who has the bytes knows their digest, so nothing
-    gets into a report or a bundle that its author did not have.
+    A stranger's run says where its pictures lie on this machine. Only who has the bytes knows their
+    digest, so nothing gets into a report or a bundle that its author did not have.
     """
     try:
         content = read_bytes(path, MOST_PICTURE_BYTES)

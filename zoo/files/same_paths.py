@@ -1,7 +1,8 @@
 """When two paths or names mean the same, wherever the pictures lie and whatever copied them.
 
-A copy made by macOS may spell names in the other Unicode form (NFD: `e` and an accent apart), and the path from the
-data folder to a validation folder elsewhere changes when either of them moves. Neither makes other pictures.
+A copy made by macOS may spell names in the other Unicode form (NFD: `e` and an accent apart), and
+the path from the data folder to a validation folder elsewhere changes when either of them moves.
+Neither makes other pictures.
 """
 
 import os
@@ -14,12 +15,14 @@ from zoo.files.entries import relative
 
 
 def nfc(name: str) -> str:
-    """The name in the Unicode form NFC, in which names are compared; names that are not UTF-8 are kept."""
+    """The name in the Unicode form NFC, in which names are compared; names that are not UTF-8 are
+    kept."""
     return unicodedata.normalize("NFC", name)
 
 
 def val_elsewhere(folders: Iterable[str]) -> str:
-    """The validation folder outside the data folder, among the relative paths of all that were read; empty if none.
+    """The validation folder outside the data folder, among the relative paths of all that were
+    read; empty if none.
 
     Only it, and what is in it, has such a path, which begins with `..`.
     """
@@ -32,18 +35,20 @@ def val_path(data: Path, val: Path | None) -> str:
 
 
 def compared(path: str, val: str) -> str:
-    """The relative path of a picture as it is compared: `../cat/1.png` in a validation folder elsewhere, wherever.
+    """The relative path of a picture as it is compared: `../cat/1.png` in a validation folder
+    elsewhere, wherever.
 
     `val`: the relative path of that folder, empty if there is none.
     """
     if val and path.startswith(f"{val}/"):
-        path = f"../{path[len(val) + 1:]}"
+        path = f"../{path[len(val) + 1 :]}"
     return nfc(path)
 
 
 def located(root: Path, path: str) -> Path:
-    """Where the picture lies that was recorded under this relative path: there, or, in a copy that spells its names in
-    another Unicode form, under the names that are there. What is missing is given as it was recorded."""
+    """Where the picture lies that was recorded under this relative path: there, or, in a copy that
+    spells its names in another Unicode form, under the names that are there. What is missing is
+    given as it was recorded."""
     if path.isascii() or os.path.lexists(root / path):
         return root / path
     folder = root
@@ -62,5 +67,6 @@ def _spelt(folder: Path, name: str) -> str:
 
 @lru_cache(maxsize=64)
 def _names(folder: Path, changed_ns: int) -> dict[str, str]:
-    """What stands in a folder: name in NFC -> name as it is; `changed_ns`: when the folder changed."""
+    """What stands in a folder: name in NFC -> name as it is; `changed_ns`: when the folder
+    changed."""
     return {nfc(name): name for name in os.listdir(folder)}

@@ -15,16 +15,21 @@ MOST_DIGITS = 300
 def parse(content: bytes, *, finite: bool = True) -> Any:
     """The value of a JSON text in UTF-8.
 
-    Raises `ValueError` for what is not JSON, for values over the limits above, for a key that stands twice in an object
-    and, with `finite`, for NaN, Infinity and numbers that overflow.
+    Raises `ValueError` for what is not JSON, for values over the limits above, for a key that
+    stands twice in an object and, with `finite`, for NaN, Infinity and numbers that overflow.
     """
     # every value but the first of a list or object follows a comma; the first ones follow a bracket
     if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values")
     constant = {"parse_constant": _refuse} if finite else {}
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole,
-                           parse_float=_finite if finite else float, **constant)  # type: ignore[arg-type]
+        value = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_whole,
+            parse_float=_finite if finite else float,
+            **constant,
+        )  # type: ignore[arg-type]
     except UnicodeDecodeError as error:  # its own text would hold all of the content
         raise ValueError(f"byte {error.start} is not UTF-8") from None
     except RecursionError:
@@ -64,7 +69,9 @@ def _check_depth(value: Any) -> None:
         depth += 1
         if depth > DEEPEST:
             raise ValueError(f"more than {DEEPEST} lists and objects inside each other")
-        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+        level = [
+            inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)
+        ]
 
 
 def _inside(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:

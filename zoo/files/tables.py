@@ -1,8 +1,8 @@
 """Tables of a run (CSV): written so that no spreadsheet runs a cell, read row by row within bounds.
 
-    write(path, header, rows)     the file, row by row
-    as_text(header, rows)         the same as text
-    rows(path, needed)            each row as column -> text, as it was given to `write`
+write(path, header, rows)     the file, row by row
+as_text(header, rows)         the same as text
+rows(path, needed)            each row as column -> text, as it was given to `write`
 """
 
 import csv
@@ -42,20 +42,25 @@ def _cells(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[lis
 
 
 def rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file with a head line, each as column -> text; a file name's bytes come back as they were.
+    """The rows of a CSV file with a head line, each as column -> text; a file name's bytes come
+    back as they were.
 
-    Tables of earlier versions are read right too, but for texts that began with an apostrophe and then with what a
-    spreadsheet runs: they lose that apostrophe. Raises `UserError` if the file is missing, lacks a column of `needed`,
-    or is not a table.
+    Tables of earlier versions are read right too, but for texts that began with an apostrophe and
+    then with what a spreadsheet runs: they lose that apostrophe. Raises `UserError` if the file is
+    missing, lacks a column of `needed`, or is not a table.
     """
     try:
         with TextIOWrapper(open_regular(path), "utf-8", "surrogateescape", newline="") as file:
             yield from _rows(file, needed)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} is missing: copy the run folder again, or train it again.") from None
+        raise UserError(
+            f"{path} is missing: copy the run folder again, or train it again."
+        ) from None
     except (OSError, csv.Error, _NotATable) as error:
-        raise UserError(f"{path} is not as this version writes it ({error}): copy the run folder again, or train it "
-                        "again.") from None
+        raise UserError(
+            f"{path} is not as this version writes it ({error}): copy the run folder again, or "
+            "train it again."
+        ) from None
 
 
 class _NotATable(Exception):

@@ -1,4 +1,5 @@
-"""All that the commands print, through one door: whatever came from outside is `printable` before it is shown.
+"""All that the commands print, through one door: whatever came from outside is `printable` before
+it is shown.
 
     say, warn            messages
     note, error          the same to standard error
@@ -6,8 +7,9 @@
     bar, track, busy     progress, on a terminal only
     answer               one line of JSON for programs
 
-rich is loaded at the first message to a terminal, table or bar, and not by importing this module. `guard` holds the
-same for what other libraries write in this process: log records, warnings, the traceback of an error of ours.
+rich is loaded at the first message to a terminal, table or bar, and not by importing this module.
+`guard` holds the same for what other libraries write in this process: log records, warnings, the
+traceback of an error of ours.
 """
 
 import io
@@ -49,7 +51,8 @@ def be_quiet(quiet: bool) -> None:
 
 @cache
 def _terminal() -> Any:
-    """rich's console, one for messages and bars, so that a message stands above the bars that are shown."""
+    """rich's console, one for messages and bars, so that a message stands above the bars that are
+    shown."""
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -104,8 +107,13 @@ class Column:
     """Never wrapped."""
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, red: Iterable[int] = (),
-          width: int = WIDTH) -> None:
+def table(
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[object]],
+    *,
+    red: Iterable[int] = (),
+    width: int = WIDTH,
+) -> None:
     """Print a table; in the rows numbered `red` the last cell is red."""
     if _LOUD.quiet:
         return
@@ -115,7 +123,9 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, red: I
 
     grid = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
-        grid.add_column(Text(column.title), justify="right" if column.right else "left", no_wrap=column.whole)
+        grid.add_column(
+            Text(column.title), justify="right" if column.right else "left", no_wrap=column.whole
+        )
     marked = set(red)
     for number, row in enumerate(rows):
         cells = [Text(_encodable(one_line(cell), sys.stdout)) for cell in row]
@@ -130,7 +140,8 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, red: I
 
 @contextmanager
 def bar(title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
-    """A progress bar that vanishes when it is full, with rate and time left; silent when the output is no terminal."""
+    """A progress bar that vanishes when it is full, with rate and time left; silent when the output
+    is no terminal."""
     if not _shows_progress():
         yield lambda n, note="": None
         return
@@ -146,8 +157,16 @@ def bar(title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
     def text(field: str) -> TextColumn:
         return TextColumn(f"{{task.{field}}}", markup=False)
 
-    columns = (text("description"), BarColumn(), MofNCompleteColumn(), text("fields[rate]"), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn(), text("fields[note]"))
+    columns = (
+        text("description"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        text("fields[rate]"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        text("fields[note]"),
+    )
     with Progress(*columns, console=_terminal(), transient=True) as progress:
         task = progress.add_task(one_line(title), total=total, completed=done, rate="", note="")
         start, seen = monotonic(), 0
@@ -170,7 +189,8 @@ def track(items: Sequence[Item], title: str) -> Iterator[Item]:
 
 
 def busy(what: str) -> AbstractContextManager[Any]:
-    """A sign of life while something runs whose length is not known; silent when the output is no terminal."""
+    """A sign of life while something runs whose length is not known; silent when the output is no
+    terminal."""
     if not _shows_progress():
         return nullcontext()
     from rich.text import Text
@@ -184,6 +204,7 @@ def _shows_progress() -> bool:
 
 # ---------------------------------------------------------------- what others print
 
+
 class CleanRecord(logging.LogRecord):
     """A log record whose message, and the traceback with it, are `printable`."""
 
@@ -195,20 +216,23 @@ class CleanRecord(logging.LogRecord):
 def _record(*args: Any, **named: Any) -> logging.LogRecord:
     record = CleanRecord(*args, **named)
     if record.exc_info and record.exc_info[0] is not None:
-        record.exc_text = printable("".join(traceback.format_exception(*record.exc_info))).rstrip("\n")
+        record.exc_text = printable("".join(traceback.format_exception(*record.exc_info))).rstrip(
+            "\n"
+        )
     return record
 
 
 def guard() -> None:
-    """From now on log records, warnings and uncaught errors of this process are `printable`, whoever wrote them, and no
-    character is one that the output's encoding cannot take."""
+    """From now on log records, warnings and uncaught errors of this process are `printable`,
+    whoever wrote them, and no character is one that the output's encoding cannot take."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # bars and help draw lines that ASCII lacks
             stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_record)
     sys.excepthook = _uncaught
     warnings.formatwarning = _warning
-    if any(printable(word) != word for word in sys.argv):  # the parser of the command line repeats it as it is
+    # the parser of the command line repeats it as it is
+    if any(printable(word) != word for word in sys.argv):
         sys.stdout, sys.stderr = _Clean(sys.stdout), _Clean(sys.stderr)
 
 
@@ -249,4 +273,6 @@ def _warning(*args: Any, **named: Any) -> str:
 
 
 def _uncaught(kind: type[BaseException], value: BaseException, trace: Any) -> None:
-    sys.stderr.write(_encodable(printable("".join(traceback.format_exception(kind, value, trace))), sys.stderr))
+    sys.stderr.write(
+        _encodable(printable("".join(traceback.format_exception(kind, value, trace))), sys.stderr)
+    )

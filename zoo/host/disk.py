@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all, whoever is killed meanwhile; and what the system does not allow, in words.
+"""Files that appear whole or not at all, whoever is killed meanwhile; and what the system does not
+allow, in words.
 
-    write_whole(path, write)    a reader sees the old file or the new one
-    right_needed(folder)        what may not be written below it is a `NotWritable`
-    no_room(error)              what ended a write for want of room, and what helps
+write_whole(path, write)    a reader sees the old file or the new one
+right_needed(folder)        what may not be written below it is a `NotWritable`
+no_room(error)              what ended a write for want of room, and what helps
 """
 
 import errno
@@ -36,17 +37,26 @@ class NoRoom:
 
 
 FULL = NoRoom("no space left", "free some")
-TOO_LARGE = NoRoom("a file became larger than this process or file system allows (ulimit -f tells the limit of the "
-                   "process)", "raise the limit")
-NO_ROOM = {errno.ENOSPC: ("No space left", FULL), errno.EDQUOT: ("Disk quota", FULL),
-           errno.EFBIG: ("File too large", TOO_LARGE)}
-"""`errno` of a write -> how the system words it, and what it means: disk or quota are full, or a limit was met."""
+TOO_LARGE = NoRoom(
+    "a file became larger than this process or file system allows (ulimit -f tells the limit of "
+    "the process)",
+    "raise the limit",
+)
+NO_ROOM = {
+    errno.ENOSPC: ("No space left", FULL),
+    errno.EDQUOT: ("Disk quota", FULL),
+    errno.EFBIG: ("File too large", TOO_LARGE),
+}
+"""`errno` of a write -> how the system words it, and what it means: disk or quota are full, or a
+limit was met."""
 
 
 def no_room(error: BaseException) -> NoRoom | None:
-    """What ended a write for want of room, however a library wraps the system's error; None for any other error.
+    """What ended a write for want of room, however a library wraps the system's error; None for any
+    other error.
 
-    torch.save raises another error while it handles the system's one; safetensors has only the system's words.
+    torch.save raises another error while it handles the system's one; safetensors has only the
+    system's words.
     """
     chain: BaseException | None = error
     while chain is not None:
@@ -60,15 +70,18 @@ def no_room(error: BaseException) -> NoRoom | None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` write a temporary file in the same folder, flush it to disk, rename it to `path`, flush the folder.
+    """Let `write` write a temporary file in the same folder, flush it to disk, rename it to `path`,
+    flush the folder.
 
-    A reader sees the old file or the new one, never half of it; where `write` fails, the old one stays alone.
+    A reader sees the old file or the new one, never half of it; where `write` fails, the old one
+    stays alone.
     """
     temporary = new_file_beside(path)
     try:
         usual = _mode(temporary)
         write(temporary)
-        _set_mode(temporary, usual)  # safetensors puts a file of its own there, which is for nobody else
+        # safetensors puts a file of its own there, which is for nobody else
+        _set_mode(temporary, usual)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -83,7 +96,8 @@ def unfinished(path: Path) -> Path:
 
 
 def new_file_beside(path: Path) -> Path:
-    """An empty file in the same folder that was not there before: nobody can have put a link in its place.
+    """An empty file in the same folder that was not there before: nobody can have put a link in its
+    place.
 
     Raises `NotWritable`.
     """
@@ -102,17 +116,21 @@ def right_needed(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_RIGHT:
             raise
-        raise NotWritable(f"{folder} cannot be written ({error.strerror}): expected a folder that you may change. "
-                          "Change its permissions, or work on a copy of it.") from None
+        raise NotWritable(
+            f"{folder} cannot be written ({error.strerror}): expected a folder that you may "
+            "change. Change its permissions, or work on a copy of it."
+        ) from None
 
 
 def check_writable(folder: Path) -> None:
-    """`NotWritable` unless files can be made in this folder; said before work that would be lost."""
+    """`NotWritable` unless files can be made in this folder; said before work that would be
+    lost."""
     new_file_beside(folder / "writable").unlink()
 
 
 def share_as_usual(*paths: Path) -> None:
-    """Give files that a library wrote the permissions of any new file beside the first: what the umask allows."""
+    """Give files that a library wrote the permissions of any new file beside the first: what the
+    umask allows."""
     if not paths:
         return
     example = new_file_beside(paths[0])
@@ -129,13 +147,14 @@ def _mode(path: Path) -> int:
 
 
 def _set_mode(path: Path, mode: int) -> None:
-    if _mode(path) != mode:  # some file systems have one mode for all files, and refuse to change it
+    # some file systems have one mode for all files, and refuse to change it
+    if _mode(path) != mode:
         path.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to disk: without it a power cut can undo a rename. Not on Windows, which has no
-    such call."""
+    """Flush a folder's list of names to disk: without it a power cut can undo a rename. Not on
+    Windows, which has no such call."""
     if os.name != "nt":
         opened = os.open(folder, os.O_RDONLY)
         try:

@@ -15,10 +15,11 @@ from zoo.host.text import printable
 
 
 class UserError(Exception):
-    """Something the user can put right. The message says what was expected, what was seen and what to do.
+    """Something the user can put right. The message says what was expected, what was seen and what
+    to do.
 
-    Names in it come from files and servers of strangers, so it is `printable` from the start: on a terminal, in a log,
-    in an answer and on a page.
+    Names in it come from files and servers of strangers, so it is `printable` from the start: on a
+    terminal, in a log, in an answer and on a page.
     """
 
     exit_code = 2
@@ -53,11 +54,12 @@ def first_line(error: BaseException) -> str:
 
 
 def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
-    """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130 after Ctrl-C.
+    """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130
+    after Ctrl-C.
 
-    A full disk, or a limit on the size of files, that no part of the command expected is told in words as well.
-    `joins`: whether processes that torchrun starts together share the work; other commands are refused there at once,
-    where they would write the same files several times.
+    A full disk, or a limit on the size of files, that no part of the command expected is told in
+    words as well. `joins`: whether processes that torchrun starts together share the work; other
+    commands are refused there at once, where they would write the same files several times.
     """
     from zoo.host import console, disk
 
@@ -74,14 +76,17 @@ def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
         if lack is None:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        console.error(UserError(f"{place}{lack.cause}: {lack.advice}, then run the same command again."))
+        console.error(
+            UserError(f"{place}{lack.cause}: {lack.advice}, then run the same command again.")
+        )
         sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _check_alone() -> None:
-    """`UserError` in the first of several processes that torchrun started together; the others end without a word."""
+    """`UserError` in the first of several processes that torchrun started together; the others end
+    without a word."""
     started = os.environ.get("WORLD_SIZE", "1")
     if "TORCHELASTIC_RUN_ID" not in os.environ or started == "1":
         return
@@ -89,4 +94,7 @@ def _check_alone() -> None:
         sys.exit(UserError.exit_code)
     module = getattr(sys.modules["__main__"], "__spec__", None)
     name = f"python -m {module.name.removesuffix('.__main__')}" if module else sys.argv[0]
-    raise UserError(f"{name} runs in one process: seen {started} that torchrun started. Start it without torchrun.")
+    raise UserError(
+        f"{name} runs in one process: seen {started} that torchrun started. Start it without "
+        "torchrun."
+    )

@@ -9,21 +9,25 @@ OWN = Path("/proc/self/cgroup")
 
 
 def cpu_cores() -> int:
-    """CPU cores that this process may use, at least 1: by its affinity (taskset, Slurm), and by the quota of its
-    control groups (docker run --cpus, limits of Kubernetes), which is rounded up."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use, at least 1: by its affinity (taskset, Slurm), and by the
+    quota of its control groups (docker run --cpus, limits of Kubernetes), which is rounded up."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def compute_threads() -> int:
     """Threads for computing: one a core, or as many as OMP_NUM_THREADS says where that is fewer."""
-    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is for nested regions
+    # "4,2" is for nested regions
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return min(cpu_cores(), int(text)) if text.isdecimal() and int(text) else cpu_cores()
 
 
 def library_threads(wanted: int = 0) -> int:
-    """The number for a library that counts cores by itself: `wanted` where it is not 0, else what limits this process.
+    """The number for a library that counts cores by itself: `wanted` where it is not 0, else what
+    limits this process.
 
     0, its own count, where nothing does: it knows which cores are only halves of one.
     """
@@ -32,10 +36,12 @@ def library_threads(wanted: int = 0) -> int:
 
 
 def cpu_quota() -> float | None:
-    """Seconds of computing that the control groups allow in each second; None where they set no limit.
+    """Seconds of computing that the control groups allow in each second; None where they set no
+    limit.
 
-    The least of this process's group and all groups above it, as far as they can be seen: inside a container its own
-    group stands at the root. Version 2 says "200000 100000" in cpu.max, version 1 the same in two files.
+    The least of this process's group and all groups above it, as far as they can be seen: inside a
+    container its own group stands at the root. Version 2 says "200000 100000" in cpu.max, version 1
+    the same in two files.
     """
     found: list[float] = []
     for controllers, group in _own_groups():
@@ -53,13 +59,18 @@ def cpu_quota() -> float | None:
 
 
 def _own_groups() -> list[tuple[str, str]]:
-    """(controllers, path without its first slash) of each group of this process; controllers are empty in version 2."""
+    """(controllers, path without its first slash) of each group of this process; controllers are
+    empty in version 2."""
     try:
         lines = OWN.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     rows = [line.split(":", 2) for line in lines]
-    return [(row[1], row[2].strip("/")) for row in rows if len(row) == 3 and ".." not in row[2].split("/")]
+    return [
+        (row[1], row[2].strip("/"))
+        for row in rows
+        if len(row) == 3 and ".." not in row[2].split("/")
+    ]
 
 
 def _quota_2(place: Path) -> float | None:

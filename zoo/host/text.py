@@ -1,9 +1,11 @@
-"""Text from outside (names, keys, licences, answers of a server) where something else would read more than text in it.
+"""Text from outside (names, keys, licences, answers of a server) where something else would read
+more than text in it.
 
-    printable      a terminal, a log, an answer     control characters become visible escapes, such as \\x1b
-    csv_cell       a spreadsheet                    a cell that would run gets an apostrophe; `plain_cell` takes it away
-    plain, code    Markdown                         running text, and a name as inline code
-    shell          bash                             one word on one line, whatever it is
+    printable      a terminal, a log, an answer     control characters become visible escapes, such
+    as \\x1b csv_cell       a spreadsheet                    a cell that would run gets an
+    apostrophe; `plain_cell` takes it away plain, code    Markdown                         running
+    text, and a name as inline code shell          bash                             one word on one
+    line, whatever it is
 
 Standard library only, so that everything can use it.
 """
@@ -18,15 +20,17 @@ HIDDEN = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u206a-\u206f"  # they reorder what is shown
     "\u2028\u2029"  # line and paragraph separators: a log viewer begins a line
     "\U000e0000-\U000e007f\ufff9-\ufffb"  # tags and interlinear marks: text that is not shown
-    "\ud800-\udfff]")  # bytes of file names that are no text: no output can take them
+    "\ud800-\udfff]"
+)  # bytes of file names that are no text: no output can take them
 """What is not text to a terminal, or is shown as something else than it is."""
 RUNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"
-"""Beginnings of a cell that a spreadsheet takes for a formula, also in full-width and small forms."""
+"""Beginnings of a cell that a spreadsheet takes for a formula, also in full-width and small
+forms."""
 IGNORED = "'\" \xa0\u3000\x00\x0b\x0c\u200b-\u200f\u2060\ufeff"
 """What may stand before them: blanks, characters without width, and our own apostrophe."""
 CELL = (f"(?=[{IGNORED}]*[{RUNS}\t\r\n])", f"(?=[{IGNORED}]*[{RUNS}])")
-"""The beginning of a text that runs, and of one inside it: with other settings of the spreadsheet, a semicolon, a tab
-or a line break inside a text begins another cell."""
+"""The beginning of a text that runs, and of one inside it: with other settings of the spreadsheet,
+a semicolon, a tab or a line break inside a text begins another cell."""
 RUNNABLE = re.compile(f"\\A{CELL[0]}|(?<=[;\t\r\n]){CELL[1]}")
 ESCAPED = re.compile(f"\\A'{CELL[0]}|(?<=[;\t\r\n])'{CELL[1]}")
 NUMBER = re.compile(r"[-+]?\d{1,30}(\.\d{1,30})?(e[-+]?\d{1,3})?", re.ASCII)
@@ -34,16 +38,18 @@ NUMBER = re.compile(r"[-+]?\d{1,30}(\.\d{1,30})?(e[-+]?\d{1,3})?", re.ASCII)
 
 
 def printable(text: object) -> str:
-    """`text` with a visible escape (`\\x1b`, `\\u202e`) for each control character, newline and tab apart.
+    """`text` with a visible escape (`\\x1b`, `\\u202e`) for each control character, newline and tab
+    apart.
 
-    Also for what reverses text, for line separators and for lone surrogates (bytes of a file name that are no text).
-    What `printable` gave, it leaves as it is.
+    Also for what reverses text, for line separators and for lone surrogates (bytes of a file name
+    that are no text). What `printable` gave, it leaves as it is.
     """
     return HIDDEN.sub(_escape, str(text))
 
 
 def one_line(text: object) -> str:
-    """`printable`, with newline and tab escaped too: a name in a message must not begin a line of its own."""
+    """`printable`, with newline and tab escaped too: a name in a message must not begin a line of
+    its own."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -56,9 +62,15 @@ def _escape(match: re.Match[str]) -> str:
 
 # ---------------------------------------------------------------- CSV
 
+
 def csv_cell(value: Any) -> Any:
-    """A cell as it is written: text that a spreadsheet would run gets an apostrophe before it; numbers stay numbers."""
-    return RUNNABLE.sub("'", value) if isinstance(value, str) and not NUMBER.fullmatch(value) else value
+    """A cell as it is written: text that a spreadsheet would run gets an apostrophe before it;
+    numbers stay numbers."""
+    return (
+        RUNNABLE.sub("'", value)
+        if isinstance(value, str) and not NUMBER.fullmatch(value)
+        else value
+    )
 
 
 def plain_cell(text: str) -> str:
@@ -68,6 +80,7 @@ def plain_cell(text: str) -> str:
 
 # ---------------------------------------------------------------- Markdown
 
+
 def code(name: object) -> str:
     """A name as inline code that no backtick, pipe or line break in it can end."""
     cleaned = " ".join(printable(name).split()).replace("`", "'").replace("|", "\\|")
@@ -76,7 +89,12 @@ def code(name: object) -> str:
 
 def plain(words: object) -> str:
     """Running text in which nothing is Markdown or HTML, and no address becomes a link."""
-    escaped = " ".join(printable(words).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = (
+        " ".join(printable(words).split())
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
     escaped = re.sub(r"([\\`*\[\]|~!$]|(?<!\w)_|_(?!\w))", r"\\\1", escaped)
     escaped = re.sub(r"^([#+=-]|\d+(?=[.)](?:\s|$)))", _begins_nothing, escaped)
     return re.sub(r"(?i)(https?|ftp|mailto|www|xmpp)([:.])", r"\1&#8203;\2", escaped)
@@ -89,14 +107,17 @@ def _begins_nothing(match: re.Match[str]) -> str:
 
 # ---------------------------------------------------------------- bash
 
+
 def shell(word: object) -> str:
     """One word of a bash command on one line; what is not printable stands as `$'\\x1b'`."""
     text = str(word)
     if one_line(text) == text:
         return shlex.quote(text)
     octets = os.fsencode(text) if _encodable(text) else text.encode("utf-8", "replace")
-    shown = "".join(chr(octet) if 0x20 <= octet < 0x7f and chr(octet) not in "\\'!" else f"\\x{octet:02x}"
-                    for octet in octets)
+    shown = "".join(
+        chr(octet) if 0x20 <= octet < 0x7F and chr(octet) not in "\\'!" else f"\\x{octet:02x}"
+        for octet in octets
+    )
     return f"$'{shown}'"
 
 

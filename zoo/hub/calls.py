@@ -1,6 +1,7 @@
 """How this project talks to the Hub: trying again as told, and saying in words what went wrong.
 
-The Hub's client retries uploads and file downloads itself, but neither `model_info` nor the start of a commit.
+The Hub's client retries uploads and file downloads itself, but neither `model_info` nor the start
+of a commit.
 """
 
 import json
@@ -19,9 +20,11 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 5
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
-"""Doubled after each attempt, unless the Hub says how long to wait; longer than the longest is told, not waited."""
+"""Doubled after each attempt, unless the Hub says how long to wait; longer than the longest is
+told, not waited."""
 CONNECT_S, ANSWER_S = 2.5, 10.0
-"""Without a connection after so long there is no network; a connected Hub may take longer to answer."""
+"""Without a connection after so long there is no network; a connected Hub may take longer to
+answer."""
 BUSY = (429, 500, 502, 503, 504)
 """HTTP states that pass by themselves."""
 STATUS = "https://status.huggingface.co shows the Hub's state"
@@ -41,7 +44,8 @@ def timeouts() -> Any:
 
 
 def retried(call: Callable[[], Result], *, sleep: Callable[[float], None] = time.sleep) -> Result:
-    """What `call` returns, tried again while the Hub is busy or a connection breaks; never without any connection."""
+    """What `call` returns, tried again while the Hub is busy or a connection breaks; never without
+    any connection."""
     from huggingface_hub import errors
 
     for attempt in range(1, ATTEMPTS):
@@ -51,7 +55,13 @@ def retried(call: Callable[[], Result], *, sleep: Callable[[float], None] = time
             wait_s = _wait_s(error, attempt)
             if wait_s is None:
                 raise
-            logger.warning("%s: trying again in %.0f s (%d of %d).", _seen(error), wait_s, attempt, ATTEMPTS - 1)
+            logger.warning(
+                "%s: trying again in %.0f s (%d of %d).",
+                _seen(error),
+                wait_s,
+                attempt,
+                ATTEMPTS - 1,
+            )
             sleep(wait_s)
     return call()
 
@@ -73,7 +83,8 @@ def _wait_s(error: Any, attempt: int) -> float | None:
 
 
 def told_to_wait_s(headers: Any) -> float | None:
-    """What `Retry-After` or the Hub's own `ratelimit` header ask for, in seconds; None if neither does."""
+    """What `Retry-After` or the Hub's own `ratelimit` header ask for, in seconds; None if neither
+    does."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     if (headers.get("Retry-After") or "").isdigit():
@@ -117,8 +128,10 @@ def explained(words: Words) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError as error:
-        raise UserError(f"{words.repo} is gated: expected an account that has accepted its terms. Accept them at "
-                        f"{page}, then run: hf auth login") from error
+        raise UserError(
+            f"{words.repo} is gated: expected an account that has accepted its terms. Accept them "
+            f"at {page}, then run: hf auth login"
+        ) from error
     except errors.RevisionNotFoundError as error:
         raise UserError(f"{page} has no revision {words.revision}.") from error
     except errors.RepositoryNotFoundError as error:
@@ -126,21 +139,27 @@ def explained(words: Words) -> Iterator[None]:
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
         raise UserError(_no_network(words, error.__cause__ or error)) from error
     except (errors.RemoteEntryNotFoundError, errors.HFValidationError) as error:
-        raise UserError(f"{words.repo}: expected org/name of a repository that holds its own listing, seen: "
-                        f"{first_line(error)}. Check the name.") from error
+        raise UserError(
+            f"{words.repo}: expected org/name of a repository that holds its own listing, seen: "
+            f"{first_line(error)}. Check the name."
+        ) from error
     except errors.HfHubHTTPError as error:
         raise UserError(_refused(page, words, error)) from error
     except errors.HTTPError as error:
         raise UserError(_no_network(words, error)) from error
     except json.JSONDecodeError as error:
-        raise UserError(f"{constants.ENDPOINT} does not answer like a Hub (no JSON): check HF_ENDPOINT, and whether a "
-                        "proxy asks for a login.") from error
+        raise UserError(
+            f"{constants.ENDPOINT} does not answer like a Hub (no JSON): check HF_ENDPOINT, and "
+            "whether a proxy asks for a login."
+        ) from error
     except OSError as error:
         lack = disk.no_room(error)
         if lack is None:
             raise
-        raise UserError(f"{words.repo} in {constants.HF_HUB_CACHE}: {lack.cause}: {lack.advice}, or set HF_HOME to a "
-                        "larger disk.") from error
+        raise UserError(
+            f"{words.repo} in {constants.HF_HUB_CACHE}: {lack.cause}: {lack.advice}, or set "
+            "HF_HOME to a larger disk."
+        ) from error
 
 
 def _refused(page: str, words: Words, error: Any) -> str:
@@ -154,5 +173,7 @@ def _refused(page: str, words: Words, error: Any) -> str:
 def _no_network(words: Words, error: BaseException) -> str:
     from huggingface_hub import constants
 
-    return (f"cannot reach the Hub for {words.repo}: expected it at {constants.ENDPOINT}, seen {type(error).__name__}: "
-            f"{first_line(error)}.\n{words.no_network}")
+    return (
+        f"cannot reach the Hub for {words.repo}: expected it at {constants.ENDPOINT}, seen "
+        f"{type(error).__name__}: {first_line(error)}.\n{words.no_network}"
+    )

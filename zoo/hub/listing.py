@@ -1,4 +1,5 @@
-"""What the Hub says of a stranger's repository: names, sizes, digests, licence; checked before anything is used."""
+"""What the Hub says of a stranger's repository: names, sizes, digests, licence; checked before
+anything is used."""
 
 import json
 import re
@@ -14,12 +15,14 @@ ALLOWED = re.compile(
     r"README\.md|LICENSE|FINISHED\.json|(model|bank)\.safetensors|metrics\.jsonl"
     r"|(config|preprocessor_config|decision|recipe|data|report)\.json|figures/[\w-]+\.svg|onnx/model\.onnx"
     r"|bundles/[\w-]+/(model\.onnx|(bundle|parity|timing|FINISHED)\.json"
-    r"|examples/(expected\.json|\d+\.(png|jpe?g|webp|bmp|gif|tiff?)))")
+    r"|examples/(expected\.json|\d+\.(png|jpe?g|webp|bmp|gif|tiff?)))"
+)
 """Names in the repository that a push may send, and that a pull takes."""
 MOST_FILES = 10_000
 """timm's repositories have 4 files."""
 MOST_BYTES = {"config.json": 8 << 20, "FINISHED.json": 16 << 20}
-"""Of files that are read whole; timm's config.json has 1 kB, or 1 MB with the names of 21,000 classes."""
+"""Of files that are read whole; timm's config.json has 1 kB, or 1 MB with the names of 21,000
+classes."""
 MOST_WEIGHT_BYTES = 64 << 30
 """Of any other file; timm's largest has 27 GB."""
 MOST_PATH = 255
@@ -38,13 +41,16 @@ def readable(repo: str) -> Iterator[None]:
     except (json.JSONDecodeError, HFValidationError):
         raise  # explained in zoo/hub/calls.py
     except (TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
-        raise UserError(f"{repo}: expected what a Hub tells of a repository, seen another answer "
-                        f"({type(error).__name__}: {first_line(error)[:100]}): check HF_ENDPOINT, or choose another "
-                        "base.") from None
+        raise UserError(
+            f"{repo}: expected what a Hub tells of a repository, seen another answer "
+            f"({type(error).__name__}: {first_line(error)[:100]}): check HF_ENDPOINT, or choose "
+            "another base."
+        ) from None
 
 
 def check(repo: str, info: Any) -> None:
-    """`UserError` unless the commit is one, and every file has a plain name, a digest and a size within bounds."""
+    """`UserError` unless the commit is one, and every file has a plain name, a digest and a size
+    within bounds."""
     if not isinstance(info.sha, str) or not re.fullmatch(r"[0-9a-f]{40}", info.sha):
         raise _refused(repo, "no commit of 40 hexadecimal digits")
     files = info.siblings or []
@@ -52,21 +58,31 @@ def check(repo: str, info: Any) -> None:
         raise _refused(repo, f"{len(files):,} files, expected at most {MOST_FILES:,}")
     for file in files:
         if not is_plain(file.rfilename):
-            raise _refused(repo, f"a file named {str(file.rfilename)[:60]!a}, which is not a plain path")
+            raise _refused(
+                repo, f"a file named {str(file.rfilename)[:60]!a}, which is not a plain path"
+            )
         digest = file.lfs.sha256 if file.lfs else file.blob_id or ""
         if not isinstance(digest, str) or not re.fullmatch(r"([0-9a-f]{40}|[0-9a-f]{64})?", digest):
             raise _refused(repo, f"no digest of {file.rfilename}")
         size = (file.lfs.size if file.lfs else file.size) or 0
         most = MOST_BYTES.get(file.rfilename, MOST_WEIGHT_BYTES)
         if not isinstance(size, int) or not 0 <= size <= most:
-            raise _refused(repo, f"{file.rfilename} of {str(size)[:20]} bytes, expected at most {most:,}")
+            raise _refused(
+                repo, f"{file.rfilename} of {str(size)[:20]} bytes, expected at most {most:,}"
+            )
     if len({file.rfilename for file in files}) != len(files):
         raise _refused(repo, "two files of one name")
 
 
 def is_plain(name: Any) -> bool:
-    """Whether a file's name is a relative path that stays where it is put, of characters that can be shown."""
-    if not isinstance(name, str) or not 0 < len(name) <= MOST_PATH or not name.isprintable() or "\\" in name:
+    """Whether a file's name is a relative path that stays where it is put, of characters that can
+    be shown."""
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= MOST_PATH
+        or not name.isprintable()
+        or "\\" in name
+    ):
         return False
     return not any(part in ("", ".", "..") for part in name.split("/"))
 
@@ -83,5 +99,7 @@ def licence(info: Any) -> str | None:
 
 
 def _refused(repo: str, seen: str) -> UserError:
-    return UserError(f"{repo}: expected a repository of weights, seen {seen}. It is not used: choose another base "
-                     "(python -m zoo list).")
+    return UserError(
+        f"{repo}: expected a repository of weights, seen {seen}. It is not used: choose another "
+        "base (python -m zoo list)."
+    )

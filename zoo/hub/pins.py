@@ -1,4 +1,5 @@
-"""`pins.json`: what each Hub repository held when it was first pulled; later pulls want the same."""
+"""`pins.json`: what each Hub repository held when it was first pulled; later pulls want the
+same."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -15,7 +16,8 @@ class Pin:
 
     commit: str
     sha256: str | None
-    """Of the weight file. None only before the download, for a file that the Hub announces no sha256 of."""
+    """Of the weight file. None only before the download, for a file that the Hub announces no
+    sha256 of."""
     filename: str
     licence: str | None
     config: bool
@@ -30,13 +32,16 @@ def pins_file() -> Path:
 
 
 def read(hub_id: str) -> Pin | None:
-    """The pin of `org/name` or `org/name@revision`; `UserError` if the file holds something else."""
+    """The pin of `org/name` or `org/name@revision`; `UserError` if the file holds something
+    else."""
     entry = _pins().get(hub_id)
     try:
         return Pin(**entry) if entry else None
     except TypeError:
-        raise UserError(f'{pins_file()}: the value of "{hub_id}" is not a pin (expected commit, sha256, filename, '
-                        "licence, config): delete that key and pull again.") from None
+        raise UserError(
+            f'{pins_file()}: the value of "{hub_id}" is not a pin (expected commit, sha256, filename, '
+            "licence, config): delete that key and pull again."
+        ) from None
 
 
 def write(hub_id: str, pin: Pin) -> None:

@@ -1,7 +1,8 @@
 """Pulled runs, each in a folder of its own beside `pins.json`: `runs/user--name/COMMIT`.
 
-The Hub client's cache consists of links, and a run folder that holds a link is refused (zoo/files/folders.py). So the
-files of a run are put together as files: hard-linked to the cache where that is possible, else copied.
+The Hub client's cache consists of links, and a run folder that holds a link is refused
+(zoo/files/folders.py). So the files of a run are put together as files: hard-linked to the cache
+where that is possible, else copied.
 """
 
 import os
@@ -20,14 +21,19 @@ from zoo.hub.pins import pins_file
 
 def folder_of(repo: str, commit: str) -> Path:
     """Where the run of a repository at a commit lies, or will lie."""
-    if not re.fullmatch(r"[0-9a-f]{40}", commit) or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII):
-        raise UserError(f"{shown(repo)} at {shown(commit)}: expected user/name and a commit of 40 hexadecimal digits; "
-                        "check HF_ENDPOINT.")
+    if not re.fullmatch(r"[0-9a-f]{40}", commit) or not re.fullmatch(
+        r"[\w.-]+/[\w.-]+", repo, re.ASCII
+    ):
+        raise UserError(
+            f"{shown(repo)} at {shown(commit)}: expected user/name and a commit of 40 hexadecimal "
+            "digits; check HF_ENDPOINT."
+        )
     return pins_file().parent / "runs" / repo.replace("/", "--") / commit
 
 
 def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Path:
-    """The run folder with these files (name -> sha256) of the cache, put in place whole; it must be a finished run."""
+    """The run folder with these files (name -> sha256) of the cache, put in place whole; it must be
+    a finished run."""
     place = folder_of(repo, commit)
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f"{commit}.{secrets.token_hex(8)}{disk.UNFINISHED}")
@@ -40,8 +46,10 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
             temporary.rename(place)
     except OSError as error:
         if not place.is_dir():  # else another process has put the same files there in the meantime
-            raise UserError(f"{place} cannot be written ({error.strerror}): free some space, or set ZOOTUNE_HOME to "
-                            "another folder.") from None
+            raise UserError(
+                f"{place} cannot be written ({error.strerror}): free some space, or set "
+                "ZOOTUNE_HOME to another folder."
+            ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return place
@@ -55,7 +63,8 @@ def _put(source: Path, target: Path) -> None:
 
 
 def changed(place: Path, digests: Mapping[str, str]) -> tuple[str, str] | None:
-    """(name, what is seen) of a file of a pulled run that is not the pinned one; None if all are."""
+    """(name, what is seen) of a file of a pulled run that is not the pinned one; None if all
+    are."""
     rundir.check_folder(place)
     for name, expected in digests.items():
         path = place / name

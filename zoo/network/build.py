@@ -1,7 +1,7 @@
 """Models: a base with a fresh head, and a finished run.
 
-    build(base, labels)      timm's model with the base's weights and a fresh head for these labels
-    load(run)                the model of a finished run folder
+build(base, labels)      timm's model with the base's weights and a fresh head for these labels
+load(run)                the model of a finished run folder
 """
 
 import re
@@ -23,13 +23,16 @@ from zoo.network import guard, renaming, weights, wide_resnet
 from zoo.network.weights import Weights
 
 PLAIN_TRANSFORMERS = frozenset({"vision_transformer", "deit", "beit", "eva"})
-"""timm modules of plain vision transformers: their position embeddings can be resized to any multiple of the patch."""
+"""timm modules of plain vision transformers: their position embeddings can be resized to any
+multiple of the patch."""
 OWN_SIZE_ONLY = frozenset({"byoanet"})
-"""timm modules whose attention blocks need their own picture size although the configuration does not say so."""
+"""timm modules whose attention blocks need their own picture size although the configuration does
+not say so."""
 OWN_MODULES = (wide_resnet,)
 """Architectures of our own; importing them registers them with timm, as its own modules do."""
 MOST_GROWTH = 2
-"""Largest picture size of a stranger's network with a fixed size, in sizes that timm publishes the architecture for."""
+"""Largest picture size of a stranger's network with a fixed size, in sizes that timm publishes the
+architecture for."""
 STRIDE = 32
 """Total stride of convolutional nets; picture sizes that are no multiple of it waste a border."""
 LEFT_OUT = ("AuxLogits.", "attn_pool.", "mask_token", "lm_head.")
@@ -37,9 +40,19 @@ LEFT_OUT = ("AuxLogits.", "attn_pool.", "mask_token", "lm_head.")
 HEAD_NORMS = ("head.", "fc_norm.")
 """Layers before the classifier that weights without a classifier may lack too."""
 CONFIG_KEYS = frozenset(field.name for field in fields(PretrainedCfg)) - {
-    "url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load",
-    "label_names", "label_descriptions", "label_offset"}
-"""Entries of a pretrained configuration that are kept: not where it lay, nor what its old head meant."""
+    "url",
+    "file",
+    "hf_hub_id",
+    "hf_hub_filename",
+    "source",
+    "state_dict",
+    "custom_load",
+    "label_names",
+    "label_descriptions",
+    "label_offset",
+}
+"""Entries of a pretrained configuration that are kept: not where it lay, nor what its old head
+meant."""
 
 
 class NoSuchOption(UserError):
@@ -69,14 +82,22 @@ class _Source:
         return timm.models.model_entrypoint(self.architecture).__module__.rpartition(".")[2]
 
 
-def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, drop_path: float = 0.0,
-          dropout: float = 0.0, fetched: Weights | None = None) -> nn.Module:
-    """timm's model of a base on the CPU, in training mode: a fresh head for `labels`, all else from the base's weights
-    (nothing with `weights.RANDOM`).
+def build(
+    base: Base,
+    labels: Sequence[str],
+    *,
+    image_size: int | None = None,
+    drop_path: float = 0.0,
+    dropout: float = 0.0,
+    fetched: Weights | None = None,
+) -> nn.Module:
+    """timm's model of a base on the CPU, in training mode: a fresh head for `labels`, all else from
+    the base's weights (nothing with `weights.RANDOM`).
 
-    `image_size` is the side of the pictures in pixels (None: the base's own); position embeddings are resized to it.
-    `drop_path` and `dropout` are rates in [0, 1). `fetched` saves a second `weights.fetch(base)`. Raises `UserError`
-    for a size or an option that the architecture does not have, and when weights and model do not fit (both listed).
+    `image_size` is the side of the pictures in pixels (None: the base's own); position embeddings
+    are resized to it. `drop_path` and `dropout` are rates in [0, 1). `fetched` saves a second
+    `weights.fetch(base)`. Raises `UserError` for a size or an option that the architecture does not
+    have, and when weights and model do not fit (both listed).
     """
     assert 0 < len(set(labels)) == len(labels), "labels are distinct"
     fetched = fetched or weights.fetch(base)
@@ -91,7 +112,8 @@ def build(base: Base, labels: Sequence[str], *, image_size: int | None = None, d
 
 
 def load(run: Path) -> nn.Module:
-    """The model of a finished run folder, in evaluation mode; `UserError` if its files changed since then."""
+    """The model of a finished run folder, in evaluation mode; `UserError` if its files changed
+    since then."""
     rundir.open_finished(run, verify=(rundir.CONFIG, rundir.WEIGHTS))
     config = rundir.read_json(run / rundir.CONFIG, kind=dict)
     source = _from_config(config, str(run))
@@ -101,13 +123,17 @@ def load(run: Path) -> nn.Module:
     model = _create(source, source.config["num_classes"], None, {})
     state = weights.load_state(fetched, {})
     if lines := renaming.differences(renaming.shapes(model.state_dict()), renaming.shapes(state)):
-        raise UserError(weights.mismatch(f"{path} does not fit {source.architecture} of config.json", lines))
+        raise UserError(
+            weights.mismatch(f"{path} does not fit {source.architecture} of config.json", lines)
+        )
     weights.check_finite(path, state)
     model.load_state_dict(state)
     return model.eval()
 
 
-def without_memory(base: Base, fetched: Weights, *, image_size: int | None = None, classes: int = 2) -> nn.Module:
+def without_memory(
+    base: Base, fetched: Weights, *, image_size: int | None = None, classes: int = 2
+) -> nn.Module:
     """The network of a base on torch's meta device, where tensors have shapes only."""
     source = _source(base, fetched)
     with _meta_device(source, fetched):
@@ -115,7 +141,8 @@ def without_memory(base: Base, fetched: Weights, *, image_size: int | None = Non
 
 
 def takes_drop_path(base: Base, fetched: Weights) -> bool:
-    """Whether blocks of a base's network can be left out at random in training; VGG's, for one, cannot."""
+    """Whether blocks of a base's network can be left out at random in training; VGG's, for one,
+    cannot."""
     source = _source(base, fetched)
     try:
         with _meta_device(source, fetched):
@@ -126,7 +153,8 @@ def takes_drop_path(base: Base, fetched: Weights) -> bool:
 
 
 def built_for_one_size(base: Base, fetched: Weights) -> bool:
-    """Whether a network of this base is made for pictures of one size, rather than taking what it is given."""
+    """Whether a network of this base is made for pictures of one size, rather than taking what it
+    is given."""
     source = _source(base, fetched)
     return source.fixed or source.module in PLAIN_TRANSFORMERS
 
@@ -134,8 +162,9 @@ def built_for_one_size(base: Base, fetched: Weights) -> bool:
 def allowed_size_step(base: Base) -> int | None:
     """What the picture's side must be a multiple of; None if only the base's own size will do.
 
-    The patch for plain vision transformers, 32 for nets without a fixed size. (A size of its own is always allowed.)
-    For a Hub repository this pulls the weights, because only its config.json tells the architecture.
+    The patch for plain vision transformers, 32 for nets without a fixed size. (A size of its own is
+    always allowed.) For a Hub repository this pulls the weights, because only its config.json tells
+    the architecture.
     """
     if base.architecture and not base.folder:
         return _size_step(_registered(base.architecture, base.tag, base.alias))
@@ -146,21 +175,31 @@ def _source(base: Base, fetched: Weights) -> _Source:
     if base.architecture and not base.folder:
         return _registered(base.architecture, base.tag, base.alias)
     if fetched.config is None:
-        raise UserError(f"{base.alias} has no config.json: expected one in timm's layout, which names the "
-                        "architecture. Choose another base (python -m zoo list).")
+        raise UserError(
+            f"{base.alias} has no config.json: expected one in timm's layout, which names the "
+            "architecture. Choose another base (python -m zoo list)."
+        )
     return _from_config(fetched.config, base.alias)
 
 
 def _registered(architecture: str, tag: str, name: str) -> _Source:
     if current := old_names.current_name(architecture):
-        raise UserError(f"{name}: timm {timm.__version__} calls this architecture {current.partition('.')[0]}. Give "
-                        "that name instead.")
+        raise UserError(
+            f"{name}: timm {timm.__version__} calls this architecture {current.partition('.')[0]}. "
+            "Give that name instead."
+        )
     full = f"{architecture}.{tag}" if tag else architecture
-    known = timm.list_models(f"{architecture}.*", pretrained=True) if timm.is_model(architecture) else []
+    known = (
+        timm.list_models(f"{architecture}.*", pretrained=True)
+        if timm.is_model(architecture)
+        else []
+    )
     if not timm.is_model(architecture) or (tag and full not in known):
         seen = f"only {', '.join(known)}" if known else "no such architecture"
-        raise UserError(f"{name}: expected a model of timm {timm.__version__}, seen {seen}. "
-                        "python -m zoo list shows the catalogue.")
+        raise UserError(
+            f"{name}: expected a model of timm {timm.__version__}, seen {seen}. "
+            "python -m zoo list shows the catalogue."
+        )
     config = timm.get_pretrained_cfg(full)
     assert config, "is_model"
     return _Source(architecture, _kept(config.to_dict()), {})
@@ -171,20 +210,26 @@ def _from_config(config: Any, where: str) -> _Source:
     timm_config.check(config, where)
     architecture = config.get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
-        raise UserError(f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
-                        f"{timm.__version__}, seen {architecture!r} (keys: "
-                        f"{', '.join(weights.shown(key[:40]) for key in list(config)[:8])}). Choose a "
-                        "repository of timm weights, or pip install -U timm.")
+        raise UserError(
+            f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
+            f"{timm.__version__}, seen {architecture!r} (keys: "
+            f"{', '.join(weights.shown(key[:40]) for key in list(config)[:8])}). Choose a "
+            "repository of timm weights, or pip install -U timm."
+        )
     architecture = old_names.current_architecture(architecture)
     top = {key: config[key] for key in ("architecture", "num_classes") if key in config}
-    full = PretrainedCfg(**_kept((config.get("pretrained_cfg") or config) | top)).to_dict()  # adds timm's defaults
+    # adds timm's defaults
+    full = PretrainedCfg(**_kept((config.get("pretrained_cfg") or config) | top)).to_dict()
     arguments = timm_config.arguments(config, where)
     _check_side(architecture, full, arguments, where)
     return _Source(architecture, _kept(full), arguments, where)
 
 
-def _check_side(architecture: str, full: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> None:
-    """Networks of a fixed size compute tables of all pairs of places, some of them in Python: hours for large ones."""
+def _check_side(
+    architecture: str, full: Mapping[str, Any], arguments: Mapping[str, Any], where: str
+) -> None:
+    """Networks of a fixed size compute tables of all pairs of places, some of them in Python: hours
+    for large ones."""
     published = timm.get_pretrained_cfg(architecture)
     module = timm.models.model_entrypoint(architecture).__module__.rpartition(".")[2]
     if published is None or module in PLAIN_TRANSFORMERS:
@@ -192,9 +237,13 @@ def _check_side(architecture: str, full: Mapping[str, Any], arguments: Mapping[s
     asked = arguments.get("img_size") or full["input_size"][1:]
     side = max(asked) if isinstance(asked, list | tuple) else asked
     most = MOST_GROWTH * max(published.input_size[1:])
-    if (published.fixed_input_size or full["fixed_input_size"] or "img_size" in arguments) and side > most:
-        raise UserError(f"{where}: config.json: expected pictures of at most {most} px for {architecture}, seen "
-                        f"{side}. Choose another base, or another copy of this one.")
+    if (
+        published.fixed_input_size or full["fixed_input_size"] or "img_size" in arguments
+    ) and side > most:
+        raise UserError(
+            f"{where}: config.json: expected pictures of at most {most} px for {architecture}, "
+            f"seen {side}. Choose another base, or another copy of this one."
+        )
 
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,24 +261,34 @@ def _size_step(source: _Source) -> int | None:
 
 
 def _checked_size(base: Base, source: _Source, image_size: int | None) -> int | None:
-    """`image_size` if one can build for it. Convolutional nets take any, multiples of their stride use it best."""
+    """`image_size` if one can build for it. Convolutional nets take any, multiples of their stride
+    use it best."""
     own = source.config["input_size"][-1]
     if image_size is None or image_size == own:
         return image_size
     step = _size_step(source)
     if step is None:
-        raise UserError(f"{base.alias} takes pictures of {own} px only, not {image_size}: leave the picture size out, "
-                        "or choose another base.")
+        raise UserError(
+            f"{base.alias} takes pictures of {own} px only, not {image_size}: leave the picture "
+            "size out, or choose another base."
+        )
     if image_size % step and source.module in PLAIN_TRANSFORMERS:
         near = sorted({max(step, image_size // step * step), -(-image_size // step) * step})
-        raise UserError(f"{base.alias}: expected a picture size that is a multiple of its patch of {step} px, seen "
-                        f"{image_size}. The nearest: {' or '.join(map(str, near))}.")
+        raise UserError(
+            f"{base.alias}: expected a picture size that is a multiple of its patch of {step} px, "
+            f"seen {image_size}. The nearest: {' or '.join(map(str, near))}."
+        )
     return image_size
 
 
-def _create(source: _Source, classes: int, image_size: int | None, rates: dict[str, float]) -> nn.Module:
-    """timm's model without weights. A rate of 0 is left out where the architecture lacks the option."""
-    arguments: dict[str, Any] = source.arguments | rates | {"num_classes": classes, "pretrained_cfg": source.config}
+def _create(
+    source: _Source, classes: int, image_size: int | None, rates: dict[str, float]
+) -> nn.Module:
+    """timm's model without weights. A rate of 0 is left out where the architecture lacks the
+    option."""
+    arguments: dict[str, Any] = (
+        source.arguments | rates | {"num_classes": classes, "pretrained_cfg": source.config}
+    )
     if source.arguments:
         arguments["pretrained_model_args"] = dict(source.arguments)
     if image_size and (source.fixed or source.module in PLAIN_TRANSFORMERS):
@@ -238,26 +297,39 @@ def _create(source: _Source, classes: int, image_size: int | None, rates: dict[s
         try:
             return timm.create_model(source.architecture, **arguments)
         except renaming.TIMM_ERRORS as error:
-            refused = next((name for name in rates if name in arguments and f"'{name}'" in str(error)), None)
+            refused = next(
+                (name for name in rates if name in arguments and f"'{name}'" in str(error)), None
+            )
             if refused is None and source.origin:
-                raise UserError(f"{source.origin}: config.json: expected 'model_args' and 'pretrained_cfg' that "
-                                f"{source.architecture} of timm {timm.__version__} takes, seen "
-                                f"{str(source.arguments)[:200]}: {type(error).__name__}: {first_line(error)[:200]}. "
-                                "Choose another base, or another copy of this one.") from None
+                raise UserError(
+                    f"{source.origin}: config.json: expected 'model_args' and 'pretrained_cfg' "
+                    f"that {source.architecture} of timm {timm.__version__} takes, seen "
+                    f"{str(source.arguments)[:200]}: {type(error).__name__}: "
+                    f"{first_line(error)[:200]}. Choose another base, or another copy of this one."
+                ) from None
             if refused is None or not isinstance(error, TypeError):
                 raise
             if rate := arguments.pop(refused):
                 option = {"drop_path_rate": "drop-path", "drop_rate": "dropout"}[refused]
-                raise NoSuchOption(f"{source.architecture} has no {option}: expected 0, seen {rate:g}. Remove "
-                                   f"--{option}, or choose another base.") from None
+                raise NoSuchOption(
+                    f"{source.architecture} has no {option}: expected 0, seen {rate:g}. Remove "
+                    f"--{option}, or choose another base."
+                ) from None
 
 
 def _meta_device(source: _Source, fetched: Weights) -> AbstractContextManager[None]:
-    """Where a network is made without memory; a stranger's only as large as its weights are, or it is a `UserError`."""
-    return guard.meta_device_within(weights.extent(fetched), source.origin) if source.origin else guard.meta_device()
+    """Where a network is made without memory; a stranger's only as large as its weights are, or it
+    is a `UserError`."""
+    return (
+        guard.meta_device_within(weights.extent(fetched), source.origin)
+        if source.origin
+        else guard.meta_device()
+    )
 
 
-def _check_fits_weights(source: _Source, classes: int, image_size: int | None, fetched: Weights) -> None:
+def _check_fits_weights(
+    source: _Source, classes: int, image_size: int | None, fetched: Weights
+) -> None:
     """`UserError` if a stranger's config.json asks for a network that its weights cannot be for."""
     if source.origin:
         with _meta_device(source, fetched):
@@ -267,31 +339,45 @@ def _check_fits_weights(source: _Source, classes: int, image_size: int | None, f
 def _load_all_but_head(model: nn.Module, source: _Source, fetched: Weights) -> None:
     like: dict[str, Tensor] = {}
     if fetched.package:
-        with guard.meta_device():  # the shapes of the model that the file was made for, its head included
+        # the shapes of the model that the file was made for, its head included
+        with guard.meta_device():
             like = _create(source, source.config["num_classes"], None, {}).state_dict()
     raw = weights.load_state(fetched, like)
     heads = _head_names(model, source)
     ours = renaming.shapes(model.state_dict())
     state = renaming.as_timm_names_them(model, raw)
-    state = {name: tensor for name, tensor in state.items()
-             if not name.startswith(heads) and (name in ours or not name.startswith(LEFT_OUT))}
+    state = {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith(heads) and (name in ours or not name.startswith(LEFT_OUT))
+    }
     may_lack = heads if source.config.get("num_classes") else (*heads, *HEAD_NORMS)
-    expected = {name: shape for name, shape in ours.items() if name in state or not name.startswith(may_lack)}
+    expected = {
+        name: shape
+        for name, shape in ours.items()
+        if name in state or not name.startswith(may_lack)
+    }
     if lines := renaming.differences(expected, renaming.shapes(state)):
-        raise UserError(weights.mismatch(f"{fetched.path} does not fit {source.architecture}", lines)
-                        + "\nChoose the architecture these weights were made for, or another base.")
+        raise UserError(
+            weights.mismatch(f"{fetched.path} does not fit {source.architecture}", lines)
+            + "\nChoose the architecture these weights were made for, or another base."
+        )
     weights.check_finite(fetched.path, state)
     model.load_state_dict(state, strict=False)
 
 
 def _head_names(model: nn.Module, source: _Source) -> tuple[str, ...]:
-    """Prefixes of the classifier's tensors: as the configuration calls it, and as the model does."""
+    """Prefixes of the classifier's tensors: as the configuration calls it, and as the model
+    does."""
     named = source.config.get("classifier") or ()
     network: Any = model
     last = network.get_classifier()
     heads = last if isinstance(last, tuple) else (last,)
     found = [name for name, module in model.named_modules() if any(module is one for one in heads)]
-    return tuple(f"{name}." for name in dict.fromkeys((*((named,) if isinstance(named, str) else named), *found)))
+    return tuple(
+        f"{name}."
+        for name in dict.fromkeys((*((named,) if isinstance(named, str) else named), *found))
+    )
 
 
 @dataclass(frozen=True)
@@ -316,6 +402,10 @@ def describe(base: Base, fetched: Weights) -> Description:
     """A base's size, input and layers, from a model without memory (torch's meta device)."""
     source, model = _source(base, fetched), without_memory(base, fetched, classes=0)
     return Description(
-        source.architecture.partition(".")[0], sum(p.numel() for p in model.parameters()) / 1e6,
+        source.architecture.partition(".")[0],
+        sum(p.numel() for p in model.parameters()) / 1e6,
         any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()),
-        source.config["input_size"][-1], _size_step(source), source.config.get("crop_mode") or "center")
+        source.config["input_size"][-1],
+        _size_step(source),
+        source.config.get("crop_mode") or "center",
+    )

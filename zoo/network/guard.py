@@ -1,6 +1,8 @@
-"""Bounds on the networks that a stranger's config.json asks for, kept while they are built on torch's meta device.
+"""Bounds on the networks that a stranger's config.json asks for, kept while they are built on
+torch's meta device.
 
-Weights tell how large a network is that they were made for; one that is far larger is refused before it takes memory.
+Weights tell how large a network is that they were made for; one that is far larger is refused
+before it takes memory.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +20,34 @@ from zoo.network.weights import Extent
 MOST_PARTS = 6_000
 """Layers within layers, and tensors, of a network; timm's have at most 4,000."""
 SPARE_NUMBERS = 64_000_000
-"""Numbers that a network may hold beyond twice those of its file: a new head, tables of positions (250 MB)."""
+"""Numbers that a network may hold beyond twice those of its file: a new head, tables of positions
+(250 MB)."""
 
 
-INITIAL_VALUES = frozenset({
-    "uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_",
-    "constant_", "ones_", "zeros_", "zero_", "fill_", "mul_", "div_", "add_", "sub_", "erfinv_", "clamp_"})
-"""torch's functions with which layers set their first weights; each gives back the tensor that it changes."""
+INITIAL_VALUES = frozenset(
+    {
+        "uniform_",
+        "normal_",
+        "trunc_normal_",
+        "kaiming_uniform_",
+        "kaiming_normal_",
+        "xavier_uniform_",
+        "xavier_normal_",
+        "constant_",
+        "ones_",
+        "zeros_",
+        "zero_",
+        "fill_",
+        "mul_",
+        "div_",
+        "add_",
+        "sub_",
+        "erfinv_",
+        "clamp_",
+    }
+)
+"""torch's functions with which layers set their first weights; each gives back the tensor that it
+changes."""
 
 
 class TooLarge(UserError):
@@ -32,11 +55,16 @@ class TooLarge(UserError):
 
 
 class _Unfilled(TorchFunctionMode):
-    """First weights are not set: without values there is nothing to set, and torch takes two thirds of the time that
-    a network on the meta device takes for what their shapes would be. Final."""
+    """First weights are not set: without values there is nothing to set, and torch takes two thirds
+    of the time that a network on the meta device takes for what their shapes would be. Final."""
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (),
-                           kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         if getattr(func, "__name__", "") in INITIAL_VALUES:
             tensor = args[0] if args else (kwargs or {})["tensor"]
             if tensor.is_meta:
@@ -46,16 +74,19 @@ class _Unfilled(TorchFunctionMode):
 
 @contextmanager
 def meta_device() -> Iterator[None]:
-    """Build networks without memory: their tensors have shapes and no values. Not for a pass through one."""
+    """Build networks without memory: their tensors have shapes and no values. Not for a pass
+    through one."""
     with torch.device("meta"), _Unfilled():
         yield
 
 
 @contextmanager
 def meta_device_within(extent: Extent, where: str) -> Iterator[None]:
-    """Build networks without memory; `UserError` as soon as one outgrows the weights that it should take.
+    """Build networks without memory; `UserError` as soon as one outgrows the weights that it should
+    take.
 
-    torch calls these hooks for every layer and tensor of every network in the process while the block runs.
+    torch calls these hooks for every layer and tensor of every network in the process while the
+    block runs.
     """
     most_parts = min(MOST_PARTS, 10 * extent.tensors + 2000)
     most_numbers = 2 * extent.numbers + SPARE_NUMBERS
@@ -66,15 +97,21 @@ def meta_device_within(extent: Extent, where: str) -> Iterator[None]:
         parts += 1
         numbers += part.numel() if isinstance(part, torch.Tensor) else 0
         if parts > most_parts or numbers > most_numbers:
-            raise TooLarge(f"{where}: config.json asks for a network of more than {most_parts:,} parts or "
-                           f"{most_numbers:,} numbers; its weights hold {extent.tensors:,} tensors with "
-                           f"{extent.numbers:,} numbers. It does not belong to them: choose another base, or another "
-                           "copy of this one.")
+            raise TooLarge(
+                f"{where}: config.json asks for a network of more than {most_parts:,} parts or "
+                f"{most_numbers:,} numbers; its weights hold {extent.tensors:,} tensors with "
+                f"{extent.numbers:,} numbers. It does not belong to them: choose another base, or "
+                "another copy of this one."
+            )
 
-    handles = [register(count) for register in (  # type: ignore[operator]
-        registrations.register_module_module_registration_hook,
-        registrations.register_module_parameter_registration_hook,
-        registrations.register_module_buffer_registration_hook)]
+    handles = [
+        register(count)
+        for register in (  # type: ignore[operator]
+            registrations.register_module_module_registration_hook,
+            registrations.register_module_parameter_registration_hook,
+            registrations.register_module_buffer_registration_hook,
+        )
+    ]
     try:
         with meta_device():
             yield

@@ -1,7 +1,8 @@
-"""PyTorch's checkpoint files (`.pt`, `.pth`, `.bin`) from strangers: tensors, numbers, text and their collections.
+"""PyTorch's checkpoint files (`.pt`, `.pth`, `.bin`) from strangers: tensors, numbers, text and
+their collections.
 
-`torch.load(weights_only=True)` runs no code, but takes what a file says of sizes at its word. So the zip's list of
-members is looked at before it unpacks anything, and each tensor after it.
+`torch.load(weights_only=True)` runs no code, but takes what a file says of sizes at its word. So
+the zip's list of members is looked at before it unpacks anything, and each tensor after it.
 """
 
 import os
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_DESCRIBED_BYTES = 8 << 20
-"""Of the part that names the tensors; timm's largest model with Adam's state and an average needs 2 MB."""
+"""Of the part that names the tensors; timm's largest model with Adam's state and an average needs 2
+MB."""
 MOST_TENSORS = 50_000
 """timm's largest models have about 2,500; five of each in a checkpoint."""
 MOST_VALUES = 20 * MOST_TENSORS
@@ -29,12 +31,35 @@ MOST_DEPTH = 32
 """Collections within collections."""
 MOST_NAME = 512
 """Characters of a name."""
-DTYPES = ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64", "torch.int64", "torch.int32",
-          "torch.int16", "torch.int8", "torch.uint8", "torch.bool")
+DTYPES = (
+    "torch.float32",
+    "torch.float16",
+    "torch.bfloat16",
+    "torch.float64",
+    "torch.int64",
+    "torch.int32",
+    "torch.int16",
+    "torch.int8",
+    "torch.uint8",
+    "torch.bool",
+)
 END_RECORD = 22
 """Bytes of a zip's last record, without a comment, which torch does not write."""
-_DAMAGED = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, OverflowError, MemoryError, LookupError,
-            TypeError, AttributeError, AssertionError, NotImplementedError, struct.error)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    struct.error,
+)
 """What zipfile and torch raise for damaged files, and for those that do not fit into memory."""
 
 
@@ -60,16 +85,21 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S{1,200})", str(error))
-        raise UserError(f"{path} is refused: expected a PyTorch file with tensors only, seen "
-                        f"{f'the code {found[1]}' if found else first_line(error)}. It was not run. Use a safetensors "
-                        "file, or another base.") from None
+        raise UserError(
+            f"{path} is refused: expected a PyTorch file with tensors only, seen "
+            f"{f'the code {found[1]}' if found else first_line(error)}. It was not run. Use a "
+            "safetensors file, or another base."
+        ) from None
     except _DAMAGED as error:
-        raise UserError(f"{path}: expected a PyTorch file, seen one that cannot be read ({first_line(error)[:200]}): "
-                        "delete it and get it again.") from None
+        raise UserError(
+            f"{path}: expected a PyTorch file, seen one that cannot be read "
+            f"({first_line(error)[:200]}): delete it and get it again."
+        ) from None
 
 
 def _check_members(path: Path) -> None:
-    """`ValueError` for a zip that unpacks to more than its own size: torch stores its members, and never compresses.
+    """`ValueError` for a zip that unpacks to more than its own size: torch stores its members, and
+    never compresses.
 
     Files of before torch 1.6 are no zips: of those, torch reads no more than they hold.
     """
@@ -78,7 +108,8 @@ def _check_members(path: Path) -> None:
         if file.read(4) != b"PK\x03\x04":
             return
         file.seek(max(0, size - END_RECORD))
-        # torch's reader takes the last such record; with a comment behind it, Python's could take another
+        # torch's reader takes the last such record; with a comment behind it, Python's could take
+        # another
         if file.read(4) != b"PK\x05\x06":
             raise ValueError("its end is missing, or something was added to it")
         members = zipfile.ZipFile(file).infolist()
@@ -94,7 +125,8 @@ def _check_members(path: Path) -> None:
 
 
 def _check_content(content: Any, file_bytes: int) -> None:
-    """`ValueError` for collections without end, and for tensors that are more than numbers lying in the file."""
+    """`ValueError` for collections without end, and for tensors that are more than numbers lying in
+    the file."""
     import torch
 
     level, values, tensors, tensor_bytes = [content], 0, 0, 0

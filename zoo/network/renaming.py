@@ -12,9 +12,19 @@ from torch import Tensor, nn
 from zoo.network import weights
 
 RENAMERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
-"""Names under which timm's modules keep the function that renames and resizes the tensors of published files."""
-TIMM_ERRORS = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, AssertionError, ArithmeticError,
-               MemoryError, ImportError)
+"""Names under which timm's modules keep the function that renames and resizes the tensors of
+published files."""
+TIMM_ERRORS = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    ImportError,
+)
 """What timm raises for arguments and tensors that do not belong to an architecture."""
 RESIZED = ("patch_embed", "pos_embed", "rel_pos", "relative_position")
 """Parts of the names of tensors that timm resizes to the model's picture or patch."""
@@ -23,7 +33,8 @@ MOST_PATCH = 64
 
 
 def as_timm_names_them(model: nn.Module, raw: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as timm renames and resizes those of its own published files; `raw` where it cannot.
+    """The tensors as timm renames and resizes those of its own published files; `raw` where it
+    cannot.
 
     Whoever compares them with the model then names what does not fit.
     """
@@ -36,10 +47,12 @@ def as_timm_names_them(model: nn.Module, raw: dict[str, Tensor]) -> dict[str, Te
 
 
 def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Apply the renaming and resizing (of position embeddings) that timm applies to its own published files."""
+    """Apply the renaming and resizing (of position embeddings) that timm applies to its own
+    published files."""
     module = sys.modules[type(model).__module__]
     rename: Callable[..., dict[str, Tensor]] | None = next(
-        (getattr(module, name) for name in RENAMERS if hasattr(module, name)), None)
+        (getattr(module, name) for name in RENAMERS if hasattr(module, name)), None
+    )
     if rename is None:
         return state
     takes = inspect.signature(rename).parameters
@@ -48,19 +61,28 @@ def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
         options["adapt_layer_scale"] = True  # DeiT 3's files, as timm's deit.py asks for it
     with warnings.catch_warnings():  # about the way timm resizes BEiT's tables
         warnings.filterwarnings("ignore", message="torch.searchsorted.*non-contiguous")
-        warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
+        warnings.filterwarnings(
+            "ignore", message="Using a non-tuple sequence for multidimensional indexing"
+        )
         return rename(state, **options)
 
 
 def _can_be_resized(raw: Mapping[str, Tensor], ours: Mapping[str, list[int]]) -> bool:
-    """Whether the tensors that timm would resize are near enough to the model's: sizes that no network has take hours.
+    """Whether the tensors that timm would resize are near enough to the model's: sizes that no
+    network has take hours.
 
     Of patches the channels are equal, of positions the width (the last dimension).
     """
-    known = {part: {tuple(shape) for name, shape in ours.items() if part in name} for part in RESIZED}
+    known = {
+        part: {tuple(shape) for name, shape in ours.items() if part in name} for part in RESIZED
+    }
     for name, tensor in raw.items():
         part = next((part for part in RESIZED if part in name), None)
-        if part and known[part] and not any(_is_resized(tuple(tensor.shape), shape) for shape in known[part]):
+        if (
+            part
+            and known[part]
+            and not any(_is_resized(tuple(tensor.shape), shape) for shape in known[part])
+        ):
             return False
     return True
 
@@ -79,7 +101,8 @@ def shapes(state: Mapping[str, Tensor]) -> dict[str, list[int]]:
 
 
 def differences(expected: Mapping[str, list[int]], seen: Mapping[str, list[int]]) -> list[str]:
-    """Lines `- name shape` and `+ name shape` for each tensor that is missing, unexpected or of another shape."""
+    """Lines `- name shape` and `+ name shape` for each tensor that is missing, unexpected or of
+    another shape."""
     lines = []
     for name in dict.fromkeys((*expected, *seen)):
         one, other = expected.get(name), seen.get(name)

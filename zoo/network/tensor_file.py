@@ -1,7 +1,9 @@
-"""The header of a safetensors file, checked before the library or anything else reads it. Needs no torch.
+"""The header of a safetensors file, checked before the library or anything else reads it. Needs no
+torch.
 
-The library bounds sizes and offsets. Checked here as well: how much a header may hold, names that stand twice (the last
-one would count), shapes without numbers but with lengths that overflow later, and types that no model here has.
+The library bounds sizes and offsets. Checked here as well: how much a header may hold, names that
+stand twice (the last one would count), shapes without numbers but with lengths that overflow later,
+and types that no model here has.
 """
 
 import json
@@ -20,18 +22,32 @@ MOST_NAME = 512
 MOST_DIMENSIONS = 8
 MOST_NUMBERS = 1 << 36
 """Of a tensor's dimensions multiplied, zeros apart."""
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+ITEM_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
 """Types of tensors -> bytes of a number."""
 
 
 def check(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a safetensors file; `UserError` if its header is not one of weights."""
+    """Name -> shape of every tensor of a safetensors file; `UserError` if its header is not one of
+    weights."""
     try:
         return _shapes(path)
     except (ValueError, RecursionError, OSError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path}: expected a safetensors file, seen one that cannot be read ({reason}): delete it and "
-                        "get it again.") from None
+        raise UserError(
+            f"{path}: expected a safetensors file, seen one that cannot be read ({reason}): delete "
+            "it and get it again."
+        ) from None
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -63,8 +79,16 @@ def _shape(name: str, row: Any, data_bytes: int) -> tuple[int, ...]:
     shape: Any = row.get("shape")
     place: Any = row.get("data_offsets")
     if not isinstance(kind, str) or kind not in ITEM_BYTES:
-        raise ValueError(f"{name[:60]!r} has the type {str(kind)[:20]!r}, expected one of {', '.join(ITEM_BYTES)}")
-    if not _are_lengths(shape) or not _are_lengths(place) or len(place) != 2 or len(shape) > MOST_DIMENSIONS:
+        raise ValueError(
+            f"{name[:60]!r} has the type {str(kind)[:20]!r}, expected one of "
+            f"{', '.join(ITEM_BYTES)}"
+        )
+    if (
+        not _are_lengths(shape)
+        or not _are_lengths(place)
+        or len(place) != 2
+        or len(shape) > MOST_DIMENSIONS
+    ):
         raise ValueError(f"{name[:60]!r} has no proper shape or place")
     count, whole = 1, 1
     for length in shape:
@@ -77,4 +101,6 @@ def _shape(name: str, row: Any, data_bytes: int) -> tuple[int, ...]:
 
 
 def _are_lengths(value: Any) -> bool:
-    return isinstance(value, list) and all(type(part) is int and 0 <= part < 1 << 62 for part in value)
+    return isinstance(value, list) and all(
+        type(part) is int and 0 <= part < 1 << 62 for part in value
+    )

@@ -1,4 +1,5 @@
-"""What a network takes, seen by a pass without memory: on torch's meta device tensors have shapes and no values."""
+"""What a network takes, seen by a pass without memory: on torch's meta device tensors have shapes
+and no values."""
 
 from typing import Any
 
@@ -11,13 +12,15 @@ from zoo.network import build
 from zoo.network.weights import Weights
 
 ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError)
-"""What networks raise for pictures that they cannot take; bat_resnext26ts an AssertionError without words."""
+"""What networks raise for pictures that they cannot take; bat_resnext26ts an AssertionError without
+words."""
 ONE_VALUE = "Expected more than 1 value per channel"
 """How torch says that a batch norm in training has nothing to take a variance of."""
 
 
 class Trial:
-    """A base's network without memory, to be asked which pictures it takes. Some tenths of a second for each size."""
+    """A base's network without memory, to be asked which pictures it takes. Some tenths of a second
+    for each size."""
 
     def __init__(self, base: Base, fetched: Weights):
         self._base, self._fetched = base, fetched
@@ -32,14 +35,15 @@ class Trial:
     def refused(self, side: int, *, pictures: int = 2, built_for: int | None = None) -> str | None:
         """Why so many pictures of `side` px cannot be passed in training, or None.
 
-        `built_for`: the side that a network of one size is made for, if it is another. None also where the network
-        cannot be tried so: two pictures of its own size do not pass either.
+        `built_for`: the side that a network of one size is made for, if it is another. None also
+        where the network cannot be tried so: two pictures of its own size do not pass either.
         """
         reason = self._error(built_for or side, side, pictures)
         return None if reason is None or self._error(None, None, 2) is not None else reason
 
     def _error(self, built_for: int | None, side: int | None, pictures: int) -> str | None:
-        """What the pass raises; no side: the base's own. A run asks several times for the same, which is tried once."""
+        """What the pass raises; no side: the base's own. A run asks several times for the same,
+        which is tried once."""
         asked = built_for if self.one_size else None, side, pictures
         if asked not in self._errors:
             self._errors[asked] = self._pass(*asked)

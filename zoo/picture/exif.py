@@ -1,7 +1,8 @@
 """The one field of EXIF that pixels need, read without a library: how the picture was held.
 
-A full EXIF parser is an attack surface of its own: entries that share one block of data made 3.9 GB of 1 MB.
-Here nothing is followed but the offset of the first directory, and the work is bounded by `MAX_ENTRIES`.
+A full EXIF parser is an attack surface of its own: entries that share one block of data made 3.9 GB
+of 1 MB. Here nothing is followed but the offset of the first directory, and the work is bounded by
+`MAX_ENTRIES`.
 """
 
 import struct
@@ -18,8 +19,8 @@ _SHORT, _LONG = 3, 4
 
 
 class Refused(Exception):
-    """A reason to refuse a picture, one clause without a full stop; `zoo.picture.preprocess.decode` makes it a
-    `BadImage`."""
+    """A reason to refuse a picture, one clause without a full stop; `zoo.picture.preprocess.decode`
+    makes it a `BadImage`."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,16 @@ class Reduced:
     jpeg_size: tuple[int, int] = (0, 0)
     """Width and height of a JPEG as stored; (0, 0) of other formats."""
     coefficient_bytes: int = 0
-    """What the decoder keeps of a JPEG with several scans until the last one is read; 0 of all others."""
+    """What the decoder keeps of a JPEG with several scans until the last one is read; 0 of all
+    others."""
     unusual: str = ""
-    """Bands, bits and compression of a TIFF in words, where no decoder here is known to open such a one."""
+    """Bands, bits and compression of a TIFF in words, where no decoder here is known to open such a
+    one."""
 
 
 def orientation(block: bytes) -> int:
-    """EXIF orientation, 1 to 8, of a block with or without its prefix; 1 (upright) where it is missing or damaged."""
+    """EXIF orientation, 1 to 8, of a block with or without its prefix; 1 (upright) where it is
+    missing or damaged."""
     tiff = block.removeprefix(_PREFIX)
     endian = _ENDIAN.get(tiff[:4])
     if endian is None or not 8 <= len(tiff) <= MAX_BLOCK:

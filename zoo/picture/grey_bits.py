@@ -1,8 +1,10 @@
-"""Grey of more than 8 bits: how it becomes 8, and what is said where its values use a small part of the range.
+"""Grey of more than 8 bits: how it becomes 8, and what is said where its values use a small part of
+the range.
 
-Microscopes, X-ray and depth cameras often write 10, 12 or 14 bits into samples of 16. No file says so: decoded as what
-they are called, such pictures are nearly black. They are decoded so all the same, because one picture alone may just be
-dark; `finding` tells it where most pictures of a data set are like that.
+Microscopes, X-ray and depth cameras often write 10, 12 or 14 bits into samples of 16. No file says
+so: decoded as what they are called, such pictures are nearly black. They are decoded so all the
+same, because one picture alone may just be dark; `finding` tells it where most pictures of a data
+set are like that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +16,18 @@ from PIL import Image, TiffImagePlugin
 from zoo.picture.exif import Refused
 
 MOST_DARK_BITS = 14
-"""Pictures whose values all fit into so many bits of 16 are at most a quarter as bright as white."""
+"""Pictures whose values all fit into so many bits of 16 are at most a quarter as bright as
+white."""
 LEAST_SHARE = 0.5
 """Of the 16-bit pictures that must be so dark before it is a finding."""
 
 
 def as_grey(picture: Image.Image) -> tuple[Image.Image, int]:
-    """Grey of 12, 16 or 32 bits as mode L: 16 bits divided by 257, float times 255, both rounded to nearest.
+    """Grey of 12, 16 or 32 bits as mode L: 16 bits divided by 257, float times 255, both rounded to
+    nearest.
 
-    The second value is how many bits the largest sample takes, 0 to 16, of samples of 16 bits; -1 of all others. Raises
-    `Refused` for values outside the range.
+    The second value is how many bits the largest sample takes, 0 to 16, of samples of 16 bits; -1
+    of all others. Raises `Refused` for values outside the range.
     """
     tags: Mapping[int, Any] = getattr(picture, "tag_v2", {})
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
@@ -32,10 +36,15 @@ def as_grey(picture: Image.Image) -> tuple[Image.Image, int]:
     used = -1
     if picture.mode == "F":
         if not (low >= 0 and high <= 1):  # also refuses NaN
-            raise Refused(f"float values from {low:g} to {high:g}; float pictures must lie between 0 and 1")
+            raise Refused(
+                f"float values from {low:g} to {high:g}; float pictures must lie between 0 and 1"
+            )
         grey = np.rint(values * 255).astype(np.uint8)
     elif bits > 16 or low < 0:
-        raise Refused(f"integers of {bits} bits from {low} to {high}; save it with 8 or 16 bits, or as float 0 to 1")
+        raise Refused(
+            f"integers of {bits} bits from {low} to {high}; save it with 8 or 16 bits, or as float "
+            "0 to 1"
+        )
     else:
         wide = values.astype(np.uint32)
         if bits == 12:
@@ -46,7 +55,8 @@ def as_grey(picture: Image.Image) -> tuple[Image.Image, int]:
         wide += 32895
         wide >>= 16  # now round(16 bits / 257), exactly
         grey = wide.astype(np.uint8)
-    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # white is zero; Pillow inverts 8 bits only
+    # white is zero; Pillow inverts 8 bits only
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
         grey = 255 - grey
     if "transparency" in picture.info:
         grey[values == picture.info["transparency"]] = 255
@@ -54,7 +64,8 @@ def as_grey(picture: Image.Image) -> tuple[Image.Image, int]:
 
 
 def finding(bits_used: Sequence[int]) -> str | None:
-    """A sentence if most 16-bit pictures of a data set are nearly black, with what to do; else None.
+    """A sentence if most 16-bit pictures of a data set are nearly black, with what to do; else
+    None.
 
     `bits_used`: of each picture of the data, as `zoo.picture.preprocess.Decoded` has it.
     """
@@ -64,6 +75,9 @@ def finding(bits_used: Sequence[int]) -> str | None:
         return None
     most = max(dark)
     brightest = round((2**most - 1) / 257)
-    return (f"{len(dark)} of {len(deep)} pictures of 16 bits are nearly black as decoded: their values end at "
-            f"{2**most - 1:,} ({most} bits), which is {brightest} of 255. If that is the range of the device, multiply "
-            f"all values by {2 ** (16 - most)}, here and in every picture that the model is asked about.")
+    return (
+        f"{len(dark)} of {len(deep)} pictures of 16 bits are nearly black as decoded: their values "
+        f"end at {2**most - 1:,} ({most} bits), which is {brightest} of 255. If that is the range "
+        f"of the device, multiply all values by {2 ** (16 - most)}, here and in every picture that "
+        "the model is asked about."
+    )

@@ -1,9 +1,11 @@
-"""What a picture costs is bounded before a decoder sees it: its container is walked, and only what pixels need stays.
+"""What a picture costs is bounded before a decoder sees it: its container is walked, and only what
+pixels need stays.
 
-`reduced` gives Pillow a file of the same format with the first picture alone: no EXIF, text, profile, comment or
-further frame is left that a parser could trip over. The number of parts (segments, chunks, blocks, entries, scans) is
-bounded, bodies are copied and never unpacked, and no step takes more than linear time. What is damaged inside the
-parts that stay is left for the decoder to find.
+`reduced` gives Pillow a file of the same format with the first picture alone: no EXIF, text,
+profile, comment or further frame is left that a parser could trip over. The number of parts
+(segments, chunks, blocks, entries, scans) is bounded, bodies are copied and never unpacked, and no
+step takes more than linear time. What is damaged inside the parts that stay is left for the decoder
+to find.
 
 Formats are told by content. Standard library only.
 """
@@ -29,7 +31,9 @@ _WEBP_DROPPED_FLAGS = 0x20 | 0x08 | 0x04  # profile, EXIF, XMP
 _RLE = (1, 2)
 
 
-def reduced(data: bytes, formats: Collection[str] = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")) -> Reduced:
+def reduced(
+    data: bytes, formats: Collection[str] = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+) -> Reduced:
     """The file with only what the pixels of its first picture need, and how that was held.
 
     `data` of none of these `formats` (Pillow's names) comes back as it is. Raises `Refused`.
@@ -41,9 +45,11 @@ def reduced(data: bytes, formats: Collection[str] = ("JPEG", "PNG", "WEBP", "BMP
 
 
 def _png(data: bytes) -> Reduced:
-    """Without text, EXIF, profiles and the frames of an animation; its first frame is the picture that stays.
+    """Without text, EXIF, profiles and the frames of an animation; its first frame is the picture
+    that stays.
 
-    From the first chunk that Pillow refuses, nothing but that chunk's header is kept, so that Pillow refuses it.
+    From the first chunk that Pillow refuses, nothing but that chunk's header is kept, so that
+    Pillow refuses it.
     """
     view, at, block = memoryview(data), 8, b""
     kept: list[bytes | memoryview] = [data[:8]]
@@ -78,8 +84,14 @@ def _gif(data: bytes) -> Reduced:
         introducer = data[at : at + 1]
         blocks += 1
         if introducer == b"!":
-            if data[at + 1 : at + 2] == b"\xf9" and len(data) > at + 7 and data[at + 2] >= 4 and data[at + 3] & 1:
-                # How a frame is disposed of matters to the next frame only; Pillow would reserve memory for it.
+            if (
+                data[at + 1 : at + 2] == b"\xf9"
+                and len(data) > at + 7
+                and data[at + 2] >= 4
+                and data[at + 3] & 1
+            ):
+                # How a frame is disposed of matters to the next frame only; Pillow would reserve
+                # memory for it.
                 control = b"!\xf9\x04\x01\0\0" + data[at + 6 : at + 7] + b"\0"
             at, blocks = _after_blocks(data, at + 2, blocks)
         elif introducer == b",":
@@ -101,7 +113,8 @@ def _palette_bytes(flags: int) -> int:
 
 
 def _after_blocks(data: bytes, at: int, blocks: int) -> tuple[int, int]:
-    """Where a chain of sub-blocks ends (at most the end of the file), and the number of blocks up to there."""
+    """Where a chain of sub-blocks ends (at most the end of the file), and the number of blocks up
+    to there."""
     while at < len(data) and (size := data[at]):
         at += size + 1
         blocks += 1
@@ -111,7 +124,8 @@ def _after_blocks(data: bytes, at: int, blocks: int) -> tuple[int, int]:
 
 
 def canvas(data: bytes) -> tuple[int, int]:
-    """Width and height of an extended WebP, which Pillow allocates before it tells them; (0, 0) of all else."""
+    """Width and height of an extended WebP, which Pillow allocates before it tells them; (0, 0) of
+    all else."""
     if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X" or len(data) < 30:
         return 0, 0
     return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
@@ -130,7 +144,11 @@ def _webp(data: bytes) -> Reduced:
         name, size = struct.unpack_from("<4sI", data, at)
         after = at + 8 + size + (size & 1)
         if name == b"VP8X" and at + 8 < end:
-            kept += [data[at : at + 8], bytes([data[at + 8] & ~_WEBP_DROPPED_FLAGS]), view[at + 9 : min(after, end)]]
+            kept += [
+                data[at : at + 8],
+                bytes([data[at + 8] & ~_WEBP_DROPPED_FLAGS]),
+                view[at + 9 : min(after, end)],
+            ]
         elif name in _WEBP_KEPT and not (name == b"ANMF" and framed):
             kept.append(view[at : min(after, end)])
             framed = framed or name == b"ANMF"
@@ -148,8 +166,11 @@ def _bmp(data: bytes) -> Reduced:
     if len(data) >= 34 and data[14] != 12 and int.from_bytes(data[30:34], "little") in _RLE:
         width, height = struct.unpack_from("<Ii", data, 18)
         if len(data) > MAX_RLE_BYTES or width * abs(height) > MAX_RLE_PIXELS:
-            raise Refused(f"too costly to decode: a run-length coded BMP of {width} x {abs(height)}, at most "
-                          f"{MAX_RLE_PIXELS / 1e6:g} million pixels and {MAX_RLE_BYTES / 1e6:g} MB are decoded")
+            raise Refused(
+                f"too costly to decode: a run-length coded BMP of {width} x {abs(height)}, at most "
+                f"{MAX_RLE_PIXELS / 1e6:g} million pixels and {MAX_RLE_BYTES / 1e6:g} MB are "
+                "decoded"
+            )
     return Reduced(data)
 
 

@@ -1,7 +1,8 @@
 """A TIFF's first directory, bounded and rewritten to what decoding reads (TIFF 6.0, section 2).
 
-Pillow reads every entry of a directory, three times over, and follows those of EXIF and GPS: entries that share one
-block of data cost their number times its size. And it decodes as many strips as are listed, one over the other.
+Pillow reads every entry of a directory, three times over, and follows those of EXIF and GPS:
+entries that share one block of data cost their number times its size. And it decodes as many strips
+as are listed, one over the other.
 """
 
 import struct
@@ -38,16 +39,48 @@ _KEPT = {
     254, 258, 259, 262, 266, 274, 277, 292, 293, 317, 320, 332, 338, 339, 347,
     *range(512, 522), 529, 530, 531, 532, 50674,
 }  # fmt: skip
-"""Tags that decide about pixels: sizes, samples, colours, orientation; how CCITT, JPEG and LERC code them."""
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+"""Tags that decide about pixels: sizes, samples, colours, orientation; how CCITT, JPEG and LERC
+code them."""
+_TYPE_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+}
 _INTEGERS = {3: "H", 4: "I", 16: "Q"}
 _SAMPLE_FORMATS = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
 _USUAL = {(1, bits, 1) for bits in (1, 2, 4, 8, 12, 16)} | {
-    (2, 8, 1), (3, 8, 1), (4, 8, 1), (3, 16, 1), (4, 16, 1), (1, 16, 2), (1, 32, 2), (1, 32, 3)}
+    (2, 8, 1),
+    (3, 8, 1),
+    (4, 8, 1),
+    (3, 16, 1),
+    (4, 16, 1),
+    (1, 16, 2),
+    (1, 32, 2),
+    (1, 32, 3),
+}
 """(bands, bits, sample format) of what Pillow opens; it opens a few more."""
 _PACKINGS = {
-    9: "JBIG", 34661: "JBIG", 34712: "JPEG 2000", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000",
-    34887: "LERC", 34892: "lossy JPEG of DNG", 50002: "JPEG XL", 52546: "JPEG XL",
+    9: "JBIG",
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    33003: "JPEG 2000",
+    33004: "JPEG 2000",
+    33005: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG of DNG",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
 }
 """Compressions that Pillow does not unpack."""
 
@@ -73,7 +106,8 @@ class _Layout:
 
 
 def reduced(data: bytes) -> Reduced:
-    """The file with a first directory of only what pixels need, and no second one. Raises `Refused`.
+    """The file with a first directory of only what pixels need, and no second one. Raises
+    `Refused`.
 
     Pillow turns a TIFF upright itself, so `orientation` is 1.
     """
@@ -84,10 +118,14 @@ def reduced(data: bytes) -> Reduced:
         (start,) = struct.unpack_from(layout.offset, data, 8 if layout.big else 4)
         (count,) = struct.unpack_from(layout.count, data, start)
         if count > MAX_ENTRIES:
-            raise Refused(f"damaged: its TIFF directory lists {count} entries, at most {MAX_ENTRIES} are read")
+            raise Refused(
+                f"damaged: its TIFF directory lists {count} entries, at most {MAX_ENTRIES} are read"
+            )
         first = start + struct.calcsize(layout.count)
         size = struct.calcsize(layout.entry)
-        entries = [struct.unpack_from(layout.entry, data, first + size * place) for place in range(count)]
+        entries = [
+            struct.unpack_from(layout.entry, data, first + size * place) for place in range(count)
+        ]
     except struct.error:
         raise Refused("damaged: its TIFF directory is truncated") from None
     _check_raw(data, layout, {entry[0]: entry for entry in entries})
@@ -111,11 +149,16 @@ def _check(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, by
             if struct.unpack(layout.offset, value)[0] + size > len(data):
                 raise Refused(f"damaged: TIFF tag {tag} lies outside of the file")
         if size > MAX_VALUE_BYTES and tag not in _STRIPS:
-            raise Refused(f"damaged: TIFF tag {tag} has {size} bytes, at most {MAX_VALUE_BYTES} are read")
+            raise Refused(
+                f"damaged: TIFF tag {tag} has {size} bytes, at most {MAX_VALUE_BYTES} are read"
+            )
     if total > len(data):
         raise Refused(f"damaged: its TIFF entries list {total} bytes, more than the file has")
     numbers = {tag: _number(layout, *kept[tag][1:]) for tag in _SINGLE if tag in kept}
-    if numbers.get(_PLANES) == 2 and sum(_values(data, layout, kept.get(_SAMPLES))) > PILLOW_SAMPLES:
+    if (
+        numbers.get(_PLANES) == 2
+        and sum(_values(data, layout, kept.get(_SAMPLES))) > PILLOW_SAMPLES
+    ):
         raise Refused(_unusual(data, layout, kept))
     width, length = numbers.get(_WIDTH, 0), numbers.get(_LENGTH, 0)
     if not width or not length:
@@ -127,17 +170,29 @@ def _check(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, by
     across, down = numbers.get(_TILE_WIDTH, width), numbers.get(_TILE_LENGTH, length)
     _check_number(counts, _STRIPS[2:], needed=_parts(width, across) * _parts(length, down) * planes)
     if across * down > max(MAX_TILE_PIXELS, 2 * width * length):
-        raise Refused(f"too costly to decode: TIFF tiles of {across} x {down} for a picture of {width} x {length}")
+        raise Refused(
+            f"too costly to decode: TIFF tiles of {across} x {down} for a picture of {width} x "
+            f"{length}"
+        )
 
 
-def _check_raw(data: bytes, layout: _Layout, entries: dict[int, tuple[int, int, int, bytes]]) -> None:
-    """`Refused` for a camera's raw file: what its first directory holds is a thumbnail, or no picture yet."""
+def _check_raw(
+    data: bytes, layout: _Layout, entries: dict[int, tuple[int, int, int, bytes]]
+) -> None:
+    """`Refused` for a camera's raw file: what its first directory holds is a thumbnail, or no
+    picture yet."""
     photometric = _values(data, layout, entries.get(_PHOTOMETRIC))
     is_thumbnail = any(value & 1 for value in _values(data, layout, entries.get(_SUBFILE)))
-    if (data[4:12] == _CANON or _DNG_VERSION in entries or photometric in ([_MOSAIC], [_LINEAR_RAW])
-            or (is_thumbnail and _SUB_DIRECTORIES in entries)):
-        raise Refused("a camera's raw file (a kind of TIFF, as CR2, DNG, NEF and ARW are): develop it, and save it as "
-                      "JPEG or TIFF")
+    if (
+        data[4:12] == _CANON
+        or _DNG_VERSION in entries
+        or photometric in ([_MOSAIC], [_LINEAR_RAW])
+        or (is_thumbnail and _SUB_DIRECTORIES in entries)
+    ):
+        raise Refused(
+            "a camera's raw file (a kind of TIFF, as CR2, DNG, NEF and ARW are): develop it, and "
+            "save it as JPEG or TIFF"
+        )
 
 
 def _unusual(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, bytes]]) -> str:
@@ -147,17 +202,23 @@ def _unusual(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, 
     packing = _PACKINGS.get(sum(_values(data, layout, kept.get(_COMPRESSION))))
     if (bands, bits[0], kind) in _USUAL and len(set(bits)) == 1 and not packing:
         return ""
-    words = f"a TIFF of {bands} band{'s' if bands > 1 else ''} of {'/'.join(map(str, sorted(set(bits))[:4]))} bits"
+    words = (
+        f"a TIFF of {bands} band{'s' if bands > 1 else ''} of "
+        f"{'/'.join(map(str, sorted(set(bits))[:4]))} bits"
+    )
     if kind in _SAMPLE_FORMATS:
         words += f" ({_SAMPLE_FORMATS[kind]})"
     if packing:
         words += f", compressed as {packing}"
-    return (f"{words}; expected 1 (grey), 3 (RGB) or 4 bands (RGBA, CMYK) of 8 bits, or grey of 16 bits or of 32-bit "
-            "float from 0 to 1: convert it, in the same way for training and for use")
+    return (
+        f"{words}; expected 1 (grey), 3 (RGB) or 4 bands (RGBA, CMYK) of 8 bits, or grey of 16 "
+        "bits or of 32-bit float from 0 to 1: convert it, in the same way for training and for use"
+    )
 
 
 def _values(data: bytes, layout: _Layout, entry: tuple[int, int, int, bytes] | None) -> list[int]:
-    """The first numbers of an entry, `MAX_SAMPLES` at most; none where it is missing, damaged or no whole numbers."""
+    """The first numbers of an entry, `MAX_SAMPLES` at most; none where it is missing, damaged or no
+    whole numbers."""
     if entry is None or entry[1] not in _INTEGERS:
         return []
     _, kind, count, value = entry
@@ -181,7 +242,10 @@ def _check_number(counts: dict[int, int], tags: tuple[int, ...], *, needed: int)
     """`Refused` for more strips or tiles than cover the picture."""
     listed = max(counts.get(tag, 0) for tag in tags)
     if listed > min(needed, MAX_STRIPS):
-        raise Refused(f"damaged: it lists {listed} TIFF strips or tiles, expected at most {min(needed, MAX_STRIPS)}")
+        raise Refused(
+            f"damaged: it lists {listed} TIFF strips or tiles, expected at most "
+            f"{min(needed, MAX_STRIPS)}"
+        )
 
 
 def _number(layout: _Layout, kind: int, count: int, value: bytes) -> int:

@@ -1,8 +1,8 @@
 """Test-time views: the windows of a picture that are answered separately and averaged.
 
-A view is a window of the picture prepared at a larger size, so it is as sharp as the picture allows, and every view has
-the size that the network takes. The first view is always the picture as evaluation sees it; embedding and heat map
-belong to it.
+A view is a window of the picture prepared at a larger size, so it is as sharp as the picture
+allows, and every view has the size that the network takes. The first view is always the picture as
+evaluation sees it; embedding and heat map belong to it.
 """
 
 from dataclasses import replace
@@ -29,7 +29,8 @@ class View(NamedTuple):
 
 WHOLE = View()
 ZOOM = 1 / 0.875
-"""The corners' zoom: 256 pixels for a window of 224, as in AlexNet's test-time crops (Krizhevsky et al., 2012)."""
+"""The corners' zoom: 256 pixels for a window of 224, as in AlexNet's test-time crops (Krizhevsky et
+al., 2012)."""
 VIEWS: dict[str, tuple[View, ...]] = {
     "none": (WHOLE,),
     "flip": (WHOLE, View(mirrored=True)),
@@ -60,5 +61,5 @@ def offsets(view: View, size: int) -> tuple[int, int]:
 
 def _window(pixels: np.ndarray, view: View, size: int) -> np.ndarray:
     left, top = offsets(view, size)
-    window = pixels[top:top + size, left:left + size]
+    window = pixels[top : top + size, left : left + size]
     return window[:, ::-1] if view.mirrored else window

@@ -1,7 +1,9 @@
-"""Sending files to the Hugging Face Hub: one atomic commit on top of a known one, read back and compared by digest.
+"""Sending files to the Hugging Face Hub: one atomic commit on top of a known one, read back and
+compared by digest.
 
-Whatever stops a push, typing it again completes it: large files that have arrived are not sent again, a commit whose
-answer was lost is recognised by the digests of its files, and no commit is made twice.
+Whatever stops a push, typing it again completes it: large files that have arrived are not sent
+again, a commit whose answer was lost is recognised by the digests of its files, and no commit is
+made twice.
 """
 
 import logging
@@ -23,9 +25,12 @@ logger = logging.getLogger(__name__)
 AGAIN = "Type the same command again: what has arrived is not sent again."
 ADVICE = {
     401: "the token is not valid; log in again with hf auth login, or set HF_TOKEN",
-    403: "no right to write there; use a token with write access (hf auth login), a name of your own, or --pr",
-    409: "the name is taken, or somebody writes there at this moment; choose another name, or try again",
-    412: "somebody changed the repository during this push; look at it, then type the same command again",
+    403: "no right to write there; use a token with write access (hf auth login), a name of your "
+    "own, or --pr",
+    409: "the name is taken, or somebody writes there at this moment; choose another name, or try "
+    "again",
+    412: "somebody changed the repository during this push; look at it, then type the same command "
+    "again",
     413: "a file or the whole push is too large for it; a smaller base makes smaller files",
     429: "too many requests; wait as long as it asks, then type the same command again",
 }
@@ -43,7 +48,8 @@ class Goal:
     revision: str = "main"
     """Branch; made from main if it is not there."""
     public: bool = False
-    """Whether everybody may see the repository. Said at its creation, and must fit one that exists."""
+    """Whether everybody may see the repository. Said at its creation, and must fit one that
+    exists."""
     pull_request: bool = False
     """Propose the commit instead of making it."""
     overwrite: bool = False
@@ -75,19 +81,29 @@ class _Head:
 
 
 def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
-    """Make the branch hold these files (name in the repository -> file), and compare what arrived by digest.
+    """Make the branch hold these files (name in the repository -> file), and compare what arrived
+    by digest.
 
-    Files that an earlier push sent and this one does not are deleted; whatever else lies there is left alone. What
-    somebody has changed there since the last push is not touched unless `goal.overwrite`: an edited card is kept, and
-    for any other file nothing is sent. Raises `UserError`; see ADVICE.
+    Files that an earlier push sent and this one does not are deleted; whatever else lies there is
+    left alone. What somebody has changed there since the last push is not touched unless
+    `goal.overwrite`: an edited card is kept, and for any other file nothing is sent. Raises
+    `UserError`; see ADVICE.
     """
     from huggingface_hub import HfApi
 
     api = HfApi()
-    words = Words(goal.repo, f"A push needs the network; --dry-run does not. {AGAIN}",
-                  f"{goal.revision}: expected a branch",
-                  "check the name, and whether the token may see it: hf auth whoami", tuple(ADVICE.items()))
-    with explained(words), _explained_uploads(goal.repo), tempfile.TemporaryDirectory() as temporary:
+    words = Words(
+        goal.repo,
+        f"A push needs the network; --dry-run does not. {AGAIN}",
+        f"{goal.revision}: expected a branch",
+        "check the name, and whether the token may see it: hf auth whoami",
+        tuple(ADVICE.items()),
+    )
+    with (
+        explained(words),
+        _explained_uploads(goal.repo),
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         _check_token(api, goal)
         head = _head_or_create(api, goal, files)
         before = _Before.of(api, goal, head)
@@ -105,7 +121,9 @@ def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
             return done
         info = _commit(api, goal, head, files, stale=stale, message=message)
         _remember(api, goal, read_back(api, goal, info.oid, files), files, kept)
-        return Pushed(getattr(info, "pr_url", None) or _page(api, goal), info.oid, sent=True, kept=tuple(kept))
+        return Pushed(
+            getattr(info, "pr_url", None) or _page(api, goal), info.oid, sent=True, kept=tuple(kept)
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +142,10 @@ class _Before:
             return _Before(recorded, True)
         if goal.kind != "model":
             return _Before({}, False)
-        return _Before(pushed.listed(head.digests, lambda name: pull.download(goal.repo, name, head.commit)), False)
+        return _Before(
+            pushed.listed(head.digests, lambda name: pull.download(goal.repo, name, head.commit)),
+            False,
+        )
 
     def stale(self, head: _Head, files: Mapping[str, Path]) -> list[str]:
         """What an earlier push sent and this one does not."""
@@ -137,9 +158,16 @@ class _Before:
         """What this push would replace or delete though it is not as an earlier push left it."""
         if goal.overwrite:
             return []
-        replaced = [name for name, path in files.items()
-                    if name in head.digests and head.digests[name] != _digest(path, head.digests[name])]
-        return sorted(name for name in (*replaced, *self.stale(head, files)) if not self._as_left(goal, head, name))
+        replaced = [
+            name
+            for name, path in files.items()
+            if name in head.digests and head.digests[name] != _digest(path, head.digests[name])
+        ]
+        return sorted(
+            name
+            for name in (*replaced, *self.stale(head, files))
+            if not self._as_left(goal, head, name)
+        )
 
     def _as_left(self, goal: Goal, head: _Head, name: str) -> bool:
         announced = head.digests[name]
@@ -149,11 +177,17 @@ class _Before:
             return True
         if name not in self.digests:
             return False
-        seen = announced if len(announced) == 64 else rundir.digest(pull.download(goal.repo, name, head.commit))
+        seen = (
+            announced
+            if len(announced) == 64
+            else rundir.digest(pull.download(goal.repo, name, head.commit))
+        )
         return seen == self.digests[name]
 
 
-def _remember(api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], kept: Sequence[str]) -> None:
+def _remember(
+    api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], kept: Sequence[str]
+) -> None:
     """Record what lies there now. What was kept is no push's, so that the next one keeps it too."""
     if goal.pull_request:
         return
@@ -161,8 +195,11 @@ def _remember(api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], kept
     try:
         pushed.write(api.endpoint, goal.kind, goal.repo, goal.revision, digests)
     except (OSError, UserError) as error:
-        logger.warning("%s cannot be written (%s): later changes on the Hub are told by its own lists only.",
-                       pushed.pushes_file(), first_line(error))
+        logger.warning(
+            "%s cannot be written (%s): later changes on the Hub are told by its own lists only.",
+            pushed.pushes_file(),
+            first_line(error),
+        )
 
 
 def _page(api: Any, goal: Goal) -> str:
@@ -171,7 +208,11 @@ def _page(api: Any, goal: Goal) -> str:
 
 def _digest(path: Path, announced: str | None) -> str:
     """The digest of a file in the form in which the Hub announces its present version."""
-    return pull.digest_as_git(path) if announced is not None and len(announced) == 40 else rundir.digest(path)
+    return (
+        pull.digest_as_git(path)
+        if announced is not None and len(announced) == 40
+        else rundir.digest(path)
+    )
 
 
 def _check_token(api: Any, goal: Goal) -> None:
@@ -181,21 +222,30 @@ def _check_token(api: Any, goal: Goal) -> None:
     try:
         me = retried(api.whoami)
     except LocalTokenNotFoundError:
-        raise UserError("expected a token of the Hub, seen none: make one with write access at "
-                        f"{api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN).") from None
+        raise UserError(
+            "expected a token of the Hub, seen none: make one with write access at "
+            f"{api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN)."
+        ) from None
     except HfHubHTTPError as error:
         if error.response.status_code != 401:
             raise
-        raise UserError(f"{api.endpoint} refuses the token (HTTP status 401): it is wrong or revoked. Make a new one "
-                        f"at {api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN).") from None
+        raise UserError(
+            f"{api.endpoint} refuses the token (HTTP status 401): it is wrong or revoked. Make a "
+            f"new one at {api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN)."
+        ) from None
     role = me.get("auth", {}).get("accessToken", {}).get("role")
     spaces = [me["name"], *(org["name"] for org in me.get("orgs", ()))]
     if role == "read":
-        raise UserError(f"the token of {me['name']} may only read: make one with write access at "
-                        f"{api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN).")
+        raise UserError(
+            f"the token of {me['name']} may only read: make one with write access at "
+            f"{api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN)."
+        )
     if goal.repo.partition("/")[0] not in spaces and not goal.pull_request:
-        raise UserError(f"{goal.repo}: expected a name that begins with {' or '.join(spaces)} (the token's), seen "
-                        f"{goal.repo.partition('/')[0]}: use one of these, or propose the change with --pr.")
+        raise UserError(
+            f"{goal.repo}: expected a name that begins with {' or '.join(spaces)} (the token's), "
+            f"seen {goal.repo.partition('/')[0]}: use one of these, or propose the change with "
+            "--pr."
+        )
 
 
 def _head(api: Any, goal: Goal, revision: str) -> _Head | None:
@@ -203,8 +253,15 @@ def _head(api: Any, goal: Goal, revision: str) -> _Head | None:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        info = retried(lambda: api.repo_info(goal.repo, repo_type=goal.kind, revision=revision, files_metadata=True,
-                                             timeout=timeouts()))
+        info = retried(
+            lambda: api.repo_info(
+                goal.repo,
+                repo_type=goal.kind,
+                revision=revision,
+                files_metadata=True,
+                timeout=timeouts(),
+            )
+        )
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
@@ -219,12 +276,17 @@ def _head_or_create(api: Any, goal: Goal, files: Mapping[str, Path]) -> _Head:
     head = _head(api, goal, "main")
     if head is None:
         if goal.pull_request:
-            raise UserError(f"{goal.repo} does not exist, or is private: expected a repository to propose a change to.")
+            raise UserError(
+                f"{goal.repo} does not exist, or is private: expected a repository to propose a "
+                "change to."
+            )
         _create(api, goal)
         head = _head(api, goal, "main")
         if head is None:
-            raise UserError(f"{goal.repo}: the name is taken by a repository that this token cannot see: choose "
-                            "another name.")
+            raise UserError(
+                f"{goal.repo}: the name is taken by a repository that this token cannot see: "
+                "choose another name."
+            )
     else:
         _refuse_other_owner(goal, head, files)
     if goal.revision == "main":
@@ -232,7 +294,11 @@ def _head_or_create(api: Any, goal: Goal, files: Mapping[str, Path]) -> _Head:
     try:
         branch = _head(api, goal, goal.revision)
     except RevisionNotFoundError:
-        retried(lambda: api.create_branch(goal.repo, branch=goal.revision, repo_type=goal.kind, exist_ok=True))
+        retried(
+            lambda: api.create_branch(
+                goal.repo, branch=goal.revision, repo_type=goal.kind, exist_ok=True
+            )
+        )
         branch = _head(api, goal, goal.revision)
     assert branch, "the repository was there a moment ago"
     return branch
@@ -242,37 +308,66 @@ def _create(api: Any, goal: Goal) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        retried(lambda: api.create_repo(goal.repo, repo_type=goal.kind, private=not goal.public,
-                                        space_sdk="gradio" if goal.kind == "space" else None))
+        retried(
+            lambda: api.create_repo(
+                goal.repo,
+                repo_type=goal.kind,
+                private=not goal.public,
+                space_sdk="gradio" if goal.kind == "space" else None,
+            )
+        )
     except HfHubHTTPError as error:
         if error.response.status_code != 409:  # ours, if the answer to the first attempt was lost
             raise
 
 
 def _refuse_other_owner(goal: Goal, head: _Head, files: Mapping[str, Path]) -> None:
-    """`UserError` if the repository holds something that no push made, or is seen by others than asked."""
+    """`UserError` if the repository holds something that no push made, or is seen by others than
+    asked."""
     if goal.public == head.private and not goal.pull_request:
         now, asked = ("private", "--public") if head.private else ("public", "no --public")
-        raise UserError(f"{goal.repo} is {now}: expected {'private' if head.private else '--public'}, seen {asked}. "
-                        + ("Leave --public out, or change it in the repository's settings." if head.private else
-                           "Everybody would see what is sent: add --public if that is meant, or choose another name."))
+        raise UserError(
+            f"{goal.repo} is {now}: expected {'private' if head.private else '--public'}, seen "
+            f"{asked}. "
+            + (
+                "Leave --public out, or change it in the repository's settings."
+                if head.private
+                else "Everybody would see what is sent: add --public if that is meant, or choose "
+                "another name."
+            )
+        )
     mark = rundir.FINISHED if goal.kind == "model" else rundir.CARD
     others = [name for name in head.digests if name != ".gitattributes"]
     if others and mark not in head.digests and not goal.pull_request:
-        raise UserError(f"the name {goal.repo} is taken: expected a new one, or a run that was pushed before, seen "
-                        f"{', '.join(sorted(others)[:5])}. Choose another name, or propose the change with --pr.")
+        raise UserError(
+            f"the name {goal.repo} is taken: expected a new one, or a run that was pushed before, "
+            f"seen {', '.join(sorted(others)[:5])}. Choose another name, or propose the change "
+            "with --pr."
+        )
 
 
-def _commit(api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], *, stale: list[str], message: str) -> Any:
-    """One commit on top of `head`. Tried again while the Hub is busy, if it did not happen after all."""
+def _commit(
+    api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], *, stale: list[str], message: str
+) -> Any:
+    """One commit on top of `head`. Tried again while the Hub is busy, if it did not happen after
+    all."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HTTPError
 
     def send() -> Any:
-        operations = [*(CommitOperationAdd(name, path) for name, path in files.items()),
-                      *(CommitOperationDelete(name) for name in stale)]
-        return api.create_commit(goal.repo, operations, commit_message=message, repo_type=goal.kind,
-                                 revision=goal.revision, parent_commit=head.commit, create_pr=goal.pull_request)
+        operations = [
+            *(CommitOperationAdd(name, path) for name, path in files.items()),
+            *(CommitOperationDelete(name) for name in stale),
+        ]
+        return api.create_commit(
+            goal.repo,
+            operations,
+            commit_message=message,
+            repo_type=goal.kind,
+            revision=goal.revision,
+            parent_commit=head.commit,
+            create_pr=goal.pull_request,
+        )
 
     def send_unless_done() -> Any:
         try:
@@ -285,6 +380,7 @@ def _commit(api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], *, sta
                 raise
             logger.warning("the answer to the commit was lost, and the commit is there.")
             return _Done(now.commit)
+
     return send() if goal.pull_request else retried(send_unless_done)
 
 
@@ -302,25 +398,34 @@ def _may_have_happened(error: Any) -> bool:
 
 
 def _holds(head: _Head, files: Mapping[str, Path]) -> bool:
-    return all(name in head.digests and head.digests[name] == _digest(path, head.digests[name])
-               for name, path in files.items())
+    return all(
+        name in head.digests and head.digests[name] == _digest(path, head.digests[name])
+        for name, path in files.items()
+    )
 
 
 def read_back(api: Any, goal: Goal, commit: str, files: Mapping[str, Path]) -> _Head:
-    """What the Hub announces at a commit; `UserError` unless it is exactly the digests of these files."""
+    """What the Hub announces at a commit; `UserError` unless it is exactly the digests of these
+    files."""
     head = _head(api, goal, commit)
     assert head is not None, "it was written a moment ago"
-    wrong = [name for name, path in files.items()
-             if head.digests.get(name) != _digest(path, head.digests.get(name, ""))]
+    wrong = [
+        name
+        for name, path in files.items()
+        if head.digests.get(name) != _digest(path, head.digests.get(name, ""))
+    ]
     if wrong:
-        raise UserError(f"{goal.repo} at commit {commit} does not hold what was sent: {', '.join(wrong)} "
-                        f"{'differs' if len(wrong) == 1 else 'differ'} in digest. {AGAIN}")
+        raise UserError(
+            f"{goal.repo} at commit {commit} does not hold what was sent: {', '.join(wrong)} "
+            f"{'differs' if len(wrong) == 1 else 'differ'} in digest. {AGAIN}"
+        )
     return head
 
 
 @contextmanager
 def _explained_uploads(repo: str) -> Iterator[None]:
-    """Turn what the client raises about an upload, which it wraps in errors of its own, into a `UserError`."""
+    """Turn what the client raises about an upload, which it wraps in errors of its own, into a
+    `UserError`."""
     from huggingface_hub.errors import HTTPError
 
     try:
@@ -330,11 +435,16 @@ def _explained_uploads(repo: str) -> Iterator[None]:
         if not isinstance(cause, HTTPError | OSError):
             raise
         status = getattr(getattr(cause, "response", None), "status_code", None)
-        seen = (f"HTTP status {status}: {ADVICE.get(status, STATUS)}" if status else
-                f"a connection that broke again and again ({type(cause).__name__})")
+        seen = (
+            f"HTTP status {status}: {ADVICE.get(status, STATUS)}"
+            if status
+            else f"a connection that broke again and again ({type(cause).__name__})"
+        )
         raise UserError(f"{repo}: {first_line(error)} Seen {seen}. {AGAIN}") from error
     except ValueError as error:
         if "LFS batch" not in str(error) and "metadata in README.md" not in str(error):
             raise
-        raise UserError(f"{repo} refuses what was sent: {' '.join(str(error).split())}. If a file is too large, a "
-                        "smaller base makes smaller files.") from error
+        raise UserError(
+            f"{repo} refuses what was sent: {' '.join(str(error).split())}. If a file is too "
+            "large, a smaller base makes smaller files."
+        ) from error

@@ -1,4 +1,5 @@
-"""`python -m zoo push RUN user/name`: a finished run becomes a Hub repository that others read too."""
+"""`python -m zoo push RUN user/name`: a finished run becomes a Hub repository that others read
+too."""
 
 import re
 import tempfile
@@ -18,7 +19,9 @@ from zoo.hub.listing import REPOSITORY
 if TYPE_CHECKING:
     from zoo.publish.push import Pushed
 
-SPACE_FILES = re.compile(r"README\.md|Dockerfile|app\.py|requirements\.txt|(zoo|serve)/[\w/]+\.(py|css)")
+SPACE_FILES = re.compile(
+    r"README\.md|Dockerfile|app\.py|requirements\.txt|(zoo|serve)/[\w/]+\.(py|css)"
+)
 """Names of a Space's own files that are sent; its model is sent as the run's repository has it."""
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -44,31 +47,42 @@ class Order:
     pr: Switch = False
     """Open a pull request instead of changing the branch."""
     overwrite: Switch = False
-    """Also replace what somebody has changed on the Hub since the last push; without it, that stays."""
+    """Also replace what somebody has changed on the Hub since the last push; without it, that
+    stays."""
 
     def __post_init__(self) -> None:
         if not REPOSITORY.fullmatch(self.repo):
-            raise UserError(f"{self.repo}: expected user/name of a repository on the Hub, with one slash; letters, "
-                            "digits and . _ - stand in a name, and it begins with a letter or a digit.")
+            raise UserError(
+                f"{self.repo}: expected user/name of a repository on the Hub, with one slash; "
+                "letters, digits and . _ - stand in a name, and it begins with a letter or a digit."
+            )
 
 
 def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
-    """Publish a finished run: card, weights, exported models and numbers, in one commit that is read back.
+    """Publish a finished run: card, weights, exported models and numbers, in one commit that is
+    read back.
 
-    Pictures, their names and paths, and the report stay here. Stopped or refused, the same command goes on.
+    Pictures, their names and paths, and the report stay here. Stopped or refused, the same command
+    goes on.
     """
     from zoo.publish import push, staging
 
     with tempfile.TemporaryDirectory() as temporary:
-        files = staging.staged(order.run, Path(temporary), repo=order.repo, examples=order.with_examples)
+        files = staging.staged(
+            order.run, Path(temporary), repo=order.repo, examples=order.with_examples
+        )
         space = space_files(order.space, files, order.run) if order.space else {}
         _warn_of_missing(order.run, files)
         _show(order, files, space)
         if order.dry_run:
             console.say("nothing was sent (--dry-run)")
             return 0
-        where: dict[str, Any] = {"revision": order.revision, "public": order.public, "pull_request": order.pr,
-                                 "overwrite": order.overwrite}
+        where: dict[str, Any] = {
+            "revision": order.revision,
+            "public": order.public,
+            "pull_request": order.pr,
+            "overwrite": order.overwrite,
+        }
         message = f"{order.run.resolve().name}, published by zootune"
         done = push.push(push.Goal(order.repo, **where), files, message=message)
         _say(done, files)
@@ -76,31 +90,47 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
             goal = push.Goal(order.repo, "space", public=order.public, overwrite=order.overwrite)
             _say(push.push(goal, space, message=message), space)
     published_as = shell(f"hf-hub:{order.repo}")
-    console.say(f"next:\n  python -m serve {published_as}\n"
-                f"  python -m finetune --data PICTURES --base {published_as}")
+    console.say(
+        f"next:\n  python -m serve {published_as}\n"
+        f"  python -m finetune --data PICTURES --base {published_as}"
+    )
     return 0
 
 
 def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[str, Path]:
-    """Name -> file of a Space: its code from `folder`, its bundle and card from those of the `published` run.
+    """Name -> file of a Space: its code from `folder`, its bundle and card from those of the
+    `published` run.
 
     `UserError` if the folder is no Space, or one of another model.
     """
     page = folder / rundir.CARD
-    if not page.is_file() or "sdk:" not in page.read_text(encoding="utf-8") or not (folder / "app.py").is_file():
-        raise UserError(f"{folder}: expected the folder of a Space (README.md with sdk:, app.py), as python -m "
-                        "serve.space RUN writes it.")
-    listed = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))
-              if path.is_file() and not path.is_symlink()}
+    if (
+        not page.is_file()
+        or "sdk:" not in page.read_text(encoding="utf-8")
+        or not (folder / "app.py").is_file()
+    ):
+        raise UserError(
+            f"{folder}: expected the folder of a Space (README.md with sdk:, app.py), as python -m "
+            "serve.space RUN writes it."
+        )
+    listed = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
     files = {name: path for name, path in listed.items() if SPACE_FILES.fullmatch(name)}
-    described = [name for name in listed if re.fullmatch(r"model/bundles/[\w-]+/bundle\.json", name)]
+    described = [
+        name for name in listed if re.fullmatch(r"model/bundles/[\w-]+/bundle\.json", name)
+    ]
     for name in described:
         there = name.removeprefix("model/")
         # either may be without what is private
         same = [path for path in (run / there, published.get(there)) if path]
         if there not in published or rundir.digest(listed[name]) not in map(rundir.digest, same):
-            raise UserError(f"{folder / name} is not the bundle that is published with this run: expected a Space of "
-                            "the run as it is now. Write it again with python -m serve.space RUN.")
+            raise UserError(
+                f"{folder / name} is not the bundle that is published with this run: expected a "
+                "Space of the run as it is now. Write it again with python -m serve.space RUN."
+            )
         inside = there.removesuffix("bundle.json")
         files |= {f"model/{own}": path for own, path in published.items() if own.startswith(inside)}
     if described:
@@ -114,16 +144,25 @@ def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
 
     there = f"{bundle.BUNDLES}/{bundle.DEFAULT_TARGET}/{bundle.MODEL}"
     if there not in files:
-        console.warn(f"{run} has no {there}, so python -m serve will not work with the repository. Export it first: "
-                     f"python -m export {shell_path(run)} --to {bundle.DEFAULT_TARGET}")
-    left = [one.target for one in bundle.of_run(run)
-            if f"{bundle.BUNDLES}/{one.folder.name}/{bundle.BUNDLE}" not in files]
+        console.warn(
+            f"{run} has no {there}, so python -m serve will not work with the repository. Export "
+            f"it first: python -m export {shell_path(run)} --to {bundle.DEFAULT_TARGET}"
+        )
+    left = [
+        one.target
+        for one in bundle.of_run(run)
+        if f"{bundle.BUNDLES}/{one.folder.name}/{bundle.BUNDLE}" not in files
+    ]
     if left:
-        console.say(f"not sent, to be exported where they are used: {', '.join(left)} (their figures are in the card)")
+        console.say(
+            f"not sent, to be exported where they are used: {', '.join(left)} (their figures are "
+            "in the card)"
+        )
 
 
 def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) -> None:
-    """What leaves this machine, before it does: name, size and digest of each file, and who will see it."""
+    """What leaves this machine, before it does: name, size and digest of each file, and who will
+    see it."""
     for kind, listed in (("repository", files), ("Space", space)):
         if listed:
             seen = "everybody" if order.public else f"{order.repo.partition('/')[0]} alone"
@@ -134,8 +173,14 @@ def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) ->
 
 
 def _say(done: "Pushed", files: Mapping[str, Path]) -> None:
-    what = f"{len(files)} files, read back and compared" if done.sent else "everything was there already"
+    what = (
+        f"{len(files)} files, read back and compared"
+        if done.sent
+        else "everything was there already"
+    )
     console.say(f"{done.url}  commit {done.commit}: {what}")
     for name in done.kept:
-        console.warn(f"{name} was edited on the Hub since the last push, and was kept as it is there: its numbers may "
-                     "be those of an earlier state. --overwrite replaces it.")
+        console.warn(
+            f"{name} was edited on the Hub since the last push, and was kept as it is there: its "
+            "numbers may be those of an earlier state. --overwrite replaces it."
+        )

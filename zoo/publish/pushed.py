@@ -1,10 +1,12 @@
-"""What a repository held after the last push, so that what somebody changed there since is not overwritten.
+"""What a repository held after the last push, so that what somebody changed there since is not
+overwritten.
 
 Two sources, because colleagues push to one repository from several machines:
-- `pushes.json` beside `pins.json`: digests of what the last push of this user left there. With it, whatever another
-  person pushed or edited in between is noticed.
-- Without such an entry (another machine, a colleague's first push) the lists of digests that every push leaves in the
-  repository itself, `FINISHED.json` and those of the bundles: what differs from them was edited by hand.
+- `pushes.json` beside `pins.json`: digests of what the last push of this user left there. With it,
+  whatever another person pushed or edited in between is noticed.
+- Without such an entry (another machine, a colleague's first push) the lists of digests that every
+  push leaves in the repository itself, `FINISHED.json` and those of the bundles: what differs from
+  them was edited by hand.
 """
 
 import re
@@ -18,7 +20,9 @@ from zoo.files.folders import SHA256, is_plain, read_bytes
 from zoo.host.errors import UserError
 from zoo.hub.pins import pins_file
 
-UNLISTED = re.compile(r"(?:bundles/[\w-]+/)?FINISHED\.json|bundles/[\w-]+/timing\.json|onnx/model\.onnx")
+UNLISTED = re.compile(
+    r"(?:bundles/[\w-]+/)?FINISHED\.json|bundles/[\w-]+/timing\.json|onnx/model\.onnx"
+)
 """Files of a push that no list in the repository has the digest of."""
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 EDITED = "edited"
@@ -38,7 +42,8 @@ def _key(endpoint: str, kind: str, repo: str, revision: str) -> str:
 
 
 def read(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] | None:
-    """Name -> digest, as the Hub announced it after the last push of this user; None if there was none.
+    """Name -> digest, as the Hub announced it after the last push of this user; None if there was
+    none.
 
     Raises `UserError` if the file holds something else.
     """
@@ -46,7 +51,9 @@ def read(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] |
     if entry is None:
         return None
     with fields.of(pushes_file(), DELETE):
-        if not all(isinstance(digest, str) and DIGEST.fullmatch(digest) for digest in entry.values()):
+        if not all(
+            isinstance(digest, str) and DIGEST.fullmatch(digest) for digest in entry.values()
+        ):
             raise ValueError("expected the digests of files")
         return dict(entry)
 
@@ -54,7 +61,9 @@ def read(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] |
 def write(endpoint: str, kind: str, repo: str, revision: str, digests: Mapping[str, str]) -> None:
     """Record what a push left there: name -> digest of each of its files."""
     pushes_file().parent.mkdir(parents=True, exist_ok=True)
-    rundir.write_json(pushes_file(), _entries() | {_key(endpoint, kind, repo, revision): dict(digests)})
+    rundir.write_json(
+        pushes_file(), _entries() | {_key(endpoint, kind, repo, revision): dict(digests)}
+    )
 
 
 def _entries() -> dict[str, Any]:
@@ -68,31 +77,44 @@ def _entries() -> dict[str, Any]:
 
 
 def listed(names: Iterable[str], content: Callable[[str], Path]) -> dict[str, str]:
-    """Name -> sha256 of what the lists in a repository with these files say; `content` gives one of its files.
+    """Name -> sha256 of what the lists in a repository with these files say; `content` gives one of
+    its files.
 
     A list that is none of ours says nothing: what it should list then counts as changed.
     """
     found: dict[str, str] = {}
     for name in names:
         folder, _, last = name.rpartition("/")
-        if last == rundir.FINISHED and (not folder or re.fullmatch(rf"{bundle.BUNDLES}/[\w-]+", folder)):
-            found |= {f"{folder}/{file}" if folder else file: sha256 for file, sha256 in _files(content(name)).items()}
+        if last == rundir.FINISHED and (
+            not folder or re.fullmatch(rf"{bundle.BUNDLES}/[\w-]+", folder)
+        ):
+            found |= {
+                f"{folder}/{file}" if folder else file: sha256
+                for file, sha256 in _files(content(name)).items()
+            }
     return found
 
 
 def _files(path: Path) -> dict[str, str]:
     try:
-        octets = path.read_bytes()[:MOST_BYTES + 1]
+        octets = path.read_bytes()[: MOST_BYTES + 1]
         manifest = strict_json.parse(octets) if len(octets) <= MOST_BYTES else {"files": {}}
         edited = manifest.get(EDITED, [])
-        return {name: sha256 for name, sha256 in manifest["files"].items() if name not in edited
-                and is_plain(name) and isinstance(sha256, str) and SHA256.fullmatch(sha256)}
+        return {
+            name: sha256
+            for name, sha256 in manifest["files"].items()
+            if name not in edited
+            and is_plain(name)
+            and isinstance(sha256, str)
+            and SHA256.fullmatch(sha256)
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def with_card(files: Mapping[str, Path], card: Path, into: Path) -> dict[str, Path]:
-    """The files of a push with the card as it lies on the Hub, and with a list that says so, written below `into`."""
+    """The files of a push with the card as it lies on the Hub, and with a list that says so,
+    written below `into`."""
     manifest = rundir.read_json(files[rundir.FINISHED], kind=dict)
     digests = manifest["files"] | {rundir.CARD: rundir.digest(card)}
     rundir.write_json(into / rundir.FINISHED, manifest | {"files": digests, EDITED: [rundir.CARD]})
@@ -104,8 +126,13 @@ def refused(repo: str, changed: Iterable[str], *, recorded: bool) -> UserError:
     names = sorted(changed)
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     shown = f"{', '.join(names[:10])}{more}"
-    seen = (f"that somebody has changed {shown} there since" if recorded else
-            f"that {shown} there {'is' if len(names) == 1 else 'are'} not what a known push left")
-    return UserError(f"{repo}: expected its files as the last push left them, seen {seen}. Nothing was sent, because a "
-                     "model's files belong together. Look at the commits on the Hub; --overwrite replaces these files, "
-                     "--revision NAME pushes to another branch.")
+    seen = (
+        f"that somebody has changed {shown} there since"
+        if recorded
+        else f"that {shown} there {'is' if len(names) == 1 else 'are'} not what a known push left"
+    )
+    return UserError(
+        f"{repo}: expected its files as the last push left them, seen {seen}. Nothing was sent, "
+        "because a model's files belong together. Look at the commits on the Hub; --overwrite "
+        "replaces these files, --revision NAME pushes to another branch."
+    )

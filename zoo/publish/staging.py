@@ -1,9 +1,12 @@
-"""What leaves this machine when a run is published: a copy of the run folder with the files that are named here.
+"""What leaves this machine when a run is published: a copy of the run folder with the files that
+are named here.
 
-    staged(run, into, ...)   name in the repository -> file; what has to differ from the run's own file lies in `into`
+    staged(run, into, ...)   name in the repository -> file; what has to differ from the run's own
+    file lies in `into`
 
-Pictures, their names and paths, tokens, and anything that is neither safetensors, ONNX nor text stay at home. The copy
-is a finished run folder: its `FINISHED.json` lists what it has (zoo/contract/rundir.py).
+Pictures, their names and paths, tokens, and anything that is neither safetensors, ONNX nor text
+stay at home. The copy is a finished run folder: its `FINISHED.json` lists what it has
+(zoo/contract/rundir.py).
 """
 
 import json
@@ -35,8 +38,10 @@ CLEANED = (rundir.CONFIG, rundir.RECIPE, rundir.DATA, rundir.REPORT, rundir.DECI
 """JSON files of a run; like all that is text, they are sent without what `Private` cuts."""
 BESIDE = re.compile(r"\A(folders beside train, val and test are ignored): .*\Z", re.DOTALL)
 """A finding that names folders which are no classes."""
-NAMED = re.compile(r"(?:[^\s:;,()/]{1,255}/[^:;()/\n]{0,255}?|[^\s:;,()/]{1,255}?)\.(?:jpe?g|png|webp|bmp|gif|tiff?)\b",
-                   re.IGNORECASE)
+NAMED = re.compile(
+    r"(?:[^\s:;,()/]{1,255}/[^:;()/\n]{0,255}?|[^\s:;,()/]{1,255}?)\.(?:jpe?g|png|webp|bmp|gif|tiff?)\b",
+    re.IGNORECASE,
+)
 """What looks like a picture's path or name in a finding, though no list of the run has it."""
 TIMED = ("provider", "threads", "machine", "picture", "load_s", "model_mb", "peak_mib", "batches")
 """Keys of timing.json that are sent."""
@@ -45,11 +50,12 @@ LARGEST_TEXT = 100_000_000
 
 
 def staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Path]:
-    """Name in the repository -> file, of all that a push of this run sends; `examples`: the bundles' pictures too.
+    """Name in the repository -> file, of all that a push of this run sends; `examples`: the
+    bundles' pictures too.
 
-    Writes the files that differ from the run's own below `into`. Raises `UserError` for a run that is unfinished or
-    changed, for a bundle of an earlier state of it, for a file that holds other values than expected, and for a token
-    in a file.
+    Writes the files that differ from the run's own below `into`. Raises `UserError` for a run that
+    is unfinished or changed, for a bundle of an earlier state of it, for a file that holds other
+    values than expected, and for a token in a file.
     """
     with fields.of(run, "Copy the run folder again, or train it again."):
         return _staged(run, into, repo=repo, examples=examples)
@@ -65,7 +71,11 @@ def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pa
             stage.text(name, _regular(run, name))
     for name in CLEANED:
         if rundir.listed(run, name):
-            stage.json(name, without_pictures_of_run(name, rundir.read_json(_regular(run, name))), _regular(run, name))
+            stage.json(
+                name,
+                without_pictures_of_run(name, rundir.read_json(_regular(run, name))),
+                _regular(run, name),
+            )
     opened = list(bundles.of_run(run))
     if (run / PLAIN).is_file() and any(one.target == bundles.DEFAULT_TARGET for one in opened):
         stage.onnx(PLAIN, _regular(run, PLAIN))
@@ -77,7 +87,11 @@ def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pa
     page = into / rundir.CARD
     rundir.write_text(page, card.text(run, card.Place(repo, dict(stage.files), stage.private.cut)))
     stage.files[rundir.CARD] = page
-    own = {name: path for name, path in stage.files.items() if name.split("/")[0] not in rundir.ADDED_LATER}
+    own = {
+        name: path
+        for name, path in stage.files.items()
+        if name.split("/")[0] not in rundir.ADDED_LATER
+    }
     stage.manifest(rundir.FINISHED, rundir.VERSION, own, {rundir.RUN: rundir.finished_sha256(run)})
     stage.private.refuse(stage.files)
     assert all(ALLOWED.fullmatch(name) for name in stage.files), "only what may be sent is staged"
@@ -85,14 +99,20 @@ def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pa
 
 
 def _regular(folder: Path, name: str) -> Path:
-    """A file of a folder; `UserError` if it, or a folder on the way, is a link or anything but a file."""
+    """A file of a folder; `UserError` if it, or a folder on the way, is a link or anything but a
+    file."""
     path = folder / name
-    for part in (path, *path.parents[:len(Path(name).parts) - 1]):
+    for part in (path, *path.parents[: len(Path(name).parts) - 1]):
         if part.is_symlink():
-            raise UserError(f"{part} is a link: expected a file of the run itself, so nothing was sent. Copy the "
-                            "folder again, or export the run again.")
+            raise UserError(
+                f"{part} is a link: expected a file of the run itself, so nothing was sent. Copy "
+                "the folder again, or export the run again."
+            )
     if not path.is_file():
-        raise UserError(f"{path} is not a file, so nothing was sent. Copy the folder again, or export the run again.")
+        raise UserError(
+            f"{path} is not a file, so nothing was sent. Copy the folder again, or export the run "
+            "again."
+        )
     return path
 
 
@@ -118,7 +138,10 @@ class _Stage:
     def text(self, name: str, own: Path) -> None:
         """A text file without what is private, line by line; lines of JSON value by value."""
         lines = read_bytes(own, LARGEST_TEXT).decode("utf-8").splitlines(keepends=True)
-        kept = [self._line(line) if name.endswith(".jsonl") else self.private.cut(line) for line in lines]
+        kept = [
+            self._line(line) if name.endswith(".jsonl") else self.private.cut(line)
+            for line in lines
+        ]
         if kept == lines:
             self.files[name] = own
             return
@@ -168,7 +191,9 @@ class _Stage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def manifest(self, name: str, version: int, files: Mapping[str, Path], also: Mapping[str, str]) -> None:
+    def manifest(
+        self, name: str, version: int, files: Mapping[str, Path], also: Mapping[str, str]
+    ) -> None:
         """`FINISHED.json` over these files, with names relative to its own folder."""
         start = len(name) - len(rundir.FINISHED)
         digests = {other[start:]: rundir.digest(files[other]) for other in sorted(files)}
@@ -180,8 +205,11 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
     there = f"{bundles.BUNDLES}/{bundle.folder.name}/"
     if not sendable(bundle):
         return
-    own = [name for name in (bundles.MODEL, bundles.BUNDLE, bundles.PARITY)
-           if ALLOWED.fullmatch(there + name) and bundle.file(name)]
+    own = [
+        name
+        for name in (bundles.MODEL, bundles.BUNDLE, bundles.PARITY)
+        if ALLOWED.fullmatch(there + name) and bundle.file(name)
+    ]
     for name in own:
         path = _regular(bundle.folder, name)
         if name == bundles.MODEL:
@@ -193,16 +221,23 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
             stage.json(there + name, rundir.read_json(path), path)
     if examples:
         own += _stage_examples(stage, bundle, there)
-    stage.manifest(there + bundles.FINISHED, bundles.VERSION, {there + name: stage.files[there + name] for name in own},
-                   {})
+    stage.manifest(
+        there + bundles.FINISHED,
+        bundles.VERSION,
+        {there + name: stage.files[there + name] for name in own},
+        {},
+    )
     timing = bundle.folder / bundles.TIMING  # measured at any time, so that no list has its digest
     if timing.is_file() and not timing.is_symlink():
         content = rundir.read_json(timing)
-        stage.json(there + bundles.TIMING, {key: content[key] for key in TIMED if key in content}, timing)
+        stage.json(
+            there + bundles.TIMING, {key: content[key] for key in TIMED if key in content}, timing
+        )
 
 
 def _stage_examples(stage: _Stage, bundle: Bundle, there: str) -> list[str]:
-    """The example pictures of a bundle, without their metadata, and what is expected of them; their names in it."""
+    """The example pictures of a bundle, without their metadata, and what is expected of them; their
+    names in it."""
     found = leaving(bundle)
     for why in found.staying:
         console.warn(f"{bundle.folder / bundles.EXAMPLES}: not sent: {why}")
@@ -212,18 +247,24 @@ def _stage_examples(stage: _Stage, bundle: Bundle, there: str) -> list[str]:
         return []
     for name, content in names.items():
         stage.picture(there + name, content)
-    expected = f"{bundles.EXAMPLES}/{bundles.EXPECTED}"  # its keys are the names that the examples have there
-    rows = {key: stage.private.cut_json(row) for key, row in found.expected.items()
-            if f"{bundles.EXAMPLES}/{key}" in names}
+    # its keys are the names that the examples have there
+    expected = f"{bundles.EXAMPLES}/{bundles.EXPECTED}"
+    rows = {
+        key: stage.private.cut_json(row)
+        for key, row in found.expected.items()
+        if f"{bundles.EXAMPLES}/{key}" in names
+    }
     stage.write(there + expected, rows)
     return [*names, expected]
 
 
 def write_without_notes(own: Path, copy: Path, private: Private) -> None:
-    """Copy an ONNX file without what torch's exporter noted at each node: lines of source code, with their paths.
+    """Copy an ONNX file without what torch's exporter noted at each node: lines of source code,
+    with their paths.
 
-    The graph and its weights stay as they are; of the description in its metadata, what is private is cut. Raises
-    `UserError` for a model whose weights lie in another file: that file could be anything.
+    The graph and its weights stay as they are; of the description in its metadata, what is private
+    is cut. Raises `UserError` for a model whose weights lie in another file: that file could be
+    anything.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -234,7 +275,9 @@ def write_without_notes(own: Path, copy: Path, private: Private) -> None:
     except DecodeError:
         raise UserError(f"{own} is not an ONNX file: export the run again.") from None
     if _outside(model.graph):
-        raise UserError(f"{own} has weights in another file, so nothing was sent: export the run again.")
+        raise UserError(
+            f"{own} has weights in another file, so nothing was sent: export the run again."
+        )
     model.ClearField("doc_string")
     for note in model.metadata_props:
         note.value = _described(note.value, private)
@@ -271,7 +314,8 @@ def _inside(attribute: Any) -> list[Any]:
 def _forget_notes(part: Any) -> None:
     """Clear the notes of a graph or a function, and of the graphs inside it."""
     noted = [part, *part.node, *part.value_info, *getattr(part, "initializer", ())]
-    noted += [one for one in (*part.input, *part.output) if not isinstance(one, str)]  # a function's are names
+    # a function's are names
+    noted += [one for one in (*part.input, *part.output) if not isinstance(one, str)]
     for one in noted:
         one.ClearField("metadata_props")
         one.ClearField("doc_string")
@@ -283,47 +327,86 @@ def _forget_notes(part: Any) -> None:
 
 
 def sendable(bundle: Bundle) -> bool:
-    """Whether a bundle is one ONNX file and what describes it: engines, XML and programs are made again elsewhere."""
-    described = (bundles.BUNDLE, bundles.PARITY, bundles.PARITY_PAGE, bundles.TIMING, bundles.FINISHED)
-    names = [path.relative_to(bundle.folder).as_posix() for path in bundle.folder.rglob("*") if path.is_file()]
+    """Whether a bundle is one ONNX file and what describes it: engines, XML and programs are made
+    again elsewhere."""
+    described = (
+        bundles.BUNDLE,
+        bundles.PARITY,
+        bundles.PARITY_PAGE,
+        bundles.TIMING,
+        bundles.FINISHED,
+    )
+    names = [
+        path.relative_to(bundle.folder).as_posix()
+        for path in bundle.folder.rglob("*")
+        if path.is_file()
+    ]
     return bundle.model.name == bundles.MODEL and all(
-        name in (bundles.MODEL, *described) or name.startswith(f"{bundles.EXAMPLES}/") for name in names)
+        name in (bundles.MODEL, *described) or name.startswith(f"{bundles.EXAMPLES}/")
+        for name in names
+    )
 
 
 def without_pictures_of_run(name: str, content: Any) -> Any:
-    """A JSON file of a run without maps of pictures, the list of those left out, and folders beside the data."""
-    if name == rundir.CONFIG:  # timm takes it from the top level; a second one breaks transformers' TimmWrapper
-        content = content | {"model_args": {key: value for key, value in content.get("model_args", {}).items()
-                                            if key != "num_classes"}}
-        content = content if content["model_args"] else {k: v for k, v in content.items() if k != "model_args"}
+    """A JSON file of a run without maps of pictures, the list of those left out, and folders beside
+    the data."""
+    # timm takes it from the top level; a second one breaks transformers' TimmWrapper
+    if name == rundir.CONFIG:
+        content = content | {
+            "model_args": {
+                key: value
+                for key, value in content.get("model_args", {}).items()
+                if key != "num_classes"
+            }
+        }
+        content = (
+            content
+            if content["model_args"]
+            else {k: v for k, v in content.items() if k != "model_args"}
+        )
     elif name == rundir.REPORT:
         content = {key: value for key, value in content.items() if key != "heatmaps"}
     elif name == rundir.DATA:
-        findings = [NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) for text in content.get("findings", ())]
+        findings = [
+            NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) for text in content.get("findings", ())
+        ]
         content = content | {"left_out": [], "findings": findings}
     return content
 
 
 def without_names(line: str) -> str:
-    """A line of a run's own card; one of its lists, where findings stand, without names of pictures and folders."""
+    """A line of a run's own card; one of its lists, where findings stand, without names of pictures
+    and folders."""
     item, text = line[:2], line[2:].rstrip("\n")
     if item != "- ":
         return line
-    return item + NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) + line[2 + len(text):]
+    return item + NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) + line[2 + len(text) :]
 
 
 def preprocessor_config(pre: Preprocessing) -> dict[str, Any] | None:
-    """`preprocessor_config.json` for transformers and transformers.js; None for a fit that they do not have (border).
+    """`preprocessor_config.json` for transformers and transformers.js; None for a fit that they do
+    not have (border).
 
-    transformers reads the type and hands over to timm's own transform (its CLIP and ViT processors are up to a pixel
-    off where an odd border is cropped); transformers.js does not know the type and follows the other keys.
+    transformers reads the type and hands over to timm's own transform (its CLIP and ViT processors
+    are up to a pixel off where an odd border is cropped); transformers.js does not know the type
+    and follows the other keys.
     """
     if pre.crop_mode == "border":
         return None
     side = math.floor(pre.size / pre.crop_pct)
     return {
-        "image_processor_type": "TimmWrapperImageProcessor", "do_convert_rgb": True, "do_resize": True,
-        "size": {"shortest_edge": side} if pre.crop_mode == "center" else {"height": side, "width": side},
-        "resample": int(FILTERS[pre.interpolation]), "do_center_crop": True,
-        "crop_size": {"height": pre.size, "width": pre.size}, "do_rescale": True, "rescale_factor": 1 / 255,
-        "do_normalize": True, "image_mean": list(pre.mean), "image_std": list(pre.std)}
+        "image_processor_type": "TimmWrapperImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": side}
+        if pre.crop_mode == "center"
+        else {"height": side, "width": side},
+        "resample": int(FILTERS[pre.interpolation]),
+        "do_center_crop": True,
+        "crop_size": {"height": pre.size, "width": pre.size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(pre.mean),
+        "image_std": list(pre.std),
+    }
