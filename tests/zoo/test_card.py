@@ -13,6 +13,7 @@ from tests.made_run import FRUIT, Made, made_run
 from tests.zoo.made_published import made_finished
 from zoo.bases.catalog import forbids_commercial_use
 from zoo.contract import bundle, rejection, rundir
+from zoo.contract.finished_run import FinishedRun
 from zoo.publish import card
 
 ROOT = Path(__file__).parents[2]
@@ -162,19 +163,7 @@ def test_hostile_names_in_the_front_matter_come_back(tmp_path: Path) -> None:
         place = card.Place(
             "alice/x", {f"bundles/onnx/examples/{file}": run for file in ("1.png", "expected.json")}
         )
-        facts = card.Facts(
-            run,
-            *(
-                rundir.read_json(run / file)
-                for file in (
-                    rundir.REPORT,
-                    rundir.RECIPE,
-                    rundir.DATA,
-                    rundir.CONFIG,
-                    rundir.DECISION,
-                )
-            ),
-        )
+        facts = FinishedRun(run)
         made = card.metadata(facts, place, [bundle.open_bundle(folder, verify=False)])
         read = ModelCard(f"---\n{made.to_yaml()}\n---\n# text\n").data.to_dict()
         assert read == made.to_dict()

@@ -11,7 +11,6 @@ import tyro
 
 from zoo.comparison.drawing import name_legend, plain_text, short
 from zoo.contract import rundir
-from zoo.files import fields
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -105,24 +104,24 @@ def _folder(run: str) -> Path:
 def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
     """The models of a finished run, its own weights first; `measure`: ask those that round."""
     from zoo.comparison import measured
-    from zoo.contract import bundle
+    from zoo.contract import bundle, rejection
+    from zoo.contract.finished_run import FinishedRun
 
     if rundir.WEIGHTS not in rundir.open_finished(run)["files"]:
         raise UserError(
             f"{run} has no {rundir.WEIGHTS}: expected the weights of a run: copy the folder again."
         )
     opened = list(bundle.of_run(run))
-    with fields.of(run / rundir.DATA):
-        data = fields.name(rundir.read_json(run / rundir.DATA)["digest"])
-    with fields.of(run / rundir.REPORT):
-        report = rundir.read_json(run / rundir.REPORT, kind=dict)
-        head, foreign = report["headline"], foreign_of(report.get("unknown"))
-        plain, deployed = _measured(head["plain"]), _measured(head)
-        same: dict[str, Any] = {
-            "split": fields.name(head["split"]),
-            "data": data,
-            "pictures": fields.whole(head["pictures"], 0, 10**9),
-        }
+    finished = FinishedRun(run)
+    head, unknown = finished.report.headline, finished.report.unknown
+    deployed, plain = head.numbers, head.numbers.plain
+    weakest = rejection.weakest(unknown.rejected_of) if unknown else None
+    foreign = weakest[1] if weakest else None
+    same: dict[str, Any] = {
+        "split": head.split,
+        "data": finished.data_digest,
+        "pictures": deployed.pictures,
+    }
     known = measured.recorded(run, same["split"])
     if measure and known is None:
         raise UserError(
@@ -134,10 +133,10 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
         Row(
             name,
             "timm",
-            plain[0],
-            plain[1],
+            plain.top1,
+            plain.top1_interval,
             latency_ms=None,
-            ece=plain[2],
+            ece=plain.ece,
             measured_on=None,
             answers=known.plain if known else None,
             size_mb=_megabytes(run / rundir.WEIGHTS),
@@ -152,7 +151,7 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
             "measured_on": shown.measured_on,
             **same,
         }
-        top1, (low, high), ece = deployed
+        top1, (low, high), ece = deployed.top1, deployed.top1_interval, deployed.ece
         if shown.lost_points is None:  # proved to answer as the trained model does
             rows.append(
                 Row(
@@ -193,17 +192,6 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
                 )
             )
     return rows
-
-
-def foreign_of(unknown: Any) -> float | None:
-    """Of report.json: the share called unknown of the foreign set of which the fewest are."""
-    from zoo.contract import rejection
-
-    rows = fields.mapping(unknown["foreign"]) if unknown else {}
-    found = rejection.weakest(
-        {name: fields.number(row["rejected"], above=-1, below=2) for name, row in rows.items()}
-    )
-    return found[1] if found else None
 
 
 def _megabytes(path: Path) -> float:
@@ -256,18 +244,6 @@ def _pair(best: Row, row: Row) -> str:
         f"interval {100 * low:+.1f} to {100 * high:+.1f}, on {found.pictures:,} same pictures; "
         f"McNemar's exact test, p = {found.p_value:.2g})."
     )
-
-
-def _measured(row: Any) -> tuple[float, tuple[float, float], float]:
-    """(top-1, its interval, calibration error) of a part of report.json."""
-    low, high = map(fields.number, row["top1_interval"])
-    top1, ece = fields.number(row["top1"]), fields.number(row["ece"])
-    if not 0 <= low <= top1 <= high <= 1 or not 0 <= ece <= 1:
-        raise ValueError(
-            f"expected shares from 0 to 1 in their interval, seen {low:g}, {top1:g}, {high:g}, "
-            f"{ece:g}"
-        )
-    return top1, (low, high), ece
 
 
 def notes(rows: Sequence[Row]) -> list[str]:

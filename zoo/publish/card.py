@@ -20,6 +20,7 @@ from zoo.bases.catalog import OWN_ARCHITECTURES, PERMISSIVE, forbids_commercial_
 from zoo.contract import bundle as bundles
 from zoo.contract import recipe_rows, rundir
 from zoo.contract.bundle import Bundle
+from zoo.contract.finished_run import FinishedRun
 from zoo.files import fields
 from zoo.host.errors import UserError
 from zoo.host.text import code, plain
@@ -63,43 +64,10 @@ class Place:
             raise UserError(f"{self.repo}: expected user/name of a repository on the Hub.")
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the run's files say."""
-
-    folder: Path
-    report: dict[str, Any]
-    recipe: dict[str, Any]
-    data: dict[str, Any]
-    config: dict[str, Any]
-    decision: dict[str, Any]
-
-    @property
-    def head(self) -> dict[str, Any]:
-        """The headline's numbers."""
-        return self.report["headline"]
-
-    @property
-    def cfg(self) -> dict[str, Any]:
-        """timm's pretrained configuration."""
-        return self.config["pretrained_cfg"]
-
-    @property
-    def base(self) -> dict[str, Any]:
-        """The base, as report.json describes it."""
-        return self.report["base"]
-
-
 def text(run: Path, place: Place | None = None) -> str:
     """Front matter and Markdown of a run's card, or of its published copy."""
     files = place.files if place else {}
-    facts = Facts(
-        run,
-        *(
-            rundir.read_json(files.get(name, run / name), kind=dict)
-            for name in (rundir.REPORT, rundir.RECIPE, rundir.DATA, rundir.CONFIG, rundir.DECISION)
-        ),
-    )
+    facts = FinishedRun(run, files)
     opened = list(bundles.of_run(run)) if place else []
     with fields.of(
         f"a file of {run} that its card is made of", "Copy the run folder again, or train it again."
@@ -107,7 +75,7 @@ def text(run: Path, place: Place | None = None) -> str:
         return _text(facts, opened, place)
 
 
-def _text(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
+def _text(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -> str:
     run = facts.folder
     parts = (
         about(facts)
@@ -135,17 +103,20 @@ def _text(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
     )
 
 
-def metadata(facts: Facts, place: Place | None, opened: Sequence[Bundle] = ()) -> ModelCardData:
+def metadata(
+    facts: FinishedRun, place: Place | None, opened: Sequence[Bundle] = ()
+) -> ModelCardData:
     """The front matter. Values of metrics are fractions."""
-    base, head, name = facts.base, facts.head, facts.folder.resolve().name
-    repository = base["hub_id"].partition("@")[0] if base["hub_id"] else None
-    values = {"accuracy": head["top1"], "f1": head["macro_f1"]}
+    base, name = facts.report.base, facts.name
+    head = facts.report.headline
+    repository = base.hub_id.partition("@")[0] if base.hub_id else None
+    values = {"accuracy": head.numbers.top1, "f1": head.macro_f1}
     index = [
         EvalResult(
             task_type="image-classification",
             dataset_type="imagefolder",
             dataset_name=name,
-            dataset_split=head["split"],
+            dataset_split=head.split,
             metric_type=kind,
             metric_value=round(value, 4),
         )
@@ -165,7 +136,7 @@ def metadata(facts: Facts, place: Place | None, opened: Sequence[Bundle] = ()) -
     return ModelCardData(
         library_name="timm",
         pipeline_tag="image-classification",
-        **licence(base["licence"], repository),
+        **licence(base.licence, repository),
         base_model=repository,
         base_model_relation="finetune" if repository else None,
         metrics=list(values),
@@ -211,41 +182,43 @@ def example_pictures(place: Place, opened: Sequence[Bundle]) -> list[tuple[str, 
     return list({path.rpartition("/")[2]: (path, title) for path, title in found}.values())
 
 
-def about(facts: Facts) -> dict[str, Any]:
+def about(facts: FinishedRun) -> dict[str, Any]:
     """What the model is."""
-    base, head, names = facts.base, facts.head, facts.data["classes"]
+    base, head, names = facts.report.base, facts.report.headline, facts.data["classes"]
     listed = ", ".join(code(name) for name in names[:MOST_NAMED])
-    low, high = head["top1_interval"]
+    low, high = head.numbers.top1_interval
+    config = facts.config["pretrained_cfg"]
     return {
-        "title": plain(facts.folder.resolve().name),
-        "licence": plain(base["licence"] or "unknown"),
-        "no_commerce": forbids_commercial_use(base["licence"]),
+        "title": plain(facts.name),
+        "licence": plain(base.licence or "unknown"),
+        "no_commerce": forbids_commercial_use(base.licence),
         "class_count": len(names),
         "classes": listed
         + (f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""),
-        "top1": f"{head['top1']:.2%}",
+        "top1": f"{head.numbers.top1:.2%}",
         "interval": f"{low:.1%} to {high:.1%}",
-        "pictures": f"{head['pictures']:,}",
-        "split": plain(head["split"]),
-        "note": plain(head["note"]),
-        "base": code(base["name"]),
+        "pictures": f"{head.numbers.pictures:,}",
+        "split": plain(head.split),
+        "note": plain(head.note),
+        "base": code(base.name),
         "architecture": code(facts.config["architecture"]),
-        "pretrained_on": plain(base["pretrained_on"] or "unknown data"),
+        "pretrained_on": plain(base.pretrained_on or "unknown data"),
         "own_architecture": facts.config["architecture"] in OWN_ARCHITECTURES,
-        "side": facts.cfg["input_size"][-1],
-        "fit": FITS[facts.cfg["crop_mode"]],
+        "side": config["input_size"][-1],
+        "fit": FITS[config["crop_mode"]],
     }
 
 
-def usage(facts: Facts, place: Place | None) -> dict[str, Any]:
+def usage(facts: FinishedRun, place: Place | None) -> dict[str, Any]:
     """Names and notes of the section that shows how to use it."""
     here = "PATH_OF_THIS_FOLDER"
     files = place.files if place else {}
+    crop_mode = facts.config["pretrained_cfg"]["crop_mode"]
     preprocessor = (
         "`preprocessor_config.json` is timm's own evaluation transform in transformers; "
         "transformers.js resizes with another filter, so that its probabilities differ a little."
         if "preprocessor_config.json" in files
-        else f"There is no `preprocessor_config.json`: crop_mode {code(facts.cfg['crop_mode'])} "
+        else f"There is no `preprocessor_config.json`: crop_mode {code(crop_mode)} "
         "has no equivalent in other libraries; transformers in Python reads timm's "
         "`config.json` instead."
     )
@@ -260,54 +233,55 @@ def usage(facts: Facts, place: Place | None) -> dict[str, Any]:
     }
 
 
-def results(facts: Facts) -> str:
+def results(facts: FinishedRun) -> str:
     """As deployed, and without views and calibration."""
-    head, decision = facts.head, facts.decision
+    numbers, decision = facts.report.headline.numbers, facts.decision
     rows = []
     for name, row in (
         (
             f"as deployed: views {decision['views']}, temperature {decision['temperature']:.2f}",
-            head,
+            numbers,
         ),
-        ("one view, temperature 1 (timm, transformers)", head["plain"]),
+        ("one view, temperature 1 (timm, transformers)", numbers.plain),
     ):
-        low, high = row["top1_interval"]
+        low, high = row.top1_interval
         rows.append(
             [
                 name,
-                f"{row['top1']:.2%}",
+                f"{row.top1:.2%}",
                 f"{low:.1%} to {high:.1%}",
-                f"{row['loss']:.3f}",
-                f"{row['ece']:.1%}",
+                f"{row.loss:.3f}",
+                f"{row.ece:.1%}",
             ]
         )
     return table(["answer", "top-1", "95 % interval", "loss", "calibration error"], rows)
 
 
-def results_note(facts: Facts) -> str:
+def results_note(facts: FinishedRun) -> str:
     """Numbers beside the table's."""
-    head, probe = facts.head, facts.report["probe"]
-    said = [f"As deployed: top-5 {head['top5']:.2%}, macro F1 {head['macro_f1']:.3f}."]
+    head, probe = facts.report.headline, facts.report.probe
+    numbers = head.numbers
+    said = [f"As deployed: top-5 {numbers.top5:.2%}, macro F1 {head.macro_f1:.3f}."]
     if sets := facts.decision.get("sets"):
         said.append(
             f"Prediction sets fitted to hold the true class in {sets['coverage']:.0%} do so in "
-            f"{head['covered']:.1%}, with {head['mean_set_size']:.2f} classes on average."
+            f"{numbers.covered:.1%}, with {numbers.mean_set_size:.2f} classes on average."
         )
     if probe:
         said.append(
-            f"A linear probe on the base's frozen features: {probe['select_top1']:.2%} on the "
+            f"A linear probe on the base's frozen features: {probe.select_top1:.2%} on the "
             "pictures by which the weights are chosen."
         )
     return " ".join(said)
 
 
-def per_class(facts: Facts) -> str:
+def per_class(facts: FinishedRun) -> str:
     """The table of classes, the worst first where there are many."""
-    rows = facts.report["per_class"]
+    rows = facts.report.per_class
     shown = (
         rows
         if len(rows) <= MOST_NAMED
-        else sorted(rows, key=lambda row: row["f1"] or 0.0)[:MOST_NAMED]
+        else sorted(rows, key=lambda row: row.f1 or 0.0)[:MOST_NAMED]
     )
     more = "" if shown is rows else f"\nThe {MOST_NAMED} classes with the lowest F1 of {len(rows)}."
     return (
@@ -315,9 +289,9 @@ def per_class(facts: Facts) -> str:
             ["class", "pictures", "precision", "recall", "F1"],
             [
                 [
-                    code(row["class"]),
-                    str(row["pictures"]),
-                    *(share(row[key]) for key in ("precision", "recall", "f1")),
+                    code(row.name),
+                    str(row.pictures),
+                    *map(share, (row.precision, row.recall, row.f1)),
                 ]
                 for row in shown
             ],
@@ -331,17 +305,17 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def calibration(facts: Facts) -> str:
+def calibration(facts: FinishedRun) -> str:
     """What the picture shows, in numbers."""
-    head, fitted = facts.head, facts.decision["fitted"]
+    numbers, fitted = facts.report.headline.numbers, facts.decision["fitted"]
     return (
-        f"Calibration error {head['plain']['ece']:.1%} before and {head['ece']:.1%} after one "
+        f"Calibration error {numbers.plain.ece:.1%} before and {numbers.ece:.1%} after one "
         f"temperature ({facts.decision['temperature']:.2f}), fitted on {fitted['pictures']:,} "
         f"pictures of {fitted['split']}."
     )
 
 
-def exports(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
+def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -> str:
     """What each bundle says of itself: accuracy, size and latency."""
     rows, machines = [], set()
     cut = place.cut if place else str
@@ -352,7 +326,7 @@ def exports(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
         rows.append(
             [
                 code(one.target) + where,
-                accuracy_text(shown, facts.head["top1"]),
+                accuracy_text(shown, facts.report.headline.numbers.top1),
                 plain(cut(shown.proved_on)),
                 f"{shown.model_mb:.1f}",
                 "-" if shown.latency_ms is None else f"{shown.latency_ms:.1f}",
@@ -369,7 +343,15 @@ def exports(facts: Facts, opened: Sequence[Bundle], place: Place | None) -> str:
     )
     return (
         table(
-            ["target", f"top-1 on {facts.head['split']}", "proved on", "MB", "ms", "status"], rows
+            [
+                "target",
+                f"top-1 on {facts.report.headline.split}",
+                "proved on",
+                "MB",
+                "ms",
+                "status",
+            ],
+            rows,
         )
         + note
     )
@@ -385,7 +367,7 @@ def accuracy_text(shown: bundles.Figures, top1: float) -> str:
     )
 
 
-def data_summary(facts: Facts) -> str:
+def data_summary(facts: FinishedRun) -> str:
     """How many pictures, how they were split, and what the scan found."""
     counts = facts.data["counts"]
     lines = [
@@ -413,11 +395,11 @@ def data_summary(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def limits(facts: Facts) -> str:
+def limits(facts: FinishedRun) -> str:
     """What not to expect."""
     trained = facts.data["counts"].get("train", {})
     few = [name for name in facts.data["classes"] if 0 < trained.get(name, 0) < FEW_TRAINED]
-    unseen = [row["class"] for row in facts.report["per_class"] if row["pictures"] < FEW_EVALUATED]
+    unseen = [row.name for row in facts.report.per_class if row.pictures < FEW_EVALUATED]
     lines = [
         "It knows its classes only, and pictures like those it was trained on.",
         *unknown_limits(facts),
@@ -440,19 +422,19 @@ def limits(facts: Facts) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def unknown_limits(facts: Facts) -> list[str]:
+def unknown_limits(facts: FinishedRun) -> list[str]:
     """How well pictures of none of the classes are told."""
-    unknown = facts.report["unknown"]
+    unknown = facts.report.unknown
     if not facts.decision["unknown"] or not unknown:
         return ["There is no `unknown` answer: every picture gets a class."]
     foreign = "; ".join(
-        f"{plain(name)} {row['auroc']:.2f} ({row['rejected']:.0%} called unknown)"
-        for name, row in unknown["foreign"].items()
+        f"{plain(name)} {row.auroc:.2f} ({row.rejected:.0%} called unknown)"
+        for name, row in unknown.foreign.items()
     )
     return [
         "The deployed model calls a picture `unknown` when it is far from the training pictures; "
-        f"it does so for {unknown['rejected']:.1%} of {facts.head['split']}. timm and transformers "
-        "always give a class.",
+        f"it does so for {unknown.rejected:.1%} of {facts.report.headline.split}. timm and "
+        "transformers always give a class.",
         *([f"How well foreign pictures are told apart (AUROC): {foreign}."] if foreign else []),
     ]
 

@@ -1,0 +1,147 @@
+"""JSON as frozen dataclasses, and back: the fields of a class say which keys an object has.
+
+    read(Report, value)   the dataclass of a parsed JSON value; `ValueError` where they do not agree
+    write(report)         what `json.dumps` takes
+
+Keys stand in the order of the fields. A field with a default of None may be missing in the file,
+and is not written while it is None. Keys that the class does not know are passed over, so that a
+newer program may add some.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from zoo.files import fields
+
+T = TypeVar("T")
+LARGEST = 10**9
+"""Counts are whole numbers from 0 to this one."""
+INLINE: Mapping[str, Any] = {"inline": True}
+"""Metadata of a field whose own keys stand beside those of its owner, not in an object."""
+
+
+def named(key: str) -> Mapping[str, Any]:
+    """Metadata of a field that has another name in the file, such as `class`."""
+    return {"key": key}
+
+
+def read(kind: type[T], value: Any) -> T:
+    """A JSON value as a dataclass; `ValueError` names the field that is missing or different."""
+    return _reader(kind)(value)  # type: ignore[no-any-return]
+
+
+def write(value: Any) -> Any:
+    """Dataclasses as objects, tuples as lists; every other value as it is."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dict(_written(value))
+    if isinstance(value, Mapping):
+        return {key: write(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return list(map(write, value))
+    return value
+
+
+def _written(value: Any) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(value):
+        content = getattr(value, field.name)
+        if field.metadata.get("inline"):
+            yield from _written(content)
+        elif content is not None or not _may_be_missing(field):
+            yield _key(field), write(content)
+
+
+def _key(field: Any) -> str:
+    return str(field.metadata.get("key", field.name))
+
+
+def _may_be_missing(field: Any) -> bool:
+    return field.default is None
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What reads one value of a type."""
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if dataclasses.is_dataclass(kind):
+        return _object_reader(kind)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _optional_reader(inner)
+    if origin is tuple:
+        return _list_reader(inner)
+    assert origin is Mapping or origin is dict or issubclass(origin, Mapping), kind
+    of_value = _reader(inner[1])
+    return lambda value: {
+        fields.text(key, most=LARGEST): of_value(part)
+        for key, part in fields.mapping(value).items()
+    }
+
+
+def _number(value: Any) -> int | float:
+    """A finite number, as it stands in the file."""
+    fields.number(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, seen {fields.seen(value)}")
+    return value
+
+
+_PLAIN: dict[Any, Callable[[Any], Any]] = {
+    str: fields.text,
+    int: lambda value: fields.whole(value, 0, LARGEST),
+    float: _number,
+    bool: _truth,
+}
+
+
+def _optional_reader(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
+    (kind,) = set(kinds) - {type(None)}
+    present = _reader(kind)
+    return lambda value: None if value is None else present(value)
+
+
+def _list_reader(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
+    """Of `tuple[X, ...]`, or of `tuple[X, X]`, whose length is part of the type."""
+    of_part, length = _reader(kinds[0]), None if kinds[-1] is ... else len(kinds)
+
+    def read_list(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple) or length not in (None, len(value)):
+            wanted = "a list" if length is None else f"a list of {length}"
+            raise ValueError(f"expected {wanted}, seen {fields.seen(value)}")
+        return tuple(map(of_part, value))
+
+    return read_list
+
+
+def _object_reader(kind: Any) -> Callable[[Any], Any]:
+    hints = typing.get_type_hints(kind)
+    parts = [(field, _reader(hints[field.name])) for field in dataclasses.fields(kind)]
+
+    def read_object(value: Any) -> Any:
+        content, found = fields.mapping(value), {}
+        for field, read_part in parts:
+            key = _key(field)
+            if field.metadata.get("inline"):
+                found[field.name] = read_part(content)
+            elif key in content:
+                found[field.name] = _read_at(key, read_part, content[key])
+            elif not _may_be_missing(field):
+                raise ValueError(f"expected the key {key}, seen {fields.seen(list(content))}")
+        return kind(**found)
+
+    return read_object
+
+
+def _read_at(key: str, read_part: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return read_part(value)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
