@@ -16,6 +16,7 @@ from zoo.comparison import shares
 from zoo.comparison.finished_runs import Row, draw, foreign_of, notes, rows_of, verdicts
 from zoo.comparison.measured import Answers
 from zoo.contract import bundle, rundir
+from zoo.contract.report import Foreign, Unknown
 from zoo.files import tables
 from zoo.host.errors import UserError
 
@@ -57,7 +58,8 @@ def test_runs_are_compared_in_a_table_and_a_picture(
 def test_a_model_that_calls_few_foreign_pictures_unknown_is_named(
     rejected: dict[str, float], least: float | None, weak: bool
 ) -> None:
-    found = foreign_of({"foreign": {name: {"rejected": share} for name, share in rejected.items()}})
+    sets = {name: Foreign(9, 0.9, share, 0.5) for name, share in rejected.items()}
+    found = foreign_of(Unknown(0.05, sets))
     assert found == least
     row = Row(
         "a", "onnx", 0.9, (0.8, 0.95), "test", 20, 1.0, None, 0.1, None, "data", foreign=found

@@ -11,6 +11,7 @@ import tyro
 
 from zoo.comparison.drawing import name_legend, plain_text, short
 from zoo.contract import rundir
+from zoo.contract.report import Unknown
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -104,7 +105,7 @@ def _folder(run: str) -> Path:
 def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
     """The models of a finished run, its own weights first; `measure`: ask those that round."""
     from zoo.comparison import measured
-    from zoo.contract import bundle, rejection
+    from zoo.contract import bundle
     from zoo.contract.finished_run import FinishedRun
 
     if rundir.WEIGHTS not in rundir.open_finished(run)["files"]:
@@ -115,8 +116,7 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
     finished = FinishedRun(run)
     head, unknown = finished.report.headline, finished.report.unknown
     deployed, plain = head.numbers, head.numbers.plain
-    weakest = rejection.weakest(unknown.rejected_of) if unknown else None
-    foreign = weakest[1] if weakest else None
+    foreign = foreign_of(unknown)
     same: dict[str, Any] = {
         "split": head.split,
         "data": finished.data_digest,
@@ -192,6 +192,14 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
                 )
             )
     return rows
+
+
+def foreign_of(unknown: Unknown | None) -> float | None:
+    """The share called unknown of the foreign set of which the fewest are."""
+    from zoo.contract import rejection
+
+    weakest = rejection.weakest(unknown.rejected_of) if unknown else None
+    return weakest[1] if weakest else None
 
 
 def _megabytes(path: Path) -> float:
