@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.slow_tests import SLOW, SLOW_FIXTURES
+
 ROOT = Path(__file__).parent.parent
 FLOORS = ("zoo", "finetune", "export", "serve")
 TOP_LEVEL = {
@@ -274,6 +276,15 @@ def test_parts_are_small(path: Path) -> Iterator[str]:
     for node in nodes(path):
         if isinstance(node, Function) and (node.end_lineno or 0) - node.lineno + 1 > 80:
             yield f"{node.name} has more than 80 lines"
+
+
+def test_the_slow_tests_are_there() -> None:
+    """The list of the inner loop names tests and fixtures as they are called now."""
+    for names in (SLOW, SLOW_FIXTURES):
+        for file, slow in names.items():
+            tree = nodes(ROOT / "tests" / file)
+            assert set(slow) <= {node.name for node in tree if isinstance(node, Function)}, file
+            assert len(set(slow)) == len(slow), file
 
 
 def test_readme_is_short() -> None:

@@ -31,7 +31,7 @@ Counts = Mapping[str, int]
 
 
 @settings(
-    max_examples=700,
+    max_examples=500,
     deadline=None,
     database=None,
     derandomize=True,
