@@ -344,6 +344,7 @@ SLOW_FIXTURES = {
     "finetune/test_decide.py": ("halved_run",),
     "finetune/test_ranks.py": ("results",),
     "finetune/test_report.py": ("pages",),
+    "serve/test_attack.py": ("all_the_while",),  # which asks the service all the while
     "test_security.py": ("visit",),
     "zoo/test_published.py": ("published",),
 }

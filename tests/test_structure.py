@@ -282,8 +282,8 @@ def test_the_slow_tests_are_there() -> None:
     """The list of the inner loop names tests and fixtures as they are called now."""
     for names in (SLOW, SLOW_FIXTURES):
         for file, slow in names.items():
-            tree = nodes(ROOT / "tests" / file)
-            assert set(slow) <= {node.name for node in tree if isinstance(node, Function)}, file
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert set(slow) <= set(re.findall(r"^(?:async )?def (\w+)", text, re.M)), file
             assert len(set(slow)) == len(slow), file
 
 
