@@ -242,14 +242,9 @@ def _carry_out(order: dict[str, Any], standard: Sequence[int]) -> None:
     os.chdir(order["cwd"])
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (of the whole process)
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(
-        2,
-        "w",
-        encoding="utf-8",
-        errors="backslashreplace",
-        buffering=1,  # type: ignore[misc] # noqa: SIM115
-        closefd=False,
-    )
+    how: Any = {"errors": "backslashreplace", "buffering": 1}
+    errors: Any = open(2, "w", encoding="utf-8", closefd=False, **how)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = errors
     if settings := sys.modules.get("huggingface_hub.constants"):
         importlib.reload(settings)
     arguments = list(order["arguments"])

@@ -499,7 +499,8 @@ def parsed(words: list[str]) -> tuple[Any, list[str]]:
 def test_the_sbatch_file_starts_torchrun_and_queues_a_stopped_run_again(tmp_path: Path) -> None:
     stand_ins = {
         "srun": f'printf "%s\\n" "$@" > {tmp_path}/srun.txt; exit 1',
-        "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; [ "$1" = show ] && printf "node7\\nnode8\\n"',
+        "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; '
+        '[ "$1" = show ] && printf "node7\\nnode8\\n"',
     }
     for name, content in stand_ins.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{content}\n")
