@@ -60,8 +60,18 @@ def tiff(
     `width` is given."""
     height, width = len(values), width or values.shape[1]
     data = values.tobytes()
-    fields = {256: width, 257: height, 258: bits or values.itemsize * 8, 259: 1, 262: photometric, 273: 8, 277: 1,
-              278: height, 279: len(data), 339: sample_format}  # fmt: skip
+    fields = {
+        256: width,
+        257: height,
+        258: bits or values.itemsize * 8,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: 1,
+        278: height,
+        279: len(data),
+        339: sample_format,
+    }
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
     return (
         b"II*\0"
@@ -153,27 +163,40 @@ BAD: dict[str, tuple[Maker, str]] = {
     ".DS_Store": (lambda: b"\0\0\0\1Bud1" + bytes(100), "notes on a folder"),
     "Thumbs.db": (lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "Thumbs.db"),
     "._x.jpg": (lambda: b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100), "AppleDouble"),
-    "30000x30000.png": (lambda: grey_png(30000, 30000, bits=1, rows=bytes(30000 * 3751)), "too "
-                                                                                          "large"),
+    "30000x30000.png": (
+        lambda: grey_png(30000, 30000, bits=1, rows=bytes(30000 * 3751)),
+        "too large",
+    ),
     "12000x12000.png": (
         lambda: grey_png(12000, 12000, bits=1, rows=bytes(12000 * 1501)),
         "too large: 12000 x 12000, at most 50 million pixels",
     ),
     "canvas.webp": (webp_of_huge_canvas, "too large: 12000 x 12000"),
-    "1x21.png": (lambda: encode(Image.new("RGB", (1, 21)), "PNG"), "too elongated: 1 x 21, at most "
-                                                                   "20:1"),
-    "20000x1.png": (lambda: encode(Image.new("RGB", (20000, 1)), "PNG"), "too elongated: 20000 x "
-                                                                         "1"),
-    "float-0-255.tif": (lambda: tiff(ramp(np.float32, 255), sample_format=3), "0 to 255; .* "
-                                                                              "between 0 and 1"),
-    "float-nan.tif": (lambda: tiff(np.full((48, 64), np.nan, np.float32), sample_format=3), "between "
-                                                                                            "0 and "
-                                                                                            "1"),
-    "int32.tif": (lambda: tiff(ramp(np.int32, 10**6), sample_format=2), "integers of 32 bits .* "
-                                                                        "save it with"),
-    "negative.tif": (lambda: tiff(ramp(np.int16, -9), sample_format=2), "integers of 16 bits from "
-                                                                        "-9 to 0"),
-}  # fmt: skip
+    "1x21.png": (
+        lambda: encode(Image.new("RGB", (1, 21)), "PNG"),
+        "too elongated: 1 x 21, at most 20:1",
+    ),
+    "20000x1.png": (
+        lambda: encode(Image.new("RGB", (20000, 1)), "PNG"),
+        "too elongated: 20000 x 1",
+    ),
+    "float-0-255.tif": (
+        lambda: tiff(ramp(np.float32, 255), sample_format=3),
+        "0 to 255; .* between 0 and 1",
+    ),
+    "float-nan.tif": (
+        lambda: tiff(np.full((48, 64), np.nan, np.float32), sample_format=3),
+        "between 0 and 1",
+    ),
+    "int32.tif": (
+        lambda: tiff(ramp(np.int32, 10**6), sample_format=2),
+        "integers of 32 bits .* save it with",
+    ),
+    "negative.tif": (
+        lambda: tiff(ramp(np.int16, -9), sample_format=2),
+        "integers of 16 bits from -9 to 0",
+    ),
+}
 """File name -> (content, the reason it is refused for)."""
 
 ODD: dict[str, tuple[Maker, float]] = {
@@ -184,7 +207,10 @@ ODD: dict[str, tuple[Maker, float]] = {
     "trailing-bytes.jpg": (lambda: jpeg() + bytes(500), 107.85),
     "zeroed-20-bytes.jpg": (zeroed_jpeg, 107.85),
     "progressive.jpg": (lambda: encode(photo(), "JPEG", quality=90, progressive=True), 107.85),
-    "two-pictures.mpo": (lambda: encode(photo(), "MPO", save_all=True, append_images=[photo()], quality=90), 107.85),
+    "two-pictures.mpo": (
+        lambda: encode(photo(), "MPO", save_all=True, append_images=[photo()], quality=90),
+        107.85,
+    ),
     "exif-cut.jpg": (lambda: damaged_exif(b"II*\0\x08\0\0\0\x05\0\x12\x01"), 107.85),
     "exif-rubbish.jpg": (lambda: damaged_exif(b"rubbish" * 9), 107.85),
     "exif-offset.jpg": (lambda: damaged_exif(b"MM\0*\xff\xff\xff\xf0"), 107.85),
@@ -197,44 +223,78 @@ ODD: dict[str, tuple[Maker, float]] = {
     "one-bit.png": (lambda: encode(Image.fromarray(ramp(np.float32, 1) > 0.5), "PNG"), 127.5),
     "16-bit.png": (lambda: encode(Image.fromarray(ramp(np.uint16, 65535)), "PNG"), 127.5),
     "16-bit.tif": (lambda: tiff(ramp(np.uint16, 65535)), 127.5),
-    "16-bit-big-endian.tif": (lambda: encode(Image.frombytes("I;16B", (64, 48), b"\x40\0" * 3072), "TIFF"), 64),
-    "16-bit-white-is-zero.tif": (lambda: tiff(np.full((48, 64), 51400, np.uint16), photometric=0), 55),
+    "16-bit-big-endian.tif": (
+        lambda: encode(Image.frombytes("I;16B", (64, 48), b"\x40\0" * 3072), "TIFF"),
+        64,
+    ),
+    "16-bit-white-is-zero.tif": (
+        lambda: tiff(np.full((48, 64), 51400, np.uint16), photometric=0),
+        55,
+    ),
     "16-bit-signed.tif": (lambda: tiff(np.full((48, 64), 25700, np.int16), sample_format=2), 100),
     "16-bit-colour.png": (
-        lambda: b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
-        + png_chunk(b"IDAT", zlib.compress((b"\0" + b"\x80\x01" * 24) * 8)) + png_chunk(b"IEND", b""),
+        lambda: (
+            b"\x89PNG\r\n\x1a\n"
+            + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+            + png_chunk(b"IDAT", zlib.compress((b"\0" + b"\x80\x01" * 24) * 8))
+            + png_chunk(b"IEND", b"")
+        ),
         128,
     ),
     "16-bit-transparent-black.png": (
-        lambda: grey_png(8, 8, bits=16, rows=b"\0".join([b""] + [bytes(8) + b"\x40\x40" * 4] * 8),
-                         before=png_chunk(b"tRNS", bytes(2))),
+        lambda: grey_png(
+            8,
+            8,
+            bits=16,
+            rows=b"\0".join([b""] + [bytes(8) + b"\x40\x40" * 4] * 8),
+            before=png_chunk(b"tRNS", bytes(2)),
+        ),
         159.5,
     ),
-    "12-bit.tif": (lambda: tiff(np.tile(np.array([0x80, 0x08, 0x00], np.uint8), (48, 32)), width=64, bits=12), 127.5),
+    "12-bit.tif": (
+        lambda: tiff(np.tile(np.array([0x80, 0x08, 0x00], np.uint8), (48, 32)), width=64, bits=12),
+        127.5,
+    ),
     "float.tif": (lambda: tiff(ramp(np.float32, 1), sample_format=3), 127.5),
     "palette-index-transparent.png": (lambda: palette_with_transparency(0), 170),
     "palette-alpha-bytes.png": (lambda: palette_with_transparency(b"\xff\0"), 127.5),
     "colour-under-alpha.png": (lambda: encode(colour_under_alpha(), "PNG"), 127.5),
-    "colour-under-alpha.webp": (lambda: encode(colour_under_alpha(), "WEBP", lossless=True, exact=True), 127.5),
+    "colour-under-alpha.webp": (
+        lambda: encode(colour_under_alpha(), "WEBP", lossless=True, exact=True),
+        127.5,
+    ),
     "colour-under-alpha.tif": (lambda: encode(colour_under_alpha(), "TIFF"), 127.5),
     "grey-alpha.png": (lambda: encode(Image.new("LA", (64, 48), (0, 51)), "PNG"), 204),
-    "transparent-colour.png": (lambda: encode(Image.new("RGB", (8, 8), (9, 8, 7)), "PNG", transparency=(9, 8, 7)), 255),
-    "transparent-grey.png": (lambda: encode(Image.new("L", (64, 48), 9), "PNG", transparency=9), 255),
+    "transparent-colour.png": (
+        lambda: encode(Image.new("RGB", (8, 8), (9, 8, 7)), "PNG", transparency=(9, 8, 7)),
+        255,
+    ),
+    "transparent-grey.png": (
+        lambda: encode(Image.new("L", (64, 48), 9), "PNG", transparency=9),
+        255,
+    ),
     "animated.gif": (lambda: animation("GIF"), 200 / 3),
     "animated.png": (lambda: animation("PNG"), 200 / 3),
     "animated.webp": (lambda: animation("WEBP"), 200 / 3),
     "invalid-animation.png": (
-        lambda: grey_png(8, 8, bits=8, rows=(b"\0" + b"\x50" * 8) * 8, before=png_chunk(b"acTL", bytes(8))),
+        lambda: grey_png(
+            8, 8, bits=8, rows=(b"\0" + b"\x50" * 8) * 8, before=png_chunk(b"acTL", bytes(8))
+        ),
         80,
     ),
     "huge-text.png": (
-        lambda: grey_png(8, 8, bits=8, rows=bytes(72),
-                         before=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**7)))),
+        lambda: grey_png(
+            8,
+            8,
+            bits=8,
+            rows=bytes(72),
+            before=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**7))),
+        ),
         0,
     ),
     "1x20.png": (lambda: encode(Image.new("RGB", (1, 20), (50, 50, 50)), "PNG"), 50),
     "1x1.gif": (lambda: encode(Image.new("L", (1, 1), 50), "GIF"), 50),
-}  # fmt: skip
+}
 """File name -> (content, mean level over all pixels and channels once decoded)."""
 
 

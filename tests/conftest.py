@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from tests.made_recipe import SHORT
+from tests.slow_tests import SLOW, SLOW_FIXTURES
 
 # before torch is imported: threads that spin while they wait slow every other process of the
 # machine down
@@ -28,6 +29,18 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
         cores[worker % len(cores)]
     ]
     os.sched_setaffinity(0, own)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the list, before pytest looks which of them are asked for."""
+    here = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(here).as_posix()
+        name = item.originalname if isinstance(item, pytest.Function) else item.name
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if name in SLOW.get(file, ()) or fixtures.intersection(SLOW_FIXTURES.get(file, ())):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish() -> None:

@@ -69,6 +69,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     known = {"--" + f.name.replace("_", "-") for cls in orders for f in fields(cls)}
     known |= {
         "--help",
+        "--check",
         "--text",
         "--pretrained-on",
         "--max-params-m",

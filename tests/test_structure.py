@@ -2,15 +2,18 @@
 parts are."""
 
 import ast
+import functools
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.slow_tests import SLOW, SLOW_FIXTURES
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("zoo", "finetune", "export", "serve")
@@ -64,9 +67,25 @@ package's root, the order of events; commands, which stand there as well, may im
 order.py is what the command line asks for."""
 MOST_FILES = 15
 """Of a room."""
-each_file = pytest.mark.parametrize(
-    "path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix()
-)
+
+
+def law_of_each_file(breaches: Callable[[Path], Iterator[str]]) -> Callable[[], None]:
+    """One test that no file breaks a law: `breaches` gives what a file does against it. One test
+    for all files, since a thousand of a millisecond each cost more to collect and report than to
+    run."""
+
+    @functools.wraps(breaches)
+    def test() -> None:
+        broken = [f"{name_of(path)}: {breach}" for path in CODE for breach in breaches(path)]
+        assert broken == [], "\n".join(["", *broken])
+
+    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would ask it for a fixture `path`
+    return test
+
+
+def name_of(path: Path) -> str:
+    """`zoo/host/errors.py`, on every system."""
+    return path.relative_to(ROOT).as_posix()
 
 
 @cache
@@ -90,10 +109,10 @@ def test_there_is_code_to_check() -> None:
     assert len(CODE) > 30
 
 
-@each_file
-def test_floors_import_only_downwards(path: Path) -> None:
+@law_of_each_file
+def test_floors_import_only_downwards(path: Path) -> Iterator[str]:
     floor = path.relative_to(ROOT).parts[0]
-    assert set(imported(path)) & {*FLOORS, "tests"} <= {"zoo", floor}
+    yield from set(imported(path)) & {*FLOORS, "tests"} - {"zoo", floor}
 
 
 def module_of(path: Path) -> str:
@@ -130,15 +149,17 @@ def room_of(path: Path) -> str:
     return name if inside or name in ROOMS[floor] else ""
 
 
-@each_file
-def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
+@law_of_each_file
+def test_a_room_imports_only_rooms_below_it(path: Path) -> Iterator[str]:
     floor = path.relative_to(ROOT).parts[0]
     order = ROOMS[floor]
     if path.name == "__init__.py" or is_command(path):
         return
     for name in imported_modules(path):
-        if name.split(".")[0] == floor:
-            assert order.index(room_of(MODULES[name])) <= order.index(room_of(path)), name
+        if name.split(".")[0] != floor:
+            continue
+        if order.index(room_of(MODULES[name])) > order.index(room_of(path)):
+            yield name
 
 
 def test_a_command_is_imported_by_no_module() -> None:
@@ -204,34 +225,34 @@ def test_parsing_the_command_line_of_finetune_and_reading_pictures_leaves_torch_
     }
 
 
-@each_file
-def test_no_blanket_except(path: Path) -> None:
+@law_of_each_file
+def test_no_blanket_except(path: Path) -> Iterator[str]:
     for node in nodes(path):
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None, f"line {node.lineno}"
-            caught = {
-                ast.unparse(name) for name in ast.walk(node.type) if isinstance(name, ast.expr)
-            }
-            assert not caught & {"Exception", "BaseException"}, f"line {node.lineno}"
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        if node.type is None:
+            yield f"line {node.lineno}"
+            continue
+        caught = {ast.unparse(name) for name in ast.walk(node.type) if isinstance(name, ast.expr)}
+        if caught & {"Exception", "BaseException"}:
+            yield f"line {node.lineno}"
 
 
-@each_file
-def test_all_output_goes_through_one_console(path: Path) -> None:
+@law_of_each_file
+def test_all_output_goes_through_one_console(path: Path) -> Iterator[str]:
     """So that names from outside reach a terminal as text (zoo/host/console.py)."""
-    name = path.relative_to(ROOT).as_posix()
+    name = name_of(path)
     called = {ast.unparse(node.func) for node in nodes(path) if isinstance(node, ast.Call)}
     if name != "zoo/host/console.py":
-        assert not [
-            call
-            for call in called
-            if call.split(".")[-1] in ("print", "Console", "Progress") and call != "gr.Progress"
-        ]  # Gradio's own, in the browser
-        assert not called & {"sys.stdout.write", "sys.stderr.write"}
-        assert "rich" not in imported(path)
+        for call in called - {"gr.Progress"}:  # Gradio's own, in the browser
+            if call.split(".")[-1] in ("print", "Console", "Progress"):
+                yield call
+        yield from called & {"sys.stdout.write", "sys.stderr.write"}
+        yield from {"rich"} & set(imported(path))
     if name != "zoo/files/tables.py":
-        assert not called & {"csv.writer", "csv.reader", "csv.DictWriter", "csv.DictReader"}
+        yield from called & {"csv.writer", "csv.reader", "csv.DictWriter", "csv.DictReader"}
     if name != "zoo/host/text.py":
-        assert not called & {"shlex.quote", "shlex.join"}
+        yield from called & {"shlex.quote", "shlex.join"}
 
 
 def test_looking_at_the_command_line_leaves_rich_unloaded() -> None:
@@ -247,12 +268,23 @@ def test_no_file_for_odds_and_ends(name: str) -> None:
     assert [path for path in ALL if name in (path.stem, path.parent.name)] == []
 
 
-@each_file
-def test_parts_are_small(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+@law_of_each_file
+def test_parts_are_small(path: Path) -> Iterator[str]:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    if lines > 300:
+        yield f"{lines} lines, at most 300"
     for node in nodes(path):
-        if isinstance(node, Function):
-            assert (node.end_lineno or 0) - node.lineno + 1 <= 80, node.name
+        if isinstance(node, Function) and (node.end_lineno or 0) - node.lineno + 1 > 80:
+            yield f"{node.name} has more than 80 lines"
+
+
+def test_the_slow_tests_are_there() -> None:
+    """The list of the inner loop names tests and fixtures as they are called now."""
+    for names in (SLOW, SLOW_FIXTURES):
+        for file, slow in names.items():
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert set(slow) <= set(re.findall(r"^(?:async )?def (\w+)", text, re.M)), file
+            assert len(set(slow)) == len(slow), file
 
 
 def test_readme_is_short() -> None:

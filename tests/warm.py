@@ -13,16 +13,21 @@ none to speak of.
 import atexit
 import functools
 import gc
+import hashlib
 import importlib
 import json
+import marshal
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +145,10 @@ class Process(subprocess.Popen[str]):
 def _server(imports: str) -> socket.socket:
     """A socket to the server of this process that has these imports."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    code = tempfile.mkdtemp(prefix="zootune-code-")
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", str(theirs.fileno()), *imports.split()],
+            [sys.executable, "-m", "tests.warm", str(theirs.fileno()), code, *imports.split()],
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -151,9 +157,31 @@ def _server(imports: str) -> socket.socket:
     def stop() -> None:
         ours.close()
         process.wait(20)
+        shutil.rmtree(code, ignore_errors=True)
 
     atexit.register(stop)
     return ours
+
+
+def _compile_once(folder: Path) -> None:
+    """Let the processes take the code of our modules from this folder, where the first of them that
+    imports one leaves it. With PYTHONDONTWRITEBYTECODE each would compile all of them again, for up
+    to a second."""
+    real = SourceFileLoader.source_to_code
+
+    def source_to_code(loader: Any, data: Any, path: Any, **how: Any) -> Any:
+        if not isinstance(data, bytes) or ROOT not in Path(path).parents:
+            return real(loader, data, path, **how)
+        kept = folder / hashlib.sha256(path.encode() + data).hexdigest()
+        if kept.exists():
+            return marshal.loads(kept.read_bytes())
+        code = real(loader, data, path, **how)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(marshal.dumps(code))
+        os.replace(file.name, kept)
+        return code
+
+    SourceFileLoader.source_to_code = source_to_code  # type: ignore[assignment,method-assign]
 
 
 def _serve(connection: socket.socket, imports: Sequence[str]) -> None:
@@ -214,14 +242,9 @@ def _carry_out(order: dict[str, Any], standard: Sequence[int]) -> None:
     os.chdir(order["cwd"])
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (of the whole process)
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(
-        2,
-        "w",
-        encoding="utf-8",
-        errors="backslashreplace",
-        buffering=1,  # type: ignore[misc] # noqa: SIM115
-        closefd=False,
-    )
+    how: Any = {"errors": "backslashreplace", "buffering": 1}
+    errors: Any = open(2, "w", encoding="utf-8", closefd=False, **how)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = errors
     if settings := sys.modules.get("huggingface_hub.constants"):
         importlib.reload(settings)
     arguments = list(order["arguments"])
@@ -243,4 +266,5 @@ def _carry_out(order: dict[str, Any], standard: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    _compile_once(Path(sys.argv[2]))
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[3:])

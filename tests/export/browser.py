@@ -20,7 +20,8 @@ ARGUMENTS = [
 LISTEN = """const Real = Worker; window.said = [];
 window.Worker = class extends Real { constructor(...how) { super(...how);
   this.addEventListener("message", ({data}) => "id" in data && window.said.push(
-    {...data, seen: null, heatmap: null, probabilities: Array.from(data.probabilities ?? [])})); } };"""
+    {...data, seen: null, heatmap: null,
+     probabilities: Array.from(data.probabilities ?? [])})); } };"""
 """Keeps what the network says, unrounded."""
 
 

@@ -145,9 +145,11 @@ def test_a_large_jpeg_is_decoded_to_the_size_of_python(
     *size, rows, shown = site.page.evaluate(
         """async (picture) => {
         const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
-        const { width, height, rgb, canvas } = await (await import("/decode.js")).decode(new Blob([bytes]), 2e6);
+        const { decode } = await import("/decode.js");
+        const { width, height, rgb, canvas } = await decode(new Blob([bytes]), 2e6);
         const rows = [];
-        for (let y = 0; y < height; y += 97) rows.push(...rgb.subarray(3 * width * y, 3 * width * (y + 1)));
+        for (let y = 0; y < height; y += 97)
+            rows.push(...rgb.subarray(3 * width * y, 3 * width * (y + 1)));
         const shown = canvas.getContext("2d").getImageData(0, 97, width, 1).data;
         return [width, height, rgb.length, rows, Array.from(shown)]; }""",
         base64.b64encode(large).decode(),
@@ -259,7 +261,8 @@ def test_the_picture_shown_is_what_the_network_sees(site: Site, pre: Preprocessi
             const image = new Image();
             image.src = "data:image/png;base64," + picture;
             await image.decode();
-            const context = new OffscreenCanvas(side, side).getContext("2d", {willReadFrequently: true});
+            const context = new OffscreenCanvas(side, side)
+                .getContext("2d", {willReadFrequently: true});
             (await import("/answer.js")).drawSeen(context, image, pre, side);
             return Array.from(context.getImageData(0, 0, side, side).data); }""",
             [base64.b64encode(encoded(picture)).decode(), pre.to_config(), pre.size],
@@ -297,9 +300,11 @@ def test_dropped_and_pasted_pictures_are_answered(site: Site) -> None:
         site.page.evaluate(
             """([event, where, picture]) => {
             const transfer = new DataTransfer();
-            transfer.items.add(new File([Uint8Array.from(atob(picture), (c) => c.charCodeAt(0))], "given.png"));
+            const bytes = Uint8Array.from(atob(picture), (c) => c.charCodeAt(0));
+            transfer.items.add(new File([bytes], "given.png"));
             const kind = event === "drop" ? DragEvent : ClipboardEvent;
-            document.body.dispatchEvent(new kind(event, {bubbles: true, cancelable: true, [where]: transfer})); }""",
+            document.body.dispatchEvent(
+                new kind(event, {bubbles: true, cancelable: true, [where]: transfer})); }""",
             [event, where, base64.b64encode(encoded(hard_pictures.smooth(50, 50))).decode()],
         )
         site.until("window.said.length === 1")

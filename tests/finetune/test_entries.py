@@ -31,7 +31,7 @@ Counts = Mapping[str, int]
 
 
 @settings(
-    max_examples=700,
+    max_examples=500,
     deadline=None,
     database=None,
     derandomize=True,
@@ -361,7 +361,8 @@ def test_pictures_of_any_suffix_are_used_and_other_files_count_towards_the_limit
         (
             {"train/a": 1, "train/b": 1, "val2017/a": 1, "val2017/b": 1},
             None,
-            r"two ways: val2017 stands beside train, .*\(a, b\)\. If it is the val split, rename it to val\..* a dot before",
+            r"two ways: val2017 stands beside train, .*\(a, b\)\. "
+            r"If it is the val split, rename it to val\..* a dot before",
         ),
     ],
 )

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from finetune.evaluation.metrics import (
     BINS,
@@ -76,6 +75,9 @@ def test_per_class_equals_sklearn_and_is_none_where_undefined(kind: type) -> Non
     [(1, 3, 1.0), (7, 2, 1.0), (500, 10, 2.0), (500, 100, 4.0), (300, 5, 0.01)],
 )
 def test_calibration_error_equals_torchmetrics(pictures: int, classes: int, scale: float) -> None:
+    # loads transformers: two seconds that no other test needs
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     random = np.random.default_rng(pictures)
     said = softmax(scale * random.standard_normal((pictures, classes))).astype(np.float32)
     labels = np.where(

@@ -72,7 +72,7 @@ def test_recipe_json_is_pinned(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "auto"])
 def test_a_docstring_names_source_figures_and_command(name: str) -> None:
-    text = RECIPES[name].__doc__ or ""
+    text = " ".join((RECIPES[name].__doc__ or "").split())
     assert f"--recipe {name}" in text
     assert "python -m finetune --data" in text
     assert "ublished" in text

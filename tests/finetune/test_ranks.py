@@ -19,6 +19,7 @@ import pytest
 import timm
 import torch
 import yaml
+from filelock import FileLock
 from torch import nn
 from torch.distributed.run import get_args_parser
 
@@ -55,18 +56,20 @@ COMMANDS = {
 there."""
 
 
-@pytest.fixture(scope="module")
-def results(
-    digits: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Results]:
+@pytest.fixture(scope="session")
+def results(digits: Path, tiny_base: Path, shared: Path) -> dict[str, Results]:
     """What each process of each group found: `1-0`, `2-0`, `2-1`, `3-0` ..., the pieces of a run,
-    and a whole run."""
-    out = tmp_path_factory.mktemp("ranks")
-    with forked.started(rank_cases.main, digits, tiny_base, out) as command:
-        code, printed = command.finish(timeout_s=200)
-    assert code == 0, printed
+    and a whole run. One for all workers."""
+    out, printed = shared / "ranks", shared / "printed by the ranks.txt"
+    with FileLock(shared / "ranks.lock"):
+        if not printed.exists():
+            out.mkdir()
+            with forked.started(rank_cases.main, digits, tiny_base, out) as command:
+                code, text = command.finish(timeout_s=200)
+            assert code == 0, text
+            printed.write_text(text, encoding="utf-8")
     found = {file.stem: torch.load(file, weights_only=True) for file in out.glob("*.pt")}
-    return found | {"whole": {"out": out / "run", "printed": printed}}
+    return found | {"whole": {"out": out / "run", "printed": printed.read_text(encoding="utf-8")}}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -496,7 +499,8 @@ def parsed(words: list[str]) -> tuple[Any, list[str]]:
 def test_the_sbatch_file_starts_torchrun_and_queues_a_stopped_run_again(tmp_path: Path) -> None:
     stand_ins = {
         "srun": f'printf "%s\\n" "$@" > {tmp_path}/srun.txt; exit 1',
-        "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; [ "$1" = show ] && printf "node7\\nnode8\\n"',
+        "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; '
+        '[ "$1" = show ] && printf "node7\\nnode8\\n"',
     }
     for name, content in stand_ins.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{content}\n")

@@ -342,7 +342,10 @@ def test_a_limit_on_the_size_of_files_is_told_and_the_old_state_stays(small_job:
     # for torch.save and safetensors alike
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        limit = r"larger than this process or file system allows \(ulimit -f .*raise the limit .*same command"
+        limit = (
+            r"larger than this process or file system allows "
+            r"\(ulimit -f .*raise the limit .*same command"
+        )
         with pytest.raises(UserError, match=rf"step-000000000: .*{limit}"):
             checkpoint.save(small_job.folder, state)
         with pytest.raises(UserError, match=rf"best-3\.safetensors: .*{limit}"):

@@ -94,8 +94,10 @@ with build(Order(Path(sys.argv[1]), feedback=Path(sys.argv[2]))) as built:
     app, page = built.app._app, built.app._page
     gradio = next(route.app for route in app.routes if type(route).__name__ == "Mount")
     blocks = gradio.get_blocks()
-    functions = [[number, one.name, one.inputs, one.queued] for number, one in page.events.functions.items()]
-    own = [(route.path, method) for route in app.routes if hasattr(route, "methods") and "gradio" not in route.path
+    functions = [[number, one.name, one.inputs, one.queued]
+                 for number, one in page.events.functions.items()]
+    own = [(route.path, method) for route in app.routes
+           if hasattr(route, "methods") and "gradio" not in route.path
            for method in route.methods - {"HEAD"}]
     print(json.dumps([own, [*paths_of(gradio)], functions, blocks.get_config_file()["dependencies"],
                       [*blocks.get_api_info()["named_endpoints"]]], default=str))
@@ -248,8 +250,8 @@ def test_no_path_from_outside_is_read(service: Running, tmp_path: Path, feedback
         assert answers == {
             (
                 422,
-                '{"error": "The picture cannot be read: it was not uploaded here, is gone, or is too '
-                'large; upload it again."}',
+                '{"error": "The picture cannot be read: it was not uploaded here, is gone, or is '
+                'too large; upload it again."}',
             )
         }
         for path in (
@@ -408,7 +410,8 @@ def test_streams_that_are_open_at_the_end_leave_no_traceback(served: Path, tmp_p
 def test_bodies_in_memory_are_bounded(service: Running) -> None:
     """Twelve times 19 MB that are nearly there: what is too much is refused, the rest waited
     for."""
-    head = b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 19000001\r\n\r\n"
+    head = b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head += b"content-length: 19000001\r\n\r\n"
     held = []
     try:
         for _ in range(12):

@@ -143,7 +143,8 @@ def test_deadlines_and_slow_bodies(served: Path, tmp_path: Path) -> None:
         for _ in range(20):
             with connect(service) as other:
                 other.sendall(
-                    b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+                    b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n"
+                    b"upgrade: websocket\r\n"
                     b"sec-websocket-key: eA==\r\nsec-websocket-version: 13\r\n\r\n"
                 )
                 assert other.recv(4096).startswith(b"HTTP/1.1 200 ")

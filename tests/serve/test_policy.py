@@ -49,13 +49,18 @@ license: x
 
 [tracker]: {url}/5 "t"
 
-<img src="{url}/6"> <img srcset="{url}/7 2x"> <picture><source srcset="{url}/8"><img src="{url}/9"></picture>
+<img src="{url}/6"> <img srcset="{url}/7 2x">
+<picture><source srcset="{url}/8"><img src="{url}/9"></picture>
 <IMG SRC={url}/10><svg><image href="{url}/11"/><use href="{url}/12#x"/></svg>
 <style>body{{background:url({url}/13)}}</style>
-<div style="background:url({url}/14)">x</div><link rel="prefetch" href="{url}/15"><link rel=stylesheet href="{url}/16">
-<iframe src="{url}/17"></iframe><video poster="{url}/18" src="{url}/19"></video><object data="{url}/20"></object>
-<script src="{url}/21"></script><script>{script}</script><img src=x onerror="{script}"><base href="{url}/">
-<meta http-equiv=refresh content="0;url={url}/22"><form action="{url}/23"><input type=image src="{url}/24"></form>
+<div style="background:url({url}/14)">x</div>
+<link rel="prefetch" href="{url}/15"><link rel=stylesheet href="{url}/16">
+<iframe src="{url}/17"></iframe><video poster="{url}/18" src="{url}/19"></video>
+<object data="{url}/20"></object>
+<script src="{url}/21"></script><script>{script}</script><img src=x onerror="{script}">
+<base href="{url}/">
+<meta http-equiv=refresh content="0;url={url}/22">
+<form action="{url}/23"><input type=image src="{url}/24"></form>
 <<img src="{url}/25">img> &lt;img src="{url}/26"&gt; <a href="javascript:{script}">x</a>
 [x](javascript:alert) <{url}/27>
 
@@ -91,7 +96,8 @@ def test_a_hostile_card_asks_no_other_host(
         assert page.title() != "taken over"
         assert page.locator("#about img, #about iframe, #about svg image").count() == 0
         # the policy holds by itself too, whatever gets into the page
-        inserted = f'<img src="{url}/a"><div style="width: 9px; height: 9px; background: url({url}/b)">x</div>'
+        style = f"width: 9px; height: 9px; background: url({url}/b)"
+        inserted = f'<img src="{url}/a"><div style="{style}">x</div>'
         page.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", inserted)
         page.evaluate(f"fetch('{url}/fetched').catch(() => null)")
         page.wait_for_timeout(500)

@@ -284,7 +284,8 @@ def test_licences() -> None:
         ("convnextv2_tiny_21k_1k", r"cc-by-nc-4\.0\) forbids commercial use"),
         (
             "dinov3_small",
-            r"dinov3-license\): read https://huggingface\.co/timm/vit_small_patch16_dinov3\.lvd1689m ",
+            r"dinov3-license\): read https://huggingface\.co/"
+            r"timm/vit_small_patch16_dinov3\.lvd1689m ",
         ),
         ("hf-hub:org/name@0a1b", r"not known here: read https://huggingface\.co/org/name before"),
         ("timm/res2net50_26w_4s.in1k", "not known here"),

@@ -102,7 +102,10 @@ def test_missing_and_wrong_values_are_refused_by_name_of_the_file(
     file = re.escape(str(tmp_path / rundir.DECISION))
     for value in values:
         (tmp_path / rundir.DECISION).write_text(json.dumps(changed(key, value)))
-        expected = rf"^{file}: expected temperature, views, unknown and sets.*Run python -m finetune\.decide\.$"
+        expected = (
+            rf"^{file}: expected temperature, views, unknown and sets.*"
+            r"Run python -m finetune\.decide\.$"
+        )
         # no number of JSON, so the reader refuses it
         if isinstance(value, int | float) and not -1e300 < value < 1e300:
             expected = rf"^{file} is not readable as JSON"

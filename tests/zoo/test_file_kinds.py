@@ -41,11 +41,19 @@ def bands(count: int, dtype: type, *, planes: int = 1, **entries: int) -> bytes:
         *(8 + place * values.nbytes // strips for place in range(strips)),
         *[values.nbytes // strips] * strips,
     )
-    fields = {256: (4, 1, 8), 257: (4, 1, 8), 258: (3, count, at if count > 2 else bits * (65537 if count == 2 else 1)),
-              259: (3, 1, 1), 262: (3, 1, 1), 273: (4, strips, at + 4 * count if strips > 1 else 8), 277: (3, 1, count),
-              278: (4, 1, 8), 279: (4, strips, at + 4 * count + 4 * strips if strips > 1 else values.nbytes),
-              284: (3, 1, planes),
-              339: (3, count, at + 2 * count if count > 2 else kind * (65537 if count == 2 else 1))}  # fmt: skip
+    fields = {
+        256: (4, 1, 8),
+        257: (4, 1, 8),
+        258: (3, count, at if count > 2 else bits * (65537 if count == 2 else 1)),
+        259: (3, 1, 1),
+        262: (3, 1, 1),
+        273: (4, strips, at + 4 * count if strips > 1 else 8),
+        277: (3, 1, count),
+        278: (4, 1, 8),
+        279: (4, strips, at + 4 * count + 4 * strips if strips > 1 else values.nbytes),
+        284: (3, 1, planes),
+        339: (3, count, at + 2 * count if count > 2 else kind * (65537 if count == 2 else 1)),
+    }
     fields |= {int(tag[1:]): (4, 1, value) for tag, value in entries.items()}
     directory = struct.pack("<H", len(fields)) + b"".join(
         struct.pack("<HHII", tag, *fields[tag]) for tag in sorted(fields)

@@ -110,9 +110,17 @@ def run_length(side: int, body: bytes, *, bits: int = 8) -> bytes:
 
 def tiff(block: bytes, *more: tuple[int, int, int, int], **changed: int) -> bytes:
     """An uncompressed grey TIFF of 64 x 64 whose entries point into `block`, at 8."""
-    fields = {"width": (256, 64), "length": (257, 64), "bits": (258, 8), "compression": (259, 1),
-              "photometric": (262, 1), "offset": (273, 8),
-              "samples": (277, 1), "rows": (278, 64), "bytes": (279, 4096)}  # fmt: skip
+    fields = {
+        "width": (256, 64),
+        "length": (257, 64),
+        "bits": (258, 8),
+        "compression": (259, 1),
+        "photometric": (262, 1),
+        "offset": (273, 8),
+        "samples": (277, 1),
+        "rows": (278, 64),
+        "bytes": (279, 4096),
+    }
     entries = [(tag, 4, 1, changed.get(name, value)) for name, (tag, value) in fields.items()]
     listed = [entry for entry in entries if entry[0] not in {tag for tag, *_ in more}] + list(more)
     directory = (
@@ -140,108 +148,174 @@ def shared_exif_jpeg() -> bytes:
 
 COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     "segments": (lambda: after_start(b"\xff\xe5\0\2" * (N // 4)), "more than 4096 JPEG segments"),
-    "exif segments": (lambda: after_start(segment(0xE1, b"Exif\0\0a") * (N // 11)), "more than "
-                                                                                    "4096 JPEG "
-                                                                                    "segments"),
-    "full exif "
-    "segments": (lambda: after_start(segment(0xE1, b"Exif\0\0" + bytes(65_000)) * (N // 65_000)), ""),
+    "exif segments": (
+        lambda: after_start(segment(0xE1, b"Exif\0\0a") * (N // 11)),
+        "more than 4096 JPEG segments",
+    ),
+    "full exif segments": (
+        lambda: after_start(segment(0xE1, b"Exif\0\0" + bytes(65_000)) * (N // 65_000)),
+        "",
+    ),
     "exif that shares, jpeg": (shared_exif_jpeg, ""),
     "exif that shares, png": (lambda: png(png_chunk(b"eXIf", shared_exif(4000, 1_000_000))), ""),
     "exif that shares, webp": (
-        lambda: encode(photo(), "WEBP", exif=b"Exif\0\0" + shared_exif(4000, 1_000_000)), ""),
+        lambda: encode(photo(), "WEBP", exif=b"Exif\0\0" + shared_exif(4000, 1_000_000)),
+        "",
+    ),
     "junk before the frame": (lambda: before_frame(bytes(N)), "no JPEG marker"),
     "fill before the frame": (lambda: before_frame(b"\xff" * N), "no JPEG marker"),
-    "fill and junk in turn": (lambda: before_frame((b"\xff" * 4000 + b"\0") * 99), "no JPEG "
-                                                                                   "marker"),
-    "quantisation "
-    "tables": (lambda: after_start(segment(0xDB, (b"\0" + b"\1" * 64) * 999) * 9), "bytes of JPEG "
-                                                                                   "tables"),
-    "Huffman tables": (lambda: before_frame(segment(0xC4, bytes(17)) * 5000), "more than 4096 JPEG "
-                                                                              "segments"),
+    "fill and junk in turn": (
+        lambda: before_frame((b"\xff" * 4000 + b"\0") * 99),
+        "no JPEG marker",
+    ),
+    "quantisation tables": (
+        lambda: after_start(segment(0xDB, (b"\0" + b"\1" * 64) * 999) * 9),
+        "bytes of JPEG tables",
+    ),
+    "Huffman tables": (
+        lambda: before_frame(segment(0xC4, bytes(17)) * 5000),
+        "more than 4096 JPEG segments",
+    ),
     "fill after the scan": (lambda: before_end(b"\xff" * N), ""),
     "fill after the scans": (lambda: before_end(b"\xff" * N, progressive=True), ""),
     "fill in the scan": (lambda: (lambda d: d[:-99] + b"\xff" * N + d[-99:])(jpeg()), None),
-    "fill in "
-    "runs": (lambda: before_end((b"\xff" * 4095 + b"\0") * (N // 4096), progressive=True), ""),
-    "segments after the scans": (lambda: before_end(b"\xff\xe5\0\2" * (N // 4), progressive=True),
-                                 "4096 JPEG segments"),
-    "tables after the "
-    "scans": (lambda: before_end(segment(0xC4, bytes(17)) * (N // 21), progressive=True),
-                               "4096 JPEG segments"),
+    "fill in runs": (
+        lambda: before_end((b"\xff" * 4095 + b"\0") * (N // 4096), progressive=True),
+        "",
+    ),
+    "segments after the scans": (
+        lambda: before_end(b"\xff\xe5\0\2" * (N // 4), progressive=True),
+        "4096 JPEG segments",
+    ),
+    "tables after the scans": (
+        lambda: before_end(segment(0xC4, bytes(17)) * (N // 21), progressive=True),
+        "4096 JPEG segments",
+    ),
     "scans": (lambda: many_scans(2000, 3000), "more than 250 scans of 4 million pixels"),
     "scans of a small picture": (lambda: many_scans(64, 501), "more than 500 scans"),
     "sequential scans": (lambda: many_scans(2000, 3000, 0xC0, components=3), "more than 250 scans"),
     "arithmetic scans": (lambda: many_scans(64, 9, 0xCA), "arithmetic-coded"),
     "scans behind an end that is none": (
-        lambda: (lambda d: d.replace(b"\xff\xda", segment(0xE5, b"\xff\xd9") + b"\xff\xda"))(many_scans(2000, 1000)),
-        "more than 250 scans"),
+        lambda: (lambda d: d.replace(b"\xff\xda", segment(0xE5, b"\xff\xd9") + b"\xff\xda"))(
+            many_scans(2000, 1000)
+        ),
+        "more than 250 scans",
+    ),
     "scans behind a marker without length": (
-        lambda: b"\xff\x01\xff\xda".join(many_scans(64, 9000).rsplit(b"\xff\xda", 8990)), "marker "
-                                                                                          "01"),
+        lambda: b"\xff\x01\xff\xda".join(many_scans(64, 9000).rsplit(b"\xff\xda", 8990)),
+        "marker 01",
+    ),
     "as many scans as are allowed": (lambda: many_scans(1700, 340), ""),
     "chunks": (lambda: png(png_chunk(b"abCd", b"") * (N // 12)), "more than 65536 PNG chunks"),
-    "chunks behind": (lambda: png(after=png_chunk(b"abCd", b"") * (N // 12)), "more than 65536 PNG "
-                                                                              "chunks"),
-    "empty data chunks": (lambda: png(png_chunk(b"IDAT", b"") * 70_000), "more than 65536 PNG "
-                                                                         "chunks"),
+    "chunks behind": (
+        lambda: png(after=png_chunk(b"abCd", b"") * (N // 12)),
+        "more than 65536 PNG chunks",
+    ),
+    "empty data chunks": (
+        lambda: png(png_chunk(b"IDAT", b"") * 70_000),
+        "more than 65536 PNG chunks",
+    ),
     "headers": (lambda: png(png()[8:33] * 65_000), ""),
     "palette": (lambda: png_of_palette(png_chunk(b"PLTE", bytes(N))), ""),
     "transparency": (lambda: png_of_palette(png_chunk(b"tRNS", b"\xff" * N)), "palette index"),
-    "compressed "
-    "text": (lambda: png(png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(N), 9)) * 60), ""),
-    "compressed "
-    "profile": (lambda: png(png_chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(N), 9))), ""),
+    "compressed text": (
+        lambda: png(png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(N), 9)) * 60),
+        "",
+    ),
+    "compressed profile": (
+        lambda: png(png_chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(N), 9))),
+        "",
+    ),
     "more pixels than the size": (lambda: grey_png(8, 8, bits=8, rows=bytes(N * 20)), ""),
     "comment": (lambda: gif(b"!\xfe" + (b"\xff" + b"a" * 255) * (N // 256) + b"\0"), ""),
-    "comment of single bytes": (lambda: gif(b"!\xfe" + b"\1a" * (N // 2) + b"\0"), "more than "
-                                                                                   "250000 GIF "
-                                                                                   "blocks"),
+    "comment of single bytes": (
+        lambda: gif(b"!\xfe" + b"\1a" * (N // 2) + b"\0"),
+        "more than 250000 GIF blocks",
+    ),
     "comments": (lambda: gif(b"!\xfe\1a\0" * (N // 5)), "more than 250000 GIF blocks"),
-    "applications": (lambda: gif(b"!\xff\x0bNETSCAPE2.0\0" * (N // 15)), "more than 250000 GIF "
-                                                                         "blocks"),
+    "applications": (
+        lambda: gif(b"!\xff\x0bNETSCAPE2.0\0" * (N // 15)),
+        "more than 250000 GIF blocks",
+    ),
     "junk in a gif": (lambda: gif(b"a" * N), "more than 250000 GIF blocks"),
-    "disposal of a large frame": (lambda: gif(b"!\xf9\4\x08\0\0\0\0", size=(13_000, 13_000)), "too "
-                                                                                              "large"),
-    "clear "
-    "codes": (lambda: gif(b"", size=(7000, 7000), data=(b"\xff" + b"\x24" * 255) * (N // 256)), "truncated"),
-    "gif without a picture": (lambda: gif(b"!\xfe" + b"\xff" * N)[:1000], "ends before its first "
-                                                                          "picture"),
+    "disposal of a large frame": (
+        lambda: gif(b"!\xf9\4\x08\0\0\0\0", size=(13_000, 13_000)),
+        "too large",
+    ),
+    "clear codes": (
+        lambda: gif(b"", size=(7000, 7000), data=(b"\xff" + b"\x24" * 255) * (N // 256)),
+        "truncated",
+    ),
+    "gif without a picture": (
+        lambda: gif(b"!\xfe" + b"\xff" * N)[:1000],
+        "ends before its first picture",
+    ),
     "webp frames": (lambda: webp_frames(64, count=N // 70), "more than 65536 WebP chunks"),
-    "webp chunks in a "
-    "frame": (lambda: webp_frames(64, within=webp_chunk(b"abcd", b"") * (N // 8)), ""),
+    "webp chunks in a frame": (
+        lambda: webp_frames(64, within=webp_chunk(b"abcd", b"") * (N // 8)),
+        "",
+    ),
     "webp canvas": (lambda: webp_frames(16_383), "too large"),
     "run-length codes": (lambda: run_length(1900, b"\1\1" * 400_000), "not enough image data"),
     "run-length line ends": (lambda: run_length(1900, b"\1\1\0\0" * 1000), None),
-    "run-length of 4 "
-    "bits": (lambda: run_length(1900, (b"\xff\x12" * 8 + b"\0\0") * 1900, bits=4), None),
-    "run-length bytes": (lambda: run_length(100, b"\1\1" * 500_000), "too costly to decode: a "
-                                                                     "run-length coded BMP"),
-    "run-length pixels": (lambda: run_length(2001, b""), "too costly to decode: a run-length coded "
-                                                         "BMP of 2001 x 2001"),
+    "run-length of 4 bits": (
+        lambda: run_length(1900, (b"\xff\x12" * 8 + b"\0\0") * 1900, bits=4),
+        None,
+    ),
+    "run-length bytes": (
+        lambda: run_length(100, b"\1\1" * 500_000),
+        "too costly to decode: a run-length coded BMP",
+    ),
+    "run-length pixels": (
+        lambda: run_length(2001, b""),
+        "too costly to decode: a run-length coded BMP of 2001 x 2001",
+    ),
     "entries that share": (
-        lambda: tiff(bytes(10**6), *[(40_000 + place, 7, 10**6, 8) for place in range(4000)]), ""),
+        lambda: tiff(bytes(10**6), *[(40_000 + place, 7, 10**6, 8) for place in range(4000)]),
+        "",
+    ),
     "known entries that share": (
-        lambda: tiff(bytes(10**6), *[(tag, 7, 999_000, 8) for tag in (292, 293, 317, 320, 347)]), "more "
-                                                                                                  "than "
-                                                                                                  "the "
-                                                                                                  "file"),
+        lambda: tiff(bytes(10**6), *[(tag, 7, 999_000, 8) for tag in (292, 293, 317, 320, 347)]),
+        "more than the file",
+    ),
     "too many entries": (lambda: tiff(bytes(4096), *[(40_000, 3, 1, 1)] * 5000), "5009 entries"),
     "directories within": (
-        lambda: tiff(b"\xff\xff" + bytes(10**6), (34665, 4, 1, 8), (34853, 4, 1, 8), (330, 4, 1, 8)), ""),
+        lambda: tiff(
+            b"\xff\xff" + bytes(10**6), (34665, 4, 1, 8), (34853, 4, 1, 8), (330, 4, 1, 8)
+        ),
+        "",
+    ),
     "strips one over the other": (
-        lambda: tiff(struct.pack("<I", 8) * 20_000, (273, 4, 9000, 8), (279, 4, 9000, 8), rows=63), "9000 "
-                                                                                                    "TIFF "
-                                                                                                    "strips"),
+        lambda: tiff(struct.pack("<I", 8) * 20_000, (273, 4, 9000, 8), (279, 4, 9000, 8), rows=63),
+        "9000 TIFF strips",
+    ),
     "strips beside a tile size": (
-        lambda: tiff(struct.pack("<I", 8) * 20_000, (273, 4, 9000, 8), (322, 4, 1, 1), (323, 4, 1, 1), rows=63),
-        "9000 TIFF strips"),
+        lambda: tiff(
+            struct.pack("<I", 8) * 20_000,
+            (273, 4, 9000, 8),
+            (322, 4, 1, 1),
+            (323, 4, 1, 1),
+            rows=63,
+        ),
+        "9000 TIFF strips",
+    ),
     "a tile that is larger": (
-        lambda: tiff(zlib.compress(bytes(10**7)), (322, 4, 1, 30_000), (323, 4, 1, 30_000), (324, 4, 1, 8),
-                     (325, 4, 1, 10**4), compression=8), "tiles of 30000 x 30000"),
-    "a size of many numbers": (lambda: tiff(bytes(10**6), (256, 4, 10**5, 8)), "not one whole "
-                                                                               "number"),
+        lambda: tiff(
+            zlib.compress(bytes(10**7)),
+            (322, 4, 1, 30_000),
+            (323, 4, 1, 30_000),
+            (324, 4, 1, 8),
+            (325, 4, 1, 10**4),
+            compression=8,
+        ),
+        "tiles of 30000 x 30000",
+    ),
+    "a size of many numbers": (
+        lambda: tiff(bytes(10**6), (256, 4, 10**5, 8)),
+        "not one whole number",
+    ),
     "bits of many samples": (lambda: tiff(bytes(10**6), (258, 3, 490_000, 8)), None),
-}  # fmt: skip
+}
 """What attacks it -> (its file, why it is refused). "" decodes; None: either, as long as it is
 cheap."""
 
@@ -327,18 +401,36 @@ def test_pixels_of_random_encodes_are_those_of_the_whole_file(
         held[0x0112], held[0x010F] = turn, "maker"
         meta: dict[str, object] = {"exif": held.tobytes(), "icc_profile": bytes(200)}
         cases: list[tuple[str, str, dict[str, object]]] = [
-            *[("JPEG", mode, {**meta, "comment": b"c", "progressive": turn % 2 == 0}) for mode in ("L", "RGB", "CMYK")],
-            ("JPEG", "RGB", {"restart_marker_blocks": 2, "quality": 30}), ("MPO", "RGB", {**frames, **meta}),
+            *[
+                ("JPEG", mode, {**meta, "comment": b"c", "progressive": turn % 2 == 0})
+                for mode in ("L", "RGB", "CMYK")
+            ],
+            ("JPEG", "RGB", {"restart_marker_blocks": 2, "quality": 30}),
+            ("MPO", "RGB", {**frames, **meta}),
             *[("PNG", mode, meta) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")],
-            *[("PNG", "RGB", {**frames, **meta, "default_image": default}) for default in (False, True)],
-            *[("GIF", mode, {**frames, "comment": b"c" * 600, "disposal": turn % 4}) for mode in ("L", "P", "RGBA")],
+            *[
+                ("PNG", "RGB", {**frames, **meta, "default_image": default})
+                for default in (False, True)
+            ],
+            *[
+                ("GIF", mode, {**frames, "comment": b"c" * 600, "disposal": turn % 4})
+                for mode in ("L", "P", "RGBA")
+            ],
             *[("WEBP", "RGBA", {**more, **meta}) for more in (frames, {}, {"lossless": True})],
-            ("WEBP", "RGB", {}), *[("BMP", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA")],
-            *[("TIFF", mode, {**meta, "tiffinfo": {274: turn % 8 + 1, 278: 8}}) for mode in ("L", "P", "RGB", "CMYK")],
+            ("WEBP", "RGB", {}),
+            *[("BMP", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA")],
+            *[
+                ("TIFF", mode, {**meta, "tiffinfo": {274: turn % 8 + 1, 278: 8}})
+                for mode in ("L", "P", "RGB", "CMYK")
+            ],
             # Saving as JPEG leaves its settings on a picture, hence the copy.
-            *[("TIFF", "RGB", frames | {"compression": packed, "append_images": [second.copy()]}) for packed in PACKED],
-            ("TIFF", "1", {"compression": "group4"}), ("TIFF", "RGB", {"big_tiff": True}),
-        ]  # fmt: skip
+            *[
+                ("TIFF", "RGB", frames | {"compression": packed, "append_images": [second.copy()]})
+                for packed in PACKED
+            ],
+            ("TIFF", "1", {"compression": "group4"}),
+            ("TIFF", "RGB", {"big_tiff": True}),
+        ]
         for kind, mode, options in cases:
             data = encode(picture.convert(mode), kind, **options)
             assert np.array_equal(decode(data), plain(data, monkeypatch)), (kind, mode, options)
@@ -365,12 +457,21 @@ def test_orientation_of_every_container(container: str) -> None:
             assert reduced(HELD[container](block)).orientation == (held if 1 <= held <= 8 else 1)
 
 
-@pytest.mark.parametrize("block", [
-    b"", b"II", b"II*\0", b"II*\0\x08\0\0\0",
-    b"XX*\0\x08\0\0\0\1\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff",
-    exif.block_of(6) + bytes(exif.MAX_BLOCK), exif.block_of(6)[:-6],
-    exif.block_of(6).replace(b"\1\x12\0\3\0\0\0\1", b"\1\x12\0\3\0\0\0\x09"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"II",
+        b"II*\0",
+        b"II*\0\x08\0\0\0",
+        b"XX*\0\x08\0\0\0\1\0",
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\xff\xff",
+        exif.block_of(6) + bytes(exif.MAX_BLOCK),
+        exif.block_of(6)[:-6],
+        exif.block_of(6).replace(b"\1\x12\0\3\0\0\0\1", b"\1\x12\0\3\0\0\0\x09"),
+    ],
+)
 def test_damaged_or_huge_exif_is_upright(block: bytes) -> None:
     assert exif.orientation(block) == 1
 

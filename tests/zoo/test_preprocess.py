@@ -262,8 +262,9 @@ def test_only_bad_image_escapes_from_mutated_files(data: st.DataObject) -> None:
         assert decode(bytes(content), max_pixels=10**6).mode == "RGB"
 
 
-SHAPES = [(1, 1), (1, 20), (20, 1), (3, 7), (31, 600), (600, 31), (64, 64), (95, 97), (97, 95), (96, 96), (128, 127),
-          (224, 224), (255, 257), (256, 256), (333, 251), (251, 333), (640, 480), (13, 260), (101, 100)]  # fmt: skip
+SHAPES = [(1, 1), (1, 20), (20, 1), (3, 7), (31, 600), (600, 31), (64, 64), (95, 97), (97, 95),
+          (96, 96), (128, 127), (224, 224), (255, 257), (256, 256), (333, 251), (251, 333),
+          (640, 480), (13, 260), (101, 100)]  # fmt: skip
 GENERATOR = np.random.default_rng(0)
 PICTURES = [
     Image.fromarray(GENERATOR.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in SHAPES

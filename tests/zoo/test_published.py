@@ -56,17 +56,20 @@ x = torch.stack([transform(picture) for picture in pictures])
 pipe = pipeline("image-classification", model=repo)
 processor = AutoImageProcessor.from_pretrained(repo)
 with torch.inference_mode():
-    answer = {"timm": model(x).tolist(), "timm_labels": model.pretrained_cfg["label_names"], "pixels": x.tolist(),
+    processed = pipe.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    answer = {"timm": model(x).tolist(), "timm_labels": model.pretrained_cfg["label_names"],
+              "pixels": x.tolist(),
               "transformers": pipe.model(pixel_values=x).logits.tolist(),
               "pipeline": [pipe(picture)[0] for picture in pictures],
               "processed": processor(pictures, return_tensors="pt")["pixel_values"].tolist(),
-              "pipeline_processed": pipe.image_processor(pictures, return_tensors="pt")["pixel_values"].tolist()}
+              "pipeline_processed": processed.tolist()}
     base = find(f"hf-hub:{repo}")
     fetched = fetch(base)
     further = build(base, ["x", "y"], fetched=fetched).eval()
     answer["base"] = [fetched.commit, fetched.sha256, features(further, x).tolist()]
 got = pull_run(f"hf-hub:{repo}")
-answer["served"] = [got.commit, Predictor(got.folder).predict(Path(sys.argv[2])).probabilities.tolist()]
+served = Predictor(got.folder).predict(Path(sys.argv[2]))
+answer["served"] = [got.commit, served.probabilities.tolist()]
 answer["snippets"], answer["odd"], answer["by_name"] = [], [], pipe("odd.png")
 answer["without"] = pipe(ImageOps.exif_transpose(Image.open("odd.png")).convert("RGB"))
 for code in re.findall(r"```python\\n(.*?)```", (got.folder / "README.md").read_text(), re.S):
@@ -440,7 +443,8 @@ env.remoteHost = process.argv[2]; env.allowLocalModels = false; env.cacheDir = p
 const { repo, pixels, dims, pictures } = JSON.parse(readFileSync(process.argv[3]));
 const model = await AutoModel.from_pretrained(repo, { dtype: 'fp32' });
 const processor = await AutoImageProcessor.from_pretrained(repo);
-const { logits } = await model({ pixel_values: new Tensor('float32', Float32Array.from(pixels), dims) });
+const pixel_values = new Tensor('float32', Float32Array.from(pixels), dims);
+const { logits } = await model({ pixel_values });
 const own = [];
 for (const path of pictures) {
   const answer = await model(await processor(await RawImage.read(path)));
