@@ -244,7 +244,10 @@ def _copy_code(out: Path) -> None:
 
 
 def _app(target: str) -> str:
-    return f'''"""The service as a Hugging Face Space; ZOOTUNE_AUTH and ZOOTUNE_TOKEN may be its secrets."""
+    return f'''"""The service as a Hugging Face Space.
+
+ZOOTUNE_AUTH and ZOOTUNE_TOKEN may be its secrets.
+"""
 
 import os
 from pathlib import Path

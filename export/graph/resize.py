@@ -38,8 +38,9 @@ def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
     height, width = x_BCHW.shape[2:]
     short = torch.sym_min(height, width)
     sides: list[int] = [
-        target if pre.crop_mode == "squash" else target * side // short for side in (height, width)
-    ]  # type: ignore[misc]
+        target if pre.crop_mode == "squash" else target * side // short  # type: ignore[misc]
+        for side in (height, width)
+    ]
     resized = interpolate(
         x_BCHW, size=sides, mode=pre.interpolation, antialias=True, align_corners=False
     )

@@ -31,7 +31,8 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; vertical-align: top; }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884;
+         vertical-align: top; }
 .failed { color: #c22; font-weight: 600; } .passed { color: #2a7d2a; }
 @media (prefers-color-scheme: dark) { .failed { color: #f77; } .passed { color: #7c7; } }
 img { max-width: 100%; image-rendering: auto; border: 1px solid #8884; }
@@ -63,10 +64,12 @@ def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> st
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{TITLE}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
         f"<h1>{TITLE}</h1><p>{verdict}</p>"
-        f'<div class="wide"><table><tr><th>compared</th><th>worst</th><th>limit</th><th>pictures</th>'
+        "<div "
+        'class="wide"><table><tr><th>compared</th><th>worst</th><th>limit</th><th>pictures</th>'
         f"<th>seen on</th><th></th></tr>{rows}</table></div>"
         f"<h2>The pictures that differ most</h2>"
-        f'<div class="wide"><table><tr><th></th><th>picture</th><th>trained model</th><th>exported model</th>'
+        '<div class="wide"><table><tr><th></th><th>picture</th><th>trained '
+        "model</th><th>exported model</th>"
         f"<th>difference</th></tr>{differing(labels, shown, proof)}</table></div></html>\n"
     )
 
@@ -78,7 +81,8 @@ def compared(rung: "Rung") -> str:
     kind = {"passed": "passed", "not judged": ""}.get(rung.verdict, "failed")
     return (
         f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}{spread}</td><td>{limit}</td>"
-        f'<td>{rung.pictures}</td><td>{escape(rung.picture)}</td><td class="{kind}">{rung.verdict}</td></tr>'
+        f"<td>{rung.pictures}</td><td>{escape(rung.picture)}</td><td "
+        f'class="{kind}">{rung.verdict}</td></tr>'
     )
 
 

@@ -56,7 +56,8 @@ def import_tensorrt() -> Any:
         import tensorrt_rtx
     except ImportError:
         raise UserError(
-            "the target tensorrt needs NVIDIA's parser and builder, which work without a GPU (Linux and "
+            "the target tensorrt needs NVIDIA's parser and builder, which work without a GPU "
+            "(Linux and "
             f"Windows on x86-64, seen {platform.system()} on {platform.machine()}): pip install -e "
             '".[tensorrt]"'
         ) from None

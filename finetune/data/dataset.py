@@ -112,7 +112,8 @@ class Data:
         folder on.
         """
         lines = (
-            f"{compared(p.path, self.val_elsewhere)}\t{nfc(self.classes[p.label])}\t{p.split}\t{p.sha256}\n"
+            f"{compared(p.path, self.val_elsewhere)}\t{nfc(self.classes[p.label])}\t"
+            f"{p.split}\t{p.sha256}\n"
             for p in self.pictures
         )
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

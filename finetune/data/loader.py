@@ -230,8 +230,8 @@ def _load(views: Dataset, source: Source, at_once: int, **how: object) -> Iterat
         collate_fn=_collate,
         timeout=shared_memory.longest_wait_s(at_once) if workers else 0,
         worker_init_fn=signals.ignore,
-        **how,
-    )  # type: ignore[arg-type]
+        **how,  # type: ignore[arg-type]
+    )
     with shared_memory.lost_named(), shared_memory.ended_with_it():
         for batch, problem in loader:
             if problem:

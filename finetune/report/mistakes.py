@@ -138,8 +138,10 @@ def matrix_text(run: Finished, matrix: Drawing) -> Html:
         else ""
     )
     return fill(
-        '<div class="matrix" style="width:{}px"><div class="scroll">{}</div><p class="soft">{}Rows are the '
-        "true class. Blue is right, orange wrong; the deeper, the larger its share of the row.</p></div>",
+        '<div class="matrix" style="width:{}px"><div class="scroll">{}</div><p '
+        'class="soft">{}Rows are the '
+        "true class. Blue is right, orange wrong; the deeper, the larger its share of the "
+        "row.</p></div>",
         max(300, matrix.width),
         figure,
         scope,
@@ -181,7 +183,8 @@ def wrong_picture(run: Finished, i: int, data_root: Path) -> Html:
     file, sha256 = located(data_root, path), run.sha256(i)
     shown = with_heat(file, sha256, heat, run.pre) if heat else thumbnail(file, sha256)
     return fill(
-        '<figure><div class="frame">{}</div><figcaption>is <b>{}</b>, said <b>{}</b> {}<code>{}</code>'
+        '<figure><div class="frame">{}</div><figcaption>is <b>{}</b>, said <b>{}</b> '
+        "{}<code>{}</code>"
         "</figcaption></figure>\n",
         shown,
         bdi(run.classes[own.label[i]]),

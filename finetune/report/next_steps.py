@@ -131,7 +131,8 @@ def nothing_to_advise(run: Finished) -> Html:
     worst = sorted(rows, key=lambda row: (row["f1"], row["class"]))[:WORST_CLASSES]
     named = join((fill("{} (F1 {})", bdi(row["class"]), percent(row["f1"])) for row in worst), ", ")
     return fill(
-        '<p class="prose">The curves are fine, and nothing in the data stands out. What usually helps most is '
+        '<p class="prose">The curves are fine, and nothing in the data stands out. What usually '
+        "helps most is "
         "more pictures of the worst classes: {}.</p>",
         named,
     )

@@ -39,7 +39,8 @@ def quality_section(run: Finished, next_steps: Html, ranking: Html) -> Html:
     head = run.report["headline"]
     low, high = head["top1_interval"]
     hero = fill(
-        """<div class="hero"><div><p class="label">{split} top-1</p><p class="big" id="top1">{top1}</p>
+        """<div class="hero"><div>
+<p class="label">{split} top-1</p><p class="big" id="top1">{top1}</p>
 <p>95 % interval {low} to {high}</p><p class="soft">{pictures}; {note}</p></div>
 {tiles}</div>""",
         split=run.split,
@@ -113,7 +114,8 @@ def notices(run: Finished) -> list[Html]:
     if probe and probe["kept"] and not run.value_of("probe_only"):
         found.append(
             fill(
-                '<p class="notice">No epoch was better on select than the linear probe, so the probe is the '
+                '<p class="notice">No epoch was better on select than the linear probe, so the '
+                "probe is the "
                 "result: try more epochs or another learning rate.</p>"
             )
         )

@@ -63,7 +63,8 @@ def fit_text(run: Finished) -> Html:
         else f"They are measured here on {run.split}, which had no part in it."
     )
     return fill(
-        '<p class="prose">Temperature, views, sets and threshold were fitted on {} of {} ({}). {}</p>',
+        '<p class="prose">Temperature, views, sets and threshold were fitted on {} of {} ({}). '
+        "{}</p>",
         plural(fitted["pictures"], "picture"),
         fitted["split"],
         fitted["note"],
@@ -222,7 +223,8 @@ def sets_part(run: Finished) -> Html:
     low, high = metrics.wilson_interval(covered, len(own))
     short = (
         fill(
-            '<p class="notice">The sets hold the true class less often than was asked for, by more than chance '
+            '<p class="notice">The sets hold the true class less often than was asked for, by '
+            "more than chance "
             "explains: {} may differ from the pictures they were fitted on.</p>",
             run.split,
         )

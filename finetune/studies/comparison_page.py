@@ -46,7 +46,8 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
     rundir.write_json(folder / NUMBERS, numbers)
     title = " and ".join(labels)
     head = fill(
-        '<header><h1>{}</h1><p class="soft">On {}; each name leads to the report of its run.</p></header>\n',
+        '<header><h1>{}</h1><p class="soft">On {}; each name leads to the report of its '
+        "run.</p></header>\n",
         bdi(title),
         f"{numbers['runs'][0]['pictures']:,} pictures of {numbers['split']}",
     )

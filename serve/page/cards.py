@@ -27,7 +27,8 @@ FOLD = re.compile(
 """Where a card folds the lesser settings of its recipe away."""
 STYLE = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
 NOTHING = (
-    '<div class="card empty"><p>The answer appears here, with its probability, the other classes that come '
+    '<div class="card empty"><p>The answer appears here, with its probability, the other classes '
+    "that come "
     "into question, and where in the picture the evidence lies.</p></div>"
 )
 
@@ -52,7 +53,8 @@ def answer(answered: Answered) -> str:
     if said.label is None:
         threshold = bundle.decision.unknown.threshold if bundle.decision.unknown else 0.0
         parts.append(
-            '<div class="verdict unknown"><b>unknown</b></div><p class="why">The picture is further from the '
+            '<div class="verdict unknown"><b>unknown</b></div><p class="why">The picture is '
+            "further from the "
             f"training pictures ({said.unknown_score:.3g}) than nearly all validation pictures are "
             f"({threshold:.3g}): probably none of the classes. If it were one of them, then:</p>"
         )
@@ -74,10 +76,14 @@ def answer(answered: Answered) -> str:
         words = "it is" if len(said.prediction_set) == 1 else "it is one of"
         parts.append(
             f'<div class="set"><p>{share} certain {words}:</p>'
-            f'<div class="chips">{chips}{f"<em>and {more} more</em>" if more > 0 else ""}</div></div>'
+            "<div "
+            f'class="chips">{chips}{f"<em>and {more} more</em>" if more > 0 else ""}</div></div>'
         )
     kind = "card unknown" if said.label is None else "card"
-    return f'<div class="{kind}" data-label="{html.escape(said.label or "unknown")}">{"".join(parts)}</div>'
+    return (
+        f'<div class="{kind}" '
+        f'data-label="{html.escape(said.label or "unknown")}">{"".join(parts)}</div>'
+    )
 
 
 def bar(label: str, share: float) -> str:
@@ -85,7 +91,8 @@ def bar(label: str, share: float) -> str:
     name = html.escape(label)
     return (
         f'<div class="bar" data-name="{name}" data-probability="{share!r}"><span>{name}</span>'
-        f'<div class="track"><div style="width:{100 * share:.2f}%"></div></div><i>{percent(share)}</i></div>'
+        '<div class="track"><div '
+        f'style="width:{100 * share:.2f}%"></div></div><i>{percent(share)}</i></div>'
     )
 
 
@@ -126,7 +133,8 @@ def table(rows: Sequence[Row]) -> str:
     answered = sum(not row.error for row in rows)
     head_row = "<tr><th>picture</th><th>answer</th><th>probability</th></tr>"
     return (
-        f'<p class="note">{answered} of {len(rows)} pictures answered.</p><div class="table"><table>'
+        f'<p class="note">{answered} of {len(rows)} pictures answered.</p><div '
+        'class="table"><table>'
         f"<thead>{head_row}</thead><tbody>{''.join(map(_table_row, rows))}</tbody></table></div>"
     )
 
@@ -171,7 +179,8 @@ def _folded(recipe: str) -> str:
     )
     if not found or not end:
         return recipe
-    return f"{recipe[: found.start()]}<details><summary>{found[1]}</summary>{content}\n</details>{rest}"
+    folded = f"<details><summary>{found[1]}</summary>{content}\n</details>"
+    return f"{recipe[: found.start()]}{folded}{rest}"
 
 
 def _card(bundle: bundles.Bundle) -> str:

@@ -25,7 +25,8 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise UserError(
-            f'the target openvino needs OpenVINO ({first_line(error)}): pip install -e ".[openvino]"'
+            f"the target openvino needs OpenVINO ({first_line(error)}): pip install -e "
+            '".[openvino]"'
         ) from None
     return openvino
 

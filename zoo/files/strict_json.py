@@ -28,8 +28,8 @@ def parse(content: bytes, *, finite: bool = True) -> Any:
             object_pairs_hook=_object,
             parse_int=_whole,
             parse_float=_finite if finite else float,
-            **constant,
-        )  # type: ignore[arg-type]
+            **constant,  # type: ignore[arg-type]
+        )
     except UnicodeDecodeError as error:  # its own text would hold all of the content
         raise ValueError(f"byte {error.start} is not UTF-8") from None
     except RecursionError:

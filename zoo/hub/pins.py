@@ -39,8 +39,8 @@ def read(hub_id: str) -> Pin | None:
         return Pin(**entry) if entry else None
     except TypeError:
         raise UserError(
-            f'{pins_file()}: the value of "{hub_id}" is not a pin (expected commit, sha256, filename, '
-            "licence, config): delete that key and pull again."
+            f'{pins_file()}: the value of "{hub_id}" is not a pin (expected commit, sha256, '
+            "filename, licence, config): delete that key and pull again."
         ) from None
 
 

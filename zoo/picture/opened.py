@@ -28,8 +28,14 @@ from zoo.picture.exif import Reduced, Refused
 
 # Plugins imported by name: `Image.open(formats=...)` raises KeyError for a format whose plugin
 # nobody imported. The JPEG plugin also opens MPO, the several JPEGs in one file of many phones.
-_PLUGINS = (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile,
-            BmpImagePlugin.BmpImageFile, GifImagePlugin.GifImageFile, TiffImagePlugin.TiffImageFile)  # fmt: skip
+_PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    TiffImagePlugin.TiffImageFile,
+)
 FORMATS = tuple(plugin.format for plugin in _PLUGINS)
 """Pillow's names of the formats that are opened; HEIF as well if pillow-heif is installed."""
 MAX_BYTES = 50_000_000

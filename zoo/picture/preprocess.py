@@ -67,8 +67,9 @@ _METHODS = {  # EXIF orientation -> what makes it upright
 # What Pillow raises on damaged files (20,000 mutated files gave the first six; the rest are what
 # its parsers can meet).
 _FAILURES = (
-    OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, struct.error, zlib.error, EOFError,
-    TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
+    OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, struct.error,
+    zlib.error, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError,
+    MemoryError,
 )  # fmt: skip
 
 

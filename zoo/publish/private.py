@@ -41,7 +41,8 @@ RUN = rf"{SEPARATOR}{{1,8}}"
 PART = r"""[^\s"'<>|:,;/\\][^"'<>|:,;/\\\n]{0,255}?"""
 """One folder of a path; blanks may stand in it."""
 HOMES = re.compile(
-    rf"(?:[\w.-]{{1,64}}:)?(?:[A-Za-z]:)?{RUN}(?:home|users|Documents and Settings|export/home|var/home){RUN}"
+    rf"(?:[\w.-]{{1,64}}:)?(?:[A-Za-z]:)?{RUN}(?:home|users|Documents and "
+    rf"Settings|export/home|var/home){RUN}"
     rf"""(?:[^"'<>|:,;/\\\n%]|%(?!2[fF]|5[cC])){{1,255}}(?:{RUN}(?:{PART}{RUN})*|(?=["'<>|:,;\n])|\Z)""",
     re.IGNORECASE,
 )
