@@ -2,8 +2,8 @@
 every split.
 
     scan        reads every file once: sha256 and a full decode, so that training never meets a
-    picture it cannot read split       cuts val from train where it is missing, and halves val into
-    select and calibrate
+                picture it cannot read
+    split       cuts val from train where it is missing, and halves val into select and calibrate
 
 Nothing here writes to the data folder.
 """

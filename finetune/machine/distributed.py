@@ -2,8 +2,9 @@
 writes.
 
     python -m finetune ...                                           one process: everything here
-    does nothing torchrun --standalone --nproc-per-node 8 -m finetune ...         the same run in
-    eight, one for each GPU
+                                                                     does nothing
+    torchrun --standalone --nproc-per-node 8 -m finetune ...         the same run in eight, one for
+                                                                     each GPU
 
 All of them read the same pictures and the same run folder, and compute the same things in the same
 order. What can be shared out is (`mine`), and put together again (`gathered`), so that afterwards

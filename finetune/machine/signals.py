@@ -1,8 +1,9 @@
 """SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 stop a run without losing a step.
 
     with raised():            a signal raises `Stopped` where the program stands: it has nothing to
-    finish there with held() as asked:     a signal is noted only; who finished a step asks, saves,
-    and raises `Stopped`
+                              finish there
+    with held() as asked:     a signal is noted only; who finished a step asks, saves, and raises
+                              `Stopped`
 
 A second signal, a second or more after the first, ends the process at once. Sooner it is the same
 one, come twice:

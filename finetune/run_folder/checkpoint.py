@@ -6,8 +6,10 @@ checkpoint is a folder, written under another name and renamed when all of it is
 two are kept, and one whose digests differ is never read:
 
     resume/step-000000120/tensors.pt      weights, their average, optimiser, loss scale; read with
-                          weights_only=True state.json      step, best, length of the history,
-                          recipe, classes, versions FINISHED.json   sha256 of both
+                                          weights_only=True
+                          state.json      step, best, length of the history, recipe, classes,
+                                          versions
+                          FINISHED.json   sha256 of both
     resume/best-90.safetensors            the best weights; state.json has their sha256
 """
 

@@ -28,10 +28,12 @@ def loss_function(
     each at least 1, on the CPU.
 
         cross-entropy    -log p_y, with label smoothing; also of probabilities that mixup or cutmix
-        made focal            (1 - p_y)^gamma * -log p_y, without smoothing (Lin et al., 2017, for a
-        softmax) ohem             cross-entropy of the batch's hardest pictures alone, at least one
-        (Shrivastava et al., 2016) logit-adjusted   cross-entropy of logits + log prior (Menon et
-        al., 2021, tau = 1)
+                         made
+        focal            (1 - p_y)^gamma * -log p_y, without smoothing (Lin et al., 2017, for a
+                         softmax)
+        ohem             cross-entropy of the batch's hardest pictures alone, at least one
+                         (Shrivastava et al., 2016)
+        logit-adjusted   cross-entropy of logits + log prior (Menon et al., 2021, tau = 1)
 
     Balance weights and effective multiply a picture's loss by its class's weight (`class_weights`).
     """

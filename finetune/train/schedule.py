@@ -32,9 +32,11 @@ class Schedule:
         that are done:
 
             cosine        peak * (1 + cos(pi p)) / 2            (Loshchilov and Hutter, SGDR, 2017,
-            without restarts) polynomial    peak * (1 - p) ** power exponential   peak * factor **
-            (epochs since the warm-up, step by step) step          peak * factor ** (boundaries
-            passed) constant      peak
+                          without restarts)
+            polynomial    peak * (1 - p) ** power
+            exponential   peak * factor ** (epochs since the warm-up, step by step)
+            step          peak * factor ** (boundaries passed)
+            constant      peak
         """
         if step < self.warmup_steps:
             return self.peak * (step + 1) / self.warmup_steps

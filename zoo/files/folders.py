@@ -2,7 +2,8 @@
 is read.
 
     look_through(folder)        every file and folder below it; `UserError` for a link or anything
-    else is_plain(name)              whether a name stays below the folder that it is relative to
+                                else
+    is_plain(name)              whether a name stays below the folder that it is relative to
     read_bytes(path, most)      a regular file's content, its size checked before it is read
     read_regular(path, most)    the same of what may be a picture: `BadImage` otherwise
     picture_bytes(path, digest) a picture, only if it is the one that was recorded

@@ -1,9 +1,9 @@
 """Files that appear whole or not at all, whoever is killed meanwhile; and what the system does not
 allow, in words.
 
-write_whole(path, write)    a reader sees the old file or the new one
-right_needed(folder)        what may not be written below it is a `NotWritable`
-no_room(error)              what ended a write for want of room, and what helps
+    write_whole(path, write)    a reader sees the old file or the new one
+    right_needed(folder)        what may not be written below it is a `NotWritable`
+    no_room(error)              what ended a write for want of room, and what helps
 """
 
 import errno

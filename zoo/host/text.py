@@ -2,10 +2,11 @@
 more than text in it.
 
     printable      a terminal, a log, an answer     control characters become visible escapes, such
-    as \\x1b csv_cell       a spreadsheet                    a cell that would run gets an
-    apostrophe; `plain_cell` takes it away plain, code    Markdown                         running
-    text, and a name as inline code shell          bash                             one word on one
-    line, whatever it is
+                   as \\x1b
+    csv_cell       a spreadsheet                    a cell that would run gets an apostrophe;
+                   `plain_cell` takes it away
+    plain, code    Markdown                         running text, and a name as inline code
+    shell          bash                             one word on one line, whatever it is
 
 Standard library only, so that everything can use it.
 """

@@ -1,10 +1,11 @@
 """What of this machine and its people stays here when a run is published: folders, names of
 pictures, tokens.
 
-    Private.of_run(run)      what this run's files and this machine know private.cut(text)
-    the text without them private.cut_json(value)  the same for each text and key of a JSON value;
-    class names stay private.refuse(files)    `UserError` if one of the files holds a token, or
-    still one of the folders
+    Private.of_run(run)      what this run's files and this machine know
+    private.cut(text)        the text without them
+    private.cut_json(value)  the same for each text and key of a JSON value; class names stay
+    private.refuse(files)    `UserError` if one of the files holds a token, or still one of the
+                             folders
 
 Known folders are cut literally, in each form in which a program may have written them; then what
 looks like an absolute path. More is cut rather than less: of a text with a path, words up to its
