@@ -1,7 +1,9 @@
 """A picture in, an answer out, for programs and from the command line (zoo/answer/predict.py).
 
-    predictor = Predictor("runs/mydataset-vit_base_21k")     # a run folder, a bundle folder or a
-    model.onnx predictor.predict(Path("cat.jpg")).answer.label
+    predictor = Predictor("runs/mydataset-vit_base_21k")
+    predictor.predict(Path("cat.jpg")).answer.label
+
+A `Predictor` takes a run folder, a bundle folder or a model.onnx.
 
 `python -m zoo.predictor BUNDLE PICTURE...` prints one line of JSON per picture. Needs NumPy, Pillow
 and ONNX Runtime, which is loaded with the first `Predictor`; never torch.

@@ -1,8 +1,8 @@
 """Tars from strangers: regular files under expected names, read one after the other, within bounds.
 
-    opened(path)          the tar, never unpacked on the way
-    files(tar, where)     its members, if all of them are regular files that it holds whole
-    bounded_gzip(path)    what a small .gz holds
+opened(path)          the tar, never unpacked on the way
+files(tar, where)     its members, if all of them are regular files that it holds whole
+bounded_gzip(path)    what a small .gz holds
 """
 
 import gzip

@@ -1,8 +1,8 @@
 """Tables of a run (CSV): written so that no spreadsheet runs a cell, read row by row within bounds.
 
-    write(path, header, rows)     the file, row by row
-    as_text(header, rows)         the same as text
-    rows(path, needed)            each row as column -> text, as it was given to `write`
+write(path, header, rows)     the file, row by row
+as_text(header, rows)         the same as text
+rows(path, needed)            each row as column -> text, as it was given to `write`
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Models: a base with a fresh head, and a finished run.
 
-    build(base, labels)      timm's model with the base's weights and a fresh head for these labels
-    load(run)                the model of a finished run folder
+build(base, labels)      timm's model with the base's weights and a fresh head for these labels
+load(run)                the model of a finished run folder
 """
 
 import re

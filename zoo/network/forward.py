@@ -1,8 +1,8 @@
 """What the rest of the program asks a network, whatever its architecture.
 
-    forward(model, x)        logits, embedding and feature map, from one pass
-    features(model, x)       pooled features, so that head(model) applied to them gives the logits
-    data_config(model)       input size and normalisation, as timm names them
+forward(model, x)        logits, embedding and feature map, from one pass
+features(model, x)       pooled features, so that head(model) applied to them gives the logits
+data_config(model)       input size and normalisation, as timm names them
 """
 
 from typing import Any, NamedTuple

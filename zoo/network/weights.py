@@ -1,8 +1,8 @@
 """Where weights come from, and how they are read.
 
-    fetch(base)                 a file: from an installed pip package, else a run folder, else the
-                                Hub
-    load_state(weights, like)   the tensors of that file
+fetch(base)                 a file: from an installed pip package, else a run folder, else the
+                            Hub
+load_state(weights, like)   the tensors of that file
 """
 
 import math
