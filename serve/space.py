@@ -157,7 +157,7 @@ def _private(bundle: bundles.Bundle) -> Private:
 
 def _copy_bundle(bundle: bundles.Bundle, folder: Path, private: Private, *, examples: bool) -> None:
     """What answering needs, of the files that FINISHED.json lists; without what is private."""
-    from zoo.publish.staging import write_without_notes
+    from zoo.publish.onnx_notes import write_without_notes
 
     kept = {bundle.model.name, bundles.BUNDLE, bundles.PARITY}
     if onnx_runtime.provider_of(bundle.model) == onnx_runtime.OPENVINO:
@@ -213,7 +213,7 @@ def _copy_examples(bundle: bundles.Bundle, folder: Path, private: Private) -> No
 def _card(bundle: bundles.Bundle, private: Private) -> str | None:
     """The model card of the run to which the bundle belongs, if the run's FINISHED.json lists
     one."""
-    from zoo.publish.staging import without_names
+    from zoo.publish.picture_names import without_names
 
     run = _run_of(bundle)
     path = rundir.listed(run, rundir.CARD) if run else None

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from zoo.contract import rundir
-from zoo.publish import card, staging
+from zoo.publish import card, picture_names, staging
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 FIGURE = Path(rundir.FIGURES) / "reliability.svg"
@@ -24,7 +24,7 @@ def write(run: Path, into: Path) -> None:
     (into / FIGURE).parent.mkdir(parents=True, exist_ok=True)
     for name in staging.CLEANED:
         rundir.write_json(
-            into / name, staging.without_pictures_of_run(name, rundir.read_json(run / name))
+            into / name, picture_names.without_pictures_of_run(name, rundir.read_json(run / name))
         )
     shutil.copyfile(run / rundir.DECISION, into / rundir.DECISION)
     shutil.copyfile(run / FIGURE, into / FIGURE)

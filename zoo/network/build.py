@@ -4,82 +4,30 @@ build(base, labels)      timm's model with the base's weights and a fresh head f
 load(run)                the model of a finished run folder
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
-from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from zoo.bases import old_names, timm_config
 from zoo.bases.catalog import Base
 from zoo.contract import rundir
 from zoo.host.errors import UserError, first_line
-from zoo.network import guard, renaming, weights, wide_resnet
+from zoo.network import guard, renaming, weights
+from zoo.network.source import PLAIN_TRANSFORMERS, Source, from_config, registered, size_step
 from zoo.network.weights import Weights
 
-PLAIN_TRANSFORMERS = frozenset({"vision_transformer", "deit", "beit", "eva"})
-"""timm modules of plain vision transformers: their position embeddings can be resized to any
-multiple of the patch."""
-OWN_SIZE_ONLY = frozenset({"byoanet"})
-"""timm modules whose attention blocks need their own picture size although the configuration does
-not say so."""
-OWN_MODULES = (wide_resnet,)
-"""Architectures of our own; importing them registers them with timm, as its own modules do."""
-MOST_GROWTH = 2
-"""Largest picture size of a stranger's network with a fixed size, in sizes that timm publishes the
-architecture for."""
-STRIDE = 32
-"""Total stride of convolutional nets; picture sizes that are no multiple of it waste a border."""
 LEFT_OUT = ("AuxLogits.", "attn_pool.", "mask_token", "lm_head.")
 """Parts that some files hold and a classifier lacks: auxiliary heads and pretraining heads."""
 HEAD_NORMS = ("head.", "fc_norm.")
 """Layers before the classifier that weights without a classifier may lack too."""
-CONFIG_KEYS = frozenset(field.name for field in fields(PretrainedCfg)) - {
-    "url",
-    "file",
-    "hf_hub_id",
-    "hf_hub_filename",
-    "source",
-    "state_dict",
-    "custom_load",
-    "label_names",
-    "label_descriptions",
-    "label_offset",
-}
-"""Entries of a pretrained configuration that are kept: not where it lay, nor what its old head
-meant."""
 
 
 class NoSuchOption(UserError):
     """An architecture lacks an option that was asked for."""
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The model that weights were made for."""
-
-    architecture: str
-    config: dict[str, Any]
-    """timm's pretrained configuration: input size, normalisation, name of the classifier, ..."""
-    arguments: dict[str, Any]
-    """Arguments of the architecture that the weights need, from config.json."""
-    origin: str = ""
-    """Whose config.json this is, for errors; empty for timm's own configurations."""
-
-    @property
-    def fixed(self) -> bool:
-        """Whether the model must be told the picture size when it is made."""
-        return bool(self.config.get("fixed_input_size"))
-
-    @property
-    def module(self) -> str:
-        """timm's module of the architecture, `vision_transformer`."""
-        return timm.models.model_entrypoint(self.architecture).__module__.rpartition(".")[2]
 
 
 def build(
@@ -116,7 +64,7 @@ def load(run: Path) -> nn.Module:
     since then."""
     rundir.open_finished(run, verify=(rundir.CONFIG, rundir.WEIGHTS))
     config = rundir.read_json(run / rundir.CONFIG, kind=dict)
-    source = _from_config(config, str(run))
+    source = from_config(config, str(run))
     path = run / rundir.WEIGHTS
     fetched = Weights(path, f"run folder {run}", None, "", None, config)
     _check_fits_weights(source, source.config["num_classes"], None, fetched)
@@ -167,106 +115,28 @@ def allowed_size_step(base: Base) -> int | None:
     the architecture.
     """
     if base.architecture and not base.folder:
-        return _size_step(_registered(base.architecture, base.tag, base.alias))
-    return _size_step(_source(base, weights.fetch(base)))
+        return size_step(registered(base.architecture, base.tag, base.alias))
+    return size_step(_source(base, weights.fetch(base)))
 
 
-def _source(base: Base, fetched: Weights) -> _Source:
+def _source(base: Base, fetched: Weights) -> Source:
     if base.architecture and not base.folder:
-        return _registered(base.architecture, base.tag, base.alias)
+        return registered(base.architecture, base.tag, base.alias)
     if fetched.config is None:
         raise UserError(
             f"{base.alias} has no config.json: expected one in timm's layout, which names the "
             "architecture. Choose another base (python -m zoo list)."
         )
-    return _from_config(fetched.config, base.alias)
+    return from_config(fetched.config, base.alias)
 
 
-def _registered(architecture: str, tag: str, name: str) -> _Source:
-    if current := old_names.current_name(architecture):
-        raise UserError(
-            f"{name}: timm {timm.__version__} calls this architecture {current.partition('.')[0]}. "
-            "Give that name instead."
-        )
-    full = f"{architecture}.{tag}" if tag else architecture
-    known = (
-        timm.list_models(f"{architecture}.*", pretrained=True)
-        if timm.is_model(architecture)
-        else []
-    )
-    if not timm.is_model(architecture) or (tag and full not in known):
-        seen = f"only {', '.join(known)}" if known else "no such architecture"
-        raise UserError(
-            f"{name}: expected a model of timm {timm.__version__}, seen {seen}. "
-            "python -m zoo list shows the catalogue."
-        )
-    config = timm.get_pretrained_cfg(full)
-    assert config, "is_model"
-    return _Source(architecture, _kept(config.to_dict()), {})
-
-
-def _from_config(config: Any, where: str) -> _Source:
-    """Read timm's config.json; also its old form, one flat dict."""
-    timm_config.check(config, where)
-    architecture = config.get("architecture")
-    if not isinstance(architecture, str) or not timm.is_model(architecture):
-        raise UserError(
-            f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
-            f"{timm.__version__}, seen {architecture!r} (keys: "
-            f"{', '.join(weights.shown(key[:40]) for key in list(config)[:8])}). Choose a "
-            "repository of timm weights, or pip install -U timm."
-        )
-    architecture = old_names.current_architecture(architecture)
-    top = {key: config[key] for key in ("architecture", "num_classes") if key in config}
-    # adds timm's defaults
-    full = PretrainedCfg(**_kept((config.get("pretrained_cfg") or config) | top)).to_dict()
-    arguments = timm_config.arguments(config, where)
-    _check_side(architecture, full, arguments, where)
-    return _Source(architecture, _kept(full), arguments, where)
-
-
-def _check_side(
-    architecture: str, full: Mapping[str, Any], arguments: Mapping[str, Any], where: str
-) -> None:
-    """Networks of a fixed size compute tables of all pairs of places, some of them in Python: hours
-    for large ones."""
-    published = timm.get_pretrained_cfg(architecture)
-    module = timm.models.model_entrypoint(architecture).__module__.rpartition(".")[2]
-    if published is None or module in PLAIN_TRANSFORMERS:
-        return
-    asked = arguments.get("img_size") or full["input_size"][1:]
-    side = max(asked) if isinstance(asked, list | tuple) else asked
-    most = MOST_GROWTH * max(published.input_size[1:])
-    if (
-        published.fixed_input_size or full["fixed_input_size"] or "img_size" in arguments
-    ) and side > most:
-        raise UserError(
-            f"{where}: config.json: expected pictures of at most {most} px for {architecture}, "
-            f"seen {side}. Choose another base, or another copy of this one."
-        )
-
-
-def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key in CONFIG_KEYS}
-
-
-def _size_step(source: _Source) -> int | None:
-    if source.module not in PLAIN_TRANSFORMERS:
-        return None if source.fixed or source.module in OWN_SIZE_ONLY else STRIDE
-    if match := re.search(r"_patch(\d+)_", f"{source.architecture}_"):
-        return int(match[1])
-    with guard.meta_device():
-        network: Any = timm.create_model(source.architecture)
-    return network.patch_embed.patch_size[0]
-
-
-def _checked_size(base: Base, source: _Source, image_size: int | None) -> int | None:
+def _checked_size(base: Base, source: Source, image_size: int | None) -> int | None:
     """`image_size` if one can build for it. Convolutional nets take any, multiples of their stride
     use it best."""
     own = source.config["input_size"][-1]
     if image_size is None or image_size == own:
         return image_size
-    step = _size_step(source)
+    step = size_step(source)
     if step is None:
         raise UserError(
             f"{base.alias} takes pictures of {own} px only, not {image_size}: leave the picture "
@@ -282,7 +152,7 @@ def _checked_size(base: Base, source: _Source, image_size: int | None) -> int | 
 
 
 def _create(
-    source: _Source, classes: int, image_size: int | None, rates: dict[str, float]
+    source: Source, classes: int, image_size: int | None, rates: dict[str, float]
 ) -> nn.Module:
     """timm's model without weights. A rate of 0 is left out where the architecture lacks the
     option."""
@@ -317,7 +187,7 @@ def _create(
                 ) from None
 
 
-def _meta_device(source: _Source, fetched: Weights) -> AbstractContextManager[None]:
+def _meta_device(source: Source, fetched: Weights) -> AbstractContextManager[None]:
     """Where a network is made without memory; a stranger's only as large as its weights are, or it
     is a `UserError`."""
     return (
@@ -328,7 +198,7 @@ def _meta_device(source: _Source, fetched: Weights) -> AbstractContextManager[No
 
 
 def _check_fits_weights(
-    source: _Source, classes: int, image_size: int | None, fetched: Weights
+    source: Source, classes: int, image_size: int | None, fetched: Weights
 ) -> None:
     """`UserError` if a stranger's config.json asks for a network that its weights cannot be for."""
     if source.origin:
@@ -336,7 +206,7 @@ def _check_fits_weights(
             _create(source, classes, image_size, {})
 
 
-def _load_all_but_head(model: nn.Module, source: _Source, fetched: Weights) -> None:
+def _load_all_but_head(model: nn.Module, source: Source, fetched: Weights) -> None:
     like: dict[str, Tensor] = {}
     if fetched.package:
         # the shapes of the model that the file was made for, its head included
@@ -366,7 +236,7 @@ def _load_all_but_head(model: nn.Module, source: _Source, fetched: Weights) -> N
     model.load_state_dict(state, strict=False)
 
 
-def _head_names(model: nn.Module, source: _Source) -> tuple[str, ...]:
+def _head_names(model: nn.Module, source: Source) -> tuple[str, ...]:
     """Prefixes of the classifier's tensors: as the configuration calls it, and as the model
     does."""
     named = source.config.get("classifier") or ()
@@ -406,6 +276,6 @@ def describe(base: Base, fetched: Weights) -> Description:
         sum(p.numel() for p in model.parameters()) / 1e6,
         any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()),
         source.config["input_size"][-1],
-        _size_step(source),
+        size_step(source),
         source.config.get("crop_mode") or "center",
     )

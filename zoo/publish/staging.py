@@ -23,26 +23,21 @@ from zoo.contract.bundle import Bundle
 from zoo.contract.examples import leaving
 from zoo.files import fields, strict_json
 from zoo.files.folders import read_bytes
-from zoo.host import console, minimum
+from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.hub.listing import ALLOWED
 from zoo.network import tensor_file
 from zoo.picture.preprocess import FILTERS, Preprocessing
 from zoo.publish import card
-from zoo.publish.private import PICTURE, Private
+from zoo.publish.onnx_notes import write_without_notes
+from zoo.publish.picture_names import without_pictures_of_run
+from zoo.publish.private import Private
 
 PREPROCESSOR = "preprocessor_config.json"
 PLAIN = "onnx/model.onnx"
 TENSORS = (rundir.WEIGHTS, rundir.BANK)
 CLEANED = (rundir.CONFIG, rundir.RECIPE, rundir.DATA, rundir.REPORT, rundir.DECISION)
 """JSON files of a run; like all that is text, they are sent without what `Private` cuts."""
-BESIDE = re.compile(r"\A(folders beside train, val and test are ignored): .*\Z", re.DOTALL)
-"""A finding that names folders which are no classes."""
-NAMED = re.compile(
-    r"(?:[^\s:;,()/]{1,255}/[^:;()/\n]{0,255}?|[^\s:;,()/]{1,255}?)\.(?:jpe?g|png|webp|bmp|gif|tiff?)\b",
-    re.IGNORECASE,
-)
-"""What looks like a picture's path or name in a finding, though no list of the run has it."""
 TIMED = ("provider", "threads", "machine", "picture", "load_s", "model_mb", "peak_mib", "batches")
 """Keys of timing.json that are sent."""
 LARGEST_TEXT = 100_000_000
@@ -258,74 +253,6 @@ def _stage_examples(stage: _Stage, bundle: Bundle, there: str) -> list[str]:
     return [*names, expected]
 
 
-def write_without_notes(own: Path, copy: Path, private: Private) -> None:
-    """Copy an ONNX file without what torch's exporter noted at each node: lines of source code,
-    with their paths.
-
-    The graph and its weights stay as they are; of the description in its metadata, what is private
-    is cut. Raises `UserError` for a model whose weights lie in another file: that file could be
-    anything.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    minimum.require("onnx", "protobuf")
-    try:
-        model = onnx.load(own, load_external_data=False)
-    except DecodeError:
-        raise UserError(f"{own} is not an ONNX file: export the run again.") from None
-    if _outside(model.graph):
-        raise UserError(
-            f"{own} has weights in another file, so nothing was sent: export the run again."
-        )
-    model.ClearField("doc_string")
-    for note in model.metadata_props:
-        note.value = _described(note.value, private)
-    for part in (model.graph, *model.functions):
-        _forget_notes(part)
-    onnx.save(model, copy)
-
-
-def _described(text: str, private: Private) -> str:
-    """A description in a model file; JSON value by value."""
-    try:
-        content = strict_json.parse(text.encode(), finite=False)
-    except ValueError:
-        return private.cut(text)
-    kept = private.cut_json(content)
-    return text if kept == content else json.dumps(kept, ensure_ascii=False)
-
-
-def _outside(graph: Any) -> bool:
-    """Whether a graph, or one inside it, has a tensor whose values lie in another file."""
-    found = [tensor.data_location == tensor.EXTERNAL for tensor in graph.initializer]
-    for node in graph.node:
-        for attribute in node.attribute:
-            tensors = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
-            found += [tensor.data_location == tensor.EXTERNAL for tensor in tensors]
-            found += [_outside(inner) for inner in _inside(attribute)]
-    return any(found)
-
-
-def _inside(attribute: Any) -> list[Any]:
-    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-
-
-def _forget_notes(part: Any) -> None:
-    """Clear the notes of a graph or a function, and of the graphs inside it."""
-    noted = [part, *part.node, *part.value_info, *getattr(part, "initializer", ())]
-    # a function's are names
-    noted += [one for one in (*part.input, *part.output) if not isinstance(one, str)]
-    for one in noted:
-        one.ClearField("metadata_props")
-        one.ClearField("doc_string")
-    for node in part.node:
-        for attribute in node.attribute:
-            attribute.ClearField("doc_string")
-            for inner in _inside(attribute):
-                _forget_notes(inner)
-
-
 def sendable(bundle: Bundle) -> bool:
     """Whether a bundle is one ONNX file and what describes it: engines, XML and programs are made
     again elsewhere."""
@@ -345,42 +272,6 @@ def sendable(bundle: Bundle) -> bool:
         name in (bundles.MODEL, *described) or name.startswith(f"{bundles.EXAMPLES}/")
         for name in names
     )
-
-
-def without_pictures_of_run(name: str, content: Any) -> Any:
-    """A JSON file of a run without maps of pictures, the list of those left out, and folders beside
-    the data."""
-    # timm takes it from the top level; a second one breaks transformers' TimmWrapper
-    if name == rundir.CONFIG:
-        content = content | {
-            "model_args": {
-                key: value
-                for key, value in content.get("model_args", {}).items()
-                if key != "num_classes"
-            }
-        }
-        content = (
-            content
-            if content["model_args"]
-            else {k: v for k, v in content.items() if k != "model_args"}
-        )
-    elif name == rundir.REPORT:
-        content = {key: value for key, value in content.items() if key != "heatmaps"}
-    elif name == rundir.DATA:
-        findings = [
-            NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) for text in content.get("findings", ())
-        ]
-        content = content | {"left_out": [], "findings": findings}
-    return content
-
-
-def without_names(line: str) -> str:
-    """A line of a run's own card; one of its lists, where findings stand, without names of pictures
-    and folders."""
-    item, text = line[:2], line[2:].rstrip("\n")
-    if item != "- ":
-        return line
-    return item + NAMED.sub(PICTURE, BESIDE.sub(r"\1", text)) + line[2 + len(text) :]
 
 
 def preprocessor_config(pre: Preprocessing) -> dict[str, Any] | None:
