@@ -29,6 +29,7 @@ from zoo.hub.listing import ALLOWED
 from zoo.network import tensor_file
 from zoo.picture.preprocess import FILTERS, Preprocessing
 from zoo.publish import card
+from zoo.publish.place import Place
 from zoo.publish.private import PICTURE, Private
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -85,7 +86,7 @@ def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pa
     if config := preprocessor_config(pre):
         stage.write(PREPROCESSOR, config)
     page = into / rundir.CARD
-    rundir.write_text(page, card.text(run, card.Place(repo, dict(stage.files), stage.private.cut)))
+    rundir.write_text(page, card.text(run, Place(repo, dict(stage.files), stage.private.cut)))
     stage.files[rundir.CARD] = page
     own = {
         name: path
