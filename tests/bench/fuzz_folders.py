@@ -34,6 +34,7 @@ from zoo.comparison import finished_runs
 from zoo.contract import bundle, decision, rundir
 from zoo.host.errors import UserError
 from zoo.publish import card
+from zoo.publish.place import Place
 
 MOST_SECONDS, MOST_MB = 2.0, 300.0
 HANGS_AFTER_S = 10
@@ -171,7 +172,7 @@ def openers() -> dict[str, Callable[[Path], Any]]:
         "card": card.text,
         "published card": lambda run: card.text(
             run,
-            card.Place(
+            Place(
                 "a/b",
                 {"bundles/onnx/examples/expected.json": run, "bundles/onnx/examples/1.png": run},
             ),

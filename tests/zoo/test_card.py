@@ -15,6 +15,8 @@ from zoo.bases.catalog import forbids_commercial_use
 from zoo.contract import bundle, rejection, rundir
 from zoo.contract.finished_run import FinishedRun
 from zoo.publish import card
+from zoo.publish.front_matter import metadata
+from zoo.publish.place import Place
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -160,11 +162,11 @@ def test_hostile_names_in_the_front_matter_come_back(tmp_path: Path) -> None:
     for name in HOSTILE:
         rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, {"1.png": {"label": name}})
         bundle.finish(folder)
-        place = card.Place(
+        place = Place(
             "alice/x", {f"bundles/onnx/examples/{file}": run for file in ("1.png", "expected.json")}
         )
         facts = FinishedRun(run)
-        made = card.metadata(facts, place, [bundle.open_bundle(folder, verify=False)])
+        made = metadata(facts, place, [bundle.open_bundle(folder, verify=False)])
         read = ModelCard(f"---\n{made.to_yaml()}\n---\n# text\n").data.to_dict()
         assert read == made.to_dict()
         assert read["widget"] == [
@@ -198,7 +200,7 @@ def test_bundles_tell_size_latency_and_accuracy(tmp_path: Path) -> None:
     run = made_finished(tmp_path)
     text = card.text(
         run,
-        card.Place(
+        Place(
             "alice/x",
             {
                 "bundles/onnx/bundle.json": run / "bundles/onnx/bundle.json",
@@ -233,7 +235,7 @@ def test_a_bundle_with_losses_tells_its_points(tmp_path: Path) -> None:
     bundle.write(int8, content)
     rundir.write_json(int8 / bundle.PARITY, {"rungs": rungs})
     bundle.finish(int8)
-    text = card.text(run, card.Place("alice/x", {"bundles/int8/bundle.json": int8 / "bundle.json"}))
+    text = card.text(run, Place("alice/x", {"bundles/int8/bundle.json": int8 / "bundle.json"}))
     assert re.search(
         r"\| `int8` \| [\d.]+% as trained; -0.27 points on 27 compared pictures \|", text
     )

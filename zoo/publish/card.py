@@ -8,60 +8,29 @@ recipe.json, decision.json and config.json of the run, and from the bundles. Wha
 as a name is escaped (`code`, `plain`).
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
-from zoo.bases.catalog import OWN_ARCHITECTURES, PERMISSIVE, forbids_commercial_use
+from zoo.bases.catalog import OWN_ARCHITECTURES, forbids_commercial_use
 from zoo.contract import bundle as bundles
 from zoo.contract import recipe_rows, rundir
 from zoo.contract.bundle import Bundle
 from zoo.contract.finished_run import FinishedRun
 from zoo.files import fields
-from zoo.host.errors import UserError
 from zoo.host.text import code, plain
-from zoo.hub.listing import REPOSITORY
+from zoo.publish.front_matter import metadata
+from zoo.publish.limits import MOST_NAMED, limits
+from zoo.publish.place import Place
 
 TEMPLATE = Path(__file__).parents[2] / "model_cards" / "template.md"
-MOST_NAMED = 50
-"""Classes at most in the list and in the table."""
-FEW_TRAINED, FEW_EVALUATED = 20, 10
-"""Fewer training or evaluated pictures of a class than this are told under limits."""
-HUB_LICENCES = PERMISSIVE | {
-    "cc-by-nc-4.0",
-    "cc-by-nc-sa-4.0",
-    "cc-by-sa-4.0",
-    "apple-amlr",
-    "apple-ascl",
-    "gemma",
-}
-"""Licences that the Hub knows by this identifier (hf.co/docs/hub/repositories-licenses)."""
 FITS = {
     "squash": "the whole picture squeezed into a square",
     "center": "the middle square of the picture",
     "border": "the whole picture with borders",
 }
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a published copy will lie."""
-
-    repo: str
-    """`user/name`."""
-    files: Mapping[str, Path]
-    """Name in it -> file that will be there; read instead of the run's own, so that only what is
-    published is told."""
-    cut: Callable[[str], str] = str
-    """Takes out of a bundle's words what must not leave this machine."""
-
-    def __post_init__(self) -> None:
-        if not REPOSITORY.fullmatch(self.repo):  # it stands in commands of the card
-            raise UserError(f"{self.repo}: expected user/name of a repository on the Hub.")
 
 
 def text(run: Path, place: Place | None = None) -> str:
@@ -101,85 +70,6 @@ def _text(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -> 
         ).rstrip()
         + "\n"
     )
-
-
-def metadata(
-    facts: FinishedRun, place: Place | None, opened: Sequence[Bundle] = ()
-) -> ModelCardData:
-    """The front matter. Values of metrics are fractions."""
-    base, name = facts.report.base, facts.name
-    head = facts.report.headline
-    repository = base.hub_id.partition("@")[0] if base.hub_id else None
-    values = {"accuracy": head.numbers.top1, "f1": head.macro_f1}
-    index = [
-        EvalResult(
-            task_type="image-classification",
-            dataset_type="imagefolder",
-            dataset_name=name,
-            dataset_split=head.split,
-            metric_type=kind,
-            metric_value=round(value, 4),
-        )
-        for kind, value in values.items()
-    ]
-    widget = (
-        [
-            {
-                "src": f"https://huggingface.co/{place.repo}/resolve/main/{path}",
-                "example_title": title,
-            }
-            for path, title in example_pictures(place, opened)
-        ]
-        if place
-        else []
-    )
-    return ModelCardData(
-        library_name="timm",
-        pipeline_tag="image-classification",
-        **licence(base.licence, repository),
-        base_model=repository,
-        base_model_relation="finetune" if repository else None,
-        metrics=list(values),
-        tags=["image-classification", "timm", "transformers", *(["onnx"] if opened else [])],
-        model_name=place.repo.partition("/")[2] if place else name,
-        eval_results=index,
-        widget=widget or None,
-    )
-
-
-def licence(identifier: str | None, repository: str | None) -> dict[str, Any]:
-    """`license` of the front matter; one that the Hub does not know goes by name and link."""
-    if identifier is None or identifier in ("unknown", "other"):
-        return {"license": "unknown" if repository is None else "other"} | (
-            {
-                "license_name": "see-base-model",
-                "license_link": f"https://huggingface.co/{repository}",
-            }
-            if repository
-            else {}
-        )
-    if identifier.lower() in HUB_LICENCES:
-        return {"license": identifier.lower()}
-    link = {"license_link": f"https://huggingface.co/{repository}"} if repository else {}
-    return {
-        "license": "other",
-        "license_name": re.sub(r"[^a-z0-9.-]+", "-", identifier.lower()),
-        **link,
-    }
-
-
-def example_pictures(place: Place, opened: Sequence[Bundle]) -> list[tuple[str, str]]:
-    """(path in the repository, expected class) of the pictures that are published."""
-    found = []
-    for one in opened:
-        there = f"{bundles.BUNDLES}/{one.folder.name}/{bundles.EXAMPLES}/"
-        if there + bundles.EXPECTED in place.files:
-            found += [
-                (there + name, label)
-                for name, (label, _) in bundles.expected(one).items()
-                if there + name in place.files
-            ]
-    return list({path.rpartition("/")[2]: (path, title) for path, title in found}.values())
 
 
 def about(facts: FinishedRun) -> dict[str, Any]:
@@ -393,50 +283,6 @@ def data_summary(facts: FinishedRun) -> str:
     if findings := facts.data["findings"]:
         lines += ["\nFound in the data:", *(f"- {plain(finding)}" for finding in findings)]
     return "\n".join(lines)
-
-
-def limits(facts: FinishedRun) -> str:
-    """What not to expect."""
-    trained = facts.data["counts"].get("train", {})
-    few = [name for name in facts.data["classes"] if 0 < trained.get(name, 0) < FEW_TRAINED]
-    unseen = [row.name for row in facts.report.per_class if row.pictures < FEW_EVALUATED]
-    lines = [
-        "It knows its classes only, and pictures like those it was trained on.",
-        *unknown_limits(facts),
-    ]
-    lines += [plain(warning) for warning in facts.decision["fitted"]["warnings"]]
-    for names, what in (
-        (few, f"fewer than {FEW_TRAINED} training pictures"),
-        (unseen, f"fewer than {FEW_EVALUATED} evaluated pictures, so their numbers mean little"),
-    ):
-        if names:
-            lines.append(
-                f"{len(names)} of {len(facts.data['classes'])} classes have {what}: "
-                + ", ".join(code(name) for name in names[:MOST_NAMED])
-                + "."
-            )
-    lines.append(
-        "The pictures of the base's pretraining have terms of their own, which this licence does "
-        "not cover."
-    )
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def unknown_limits(facts: FinishedRun) -> list[str]:
-    """How well pictures of none of the classes are told."""
-    unknown = facts.report.unknown
-    if not facts.decision["unknown"] or not unknown:
-        return ["There is no `unknown` answer: every picture gets a class."]
-    foreign = "; ".join(
-        f"{plain(name)} {row.auroc:.2f} ({row.rejected:.0%} called unknown)"
-        for name, row in unknown.foreign.items()
-    )
-    return [
-        "The deployed model calls a picture `unknown` when it is far from the training pictures; "
-        f"it does so for {unknown.rejected:.1%} of {facts.report.headline.split}. timm and "
-        "transformers always give a class.",
-        *([f"How well foreign pictures are told apart (AUROC): {foreign}."] if foreign else []),
-    ]
 
 
 def recipe_table(recipe: Mapping[str, Mapping[str, Any]]) -> str:

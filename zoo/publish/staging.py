@@ -31,7 +31,8 @@ from zoo.picture.preprocess import FILTERS, Preprocessing
 from zoo.publish import card
 from zoo.publish.onnx_notes import write_without_notes
 from zoo.publish.picture_names import without_pictures_of_run
-from zoo.publish.private import Private
+from zoo.publish.place import Place
+from zoo.publish.private import PICTURE, Private
 
 PREPROCESSOR = "preprocessor_config.json"
 PLAIN = "onnx/model.onnx"
@@ -80,7 +81,7 @@ def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pa
     if config := preprocessor_config(pre):
         stage.write(PREPROCESSOR, config)
     page = into / rundir.CARD
-    rundir.write_text(page, card.text(run, card.Place(repo, dict(stage.files), stage.private.cut)))
+    rundir.write_text(page, card.text(run, Place(repo, dict(stage.files), stage.private.cut)))
     stage.files[rundir.CARD] = page
     own = {
         name: path
