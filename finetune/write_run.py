@@ -24,7 +24,7 @@ from finetune.machine import device as devices
 from finetune.machine import disk_space, distributed
 from finetune.plan import Plan
 from finetune.run_folder import checkpoint, events
-from zoo.contract import decision, rundir
+from zoo.contract import decision, run_pictures, rundir
 from zoo.files import fields
 from zoo.host import console, disk
 from zoo.host.errors import UserError
@@ -128,7 +128,7 @@ def finished_subject(place: Place) -> Subject:
         pre = Preprocessing.from_config(
             rundir.read_json(place.run / rundir.CONFIG)["pretrained_cfg"]
         )
-    root = place.data or rundir.data_root(place.run)
+    root = place.data or run_pictures.data_root(place.run)
     workers = devices.decoders(-1, device)
     return Subject(
         model,

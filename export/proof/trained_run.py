@@ -21,7 +21,7 @@ from export.graph.pieces import Pieces
 from export.order import Order
 from export.proof import class_folders, parity
 from export.proof.parity import Labelled, Rung
-from zoo.contract import bundle, decision, rundir
+from zoo.contract import bundle, decision, run_pictures, rundir
 from zoo.contract.decision import Decision
 from zoo.files import fields, tables
 from zoo.files.folders import picture_bytes, shown
@@ -146,7 +146,9 @@ class Subject:
 
     def training(self, count: int) -> list[Path]:
         """Up to `count` training pictures; `UserError` if one is gone."""
-        rows = {row["path"]: row for row in rundir.files_rows(self.run) if row["split"] == "train"}
+        rows = {
+            row["path"]: row for row in run_pictures.files_rows(self.run) if row["split"] == "train"
+        }
         chosen = sample(rows, count)
         self.check(chosen, "training")
         return [located(self.root, name) for name in chosen]
@@ -158,7 +160,7 @@ class Subject:
         Their bytes go into proofs and bundles, and a stranger's run may name any file of this
         machine.
         """
-        recorded = rundir.recorded(self.run, names)
+        recorded = run_pictures.recorded(self.run, names)
         if unknown := [name for name in names if name not in recorded]:
             raise UserError(
                 f"{self.run / rundir.FILES} lacks {shown(unknown[0])}, one of {len(names)} {kind} "
@@ -180,7 +182,9 @@ class Subject:
 
     def sizes(self) -> list[tuple[int, int]]:
         """(width, height) of the run's pictures."""
-        return [(int(row["width"]), int(row["height"])) for row in rundir.read_files(self.run)]
+        return [
+            (int(row["width"]), int(row["height"])) for row in run_pictures.read_files(self.run)
+        ]
 
     def describe(self, target: str, made: Made, precision: str) -> dict[str, Any]:
         """The content of bundle.json."""
@@ -301,10 +305,10 @@ def open_run(order: Order) -> Subject:
     if not (run / rundir.FILES).is_file():
         return _pulled(order, labels, parts)
     # as the scan did: ../held is beside the folder, not a link
-    root = (order.data or rundir.data_root(run)).resolve()
+    root = (order.data or run_pictures.data_root(run)).resolve()
     rows = {
         row["path"]: located(root, row["path"])
-        for row in rundir.files_rows(run)
+        for row in run_pictures.files_rows(run)
         if row["split"] == "val"
     }
     subject = Subject(run, labels, parts, root, sample(rows, order.parity_images), order.max_loss)

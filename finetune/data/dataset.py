@@ -32,7 +32,7 @@ from finetune.data.reading import Measured, read_picture
 from finetune.machine import distributed
 from finetune.recipe.facts import as_fraction
 from finetune.recipe.run import MOST_UNREADABLE
-from zoo.contract import rundir
+from zoo.contract import run_pictures, rundir
 from zoo.files import fields, tables
 from zoo.files.entries import Unused
 from zoo.files.same_paths import compared, located, nfc, val_elsewhere
@@ -361,7 +361,7 @@ def of_run(run: Path, root: Path) -> Data:
                 int(row["width"]),
                 int(row["height"]),
             )
-            for row in rundir.files_rows(run)
+            for row in run_pictures.files_rows(run)
         )
     if missing := [p.path for p in pictures if not located(root, p.path).is_file()]:
         raise UserError(

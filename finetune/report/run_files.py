@@ -9,7 +9,7 @@ from typing import Any
 from finetune.evaluation import predictions
 from finetune.evaluation.predictions import Answers
 from finetune.run_folder import events
-from zoo.contract import rundir
+from zoo.contract import run_pictures, rundir
 from zoo.files import fields
 from zoo.picture.preprocess import Preprocessing
 
@@ -54,7 +54,7 @@ class Finished:
     @cached_property
     def recorded(self) -> dict[str, str]:
         """Path -> sha256 of the pictures of the headline's split."""
-        return rundir.recorded(self.folder, self.answers.path.tolist())
+        return run_pictures.recorded(self.folder, self.answers.path.tolist())
 
     def sha256(self, i: int) -> str:
         """Digest of a picture of `answers`; empty (so that no file has it) if files.csv lacks the

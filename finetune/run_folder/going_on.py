@@ -17,7 +17,7 @@ from pathlib import Path
 from finetune.data import dataset
 from finetune.data.class_folders import Tree
 from finetune.machine import distributed
-from zoo.contract import rundir
+from zoo.contract import run_pictures, rundir
 from zoo.files import fields
 from zoo.files.folders import shown
 from zoo.files.same_paths import compared, nfc, val_elsewhere
@@ -103,7 +103,7 @@ def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Chan
         return Changes()
     pictures = [
         Recorded(compared(row["path"], val), row["path"], nfc(row["label"]), row["sha256"])
-        for row in rundir.files_rows(run)
+        for row in run_pictures.files_rows(run)
     ]
     recorded = {picture.key: picture for picture in pictures}
     new, missing = distributed.of_first(_listed(run, tree, recorded))

@@ -31,7 +31,7 @@ from finetune.run_folder import events
 from tests.zoo.made_published import made_finished
 from zoo.bases import catalog
 from zoo.comparison import finished_runs
-from zoo.contract import bundle, decision, rundir
+from zoo.contract import bundle, decision, run_pictures, rundir
 from zoo.host.errors import UserError
 from zoo.publish import card
 from zoo.publish.place import Place
@@ -166,8 +166,8 @@ def openers() -> dict[str, Callable[[Path], Any]]:
         ),
         "decision": decision.read,
         "bank": decision.read_bank,
-        "files": rundir.read_files,
-        "root": rundir.data_root,
+        "files": run_pictures.read_files,
+        "root": run_pictures.data_root,
         "labels": rundir.label_names,
         "card": card.text,
         "published card": lambda run: card.text(

@@ -14,12 +14,12 @@ import numpy as np
 
 from tests.export.browser import open_site
 from zoo.answer.predict import Predictor
-from zoo.contract import rundir
+from zoo.contract import run_pictures, rundir
 
 
 def main(run: Path, count: int = 30) -> None:
     """Print both."""
-    rows = rundir.read_files(run)
+    rows = run_pictures.read_files(run)
     names = [row["path"] for row in rows if row["split"] == "test"] or [row["path"] for row in rows]
     root = Path(rundir.read_json(run / rundir.LOCAL)["data"])
     pictures = [root / name for name in names[:: max(1, len(names) // count)][:count]]

@@ -26,7 +26,7 @@ from export.targets import int8, tensorrt, triton
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
 from zoo.answer import openvino_runtime
 from zoo.answer.predict import Predictor
-from zoo.contract import decision, rundir
+from zoo.contract import decision, run_pictures
 from zoo.contract.bundle import open_bundle
 from zoo.host.errors import NotProved, UserError
 from zoo.picture.preprocess import Preprocessing
@@ -526,7 +526,7 @@ def test_the_page_of_the_proof_stands_alone(trained: Path) -> None:
 
 def test_the_proof_names_the_bytes_of_its_pictures(trained: Path) -> None:
     proof = json.loads((trained / "bundles" / "int8" / "parity.json").read_text())
-    known = {row["path"]: row["sha256"] for row in rundir.read_files(trained)}
+    known = {row["path"]: row["sha256"] for row in run_pictures.read_files(trained)}
     assert len(proof["pictures_sha256"]) == 20
     assert all(known[name] == digest for name, digest in proof["pictures_sha256"].items())
 

@@ -26,7 +26,7 @@ from tests.zoo.made_bundle import made_bundle
 from tests.zoo.made_published import made_bundle_of, made_finished
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle as bundles
-from zoo.contract import rundir
+from zoo.contract import run_pictures, rundir
 from zoo.host import minimum
 from zoo.host.errors import UserError
 
@@ -205,7 +205,7 @@ def test_only_examples_that_are_pictures_are_packed_and_only_when_asked(
 def test_nothing_of_this_machine_is_packed(tmp_path: Path) -> None:
     run = made_finished(tmp_path / "bob" / "secret project")
     facts = rundir.read_json(run / rundir.DATA)
-    root = rundir.data_root(run)
+    root = run_pictures.data_root(run)
     text = (
         f"# card\n\n| val | `{root}/val` | set by hand: the folder {root}/val |\n- "
         f"{facts['findings'][0]}\n- folders beside train, val and test are ignored: of a customer\n"

@@ -15,7 +15,7 @@ from zoo.bases import catalog, registry
 from zoo.comparison import shares
 from zoo.comparison.finished_runs import Row, draw, foreign_of, notes, rows_of, verdicts
 from zoo.comparison.measured import Answers
-from zoo.contract import bundle, rundir
+from zoo.contract import bundle, run_pictures, rundir
 from zoo.contract.report import Foreign, Unknown
 from zoo.files import tables
 from zoo.host.errors import UserError
@@ -141,14 +141,16 @@ def test_what_is_measured_is_the_bundles_own(tmp_path: Path) -> None:
         if row["split"] == "test"
     ]
     for row in own:
-        label, probability = predictor.predict(rundir.data_root(run) / row["path"]).answer.top[0]
+        label, probability = predictor.predict(
+            run_pictures.data_root(run) / row["path"]
+        ).answer.top[0]
         right.append(label == row["label"])
         confidence.append(probability)
     assert (int8.top1, int8.pictures, int8.lost) == (sum(right) / len(right), len(own), None)
     assert int8.ece == pytest.approx(
         shares.calibration_error(np.array(confidence), np.array(right))
     )
-    (rundir.data_root(run) / own[0]["path"]).write_bytes(b"another")
+    (run_pictures.data_root(run) / own[0]["path"]).write_bytes(b"another")
     with pytest.raises(
         UserError, match="expected the picture that the run was evaluated on, seen another one"
     ):

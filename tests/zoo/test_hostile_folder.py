@@ -24,7 +24,7 @@ from finetune.write_run import decide_again, finished_subject
 from tests.bench.fuzz_folders import NAMES, RAW, fuzz_folders, put_right
 from tests.zoo.made_published import made_finished
 from zoo.comparison import finished_runs
-from zoo.contract import bundle, decision, rundir
+from zoo.contract import bundle, decision, run_pictures, rundir
 from zoo.files import folders, tables
 from zoo.host import disk
 from zoo.host.errors import BadImage, UserError
@@ -345,7 +345,7 @@ def with_row(run: Path, path: str, sha256: str) -> None:
 def test_a_picture_has_a_path_below_the_data_folder(run: Path, path: str) -> None:
     with_row(run, path, "0" * 64)
     with pytest.raises(UserError, match=r"files\.csv"):
-        rundir.read_files(run)
+        run_pictures.read_files(run)
 
 
 def test_a_picture_is_used_only_with_the_recorded_bytes(run: Path, victim: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_picture_is_used_only_with_the_recorded_bytes(run: Path, victim: Path)
 def test_a_table_of_another_form_is_refused(run: Path, text: str) -> None:
     replace(run / rundir.FILES, text.encode())
     with pytest.raises(UserError, match=r"files\.csv"):
-        rundir.read_files(run)
+        run_pictures.read_files(run)
     (run / rundir.FILES).unlink()
     with pytest.raises(UserError, match="is missing"):
         list(tables.rows(run / rundir.FILES, ("path",)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.comparison import shares
-from zoo.contract import rundir
+from zoo.contract import run_pictures, rundir
 from zoo.contract.bundle import Bundle
 from zoo.files import fields, tables
 from zoo.host import console
@@ -93,10 +93,10 @@ def asked(run: Path, bundle: Bundle, known: Recorded) -> Answers:
     """
     from zoo.answer.predict import Predictor
 
-    root = rundir.data_root(run)
+    root = run_pictures.data_root(run)
     every = -(-len(known.labels) // MOST_ASKED)
     paths = sorted(known.labels)[::every]
-    sha256 = rundir.recorded(run, paths)
+    sha256 = run_pictures.recorded(run, paths)
     predictor = Predictor(bundle, provider="auto" if bundle.model.suffix == ".xml" else "cpu")
     right: dict[str, bool] = {}
     confidence: dict[str, float] = {}

@@ -16,12 +16,12 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zoo.files import fields, folders, strict_json, tables
+from zoo.files import fields, folders, strict_json
 from zoo.files.folders import SHA256, Tree, shown
 from zoo.host import disk
 from zoo.host.errors import UserError
@@ -365,51 +365,6 @@ def _manifest_files(folder: Path, signature: tuple[int, ...]) -> dict[str, str]:
 @lru_cache(maxsize=4096)
 def _digest_at(path: Path, signature: tuple[int, ...]) -> str:
     return digest(path)
-
-
-def read_files(run: Path) -> list[dict[str, str]]:
-    """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each
-    picture.
-
-    `path` is relative to the data folder; only pictures of a validation folder elsewhere begin with
-    `../`. Raises `UserError` if the file is missing or anything else.
-    """
-    return list(files_rows(run))
-
-
-def files_rows(run: Path) -> Iterator[dict[str, str]]:
-    """The same, row by row, for runs of millions of pictures."""
-    for row in tables.rows(run / FILES, ("path", "label", "split", "sha256", "width", "height")):
-        sides = row["width"], row["height"]
-        if not folders.is_picture_path(row["path"]) or not SHA256.fullmatch(row["sha256"]):
-            raise UserError(
-                f"{run / FILES}: expected paths relative to the data folder and their sha256, seen "
-                f"{shown(row['path'])!r} and {shown(row['sha256'])!r}: copy the run folder again."
-            )
-        if not all(side.isascii() and side.isdigit() and len(side) <= 9 for side in sides):
-            raise UserError(
-                f"{run / FILES}: expected width and height in pixels, seen {shown(sides)}: copy "
-                "the run folder again."
-            )
-        yield row
-
-
-def recorded(run: Path, paths: Collection[str]) -> dict[str, str]:
-    """Path -> sha256 of these pictures, as far as files.csv lists them."""
-    wanted = set(paths)
-    return {row["path"]: row["sha256"] for row in files_rows(run) if row["path"] in wanted}
-
-
-def data_root(run: Path) -> Path:
-    """Where the run's pictures lay when it was trained, as local.json says; `UserError` if that is
-    no absolute path."""
-    root = read_json(run / LOCAL, kind=dict).get("data")
-    if not isinstance(root, str) or "\0" in root or not Path(root).is_absolute():
-        raise UserError(
-            f"{run / LOCAL}: expected the folder of the pictures under data, seen {shown(root)!r}: "
-            "name it with --data."
-        )
-    return Path(root)
 
 
 def label_names(run: Path) -> list[str]:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from zoo.contract import rundir
+from zoo.contract import run_pictures, rundir
 from zoo.files import tables
 from zoo.host.errors import UserError
 
@@ -93,7 +93,7 @@ class Private:
         """What the files of a run, the environment and the system say."""
         data = rundir.read_json(run / rundir.DATA)
         names = (
-            [row["path"] for row in rundir.read_files(run)]
+            [row["path"] for row in run_pictures.read_files(run)]
             if (run / rundir.FILES).is_file()
             else []
         )
