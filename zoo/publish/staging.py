@@ -21,6 +21,7 @@ from zoo.contract import bundle as bundles
 from zoo.contract import rundir
 from zoo.contract.bundle import Bundle
 from zoo.contract.examples import leaving
+from zoo.contract.figures import without_pictures
 from zoo.files import fields, strict_json
 from zoo.files.folders import read_bytes
 from zoo.host import console, minimum
@@ -216,7 +217,7 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
         if name == bundles.MODEL:
             stage.onnx(there + name, path)
         elif name == bundles.PARITY:
-            proof = bundles.without_pictures(rundir.read_json(path, kind=dict))
+            proof = without_pictures(rundir.read_json(path, kind=dict))
             stage.write(there + name, stage.private.cut_json(proof))
         else:
             stage.json(there + name, rundir.read_json(path), path)
