@@ -23,6 +23,7 @@ from zoo.answer import onnx_runtime
 from zoo.contract import bundle as bundles
 from zoo.contract import rundir
 from zoo.contract.examples import leaving
+from zoo.contract.figures import without_pictures
 from zoo.host import console, minimum
 from zoo.host.errors import UserError, run_main
 from zoo.host.text import code, one_line, plain, shell_path
@@ -181,7 +182,7 @@ def _copy_bundle(bundle: bundles.Bundle, folder: Path, private: Private, *, exam
         there = folder / name
         there.parent.mkdir(parents=True, exist_ok=True)
         if name == bundles.PARITY:
-            proof = bundles.without_pictures(rundir.read_json(path, kind=dict))
+            proof = without_pictures(rundir.read_json(path, kind=dict))
             rundir.write_json(there, private.cut_json(proof))
         elif (
             name == bundles.BUNDLE

@@ -32,6 +32,8 @@ from tests.zoo.made_published import made_finished
 from zoo.bases import catalog
 from zoo.comparison import finished_runs
 from zoo.contract import bundle, decision, run_pictures, rundir
+from zoo.contract import bundle, decision, rundir
+from zoo.contract.figures import figures
 from zoo.host.errors import UserError
 from zoo.publish import card
 from zoo.publish.place import Place
@@ -159,7 +161,7 @@ def openers() -> dict[str, Callable[[Path], Any]]:
             rundir.listed(run, name) for name in (rundir.CARD, rundir.CONFIG, "figures/x.svg")
         ],
         "open_bundle": bundle.open_bundle,
-        "of_run": lambda run: [bundle.figures(one) for one in bundle.of_run(run)],
+        "of_run": lambda run: [figures(one) for one in bundle.of_run(run)],
         "folder": lambda run: bundle.expected(bundle.open_bundle(run / "bundles" / "onnx")),
         "file": lambda run: bundle.open_bundle(run / "bundles" / "onnx", verify=False).file(
             "examples/1.png"

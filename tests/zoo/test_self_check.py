@@ -22,6 +22,7 @@ from zoo.answer import onnx_runtime
 from zoo.answer.predict import Predictor
 from zoo.answer.self_check import LOSSY_TOLERANCE, MOST
 from zoo.contract import bundle, rundir
+from zoo.contract.figures import figures
 from zoo.host.errors import UserError
 
 
@@ -268,4 +269,4 @@ def test_a_bundle_says_where_it_was_proved(
     bundle.finish(folder)
     opened = bundle.open_bundle(folder)
     assert opened.labels == LABELS
-    assert bundle.figures(opened).proved_on == proved_on
+    assert figures(opened).proved_on == proved_on

@@ -1,7 +1,7 @@
 """`python -m zoo compare RUN...`: runs and their exported models side by side, as a table and a
 picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -11,12 +11,13 @@ import tyro
 
 from zoo.comparison.drawing import name_legend, plain_text, short
 from zoo.contract import rundir
-from zoo.contract.report import Unknown
+from zoo.contract.report import Numbers, Unknown
 from zoo.host import console
 from zoo.host.errors import UserError
 
 if TYPE_CHECKING:
     from zoo.comparison.measured import Answers
+    from zoo.contract.figures import Figures
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """One a run: Okabe and Ito's, which colour-blind people tell apart."""
@@ -106,6 +107,7 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
     """The models of a finished run, its own weights first; `measure`: ask those that round."""
     from zoo.comparison import measured
     from zoo.contract import bundle
+    from zoo.contract.figures import figures
     from zoo.contract.finished_run import FinishedRun
 
     if rundir.WEIGHTS not in rundir.open_finished(run)["files"]:
@@ -144,22 +146,21 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
         )
     ]
     for one in opened:
-        shown = bundle.figures(one)
+        shown = figures(one)
         columns = {
             "size_mb": shown.model_mb,
             "latency_ms": shown.latency_ms,
             "measured_on": shown.measured_on,
             **same,
         }
-        top1, (low, high), ece = deployed.top1, deployed.top1_interval, deployed.ece
         if shown.lost_points is None:  # proved to answer as the trained model does
             rows.append(
                 Row(
                     name,
                     one.target,
-                    top1,
-                    (low, high),
-                    ece=ece,
+                    deployed.top1,
+                    deployed.top1_interval,
+                    ece=deployed.ece,
                     foreign=foreign if one.decision.unknown else None,
                     answers=known.deployed if known else None,
                     **columns,
@@ -179,19 +180,26 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
                 )
             )
         else:
-            lost = shown.lost_points / 100
-            rows.append(
-                Row(
-                    name,
-                    one.target,
-                    top1 - lost,
-                    (max(0.0, low - lost), min(1.0, high - lost)),
-                    ece=None,
-                    lost=(shown.lost_points, shown.lost_spread, shown.compared),
-                    **columns,
-                )
-            )
+            rows.append(_as_proved(name, one.target, deployed, shown, columns))
     return rows
+
+
+def _as_proved(
+    name: str, target: str, deployed: Numbers, shown: "Figures", columns: Mapping[str, Any]
+) -> Row:
+    """The row of a model that rounds and was not measured: the trained model's, less what the proof
+    saw lost."""
+    assert shown.lost_points is not None, "a model that rounds has lost points, if only 0"
+    lost, (low, high) = shown.lost_points / 100, deployed.top1_interval
+    return Row(
+        name,
+        target,
+        deployed.top1 - lost,
+        (max(0.0, low - lost), min(1.0, high - lost)),
+        ece=None,
+        lost=(shown.lost_points, shown.lost_spread, shown.compared),
+        **columns,
+    )
 
 
 def foreign_of(unknown: Unknown | None) -> float | None:

@@ -18,6 +18,7 @@ from zoo.bases.catalog import OWN_ARCHITECTURES, forbids_commercial_use
 from zoo.contract import bundle as bundles
 from zoo.contract import recipe_rows, rundir
 from zoo.contract.bundle import Bundle
+from zoo.contract.figures import Figures, figures
 from zoo.contract.finished_run import FinishedRun
 from zoo.files import fields
 from zoo.host.text import code, plain
@@ -210,7 +211,7 @@ def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -
     rows, machines = [], set()
     cut = place.cut if place else str
     for one in opened:
-        shown = bundles.figures(one)
+        shown = figures(one)
         described = f"{bundles.BUNDLES}/{one.folder.name}/{bundles.BUNDLE}"
         where = "" if place and described in place.files else " (not here)"
         rows.append(
@@ -247,7 +248,7 @@ def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -
     )
 
 
-def accuracy_text(shown: bundles.Figures, top1: float) -> str:
+def accuracy_text(shown: Figures, top1: float) -> str:
     """What is known of an exported model's accuracy, in words."""
     if shown.lost_points is None:
         return f"{top1:.2%}, as trained: the same class for all {shown.compared} compared pictures"

@@ -21,6 +21,7 @@ from zoo.contract import bundle as bundles
 from zoo.contract import rundir
 from zoo.contract.bundle import Bundle
 from zoo.contract.examples import leaving
+from zoo.contract.figures import without_pictures
 from zoo.files import fields, strict_json
 from zoo.files.folders import read_bytes
 from zoo.host import console
@@ -32,7 +33,7 @@ from zoo.publish import card
 from zoo.publish.onnx_notes import write_without_notes
 from zoo.publish.picture_names import without_pictures_of_run
 from zoo.publish.place import Place
-from zoo.publish.private import PICTURE, Private
+from zoo.publish.private import Private
 
 PREPROCESSOR = "preprocessor_config.json"
 PLAIN = "onnx/model.onnx"
@@ -211,7 +212,7 @@ def _stage_bundle(stage: _Stage, bundle: Bundle, examples: bool) -> None:
         if name == bundles.MODEL:
             stage.onnx(there + name, path)
         elif name == bundles.PARITY:
-            proof = bundles.without_pictures(rundir.read_json(path, kind=dict))
+            proof = without_pictures(rundir.read_json(path, kind=dict))
             stage.write(there + name, stage.private.cut_json(proof))
         else:
             stage.json(there + name, rundir.read_json(path), path)
