@@ -52,7 +52,7 @@ def main(
 def draw_and_suggest(folder: Path) -> None:
     """The curve of a range test as a figure of its run folder, and the rate that it suggests."""
     from finetune.evaluation import lr_curve
-    from finetune.report import figures
+    from finetune.figures import learning
     from finetune.run_folder import events
 
     curve = lr_curve.recorded(events.read(folder))
@@ -62,7 +62,7 @@ def draw_and_suggest(folder: Path) -> None:
             "of python -m finetune.find_lr."
         )
     suggestion = lr_curve.suggest(curve)
-    picture = figures.lr_range(curve, suggestion.lr)
+    picture = learning.lr_range(curve, suggestion.lr)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     if picture.svg:
         rundir.write_text(folder / rundir.FIGURES / f"{picture.name}.svg", picture.svg)

@@ -20,8 +20,8 @@ from finetune.data import dataset
 from finetune.data.dataset import Data, Picture
 from finetune.evaluation import predictions
 from finetune.evaluation.predictions import NOWHERE, Answers
-from finetune.report import figures
-from finetune.report.page import Drawing
+from finetune.figures import certainty, confusion, learning
+from finetune.figures.drawing import Drawing
 from zoo.contract import decision, rundir
 from zoo.contract.decision import Sets
 from zoo.picture.preprocess import Preprocessing
@@ -127,7 +127,7 @@ def made_run(
 
 @contextmanager
 def drawing_only(*names: str) -> Iterator[None]:
-    """Inside, of the functions of finetune.report.figures only these draw; the others give an empty
+    """Inside, of the functions of finetune/figures/ only these draw; the others give an empty
     frame.
 
     For tests that look at other things: a figure takes longer than all the rest of a page.
@@ -137,15 +137,17 @@ def drawing_only(*names: str) -> Iterator[None]:
         return Drawing(name, "<svg/>", 350, 230, "not drawn")
 
     drawn_by = {
-        name
-        for name, value in vars(figures).items()
+        name: module
+        for module in (certainty, confusion, learning)
+        for name, value in vars(module).items()
         if not name.startswith("_")
+        and getattr(value, "__module__", "") == module.__name__
         and getattr(value, "__annotations__", {}).get("return") is Drawing
     }
-    assert drawn_by > set(names)
+    assert set(drawn_by) > set(names)
     with pytest.MonkeyPatch.context() as patch:
-        for name in drawn_by - set(names):
-            patch.setattr(figures, name, lambda *_, name=name, **__: frame(name))
+        for name in set(drawn_by) - set(names):
+            patch.setattr(drawn_by[name], name, lambda *_, name=name, **__: frame(name))
         yield
 
 

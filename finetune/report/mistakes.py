@@ -9,9 +9,9 @@ import numpy as np
 from finetune.evaluation import metrics
 from finetune.evaluation.metrics import Slice
 from finetune.evaluation.predictions import most_wrong
-from finetune.report import figures
+from finetune.figures import confusion
+from finetune.figures.drawing import Drawing
 from finetune.report.page import (
-    Drawing,
     Html,
     bdi,
     fill,
@@ -55,7 +55,7 @@ def shown_classes(run: Finished) -> list[int]:
         return list(range(len(run.classes)))
     chosen: set[int] = set()
     for pair, _ in frequent_confusions(run):
-        if len(chosen | set(pair)) > figures.MOST_NUMBERED:
+        if len(chosen | set(pair)) > confusion.MOST_NUMBERED:
             break
         chosen |= set(pair)
     return sorted(chosen)
@@ -76,7 +76,7 @@ def confusion_figure(run: Finished) -> Drawing | None:
     cells = {
         (place[t], place[p]): n for (t, p), n in run.confusion.items() if t in place and p in place
     }
-    return figures.confusion(
+    return confusion.confusion(
         [run.classes[c] for c in shown], cells, [run.pictures_of[c] for c in shown]
     )
 

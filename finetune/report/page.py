@@ -4,47 +4,16 @@ numbers, figures.
 The page has no script, and its Content-Security-Policy forbids scripts and every request.
 """
 
-import base64
 import html
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 
+from finetune.figures.drawing import Drawing, printable
 from finetune.report.style import STYLE
 
 
 class Html(str):
     """Text that is HTML already. Every other string is escaped when it enters a page."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure."""
-
-    name: str
-    """File name without suffix."""
-    svg: str
-    """Empty if the figure could not be drawn."""
-    width: int
-    """Natural width in CSS pixels."""
-    height: int
-    alt: str
-    """What a screen reader says; of a figure that could not be drawn, why."""
-
-    def uri(self) -> str:
-        """The figure as a data URI."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
-
-
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Control characters, also those that reverse text; undecodable bytes of file names; what XML may
-not hold."""
-
-
-def printable(text: str) -> str:
-    """`text` with U+FFFD for what cannot be shown."""
-    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def escape(value: object) -> Html:

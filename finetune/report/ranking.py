@@ -1,8 +1,9 @@
 """The report's precision-recall and ROC curves: how well each class's probability tells its
 pictures from the rest."""
 
-from finetune.report import figures
-from finetune.report.page import Drawing, Html, bdi, fill, image, join, part, percent, soft, table
+from finetune.figures import certainty
+from finetune.figures.drawing import Drawing
+from finetune.report.page import Html, bdi, fill, image, join, part, percent, soft, table
 from finetune.report.run_files import Finished
 
 
@@ -15,10 +16,10 @@ def ranking_figures(run: Finished) -> list[Drawing]:
         row["class"]: row for row in curves["worst"]
     }
     return [
-        figures.precision_recall(
+        certainty.precision_recall(
             {name: (of["precision"], of["average_precision"]) for name, of in lines.items()}
         ),
-        figures.roc({name: (of["tpr"], of["auroc"]) for name, of in lines.items()}),
+        certainty.roc({name: (of["tpr"], of["auroc"]) for name, of in lines.items()}),
     ]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from finetune.evaluation import metrics
-from finetune.report import figures
+from finetune.figures import certainty
+from finetune.figures.drawing import Drawing
 from finetune.report.advice import standard_error
 from finetune.report.page import (
-    Drawing,
     Html,
     details,
     facts,
@@ -345,13 +345,15 @@ def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]
 
 def reliability_figure(run: Finished) -> Drawing:
     """The reliability diagram, before and after calibration."""
-    return figures.reliability(*reliability_bins(run))
+    return certainty.reliability(*reliability_bins(run))
 
 
 def scores_figure(run: Finished) -> Drawing | None:
     """The histogram of unknown scores; None without a threshold."""
     unknown = run.decision["unknown"]
-    return figures.unknown_scores(*score_histogram(run), unknown["threshold"]) if unknown else None
+    return (
+        certainty.unknown_scores(*score_histogram(run), unknown["threshold"]) if unknown else None
+    )
 
 
 def beside(drawing: Drawing, text: Html) -> Html:

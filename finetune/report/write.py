@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from finetune.evaluation import lr_curve
+from finetune.figures import learning
+from finetune.figures.drawing import Drawing
 from finetune.recipe.fields import Recipe, field_docs
-from finetune.report import figures, mistakes, next_steps, quality, ranking, run_files, trust
+from finetune.report import mistakes, next_steps, quality, ranking, run_files, trust
 from finetune.report.advice import epoch_means
 from finetune.report.page import (
-    Drawing,
     Html,
     bdi,
     breakable,
@@ -146,15 +147,15 @@ def curve_figures(run: Finished) -> list[Drawing]:
     best, probe, tested = run.report["best"], run.report["probe"], lr_curve.recorded(run.series)
     wrong = error_curves(run)
     return [
-        figures.losses(by_epoch("train/loss"), by_epoch("select/loss")),
-        figures.accuracy(
+        learning.losses(by_epoch("train/loss"), by_epoch("select/loss")),
+        learning.accuracy(
             by_epoch("select/top1"),
             probe=probe["select_top1"] if probe else None,
             best=(epoch_of(best["step"]), best["top1"]),
         ),
-        *([figures.errors(wrong)] if wrong else []),
-        figures.learning_rate(by_epoch("train/lr")),
-        *([figures.lr_range(tested, run.value_of("lr"))] if tested else []),
+        *([learning.errors(wrong)] if wrong else []),
+        learning.learning_rate(by_epoch("train/lr")),
+        *([learning.lr_range(tested, run.value_of("lr"))] if tested else []),
     ]
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from finetune.report import figures
+from finetune.figures import learning
+from finetune.figures.drawing import Drawing
 from finetune.report.page import (
-    Drawing,
     Html,
     bdi,
     document,
@@ -148,7 +148,7 @@ def comparison_figures(wrong: Mapping[str, Curves]) -> list[Drawing]:
     """Error curves of all runs in one picture, top-1 and top-5; none for what was not trained or
     not recorded."""
     return [
-        figures.errors(
+        learning.errors(
             {label: of[top] for label, of in wrong.items() if top in of},
             name=f"error-{top}",
             title=f"{top.capitalize()} error",
@@ -162,7 +162,7 @@ def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Htm
     """All runs in one picture, then both errors of each run."""
     if not drawings:
         return fill("<p>No epoch was trained.</p>")
-    own = [part(label, image(figures.errors(of))) for label, of in wrong.items() if of]
+    own = [part(label, image(learning.errors(of))) for label, of in wrong.items() if of]
     return join(
         (
             fill('<div class="panels">{}</div>', join(map(image, drawings))),

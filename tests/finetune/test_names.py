@@ -19,9 +19,10 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from export import bench
-from finetune.report import figures, next_steps, run_files
+from finetune.figures import certainty, confusion, learning
+from finetune.figures.drawing import Drawing, printable
+from finetune.report import next_steps, run_files
 from finetune.report.advice import Advice
-from finetune.report.page import Drawing, printable
 from finetune.report.write import write_report
 from finetune.write_run import next_commands
 from tests.made_run import Made, drawing_only, made_run
@@ -142,17 +143,17 @@ def test_a_report_shows_them_as_they_are(evil: Path) -> None:
 
 
 LINES: dict[str, Callable[[str], Drawing]] = {
-    "roc": lambda name: figures.roc({name: ([0.0, 0.5, 1.0], 0.5)}),
-    "precision and recall": lambda name: figures.precision_recall(
+    "roc": lambda name: certainty.roc({name: ([0.0, 0.5, 1.0], 0.5)}),
+    "precision and recall": lambda name: certainty.precision_recall(
         {"mean": ([1.0, 0.5], 0.5), name: ([1.0, 0.5], 0.5)}
     ),
-    "errors": lambda name: figures.errors(
+    "errors": lambda name: learning.errors(
         {name: {"training": [(1, 0.5)], "select": [(0, 0.5), (1, 0.4)]}}
     ),
-    "unknown": lambda name: figures.unknown_scores(
+    "unknown": lambda name: certainty.unknown_scores(
         {"test": [0.5, 0.5], name: [0.2, 0.8]}, [0, 1, 2], 0.5
     ),
-    "confusion": lambda name: figures.confusion(["a", name], {(0, 0): 1, (1, 0): 2}, [1, 2]),
+    "confusion": lambda name: confusion.confusion(["a", name], {(0, 0): 1, (1, 0): 2}, [1, 2]),
 }
 
 
@@ -170,7 +171,7 @@ def test_no_figure_holds_a_formula() -> None:
     )
     for lr in (curve.lr, [1e-4, 2e-4, 3e-4, 9e-4]):
         curve.lr = lr
-        shown = texts(figures.lr_range(curve, lr[2]).svg)  # type: ignore[arg-type]
+        shown = texts(learning.lr_range(curve, lr[2]).svg)  # type: ignore[arg-type]
         assert any(re.fullmatch("(1e\u22120[456]|0[.]000[0-9])", text) for text in shown), shown
         assert not [text for text in shown if "$" in text or "\\" in text]
 
@@ -207,8 +208,8 @@ def test_a_figure_that_fails_is_named_and_left_out(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(figures, "_class_labels", fail)
-    monkeypatch.setattr(figures, "wilson_interval", fail)
+    monkeypatch.setattr(confusion, "_class_labels", fail)
+    monkeypatch.setattr(certainty, "wilson_interval", fail)
     with drawing_only("confusion", "reliability", "losses"):
         write_report(run, root)
     page = (run / rundir.PAGE).read_text(encoding="utf-8")

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.report import figures
-from finetune.report.page import fill, percent, printable
+from finetune.figures import svg
+from finetune.figures.drawing import printable
+from finetune.report.page import fill, percent
 from finetune.report.write import write_report
 from tests.made_run import FRUIT, Made, drawing_only, made_run
 from zoo.contract import rundir
@@ -289,11 +290,11 @@ def test_the_page_is_the_same_each_time(pages: dict[str, Path], tmp_path: Path) 
 
 def test_long_series_are_averaged_and_what_is_not_finite_is_left_out() -> None:
     series = [(float(i), math.nan if i == 7 else 1.0) for i in range(10_000)]
-    x, y = figures._columns(series)
-    assert 200 <= len(x) <= figures.MOST_POINTS
+    x, y = svg.columns(series)
+    assert 200 <= len(x) <= svg.MOST_POINTS
     assert set(y) == {1.0}
     assert x[-1] > 9_900
-    assert figures._columns([]) == ([], [])
+    assert svg.columns([]) == ([], [])
 
 
 def test_fill_escapes_what_is_not_html() -> None:

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from finetune.evaluation import calibrate, predictions
+from finetune.figures.drawing import Drawing
 from finetune.report import mistakes, next_steps, quality, run_files, thumbnails, trust
 from finetune.report.advice import Advice
-from finetune.report.page import Drawing
 from finetune.report.write import write_report
 from tests.finetune.test_report import Seen, page_of
 from tests.made_run import FRUIT, Made, made_run

@@ -1,0 +1,97 @@
+"""The confusion matrix: which classes are taken for which."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from finetune.figures.drawing import Drawing, printable
+from finetune.figures.svg import INK, LONGEST_LABEL, named_if_it_fails, style, to_drawing
+
+RIGHT, WRONG, ON_DEEP = "#2f6fae", "#cc6427", "#fefefe"
+"""Cells of the confusion matrix and the numbers on deep cells, the same in both colour schemes."""
+MOST_NUMBERED = 30
+"""Up to this many classes a confusion matrix has numbers in its cells and every label."""
+
+
+@named_if_it_fails("confusion")
+def confusion(
+    names: Sequence[str], cells: Mapping[tuple[int, int], int], totals: Sequence[int]
+) -> Drawing:
+    """Confusion matrix of some classes: `cells[true, predicted]` pictures, of `totals[true]`
+    pictures of the class.
+
+    Blue is right, orange wrong; depth is the share of the true class (its square root for errors,
+    which are rare).
+    """
+    count = len(names)
+    numbered = count <= MOST_NUMBERED
+    side = count * min(0.7, max(0.27, 3.7 / count)) if numbered else 6.2
+    with style():
+        figure = Figure(figsize=(side, side))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
+        (_numbered_cells if numbered else _pixels)(axes, cells, totals)
+        _class_labels(axes, names)
+        for spine in axes.spines.values():
+            spine.set_visible(not numbered)
+        return to_drawing(figure, "confusion", f"Confusion matrix of {count} classes", tight=True)
+
+
+def _numbered_cells(
+    axes: Axes, cells: Mapping[tuple[int, int], int], totals: Sequence[int]
+) -> None:
+    every = [
+        Rectangle((p - 0.46, t - 0.46), 0.92, 0.92)
+        for t in range(len(totals))
+        for p in range(len(totals))
+    ]
+    axes.add_collection(PatchCollection(every, facecolor=(*to_rgb(INK), 0.08), edgecolor="none"))
+    patches, colours = [], []
+    for (true, predicted), pictures in cells.items():
+        depth = _depth(true, predicted, pictures / totals[true])
+        patches.append(Rectangle((predicted - 0.46, true - 0.46), 0.92, 0.92))
+        colours.append((*to_rgb(RIGHT if true == predicted else WRONG), depth))
+        shown = str(pictures) if pictures < 10_000 else f"{pictures / 1000:.0f}k"
+        axes.text(
+            predicted,
+            true,
+            shown,
+            ha="center",
+            va="center_baseline",
+            color=ON_DEEP if depth > 0.65 else INK,
+            fontsize=8.5 if len(totals) <= 12 else 7,
+        )
+    axes.add_collection(PatchCollection(patches, facecolor=colours, edgecolor="none"))
+
+
+def _pixels(axes: Axes, cells: Mapping[tuple[int, int], int], totals: Sequence[int]) -> None:
+    image = np.zeros((len(totals), len(totals), 4))
+    image[:] = (*to_rgb(INK), 0.06)
+    for (true, predicted), pictures in cells.items():
+        depth = _depth(true, predicted, pictures / totals[true])
+        image[true, predicted] = (*to_rgb(RIGHT if true == predicted else WRONG), depth)
+    axes.imshow(image, interpolation="none", aspect="auto")
+
+
+def _depth(true: int, predicted: int, share: float) -> float:
+    """Opacity of a cell."""
+    return 0.15 + 0.85 * (share if true == predicted else math.sqrt(share))
+
+
+def _class_labels(axes: Axes, names: Sequence[str]) -> None:
+    every = math.ceil(len(names) / MOST_NUMBERED)
+    shown = range(0, len(names), every)
+    labels = [
+        label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+        for label in (printable(names[i]) for i in shown)
+    ]
+    axes.set_xticks(shown, labels, rotation=90)
+    axes.set_yticks(shown, labels)
+    axes.tick_params(length=0 if every == 1 else 3, pad=3)
+    axes.set_xlabel("predicted", labelpad=8)
+    axes.set_ylabel("true", labelpad=8)

@@ -1,0 +1,167 @@
+"""How figures become SVG: transparent, with text as text (so that any script's letters
+show), light and dark.
+
+Colours stand in the SVG as mid-tones that can be read on white and on black; a style sheet inside
+sharpens them where the viewer knows the reader's colour scheme. Drawn with matplotlib's objects,
+without pyplot and its global state.
+"""
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec
+
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from finetune.figures.drawing import Drawing
+from zoo.comparison.drawing import DRAWING_ERRORS, name_legend, plain_text
+from zoo.host.errors import first_line
+
+INK, BLUE, ORANGE, GREEN = "#757b84", "#3f86c9", "#d0763c", "#3f9168"
+THEMES = {
+    "light": {INK: "#555c66", BLUE: "#2a69ab", ORANGE: "#b95a1c", GREEN: "#2b7a53"},
+    "dark": {INK: "#a4acb6", BLUE: "#74b0ea", ORANGE: "#eb9a62", GREEN: "#6fc79b"},
+}
+"""Colour scheme -> what the mid-tones become."""
+FONTS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif'
+MOST_POINTS = 240
+"""A longer series is averaged in bins before it is drawn."""
+LONGEST_LABEL = 20
+"""Characters of a class name in a figure."""
+NAMED = "\u200b"
+"""Stands before a label that is somebody's name: matplotlib leaves one that begins with `_` out of
+a legend."""
+Series = Sequence[tuple[float, float]]
+"""(x, y) points."""
+Parameters = ParamSpec("Parameters")
+
+
+def named_if_it_fails(
+    name: str,
+) -> Callable[[Callable[Parameters, Drawing]], Callable[Parameters, Drawing]]:
+    """A figure that cannot be drawn becomes a `Drawing` without a picture that says why: the run
+    goes on."""
+
+    def guarded(draw: Callable[Parameters, Drawing]) -> Callable[Parameters, Drawing]:
+        @wraps(draw)
+        def attempt(*values: Parameters.args, **named: Parameters.kwargs) -> Drawing:
+            try:
+                return draw(*values, **named)
+            except DRAWING_ERRORS as error:
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                return Drawing(str(named.get("name", name)), "", 0, 0, reason)
+
+        return attempt
+
+    return guarded
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """matplotlib's defaults, whatever the user's own settings are, and ours."""
+    ours = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "zootune",
+        "font.size": 8.5,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.7,
+        "xtick.major.width": 0.7,
+        "ytick.major.width": 0.7,
+        "axes.titleweight": "bold",
+    }
+    with plain_text(ours):
+        yield
+
+
+def panel(title: str) -> tuple[Figure, Axes]:
+    """A small figure against epochs, with its title."""
+    figure = Figure(figsize=(3.5, 2.3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=9, pad=8)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def legend(axes: Axes) -> None:
+    """The names of the lines, within the axes."""
+    axes.legend(frameon=False, fontsize=8, handlelength=1.6, borderaxespad=0.2)
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """The names of the lines, above the axes."""
+    handles, labels = axes.get_legend_handles_labels()
+    legend = figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+        handlelength=1.6,
+        borderaxespad=0,
+        columnspacing=1.5,
+    )
+    name_legend(legend, [label.removeprefix(NAMED) for label in labels])
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([20])
+
+
+def columns(series: Series) -> tuple[list[float], list[float]]:
+    """x and y of the finite points, averaged in bins where there are many."""
+    points = [(x, y) for x, y in series if math.isfinite(y)]
+    size = math.ceil(len(points) / MOST_POINTS) or 1
+    bins = [points[i : i + size] for i in range(0, len(points), size)]
+    return tuple([sum(p[k] for p in b) / len(b) for b in bins] for k in (0, 1))  # type: ignore[return-value]
+
+
+def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> Drawing:
+    """The figure as SVG that follows the reader's colour scheme; `alt` says what it shows."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    # text stays text, so the viewer's fonts draw it; matplotlib's own font is only used to measure
+    figure.savefig(
+        buffer,
+        format="svg",
+        transparent=True,
+        bbox_inches="tight" if tight else None,
+        pad_inches=0.03,
+        metadata=nothing,
+    )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg ") :].replace(">", f"><style>{_style_sheet(name)}</style>", 1)
+    width, height = (
+        round(float(re.search(rf' {side}="([\d.]+)pt"', svg)[1]) / 0.75)  # type: ignore[index]
+        for side in ("width", "height")
+    )
+    return Drawing(name, svg, width, height, alt)
+
+
+def _style_sheet(name: str) -> str:
+    def rules(theme: str) -> str:
+        return " ".join(
+            f'[style*="{kind}: {old}"] {{ {kind}: {new} !important; }}'
+            for old, new in THEMES[theme].items()
+            for kind in ("fill", "stroke")
+        )
+
+    schemes = " ".join(
+        f"@media (prefers-color-scheme: {theme}) {{ {rules(theme)} }}" for theme in THEMES
+    )
+    return f"text {{ font-family: {FONTS} !important; }} {schemes}"
