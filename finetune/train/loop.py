@@ -13,6 +13,7 @@ from finetune.machine import distributed, signals
 from finetune.recipe.fields import Recipe
 from finetune.run_folder import checkpoint
 from finetune.run_folder.events import Events
+from finetune.run_folder.saver import Saver
 from finetune.train import memory
 from finetune.train.schedule import schedule
 from finetune.train.step import Job, prepare, restore, train_mode, update
@@ -38,7 +39,7 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
     plan = schedule(recipe, steps_per_epoch=per_epoch)
     parts, saver, best, done = (
         prepare(job),
-        checkpoint.Saver(job.folder, state),
+        Saver(job.folder, state),
         state.best,
         state.step,
     )
