@@ -8,7 +8,7 @@ from pathlib import Path
 
 from export.order import Order
 from export.place import alone, check_writable, room_on_disk, take_place
-from export.proof import parity, prove
+from export.proof import judging, prove
 from export.proof.prove import Evidence
 from export.proof.trained_run import Made, all_of, open_run
 from export.targets import int8, onnx, openvino, tensorrt, triton, web
@@ -184,7 +184,7 @@ def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
                 bundle.write(folder, subject.describe(name, product, precision))
             if evidence.examples:
                 prove.write_examples(evidence, folder, found)
-            return replace(product, lossy=precision in parity.LOST_POINTS)
+            return replace(product, lossy=precision in judging.LOST_POINTS)
         if precision != target.precisions[-1]:
             console.warn(f"{precision} does not pass, so it is not used")
     raise prove.refuse(evidence, folder, found, INCONCLUSIVE if not found.failed else target.advice)

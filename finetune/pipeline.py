@@ -25,7 +25,7 @@ from finetune.plan import (
 from finetune.recipe import resolve
 from finetune.recipe.fields import NOT_MEASURED, Resolved
 from finetune.recipe.run import Run
-from finetune.run_folder import checkpoint, going_on
+from finetune.run_folder import checkpoint, going_on, made_with
 from finetune.run_folder.claim import Claim, claim, held, recorded_order
 from finetune.run_folder.events import Events
 from finetune.train import loop, lr_range, memory, probe
@@ -162,7 +162,7 @@ def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.State]:
     state = checkpoint.load(plan.folder)
     if state is None:
         return first_state(plan, teacher)
-    checkpoint.check_same(state, about(plan))
+    made_with.check_same(state, about(plan))
     console.say(
         f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select"
     )
@@ -222,7 +222,7 @@ def space_bytes(plan: Plan) -> int:
 
 def about(plan: Plan) -> dict[str, Any]:
     """What the steps of this run are made with."""
-    return checkpoint.about(plan.resolved.recipe, plan.base.alias, plan.data.classes)
+    return made_with.about(plan.resolved.recipe, plan.base.alias, plan.data.classes)
 
 
 def select_scores(plan: Plan, model: nn.Module) -> passes.Scores:

@@ -15,7 +15,7 @@ from zoo.host.text import one_line
 from zoo.picture.preprocess import decode
 
 if TYPE_CHECKING:
-    from export.proof.parity import Rung
+    from export.proof.judging import Rung
     from export.proof.prove import Proof
 
 TITLE = "Does it answer like the trained model?"

@@ -12,15 +12,16 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from export.graph.deployed import Parts
+from export.proof.judging import LIMITS, TINY, Labelled, Rung, relative, rung_of
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, decision
 from zoo.host import console
@@ -30,30 +31,8 @@ from zoo.network.forward import forward
 from zoo.picture import tta
 from zoo.picture.preprocess import decode, normalise
 
-LIMITS = {
-    "core": 1e-4,
-    "pixels": 2.0,
-    "pixels off by 2": 5e-5,
-    "probabilities": bundle.TOLERANCE,
-    "top-1": 0.0,
-    "unknown_score": 1e-3,
-    "embedding": 1e-3,
-    "heatmap": 1e-3,
-}
-"""Rung -> the largest difference that passes in fp32. Pixels in levels of 255, and as the share of
-values off by two (0 where resizing is done by products): ONNX Runtime rounds an exact half
-otherwise than Pillow, and two halves in a row happened to one value in a million. Core,
-unknown_score, embedding and heatmap relative to the largest expected value of the picture, the last
-three from the same pixels; top-1 in pictures."""
-LOST_POINTS = {"fp16": 0.2, "int8": 1.0}
-"""Precisions that round: points of accuracy that may be lost on labelled pictures, unless
---max-loss says otherwise. It takes the place of the limits from probabilities on, which are then
-only reported."""
-Verdict = Literal["passed", "failed", "inconclusive", "not judged"]
 MARGIN = 0.01
 """Top-1 is compared where the two most probable classes are further apart than this."""
-TINY = 1e-6
-"""Smaller values than this are not divided by."""
 BATCHES = (1, 2, 5)
 TOGETHER = (8,)
 """Batches of pictures that are answered for their answers only, not to compare batches."""
@@ -62,64 +41,6 @@ MOST_WAITING = 2 * max(BATCHES)
 two the same size."""
 AT_ONCE = 100
 """Pictures on one command line, whose length is limited."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A picture whose class is known, and what the trained model took it for."""
-
-    path: Path
-    label: int
-    said: int
-    unknown_score: float = math.nan
-    """What the trained model gave it; nan if it has no such score."""
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One comparison over all pictures."""
-
-    name: str
-    limit: float | None
-    """None: reported, not judged, but for being a number."""
-    worst: float
-    """The largest difference seen."""
-    picture: str
-    """Where it was seen."""
-    pictures: int
-    standard_error: float = 0.0
-    """Of `worst`, where it is an estimate."""
-    agreement: float | None = None
-    """Share of the answers that are the same, where answers are compared."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """An estimate has failed if its 95 % interval lies above the limit, and passed if it lies
-        below."""
-        if not math.isfinite(self.worst):
-            return "failed"
-        if self.limit is None:
-            return "not judged"
-        if self.worst - self.spread > self.limit:
-            return "failed"
-        return "passed" if self.worst + self.spread <= self.limit else "inconclusive"
-
-    @property
-    def spread(self) -> float:
-        """Half the width of the 95 % interval of an estimate."""
-        return 1.96 * self.standard_error
-
-    @property
-    def excess(self) -> float:
-        """How many times the limit."""
-        return self.worst / (self.limit or 1)
-
-    @property
-    def lost(self) -> str:
-        """Of an accuracy rung, in words."""
-        return (
-            f"{self.worst:.2f} ± {self.spread:.2f} points of accuracy on {self.pictures} pictures"
-        )
 
 
 @dataclass(frozen=True)
@@ -291,10 +212,10 @@ def compare(
     other = clear & (p_NC.argmax(1) != outputs["probabilities"].argmax(1))
     names = [one.name for one in pictures]
     rungs = [
-        _rung(
+        rung_of(
             "probabilities", np.abs(p_NC - outputs["probabilities"]).max(1), names, judged=judged
         ),
-        _rung("top-1", np.cumsum(other), names, judged=judged),
+        rung_of("top-1", np.cumsum(other), names, judged=judged),
     ]
     for name in ("unknown_score", "embedding", "heatmap"):
         if name in outputs:
@@ -305,7 +226,7 @@ def compare(
                 relative(one.same_pixels.outputs[name], seen, least) if same_class else 0.0
                 for one, seen, same_class in zip(pictures, outputs[name], compared, strict=True)
             ]
-            rungs.append(_rung(name, np.array(differences), names, judged=judged))
+            rungs.append(rung_of(name, np.array(differences), names, judged=judged))
     return rungs
 
 
@@ -354,7 +275,7 @@ def core(model: Path, pictures: Sequence[Compared]) -> Rung:
                 differences[start + row] = max(
                     differences[start + row], relative(one.reference.core, logits[row])
                 )
-    return _rung("core", differences, [one.name for one in pictures])
+    return rung_of("core", differences, [one.name for one in pictures])
 
 
 def pixels(pictures: Sequence[Compared], *, by_products: bool) -> list[Rung]:
@@ -369,33 +290,4 @@ def pixels(pictures: Sequence[Compared], *, by_products: bool) -> list[Rung]:
         names[int(far.argmax())],
         len(names),
     )
-    return [_rung("pixels", np.array([one.levels for one in pictures]), names), share]
-
-
-def relative(expected: np.ndarray, seen: np.ndarray, least: float = TINY) -> float:
-    """Largest difference as a share of the largest expected value, or of `least` if that is more;
-    infinite for NaN."""
-    scale = max(float(np.abs(expected).max()), least)
-    difference = float(np.abs(expected - seen).max()) / scale
-    return difference if np.isfinite(difference) else float("inf")
-
-
-def _rung(name: str, differences: np.ndarray, names: Sequence[str], *, judged: bool = True) -> Rung:
-    differences = np.nan_to_num(differences.astype(float), nan=np.inf, posinf=np.inf)
-    place = int(differences.argmax())
-    return Rung(
-        name,
-        LIMITS[name] if judged else None,
-        float(differences[place]),
-        names[place],
-        len(differences),
-    )
-
-
-def to_json(rungs: Sequence[Rung]) -> list[dict[str, Any]]:
-    """For parity.json; what is no number becomes null."""
-    return [
-        asdict(rung)
-        | {"verdict": rung.verdict, "worst": rung.worst if np.isfinite(rung.worst) else None}
-        for rung in rungs
-    ]
+    return [rung_of("pixels", np.array([one.levels for one in pictures]), names), share]

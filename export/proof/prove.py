@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from export.graph.deployed import Deployed
-from export.proof import hard_pictures, page, parity
-from export.proof.parity import Answered, Compared, Labelled, Rung
+from export.proof import hard_pictures, judging, page, parity
+from export.proof.judging import Labelled, Rung
+from export.proof.parity import Answered, Compared
 from export.proof.trained_run import Made, Subject
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, rundir
@@ -97,7 +98,7 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
     """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page
     beside it."""
     subject, deployed = evidence.subject, product.deployed
-    labelled = subject.labelled if precision in parity.LOST_POINTS else []
+    labelled = subject.labelled if precision in judging.LOST_POINTS else []
     provider = onnx_runtime.provider_of(folder / product.model)
     pictures = evidence.compared(deployed, provider)
     given = parity.predicted(folder, [*evidence.paths.values(), *(one.path for one in labelled)])
@@ -145,7 +146,7 @@ def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, pro
         {
             "precision": precision,
             "provider": provider,
-            "rungs": parity.to_json(proof.rungs),
+            "rungs": judging.to_json(proof.rungs),
             "own": len(own),
             "made": len(evidence.paths) - len(own),
             "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()},

@@ -19,8 +19,8 @@ from export.graph import onnx_file
 from export.graph.deployed import Deployed, Parts
 from export.graph.pieces import Pieces
 from export.order import Order
-from export.proof import class_folders, parity
-from export.proof.parity import Labelled, Rung
+from export.proof import class_folders, judging, parity
+from export.proof.judging import Labelled, Rung
 from zoo.contract import bundle, decision, run_pictures, rundir
 from zoo.contract.decision import Decision
 from zoo.files import fields, tables
@@ -80,12 +80,12 @@ class Subject:
     """Validation pictures for the proof: path relative to the data folder -> file."""
 
     max_loss: float | None = None
-    """Points of accuracy that a precision which rounds may lose; None: as `parity.LOST_POINTS`
+    """Points of accuracy that a precision which rounds may lose; None: as `judging.LOST_POINTS`
     says."""
 
     def may_lose(self, precision: str) -> float:
         """Points of accuracy that this precision may lose."""
-        return parity.LOST_POINTS[precision] if self.max_loss is None else self.max_loss
+        return judging.LOST_POINTS[precision] if self.max_loss is None else self.max_loss
 
     @cached_property
     def pieces(self) -> Pieces:

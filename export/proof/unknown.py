@@ -16,7 +16,7 @@ import onnx
 from export.graph import onnx_file, pieces
 from export.graph.deployed import Deployed
 from export.proof import parity
-from export.proof.parity import Labelled, Rung
+from export.proof.judging import Labelled, Rung
 from export.proof.trained_run import Subject
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, decision, rejection

@@ -27,8 +27,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from export.graph import pieces
 from export.graph.deployed import Deployed
-from export.proof import parity, unknown
-from export.proof.parity import Labelled, Rung
+from export.proof import judging, parity, unknown
+from export.proof.judging import Labelled, Rung
 from export.proof.prove import Evidence
 from export.proof.trained_run import Made, Subject
 from zoo.answer import onnx_runtime
@@ -93,7 +93,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         "file": FOR_TENSORRT if rung.verdict == "passed" else None,
         "float_layers": kept_too,
         "status": "not run by TensorRT",
-        "accuracy": parity.to_json([rung])[0],
+        "accuracy": judging.to_json([rung])[0],
         "unknown": "not fitted, so it has no such output",
     }
     mine, exact_ms = side_by_side(

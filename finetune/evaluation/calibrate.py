@@ -110,17 +110,7 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     enough = len(rows) >= fits.LEAST
     candidates = views_to_measure(wish, len(rows))
     extras = extra_views(subject, [pictures[i] for i in shown.tolist()], candidates)
-    measured = (
-        {
-            name: fits.measure(
-                Averaged(seen.logits[shown], extras.get(name), len(VIEWS[name])).of(slice(None)),
-                labels[:MOST_MEASURED],
-            )
-            for name in ("none", *candidates)
-        }
-        if candidates
-        else {}
-    )
+    measured = measured_views(seen.logits[shown], labels[:MOST_MEASURED], extras)
     table = fits.views_table(measured, labels[:MOST_MEASURED]) if measured else []
     views, why = distributed.of_first(  # the passes that follow are shared out
         fits.choose_views(table)
@@ -189,6 +179,21 @@ def views_to_measure(wish: Wish, pictures: int) -> list[str]:
     return [
         name for name in VIEWS if name != "none" and (wish.views == "all" or name in fits.CHEAP)
     ]
+
+
+def measured_views(
+    logits_NC: np.ndarray, labels_N: np.ndarray, extras: Mapping[str, np.ndarray]
+) -> dict[str, fits.Measured]:
+    """What the whole picture alone and each setting of `extras` (from `extra_views`) reach; empty
+    without any."""
+    if not extras:
+        return {}
+    return {
+        name: fits.measure(
+            Averaged(logits_NC, extras.get(name), len(VIEWS[name])).of(slice(None)), labels_N
+        )
+        for name in ("none", *extras)
+    }
 
 
 def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> dict[str, Any]:

@@ -13,16 +13,14 @@ two are kept, and one whose digests differ is never read:
     resume/best-90.safetensors            the best weights; state.json has their sha256
 """
 
-import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import torch
@@ -31,7 +29,6 @@ from safetensors.torch import save_file
 from finetune.evaluation.passes import Scores
 from finetune.machine import distributed
 from finetune.machine.disk_space import room_needed, size_bytes, write_whole
-from finetune.recipe.fields import Recipe, with_later_fields
 from zoo.contract import rundir
 from zoo.files import fields
 from zoo.host import console, disk
@@ -51,17 +48,7 @@ STOPPED = "stopped.json"
 """In `resume/`, after a signal: its name and the step that was saved. A launcher's exit code need
 not tell."""
 CHECKPOINT = re.compile(r"step-[0-9]{1,15}")
-SAVE_EVERY_S = 120.0
-"""Seconds between two checkpoints within an epoch; one at an epoch's end may come sooner."""
-SAVE_SHARE = 0.02
-"""Largest share of the time that checkpoints take, the first and the last apart: large ones come
-less often."""
-RAREST_S = 1200.0
-"""Seconds after which one is written however long the one before took: a disk that stalled once
-does not count."""
 BEST = re.compile(r"best-[0-9]{1,12}\.safetensors")
-ABOUT = {"recipe": dict, "base": str, "classes": list, "versions": dict}
-"""Key of `State.about` -> its type."""
 
 
 @dataclass(frozen=True)
@@ -100,30 +87,6 @@ class State:
     """None before the first epoch has ended."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What the steps were made with: `recipe`, `base`, `classes`, `versions`."""
-
-
-class Saver:
-    """Decides when a checkpoint of a run is due, and writes it."""
-
-    def __init__(self, folder: Path, begin: State):
-        self._folder, self._saved_at, self._took_s = folder, monotonic(), 0.0
-        # with losses that were not looked at yet, the same step is saved once more after the look
-        self._saved_step = None if "losses" in begin.tensors else begin.step
-
-    def due(self, *, epoch_ended: bool, last: bool) -> bool:
-        """After the last step; else at an epoch's end or every `SAVE_EVERY_S`, within `SAVE_SHARE`
-        of the time."""
-        since_s = monotonic() - self._saved_at
-        worth_it = since_s * SAVE_SHARE >= self._took_s and (epoch_ended or since_s > SAVE_EVERY_S)
-        return last or worth_it or since_s > RAREST_S
-
-    def save(self, state: State) -> None:
-        """Write the checkpoint, unless this step is the one that was saved last."""
-        if state.step != self._saved_step:
-            began = monotonic()
-            save(self._folder, state)
-            self._saved_step, self._saved_at = state.step, monotonic()
-            self._took_s = self._saved_at - began
 
 
 def save(folder: Path, state: State) -> None:
@@ -330,55 +293,6 @@ def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
     with fitting(str(path)):
         model.load_state_dict(
             load_state(Weights(path, "checkpoint", None, best.sha256, None, None), {})
-        )
-
-
-def about(recipe: Recipe, base: str, classes: Sequence[str]) -> dict[str, Any]:
-    """What the steps of this run are made with, for `State.about`; plain values, as JSON gives them
-    back."""
-    import timm
-
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-    }
-    return {"recipe": asdict(recipe), "base": base, "classes": list(classes), "versions": versions}
-
-
-def check_same(state: State, now: Mapping[str, Any]) -> None:
-    """Raise `UserError` naming the first setting in which `now` differs from what the checkpoint
-    was made with.
-
-    Other versions of a library are a warning: the run goes on, with other bits than it would have
-    had.
-    """
-    then = state.about
-    if not isinstance(then, dict) or not all(
-        isinstance(then.get(key), kind) for key, kind in ABOUT.items()
-    ):
-        raise UserError(
-            f"the checkpoint of step {state.step} does not say what it was made with: expected "
-            f"{', '.join(ABOUT)}. Remove the folder {rundir.RESUME} and start the run again."
-        )
-    mine, theirs = (
-        with_later_fields(side["recipe"]) | {"base": side["base"], "classes": side["classes"]}
-        for side in (now, then)
-    )
-    for name in mine | theirs:
-        if mine.get(name) != theirs.get(name):
-            raise UserError(
-                f"{name} is {mine.get(name, 'not there')}, but the checkpoint of step {state.step} "
-                f"was made with {theirs.get(name, 'none')}: put it back, or start a new run with "
-                "another --out."
-            )
-    if changed := [
-        f"{name} {version} -> {now['versions'].get(name)}"
-        for name, version in then["versions"].items()
-        if version != now["versions"].get(name)
-    ]:
-        console.warn(
-            f"{', '.join(changed)} since this run began: it goes on, but not with the same bits"
         )
 
 

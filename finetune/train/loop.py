@@ -13,9 +13,10 @@ from finetune.machine import distributed, signals
 from finetune.recipe.fields import Recipe
 from finetune.run_folder import checkpoint
 from finetune.run_folder.events import Events
+from finetune.run_folder.saver import Saver
 from finetune.train import memory
 from finetune.train.schedule import schedule
-from finetune.train.step import Job, prepare, restore, train_mode, update
+from finetune.train.step import Job, Parts, prepare, restore, train_mode, update
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -36,13 +37,8 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
     model, recipe = job.model, job.recipe
     per_epoch = steps_per_epoch(len(job.pictures), recipe.batch_size)
     plan = schedule(recipe, steps_per_epoch=per_epoch)
-    parts, saver, best, done = (
-        prepare(job),
-        checkpoint.Saver(job.folder, state),
-        state.best,
-        state.step,
-    )
-    tuned = state.tuned
+    parts, saver = prepare(job), Saver(job.folder, state)
+    best, tuned, done = state.best, state.tuned, state.step
     seen = restore(state, model, parts)
     if next(model.parameters()).device.type != "cpu":
         job = memory.fitted(job, parts)
@@ -76,10 +72,7 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                     epoch_losses += values
                     if ended:
                         rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
-                        # the losses are not written yet: who goes on evaluates again. One of
-                        # several processes cannot leave alone
-                        with signals.raised() if distributed.world() == 1 else nullcontext():
-                            scores = job.evaluate(parts.judged(model))
+                        scores = evaluated(job, parts)
                     note = f"loss {values[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
                     seen.clear()
                     events.write(done, **hits, **{"train/lr": plan.lr(done - 1)})
@@ -87,29 +80,20 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                         events.write(done, **scores.events())
                         if tuned is None or scores.better_than(tuned.scores):
                             tuned = checkpoint.Tuned(scores, done)
-                        untrained = best.step == 0 and recipe.probe != "on"
-                        if untrained or scores.better_than(best.scores):
-                            best = checkpoint.save_best(
-                                job.folder, parts.judged(model), scores, done
-                            )
-                        report_epoch(
-                            epoch, recipe, sum(epoch_losses) / len(epoch_losses), scores, rate
-                        )
+                        if is_best(recipe, scores, best):
+                            network = parts.judged(model)
+                            best = checkpoint.save_best(job.folder, network, scores, done)
+                        report_epoch(epoch, recipe, epoch_losses, scores, rate)
                         train_mode(model, recipe)
                         epoch_start = monotonic()
                         epoch_losses.clear()
-                early = (
-                    ended
-                    and tuned is not None
-                    and out_of_patience(recipe, tuned, done=done, per_epoch=per_epoch)
-                )
+                early = ended and out_of_patience(recipe, tuned, done=done, per_epoch=per_epoch)
                 last = early or done == plan.total_steps
                 if not seen and saver.due(epoch_ended=ended, last=last):
                     saver.save(state_now())
                 if last:
                     break
-                for group in parts.optimizer.param_groups:
-                    group["lr"] = plan.lr(done) * group.get("lr_scale", 1.0)
+                set_rate(parts.optimizer, plan.lr(done))
                 seen.append(update(job, next(batches), parts, epoch, done))
                 advance(recipe.batch_size, note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
         except signals.Stopped as stopped:
@@ -124,14 +108,38 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
     return best
 
 
+def evaluated(job: Job, parts: Parts) -> Scores:
+    """The scores of the network at an epoch's end; a signal ends this at once, where there is one
+    process."""
+    # the losses are not written yet: who goes on evaluates again. One of several processes cannot
+    # leave alone
+    with signals.raised() if distributed.world() == 1 else nullcontext():
+        return job.evaluate(parts.judged(job.model))
+
+
+def is_best(recipe: Recipe, scores: Scores, best: checkpoint.Best) -> bool:
+    """Whether an epoch's weights take the place of the best; a head that no probe gave always
+    yields."""
+    untrained = best.step == 0 and recipe.probe != "on"
+    return untrained or scores.better_than(best.scores)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step, scaled for each group of weights."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
 def out_of_patience(
-    recipe: Recipe, tuned: checkpoint.Tuned, *, done: int, per_epoch: Fraction
+    recipe: Recipe, tuned: checkpoint.Tuned | None, *, done: int, per_epoch: Fraction
 ) -> bool:
     """Whether `patience` epochs in a row were no better than the best fine-tuned one; step 0, the
     probe, is none.
 
     A function of what a saved state holds.
     """
+    if tuned is None:
+        return False
     since = epochs_done(done, per_epoch) - epochs_done(tuned.step, per_epoch)
     return bool(recipe.patience) and tuned.step > 0 and since >= recipe.patience
 
@@ -151,8 +159,11 @@ def looked_at(seen: list[torch.Tensor], done: int) -> tuple[list[float], dict[st
     return losses, {"train/loss": sum(losses) / len(losses), "train/top1": top1, "train/top5": top5}
 
 
-def report_epoch(epoch: int, recipe: Recipe, loss: float, scores: Scores, rate: float) -> None:
-    """One line per epoch."""
+def report_epoch(
+    epoch: int, recipe: Recipe, losses: list[float], scores: Scores, rate: float
+) -> None:
+    """One line per epoch, with the mean of its losses."""
+    loss = sum(losses) / len(losses)
     console.say(
         f"epoch {epoch:>3}/{recipe.epochs}  train loss {loss:.3f}  select loss {scores.loss:.3f}  "
         f"top-1 {scores.top1:.2%}  {rate:.0f} img/s"

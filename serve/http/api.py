@@ -22,10 +22,10 @@ from starlette.requests import ClientDisconnect
 
 from serve.engine.engine import Busy, Engine, Late, Model
 from serve.engine.render import to_json
-from serve.http.gate import error_body
 from serve.http.life import Life
 from serve.http.metrics import Metrics
 from serve.http.openapi import ANSWER, ERRORS, PICTURES
+from serve.http.refusals import error_body
 from serve.limits import budgets
 from zoo.host.errors import BadImage
 

@@ -2,73 +2,28 @@
 is held at once."""
 
 import asyncio
-import contextlib
-import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http import routes
-from serve.http.bodies import TOO_MUCH, Bodies, body_first, too_large, until_over, whole_body
+from serve.http import refusals, routes
+from serve.http.bodies import Bodies, body_first, too_large, until_over, whole_body
 from serve.http.events import Events, Refused
+from serve.http.headers import ALWAYS_SENT, passed_on
 from serve.http.life import Life
 from serve.http.metrics import Metrics
+from serve.http.refusals import Refusal
 from serve.limits import budgets
 from serve.limits.logins import Keys, Logins
 from serve.limits.origins import Origins, are_hosts, preflight, without_foreign
-from serve.limits.uploads import FULL, Full, Uploads, files_in
+from serve.limits.uploads import Full, Uploads, files_in
 
 OPEN = ("/healthz", "/readyz")
 """Answered without credentials, and whatever else is going on."""
-LINGER_S = 5.0
-"""A refused upload is read and thrown away for so long, or its sender would see a broken
-connection, not the reason."""
-LONGEST_QUERY = 4_000
-"""Bytes of a query string at most."""
-POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' blob:",
-        "font-src 'self' data:",
-        "connect-src 'self'",
-        "worker-src 'self' blob:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'self' https://huggingface.co",
-        # Gradio's page starts from an inline script, its gr.HTML compiles templates, its components
-        # have inline styles
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
-        "style-src 'self' 'unsafe-inline'",
-    )
-)
-"""The Content-Security-Policy: nothing is fetched from, or sent to, any other host."""
-_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),
-    (b"content-security-policy", POLICY.encode()),
-]
-_PASSED_ON = frozenset(
-    (
-        b"host",
-        b"content-type",
-        b"content-length",
-        b"accept",
-        b"accept-encoding",
-        b"accept-language",
-        b"cookie",
-        b"user-agent",
-        b"if-none-match",
-    )
-)
-"""Headers that Gradio gets. From others it would build addresses, or answer in parts, or allow
-other origins."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +58,6 @@ class Door:
 
 
 @dataclass(frozen=True)
-class _Refusal:
-    status: int
-    reason: str
-    """As metrics count it."""
-    sentence: str
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-@dataclass(frozen=True)
 class _Call:
     """One request on its way."""
 
@@ -120,45 +66,6 @@ class _Call:
     scope: Scope
     receive: Receive
     send: Send
-
-
-_UNKNOWN = _Refusal(
-    401,
-    "auth",
-    "Credentials are needed: Basic (user, password) or Bearer (token).",
-    ((b"www-authenticate", b'Basic realm="zootune", charset="UTF-8"'),),
-)
-_CLOSE = (b"connection", b"close")
-_CLOSING = _Refusal(
-    503, "draining", "The service is shutting down.", ((b"retry-after", b"5"), _CLOSE)
-)
-_NO_HOST = _Refusal(400, "host", "Expected host names in the headers Host and X-Forwarded-Host.")
-_FOREIGN = _Refusal(
-    403,
-    "origin",
-    "Web pages of other sites may not use this service; its owner can name them with "
-    "--allow-origin, and a proxy must pass the header Host on.",
-    (_CLOSE,),
-)
-_LONG = _Refusal(
-    414, "query", f"The query is too long: at most {LONGEST_QUERY} characters are accepted."
-)
-_NO_ROUTE = _Refusal(404, "route", "Not found.")
-_NO_SLASH = _Refusal(404, "route", "Not found: this path has no slash at its end.")
-_STREAMS = _Refusal(
-    429,
-    "streams",
-    "Too many event streams are open; close some or try again later.",
-    ((b"retry-after", b"10"), _CLOSE),
-)
-_REQUESTS = _Refusal(
-    503,
-    "requests",
-    "Too many requests are being answered; try again later.",
-    ((b"retry-after", b"2"), _CLOSE),
-)
-_BODIES = _Refusal(503, "bodies", TOO_MUCH, ((b"retry-after", b"2"), _CLOSE))
-_FULL = _Refusal(507, "uploads", FULL, ((b"retry-after", b"60"), _CLOSE))
 
 
 class Gate:
@@ -195,7 +102,7 @@ class Gate:
             return
         path, started, status, whole = self._under_root(scope), time.monotonic(), [0], [False]
         headers = dict(scope["headers"])
-        own_headers = [*_HEADERS, *self._origins.on_answer(headers)]
+        own_headers = [*ALWAYS_SENT, *self._origins.on_answer(headers)]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -256,7 +163,7 @@ class Gate:
             streams = route is not None and route.kind == "stream"
             slots = self._streams if streams else self._requests
             if not held.enter_context(slots.one(call.address)):
-                refusal = _STREAMS if streams else _REQUESTS
+                refusal = refusals.STREAMS if streams else refusals.REQUESTS
         if refusal is not None:
             await self._refuse(call.send, refusal)
             return
@@ -264,11 +171,11 @@ class Gate:
         in_memory = route is None or route.kind != "upload"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 18 or int(length) > limit:
-            large = _Refusal(413, "body", too_large(limit), (_CLOSE,))
+            large = Refusal(413, "body", too_large(limit), (refusals.CLOSE,))
             await self._refuse(call.send, large, rest=call.receive)
             return
         if in_memory and not self._bodies.has_room(int(length), call.address):
-            await self._refuse(call.send, _BODIES, rest=call.receive)
+            await self._refuse(call.send, refusals.BODIES, rest=call.receive)
             return
         if route is not None and route.kind == "stream":
             call = replace(call, receive=until_over(self._life, call.receive))
@@ -282,52 +189,52 @@ class Gate:
 
     def _refusal(
         self, call: _Call, headers: dict[bytes, bytes], route: routes.Route | None
-    ) -> _Refusal | None:
+    ) -> Refusal | None:
         """Why this request is refused by its head, or None."""
         method = call.scope["method"]
         if not are_hosts(headers):
-            return _NO_HOST
+            return refusals.NO_HOST
         if method not in ("GET", "HEAD") and not self._origins.may_change(headers):
-            return _FOREIGN
+            return refusals.FOREIGN
         if call.path not in OPEN and (
             unknown := self._unknown(call.address, headers.get(b"authorization", b""))
         ):
             return unknown
         if self._life.closing and method == "POST":
-            return _CLOSING
-        if len(call.scope["query_string"]) > LONGEST_QUERY:
-            return _LONG
+            return refusals.CLOSING
+        if len(call.scope["query_string"]) > refusals.LONGEST_QUERY:
+            return refusals.LONG
         return None if route is not None else self._wrong_way(method, call.path)
 
-    def _wrong_way(self, method: str, path: str) -> _Refusal | None:
+    def _wrong_way(self, method: str, path: str) -> Refusal | None:
         """Why a request that no route of the page takes is refused; None for those of the API."""
         page = self._page is not None
         methods = routes.methods(path, page=page)
         if not methods:
             return (
-                _NO_SLASH
+                refusals.NO_SLASH
                 if path.endswith("/") and routes.methods(path.rstrip("/"), page=page)
-                else _NO_ROUTE
+                else refusals.NO_ROUTE
             )
         if path in routes.API and method in methods:
             return None
-        return _Refusal(
+        return Refusal(
             405,
             "method",
             f"Expected the method {' or '.join(methods)} for this path.",
             ((b"allow", ", ".join(methods).encode()),),
         )
 
-    def _unknown(self, address: str, authorization: bytes) -> _Refusal | None:
+    def _unknown(self, address: str, authorization: bytes) -> Refusal | None:
         """Why these credentials are not accepted, or None."""
         if self._logins.open:
             return None
         if not authorization:
-            return _UNKNOWN
+            return refusals.UNKNOWN
         if wait_s := self._logins.wait_s(address):
             sentence = f"Too many wrong credentials; the next are looked at in {wait_s} s."
-            return _Refusal(429, "auth", sentence, ((b"retry-after", str(wait_s).encode()),))
-        return None if self._logins.check(address, authorization) else _UNKNOWN
+            return Refusal(429, "auth", sentence, ((b"retry-after", str(wait_s).encode()),))
+        return None if self._logins.check(address, authorization) else refusals.UNKNOWN
 
     async def _to_page(
         self, call: _Call, route: routes.Route, receive: Receive, held: ExitStack
@@ -338,14 +245,14 @@ class Gate:
         scope["query_string"] = routes.kept_query(route, scope["query_string"])
         headers = passed_on(scope["headers"])
         if not self._exists(route, call.path, scope["query_string"]):
-            await self._refuse(call.send, _NO_ROUTE)
+            await self._refuse(call.send, refusals.NO_ROUTE)
             return
         if route.kind == "upload":
             size = int(dict(headers).get(b"content-length", route.body_bytes))
             try:
                 held.enter_context(self._page.uploads.room(size, files_in(size), call.address))
             except Full:
-                await self._refuse(call.send, _FULL, rest=receive)
+                await self._refuse(call.send, refusals.FULL, rest=receive)
                 return
         if route.kind == "event":
             try:
@@ -353,7 +260,7 @@ class Gate:
             except (Refused, HTTPException) as error:
                 status = error.status_code if isinstance(error, HTTPException) else 422
                 sentence = str(error.detail) if isinstance(error, HTTPException) else str(error)
-                await self._refuse(call.send, _Refusal(status, "event", sentence))
+                await self._refuse(call.send, Refusal(status, "event", sentence))
                 return
             headers = [
                 (name, value)
@@ -379,47 +286,11 @@ class Gate:
             return self._page.is_awaited(path.rpartition("/")[2])
         return bool(query) or not route.template.endswith("/upload_progress")
 
-    async def _refuse(self, send: Send, refusal: _Refusal, *, rest: Receive | None = None) -> None:
-        """Answer by a sentence; then throw the rest of the body away for a while, so that its
-        sender reads it."""
+    async def _refuse(self, send: Send, refusal: Refusal, *, rest: Receive | None = None) -> None:
         self._metrics.rejected(refusal.reason)
-        body = json.dumps(error_body(refusal.sentence)).encode()
-        await send(
-            {
-                "type": "http.response.start",
-                "status": refusal.status,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", str(len(body)).encode()),
-                    *refusal.headers,
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
-        if rest is None:
-            return
-        with contextlib.suppress(TimeoutError, HTTPException):
-            async with asyncio.timeout(LINGER_S):
-                while (await rest()).get("more_body"):
-                    pass
-        await send({"type": "http.response.body"})
-
-
-def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """What Gradio gets of these headers: of those by which a proxy describes itself, only that it
-    speaks https."""
-    return [
-        (name, value)
-        for name, value in headers
-        if name in _PASSED_ON or (name == b"x-forwarded-proto" and value == b"https")
-    ]
+        await refusals.answer(send, refusal, rest=rest)
 
 
 async def _answer_nothing(send: Send, headers: list[tuple[bytes, bytes]]) -> None:
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body"})
-
-
-def error_body(sentence: str) -> dict[str, Any]:
-    """The body of every refusal of the API."""
-    return {"error": sentence}

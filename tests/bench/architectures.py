@@ -22,7 +22,7 @@ from torch import nn
 from export.graph.deployed import Deployed, Parts
 from export.graph.pieces import Pieces
 from export.proof import hard_pictures, parity
-from export.proof.parity import Rung
+from export.proof.judging import Rung
 from zoo.answer import onnx_runtime
 from zoo.contract.decision import Decision
 from zoo.host.errors import UserError, first_line

@@ -32,7 +32,6 @@ from tests.zoo.made_published import made_finished
 from zoo.bases import catalog
 from zoo.comparison import finished_runs
 from zoo.contract import bundle, decision, run_pictures, rundir
-from zoo.contract import bundle, decision, rundir
 from zoo.contract.figures import figures
 from zoo.host.errors import UserError
 from zoo.publish import card

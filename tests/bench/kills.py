@@ -66,12 +66,12 @@ def child(out: Path, *, workers: int, pause_ms: float) -> None:
     from finetune import pipeline, write_run
     from finetune.data import foreign
     from finetune.recipe.run import Run
-    from finetune.run_folder import checkpoint
+    from finetune.run_folder import checkpoint, saver
     from finetune.train import loop
     from zoo.contract import rundir
     from zoo.host import disk
 
-    checkpoint.SAVE_EVERY_S, checkpoint.SAVE_SHARE, foreign.PICTURES = 0.0, 1e9, 8
+    saver.SAVE_EVERY_S, saver.SAVE_SHARE, foreign.PICTURES = 0.0, 1e9, 8
     beat = os.open(out.with_suffix(".beat"), os.O_RDWR | os.O_CREAT)
     update, write_run, sync_folder = loop.update, write_run.write_run, disk.sync_folder
 

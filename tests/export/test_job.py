@@ -18,8 +18,8 @@ from PIL import Image
 
 from export import pipeline, place
 from export.order import Order
-from export.proof import hard_pictures, parity, prove
-from export.proof.parity import Rung
+from export.proof import hard_pictures, judging, parity, prove
+from export.proof.judging import Rung
 from export.proof.prove import Evidence, Proof
 from export.proof.trained_run import Made
 from export.targets import int8
@@ -193,7 +193,7 @@ def test_an_estimate_has_three_outcomes(
 ) -> None:
     rung = Rung("accuracy", limit, worst, "a.png", 135, error)
     assert rung.verdict == verdict
-    [row] = parity.to_json([rung])
+    [row] = judging.to_json([rung])
     assert (row["verdict"], "passed" in row) == (verdict, False)
     assert row["worst"] is None or abs(row["worst"]) < 10
 
@@ -258,7 +258,7 @@ def test_what_overflowed_has_failed_whether_it_is_judged_or_not(seen: float, jud
     rungs = parity.compare(
         [parity.Compared("a.png", 0, 0, answered, answered)], outputs, judged=judged
     )
-    [row] = [row for row in parity.to_json(rungs) if row["name"] == "heatmap"]
+    [row] = [row for row in judging.to_json(rungs) if row["name"] == "heatmap"]
     assert (row["verdict"], row["worst"]) == ("failed", None)
 
 
@@ -277,10 +277,10 @@ def test_what_overflowed_has_failed_whether_it_is_judged_or_not(seen: float, jud
 def test_a_few_answers_that_stay_the_same_prove_nothing(
     precision: str, pictures: int, changed: int, verdict: str
 ) -> None:
-    labelled = [parity.Labelled(Path(f"{i}.png"), 0, 0) for i in range(pictures)]
+    labelled = [judging.Labelled(Path(f"{i}.png"), 0, 0) for i in range(pictures)]
     p_NC = np.tile([0.9, 0.1], (pictures, 1))
     p_NC[:changed] = [0.1, 0.9]
-    rung = parity.accuracy(precision, parity.LOST_POINTS[precision], labelled, p_NC)
+    rung = parity.accuracy(precision, judging.LOST_POINTS[precision], labelled, p_NC)
     assert rung.verdict == verdict
     assert rung.worst == pytest.approx(100 * changed / pictures)
     assert rung.agreement == pytest.approx(1 - changed / pictures)

@@ -18,7 +18,7 @@ from filelock import FileLock
 from export import pipeline
 from export.order import Order
 from export.pipeline import start
-from export.proof import hard_pictures, parity, unknown
+from export.proof import hard_pictures, judging, parity, unknown
 from export.proof import trained_run as subjects
 from export.proof.prove import Evidence, gather
 from export.proof.trained_run import Subject, open_run
@@ -273,7 +273,7 @@ def trained(finished_run: Path, shared: Path) -> Path:
             patch.setattr(hard_pictures, "SIZES", ((1, 1), (97, 200)))
             patch.setattr(int8, "FLOAT_LAYERS", (3,))
             # of 40 test pictures, one is 2.5 ± 6.6 points
-            patch.setitem(parity.LOST_POINTS, "int8", 20.0)
+            patch.setitem(judging.LOST_POINTS, "int8", 20.0)
             onnx_bundle(run)
             start(Order(run, to=("int8", "triton"), parity_images=20))
     return run
@@ -415,7 +415,7 @@ def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rung = parity.Rung("accuracy", 1.0, 3.0, "picture", 40)
+    rung = judging.Rung("accuracy", 1.0, 3.0, "picture", 40)
     monkeypatch.setattr(
         int8, "best", lambda subject, source, path, ranges, **how: path.write_bytes(b"model")
     )
@@ -450,10 +450,10 @@ def test_an_attempt_that_is_worse_on_few_pictures_is_given_up(
     """A loss that few pictures cannot tell from the limit is measured on all of them."""
     seen = []
 
-    def judged(model: Path, labelled: list[int], limit: float, *, exact: bool) -> parity.Rung:
+    def judged(model: Path, labelled: list[int], limit: float, *, exact: bool) -> judging.Rung:
         assert (model, exact) == (tmp_path, True)
         seen.append(len(labelled))
-        return parity.Rung("accuracy", limit, worst, "picture", len(labelled), 1.0)
+        return judging.Rung("accuracy", limit, worst, "picture", len(labelled), 1.0)
 
     monkeypatch.setattr(int8, "judged", judged)
     assert int8.judged_early(tmp_path, list(range(pictures)), 1.0, exact=True).pictures == asked[-1]  # type: ignore

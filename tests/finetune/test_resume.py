@@ -24,7 +24,7 @@ from finetune.evaluation import passes
 from finetune.machine import disk_space, signals
 from finetune.pipeline import start
 from finetune.recipe.run import Run
-from finetune.run_folder import checkpoint
+from finetune.run_folder import checkpoint, made_with, saver
 from finetune.train import loop
 from tests.finetune import forked
 from tests.finetune.forked import Command
@@ -158,7 +158,7 @@ def test_the_best_weights_are_not_overwritten_by_a_worse_epoch(
     small_job: loop.Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # these epochs are over before a checkpoint is worth its time
-    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(saver, "SAVE_SHARE", 1e9)
     given, states = iter([0.6, 0.9, 0.3]), []
 
     def scores(model: torch.nn.Module) -> passes.Scores:
@@ -226,8 +226,8 @@ def test_stopped_within_an_epoch_the_weights_are_the_same_bits(
         return update(*arguments)
 
     job.model.load_state_dict(untrained)
-    monkeypatch.setattr(checkpoint, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(saver, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(saver, "SAVE_SHARE", 1e9)
     monkeypatch.setattr(loop, "update", stop_there)
     with pytest.raises(KeyboardInterrupt):
         loop.train(job, first_state(job))
@@ -386,13 +386,13 @@ def test_checkpoints_take_two_percent_of_the_time(
     due: bool,
 ) -> None:
     clock = iter([0.0, 10.0, 10.0 + took_s, 10.0 + took_s + since_s, 10.0 + took_s + since_s])
-    monkeypatch.setattr(checkpoint, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(saver, "monotonic", lambda: next(clock))
     monkeypatch.setattr(checkpoint, "save", lambda *_: None)
     state = checkpoint.State(0, 0, checkpoint.Best(_scores(0.5), 0, "", ""), {})
-    saver = checkpoint.Saver(tmp_path, state)
-    saver.save(dataclasses.replace(state, step=1))
-    assert saver.due(epoch_ended=epoch_ended, last=False) == due
-    assert saver.due(epoch_ended=False, last=True)
+    its = saver.Saver(tmp_path, state)
+    its.save(dataclasses.replace(state, step=1))
+    assert its.due(epoch_ended=epoch_ended, last=False) == due
+    assert its.due(epoch_ended=False, last=True)
 
 
 def cut(path: Path) -> None:
@@ -479,31 +479,31 @@ def test_a_checkpoint_made_with_other_settings_is_refused_by_name(
     two_checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def about(base: str = "tiny", classes: str = "ab", **values: Any) -> dict[str, Any]:
-        return checkpoint.about(made_recipe(**values), base, list(classes))
+        return made_with.about(made_recipe(**values), base, list(classes))
 
     state = checkpoint.load(two_checkpoints)
     assert state is not None
     state = dataclasses.replace(state, about=about())
-    checkpoint.check_same(state, about())
+    made_with.check_same(state, about())
     for now, words in (
         (about(lr=0.5), "lr is 0.5, but the checkpoint of step 6 was made with 0.001"),
         (about("other"), "base is other, .* with tiny"),
         (about(classes="ba"), "classes is .'b', 'a'"),
     ):
         with pytest.raises(UserError, match=words):
-            checkpoint.check_same(state, now)
+            made_with.check_same(state, now)
     now = about()
     earlier = now | {
         "recipe": {name: value for name, value in now["recipe"].items() if name != "ema"}
     }
     # of a version that had no ema yet
-    checkpoint.check_same(dataclasses.replace(state, about=earlier), now)
+    made_with.check_same(dataclasses.replace(state, about=earlier), now)
     with pytest.raises(
         UserError, match=r"ema is 0\.9, but the checkpoint of step 6 was made with 0"
     ):
-        checkpoint.check_same(dataclasses.replace(state, about=earlier), about(ema=0.9))
+        made_with.check_same(dataclasses.replace(state, about=earlier), about(ema=0.9))
     assert capsys.readouterr().out == ""
-    checkpoint.check_same(state, now | {"versions": now["versions"] | {"torch": "9.9"}})
+    made_with.check_same(state, now | {"versions": now["versions"] | {"torch": "9.9"}})
     assert (
         "-> 9.9 since this run began: it goes on, but not with the same bits"
         in capsys.readouterr().out

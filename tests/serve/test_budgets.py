@@ -21,7 +21,7 @@ from serve.engine.engine import Engine
 from serve.http import bodies
 from serve.http.events import Events, Function, Refused
 from serve.http.few_lines import LINES, MESSAGES, WINDOW_S, FewLines
-from serve.http.gate import passed_on
+from serve.http.headers import passed_on
 from serve.http.repeat import Repeat
 from serve.limits import budgets, uploads
 from serve.limits.logins import Keys, Logins

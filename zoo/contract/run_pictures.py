@@ -28,7 +28,8 @@ def files_rows(run: Path) -> Iterator[dict[str, str]]:
         if not folders.is_picture_path(row["path"]) or not SHA256.fullmatch(row["sha256"]):
             raise UserError(
                 f"{run / rundir.FILES}: expected paths relative to the data folder and their "
-                f"sha256, seen {shown(row['path'])!r} and {shown(row['sha256'])!r}: copy the run folder again."
+                f"sha256, seen {shown(row['path'])!r} and {shown(row['sha256'])!r}: copy the run "
+                "folder again."
             )
         if not all(side.isascii() and side.isdigit() and len(side) <= 9 for side in sides):
             raise UserError(

@@ -1,4 +1,4 @@
-"""The front matter of the model card: what the Hub reads of a run, as its licence, base and numbers."""
+"""The front matter of the model card: what the Hub reads of a run (licence, base, numbers)."""
 
 import re
 from collections.abc import Sequence
