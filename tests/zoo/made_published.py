@@ -42,7 +42,8 @@ from pathlib import Path
 from zoo import __main__ as cli
 from zoo.host.errors import UserError
 def push(goal, files):
-    from zoo.publish.push import Goal, push
+    from zoo.publish.push import push
+    from zoo.publish.repository import Goal
     done = push(Goal(**goal), {name: Path(path) for name, path in files.items()}, message="a test")
     return {"commit": done.commit, "sent": done.sent, "url": done.url, "kept": list(done.kept)}
 def stage(run, into, **how):

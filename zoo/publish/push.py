@@ -17,8 +17,9 @@ from typing import Any
 from zoo.contract import rundir
 from zoo.host.errors import UserError, first_line
 from zoo.hub import pull
-from zoo.hub.calls import BUSY, STATUS, Words, explained, retried, timeouts
+from zoo.hub.calls import BUSY, STATUS, Words, explained, retried
 from zoo.publish import pushed
+from zoo.publish.repository import Goal, Head, check_token, head_of, head_or_create
 
 logger = logging.getLogger(__name__)
 
@@ -38,25 +39,6 @@ ADVICE = {
 
 
 @dataclass(frozen=True)
-class Goal:
-    """Where files are to go."""
-
-    repo: str
-    """`user/name`."""
-    kind: str = "model"
-    """model or space."""
-    revision: str = "main"
-    """Branch; made from main if it is not there."""
-    public: bool = False
-    """Whether everybody may see the repository. Said at its creation, and must fit one that
-    exists."""
-    pull_request: bool = False
-    """Propose the commit instead of making it."""
-    overwrite: bool = False
-    """Also replace what somebody has changed there since the last push."""
-
-
-@dataclass(frozen=True)
 class Pushed:
     """What a push did."""
 
@@ -68,16 +50,6 @@ class Pushed:
     """False: everything was there already."""
     kept: tuple[str, ...] = ()
     """Files that were left as somebody had edited them there."""
-
-
-@dataclass(frozen=True)
-class _Head:
-    """The newest commit of a branch."""
-
-    commit: str
-    private: bool
-    digests: dict[str, str]
-    """As `pull.digests_of`."""
 
 
 def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
@@ -104,8 +76,8 @@ def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
         _explained_uploads(goal.repo),
         tempfile.TemporaryDirectory() as temporary,
     ):
-        _check_token(api, goal)
-        head = _head_or_create(api, goal, files)
+        check_token(api, goal)
+        head = head_or_create(api, goal, files)
         before = _Before.of(api, goal, head)
         kept = before.changed(goal, head, files)
         if kept == [rundir.CARD] and goal.kind == "model":
@@ -136,7 +108,7 @@ class _Before:
     """Whether a push of this user is known here, so that every change since then is seen."""
 
     @staticmethod
-    def of(api: Any, goal: Goal, head: _Head) -> "_Before":
+    def of(api: Any, goal: Goal, head: Head) -> "_Before":
         recorded = pushed.read(api.endpoint, goal.kind, goal.repo, goal.revision)
         if recorded is not None:
             return _Before(recorded, True)
@@ -147,14 +119,14 @@ class _Before:
             False,
         )
 
-    def stale(self, head: _Head, files: Mapping[str, Path]) -> list[str]:
+    def stale(self, head: Head, files: Mapping[str, Path]) -> list[str]:
         """What an earlier push sent and this one does not."""
         return [name for name in head.digests if name not in files and self._sent(name)]
 
     def _sent(self, name: str) -> bool:
         return name in self.digests or (not self.recorded and bool(pushed.UNLISTED.fullmatch(name)))
 
-    def changed(self, goal: Goal, head: _Head, files: Mapping[str, Path]) -> list[str]:
+    def changed(self, goal: Goal, head: Head, files: Mapping[str, Path]) -> list[str]:
         """What this push would replace or delete though it is not as an earlier push left it."""
         if goal.overwrite:
             return []
@@ -169,7 +141,7 @@ class _Before:
             if not self._as_left(goal, head, name)
         )
 
-    def _as_left(self, goal: Goal, head: _Head, name: str) -> bool:
+    def _as_left(self, goal: Goal, head: Head, name: str) -> bool:
         announced = head.digests[name]
         if self.recorded or goal.kind != "model":
             return self.digests.get(name) == announced
@@ -186,7 +158,7 @@ class _Before:
 
 
 def _remember(
-    api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], kept: Sequence[str]
+    api: Any, goal: Goal, head: Head, files: Mapping[str, Path], kept: Sequence[str]
 ) -> None:
     """Record what lies there now. What was kept is no push's, so that the next one keeps it too."""
     if goal.pull_request:
@@ -215,139 +187,8 @@ def _digest(path: Path, announced: str | None) -> str:
     )
 
 
-def _check_token(api: Any, goal: Goal) -> None:
-    """`UserError` before anything is sent if there is no token, or it cannot be enough."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-
-    try:
-        me = retried(api.whoami)
-    except LocalTokenNotFoundError:
-        raise UserError(
-            "expected a token of the Hub, seen none: make one with write access at "
-            f"{api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN)."
-        ) from None
-    except HfHubHTTPError as error:
-        if error.response.status_code != 401:
-            raise
-        raise UserError(
-            f"{api.endpoint} refuses the token (HTTP status 401): it is wrong or revoked. Make a "
-            f"new one at {api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN)."
-        ) from None
-    role = me.get("auth", {}).get("accessToken", {}).get("role")
-    spaces = [me["name"], *(org["name"] for org in me.get("orgs", ()))]
-    if role == "read":
-        raise UserError(
-            f"the token of {me['name']} may only read: make one with write access at "
-            f"{api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN)."
-        )
-    if goal.repo.partition("/")[0] not in spaces and not goal.pull_request:
-        raise UserError(
-            f"{goal.repo}: expected a name that begins with {' or '.join(spaces)} (the token's), "
-            f"seen {goal.repo.partition('/')[0]}: use one of these, or propose the change with "
-            "--pr."
-        )
-
-
-def _head(api: Any, goal: Goal, revision: str) -> _Head | None:
-    """The newest commit of a revision; None if there is no such repository."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        info = retried(
-            lambda: api.repo_info(
-                goal.repo,
-                repo_type=goal.kind,
-                revision=revision,
-                files_metadata=True,
-                timeout=timeouts(),
-            )
-        )
-    except GatedRepoError:
-        raise
-    except RepositoryNotFoundError:
-        return None
-    return _Head(info.sha, bool(info.private), pull.digests_of(info.siblings or ()))
-
-
-def _head_or_create(api: Any, goal: Goal, files: Mapping[str, Path]) -> _Head:
-    """The commit to build on; the repository and the branch are made if they are not there."""
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    head = _head(api, goal, "main")
-    if head is None:
-        if goal.pull_request:
-            raise UserError(
-                f"{goal.repo} does not exist, or is private: expected a repository to propose a "
-                "change to."
-            )
-        _create(api, goal)
-        head = _head(api, goal, "main")
-        if head is None:
-            raise UserError(
-                f"{goal.repo}: the name is taken by a repository that this token cannot see: "
-                "choose another name."
-            )
-    else:
-        _refuse_other_owner(goal, head, files)
-    if goal.revision == "main":
-        return head
-    try:
-        branch = _head(api, goal, goal.revision)
-    except RevisionNotFoundError:
-        retried(
-            lambda: api.create_branch(
-                goal.repo, branch=goal.revision, repo_type=goal.kind, exist_ok=True
-            )
-        )
-        branch = _head(api, goal, goal.revision)
-    assert branch, "the repository was there a moment ago"
-    return branch
-
-
-def _create(api: Any, goal: Goal) -> None:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        retried(
-            lambda: api.create_repo(
-                goal.repo,
-                repo_type=goal.kind,
-                private=not goal.public,
-                space_sdk="gradio" if goal.kind == "space" else None,
-            )
-        )
-    except HfHubHTTPError as error:
-        if error.response.status_code != 409:  # ours, if the answer to the first attempt was lost
-            raise
-
-
-def _refuse_other_owner(goal: Goal, head: _Head, files: Mapping[str, Path]) -> None:
-    """`UserError` if the repository holds something that no push made, or is seen by others than
-    asked."""
-    if goal.public == head.private and not goal.pull_request:
-        now, asked = ("private", "--public") if head.private else ("public", "no --public")
-        raise UserError(
-            f"{goal.repo} is {now}: expected {'private' if head.private else '--public'}, seen "
-            f"{asked}. "
-            + (
-                "Leave --public out, or change it in the repository's settings."
-                if head.private
-                else "Everybody would see what is sent: add --public if that is meant, or choose "
-                "another name."
-            )
-        )
-    mark = rundir.FINISHED if goal.kind == "model" else rundir.CARD
-    others = [name for name in head.digests if name != ".gitattributes"]
-    if others and mark not in head.digests and not goal.pull_request:
-        raise UserError(
-            f"the name {goal.repo} is taken: expected a new one, or a run that was pushed before, "
-            f"seen {', '.join(sorted(others)[:5])}. Choose another name, or propose the change "
-            "with --pr."
-        )
-
-
 def _commit(
-    api: Any, goal: Goal, head: _Head, files: Mapping[str, Path], *, stale: list[str], message: str
+    api: Any, goal: Goal, head: Head, files: Mapping[str, Path], *, stale: list[str], message: str
 ) -> Any:
     """One commit on top of `head`. Tried again while the Hub is busy, if it did not happen after
     all."""
@@ -375,7 +216,7 @@ def _commit(
         except HTTPError as error:
             if goal.pull_request or not _may_have_happened(error):
                 raise
-            now = _head(api, goal, goal.revision)
+            now = head_of(api, goal, goal.revision)
             if now is None or now.commit == head.commit or not _holds(now, files):
                 raise
             logger.warning("the answer to the commit was lost, and the commit is there.")
@@ -397,17 +238,17 @@ def _may_have_happened(error: Any) -> bool:
     return not isinstance(error, HfHubHTTPError) or error.response.status_code in (*BUSY, 412)
 
 
-def _holds(head: _Head, files: Mapping[str, Path]) -> bool:
+def _holds(head: Head, files: Mapping[str, Path]) -> bool:
     return all(
         name in head.digests and head.digests[name] == _digest(path, head.digests[name])
         for name, path in files.items()
     )
 
 
-def read_back(api: Any, goal: Goal, commit: str, files: Mapping[str, Path]) -> _Head:
+def read_back(api: Any, goal: Goal, commit: str, files: Mapping[str, Path]) -> Head:
     """What the Hub announces at a commit; `UserError` unless it is exactly the digests of these
     files."""
-    head = _head(api, goal, commit)
+    head = head_of(api, goal, commit)
     assert head is not None, "it was written a moment ago"
     wrong = [
         name

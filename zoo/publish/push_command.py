@@ -66,6 +66,7 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
     goes on.
     """
     from zoo.publish import push, staging
+    from zoo.publish.repository import Goal
 
     with tempfile.TemporaryDirectory() as temporary:
         files = staging.staged(
@@ -84,10 +85,10 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
             "overwrite": order.overwrite,
         }
         message = f"{order.run.resolve().name}, published by zootune"
-        done = push.push(push.Goal(order.repo, **where), files, message=message)
+        done = push.push(Goal(order.repo, **where), files, message=message)
         _say(done, files)
         if space:
-            goal = push.Goal(order.repo, "space", public=order.public, overwrite=order.overwrite)
+            goal = Goal(order.repo, "space", public=order.public, overwrite=order.overwrite)
             _say(push.push(goal, space, message=message), space)
     published_as = shell(f"hf-hub:{order.repo}")
     console.say(
