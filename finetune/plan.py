@@ -19,7 +19,7 @@ from finetune.machine import device as devices
 from finetune.machine import distributed
 from finetune.recipe import fitting, resolve
 from finetune.recipe.facts import Facts
-from finetune.recipe.fields import Resolved
+from finetune.recipe.resolved import Resolved
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.claim import Claim, record

@@ -16,7 +16,8 @@ from finetune.recipe import conflicts, published
 from finetune.recipe.auto import auto, balance, common
 from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
-from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, Resolved, check_bounds, flag_of
+from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, check_bounds, flag_of
+from finetune.recipe.resolved import Resolved
 from zoo.contract.recipe_rows import BY_HAND
 from zoo.host import console
 from zoo.host.errors import UserError

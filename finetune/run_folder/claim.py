@@ -18,8 +18,8 @@ from finetune.machine import distributed
 from finetune.machine.disk_space import room_needed
 from finetune.recipe import resolve
 from finetune.recipe.facts import as_fraction
-from finetune.recipe.fields import given_of
 from finetune.recipe.resolve import from_scratch
+from finetune.recipe.resolved import given_of
 from finetune.recipe.run import Run
 from finetune.run_folder.checkpoint import has_state, sweep
 from finetune.run_folder.going_on import STATES

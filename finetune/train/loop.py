@@ -102,10 +102,15 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
             distributed.wait()  # none leaves before rank 0 has saved
             raise
     if done < plan.total_steps:
-        console.say(
-            f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better"
-        )
+        say_out_of_patience(recipe, epoch)
     return best
+
+
+def say_out_of_patience(recipe: Recipe, epoch: int) -> None:
+    """Tell why the run ended after `epoch` epochs, before all of its steps."""
+    console.say(
+        f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better"
+    )
 
 
 def evaluated(job: Job, parts: Parts) -> Scores:

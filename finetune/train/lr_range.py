@@ -16,7 +16,7 @@ from finetune.evaluation.lr_curve import PER_DECADE, Curve, suggest
 from finetune.machine import distributed
 from finetune.recipe import resolve
 from finetune.recipe.facts import Facts, Given
-from finetune.recipe.fields import Resolved
+from finetune.recipe.resolved import Resolved
 from finetune.run_folder.events import Events
 from finetune.train import memory
 from finetune.train.step import Job, prepare, train_mode, update

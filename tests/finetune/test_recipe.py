@@ -12,8 +12,9 @@ import torch
 from finetune.recipe import auto
 from finetune.recipe.durations import duration_steps
 from finetune.recipe.facts import Facts
-from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, Resolved, field_docs, interpolate
+from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, field_docs, interpolate
 from finetune.recipe.resolve import RECIPES, resolve
+from finetune.recipe.resolved import Resolved
 from finetune.recipe.run import Run
 from finetune.train.optimizer import optimizer
 from finetune.train.schedule import schedule
