@@ -2,8 +2,9 @@
 reach the Hub?
 
     python -m tests.floors install FOLDER         an environment of the lowest versions over the
-    packages of this one FOLDER/bin/python -m tests.floors check RUN   loads every module and pushes
-    a finished run to a Hub in memory
+                                                  packages of this one
+    FOLDER/bin/python -m tests.floors check RUN   loads every module and pushes a finished run to a
+                                                  Hub in memory
 
 torch and torchvision stay as they are installed, and ONNX Runtime's lowest version is the package
 for CPUs: the others are gigabytes.

@@ -1,8 +1,9 @@
 """The writing side of the Hub in memory: who am I, create, preupload, large files, commit. Imported
 for its routes.
 
-hub.log_in("hf_...", User("alice"))       from now on only that token may write, below alice/
-hub.uploads, hub.commits                  what arrived: (repository, sha256), (repository, names)
+    hub.log_in("hf_...", User("alice"))       from now on only that token may write, below alice/
+    hub.uploads, hub.commits                  what arrived: (repository, sha256), (repository,
+                                              names)
 """
 
 import base64

@@ -2,11 +2,11 @@
 kill|stop|change ...`.
 
     kill      SIGKILL to one of two processes, twice in one run with --max-restarts: the same
-    weights?
+              weights?
     stop      SIGTERM, then SIGUSR1 to torchrun: how long until it ends, is the checkpoint complete,
-    the same weights?
+              the same weights?
     change    one process, then two, then one: how far are the weights from those of one process?
-    (in float32)
+              (in float32)
 
 On the digits sample with timm's tiny ResNet at 32 px. Equality to 1e-10 in float64 is a test
 (tests/finetune/ test_ranks.py); here it is the command itself.
