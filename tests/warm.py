@@ -2,9 +2,8 @@
 them forks.
 
     warm.run(warm.TORCH, ["-m", "zoo", "push", ...], env=env)   # like
-                                                                subprocess.run([sys.executable,
-                                                                "-m", ...])
-    warm.Process(warm.GRADIO, ["-m", "serve", ...])             # like subprocess.Popen
+    subprocess.run([sys.executable, "-m", ...]) warm.Process(warm.GRADIO, ["-m", "serve", ...])
+    # like subprocess.Popen
 
 What a test asserts about imports, about the start of the interpreter or about warnings needs a real
 start instead. Importing timm or gradio takes about 6 CPU seconds on a machine where a fork takes

@@ -2,9 +2,9 @@
 others, at 0 (linear probe), 1 and all epochs of one training.
 
     python -m tests.bench.unknown_epochs features --emoji EMOJI_FOLDER --out FOLDER    train, and
-                                                                                       keep features
+    keep features
     python -m tests.bench.unknown_epochs scores --out FOLDER                           try scores on
-                                                                                       them
+    them
 
 Sets, made from installed packages (but for the emoji of `make_emoji`), so many pictures of each
 class for training, validation and test: COUNTS. `digits`: scikit-learn's; `letters`: ten letters in
