@@ -1,9 +1,8 @@
 """Python in processes of its own that share one import of the heavy libraries: a server that has
 them forks.
 
-    warm.run(warm.TORCH, ["-m", "zoo", "push", ...], env=env)   # like
-    subprocess.run([sys.executable, "-m", ...]) warm.Process(warm.GRADIO, ["-m", "serve", ...])
-    # like subprocess.Popen
+    warm.run(warm.TORCH, ["-m", "zoo", "push", ...], env=env)   # as subprocess.run does
+    warm.Process(warm.GRADIO, ["-m", "serve", ...])             # as subprocess.Popen does
 
 What a test asserts about imports, about the start of the interpreter or about warnings needs a real
 start instead. Importing timm or gradio takes about 6 CPU seconds on a machine where a fork takes
