@@ -132,8 +132,7 @@ def nothing_to_advise(run: Finished) -> Html:
     named = join((fill("{} (F1 {})", bdi(row["class"]), percent(row["f1"])) for row in worst), ", ")
     return fill(
         '<p class="prose">The curves are fine, and nothing in the data stands out. What usually '
-        "helps most is "
-        "more pictures of the worst classes: {}.</p>",
+        "helps most is more pictures of the worst classes: {}.</p>",
         named,
     )
 

@@ -115,8 +115,7 @@ def notices(run: Finished) -> list[Html]:
         found.append(
             fill(
                 '<p class="notice">No epoch was better on select than the linear probe, so the '
-                "probe is the "
-                "result: try more epochs or another learning rate.</p>"
+                "probe is the result: try more epochs or another learning rate.</p>"
             )
         )
     return found

@@ -224,8 +224,7 @@ def sets_part(run: Finished) -> Html:
     short = (
         fill(
             '<p class="notice">The sets hold the true class less often than was asked for, by '
-            "more than chance "
-            "explains: {} may differ from the pictures they were fitted on.</p>",
+            "more than chance explains: {} may differ from the pictures they were fitted on.</p>",
             run.split,
         )
         if high < sets["coverage"]

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -180,12 +180,24 @@ async def _close_silent(server: uvicorn.Server, most: int) -> None:
         }
         now = time.monotonic()
         since = {connection: since.get(connection, now) for connection in silent}
-        longest_first = sorted(since, key=lambda connection: since[connection])
-        for place, connection in enumerate(longest_first):
-            if now - since[connection] <= HEAD_S and place >= len(longest_first) - most:
-                break
+        for connection in _waited_too_long(since, now, most):
             with contextlib.suppress(AttributeError):  # closed meanwhile
                 connection.transport.close()
+
+
+def _waited_too_long(since: Mapping[Any, float], now: float, most: int) -> list[Any]:
+    """Of connections and when each was first seen silent, those to close at `now`.
+
+    What is seen for the first time is spared: nobody knows in which order connections of one look
+    came, and the newest may be that of a request whose head is on its way.
+    """
+    longest_first = sorted(since, key=lambda connection: since[connection])
+    spare = len(longest_first) - most
+    return [
+        connection
+        for place, connection in enumerate(longest_first)
+        if now - since[connection] > HEAD_S or (place < spare and since[connection] < now)
+    ]
 
 
 def _waits_for_head(connection: Any) -> bool:

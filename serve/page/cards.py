@@ -28,8 +28,7 @@ FOLD = re.compile(
 STYLE = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
 NOTHING = (
     '<div class="card empty"><p>The answer appears here, with its probability, the other classes '
-    "that come "
-    "into question, and where in the picture the evidence lies.</p></div>"
+    "that come into question, and where in the picture the evidence lies.</p></div>"
 )
 
 

@@ -13,8 +13,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
+import pytest
 
-from serve.http import few_lines
+from serve.http import few_lines, life
 from serve.http.life import on_signals
 from serve.limits.budgets import CONNECTIONS
 from tests.bench.hostile import BOUNDARY, form
@@ -182,6 +183,21 @@ def test_half_open_connections_do_not_matter(service: Running) -> None:
     finally:
         for one in heads + bodies:
             one.close()
+
+
+@pytest.mark.parametrize(
+    ("since", "closed"),
+    [
+        ({"a": 100.0, "b": 100.0, "new": 100.0}, []),  # all of one look: the newest may be any
+        ({"b": 99.8, "a": 99.5, "new": 100.0}, ["a"]),
+        ({"a": 99.5, "b": 99.8}, []),  # no more than may wait
+        ({"a": 100.0 - life.HEAD_S - 1}, ["a"]),
+    ],
+)
+def test_a_request_that_has_just_come_is_no_silent_connection(
+    since: dict[str, float], closed: list[str]
+) -> None:
+    assert life._waited_too_long(since, 100.0, 2) == closed
 
 
 FEW_FILES = """

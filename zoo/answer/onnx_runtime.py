@@ -221,8 +221,7 @@ def _cuda_session(runtime: Any, model: Path, threads: int, *, quiet: bool) -> tu
     if PROVIDERS["cuda"] not in session.get_providers():
         return None, (
             f"a session gets {', '.join(session.get_providers())}; it needs an NVIDIA GPU and the "
-            "libraries "
-            f'of CUDA {runtime.cuda_version} (pip install "onnxruntime-gpu[cuda,cudnn]")'
+            f'libraries of CUDA {runtime.cuda_version} (pip install "onnxruntime-gpu[cuda,cudnn]")'
         )
     return session, ""
 
