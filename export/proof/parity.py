@@ -7,6 +7,7 @@ one thing and has one limit.
 """
 
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -39,8 +40,8 @@ TOGETHER = (8,)
 MOST_WAITING = 2 * max(BATCHES)
 """Decoded pictures that wait for others of their size: photographs have 36 MB each, and often no
 two the same size."""
-AT_ONCE = 100
-"""Pictures on one command line, whose length is limited."""
+COMMAND_LINE = 24_000 if sys.platform == "win32" else 100_000
+"""Bytes of file names on one command line: Windows takes 32,767 characters, Linux 128 KiB."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +133,29 @@ def answered(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> Answered:
 
 def predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """Outputs of a bundle's model for all pictures, by zoo.predictor in processes without torch."""
-    parts = [
-        _predicted(folder, paths[start : start + AT_ONCE])
-        for start in console.track(
-            range(0, len(paths), AT_ONCE), f"answering {len(paths)} pictures by the exported file"
-        )
-    ]
+    title = f"answering {len(paths)} pictures by the exported file"
+    with console.bar(title, len(paths)) as advance:
+        parts = [_predicted(folder, group, advance) for group in command_lines(paths)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
+def command_lines(paths: Sequence[Path]) -> list[list[Path]]:
+    """The paths in groups, in order, each short enough for one command line."""
+    groups: list[list[Path]] = []
+    left = 0
+    for path in paths:
+        length = len(os.fsencode(path)) + 1
+        if not groups or length > left:
+            groups.append([])
+            left = COMMAND_LINE
+        groups[-1].append(path)
+        left -= length
+    return groups
+
+
+def _predicted(
+    folder: Path, paths: Sequence[Path], advance: console.Advance
+) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as temporary:
         saved = Path(temporary) / "outputs.npz"
         command = [
@@ -156,13 +170,27 @@ def _predicted(folder: Path, paths: Sequence[Path]) -> dict[str, np.ndarray]:
             "cpu",
             "--unfinished",
         ]
-        ran = subprocess.run(command, capture_output=True, text=True)
-        if ran.returncode or not saved.is_file():
-            raise UserError(
-                f"the exported model cannot be run: {(ran.stderr or ran.stdout).strip()[-500:]}"
-            )
+        ended_well, words = run_predictor(command, advance)
+        if not ended_well or not saved.is_file():
+            raise UserError(f"the exported model cannot be run: {words.strip()[-500:]}")
         with np.load(saved) as arrays:
             return {name: arrays[name] for name in arrays}
+
+
+def run_predictor(command: Sequence[str], advance: console.Advance) -> tuple[bool, str]:
+    """Whether the command, which prints a line for each picture, ended well; and its errors, or
+    else the last line."""
+    last = ""
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                advance(1)
+                last = line
+        errors.seek(0)
+        return process.returncode == 0, errors.read() or last
 
 
 def run(

@@ -83,7 +83,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         own = unknown.fit(subject, deployed, folder / MODEL)
         subject.write(other, exact)
         kept_too = best(subject, exact, path, ranges, for_tensorrt=True)
-    rung = judged(path, subject.labelled, subject.may_lose("int8"), exact=True)
+    rung = judged(path, subject.labelled, subject.may_lose("int8"), as_stated=True)
     if rung.verdict == "passed":
         unknown.take_out(subject, other, path)  # nothing here runs it fast enough to fit one
     else:
@@ -150,7 +150,9 @@ def best(
     lost: dict[int, float] = {}
     for count in FLOAT_LAYERS:
         quantize(source, path, pictures, ranges, for_tensorrt=for_tensorrt, float_layers=count)
-        rung = judged_early(path, subject.validated, subject.may_lose("int8"), exact=for_tensorrt)
+        rung = judged_early(
+            path, subject.validated, subject.may_lose("int8"), as_stated=for_tensorrt
+        )
         lost[count] = rung.worst + rung.spread
         if rung.verdict == "passed":
             return count
@@ -224,25 +226,42 @@ def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[s
 
 
 def judged_early(
-    model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bool = False
+    model: Path, labelled: Sequence[Labelled], limit: float, *, as_stated: bool = False
 ) -> Rung:
     """`judged`, of a few of the pictures where these are enough to see that the model has
     failed."""
-    if len(labelled) >= 2 * FIRST:
-        few = judged(model, labelled[:: len(labelled) // FIRST], limit, exact=exact)
-        if few.verdict == "failed":
-            return few
-    return judged(model, labelled, limit, exact=exact)
+    if len(labelled) < 2 * FIRST:
+        return judged(model, labelled, limit, as_stated=as_stated)
+    session = _session(model, as_stated=as_stated)
+    step = len(labelled) // FIRST
+    few = labelled[::step]
+    first_NC = _probabilities(session, few)
+    rung = parity.accuracy("int8", limit, few, first_NC)
+    if rung.verdict == "failed":
+        return rung
+    others = [picture for place, picture in enumerate(labelled) if place % step]
+    all_NC = np.concatenate([first_NC, _probabilities(session, others)])
+    return parity.accuracy("int8", limit, [*few, *others], all_NC)
 
 
-def judged(model: Path, labelled: Sequence[Labelled], limit: float, *, exact: bool = False) -> Rung:
+def judged(
+    model: Path, labelled: Sequence[Labelled], limit: float, *, as_stated: bool = False
+) -> Rung:
     """The accuracy of a model file against that of the trained model.
 
-    `exact`: in the arithmetic of the file, which accelerators follow, not as this CPU's kernels
-    shorten it.
+    `as_stated`: in the arithmetic that the file states, which accelerators follow, not as this
+    CPU's 8-bit kernels shorten it.
     """
-    session, _ = onnx_runtime.load(model, "cpu", optimise=not exact)
-    given = parity.run(
-        session, [bundle.PROBABILITIES], [one.path for one in labelled], parity.TOGETHER
-    )
-    return parity.accuracy("int8", limit, labelled, given[bundle.PROBABILITIES])
+    p_NC = _probabilities(_session(model, as_stated=as_stated), labelled)
+    return parity.accuracy("int8", limit, labelled, p_NC)
+
+
+def _session(model: Path, *, as_stated: bool) -> Any:
+    session, _ = onnx_runtime.load(model, "cpu", eight_bit_kernels=not as_stated)
+    return session
+
+
+def _probabilities(session: Any, labelled: Sequence[Labelled]) -> np.ndarray:
+    paths = [picture.path for picture in labelled]
+    answers = parity.run(session, [bundle.PROBABILITIES], paths, parity.TOGETHER)
+    return answers[bundle.PROBABILITIES]

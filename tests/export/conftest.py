@@ -2,14 +2,12 @@
 
 import io
 import logging
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -23,6 +21,7 @@ from export.graph.deployed import Answer, Network, Prepare
 from export.graph.pieces import ANSWER, NETWORK, PREPARE, Pieces
 from export.proof import parity
 from zoo import predictor
+from zoo.host.console import Advance
 from zoo.network import class_maps
 
 
@@ -45,14 +44,16 @@ def no_structured_log() -> Iterator[None]:
         yield
 
 
-def predict_here(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+def predict_here(command: Sequence[str], advance: Advance) -> tuple[bool, str]:
     """What `python -m zoo.predictor` does, without the second that a process of its own takes to
     start."""
     interpreter, option, module, *arguments = command
     assert (interpreter, option, module) == (sys.executable, "-m", "zoo.predictor")
     with redirect_stdout(io.StringIO()) as printed:
         status = predictor.main(arguments)
-    return subprocess.CompletedProcess(command, status, printed.getvalue(), "")
+    lines = printed.getvalue().splitlines()
+    advance(len(lines))
+    return status == 0, lines[-1]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,7 +61,7 @@ def proofs_predict_here() -> Iterator[None]:
     """Proofs run the exported file in this process; in test_export.py one does it as users' proofs
     do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "subprocess", SimpleNamespace(run=predict_here))
+        patch.setattr(parity, "run_predictor", predict_here)
         yield
 
 

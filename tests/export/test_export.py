@@ -1,6 +1,7 @@
 """`python -m export` on made runs: what a finished bundle is, and what the proof refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ from zoo.picture import tta
 from zoo.picture.preprocess import Preprocessing, decode
 
 ROOT = Path(__file__).parents[2]
+RUN_PREDICTOR = parity.run_predictor
+"""In a process of its own; conftest.py replaces it."""
 FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))
 
 
@@ -68,9 +71,9 @@ def test_an_export_answers_like_the_model(
     monkeypatch.setattr(
         hard_pictures, "SIZES", FEWER_SIZES if "center" not in which else hard_pictures.SIZES
     )
-    monkeypatch.setattr(parity, "AT_ONCE", 20)
-    if "center" in which:  # in processes of its own, as users' proofs do
-        monkeypatch.setattr(parity, "subprocess", subprocess)
+    monkeypatch.setattr(parity, "COMMAND_LINE", 3_000)
+    if "center" in which:  # as users' proofs do
+        monkeypatch.setattr(parity, "run_predictor", RUN_PREDICTOR)
     run = made_export(tmp_path, EXPORTED[which])
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     folder, with_examples = run / "bundles" / "onnx", "ViT" not in which
@@ -375,6 +378,35 @@ def test_a_wrong_export_is_not_finished(
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return made_export(tmp_path, CONTROL)
+
+
+def test_pictures_fit_the_command_line_and_keep_their_order() -> None:
+    """A name that alone is longer than a command line stands by itself."""
+    paths = [Path(f"val/{place}-é.png") for place in range(2_000)]
+    paths.insert(700, Path("x" * (parity.COMMAND_LINE + 1)))
+    groups = parity.command_lines(paths)
+    assert [path for group in groups for path in group] == paths
+    assert [paths[700]] in groups
+    lengths = [sum(len(os.fsencode(path)) + 1 for path in group) for group in groups]
+    assert sum(length > parity.COMMAND_LINE for length in lengths) == 1
+    assert len(groups) <= 4
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("print('first'); print('last')", (True, "last\n", 2)),
+        ("import sys; print('line'); sys.exit('what is wrong')", (False, "what is wrong\n", 1)),
+        ("print('line'); import sys; sys.stderr.write('x' * 200_000)", (True, "x" * 200_000, 1)),
+    ],
+)
+def test_what_a_predictors_process_says_is_read(
+    program: str, expected: tuple[bool, str, int]
+) -> None:
+    """More errors than a pipe holds stop nothing; each line counts as a picture."""
+    done = []
+    ended_well, words = RUN_PREDICTOR([sys.executable, "-c", program], done.append)
+    assert (ended_well, words, sum(done)) == expected
 
 
 def test_an_unfinished_run_is_refused(run: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from export.proof.prove import Evidence, gather
 from export.proof.trained_run import Subject, open_run
 from export.targets import int8, tensorrt, triton
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
-from zoo.answer import openvino_runtime
+from zoo.answer import onnx_runtime, openvino_runtime
 from zoo.answer.predict import Predictor
 from zoo.contract import decision, run_pictures
 from zoo.contract.bundle import open_bundle
@@ -435,29 +436,42 @@ def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
 
 
 @pytest.mark.parametrize(
-    ("pictures", "worst", "asked"),
+    ("pictures", "right", "asked"),
     [
-        (127, 90.0, [127]),
-        (128, 90.0, [64]),
-        (200, 90.0, [67]),
-        (128, 0.0, [64, 128]),
-        (128, 2.0, [64, 128]),
+        (127, 0.1, [127]),
+        (128, 0.1, [64]),
+        (200, 0.1, [67]),
+        (128, 1.0, [64, 64]),
+        (200, 0.98, [67, 133]),
     ],
 )
 def test_an_attempt_that_is_worse_on_few_pictures_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: int, worst: float, asked: list[int]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: int, right: float, asked: list[int]
 ) -> None:
-    """A loss that few pictures cannot tell from the limit is measured on all of them."""
-    seen = []
+    """A loss that few pictures cannot tell from the limit is measured on all of them, each of which
+    is answered once."""
+    labelled = [
+        judging.Labelled(Path(str(place)), place % 2, place % 2) for place in range(pictures)
+    ]
+    answered: list[list[Path]] = []
 
-    def judged(model: Path, labelled: list[int], limit: float, *, exact: bool) -> judging.Rung:
-        assert (model, exact) == (tmp_path, True)
-        seen.append(len(labelled))
-        return judging.Rung("accuracy", limit, worst, "picture", len(labelled), 1.0)
+    def run(session: str, names: list[str], paths: list[Path], batches: object) -> dict[str, Any]:
+        assert session == "model, kernels of 8 bits: False"
+        answered.append(paths)
+        wrong = [int(path.name) >= right * pictures for path in paths]
+        label = np.array([int(path.name) % 2 for path in paths])
+        return {"probabilities": np.eye(2)[label ^ np.array(wrong)]}
 
-    monkeypatch.setattr(int8, "judged", judged)
-    assert int8.judged_early(tmp_path, list(range(pictures)), 1.0, exact=True).pictures == asked[-1]  # type: ignore
-    assert seen == asked
+    def load(model: Path, provider: str, *, eight_bit_kernels: bool) -> tuple[str, str]:
+        return f"{model.name}, kernels of 8 bits: {eight_bit_kernels}", provider
+
+    monkeypatch.setattr(parity, "run", run)
+    monkeypatch.setattr(onnx_runtime, "load", load)
+    rung = int8.judged_early(tmp_path / "model", labelled, 1.0, as_stated=True)
+    assert [len(paths) for paths in answered] == asked
+    assert rung.pictures == sum(asked) == len({path for paths in answered for path in paths})
+    wrong = sum(int(path.name) >= right * pictures for paths in answered for path in paths)
+    assert rung.worst == pytest.approx(100 * wrong / rung.pictures)
 
 
 def test_triton_reads_its_configurations(trained: Path) -> None:

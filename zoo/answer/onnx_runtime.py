@@ -59,12 +59,15 @@ def provider_of(model: Path) -> str:
     return OPENVINO if model.suffix == ".xml" else "cpu"
 
 
-def load(model: Path, provider: str, *, threads: int = 0, optimise: bool = True) -> tuple[Any, str]:
+def load(
+    model: Path, provider: str, *, threads: int = 0, eight_bit_kernels: bool = True
+) -> tuple[Any, str]:
     """(InferenceSession, `cpu`, `cuda` or `openvino`: what it uses).
 
     `provider`: `cpu`, `cuda`, `openvino`, or `auto`: CUDA where a session really gets it, OpenVINO
     for its own format. `threads` of one operation on the CPU, 0 = as `zoo.host.machine` counts
-    cores. `optimise`: False runs the nodes of an ONNX file on the CPU one by one as they stand.
+    cores. `eight_bit_kernels`: False computes a quantised ONNX file in float32 between the
+    roundings that it states, as accelerators do, not by this CPU's integer kernels.
     Raises `UserError` if ONNX Runtime is missing or broken, cannot read the model, or gives another
     provider than was asked for.
     """
@@ -90,7 +93,9 @@ def load(model: Path, provider: str, *, threads: int = 0, optimise: bool = True)
             raise UserError(
                 f"provider cuda was asked for and cannot be had: {reason}. Or use provider cpu."
             )
-    return _session(runtime, model, threads, [PROVIDERS["cpu"]], optimise=optimise), "cpu"
+    return _session(
+        runtime, model, threads, [PROVIDERS["cpu"]], eight_bit_kernels=eight_bit_kernels
+    ), "cpu"
 
 
 def run(
@@ -247,11 +252,12 @@ def _quiet(runtime: Any) -> Iterator[None]:
 
 
 def _session(
-    runtime: Any, model: Path, threads: int, providers: list[Any], *, optimise: bool = True
+    runtime: Any, model: Path, threads: int, providers: list[Any], *, eight_bit_kernels: bool = True
 ) -> Any:
     options = runtime.SessionOptions()
-    levels = runtime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if not eight_bit_kernels:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = _ERRORS
     options.intra_op_num_threads = machine.library_threads(threads)
     options.enable_mem_pattern = False
