@@ -23,6 +23,8 @@ SPLIT_FOLDERS = {
     "test": "test",
 }
 """Name of a folder, in lower case -> the split that it is."""
+MOST_SPLITS = 3
+"""Of folders that are no folds."""
 DEEPEST = 5
 """Folders inside each other through which classes are looked for."""
 _WORDS = {
@@ -139,19 +141,38 @@ def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
 
 
 def _refuse_same_in_all(root: Path, names: Sequence[str]) -> None:
-    """`UserError` if all these folders hold the same two or more folders. Each folder is listed
-    only as long as that may still be so: mostly the first one alone."""
+    """`UserError` if all these folders hold the same folders: two or more, or up to three folders
+    of which one holds all that the others do. Each folder is listed only as long as that may still
+    be so: mostly the first one alone."""
     inner: dict[str, tuple[Path, set[str]]] = {}
     for name in names:
         inner[name] = with_classes(root, root / name)
-        if len(set.intersection(*(held for _, held in inner.values()))) < 2:
+        shared = set.intersection(*(held for _, held in inner.values()))
+        if len(names) > MOST_SPLITS and len(shared) < 2:
             return
     if len(inner) < 2:
         return
-    same = set.intersection(*(held for _, held in inner.values()))
     # a split may lack a class
-    if 2 * len(same) >= max(len(held) for _, held in inner.values()):
-        raise UserError(_two_readings(root, names, inner, same))
+    if len(shared) > 1 and 2 * len(shared) >= max(len(held) for _, held in inner.values()):
+        raise UserError(_two_readings(root, names, inner, shared))
+    if len(names) <= MOST_SPLITS:
+        _refuse_part_of_one(root, names)
+
+
+def _refuse_part_of_one(root: Path, names: Sequence[str]) -> None:
+    """`UserError` if one of these folders holds two or more folders and no files, and each of the
+    others some of the same: splits that lack classes, down to a single one."""
+    held: dict[str, set[str]] = {}
+    for name in names:
+        found = level(root, root / name)
+        if any(entry.kind == "outside" for entry in found.unused):
+            return
+        held[name] = set(map(nfc, found.folders))
+    fullest = max(held, key=lambda name: len(held[name]))
+    if len(held[fullest]) > 1 and all(own and own <= held[fullest] for own in held.values()):
+        inner = {name: (root / name, own) for name, own in held.items()}
+        shared = set.union(*(own for name, own in held.items() if name != fullest))
+        raise UserError(_two_readings(root, names, inner, shared))
 
 
 def _same(one: set[str], two: set[str]) -> set[str]:

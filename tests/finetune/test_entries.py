@@ -1,6 +1,7 @@
 """Nothing in a data folder is lost in silence: the law on many made-up trees, and rows for what
 people really have."""
 
+import itertools
 import os
 import re
 import shlex
@@ -434,6 +435,54 @@ def test_splits_that_would_be_learned_as_classes_show_both_readings(
 
 
 @pytest.mark.parametrize(
+    "held",
+    [
+        {"Training": "abc", "Testing": "a"},
+        {"\u8bad\u7ec3": "abc", "\u6d4b\u8bd5": "a"},
+        {"Lernen": "abc", "Pr\u00fcfen": "c", "Andere": "b"},
+        {"1": "ab", "2": "b"},
+        {"fold1": "abc", "fold2": "a", "fold3": "bc"},
+    ],
+)
+def test_splits_that_lack_classes_show_both_readings(tmp_path: Path, held: dict[str, str]) -> None:
+    write_classes(tmp_path, {f"{name}/{of}": 2 for name, classes in held.items() for of in classes})
+    with pytest.raises(UserError, match="can be read in two ways") as caught:
+        read_tree(tmp_path)
+    message = str(caught.value)
+    _, data, _, val = shlex.split(message[message.index("--data ") :].partition(". If ")[0])
+    fullest = max(held.values(), key=len)
+    assert read_tree(Path(data), val=Path(val)).classes == tuple(fullest)
+    moved_into_train(tmp_path, list(held))
+    assert read_tree(tmp_path).classes == tuple(sorted(held))
+
+
+@pytest.mark.parametrize(
+    ("folder", "marks"),
+    [
+        ("node_modules", ()),
+        ("site-packages", ()),
+        ("my env", ("pyvenv.cfg",)),
+        ("CVS", ("Entries", "Root")),
+    ],
+)
+def test_folders_of_programs_are_no_classes(
+    tmp_path: Path, folder: str, marks: tuple[str, ...]
+) -> None:
+    write_classes(tmp_path, {**PAIR, folder: 1, f"cat/{folder}": 1})
+    for mark, place in itertools.product(marks, ("", "cat")):
+        (tmp_path / place / folder / mark).write_text("")
+    tree = read_tree(tmp_path)
+    assert tree.classes == ("cat", "dog")
+    skipped = {entry.path: entry.kind for entry in tree.unused}
+    assert skipped == {folder: "system", f"cat/{folder}": "system"}
+
+
+@pytest.mark.parametrize("name", ["CVS", "venv", "Entries"])
+def test_classes_with_the_name_of_a_program_without_its_files(tmp_path: Path, name: str) -> None:
+    assert name in read_tree(write_classes(tmp_path, {**PAIR, name: 1})).classes
+
+
+@pytest.mark.parametrize(
     ("one", "two"),
     [("training_set", "test_set"), ("Lernen", "Pr\u00fcfen"), ("train", "test_data")],
 )
@@ -560,6 +609,8 @@ def test_flat_folders_with_names_of_splits_show_both_readings(
         ("training", "testing", "marketing"),
         ("test_tube", "testicle"),
         ("cat/a", "cat/b", "dog/b", "dog/c"),
+        ("cat/a", "cat/b", "dog/a", "cow/a", "hen/b"),
+        ("cat/a", "cat/b", "dog/a", "dog"),
     ],
 )
 def test_classes_that_are_not_refused(tmp_path: Path, folders: tuple[str, ...]) -> None:

@@ -2,9 +2,12 @@
 
 import io
 import logging
+import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +152,25 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     console.guard()
     yield
     logging.setLogRecordFactory(factory)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_command_runs_with_closed_streams(closed: str, tmp_path: Path) -> None:
+    code = (
+        "from zoo.host import console, errors\n"
+        "def main():\n"
+        "    console.say('said'); console.warn('warned'); console.error('wrong')\n"
+        "    with open('file', 'wb') as file:\n"
+        "        assert file.fileno() > 2\n"
+        "        return 7\n"
+        "errors.run_main(main)\n"
+    )
+    shell = f'cd "$1"; exec "$2" -c "$3" {closed}'
+    words = ["sh", "-c", shell, "sh", str(tmp_path), sys.executable, code]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 7, ended.stderr
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 @pytest.mark.usefixtures("guarded")

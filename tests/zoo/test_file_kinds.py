@@ -146,6 +146,14 @@ NO_PICTURES: dict[str, tuple[bytes, str]] = {
         bands(3, np.uint8, t259=34712),
         "a TIFF of 3 bands of 8 bits, compressed as JPEG 2000",
     ),
+    "webp.tif": (
+        bands(3, np.uint8, t259=50001),
+        "a TIFF of 3 bands of 8 bits, compressed as WebP",
+    ),
+    "12-bit.jpg": (
+        jpeg().replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c", 1),
+        "a JPEG of 12 bits a colour, expected 8: save it with 8 bits",
+    ),
 }
 """Name -> (content, the reason that is given)."""
 

@@ -45,10 +45,20 @@ SYSTEM_FOLDERS = frozenset(
         "temporary items",
         "thevolumesettingsfolder",
         "__pycache__",
+        "__pypackages__",
+        "node_modules",
+        "bower_components",
+        "site-packages",
+        "_darcs",
+        "_gsdata_",
     }
 )
 """Folders of operating systems, NAS devices and programs, in lower case; hidden ones (`.git`) are
 skipped as well."""
+_VENV_MARKS = ("pyvenv.cfg",)
+_MARKS = {"cvs": ("Entries", "Root")}
+"""Folder, in lower case -> files that tell it from a class of that name (CVS is a chain of shops).
+Any other folder with the marks of a virtual environment is one: people call it as they like."""
 _REPAIRED_FOLDER = re.compile(r"found\.\d{3}")
 """Where Windows puts pieces of files that it finds on a damaged disk: FOUND.000 and on."""
 SYSTEM_FILES = frozenset(
@@ -198,7 +208,7 @@ def level(root: Path, folder: Path) -> Level:
     found = Level([], [], [])
     for entry in listed(folder):
         path, folder_like = inside(here, entry.name), is_folder(entry)
-        if skipped := by_rule(path, entry.name, folder=folder_like):
+        if skipped := by_rule(path, entry, folder=folder_like):
             found.unused.append(skipped)
         elif folder_like:
             found.folders.append(entry.name)
@@ -233,7 +243,7 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
         found.folders.append(here)
         for entry in listed(path):
             name, folder_like = inside(here, entry.name), is_folder(entry)
-            skipped = by_rule(name, entry.name, folder=folder_like)
+            skipped = by_rule(name, entry, folder=folder_like)
             if skipped and not (skipped.kind == "harmless" and begins_as_picture(entry.path)):
                 found.unused.append(skipped)
             elif folder_like:
@@ -243,14 +253,19 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
     return found
 
 
-def by_rule(path: str, name: str, *, folder: bool) -> Unused | None:
-    """The entry as one that is skipped for its name alone; None if it is not."""
-    lower = name.lower()
+def by_rule(path: str, entry: "os.DirEntry[str]", *, folder: bool) -> Unused | None:
+    """The entry as one that is skipped for its name, or as a folder of a program; None if it is
+    neither."""
+    name, lower = entry.name, entry.name.lower()
     if name.startswith("."):
         return Unused(path, "system", "hidden: its name begins with a dot")
     if folder:
-        of_system = lower in SYSTEM_FOLDERS or _REPAIRED_FOLDER.fullmatch(lower)
-        return Unused(path, "system", "a folder of the system") if of_system else None
+        if lower in SYSTEM_FOLDERS or _REPAIRED_FOLDER.fullmatch(lower):
+            return Unused(path, "system", "a folder of the system")
+        marks = _MARKS.get(lower, _VENV_MARKS)
+        if all(os.path.isfile(os.path.join(entry.path, mark)) for mark in marks):
+            return Unused(path, "system", f"a folder of a program: it holds {' and '.join(marks)}")
+        return None
     if lower in SYSTEM_FILES or lower.endswith(DOWNLOAD_MARK):
         return Unused(path, "system", "a file of the system")
     suffix = os.path.splitext(lower)[1]

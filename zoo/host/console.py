@@ -224,7 +224,9 @@ def _record(*args: Any, **named: Any) -> logging.LogRecord:
 
 def guard() -> None:
     """From now on log records, warnings and uncaught errors of this process are `printable`,
-    whoever wrote them, and no character is one that the output's encoding cannot take."""
+    whoever wrote them, and no character is one that the output's encoding cannot take. A stream
+    that the caller closed takes all and keeps nothing."""
+    _reopen_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # bars and help draw lines that ASCII lacks
             stream.reconfigure(errors="backslashreplace")
@@ -234,6 +236,20 @@ def guard() -> None:
     # the parser of the command line repeats it as it is
     if any(printable(word) != word for word in sys.argv):
         sys.stdout, sys.stderr = _Clean(sys.stdout), _Clean(sys.stderr)
+
+
+def _reopen_closed() -> None:
+    """Give the standard streams that are closed, as a service manager may start a program, to the
+    null device."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # the next file to be opened would take it, and get what libraries print
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 class _Clean(io.TextIOBase):

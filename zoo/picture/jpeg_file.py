@@ -229,6 +229,8 @@ def _end(data: bytes, at: int) -> int:
 def _add_frame(header: _Header, marker: int, body: bytes) -> None:
     if header.frame or len(body) < 8:
         raise Refused("damaged: its JPEG frame is not one")
+    if body[2] == 12:  # medical pictures; every decoder of 8 bits calls them damaged
+        raise Refused("a JPEG of 12 bits a colour, expected 8: save it with 8 bits")
     header.frame, header.components = marker, body[7]
     header.size = int.from_bytes(body[5:7]), int.from_bytes(body[3:5])
     header.samples = _samples(header.size, body[8 : 8 + 3 * header.components])

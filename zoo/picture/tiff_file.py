@@ -79,6 +79,7 @@ _PACKINGS = {
     33005: "JPEG 2000",
     34887: "LERC",
     34892: "lossy JPEG of DNG",
+    50001: "WebP",
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
