@@ -2,8 +2,9 @@
 number by number.
 
 The reference is Pillow, torch and `zoo/contract/decision.py`; the exported file is run by
-`zoo/predictor.py`, the code that serves, in a process of its own without torch. Each rung compares
-one thing and has one limit.
+`zoo/predictor.py`, the code that serves, in a process of its own without torch; the accuracy of a
+precision that rounds is counted by ONNX Runtime here. Each rung compares one thing and has one
+limit.
 """
 
 import math
@@ -225,6 +226,12 @@ def run(
     return {
         name: np.stack(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
     }
+
+
+def probabilities(session: Any, labelled: Sequence[Labelled]) -> np.ndarray:
+    """What a session gives for these pictures: float32 [N, C]."""
+    answers = run(session, [bundle.PROBABILITIES], [one.path for one in labelled], TOGETHER)
+    return answers[bundle.PROBABILITIES]
 
 
 def compare(

@@ -101,14 +101,16 @@ def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Pr
     labelled = subject.labelled if precision in judging.LOST_POINTS else []
     provider = onnx_runtime.provider_of(folder / product.model)
     pictures = evidence.compared(deployed, provider)
-    given = parity.predicted(folder, [*evidence.paths.values(), *(one.path for one in labelled)])
-    outputs = {name: values[: len(pictures)] for name, values in given.items()}
+    outputs = parity.predicted(folder, list(evidence.paths.values()))
     rungs = parity.pixels(pictures, by_products=deployed.prepare.matmul)
     rungs += parity.compare(pictures, outputs, judged=not labelled)
     if product.plain:
         rungs.insert(0, parity.core(product.plain, pictures))
     if labelled:
-        p_NC = given[bundle.PROBABILITIES][len(pictures) :]
+        p_NC = product.labelled_NC
+        if p_NC is None:
+            session, _ = onnx_runtime.load(folder / product.model, "cpu")
+            p_NC = parity.probabilities(session, labelled)
         rungs.append(parity.accuracy(precision, subject.may_lose(precision), labelled, p_NC))
     if product.engine:
         rungs += by_engine(product, pictures, evidence, labelled, precision)

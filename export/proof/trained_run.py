@@ -21,7 +21,7 @@ from export.graph.pieces import Pieces
 from export.order import Order
 from export.proof import class_folders, judging, parity
 from export.proof.judging import Labelled, Rung
-from zoo.contract import bundle, decision, run_pictures, rundir
+from zoo.contract import bundle, decision, rejection, run_pictures, rundir
 from zoo.contract.decision import Decision
 from zoo.files import fields, tables
 from zoo.files.folders import picture_bytes, shown
@@ -35,6 +35,8 @@ from zoo.picture.preprocess import Preprocessing, decode
 
 EXPORTERS_LOG = "exporter.log"
 """In `bundles/`: what torch's exporter said when it refused an architecture."""
+NOISE = 50
+"""Pictures of noise that the trained model and a lossy one answer."""
 JUDGED = 5_000
 """Labelled pictures at most that a lossy model is judged on; 0.2 points are 10 of them."""
 
@@ -55,6 +57,9 @@ class Made:
     """The file's own, where its embeddings are not those of the trained model."""
     rungs: Sequence[Rung] = ()
     """What was compared already when it was made."""
+    labelled_NC: np.ndarray | None = None
+    """The probabilities that the file gives for `Subject.labelled`, if they were asked for when it
+    was made."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """More for bundle.json."""
     engine: Any = None
@@ -143,6 +148,13 @@ class Subject:
         """The outputs that the trained model gives for a picture, but for the map."""
         views = tta.prepare(picture, self.parts.pre, tta.VIEWS[self.parts.decision.views])
         return parity.answered(self.parts, views, has_map=False).outputs
+
+    @cached_property
+    def noise_scores(self) -> np.ndarray:
+        """The unknown scores that the trained model gives to `NOISE` pictures of noise."""
+        return np.array(
+            [self.by_torch(picture)[bundle.UNKNOWN_SCORE] for picture in rejection.noise(NOISE)]
+        )
 
     def training(self, count: int) -> list[Path]:
         """Up to `count` training pictures; `UserError` if one is gone."""

@@ -17,7 +17,7 @@ from export.graph import onnx_file, pieces
 from export.graph.deployed import Deployed
 from export.proof import parity
 from export.proof.judging import Labelled, Rung
-from export.proof.trained_run import Subject
+from export.proof.trained_run import NOISE, Subject
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, decision, rejection
 from zoo.contract.decision import Decision
@@ -28,8 +28,6 @@ MOST = 1000
 POINTS, APART = 2.0, 0.02
 """What may lie between the two models: points of the share of own pictures that are called unknown,
 and area under the ROC curve by which noise is told from them."""
-NOISE = 50
-"""Pictures of noise that both models answer."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class Fitted:
     rungs: tuple[Rung, ...] = ()
     refused: str = ""
     """Why there is none, in words."""
+    labelled_NC: np.ndarray | None = None
+    """The probabilities that the file gives for `Subject.labelled`; None if it was not asked."""
 
     @property
     def status(self) -> str:
@@ -84,9 +84,8 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
     known = subject.parts.decision.unknown
     assert known is not None
     session, _ = onnx_runtime.load(path, "cpu")
-    embedding_ND = parity.run(session, [bundle.EMBEDDING], references, parity.TOGETHER)[
-        bundle.EMBEDDING
-    ]
+    answers = parity.run(session, [bundle.EMBEDDING], references, parity.TOGETHER)
+    embedding_ND = answers[bundle.EMBEDDING]
     # parts of an embedding that are scaled one by one, and the length of the whole, are weights of
     # the file
     shortest = known.shortest if known.early else rejection.shortest_length(embedding_ND)
@@ -97,38 +96,40 @@ def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:
 
     session, _ = onnx_runtime.load(path, "cpu")
     calibration = (subject.answered(("calibrate",)) or subject.validated)[:MOST]
-    labelled = subject.labelled[:MOST]
-    threshold = rejection.threshold(_scores(session, calibration))
-    own, noise = _scores(session, labelled), rejection.noise(NOISE)
+    [scores] = _answers(session, [bundle.UNKNOWN_SCORE], calibration)
+    threshold = rejection.threshold(scores)
+    scores, labelled_NC = _answers(
+        session, [bundle.UNKNOWN_SCORE, bundle.PROBABILITIES], subject.labelled
+    )
+    own = scores[:MOST]
     strangers = np.array(
         [
             session.run([bundle.UNKNOWN_SCORE], {bundle.IMAGE: np.asarray(picture)[None]})[0][0]
-            for picture in noise
+            for picture in rejection.noise(NOISE)
         ]
     )
-    before = np.array([one.unknown_score for one in labelled])
-    strangers_before = np.array(
-        [subject.by_torch(picture)[bundle.UNKNOWN_SCORE] for picture in noise]
-    )
+    before = np.array([picture.unknown_score for picture in subject.labelled[:MOST]])
 
     points = 100 * abs(float((own > threshold).mean()) - float((before > known.threshold).mean()))
-    less_apart = rejection.auroc(before, strangers_before) - rejection.auroc(own, strangers)
+    less_apart = rejection.auroc(before, subject.noise_scores) - rejection.auroc(own, strangers)
     rungs = (
-        Rung("own called unknown", POINTS, points, "", len(labelled)),
-        Rung("noise told apart", APART, less_apart, "", len(noise)),
+        Rung("own called unknown", POINTS, points, "", len(own)),
+        Rung("noise told apart", APART, less_apart, "", NOISE),
     )
     if all(rung.verdict == "passed" for rung in rungs):
         own_answer = replace(known, shortest=shortest, threshold=threshold)
-        return Fitted(replace(subject.parts.decision, unknown=own_answer), rungs)
+        own_decision = replace(subject.parts.decision, unknown=own_answer)
+        return Fitted(own_decision, rungs, labelled_NC=labelled_NC)
     why = (
-        f"of {len(labelled)} own pictures the share that it calls unknown is {points:.1f} points "
+        f"of {len(own)} own pictures the share that it calls unknown is {points:.1f} points "
         f"from the trained model's (at most {POINTS:g}), and noise is told apart worse by "
         f"{less_apart:.3f} (at most {APART:g})"
     )
     reported = tuple(replace(rung, limit=None) for rung in rungs)
-    return Fitted(replace(subject.parts.decision, unknown=None), reported, why)
+    return Fitted(replace(subject.parts.decision, unknown=None), reported, why, labelled_NC)
 
 
-def _scores(session: Any, labelled: list[Labelled]) -> np.ndarray:
-    paths = [one.path for one in labelled]
-    return parity.run(session, [bundle.UNKNOWN_SCORE], paths, parity.TOGETHER)[bundle.UNKNOWN_SCORE]
+def _answers(session: Any, names: list[str], labelled: list[Labelled]) -> list[np.ndarray]:
+    """These outputs for these pictures, a row each."""
+    given = parity.run(session, names, [picture.path for picture in labelled], parity.TOGETHER)
+    return [given[name] for name in names]

@@ -48,9 +48,8 @@ more."""
 FLOAT_LAYERS = (0, 3, 6, 12)
 """How many of the first layers stay in float32: tried in order until the loss on validation
 pictures, its 95 % interval included, is within the limit."""
-FIRST = 64
-"""Validation pictures, evenly spread, that are asked first: an attempt that is worse on these alone
-is given up."""
+FEW = 64
+"""Validation pictures, evenly spread, after which it is asked again whether an attempt can pass."""
 ROUNDS = 15
 """How often the two files are timed."""
 ADVICE = (
@@ -120,6 +119,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         status=own.status,
         decision=own.decision,
         rungs=own.rungs,
+        labelled_NC=own.labelled_NC,
         next_steps=lambda folder: [f"python -m zoo.predictor {shell_path(folder)} PICTURE..."],
     )
 
@@ -228,20 +228,24 @@ def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[s
 def judged_early(
     model: Path, labelled: Sequence[Labelled], limit: float, *, as_stated: bool = False
 ) -> Rung:
-    """`judged`, of a few of the pictures where these are enough to see that the model has
-    failed."""
-    if len(labelled) < 2 * FIRST:
-        return judged(model, labelled, limit, as_stated=as_stated)
+    """`judged`, but of the pictures answered so far once the model would not pass even if it lost
+    none of the others."""
     session = _session(model, as_stated=as_stated)
-    step = len(labelled) // FIRST
-    few = labelled[::step]
-    first_NC = _probabilities(session, few)
-    rung = parity.accuracy("int8", limit, few, first_NC)
-    if rung.verdict == "failed":
-        return rung
-    others = [picture for place, picture in enumerate(labelled) if place % step]
-    all_NC = np.concatenate([first_NC, _probabilities(session, others)])
-    return parity.accuracy("int8", limit, [*few, *others], all_NC)
+    parts = max(1, len(labelled) // FEW)
+    spread = [labelled[part::parts] for part in range(parts)]
+    answered: list[Labelled] = []
+    answers: list[np.ndarray] = []
+    for number, part in enumerate(spread, start=1):
+        answered += part
+        answers.append(parity.probabilities(session, part))
+        others = [picture for later in spread[number:] for picture in later]
+        as_trained = np.eye(answers[0].shape[1])[[picture.said for picture in others]]
+        at_best = parity.accuracy(
+            "int8", limit, [*answered, *others], np.concatenate([*answers, as_trained])
+        )
+        if at_best.verdict != "passed":
+            break
+    return parity.accuracy("int8", limit, answered, np.concatenate(answers))
 
 
 def judged(
@@ -252,16 +256,10 @@ def judged(
     `as_stated`: in the arithmetic that the file states, which accelerators follow, not as this
     CPU's 8-bit kernels shorten it.
     """
-    p_NC = _probabilities(_session(model, as_stated=as_stated), labelled)
+    p_NC = parity.probabilities(_session(model, as_stated=as_stated), labelled)
     return parity.accuracy("int8", limit, labelled, p_NC)
 
 
 def _session(model: Path, *, as_stated: bool) -> Any:
     session, _ = onnx_runtime.load(model, "cpu", eight_bit_kernels=not as_stated)
     return session
-
-
-def _probabilities(session: Any, labelled: Sequence[Labelled]) -> np.ndarray:
-    paths = [picture.path for picture in labelled]
-    answers = parity.run(session, [bundle.PROBABILITIES], paths, parity.TOGETHER)
-    return answers[bundle.PROBABILITIES]

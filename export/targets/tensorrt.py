@@ -102,6 +102,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         facts=facts,
         decision=own.decision,
         rungs=own.rungs,
+        labelled_NC=own.labelled_NC,
         engine=Engine(folder, shapes) if runs_here else None,
         next_steps=lambda folder: [trtexec(folder / MODEL, shapes)],
     )
