@@ -10,10 +10,10 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
 
 from starlette.types import Scope, Send
 
+from serve.insides import of_uvicorn
 from serve.limits.logins import ADDRESSES, LONGEST_WAIT_S, remember
 from zoo.host.errors import UserError
 
@@ -98,7 +98,9 @@ def open_files() -> int:
     except ModuleNotFoundError:  # Windows, which has no such limit for sockets
         return WANTED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    wanted = WANTED_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(WANTED_FILES, hard)
     if soft == resource.RLIM_INFINITY:
         return WANTED_FILES
     if soft < wanted:
@@ -200,7 +202,9 @@ class Kills:
         """Whole seconds for which pictures of this address are refused; 0 = they are taken."""
         with self._lock:
             count, last = self._of.get(address, (0, 0.0))
-        return max(0, math.ceil(last + _wait_s(count) - self._clock())) if count else 0
+        if not count:
+            return 0
+        return max(0, math.ceil(last + _wait_s(count) - self._clock()))
 
 
 def _wait_s(kills: int) -> float:
@@ -212,9 +216,14 @@ def _wait_s(kills: int) -> float:
 def address(scope: Scope) -> str:
     """Who asks: the address as text, for IPv6 its /64 network, which one machine usually has to
     itself."""
-    client = scope.get("client")
+    host, _ = scope.get("client") or ("", None)
+    return network_of(host)
+
+
+def network_of(host: str) -> str:
+    """The same for an address as text, which may hold anything."""
     try:
-        known = ipaddress.ip_address(client[0] if client else "")
+        known = ipaddress.ip_address(host)
     except ValueError:  # what a proxy wrote into X-Forwarded-For
         return "unknown"
     if isinstance(known, ipaddress.IPv6Address):
@@ -226,12 +235,8 @@ def address(scope: Scope) -> str:
 
 @contextlib.contextmanager
 def answered_in(seconds: float, send: Send) -> Iterator[None]:
-    """Drop the connection if the block takes longer than `seconds`.
-
-    ASGI has no way to say this, and closing a connection waits for a reader who does not read; so
-    uvicorn's own transport, to which its `send` belongs, is aborted.
-    """
-    transport: Any = getattr(getattr(send, "__self__", None), "transport", None)
+    """Drop the connection if the block takes longer than `seconds`."""
+    transport = of_uvicorn.transport_of(send)
     if transport is None:
         yield
         return

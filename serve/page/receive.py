@@ -10,13 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gradio.routes import file_upload_statuses
-from gradio_client.utils import strip_invalid_filename_characters
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from serve.insides import of_gradio
 from serve.limits.uploads import MAX_FILES, Uploads
 
 WANTED = "Expected pictures in the field 'files', each as a file, and no other field."
@@ -32,7 +31,7 @@ async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise HTTPException(400, "Expected multipart/form-data with a boundary.")
     upload_id = request.query_params.get("upload_id", "")
-    upload = _Upload(uploads, max_bytes, _progress(upload_id))
+    upload = _Upload(uploads, max_bytes, of_gradio.progress_of(upload_id))
     try:
         parser = MultipartParser(options[b"boundary"], upload.callbacks())
         async for chunk in request.stream():
@@ -50,26 +49,7 @@ async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list
         ) from None
     finally:
         upload.close()
-        if upload_id:
-            file_upload_statuses.set_done(upload_id)
-
-
-def forget_progress() -> None:
-    """Forget uploads that are done: Gradio remembers each whose progress nobody looked at for
-    ever."""
-    for upload_id, status in [*file_upload_statuses._statuses.items()]:
-        if status.is_done:
-            file_upload_statuses.stop_tracking(upload_id)
-    for upload_id in [*file_upload_statuses._signals]:
-        if upload_id not in file_upload_statuses._statuses:
-            file_upload_statuses._signals.pop(upload_id, None)
-
-
-def _progress(upload_id: str) -> Callable[[str, bytes], None]:
-    if not upload_id:
-        return lambda name, content: None
-    file_upload_statuses.track(upload_id)
-    return lambda name, content: file_upload_statuses.append(upload_id, name, content)
+        of_gradio.upload_is_over(upload_id)
 
 
 class _Upload:
@@ -106,7 +86,9 @@ class _Upload:
         """End the file that is open, and delete what is not kept."""
         if self.open is not None:
             self.open.close()
-        for path in [] if self._kept else self._written:
+        if self._kept:
+            return
+        for path in self._written:
             with contextlib.suppress(OSError):
                 path.unlink()
                 path.parent.rmdir()
@@ -155,5 +137,5 @@ class _Upload:
 
 def _file_name(name: str) -> str:
     """The last part of a name as a plain file name."""
-    plain = strip_invalid_filename_characters(Path(name.replace("\\", "/")).name).lstrip(".")
-    return plain or "picture"
+    last = Path(name.replace("\\", "/")).name
+    return of_gradio.without_invalid_characters(last).lstrip(".") or "picture"

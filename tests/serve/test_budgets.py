@@ -26,7 +26,7 @@ from serve.http.repeat import Repeat
 from serve.limits import budgets, uploads
 from serve.limits.logins import Keys, Logins
 from serve.limits.uploads import BLOCK, Full, Uploads
-from serve.page import cards
+from serve.page import model_text
 from serve.page.feedback import LOG, Feedback
 from tests.bad_pictures import encode, photo
 from tests.serve.running import served_bundle
@@ -533,7 +533,7 @@ def test_many_pictures_are_answered_within_a_time(
     engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # imports Gradio, for 4 seconds: not in every process that collects this file
-    from serve.page import many
+    from serve.page import many_pictures
 
     own = Uploads(folder)
     paths = []
@@ -542,12 +542,12 @@ def test_many_pictures_are_answered_within_a_time(
         Path(paths[-1]).write_bytes(encode(photo(40 + number), "PNG"))
 
     def answered() -> str:
-        rows, shown = many.answer_all(engine, own, paths, 10**6)
+        rows, shown = many_pictures.answer_all(engine, own, paths, 10**6)
         assert len(rows) == len(shown)
-        return many.summarize(rows, len(paths))
+        return many_pictures.summarize(rows, len(paths))
 
     assert "3 of 3 pictures answered" in answered()
-    monkeypatch.setattr(many, "LONGEST_S", -1.0)
+    monkeypatch.setattr(many_pictures, "LONGEST_S", -1.0)
     assert "0 of 3 pictures were answered" in answered()
     monkeypatch.undo()
     monkeypatch.setattr(engine, "closing", lambda: True)
@@ -556,17 +556,13 @@ def test_many_pictures_are_answered_within_a_time(
 
 def test_pictures_of_the_page_belong_to_the_address_that_asks() -> None:
     import gradio as gr
-    from gradio.context import LocalContext
 
-    from serve.page import many
+    from serve.page.settings import owner_of
 
-    assert many.asking() == ""
-    request = Request({"type": "http", "client": ("2001:db8::1:2:3:4", 5)})
-    token = LocalContext.request.set(gr.Request(request))
-    try:
-        assert many.asking() == "2001:db8::/64"
-    finally:
-        LocalContext.request.reset(token)
+    assert owner_of(None) == ""
+    asked = Request({"type": "http", "client": ("2001:db8::1:2:3:4", 5)})
+    assert owner_of(gr.Request(asked)) == "2001:db8::/64"
+    assert owner_of(gr.Request(Request({"type": "http", "client": None}))) == "unknown"
 
 
 # --- the watched bundle
@@ -722,7 +718,7 @@ class _Engine:
 
 
 def about(folder: Path) -> str:
-    return cards.about(_Engine(bundle.open_bundle(folder)))  # type: ignore[arg-type]
+    return model_text.about(_Engine(bundle.open_bundle(folder)))  # type: ignore[arg-type]
 
 
 def carded(run: Path, card: str) -> Path:
@@ -827,7 +823,7 @@ def test_a_card_is_cleaned_in_linear_time(card: str, tmp_path: Path) -> None:
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        text = cards.about(_Engine(found))  # type: ignore[arg-type]
+        text = model_text.about(_Engine(found))  # type: ignore[arg-type]
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.1
     assert "![" not in text

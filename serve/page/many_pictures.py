@@ -7,22 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import LocalContext
 from PIL import Image, ImageOps
 
 from serve.engine.engine import Answered, Busy, Engine, Late
-from serve.limits import budgets
 from serve.limits.uploads import Full, Uploads
-from serve.page import cards
-from serve.page.cards import Row
+from serve.page import answer_html
+from serve.page.answer_html import Row
+from serve.page.settings import PageSettings, owner_of
 from zoo.files import tables
 from zoo.host.errors import BadImage
 
-ANSWERS = "answers"
-"""Gradio's name of the functions that share one limit of how many run at once: each holds a picture
-in memory."""
 MANY = "many"
-"""The same for many pictures, fewer at once, so that those who ask for one do not wait for them."""
+"""Gradio's name of this tab's function, of which fewer run at once than of `settings.ANSWERS`, so
+that those who ask for one picture do not wait for many."""
 MAX_PICTURES = 200
 """At once."""
 DEADLINES, LONGEST_S = 6, 180.0
@@ -35,32 +32,36 @@ COLUMNS = ("file", "answer", "probability", "prediction_set", "unknown_score", "
 FRAME = (245, 158, 11)
 """RGB around the thumbnail of a picture that is called unknown."""
 FRAME_PIXELS = 8
+Caption = tuple[Image.Image, str]
+"""A thumbnail with what it shows."""
 
 
-def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
-    """Add the tab's content; pictures of at most `max_bytes` are read from `uploads`, tables
-    written there."""
+def many_tab(engine: Engine, settings: PageSettings) -> None:
+    """Add the tab's content; its tables are written to the folder of uploads."""
+    uploads = settings.uploads
 
-    def answer(paths: list[str] | None, progress: gr.Progress = PROGRESS) -> tuple[str, Any, Any]:
+    def answer(
+        paths: list[str] | None, request: gr.Request, progress: gr.Progress = PROGRESS
+    ) -> tuple[str, Any, Any]:
         """Summary with the table, gallery, and the table as a file."""
         if not paths:
-            return "", gr.Gallery([], visible=False), gr.DownloadButton(visible=False)
+            return _without_answers("")
         if len(paths) > MAX_PICTURES:
-            return (
-                cards.refusal(
+            return _without_answers(
+                answer_html.refusal(
                     f"{len(paths)} pictures are too many: at most {MAX_PICTURES} at once."
-                ),
-                gr.Gallery([], visible=False),
-                gr.DownloadButton(visible=False),
+                )
             )
         different = list(dict.fromkeys(paths))
         counted = progress.tqdm(different, desc="Answering", unit="pictures")
-        rows, shown = answer_all(engine, uploads, counted, max_bytes)
-        table = _table(rows, uploads)
+        rows, shown = answer_all(
+            engine, uploads, counted, settings.max_bytes, owner=owner_of(request)
+        )
+        path = _table(rows, uploads)
         return (
             summarize(rows, len(different)),
             gr.Gallery(shown, visible=bool(shown)),
-            gr.DownloadButton(value=table, visible=table is not None),
+            gr.DownloadButton(value=path, visible=path is not None),
         )
 
     files = gr.File(
@@ -70,18 +71,7 @@ def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
         elem_id="files",
         height=180,
     )
-    summary = gr.HTML("", elem_id="summary")
-    table = gr.DownloadButton("Download the table (CSV)", visible=False, elem_id="table", size="sm")
-    gallery = gr.Gallery(
-        [],
-        label="The same pictures",
-        columns=4,
-        height="auto",
-        visible=False,
-        elem_id="gallery",
-        object_fit="contain",
-        interactive=False,
-    )
+    summary, gallery, table = _outputs()
     files.change(
         answer,
         files,
@@ -94,74 +84,77 @@ def many_tab(engine: Engine, uploads: Uploads, max_bytes: int) -> None:
 
 
 def answer_all(
-    engine: Engine,
-    uploads: Uploads,
-    paths: Iterable[str],
-    max_bytes: int,
-) -> tuple[list[Row], list[tuple[Image.Image, str]]]:
+    engine: Engine, uploads: Uploads, paths: Iterable[str], max_bytes: int, *, owner: str = ""
+) -> tuple[list[Row], list[Caption]]:
     """A row for each picture, and thumbnails with what they show; fewer than `paths` when the time
-    is over."""
+    is over. `owner`: the network that asks."""
     rows: list[Row] = []
-    shown: list[tuple[Image.Image, str]] = []
+    shown: list[Caption] = []
     end = time.monotonic() + min(LONGEST_S, DEADLINES * engine.deadline_s)
     for path in paths:
         if engine.closing() or time.monotonic() > end:
             break
-        row, thumbnail = _one(engine, uploads, path, max_bytes)
-        rows.append(row)
-        if thumbnail:
-            shown.append(
-                (
-                    thumbnail,
-                    row.answer if row.unknown else f"{row.answer} {cards.percent(row.probability)}",
-                )
-            )
+        name = Path(path).name
+        try:
+            picture = uploads.read(path, max_bytes)
+            row, thumbnail = engine.answer(picture, partial(_row, name), owner=owner)
+        except BadImage as error:
+            rows.append(Row(name, error=error.reason))
+        except (Busy, Late):
+            rows.append(Row(name, error="the service was too busy"))
+        else:
+            rows.append(row)
+            shown.append((thumbnail, _caption(row)))
     return rows, shown
-
-
-def asking() -> str:
-    """The address that asks for what this thread does now, as the owner of pictures; empty if
-    nobody is known."""
-    asked = LocalContext.request.get(None)
-    request = getattr(asked, "request", None)
-    return budgets.address(request.scope) if request else ""
 
 
 def summarize(rows: list[Row], count: int) -> str:
     """What became of `count` pictures, as HTML with a table."""
-    left = count - len(rows)
-    stopped = (
-        cards.refusal(f"The time was over: {len(rows)} of {count} pictures were answered.")
-        if left
-        else ""
+    parts = []
+    if len(rows) < count:
+        parts.append(
+            answer_html.refusal(
+                f"The time was over: {len(rows)} of {count} pictures were answered."
+            )
+        )
+    if rows:
+        parts.append(answer_html.table(rows))
+    return "".join(parts)
+
+
+def _outputs() -> list[Any]:
+    """The components for summary, gallery and table, in the way they stand on the page."""
+    summary = gr.HTML("", elem_id="summary")
+    table = gr.DownloadButton("Download the table (CSV)", visible=False, elem_id="table", size="sm")
+    gallery = gr.Gallery(
+        [],
+        label="The same pictures",
+        columns=4,
+        height="auto",
+        visible=False,
+        elem_id="gallery",
+        object_fit="contain",
+        interactive=False,
     )
-    return stopped + (cards.table(rows) if rows else "")
+    return [summary, gallery, table]
 
 
-def _one(
-    engine: Engine, uploads: Uploads, path: str, max_bytes: int
-) -> tuple[Row, Image.Image | None]:
-    """(row, thumbnail) of one file."""
-    name = Path(path).name
-    try:
-        return engine.answer(uploads.read(path, max_bytes), partial(_row, name), owner=asking())
-    except BadImage as error:
-        return Row(name, error=error.reason), None
-    except (Busy, Late):
-        return Row(name, error="the service was too busy"), None
+def _without_answers(summary: str) -> tuple[str, Any, Any]:
+    """What the tab shows when no picture was answered."""
+    return summary, gr.Gallery([], visible=False), gr.DownloadButton(visible=False)
 
 
 def _row(name: str, answered: Answered) -> tuple[Row, Image.Image]:
+    """The row of a picture, and its thumbnail, with a frame if it is called unknown."""
     answer = answered.prediction.answer
+    nearest, probability = answer.top[0]
     thumbnail = Image.fromarray(answered.pixels)
     thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
-    nearest, probability = answer.top[0]
     if answer.label is None:
         thumbnail = ImageOps.expand(thumbnail, FRAME_PIXELS, FRAME)
-    label = answer.label or f"unknown (nearest: {nearest})"
     row = Row(
         name,
-        label,
+        answer.label or f"unknown (nearest: {nearest})",
         probability,
         tuple(answer.prediction_set or ()),
         answer.unknown_score,
@@ -170,9 +163,17 @@ def _row(name: str, answered: Answered) -> tuple[Row, Image.Image]:
     return row, thumbnail
 
 
+def _caption(row: Row) -> str:
+    if row.unknown:  # a probability among classes that it is none of would mislead
+        return row.answer
+    return f"{row.answer} {answer_html.percent(row.probability)}"
+
+
 def _cells(row: Row) -> tuple[Any, ...]:
     """One for each of `COLUMNS`."""
-    score = "" if row.unknown_score is None else row.unknown_score
+    score: float | str = ""
+    if row.unknown_score is not None:
+        score = row.unknown_score
     return row.file, row.answer, row.probability, " | ".join(row.prediction_set), score, row.error
 
 
