@@ -19,7 +19,8 @@ from serve.engine.decoders import Decoders
 from serve.engine.engine import Engine, default_workers
 from serve.http import life as lives
 from serve.http.api import create_api
-from serve.http.gate import Door, Gate, Limits, Page
+from serve.http.door import Door, Limits, Page
+from serve.http.gate import Gate
 from serve.http.life import Life
 from serve.http.metrics import Metrics
 from serve.http.repeat import Repeat

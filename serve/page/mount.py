@@ -16,8 +16,8 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from serve.engine.engine import Engine
+from serve.http.door import Page
 from serve.http.events import Events, Function, Input
-from serve.http.gate import Page
 from serve.insides import of_gradio
 from serve.page import answer_html, model_text
 from serve.page.many_pictures import many_tab
