@@ -71,13 +71,15 @@ def _show(out: Path, *, with_pictures: bool) -> None:
     code in one line."""
     from serve.deploy.space_folder import files_below, is_code
 
-    code, others = [], []
-    for path in files_below(out):
-        (code if is_code(path, out) else others).append(path)
-    pictures = "with" if with_pictures else "without"
-    console.say(f"{len(code) + len(others)} files, {pictures} pictures; nothing has been sent:")
-    for path in others:
-        console.say(f"  {path.stat().st_size:>12,}  {path.relative_to(out).as_posix()}")
+    files = [*files_below(out)]
+    code = [path for path in files if is_code(path, out)]
+    pictures = "without"
+    if with_pictures:
+        pictures = "with"
+    console.say(f"{len(files)} files, {pictures} pictures; nothing has been sent:")
+    for path in files:
+        if not is_code(path, out):
+            console.say(f"  {path.stat().st_size:>12,}  {path.relative_to(out).as_posix()}")
     size = sum(path.stat().st_size for path in code)
     console.say(f"  {size:>12,}  zoo/ and serve/, {len(code)} files of this program")
 

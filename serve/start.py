@@ -14,9 +14,9 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from serve.engine import reload
+from serve.engine.answer_queue import AnswerQueue, default_workers
 from serve.engine.decoder import give_memory_back
 from serve.engine.decoders import Decoders
-from serve.engine.engine import Engine, default_workers
 from serve.http import life as lives
 from serve.http.api import create_api
 from serve.http.door import Door, Limits, Page
@@ -44,7 +44,7 @@ class Service:
 
     app: ASGIApp
     life: Life
-    engine: Engine
+    queue: AnswerQueue
     keys: Keys
 
 
@@ -95,7 +95,7 @@ def build(options: ServiceOptions) -> Iterator[Service]:
         # first, so that they start while the model is loaded
         decoders = Decoders(workers, max_pixels)
         stack.callback(decoders.close)
-        engine = Engine(
+        queue = AnswerQueue(
             load(),
             workers=workers,
             waiting=options.queue,
@@ -103,22 +103,22 @@ def build(options: ServiceOptions) -> Iterator[Service]:
             max_pixels=max_pixels,
             decoders=decoders,
         )
-        engine.decode_s = options.decode_s
-        stack.callback(engine.close)
+        queue.decode_s = options.decode_s
+        stack.callback(queue.close)
         decoders.wait()
-        metrics = Metrics(engine)
-        life = Life(idle=lambda: engine.outstanding == 0, patience_s=options.deadline_s, room=room)
-        engine.closing = lambda: life.closing
-        app: ASGIApp = create_api(engine, metrics, life)
+        metrics = Metrics(queue)
+        life = Life(idle=lambda: queue.outstanding == 0, patience_s=options.deadline_s, room=room)
+        queue.closing = lambda: life.closing
+        app: ASGIApp = create_api(queue, metrics, life)
         page = None
         if not options.api_only:
-            page = _with_page(app, engine, options, stack)
+            page = _with_page(app, queue, options, stack)
         if options.watch:
-            watch = reload.Watch(engine, load, metrics.reloaded, keep_classes=page is not None)
+            watch = reload.Watch(queue, load, metrics.reloaded, keep_classes=page is not None)
             _repeat(watch.look, reload.EVERY_S, stack, name="watch")
         limits = Limits(round(options.max_body_mb * 1e6), options.deadline_s)
         door = Door(limits, keys, origins, options.root_path, page)
-        yield Service(Gate(app, life, metrics, door), life, engine, keys)
+        yield Service(Gate(app, life, metrics, door), life, queue, keys)
 
 
 def _keys(options: ServiceOptions) -> Keys:
@@ -153,7 +153,7 @@ def _is_published(bundle: Path) -> bool:
     return str(bundle) in registry.own_aliases()
 
 
-def _with_page(app: ASGIApp, engine: Engine, options: ServiceOptions, stack: ExitStack) -> Page:
+def _with_page(app: ASGIApp, queue: AnswerQueue, options: ServiceOptions, stack: ExitStack) -> Page:
     """The page mounted below the API's routes; its uploads are deleted at the end."""
     minimum.require(*minimum.PAGE)
     folder = stack.enter_context(
@@ -174,7 +174,7 @@ def _with_page(app: ASGIApp, engine: Engine, options: ServiceOptions, stack: Exi
 
     max_bytes = round(options.max_body_mb * 1e6)
     settings = PageSettings(uploads, options.root_path, options.feedback, max_bytes)
-    mounted = mount(app, engine, settings)
+    mounted = mount(app, queue, settings)
     _repeat(uploads.sweep, SWEEP_S, stack, name="sweep")
     return mounted
 
@@ -193,7 +193,7 @@ def _say(options: ServiceOptions, service: Service, port: int) -> None:
     address = f"http://{host}:{port}{options.root_path}"
     if options.api_only:
         address += "/v1/predict"
-    model = service.engine.model
+    model = service.queue.model
     console.say(
         f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) "
         f"answers at {address}"

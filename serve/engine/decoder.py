@@ -105,10 +105,11 @@ def _reserve(pixels: int | None) -> None:
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = (
-            hard if pixels is None else _address_space() + pixels * BYTES_PER_PIXEL + SPARE_OF_ONE
-        )
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        soft = hard
+        if pixels is not None:
+            soft = _address_space() + pixels * BYTES_PER_PIXEL + SPARE_OF_ONE
+            if hard != resource.RLIM_INFINITY:
+                soft = min(soft, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

@@ -122,8 +122,12 @@ class Decoders:
             child.close()
 
     def _why(self, child: "_Child", seconds: float) -> str:
+        """The reason why a picture brought its decoder to an end, which is counted."""
+        reason = "memory or crash"
+        if child.late:
+            reason = "time"
         with self._changed:
-            self.ended["time" if child.late else "memory or crash"] += 1
+            self.ended[reason] += 1
         if child.late:
             return f"took longer than {seconds:.3g} s to decode"
         return "could not be decoded within the memory that a picture of its size may need"

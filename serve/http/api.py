@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from serve.engine.engine import Busy, Engine, Late, Model
+from serve.engine.answer_queue import AnswerQueue, Busy, Late, Model
 from serve.engine.render import to_json
 from serve.http.life import Life
 from serve.http.metrics import Metrics
@@ -25,7 +25,7 @@ from serve.limits import budgets
 from zoo.host.errors import BadImage
 
 
-def create_api(engine: Engine, metrics: Metrics, life: Life) -> FastAPI:
+def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
     """The application with all routes but the page's."""
     api = FastAPI(
         title="zootune",
@@ -35,7 +35,7 @@ def create_api(engine: Engine, metrics: Metrics, life: Life) -> FastAPI:
         summary="Answers of a fine-tuned image classifier",
         description="All answers come from the exported model, calibrated as its report says.",
     )
-    _health(api, engine, life, metrics)
+    _health(api, queue, life, metrics)
 
     @api.post(
         "/v1/predict",
@@ -59,11 +59,11 @@ def create_api(engine: Engine, metrics: Metrics, life: Life) -> FastAPI:
         embedding: Annotated[bool, Query(description="Add the features of the picture.")] = False,
     ) -> Response:
         """Answer one or several pictures, in their order."""
-        deadline = time.monotonic() + engine.deadline_s
+        deadline = time.monotonic() + queue.deadline_s
         pictures = await read_pictures(request)
         make = partial(_with_model, heatmap=heatmap, embedding=embedding)
         owner = budgets.address(request.scope)
-        futures = engine.submit(pictures, make, top=top_k, deadline=deadline, owner=owner)
+        futures = queue.submit(pictures, make, top=top_k, deadline=deadline, owner=owner)
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
@@ -82,13 +82,13 @@ def create_api(engine: Engine, metrics: Metrics, life: Life) -> FastAPI:
     @api.get("/v1/models", tags=["about"])
     def models() -> dict[str, Any]:
         """What is served."""
-        return {"models": [about(engine.model)]}
+        return {"models": [about(queue.model)]}
 
     _refusals(api, metrics)
     return api
 
 
-def _health(api: FastAPI, engine: Engine, life: Life, metrics: Metrics) -> None:
+def _health(api: FastAPI, queue: AnswerQueue, life: Life, metrics: Metrics) -> None:
     """Routes for those who run the service."""
 
     @api.get("/healthz", tags=["health"])
@@ -102,7 +102,7 @@ def _health(api: FastAPI, engine: Engine, life: Life, metrics: Metrics) -> None:
         reason = ""
         if life.draining:
             reason = "shutting down"
-        elif engine.full:
+        elif queue.full:
             reason = "queue full"
         elif life.full():
             reason = "too much is being sent"

@@ -46,13 +46,13 @@ class Bodies:
     ) -> Iterator[Receive]:
         """`receive` that raises an HTTP error for more than `limit` bytes, for a late body, and,
         where it is held `in_memory`, for too much beside all others."""
-        started, seen, whole, held = time.monotonic(), 0, False, 0
+        started, arrived, whole, held = time.monotonic(), 0, False, 0
 
         async def receive_counted() -> Message:
-            nonlocal seen, whole, held
+            nonlocal arrived, whole, held
             if whole:
                 return await receive()
-            deadline = started + min(self._body_s, BEGIN_S + seen / LEAST_RATE)
+            deadline = started + min(self._body_s, BEGIN_S + arrived / LEAST_RATE)
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     message = await receive()
@@ -62,9 +62,9 @@ class Bodies:
                     408, "The request did not arrive in time.", {"connection": "close"}
                 ) from None
             count = len(message.get("body", b""))
-            seen += count
+            arrived += count
             whole = not message.get("more_body", False)
-            if seen > limit:
+            if arrived > limit:
                 self._rejected("body")
                 raise HTTPException(413, too_large(limit), {"connection": "close"})
             if in_memory:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from serve.http.events import Events
+from serve.http.page_calls import PageCalls
 from serve.limits.logins import Keys
 from serve.limits.origins import Origins
 from serve.limits.uploads import Uploads
@@ -22,7 +22,7 @@ class Limits:
 class Page:
     """What the gate knows of the page."""
 
-    events: Events
+    calls: PageCalls
     uploads: Uploads
     is_awaited: Callable[[str], bool]
     """Whether there are answers for a session or an event."""

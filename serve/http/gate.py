@@ -13,10 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.http import refusals, routes
 from serve.http.bodies import Bodies, body_first, too_large, until_over, whole_body
 from serve.http.door import Door
-from serve.http.events import Refused
 from serve.http.headers import ALWAYS_SENT, Reply, of_json, passed_on
 from serve.http.life import Life
 from serve.http.metrics import Metrics
+from serve.http.page_calls import Refused
 from serve.http.refusals import Refusal
 from serve.limits import budgets
 from serve.limits.logins import Logins
@@ -24,7 +24,7 @@ from serve.limits.origins import are_hosts, preflight
 from serve.limits.uploads import Full, files_in
 
 OPEN = ("/healthz", "/readyz")
-"""Answered without credentials, and whatever else is going on."""
+"""AnsweredPicture without credentials, and whatever else is going on."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Gate:
         """The body of a call of one of the page's functions in plain form, or why it is refused."""
         assert self._page is not None
         try:
-            return self._page.events.plain(await whole_body(receive), call.path)
+            return self._page.calls.plain(await whole_body(receive), call.path)
         except Refused as error:
             return Refusal(422, "event", str(error))
         except HTTPException as error:  # from the count of the body while it arrives

@@ -41,7 +41,7 @@ class Life:
     active: int = 0
     """POST requests that have begun and are not answered."""
     idle: Callable[[], bool] = field(default=lambda: True)
-    """Whether the engine has nothing to do."""
+    """Whether no picture waits or is being answered."""
     full: Callable[[], bool] = field(default=lambda: False)
     """Whether so much is arriving that no further picture is taken."""
     room: Room = field(default_factory=Room)

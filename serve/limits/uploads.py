@@ -105,9 +105,11 @@ class Uploads:
                 if not stat.S_ISDIR(place.lstat().st_mode):
                     return None
             place = place / names[-1]
-            return place if stat.S_ISREG(place.lstat().st_mode) else None
+            if stat.S_ISREG(place.lstat().st_mode):
+                return place
         except (OSError, ValueError):  # ValueError: characters that no file name can hold
-            return None
+            pass
+        return None
 
     def read(self, path: object, max_bytes: int) -> bytes:
         """The bytes of a file in the folder; for everything else the same `BadImage`."""

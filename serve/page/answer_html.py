@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.engine.engine import Answered, Engine
+from serve.engine.answer_queue import AnsweredPicture, AnswerQueue
 from zoo.contract.bundle import Bundle
 from zoo.contract.decision import Answer
 
@@ -20,16 +20,16 @@ NOTHING = (
 )
 
 
-def head(engine: Engine) -> str:
+def head(queue: AnswerQueue) -> str:
     """What this page is, for somebody who has never seen it."""
-    labels = engine.model.predictor.bundle.labels
+    labels = queue.model.predictor.bundle.labels
     return (
         f'<div class="head"><h1>Which of {len(labels)} classes is it?</h1>'
-        f'<p class="name">{html.escape(engine.model.name)}</p>{_chips(labels, LISTED)}</div>'
+        f'<p class="name">{html.escape(queue.model.name)}</p>{_chips(labels, LISTED)}</div>'
     )
 
 
-def answer(answered: Answered) -> str:
+def answer(answered: AnsweredPicture) -> str:
     """The card: answer, how sure, what else, and what that means."""
     result, bundle = answered.prediction.answer, answered.model.predictor.bundle
     bars = "".join(bar(label, share) for label, share in result.top)
@@ -111,7 +111,7 @@ def note(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class PictureRow:
     """One of many pictures."""
 
     file: str
@@ -125,7 +125,7 @@ class Row:
     """Why there is no answer; else empty."""
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[PictureRow]) -> str:
     """How many of the pictures were answered, and the answer to each."""
     answered = sum(not row.error for row in rows)
     head_row = "<tr><th>picture</th><th>answer</th><th>probability</th></tr>"
@@ -136,7 +136,7 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def _table_row(row: Row) -> str:
+def _table_row(row: PictureRow) -> str:
     name = f"<td>{html.escape(row.file)}</td>"
     if row.error:
         return f'<tr class="refused">{name}<td colspan="2">{html.escape(row.error)}</td></tr>'

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from serve.engine.engine import Engine
+from serve.engine.answer_queue import AnswerQueue
 from serve.engine.render import to_json
 from serve.limits.uploads import on_disk
 from zoo.host.errors import UserError
@@ -71,12 +71,12 @@ class Feedback:
         """Bytes on disk of the whole folder."""
         return sum(self._sizes.values()) + on_disk(self._log_size)
 
-    def store(self, engine: Engine, picture: bytes, label: str, *, owner: str = "") -> str:
+    def store(self, queue: AnswerQueue, picture: bytes, label: str, *, owner: str = "") -> str:
         """Keep a picture that can be decoded under its right class; gives a sentence about what was
         done."""
-        if label not in engine.model.predictor.bundle.labels or not _is_folder_name(label):
+        if label not in queue.model.predictor.bundle.labels or not _is_folder_name(label):
             return NO_CLASS
-        answered = engine.answer(
+        answered = queue.answer(
             picture,
             lambda answered: to_json(answered) | {"model": answered.model.digest},
             owner=owner,

@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image, ImageOps
 
-from serve.engine.engine import Answered, Busy, Engine, Late
+from serve.engine.answer_queue import AnsweredPicture, AnswerQueue, Busy, Late
 from serve.limits.uploads import Full, Uploads
 from serve.page import answer_html
-from serve.page.answer_html import Row
+from serve.page.answer_html import PictureRow
 from serve.page.settings import PageSettings, owner_of
 from zoo.files import tables
 from zoo.host.errors import BadImage
@@ -36,7 +36,7 @@ Caption = tuple[Image.Image, str]
 """A thumbnail with what it shows."""
 
 
-def many_tab(engine: Engine, settings: PageSettings) -> None:
+def many_tab(queue: AnswerQueue, settings: PageSettings) -> None:
     """Add the tab's content; its tables are written to the folder of uploads."""
     uploads = settings.uploads
 
@@ -55,7 +55,7 @@ def many_tab(engine: Engine, settings: PageSettings) -> None:
         different = list(dict.fromkeys(paths))
         counted = progress.tqdm(different, desc="Answering", unit="pictures")
         rows, shown = answer_all(
-            engine, uploads, counted, settings.max_bytes, owner=owner_of(request)
+            queue, uploads, counted, settings.max_bytes, owner=owner_of(request)
         )
         path = _table(rows, uploads)
         return (
@@ -79,36 +79,36 @@ def many_tab(engine: Engine, settings: PageSettings) -> None:
         api_name="predict_many",
         show_progress_on=[summary],
         concurrency_id=MANY,
-        concurrency_limit=max(1, engine.workers // 2),
+        concurrency_limit=max(1, queue.workers // 2),
     )
 
 
 def answer_all(
-    engine: Engine, uploads: Uploads, paths: Iterable[str], max_bytes: int, *, owner: str = ""
-) -> tuple[list[Row], list[Caption]]:
+    queue: AnswerQueue, uploads: Uploads, paths: Iterable[str], max_bytes: int, *, owner: str = ""
+) -> tuple[list[PictureRow], list[Caption]]:
     """A row for each picture, and thumbnails with what they show; fewer than `paths` when the time
     is over. `owner`: the network that asks."""
-    rows: list[Row] = []
+    rows: list[PictureRow] = []
     shown: list[Caption] = []
-    end = time.monotonic() + min(LONGEST_S, DEADLINES * engine.deadline_s)
+    end = time.monotonic() + min(LONGEST_S, DEADLINES * queue.deadline_s)
     for path in paths:
-        if engine.closing() or time.monotonic() > end:
+        if queue.closing() or time.monotonic() > end:
             break
         name = Path(path).name
         try:
             picture = uploads.read(path, max_bytes)
-            row, thumbnail = engine.answer(picture, partial(_row, name), owner=owner)
+            row, thumbnail = queue.answer(picture, partial(_row, name), owner=owner)
         except BadImage as error:
-            rows.append(Row(name, error=error.reason))
+            rows.append(PictureRow(name, error=error.reason))
         except (Busy, Late):
-            rows.append(Row(name, error="the service was too busy"))
+            rows.append(PictureRow(name, error="the service was too busy"))
         else:
             rows.append(row)
             shown.append((thumbnail, _caption(row)))
     return rows, shown
 
 
-def summarize(rows: list[Row], count: int) -> str:
+def summarize(rows: list[PictureRow], count: int) -> str:
     """What became of `count` pictures, as HTML with a table."""
     parts = []
     if len(rows) < count:
@@ -144,7 +144,7 @@ def _without_answers(summary: str) -> tuple[str, Any, Any]:
     return summary, gr.Gallery([], visible=False), gr.DownloadButton(visible=False)
 
 
-def _row(name: str, answered: Answered) -> tuple[Row, Image.Image]:
+def _row(name: str, answered: AnsweredPicture) -> tuple[PictureRow, Image.Image]:
     """The row of a picture, and its thumbnail, with a frame if it is called unknown."""
     answer = answered.prediction.answer
     nearest, probability = answer.top[0]
@@ -152,7 +152,7 @@ def _row(name: str, answered: Answered) -> tuple[Row, Image.Image]:
     thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
     if answer.label is None:
         thumbnail = ImageOps.expand(thumbnail, FRAME_PIXELS, FRAME)
-    row = Row(
+    row = PictureRow(
         name,
         answer.label or f"unknown (nearest: {nearest})",
         probability,
@@ -163,13 +163,13 @@ def _row(name: str, answered: Answered) -> tuple[Row, Image.Image]:
     return row, thumbnail
 
 
-def _caption(row: Row) -> str:
+def _caption(row: PictureRow) -> str:
     if row.unknown:  # a probability among classes that it is none of would mislead
         return row.answer
     return f"{row.answer} {answer_html.percent(row.probability)}"
 
 
-def _cells(row: Row) -> tuple[Any, ...]:
+def _cells(row: PictureRow) -> tuple[Any, ...]:
     """One for each of `COLUMNS`."""
     score: float | str = ""
     if row.unknown_score is not None:
@@ -177,7 +177,7 @@ def _cells(row: Row) -> tuple[Any, ...]:
     return row.file, row.answer, row.probability, " | ".join(row.prediction_set), score, row.error
 
 
-def _table(rows: list[Row], uploads: Uploads) -> str | None:
+def _table(rows: list[PictureRow], uploads: Uploads) -> str | None:
     """The path of the table, or None if there is no room for it now."""
     content = tables.as_text(COLUMNS, map(_cells, rows)).encode("utf-8", "backslashreplace")
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serve.engine.engine import Engine
+from serve.engine.answer_queue import AnswerQueue
 from serve.page.answer_html import percent
 from zoo.contract import bundle as bundles
 from zoo.contract import rundir
@@ -53,15 +53,15 @@ _UNREADABLE = (
 """What files that strangers wrote can end in; then there is nothing to show."""
 
 
-def about(engine: Engine) -> str:
+def about(queue: AnswerQueue) -> str:
     """The model card, and what limits these answers have; Markdown without pictures: they come from
     elsewhere."""
-    bundle = engine.model.predictor.bundle
+    bundle = queue.model.predictor.bundle
     card = plain(_card(bundle)) or f"# {plain(str(bundle.run.get('name', 'model')))}"
     what, heading, recipe = card.partition("\n## Recipe\n")
     what, _, own_limits = what.partition("\n## Limits\n")
     limits = _limits(bundle, also=own_limits.strip("\n"))
-    return "\n\n".join((what, limits, _proof(bundle, _checked(engine)), heading + _folded(recipe)))
+    return "\n\n".join((what, limits, _proof(bundle, _checked(queue)), heading + _folded(recipe)))
 
 
 def plain(markdown: str) -> str:
@@ -103,7 +103,9 @@ def _card(bundle: Bundle) -> str:
     if not card.startswith("---\n"):
         return card
     _, end, body = card[4:].partition("\n---\n")
-    return body if end else ""
+    if not end:  # front matter without an end is no card of ours
+        return ""
+    return body
 
 
 def _text(path: Path, listed: Callable[[], Path | None]) -> str:
@@ -135,9 +137,9 @@ def _limits(bundle: Bundle, *, also: str) -> str:
     return "\n".join(["## Limits\n", *(f"- {limit}" for limit in limits), also]).rstrip()
 
 
-def _checked(engine: Engine) -> str:
+def _checked(queue: AnswerQueue) -> str:
     """On what it answers here, and whether that was compared."""
-    predictor = engine.model.predictor
+    predictor = queue.model.predictor
     answers = f"Here it answers on {predictor.provider}"
     if predictor.checked is None or not predictor.checked.pictures:
         return f"{answers}, which was not compared with the machine that exported it."

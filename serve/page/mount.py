@@ -3,8 +3,9 @@
 Works without any other host, and hardened. Gradio 6.31 lets a mounted page read any file of the
 machine unless it counts as launched, and even then where the description of a file lacks `meta`; it
 opens uploads with every plugin of Pillow unless its own preprocessing is left out. So its routes
-are chosen (`routes.py`), what its functions get is written anew (`events.py`), and they read files
-through `Uploads.read` only. What is changed in Gradio itself stands in `insides/of_gradio.py`.
+are chosen (`routes.py`), what its functions get is written anew (`page_calls.py`), and they read
+files through `Uploads.read` only. What is changed in Gradio itself stands in
+`insides/of_gradio.py`.
 """
 
 from functools import partial
@@ -15,9 +16,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from serve.engine.engine import Engine
+from serve.engine.answer_queue import AnswerQueue
 from serve.http.door import Page
-from serve.http.events import Events, Function, Input
+from serve.http.page_calls import Function, Input, PageCalls
 from serve.insides import of_gradio
 from serve.page import answer_html, model_text
 from serve.page.many_pictures import many_tab
@@ -26,7 +27,7 @@ from serve.page.receive import receive
 from serve.page.settings import PageSettings
 
 WAITING = 64
-"""Events of the page that may wait."""
+"""PageCalls of the page that may wait."""
 SESSIONS = 500
 """Pages whose values Gradio remembers, about 200 kB each; the one used longest ago is forgotten
 first."""
@@ -39,14 +40,14 @@ _INPUTS: dict[str, Input] = {
 """What a component of the page gives to a function."""
 
 
-def mount(app: ASGIApp, engine: Engine, settings: PageSettings) -> Page:
+def mount(app: ASGIApp, queue: AnswerQueue, settings: PageSettings) -> Page:
     """The page at `/`, behind the routes that `app` has already; gives what the gate needs to know
     of it."""
     assert isinstance(app, FastAPI)
     uploads = settings.uploads
     of_gradio.leave_uploads_unopened()
-    demo = _build(engine, settings)
-    demo.queue(max_size=WAITING, default_concurrency_limit=2 * engine.workers)
+    demo = _build(queue, settings)
+    demo.queue(max_size=WAITING, default_concurrency_limit=2 * queue.workers)
     of_gradio.remember_sessions(demo, SESSIONS)
 
     # before Gradio's routes, so that it takes the place of Gradio's own
@@ -59,7 +60,7 @@ def mount(app: ASGIApp, engine: Engine, settings: PageSettings) -> Page:
     of_gradio.serve_own_files_only(demo)
     uploads.keep()
     uploads.forget += [of_gradio.forget_progress, partial(of_gradio.forget_deleted_files, demo)]
-    return Page(Events(functions(demo), uploads), uploads, partial(of_gradio.is_awaited, demo))
+    return Page(PageCalls(functions(demo), uploads), uploads, partial(of_gradio.is_awaited, demo))
 
 
 def functions(demo: gr.Blocks) -> dict[int, Function]:
@@ -72,18 +73,18 @@ def functions(demo: gr.Blocks) -> dict[int, Function]:
     return found
 
 
-def _build(engine: Engine, settings: PageSettings) -> gr.Blocks:
+def _build(queue: AnswerQueue, settings: PageSettings) -> gr.Blocks:
     """The page, not yet mounted."""
-    name = engine.model.name
+    name = queue.model.name
     with gr.Blocks(title=name, analytics_enabled=False, fill_width=False) as demo:
-        gr.HTML(partial(answer_html.head, engine), elem_id="head", padding=False)
+        gr.HTML(partial(answer_html.head, queue), elem_id="head", padding=False)
         with gr.Tabs():
             with gr.Tab("One picture"):
-                one_tab(engine, settings)
+                one_tab(queue, settings)
             with gr.Tab("Many pictures"):
-                many_tab(engine, settings)
+                many_tab(queue, settings)
             with gr.Tab("About"):
-                gr.Markdown(partial(model_text.about, engine), elem_id="about")
+                gr.Markdown(partial(model_text.about, queue), elem_id="about")
     return demo
 
 

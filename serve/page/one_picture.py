@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from serve.engine.engine import Answered, Busy, Engine, Late
+from serve.engine.answer_queue import AnsweredPicture, AnswerQueue, Busy, Late
 from serve.engine.render import overlay, to_json
 from serve.page import answer_html
 from serve.page.feedback import Feedback
@@ -18,7 +18,7 @@ SHOWN = 5
 """Classes with bars."""
 
 
-def one_tab(engine: Engine, settings: PageSettings) -> None:
+def one_tab(queue: AnswerQueue, settings: PageSettings) -> None:
     """Add the tab's content."""
 
     def answer(
@@ -28,7 +28,7 @@ def one_tab(engine: Engine, settings: PageSettings) -> None:
         if path is None:
             return None, answer_html.NOTHING, gr.Image(None, visible=False)
         result = attempt(
-            lambda: engine.answer(
+            lambda: queue.answer(
                 settings.uploads.read(path, settings.max_bytes),
                 _parts,
                 top=SHOWN,
@@ -42,12 +42,12 @@ def one_tab(engine: Engine, settings: PageSettings) -> None:
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
-            picture = _question(engine)
+            picture = _question(queue)
         with gr.Column(scale=6, min_width=300):
             card = gr.HTML(answer_html.NOTHING, elem_id="answer", padding=False)
             heat = _heat_map()
             if settings.feedback:
-                _correction(engine, Feedback(settings.feedback), picture, settings)
+                _correction(queue, Feedback(settings.feedback), picture, settings)
             with gr.Accordion("The same answer for programs", open=False):
                 data = gr.JSON(show_label=False, elem_id="data", max_height=320)
                 gr.Markdown(answer_html.curl(settings.root_path), elem_id="curl")
@@ -74,11 +74,11 @@ def attempt(work: Callable[[], Any]) -> Any:
         return "The answer was not ready in time; try again."
 
 
-def _parts(answered: Answered) -> tuple[dict[str, Any], str, Any]:
+def _parts(answered: AnsweredPicture) -> tuple[dict[str, Any], str, Any]:
     return to_json(answered), answer_html.answer(answered), overlay(answered)
 
 
-def _question(engine: Engine) -> gr.Image:
+def _question(queue: AnswerQueue) -> gr.Image:
     """Where a picture is put in, and below it the examples of the bundle."""
     picture = gr.Image(
         label="Picture",
@@ -90,7 +90,7 @@ def _question(engine: Engine) -> gr.Image:
         buttons=["fullscreen"],
         placeholder="Drop a picture here, or click to choose one",
     )
-    if shown := examples(engine.model.predictor.bundle):
+    if shown := examples(queue.model.predictor.bundle):
         gr.Examples(
             [[str(path)] for path, _ in shown],
             picture,
@@ -115,7 +115,7 @@ def _heat_map() -> gr.Image:
 
 
 def _correction(
-    engine: Engine, feedback: Feedback, picture: gr.Image, settings: PageSettings
+    queue: AnswerQueue, feedback: Feedback, picture: gr.Image, settings: PageSettings
 ) -> None:
     """The button that stores a picture with its right class."""
 
@@ -125,7 +125,7 @@ def _correction(
             return answer_html.note("Choose a picture and its right class first.")
         sentence = attempt(
             lambda: feedback.store(
-                engine,
+                queue,
                 settings.uploads.read(path, settings.max_bytes),
                 label,
                 owner=owner_of(request),
@@ -133,7 +133,7 @@ def _correction(
         )
         return answer_html.note(html.escape(sentence))
 
-    labels = list(engine.model.predictor.bundle.labels)
+    labels = list(queue.model.predictor.bundle.labels)
     with gr.Accordion("This is wrong", open=False, elem_id="wrong"):
         right = gr.Dropdown(labels, value=None, label="What is it?", elem_id="right")
         button = gr.Button("Keep picture and correction", elem_id="keep")

@@ -95,7 +95,7 @@ with build(ServiceOptions(Path(sys.argv[1]), feedback=Path(sys.argv[2]))) as bui
     gradio = next(route.app for route in app.routes if type(route).__name__ == "Mount")
     blocks = gradio.get_blocks()
     functions = [[number, one.name, one.inputs, one.queued]
-                 for number, one in page.events.functions.items()]
+                 for number, one in page.calls.functions.items()]
     own = [(route.path, method) for route in app.routes
            if hasattr(route, "methods") and "gradio" not in route.path
            for method in route.methods - {"HEAD"}]

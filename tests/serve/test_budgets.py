@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serve.engine import reload
-from serve.engine.engine import Engine
+from serve.engine.answer_queue import AnswerQueue
 from serve.http import bodies
-from serve.http.events import Events, Function, Refused
 from serve.http.few_lines import LINES, MESSAGES, WINDOW_S, FewLines
 from serve.http.headers import passed_on
+from serve.http.page_calls import Function, PageCalls, Refused
 from serve.http.repeat import Repeat
 from serve.limits import budgets, uploads
 from serve.limits.logins import Keys, Logins
@@ -135,7 +135,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
     own = Uploads(folder)
     place = own.new_folder() / "x.png"
     place.write_bytes(b"mine")
-    events = Events(
+    events = PageCalls(
         {
             0: Function("", ("number",), queued=False),
             1: Function("predict", ("file",)),
@@ -244,7 +244,9 @@ def test_an_event_is_written_anew(folder: Path) -> None:
 def test_a_number_of_an_event_is_small_and_finite_or_refused(
     folder: Path, number: str, taken: bool, place: str
 ) -> None:
-    events = Events({7: Function("", ("number",)), 0: Function("", ("number",))}, Uploads(folder))
+    events = PageCalls(
+        {7: Function("", ("number",)), 0: Function("", ("number",))}, Uploads(folder)
+    )
     content = {"data": "[1]", "fn_index": "7", "trigger_id": "3"}
     content[place] = f"[{number}]" if place == "data" else number
     body = "{" + ", ".join(f'"{key}": {value}' for key, value in content.items()) + "}"
@@ -460,7 +462,7 @@ def test_the_page_gets_listed_headers_only() -> None:
 
 @pytest.fixture(scope="module")
 def engine(served: Path) -> Any:
-    with_model = Engine(
+    with_model = AnswerQueue(
         reload.load(served, provider="cpu", threads=1),
         workers=1,
         waiting=8,
@@ -476,7 +478,7 @@ def on_disk(folder: Path) -> int:
 
 
 def test_corrections_are_counted_as_they_lie_on_disk(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: AnswerQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = Feedback(tmp_path)
     pictures = [encode(photo(40 + place), "PNG") for place in range(3)]
@@ -497,7 +499,7 @@ def test_corrections_are_counted_as_they_lie_on_disk(
     assert again.size == on_disk(tmp_path)
 
 
-def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) -> None:
+def test_labels_that_are_no_folder_are_not_kept(engine: AnswerQueue, tmp_path: Path) -> None:
     kept, labels = Feedback(tmp_path), engine.model.predictor.bundle.labels
     hostile = (
         "../x",
@@ -530,7 +532,7 @@ def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) 
 
 
 def test_many_pictures_are_answered_within_a_time(
-    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+    engine: AnswerQueue, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # imports Gradio, for 4 seconds: not in every process that collects this file
     from serve.page import many_pictures
@@ -575,7 +577,7 @@ def test_the_watch_survives_what_becomes_of_its_folder(tmp_path: Path) -> None:
     def load() -> reload.Model:
         return reload.load(folder, provider="cpu", threads=1)
 
-    engine = Engine(load(), workers=1, waiting=1, deadline_s=5.0, max_pixels=10**6)
+    engine = AnswerQueue(load(), workers=1, waiting=1, deadline_s=5.0, max_pixels=10**6)
     told: list[str] = []
     watch = reload.Watch(engine, load, told.append)
     examples = f"{bundle.EXAMPLES}/{bundle.EXPECTED}"
@@ -637,7 +639,7 @@ def test_a_page_keeps_its_classes(labels: list[str], tmp_path: Path) -> None:
     """Its title, examples and corrections were made for those it started with; their order may
     change."""
     folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
-    engine = Engine(
+    engine = AnswerQueue(
         reload.load(folder, provider="cpu", threads=1),
         workers=1,
         waiting=1,

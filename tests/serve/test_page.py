@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from finetune.data.class_folders import read_tree
-from serve.engine.engine import default_workers
+from serve.engine.answer_queue import default_workers
 from serve.page.answer_html import percent
 from serve.page.feedback import LOG
 from tests.bad_pictures import BAD, ODD, encode, photo
