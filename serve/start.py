@@ -68,7 +68,7 @@ def start(options: ServiceOptions) -> None:
 
 
 def _other_threads() -> list[threading.Thread]:
-    """The threads besides this one for which Python would wait."""
+    """Return the threads besides this one for which Python would wait."""
     this = threading.current_thread()
     return [thread for thread in threading.enumerate() if thread is not this and not thread.daemon]
 
@@ -122,7 +122,7 @@ def build(options: ServiceOptions) -> Iterator[Service]:
 
 
 def _keys(options: ServiceOptions) -> Keys:
-    """What opens the service, by the command line or else by the environment."""
+    """Return what opens the service, by the command line or else by the environment."""
     keys = Keys(
         options.auth or os.environ.get("ZOOTUNE_AUTH") or None,
         options.token or os.environ.get("ZOOTUNE_TOKEN") or None,
@@ -143,7 +143,7 @@ def local(bundle: Path) -> Path:
 
 
 def _is_published(bundle: Path) -> bool:
-    """Whether this is the name of a published run; a path that exists is none."""
+    """Tell whether this is the name of a published run; a path that exists is none."""
     if bundle.exists():
         return False
     if str(bundle).startswith(PUBLISHED):
@@ -154,7 +154,7 @@ def _is_published(bundle: Path) -> bool:
 
 
 def _with_page(app: ASGIApp, queue: AnswerQueue, options: ServiceOptions, stack: ExitStack) -> Page:
-    """The page mounted below the API's routes; its uploads are deleted at the end."""
+    """Mount the page below the API's routes; its uploads are deleted at the end."""
     minimum.require(*minimum.PAGE)
     folder = stack.enter_context(
         tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True)
@@ -187,6 +187,7 @@ def _repeat(work: Callable[[], None], seconds: float, stack: ExitStack, *, name:
 
 
 def _say(options: ServiceOptions, service: Service, port: int) -> None:
+    """Say what answers where, and what is missing from its protection."""
     host = options.host
     if ":" in host:
         host = f"[{host}]"

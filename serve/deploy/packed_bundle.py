@@ -20,7 +20,7 @@ LONGEST_CARD = 1_000_000
 
 
 def private_of(bundle: Bundle) -> Private:
-    """What must not stand in the folder."""
+    """Return what must not stand in the folder."""
     run = _run_of(bundle)
     if run is not None and rundir.listed(run, rundir.DATA):
         return Private.of_run(run)
@@ -43,8 +43,8 @@ def pack(bundle: Bundle, folder: Path, private: Private, *, with_examples: bool)
 
 
 def model_card(bundle: Bundle, private: Private) -> str | None:
-    """The model card of the run to which the bundle belongs, without what is private; None unless
-    the run's FINISHED.json lists one."""
+    """Return the model card of the run to which the bundle belongs, without what is private; None
+    unless the run's FINISHED.json lists one."""
     run = _run_of(bundle)
     if run is None:
         return None
@@ -57,7 +57,7 @@ def model_card(bundle: Bundle, private: Private) -> str | None:
 
 
 def _run_of(bundle: Bundle) -> Path | None:
-    """The finished run to which a bundle belongs, if it lies in one."""
+    """Return the finished run to which a bundle belongs, if it lies in one."""
     run = bundle.folder.parent.parent
     if bundle.folder.parent.name == bundles.BUNDLES and rundir.is_finished(run):
         return run
@@ -65,7 +65,7 @@ def _run_of(bundle: Bundle) -> Path | None:
 
 
 def _plain_file(bundle: Bundle, name: str) -> Path:
-    """The file of this name in the bundle; `UserError` if it is a link or lies elsewhere."""
+    """Return the file of this name in the bundle; `UserError` if it is a link or lies elsewhere."""
     path = bundle.file(name)
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     if (

@@ -25,7 +25,7 @@ OPENVINO_FLOOR = ">=2025.0"
 
 
 def requirements(bundle: Bundle) -> str:
-    """What answering with this bundle needs, as pip reads it."""
+    """Return what answering with this bundle needs, as pip reads it."""
     import onnxruntime
 
     lines = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
@@ -39,8 +39,8 @@ def requirements(bundle: Bundle) -> str:
 
 
 def _openvino(bundle: Bundle) -> str:
-    """The version of OpenVINO that is installed here; else the one that made the bundle, else any
-    that may do."""
+    """Return the version of OpenVINO that is installed here; else the one that made the bundle,
+    else any that may do."""
     try:
         return f"=={importlib.metadata.version('openvino')}"
     except importlib.metadata.PackageNotFoundError:

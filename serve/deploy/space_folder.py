@@ -43,12 +43,12 @@ def write_space(bundle: Bundle, out: Path, *, title: str | None, with_examples: 
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file of a folder and of the folders in it, sorted by path."""
+    """Return every file of a folder and of the folders in it, sorted by path."""
     return filter(Path.is_file, sorted(folder.rglob("*")))
 
 
 def is_code(path: Path, out: Path) -> bool:
-    """Whether a file of the Space `out` is part of this program."""
+    """Tell whether a file of the Space `out` is part of this program."""
     return path.relative_to(out).parts[0] in ("zoo", "serve")
 
 
@@ -67,7 +67,7 @@ def _copy_code(out: Path) -> None:
 
 
 def _app(target: str) -> str:
-    """The program that the Hub starts; `target` is the folder of the bundle."""
+    """Return the program that the Hub starts; `target` is the folder of the bundle."""
     return f'''"""The service as a Hugging Face Space.
 
 ZOOTUNE_AUTH and ZOOTUNE_TOKEN may be its secrets.

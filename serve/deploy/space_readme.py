@@ -18,8 +18,8 @@ _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 
 
 def readme(title: str, bundle: Bundle, card: str | None) -> str:
-    """Front matter as the Hub reads it (every text as JSON, which is YAML), and a word on what this
-    is. The licence is that of the model `card`."""
+    """Return front matter as the Hub reads it (every text as JSON, which is YAML), and a word on
+    what this is. The licence is that of the model `card`."""
     front = {
         "title": one_line(title),
         "emoji": "🔎",
@@ -55,7 +55,7 @@ def licence(card: str) -> str | None:
 
 
 def _named(labels: Sequence[str]) -> str:
-    """The classes by name, as code, so that no name is read as Markdown."""
+    """Return the classes by name, as code, so that no name is read as Markdown."""
     names = ", ".join(map(code, labels[:MOST_NAMED]))
     if len(labels) > MOST_NAMED:
         names += f", and {len(labels) - MOST_NAMED} more"
@@ -63,7 +63,7 @@ def _named(labels: Sequence[str]) -> str:
 
 
 def _abilities(bundle: Bundle) -> list[str]:
-    """What the answers hold."""
+    """Return what the answers hold."""
     abilities = ["calibrated probabilities"]
     if bundle.decision.unknown:
         abilities.append("an answer for pictures that are none of these")
@@ -86,6 +86,6 @@ def _yaml(value: object) -> str:
 
 
 def _whole(pair: re.Match[str]) -> str:
-    """The character that a pair of surrogates stands for, as YAML escapes it."""
+    """Return the character that a pair of surrogates stands for, as YAML escapes it."""
     character = json.loads(f'"{pair[0]}"')
     return f"\\U{ord(character):08x}"

@@ -186,7 +186,7 @@ class AnswerQueue:
         return futures
 
     def answer(self, picture: bytes, work: Work[T], *, top: int = 5, owner: str = "") -> T:
-        """The answer to one picture, waited for. Raises `Busy`, `Late`, `BadImage`."""
+        """Wait for the answer to one picture, and return it. Raises `Busy`, `Late`, `BadImage`."""
         (future,) = self.submit([picture], work, top=top, owner=owner)
         try:
             return future.result(self.deadline_s)
@@ -224,7 +224,7 @@ class AnswerQueue:
             raise Busy(wait_s)
 
     def _answer(self, job: _Job[T], data: bytes, name: str) -> T:
-        """What the work of a job makes of one of its pictures."""
+        """Return what the work of a job makes of one of its pictures."""
         started = time.monotonic()
         if started > job.deadline:
             raise Late
@@ -243,7 +243,7 @@ class AnswerQueue:
         return result
 
     def _decode(self, job: _Job[Any], data: bytes, name: str, alone: ExitStack) -> np.ndarray:
-        """The decoded picture, uint8 [H, W, 3]; a large one holds a lock until `alone` is
+        """Decode a picture to uint8 [H, W, 3]; a large one holds a lock until `alone` is
         closed."""
         try:
             return self._decode_within(job, data, name, min(LARGE_PIXELS, self.max_pixels))
@@ -257,6 +257,7 @@ class AnswerQueue:
         return self._decode_within(job, data, name, self.max_pixels)
 
     def _decode_within(self, job: _Job[Any], data: bytes, name: str, max_pixels: int) -> np.ndarray:
+        """Decode a picture of at most `max_pixels` in the time that its request has left."""
         seconds = min(self.decode_s, max(LEAST_DECODE_S, job.deadline - time.monotonic()))
         try:
             return self.decoders.decode(data, name, max_pixels=max_pixels, seconds=seconds)
@@ -269,6 +270,7 @@ class AnswerQueue:
             raise Busy(1) from None
 
     def _leave(self, owner: str, _: Future[T]) -> None:
+        """Give the place of a picture back, whatever became of it."""
         with self._lock:
             self.outstanding -= 1
             self._of[owner] -= 1

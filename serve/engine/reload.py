@@ -25,7 +25,7 @@ MOST_FILES = 10_000
 
 
 def load(path: Path, *, provider: str, threads: int, check: bool = True) -> Model:
-    """A model that, with `check`, answered its bundle's examples as `zoo.answer.self_check`
+    """Load a model that, with `check`, answered its bundle's examples as `zoo.answer.self_check`
     expects; `UserError` otherwise."""
     bundle = bundles.open_bundle(path)
     stamp = _stamp(bundle.folder)
@@ -85,7 +85,7 @@ class Watch:
             self._report("swapped")
 
     def _load(self) -> Model | None:
-        """The new model; None if there is no finished one, or it is the one that serves."""
+        """Return the new model; None if there is no finished one, or it is the one that serves."""
         model = self._queue.model
         folder = model.predictor.bundle.folder
         if not (folder / bundles.FINISHED).exists() or _stamp(folder) == model.stamp:
@@ -118,8 +118,8 @@ def _stamp(folder: Path) -> str:
 
 
 def _state(folder: Path) -> object:
-    """What changes when any file of a bundle does; of a folder with very many files, the first of
-    them."""
+    """Return what changes when any file of a bundle does; of a folder with very many files, the
+    first of them."""
     files = []
     for path in islice(folder.rglob("*"), MOST_FILES):
         try:

@@ -29,7 +29,7 @@ _COLOURS = np.stack(
 def to_json(
     answered: AnsweredPicture, *, heatmap: bool = False, embedding: bool = False
 ) -> dict[str, Any]:
-    """The answer as JSON holds it: every probability exactly as the model gives it."""
+    """Return the answer as JSON holds it: every probability exactly as the model gives it."""
     prediction, answer = answered.prediction, answered.prediction.answer
     content: dict[str, Any] = {
         "label": answer.label,
@@ -50,8 +50,8 @@ def to_json(
 
 
 def overlay(answered: AnsweredPicture) -> Image.Image | None:
-    """What the network sees, in the picture's proportions, with the heat map over it; None for a
-    model without one."""
+    """Return what the network sees, in the picture's proportions, with the heat map over it; None
+    for a model without one."""
     heat = answered.prediction.heatmap
     if heat is None:
         return None

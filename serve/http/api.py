@@ -26,7 +26,7 @@ from zoo.host.errors import BadImage
 
 
 def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
-    """The application with all routes but the page's."""
+    """Build the application with all routes but the page's."""
     api = FastAPI(
         title="zootune",
         version=version(),
@@ -74,7 +74,7 @@ def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
                 future.cancel()
         return JSONResponse(
             {
-                "model": about(answers[0][0], short=True),
+                "model": describe(answers[0][0], short=True),
                 "predictions": [prediction for _, prediction in answers],
             }
         )
@@ -82,14 +82,14 @@ def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
     @api.get("/v1/models", tags=["about"])
     def models() -> dict[str, Any]:
         """What is served."""
-        return {"models": [about(queue.model)]}
+        return {"models": [describe(queue.model)]}
 
     _refusals(api, metrics)
     return api
 
 
 def _health(api: FastAPI, queue: AnswerQueue, life: Life, metrics: Metrics) -> None:
-    """Routes for those who run the service."""
+    """Add the routes for those who run the service."""
 
     @api.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:
@@ -128,8 +128,8 @@ def _health(api: FastAPI, queue: AnswerQueue, life: Life, metrics: Metrics) -> N
         return {"zootune": version(), "onnxruntime": onnxruntime.__version__}
 
 
-def about(model: Model, *, short: bool = False) -> dict[str, Any]:
-    """A model for programs; `short` is what each answer carries."""
+def describe(model: Model, *, short: bool = False) -> dict[str, Any]:
+    """Describe a model for programs; `short`: as each answer carries it."""
     named = {"name": model.name, "digest": model.digest}
     if short:
         return named
@@ -148,7 +148,7 @@ def about(model: Model, *, short: bool = False) -> dict[str, Any]:
 
 
 def version() -> str:
-    """Version of this program; `unknown` where it was copied instead of installed."""
+    """Return the version of this program; `unknown` where it was copied instead of installed."""
     try:
         return importlib.metadata.version("zootune")
     except importlib.metadata.PackageNotFoundError:
@@ -160,7 +160,7 @@ def _with_model(answered: Any, *, heatmap: bool, embedding: bool) -> tuple[Model
 
 
 def _refusals(api: FastAPI, metrics: Metrics) -> None:
-    """Exceptions -> sentences."""
+    """Have every exception answered by a sentence."""
 
     def refuse(
         status: int, sentence: str, reason: str = "", headers: dict[str, str] | None = None

@@ -33,11 +33,11 @@ class Bodies:
         self._bytes = budgets.Bytes(budgets.BODIES_BYTES)
 
     def full(self) -> bool:
-        """Whether no request with a picture is taken now, whoever sends it."""
+        """Tell whether no request with a picture is taken now, whoever sends it."""
         return not self._bytes.has_room(budgets.SMALL_BODY_BYTES, "")
 
     def has_room(self, length: int, address: str) -> bool:
-        """Whether a body of `length` bytes fits beside those that have arrived so far."""
+        """Tell whether a body of `length` bytes fits beside those that have arrived so far."""
         return self._bytes.has_room(length, address)
 
     @contextlib.contextmanager
@@ -81,7 +81,7 @@ class Bodies:
 
 
 async def whole_body(receive: Receive) -> bytes:
-    """The body of a request."""
+    """Return the body of a request."""
     parts, more = [], True
     while more:
         message = await receive()
@@ -116,5 +116,5 @@ def body_first(body: bytes, receive: Receive) -> Receive:
 
 
 def too_large(limit: int) -> str:
-    """The sentence for a body of more than `limit` bytes."""
+    """Return the sentence for a body of more than `limit` bytes."""
     return f"The request is too large: at most {limit / 1e6:g} MB are accepted."

@@ -102,7 +102,7 @@ class Gate:
             await self._pass(call, route, held)
 
     def _under_root(self, scope: Scope) -> str:
-        """The path without the prefix; in the scope, with it, as ASGI wants it."""
+        """Return the path without the prefix; in the scope, with it, as ASGI wants it."""
         path = scope["path"]
         if not self._root:
             return path
@@ -112,7 +112,7 @@ class Gate:
         return path
 
     async def _pass(self, call: _Call, route: routes.Route | None, held: ExitStack) -> None:
-        """Refuse, or let through; `held` gives back what the request holds."""
+        """Refuse a request, or let it through; `held` gives back what it holds."""
         headers = dict(call.scope["headers"])
         refusal = self._refusal(call, headers, route) or self._no_slot(call, route, held)
         if refusal is not None:
@@ -150,7 +150,7 @@ class Gate:
         return refusal
 
     def _no_room(self, headers: Mapping[bytes, bytes], address: str) -> Refusal | None:
-        """Why a body of this length is not taken into memory now, or None."""
+        """Say why a body of this length is not taken into memory now, or None."""
         if self._bodies.has_room(int(headers.get(b"content-length", b"0")), address):
             return None
         return refusals.BODIES
@@ -158,7 +158,7 @@ class Gate:
     def _refusal(
         self, call: _Call, headers: dict[bytes, bytes], route: routes.Route | None
     ) -> Refusal | None:
-        """Why this request is refused by its head, or None."""
+        """Say why this request is refused by its head, or None."""
         method = call.scope["method"]
         if not are_hosts(headers):
             return refusals.NO_HOST
@@ -177,7 +177,8 @@ class Gate:
         return None
 
     def _wrong_way(self, method: str, path: str) -> Refusal | None:
-        """Why a request that no route of the page takes is refused; None for those of the API."""
+        """Say why a request that no route of the page takes is refused; None for those of the
+        API."""
         page = self._page is not None
         methods = routes.methods(path, page=page)
         if not methods:
@@ -194,7 +195,7 @@ class Gate:
         )
 
     def _unknown(self, address: str, authorization: bytes) -> Refusal | None:
-        """Why these credentials are not accepted, or None."""
+        """Say why these credentials are not accepted, or None."""
         if self._logins.open:
             return None
         if not authorization:
@@ -234,7 +235,8 @@ class Gate:
         await self._app({**scope, "headers": headers}, receive, call.send)
 
     async def _plain_event(self, call: _Call, receive: Receive) -> bytes | Refusal:
-        """The body of a call of one of the page's functions in plain form, or why it is refused."""
+        """Return the body of a call of one of the page's functions in plain form, or why it is
+        refused."""
         assert self._page is not None
         try:
             return self._page.calls.plain(await whole_body(receive), call.path)
@@ -244,7 +246,7 @@ class Gate:
             return Refusal(error.status_code, "event", str(error.detail))
 
     def _exists(self, route: routes.Route, path: str, query: bytes) -> bool:
-        """Whether there is what the route is asked for: a file of the folder, or answers to a
+        """Tell whether there is what the route is asked for: a file of the folder, or answers to a
         question."""
         assert self._page is not None
         if route.kind == "file":
@@ -261,12 +263,12 @@ class Gate:
 
 
 def _is_stream(route: routes.Route | None) -> bool:
-    """Whether the answer of this route never ends by itself."""
+    """Tell whether the answer of this route never ends by itself."""
     return route is not None and route.kind == "stream"
 
 
 def _too_long(headers: Mapping[bytes, bytes], limit: int) -> Refusal | None:
-    """Why a body is refused by the length that its headers name, or None."""
+    """Say why a body is refused by the length that its headers name, or None."""
     length = headers.get(b"content-length", b"0")
     # of very many digits, int() would take its time
     if length.isdigit() and len(length) <= 18 and int(length) <= limit:

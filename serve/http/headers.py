@@ -48,8 +48,8 @@ other origins."""
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """What Gradio gets of these headers: of those by which a proxy describes itself, only that it
-    speaks https."""
+    """Return what Gradio gets of these headers: of those by which a proxy describes itself, only
+    that it speaks https."""
     return [
         (name, value)
         for name, value in headers
@@ -58,7 +58,7 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
 
 
 def of_json(headers: Headers, length: int) -> Headers:
-    """The headers of a request whose body was replaced by JSON of so many bytes."""
+    """Return the headers of a request whose body was replaced by JSON of so many bytes."""
     others = [
         (name, value) for name, value in headers if name not in (b"content-length", b"content-type")
     ]

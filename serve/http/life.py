@@ -79,7 +79,7 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """The socket; `UserError` if the address cannot be had."""
+    """Open the socket; `UserError` if the address cannot be had."""
     family = socket.AF_INET
     if ":" in host:
         family = socket.AF_INET6
@@ -99,6 +99,7 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _serve(
     server: uvicorn.Server, listening: socket.socket, life: Life, ready: Callable[[], None]
 ) -> None:
+    """Run the server in this event loop until it stops; call `ready` once it takes requests."""
     serving = asyncio.create_task(server.serve([listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)

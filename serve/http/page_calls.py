@@ -53,7 +53,7 @@ class PageCalls:
         self._uploads = uploads
 
     def plain(self, body: bytes, path: str) -> bytes:
-        """The body in plain form of a request to `path`. Raises `Refused`."""
+        """Return the body in plain form of a request to `path`. Raises `Refused`."""
         try:
             call = json.loads(body)
         except (ValueError, RecursionError):
@@ -75,7 +75,7 @@ class PageCalls:
         return json.dumps(plain_call).encode()
 
     def _values(self, function: Function, data: Any) -> list[Any]:
-        """The inputs of a function in plain form."""
+        """Return the inputs of a function in plain form."""
         if not isinstance(data, list) or len(data) != len(function.inputs):
             raise Refused(MALFORMED)
         for value, choices in zip(data, function.choices, strict=False):
@@ -86,7 +86,7 @@ class PageCalls:
         return [*map(self._value, function.inputs, data)]
 
     def _function(self, call: Mapping[str, Any], name: str | None) -> tuple[int, Function]:
-        """The function that is called, by `name` if there is one, and its number."""
+        """Return the function that is called, by `name` if there is one, and its number."""
         number = call.get("fn_index")
         if name is None and type(number) is int and number in self.functions:
             return number, self.functions[number]
@@ -119,7 +119,7 @@ class PageCalls:
         return value
 
     def _file(self, value: Any) -> dict[str, Any]:
-        """A file in the folder of uploads, as Gradio describes it."""
+        """Return a file in the folder of uploads, as Gradio describes it."""
         path = None
         if isinstance(value, dict):
             path = self._uploads.inside(value.get("path"))
@@ -129,7 +129,7 @@ class PageCalls:
 
 
 def _trigger(call: Mapping[str, Any]) -> int | None:
-    """The number of the component that called, if it can be one."""
+    """Return the number of the component that called, if it can be one."""
     trigger = call.get("trigger_id")
     if type(trigger) is int and 0 <= trigger < 10_000:
         return trigger

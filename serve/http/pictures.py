@@ -30,7 +30,7 @@ class Encoded(BaseModel):
 
 
 async def read_pictures(request: Request) -> list[bytes]:
-    """The encoded pictures of a request, in their order; an HTTP error with one sentence
+    """Return the encoded pictures of a request, in their order; an HTTP error with one sentence
     otherwise."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
@@ -46,7 +46,7 @@ async def read_pictures(request: Request) -> list[bytes]:
 
 
 async def _from_form(request: Request) -> list[bytes]:
-    """The files of the field `file`, in which nothing else may stand."""
+    """Return the files of the field `file`, in which nothing else may stand."""
     parser = parser_in_memory(request.headers, request.stream(), most=MAX_PICTURES)
     try:
         form = await parser.parse()
@@ -63,7 +63,7 @@ async def _from_form(request: Request) -> list[bytes]:
 
 
 def _from_json(body: bytes) -> list[bytes]:
-    """The pictures of a body that is `Encoded`."""
+    """Return the pictures of a body that is `Encoded`."""
     # pictures as base64 hold none of these signs: a body with more is something else, and parsed it
     # would take 30 times its size in memory
     if sum(body.count(sign) for sign in b"[{,:") > MAX_SIGNS:
@@ -79,8 +79,8 @@ def _from_json(body: bytes) -> list[bytes]:
 
 
 def _from_base64(text: str) -> bytes:
-    """The bytes of base64 or of a data URL, as programs write them: in lines, without padding, in
-    the alphabet for addresses. Raises `ValueError` for anything else."""
+    """Return the bytes of base64 or of a data URL, as programs write them: in lines, without
+    padding, in the alphabet for addresses. Raises `ValueError` for anything else."""
     if url := DATA_URL.match(text):
         text = text[url.end() :]
     plain = text.encode("ascii").translate(FOR_ADDRESSES, delete=b" \t\r\n").rstrip(b"=")

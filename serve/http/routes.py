@@ -144,7 +144,7 @@ _PATH = r"[\w@+-][\w.@+-]*(?:/[\w@+-][\w.@+-]*){0,9}"
 
 
 def find(method: str, path: str) -> Route | None:
-    """The route of Gradio that is let through for this request, or None."""
+    """Return the route of Gradio that is let through for this request, or None."""
     if len(path) > 2048:
         return None
     for route, pattern in _PATTERNS:
@@ -154,8 +154,8 @@ def find(method: str, path: str) -> Route | None:
 
 
 def methods(path: str, *, page: bool) -> tuple[str, ...]:
-    """The methods that this path answers, in the service with or without the page; none: there is
-    no such path.
+    """Return the methods that this path answers, in the service with or without the page; none:
+    there is no such path.
 
     What answers GET answers HEAD too, which the gate asks for as GET; streams apart, which never
     end.
@@ -178,7 +178,7 @@ def methods(path: str, *, page: bool) -> tuple[str, ...]:
 
 
 def kept_query(route: Route, query: bytes) -> bytes:
-    """The parameters that the route passes on, each once and with a plain value."""
+    """Return the parameters that the route passes on, each once and with a plain value."""
     pairs = [pair.partition(b"=") for pair in query.split(b"&", 50)[:50]]
     kept = {
         name: value

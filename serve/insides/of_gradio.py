@@ -58,7 +58,7 @@ class PageFunction:
 
 
 def functions(demo: gr.Blocks) -> Iterator[PageFunction]:
-    """The functions of a page that run here, not in the browser.
+    """Return the functions of a page that run here, not in the browser.
 
     Borrowed: `Blocks.fns`, and of each its `fn`, `inputs`, `queue`, `api_name`, `api_visibility`.
     `get_api_info`, the public way, leaves out what only the page calls.
@@ -71,8 +71,8 @@ def functions(demo: gr.Blocks) -> Iterator[PageFunction]:
 
 
 def choices(component: Any) -> Container[Any] | None:
-    """The values that a component has to choose from, as Gradio names them, and of examples their
-    numbers; None: any value.
+    """Return the values that a component has to choose from, as Gradio names them, and of examples
+    their numbers; None: any value.
 
     Borrowed: `Dropdown.choices` as pairs, and `Dataset.samples`.
     """
@@ -84,7 +84,7 @@ def choices(component: Any) -> Container[Any] | None:
 
 
 def is_awaited(demo: gr.Blocks, name: str) -> bool:
-    """Whether answers wait, or are being made, for a session or an event of this name; for all
+    """Tell whether answers wait, or are being made, for a session or an event of this name; for all
     others Gradio logs a traceback when they are asked for.
 
     Borrowed: `Blocks._queue` with its tables of sessions and events.
@@ -108,8 +108,8 @@ def forget_deleted_files(demo: gr.Blocks) -> None:
 
 
 def progress_of(upload_id: str) -> Callable[[str, bytes], None]:
-    """What to call with the name and each piece of a file that arrives, so that the page shows how
-    far the upload is; `upload_is_over` ends it. An empty `upload_id`: nobody looks.
+    """Return what to call with the name and each piece of a file that arrives, so that the page
+    shows how far the upload is; `upload_is_over` ends it. An empty `upload_id`: nobody looks.
 
     Borrowed: `file_upload_statuses`, which Gradio's own route of uploads writes to.
     """
@@ -140,7 +140,7 @@ def forget_progress() -> None:
 
 
 def without_invalid_characters(name: str) -> str:
-    """The name of a file without what a file system does not take, as Gradio names uploads.
+    """Return the name of a file without what a file system does not take, as Gradio names uploads.
 
     Borrowed: a function of gradio_client that it does not document.
     """

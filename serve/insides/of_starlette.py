@@ -12,8 +12,8 @@ NEVER_TO_DISK = 0
 def parser_in_memory(
     headers: Headers, stream: AsyncGenerator[bytes, None], *, most: int
 ) -> MultiPartParser:
-    """A parser of forms with at most `most` files and as many fields, which keeps all of them in
-    memory: there the gate counts them, and they take no open file each.
+    """Return a parser of forms with at most `most` files and as many fields, which keeps all of
+    them in memory: there the gate counts them, and they take no open file each.
 
     Borrowed: `MultiPartParser.spool_max_size`. `Request.form`, the public way, has no such setting
     and writes files of more than 1 MB to disk.

@@ -27,7 +27,7 @@ class _TooMany(asyncio.Protocol):
 
 
 def bounded_protocol(most: int) -> Callable[..., asyncio.Protocol]:
-    """What `uvicorn.Config` takes as `http`: uvicorn's own protocol for at most `most`
+    """Return what `uvicorn.Config` takes as `http`: uvicorn's own protocol for at most `most`
     connections, of which further ones are closed at once.
 
     Borrowed: the class that uvicorn picks for "auto", and the keyword `server_state` with which it
@@ -43,14 +43,15 @@ def _protocol(most: int, **keywords: Any) -> asyncio.Protocol:
 
 
 def silent_connections(server: uvicorn.Server) -> set[Connection]:
-    """The open connections that wait for the head of a request.
+    """Return the open connections that wait for the head of a request.
 
     Borrowed: `server_state.connections`; and `cycle` of a connection, the request that it answers
     or answered last (None before the first), with its `response_complete`.
     """
+    connections: set[Connection] = {*server.server_state.connections}
     return {
         connection
-        for connection in server.server_state.connections
+        for connection in connections
         if connection.cycle is None or connection.cycle.response_complete
     }
 
@@ -65,8 +66,8 @@ def close(connection: Connection) -> None:
 
 
 def transport_of(send: Send) -> asyncio.Transport | None:
-    """The transport of the connection to which an application's `send` writes; None under any
-    other server.
+    """Return the transport of the connection to which an application's `send` writes; None under
+    any other server.
 
     ASGI has no way to drop a connection, and closing it would wait for a reader who does not read.
     Borrowed: `send` is a method of an object with the attribute `transport`.

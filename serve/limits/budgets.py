@@ -74,8 +74,8 @@ class Room:
 
 
 def room(files: int) -> Room:
-    """The budgets that fit `files` open files: a connection is one, and each request may open one
-    more.
+    """Return the budgets that fit `files` open files: a connection is one, and each request may
+    open one more.
 
     Bodies of the API stay in memory, and an upload of the page writes one file at a time.
     `UserError` below `LEAST_FILES`.
@@ -92,7 +92,7 @@ def room(files: int) -> Room:
 
 
 def open_files() -> int:
-    """How many files this process may open, after asking the system for `WANTED_FILES`."""
+    """Return how many files this process may open, after asking the system for `WANTED_FILES`."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows, which has no such limit for sockets
@@ -120,7 +120,7 @@ class Slots:
         self._count = 0
 
     def full(self) -> bool:
-        """Whether nobody is given a slot now."""
+        """Tell whether nobody is given a slot now."""
         return self._count >= self._total
 
     @contextlib.contextmanager
@@ -147,7 +147,7 @@ class Bytes:
         self._of: Counter[str] = Counter()
 
     def take(self, count: int, address: str, *, already: int) -> bool:
-        """Whether a request that holds `already` bytes may hold `count` more.
+        """Tell whether a request that holds `already` bytes may hold `count` more.
 
         The only one of its address may be larger than its share, the only one there is larger than
         the limit.
@@ -162,7 +162,7 @@ class Bytes:
         return True
 
     def has_room(self, count: int, address: str) -> bool:
-        """Whether a new request may hold `count` bytes beside what is held now."""
+        """Tell whether a new request may hold `count` bytes beside what is held now."""
         own = self._of.get(address, 0)
         alone, sole = not self.held, not own
         return (sole or own + count <= self._limit // 2) and (
@@ -199,7 +199,8 @@ class Kills:
             remember(self._of, address, (count + 1, now), ADDRESSES)
 
     def wait_s(self, address: str) -> int:
-        """Whole seconds for which pictures of this address are refused; 0 = they are taken."""
+        """Return the whole seconds for which pictures of this address are refused; 0 = they are
+        taken."""
         with self._lock:
             count, last = self._of.get(address, (0, 0.0))
         if not count:
@@ -214,14 +215,14 @@ def _wait_s(kills: int) -> float:
 
 
 def address(scope: Scope) -> str:
-    """Who asks: the address as text, for IPv6 its /64 network, which one machine usually has to
-    itself."""
+    """Return who asks: the address as text, for IPv6 its /64 network, which one machine usually has
+    to itself."""
     host, _ = scope.get("client") or ("", None)
     return network_of(host)
 
 
 def network_of(host: str) -> str:
-    """The same for an address as text, which may hold anything."""
+    """Return the same for an address as text, which may hold anything."""
     try:
         known = ipaddress.ip_address(host)
     except ValueError:  # what a proxy wrote into X-Forwarded-For

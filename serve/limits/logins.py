@@ -45,7 +45,7 @@ class _Tries:
     """When the last wrong try was."""
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next try is looked at."""
+        """Return the seconds until the next try is looked at."""
         if self.wrong <= FREE_TRIES:
             return 0.0
         # 2 to the power of more is no float in the end
@@ -65,7 +65,7 @@ class Logins:
         self._allowance, self._counted = float(TOTAL_TRIES), clock()
 
     def wait_s(self, address: str) -> int:
-        """Whole seconds for which a try of this address is not looked at; 0 = it is."""
+        """Return the whole seconds for which a try of this address is not looked at; 0 = it is."""
         now = self._clock()
         tries = self._tries.get(address)
         if tries is not None and now - tries.last > FORGET_S:
@@ -79,8 +79,8 @@ class Logins:
         return max(0, math.ceil(wait))
 
     def check(self, address: str, authorization: bytes) -> bool:
-        """Whether these credentials open; remembers the answer. The comparison takes the same time
-        for wrong ones."""
+        """Tell whether these credentials open; remembers the answer. The comparison takes the same
+        time for wrong ones."""
         right = self._right(authorization)
         if right:
             self._tries.pop(address, None)
@@ -99,6 +99,7 @@ class Logins:
         return min(float(TOTAL_TRIES), self._allowance + TOTAL_TRIES * (now - self._counted))
 
     def _right(self, authorization: bytes) -> bool:
+        """Tell whether the header Authorization holds the token, or user and password."""
         scheme, _, secret = authorization.partition(b" ")
         if scheme.lower() == b"bearer":
             return _same(secret.strip(), self._token)
@@ -122,7 +123,7 @@ def remember(table: OrderedDict[str, V], address: str, value: V, limit: int) -> 
 
 
 def _digest_of(key: str | None) -> bytes | None:
-    """The digest of a key, if there is one."""
+    """Return the digest of a key, if there is one."""
     if key is None:
         return None
     return _digest(key.encode())
@@ -133,5 +134,5 @@ def _digest(secret: bytes) -> bytes:
 
 
 def _same(secret: bytes, expected: bytes | None) -> bool:
-    """Compared by digests, so that the time tells neither content nor length."""
+    """Compare by digests, so that the time tells neither content nor length."""
     return hmac.compare_digest(_digest(secret), expected or bytes(32)) and expected is not None

@@ -21,7 +21,7 @@ NOTHING = (
 
 
 def head(queue: AnswerQueue) -> str:
-    """What this page is, for somebody who has never seen it."""
+    """Return what this page is, for somebody who has never seen it."""
     labels = queue.model.predictor.bundle.labels
     return (
         f'<div class="head"><h1>Which of {len(labels)} classes is it?</h1>'
@@ -30,7 +30,7 @@ def head(queue: AnswerQueue) -> str:
 
 
 def answer(answered: AnsweredPicture) -> str:
-    """The card: answer, how sure, what else, and what that means."""
+    """Return the card: answer, how sure, what else, and what that means."""
     result, bundle = answered.prediction.answer, answered.model.predictor.bundle
     bars = "".join(bar(label, share) for label, share in result.top)
     kind = "card"
@@ -43,7 +43,7 @@ def answer(answered: AnsweredPicture) -> str:
 
 
 def _verdict(result: Answer, bundle: Bundle) -> str:
-    """The answer itself; for "unknown" also why."""
+    """Return the answer itself; for "unknown" also why."""
     if result.label is not None:
         best, probability = result.top[0]
         return f'<div class="verdict"><b>{html.escape(best)}</b><i>{percent(probability)}</i></div>'
@@ -59,8 +59,8 @@ def _verdict(result: Answer, bundle: Bundle) -> str:
 
 
 def _set(result: Answer, bundle: Bundle) -> str:
-    """The classes of which one is right with the coverage of the bundle; empty for "unknown" and
-    where the bundle has no such sets."""
+    """Return the classes of which one is right with the coverage of the bundle; empty for "unknown"
+    and where the bundle has no such sets."""
     names, sets = result.prediction_set, bundle.decision.sets
     if names is None or sets is None or result.label is None:
         return ""
@@ -74,7 +74,7 @@ def _set(result: Answer, bundle: Bundle) -> str:
 
 
 def _chips(labels: Sequence[str], most: int) -> str:
-    """The first `most` labels, and how many there are besides."""
+    """Return the first `most` labels, and how many there are besides."""
     chips = "".join(f"<span>{html.escape(label)}</span>" for label in labels[:most])
     if len(labels) > most:
         chips += f"<em>and {len(labels) - most} more</em>"
@@ -101,12 +101,12 @@ def percent(share: float) -> str:
 
 
 def refusal(sentence: str) -> str:
-    """Why there is no answer."""
+    """Say why there is no answer."""
     return f'<div class="card refused"><p>{html.escape(sentence)}</p></div>'
 
 
 def note(text: str) -> str:
-    """A short remark, already escaped."""
+    """Return a short remark, already escaped."""
     return f'<p class="note">{text}</p>'
 
 
@@ -126,7 +126,7 @@ class PictureRow:
 
 
 def table(rows: Sequence[PictureRow]) -> str:
-    """How many of the pictures were answered, and the answer to each."""
+    """Return how many of the pictures were answered, and the answer to each."""
     answered = sum(not row.error for row in rows)
     head_row = "<tr><th>picture</th><th>answer</th><th>probability</th></tr>"
     return (
@@ -147,7 +147,7 @@ def _table_row(row: PictureRow) -> str:
 
 
 def curl(root_path: str) -> str:
-    """How a program asks, as Markdown."""
+    """Return how a program asks, as Markdown."""
     return (
         "```bash\ncurl -F file=@picture.jpg 'http://HOST"
         + root_path

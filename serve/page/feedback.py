@@ -104,7 +104,8 @@ class Feedback:
         return f"Thank you: kept as {label}."
 
     def _size_with(self, path: Path, picture: bytes, line: str, replaced: Iterable[Path]) -> int:
-        """Bytes on disk of the whole folder with this picture and line, without `replaced`."""
+        """Return the bytes on disk of the whole folder with this picture and line, without
+        `replaced`."""
         sizes = dict(self._sizes)
         sizes.setdefault(path, on_disk(len(picture)))
         for other in replaced:
@@ -132,8 +133,8 @@ class Feedback:
 
 
 def _file_name(picture: bytes) -> str:
-    """The name that a picture is kept by: its digest, so that the same one comes once, with the
-    suffix of its kind."""
+    """Return the name that a picture is kept by: its digest, so that the same one comes once, with
+    the suffix of its kind."""
     digest = hashlib.sha256(picture).hexdigest()[:32]
     for start, suffix in _SUFFIXES.items():
         if picture.startswith(start):
@@ -142,7 +143,8 @@ def _file_name(picture: bytes) -> str:
 
 
 def _is_folder_name(label: str) -> bool:
-    """Whether a class's name can be that of a folder, here and where the folder is copied to."""
+    """Tell whether a class's name can be that of a folder, here and where the folder is copied
+    to."""
     if not label or label != label.strip() or label.startswith(".") or label.endswith("."):
         return False
     forbidden = "/\\"

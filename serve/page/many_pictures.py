@@ -86,8 +86,8 @@ def many_tab(queue: AnswerQueue, settings: PageSettings) -> None:
 def answer_all(
     queue: AnswerQueue, uploads: Uploads, paths: Iterable[str], max_bytes: int, *, owner: str = ""
 ) -> tuple[list[PictureRow], list[Caption]]:
-    """A row for each picture, and thumbnails with what they show; fewer than `paths` when the time
-    is over. `owner`: the network that asks."""
+    """Return a row for each picture, and thumbnails with what they show; fewer than `paths` when
+    the time is over. `owner`: the network that asks."""
     rows: list[PictureRow] = []
     shown: list[Caption] = []
     end = time.monotonic() + min(LONGEST_S, DEADLINES * queue.deadline_s)
@@ -109,7 +109,7 @@ def answer_all(
 
 
 def summarize(rows: list[PictureRow], count: int) -> str:
-    """What became of `count` pictures, as HTML with a table."""
+    """Return what became of `count` pictures, as HTML with a table."""
     parts = []
     if len(rows) < count:
         parts.append(
@@ -123,7 +123,7 @@ def summarize(rows: list[PictureRow], count: int) -> str:
 
 
 def _outputs() -> list[Any]:
-    """The components for summary, gallery and table, in the way they stand on the page."""
+    """Return the components for summary, gallery and table, in the way they stand on the page."""
     summary = gr.HTML("", elem_id="summary")
     table = gr.DownloadButton("Download the table (CSV)", visible=False, elem_id="table", size="sm")
     gallery = gr.Gallery(
@@ -140,12 +140,12 @@ def _outputs() -> list[Any]:
 
 
 def _without_answers(summary: str) -> tuple[str, Any, Any]:
-    """What the tab shows when no picture was answered."""
+    """Return what the tab shows when no picture was answered."""
     return summary, gr.Gallery([], visible=False), gr.DownloadButton(visible=False)
 
 
 def _row(name: str, answered: AnsweredPicture) -> tuple[PictureRow, Image.Image]:
-    """The row of a picture, and its thumbnail, with a frame if it is called unknown."""
+    """Return the row of a picture, and its thumbnail, with a frame if it is called unknown."""
     answer = answered.prediction.answer
     nearest, probability = answer.top[0]
     thumbnail = Image.fromarray(answered.pixels)
@@ -178,7 +178,7 @@ def _cells(row: PictureRow) -> tuple[Any, ...]:
 
 
 def _table(rows: list[PictureRow], uploads: Uploads) -> str | None:
-    """The path of the table, or None if there is no room for it now."""
+    """Return the path of the table, or None if there is no room for it now."""
     content = tables.as_text(COLUMNS, map(_cells, rows)).encode("utf-8", "backslashreplace")
     try:
         with uploads.room(len(content), 1):

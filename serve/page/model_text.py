@@ -53,9 +53,9 @@ _UNREADABLE = (
 """What files that strangers wrote can end in; then there is nothing to show."""
 
 
-def about(queue: AnswerQueue) -> str:
-    """The model card, and what limits these answers have; Markdown without pictures: they come from
-    elsewhere."""
+def markdown(queue: AnswerQueue) -> str:
+    """Return the model card, and what limits these answers have; Markdown without pictures: they
+    come from elsewhere."""
     bundle = queue.model.predictor.bundle
     card = plain(_card(bundle)) or f"# {plain(str(bundle.run.get('name', 'model')))}"
     what, heading, recipe = card.partition("\n## Recipe\n")
@@ -64,18 +64,18 @@ def about(queue: AnswerQueue) -> str:
     return "\n\n".join((what, limits, _proof(bundle, _checked(queue)), heading + _folded(recipe)))
 
 
-def plain(markdown: str) -> str:
-    """Markdown that shows no picture, draws no diagram and holds no HTML, in linear time.
+def plain(text: str) -> str:
+    """Return Markdown that shows no picture, draws no diagram and holds no HTML, in linear time.
 
     Pictures become links: an exclamation mark written as an entity is only itself.
     """
-    markdown = DIAGRAM.sub(r"\1text", markdown)
-    return markdown.replace("<", "&lt;").replace("![", "&#33;[").strip()
+    text = DIAGRAM.sub(r"\1text", text)
+    return text.replace("<", "&lt;").replace("![", "&#33;[").strip()
 
 
 def _folded(recipe: str) -> str:
-    """The recipe of a cleaned card, its lesser settings folded away again: the only HTML of a card
-    that stays."""
+    """Return the recipe of a cleaned card, its lesser settings folded away again: the only HTML of
+    a card that stays."""
     found = FOLD.search(recipe)
     if not found:
         return recipe
@@ -87,8 +87,8 @@ def _folded(recipe: str) -> str:
 
 
 def _card(bundle: Bundle) -> str:
-    """The model card of the run that the bundle was made from, without its front matter; empty if
-    there is none.
+    """Return the model card of the run that the bundle was made from, without its front matter;
+    empty if there is none.
 
     A bundle may lie in a folder that is no run, or a different one: a card is shown only if the
     manifest of the bundle's own run lists it with these bytes.
@@ -109,8 +109,8 @@ def _card(bundle: Bundle) -> str:
 
 
 def _text(path: Path, listed: Callable[[], Path | None]) -> str:
-    """The text of a file if a manifest lists it, it is no link, and not larger than any that is
-    written here."""
+    """Return the text of a file if a manifest lists it, it is no link, and not larger than any that
+    is written here."""
     if not path.exists() or path.lstat().st_size > LARGEST_TEXT or listed() is None:
         return ""
     content = read_regular(path, LARGEST_TEXT, follow=False)
@@ -118,8 +118,8 @@ def _text(path: Path, listed: Callable[[], Path | None]) -> str:
 
 
 def _limits(bundle: Bundle, *, also: str) -> str:
-    """The limits of these answers, and below them `also`: those of the card, which begin with what
-    it knows."""
+    """Return the limits of these answers, and below them `also`: those of the card, which begin
+    with what it knows."""
     limits = [CALIBRATED]
     if not also:
         limits.insert(0, ALL_IT_KNOWS)
@@ -151,8 +151,8 @@ def _checked(queue: AnswerQueue) -> str:
 
 
 def _proof(bundle: Bundle, checked: str) -> str:
-    """What the export measured against the trained model, and what this machine measured against
-    the export."""
+    """Return what the export measured against the trained model, and what this machine measured
+    against the export."""
     lines = [f"Model file: sha256 `{bundle.model_sha256}`, status {bundle.status}. {checked}"]
     rows = _proof_rows(bundle)
     if rows:
@@ -162,7 +162,8 @@ def _proof(bundle: Bundle, checked: str) -> str:
 
 
 def _proof_rows(bundle: Bundle) -> list[str]:
-    """A line of the table for each comparison; none if the proof says nothing that can be read."""
+    """Return a line of the table for each comparison; none if the proof says nothing that can be
+    read."""
     path = bundle.folder / bundles.PARITY
     try:
         proof = json.loads(_text(path, lambda: bundle.file(bundles.PARITY)) or "{}")
@@ -178,8 +179,8 @@ def _proof_row(rung: Any) -> str:
 
 
 def _number(value: float | None, form: str) -> str:
-    """A number of the proof; what has none was not judged: a bundle of int8 differs as its accuracy
-    allows."""
+    """Return a number of the proof; what has none was not judged: a bundle of int8 differs as its
+    accuracy allows."""
     if value is None:
         return "not judged"
     return format(value, form)

@@ -41,8 +41,8 @@ _INPUTS: dict[str, Input] = {
 
 
 def mount(app: ASGIApp, queue: AnswerQueue, settings: PageSettings) -> Page:
-    """The page at `/`, behind the routes that `app` has already; gives what the gate needs to know
-    of it."""
+    """Mount the page at `/`, behind the routes that `app` has already; return what the gate needs
+    to know of it."""
     assert isinstance(app, FastAPI)
     uploads = settings.uploads
     of_gradio.leave_uploads_unopened()
@@ -64,7 +64,7 @@ def mount(app: ASGIApp, queue: AnswerQueue, settings: PageSettings) -> Page:
 
 
 def functions(demo: gr.Blocks) -> dict[int, Function]:
-    """Every function of the page by its number, with what it takes."""
+    """Return every function of the page by its number, with what it takes."""
     found = {}
     for function in of_gradio.functions(demo):
         inputs = tuple(_INPUTS[type(component).__name__] for component in function.components)
@@ -74,7 +74,7 @@ def functions(demo: gr.Blocks) -> dict[int, Function]:
 
 
 def _build(queue: AnswerQueue, settings: PageSettings) -> gr.Blocks:
-    """The page, not yet mounted."""
+    """Build the page, not yet mounted."""
     name = queue.model.name
     with gr.Blocks(title=name, analytics_enabled=False, fill_width=False) as demo:
         gr.HTML(partial(answer_html.head, queue), elem_id="head", padding=False)
@@ -84,12 +84,12 @@ def _build(queue: AnswerQueue, settings: PageSettings) -> gr.Blocks:
             with gr.Tab("Many pictures"):
                 many_tab(queue, settings)
             with gr.Tab("About"):
-                gr.Markdown(partial(model_text.about, queue), elem_id="about")
+                gr.Markdown(partial(model_text.markdown, queue), elem_id="about")
     return demo
 
 
 def _hardening(settings: PageSettings) -> dict[str, Any]:
-    """What Gradio is told not to do, as arguments of `mount_gradio_app`."""
+    """Return what Gradio is told not to do, as arguments of `mount_gradio_app`."""
     return {
         "root_path": settings.root_path,
         "max_file_size": settings.max_bytes,
@@ -103,7 +103,8 @@ def _hardening(settings: PageSettings) -> dict[str, Any]:
 
 
 def _appearance() -> dict[str, Any]:
-    """How the page looks, as arguments of `mount_gradio_app`; fonts of the reader's own machine."""
+    """Return how the page looks, as arguments of `mount_gradio_app`; fonts of the reader's own
+    machine."""
     theme = gr.themes.Default(
         primary_hue="teal",
         secondary_hue="teal",

@@ -22,14 +22,14 @@ def one_tab(queue: AnswerQueue, settings: PageSettings) -> None:
     """Add the tab's content."""
 
     def answer(
-        path: str | None, request: gr.Request
+        picture: str | None, request: gr.Request
     ) -> tuple[dict[str, Any] | None, str, gr.Image]:
         """JSON, card and heat map of the answer to one picture file."""
-        if path is None:
+        if picture is None:
             return None, answer_html.NOTHING, gr.Image(None, visible=False)
         result = attempt(
             lambda: queue.answer(
-                settings.uploads.read(path, settings.max_bytes),
+                settings.uploads.read(picture, settings.max_bytes),
                 _parts,
                 top=SHOWN,
                 owner=owner_of(request),
@@ -42,18 +42,18 @@ def one_tab(queue: AnswerQueue, settings: PageSettings) -> None:
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
-            picture = _question(queue)
+            question = _question(queue)
         with gr.Column(scale=6, min_width=300):
             card = gr.HTML(answer_html.NOTHING, elem_id="answer", padding=False)
             heat = _heat_map()
             if settings.feedback:
-                _correction(queue, Feedback(settings.feedback), picture, settings)
+                _correction(queue, Feedback(settings.feedback), question, settings)
             with gr.Accordion("The same answer for programs", open=False):
                 data = gr.JSON(show_label=False, elem_id="data", max_height=320)
                 gr.Markdown(answer_html.curl(settings.root_path), elem_id="curl")
-    picture.change(
+    question.change(
         answer,
-        picture,
+        question,
         [data, card, heat],
         api_name="predict",
         show_progress="minimal",
@@ -63,7 +63,7 @@ def one_tab(queue: AnswerQueue, settings: PageSettings) -> None:
 
 
 def attempt(work: Callable[[], Any]) -> Any:
-    """What `work` gives, or the sentence why it could not."""
+    """Return what `work` gives, or the sentence why it could not."""
     try:
         return work()
     except BadImage as error:
@@ -75,11 +75,12 @@ def attempt(work: Callable[[], Any]) -> Any:
 
 
 def _parts(answered: AnsweredPicture) -> tuple[dict[str, Any], str, Any]:
+    """Return the JSON, card and heat map of an answer."""
     return to_json(answered), answer_html.answer(answered), overlay(answered)
 
 
 def _question(queue: AnswerQueue) -> gr.Image:
-    """Where a picture is put in, and below it the examples of the bundle."""
+    """Add the place for a picture, and below it the examples of the bundle."""
     picture = gr.Image(
         label="Picture",
         type="filepath",
@@ -102,7 +103,7 @@ def _question(queue: AnswerQueue) -> gr.Image:
 
 
 def _heat_map() -> gr.Image:
-    """Where the heat map will appear."""
+    """Add the place where the heat map will appear."""
     return gr.Image(
         label="Where it found evidence for its first choice",
         interactive=False,
@@ -117,7 +118,7 @@ def _heat_map() -> gr.Image:
 def _correction(
     queue: AnswerQueue, feedback: Feedback, picture: gr.Image, settings: PageSettings
 ) -> None:
-    """The button that stores a picture with its right class."""
+    """Add the button that stores a picture with its right class."""
 
     def store(path: str | None, label: str | None, request: gr.Request) -> str:
         """What happened, as HTML."""

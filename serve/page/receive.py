@@ -22,8 +22,8 @@ WANTED = "Expected pictures in the field 'files', each as a file, and no other f
 
 
 async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list[str]:
-    """The paths of the files of a form's field `files`; `max_bytes` of each. An HTTP error with a
-    sentence otherwise.
+    """Write the files of a form's field `files`, at most `max_bytes` of each, and return their
+    paths; an HTTP error with a sentence otherwise.
 
     What has arrived of an upload that is refused or broken off is deleted at once.
     """
@@ -64,7 +64,7 @@ class _Upload:
         self.open: BinaryIO | None = None
 
     def callbacks(self) -> Any:
-        """What the parser calls."""
+        """Return what the parser calls."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._field,
@@ -76,7 +76,7 @@ class _Upload:
         }
 
     def keep(self) -> list[str]:
-        """The paths, if all files are whole; without this, `close` deletes them."""
+        """Return the paths, if all files are whole; without this, `close` deletes them."""
         if self.open is not None:
             raise HTTPException(400, "The form ends in the middle of a file.")
         self._kept = True
@@ -108,6 +108,7 @@ class _Upload:
         self._header, self._value = b"", b""
 
     def _start(self) -> None:
+        """Begin the file that the headers of a part announce."""
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != b"files" or b"filename" not in options:
             raise HTTPException(400, WANTED)
@@ -119,6 +120,7 @@ class _Upload:
         self.open, self._size = path.open("xb"), 0
 
     def _data(self, data: bytes, start: int, end: int) -> None:
+        """Write a piece of the file that is open."""
         assert self.open is not None
         self._size += end - start
         if self._size > self._max_bytes:
@@ -136,6 +138,6 @@ class _Upload:
 
 
 def _file_name(name: str) -> str:
-    """The last part of a name as a plain file name."""
+    """Return the last part of a name as a plain file name."""
     last = Path(name.replace("\\", "/")).name
     return of_gradio.without_invalid_characters(last).lstrip(".") or "picture"

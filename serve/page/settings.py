@@ -25,8 +25,8 @@ class PageSettings:
 
 
 def owner_of(request: gr.Request | None) -> str:
-    """The network that a call of the page comes from, as the owner of its pictures; empty if nobody
-    is known."""
+    """Return the network that a call of the page comes from, as the owner of its pictures; empty if
+    nobody is known."""
     if request is None:
         return ""
     if request.client is None:

@@ -720,7 +720,7 @@ class _Engine:
 
 
 def about(folder: Path) -> str:
-    return model_text.about(_Engine(bundle.open_bundle(folder)))  # type: ignore[arg-type]
+    return model_text.markdown(_Engine(bundle.open_bundle(folder)))  # type: ignore[arg-type]
 
 
 def carded(run: Path, card: str) -> Path:
@@ -825,7 +825,7 @@ def test_a_card_is_cleaned_in_linear_time(card: str, tmp_path: Path) -> None:
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        text = model_text.about(_Engine(found))  # type: ignore[arg-type]
+        text = model_text.markdown(_Engine(found))  # type: ignore[arg-type]
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.1
     assert "![" not in text

@@ -100,7 +100,17 @@ def test_it_starts_and_answers(served: Path, tmp_path: Path) -> None:
         re.findall(r"\| +([\w.]+)$", (tmp_path / "log").read_text(encoding="utf-8"), re.M)
     )
     assert {"serve.page.mount", "zoo.answer.predict"} <= imported
-    assert not {"torch", "timm", "finetune", "export", "zoo.network.build"} & imported
+    assert (
+        not {
+            "torch",
+            "timm",
+            "finetune",
+            "export",
+            "zoo.network.build",
+            "serve.__main__",
+        }
+        & imported
+    )
     for name in imported:
         if name.startswith("zoo."):  # taken along, not found in an installation beside it
             place = out / name.replace(".", "/")
