@@ -53,7 +53,7 @@ def model_card(bundle: Bundle, private: Private) -> str | None:
         return None
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = file.read(LONGEST_CARD).splitlines(keepends=True)
-    return "".join(private.cut(without_names(line)) for line in lines)
+    return "".join(map(private.cut, map(without_names, lines)))
 
 
 def _run_of(bundle: Bundle) -> Path | None:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from uvicorn.server import ServerState
 
 from serve.insides import of_starlette, of_uvicorn
 from tests import warm
+
+SERVE = Path(of_uvicorn.__file__).parents[1]
 
 
 @contextlib.contextmanager
@@ -38,6 +41,28 @@ def test_the_failure_names_version_and_inside() -> None:
         borrowed("uvicorn", "the attribute gone"),
     ):
         _ = uvicorn.gone
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "AutoHTTPProtocol",
+        "server_state",
+        "response_complete",
+        "spool_max_size",
+        "has_launched",
+        "state_session_capacity",
+        "temp_file_sets",
+        "LocalContext",
+        "file_upload_statuses",
+        "strip_invalid_filename_characters",
+        "preprocess =",
+        ".fns",
+    ],
+)
+def test_insides_are_borrowed_in_one_room(inside: str) -> None:
+    files = [path for path in SERVE.rglob("*.py") if inside in path.read_text(encoding="utf-8")]
+    assert {path.parent.name for path in files} <= {"insides"}
 
 
 class Transport(asyncio.Transport):
