@@ -4,9 +4,10 @@ own."""
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,6 +24,8 @@ from serve.http.pictures import read_pictures
 from serve.http.refusals import error_body
 from serve.limits import budgets
 from zoo.host.errors import BadImage
+
+T = TypeVar("T")
 
 
 def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
@@ -64,14 +67,7 @@ def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
         make = partial(_with_model, heatmap=heatmap, embedding=embedding)
         owner = budgets.address(request.scope)
         futures = queue.submit(pictures, make, top=top_k, deadline=deadline, owner=owner)
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        except TimeoutError:
-            raise Late from None
-        finally:
-            for future in futures:
-                future.cancel()
+        answers = await _results(futures, deadline)
         return JSONResponse(
             {
                 "model": describe(answers[0][0], short=True),
@@ -86,6 +82,19 @@ def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
 
     _refusals(api, metrics)
     return api
+
+
+async def _results(futures: Sequence[Future[T]], deadline: float) -> list[T]:
+    """Wait for all answers to a request, and return them; `Late` after the deadline, on the clock
+    of `time.monotonic`. What is not answered then, or when the sender is gone, is taken back."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await asyncio.gather(*map(asyncio.wrap_future, futures))
+    except TimeoutError:
+        raise Late from None
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _health(api: FastAPI, queue: AnswerQueue, life: Life, metrics: Metrics) -> None:

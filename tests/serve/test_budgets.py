@@ -135,7 +135,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
     own = Uploads(folder)
     place = own.new_folder() / "x.png"
     place.write_bytes(b"mine")
-    events = PageCalls(
+    calls = PageCalls(
         {
             0: Function("", ("number",), queued=False),
             1: Function("predict", ("file",)),
@@ -164,9 +164,9 @@ def test_an_event_is_written_anew(folder: Path) -> None:
         "event_id": "y",
         "request": {},
     }
-    written = json.loads(events.plain(json.dumps(body).encode(), "/gradio_api/queue/join"))
+    written = json.loads(calls.plain(json.dumps(body).encode(), "/gradio_api/queue/join"))
     assert written == {"data": [plain], "session_hash": "abc", "fn_index": 1, "trigger_id": None}
-    assert json.loads(events.plain(b'{"data": [null]}', "/gradio_api/call/predict"))["data"] == [
+    assert json.loads(calls.plain(b'{"data": [null]}', "/gradio_api/call/predict"))["data"] == [
         None
     ]
     refused = [
@@ -197,7 +197,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
     ]
     for path, content in refused:
         with pytest.raises(Refused):
-            events.plain(json.dumps(content).encode(), f"/gradio_api/{path}")
+            calls.plain(json.dumps(content).encode(), f"/gradio_api/{path}")
     for raw in (
         b"[" * 100_000,
         b"{",
@@ -207,7 +207,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
         b"1" * 9_999,
     ):
         with pytest.raises(Refused):
-            events.plain(raw, "/gradio_api/queue/join")
+            calls.plain(raw, "/gradio_api/queue/join")
 
 
 @pytest.mark.parametrize(
@@ -244,14 +244,12 @@ def test_an_event_is_written_anew(folder: Path) -> None:
 def test_a_number_of_an_event_is_small_and_finite_or_refused(
     folder: Path, number: str, taken: bool, place: str
 ) -> None:
-    events = PageCalls(
-        {7: Function("", ("number",)), 0: Function("", ("number",))}, Uploads(folder)
-    )
+    calls = PageCalls({7: Function("", ("number",)), 0: Function("", ("number",))}, Uploads(folder))
     content = {"data": "[1]", "fn_index": "7", "trigger_id": "3"}
     content[place] = f"[{number}]" if place == "data" else number
     body = "{" + ", ".join(f'"{key}": {value}' for key, value in content.items()) + "}"
     try:
-        written = json.loads(events.plain(body.encode(), "/gradio_api/queue/join"))
+        written = json.loads(calls.plain(body.encode(), "/gradio_api/queue/join"))
     except Refused:
         assert place != "data" or not taken
         return
