@@ -3,15 +3,15 @@ exported file."""
 
 import tyro
 
-from serve.order import Order
+from serve.options import ServiceOptions
 from zoo.host.errors import run_main
 
 
-def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
+def main(service: tyro.conf.OmitArgPrefixes[ServiceOptions]) -> None:
     """Serve an exported model: web page at /, API at /v1/predict, OpenAPI at /openapi.json."""
     from serve.start import start
 
-    start(order)
+    start(service)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from serve.engine import reload
+from serve.engine.answer_queue import AnswerQueue, default_workers
 from serve.engine.decoder import give_memory_back
 from serve.engine.decoders import Decoders
-from serve.engine.engine import Engine, default_workers
 from serve.http import life as lives
 from serve.http.api import create_api
-from serve.http.gate import Door, Gate, Limits, Page
+from serve.http.door import Door, Limits, Page
+from serve.http.gate import Gate
 from serve.http.life import Life
 from serve.http.metrics import Metrics
 from serve.http.repeat import Repeat
@@ -27,7 +28,7 @@ from serve.limits import budgets
 from serve.limits.logins import Keys
 from serve.limits.origins import Origins
 from serve.limits.uploads import SWEEP_S, Uploads
-from serve.order import Order
+from serve.options import ServiceOptions
 from zoo.answer.self_check import unchecked
 from zoo.host import console, machine, minimum
 from zoo.host.errors import UserError
@@ -39,85 +40,96 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """All that serves one order."""
+    """All that runs for one command line."""
 
     app: ASGIApp
     life: Life
-    engine: Engine
+    queue: AnswerQueue
     keys: Keys
 
 
-def start(order: Order) -> None:
+def start(options: ServiceOptions) -> None:
     """Serve until SIGTERM or Ctrl-C; `UserError` for what the user can put right."""
     give_memory_back()
     with ExitStack() as stack:
-        service = stack.enter_context(build(order))
+        service = stack.enter_context(build(options))
         lives.serve(
             service.app,
             service.life,
-            host=order.host,
-            port=order.port,
-            ready=partial(_say, order, service),
+            host=options.host,
+            port=options.port,
+            ready=partial(_say, options, service),
         )
     # a thread may still compute, or load a model; Python would wait for it, and nothing ends a
     # thread
-    if any(
-        thread is not threading.current_thread() and not thread.daemon
-        for thread in threading.enumerate()
-    ):
+    if _other_threads():
         sys.stdout.flush()
         os._exit(0)
 
 
+def _other_threads() -> list[threading.Thread]:
+    """Return the threads besides this one for which Python would wait."""
+    this = threading.current_thread()
+    return [thread for thread in threading.enumerate() if thread is not this and not thread.daemon]
+
+
 @contextmanager
-def build(order: Order) -> Iterator[Service]:
-    """The application of an order with its model loaded, warm and checked."""
+def build(options: ServiceOptions) -> Iterator[Service]:
+    """The application that these options ask for, with its model loaded, warm and checked."""
     minimum.require(*minimum.SERVE)
     # it warns of every malformed form
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    keys = Keys(
-        order.auth or os.environ.get("ZOOTUNE_AUTH") or None,
-        order.token or os.environ.get("ZOOTUNE_TOKEN") or None,
-    )
-    if keys.auth is not None and not all(keys.auth.partition(":")):
-        raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
-    origins, room = Origins(order.allow_origin), budgets.room(budgets.open_files())
-    workers = order.workers or default_workers()
+    keys = _keys(options)
+    origins, room = Origins(options.allow_origin), budgets.room(budgets.open_files())
+    workers = options.workers or default_workers()
     threads = max(1, machine.compute_threads() // workers)
     load = partial(
         reload.load,
-        local(order.bundle),
-        provider=order.provider,
+        local(options.bundle),
+        provider=options.provider,
         threads=threads,
-        check=order.self_check,
+        check=options.self_check,
     )
-    max_pixels = round(order.max_megapixels * 1e6)
+    max_pixels = round(options.max_megapixels * 1e6)
     with ExitStack() as stack:
         # first, so that they start while the model is loaded
         decoders = Decoders(workers, max_pixels)
         stack.callback(decoders.close)
-        engine = Engine(
+        queue = AnswerQueue(
             load(),
             workers=workers,
-            waiting=order.queue,
-            deadline_s=order.deadline_s,
+            waiting=options.queue,
+            deadline_s=options.deadline_s,
             max_pixels=max_pixels,
             decoders=decoders,
         )
-        engine.decode_s = order.decode_s
-        stack.callback(engine.close)
+        queue.decode_s = options.decode_s
+        stack.callback(queue.close)
         decoders.wait()
-        metrics = Metrics(engine)
-        life = Life(idle=lambda: engine.outstanding == 0, patience_s=order.deadline_s, room=room)
-        engine.closing = lambda: life.closing
-        app: ASGIApp = create_api(engine, metrics, life)
-        page = None if order.api_only else _with_page(app, engine, order, stack)
-        if order.watch:
-            watch = reload.Watch(engine, load, metrics.reloaded, keep_classes=page is not None)
+        metrics = Metrics(queue)
+        life = Life(idle=lambda: queue.outstanding == 0, patience_s=options.deadline_s, room=room)
+        queue.closing = lambda: life.closing
+        app: ASGIApp = create_api(queue, metrics, life)
+        page = None
+        if not options.api_only:
+            page = _with_page(app, queue, options, stack)
+        if options.watch:
+            watch = reload.Watch(queue, load, metrics.reloaded, keep_classes=page is not None)
             _repeat(watch.look, reload.EVERY_S, stack, name="watch")
-        limits = Limits(round(order.max_body_mb * 1e6), order.deadline_s)
-        door = Door(limits, keys, origins, order.root_path, page)
-        yield Service(Gate(app, life, metrics, door), life, engine, keys)
+        limits = Limits(round(options.max_body_mb * 1e6), options.deadline_s)
+        door = Door(limits, keys, origins, options.root_path, page)
+        yield Service(Gate(app, life, metrics, door), life, queue, keys)
+
+
+def _keys(options: ServiceOptions) -> Keys:
+    """Return what opens the service, by the command line or else by the environment."""
+    keys = Keys(
+        options.auth or os.environ.get("ZOOTUNE_AUTH") or None,
+        options.token or os.environ.get("ZOOTUNE_TOKEN") or None,
+    )
+    if keys.auth is not None and not all(keys.auth.partition(":")):
+        raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
+    return keys
 
 
 def local(bundle: Path) -> Path:
@@ -131,7 +143,7 @@ def local(bundle: Path) -> Path:
 
 
 def _is_published(bundle: Path) -> bool:
-    """Whether this is the name of a published run; a path that exists is none."""
+    """Tell whether this is the name of a published run; a path that exists is none."""
     if bundle.exists():
         return False
     if str(bundle).startswith(PUBLISHED):
@@ -141,8 +153,8 @@ def _is_published(bundle: Path) -> bool:
     return str(bundle) in registry.own_aliases()
 
 
-def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> Page:
-    """The page mounted below the API's routes; its uploads are deleted at the end."""
+def _with_page(app: ASGIApp, queue: AnswerQueue, options: ServiceOptions, stack: ExitStack) -> Page:
+    """Mount the page below the API's routes; its uploads are deleted at the end."""
     minimum.require(*minimum.PAGE)
     folder = stack.enter_context(
         tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True)
@@ -156,13 +168,13 @@ def _with_page(app: ASGIApp, engine: Engine, order: Order, stack: ExitStack) -> 
         "GRADIO_TEMP_DIR": str(uploads.folder),
         "GRADIO_EXAMPLES_CACHE": str(uploads.folder / "cache"),
     }
-    from serve.page import one  # Gradio reads these variables when it is imported
+    # only now: Gradio reads these variables when it is imported
+    from serve.page.mount import mount
+    from serve.page.settings import PageSettings
 
-    mounted = one.mount(
-        app,
-        engine,
-        one.Setting(uploads, order.root_path, order.feedback, round(order.max_body_mb * 1e6)),
-    )
+    max_bytes = round(options.max_body_mb * 1e6)
+    settings = PageSettings(uploads, options.root_path, options.feedback, max_bytes)
+    mounted = mount(app, queue, settings)
     _repeat(uploads.sweep, SWEEP_S, stack, name="sweep")
     return mounted
 
@@ -174,15 +186,20 @@ def _repeat(work: Callable[[], None], seconds: float, stack: ExitStack, *, name:
     stack.callback(thread.stop)
 
 
-def _say(order: Order, service: Service, port: int) -> None:
-    host = f"[{order.host}]" if ":" in order.host else order.host
-    address = f"http://{host}:{port}{order.root_path}"
-    model = service.engine.model
+def _say(options: ServiceOptions, service: Service, port: int) -> None:
+    """Say what answers where, and what is missing from its protection."""
+    host = options.host
+    if ":" in host:
+        host = f"[{host}]"
+    address = f"http://{host}:{port}{options.root_path}"
+    if options.api_only:
+        address += "/v1/predict"
+    model = service.queue.model
     console.say(
         f"{model.name} ({len(model.predictor.bundle.labels)} classes, {model.predictor.provider}) "
-        f"answers at {address}{'/v1/predict' if order.api_only else ''}"
+        f"answers at {address}"
     )
     if (checked := model.predictor.checked) and not checked.pictures:
         console.say(unchecked(model.predictor.bundle, model.predictor.provider))
-    if order.host not in LOCAL and service.keys == Keys():
+    if options.host not in LOCAL and service.keys == Keys():
         console.warn("everybody who reaches this machine can use it; set --auth or --token")

@@ -187,6 +187,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_large_pictures_come_one_at_a_time",
         "test_one_address_takes_half_of_the_places_and_others_come_in_turn",
     ),
+    "serve/test_insides.py": ("test_gradio_has_what_is_borrowed",),
     "serve/test_life.py": (
         "test_connections_that_send_nothing_do_not_close_the_service",
         "test_deadlines_and_slow_bodies",

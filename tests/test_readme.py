@@ -53,7 +53,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     from finetune.recipe.fields import Recipe
     from finetune.recipe.run import Run
     from serve import space
-    from serve.order import Order as ServeOrder
+    from serve.options import ServiceOptions
     from zoo.publish import push_command
 
     orders = (
@@ -63,7 +63,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
         ExportOrder,
         verify.Order,
         push_command.Order,
-        ServeOrder,
+        ServiceOptions,
         space.Space,
     )
     known = {"--" + f.name.replace("_", "-") for cls in orders for f in fields(cls)}

@@ -29,8 +29,8 @@ from finetune.recipe.run import Run
 from finetune.report.write import write_report
 from finetune.run_folder import checkpoint
 from finetune.run_folder.claim import Order
-from serve.order import Order as ServiceOrder
-from serve.page import cards
+from serve.options import ServiceOptions
+from serve.page import answer_html
 from serve.start import build
 from tests import warm
 from tests.hub_server import TOKEN, HubServer
@@ -345,7 +345,7 @@ def test_a_service_does_not_start_on_an_old_library(
     )
     with (
         pytest.raises(UserError, match=r"starlette 0\.40\.0 .*CVE-2025-62727"),
-        build(ServiceOrder(tmp_path)),
+        build(ServiceOptions(tmp_path)),
     ):
         pass
 
@@ -552,7 +552,7 @@ def test_names_of_a_foreign_run_are_text_in_card_report_and_page(tmp_path: Path)
     assert f"`{'x' * 300}`" in text
     assert ModelCard(text).data.to_dict()["license"] == "apache-2.0"
     outside = re.sub(r"`[^`\n]*`", "", text)
-    bars = "".join(cards.bar(name, 0.5) for name in ONLY_IN_FILES)
+    bars = "".join(answer_html.bar(name, 0.5) for name in ONLY_IN_FILES)
     for shown in (outside, page, bars):
         assert "<script>alert" not in shown
         assert "<img src=x" not in shown

@@ -83,7 +83,7 @@ def main(decode_picture: Decode) -> None:
 
 
 def decode_upload(data: bytes, max_pixels: int) -> Image.Image:
-    """A picture from a stranger as mode RGB, upright, on white. Raises `BadImage`."""
+    """Decode a picture from a stranger to mode RGB, upright, on white. Raises `BadImage`."""
     try:
         return decode(
             data, max_pixels=max_pixels, max_bytes=MAX_BYTES, formats=FORMATS, reserve=_reserve
@@ -105,15 +105,16 @@ def _reserve(pixels: int | None) -> None:
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = (
-            hard if pixels is None else _address_space() + pixels * BYTES_PER_PIXEL + SPARE_OF_ONE
-        )
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        soft = hard
+        if pixels is not None:
+            soft = _address_space() + pixels * BYTES_PER_PIXEL + SPARE_OF_ONE
+            if hard != resource.RLIM_INFINITY:
+                soft = min(soft, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _address_space() -> int:
-    """Bytes of this process; Linux only."""
+    """Return the bytes of address space that this process has; Linux only."""
     import resource
 
     with open("/proc/self/statm", encoding="ascii") as file:
@@ -176,6 +177,7 @@ def _enlarge(pipe: BinaryIO) -> None:
 
 
 def _answer_all(requests: BinaryIO, answers: BinaryIO, decode_picture: Decode) -> None:
+    """Answer one request after the other, until there are no more."""
     while len(head := requests.read(REQUEST.size)) == REQUEST.size:
         length, max_pixels = REQUEST.unpack(head)
         data = requests.read(length)

@@ -68,9 +68,8 @@ class Decoders:
         self._keeper.start()
 
     def decode(self, data: bytes, name: str, *, max_pixels: int, seconds: float) -> np.ndarray:
-        """A picture as uint8 [H, W, 3]. Raises `BadImage` (`Killed` for one that takes longer than
-        `seconds`), or `Unavailable`.
-        """
+        """Decode a picture to uint8 [H, W, 3]. Raises `BadImage` (`Killed` for one that takes
+        longer than `seconds`), or `Unavailable`."""
         child, answer = self._take(), None
         with self._changed:
             child.deadline = time.monotonic() + seconds
@@ -122,14 +121,18 @@ class Decoders:
             child.close()
 
     def _why(self, child: "_Child", seconds: float) -> str:
+        """Return the reason why a picture brought its decoder to an end, which is counted."""
+        reason = "memory or crash"
+        if child.late:
+            reason = "time"
         with self._changed:
-            self.ended["time" if child.late else "memory or crash"] += 1
+            self.ended[reason] += 1
         if child.late:
             return f"took longer than {seconds:.3g} s to decode"
         return "could not be decoded within the memory that a picture of its size may need"
 
     def _take(self) -> "_Child":
-        """A decoder that is ready, for this thread alone until `_give` or `_drop`."""
+        """Return a decoder that is ready, for this thread alone until `_give` or `_drop`."""
         last, failed = time.monotonic() + START_S, 0
         while failed < TRIES:
             with self._changed:
@@ -223,14 +226,15 @@ class _Child:
         passed."""
 
     def wait(self) -> bool:
-        """Whether it is ready, waited for; False if it is dead."""
+        """Wait until it is ready, and tell whether it is: False if it is dead."""
         if self.ready:
             return self.process.poll() is None
         self.ready = self._answers.read(ANSWER.size) == ANSWER.pack(READY, 0, 0)
         return self.ready
 
     def ask(self, data: bytes, max_pixels: int) -> np.ndarray | str:
-        """The pixels of an encoded picture, uint8 [H, W, 3], or the reason why there are none."""
+        """Return the pixels of an encoded picture, uint8 [H, W, 3], or the reason why there are
+        none."""
         with contextlib.suppress(OSError):  # it died while it was written to
             self._requests.write(REQUEST.pack(len(data), max_pixels))
             self._requests.write(data)
@@ -241,6 +245,8 @@ class _Child:
         raise _Ended
 
     def _answer(self, kind: int, first: int, second: int, *, max_pixels: int) -> np.ndarray | str:
+        """Read the rest of an answer with these numbers in its head; `_Ended` for one that cannot
+        be."""
         if kind == PIXELS and 0 < first * second <= max_pixels:
             pixels = np.empty((first, second, 3), np.uint8)
             if self._answers.readinto(pixels.data.cast("B")) == pixels.nbytes:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from serve.engine.engine import Engine, Model
+from serve.engine.answer_queue import AnswerQueue, Model
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle as bundles
 from zoo.files.folders import read_regular
@@ -25,7 +25,7 @@ MOST_FILES = 10_000
 
 
 def load(path: Path, *, provider: str, threads: int, check: bool = True) -> Model:
-    """A model that, with `check`, answered its bundle's examples as `zoo.answer.self_check`
+    """Load a model that, with `check`, answered its bundle's examples as `zoo.answer.self_check`
     expects; `UserError` otherwise."""
     bundle = bundles.open_bundle(path)
     stamp = _stamp(bundle.folder)
@@ -40,26 +40,22 @@ def load(path: Path, *, provider: str, threads: int, check: bool = True) -> Mode
 class Watch:
     """Looks for a new export and swaps it in; final. `Repeat` calls `look` every `EVERY_S`.
 
-    `reload` loads the bundle (`load` with its arguments); `told` gets "swapped" or "refused" after
-    each try. A bundle that is refused is not tried again until it changes; one that is being
+    `reload` loads the bundle (`load` with its arguments); `report` gets "swapped" or "refused"
+    after each try. A bundle that is refused is not tried again until it changes; one that is being
     written (no FINISHED.json) is waited for. `keep_classes`: a bundle with other classes is
     refused, because the page was built for those it started with.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        queue: AnswerQueue,
         reload: Callable[[], Model],
-        told: Callable[[str], None],
+        report: Callable[[str], None],
         *,
         keep_classes: bool = False,
     ):
-        self._engine, self._reload, self._told, self._keep_classes = (
-            engine,
-            reload,
-            told,
-            keep_classes,
-        )
+        self._queue, self._reload = queue, reload
+        self._report, self._keep_classes = report, keep_classes
         self._last: object = None
         """State of the folder at the last look."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reload")
@@ -67,7 +63,7 @@ class Watch:
     def look(self) -> None:
         """Load and swap in what has changed; whatever goes wrong with it, the old one goes on
         serving."""
-        state = _state(self._engine.model.predictor.bundle.folder)
+        state = _state(self._queue.model.predictor.bundle.folder)
         if state == self._last:
             return
         # a future, because a broken bundle can raise anything
@@ -82,15 +78,15 @@ class Watch:
                 type(error).__name__,
                 error,
             )
-            self._told("refused")
+            self._report("refused")
         elif (model := loading.result()) is not None:
-            self._engine.model = model
+            self._queue.model = model
             log.warning("now serving %s, model %s", model.name, model.digest[:12])
-            self._told("swapped")
+            self._report("swapped")
 
     def _load(self) -> Model | None:
-        """The new model; None if there is no finished one, or it is the one that serves."""
-        model = self._engine.model
+        """Return the new model; None if there is no finished one, or it is the one that serves."""
+        model = self._queue.model
         folder = model.predictor.bundle.folder
         if not (folder / bundles.FINISHED).exists() or _stamp(folder) == model.stamp:
             return None
@@ -122,8 +118,8 @@ def _stamp(folder: Path) -> str:
 
 
 def _state(folder: Path) -> object:
-    """What changes when any file of a bundle does; of a folder with very many files, the first of
-    them."""
+    """Return what changes when any file of a bundle does; of a folder with very many files, the
+    first of them."""
     files = []
     for path in islice(folder.rglob("*"), MOST_FILES):
         try:

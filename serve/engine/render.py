@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from serve.engine.engine import Answered
+from serve.engine.answer_queue import AnsweredPicture
 from zoo.picture.preprocess import resize_crop
 
 SHOWN = 384
@@ -27,42 +27,46 @@ _COLOURS = np.stack(
 
 
 def to_json(
-    answered: Answered, *, heatmap: bool = False, embedding: bool = False
+    answered: AnsweredPicture, *, heatmap: bool = False, embedding: bool = False
 ) -> dict[str, Any]:
-    """The answer as JSON holds it: every probability exactly as the model gives it."""
+    """Return the answer as JSON holds it: every probability exactly as the model gives it."""
     prediction, answer = answered.prediction, answered.prediction.answer
     content: dict[str, Any] = {
         "label": answer.label,
         "unknown": answer.label is None,
         "unknown_score": answer.unknown_score,
         "top": [{"label": label, "probability": probability} for label, probability in answer.top],
-        "prediction_set": None if answer.prediction_set is None else list(answer.prediction_set),
+        "prediction_set": None,
     }
+    if answer.prediction_set is not None:
+        content["prediction_set"] = list(answer.prediction_set)
     if heatmap:
-        content["heatmap"] = None if prediction.heatmap is None else prediction.heatmap.tolist()
+        content["heatmap"] = None
+        if prediction.heatmap is not None:
+            content["heatmap"] = prediction.heatmap.tolist()
     if embedding:
         content["embedding"] = prediction.embedding.tolist()
     return content
 
 
-def overlay(answered: Answered) -> Image.Image | None:
-    """What the network sees, in the picture's proportions, with the heat map over it; None for a
-    model without one."""
+def overlay(answered: AnsweredPicture) -> Image.Image | None:
+    """Return what the network sees, in the picture's proportions, with the heat map over it; None
+    for a model without one."""
     heat = answered.prediction.heatmap
     if heat is None:
         return None
     pre = answered.model.predictor.bundle.pre
     picture = Image.fromarray(answered.pixels)
-    seen = resize_crop(picture, replace(pre, size=SHOWN))
+    input_picture = resize_crop(picture, replace(pre, size=SHOWN))
     smooth = np.asarray(
         Image.fromarray(heat.astype(np.float32)).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
     )
     smooth = smooth.clip(0, 1)
     colours = _COLOURS[(255 * smooth).astype(np.uint8)]
     opacity = OPAQUE * np.sqrt(smooth)[..., None]
-    grey = seen.mean(-1, keepdims=True, dtype=np.float32)
+    grey = input_picture.mean(-1, keepdims=True, dtype=np.float32)
     # less colour, so that red on red can be told
-    cold = np.float32(0.7) * grey + np.float32(0.3) * seen
+    cold = np.float32(0.7) * grey + np.float32(0.3) * input_picture
     painted = Image.fromarray(np.rint((1 - opacity) * cold + opacity * colours).astype(np.uint8))
     if pre.crop_mode != "squash":
         return painted

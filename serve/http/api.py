@@ -2,55 +2,34 @@
 own."""
 
 import asyncio
-import base64
-import binascii
 import importlib.metadata
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from serve.engine.engine import Busy, Engine, Late, Model
+from serve.engine.answer_queue import AnswerQueue, Busy, Late, Model
 from serve.engine.render import to_json
 from serve.http.life import Life
 from serve.http.metrics import Metrics
 from serve.http.openapi import ANSWER, ERRORS, PICTURES
+from serve.http.pictures import read_pictures
 from serve.http.refusals import error_body
 from serve.limits import budgets
 from zoo.host.errors import BadImage
 
-MAX_PICTURES = 16
-"""Pictures in one request."""
-NEVER_TO_DISK = 0
-"""Of Starlette's parser of forms: files stay in memory, where the gate counts them, and take no
-open file each."""
-DATA_URL = re.compile(r"\s*data:[^,]{0,200},", re.IGNORECASE)
-FOR_ADDRESSES = bytes.maketrans(b"-_", b"+/")
-"""The alphabet of base64 for addresses (RFC 4648, 5) to the usual one."""
-MAX_SIGNS = 10 * MAX_PICTURES
-"""Brackets, commas and colons in the JSON form of a request: it has 2 + 3 for each picture as data
-URL."""
+T = TypeVar("T")
 
 
-class Encoded(BaseModel):
-    """The JSON form of a request."""
-
-    model_config = ConfigDict(extra="forbid")
-    images: list[str] = Field(min_length=1, max_length=MAX_PICTURES)
-
-
-def create_api(engine: Engine, metrics: Metrics, life: Life) -> FastAPI:
-    """The application with all routes but the page's."""
+def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
+    """Build the application with all routes but the page's."""
     api = FastAPI(
         title="zootune",
         version=version(),
@@ -59,7 +38,7 @@ def create_api(engine: Engine, metrics: Metrics, life: Life) -> FastAPI:
         summary="Answers of a fine-tuned image classifier",
         description="All answers come from the exported model, calibrated as its report says.",
     )
-    _health(api, engine, life, metrics)
+    _health(api, queue, life, metrics)
 
     @api.post(
         "/v1/predict",
@@ -83,37 +62,43 @@ def create_api(engine: Engine, metrics: Metrics, life: Life) -> FastAPI:
         embedding: Annotated[bool, Query(description="Add the features of the picture.")] = False,
     ) -> Response:
         """Answer one or several pictures, in their order."""
-        deadline = time.monotonic() + engine.deadline_s
+        deadline = time.monotonic() + queue.deadline_s
         pictures = await read_pictures(request)
         make = partial(_with_model, heatmap=heatmap, embedding=embedding)
         owner = budgets.address(request.scope)
-        futures = engine.submit(pictures, make, top=top_k, deadline=deadline, owner=owner)
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        except TimeoutError:
-            raise Late from None
-        finally:
-            for future in futures:
-                future.cancel()
+        futures = queue.submit(pictures, make, top=top_k, deadline=deadline, owner=owner)
+        answers = await _results(futures, deadline)
         return JSONResponse(
             {
-                "model": about(answers[0][0], short=True),
-                "predictions": [said for _, said in answers],
+                "model": describe(answers[0][0], short=True),
+                "predictions": [prediction for _, prediction in answers],
             }
         )
 
     @api.get("/v1/models", tags=["about"])
     def models() -> dict[str, Any]:
         """What is served."""
-        return {"models": [about(engine.model)]}
+        return {"models": [describe(queue.model)]}
 
     _refusals(api, metrics)
     return api
 
 
-def _health(api: FastAPI, engine: Engine, life: Life, metrics: Metrics) -> None:
-    """Routes for those who run the service."""
+async def _results(futures: Sequence[Future[T]], deadline: float) -> list[T]:
+    """Wait for all answers to a request, and return them; `Late` after the deadline, on the clock
+    of `time.monotonic`. What is not answered then, or when the sender is gone, is taken back."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await asyncio.gather(*map(asyncio.wrap_future, futures))
+    except TimeoutError:
+        raise Late from None
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _health(api: FastAPI, queue: AnswerQueue, life: Life, metrics: Metrics) -> None:
+    """Add the routes for those who run the service."""
 
     @api.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:
@@ -126,15 +111,13 @@ def _health(api: FastAPI, engine: Engine, life: Life, metrics: Metrics) -> None:
         reason = ""
         if life.draining:
             reason = "shutting down"
-        elif engine.full:
+        elif queue.full:
             reason = "queue full"
         elif life.full():
             reason = "too much is being sent"
-        return JSONResponse(
-            {"status": reason or "ready"},
-            503 if reason else 200,
-            {"retry-after": "1"} if reason else None,
-        )
+        if reason:
+            return JSONResponse({"status": reason}, 503, {"retry-after": "1"})
+        return JSONResponse({"status": "ready"})
 
     @api.get(
         "/metrics",
@@ -154,97 +137,31 @@ def _health(api: FastAPI, engine: Engine, life: Life, metrics: Metrics) -> None:
         return {"zootune": version(), "onnxruntime": onnxruntime.__version__}
 
 
-def about(model: Model, *, short: bool = False) -> dict[str, Any]:
-    """A model for programs; `short` is what each answer carries."""
+def describe(model: Model, *, short: bool = False) -> dict[str, Any]:
+    """Describe a model for programs; `short`: as each answer carries it."""
     named = {"name": model.name, "digest": model.digest}
+    if short:
+        return named
     bundle = model.predictor.bundle
-    return (
-        named
-        if short
-        else named
-        | {
-            "target": bundle.target,
-            "provider": model.predictor.provider,
-            "labels": list(bundle.labels),
-            "image_size": bundle.pre.size,
-            "outputs": list(bundle.outputs),
-            "run": dict(bundle.run),
-            "decision": bundle.decision.to_json(),
-            "status": bundle.status,
-            "loaded_at": model.loaded_at,
-        }
-    )
+    return named | {
+        "target": bundle.target,
+        "provider": model.predictor.provider,
+        "labels": list(bundle.labels),
+        "image_size": bundle.pre.size,
+        "outputs": list(bundle.outputs),
+        "run": dict(bundle.run),
+        "decision": bundle.decision.to_json(),
+        "status": bundle.status,
+        "loaded_at": model.loaded_at,
+    }
 
 
 def version() -> str:
-    """Version of this program; `unknown` where it was copied instead of installed."""
+    """Return the version of this program; `unknown` where it was copied instead of installed."""
     try:
         return importlib.metadata.version("zootune")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-async def read_pictures(request: Request) -> list[bytes]:
-    """The encoded pictures of a request, in their order; an HTTP error with one sentence
-    otherwise."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        return _from_json(b"".join([part async for part in request.stream()]))
-    if kind != "multipart/form-data":
-        raise HTTPException(
-            415,
-            "Expected multipart/form-data with pictures in the field 'file', or application/json "
-            "with 'images'.",
-        )
-    parser = MultiPartParser(
-        request.headers, request.stream(), max_files=MAX_PICTURES, max_fields=MAX_PICTURES
-    )
-    parser.spool_max_size = NEVER_TO_DISK
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise HTTPException(400, error.message) from None
-    files = form.getlist("file")
-    whole = len(files) == len(form.multi_items()) and all(
-        isinstance(file, UploadFile) for file in files
-    )
-    if not files or not whole:
-        raise HTTPException(
-            422, "Expected pictures in the field 'file', each as a file, and no other field."
-        )
-    return [await file.read() for file in files if isinstance(file, UploadFile)]
-
-
-def _from_json(body: bytes) -> list[bytes]:
-    # pictures as base64 hold none of these signs: a body with more is something else, and parsed it
-    # would take 30 times its size in memory
-    if sum(body.count(sign) for sign in b"[{,:") > MAX_SIGNS:
-        raise _not_json()
-    try:
-        return [_from_base64(image) for image in Encoded.model_validate_json(body).images]
-    except ValidationError:
-        raise _not_json() from None
-    except (binascii.Error, ValueError):
-        raise HTTPException(
-            422, "Expected each of 'images' as base64 or as a data URL (data:image/png;base64,...)."
-        ) from None
-
-
-def _from_base64(text: str) -> bytes:
-    """The bytes of base64 or of a data URL, as programs write them: in lines, without padding, in
-    the alphabet for addresses. Raises `ValueError` for anything else."""
-    if url := DATA_URL.match(text):
-        text = text[url.end() :]
-    plain = text.encode("ascii").translate(FOR_ADDRESSES, delete=b" \t\r\n").rstrip(b"=")
-    return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
-
-
-def _not_json() -> HTTPException:
-    return HTTPException(
-        422,
-        f'Expected {{"images": [...]}} with 1 to {MAX_PICTURES} pictures, each as base64 or '
-        "data URL, and nothing else.",
-    )
 
 
 def _with_model(answered: Any, *, heatmap: bool, embedding: bool) -> tuple[Model, dict[str, Any]]:
@@ -252,7 +169,7 @@ def _with_model(answered: Any, *, heatmap: bool, embedding: bool) -> tuple[Model
 
 
 def _refusals(api: FastAPI, metrics: Metrics) -> None:
-    """Exceptions -> sentences."""
+    """Have every exception answered by a sentence."""
 
     def refuse(
         status: int, sentence: str, reason: str = "", headers: dict[str, str] | None = None
@@ -263,11 +180,10 @@ def _refusals(api: FastAPI, metrics: Metrics) -> None:
 
     async def bad_image(_: Request, error: Any) -> Response:
         sentence = f"{error}."
-        return refuse(
-            413 if error.reason.startswith("too large") else 422,
-            sentence[0].upper() + sentence[1:],
-            "picture",
-        )
+        status = 422
+        if error.reason.startswith("too large"):
+            status = 413
+        return refuse(status, sentence[0].upper() + sentence[1:], "picture")
 
     async def busy(_: Request, error: Any) -> Response:
         return refuse(503, str(error), "queue", {"retry-after": str(error.retry_after_s)})
@@ -277,9 +193,8 @@ def _refusals(api: FastAPI, metrics: Metrics) -> None:
 
     async def invalid(_: Request, error: Any) -> Response:
         first = error.errors()[0]
-        return refuse(
-            422, f"{'.'.join(map(str, first['loc'][1:])) or 'The request'}: {first['msg']}."
-        )
+        place = ".".join(map(str, first["loc"][1:])) or "The request"
+        return refuse(422, f"{place}: {first['msg']}.")
 
     async def gone(_: Request, __: Any) -> Response:
         # nobody reads it; unhandled, it would fill the log

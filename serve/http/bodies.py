@@ -33,11 +33,11 @@ class Bodies:
         self._bytes = budgets.Bytes(budgets.BODIES_BYTES)
 
     def full(self) -> bool:
-        """Whether no request with a picture is taken now, whoever sends it."""
+        """Tell whether no request with a picture is taken now, whoever sends it."""
         return not self._bytes.has_room(budgets.SMALL_BODY_BYTES, "")
 
     def has_room(self, length: int, address: str) -> bool:
-        """Whether a body of `length` bytes fits beside those that have arrived so far."""
+        """Tell whether a body of `length` bytes fits beside those that have arrived so far."""
         return self._bytes.has_room(length, address)
 
     @contextlib.contextmanager
@@ -46,13 +46,13 @@ class Bodies:
     ) -> Iterator[Receive]:
         """`receive` that raises an HTTP error for more than `limit` bytes, for a late body, and,
         where it is held `in_memory`, for too much beside all others."""
-        started, seen, whole, held = time.monotonic(), 0, False, 0
+        started, arrived, whole, held = time.monotonic(), 0, False, 0
 
         async def receive_counted() -> Message:
-            nonlocal seen, whole, held
+            nonlocal arrived, whole, held
             if whole:
                 return await receive()
-            deadline = started + min(self._body_s, BEGIN_S + seen / LEAST_RATE)
+            deadline = started + min(self._body_s, BEGIN_S + arrived / LEAST_RATE)
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     message = await receive()
@@ -62,9 +62,9 @@ class Bodies:
                     408, "The request did not arrive in time.", {"connection": "close"}
                 ) from None
             count = len(message.get("body", b""))
-            seen += count
+            arrived += count
             whole = not message.get("more_body", False)
-            if seen > limit:
+            if arrived > limit:
                 self._rejected("body")
                 raise HTTPException(413, too_large(limit), {"connection": "close"})
             if in_memory:
@@ -81,7 +81,7 @@ class Bodies:
 
 
 async def whole_body(receive: Receive) -> bytes:
-    """The body of a request."""
+    """Return the body of a request."""
     parts, more = [], True
     while more:
         message = await receive()
@@ -116,5 +116,5 @@ def body_first(body: bytes, receive: Receive) -> Receive:
 
 
 def too_large(limit: int) -> str:
-    """The sentence for a body of more than `limit` bytes."""
+    """Return the sentence for a body of more than `limit` bytes."""
     return f"The request is too large: at most {limit / 1e6:g} MB are accepted."

@@ -37,7 +37,7 @@ class FewLines(logging.Filter):
         self._counts: dict[tuple[str, int, str], _Count] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this line is written."""
+        """Tell whether this line is written."""
         now, key = self._clock(), (record.name, record.levelno, str(record.msg))
         if key not in self._counts and len(self._counts) >= MESSAGES:
             key = (record.name, record.levelno, "")

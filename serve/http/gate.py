@@ -3,58 +3,28 @@ is held at once."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.http import refusals, routes
 from serve.http.bodies import Bodies, body_first, too_large, until_over, whole_body
-from serve.http.events import Events, Refused
-from serve.http.headers import ALWAYS_SENT, passed_on
+from serve.http.door import Door
+from serve.http.headers import ALWAYS_SENT, Reply, of_json, passed_on
 from serve.http.life import Life
 from serve.http.metrics import Metrics
+from serve.http.page_calls import Refused
 from serve.http.refusals import Refusal
 from serve.limits import budgets
-from serve.limits.logins import Keys, Logins
-from serve.limits.origins import Origins, are_hosts, preflight, without_foreign
-from serve.limits.uploads import Full, Uploads, files_in
+from serve.limits.logins import Logins
+from serve.limits.origins import are_hosts, preflight
+from serve.limits.uploads import Full, files_in
 
 OPEN = ("/healthz", "/readyz")
-"""Answered without credentials, and whatever else is going on."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may need."""
-
-    body_bytes: int
-    body_s: float
-    """Seconds until the whole body must have arrived."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """What the gate knows of the page."""
-
-    events: Events
-    uploads: Uploads
-    is_awaited: Callable[[str], bool]
-    """Whether there are answers for a session or an event."""
-
-
-@dataclass(frozen=True)
-class Door:
-    """How the service is reached, and by whom."""
-
-    limits: Limits
-    keys: Keys
-    origins: Origins
-    root_path: str
-    page: Page | None
-    """None with --api-only."""
+"""AnsweredPicture without credentials, and whatever else is going on."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +51,8 @@ class Gate:
 
     def __init__(self, app: ASGIApp, life: Life, metrics: Metrics, door: Door):
         self._app, self._life, self._metrics = app, life, metrics
-        self._limits, self._origins, self._root, self._page = (
-            door.limits,
-            door.origins,
-            door.root_path,
-            door.page,
-        )
+        self._limits, self._origins = door.limits, door.origins
+        self._root, self._page = door.root_path, door.page
         self._logins = Logins(door.keys)
         self._streams = budgets.Slots(life.room.streams, life.room.streams_each)
         self._requests = budgets.Slots(life.room.requests, life.room.requests_each)
@@ -100,53 +66,43 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, started, status, whole = self._under_root(scope), time.monotonic(), [0], [False]
+        path, started = self._under_root(scope), time.monotonic()
         headers = dict(scope["headers"])
-        own_headers = [*ALWAYS_SENT, *self._origins.on_answer(headers)]
-
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status[0] = message["status"]
-                message = {
-                    **message,
-                    "headers": [*without_foreign(message.get("headers", [])), *own_headers],
-                }
-            whole[0] = message["type"] == "http.response.body" and not message.get(
-                "more_body", False
-            )
-            await send(message)
-
+        reply = Reply(send, [*ALWAYS_SENT, *self._origins.on_answer(headers)])
         if self._origins.is_preflight(scope["method"], headers):
-            await _answer_nothing(send, [*own_headers, *preflight()])
+            await _answer_nothing(send, [*reply.own_headers, *preflight()])
             return
-        self._life.active += scope["method"] == "POST"
+        is_post = scope["method"] == "POST"
+        self._life.active += is_post
         try:
-            with ExitStack() as held:
-                if scope["method"] == "HEAD" and "HEAD" in routes.methods(
-                    path, page=self._page is not None
-                ):
-                    # uvicorn keeps its own scope, and sends no body
-                    scope = {**scope, "method": "GET"}
-                route = routes.find(scope["method"], path) if self._page else None
-                streams = route is not None and route.kind == "stream"
-                if not streams:
-                    held.enter_context(
-                        budgets.answered_in(budgets.ANSWER_S + 2 * self._limits.body_s, send)
-                    )
-                await self._pass(
-                    _Call(path, budgets.address(scope), scope, receive, answer), route, held
-                )
-            if self._life.over and status[0] and not whole[0]:
+            await self._to_route(scope, path, receive, reply)
+            if self._life.over and reply.status and not reply.is_whole:
                 await send({"type": "http.response.body"})  # the end of an event stream
         except asyncio.CancelledError:
             if not self._life.draining:
                 raise  # only while stopping does uvicorn cancel; it would log a traceback of each
         finally:
-            self._life.active -= scope["method"] == "POST"
-            self._metrics.request(path, status[0], time.monotonic() - started)
+            self._life.active -= is_post
+            self._metrics.request(path, reply.status, time.monotonic() - started)
+
+    async def _to_route(self, scope: Scope, path: str, receive: Receive, reply: Reply) -> None:
+        """Find the route of a request, and pass it on within the time that an answer may take."""
+        has_page = self._page is not None
+        if scope["method"] == "HEAD" and "HEAD" in routes.methods(path, page=has_page):
+            # uvicorn keeps its own scope, and sends no body
+            scope = {**scope, "method": "GET"}
+        route = None
+        if has_page:
+            route = routes.find(scope["method"], path)
+        with ExitStack() as held:
+            if not _is_stream(route):
+                seconds = budgets.ANSWER_S + 2 * self._limits.body_s
+                held.enter_context(budgets.answered_in(seconds, reply.connection))
+            call = _Call(path, budgets.address(scope), scope, receive, reply.send)
+            await self._pass(call, route, held)
 
     def _under_root(self, scope: Scope) -> str:
-        """The path without the prefix; in the scope, with it, as ASGI wants it."""
+        """Return the path without the prefix; in the scope, with it, as ASGI wants it."""
         path = scope["path"]
         if not self._root:
             return path
@@ -156,28 +112,23 @@ class Gate:
         return path
 
     async def _pass(self, call: _Call, route: routes.Route | None, held: ExitStack) -> None:
-        """Refuse, or let through; `held` gives back what the request holds."""
+        """Refuse a request, or let it through; `held` gives back what it holds."""
         headers = dict(call.scope["headers"])
-        refusal = self._refusal(call, headers, route)
-        if refusal is None and call.path not in OPEN:
-            streams = route is not None and route.kind == "stream"
-            slots = self._streams if streams else self._requests
-            if not held.enter_context(slots.one(call.address)):
-                refusal = refusals.STREAMS if streams else refusals.REQUESTS
+        refusal = self._refusal(call, headers, route) or self._no_slot(call, route, held)
         if refusal is not None:
             await self._refuse(call.send, refusal)
             return
-        limit = route.body_bytes if route else self._limits.body_bytes
+        limit = self._limits.body_bytes
+        if route is not None:
+            limit = route.body_bytes
         in_memory = route is None or route.kind != "upload"
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > 18 or int(length) > limit:
-            large = Refusal(413, "body", too_large(limit), (refusals.CLOSE,))
-            await self._refuse(call.send, large, rest=call.receive)
+        refusal = _too_long(headers, limit)
+        if refusal is None and in_memory:
+            refusal = self._no_room(headers, call.address)
+        if refusal is not None:
+            await self._refuse(call.send, refusal, rest=call.receive)
             return
-        if in_memory and not self._bodies.has_room(int(length), call.address):
-            await self._refuse(call.send, refusals.BODIES, rest=call.receive)
-            return
-        if route is not None and route.kind == "stream":
+        if _is_stream(route):
             call = replace(call, receive=until_over(self._life, call.receive))
         receive = held.enter_context(
             self._bodies.counted(call.receive, call.address, limit, in_memory=in_memory)
@@ -187,10 +138,27 @@ class Gate:
         else:
             await self._to_page(call, route, receive, held)
 
+    def _no_slot(self, call: _Call, route: routes.Route | None, held: ExitStack) -> Refusal | None:
+        """Take a slot for the request, until `held` ends; the refusal if there is none."""
+        if call.path in OPEN:
+            return None
+        slots, refusal = self._requests, refusals.REQUESTS
+        if _is_stream(route):
+            slots, refusal = self._streams, refusals.STREAMS
+        if held.enter_context(slots.one(call.address)):
+            return None
+        return refusal
+
+    def _no_room(self, headers: Mapping[bytes, bytes], address: str) -> Refusal | None:
+        """Say why a body of this length is not taken into memory now, or None."""
+        if self._bodies.has_room(int(headers.get(b"content-length", b"0")), address):
+            return None
+        return refusals.BODIES
+
     def _refusal(
         self, call: _Call, headers: dict[bytes, bytes], route: routes.Route | None
     ) -> Refusal | None:
-        """Why this request is refused by its head, or None."""
+        """Say why this request is refused by its head, or None."""
         method = call.scope["method"]
         if not are_hosts(headers):
             return refusals.NO_HOST
@@ -204,18 +172,19 @@ class Gate:
             return refusals.CLOSING
         if len(call.scope["query_string"]) > refusals.LONGEST_QUERY:
             return refusals.LONG
-        return None if route is not None else self._wrong_way(method, call.path)
+        if route is None:
+            return self._wrong_way(method, call.path)
+        return None
 
     def _wrong_way(self, method: str, path: str) -> Refusal | None:
-        """Why a request that no route of the page takes is refused; None for those of the API."""
+        """Say why a request that no route of the page takes is refused; None for those of the
+        API."""
         page = self._page is not None
         methods = routes.methods(path, page=page)
         if not methods:
-            return (
-                refusals.NO_SLASH
-                if path.endswith("/") and routes.methods(path.rstrip("/"), page=page)
-                else refusals.NO_ROUTE
-            )
+            if path.endswith("/") and routes.methods(path.rstrip("/"), page=page):
+                return refusals.NO_SLASH
+            return refusals.NO_ROUTE
         if path in routes.API and method in methods:
             return None
         return Refusal(
@@ -226,7 +195,7 @@ class Gate:
         )
 
     def _unknown(self, address: str, authorization: bytes) -> Refusal | None:
-        """Why these credentials are not accepted, or None."""
+        """Say why these credentials are not accepted, or None."""
         if self._logins.open:
             return None
         if not authorization:
@@ -234,7 +203,9 @@ class Gate:
         if wait_s := self._logins.wait_s(address):
             sentence = f"Too many wrong credentials; the next are looked at in {wait_s} s."
             return Refusal(429, "auth", sentence, ((b"retry-after", str(wait_s).encode()),))
-        return None if self._logins.check(address, authorization) else refusals.UNKNOWN
+        if self._logins.check(address, authorization):
+            return None
+        return refusals.UNKNOWN
 
     async def _to_page(
         self, call: _Call, route: routes.Route, receive: Receive, held: ExitStack
@@ -255,27 +226,27 @@ class Gate:
                 await self._refuse(call.send, refusals.FULL, rest=receive)
                 return
         if route.kind == "event":
-            try:
-                body = self._page.events.plain(await whole_body(receive), call.path)
-            except (Refused, HTTPException) as error:
-                status = error.status_code if isinstance(error, HTTPException) else 422
-                sentence = str(error.detail) if isinstance(error, HTTPException) else str(error)
-                await self._refuse(call.send, Refusal(status, "event", sentence))
+            body = await self._plain_event(call, receive)
+            if isinstance(body, Refusal):
+                await self._refuse(call.send, body)
                 return
-            headers = [
-                (name, value)
-                for name, value in headers
-                if name not in (b"content-length", b"content-type")
-            ]
-            headers += [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-            ]
+            headers = of_json(headers, len(body))
             receive = body_first(body, receive)
         await self._app({**scope, "headers": headers}, receive, call.send)
 
+    async def _plain_event(self, call: _Call, receive: Receive) -> bytes | Refusal:
+        """Return the body of a call of one of the page's functions in plain form, or why it is
+        refused."""
+        assert self._page is not None
+        try:
+            return self._page.calls.plain(await whole_body(receive), call.path)
+        except Refused as error:
+            return Refusal(422, "event", str(error))
+        except HTTPException as error:  # from the count of the body while it arrives
+            return Refusal(error.status_code, "event", str(error.detail))
+
     def _exists(self, route: routes.Route, path: str, query: bytes) -> bool:
-        """Whether there is what the route is asked for: a file of the folder, or answers to a
+        """Tell whether there is what the route is asked for: a file of the folder, or answers to a
         question."""
         assert self._page is not None
         if route.kind == "file":
@@ -289,6 +260,20 @@ class Gate:
     async def _refuse(self, send: Send, refusal: Refusal, *, rest: Receive | None = None) -> None:
         self._metrics.rejected(refusal.reason)
         await refusals.answer(send, refusal, rest=rest)
+
+
+def _is_stream(route: routes.Route | None) -> bool:
+    """Tell whether the answer of this route never ends by itself."""
+    return route is not None and route.kind == "stream"
+
+
+def _too_long(headers: Mapping[bytes, bytes], limit: int) -> Refusal | None:
+    """Say why a body is refused by the length that its headers name, or None."""
+    length = headers.get(b"content-length", b"0")
+    # of very many digits, int() would take its time
+    if length.isdigit() and len(length) <= 18 and int(length) <= limit:
+        return None
+    return Refusal(413, "body", too_large(limit), (refusals.CLOSE,))
 
 
 async def _answer_nothing(send: Send, headers: list[tuple[bytes, bytes]]) -> None:

@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 
+from starlette.types import Message, Send
+
+from serve.limits.origins import Headers, without_foreign
+
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -44,10 +48,43 @@ other origins."""
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """What Gradio gets of these headers: of those by which a proxy describes itself, only that it
-    speaks https."""
+    """Return what Gradio gets of these headers: of those by which a proxy describes itself, only
+    that it speaks https."""
     return [
         (name, value)
         for name, value in headers
         if name in _PASSED_ON or (name == b"x-forwarded-proto" and value == b"https")
     ]
+
+
+def of_json(headers: Headers, length: int) -> Headers:
+    """Return the headers of a request whose body was replaced by JSON of so many bytes."""
+    others = [
+        (name, value) for name, value in headers if name not in (b"content-length", b"content-type")
+    ]
+    return [
+        *others,
+        (b"content-type", b"application/json"),
+        (b"content-length", str(length).encode()),
+    ]
+
+
+class Reply:
+    """An answer on its way out, to which `own_headers` are added; final."""
+
+    def __init__(self, connection: Send, own_headers: Headers):
+        self.connection, self.own_headers = connection, own_headers
+        self.status = 0
+        """0 until the answer begins."""
+        self.is_whole = False
+        """Whether its last part was sent."""
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, as ASGI's `send` does."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*without_foreign(message.get("headers", [])), *self.own_headers]
+            message = {**message, "headers": headers}
+        is_body = message["type"] == "http.response.body"
+        self.is_whole = is_body and not message.get("more_body", False)
+        await self.connection(message)

@@ -2,7 +2,6 @@
 never send anything."""
 
 import asyncio
-import contextlib
 import signal
 import socket
 import time
@@ -12,9 +11,9 @@ from functools import partial
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from serve.http import few_lines
+from serve.insides import of_uvicorn
 from serve.limits.budgets import Room
 from zoo.host.errors import UserError
 
@@ -42,7 +41,7 @@ class Life:
     active: int = 0
     """POST requests that have begun and are not answered."""
     idle: Callable[[], bool] = field(default=lambda: True)
-    """Whether the engine has nothing to do."""
+    """Whether no picture waits or is being answered."""
     full: Callable[[], bool] = field(default=lambda: False)
     """Whether so much is arriving that no further picture is taken."""
     room: Room = field(default_factory=Room)
@@ -66,7 +65,9 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
             access_log=False,
             server_header=False,
             ws="none",
-            http=partial(_protocol, life.room.connections + life.room.backlog),  # type: ignore[arg-type]
+            http=of_uvicorn.bounded_protocol(  # type: ignore[arg-type]  # it calls what it gets
+                life.room.connections + life.room.backlog
+            ),
             limit_concurrency=life.room.connections,
             backlog=life.room.backlog,
             timeout_graceful_shutdown=STREAMS_S,
@@ -77,30 +78,13 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
         asyncio.run(_serve(server, listening, life, partial(ready, listening.getsockname()[1])))
 
 
-class _TooMany(asyncio.Protocol):
-    """A connection that is closed at once, because there are too many even to answer; final."""
-
-    def connection_made(self, transport: Any) -> None:
-        transport.abort()
-
-
-def _protocol(most: int, **given: Any) -> asyncio.Protocol:
-    """uvicorn's protocol for a new connection, if there are fewer than `most`.
-
-    uvicorn itself accepts any number, and answers 503 to those above its limit once they ask
-    something.
-    """
-    if len(given["server_state"].connections) >= most:
-        return _TooMany()
-    return AutoHTTPProtocol(**given)
-
-
 def _listen(host: str, port: int) -> socket.socket:
-    """The socket; `UserError` if the address cannot be had."""
+    """Open the socket; `UserError` if the address cannot be had."""
+    family = socket.AF_INET
+    if ":" in host:
+        family = socket.AF_INET6
     try:
-        listening = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
-        )
+        listening = socket.create_server((host, port), family=family, backlog=1024)
         # connections inherit it; asyncio sets it only for those that it opened itself, and without
         # it the second part of each answer waits 40 ms for an acknowledgement
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -115,6 +99,7 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _serve(
     server: uvicorn.Server, listening: socket.socket, life: Life, ready: Callable[[], None]
 ) -> None:
+    """Run the server in this event loop until it stops; call `ready` once it takes requests."""
     serving = asyncio.create_task(server.serve([listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
@@ -168,21 +153,15 @@ async def _drain(server: uvicorn.Server, life: Life) -> None:
 
 async def _close_silent(server: uvicorn.Server, most: int) -> None:
     """Close connections that do not send the head of a request, and of more than `most` those that
-    wait longest:
-    uvicorn has no timeout for them."""
+    wait longest: uvicorn has no timeout for them."""
     since: dict[Any, float] = {}
     while True:
         await asyncio.sleep(SILENT_LOOK_S)
-        silent = {
-            connection
-            for connection in server.server_state.connections
-            if _waits_for_head(connection)
-        }
+        silent = of_uvicorn.silent_connections(server)
         now = time.monotonic()
         since = {connection: since.get(connection, now) for connection in silent}
         for connection in _waited_too_long(since, now, most):
-            with contextlib.suppress(AttributeError):  # closed meanwhile
-                connection.transport.close()
+            of_uvicorn.close(connection)
 
 
 def _waited_too_long(since: Mapping[Any, float], now: float, most: int) -> list[Any]:
@@ -198,7 +177,3 @@ def _waited_too_long(since: Mapping[Any, float], now: float, most: int) -> list[
         for place, connection in enumerate(longest_first)
         if now - since[connection] > HEAD_S or (place < spare and since[connection] < now)
     ]
-
-
-def _waits_for_head(connection: Any) -> bool:
-    return connection.cycle is None or connection.cycle.response_complete

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from serve.engine.engine import Engine
+from serve.engine.answer_queue import AnswerQueue
 from serve.http.routes import API
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -15,8 +15,8 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class Metrics:
     """The numbers of one service; final. Threads may share it."""
 
-    def __init__(self, engine: Engine):
-        self._engine = engine
+    def __init__(self, queue: AnswerQueue):
+        self._queue = queue
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "zootune_requests",
@@ -40,12 +40,12 @@ class Metrics:
             ["result"],
             registry=self._registry,
         )
-        self._registry.register(_EndedDecoders(engine))
+        self._registry.register(_EndedDecoders(queue))
         Gauge(
             "zootune_queue", "Pictures that wait or are being answered.", registry=self._registry
-        ).set_function(lambda: engine.outstanding)
+        ).set_function(lambda: queue.outstanding)
         Gauge("zootune_queue_capacity", "At most so many.", registry=self._registry).set(
-            engine.capacity
+            queue.capacity
         )
         self._model = Gauge(
             "zootune_model",
@@ -56,7 +56,9 @@ class Metrics:
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        route = path if path in API else "page"  # of the page, all together
+        route = "page"  # of the page, all together
+        if path in API:
+            route = path
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
 
@@ -70,7 +72,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All numbers in Prometheus' text format."""
-        model = self._engine.model
+        model = self._queue.model
         self._model.clear()
         self._model.labels(model.name, model.digest).set(1)
         return generate_latest(self._registry)
@@ -79,8 +81,8 @@ class Metrics:
 class _EndedDecoders(Collector):
     """How many decoder processes a picture brought to their end; final."""
 
-    def __init__(self, engine: Engine):
-        self._engine = engine
+    def __init__(self, queue: AnswerQueue):
+        self._queue = queue
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(
@@ -89,6 +91,6 @@ class _EndedDecoders(Collector):
             "killed after --decode-s, or died of memory or a crash.",
             labels=["reason"],
         )
-        for reason, count in self._engine.decoders.ended.items():
+        for reason, count in self._queue.decoders.ended.items():
             family.add_metric([reason], count)
         yield family

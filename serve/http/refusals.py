@@ -93,5 +93,5 @@ async def answer(send: Send, refusal: Refusal, *, rest: Receive | None = None) -
 
 
 def error_body(sentence: str) -> dict[str, Any]:
-    """The body of every refusal of the API."""
+    """Return the body of every refusal of the API."""
     return {"error": sentence}

@@ -144,37 +144,41 @@ _PATH = r"[\w@+-][\w.@+-]*(?:/[\w@+-][\w.@+-]*){0,9}"
 
 
 def find(method: str, path: str) -> Route | None:
-    """The route of Gradio that is let through for this request, or None."""
+    """Return the route of Gradio that is let through for this request, or None."""
     if len(path) > 2048:
         return None
-    return next(
-        (
-            route
-            for route, pattern in _PATTERNS
-            if route.method == method and pattern.fullmatch(path)
-        ),
-        None,
-    )
+    for route, pattern in _PATTERNS:
+        if route.method == method and pattern.fullmatch(path):
+            return route
+    return None
 
 
 def methods(path: str, *, page: bool) -> tuple[str, ...]:
-    """The methods that this path answers, in the service with or without the page; none: there is
-    no such path.
+    """Return the methods that this path answers, in the service with or without the page; none:
+    there is no such path.
 
     What answers GET answers HEAD too, which the gate asks for as GET; streams apart, which never
     end.
     """
     if path in API:
-        return ("GET", "HEAD") if API[path] == "GET" else (API[path],)
-    found = [route for method in ("GET", "POST") if page and (route := find(method, path))]
-    names = [route.method for route in found]
-    if any(route.method == "GET" and route.kind != "stream" for route in found):
+        if API[path] == "GET":
+            return ("GET", "HEAD")
+        return (API[path],)
+    names: list[str] = []
+    if not page:
+        return ()
+    read, sent = find("GET", path), find("POST", path)
+    if read:
+        names.append("GET")
+    if sent:
+        names.append("POST")
+    if read and read.kind != "stream":
         names.append("HEAD")
     return tuple(names)
 
 
 def kept_query(route: Route, query: bytes) -> bytes:
-    """The parameters that the route passes on, each once and with a plain value."""
+    """Return the parameters that the route passes on, each once and with a plain value."""
     pairs = [pair.partition(b"=") for pair in query.split(b"&", 50)[:50]]
     kept = {
         name: value
@@ -199,7 +203,9 @@ def _part(part: str) -> str:
         return re.escape(part)
     if part == "{api_name}":
         return rf"(?!v2\b){_WORD}"  # a second form of calls lies below call/v2/
-    return _PATH if part.endswith(":path}") else _WORD
+    if part.endswith(":path}"):
+        return _PATH
+    return _WORD
 
 
 _PATTERNS = tuple((route, _pattern(route)) for route in ALLOWED)

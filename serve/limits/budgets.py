@@ -10,10 +10,10 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
 
 from starlette.types import Scope, Send
 
+from serve.insides import of_uvicorn
 from serve.limits.logins import ADDRESSES, LONGEST_WAIT_S, remember
 from zoo.host.errors import UserError
 
@@ -74,8 +74,8 @@ class Room:
 
 
 def room(files: int) -> Room:
-    """The budgets that fit `files` open files: a connection is one, and each request may open one
-    more.
+    """Return the budgets that fit `files` open files: a connection is one, and each request may
+    open one more.
 
     Bodies of the API stay in memory, and an upload of the page writes one file at a time.
     `UserError` below `LEAST_FILES`.
@@ -92,13 +92,15 @@ def room(files: int) -> Room:
 
 
 def open_files() -> int:
-    """How many files this process may open, after asking the system for `WANTED_FILES`."""
+    """Return how many files this process may open, after asking the system for `WANTED_FILES`."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows, which has no such limit for sockets
         return WANTED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    wanted = WANTED_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(WANTED_FILES, hard)
     if soft == resource.RLIM_INFINITY:
         return WANTED_FILES
     if soft < wanted:
@@ -118,7 +120,7 @@ class Slots:
         self._count = 0
 
     def full(self) -> bool:
-        """Whether nobody is given a slot now."""
+        """Tell whether nobody is given a slot now."""
         return self._count >= self._total
 
     @contextlib.contextmanager
@@ -145,7 +147,7 @@ class Bytes:
         self._of: Counter[str] = Counter()
 
     def take(self, count: int, address: str, *, already: int) -> bool:
-        """Whether a request that holds `already` bytes may hold `count` more.
+        """Tell whether a request that holds `already` bytes may hold `count` more.
 
         The only one of its address may be larger than its share, the only one there is larger than
         the limit.
@@ -160,7 +162,7 @@ class Bytes:
         return True
 
     def has_room(self, count: int, address: str) -> bool:
-        """Whether a new request may hold `count` bytes beside what is held now."""
+        """Tell whether a new request may hold `count` bytes beside what is held now."""
         own = self._of.get(address, 0)
         alone, sole = not self.held, not own
         return (sole or own + count <= self._limit // 2) and (
@@ -197,10 +199,13 @@ class Kills:
             remember(self._of, address, (count + 1, now), ADDRESSES)
 
     def wait_s(self, address: str) -> int:
-        """Whole seconds for which pictures of this address are refused; 0 = they are taken."""
+        """Return the whole seconds for which pictures of this address are refused; 0 = they are
+        taken."""
         with self._lock:
             count, last = self._of.get(address, (0, 0.0))
-        return max(0, math.ceil(last + _wait_s(count) - self._clock())) if count else 0
+        if not count:
+            return 0
+        return max(0, math.ceil(last + _wait_s(count) - self._clock()))
 
 
 def _wait_s(kills: int) -> float:
@@ -210,11 +215,16 @@ def _wait_s(kills: int) -> float:
 
 
 def address(scope: Scope) -> str:
-    """Who asks: the address as text, for IPv6 its /64 network, which one machine usually has to
-    itself."""
-    client = scope.get("client")
+    """Return who asks: the address as text, for IPv6 its /64 network, which one machine usually has
+    to itself."""
+    host, _ = scope.get("client") or ("", None)
+    return network_of(host)
+
+
+def network_of(host: str) -> str:
+    """Return the same for an address as text, which may hold anything."""
     try:
-        known = ipaddress.ip_address(client[0] if client else "")
+        known = ipaddress.ip_address(host)
     except ValueError:  # what a proxy wrote into X-Forwarded-For
         return "unknown"
     if isinstance(known, ipaddress.IPv6Address):
@@ -226,12 +236,8 @@ def address(scope: Scope) -> str:
 
 @contextlib.contextmanager
 def answered_in(seconds: float, send: Send) -> Iterator[None]:
-    """Drop the connection if the block takes longer than `seconds`.
-
-    ASGI has no way to say this, and closing a connection waits for a reader who does not read; so
-    uvicorn's own transport, to which its `send` belongs, is aborted.
-    """
-    transport: Any = getattr(getattr(send, "__self__", None), "transport", None)
+    """Drop the connection if the block takes longer than `seconds`."""
+    transport = of_uvicorn.transport_of(send)
     if transport is None:
         yield
         return

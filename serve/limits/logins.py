@@ -45,7 +45,7 @@ class _Tries:
     """When the last wrong try was."""
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next try is looked at."""
+        """Return the seconds until the next try is looked at."""
         if self.wrong <= FREE_TRIES:
             return 0.0
         # 2 to the power of more is no float in the end
@@ -58,29 +58,29 @@ class Logins:
 
     def __init__(self, keys: Keys, clock: Callable[[], float] = time.monotonic):
         self.open = keys == Keys()
-        self._auth, self._token = (
-            None if key is None else _digest(key.encode()) for key in (keys.auth, keys.token)
-        )
+        self._auth, self._token = _digest_of(keys.auth), _digest_of(keys.token)
         self._clock = clock
         self._tries: OrderedDict[str, _Tries] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._allowance, self._counted = float(TOTAL_TRIES), clock()
 
     def wait_s(self, address: str) -> int:
-        """Whole seconds for which a try of this address is not looked at; 0 = it is."""
+        """Return the whole seconds for which a try of this address is not looked at; 0 = it is."""
         now = self._clock()
         tries = self._tries.get(address)
         if tries is not None and now - tries.last > FORGET_S:
             del self._tries[address]
             tries = None
-        wait = tries.wait_s(now) if tries else 0.0
+        wait = 0.0
+        if tries:
+            wait = tries.wait_s(now)
         if wait <= 0 and address not in self._known and self._left(now) < 1:
             return 1
         return max(0, math.ceil(wait))
 
     def check(self, address: str, authorization: bytes) -> bool:
-        """Whether these credentials open; remembers the answer. The comparison takes the same time
-        for wrong ones."""
+        """Tell whether these credentials open; remembers the answer. The comparison takes the same
+        time for wrong ones."""
         right = self._right(authorization)
         if right:
             self._tries.pop(address, None)
@@ -99,13 +99,14 @@ class Logins:
         return min(float(TOTAL_TRIES), self._allowance + TOTAL_TRIES * (now - self._counted))
 
     def _right(self, authorization: bytes) -> bool:
-        scheme, _, given = authorization.partition(b" ")
+        """Tell whether the header Authorization holds the token, or user and password."""
+        scheme, _, secret = authorization.partition(b" ")
         if scheme.lower() == b"bearer":
-            return _same(given.strip(), self._token)
+            return _same(secret.strip(), self._token)
         if scheme.lower() != b"basic":
             return False
         try:
-            pair = base64.b64decode(given.strip(), validate=True)
+            pair = base64.b64decode(secret.strip(), validate=True)
         except binascii.Error:
             return False
         by_user, by_token = _same(pair, self._auth), _same(pair.partition(b":")[2], self._token)
@@ -121,10 +122,17 @@ def remember(table: OrderedDict[str, V], address: str, value: V, limit: int) -> 
         table.popitem(last=False)
 
 
+def _digest_of(key: str | None) -> bytes | None:
+    """Return the digest of a key, if there is one."""
+    if key is None:
+        return None
+    return _digest(key.encode())
+
+
 def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def _same(given: bytes, expected: bytes | None) -> bool:
-    """Compared by digests, so that the time tells neither content nor length."""
-    return hmac.compare_digest(_digest(given), expected or bytes(32)) and expected is not None
+def _same(secret: bytes, expected: bytes | None) -> bool:
+    """Compare by digests, so that the time tells neither content nor length."""
+    return hmac.compare_digest(_digest(secret), expected or bytes(32)) and expected is not None

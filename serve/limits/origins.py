@@ -43,8 +43,8 @@ class Origins:
         self._allowed = frozenset(origin.encode() for origin in allowed)
 
     def may_change(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether a request with these headers may change something: no browser sent it, or a page
-        that may."""
+        """Tell whether a request with these headers may change something: no browser sent it, or a
+        page that may."""
         origin = headers.get(b"origin")
         if origin is None:
             return headers.get(b"sec-fetch-site") != b"cross-site"
@@ -55,12 +55,12 @@ class Origins:
         return scheme in (b"http", b"https") and bool(host) and _plain(host) == _plain(own)
 
     def is_preflight(self, method: str, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether a browser asks for a page that is named whether it may send a request."""
+        """Tell whether a browser asks for a page that is named whether it may send a request."""
         asked = b"access-control-request-method" in headers
         return method == "OPTIONS" and asked and headers.get(b"origin") in self._allowed
 
     def on_answer(self, headers: Mapping[bytes, bytes]) -> Headers:
-        """What the answer to a request with these headers says about who may read it."""
+        """Return what the answer to a request with these headers says about who may read it."""
         if not self._allowed:
             return []
         vary = [(b"vary", b"Origin")]
@@ -75,7 +75,7 @@ class Origins:
 
 
 def preflight() -> Headers:
-    """What a page that is named may send."""
+    """Return what a page that is named may send."""
     return [
         (b"access-control-allow-methods", b"GET, HEAD, POST"),
         (b"access-control-allow-headers", ALLOWED_HEADERS),
@@ -84,20 +84,20 @@ def preflight() -> Headers:
 
 
 def are_hosts(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the headers that name the service hold nothing but host names."""
+    """Tell whether the headers that name the service hold nothing but host names."""
     forwarded = headers.get(b"x-forwarded-host", b"").split(b",")
     return all(HOST.fullmatch(name.strip()) for name in (headers.get(b"host", b""), *forwarded))
 
 
 def without_foreign(headers: Headers) -> Headers:
-    """An answer's headers without what the application says about other origins: only the gate says
-    that."""
+    """Return an answer's headers without what the application says about other origins: only the
+    gate says that."""
     return [
         (name, value) for name, value in headers if not name.lower().startswith(b"access-control-")
     ]
 
 
 def _plain(host: bytes) -> bytes:
-    """A host as it can be compared: browsers leave out the port of their scheme, some proxies add
-    it."""
+    """Return a host as it can be compared: browsers leave out the port of their scheme, some
+    proxies add it."""
     return _DEFAULT_PORT.sub(b"", host.lower())

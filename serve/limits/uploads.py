@@ -90,8 +90,8 @@ class Uploads:
         self.sweep()
 
     def inside(self, path: object) -> Path | None:
-        """The path of a regular file in the folder, with no link on the way and no `..`; None for
-        everything else."""
+        """Return the path of a regular file in the folder, with no link on the way and no `..`;
+        None for everything else."""
         if not isinstance(path, str) or len(path) > LONGEST:
             return None
         prefix = f"{self.folder}{os.sep}"
@@ -105,12 +105,14 @@ class Uploads:
                 if not stat.S_ISDIR(place.lstat().st_mode):
                     return None
             place = place / names[-1]
-            return place if stat.S_ISREG(place.lstat().st_mode) else None
+            if stat.S_ISREG(place.lstat().st_mode):
+                return place
         except (OSError, ValueError):  # ValueError: characters that no file name can hold
-            return None
+            pass
+        return None
 
     def read(self, path: object, max_bytes: int) -> bytes:
-        """The bytes of a file in the folder; for everything else the same `BadImage`."""
+        """Return the bytes of a file in the folder; for everything else the same `BadImage`."""
         place = self.inside(path)
         if place is not None:
             with contextlib.suppress(BadImage):
@@ -118,7 +120,7 @@ class Uploads:
         raise BadImage("picture", ELSEWHERE)
 
     def new_folder(self) -> Path:
-        """A new folder in it, with a name that nobody can guess."""
+        """Make a new folder in it, with a name that nobody can guess."""
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
         return folder
@@ -210,11 +212,12 @@ class Uploads:
 
 
 def files_in(size: int) -> int:
-    """How many files room is made for in an upload of `size` bytes: pictures are hardly ever
+    """Return how many files room is made for in an upload of `size` bytes: pictures are hardly ever
     smaller than a block."""
     return min(MAX_FILES, size // BLOCK + 1)
 
 
 def on_disk(size: int) -> int:
-    """Bytes that a file of this size takes: whole blocks, and one for its name or folder."""
+    """Return the bytes that a file of this size takes: whole blocks, and one for its name or
+    folder."""
     return (-(-size // BLOCK) + 1) * BLOCK

@@ -9,9 +9,10 @@ import tempfile
 import threading
 import time
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
-from serve.engine.engine import Engine
+from serve.engine.answer_queue import AnswerQueue
 from serve.engine.render import to_json
 from serve.limits.uploads import on_disk
 from zoo.host.errors import UserError
@@ -49,6 +50,7 @@ class Feedback:
         self._folder, self._lock = folder, threading.Lock()
         self._sizes: dict[Path, int] = {}
         """Bytes on disk of every picture."""
+        self._log_size = 0
         try:
             (folder / "train").mkdir(parents=True, exist_ok=True)
             for path in folder.rglob("*"):
@@ -56,7 +58,8 @@ class Feedback:
                     path.unlink()
                 elif path.is_file() and path != folder / LOG:
                     self._sizes[path] = on_disk(path.stat().st_size)
-            self._log_size = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
+            if (folder / LOG).exists():
+                self._log_size = (folder / LOG).stat().st_size
         except OSError as error:
             raise UserError(
                 f"--feedback {folder}: expected a folder that can be written, seen "
@@ -68,38 +71,28 @@ class Feedback:
         """Bytes on disk of the whole folder."""
         return sum(self._sizes.values()) + on_disk(self._log_size)
 
-    def store(self, engine: Engine, picture: bytes, label: str, *, owner: str = "") -> str:
+    def store(self, queue: AnswerQueue, picture: bytes, label: str, *, owner: str = "") -> str:
         """Keep a picture that can be decoded under its right class; gives a sentence about what was
         done."""
-        if label not in engine.model.predictor.bundle.labels or not _is_folder_name(label):
+        if label not in queue.model.predictor.bundle.labels or not _is_folder_name(label):
             return NO_CLASS
-        answered = engine.answer(
+        answered = queue.answer(
             picture,
             lambda answered: to_json(answered) | {"model": answered.model.digest},
             owner=owner,
         )
-        digest = hashlib.sha256(picture).hexdigest()
-        suffix = next(
-            (suffix for start, suffix in _SUFFIXES.items() if picture.startswith(start)), ""
-        )
-        path = self._folder / "train" / label / f"{digest[:32]}{suffix}"
-        line = (
-            json.dumps(
-                {
-                    "time": time.time(),
-                    "file": path.relative_to(self._folder).as_posix(),
-                    "right": label,
-                    "answered": answered,
-                }
-            )
-            + "\n"
-        )
+        path = self._folder / "train" / label / _file_name(picture)
+        correction = {
+            "time": time.time(),
+            "file": path.relative_to(self._folder).as_posix(),
+            "right": label,
+            "answered": answered,
+        }
+        line = json.dumps(correction) + "\n"
         with self._lock:
             replaced = [other for other in self._sizes if other.name == path.name and other != path]
-            freed = sum(self._sizes[other] for other in replaced)
-            added = 0 if path in self._sizes else on_disk(len(picture))
-            grown = on_disk(self._log_size + len(line)) - on_disk(self._log_size)
-            if self.size + added + grown - freed > MAX_BYTES or len(self._sizes) >= MAX_FILES:
+            size = self._size_with(path, picture, line, replaced)
+            if size > MAX_BYTES or len(self._sizes) >= MAX_FILES:
                 return FULL
             try:
                 self._write(path, picture, line)
@@ -109,6 +102,15 @@ class Feedback:
             except OSError:
                 return UNWRITTEN
         return f"Thank you: kept as {label}."
+
+    def _size_with(self, path: Path, picture: bytes, line: str, replaced: Iterable[Path]) -> int:
+        """Return the bytes on disk of the whole folder with this picture and line, without
+        `replaced`."""
+        sizes = dict(self._sizes)
+        sizes.setdefault(path, on_disk(len(picture)))
+        for other in replaced:
+            del sizes[other]
+        return sum(sizes.values()) + on_disk(self._log_size + len(line))
 
     def _write(self, path: Path, picture: bytes, line: str) -> None:
         """The picture, unless it is there, and its line; a reader sees a whole picture or none."""
@@ -130,11 +132,24 @@ class Feedback:
         self._log_size += len(line)
 
 
+def _file_name(picture: bytes) -> str:
+    """Return the name that a picture is kept by: its digest, so that the same one comes once, with
+    the suffix of its kind."""
+    digest = hashlib.sha256(picture).hexdigest()[:32]
+    for start, suffix in _SUFFIXES.items():
+        if picture.startswith(start):
+            return f"{digest}{suffix}"
+    return digest
+
+
 def _is_folder_name(label: str) -> bool:
-    """Whether a class's name can be that of a folder, here and where the folder is copied to."""
+    """Tell whether a class's name can be that of a folder, here and where the folder is copied
+    to."""
     if not label or label != label.strip() or label.startswith(".") or label.endswith("."):
         return False
-    forbidden = '/\\:*?"<>|' if os.name == "nt" else "/\\"
+    forbidden = "/\\"
+    if os.name == "nt":
+        forbidden = '/\\:*?"<>|'
     if any(sign in forbidden or unicodedata.category(sign) in ("Cc", "Cs") for sign in label):
         return False
     if _RESERVED.fullmatch(label):

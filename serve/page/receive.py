@@ -10,21 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gradio.routes import file_upload_statuses
-from gradio_client.utils import strip_invalid_filename_characters
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from serve.insides import of_gradio
 from serve.limits.uploads import MAX_FILES, Uploads
 
 WANTED = "Expected pictures in the field 'files', each as a file, and no other field."
 
 
 async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list[str]:
-    """The paths of the files of a form's field `files`; `max_bytes` of each. An HTTP error with a
-    sentence otherwise.
+    """Write the files of a form's field `files`, at most `max_bytes` of each, and return their
+    paths; an HTTP error with a sentence otherwise.
 
     What has arrived of an upload that is refused or broken off is deleted at once.
     """
@@ -32,7 +31,7 @@ async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise HTTPException(400, "Expected multipart/form-data with a boundary.")
     upload_id = request.query_params.get("upload_id", "")
-    upload = _Upload(uploads, max_bytes, _progress(upload_id))
+    upload = _Upload(uploads, max_bytes, of_gradio.progress_of(upload_id))
     try:
         parser = MultipartParser(options[b"boundary"], upload.callbacks())
         async for chunk in request.stream():
@@ -50,26 +49,7 @@ async def receive(request: Request, uploads: Uploads, *, max_bytes: int) -> list
         ) from None
     finally:
         upload.close()
-        if upload_id:
-            file_upload_statuses.set_done(upload_id)
-
-
-def forget_progress() -> None:
-    """Forget uploads that are done: Gradio remembers each whose progress nobody looked at for
-    ever."""
-    for upload_id, status in [*file_upload_statuses._statuses.items()]:
-        if status.is_done:
-            file_upload_statuses.stop_tracking(upload_id)
-    for upload_id in [*file_upload_statuses._signals]:
-        if upload_id not in file_upload_statuses._statuses:
-            file_upload_statuses._signals.pop(upload_id, None)
-
-
-def _progress(upload_id: str) -> Callable[[str, bytes], None]:
-    if not upload_id:
-        return lambda name, content: None
-    file_upload_statuses.track(upload_id)
-    return lambda name, content: file_upload_statuses.append(upload_id, name, content)
+        of_gradio.upload_is_over(upload_id)
 
 
 class _Upload:
@@ -84,7 +64,7 @@ class _Upload:
         self.open: BinaryIO | None = None
 
     def callbacks(self) -> Any:
-        """What the parser calls."""
+        """Return what the parser calls."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._field,
@@ -96,7 +76,7 @@ class _Upload:
         }
 
     def keep(self) -> list[str]:
-        """The paths, if all files are whole; without this, `close` deletes them."""
+        """Return the paths, if all files are whole; without this, `close` deletes them."""
         if self.open is not None:
             raise HTTPException(400, "The form ends in the middle of a file.")
         self._kept = True
@@ -106,7 +86,9 @@ class _Upload:
         """End the file that is open, and delete what is not kept."""
         if self.open is not None:
             self.open.close()
-        for path in [] if self._kept else self._written:
+        if self._kept:
+            return
+        for path in self._written:
             with contextlib.suppress(OSError):
                 path.unlink()
                 path.parent.rmdir()
@@ -126,6 +108,7 @@ class _Upload:
         self._header, self._value = b"", b""
 
     def _start(self) -> None:
+        """Begin the file that the headers of a part announce."""
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != b"files" or b"filename" not in options:
             raise HTTPException(400, WANTED)
@@ -137,6 +120,7 @@ class _Upload:
         self.open, self._size = path.open("xb"), 0
 
     def _data(self, data: bytes, start: int, end: int) -> None:
+        """Write a piece of the file that is open."""
         assert self.open is not None
         self._size += end - start
         if self._size > self._max_bytes:
@@ -154,6 +138,6 @@ class _Upload:
 
 
 def _file_name(name: str) -> str:
-    """The last part of a name as a plain file name."""
-    plain = strip_invalid_filename_characters(Path(name.replace("\\", "/")).name).lstrip(".")
-    return plain or "picture"
+    """Return the last part of a name as a plain file name."""
+    last = Path(name.replace("\\", "/")).name
+    return of_gradio.without_invalid_characters(last).lstrip(".") or "picture"

@@ -79,7 +79,7 @@ def raw(service: Running, head: str, body: bytes = b"") -> bytes:
 LISTING = """
 import json, sys
 from pathlib import Path
-from serve.__main__ import Order
+from serve.options import ServiceOptions
 from serve.start import build
 
 def paths_of(app):
@@ -90,12 +90,12 @@ def paths_of(app):
         else:
             yield from ((method, route.path) for method in route.methods)
 
-with build(Order(Path(sys.argv[1]), feedback=Path(sys.argv[2]))) as built:
+with build(ServiceOptions(Path(sys.argv[1]), feedback=Path(sys.argv[2]))) as built:
     app, page = built.app._app, built.app._page
     gradio = next(route.app for route in app.routes if type(route).__name__ == "Mount")
     blocks = gradio.get_blocks()
     functions = [[number, one.name, one.inputs, one.queued]
-                 for number, one in page.events.functions.items()]
+                 for number, one in page.calls.functions.items()]
     own = [(route.path, method) for route in app.routes
            if hasattr(route, "methods") and "gradio" not in route.path
            for method in route.methods - {"HEAD"}]
@@ -193,7 +193,7 @@ def hostile_files(secret: Path, mine: str) -> list[Any]:
         str(Path(mine).parent),
         f"{mine}\0",
         "~/.ssh/id_rsa",
-        "serve/page/one.py",
+        "serve/page/mount.py",
         mine.replace("/", "//", 2),
     ]
     forms: list[Any] = []
@@ -263,7 +263,7 @@ def test_no_path_from_outside_is_read(service: Running, tmp_path: Path, feedback
             "http://127.0.0.1:9/x",
             "https://example.org/x.png",
             str(Path(mine).parent),
-            "serve/page/one.py",
+            "serve/page/mount.py",
             "%2e%2e/x",
             "\0",
         ):

@@ -17,16 +17,16 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serve.engine import reload
-from serve.engine.engine import Engine
+from serve.engine.answer_queue import AnswerQueue
 from serve.http import bodies
-from serve.http.events import Events, Function, Refused
 from serve.http.few_lines import LINES, MESSAGES, WINDOW_S, FewLines
 from serve.http.headers import passed_on
+from serve.http.page_calls import Function, PageCalls, Refused
 from serve.http.repeat import Repeat
 from serve.limits import budgets, uploads
 from serve.limits.logins import Keys, Logins
 from serve.limits.uploads import BLOCK, Full, Uploads
-from serve.page import cards
+from serve.page import model_text
 from serve.page.feedback import LOG, Feedback
 from tests.bad_pictures import encode, photo
 from tests.serve.running import served_bundle
@@ -135,7 +135,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
     own = Uploads(folder)
     place = own.new_folder() / "x.png"
     place.write_bytes(b"mine")
-    events = Events(
+    calls = PageCalls(
         {
             0: Function("", ("number",), queued=False),
             1: Function("predict", ("file",)),
@@ -164,9 +164,9 @@ def test_an_event_is_written_anew(folder: Path) -> None:
         "event_id": "y",
         "request": {},
     }
-    written = json.loads(events.plain(json.dumps(body).encode(), "/gradio_api/queue/join"))
+    written = json.loads(calls.plain(json.dumps(body).encode(), "/gradio_api/queue/join"))
     assert written == {"data": [plain], "session_hash": "abc", "fn_index": 1, "trigger_id": None}
-    assert json.loads(events.plain(b'{"data": [null]}', "/gradio_api/call/predict"))["data"] == [
+    assert json.loads(calls.plain(b'{"data": [null]}', "/gradio_api/call/predict"))["data"] == [
         None
     ]
     refused = [
@@ -197,7 +197,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
     ]
     for path, content in refused:
         with pytest.raises(Refused):
-            events.plain(json.dumps(content).encode(), f"/gradio_api/{path}")
+            calls.plain(json.dumps(content).encode(), f"/gradio_api/{path}")
     for raw in (
         b"[" * 100_000,
         b"{",
@@ -207,7 +207,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
         b"1" * 9_999,
     ):
         with pytest.raises(Refused):
-            events.plain(raw, "/gradio_api/queue/join")
+            calls.plain(raw, "/gradio_api/queue/join")
 
 
 @pytest.mark.parametrize(
@@ -244,12 +244,12 @@ def test_an_event_is_written_anew(folder: Path) -> None:
 def test_a_number_of_an_event_is_small_and_finite_or_refused(
     folder: Path, number: str, taken: bool, place: str
 ) -> None:
-    events = Events({7: Function("", ("number",)), 0: Function("", ("number",))}, Uploads(folder))
+    calls = PageCalls({7: Function("", ("number",)), 0: Function("", ("number",))}, Uploads(folder))
     content = {"data": "[1]", "fn_index": "7", "trigger_id": "3"}
     content[place] = f"[{number}]" if place == "data" else number
     body = "{" + ", ".join(f'"{key}": {value}' for key, value in content.items()) + "}"
     try:
-        written = json.loads(events.plain(body.encode(), "/gradio_api/queue/join"))
+        written = json.loads(calls.plain(body.encode(), "/gradio_api/queue/join"))
     except Refused:
         assert place != "data" or not taken
         return
@@ -460,7 +460,7 @@ def test_the_page_gets_listed_headers_only() -> None:
 
 @pytest.fixture(scope="module")
 def engine(served: Path) -> Any:
-    with_model = Engine(
+    with_model = AnswerQueue(
         reload.load(served, provider="cpu", threads=1),
         workers=1,
         waiting=8,
@@ -476,7 +476,7 @@ def on_disk(folder: Path) -> int:
 
 
 def test_corrections_are_counted_as_they_lie_on_disk(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: AnswerQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = Feedback(tmp_path)
     pictures = [encode(photo(40 + place), "PNG") for place in range(3)]
@@ -497,7 +497,7 @@ def test_corrections_are_counted_as_they_lie_on_disk(
     assert again.size == on_disk(tmp_path)
 
 
-def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) -> None:
+def test_labels_that_are_no_folder_are_not_kept(engine: AnswerQueue, tmp_path: Path) -> None:
     kept, labels = Feedback(tmp_path), engine.model.predictor.bundle.labels
     hostile = (
         "../x",
@@ -530,10 +530,10 @@ def test_labels_that_are_no_folder_are_not_kept(engine: Engine, tmp_path: Path) 
 
 
 def test_many_pictures_are_answered_within_a_time(
-    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+    engine: AnswerQueue, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # imports Gradio, for 4 seconds: not in every process that collects this file
-    from serve.page import many
+    from serve.page import many_pictures
 
     own = Uploads(folder)
     paths = []
@@ -542,12 +542,12 @@ def test_many_pictures_are_answered_within_a_time(
         Path(paths[-1]).write_bytes(encode(photo(40 + number), "PNG"))
 
     def answered() -> str:
-        rows, shown = many.answer_all(engine, own, paths, 10**6)
+        rows, shown = many_pictures.answer_all(engine, own, paths, 10**6)
         assert len(rows) == len(shown)
-        return many.summarize(rows, len(paths))
+        return many_pictures.summarize(rows, len(paths))
 
     assert "3 of 3 pictures answered" in answered()
-    monkeypatch.setattr(many, "LONGEST_S", -1.0)
+    monkeypatch.setattr(many_pictures, "LONGEST_S", -1.0)
     assert "0 of 3 pictures were answered" in answered()
     monkeypatch.undo()
     monkeypatch.setattr(engine, "closing", lambda: True)
@@ -556,17 +556,13 @@ def test_many_pictures_are_answered_within_a_time(
 
 def test_pictures_of_the_page_belong_to_the_address_that_asks() -> None:
     import gradio as gr
-    from gradio.context import LocalContext
 
-    from serve.page import many
+    from serve.page.settings import owner_of
 
-    assert many.asking() == ""
-    request = Request({"type": "http", "client": ("2001:db8::1:2:3:4", 5)})
-    token = LocalContext.request.set(gr.Request(request))
-    try:
-        assert many.asking() == "2001:db8::/64"
-    finally:
-        LocalContext.request.reset(token)
+    assert owner_of(None) == ""
+    asked = Request({"type": "http", "client": ("2001:db8::1:2:3:4", 5)})
+    assert owner_of(gr.Request(asked)) == "2001:db8::/64"
+    assert owner_of(gr.Request(Request({"type": "http", "client": None}))) == "unknown"
 
 
 # --- the watched bundle
@@ -579,7 +575,7 @@ def test_the_watch_survives_what_becomes_of_its_folder(tmp_path: Path) -> None:
     def load() -> reload.Model:
         return reload.load(folder, provider="cpu", threads=1)
 
-    engine = Engine(load(), workers=1, waiting=1, deadline_s=5.0, max_pixels=10**6)
+    engine = AnswerQueue(load(), workers=1, waiting=1, deadline_s=5.0, max_pixels=10**6)
     told: list[str] = []
     watch = reload.Watch(engine, load, told.append)
     examples = f"{bundle.EXAMPLES}/{bundle.EXPECTED}"
@@ -641,7 +637,7 @@ def test_a_page_keeps_its_classes(labels: list[str], tmp_path: Path) -> None:
     """Its title, examples and corrections were made for those it started with; their order may
     change."""
     folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
-    engine = Engine(
+    engine = AnswerQueue(
         reload.load(folder, provider="cpu", threads=1),
         workers=1,
         waiting=1,
@@ -722,7 +718,7 @@ class _Engine:
 
 
 def about(folder: Path) -> str:
-    return cards.about(_Engine(bundle.open_bundle(folder)))  # type: ignore[arg-type]
+    return model_text.markdown(_Engine(bundle.open_bundle(folder)))  # type: ignore[arg-type]
 
 
 def carded(run: Path, card: str) -> Path:
@@ -827,7 +823,7 @@ def test_a_card_is_cleaned_in_linear_time(card: str, tmp_path: Path) -> None:
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        text = cards.about(_Engine(found))  # type: ignore[arg-type]
+        text = model_text.markdown(_Engine(found))  # type: ignore[arg-type]
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.1
     assert "![" not in text

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from serve import start
-from serve.order import Order
+from serve.options import ServiceOptions
 from tests import warm
 from tests.bad_pictures import encode, photo
 from tests.serve.running import ROOT, Running, ask, running
@@ -24,7 +24,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_flags_are_these() -> None:
-    assert [field.name for field in dataclasses.fields(Order)] == [
+    assert [field.name for field in dataclasses.fields(ServiceOptions)] == [
         "bundle",
         "host",
         "port",
@@ -83,7 +83,7 @@ def test_a_run_without_a_bundle_is_told_the_export(tmp_path: Path) -> None:
 )
 def test_settings_that_make_no_sense(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        Order(Path("run"), **wrong)  # type: ignore[arg-type]
+        ServiceOptions(Path("run"), **wrong)  # type: ignore[arg-type]
 
 
 def test_an_alias_of_your_own_serves(

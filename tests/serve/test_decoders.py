@@ -286,7 +286,7 @@ def test_it_starts_fast_and_has_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_
     ran = subprocess.run(
         [sys.executable, "-P", "-c", code], env=None, capture_output=True, text=True, cwd=tmp_path
     )
-    assert not {"torch", "onnxruntime", "tyro", "serve.engine.engine"} & set(
+    assert not {"torch", "onnxruntime", "tyro", "serve.engine.answer_queue"} & set(
         ran.stderr.replace("'", "").split(", ")
     )
     decoders = Decoders(1, MAX_PIXELS)

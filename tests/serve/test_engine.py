@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from serve.engine import engine as engines
+from serve.engine import answer_queue
+from serve.engine.answer_queue import AnsweredPicture, AnswerQueue, Busy, Late, Model
 from serve.engine.decoders import Killed
-from serve.engine.engine import Answered, Busy, Engine, Late, Model
 from serve.engine.reload import load
 from tests.bad_pictures import encode
 from tests.zoo.made_bundle import made_bundle, make_endless
@@ -23,19 +23,19 @@ RED = encode(Image.new("RGB", (9, 5), (250, 20, 10)), "PNG")
 
 
 @pytest.fixture
-def engine(served: Path) -> Iterator[Engine]:
+def engine(served: Path) -> Iterator[AnswerQueue]:
     """Two workers, two more places."""
     model = load(served, provider="cpu", threads=1)
-    engine = Engine(model, workers=2, waiting=2, deadline_s=5, max_pixels=20_000_000)
+    engine = AnswerQueue(model, workers=2, waiting=2, deadline_s=5, max_pixels=20_000_000)
     yield engine
     engine.close()
 
 
-def label(answered: Answered) -> str | None:
+def label(answered: AnsweredPicture) -> str | None:
     return answered.prediction.answer.label
 
 
-def test_a_request_takes_all_its_places_or_none(engine: Engine) -> None:
+def test_a_request_takes_all_its_places_or_none(engine: AnswerQueue) -> None:
     held = threading.Event()
     first = engine.submit([RED] * 2, lambda _: held.wait(10))
     with pytest.raises(Busy) as refused:
@@ -49,7 +49,7 @@ def test_a_request_takes_all_its_places_or_none(engine: Engine) -> None:
     assert engine.outstanding == 0
 
 
-def test_a_late_picture_is_not_answered(engine: Engine) -> None:
+def test_a_late_picture_is_not_answered(engine: AnswerQueue) -> None:
     (late,) = engine.submit([RED], label, deadline=time.monotonic() - 1)
     with pytest.raises(Late):
         late.result(10)
@@ -63,7 +63,7 @@ def test_a_model_that_computes_without_end_is_stopped_at_the_deadline(tmp_path: 
     make_endless(folder / bundle.MODEL)
     bundle.finish(folder)
     model = Model(Predictor(folder, provider="cpu", threads=1), "endless", "", "")
-    engine = Engine(model, workers=1, waiting=2, deadline_s=1, max_pixels=1000)
+    engine = AnswerQueue(model, workers=1, waiting=2, deadline_s=1, max_pixels=1000)
     futures = engine.submit([RED] * 2, label)
     for future in futures:  # the second meets a worker that is free again
         with pytest.raises(Late):
@@ -71,14 +71,16 @@ def test_a_model_that_computes_without_end_is_stopped_at_the_deadline(tmp_path: 
     engine.close()
 
 
-def test_a_failed_picture_leaves_its_place(engine: Engine) -> None:
+def test_a_failed_picture_leaves_its_place(engine: AnswerQueue) -> None:
     for _ in range(9):
         with pytest.raises(BadImage, match=r"^picture: the file is empty"):
             engine.answer(b"", label)
     assert engine.answer(RED, label) == "red"
 
 
-def test_an_answer_comes_from_the_model_at_its_acceptance(engine: Engine, served: Path) -> None:
+def test_an_answer_comes_from_the_model_at_its_acceptance(
+    engine: AnswerQueue, served: Path
+) -> None:
     held, old = threading.Event(), engine.model
     blocked = engine.submit([RED] * 2, lambda _: held.wait(10))
     (waiting,) = engine.submit([RED], lambda answered: answered.model)
@@ -89,12 +91,14 @@ def test_an_answer_comes_from_the_model_at_its_acceptance(engine: Engine, served
     assert engine.answer(RED, lambda answered: answered.model) is engine.model
 
 
-def test_large_pictures_come_one_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "LARGE_PIXELS", 100)
+def test_large_pictures_come_one_at_a_time(
+    engine: AnswerQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_queue, "LARGE_PIXELS", 100)
     large = encode(Image.new("RGB", (20, 20), (250, 20, 10)), "PNG")
     inside, most = [0], [0]
 
-    def work(_: Answered) -> None:
+    def work(_: AnsweredPicture) -> None:
         inside[0] += 1
         most[0] = max(most[0], inside[0])
         time.sleep(0.05)
@@ -110,7 +114,7 @@ def test_large_pictures_come_one_at_a_time(engine: Engine, monkeypatch: pytest.M
 
 
 def test_one_address_takes_half_of_the_places_and_others_come_in_turn(served: Path) -> None:
-    engine = Engine(
+    engine = AnswerQueue(
         load(served, provider="cpu", threads=1),
         workers=1,
         waiting=49,
@@ -142,7 +146,7 @@ def test_one_address_takes_half_of_the_places_and_others_come_in_turn(served: Pa
 
 
 def test_an_address_whose_pictures_kill_decoders_waits(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: AnswerQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode = engine.decoders.decode
 

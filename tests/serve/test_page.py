@@ -15,8 +15,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from finetune.data.class_folders import read_tree
-from serve.engine.engine import default_workers
-from serve.page.cards import percent
+from serve.engine.answer_queue import default_workers
+from serve.page.answer_html import percent
 from serve.page.feedback import LOG
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.running import Running, ask
@@ -111,7 +111,7 @@ def test_no_file_of_this_machine_is_given_away(service: Running, tmp_path: Path)
             secret,
             "/etc/passwd",
             "..%2f..%2fetc/passwd",
-            "serve/page/one.py",
+            "serve/page/mount.py",
             ".git/config",
         ):
             answer = client.get(f"/gradio_api/file={path}")

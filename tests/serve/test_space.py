@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 from serve import space
+from serve.deploy import requirements, space_readme
 from tests import warm
 from tests.bad_pictures import encode, photo
 from tests.export.made_export import Made
@@ -98,8 +99,18 @@ def test_it_starts_and_answers(served: Path, tmp_path: Path) -> None:
     imported = set(
         re.findall(r"\| +([\w.]+)$", (tmp_path / "log").read_text(encoding="utf-8"), re.M)
     )
-    assert {"serve.page.one", "zoo.answer.predict"} <= imported
-    assert not {"torch", "timm", "finetune", "export", "zoo.network.build"} & imported
+    assert {"serve.page.mount", "zoo.answer.predict"} <= imported
+    assert (
+        not {
+            "torch",
+            "timm",
+            "finetune",
+            "export",
+            "zoo.network.build",
+            "serve.__main__",
+        }
+        & imported
+    )
     for name in imported:
         if name.startswith("zoo."):  # taken along, not found in an installation beside it
             place = out / name.replace(".", "/")
@@ -141,12 +152,12 @@ def test_a_folder_name_is_no_code(served: Path, tmp_path: Path, name: str) -> No
 
 
 def test_the_licence_is_read_in_linear_time() -> None:
-    assert space._licence("---\nlicense: mit\n---\n") == "mit"
-    assert space._licence("---\nlicense: !!python/x\n---\n") is None
-    assert space._licence("license: mit\n") is None
+    assert space_readme.licence("---\nlicense: mit\n---\n") == "mit"
+    assert space_readme.licence("---\nlicense: !!python/x\n---\n") is None
+    assert space_readme.licence("license: mit\n") is None
     start = perf_counter()
     for card in ("---\n" * 100_000, "---\n" + "a\n" * 200_000, "---\nlicense: " + " " * 500_000):
-        space._licence(card)
+        space_readme.licence(card)
     assert perf_counter() - start < 2
 
 
@@ -278,7 +289,7 @@ def test_a_space_of_an_openvino_bundle_asks_for_openvino(
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
         "optional-dependencies"
     ]["openvino"]
-    assert asked == [f"openvino{space.OPENVINO_FLOOR}"]
+    assert asked == [f"openvino{requirements.OPENVINO_FLOOR}"]
 
 
 def test_class_names_cannot_break_the_readme(tmp_path: Path) -> None:
@@ -292,7 +303,7 @@ def test_class_names_cannot_break_the_readme(tmp_path: Path) -> None:
     ]
     folder = made_bundle(tmp_path / "run", labels=[*names, *(f"class {i}" for i in range(60))])
     opened = bundles.open_bundle(folder, verify=False)
-    text = space._readme(
+    text = space_readme.readme(
         "# <b>title</b> [x](y)", replace(opened, outputs=("probabilities", "embedding")), None
     )
     body = text.split("\n---\n", 1)[1]
@@ -305,6 +316,6 @@ def test_class_names_cannot_break_the_readme(tmp_path: Path) -> None:
     )
     assert "heat maps" not in body
     front = yaml.safe_load(
-        space._readme("🔎 über \\ud83d\\udd0e \\", opened, None).split("\n---\n")[0]
+        space_readme.readme("🔎 über \\ud83d\\udd0e \\", opened, None).split("\n---\n")[0]
     )
     assert (front["title"], front["emoji"]) == ("🔎 über \\ud83d\\udd0e \\", "🔎")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune.machine import device
-from serve.engine.engine import MAX_WORKERS, default_workers
+from serve.engine.answer_queue import MAX_WORKERS, default_workers
 from zoo.host import machine
 
 

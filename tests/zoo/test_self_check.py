@@ -14,7 +14,7 @@ from PIL import Image
 from serve import start
 from serve.engine import reload
 from serve.http import life
-from serve.order import Order
+from serve.options import ServiceOptions
 from tests.serve.running import served_bundle
 from tests.zoo.made_bundle import LABELS, made_bundle
 from zoo import predictor
@@ -208,7 +208,9 @@ def test_a_service_refuses_before_it_listens(
     with pytest.raises(
         UserError, match=r"red\.png: expected the probabilities .* on provider cpu of onnxruntime"
     ):
-        start.start(Order(of_another_model(tmp_path / "run"), port=0, api_only=True, workers=1))
+        start.start(
+            ServiceOptions(of_another_model(tmp_path / "run"), port=0, api_only=True, workers=1)
+        )
     assert not listened
 
 
@@ -220,10 +222,12 @@ def test_a_service_answers_all_the_same_if_it_is_told_to(tmp_path: Path) -> None
         "--workers",
         "1",
     ]
-    order = tyro.cli(
-        tyro.conf.OmitArgPrefixes[Order], args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+    options = tyro.cli(
+        tyro.conf.OmitArgPrefixes[ServiceOptions],
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
-    with start.build(order) as service:
+    with start.build(options) as service:
         assert (
             TestClient(service.app, base_url="http://127.0.0.1").get("/readyz").status_code == 200
         )

@@ -45,7 +45,7 @@ class Function:
     """Of each input, the values that it may have; None: any of its kind."""
 
 
-class Events:
+class PageCalls:
     """The functions of one page by their number, and the plain form of a call; final."""
 
     def __init__(self, functions: Mapping[int, Function], uploads: Uploads):
@@ -53,18 +53,29 @@ class Events:
         self._uploads = uploads
 
     def plain(self, body: bytes, path: str) -> bytes:
-        """The body in plain form of a request to `path`. Raises `Refused`."""
+        """Return the body in plain form of a request to `path`. Raises `Refused`."""
         try:
-            given = json.loads(body)
+            call = json.loads(body)
         except (ValueError, RecursionError):
             raise Refused(MALFORMED) from None
-        if not isinstance(given, dict):
+        if not isinstance(call, dict):
             raise Refused(MALFORMED)
-        name = path.removeprefix(CALL) if path.startswith(CALL) else None
-        number, function = self._function(given, name)
+        name = None
+        if path.startswith(CALL):
+            name = path.removeprefix(CALL)
+        number, function = self._function(call, name)
         if path.startswith(RUN) and function.queued:
             raise Refused(MALFORMED)
-        data = given.get("data")
+        values, session = self._values(function, call.get("data")), call.get("session_hash")
+        if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
+            raise Refused(MALFORMED)
+        plain_call: dict[str, Any] = {"data": values, "session_hash": session}
+        if name is None:
+            plain_call |= {"fn_index": number, "trigger_id": _trigger(call)}
+        return json.dumps(plain_call).encode()
+
+    def _values(self, function: Function, data: Any) -> list[Any]:
+        """Return the inputs of a function in plain form."""
         if not isinstance(data, list) or len(data) != len(function.inputs):
             raise Refused(MALFORMED)
         for value, choices in zip(data, function.choices, strict=False):
@@ -72,21 +83,11 @@ class Events:
                 isinstance(value, str | int | None) and value in choices
             ):
                 raise Refused(MALFORMED)
-        values = [
-            self._value(kind, value) for kind, value in zip(function.inputs, data, strict=True)
-        ]
-        session = given.get("session_hash")
-        if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
-            raise Refused(MALFORMED)
-        written: dict[str, Any] = {"data": values, "session_hash": session}
-        if name is None:
-            trigger = given.get("trigger_id")
-            plain_trigger = trigger if type(trigger) is int and 0 <= trigger < 10_000 else None
-            written |= {"fn_index": number, "trigger_id": plain_trigger}
-        return json.dumps(written).encode()
+        return [*map(self._value, function.inputs, data)]
 
-    def _function(self, given: Mapping[str, Any], name: str | None) -> tuple[int, Function]:
-        number = given.get("fn_index")
+    def _function(self, call: Mapping[str, Any], name: str | None) -> tuple[int, Function]:
+        """Return the function that is called, by `name` if there is one, and its number."""
+        number = call.get("fn_index")
         if name is None and type(number) is int and number in self.functions:
             return number, self.functions[number]
         for number, function in self.functions.items():
@@ -103,7 +104,7 @@ class Events:
         if kind == "files":
             if not isinstance(value, list) or len(value) > MAX_FILES:
                 raise Refused(NOT_UPLOADED)
-            return [self._file(one) for one in value]
+            return [*map(self._file, value)]
         plain = isinstance(value, str) and len(value) <= MAX_TEXT
         if kind == "number":
             # a comparison tells NaN, infinity and integers of any length, which have no float; True
@@ -118,7 +119,18 @@ class Events:
         return value
 
     def _file(self, value: Any) -> dict[str, Any]:
-        path = self._uploads.inside(value.get("path")) if isinstance(value, dict) else None
+        """Return a file in the folder of uploads, as Gradio describes it."""
+        path = None
+        if isinstance(value, dict):
+            path = self._uploads.inside(value.get("path"))
         if path is None:
             raise Refused(NOT_UPLOADED)
         return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+
+
+def _trigger(call: Mapping[str, Any]) -> int | None:
+    """Return the number of the component that called, if it can be one."""
+    trigger = call.get("trigger_id")
+    if type(trigger) is int and 0 <= trigger < 10_000:
+        return trigger
+    return None

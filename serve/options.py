@@ -10,7 +10,7 @@ from zoo.host.errors import UserError
 
 
 @dataclass(frozen=True)
-class Order:
+class ServiceOptions:
     """What to serve, where, to whom, and how much at once."""
 
     bundle: Annotated[Path, tyro.conf.Positional]

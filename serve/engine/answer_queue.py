@@ -68,7 +68,7 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class AnsweredPicture:
     """A picture and what a model says about it, for as long as `Work` takes."""
 
     pixels: np.ndarray
@@ -77,7 +77,7 @@ class Answered:
     model: Model
 
 
-Work = Callable[[Answered], T]
+Work = Callable[[AnsweredPicture], T]
 """What a worker makes of an answer: JSON, HTML, a picture. It must not keep the pixels."""
 
 
@@ -86,7 +86,7 @@ class _Job(Generic[T]):
     """What is to be done with the pictures of one request."""
 
     owner: str
-
+    """The address that they came from; empty for the service itself."""
     model: Model
     work: Work[T]
     top: int
@@ -102,14 +102,14 @@ class _Waiting:
     answer: Callable[[], Any]
 
 
-class Engine:
+class AnswerQueue:
     """Threads that answer pictures; final. Threads may share it.
 
     `waiting` pictures may stand in the queue besides those that `workers` (0 = one per core)
     answer; `deadline_s` is how long a request may take; `max_pixels` of one picture. `decoders`
     (one for each worker) are closed with it; without them it starts its own. The owner of a picture
-    is the address that it came from (empty: the service itself):
-    owners are answered in turn, and one has at most half of all places.
+    is the address that it came from (empty: the service itself): owners are answered in turn, and
+    one has at most half of all places.
     """
 
     def __init__(
@@ -160,9 +160,12 @@ class Engine:
 
         `deadline` on the clock of `time.monotonic` (None: `deadline_s` from now).
         """
-        deadline = time.monotonic() + self.deadline_s if deadline is None else deadline
+        if deadline is None:
+            deadline = time.monotonic() + self.deadline_s
         job, count = _Job(owner, self.model, work, top, deadline), len(pictures)
-        names = [f"picture {place + 1}" if count > 1 else "picture" for place in range(count)]
+        names = ["picture"]
+        if count != 1:
+            names = [f"picture {place + 1}" for place in range(count)]
         futures: list[Future[T]] = [Future() for _ in pictures]
         self._refuse_killers(owner)
         with self._lock:
@@ -183,7 +186,7 @@ class Engine:
         return futures
 
     def answer(self, picture: bytes, work: Work[T], *, top: int = 5, owner: str = "") -> T:
-        """The answer to one picture, waited for. Raises `Busy`, `Late`, `BadImage`."""
+        """Wait for the answer to one picture, and return it. Raises `Busy`, `Late`, `BadImage`."""
         (future,) = self.submit([picture], work, top=top, owner=owner)
         try:
             return future.result(self.deadline_s)
@@ -216,11 +219,12 @@ class Engine:
         return waiting.answer()
 
     def _refuse_killers(self, owner: str) -> None:
-        wait_s = self._kills.wait_s(owner) if owner else 0
-        if wait_s:
+        """Raise `Busy` for an owner whose pictures brought decoders to their end."""
+        if owner and (wait_s := self._kills.wait_s(owner)):
             raise Busy(wait_s)
 
     def _answer(self, job: _Job[T], data: bytes, name: str) -> T:
+        """Return what the work of a job makes of one of its pictures."""
         started = time.monotonic()
         if started > job.deadline:
             raise Late
@@ -234,12 +238,12 @@ class Engine:
                 prediction = job.model.predictor.predict(pixels, top=job.top, limit_s=left_s)
             except NoAnswer:
                 raise Late from None
-            result = job.work(Answered(pixels, prediction, job.model))
+            result = job.work(AnsweredPicture(pixels, prediction, job.model))
         self._picture_s += 0.1 * (time.monotonic() - started - self._picture_s)
         return result
 
     def _decode(self, job: _Job[Any], data: bytes, name: str, alone: ExitStack) -> np.ndarray:
-        """The decoded picture, uint8 [H, W, 3]; a large one holds a lock until `alone` is
+        """Decode a picture to uint8 [H, W, 3]; a large one holds a lock until `alone` is
         closed."""
         try:
             return self._decode_within(job, data, name, min(LARGE_PIXELS, self.max_pixels))
@@ -253,6 +257,7 @@ class Engine:
         return self._decode_within(job, data, name, self.max_pixels)
 
     def _decode_within(self, job: _Job[Any], data: bytes, name: str, max_pixels: int) -> np.ndarray:
+        """Decode a picture of at most `max_pixels` in the time that its request has left."""
         seconds = min(self.decode_s, max(LEAST_DECODE_S, job.deadline - time.monotonic()))
         try:
             return self.decoders.decode(data, name, max_pixels=max_pixels, seconds=seconds)
@@ -265,6 +270,7 @@ class Engine:
             raise Busy(1) from None
 
     def _leave(self, owner: str, _: Future[T]) -> None:
+        """Give the place of a picture back, whatever became of it."""
         with self._lock:
             self.outstanding -= 1
             self._of[owner] -= 1
