@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from finetune.recipe.fields import ROWS, flag_of
+from zoo.contract.report import Report
 
 ENOUGH_STEPS, ENOUGH_EPOCHS = 100, 4
 """The least that `auto.auto` gives: 15 epochs of 200 pictures in batches of 32; 4 epochs of a
@@ -107,21 +108,19 @@ class History:
         return difference > 2 * standard_error(self.select_top1[self.best], self.pictures)
 
 
-def history(
-    series: Mapping[str, Sequence[tuple[int, float]]], report: Mapping[str, Any]
-) -> History:
+def history(series: Mapping[str, Sequence[tuple[int, float]]], report: Report) -> History:
     """From `Finished.series` (metrics.jsonl) and report.json."""
     top1, loss = dict(series["select/top1"]), dict(series["select/loss"])
-    means = epoch_means(series, "train/loss")
+    means, best = epoch_means(series, "train/loss"), report.best
     return History(
         means,
         tuple(loss[step] for step in top1),
         tuple(top1.values()),
-        report["best"]["pictures"],
-        len(report["per_class"]),
+        best.pictures,
+        len(report.per_class),
         max(top1) // max(1, len(means)),
-        report["probe"] is not None,
-        report["best"]["epoch"] if report["best"].get("balanced") is not None else None,
+        report.probe is not None,
+        None if best.balanced is None else best.epoch,
     )
 
 

@@ -44,10 +44,8 @@ class Trial:
     @property
     def scores(self) -> Scores:
         """On select, of the weights that were kept."""
-        best = self.run.report["best"]
-        return Scores(
-            **{f.name: best[f.name] for f in dataclasses.fields(Scores) if f.name in best}
-        )
+        best = self.run.report.best
+        return Scores(best.top1, best.top5, best.loss, best.pictures, best.balanced)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -100,7 +98,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
                 changed,
                 parent.run.name,
                 advice,
-                made.report["best"]["top1"] - parent.scores.top1,
+                made.report.best.top1 - parent.scores.top1,
             )
         )
     best = best_of(trials)
@@ -146,8 +144,8 @@ def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
             "select_balanced": trial.scores.balanced,
             "gain": trial.gain if trial.parent else None,
             "headline_split": trial.run.split,
-            "headline_top1": trial.run.report["headline"]["top1"],
-            "seconds": trial.run.report["seconds"],
+            "headline_top1": trial.run.numbers.top1,
+            "seconds": trial.run.report.seconds,
             "best": trial is best,
         }
         for trial in trials

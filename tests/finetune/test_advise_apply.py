@@ -36,7 +36,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 
 
 def scored(trial: Trial, top1: float, loss: float, **given: float) -> Trial:
-    report = trial.run.report | {"best": trial.run.report["best"] | {"top1": top1, "loss": loss}}
+    report = replace(trial.run.report, best=replace(trial.run.report.best, top1=top1, loss=loss))
     return replace(trial, run=replace(trial.run, report=report), given={"seed": 1, **given})
 
 

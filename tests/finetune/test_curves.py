@@ -85,15 +85,17 @@ def test_a_run_draws_its_errors_and_class_curves(finished_run: Path) -> None:
             wrong["top-1"]["training"], wrong["top-5"]["training"], strict=True
         )
     )
-    kept = run.report["curves"]
-    assert len(kept["classes"]) == 10
-    assert 0.5 < kept["macro"]["auroc"] <= 1
+    kept = run.report.curves
+    assert kept is not None
+    assert kept.macro is not None
+    assert len(kept.classes) == 10
+    assert 0.5 < kept.macro.auroc <= 1
     texts = svg_texts(finished_run / "figures" / "error.svg")
     assert {"top-1, training", "top-1, select", "top-5, training", "top-5, select"} <= set(texts)
     shown = " ".join(svg_texts(finished_run / "figures" / "precision-recall.svg"))
-    assert f"mean of all classes, {kept['macro']['average_precision']:.3f}" in shown
+    assert f"mean of all classes, {kept.macro.average_precision:.3f}" in shown
     page = Seen((finished_run / rundir.PAGE).read_text()).after("Precision-recall and ROC curves")
-    assert f"Mean of all classes {100 * kept['macro']['average_precision']:.1f} %" in page
+    assert f"Mean of all classes {100 * kept.macro.average_precision:.1f} %" in page
 
 
 def test_a_run_of_an_earlier_version_lacks_these_figures(tmp_path: Path) -> None:
