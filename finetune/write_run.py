@@ -199,7 +199,7 @@ def say_advice(folder: Path) -> None:
         return
     run = run_files.read(folder)
     for advice in next_steps.advices(run):
-        if advice.flags:
+        if advice.changes:
             console.say(
                 f"advice: {advice.finding} {advice.do}\n  {next_steps.own_command(run, advice)}"
             )

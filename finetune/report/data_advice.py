@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from statistics import median
 
-from finetune.report.advice import Advice, flags, standard_error
+from finetune.report.advice import Advice, changes, standard_error
 from zoo.contract.report import ClassNumbers
 
 CONFIDENT = 0.95
@@ -136,7 +136,7 @@ def larger_input(f: Findings) -> Advice | None:
         // f.size_step
         * f.size_step
     )
-    larger = flags({"image_size": f.image_size}, image_size=size)
+    larger = changes({"image_size": f.image_size}, image_size=size)
     if size <= f.image_size or f.median_short_side <= f.image_size or not larger:
         return None
     return Advice(

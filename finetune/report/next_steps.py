@@ -1,7 +1,6 @@
 """The report's fourth question, "What should I do next?": advice on curves and data, and the
 command for it."""
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,7 +111,7 @@ def next_section(run: Finished, advices: Sequence[Advice]) -> Html:
                 "<li><p>{}</p><p><b>{}</b></p>{}</li>\n",
                 advice.finding,
                 advice.do,
-                fill("<p><code>{}</code></p>", advice.flags) if advice.flags else "",
+                fill("<p><code>{}</code></p>", advice.flags) if advice.changes else "",
             )
             for advice in advices
         ),
@@ -135,7 +134,7 @@ def nothing_to_advise(run: Finished) -> Html:
 def command_part(run: Finished, advices: Sequence[Advice]) -> Html:
     """The whole command for the first advice that has flags: advices may be alternatives, so they
     are not mixed."""
-    with_flags = [advice for advice in advices if advice.flags]
+    with_flags = [advice for advice in advices if advice.changes]
     if not with_flags:
         return Html("")
     return part(
@@ -173,7 +172,7 @@ def command(run: Finished, advice: Advice) -> str:
         "base": base.name if base.hub_id else "BASE",
         "out": Path("runs") / free_folder(run.folder).name,
     }
-    return typed(chosen | given | advised(advice))
+    return typed(chosen | given | advice.words)
 
 
 def own_command(run: Finished, advice: Advice) -> str:
@@ -186,16 +185,7 @@ def own_command(run: Finished, advice: Advice) -> str:
             "base": fields.name(content["base"]),
             "out": free_folder(run.folder),
         }
-        return typed(chosen | fields.facts(content["given"]) | advised(advice))
-
-
-def advised(advice: Advice) -> dict[str, str]:
-    """Field -> value of an advice's flags."""
-    words = shlex.split(advice.flags)
-    return {
-        flag.removeprefix("--").replace("-", "_"): value
-        for flag, value in zip(words[::2], words[1::2], strict=True)
-    }
+        return typed(chosen | fields.facts(content["given"]) | advice.words)
 
 
 def free_folder(run: Path) -> Path:

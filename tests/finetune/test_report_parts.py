@@ -117,7 +117,7 @@ def test_a_weak_unknown_answer_is_advised_on(
         assert "only 7% of the foreign pictures 'digits' are called unknown" in advice.finding
         assert "--probe-only" in advice.do
         assert advice in next_steps.advices(run)
-        assert not advice.flags  # it would cost accuracy, so no follow-up run tries it unasked
+        assert not advice.changes  # it would cost accuracy, so no follow-up run tries it unasked
 
 
 def test_the_share_called_unknown_is_of_each_foreign_set(ten: run_files.Finished) -> None:
@@ -245,7 +245,7 @@ def test_big_noisy_pictures_keep_the_page_below_five_megabytes(tmp_path: Path) -
 # ---- what to do next
 # --------------------------------------------------------------------------------------------
 
-LONGER = Advice("It was still <learning>.", "Train twice as long.", "--epochs 16 --erasing 0.25")
+LONGER = Advice("It was still <learning>.", "Train twice as long.", {"epochs": 16, "erasing": 0.25})
 
 
 def test_without_advice_the_worst_classes_are_named(ten: run_files.Finished) -> None:
