@@ -24,6 +24,8 @@ from finetune.figures import certainty, confusion, learning
 from finetune.figures.drawing import Drawing
 from zoo.contract import decision, rundir
 from zoo.contract.decision import Sets
+from zoo.contract.report import Base, Best, Probe, Report
+from zoo.files import typed_json
 from zoo.picture.preprocess import Preprocessing
 
 FRUIT = ("apple", "apricot", "banana", "cherry", "fig", "grape", "kiwi", "lemon", "mango", "pear")
@@ -100,7 +102,7 @@ def made_run(
     )
     pre = Preprocessing(96, made.crop_mode, 0.875 if made.crop_mode == "center" else 1.0)
     for name, content in {
-        rundir.REPORT: made_report(predictions.read(run, classes), fitted, made),
+        rundir.REPORT: typed_json.write(made_report(predictions.read(run, classes), fitted, made)),
         rundir.DATA: {
             "classes": classes,
             "counts": data.counts(),
@@ -384,43 +386,39 @@ def made_events(made: Made, per_epoch: int = 34) -> list[tuple[int, str, float]]
     return [(step, name, float(value)) for step, name, value in events]
 
 
-def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> dict[str, Any]:
-    """report.json, with the numbers that the predictions give."""
+def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> Report:
+    """report.json, with the numbers that the predictions give; without curves, as earlier versions
+    wrote it."""
     own = table.of(predictions.headline(table)[0])
-    return predictions.report(
-        table, fitted["unknown"]["threshold"] if fitted["unknown"] else None
-    ) | {
-        "probe": {"select_top1": 0.84, "kept": not made.epochs} if made.probe else None,
-        "best": {
-            "epoch": made.epochs,
-            "step": 34 * made.epochs,
-            "top1": 0.92,
-            "top5": 0.99,
-            "loss": 0.34,
-            "pictures": 300,
-        },
-        "base": {
-            "name": "efficientnet_lite0",
-            "architecture": "tf_efficientnet_lite0",
-            "licence": made.licence,
-            "hub_id": "timm/tf_efficientnet_lite0.in1k",
-            "pretrained_on": "ImageNet-1k",
-        },
-        "device": "cpu",
-        "versions": {"python": "3.11.2", "torch": "2.14.1", "timm": "1.0.31"},
-        "seconds": 127.3,
-        "heatmaps": {
-            str(own.path[i]): made_heatmap(str(own.path[i])) for i in predictions.most_wrong(own)
-        }
-        if made.heatmaps
-        else {},
-    }
+    per_class = predictions.class_numbers(table)
+    wrong = [str(own.path[i]) for i in predictions.most_wrong(own)]
+    threshold = (fitted["unknown"] or {}).get("threshold")
+    return Report(
+        probe=Probe(0.84, kept=not made.epochs) if made.probe else None,
+        best=Best(made.epochs, 34 * made.epochs, top1=0.92, top5=0.99, loss=0.34, pictures=300),
+        base=Base(
+            name="efficientnet_lite0",
+            architecture="tf_efficientnet_lite0",
+            hub_id="timm/tf_efficientnet_lite0.in1k",
+            licence=made.licence,
+            pretrained_on="ImageNet-1k",
+        ),
+        device="cpu",
+        versions={"python": "3.11.2", "torch": "2.14.1", "timm": "1.0.31"},
+        headline=predictions.headline_numbers(table, per_class),
+        splits={name: predictions.numbers(table.of(name)) for name in table.splits},
+        per_class=per_class,
+        unknown=None if threshold is None else predictions.unknown_numbers(table, threshold),
+        heatmaps={path: made_heatmap(path) for path in wrong} if made.heatmaps else {},
+        seconds=127.3,
+    )
 
 
-def made_heatmap(path: str, side: int = 3) -> list[list[float]]:
+def made_heatmap(path: str, side: int = 3) -> tuple[tuple[float, ...], ...]:
     """A map with its top somewhere near the middle."""
     random = np.random.default_rng(list(path.encode("utf-8", "surrogateescape")))
     down, across = random.uniform(0.5, side - 1.5, 2)
     y, x = np.mgrid[:side, :side]
     heat = np.exp(-((y - down) ** 2 + (x - across) ** 2))
-    return ((heat - heat.min()) / (heat.max() - heat.min())).round(3).tolist()
+    rows = ((heat - heat.min()) / (heat.max() - heat.min())).round(3).tolist()
+    return tuple(map(tuple, rows))

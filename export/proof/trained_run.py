@@ -23,6 +23,7 @@ from export.proof import class_folders, judging, parity
 from export.proof.judging import Labelled, Rung
 from zoo.contract import bundle, decision, rejection, run_pictures, rundir
 from zoo.contract.decision import Decision
+from zoo.contract.finished_run import FinishedRun
 from zoo.files import fields, tables
 from zoo.files.folders import picture_bytes, shown
 from zoo.files.same_paths import located
@@ -31,7 +32,7 @@ from zoo.host.errors import BadImage, UserError
 from zoo.network.build import load
 from zoo.network.early import early_stage
 from zoo.picture import tta
-from zoo.picture.preprocess import Preprocessing, decode
+from zoo.picture.preprocess import decode
 
 EXPORTERS_LOG = "exporter.log"
 """In `bundles/`: what torch's exporter said when it refused an architecture."""
@@ -230,7 +231,7 @@ class Subject:
             "outputs": outputs,
             "run": {
                 "name": run.resolve().name,
-                "architecture": rundir.read_json(run / rundir.CONFIG)["architecture"],
+                "architecture": FinishedRun(run).config["architecture"],
                 "weights_sha256": rundir.digest(run / rundir.WEIGHTS),
                 "finished_sha256": rundir.finished_sha256(run),
             },
@@ -299,21 +300,21 @@ def open_run(order: Order) -> Subject:
     run = order.run
     rundir.open_finished(run, verify=True)
     _check_bundles(run)
-    config, made_decision = rundir.read_json(run / rundir.CONFIG, kind=dict), decision.read(run)
+    found, made_decision = FinishedRun(run), decision.read(run)
     unknown = made_decision.unknown
     bank = (
         torch.from_numpy(decision.read_bank(run, neighbours=unknown.neighbours))
         if unknown
         else None
     )
-    model, pre = load(run), Preprocessing.from_config(config.get("pretrained_cfg"))
+    model, pre = load(run), found.pre
     if made_decision.early and made_decision.early.stage != early_stage(model, pre.size):
         raise UserError(
-            f"{run / rundir.DECISION} names a stage that {config['architecture']} does not have at "
-            "a stride of 8 pixels: run python -m finetune.decide."
+            f"{run / rundir.DECISION} names a stage that {found.config['architecture']} does not "
+            "have at a stride of 8 pixels: run python -m finetune.decide."
         )
     parts = Parts(model, pre, made_decision, bank)
-    labels = rundir.label_names(run)
+    labels = found.labels
     if not (run / rundir.FILES).is_file():
         return _pulled(order, labels, parts)
     # as the scan did: ../held is beside the folder, not a link

@@ -28,6 +28,7 @@ from finetune.evaluation.predictions import NOWHERE, Answers, concatenate
 from finetune.machine import disk_space, distributed
 from zoo.contract import rejection, rundir
 from zoo.contract.decision import BANK_KEY, Decision, Early, Unknown, in_set, softmax, temper, unit
+from zoo.contract.report import Ranking
 from zoo.host import console
 from zoo.network.early import early_stage, joined
 from zoo.picture.tta import VIEWS
@@ -68,7 +69,7 @@ class Calibrated(NamedTuple):
     """How each value was fitted, for decision.json."""
     bank: Bank
     answers: Answers
-    curves: dict[str, Any]
+    curves: Ranking
     """Precision-recall and ROC curves of the headline's split, for report.json."""
 
 
@@ -196,7 +197,7 @@ def measured_views(
     }
 
 
-def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> dict[str, Any]:
+def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> Ranking:
     """The curves of each class on the headline's split, from the deployed probabilities."""
     rows = np.flatnonzero(
         np.isin(

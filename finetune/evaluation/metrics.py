@@ -1,11 +1,13 @@
 """Numbers about answers: pure functions of NumPy arrays."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from itertools import starmap
+from typing import NamedTuple
 
 import numpy as np
 
 from zoo.comparison.shares import BINS, Bin, calibration_error, reliability, wilson_interval
+from zoo.contract.report import ClassNumbers
 
 __all__ = [
     "BINS",
@@ -23,20 +25,29 @@ def per_class(
     predicted: Sequence[int] | np.ndarray,
     labels: Sequence[int] | np.ndarray,
     classes: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> tuple[ClassNumbers, ...]:
     """Precision, recall, F1 and number of pictures of each class; None where undefined."""
     said, true = np.asarray(predicted, dtype=np.int64), np.asarray(labels, dtype=np.int64)
     counts = (
         np.bincount(of, minlength=len(classes)).tolist() for of in (true[said == true], said, true)
     )
-    rows = []
-    for name, hit, n_said, n_true in zip(classes, *counts, strict=True):
-        precision, recall = hit / n_said if n_said else None, hit / n_true if n_true else None
-        f1 = 2 * hit / (n_said + n_true) if n_said + n_true else None
-        rows.append(
-            {"class": name, "pictures": n_true, "precision": precision, "recall": recall, "f1": f1}
-        )
-    return rows
+    return tuple(starmap(_class_numbers, zip(classes, *counts, strict=True)))
+
+
+def _class_numbers(name: str, hits: int, answers: int, pictures: int) -> ClassNumbers:
+    """One class, of which `hits` pictures were answered rightly, and which was answered `answers`
+    times."""
+    return ClassNumbers(
+        name,
+        pictures,
+        precision=_share(hits, answers),
+        recall=_share(hits, pictures),
+        f1=_share(2 * hits, answers + pictures),
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 class Slice(NamedTuple):

@@ -12,6 +12,15 @@ import numpy as np
 
 from finetune.evaluation import metrics
 from zoo.contract import rejection, rundir
+from zoo.contract.report import (
+    ClassNumbers,
+    Foreign,
+    Headline,
+    Numbers,
+    Plain,
+    Unknown,
+    Weakest,
+)
 from zoo.files import fields, tables
 from zoo.files.folders import is_picture_path
 from zoo.host.errors import UserError
@@ -136,66 +145,69 @@ def headline(answers: Answers) -> tuple[str, str]:
     raise AssertionError("a run has a val")
 
 
-def numbers(answers: Answers) -> dict[str, Any]:
-    """Numbers of one split: the deployed answer's, and under "plain" those of one view at
+def numbers(answers: Answers) -> Numbers:
+    """Numbers of one split: the deployed answer's, and as `plain` those of one view at
     temperature 1."""
     right = int(answers.right.sum())
     plain_right = answers.plain_predicted == answers.label
-    return {
-        "pictures": len(answers),
-        "top1": right / len(answers),
-        "top1_interval": metrics.wilson_interval(right, len(answers)),
-        "top5": float((answers.top5 == answers.label[:, None]).any(1).mean()),
-        "loss": mean_loss(answers.label_probability),
-        "ece": metrics.calibration_error(answers.confidence, answers.right),
-        "covered": float(answers.label_in_set.mean()),
-        "mean_set_size": float(answers.set_size.mean()),
-        "plain": {
-            "top1": float(plain_right.mean()),
-            "loss": mean_loss(answers.plain_label_probability),
-            "top1_interval": metrics.wilson_interval(int(plain_right.sum()), len(answers)),
-            "ece": metrics.calibration_error(answers.plain_confidence, plain_right),
-        },
-    }
+    return Numbers(
+        pictures=len(answers),
+        top1=right / len(answers),
+        top1_interval=metrics.wilson_interval(right, len(answers)),
+        top5=float((answers.top5 == answers.label[:, None]).any(1).mean()),
+        loss=mean_loss(answers.label_probability),
+        ece=metrics.calibration_error(answers.confidence, answers.right),
+        covered=float(answers.label_in_set.mean()),
+        mean_set_size=float(answers.set_size.mean()),
+        plain=Plain(
+            top1=float(plain_right.mean()),
+            loss=mean_loss(answers.plain_label_probability),
+            top1_interval=metrics.wilson_interval(int(plain_right.sum()), len(answers)),
+            ece=metrics.calibration_error(answers.plain_confidence, plain_right),
+        ),
+    )
 
 
-def report(answers: Answers, threshold: float | None) -> dict[str, Any]:
-    """The part of report.json that follows from the table; `threshold`: of the unknown score, None
-    if there is none."""
+def headline_numbers(answers: Answers, per_class: Sequence[ClassNumbers]) -> Headline:
+    """The numbers of the headline's split; `per_class`: those of its classes."""
     split, note = headline(answers)
-    head = answers.of(split)
-    rows = metrics.per_class(head.predicted, head.label, answers.classes)
-    macro = {
-        f"macro_{name}": statistics.fmean(row[name] or 0.0 for row in rows if row["pictures"])
+    present = [row for row in per_class if row.pictures]
+    return Headline(
+        split,
+        note,
         # a class that is never said has a precision of 0
-        for name in ("precision", "recall", "f1")
-    }
-    return {
-        "headline": {"split": split, "note": note, **macro, **numbers(head)},
-        "splits": {name: numbers(answers.of(name)) for name in answers.splits},
-        "per_class": rows,
-        "unknown": None if threshold is None else told_apart(answers, head, threshold),
-    }
+        macro_precision=statistics.fmean(row.precision or 0.0 for row in present),
+        macro_recall=statistics.fmean(row.recall or 0.0 for row in present),
+        macro_f1=statistics.fmean(row.f1 or 0.0 for row in present),
+        numbers=numbers(answers.of(split)),
+    )
 
 
-def told_apart(answers: Answers, head: Answers, threshold: float) -> dict[str, Any]:
+def class_numbers(answers: Answers) -> tuple[ClassNumbers, ...]:
+    """The classes in the headline's split."""
+    head = answers.of(headline(answers)[0])
+    return metrics.per_class(head.predicted, head.label, answers.classes)
+
+
+def unknown_numbers(answers: Answers, threshold: float) -> Unknown:
     """How well the foreign sets are told from the headline's pictures by their unknown score."""
-    sets = {name: answers.of(name) for name in answers.foreign}
+    known = answers.of(headline(answers)[0]).unknown_score
     foreign = {
-        name: {
-            "pictures": len(them),
-            "auroc": rejection.auroc(head.unknown_score, them.unknown_score),
-            "rejected": float((them.unknown_score > threshold).mean()),
-            "confidence": float(them.plain_confidence.mean()),
-        }
-        for name, them in sets.items()
+        name: _foreign_numbers(known, answers.of(name), threshold) for name in answers.foreign
     }
-    weakest = rejection.weakest({name: row["rejected"] for name, row in foreign.items()})
-    return {
-        "rejected": float((head.unknown_score > threshold).mean()),
-        "foreign": foreign,
-        "weakest": {"foreign": weakest[0], "rejected": weakest[1]} if weakest else None,
-    }
+    weakest = rejection.weakest({name: row.rejected for name, row in foreign.items()})
+    return Unknown(
+        float((known > threshold).mean()), foreign, Weakest(*weakest) if weakest else None
+    )
+
+
+def _foreign_numbers(known_N: np.ndarray, strangers: Answers, threshold: float) -> Foreign:
+    return Foreign(
+        pictures=len(strangers),
+        auroc=rejection.auroc(known_N, strangers.unknown_score),
+        rejected=float((strangers.unknown_score > threshold).mean()),
+        confidence=float(strangers.plain_confidence.mean()),
+    )
 
 
 def mean_loss(label_probability: np.ndarray) -> float:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from zoo.contract.report import ClassAreas, ClassCurves, Curves, Ranking
+
 POINTS = 101
 """Every curve is kept at this many even steps of recall, or of the false positive rate."""
 SHOWN = 3
@@ -13,9 +15,8 @@ SHOWN = 3
 DIGITS = 4
 
 
-def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """For report.json: `macro` (mean of all classes' curves), `classes` (areas of each) and `worst`
-    (their curves).
+def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) -> Ranking:
+    """The mean of all classes' curves, the areas of each class, and the curves of the worst.
 
     Curves are `precision` at recalls, and `tpr` at false positive rates, of 0 to 1 in POINTS steps.
     A class of which the split holds no picture, or nothing else, has neither and is left out.
@@ -24,26 +25,34 @@ def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) 
     for label, name in enumerate(classes):
         own = labels_N == label
         if 0 < own.sum() < len(own):
-            rows.append({"class": name, **curves_of(own, p_NC[:, label])})
-    worst = sorted(rows, key=lambda row: (row["average_precision"], row["class"]))[:SHOWN]
-    macro = (
-        {
-            key: np.mean([row[key] for row in rows], axis=0).round(DIGITS).tolist()
-            for key in ("precision", "tpr", "average_precision", "auroc")
-        }
-        if rows
-        else None
+            rows.append(ClassCurves(name, curves_of(own, p_NC[:, label])))
+    worst = rows
+    if len(rows) > SHOWN:
+        worst = sorted(rows, key=lambda row: (row.curves.average_precision, row.name))[:SHOWN]
+    return Ranking(
+        _mean([row.curves for row in rows]),
+        tuple(worst),
+        tuple(ClassAreas(row.name, row.curves.average_precision, row.curves.auroc) for row in rows),
     )
-    return {
-        "macro": macro,
-        "worst": worst if len(rows) > SHOWN else rows,
-        "classes": [
-            {key: row[key] for key in ("class", "average_precision", "auroc")} for row in rows
-        ],
-    }
 
 
-def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> dict[str, Any]:
+def _mean(curves: Sequence[Curves]) -> Curves | None:
+    """The means of the classes' curves and areas; None of no class."""
+    if not curves:
+        return None
+
+    def mean(values: Sequence[Any]) -> Any:
+        return np.mean(values, axis=0).round(DIGITS).tolist()
+
+    return Curves(
+        precision=tuple(mean([of.precision for of in curves])),
+        tpr=tuple(mean([of.tpr for of in curves])),
+        average_precision=mean([of.average_precision for of in curves]),
+        auroc=mean([of.auroc for of in curves]),
+    )
+
+
+def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> Curves:
     """Of one class: bool [N], is it this class; float [N], its probability."""
     grid = np.linspace(0, 1, POINTS)
     hits, misses = counts_from_above(own_N, score_N)
@@ -53,12 +62,12 @@ def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> dict[str, Any]:
     # between two thresholds precision is that of the higher recall (Davis and Goadrich, 2006: a
     # straight line would be too good)
     place = np.searchsorted(recall, grid, side="left")
-    return {
-        "precision": precision[place].round(DIGITS).tolist(),
-        "tpr": np.interp(grid, fpr, recall).round(DIGITS).tolist(),
-        "average_precision": float((np.diff(recall) * precision[1:]).sum()),
-        "auroc": float((np.diff(fpr) * (recall[1:] + recall[:-1]) / 2).sum()),
-    }
+    return Curves(
+        precision=tuple(precision[place].round(DIGITS).tolist()),
+        tpr=tuple(np.interp(grid, fpr, recall).round(DIGITS).tolist()),
+        average_precision=float((np.diff(recall) * precision[1:]).sum()),
+        auroc=float((np.diff(fpr) * (recall[1:] + recall[:-1]) / 2).sum()),
+    )
 
 
 def counts_from_above(own_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

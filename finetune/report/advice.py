@@ -1,5 +1,5 @@
-"""What the curves advise, in words and with flags of `python -m finetune`: pure functions of a
-run's history.
+"""What the curves advise, in words and as changes of the recipe: pure functions of a run's
+history.
 
 The curves get one diagnosis, the first of `DIAGNOSES` that fits, so no advice contradicts another.
 A difference of two top-1 counts if it is above two standard errors of one (not of two: both are
@@ -8,11 +8,13 @@ measured on the same pictures).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from finetune.recipe.fields import ROWS, flag_of
+from zoo.contract.report import Report
+from zoo.host.text import shell
 
 ENOUGH_STEPS, ENOUGH_EPOCHS = 100, 4
 """The least that `auto.auto` gives: 15 epochs of 200 pictures in batches of 32; 4 epochs of a
@@ -29,16 +31,31 @@ Values = Mapping[str, Any]
 """Field of `Recipe` -> the run's value. A field that is missing is never proposed."""
 
 
-class Advice(NamedTuple):
+@dataclass(frozen=True)
+class Advice:
     """One thing to do."""
 
     finding: str
     """What was seen, with the numbers."""
     do: str
     """What to do, and why it should help."""
-    flags: str = ""
-    """What to change in the last command, as in `--epochs 20 --erasing 0.5`; empty if no flag does
-    it."""
+    changes: Mapping[str, float | str] = field(default_factory=dict)
+    """Field of `Recipe` -> its new value in the next run; empty if no flag does it."""
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The new values as they are typed on the command line."""
+        return {name: typed(value) for name, value in self.changes.items()}
+
+    @property
+    def flags(self) -> str:
+        """The changes as a part of a command: `--epochs 20 --erasing 0.5`."""
+        return " ".join(f"{flag_of(name)} {shell(word)}" for name, word in self.words.items())
+
+
+def typed(value: float | str) -> str:
+    """A value of the recipe as it is typed: numbers without a needless `.0`."""
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
 @dataclass(frozen=True)
@@ -107,21 +124,19 @@ class History:
         return difference > 2 * standard_error(self.select_top1[self.best], self.pictures)
 
 
-def history(
-    series: Mapping[str, Sequence[tuple[int, float]]], report: Mapping[str, Any]
-) -> History:
+def history(series: Mapping[str, Sequence[tuple[int, float]]], report: Report) -> History:
     """From `Finished.series` (metrics.jsonl) and report.json."""
     top1, loss = dict(series["select/top1"]), dict(series["select/loss"])
-    means = epoch_means(series, "train/loss")
+    means, best = epoch_means(series, "train/loss"), report.best
     return History(
         means,
         tuple(loss[step] for step in top1),
         tuple(top1.values()),
-        report["best"]["pictures"],
-        len(report["per_class"]),
+        best.pictures,
+        len(report.per_class),
         max(top1) // max(1, len(means)),
-        report["probe"] is not None,
-        report["best"]["epoch"] if report["best"].get("balanced") is not None else None,
+        report.probe is not None,
+        None if best.balanced is None else best.epoch,
     )
 
 
@@ -146,25 +161,21 @@ def standard_error(share: float, pictures: int) -> float:
     return math.sqrt(p * (1 - p) / (pictures + 2))
 
 
-def flags(values: Values, **new: float) -> str:
-    """The new values as flags; those that the recipe has already, or that are out of bounds, are
-    left out."""
-    changed = {
-        name: value for name, value in new.items() if name in values and value != values[name]
+def changes(values: Values, **new: float) -> dict[str, float]:
+    """The new values, without those that the recipe has already or that are out of bounds."""
+    return {
+        name: value
+        for name, value in new.items()
+        if value != values.get(name, value) and ROWS[name].low <= value <= ROWS[name].high
     }
-    return " ".join(
-        f"{flag_of(name)} {value:.10g}"
-        for name, value in changed.items()
-        if ROWS[name].low <= value <= ROWS[name].high
-    )
 
 
-def rate(values: Values, factor: float) -> str:
+def rate(values: Values, factor: float) -> dict[str, float]:
     """The learning rate times a factor, to two digits."""
-    return flags(values, lr=float(f"{factor * values.get('lr', 0.0):.2g}"))
+    return changes(values, lr=float(f"{factor * values.get('lr', 0.0):.2g}"))
 
 
-def stronger(values: Values) -> str:
+def stronger(values: Values) -> dict[str, float]:
     """The next usual strength of the first two regularisers that have one."""
     new: dict[str, float] = {}
     for name, strengths in STRONGER.items():
@@ -179,7 +190,7 @@ def stronger(values: Values) -> str:
             and (name != "weight_decay" or values.get("optimizer") == "adamw")
         ):
             new[name] = above[0]
-    return flags(values, **new)
+    return changes(values, **new)
 
 
 def curves(history: History, values: Values) -> list[Advice]:
@@ -231,7 +242,7 @@ def too_short(h: History, values: Values) -> list[Advice]:
         Advice(
             f"Nothing beat {h.start} in {h.epochs} x {h.steps_per_epoch} steps of training.",
             "Train longer: the first steps cost accuracy before later ones gain it.",
-            flags(values, epochs=epochs),
+            changes(values, epochs=epochs),
         )
     ]
 
@@ -271,7 +282,7 @@ def underfitted(h: History, values: Values) -> list[Advice]:
             f"Training ended too early: top-1 on select gained {100 * gain:.1f} points after epoch "
             f"{since} of {h.epochs}, and the training loss was still falling.",
             "Train twice as long: there is more to learn from these pictures.",
-            flags(values, epochs=2 * h.epochs),
+            changes(values, epochs=2 * h.epochs),
         )
     ]
 
@@ -347,7 +358,7 @@ def overfitted(h: History, values: Values) -> list[Advice]:
             Advice(
                 f"The epochs after {epochs - 1} gained nothing.",
                 "Or train shorter: the learning rate then falls before the overfitting begins.",
-                flags(values, epochs=epochs),
+                changes(values, epochs=epochs),
             )
         )
     return found

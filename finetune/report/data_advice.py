@@ -4,10 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import median
-from typing import Any
 
-from finetune.report.advice import Advice, flags, standard_error
+from finetune.report.advice import Advice, changes, standard_error
+from zoo.contract.report import ClassNumbers
 
 CONFIDENT = 0.95
 """A wrong answer with at least this deployed probability is a confident one."""
@@ -26,8 +27,8 @@ class Findings:
     has_test: bool
     train_counts: Mapping[str, int]
     """Class -> training pictures."""
-    per_class: Sequence[Mapping[str, Any]]
-    """As in report.json: class, pictures, precision, recall, f1."""
+    per_class: Sequence[ClassNumbers]
+    """As in report.json."""
     confusion: Counter[tuple[str, str]]
     """(true class, answer) -> pictures, right answers included."""
     confident_wrong: int
@@ -97,21 +98,20 @@ def confused(f: Findings) -> Advice | None:
 def weak_classes(f: Findings) -> Advice | None:
     """Recall clearly (15 points, two standard errors) below the median class, with fewer training
     pictures than it."""
-    rows = [row for row in f.per_class if row["recall"] is not None]
-    usual = median([row["recall"] for row in rows] or [0.0])
+    recalls = [(row, row.recall) for row in f.per_class if row.recall is not None]
+    usual = median([recall for _, recall in recalls] or [0.0])
     few = median(f.train_counts.values() or [0])
     weak = [
-        row
-        for row in rows
-        if f.train_counts.get(row["class"], 0) < few
-        and row["recall"] + max(0.15, 2 * standard_error(row["recall"], row["pictures"])) < usual
+        (recall, row.name)
+        for row, recall in recalls
+        if f.train_counts.get(row.name, 0) < few
+        and recall + max(0.15, 2 * standard_error(recall, row.pictures)) < usual
     ]
     if not weak:
         return None
     named = ", ".join(
-        f"{row['class']} ({row['recall']:.0%}, {f.train_counts.get(row['class'], 0):,} training "
-        "pictures)"
-        for row in sorted(weak, key=lambda row: row["recall"])[:3]
+        f"{name} ({recall:.0%}, {f.train_counts.get(name, 0):,} training pictures)"
+        for recall, name in sorted(weak, key=itemgetter(0))[:3]
     )
     return Advice(
         f"Far below the median recall of {usual:.0%}: {named}.",
@@ -136,7 +136,7 @@ def larger_input(f: Findings) -> Advice | None:
         // f.size_step
         * f.size_step
     )
-    larger = flags({"image_size": f.image_size}, image_size=size)
+    larger = changes({"image_size": f.image_size}, image_size=size)
     if size <= f.image_size or f.median_short_side <= f.image_size or not larger:
         return None
     return Advice(

@@ -158,7 +158,7 @@ def wrong_part(run: Finished, data_root: Path) -> Html:
     heat = (
         " The second picture is what the network saw; warm colours mark the places that spoke for "
         "the class it answered."
-        if run.report["heatmaps"]
+        if run.report.heatmaps
         else ""
     )
     note = soft(
@@ -179,7 +179,7 @@ def wrong_part(run: Finished, data_root: Path) -> Html:
 def wrong_picture(run: Finished, i: int, data_root: Path) -> Html:
     """One wrong answer with its picture, and its heat map if there is one."""
     own, path = run.answers, str(run.answers.path[i])
-    heat = run.report["heatmaps"].get(path)
+    heat = (run.report.heatmaps or {}).get(path)
     file, sha256 = located(data_root, path), run.sha256(i)
     shown = with_heat(file, sha256, heat, run.pre) if heat else thumbnail(file, sha256)
     return fill(
@@ -210,7 +210,7 @@ def slices_part(run: Finished) -> Html:
         soft(
             "Up to four parts of about equal size. A part is marked if its whole interval lies "
             "below the top-1 of all pictures, {}.",
-            percent(run.report["headline"]["top1"]),
+            percent(run.numbers.top1),
         ),
     )
 
@@ -226,7 +226,7 @@ def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) 
             share,
             most,
         )
-    overall = run.report["headline"]["top1"]
+    overall = run.numbers.top1
     floor = scale_floor([s.interval[0] for s in slices])
     rows = [
         [

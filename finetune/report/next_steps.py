@@ -1,7 +1,6 @@
 """The report's fourth question, "What should I do next?": advice on curves and data, and the
 command for it."""
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,35 +40,33 @@ def advices(run: Finished) -> list[Advice]:
 def unknown(run: Finished) -> list[Advice]:
     """What to do where too few foreign pictures are called unknown; a run of the probe alone can do
     nothing more."""
-    told = run.report["unknown"]
-    weak = (
-        rejection.warning({name: row["rejected"] for name, row in told["foreign"].items()})
-        if told
-        else None
-    )
-    if weak is None or run.value_of("probe_only"):
+    found = run.report.unknown
+    if found is None or run.value_of("probe_only"):
+        return []
+    weak = rejection.warning(found.rejected_of)
+    if weak is None:
         return []
     return [Advice(f"{weak[0].upper()}{weak[1:]}.", rejection.CURE)]
 
 
 def findings(run: Finished) -> Findings:
     """The numbers of the headline's split, and the data they come from."""
-    head, own = run.report["headline"], run.answers
+    head, own = run.numbers, run.answers
     short = np.minimum(own.width, own.height)
     parts = metrics.slices(short, own.right)
     smallest = (
         (parts[0].right / parts[0].pictures, parts[0].interval[1]) if len(parts) > 1 else None
     )
-    names, splits = run.classes, run.report["splits"]
+    names, splits = run.classes, run.report.splits
     val = splits["val"] if "test" in splits else None
     return Findings(
         split=run.split,
-        pictures=head["pictures"],
-        top1=head["top1"],
-        interval=tuple(head["top1_interval"]),
+        pictures=head.pictures,
+        top1=head.top1,
+        interval=head.top1_interval,
         has_test="test" in splits,
         train_counts=run.data["counts"]["train"],
-        per_class=run.report["per_class"],
+        per_class=run.report.per_class,
         confusion=Counter(
             {(names[true], names[said]): n for (true, said), n in run.confusion.items()}
         ),
@@ -77,7 +74,7 @@ def findings(run: Finished) -> Findings:
         image_size=run.pre.size,
         median_short_side=int(np.median(short)),
         small_slice=smallest,
-        val=(val["top1"], val["top1_interval"][0]) if val else None,
+        val=(val.top1, val.top1_interval[0]) if val else None,
         size_step=size_step(run),
     )
 
@@ -85,13 +82,10 @@ def findings(run: Finished) -> Findings:
 def size_step(run: Finished) -> int | None:
     """What --image-size must be a multiple of; None where that would have to be looked up on the
     Hub."""
-    base = run.report["base"]
-    known = base["hub_id"] and base["architecture"]
-    return (
-        allowed_size_step(Base(base["name"], base["architecture"], "", base["hub_id"]))
-        if known
-        else None
-    )
+    base = run.report.base
+    if not base.hub_id or not base.architecture:
+        return None
+    return allowed_size_step(Base(base.name, base.architecture, "", base.hub_id))
 
 
 def summary(advices: Sequence[Advice]) -> Html:
@@ -117,7 +111,7 @@ def next_section(run: Finished, advices: Sequence[Advice]) -> Html:
                 "<li><p>{}</p><p><b>{}</b></p>{}</li>\n",
                 advice.finding,
                 advice.do,
-                fill("<p><code>{}</code></p>", advice.flags) if advice.flags else "",
+                fill("<p><code>{}</code></p>", advice.flags) if advice.changes else "",
             )
             for advice in advices
         ),
@@ -127,9 +121,9 @@ def next_section(run: Finished, advices: Sequence[Advice]) -> Html:
 
 def nothing_to_advise(run: Finished) -> Html:
     """What helps a run in which nothing stands out."""
-    rows = [row for row in run.report["per_class"] if row["f1"] is not None]
-    worst = sorted(rows, key=lambda row: (row["f1"], row["class"]))[:WORST_CLASSES]
-    named = join((fill("{} (F1 {})", bdi(row["class"]), percent(row["f1"])) for row in worst), ", ")
+    rows = [row for row in run.report.per_class if row.f1 is not None]
+    worst = sorted(rows, key=lambda row: (row.f1, row.name))[:WORST_CLASSES]
+    named = join((fill("{} (F1 {})", bdi(row.name), percent(row.f1)) for row in worst), ", ")
     return fill(
         '<p class="prose">The curves are fine, and nothing in the data stands out. What usually '
         "helps most is more pictures of the worst classes: {}.</p>",
@@ -140,7 +134,7 @@ def nothing_to_advise(run: Finished) -> Html:
 def command_part(run: Finished, advices: Sequence[Advice]) -> Html:
     """The whole command for the first advice that has flags: advices may be alternatives, so they
     are not mixed."""
-    with_flags = [advice for advice in advices if advice.flags]
+    with_flags = [advice for advice in advices if advice.changes]
     if not with_flags:
         return Html("")
     return part(
@@ -152,7 +146,7 @@ def command_part(run: Finished, advices: Sequence[Advice]) -> Html:
             if len(with_flags) == 1
             else "the first advice with a flag: change one thing at a time",
             "DATA is your folder of pictures"
-            if run.report["base"]["hub_id"]
+            if run.report.base.hub_id
             else "DATA is your folder of pictures, BASE the run folder or file that this run began "
             "with",
         ),
@@ -165,7 +159,7 @@ def command(run: Finished, advice: Advice) -> str:
 
     Paths of this machine are placeholders, because the page may be sent to somebody.
     """
-    base = run.report["base"]
+    base = run.report.base
     given = {
         field: row["value"]
         for field, row in run.recipe.items()
@@ -175,10 +169,10 @@ def command(run: Finished, advice: Advice) -> str:
         given["val"] = "VAL"
     chosen = {
         "data": "DATA",
-        "base": base["name"] if base["hub_id"] else "BASE",
+        "base": base.name if base.hub_id else "BASE",
         "out": Path("runs") / free_folder(run.folder).name,
     }
-    return typed(chosen | given | advised(advice))
+    return typed(chosen | given | advice.words)
 
 
 def own_command(run: Finished, advice: Advice) -> str:
@@ -191,16 +185,7 @@ def own_command(run: Finished, advice: Advice) -> str:
             "base": fields.name(content["base"]),
             "out": free_folder(run.folder),
         }
-        return typed(chosen | fields.facts(content["given"]) | advised(advice))
-
-
-def advised(advice: Advice) -> dict[str, str]:
-    """Field -> value of an advice's flags."""
-    words = shlex.split(advice.flags)
-    return {
-        flag.removeprefix("--").replace("-", "_"): value
-        for flag, value in zip(words[::2], words[1::2], strict=True)
-    }
+        return typed(chosen | fields.facts(content["given"]) | advice.words)
 
 
 def free_folder(run: Path) -> Path:

@@ -5,40 +5,44 @@ from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
 from finetune.report.page import Html, bdi, fill, image, join, part, percent, soft, table
 from finetune.report.run_files import Finished
+from zoo.contract.report import Curves, Ranking
+
+MEAN = "mean of all classes"
 
 
 def ranking_figures(run: Finished) -> list[Drawing]:
     """Both figures; none for a run of a version without these curves, or a split of one class."""
-    curves = run.report.get("curves")
-    if not curves or not curves["macro"]:
+    ranking = run.report.curves
+    if ranking is None or ranking.macro is None:
         return []
-    lines = {"mean of all classes": curves["macro"]} | {
-        row["class"]: row for row in curves["worst"]
-    }
+    lines = dict(named_curves(ranking, ranking.macro))
     return [
         certainty.precision_recall(
-            {name: (of["precision"], of["average_precision"]) for name, of in lines.items()}
+            {name: (of.precision, of.average_precision) for name, of in lines.items()}
         ),
-        certainty.roc({name: (of["tpr"], of["auroc"]) for name, of in lines.items()}),
+        certainty.roc({name: (of.tpr, of.auroc) for name, of in lines.items()}),
     ]
+
+
+def named_curves(ranking: Ranking, mean: Curves) -> list[tuple[str, Curves]]:
+    """(name, curves): the mean of the classes first, then those with the lowest average
+    precision."""
+    return [(MEAN, mean), *((row.name, row.curves) for row in ranking.worst)]
+
+
+def areas(curves: Curves) -> tuple[object, object]:
+    """The areas under both curves, as the table shows them."""
+    return percent(curves.average_precision), f"{curves.auroc:.4f}"
 
 
 def ranking_part(run: Finished, drawings: list[Drawing]) -> Html:
     """The figures, and the areas of the classes that are drawn."""
-    if not drawings:
+    ranking = run.report.curves
+    if not drawings or ranking is None or ranking.macro is None:
         return Html("")
-    curves = run.report["curves"]
-    rows = [
-        [
-            "Mean of all classes",
-            percent(curves["macro"]["average_precision"]),
-            f"{curves['macro']['auroc']:.4f}",
-        ],
-        *(
-            [bdi(row["class"]), percent(row["average_precision"]), f"{row['auroc']:.4f}"]
-            for row in curves["worst"]
-        ),
-    ]
+    mean, *worst = named_curves(ranking, ranking.macro)
+    rows = [[MEAN.capitalize(), *areas(mean[1])]]
+    rows += [[bdi(name), *areas(of)] for name, of in worst]
     return part(
         "Precision-recall and ROC curves",
         fill('<div class="panels">{}</div>', join(map(image, drawings))),

@@ -10,6 +10,8 @@ from finetune.evaluation import predictions
 from finetune.evaluation.predictions import Answers
 from finetune.run_folder import events
 from zoo.contract import run_pictures, rundir
+from zoo.contract.finished_run import FinishedRun
+from zoo.contract.report import Numbers, Report
 from zoo.files import fields
 from zoo.picture.preprocess import Preprocessing
 
@@ -19,7 +21,7 @@ class Finished:
     """What the page is made of."""
 
     folder: Path
-    report: dict[str, Any]
+    report: Report
     data: dict[str, Any]
     recipe: dict[str, Any]
     decision: dict[str, Any]
@@ -44,7 +46,12 @@ class Finished:
     @property
     def split(self) -> str:
         """The headline's split."""
-        return self.report["headline"]["split"]
+        return self.report.headline.split
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers of the headline's split."""
+        return self.report.headline.numbers
 
     @cached_property
     def answers(self) -> Answers:
@@ -80,21 +87,16 @@ class Finished:
 
 def read(folder: Path) -> Finished:
     """The files of a run folder; `UserError` if one is missing or not what a run has."""
-    report, data, recipe, decision, config = (
-        rundir.read_json(folder / name, kind=dict)
-        for name in (rundir.REPORT, rundir.DATA, rundir.RECIPE, rundir.DECISION, rundir.CONFIG)
-    )
-    with fields.of(folder / rundir.CONFIG):
-        pre = Preprocessing.from_config(config["pretrained_cfg"])
+    run = FinishedRun(folder)
     with fields.of(folder / rundir.DATA):
-        classes = fields.names(data["classes"])
+        classes = fields.names(run.data["classes"])
     return Finished(
         folder,
-        report,
-        data,
-        recipe,
-        decision,
-        pre,
+        run.report,
+        run.data,
+        run.recipe,
+        run.decision,
+        run.pre,
         events.read(folder),
         predictions.read(folder, classes),
     )

@@ -83,11 +83,11 @@ def reliability_bins(run: Finished) -> tuple[list[metrics.Bin], list[metrics.Bin
 
 def calibration_part(run: Finished, diagram: Drawing) -> Html:
     """Whether a probability means what it says."""
-    head, temperature = run.report["headline"], run.decision["fitted"]["temperature"]
+    head, temperature = run.numbers, run.decision["fitted"]["temperature"]
     shown = facts(
         [
-            ("ECE before", percent(head["plain"]["ece"], 2), "one view, temperature 1"),
-            ("ECE after", percent(head["ece"], 2), "as deployed"),
+            ("ECE before", percent(head.plain.ece, 2), "one view, temperature 1"),
+            ("ECE after", percent(head.ece, 2), "as deployed"),
             (
                 "Temperature",
                 f"{run.decision['temperature']:.3f}",
@@ -265,10 +265,10 @@ def unknown_part(run: Finished, scores: Drawing | None) -> Html:
     unknown, fitted, found = (
         run.decision["unknown"],
         run.decision["fitted"]["unknown"],
-        run.report["unknown"],
+        run.report.unknown,
     )
     title = "“None of these”"
-    if unknown is None or scores is None:
+    if unknown is None or found is None or scores is None:
         return part(
             title,
             fill(
@@ -281,7 +281,7 @@ def unknown_part(run: Finished, scores: Drawing | None) -> Html:
             ("Threshold", f"{unknown['threshold']:.4f}", "a larger score is unknown"),
             (
                 "Own pictures rejected",
-                percent(found["rejected"]),
+                percent(found.rejected),
                 f"on {run.split}; {percent(fitted['rejected'])} when fitted",
             ),
         ]
@@ -296,12 +296,12 @@ def unknown_part(run: Finished, scores: Drawing | None) -> Html:
     rows = [
         [
             name,
-            f"{of['pictures']:,}",
-            f"{of['auroc']:.3f}",
-            percent(of["rejected"]),
-            percent(of["confidence"]),
+            f"{of.pictures:,}",
+            f"{of.auroc:.3f}",
+            percent(of.rejected),
+            percent(of.confidence),
         ]
-        for name, of in found["foreign"].items()
+        for name, of in found.foreign.items()
     ]
     text = join(
         (

@@ -37,6 +37,7 @@ from finetune.report.page import (
 from finetune.report.run_files import Finished
 from zoo.bases import catalog
 from zoo.contract import recipe_rows, rundir
+from zoo.contract.report import Base
 from zoo.files import fields
 from zoo.host import console
 
@@ -98,12 +99,12 @@ def _write_report(run: Finished, data_root: Path) -> None:
 
 def header(run: Finished) -> Html:
     """What this page is about, and the way to its sections."""
-    base = run.report["base"]
+    base = run.report.base
     about = fill(
         "Trained from {} in {} on {}; {}",
-        breakable(base["name"]),
-        duration(run.report["seconds"]),
-        run.report["device"],
+        breakable(base.name),
+        duration(run.report.seconds),
+        run.report.device,
         licence(base),
     )
     links = join(fill('<a href="#{}">{}</a>', key, name) for key, name in QUESTIONS.items())
@@ -115,13 +116,13 @@ def header(run: Finished) -> Html:
     )
 
 
-def licence(base: Mapping[str, Any]) -> Html:
+def licence(base: Base) -> Html:
     """The base's licence, red if it forbids commercial use."""
-    forbids = catalog.forbids_commercial_use(base["licence"])
+    forbids = catalog.forbids_commercial_use(base.licence)
     return fill(
         '<span class="{}">licence {}</span>',
         "bad" if forbids else "",
-        base["licence"] or "not known",
+        base.licence or "not known",
     )
 
 
@@ -144,14 +145,14 @@ def curve_figures(run: Finished) -> list[Drawing]:
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(epoch_of(step), value) for step, value in run.series.get(name, [])]
 
-    best, probe, tested = run.report["best"], run.report["probe"], lr_curve.recorded(run.series)
+    best, probe, tested = run.report.best, run.report.probe, lr_curve.recorded(run.series)
     wrong = error_curves(run)
     return [
         learning.losses(by_epoch("train/loss"), by_epoch("select/loss")),
         learning.accuracy(
             by_epoch("select/top1"),
-            probe=probe["select_top1"] if probe else None,
-            best=(epoch_of(best["step"]), best["top1"]),
+            probe=probe.select_top1 if probe else None,
+            best=(epoch_of(best.step), best.top1),
         ),
         *([learning.errors(wrong)] if wrong else []),
         learning.learning_rate(by_epoch("train/lr")),
@@ -189,7 +190,7 @@ def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:
             "Training",
             fill(
                 "<p>No epoch was trained: the result is the linear probe.</p>"
-                if run.report["probe"]
+                if run.report.probe
                 else "<p>No epoch was trained.</p>"
             ),
         )
@@ -250,14 +251,13 @@ CONTENTS = {
 
 def about_part(run: Finished) -> Html:
     """Where the numbers come from."""
-    report = run.report
-    base = report["base"]
-    trained = f"pretrained on {base['pretrained_on']}" if base["pretrained_on"] else None
+    report, base = run.report, run.report.base
+    trained = f"pretrained on {base.pretrained_on}" if base.pretrained_on else None
     facts = {
-        "Base": ", ".join(filter(None, (base["name"], base["architecture"], trained))),
-        "Weights": base["hub_id"] or "–",
-        "Device": report["device"],
-        "Versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        "Base": ", ".join(filter(None, (base.name, base.architecture, trained))),
+        "Weights": base.hub_id or "–",
+        "Device": report.device,
+        "Versions": ", ".join(f"{name} {version}" for name, version in report.versions.items()),
         "Data digest": fill("<code>{}</code>", run.data["digest"]),
     }
     files = [

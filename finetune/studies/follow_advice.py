@@ -7,8 +7,6 @@ are shown in the table and choose nothing.
 """
 
 import dataclasses
-import shlex
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,6 @@ from typing import Any
 from finetune.evaluation.passes import Scores
 from finetune.machine import distributed
 from finetune.pipeline import start
-from finetune.recipe.fields import Recipe
 from finetune.recipe.run import Run
 from finetune.report import next_steps, run_files
 from finetune.report.advice import Advice, standard_error
@@ -44,10 +41,8 @@ class Trial:
     @property
     def scores(self) -> Scores:
         """On select, of the weights that were kept."""
-        best = self.run.report["best"]
-        return Scores(
-            **{f.name: best[f.name] for f in dataclasses.fields(Scores) if f.name in best}
-        )
+        best = self.run.report.best
+        return Scores(best.top1, best.top5, best.loss, best.pictures, best.balanced)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -87,7 +82,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
             f"{advice.flags}",
             style="bold",
         )
-        changed = {**parent.given, **as_values(advice.flags)}
+        changed = {**parent.given, **advice.changes}
         try:
             start(dataclasses.replace(run, out=out), changed)
             distributed.wait_for_first()
@@ -100,7 +95,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
                 changed,
                 parent.run.name,
                 advice,
-                made.report["best"]["top1"] - parent.scores.top1,
+                made.report.best.top1 - parent.scores.top1,
             )
         )
     best = best_of(trials)
@@ -117,19 +112,9 @@ def follow_up(trials: Sequence[Trial]) -> tuple[Trial, Advice] | None:
     best = best_of(trials)
     tried = [dict(trial.given) for trial in trials]
     for advice in next_steps.advices(best.run):
-        if advice.flags and {**best.given, **as_values(advice.flags)} not in tried:
+        if advice.changes and {**best.given, **advice.changes} not in tried:
             return best, advice
     return None
-
-
-def as_values(flags: str) -> dict[str, Any]:
-    """'--epochs 20 --erasing 0.5' as recipe fields."""
-    words, types = shlex.split(flags), typing.get_type_hints(Recipe)
-    names = [flag.removeprefix("--").replace("-", "_") for flag in words[::2]]
-    return {
-        name: types[name](value) if types[name] in (int, float) else value
-        for name, value in zip(names, words[1::2], strict=True)
-    }
 
 
 def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
@@ -146,8 +131,8 @@ def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
             "select_balanced": trial.scores.balanced,
             "gain": trial.gain if trial.parent else None,
             "headline_split": trial.run.split,
-            "headline_top1": trial.run.report["headline"]["top1"],
-            "seconds": trial.run.report["seconds"],
+            "headline_top1": trial.run.numbers.top1,
+            "seconds": trial.run.report.seconds,
             "best": trial is best,
         }
         for trial in trials

@@ -23,28 +23,7 @@ def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:
     return {
         "split": runs[0].split,
         "runs": [
-            {
-                "label": labels[run.name],
-                "folder": run.name,
-                "size_mb": row.size_mb,
-                **{
-                    key: run.report["headline"][key]
-                    for key in (
-                        "pictures",
-                        "top1",
-                        "top1_interval",
-                        "top5",
-                        "macro_f1",
-                        "loss",
-                        "ece",
-                    )
-                },
-                "select_top1": run.report["best"]["top1"],
-                "best_epoch": run.report["best"]["epoch"],
-                "probe_top1": (run.report["probe"] or {}).get("select_top1"),
-                "seconds": run.report["seconds"],
-            }
-            for run, row in zip(runs, rows, strict=True)
+            _row(run, labels[run.name], row.size_mb) for run, row in zip(runs, rows, strict=True)
         ],
         "pairs": [
             {"first": labels[first.name], "second": labels[second.name], **pair(first, second)}
@@ -61,9 +40,29 @@ def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:
     }
 
 
+def _row(run: Finished, label: str, size_mb: float) -> dict[str, Any]:
+    head, report = run.numbers, run.report
+    return {
+        "label": label,
+        "folder": run.name,
+        "size_mb": size_mb,
+        "pictures": head.pictures,
+        "top1": head.top1,
+        "top1_interval": head.top1_interval,
+        "top5": head.top5,
+        "macro_f1": report.headline.macro_f1,
+        "loss": head.loss,
+        "ece": head.ece,
+        "select_top1": report.best.top1,
+        "best_epoch": report.best.epoch,
+        "probe_top1": report.probe.select_top1 if report.probe else None,
+        "seconds": report.seconds,
+    }
+
+
 def names(runs: Sequence[Finished]) -> list[str]:
     """What the runs are called: by their base, or by their folder where two bases have one name."""
-    bases = [run.report["base"]["name"] for run in runs]
+    bases = [run.report.base.name for run in runs]
     return bases if len(set(bases)) == len(bases) else [run.name for run in runs]
 
 

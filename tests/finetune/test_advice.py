@@ -18,6 +18,8 @@ from finetune.report.advice import Advice, History, curves
 from finetune.report.data_advice import DATA_RULES, Findings, data
 from finetune.run_folder import events
 from tests.made_run import Made, made_run
+from zoo.contract.finished_run import FinishedRun
+from zoo.contract.report import ClassNumbers
 
 VALUES: dict[str, Any] = {
     "epochs": 9,
@@ -411,29 +413,19 @@ RECIPES = st.fixed_dictionaries(
 )
 
 
-def as_values(flags: str) -> dict[str, float]:
-    """Field -> value; a field named twice is an error."""
-    words = flags.split()
-    names = [word.removeprefix("--").replace("-", "_") for word in words[::2]]
-    assert len(set(names)) == len(names)
-    assert all(word.startswith("--") for word in words[::2])
-    return dict(zip(names, map(float, words[1::2]), strict=True))
-
-
 @settings(max_examples=400, deadline=None)
 @given(histories(), RECIPES)
 def test_any_curves_get_sound_advice(history: History, values: dict[str, Any]) -> None:
     values["epochs"] = history.epochs or values["epochs"]
     found = curves(history, values)
-    proposed = [as_values(item.flags) for item in found]
+    proposed = [item.changes for item in found]
     for name, value in (pair for part in proposed for pair in part.items()):
-        assert TYPES[name] in (int, float)
+        assert type(value) is TYPES[name]  # it goes into recipe.json unchanged
         assert ROWS[name].low <= value <= ROWS[name].high
         assert value != values[name]
-        assert TYPES[name] is float or value == int(value)
     named = [name for part in proposed for name in part]
     assert len(set(named)) == len(named)  # never up and down at once
-    merged = {name: value for part in proposed for name, value in part.items()}
+    merged: dict[str, Any] = {name: value for part in proposed for name, value in part.items()}
     assert "lr" not in merged or len(merged) == 1  # one change at a time where the rate is wrong
     if merged.get("epochs", 0) > values["epochs"]:
         assert len(merged) == 1  # more epochs are no cure beside stronger augmentation
@@ -472,8 +464,7 @@ def test_least_training_is_that_of_the_recipe() -> None:
 def test_history_of_a_run_folder(tmp_path: Any) -> None:
     run, _ = made_run(tmp_path, made=Made(epochs=3), pictures=4)
     series = events.read(run)
-    report = json.loads((run / "report.json").read_text())
-    found = advice.history(series, report)
+    found = advice.history(series, FinishedRun(run).report)
     assert (found.epochs, found.steps_per_epoch, found.pictures, found.classes, found.probe) == (
         3,
         34,
@@ -491,11 +482,10 @@ def test_history_of_a_run_folder(tmp_path: Any) -> None:
 
 def test_history_of_a_probe_alone(tmp_path: Any) -> None:
     run, _ = made_run(tmp_path, made=Made(epochs=0), pictures=4)
-    report = json.loads((run / "report.json").read_text())
     recipe = {
         name: row["value"] for name, row in json.loads((run / "recipe.json").read_text()).items()
     }
-    found = advice.history(events.read(run), report)
+    found = advice.history(events.read(run), FinishedRun(run).report)
     assert found.epochs == 0
     assert "probe" in only(curves(found, recipe)).finding
 
@@ -509,8 +499,7 @@ GOOD = Findings(
     has_test=True,
     train_counts={"cat": 500, "dog": 400, "fox": 300},
     per_class=[
-        {"class": name, "pictures": 300, "precision": 0.9, "recall": 0.9, "f1": 0.9}
-        for name in NAMES
+        ClassNumbers(name, pictures=300, precision=0.9, recall=0.9, f1=0.9) for name in NAMES
     ],
     confusion=Counter({(a, b): 272 if a == b else 14 for a in NAMES for b in NAMES}),
     confident_wrong=4,
@@ -567,8 +556,8 @@ def weak(
     recall: float | None, *, pictures: int = 300, counts: dict[str, int] | None = None
 ) -> list[Advice]:
     """Advice for foxes of a recall."""
-    new = {"recall": recall, "pictures": pictures}
-    rows = [dict(row) | new if row["class"] == "fox" else row for row in GOOD.per_class]
+    cat, dog, fox = GOOD.per_class
+    rows = [cat, dog, replace(fox, recall=recall, pictures=pictures)]
     return data(replace(GOOD, per_class=rows, train_counts=counts or GOOD.train_counts))
 
 
@@ -651,7 +640,8 @@ def test_nothing_known() -> None:
 
 def test_each_data_rule_speaks_for_itself() -> None:
     rows = [
-        {"class": name, "pictures": 100, "recall": 0.1 if name == "dog" else 0.9} for name in NAMES
+        ClassNumbers(name, 100, precision=None, recall=0.1 if name == "dog" else 0.9, f1=None)
+        for name in NAMES
     ]
     bad = Findings(
         "val",

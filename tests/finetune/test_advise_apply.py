@@ -17,14 +17,16 @@ from finetune.recipe.run import Run
 from finetune.report import next_steps, run_files
 from finetune.report.advice import Advice
 from finetune.studies import follow_advice, follow_up_page
-from finetune.studies.follow_advice import Trial, as_values, follow_up, run_advised
+from finetune.studies.follow_advice import Trial, follow_up, run_advised
 from tests.finetune.test_report import Seen
 from tests.made_run import made_run
 from zoo.contract import rundir
 from zoo.host.errors import UserError
 
-LONGER = Advice("Training ended too early.", "Train twice as long.", "--epochs 16 --erasing 0.25")
-SLOWER = Advice("It jumped.", "Train with a third of the rate.", "--lr 0.001")
+LONGER = Advice(
+    "Training ended too early.", "Train twice as long.", {"epochs": 16, "erasing": 0.25}
+)
+SLOWER = Advice("It jumped.", "Train with a third of the rate.", {"lr": 0.001})
 LABELS = Advice("Labels are wrong.", "Correct them.")
 
 
@@ -36,17 +38,16 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 
 
 def scored(trial: Trial, top1: float, loss: float, **given: float) -> Trial:
-    report = trial.run.report | {"best": trial.run.report["best"] | {"top1": top1, "loss": loss}}
+    report = replace(trial.run.report, best=replace(trial.run.report.best, top1=top1, loss=loss))
     return replace(trial, run=replace(trial.run, report=report), given={"seed": 1, **given})
 
 
-def test_flags_become_values() -> None:
-    assert as_values(LONGER.flags) == {"epochs": 16, "erasing": 0.25}
-    assert isinstance(as_values("--epochs 16")["epochs"], int)
-    assert as_values("--balance weights --warmup '2 epochs'") == {
-        "balance": "weights",
-        "warmup": "2 epochs",
-    }
+def test_changes_are_shown_as_flags() -> None:
+    assert LONGER.flags == "--epochs 16 --erasing 0.25"
+    assert LABELS.flags == ""
+    assert Advice("", "", {"lr": 1.0, "image_size": 128}).flags == "--lr 1 --image-size 128"
+    words = Advice("", "", {"balance": "weights", "warmup": "2 epochs"})
+    assert words.flags == "--balance weights --warmup '2 epochs'"
 
 
 def test_the_best_run_is_changed_by_its_first_untried_advice(
@@ -76,7 +77,7 @@ def test_follow_ups_are_trained_kept_apart_and_tabled(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    asked = iter([[LABELS], [Advice("Short.", "Longer.", "--epochs 2")], []])
+    asked = iter([[LABELS], [Advice("Short.", "Longer.", {"epochs": 2})], []])
     monkeypatch.setattr(
         follow_advice.next_steps, "advices", lambda run: next(asked) if run.name == "run" else []
     )

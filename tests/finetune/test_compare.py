@@ -105,8 +105,8 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
         rundir.open_finished(run.folder, verify=True)
         assert run.classes == sorted(WNIDS)
         assert run.recipe["from_scratch"]["value"] is True
-        assert row["top1"] == run.report["headline"]["top1"]
-        assert row["label"] == run.report["base"]["name"]
+        assert row["top1"] == run.report.headline.numbers.top1
+        assert row["label"] == run.report.base.name
     assert [row["label"] for row in numbers["runs"]] == ["test_resnet", "test_byobnet"]
     (of,) = numbers["pairs"]
     assert of["difference"] == pytest.approx(

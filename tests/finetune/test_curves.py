@@ -14,6 +14,7 @@ from finetune.run_folder import events
 from tests.finetune.test_report import Seen, page_of, svg_texts
 from tests.made_run import made_run
 from zoo.contract import rundir
+from zoo.contract.report import Ranking
 
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
 OWN = np.array([True, False, True, True, False, False])
@@ -23,8 +24,8 @@ def test_curves_of_a_class_are_counted() -> None:
     found = ranking_curves.curves_of(OWN, SCORES)
     # thresholds from above: recall 1/3 with precision 1, 2/3 with 2/3, 1 with 3/4; then only false
     # ones follow
-    assert found["average_precision"] == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
-    assert [found["precision"][i] for i in (0, 33, 34, 66, 67, 100)] == [
+    assert found.average_precision == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert [found.precision[i] for i in (0, 33, 34, 66, 67, 100)] == [
         1,
         1,
         0.6667,
@@ -33,9 +34,9 @@ def test_curves_of_a_class_are_counted() -> None:
         0.75,
     ]
     # of the 9 pairs of an own and another picture, 7 are in order
-    assert found["auroc"] == pytest.approx(7 / 9)
-    assert [found["tpr"][i] for i in (20, 50, 100)] == [0.3333, 1.0, 1.0]
-    assert len(found["precision"]) == len(found["tpr"]) == ranking_curves.POINTS
+    assert found.auroc == pytest.approx(7 / 9)
+    assert [found.tpr[i] for i in (20, 50, 100)] == [0.3333, 1.0, 1.0]
+    assert len(found.precision) == len(found.tpr) == ranking_curves.POINTS
 
 
 @pytest.mark.parametrize("decimals", [1, 17])  # with ties and without
@@ -47,13 +48,11 @@ def test_curves_of_a_class_equal_sklearn(decimals: int, shift: float) -> None:
     found = ranking_curves.curves_of(own, scores)
     grid, (fpr, tpr, _) = np.linspace(0, 1, ranking_curves.POINTS), roc_curve(own, scores)
     precision, recall, _ = precision_recall_curve(own, scores)
-    assert found["average_precision"] == pytest.approx(
-        average_precision_score(own, scores), abs=1e-12
-    )
-    assert found["auroc"] == pytest.approx(auc(fpr, tpr), abs=1e-12)
-    np.testing.assert_allclose(found["tpr"], np.interp(grid, fpr, tpr), atol=0.6e-4)
+    assert found.average_precision == pytest.approx(average_precision_score(own, scores), abs=1e-12)
+    assert found.auroc == pytest.approx(auc(fpr, tpr), abs=1e-12)
+    np.testing.assert_allclose(found.tpr, np.interp(grid, fpr, tpr), atol=0.6e-4)
     place = np.searchsorted(recall[::-1], grid)
-    np.testing.assert_allclose(found["precision"], precision[::-1][place], atol=0.6e-4)
+    np.testing.assert_allclose(found.precision, precision[::-1][place], atol=0.6e-4)
 
 
 def test_the_worst_classes_have_curves_and_absent_ones_have_none() -> None:
@@ -62,16 +61,13 @@ def test_the_worst_classes_have_curves_and_absent_ones_have_none() -> None:
     p_NC = random.random((100, 6))
     p_NC[np.arange(100), labels] += np.array([2.0, 0.1, 0.5, 2.0, 0.3])[labels]
     found = ranking_curves.one_vs_rest(p_NC, labels, "abcdef")
-    assert [row["class"] for row in found["classes"]] == list("abcde")
-    assert [row["class"] for row in found["worst"]] == ["b", "e", "c"]
-    assert found["macro"]["auroc"] == pytest.approx(
-        np.mean([row["auroc"] for row in found["classes"]]), abs=1e-4
+    assert [row.name for row in found.classes] == list("abcde")
+    assert [row.name for row in found.worst] == ["b", "e", "c"]
+    assert found.macro is not None
+    assert found.macro.auroc == pytest.approx(
+        np.mean([row.auroc for row in found.classes]), abs=1e-4
     )
-    assert ranking_curves.one_vs_rest(p_NC[:20], labels[:20], "abcdef") == {
-        "macro": None,
-        "worst": [],
-        "classes": [],
-    }
+    assert ranking_curves.one_vs_rest(p_NC[:20], labels[:20], "abcdef") == Ranking(None, (), ())
 
 
 def test_a_run_draws_its_errors_and_class_curves(finished_run: Path) -> None:
@@ -89,15 +85,17 @@ def test_a_run_draws_its_errors_and_class_curves(finished_run: Path) -> None:
             wrong["top-1"]["training"], wrong["top-5"]["training"], strict=True
         )
     )
-    kept = run.report["curves"]
-    assert len(kept["classes"]) == 10
-    assert 0.5 < kept["macro"]["auroc"] <= 1
+    kept = run.report.curves
+    assert kept is not None
+    assert kept.macro is not None
+    assert len(kept.classes) == 10
+    assert 0.5 < kept.macro.auroc <= 1
     texts = svg_texts(finished_run / "figures" / "error.svg")
     assert {"top-1, training", "top-1, select", "top-5, training", "top-5, select"} <= set(texts)
     shown = " ".join(svg_texts(finished_run / "figures" / "precision-recall.svg"))
-    assert f"mean of all classes, {kept['macro']['average_precision']:.3f}" in shown
+    assert f"mean of all classes, {kept.macro.average_precision:.3f}" in shown
     page = Seen((finished_run / rundir.PAGE).read_text()).after("Precision-recall and ROC curves")
-    assert f"Mean of all classes {100 * kept['macro']['average_precision']:.1f} %" in page
+    assert f"Mean of all classes {100 * kept.macro.average_precision:.1f} %" in page
 
 
 def test_a_run_of_an_earlier_version_lacks_these_figures(tmp_path: Path) -> None:

@@ -57,14 +57,15 @@ def test_per_class_equals_sklearn_and_is_none_where_undefined(kind: type) -> Non
         labels, predicted, labels=range(6), zero_division=np.nan
     )
     table = per_class(kind(predicted), kind(labels), names)
-    assert [row["class"] for row in table] == names
-    assert [row["pictures"] for row in table] == support.tolist()
+    assert [row.name for row in table] == names
+    assert [row.pictures for row in table] == support.tolist()
     for key, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
-        seen = [math.nan if row[key] is None else row[key] for row in table]
+        shares = [getattr(row, key) for row in table]
+        seen = [math.nan if share is None else share for share in shares]
         assert seen == pytest.approx(expected.tolist(), nan_ok=True), key
-    assert [row["precision"] for row in table[3:]] == [None, 0.0, None]
-    assert [row["recall"] for row in table[3:]] == [0.0, None, None]
-    assert [row["f1"] for row in table[3:]] == [0.0, 0.0, None]
+    assert [row.precision for row in table[3:]] == [None, 0.0, None]
+    assert [row.recall for row in table[3:]] == [0.0, None, None]
+    assert [row.f1 for row in table[3:]] == [0.0, 0.0, None]
 
 
 # --- calibration

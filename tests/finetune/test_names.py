@@ -296,7 +296,7 @@ def test_printed_commands_give_the_same_words_back(
             evil / rundir.LOCAL,
             {"data": str(tmp_path / name), "base": name, "given": {"val": name}},
         )
-        advice = Advice("", "", "--epochs 3")
+        advice = Advice("", "", {"epochs": 3})
         own = next_steps.own_command(run, advice)
         assert shlex.split(own) == [
             "python",

@@ -20,6 +20,7 @@ from finetune.report.write import write_report
 from tests.finetune.test_report import Seen, page_of
 from tests.made_run import FRUIT, Made, made_run
 from zoo.contract import rundir
+from zoo.contract.report import Foreign, Unknown
 from zoo.picture.preprocess import Preprocessing, resize_crop
 
 NEXT = "What should I do next?"
@@ -101,14 +102,13 @@ def test_what_was_fitted_and_what_cannot_be_compared(
 def test_a_weak_unknown_answer_is_advised_on(
     ten: run_files.Finished, rejected: dict[str, float] | None, probe_only: bool, advised: bool
 ) -> None:
-    told = (
-        None
-        if rejected is None
-        else {"foreign": {name: {"rejected": share} for name, share in rejected.items()}}
-    )
+    unknown = None
+    if rejected is not None:
+        foreign = {name: Foreign(9, 0.9, share, 0.5) for name, share in rejected.items()}
+        unknown = Unknown(0.05, foreign)
     run = replace(
         ten,
-        report=ten.report | {"unknown": told},
+        report=replace(ten.report, unknown=unknown),
         recipe=ten.recipe | {"probe_only": {"value": probe_only, "why": "set by hand"}},
     )
     found = next_steps.unknown(run)
@@ -117,17 +117,17 @@ def test_a_weak_unknown_answer_is_advised_on(
         assert "only 7% of the foreign pictures 'digits' are called unknown" in advice.finding
         assert "--probe-only" in advice.do
         assert advice in next_steps.advices(run)
-        assert not advice.flags  # it would cost accuracy, so no follow-up run tries it unasked
+        assert not advice.changes  # it would cost accuracy, so no follow-up run tries it unasked
 
 
 def test_the_share_called_unknown_is_of_each_foreign_set(ten: run_files.Finished) -> None:
     threshold = ten.decision["unknown"]["threshold"]
     strangers = [ten.every.of(name) for name in ten.every.foreign]
-    assert calibrate.rejected(strangers, threshold) == {
-        name: row["rejected"] for name, row in ten.report["unknown"]["foreign"].items()
-    }
-    weakest = ten.report["unknown"]["weakest"]
-    assert weakest["rejected"] == min(calibrate.rejected(strangers, threshold).values())
+    assert ten.report.unknown is not None
+    assert calibrate.rejected(strangers, threshold) == ten.report.unknown.rejected_of
+    weakest = ten.report.unknown.weakest
+    assert weakest is not None
+    assert weakest.rejected == min(calibrate.rejected(strangers, threshold).values())
 
 
 def test_sets_that_cover_too_little_are_told(tmp_path: Path) -> None:
@@ -245,14 +245,14 @@ def test_big_noisy_pictures_keep_the_page_below_five_megabytes(tmp_path: Path) -
 # ---- what to do next
 # --------------------------------------------------------------------------------------------
 
-LONGER = Advice("It was still <learning>.", "Train twice as long.", "--epochs 16 --erasing 0.25")
+LONGER = Advice("It was still <learning>.", "Train twice as long.", {"epochs": 16, "erasing": 0.25})
 
 
 def test_without_advice_the_worst_classes_are_named(ten: run_files.Finished) -> None:
-    worst = sorted(ten.report["per_class"], key=lambda row: row["f1"])[0]
+    worst = sorted(ten.report.per_class, key=lambda row: row.f1 or 0.0)[0]
     text = Seen("<style></style>" + next_steps.next_section(ten, [])).text
     assert (
-        f"more pictures of the worst classes: {worst['class']} (F1 {100 * worst['f1']:.1f} %)"
+        f"more pictures of the worst classes: {worst.name} (F1 {100 * (worst.f1 or 0.0):.1f} %)"
         in text
     )
     assert "The curves are fine." in next_steps.summary([])
