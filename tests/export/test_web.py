@@ -20,7 +20,8 @@ from export.order import Order
 from export.pipeline import start
 from export.proof import hard_pictures
 from export.targets import web as web_target
-from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
+from tests.chromium import CHROMIUM
+from tests.export.browser import LISTEN, Site, open_site
 from tests.export.made_export import CALIBRATED, LABELS, WITH_STAGE, Made, made_export, onnx_bundle
 from zoo.answer.predict import Predictor
 from zoo.contract import decision
