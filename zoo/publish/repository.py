@@ -151,16 +151,14 @@ def _refuse_other_owner(goal: Goal, head: Head, files: Mapping[str, Path]) -> No
     """`UserError` if the repository holds something that no push made, or is seen by others than
     asked."""
     if goal.public == head.private and not goal.pull_request:
-        now, asked = ("private", "--public") if head.private else ("public", "no --public")
-        raise UserError(
-            f"{goal.repo} is {now}: expected {'private' if head.private else '--public'}, seen "
-            f"{asked}. "
-            + (
-                "Leave --public out, or change it in the repository's settings."
-                if head.private
-                else "Everybody would see what is sent: add --public if that is meant, or choose "
-                "another name."
+        if head.private:
+            raise UserError(
+                f"{goal.repo} is private: expected private, seen --public. Leave --public out, or "
+                "change it in the repository's settings."
             )
+        raise UserError(
+            f"{goal.repo} is public: expected --public, seen no --public. Everybody would see what "
+            "is sent: add --public if that is meant, or choose another name."
         )
     mark = rundir.FINISHED if goal.kind == "model" else rundir.CARD
     others = [name for name in head.digests if name != ".gitattributes"]
