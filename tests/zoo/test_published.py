@@ -42,7 +42,7 @@ import timm, torch
 from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, pipeline
 from zoo.bases.catalog import find
-from zoo.hub.pull import pull_run
+from zoo.hub.pulled_run import pull_run
 from zoo.network.build import build, load
 from zoo.network.forward import features
 from zoo.predictor import Predictor

@@ -98,7 +98,7 @@ def compare(
 def _folder(run: str) -> Path:
     if Path(run).exists():
         return Path(run)
-    from zoo.hub.pull import pull_run
+    from zoo.hub.pulled_run import pull_run
 
     return pull_run(run).folder
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from zoo.contract import rundir
 from zoo.host.errors import UserError, first_line
-from zoo.hub import pull
+from zoo.hub.cache import download
 from zoo.hub.calls import BUSY, STATUS, Words, explained, retried
+from zoo.hub.digests import digest_as_git
 from zoo.publish import pushed
 from zoo.publish.repository import Goal, Head, check_token, head_of, head_or_create
 
@@ -83,7 +84,7 @@ def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
         before = _Before.of(api, goal, head)
         kept = before.changed(goal, head, files)
         if kept == [rundir.CARD] and goal.kind == "model":
-            card = pull.download(goal.repo, rundir.CARD, head.commit)
+            card = download(goal.repo, rundir.CARD, head.commit)
             files = pushed.with_card(files, card, Path(temporary))
         elif kept:
             raise pushed.refused(goal.repo, kept, recorded=before.recorded)
@@ -116,7 +117,7 @@ class _Before:
         if goal.kind != "model":
             return _Before({}, False)
         return _Before(
-            pushed.listed(head.digests, lambda name: pull.download(goal.repo, name, head.commit)),
+            pushed.listed(head.digests, lambda name: download(goal.repo, name, head.commit)),
             False,
         )
 
@@ -147,7 +148,7 @@ class _Before:
         if name not in self.digests:
             return False
         if len(announced) != SHA256_DIGITS:
-            announced = rundir.digest(pull.download(goal.repo, name, head.commit))
+            announced = rundir.digest(download(goal.repo, name, head.commit))
         return announced == self.digests[name]
 
 
@@ -176,7 +177,7 @@ def _page(api: Any, goal: Goal) -> str:
 def _digest(path: Path, announced: str | None) -> str:
     """The digest of a file in the form in which the Hub announces its present version."""
     if announced is not None and len(announced) == GIT_DIGITS:
-        return pull.digest_as_git(path)
+        return digest_as_git(path)
     return rundir.digest(path)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from zoo.contract import rundir
 from zoo.host.errors import UserError
-from zoo.hub import pull
 from zoo.hub.calls import retried, timeouts
+from zoo.hub.listing import digests_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Head:
     commit: str
     private: bool
     digests: dict[str, str]
-    """As `pull.digests_of`."""
+    """As `zoo.hub.listing.digests_of`."""
 
 
 def check_token(api: Any, goal: Goal) -> None:
@@ -92,7 +92,7 @@ def head_of(api: Any, goal: Goal, revision: str) -> Head | None:
         raise
     except RepositoryNotFoundError:
         return None
-    return Head(info.sha, bool(info.private), pull.digests_of(info.siblings or ()))
+    return Head(info.sha, bool(info.private), digests_of(info.siblings or ()))
 
 
 def head_or_create(api: Any, goal: Goal, files: Mapping[str, Path]) -> Head:
