@@ -30,7 +30,7 @@ from finetune.report import run_files
 from finetune.run_folder import events
 from tests.zoo.made_published import made_finished
 from zoo.bases import catalog
-from zoo.comparison import finished_runs
+from zoo.comparison import models
 from zoo.contract import bundle, decision, run_pictures, rundir
 from zoo.contract.figures import figures
 from zoo.host.errors import UserError
@@ -178,7 +178,7 @@ def openers() -> dict[str, Callable[[Path], Any]]:
                 {"bundles/onnx/examples/expected.json": run, "bundles/onnx/examples/1.png": run},
             ),
         ),
-        "compare": finished_runs.rows_of,
+        "compare": models.rows_of,
         "base": lambda run: catalog.find(str(run)),
         "events": events.read,
         "answers": lambda run: predictions.read(run, rundir.label_names(run)),

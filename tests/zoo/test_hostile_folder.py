@@ -23,7 +23,7 @@ from finetune.run_folder.claim import claim
 from finetune.write_run import decide_again, finished_subject
 from tests.bench.fuzz_folders import NAMES, RAW, fuzz_folders, put_right
 from tests.zoo.made_published import made_finished
-from zoo.comparison import finished_runs
+from zoo.comparison import models
 from zoo.contract import bundle, decision, run_pictures, rundir
 from zoo.files import folders, tables
 from zoo.host import disk
@@ -38,7 +38,7 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "export": lambda run: start_export(ExportOrder(run, parity_images=1)),
     "export.bench": lambda run: bench.main(bench.Order((run,))),
     "export.verify": lambda run: verify.main(verify.Order(run)),
-    "zoo compare": finished_runs.rows_of,
+    "zoo compare": models.rows_of,
     "serve": bundle.open_bundle,
     "card": card.text,
 }
@@ -46,7 +46,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "finetune.decide": lambda run: finished_subject(Place(run)),
     "export": lambda run: open_run(ExportOrder(run, parity_images=1)),
     "expected": lambda run: bundle.expected(bundle.open_bundle(run)),
-    "zoo compare": finished_runs.rows_of,
+    "zoo compare": models.rows_of,
     "serve": bundle.open_bundle,
     "card": card.text,
 }
