@@ -31,7 +31,8 @@ from zoo.host.errors import BadImage, UserError
 from zoo.network.build import load
 from zoo.network.early import early_stage
 from zoo.picture import tta
-from zoo.picture.preprocess import Preprocessing, decode
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing
 
 EXPORTERS_LOG = "exporter.log"
 """In `bundles/`: what torch's exporter said when it refused an architecture."""

@@ -36,7 +36,8 @@ from zoo.contract import rundir
 from zoo.contract.bundle import open_bundle
 from zoo.host.errors import UserError
 from zoo.picture import tta
-from zoo.picture.preprocess import Preprocessing, decode
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing
 
 ROOT = Path(__file__).parents[2]
 FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))

@@ -17,7 +17,7 @@ from tests.bad_pictures import encode
 from tests.zoo.test_picture_file import many_scans, peak_of
 from zoo.host.errors import BadImage
 from zoo.picture import jpeg_file
-from zoo.picture.preprocess import decode, without_metadata
+from zoo.picture.decoding import decode, without_metadata
 
 
 @cache

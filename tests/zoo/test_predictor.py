@@ -33,7 +33,7 @@ from zoo.contract.bundle import open_bundle
 from zoo.contract.decision import Decision, Sets
 from zoo.host.errors import BadImage, UserError
 from zoo.picture import tta
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 
 ROOT = Path(__file__).parent.parent.parent
 RED, GREY = Image.new("RGB", (9, 5), (250, 20, 10)), Image.new("RGB", (9, 5), (90, 100, 80))
@@ -135,7 +135,7 @@ def test_pictures_that_were_not_decoded_here_are_not_guessed_at(
         turned = opened.copy()
     for picture in (RED.convert("RGBA"), RED.convert("L"), transparent, turned):
         with pytest.raises(
-            UserError, match=r"as zoo.picture.preprocess.decode gives it .* the file's bytes or"
+            UserError, match=r"as zoo.picture.decoding.decode gives it .* the file's bytes or"
         ):
             loaded.predict(picture)
     for wrong in ("cat.jpg", None):

@@ -19,11 +19,11 @@ from zoo.contract.bundle import Bundle
 from zoo.contract.decision import Answer
 from zoo.host.errors import BadImage, UserError, first_line
 from zoo.picture import tta
+from zoo.picture.decoding import decode
 from zoo.picture.opened import MAX_ASPECT
-from zoo.picture.preprocess import decode
 
 Picture = bytes | Path | Image.Image | np.ndarray
-"""A file's bytes, its path, or a picture as `zoo.picture.preprocess.decode` gives it, also as its
+"""A file's bytes, its path, or a picture as `zoo.picture.decoding.decode` gives it, also as its
 pixels (uint8 [H, W, 3])."""
 PASSES = 32
 """At most so many pictures, times views, go through the network at once."""
@@ -212,7 +212,7 @@ def _pixels(picture: Picture, name: str = "picture") -> np.ndarray:
         or picture.getexif().get(0x0112, 1) != 1
     ):
         raise UserError(
-            "expected a picture as zoo.picture.preprocess.decode gives it (RGB, opaque, no EXIF "
+            "expected a picture as zoo.picture.decoding.decode gives it (RGB, opaque, no EXIF "
             f"orientation), seen mode {picture.mode} or one of these: pass the file's bytes or its "
             "path instead."
         )

@@ -46,7 +46,7 @@ METADATA = "zoo"
 """Key of the description in the ONNX file's metadata."""
 IMAGE = "image"
 INPUT = {"name": IMAGE, "type": "uint8", "shape": ["batch", "height", "width", 3]}
-"""The graph's input: RGB as `zoo.picture.preprocess.decode` gives it, one picture size per
+"""The graph's input: RGB as `zoo.picture.decoding.decode` gives it, one picture size per
 batch."""
 PROBABILITIES, UNKNOWN_SCORE, EMBEDDING, HEATMAP = OUTPUTS = (
     "probabilities",

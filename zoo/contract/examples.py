@@ -10,7 +10,7 @@ from zoo.contract.bundle import EXAMPLES, EXPECTED, Bundle, export_it
 from zoo.files import fields
 from zoo.host.errors import BadImage
 from zoo.host.text import one_line
-from zoo.picture.preprocess import without_metadata
+from zoo.picture.decoding import without_metadata
 
 NAME = re.compile(r"[\w-]{1,100}\.(?:png|jpe?g|webp|bmp|gif|tiff?)", re.ASCII)
 """A file name that an example may have."""
