@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo.bases import catalog, registry
+from zoo.bases import catalog, licences, registry
 from zoo.bases.catalog import Base
 from zoo.comparison.finished_runs import compare
 from zoo.host import console
@@ -56,7 +56,7 @@ def list_bases(
     _print_table(rows)
     flags = _flags(filters)
     console.say(f"{len(rows)} of {len(catalog.ROWS)} bases; filters: {flags or 'none'}")
-    if any(catalog.forbids_commercial_use(row.licence) for row in rows):
+    if any(licences.forbids_commercial_use(row.licence) for row in rows):
         console.say("* the licence forbids commercial use (--commercial leaves these out)")
     offline = ", ".join(row.alias for row in catalog.offline_bases())
     console.say(f"no download needed: {offline or 'none'}")
@@ -100,7 +100,7 @@ def _facts(base: Base) -> Iterator[tuple[str, str]]:
         if value:
             yield label, f"{value}{unit}"
     licence = base.licence or "not known"
-    if catalog.forbids_commercial_use(base.licence):
+    if licences.forbids_commercial_use(base.licence):
         licence += " *"
     yield "licence", licence
     yield "weights", weights_state(base)
@@ -208,7 +208,7 @@ def _print_table(rows: Sequence[Base]) -> None:
     cells, red = [], []
     for number, row in enumerate(rows):
         licence = row.licence or "not known"
-        if catalog.forbids_commercial_use(row.licence):
+        if licences.forbids_commercial_use(row.licence):
             red.append(number)
             licence += " *"
         numbers = map(_or_dash, (row.params_m, row.gmacs, row.input_size, row.top1))
@@ -221,8 +221,8 @@ def _or_dash(number: float | None) -> float | str:
 
 
 def _print_note(base: Base) -> None:
-    note = catalog.licence_note(base)
-    if note and catalog.forbids_commercial_use(base.licence):
+    note = licences.licence_note(base)
+    if note and licences.forbids_commercial_use(base.licence):
         console.say(f"* {note}", style="red")
     elif note:
         console.say(note)

@@ -53,7 +53,7 @@ def results_note(facts: FinishedRun) -> str:
 
 def per_class(facts: FinishedRun) -> str:
     """The table of classes; of many, those with the lowest F1, and a line that says so."""
-    rows, note = facts.report.per_class, ""
+    rows, note = list(facts.report.per_class), ""
     if len(rows) > MOST_NAMED:
         note = f"\nThe {MOST_NAMED} classes with the lowest F1 of {len(rows)}."
         rows = sorted(rows, key=lambda row: row.f1 or 0.0)[:MOST_NAMED]

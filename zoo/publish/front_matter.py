@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from zoo.bases.catalog import PERMISSIVE
+from zoo.bases.licences import PERMISSIVE
 from zoo.contract import bundle as bundles
 from zoo.contract.bundle import Bundle
 from zoo.contract.finished_run import FinishedRun
@@ -62,7 +63,7 @@ def metadata(
     )
 
 
-def licence(identifier: str | None, repository: str | None) -> dict[str, str]:
+def licence(identifier: str | None, repository: str | None) -> dict[str, Any]:
     """`license` of the front matter; one that the Hub does not know goes by name and link."""
     link = {}
     if repository:

@@ -111,7 +111,7 @@ def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[
             f"{folder}: expected the folder of a Space (README.md with sdk:, app.py), as python -m "
             "serve.space RUN writes it."
         )
-    code, model = {}, {}
+    code, model = dict[str, Path](), dict[str, Path]()
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.is_symlink():
             continue
