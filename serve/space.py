@@ -21,7 +21,7 @@ import tyro
 
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle as bundles
-from zoo.contract import rundir
+from zoo.contract import listed_files, rundir
 from zoo.contract.examples import leaving
 from zoo.contract.figures import without_pictures
 from zoo.host import console, minimum
@@ -151,7 +151,7 @@ def _run_of(bundle: bundles.Bundle) -> Path | None:
 def _private(bundle: bundles.Bundle) -> Private:
     """What must not stand in the folder."""
     run = _run_of(bundle)
-    if run is not None and rundir.listed(run, rundir.DATA):
+    if run is not None and listed_files.listed(run, rundir.DATA):
         return Private.of_run(run)
     return Private.of_folder(bundle.folder, bundle.labels)
 
@@ -217,7 +217,7 @@ def _card(bundle: bundles.Bundle, private: Private) -> str | None:
     from zoo.publish.picture_names import without_names
 
     run = _run_of(bundle)
-    path = rundir.listed(run, rundir.CARD) if run else None
+    path = listed_files.listed(run, rundir.CARD) if run else None
     if path is None or path.is_symlink():
         return None
     with open(path, encoding="utf-8", errors="replace") as file:

@@ -116,12 +116,12 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
     base = catalog.find(name)
     from zoo.network import weights  # loads torch and the Hub's client
 
-    got = weights.fetch(base)
-    console.say(f"path    {got.path}")
-    console.say(f"size    {os.path.getsize(got.path) / 1e6:.1f} MB")
-    console.say(f"sha256  {got.sha256}")
-    console.say(f"commit  {got.commit or f'none (from {got.source})'}")
-    _print_note(replace(base, licence=got.licence or base.licence))
+    fetched = weights.fetch(base)
+    console.say(f"path    {fetched.path}")
+    console.say(f"size    {os.path.getsize(fetched.path) / 1e6:.1f} MB")
+    console.say(f"sha256  {fetched.sha256}")
+    console.say(f"commit  {fetched.commit or f'none (from {fetched.source})'}")
+    _print_note(replace(base, licence=fetched.licence or base.licence))
     return 0
 
 

@@ -21,7 +21,7 @@ from export.graph.pieces import Pieces
 from export.order import Order
 from export.proof import class_folders, judging, parity
 from export.proof.judging import Labelled, Rung
-from zoo.contract import bundle, decision, run_pictures, rundir
+from zoo.contract import bundle, decision, model_metadata, run_pictures, rundir
 from zoo.contract.decision import Decision
 from zoo.files import fields, tables
 from zoo.files.folders import picture_bytes, shown
@@ -95,7 +95,7 @@ class Subject:
 
     def write(self, deployed: Deployed, path: Path) -> None:
         """The deployed graph as an ONNX file that says what it is."""
-        self.pieces.write(deployed, path, bundle.metadata(self.described(deployed)))
+        self.pieces.write(deployed, path, model_metadata.metadata(self.described(deployed)))
 
     @property
     def onnx_model(self) -> Path:

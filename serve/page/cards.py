@@ -10,7 +10,7 @@ from pathlib import Path
 
 from serve.engine.engine import Answered, Engine
 from zoo.contract import bundle as bundles
-from zoo.contract import rundir
+from zoo.contract import listed_files, rundir
 from zoo.files.folders import read_regular
 from zoo.host.errors import UserError
 
@@ -194,7 +194,9 @@ def _card(bundle: bundles.Bundle) -> str:
         own = rundir.is_finished(run) and rundir.finished_sha256(run) == bundle.run.get(
             "finished_sha256"
         )
-        card = _text(run / rundir.CARD, lambda: rundir.listed(run, rundir.CARD)) if own else ""
+        card = (
+            _text(run / rundir.CARD, lambda: listed_files.listed(run, rundir.CARD)) if own else ""
+        )
     except _UNREADABLE:
         return ""
     if card.startswith("---\n"):

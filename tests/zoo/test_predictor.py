@@ -28,7 +28,7 @@ from tests.zoo.made_bundle import (
 from zoo import predictor
 from zoo.answer import onnx_runtime, predict
 from zoo.answer.predict import NoAnswer, Prediction, Predictor
-from zoo.contract import bundle
+from zoo.contract import bundle, model_metadata
 from zoo.contract.bundle import open_bundle
 from zoo.contract.decision import Decision, Sets
 from zoo.host.errors import BadImage, UserError
@@ -287,7 +287,7 @@ def test_a_model_without_description_or_outputs_is_refused(tmp_path: Path) -> No
     ):
         Predictor(open_bundle(folder, verify=False))
     short = {**content, "outputs": ["probabilities", "embedding"]}
-    write_model(folder / "model.onnx", short, metadata=bundle.metadata(content))
+    write_model(folder / "model.onnx", short, metadata=model_metadata.metadata(content))
     with pytest.raises(
         UserError, match=r"tensor\(uint8\)'} without heatmap, unknown_score\. Export it: "
     ):

@@ -96,10 +96,12 @@ def check(config: Any, where: str) -> dict[str, Any]:
 def arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What `model_args` says of the network itself: numbers, short names and short lists. Raises
     `UserError`."""
-    given = config.get("model_args") or {}
-    if not isinstance(given, dict) or len(given) > MOST_ARGUMENTS:
-        raise _error(where, "model_args", f"an object of at most {MOST_ARGUMENTS} arguments", given)
-    kept = {name: value for name, value in given.items() if name not in OWN_ARGUMENTS}
+    model_args = config.get("model_args") or {}
+    if not isinstance(model_args, dict) or len(model_args) > MOST_ARGUMENTS:
+        raise _error(
+            where, "model_args", f"an object of at most {MOST_ARGUMENTS} arguments", model_args
+        )
+    kept = {name: value for name, value in model_args.items() if name not in OWN_ARGUMENTS}
     for name, value in kept.items():
         if len(name) > MOST_TEXT or not name.isidentifier() or name.startswith("_"):
             raise _error(where, "model_args", "names of arguments", name)

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from zoo.bases.licences import PERMISSIVE
 from zoo.contract import bundle as bundles
 from zoo.contract.bundle import Bundle
+from zoo.contract.examples import expected
 from zoo.contract.finished_run import FinishedRun
 from zoo.publish.place import Place
 
@@ -92,7 +93,7 @@ def example_pictures(place: Place, opened: Sequence[Bundle]) -> list[tuple[str, 
         there = f"{bundles.BUNDLES}/{bundle.folder.name}/{bundles.EXAMPLES}/"
         if there + bundles.EXPECTED not in place.files:
             continue
-        for name, (label, _) in bundles.expected(bundle).items():
+        for name, (label, _) in expected(bundle).items():
             path = there + name
             if path in place.files:
                 by_name[path.rpartition("/")[2]] = (path, label)

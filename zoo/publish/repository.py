@@ -153,7 +153,7 @@ def _refuse_other_owner(goal: Goal, head: Head, files: Mapping[str, Path]) -> No
     if goal.public == head.private and not goal.pull_request:
         if head.private:
             raise UserError(
-                f"{goal.repo} is private: expected private, seen --public. Leave --public out, or "
+                f"{goal.repo} is private: expected private, seen --public. Omit --public, or "
                 "change it in the repository's settings."
             )
         raise UserError(

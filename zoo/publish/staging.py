@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contract import bundle as bundles
-from zoo.contract import rundir
+from zoo.contract import listed_files, rundir
 from zoo.contract.bundle import Bundle
 from zoo.contract.examples import leaving
 from zoo.contract.figures import without_pictures
@@ -69,7 +69,7 @@ def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pa
         elif name == rundir.METRICS or re.fullmatch(r"figures/[\w-]+\.svg", name):
             stage.text(name, _regular(run, name))
     for name in CLEANED:
-        if rundir.listed(run, name):
+        if listed_files.listed(run, name):
             own = _regular(run, name)
             stage.json(name, without_pictures_of_run(name, rundir.read_json(own)), own)
     opened = list(bundles.of_run(run))
