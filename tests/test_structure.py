@@ -161,8 +161,8 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_half_of_zoo_that_serving_needs_leaves_torch_unloaded() -> None:
     modules = loaded_by(
-        "import zoo.bases.catalog, zoo.picture.preprocess, zoo.contract.rundir, zoo.host.errors, "
-        "zoo.contract.bundle, zoo.predictor"
+        "import zoo.bases.catalog, zoo.picture.decoding, zoo.picture.preprocess, "
+        "zoo.contract.rundir, zoo.host.errors, zoo.contract.bundle, zoo.predictor"
     )
     assert {"zoo", "PIL", "numpy"} <= modules
     assert not modules & {"torch", "torchvision", "timm", "finetune"}

@@ -29,7 +29,8 @@ from zoo.contract.bundle import open_bundle
 from zoo.contract.decision import Decision, Sets, Unknown
 from zoo.host.errors import UserError
 from zoo.picture import jpeg_file
-from zoo.picture.preprocess import Preprocessing, decode, resize_crop
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing, resize_crop
 
 FILES = {
     "model.onnx",

@@ -35,7 +35,7 @@ from zoo.answer import self_check
 from zoo.answer.self_check import Checked
 from zoo.contract import bundle, rundir
 from zoo.host.errors import BadImage, UserError
-from zoo.publish.card import recipe_table
+from zoo.publish.card_sections import recipe_table
 
 RIGHT = b"Bearer secret"
 

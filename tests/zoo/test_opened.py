@@ -18,7 +18,7 @@ from tests.zoo.costs import peak_of
 from tests.zoo.jpeg_scans import many_scans
 from zoo.host.errors import BadImage
 from zoo.picture import jpeg_file
-from zoo.picture.preprocess import decode, without_metadata
+from zoo.picture.decoding import decode, without_metadata
 
 
 @cache

@@ -19,9 +19,9 @@ from tests.bench.fuzz import fuzz_pictures, run_length_bmp
 from tests.zoo.costs import peak_of
 from tests.zoo.jpeg_scans import many_scans, segment
 from zoo.host.errors import BadImage
-from zoo.picture import exif, preprocess
+from zoo.picture import decoding, exif
+from zoo.picture.decoding import decode, without_metadata
 from zoo.picture.picture_file import reduced
-from zoo.picture.preprocess import decode, without_metadata
 
 MEGABYTES = 6
 """Of a specimen without an own size: what grows faster than the file is over the limits well below
@@ -331,7 +331,7 @@ def plain(data: bytes, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
             if picture.format != "TIFF":
                 held = picture.getexif().get(0x0112, 1)
         patched.setattr(
-            preprocess.picture_file, "reduced", lambda whole, _formats: exif.Reduced(whole, held)
+            decoding.picture_file, "reduced", lambda whole, _formats: exif.Reduced(whole, held)
         )
         return np.asarray(decode(data))
 
