@@ -100,7 +100,8 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     # a wrong duration is told now, not after the probe
     schedule(resolved.recipe, steps_per_epoch=per_epoch)
     fitting.check(resolved.recipe, trial, pictures=len(data.of("train")), device=device.type)
-    ddp.check_batch(min(len(data.of("train")), resolved.recipe.batch_size), resolved.recipe)
+    step = min(len(data.of("train")), resolved.recipe.batch_size)
+    ddp.check_batch(step, resolved.recipe, processes=distributed.world())
     data = with_recorded_names(claimed, data)
     if distributed.first():
         check_same_data(claimed.folder, data, limit, same=claimed.same_pictures)

@@ -21,11 +21,11 @@ from zoo.host.errors import UserError
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-def check_batch(pictures: int, recipe: Recipe) -> None:
+def check_batch(pictures: int, recipe: Recipe, *, processes: int) -> None:
     """`UserError` unless each process gets a picture in each part of a step of so many pictures."""
-    if distributed.world() > 1 and pictures < distributed.world() * recipe.accumulate:
+    if processes > 1 and pictures < processes * recipe.accumulate:
         raise UserError(
-            f"a step of {pictures} pictures cannot be shared out to {distributed.world()} processes"
+            f"a step of {pictures} pictures cannot be shared out to {processes} processes"
             + (f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else "")
             + ": expected a picture for each. Start fewer processes, or give a larger --batch-size."
         )
