@@ -55,10 +55,10 @@ def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float
 
     optimizer.step(closure)  # type: ignore[arg-type]
     temperature = min(max(log_temperature.exp().item(), COLDEST), 1 / COLDEST)
-    better = loss_of(probabilities_NC, labels_N, temperature) <= loss_of(
-        probabilities_NC, labels_N, 1.0
-    )
-    return temperature if better else 1.0
+    plain_loss = loss_of(probabilities_NC, labels_N, 1.0)
+    if loss_of(probabilities_NC, labels_N, temperature) > plain_loss:
+        return 1.0
+    return temperature
 
 
 def _picked(log_p_NC: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -99,9 +99,12 @@ def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[
     plain = measured["none"]
     plain_right, plain_loss = plain.predicted == labels_N, -np.log(plain.label_probability)
     rows = []
-    for name, it in measured.items():
-        right, loss = it.predicted == labels_N, -np.log(it.label_probability)
+    for name, views in measured.items():
+        right, loss = views.predicted == labels_N, -np.log(views.label_probability)
         gain = plain_loss - loss
+        gain_error = 0.0
+        if len(gain) > 1:
+            gain_error = float(gain.std(ddof=1) / math.sqrt(len(gain)))
         rows.append(
             {
                 "views": name,
@@ -110,9 +113,7 @@ def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[
                 "top1": float(right.mean()),
                 "loss": float(loss.mean()),
                 "gain": float(gain.mean()),
-                "gain_error": float(gain.std(ddof=1) / math.sqrt(len(gain)))
-                if len(gain) > 1
-                else 0.0,
+                "gain_error": gain_error,
                 "only_it_right": int((right & ~plain_right).sum()),
                 "only_none_right": int((plain_right & ~right).sum()),
             }
@@ -127,13 +128,7 @@ def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     The one-standard-error rule of Breiman et al., "Classification and regression trees" (1984).
     None gains: none.
     """
-    gained = [
-        row
-        for row in table
-        if row["views"] != "none"
-        and row["gain"] > SIGNIFICANT * row["gain_error"]
-        and row["only_it_right"] >= row["only_none_right"]
-    ]
+    gained = list(filter(_gains, table))
     if not gained:
         return "none", (
             f"measured: no views lower the loss by more than {SIGNIFICANT:g} standard errors "
@@ -146,6 +141,13 @@ def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         f"measured: loss lower by {row['gain']:.4f} ± {row['gain_error']:.4f}, "
         f"{row['only_it_right']} more right and {row['only_none_right']} fewer"
     )
+
+
+def _gains(row: Mapping[str, Any]) -> bool:
+    """Whether views lower the loss by more than chance, and lose no right answers on balance."""
+    significant = row["gain"] > SIGNIFICANT * row["gain_error"]
+    loses_none = row["only_it_right"] >= row["only_none_right"]
+    return bool(row["views"] != "none" and significant and loses_none)
 
 
 def fit_sets(label_probability_N: np.ndarray, coverage: float) -> tuple[Sets, str | None]:

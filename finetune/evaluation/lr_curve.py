@@ -48,7 +48,8 @@ def recorded(series: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
     """The curve in the events of a run, None if it was not measured."""
     if "range/lr" not in series:
         return None
-    lr, loss = (tuple(value for _, value in series[name]) for name in ("range/lr", "range/loss"))
+    _, lr = zip(*series["range/lr"], strict=True)
+    _, loss = zip(*series["range/loss"], strict=True)
     return Curve(lr, loss)
 
 
@@ -71,18 +72,14 @@ def suggest(curve: Curve) -> Suggestion:
     level, lowest = float(smooth[flat].mean()), int(smooth.argmin())
     noise = float(np.array(curve.loss)[flat].std()) / math.sqrt(WEIGHED)
     if level - smooth[lowest] > NOISE * noise:
-        edge, seen = (
-            float(lr[lowest]),
-            f"where the loss is lowest ({smooth[lowest]:.3g}, at first {level:.3g})",
-        )
+        edge = float(lr[lowest])
+        place = f"where the loss is lowest ({smooth[lowest]:.3g}, at first {level:.3g})"
     else:
-        edge, seen = (
-            float(lr[np.flatnonzero(smooth <= level + NOISE * noise)[-1]]),
-            (
-                f"after which the loss rises above its start ({level:.3g}); it never fell below it "
-                "by more than noise"
-            ),
+        edge = float(lr[np.flatnonzero(smooth <= level + NOISE * noise)[-1]])
+        place = (
+            f"after which the loss rises above its start ({level:.3g}); it never fell below it "
+            "by more than noise"
         )
     low, high = ROWS["lr"].low, ROWS["lr"].high
     value = min(high, max(low, float(f"{edge / MARGIN:.2g}")))
-    return Suggestion(value, f"{RANGE_TEST}: a tenth of {edge:.2g}, {seen}")
+    return Suggestion(value, f"{RANGE_TEST}: a tenth of {edge:.2g}, {place}")

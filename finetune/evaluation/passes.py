@@ -7,6 +7,7 @@ holds all of them, in order.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -78,9 +79,8 @@ def logits(
             rows.append(model(normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
-    return distributed.gathered(torch.cat(rows), total), distributed.gathered(
-        torch.cat(labels), total
-    )
+    every_label = distributed.gathered(torch.cat(labels), total)
+    return distributed.gathered(torch.cat(rows), total), every_label
 
 
 def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
@@ -88,21 +88,22 @@ def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = F
     pictures."""
     ranked = logits_NC.topk(min(5, logits_NC.shape[1]), dim=1).indices
     hits = ranked == labels_N[:, None]
+    balanced = None
+    if by_class:
+        balanced = balanced_accuracy(hits[:, 0], labels_N)
     return Scores(
         hits[:, 0].float().mean().item(),
         hits.any(1).float().mean().item(),
         cross_entropy(logits_NC, labels_N).item(),
         len(labels_N),
-        balanced_accuracy(hits[:, 0], labels_N) if by_class else None,
+        balanced,
     )
 
 
 def balanced_accuracy(right_N: torch.Tensor, labels_N: torch.Tensor) -> float:
     """Mean over the classes that have pictures of their share of right answers."""
-    present = labels_N.unique()
-    return float(
-        torch.stack([right_N[labels_N == label].float().mean() for label in present]).mean()
-    )
+    shares = [right_N[labels_N == label].float().mean() for label in labels_N.unique()]
+    return float(torch.stack(shares).mean())
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,20 @@ def outputs(
     rows = []
     with console.bar(title, total) as advance:
         for images, label in batches:
-            seen = forward(model, normalise(images.to(device), pre), bank.early)
-            embedding = seen.embedding.float().cpu().numpy()
+            answered = forward(model, normalise(images.to(device), pre), bank.early)
+            embedding = answered.embedding.float().cpu().numpy()
             rows.append(
                 Outputs(
-                    seen.logits.float().cpu().numpy(),
+                    answered.logits.float().cpu().numpy(),
                     bank.distance(embedding),
                     images.float().mean((1, 2, 3)).numpy() / 255,
                 )
             )
             advance(len(label))
-    return Outputs(*(_of_all(parts, total) for parts in zip(*rows, strict=True)))
+    logits_NC, unknown_score, brightness = zip(*rows, strict=True)
+    return Outputs(
+        _of_all(logits_NC, total), _of_all(unknown_score, total), _of_all(brightness, total)
+    )
 
 
 @torch.inference_mode()
@@ -175,12 +179,8 @@ def parts_of_embedding(
     rows = []
     with console.bar("reference embeddings", total) as advance:
         for images, label in batches:
-            rows.append(
-                [
-                    part.cpu()
-                    for part in embedding_parts(model, normalise(images.to(device), pre), stage)
-                ]
-            )
+            parts = embedding_parts(model, normalise(images.to(device), pre), stage)
+            rows.append([part.cpu() for part in parts])
             advance(len(label))
     return [distributed.gathered(torch.cat(parts), total) for parts in zip(*rows, strict=True)]
 
@@ -233,17 +233,16 @@ def extract(
                 rows.append(features(model, normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
-    return distributed.gathered(torch.cat(rows), total), distributed.gathered(
-        torch.cat(labels), total
-    )
+    every_label = distributed.gathered(torch.cat(labels), total)
+    return distributed.gathered(torch.cat(rows), total), every_label
 
 
 def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:
     """At most `most` of them, taken class by class in turn, in order of sha256."""
     taken: Counter[int] = Counter()
     turns = []
-    for picture in sorted(pictures, key=lambda p: p.sha256):
+    for picture in sorted(pictures, key=attrgetter("sha256")):
         turns.append((taken[picture.label], picture))
         taken[picture.label] += 1
-    turns.sort(key=lambda turn: turn[0])
+    turns.sort(key=itemgetter(0))
     return [picture for _, picture in turns[:most]]

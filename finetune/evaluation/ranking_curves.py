@@ -41,14 +41,15 @@ def _mean(curves: Sequence[Curves]) -> Curves | None:
     if not curves:
         return None
 
-    def mean(values: Sequence[Any]) -> Any:
+    def mean(name: str) -> Any:
+        values = [getattr(of_class, name) for of_class in curves]
         return np.mean(values, axis=0).round(DIGITS).tolist()
 
     return Curves(
-        precision=tuple(mean([of.precision for of in curves])),
-        tpr=tuple(mean([of.tpr for of in curves])),
-        average_precision=mean([of.average_precision for of in curves]),
-        auroc=mean([of.auroc for of in curves]),
+        precision=tuple(mean("precision")),
+        tpr=tuple(mean("tpr")),
+        average_precision=mean("average_precision"),
+        auroc=mean("auroc"),
     )
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from finetune.evaluation import predictions
+from finetune.evaluation import predictions_csv
 from finetune.evaluation.predictions import Answers
 from finetune.run_folder import events
 from zoo.contract import run_pictures, rundir
@@ -98,5 +98,5 @@ def read(folder: Path) -> Finished:
         run.decision,
         run.pre,
         events.read(folder),
-        predictions.read(folder, classes),
+        predictions_csv.read(folder, classes),
     )
