@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import LogFormatter
@@ -36,6 +37,12 @@ LINES = (
     (INK, "*"),
 )
 """Colour and marker of the lines of a figure with several."""
+
+SPLITS: dict[str, dict[str, Any]] = {
+    "training": {"linewidth": 1.1, "markersize": 2, "linestyle": (0, (4, 2))},
+    "select": {"linewidth": 1.5, "markersize": 3.5, "linestyle": "-"},
+}
+"""Split -> how its line is drawn."""
 
 
 @named_if_it_fails("loss")
@@ -97,16 +104,13 @@ def errors(
     with style():
         figure, axes = panel(title)
         figure.set_figheight(2.7)  # the legend stands above
-        for (line, of), (colour, marker) in zip(curves.items(), cycle(LINES), strict=False):
-            for split, series in of.items():
-                train = split == "training"
+        for (line, by_split), (colour, marker) in zip(curves.items(), cycle(LINES), strict=False):
+            for split, series in by_split.items():
                 axes.plot(
                     *columns(series),
                     color=colour,
-                    linewidth=1.1 if train else 1.5,
                     marker=marker,
-                    markersize=2 if train else 3.5,
-                    linestyle=(0, (4, 2)) if train else "-",
+                    **SPLITS[split],
                     label=f"{NAMED}{printable(line)[:LONGEST_LABEL]}, {split}",
                     gid=f"{name}-{split}",
                 )

@@ -125,10 +125,14 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 def columns(series: Series) -> tuple[list[float], list[float]]:
     """x and y of the finite points, averaged in bins where there are many."""
-    points = [(x, y) for x, y in series if math.isfinite(y)]
+    points = [point for point in series if math.isfinite(point[1])]
     size = math.ceil(len(points) / MOST_POINTS) or 1
-    bins = [points[i : i + size] for i in range(0, len(points), size)]
-    return tuple([sum(p[k] for p in b) / len(b) for b in bins] for k in (0, 1))  # type: ignore[return-value]
+    x_means, y_means = [], []
+    for start in range(0, len(points), size):
+        x, y = zip(*points[start : start + size], strict=True)
+        x_means.append(sum(x) / len(x))
+        y_means.append(sum(y) / len(y))
+    return x_means, y_means
 
 
 def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> Drawing:
@@ -145,23 +149,24 @@ def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> D
         metadata=nothing,
     )
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg ") :].replace(">", f"><style>{_style_sheet(name)}</style>", 1)
-    width, height = (
-        round(float(re.search(rf' {side}="([\d.]+)pt"', svg)[1]) / 0.75)  # type: ignore[index]
-        for side in ("width", "height")
-    )
-    return Drawing(name, svg, width, height, alt)
+    svg = svg[svg.index("<svg ") :].replace(">", f"><style>{_style_sheet()}</style>", 1)
+    return Drawing(name, svg, _css_pixels(svg, "width"), _css_pixels(svg, "height"), alt)
 
 
-def _style_sheet(name: str) -> str:
-    def rules(theme: str) -> str:
-        return " ".join(
-            f'[style*="{kind}: {old}"] {{ {kind}: {new} !important; }}'
-            for old, new in THEMES[theme].items()
-            for kind in ("fill", "stroke")
-        )
+def _css_pixels(svg: str, side: str) -> int:
+    """Width or height of a figure, which the SVG has in points."""
+    points = re.search(rf' {side}="([\d.]+)pt"', svg)
+    assert points is not None
+    return round(float(points[1]) / 0.75)
 
-    schemes = " ".join(
-        f"@media (prefers-color-scheme: {theme}) {{ {rules(theme)} }}" for theme in THEMES
-    )
-    return f"text {{ font-family: {FONTS} !important; }} {schemes}"
+
+def _style_sheet() -> str:
+    """The fonts, and what the mid-tones become in each colour scheme."""
+    sheet = [f"text {{ font-family: {FONTS} !important; }}"]
+    for theme, colours in THEMES.items():
+        rules = []
+        for old, new in colours.items():
+            for kind in ("fill", "stroke"):
+                rules.append(f'[style*="{kind}: {old}"] {{ {kind}: {new} !important; }}')
+        sheet.append(f"@media (prefers-color-scheme: {theme}) {{ {' '.join(rules)} }}")
+    return " ".join(sheet)
