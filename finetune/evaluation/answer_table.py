@@ -24,7 +24,7 @@ def tabulate(
     averaged: Averaged,
     decision: Decision,
 ) -> Answers:
-    """The table of these pictures' answers, without the comparison of views."""
+    """Build the table of these pictures' answers, without the comparison of views."""
     label = np.array([picture.label for picture in pictures])
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     for start in range(0, len(pictures), CHUNK):
@@ -54,7 +54,7 @@ def tabulate(
 
 
 def _most_probable(prefix: str, p_NC: np.ndarray, labels_N: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of one way to answer, `prefix` before their names."""
+    """Give the columns of one way to answer; `prefix` stands before their names."""
     return {
         f"{prefix}predicted": p_NC.argmax(1),
         f"{prefix}confidence": p_NC.max(1),
@@ -65,7 +65,7 @@ def _most_probable(prefix: str, p_NC: np.ndarray, labels_N: np.ndarray) -> dict[
 def _best_five_and_sets(
     p_NC: np.ndarray, labels_N: np.ndarray, decision: Decision
 ) -> dict[str, np.ndarray]:
-    """The columns that only the deployed answer has."""
+    """Give the columns that only the deployed answer has."""
     assert decision.sets is not None
     inside = in_set(p_NC, decision.sets)
     return {
@@ -76,7 +76,7 @@ def _best_five_and_sets(
 
 
 def _splits(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
-    """Each picture's split, for val its half where val was halved."""
+    """Give each picture's split; where val was halved, the half of val that it belongs to."""
     halved = data.halved(data.of("val"))
     splits = [picture.split for picture in pictures]
     if halved:
@@ -87,14 +87,14 @@ def _splits(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
 
 
 def of_label(values_NC: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
-    """The value of each row's label, nan where it has none."""
+    """Pick the value of each row's label; nan where a row has none."""
     return np.where(labels_N == NOWHERE, np.nan, values_NC[np.arange(len(labels_N)), labels_N])
 
 
 def with_views(
     answers: Answers, measured: Mapping[str, fits.Measured], rows: np.ndarray
 ) -> Answers:
-    """The table with the comparison of views, on the rows where they were measured."""
+    """Add the comparison of views, on the rows where they were measured."""
     predicted, probability = {}, {}
     for name, views in measured.items():
         predicted[name] = np.full(len(answers), NOWHERE)

@@ -49,7 +49,7 @@ NOTES = {
 
 
 class Calibrated(NamedTuple):
-    """What `calibrate` gives."""
+    """Holds what `calibrate` fitted, and the answers that follow from it."""
 
     decision: Decision
     fitted: dict[str, Any]
@@ -61,7 +61,7 @@ class Calibrated(NamedTuple):
 
 
 class Views(NamedTuple):
-    """The test-time views that were chosen, and what the choice rests on."""
+    """Holds the test-time views that were chosen, and what the choice rests on."""
 
     name: str
     why: str
@@ -92,12 +92,14 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     labels = np.array([pictures[i].label for i in rows])
     views = chosen_views(subject, pictures, outputs.logits, rows, wish)
 
+    # the sets are fitted on tempered probabilities, so the temperature comes first
     p_NC = views.averaged.of(rows)
     temperature = fits.fit_temperature(p_NC, labels)
     sets, few = fits.fit_sets(of_label(temper(p_NC, temperature), labels), wish.coverage)
     threshold = rejection.threshold(outputs.unknown_score[rows])
     unknown = Unknown(bank.neighbours, bank.shortest, threshold, bank.early)
     decision = Decision(temperature, views.name, unknown, sets)
+    # foreign pictures measure the decision, and take no part in it
     strangers = [
         foreign_answers(subject, strange, bank, decision)
         for strange in foreign.sets_for(data.pictures)
@@ -106,11 +108,8 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     warnings = warnings_about(few, len(rows), rejected(strangers, threshold))
     for warning in warnings:
         console.warn(warning)
-    halved = data.halved(data.of("val"))
     fitted = {
-        "split": "calibrate" if halved else "val",
-        "pictures": len(rows),
-        "note": NOTES[halved],
+        **fitted_on(data, rows),
         "views": {"why": views.why, "table": views.table},
         "temperature": {
             "loss_before": fits.loss_of(p_NC, labels, 1.0),
@@ -135,8 +134,8 @@ def chosen_views(
     rows: np.ndarray,
     wish: Wish,
 ) -> Views:
-    """The views that were asked for, or those that gain on the first calibration pictures (`rows`,
-    indices of `pictures`)."""
+    """Choose the views that were asked for, or those that gain on the first calibration pictures
+    (`rows`, indices of `pictures`)."""
     shown = rows[:MOST_MEASURED]
     sample = [pictures[i] for i in shown.tolist()]
     labels = np.array([picture.label for picture in sample])
@@ -160,8 +159,8 @@ def chosen_views(
 def warnings_about(
     few_for_sets: str | None, pictures: int, rejected_of: dict[str, float]
 ) -> list[str]:
-    """What a user must know of the fits: on few calibration pictures (`few_for_sets`: what
-    `fits.fit_sets` warns of), and of foreign sets that pass for known."""
+    """Say what a user must know of the fits: that they rest on few pictures (`few_for_sets` is the
+    warning of `fits.fit_sets`), or that a foreign set passes for known."""
     warnings = []
     if few_for_sets:
         warnings.append(few_for_sets)
@@ -175,15 +174,22 @@ def warnings_about(
     return warnings
 
 
+def fitted_on(data: Data, rows: np.ndarray) -> dict[str, Any]:
+    """Name the pictures that everything is fitted on, for decision.json."""
+    halved = data.halved(data.of("val"))
+    split = "calibrate" if halved else "val"
+    return {"split": split, "pictures": len(rows), "note": NOTES[halved]}
+
+
 def rejected(strangers: Sequence[Answers], threshold: float) -> dict[str, float]:
-    """Foreign set -> share of its pictures that are called unknown."""
+    """Give for each foreign set the share of its pictures that are called unknown."""
     return {
         str(table.split[0]): float((table.unknown_score > threshold).mean()) for table in strangers
     }
 
 
 def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> Ranking:
-    """The curves of each class on the headline's split, from the deployed probabilities."""
+    """Compute the curves of each class on the headline's split, from the deployed probabilities."""
     split, _ = predictions.headline(known)
     rows = np.flatnonzero(known.in_split(split))
     chunks = []
@@ -194,17 +200,20 @@ def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> R
 
 
 def calibration_rows(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
-    """Indices of at most MOST_CALIBRATED calibration pictures, by sha256, so that the first of them
-    are a sample."""
+    """Give the indices of at most MOST_CALIBRATED calibration pictures, ordered by sha256, so that
+    the first of them are a random sample."""
     paths = {picture.path for picture in data.of("calibrate")}
-    rows = [i for i, p in enumerate(pictures) if p.split == "val" and p.path in paths]
-    return np.array(sorted(rows, key=lambda i: pictures[i].sha256)[:MOST_CALIBRATED])
+    rows = []
+    for row, picture in enumerate(pictures):
+        if picture.split == "val" and picture.path in paths:
+            rows.append((picture.sha256, row))
+    return np.array([row for _, row in sorted(rows)[:MOST_CALIBRATED]])
 
 
 def foreign_answers(
     subject: Subject, strangers: foreign.ForeignSet, bank: Bank, decision: Decision
 ) -> Answers:
-    """The answers to pictures of no class."""
+    """Answer the pictures of a foreign set, which belong to no class."""
     pre, total, views = subject.source.pre, len(strangers.pictures), VIEWS[decision.views]
     own = distributed.mine(strangers.pictures)
     outputs = passes.outputs(
@@ -229,7 +238,7 @@ def foreign_answers(
 
 
 def write(folder: Path, calibrated: Calibrated) -> None:
-    """`decision.json`, `bank.safetensors` and `predictions.csv` of a run folder."""
+    """Write `decision.json`, `bank.safetensors` and `predictions.csv` into a run folder."""
     rundir.write_json(
         folder / rundir.DECISION, calibrated.decision.to_json() | {"fitted": calibrated.fitted}
     )

@@ -31,7 +31,7 @@ CHEAP = ("flip",)
 
 
 def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float:
-    """The temperature with the lowest cross-entropy, by L-BFGS; 1 where no other is better.
+    """Find the temperature with the lowest cross-entropy, by L-BFGS; 1 where no other is better.
 
     1/(N + 2) of each target goes to the most probable other class, as in Platt's scaling (1999): N
     right answers do not prove that there is never a wrong one, so the temperature of a few right
@@ -66,18 +66,18 @@ def _picked(log_p_NC: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def losses(probabilities_NC: np.ndarray, labels_N: np.ndarray, temperature: float) -> np.ndarray:
-    """Cross-entropy of each picture in nats, [N]."""
+    """Compute the cross-entropy of each picture in nats, [N]."""
     label_p = temper(probabilities_NC, temperature)[np.arange(len(labels_N)), labels_N]
     return -np.log(np.maximum(label_p, np.finfo(np.float64).tiny))
 
 
 def loss_of(probabilities_NC: np.ndarray, labels_N: np.ndarray, temperature: float) -> float:
-    """Mean cross-entropy in nats."""
+    """Compute the mean cross-entropy in nats."""
     return float(losses(probabilities_NC, labels_N, temperature).mean())
 
 
 class Measured(NamedTuple):
-    """One of the views settings on the measured pictures."""
+    """Holds what one setting of views answers to the measured pictures."""
 
     predicted: np.ndarray
     """int [N]."""
@@ -86,8 +86,8 @@ class Measured(NamedTuple):
 
 
 def measure(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> Measured:
-    """Answers of a views setting at its own temperature: what averaging gains beyond temperature
-    scaling counts."""
+    """Measure a setting of views at its own temperature, so that only what averaging gains beyond
+    temperature scaling counts."""
     temperature = fit_temperature(probabilities_NC, labels_N)
     return Measured(
         probabilities_NC.argmax(1), np.exp(-losses(probabilities_NC, labels_N, temperature))
@@ -95,7 +95,7 @@ def measure(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> Measured:
 
 
 def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[dict[str, Any]]:
-    """A row per setting, each against `none` on the same pictures."""
+    """Compare each setting with `none` on the same pictures, one row a setting."""
     plain = measured["none"]
     plain_right, plain_loss = plain.predicted == labels_N, -np.log(plain.label_probability)
     rows = []
@@ -122,8 +122,8 @@ def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[
 
 
 def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """(views, why): of the settings that gain, the cheapest whose gain is within a standard error
-    of the largest.
+    """Give (views, why): of the settings that gain, the cheapest whose gain is within a standard
+    error of the largest.
 
     The one-standard-error rule of Breiman et al., "Classification and regression trees" (1984).
     None gains: none.
@@ -144,15 +144,16 @@ def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def _gains(row: Mapping[str, Any]) -> bool:
-    """Whether views lower the loss by more than chance, and lose no right answers on balance."""
+    """Tell whether views lower the loss by more than chance, and lose no right answers on
+    balance."""
     significant = row["gain"] > SIGNIFICANT * row["gain_error"]
     loses_none = row["only_it_right"] >= row["only_none_right"]
     return bool(row["views"] != "none" and significant and loses_none)
 
 
 def fit_sets(label_probability_N: np.ndarray, coverage: float) -> tuple[Sets, str | None]:
-    """Split conformal prediction sets (least ambiguous sets: Sadinle, Lei and Wasserman, JASA
-    2019), and a warning.
+    """Fit split conformal prediction sets (least ambiguous sets: Sadinle, Lei and Wasserman, JASA
+    2019); gives them and a warning.
 
     `label_probability_N`: probability of the true class of each calibration picture. With N
     pictures the true class is in the set with a probability of at least `coverage`; too few

@@ -29,7 +29,7 @@ RANGE_TEST = "range test"
 
 @dataclass(frozen=True)
 class Curve:
-    """What a range test saw, one value a step; it ends early where the loss ran away."""
+    """Holds what a range test measured, one value a step; it ends early where the loss ran away."""
 
     lr: tuple[float, ...]
     loss: tuple[float, ...]
@@ -37,15 +37,15 @@ class Curve:
 
     @property
     def smooth(self) -> np.ndarray:
-        """The losses, averaged with Gaussian weights over about a quarter of a decade to both
-        sides; float64 [N]."""
+        """Average the losses with Gaussian weights over about a quarter of a decade to both sides;
+        float64 [N]."""
         place = np.arange(len(self.loss))
         weights = np.exp(-0.5 * ((place[:, None] - place) / WIDTH) ** 2)
         return np.asarray((weights / weights.sum(1, keepdims=True)) @ np.array(self.loss))
 
 
 def recorded(series: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
-    """The curve in the events of a run, None if it was not measured."""
+    """Read the curve from the events of a run; None if it was not measured."""
     if "range/lr" not in series:
         return None
     _, lr = zip(*series["range/lr"], strict=True)
@@ -55,14 +55,15 @@ def recorded(series: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A learning rate, and why."""
+    """Holds a learning rate, and the reason for it."""
 
     lr: float
     why: str
 
 
 def suggest(curve: Curve) -> Suggestion:
-    """A tenth of the rate at which the smoothed loss is lowest (Gugger's rule, fastai's `minimum`).
+    """Suggest a tenth of the rate at which the smoothed loss is lowest (Gugger's rule, fastai's
+    `minimum`).
 
     Where the loss does not fall below its level at the lowest rates by more than noise, as with a
     probe's head that is good already, the lowest place means nothing: then a tenth of the last rate

@@ -26,7 +26,7 @@ def per_class(
     labels: Sequence[int] | np.ndarray,
     classes: Sequence[str],
 ) -> tuple[ClassNumbers, ...]:
-    """Precision, recall, F1 and number of pictures of each class; None where undefined."""
+    """Compute precision, recall, F1 and number of pictures of each class; None where undefined."""
     answered = np.asarray(predicted, dtype=np.int64)
     true = np.asarray(labels, dtype=np.int64)
     counts = []
@@ -36,8 +36,8 @@ def per_class(
 
 
 def _class_numbers(name: str, hits: int, answers: int, pictures: int) -> ClassNumbers:
-    """One class, of which `hits` pictures were answered rightly, and which was answered `answers`
-    times."""
+    """Compute the numbers of one class, which has `pictures` pictures and was answered `answers`
+    times, `hits` of them rightly."""
     return ClassNumbers(
         name,
         pictures,
@@ -52,7 +52,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 class Slice(NamedTuple):
-    """A part of the pictures, by one measured property."""
+    """Holds a part of the pictures, by one measured property."""
 
     low: float
     high: float
@@ -67,16 +67,17 @@ class Slice(NamedTuple):
 
 
 def slices(values_N: np.ndarray, right_N: np.ndarray, parts: int = 4) -> list[Slice]:
-    """Up to `parts` slices of about equal size, by rising value; equal values stay together."""
-    found = []
+    """Cut the pictures into up to `parts` slices of about equal size, by rising value; equal values
+    stay together."""
+    measured = []
     for inside in _quantile_masks(values_N, parts):
         low, high = float(values_N[inside].min()), float(values_N[inside].max())
-        found.append(Slice(low, high, int(right_N[inside].sum()), int(inside.sum())))
-    return found
+        measured.append(Slice(low, high, int(right_N[inside].sum()), int(inside.sum())))
+    return measured
 
 
 def _quantile_masks(values_N: np.ndarray, parts: int) -> Iterator[np.ndarray]:
-    """bool [N] of each part that has pictures."""
+    """Yield for each part that has pictures which these are, bool [N]."""
     if not len(values_N):
         return
     edges = np.quantile(values_N, np.arange(1, parts) / parts, method="lower")

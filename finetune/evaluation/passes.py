@@ -30,7 +30,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Scores:
-    """How good a set of weights is on one split."""
+    """Says how good a set of weights is on one split."""
 
     top1: float
     """Share of right answers."""
@@ -44,7 +44,8 @@ class Scores:
     (`Recipe.by_class`)."""
 
     def better_than(self, other: "Scores") -> bool:
-        """By top-1, or by balanced accuracy where both have it; ties by loss."""
+        """Compare by top-1, or by balanced accuracy where both have it; ties are decided by
+        loss."""
         if self.balanced is not None and other.balanced is not None:
             return (self.balanced, -self.loss) > (other.balanced, -other.loss)
         return (self.top1, -self.loss) > (other.top1, -other.loss)
@@ -53,7 +54,7 @@ class Scores:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def events(self) -> dict[str, float]:
-        """As they stand in metrics.jsonl."""
+        """Give the scores as they stand in metrics.jsonl."""
         return {"select/top1": self.top1, "select/top5": self.top5, "select/loss": self.loss}
 
 
@@ -70,7 +71,8 @@ def logits(
     total: int,
     title: str = "evaluating",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(float32 [N, classes], int64 [N]) on the CPU. Leaves the model in evaluation mode."""
+    """Give (float32 [N, classes], int64 [N]) on the CPU: logits and labels. Leaves the model in
+    evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
     rows, labels = [], []
@@ -84,8 +86,8 @@ def logits(
 
 
 def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
-    """Top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that have
-    pictures."""
+    """Compute top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that
+    have pictures."""
     ranked = logits_NC.topk(min(5, logits_NC.shape[1]), dim=1).indices
     hits = ranked == labels_N[:, None]
     balanced = None
@@ -101,14 +103,14 @@ def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = F
 
 
 def balanced_accuracy(right_N: torch.Tensor, labels_N: torch.Tensor) -> float:
-    """Mean over the classes that have pictures of their share of right answers."""
+    """Average the share of right answers over the classes that have pictures."""
     shares = [right_N[labels_N == label].float().mean() for label in labels_N.unique()]
     return float(torch.stack(shares).mean())
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Reference embeddings of training pictures, for the unknown score."""
+    """Holds the reference embeddings of training pictures, for the unknown score."""
 
     rows: np.ndarray
     """float32 [references, dim], each of length 1."""
@@ -120,12 +122,12 @@ class Bank:
     """The stage that is joined to the embedding."""
 
     def distance(self, embedding_ND: np.ndarray) -> np.ndarray:
-        """The unknown score, float32 [N]."""
+        """Compute the unknown score, float32 [N]."""
         return knn_distance(embedding_ND, self.rows, self.neighbours, self.shortest)
 
 
 class Outputs(NamedTuple):
-    """What one pass over pictures gives."""
+    """Holds what one pass over pictures gives."""
 
     logits: np.ndarray
     """float32 [N, classes]."""
@@ -145,8 +147,8 @@ def outputs(
     total: int,
     title: str,
 ) -> Outputs:
-    """Logits, unknown score and brightness of all pictures, from one forward pass. Leaves the model
-    in evaluation mode."""
+    """Compute logits, unknown score and brightness of all pictures, in one forward pass. Leaves the
+    model in evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
     rows = []
@@ -172,8 +174,8 @@ def outputs(
 def parts_of_embedding(
     model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, stage: int, *, total: int
 ) -> list[torch.Tensor]:
-    """The parts of every picture's embedding before they are scaled and joined, float32 [N, ...]
-    each on the CPU."""
+    """Give the parts of every picture's embedding before they are scaled and joined, each float32
+    [N, ...] on the CPU."""
     device = next(model.parameters()).device
     model.eval()
     rows = []
@@ -194,7 +196,7 @@ def summed_probabilities(
     *,
     total: int,
 ) -> list[np.ndarray]:
-    """Probabilities of each picture, summed over groups of its views: float32 [N, classes] for each
+    """Sum the probabilities of each picture over groups of its views: float32 [N, classes] for each
     group.
 
     `groups`: how many of a picture's views, in their order in the batches, make up each group.
@@ -219,8 +221,8 @@ def _of_all(parts: Sequence[np.ndarray], total: int) -> np.ndarray:
 def extract(
     model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int, precision: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is
-    fp32 or bf16.
+    """Give the pooled features, float32 [N, dim], and labels [N], of all `total` pictures;
+    `precision` is fp32 or bf16.
 
     `batches` hold this process's share of them (`distributed.mine`).
     """
@@ -238,7 +240,7 @@ def extract(
 
 
 def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:
-    """At most `most` of them, taken class by class in turn, in order of sha256."""
+    """Take at most `most` of the pictures, class by class in turn, in the order of sha256."""
     taken: Counter[int] = Counter()
     turns = []
     for picture in sorted(pictures, key=attrgetter("sha256")):

@@ -32,7 +32,8 @@ MOST_WRONG = 24
 
 @dataclass(frozen=True)
 class Answers:
-    """A table as arrays of length N, one row a picture. "Plain" is one view at temperature 1."""
+    """Holds a table as arrays of length N, one row a picture. "Plain" is one view at temperature
+    1."""
 
     classes: tuple[str, ...]
     path: np.ndarray
@@ -74,11 +75,11 @@ class Answers:
 
     @property
     def right(self) -> np.ndarray:
-        """bool [N]: the most probable class is the true one."""
+        """Tell for each row whether the most probable class is the true one, bool [N]."""
         return self.predicted == self.label
 
     def where(self, chosen: np.ndarray) -> "Answers":
-        """The rows of a boolean mask or of indices."""
+        """Take the rows of a boolean mask or of indices."""
 
         columns: dict[str, Any] = {}
         for name in COLUMN_NAMES:
@@ -89,17 +90,18 @@ class Answers:
         return replace(self, **columns)
 
     def in_split(self, split: str) -> np.ndarray:
-        """bool [N]: the row is of that split, named as for `of`."""
+        """Tell for each row whether it is of that split, named as for `of`; bool [N]."""
         members = VAL if split == "val" else (split,)
         return np.isin(self.split, members)
 
     def of(self, split: str) -> "Answers":
-        """The rows of one split: val (all of it), select, calibrate, test, or a foreign set."""
+        """Take the rows of one split: val (all of it), select, calibrate, test, or a foreign
+        set."""
         return self.where(self.in_split(split))
 
     @property
     def splits(self) -> list[str]:
-        """Known splits that have rows: val first, then its halves, then test."""
+        """Name the known splits that have rows: val first, then its halves, then test."""
         present = set(self.split.tolist())
         if not present.isdisjoint(VAL):
             present.add("val")
@@ -107,7 +109,7 @@ class Answers:
 
     @property
     def foreign(self) -> list[str]:
-        """Names of the foreign sets."""
+        """Name the foreign sets."""
         return list(dict.fromkeys(name for name in self.split.tolist() if name not in KNOWN))
 
 
@@ -120,7 +122,7 @@ COLUMN_NAMES = tuple(
 
 
 def concatenate(tables: Sequence[Answers]) -> Answers:
-    """One table of several without a comparison of views."""
+    """Join tables that have no comparison of views into one."""
     columns: dict[str, Any] = {}
     for name in COLUMN_NAMES:
         columns[name] = np.concatenate([getattr(table, name) for table in tables])
@@ -136,7 +138,8 @@ HEADLINES = {
 
 
 def headline(answers: Answers) -> tuple[str, str]:
-    """(split, note): the split that gives the headline, and what a reader must know about it."""
+    """Give (split, note): the split that gives the headline, and what a reader must know about
+    it."""
     splits = answers.splits
     for split, note in HEADLINES.items():
         if split in splits:
@@ -145,8 +148,8 @@ def headline(answers: Answers) -> tuple[str, str]:
 
 
 def numbers(answers: Answers) -> Numbers:
-    """Numbers of one split: the deployed answer's, and as `plain` those of one view at
-    temperature 1."""
+    """Compute the numbers of one split: those of the deployed answer, and as `plain` those of one
+    view at temperature 1."""
     right = int(answers.right.sum())
     plain_right = answers.plain_predicted == answers.label
     return Numbers(
@@ -168,7 +171,7 @@ def numbers(answers: Answers) -> Numbers:
 
 
 def headline_numbers(answers: Answers, per_class: Sequence[ClassNumbers]) -> Headline:
-    """The numbers of the headline's split; `per_class`: those of its classes."""
+    """Compute the numbers of the headline's split; `per_class` holds those of its classes."""
     split, note = headline(answers)
     present = [row for row in per_class if row.pictures]
     return Headline(
@@ -183,13 +186,13 @@ def headline_numbers(answers: Answers, per_class: Sequence[ClassNumbers]) -> Hea
 
 
 def class_numbers(answers: Answers) -> tuple[ClassNumbers, ...]:
-    """The classes in the headline's split."""
+    """Compute the numbers of each class on the headline's split."""
     head = answers.of(headline(answers)[0])
     return metrics.per_class(head.predicted, head.label, answers.classes)
 
 
 def unknown_numbers(answers: Answers, threshold: float) -> Unknown:
-    """How well the foreign sets are told from the headline's pictures by their unknown score."""
+    """Measure how well the unknown score tells the foreign sets from the headline's pictures."""
     known = answers.of(headline(answers)[0]).unknown_score
     foreign, rejected = {}, {}
     for name in answers.foreign:
@@ -211,12 +214,12 @@ def _foreign_numbers(known_N: np.ndarray, strangers: Answers, threshold: float) 
 
 
 def mean_loss(label_probability: np.ndarray) -> float:
-    """Mean cross-entropy in nats."""
+    """Compute the mean cross-entropy in nats."""
     return float(-np.log(np.maximum(label_probability, np.finfo(np.float64).tiny)).mean())
 
 
 def most_wrong(answers: Answers) -> np.ndarray:
-    """Indices of the wrong answers with the highest confidence, the highest first: at most
+    """Give the indices of the wrong answers with the highest confidence, the highest first: at most
     MOST_WRONG, by path where confidence is equal."""
     wrong = np.flatnonzero(~answers.right)
     order = sorted(wrong.tolist(), key=lambda i: (-answers.confidence[i], answers.path[i]))

@@ -46,8 +46,8 @@ other."""
 
 
 def write(path: Path, answers: Answers) -> None:
-    """`predictions.csv`. Classes by name; `top5` joins names by `|` (escaped by `\\`); empty =
-    there is none."""
+    """Write `predictions.csv`. Classes stand there by name; `top5` joins names by `|` (escaped by
+    `\\`); a cell is empty where there is no value."""
     name_of = {NOWHERE: "", **dict(enumerate(answers.classes))}.__getitem__
     columns: dict[str, Iterable[str]] = {}
     for name in TEXTS:
@@ -57,6 +57,7 @@ def write(path: Path, answers: Answers) -> None:
     for name in (*FLOATS, *COUNTS):
         columns[name] = map(_number, getattr(answers, name).tolist())
     columns["top5"] = [_join(map(name_of, five)) for five in answers.top5.tolist()]
+    # a foreign picture has no class that could be in the set
     in_set = answers.label_in_set.astype(int).astype(str)
     columns["label_in_set"] = np.where(answers.label == NOWHERE, "", in_set).tolist()
     ordered = {name: columns[name] for name in COLUMNS}
@@ -68,17 +69,17 @@ def write(path: Path, answers: Answers) -> None:
 
 
 def _number(value: float) -> str:
-    """Nine digits, with which a float32 comes back as it was; empty for nan."""
+    """Print nine digits, with which a float32 comes back as it was; nothing for nan."""
     return "" if value != value else f"{value:.9g}"
 
 
 def _join(names: Iterable[str]) -> str:
-    """Names joined by `|`, with `|` and `\\` in them escaped by `\\`."""
+    """Join names by `|`; `|` and `\\` in them are escaped by `\\`."""
     return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in names)
 
 
 def _split(joined: str) -> list[str]:
-    """What `_join` joined."""
+    """Take apart what `_join` joined."""
     names, current, escaped = [], "", False
     for letter in joined:
         if escaped or letter not in "\\|":
@@ -92,7 +93,7 @@ def _split(joined: str) -> list[str]:
 
 
 def read(run: Path, classes: Sequence[str]) -> Answers:
-    """The table of a run folder's `predictions.csv`; `classes` are its labels in order.
+    """Read the table of a run folder's `predictions.csv`; `classes` are its labels in order.
 
     Raises `UserError` if it is missing, or not what `write` wrote for these classes.
     """
@@ -135,7 +136,7 @@ def _read(path: Path, classes: Sequence[str]) -> Answers:
 
 
 def _measured_views(rows: Sequence[dict[str, str]]) -> list[str]:
-    """The views that have columns of their own."""
+    """Name the views that have columns of their own."""
     if not rows:
         return []
     own = [name for name in rows[0] if name not in COLUMNS]

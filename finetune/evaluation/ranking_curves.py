@@ -16,7 +16,7 @@ DIGITS = 4
 
 
 def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) -> Ranking:
-    """The mean of all classes' curves, the areas of each class, and the curves of the worst.
+    """Give the mean of all classes' curves, the areas of each class, and the curves of the worst.
 
     Curves are `precision` at recalls, and `tpr` at false positive rates, of 0 to 1 in POINTS steps.
     A class of which the split holds no picture, or nothing else, has neither and is left out.
@@ -37,7 +37,7 @@ def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) 
 
 
 def _mean(curves: Sequence[Curves]) -> Curves | None:
-    """The means of the classes' curves and areas; None of no class."""
+    """Average the classes' curves and areas; None where there is no class."""
     if not curves:
         return None
 
@@ -54,7 +54,8 @@ def _mean(curves: Sequence[Curves]) -> Curves | None:
 
 
 def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> Curves:
-    """Of one class: bool [N], is it this class; float [N], its probability."""
+    """Compute the curves of one class; `own_N` says which pictures are of it, `score_N` is its
+    probability."""
     grid = np.linspace(0, 1, POINTS)
     hits, misses = counts_from_above(own_N, score_N)
     recall, fpr = hits / hits[-1], misses / misses[-1]
@@ -72,8 +73,8 @@ def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> Curves:
 
 
 def counts_from_above(own_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures at or above each threshold, those of the class and the others: 0 first, then at each
-    score that occurs, the highest first."""
+    """Count the pictures at or above each threshold, those of the class and the others: 0 first,
+    then at each score that occurs, the highest first."""
     order = np.argsort(-score_N, kind="stable")
     last_of_equals = np.append(np.flatnonzero(np.diff(score_N[order])), len(order) - 1)
     hits = np.append(0, own_N[order].cumsum()[last_of_equals])

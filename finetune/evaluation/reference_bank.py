@@ -22,7 +22,7 @@ NEIGHBOURS = 10
 
 
 def reference_bank(subject: Subject) -> Bank:
-    """Embeddings of at most REFERENCES training pictures, the classes in turn."""
+    """Compute embeddings of at most REFERENCES training pictures, the classes in turn."""
     chosen = passes.sample(subject.data.of("train"), REFERENCES)
     batches = evaluation_batches(distributed.mine(chosen), subject.source)
     of_class = Counter(picture.label for picture in chosen)
@@ -34,7 +34,7 @@ def reference_bank(subject: Subject) -> Bank:
 
 
 def _pooled_bank(subject: Subject, batches: Iterable[Batch], total: int, neighbours: int) -> Bank:
-    """A bank of the pooled features alone, of a network without an early stage."""
+    """Make a bank of the pooled features alone, for a network without an early stage."""
     embedding, _ = passes.extract(
         subject.model, batches, subject.source.pre, total=total, precision="fp32"
     )
@@ -45,7 +45,7 @@ def _pooled_bank(subject: Subject, batches: Iterable[Batch], total: int, neighbo
 def _joined_bank(
     subject: Subject, batches: Iterable[Batch], total: int, neighbours: int, stage: int
 ) -> Bank:
-    """A bank of the pooled features joined with statistics of an early stage."""
+    """Make a bank of the pooled features joined with statistics of an early stage."""
     parts = passes.parts_of_embedding(
         subject.model, batches, subject.source.pre, stage, total=total
     )

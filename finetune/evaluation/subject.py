@@ -10,7 +10,7 @@ from finetune.data.loader import Source
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained model and its pictures."""
+    """Holds a trained model and its pictures."""
 
     model: nn.Module
     data: Data

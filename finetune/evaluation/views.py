@@ -19,7 +19,7 @@ from zoo.picture.tta import VIEWS
 
 @dataclass(frozen=True)
 class Averaged:
-    """Mean probabilities over views, computed for a few rows at a time."""
+    """Gives mean probabilities over views, computed for a few rows at a time."""
 
     logits_NC: np.ndarray
     """Of the first view."""
@@ -29,7 +29,7 @@ class Averaged:
     """Number of views."""
 
     def of(self, rows: np.ndarray | slice) -> np.ndarray:
-        """float64 [rows, classes]."""
+        """Give the mean probabilities of some rows, float64 [rows, classes]."""
         first = softmax(self.logits_NC[rows])
         if self.extra_NC is None:
             return first
@@ -37,8 +37,8 @@ class Averaged:
 
 
 def views_to_measure(wish: Wish, pictures: int) -> list[str]:
-    """The views that are measured against the whole picture alone; none where a choice would be
-    chance."""
+    """Name the views that are measured against the whole picture alone; none where a choice would
+    be chance."""
     if wish.views in VIEWS or pictures < fits.LEAST_FOR_VIEWS:
         return []
     if wish.views != "all":
@@ -49,8 +49,8 @@ def views_to_measure(wish: Wish, pictures: int) -> list[str]:
 def measured_views(
     logits_NC: np.ndarray, labels_N: np.ndarray, extras: Mapping[str, np.ndarray]
 ) -> dict[str, fits.Measured]:
-    """What the whole picture alone and each setting of `extras` (from `extra_views`) reach; empty
-    without any."""
+    """Measure what the whole picture alone and each setting of `extras` (from `extra_views`) reach;
+    empty without any."""
     if not extras:
         return {}
     measured = {}
@@ -63,7 +63,7 @@ def measured_views(
 def extra_views(
     subject: Subject, pictures: Sequence[Picture], settings: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """For each setting, summed probabilities of all its views but the first, float32 [N, classes];
+    """Sum for each setting the probabilities of all its views but the first, float32 [N, classes],
     in one pass."""
     if not settings:
         return {}
@@ -85,10 +85,11 @@ def average_all(
     *,
     known: tuple[np.ndarray, np.ndarray | None],
 ) -> Averaged:
-    """Mean probabilities of every picture; `known`: rows whose other views were computed already,
-    and these."""
+    """Average the probabilities of every picture; `known` holds the rows whose other views were
+    computed already, and their sums."""
     if views == "none":
         return Averaged(logits_NC, None, 1)
+    # what was measured is not computed again
     rows, extra = known
     summed = np.empty_like(logits_NC)
     missing = np.arange(len(pictures))

@@ -29,8 +29,8 @@ COLOURS = (BLUE, ORANGE, GREEN, INK)
 
 @named_if_it_fails("reliability")
 def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:
-    """Share of right answers against confidence, before and after calibration, over the pictures of
-    each bin.
+    """Draw the share of right answers against confidence, before and after calibration, over the
+    pictures of each bin.
 
     Bars are 95 % intervals, points are larger where there are more pictures. On the diagonal a
     probability means what it says; below it, answers are over-confident.
@@ -59,12 +59,13 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:
 
 
 def _bins(axes: Axes, bins: Sequence[Bin], label: str, *, colour: str, width: float) -> None:
-    """The bins as points with their intervals, joined by a line."""
+    """Draw the bins as points with their intervals, joined by a line."""
     spans = [wilson_interval(round(b.right * b.pictures), b.pictures) for b in bins]
     x, y = [b.confidence for b in bins], [b.right for b in bins]
     pictures = sum(b.pictures for b in bins)
     axes.vlines(x, *zip(*spans, strict=True), color=colour, linewidth=width, alpha=0.25)
     axes.plot(x, y, color=colour, linewidth=0.7 * width, alpha=0.35, gid=f"reliability-{label}")
+    # the root, so that bins of few pictures can be seen beside large ones
     axes.scatter(
         x,
         y,
@@ -77,7 +78,7 @@ def _bins(axes: Axes, bins: Sequence[Bin], label: str, *, colour: str, width: fl
 
 
 def _bar_chart(axes: Axes, bins: Sequence[Bin], *, colour: str, alpha: float) -> None:
-    """The number of pictures in each bin."""
+    """Draw the number of pictures in each bin."""
     x, pictures = [b.confidence for b in bins], [b.pictures for b in bins]
     axes.bar(x, pictures, 0.022, color=colour, alpha=alpha)
 
@@ -86,8 +87,8 @@ def _bar_chart(axes: Axes, bins: Sequence[Bin], *, colour: str, alpha: float) ->
 def unknown_scores(
     shares: Mapping[str, Sequence[float]], edges: Sequence[float], threshold: float
 ) -> Drawing:
-    """Histogram of unknown scores: `shares[set][i]` of its pictures lie between `edges[i]` and
-    `edges[i + 1]`.
+    """Draw a histogram of unknown scores: `shares[set][i]` of its pictures lie between `edges[i]`
+    and `edges[i + 1]`.
 
     The first set is filled: the pictures of the known classes.
     """
@@ -130,15 +131,15 @@ def unknown_scores(
 
 @named_if_it_fails("precision-recall")
 def precision_recall(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
-    """Precision at even steps of recall of each line, with its average precision; the first line is
-    the mean."""
+    """Draw the precision at even steps of recall of each line, with its average precision; the
+    first line is the mean."""
     return _square("precision-recall", "Precision against recall", ("recall", "precision"), curves)
 
 
 @named_if_it_fails("roc")
 def roc(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
-    """True positive rate at even steps of the false positive rate, with the area; the first line is
-    the mean."""
+    """Draw the true positive rate at even steps of the false positive rate, with the area; the
+    first line is the mean."""
     return _square("roc", "ROC", ("false positive rate", "true positive rate"), curves)
 
 
@@ -148,7 +149,7 @@ def _square(
     labels: tuple[str, str],
     curves: Mapping[str, tuple[Sequence[float], float]],
 ) -> Drawing:
-    """Lines within the unit square."""
+    """Draw lines within the unit square."""
     with style():
         figure = Figure(figsize=(3.7, 3.5), layout="constrained")
         axes = figure.add_subplot()

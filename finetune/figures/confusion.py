@@ -24,8 +24,8 @@ MOST_NUMBERED = 30
 def confusion(
     names: Sequence[str], cells: Mapping[tuple[int, int], int], totals: Sequence[int]
 ) -> Drawing:
-    """Confusion matrix of some classes: `cells[true, predicted]` pictures, of `totals[true]`
-    pictures of the class.
+    """Draw the confusion matrix of some classes: `cells[true, predicted]` pictures, of
+    `totals[true]` pictures of the class.
 
     Blue is right, orange wrong; depth is the share of the true class (its square root for errors,
     which are rare).
@@ -51,7 +51,7 @@ def confusion(
 def _numbered_cells(
     axes: Axes, cells: Mapping[tuple[int, int], int], totals: Sequence[int]
 ) -> None:
-    """Every cell as a faint square; those with pictures coloured, with their number."""
+    """Draw every cell as a faint square; those with pictures coloured, with their number."""
     every = list(starmap(_square, product(range(len(totals)), repeat=2)))
     axes.add_collection(PatchCollection(every, facecolor=(*to_rgb(INK), 0.08), edgecolor="none"))
     patches, colours = [], []
@@ -77,12 +77,12 @@ def _square(true: int, predicted: int) -> Rectangle:
 
 
 def _short(pictures: int) -> str:
-    """12345 -> '12k', which fits into a cell."""
+    """Print a number so that it fits into a cell: 12345 -> '12k'."""
     return f"{pictures / 1000:.0f}k" if pictures >= 10_000 else str(pictures)
 
 
 def _pixels(axes: Axes, cells: Mapping[tuple[int, int], int], totals: Sequence[int]) -> None:
-    """Every cell as one pixel, where there are too many for numbers."""
+    """Draw every cell as one pixel, where there are too many for numbers."""
     image = np.zeros((len(totals), len(totals), 4))
     image[:] = (*to_rgb(INK), 0.06)
     for (true, predicted), pictures in cells.items():
@@ -91,14 +91,15 @@ def _pixels(axes: Axes, cells: Mapping[tuple[int, int], int], totals: Sequence[i
 
 
 def _colour(true: int, predicted: int, share: float) -> tuple[float, float, float, float]:
-    """Red, green, blue and opacity of a cell, 0 to 1."""
+    """Give red, green, blue and opacity of a cell, 0 to 1."""
+    # a floor of 0.15, so that a single picture of a large class can be seen
     if true == predicted:
         return (*to_rgb(RIGHT), 0.15 + 0.85 * share)
     return (*to_rgb(WRONG), 0.15 + 0.85 * math.sqrt(share))
 
 
 def _class_labels(axes: Axes, names: Sequence[str]) -> None:
-    """The names of the classes along both sides; of many classes every second, third, ..."""
+    """Write the names of the classes along both sides; of many classes every second, third, ..."""
     every = math.ceil(len(names) / MOST_NUMBERED)
     shown = range(0, len(names), every)
     labels = [_shortened(printable(names[i])) for i in shown]

@@ -45,8 +45,8 @@ Parameters = ParamSpec("Parameters")
 def named_if_it_fails(
     name: str,
 ) -> Callable[[Callable[Parameters, Drawing]], Callable[Parameters, Drawing]]:
-    """A figure that cannot be drawn becomes a `Drawing` without a picture that says why: the run
-    goes on."""
+    """Turn a figure that cannot be drawn into a `Drawing` without a picture that says why, so that
+    the run goes on."""
 
     def guarded(draw: Callable[Parameters, Drawing]) -> Callable[Parameters, Drawing]:
         @wraps(draw)
@@ -64,7 +64,7 @@ def named_if_it_fails(
 
 @contextmanager
 def style() -> Iterator[None]:
-    """matplotlib's defaults, whatever the user's own settings are, and ours."""
+    """Set matplotlib's defaults, whatever the user's own settings are, and then ours."""
     ours = {
         "svg.fonttype": "none",
         "svg.hashsalt": "zootune",
@@ -86,7 +86,7 @@ def style() -> Iterator[None]:
 
 
 def panel(title: str) -> tuple[Figure, Axes]:
-    """A small figure against epochs, with its title."""
+    """Make a small figure against epochs, with its title."""
     figure = Figure(figsize=(3.5, 2.3), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=9, pad=8)
@@ -99,12 +99,12 @@ def panel(title: str) -> tuple[Figure, Axes]:
 
 
 def legend(axes: Axes) -> None:
-    """The names of the lines, within the axes."""
+    """Write the names of the lines within the axes."""
     axes.legend(frameon=False, fontsize=8, handlelength=1.6, borderaxespad=0.2)
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """The names of the lines, above the axes."""
+    """Write the names of the lines above the axes."""
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(
         handles,
@@ -124,7 +124,7 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 
 def columns(series: Series) -> tuple[list[float], list[float]]:
-    """x and y of the finite points, averaged in bins where there are many."""
+    """Give x and y of the finite points, averaged in bins where there are many."""
     points = [point for point in series if math.isfinite(point[1])]
     size = math.ceil(len(points) / MOST_POINTS) or 1
     x_means, y_means = [], []
@@ -136,7 +136,8 @@ def columns(series: Series) -> tuple[list[float], list[float]]:
 
 
 def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> Drawing:
-    """The figure as SVG that follows the reader's colour scheme; `alt` says what it shows."""
+    """Turn the figure into SVG that follows the reader's colour scheme; `alt` says what it
+    shows."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # text stays text, so the viewer's fonts draw it; matplotlib's own font is only used to measure
@@ -154,14 +155,15 @@ def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> D
 
 
 def _css_pixels(svg: str, side: str) -> int:
-    """Width or height of a figure, which the SVG has in points."""
+    """Convert the width or height of a figure, which the SVG has in points."""
     points = re.search(rf' {side}="([\d.]+)pt"', svg)
-    assert points is not None
+    if points is None:
+        raise LookupError(f"expected the {side} of matplotlib's SVG in points, seen none")
     return round(float(points[1]) / 0.75)
 
 
 def _style_sheet() -> str:
-    """The fonts, and what the mid-tones become in each colour scheme."""
+    """Write the style sheet: the fonts, and what the mid-tones become in each colour scheme."""
     sheet = [f"text {{ font-family: {FONTS} !important; }}"]
     for theme, colours in THEMES.items():
         rules = []
