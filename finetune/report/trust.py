@@ -214,36 +214,32 @@ def sets_part(run: Finished) -> Html:
         return part(title, fill("<p>None: no coverage was asked for.</p>"))
     covered = int(own.label_in_set.sum())
     low, high = metrics.wilson_interval(covered, len(own))
+    shown = [
+        ("Asked for", percent(sets["coverage"]), "true class in the set"),
+        (
+            "Measured",
+            percent(covered / len(own)),
+            f"on {run.split}, {interval_text_percent(low, high)}",
+        ),
+        ("Mean size", f"{own.set_size.mean():.2f}", f"of {len(run.classes):,} classes"),
+        ("A single class", percent(float((own.set_size == 1).mean())), "of the sets"),
+    ]
     warning = Html("")
     if high < sets["coverage"]:
         warning = notice(
             "The sets hold the true class less often than was asked for, by more than chance "
             f"explains: {run.split} may differ from the pictures they were fitted on."
         )
-    if sets["least_probability"] == 0:
-        content = "Too few pictures to fit it, so every set holds all classes."
-    else:
-        least = percent(sets["least_probability"])
-        content = (
-            f"A set holds each class with a probability of at least {least}, and always the most "
-            "probable one."
-        )
-    return part(
-        title,
-        facts(
-            [
-                ("Asked for", percent(sets["coverage"]), "true class in the set"),
-                (
-                    "Measured",
-                    percent(covered / len(own)),
-                    f"on {run.split}, {interval_text_percent(low, high)}",
-                ),
-                ("Mean size", f"{own.set_size.mean():.2f}", f"of {len(run.classes):,} classes"),
-                ("A single class", percent(float((own.set_size == 1).mean())), "of the sets"),
-            ]
-        ),
-        warning,
-        soft("{}", content),
+    return part(title, facts(shown), warning, soft("{}", _rule(sets["least_probability"])))
+
+
+def _rule(least: float) -> str:
+    """Say which classes a set holds; `least` is the lowest probability of one in it."""
+    if least == 0:
+        return "Too few pictures to fit it, so every set holds all classes."
+    return (
+        f"A set holds each class with a probability of at least {percent(least)}, and always the "
+        "most probable one."
     )
 
 

@@ -11,6 +11,12 @@ from zoo.contract.report import Unknown
 
 SCORE_BINS = 30
 """Bins of the histogram of unknown scores."""
+COLUMNS_EXPLAINED = (
+    "AUROC is the chance that a foreign picture has a higher score than one of {} (0.5: they "
+    "cannot be told apart). Plain confidence is how sure a classifier without this score would "
+    "have been, on average, that such a picture shows one of the classes."
+)
+"""What the table of foreign sets says; of the headline's split."""
 
 
 def unknown_part(run: Finished, scores: Drawing | None) -> Html:
@@ -33,25 +39,13 @@ def unknown_part(run: Finished, scores: Drawing | None) -> Html:
             ),
         ]
     )
-    text = join(
-        (
-            shown,
-            _foreign_table(measured),
-            soft(
-                "AUROC is the chance that a foreign picture has a higher score than one of {} "
-                "(0.5: they cannot be told apart). Plain confidence is how sure a classifier "
-                "without this score would have been, on average, that such a picture shows one of "
-                "the classes.",
-                run.split,
-            ),
-            soft(
-                "The score is the distance to the nearest of {} (number {} of them). Top-1 above "
-                "counts the nearest class also where the answer is “unknown”.",
-                plural(fitted["references"], "reference picture"),
-                unknown["neighbours"],
-            ),
-        )
+    score = soft(
+        "The score is the distance to the nearest of {} (number {} of them). Top-1 above counts "
+        "the nearest class also where the answer is “unknown”.",
+        plural(fitted["references"], "reference picture"),
+        unknown["neighbours"],
     )
+    text = join((shown, _foreign_table(measured), soft(COLUMNS_EXPLAINED, run.split), score))
     return part(title, beside(scores, text))
 
 

@@ -1,7 +1,7 @@
 """`compare.html`: runs side by side, in the style of a run's report."""
 
 from collections.abc import Mapping, Sequence
-from itertools import starmap
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -87,25 +87,30 @@ def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Html:
     if len(runs[0].classes) <= 5:
         del columns["Top-5"]
 
-    def cells(run: Finished, row: Mapping[str, Any]) -> list[object]:
+    rows = []
+    for run, row in zip(runs, numbers["runs"], strict=True):
         low, high = row["top1_interval"]
-        page = f"{quote(run.folder.name)}/{rundir.PAGE}"
-        shown = {
-            "Base": fill('<a href="{}">{}</a>', page, row["label"]),
-            "Top-1": percent(row["top1"], 2),
-            "95 % interval": interval_text(row["top1_interval"]),
-            "Top-5": percent(row["top5"], 2),
-            "Macro F1": percent(row["macro_f1"], 2),
-            "Loss": f"{row['loss']:.4f}",
-            "Probe": percent(row["probe_top1"]),
-            "MB": f"{row['size_mb']:.1f}",
-            "Time": duration(row["seconds"]),
-            scale: interval_bar(low, row["top1"], high, floor=floor),
-        }
-        return list(map(shown.__getitem__, columns))
+        cells = _run_cells(run, row)
+        cells[scale] = interval_bar(low, row["top1"], high, floor=floor)
+        rows.append((row["top1"], list(map(cells.__getitem__, columns))))
+    rows.sort(key=itemgetter(0), reverse=True)
+    return table(columns, map(itemgetter(1), rows), css="fit splits first")
 
-    rows = sorted(zip(runs, numbers["runs"], strict=True), key=lambda item: -item[1]["top1"])
-    return table(columns, starmap(cells, rows), css="fit splits first")
+
+def _run_cells(run: Finished, row: Mapping[str, Any]) -> dict[str, object]:
+    """Give what stands in each column for one run, but for the interval's drawing."""
+    page = f"{quote(run.folder.name)}/{rundir.PAGE}"
+    return {
+        "Base": fill('<a href="{}">{}</a>', page, row["label"]),
+        "Top-1": percent(row["top1"], 2),
+        "95 % interval": interval_text(row["top1_interval"]),
+        "Top-5": percent(row["top5"], 2),
+        "Macro F1": percent(row["macro_f1"], 2),
+        "Loss": f"{row['loss']:.4f}",
+        "Probe": percent(row["probe_top1"]),
+        "MB": f"{row['size_mb']:.1f}",
+        "Time": duration(row["seconds"]),
+    }
 
 
 def pairs_part(numbers: Mapping[str, Any]) -> Html:

@@ -21,47 +21,41 @@ from finetune.studies.comparison_page import points
 from zoo.contract import rundir
 
 PAGE, NUMBERS = "advised.html", "advised.json"
+COLUMNS = {
+    "Run": "",
+    "Changed": "",
+    "Because": "why",
+    "Select top-1": "num",
+    "Balanced": "num",
+    "Gain": "num",
+    "Headline": "num",
+    "Time": "num",
+}
+"""Heading -> CSS class; Balanced only where balanced accuracy chose the weights."""
 
 
 def write_advised(folder: Path, numbers: Mapping[str, Any]) -> None:
     """Write both; `numbers` is what finetune/studies/follow_advice.py gives."""
     folder.mkdir(exist_ok=True)
     rundir.write_json(folder / NUMBERS, numbers)
-    columns = {
-        "Run": "",
-        "Changed": "",
-        "Because": "why",
-        "Select top-1": "num",
-        "Balanced": "num",
-        "Gain": "num",
-        "Headline": "num",
-        "Time": "num",
-    }
+    columns = dict(COLUMNS)
     if all(row["select_balanced"] is None for row in numbers["runs"]):
         del columns["Balanced"]
     rows = [list(map(_cells(row).__getitem__, columns)) for row in numbers["runs"]]
     best = next(row for row in numbers["runs"] if row["best"])
     doubt = 2 * numbers["select"]["standard_error"]
-    body = join(
-        (
-            fill("<header><h1>{}</h1></header>\n", best["run"]),
-            section(
-                "advised",
-                "What did following the advice bring?",
-                table(columns, rows),
-                soft(
-                    "Gains are points of top-1 on the {} pictures of select, against the run that "
-                    "was changed; below {} they may be chance. The best there is {}: it was the "
-                    "best of {} tries, so its number flatters a little. Test pictures chose "
-                    "nothing.",
-                    f"{numbers['select']['pictures']:,}",
-                    f"{100 * doubt:.1f}",
-                    best["run"],
-                    len(rows),
-                ),
-            ),
-        )
+    note = soft(
+        "Gains are points of top-1 on the {} pictures of select, against the run that was changed; "
+        "below {} they may be chance. The best there is {}: it was the best of {} tries, so its "
+        "number flatters a little. Test pictures chose nothing.",
+        f"{numbers['select']['pictures']:,}",
+        f"{100 * doubt:.1f}",
+        best["run"],
+        len(rows),
     )
+    header = fill("<header><h1>{}</h1></header>\n", best["run"])
+    title = "What did following the advice bring?"
+    body = join((header, section("advised", title, table(columns, rows), note)))
     rundir.write_text(folder / PAGE, document(f"{best['run']}: advice followed", body))
 
 
