@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from finetune.evaluation import metrics
 from finetune.evaluation.metrics import Slice
@@ -12,7 +13,6 @@ from finetune.evaluation.predictions import most_wrong
 from finetune.figures import confusion
 from finetune.figures.drawing import Drawing
 from finetune.report.page import (
-    Html,
     bdi,
     fill,
     image,
@@ -36,7 +36,7 @@ WITH_PICTURES = 8
 EXAMPLES = 3
 
 
-def mistakes_section(run: Finished, matrix: Drawing | None, data_root: Path) -> Html:
+def mistakes_section(run: Finished, matrix: Drawing | None, data_root: Path) -> Markup:
     """Show what is taken for what, the most wrong pictures, and the kinds of picture that fail more
     often."""
     return section(
@@ -83,7 +83,7 @@ def confusion_figure(run: Finished) -> Drawing | None:
     return confusion.confusion(names, cells, [run.pictures_of[label] for label in shown])
 
 
-def confusion_part(run: Finished, matrix: Drawing | None, data_root: Path) -> Html:
+def confusion_part(run: Finished, matrix: Drawing | None, data_root: Path) -> Markup:
     """Show what is taken for what: the matrix, and the most frequent confusions with pictures."""
     parts = []
     if matrix:
@@ -92,7 +92,7 @@ def confusion_part(run: Finished, matrix: Drawing | None, data_root: Path) -> Ht
     return part("What is taken for what", fill('<div class="beside">{}</div>', join(parts)))
 
 
-def confusions_text(run: Finished, data_root: Path) -> Html:
+def confusions_text(run: Finished, data_root: Path) -> Markup:
     """List the most frequent confusions, the first of them with pictures."""
     pairs = frequent_confusions(run)
     if not pairs:
@@ -100,7 +100,7 @@ def confusions_text(run: Finished, data_root: Path) -> Html:
         return fill(sentence, f"{len(run.answers):,}", run.split)
     rows: list[list[object]] = []
     for (true, answer), pictures in pairs[:MOST_CONFUSIONS]:
-        shots = Html("")
+        shots = Markup("")
         if len(rows) < WITH_PICTURES:
             shots = examples(run, (true, answer), data_root)
         share = percent(pictures / run.pictures_of[true], 0)
@@ -112,7 +112,7 @@ def confusions_text(run: Finished, data_root: Path) -> Html:
     return fill('<div class="grow"><h4>{}</h4>{}</div>', title, listed)
 
 
-def examples(run: Finished, pair: tuple[int, int], data_root: Path) -> Html:
+def examples(run: Finished, pair: tuple[int, int], data_root: Path) -> Markup:
     """Show pictures of one confusion, the surest answers first."""
     own = run.answers
     rows = np.flatnonzero((own.label == pair[0]) & (own.predicted == pair[1])).tolist()
@@ -124,7 +124,7 @@ def examples(run: Finished, pair: tuple[int, int], data_root: Path) -> Html:
     return fill('<div class="shots">{}</div>', join(shots))
 
 
-def matrix_text(run: Finished, matrix: Drawing) -> Html:
+def matrix_text(run: Finished, matrix: Drawing) -> Markup:
     """Explain the matrix below it. On a narrow screen it shrinks a little, then scrolls."""
     size = f"width:100%;min-width:{0.8 * matrix.width:.0f}px;max-width:{matrix.width}px"
     figure = image(matrix, size)
@@ -143,7 +143,7 @@ def matrix_text(run: Finished, matrix: Drawing) -> Html:
     )
 
 
-def wrong_part(run: Finished, data_root: Path) -> Html:
+def wrong_part(run: Finished, data_root: Path) -> Markup:
     """Show the wrong answers that were given with most confidence."""
     own, title = run.answers, "Most wrong pictures"
     shown, wrong = most_wrong(own), int((~own.right).sum())
@@ -171,7 +171,7 @@ def wrong_part(run: Finished, data_root: Path) -> Html:
     return part(title, note, fill('<div class="wrong {}">{}</div>', css, join(cards)))
 
 
-def wrong_picture(run: Finished, i: int, data_root: Path) -> Html:
+def wrong_picture(run: Finished, i: int, data_root: Path) -> Markup:
     """Show one wrong answer with its picture, and its heat map if there is one."""
     own, path = run.answers, str(run.answers.path[i])
     heat = (run.report.heatmaps or {}).get(path)
@@ -189,7 +189,7 @@ def wrong_picture(run: Finished, i: int, data_root: Path) -> Html:
     )
 
 
-def slices_part(run: Finished) -> Html:
+def slices_part(run: Finished) -> Markup:
     """Show top-1 by size and by brightness of the picture."""
     own = run.answers
     short = np.minimum(own.width, own.height)
@@ -207,7 +207,7 @@ def slices_part(run: Finished) -> Html:
     )
 
 
-def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) -> Html:
+def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) -> Markup:
     """Show top-1 by parts of one property; a sentence if the pictures hardly differ in it."""
     if len(slices) < 2:
         share = "All" if slices[0].low == slices[0].high else "Nearly all"
@@ -230,9 +230,9 @@ def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) 
 def _slice_row(part: Slice, unit: str, floor: float, overall: float) -> list[object]:
     """Compare a part of the pictures with top-1 of all, on a scale from `floor` to 1."""
     low, high = part.interval
-    top1, warning = part.right / part.pictures, Html("")
+    top1, warning = part.right / part.pictures, Markup("")
     if worse(part, overall):
-        warning = Html('<b class="bad">worse than the rest</b>')
+        warning = Markup('<b class="bad">worse than the rest</b>')
     return [
         span(part, unit),
         f"{part.pictures:,}",

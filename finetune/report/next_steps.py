@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from finetune.evaluation import metrics
 from finetune.evaluation.lr_curve import RANGE_TEST
@@ -14,7 +15,7 @@ from finetune.report import data_advice
 from finetune.report.advice import Advice, curves
 from finetune.report.data_advice import Findings
 from finetune.report.history import history_of
-from finetune.report.page import Html, bdi, fill, join, part, percent, plural, section, soft
+from finetune.report.page import bdi, fill, join, part, percent, plural, section, soft
 from finetune.report.run_files import Finished
 from zoo.bases.catalog import Base
 from zoo.contract import rejection, rundir
@@ -88,7 +89,7 @@ def size_step(run: Finished) -> int | None:
     return allowed_size_step(Base(base.name, base.architecture, "", base.hub_id))
 
 
-def summary(advices: Sequence[Advice]) -> Html:
+def summary(advices: Sequence[Advice]) -> Markup:
     """Write two lines for the top of the page, which lead to the whole list."""
     if not advices:
         title = "What to do next"
@@ -99,7 +100,7 @@ def summary(advices: Sequence[Advice]) -> Html:
     return fill('<p class="next"><a href="#next">{}</a> {}</p>', title, text)
 
 
-def next_section(run: Finished, advices: Sequence[Advice]) -> Html:
+def next_section(run: Finished, advices: Sequence[Advice]) -> Markup:
     """List every advice with its flags, and the whole command for the first that has any."""
     title = "What should I do next?"
     if not advices:
@@ -108,15 +109,15 @@ def next_section(run: Finished, advices: Sequence[Advice]) -> Html:
     return section("next", title, steps, command_part(run, advices))
 
 
-def _step(advice: Advice) -> Html:
+def _step(advice: Advice) -> Markup:
     """Show one advice as an item of the list."""
-    flags = Html("")
+    flags = Markup("")
     if advice.changes:
         flags = fill("<p><code>{}</code></p>", advice.flags)
     return fill("<li><p>{}</p><p><b>{}</b></p>{}</li>\n", advice.finding, advice.do, flags)
 
 
-def nothing_to_advise(run: Finished) -> Html:
+def nothing_to_advise(run: Finished) -> Markup:
     """Say what helps a run in which nothing stands out."""
     rows = [row for row in run.report.per_class if row.f1 is not None]
     worst = sorted(rows, key=lambda row: (row.f1, row.name))[:WORST_CLASSES]
@@ -128,12 +129,12 @@ def nothing_to_advise(run: Finished) -> Html:
     )
 
 
-def command_part(run: Finished, advices: Sequence[Advice]) -> Html:
+def command_part(run: Finished, advices: Sequence[Advice]) -> Markup:
     """Show the whole command for the first advice that has flags: advices may be alternatives, so
     they are not mixed."""
     with_flags = [advice for advice in advices if advice.changes]
     if not with_flags:
-        return Html("")
+        return Markup("")
     which = "this advice"
     if len(with_flags) > 1:
         which = "the first advice with a flag: change one thing at a time"

@@ -1,50 +1,47 @@
-"""Building blocks of a self-contained HTML page: text that is escaped unless it is `Html`, tables,
-numbers, figures.
+"""Building blocks of a self-contained HTML page: text that markupsafe escapes unless it is
+`Markup`, tables, numbers, figures.
 
 The page has no script, and its Content-Security-Policy forbids scripts and every request.
 """
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
+
+from markupsafe import Markup
 
 from finetune.figures.drawing import Drawing, printable
 from finetune.report.style import STYLE
 
 
-class Html(str):
-    """Text that is HTML already. Every other string is escaped when it enters a page."""
-
-
-def escape(value: object) -> Html:
-    """Turn `value` into HTML text, also safe within quotes; `Html` stays as it is."""
-    return value if isinstance(value, Html) else Html(html.escape(printable(str(value))))
-
-
-def fill(template: str, *values: object, **named: object) -> Html:
+def fill(template: str, *values: object, **named: object) -> Markup:
     """Format a template as `template.format(...)` does, with every value escaped.
 
     >>> fill("<b>{}</b>", "a < b")
-    '<b>a &lt; b</b>'
+    Markup('<b>a &lt; b</b>')
     """
-    escaped = {key: escape(value) for key, value in named.items()}
-    return Html(template.format(*map(escape, values), **escaped))
+    shown = {key: _shown(value) for key, value in named.items()}
+    return Markup(template).format(*map(_shown, values), **shown)
 
 
-def join(parts: Iterable[object], separator: str = "") -> Html:
+def join(parts: Iterable[object], separator: str = "") -> Markup:
     """Join the parts, each escaped, with `separator` (HTML) between them."""
-    return Html(separator.join(map(escape, parts)))
+    return Markup(separator).join(map(_shown, parts))
 
 
-def bdi(text: str) -> Html:
+def _shown(value: object) -> str:
+    """Turn `value` into text without characters that no page can show; `Markup` stays as it is."""
+    return value if isinstance(value, Markup) else printable(str(value))
+
+
+def bdi(text: str) -> Markup:
     """Isolate a name given by a user, so that right-to-left letters in it do not reorder what
     stands around it."""
     return fill("<bdi>{}</bdi>", text)
 
 
-def breakable(identifier: str) -> Html:
+def breakable(identifier: str) -> Markup:
     """Allow an identifier to be wrapped after its underscores."""
-    return Html(escape(identifier).replace("_", "_<wbr>"))
+    return join(identifier.split("_"), "_<wbr>")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -70,7 +67,7 @@ def file_size(size: int) -> str:
     return f"{size}\u00a0bytes"
 
 
-def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = "") -> Html:
+def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = "") -> Markup:
     """Build a table. `columns`: heading -> CSS class of its cells (`num` is right-aligned), '' for
     none."""
     classes = list(columns.values())
@@ -83,7 +80,7 @@ def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: 
     )
 
 
-def _line(tag: str, cells: Sequence[object], classes: Sequence[str]) -> Html:
+def _line(tag: str, cells: Sequence[object], classes: Sequence[str]) -> Markup:
     """Build a line of a table; `classes` are the CSS classes of its first cells."""
     filled = []
     for cell, css in zip_longest(cells, classes, fillvalue=""):
@@ -92,14 +89,14 @@ def _line(tag: str, cells: Sequence[object], classes: Sequence[str]) -> Html:
     return fill("<tr>{}</tr>\n", join(filled))
 
 
-def meter(share: float | None, shown: str) -> Html:
+def meter(share: float | None, shown: str) -> Markup:
     """Show a number over a bar of its share."""
     return fill(
         '<span class="meter" style="--share:{}%">{}</span>', f"{100 * (share or 0):.1f}", shown
     )
 
 
-def image(drawing: Drawing, style: str = "") -> Html:
+def image(drawing: Drawing, style: str = "") -> Markup:
     """Embed a figure; a sentence takes its place if it could not be drawn."""
     if not drawing.svg:
         return fill(
@@ -117,12 +114,12 @@ def image(drawing: Drawing, style: str = "") -> Html:
     )
 
 
-def panels(drawings: Iterable[Drawing]) -> Html:
+def panels(drawings: Iterable[Drawing]) -> Markup:
     """Place figures beside each other, as many as there is room for."""
     return fill('<div class="panels">{}</div>', join(map(image, drawings)))
 
 
-def beside(drawing: Drawing, text: Html) -> Html:
+def beside(drawing: Drawing, text: Markup) -> Markup:
     """Place text beside a figure; below it where there is no room."""
     return fill(
         '<div class="beside figure"><div class="plot">{}</div><div class="grow">{}</div></div>',
@@ -131,27 +128,27 @@ def beside(drawing: Drawing, text: Html) -> Html:
     )
 
 
-def section(key: str, title: str, *parts: object) -> Html:
+def section(key: str, title: str, *parts: object) -> Markup:
     """Build a section with a heading; `#key` leads to it."""
     return fill('<section id="{}"><h2>{}</h2>\n{}</section>\n', key, title, join(parts))
 
 
-def part(title: str, *parts: object) -> Html:
+def part(title: str, *parts: object) -> Markup:
     """Build a part of a section with its own heading."""
     return fill('<div class="part"><h3>{}</h3>\n{}</div>\n', title, join(parts))
 
 
-def soft(template: str, *values: object) -> Html:
+def soft(template: str, *values: object) -> Markup:
     """Write a paragraph of explanation, filled as by `fill`."""
     return fill('<p class="soft prose">{}</p>', fill(template, *values))
 
 
-def notice(text: object) -> Html:
+def notice(text: object) -> Markup:
     """Write a paragraph that a reader must not overlook."""
     return fill('<p class="notice">{}</p>', text)
 
 
-def facts(items: Iterable[tuple[object, object, object]]) -> Html:
+def facts(items: Iterable[tuple[object, object, object]]) -> Markup:
     """Show numbers with what they are: (title, value, small print); those without a title are left
     out."""
     tiles = []
@@ -162,14 +159,14 @@ def facts(items: Iterable[tuple[object, object, object]]) -> Html:
     return fill('<dl class="tiles">{}</dl>', join(tiles))
 
 
-def strong(text: str, yes: bool) -> Html:
+def strong(text: str, yes: bool) -> Markup:
     """Set text bold if `yes`."""
-    return fill("<b>{}</b>", text) if yes else escape(text)
+    return fill("<b>{}</b>", text) if yes else fill("{}", text)
 
 
 def interval_bar(
     low: float, value: float, high: float, *, floor: float, mark: float | None = None
-) -> Html:
+) -> Markup:
     """Draw a share and its interval on the scale from `floor` to 1; `mark` is a share to compare
     with."""
 
@@ -178,7 +175,7 @@ def interval_bar(
         return 100 * (share - floor) / (1 - floor)
 
     left, middle, right = place(low), place(value), place(high)
-    marked = Html("")
+    marked = Markup("")
     if mark is not None:
         marked = fill('<u style="left:{}%"></u>', f"{place(mark):.1f}")
     return fill(
@@ -201,12 +198,12 @@ def plural(count: int, noun: str) -> str:
     return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def details(summary: str, content: object) -> Html:
+def details(summary: str, content: object) -> Markup:
     """Fold content away until the summary is clicked."""
     return fill("<details><summary>{}</summary>{}</details>", summary, content)
 
 
-def document(title: str, body: Html) -> str:
+def document(title: str, body: Markup) -> str:
     """Build the whole page."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return fill(
@@ -225,8 +222,8 @@ def document(title: str, body: Html) -> str:
 {body}</body>
 </html>
 """,
-        policy=Html(policy),
+        policy=Markup(policy),
         title=title,
-        style=Html(STYLE),
+        style=Markup(STYLE),
         body=body,
     )

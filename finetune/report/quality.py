@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from itertools import starmap
 from pathlib import Path
 
+from markupsafe import Markup
+
 from finetune.report.page import (
-    Html,
     bdi,
     details,
     facts,
@@ -35,7 +36,7 @@ OPEN_ROWS = 20
 """Up to this many rows the table of classes is unfolded."""
 
 
-def quality_section(run: Finished, next_steps: Html, ranking: Html) -> Html:
+def quality_section(run: Finished, next_steps: Markup, ranking: Markup) -> Markup:
     """Show the numbers a reader came for; `next_steps` is a summary that stands beside them,
     `ranking` the curves of the classes."""
     low, high = run.numbers.top1_interval
@@ -45,7 +46,7 @@ def quality_section(run: Finished, next_steps: Html, ranking: Html) -> Html:
 <p>95 % interval {low} to {high}</p><p class="soft">{pictures}; {note}</p></div>
 {tiles}</div>""",
         split=run.split,
-        top1=Html(top1_text(run).replace("\u00a0%", "<small>%</small>")),
+        top1=Markup(top1_text(run).replace("\u00a0%", "<small>%</small>")),
         low=percent(low),
         high=percent(high),
         pictures=plural(run.numbers.pictures, "picture"),
@@ -96,7 +97,7 @@ def tiles(run: Finished) -> list[tuple[object, object, object]]:
     ]
 
 
-def notices(run: Finished) -> list[Html]:
+def notices(run: Finished) -> list[Markup]:
     """Say what a reader must not overlook: the licence, and that fine-tuning gained nothing."""
     base, probe = run.report.base, run.report.probe
     shown = []
@@ -121,7 +122,7 @@ def notices(run: Finished) -> list[Html]:
     return shown
 
 
-def views_part(run: Finished) -> Html:
+def views_part(run: Finished) -> Markup:
     """Compare the deployed answer with the plain one: one view, no temperature."""
     head, views = run.numbers, run.decision["views"]
     count = len(tta.VIEWS[views])
@@ -164,7 +165,7 @@ def _answer_row(answer: str, temperature: float, numbers: Numbers | Plain) -> li
     ]
 
 
-def splits_part(run: Finished) -> Html:
+def splits_part(run: Finished) -> Markup:
     """Show every evaluated split, with its interval drawn on one scale."""
     splits = run.report.splits
     floor = scale_floor([numbers.top1_interval[0] for numbers in splits.values()])
@@ -204,7 +205,7 @@ def scale_floor(lowest: Sequence[float]) -> float:
     return min(min(lowest), 0.99) // 0.1 * 0.1
 
 
-def per_class_part(run: Finished) -> Html:
+def per_class_part(run: Finished) -> Markup:
     """Show precision, recall and F1 of each class, the worst first; of many classes the worst."""
     # classes without an F1, of which there are no pictures and no answers, come last
     order = sorted(run.report.per_class, key=lambda row: (row.f1 is None, row.f1, row.name))

@@ -1,9 +1,11 @@
 """The report's precision-recall and ROC curves: how well each class's probability tells its
 pictures from the rest."""
 
+from markupsafe import Markup
+
 from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
-from finetune.report.page import Html, bdi, panels, part, percent, soft, table
+from finetune.report.page import bdi, panels, part, percent, soft, table
 from finetune.report.run_files import Finished
 from zoo.contract.report import Curves, Ranking
 
@@ -34,11 +36,11 @@ def areas(curves: Curves) -> tuple[object, object]:
     return percent(curves.average_precision), f"{curves.auroc:.4f}"
 
 
-def ranking_part(run: Finished, drawings: list[Drawing]) -> Html:
+def ranking_part(run: Finished, drawings: list[Drawing]) -> Markup:
     """Show the figures, and the areas of the classes that are drawn."""
     ranking = run.report.curves
     if not drawings or ranking is None or ranking.macro is None:
-        return Html("")
+        return Markup("")
     rows = [[MEAN.capitalize(), *areas(ranking.macro)]]
     rows += [[bdi(row.name), *areas(row.curves)] for row in ranking.worst]
     return part(

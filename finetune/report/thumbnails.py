@@ -9,10 +9,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import colormaps
 from PIL import Image
 
-from finetune.report.page import Html, bdi, fill, join
+from finetune.report.page import bdi, fill, join
 from zoo.files.folders import picture_bytes
 from zoo.host.errors import BadImage
 from zoo.picture.decoding import decode
@@ -26,7 +27,7 @@ OPAQUE = 0.55
 """Opacity of a heat map's hottest place."""
 
 
-def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Html:
+def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Markup:
     """Embed a picture as a WebP of at most `size` pixels; its file name if its bytes have changed
     or cannot be read."""
     try:
@@ -36,7 +37,9 @@ def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Html:
     return _embedded(picture, size)
 
 
-def with_heat(path: Path, sha256: str, heat: Sequence[Sequence[float]], pre: Preprocessing) -> Html:
+def with_heat(
+    path: Path, sha256: str, heat: Sequence[Sequence[float]], pre: Preprocessing
+) -> Markup:
     """Embed a picture, and beside it what the network saw of it with its heat map (rows from the
     top, values 0 to 1)."""
     try:
@@ -66,7 +69,7 @@ def _colours() -> np.ndarray:
     return colormaps["turbo"](np.linspace(0.25, 0.88, 256))[:, :3]
 
 
-def _embedded(picture: Image.Image, size: int) -> Html:
+def _embedded(picture: Image.Image, size: int) -> Markup:
     # a picture of few pixels is shown enlarged, where a lossy one would be a blur
     tiny = max(picture.size) < size // 2
     small = picture.copy()
@@ -74,7 +77,7 @@ def _embedded(picture: Image.Image, size: int) -> Html:
     return _webp(small, "tiny" if tiny else "", lossless=tiny)
 
 
-def _webp(picture: Image.Image, css: str, *, lossless: bool) -> Html:
+def _webp(picture: Image.Image, css: str, *, lossless: bool) -> Markup:
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=80, lossless=lossless)
     return fill(

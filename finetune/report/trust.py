@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from finetune.evaluation import metrics
 from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
 from finetune.report.history import standard_error
 from finetune.report.page import (
-    Html,
     beside,
     details,
     facts,
@@ -32,7 +32,7 @@ from finetune.report.trust_unknown import unknown_part
 from zoo.picture import tta
 
 
-def trust_section(run: Finished, diagram: Drawing, scores: Drawing | None) -> Html:
+def trust_section(run: Finished, diagram: Drawing, scores: Drawing | None) -> Markup:
     """Show everything that tells how far a number of the page, or of an answer, can be believed."""
     warnings = join(map(notice, run.decision["fitted"]["warnings"]))
     return section(
@@ -48,7 +48,7 @@ def trust_section(run: Finished, diagram: Drawing, scores: Drawing | None) -> Ht
     )
 
 
-def fit_text(run: Finished) -> Html:
+def fit_text(run: Finished) -> Markup:
     """Say what temperature, sets and threshold were fitted on, and what follows for the numbers
     below."""
     fitted = run.decision["fitted"]
@@ -77,7 +77,7 @@ def reliability_bins(run: Finished) -> tuple[list[metrics.Bin], list[metrics.Bin
     )
 
 
-def calibration_part(run: Finished, diagram: Drawing) -> Html:
+def calibration_part(run: Finished, diagram: Drawing) -> Markup:
     """Show whether a probability means what it says."""
     head, temperature = run.numbers, run.decision["fitted"]["temperature"]
     shown = facts(
@@ -134,7 +134,7 @@ def _sureness(confidence_N: np.ndarray, right_N: np.ndarray) -> str:
     return f"{word} ({percent(stated)} sure on average, {percent(share)} right)"
 
 
-def bins_table(run: Finished) -> Html:
+def bins_table(run: Finished) -> Markup:
     """Show the reliability diagram as a table."""
     rows = []
     for label, bins in zip(("before", "after"), reliability_bins(run), strict=True):
@@ -147,7 +147,7 @@ def bins_table(run: Finished) -> Html:
     )
 
 
-def views_part(run: Finished) -> Html:
+def views_part(run: Finished) -> Markup:
     """Show which test-time views were measured, which were chosen, and why."""
     views, fitted = run.decision["views"], run.decision["fitted"]["views"]
     passes = len(tta.VIEWS[views])
@@ -196,7 +196,7 @@ def _views_row(row: Mapping[str, Any], *, chosen: bool) -> list[object]:
     ]
 
 
-def gain(row: Mapping[str, Any]) -> Html:
+def gain(row: Mapping[str, Any]) -> Markup:
     """Show how much lower the loss is than that of one view, and the standard error (not on narrow
     screens)."""
     return fill(
@@ -206,7 +206,7 @@ def gain(row: Mapping[str, Any]) -> Html:
     )
 
 
-def sets_part(run: Finished) -> Html:
+def sets_part(run: Finished) -> Markup:
     """Show how often the true class is in the prediction set, and how large sets are."""
     sets, own = run.decision["sets"], run.answers
     title = "Prediction sets"
@@ -224,7 +224,7 @@ def sets_part(run: Finished) -> Html:
         ("Mean size", f"{own.set_size.mean():.2f}", f"of {len(run.classes):,} classes"),
         ("A single class", percent(float((own.set_size == 1).mean())), "of the sets"),
     ]
-    warning = Html("")
+    warning = Markup("")
     if high < sets["coverage"]:
         warning = notice(
             "The sets hold the true class less often than was asked for, by more than chance "

@@ -2,7 +2,9 @@
 
 import statistics
 
-from finetune.report.page import Html, bdi, details, fill, join, meter, notice, part, table
+from markupsafe import Markup
+
+from finetune.report.page import bdi, details, fill, join, meter, notice, part, table
 from finetune.report.run_files import Finished
 
 IMBALANCE = 10
@@ -14,7 +16,7 @@ MOST_COUNTED = 1000
 MOST_LEFT_OUT = 100
 
 
-def data_part(run: Finished) -> Html:
+def data_part(run: Finished) -> Markup:
     """Show what was trained and measured on, and what was wrong with it."""
     data = run.data
     totals = {split: sum(counts.values()) for split, counts in data["counts"].items()}
@@ -39,11 +41,11 @@ def data_part(run: Finished) -> Html:
     )
 
 
-def left_out_table(run: Finished) -> Html:
+def left_out_table(run: Finished) -> Markup:
     """List the pictures that were not used, folded away; nothing if all were."""
     left_out = run.data["left_out"]
     if not left_out:
-        return Html("")
+        return Markup("")
     total = run.data.get("left_out_total", len(left_out))
     rows = []
     for path, reason in left_out[:MOST_LEFT_OUT]:
@@ -70,7 +72,7 @@ def imbalance(run: Finished) -> list[str]:
     ]
 
 
-def counts_table(run: Finished) -> Html:
+def counts_table(run: Finished) -> Markup:
     """Count the pictures of each class and split; of many classes those with the fewest."""
     counts = run.data["counts"]
     train, most = counts["train"], max(counts["train"].values())

@@ -2,10 +2,11 @@
 noticed."""
 
 import numpy as np
+from markupsafe import Markup
 
 from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
-from finetune.report.page import Html, beside, facts, fill, join, part, percent, plural, soft, table
+from finetune.report.page import beside, facts, fill, join, part, percent, plural, soft, table
 from finetune.report.run_files import Finished
 from zoo.contract.report import Unknown
 
@@ -19,7 +20,7 @@ COLUMNS_EXPLAINED = (
 """What the table of foreign sets says; of the headline's split."""
 
 
-def unknown_part(run: Finished, scores: Drawing | None) -> Html:
+def unknown_part(run: Finished, scores: Drawing | None) -> Markup:
     """Show whether pictures that show none of the classes are noticed."""
     unknown, fitted = run.decision["unknown"], run.decision["fitted"]["unknown"]
     measured, title = run.report.unknown, "“None of these”"
@@ -49,10 +50,10 @@ def unknown_part(run: Finished, scores: Drawing | None) -> Html:
     return part(title, beside(scores, text))
 
 
-def _foreign_table(unknown: Unknown) -> Html:
+def _foreign_table(unknown: Unknown) -> Markup:
     """Show how well each foreign set is told from the run's own pictures."""
     if not unknown.foreign:
-        return Html("")
+        return Markup("")
     columns = {
         "Foreign": "",
         "Pictures": "num",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from finetune.evaluation import lr_curve
 from finetune.figures import learning
@@ -27,7 +28,6 @@ from finetune.report import (
 )
 from finetune.report.history import epoch_means
 from finetune.report.page import (
-    Html,
     bdi,
     breakable,
     details,
@@ -106,7 +106,7 @@ def _write_report(run: Finished, data_root: Path) -> None:
     rundir.write_text(folder / rundir.PAGE, document(f"{run.name}: {quality.top1_text(run)}", body))
 
 
-def header(run: Finished) -> Html:
+def header(run: Finished) -> Markup:
     """Say what this page is about, and lead to its sections."""
     base = run.report.base
     origin = fill(
@@ -125,13 +125,13 @@ def header(run: Finished) -> Html:
     )
 
 
-def licence(base: Base) -> Html:
+def licence(base: Base) -> Markup:
     """Name the base's licence, red if it forbids commercial use."""
     css = "bad" if licences.forbids_commercial_use(base.licence) else ""
     return fill('<span class="{}">licence {}</span>', css, base.licence or "not known")
 
 
-def details_section(run: Finished, curves: Sequence[Drawing]) -> Html:
+def details_section(run: Finished, curves: Sequence[Drawing]) -> Markup:
     """Show how it was trained, and what lies in the folder."""
     return section(
         "details", "Details", curves_part(run, curves), recipe_part(run), about_part(run)
@@ -192,7 +192,7 @@ def _errors(run: Finished, top: str) -> dict[str, list[tuple[float, float]]]:
     }
 
 
-def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:
+def curves_part(run: Finished, curves: Sequence[Drawing]) -> Markup:
     """Show how the training went."""
     if not curves and run.report.probe:
         text = "No epoch was trained: the result is the linear probe."
@@ -210,18 +210,18 @@ def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:
     return part("Training", panels(curves), note)
 
 
-def recipe_part(run: Finished) -> Html:
+def recipe_part(run: Finished) -> Markup:
     """Show what was chosen or set by hand, with its reason, and the rest folded away; what a field
     means is its tooltip."""
     docs = field_docs(Recipe)
     columns = {"Setting": "", "Value": "value", "Why": "why"}
 
-    def listed(rows: recipe_rows.Rows) -> Html:
+    def listed(rows: recipe_rows.Rows) -> Markup:
         lines = [_recipe_row(field, row, docs) for field, row in rows.items()]
         return table(columns, lines, css="recipe")
 
     shown, folded = recipe_rows.parted(run.recipe)
-    rest = Html("")
+    rest = Markup("")
     if folded:
         rest = details(recipe_rows.folded_title(folded), listed(folded))
     return part("Recipe", listed(shown), rest)
@@ -255,7 +255,7 @@ CONTENTS = {
 """File of a run -> what it holds."""
 
 
-def about_part(run: Finished) -> Html:
+def about_part(run: Finished) -> Markup:
     """Show where the numbers come from."""
     report, base = run.report, run.report.base
     origin = [base.name]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from finetune.figures import learning
 from finetune.figures.drawing import Drawing
 from finetune.report.page import (
-    Html,
     bdi,
     document,
     duration,
@@ -68,7 +69,7 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
     rundir.write_text(folder / PAGE, document(f"{title}, compared", body))
 
 
-def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Html:
+def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
     """Show one row a run, the best first."""
     floor = scale_floor([row["top1_interval"][0] for row in numbers["runs"]])
     scale = f"{100 * floor:.0f} to 100\u00a0%"
@@ -113,7 +114,7 @@ def _run_cells(run: Finished, row: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def pairs_part(numbers: Mapping[str, Any]) -> Html:
+def pairs_part(numbers: Mapping[str, Any]) -> Markup:
     """Compare each pair of runs on the same pictures."""
     columns = {
         "Second": "",
@@ -126,7 +127,7 @@ def pairs_part(numbers: Mapping[str, Any]) -> Html:
         "": "",
     }
     if not numbers["pairs"]:
-        return Html("")
+        return Markup("")
     return part(
         "Picture by picture",
         table(columns, map(_pair_row, numbers["pairs"]), css="fit"),
@@ -169,7 +170,7 @@ def comparison_figures(wrong: Mapping[str, Curves]) -> list[Drawing]:
     return drawings
 
 
-def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Html:
+def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Markup:
     """Show all runs in one picture, then both errors of each run."""
     if not drawings:
         return fill("<p>No epoch was trained.</p>")
@@ -189,7 +190,7 @@ def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Htm
     )
 
 
-def recipe_part(numbers: Mapping[str, Any]) -> Html:
+def recipe_part(numbers: Mapping[str, Any]) -> Markup:
     """List the fields of the recipe that differ."""
     if not numbers["recipe"]:
         return fill("<p>Nothing but the base.</p>")

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from finetune.report.page import (
-    Html,
     document,
     duration,
     fill,
@@ -78,7 +79,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def strong_link(row: Mapping[str, Any]) -> Html:
+def strong_link(row: Mapping[str, Any]) -> Markup:
     """Link the run's name to its report; bold if it is the best."""
     return fill(
         '<a href="../{}/{}">{}</a>', quote(row["run"]), rundir.PAGE, strong(row["run"], row["best"])

@@ -258,7 +258,7 @@ def test_long_series_are_averaged_and_what_is_not_finite_is_left_out() -> None:
 
 def test_fill_escapes_what_is_not_html() -> None:
     assert fill('<a title="{}">{}</a>', "\"'", fill("<b>{}</b>", "<&>")) == (
-        '<a title="&quot;&#x27;"><b>&lt;&amp;&gt;</b></a>'
+        '<a title="&#34;&#39;"><b>&lt;&amp;&gt;</b></a>'
     )
     assert percent(None) == "–"
 

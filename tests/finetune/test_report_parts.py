@@ -250,7 +250,7 @@ LONGER = Advice("It was still <learning>.", "Train twice as long.", {"epochs": 1
 
 def test_without_advice_the_worst_classes_are_named(ten: run_files.Finished) -> None:
     worst = sorted(ten.report.per_class, key=lambda row: row.f1 or 0.0)[0]
-    text = Seen("<style></style>" + next_steps.next_section(ten, [])).text
+    text = Seen(f"<style></style>{next_steps.next_section(ten, [])}").text
     assert (
         f"more pictures of the worst classes: {worst.name} (F1 {100 * (worst.f1 or 0.0):.1f} %)"
         in text
