@@ -74,6 +74,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     if note := licences.licence_note(base):
         console.say(f"licence of {base.alias}: {note}", style="bold red")
     described, trial = describe(base, fetched), Trial(base, fetched)
+    resolve.check_sides(given, described)
     fitting.check_given(given, trial, device=device.type)
     limit = bad_limit(run, claimed)
     names = claimed.folder / rundir.LEFT_OUT
