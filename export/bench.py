@@ -29,7 +29,7 @@ LEAST_RUNS, LEAST_SECONDS = 10, 1.0
 
 
 @dataclass(frozen=True)
-class Order:
+class BenchOptions:
     """What to measure, and how."""
 
     bundles: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -58,22 +58,22 @@ class Order:
             raise UserError(f"--picture {drawn}: expected a .png or .svg in a folder that exists.")
 
 
-def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
+def main(bench: tyro.conf.OmitArgPrefixes[BenchOptions]) -> None:
     """Measure exported models: milliseconds and pictures a second by batch size, load time,
     memory."""
     rows = []
-    for path in order.bundles:
+    for path in bench.bundles:
         opened = bundles.open_bundle(path)
         with (
             console.busy(f"measuring {opened.folder}"),
             multiprocessing.get_context("spawn").Pool(1) as process,
         ):
-            timing = process.apply(measure, (opened.model, order))
+            timing = process.apply(measure, (opened.model, bench))
         write_timing(opened, timing)
         rows.append((opened, timing))
     show(rows)
-    if order.picture:
-        draw(rows, order.picture)
+    if bench.picture:
+        draw(rows, bench.picture)
 
 
 def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
@@ -85,15 +85,15 @@ def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
         console.warn(f"{error} The numbers are only shown here.")
 
 
-def measure(model: Path, order: Order) -> dict[str, Any]:
+def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
     """The content of timing.json; to be called in a fresh process, whose memory it reports."""
     start = perf_counter()
-    session, provider = onnx_runtime.load(model, order.provider, threads=order.threads)
+    session, provider = onnx_runtime.load(model, options.provider, threads=options.threads)
     loaded = perf_counter() - start
     random = np.random.default_rng(0)
     rows = []
     for batch in BATCHES:
-        image = random.integers(0, 256, (batch, order.height, order.width, 3), dtype=np.uint8)
+        image = random.integers(0, 256, (batch, options.height, options.width, 3), dtype=np.uint8)
         seconds = run_times(session, image, provider)
         rows.append(
             {
@@ -106,9 +106,9 @@ def measure(model: Path, order: Order) -> dict[str, Any]:
         )
     return {
         "provider": provider,
-        "threads": order.threads or machine.compute_threads(),
+        "threads": options.threads or machine.compute_threads(),
         "machine": platform.processor() or platform.machine(),
-        "picture": [order.height, order.width],
+        "picture": [options.height, options.width],
         "load_s": round(loaded, 3),
         "model_mb": round(model.stat().st_size / 1e6, 1),
         "peak_mib": peak_mib(),

@@ -18,7 +18,7 @@ from zoo.host.errors import BadImage, run_main
 
 
 @dataclass(frozen=True)
-class Order:
+class VerifyOptions:
     """What to verify, and on what."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
@@ -42,11 +42,11 @@ class Result:
     unreadable: tuple[str, ...]
 
 
-def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
+def main(verify: tyro.conf.OmitArgPrefixes[VerifyOptions]) -> int:
     """Answer a bundle's examples again, and evaluate it on a labelled folder. Exit code 1 if an
     example differs."""
-    bundle = open_bundle(order.bundle)
-    predictor = Predictor(bundle, provider=order.provider, check=False)
+    bundle = open_bundle(verify.bundle)
+    predictor = Predictor(bundle, provider=verify.provider, check=False)
     worst, accepted = check_examples(bundle, predictor), limit(bundle)
     found = "unchanged; it has no examples"
     if worst is not None:
@@ -55,8 +55,8 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
             f"(limit {accepted})"
         )
     console.say(f"{bundle.folder}: {found}")
-    if order.data:
-        say(evaluate(predictor, order.data, bundle.labels), order.data)
+    if verify.data:
+        say(evaluate(predictor, verify.data, bundle.labels), verify.data)
     return 1 if worst is not None and not worst <= accepted else 0
 
 

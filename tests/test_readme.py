@@ -48,7 +48,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     from dataclasses import fields
 
     from export import verify
-    from export.order import Order as ExportOrder
+    from export.options import ExportOptions
     from finetune.evaluation.choices import Wish
     from finetune.recipe.fields import Recipe
     from finetune.recipe.run import Run
@@ -60,8 +60,8 @@ def test_the_flags_and_paths_it_names_exist() -> None:
         Run,
         Recipe,
         Wish,
-        ExportOrder,
-        verify.Order,
+        ExportOptions,
+        verify.VerifyOptions,
         push_command.Order,
         ServiceOptions,
         space.Space,

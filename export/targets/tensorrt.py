@@ -25,8 +25,9 @@ import torch
 
 from export.graph.deployed import Deployed
 from export.proof import unknown
+from export.proof.product import Product, all_of
 from export.proof.prove import Evidence
-from export.proof.trained_run import Made, Subject, all_of
+from export.proof.trained_run import TrainedRun
 from zoo.contract import bundle, rundir
 from zoo.host import console, disk
 from zoo.host.errors import UserError
@@ -69,54 +70,65 @@ def check() -> None:
     import_tensorrt()
 
 
-def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """`model.trt.onnx` in fp16 (ends in fp32) or fp32; `model.plan` and `engine.json` where they
-    can run."""
-    trt, subject = import_tensorrt(), evidence.subject
-    deployed = Deployed(subject.parts, resize="matmul", half=precision == "fp16").eval()
-    path = folder / MODEL
-    subject.write(deployed, path)
-    own = (
-        unknown.fit(subject, deployed, path)
-        if precision == "fp16"
-        else unknown.Fitted(subject.parts.decision)
-    )
-    shapes = profile(subject)
-    engine = build(trt, path, shapes)
-    runs_here = trt.__name__ == "tensorrt"
-    if runs_here:
-        keep(folder, engine, fingerprint(trt, path))
+def make_fp16(evidence: Evidence, folder: Path) -> Product:
+    """Write `model.trt.onnx`, the network in fp16 and its ends in fp32; `model.plan` and
+    `engine.json` where they can run."""
+    trained = evidence.trained
+    deployed = Deployed(trained.parts, resize="matmul", half=True).eval()
+    trained.write(deployed, folder / MODEL)
+    return _built(evidence, folder, deployed, unknown.fit(trained, deployed, folder / MODEL))
+
+
+def make_fp32(evidence: Evidence, folder: Path) -> Product:
+    """Write the same in fp32."""
+    trained = evidence.trained
+    deployed = Deployed(trained.parts, resize="matmul").eval()
+    trained.write(deployed, folder / MODEL)
+    return _built(evidence, folder, deployed, unknown.Fitted(trained.parts.decision))
+
+
+def _built(evidence: Evidence, folder: Path, deployed: Deployed, fitted: unknown.Fitted) -> Product:
+    """What is known of the file in the folder once its engine is built."""
+    trt, path = import_tensorrt(), folder / MODEL
+    shapes = profile(evidence.trained)
+    plan = build(trt, path, shapes)
+    status, engine = NOT_RUN, None
+    if trt.__name__ == "tensorrt":
+        keep(folder, plan, fingerprint(trt, path))
+        status, engine = "ok", Engine(folder, shapes)
     facts = {
         "profile": shapes,
         "builder": {
             "name": trt.__name__,
             "version": trt.__version__,
-            "engine_mb": round(len(engine) / 1e6, 1),
+            "engine_mb": round(len(plan) / 1e6, 1),
         },
     }
-    status = all_of("ok" if runs_here else NOT_RUN, own.status)
-    return Made(
-        deployed,
-        model=MODEL,
-        status=status,
+    return Product(
+        deployed.outputs,
+        deployed.resize,
+        MODEL,
+        pixels=deployed,
+        engine=engine,
+        status=all_of(status, fitted.status),
         facts=facts,
-        decision=own.decision,
-        rungs=own.rungs,
-        labelled_NC=own.labelled_NC,
-        engine=Engine(folder, shapes) if runs_here else None,
+        decision=fitted.decision,
+        rungs=fitted.rungs,
+        labelled_NC=fitted.labelled_NC,
         next_steps=lambda folder: [trtexec(folder / MODEL, shapes)],
     )
 
 
-def profile(subject: Subject) -> dict[str, list[int]]:
-    """Least, optimal and largest shape of the input, by the sizes of the run's own pictures."""
-    widths, heights = zip(*subject.sizes(), strict=True)
-    sides = {
-        "min": (1, 1),
-        "opt": (round(median(heights)), round(median(widths))),
-        "max": (max(LARGEST_SIDE, *heights), max(LARGEST_SIDE, *widths)),
+def profile(trained: TrainedRun) -> dict[str, list[int]]:
+    """Return least, optimal and largest shape of the input, by the sizes of the run's own
+    pictures."""
+    widths, heights = zip(*trained.sizes(), strict=True)
+    least, optimal, largest = BATCHES
+    return {
+        "min": [least, 1, 1, 3],
+        "opt": [optimal, round(median(heights)), round(median(widths)), 3],
+        "max": [largest, max(LARGEST_SIDE, *heights), max(LARGEST_SIDE, *widths), 3],
     }
-    return {which: [batch, *sides[which], 3] for which, batch in zip(sides, BATCHES, strict=True)}
 
 
 def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> bytes:
@@ -136,20 +148,17 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
     network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(path.read_bytes()):
-        errors = [
-            f"{parser.get_error(i).node_name()}: {parser.get_error(i).desc()}"
-            for i in range(parser.num_errors)
-        ]
-        said = " ".join("; ".join(errors).split())[:500]
         raise UserError(
-            f"TensorRT's parser refuses {path.name}: {said}. Export to onnx instead, or "
+            f"TensorRT's parser refuses {path.name}: {_errors(parser)}. Export to onnx instead, or "
             "choose another base."
         )
     options = configuration(trt, builder)
     if shapes:
-        one = builder.create_optimization_profile()
-        one.set_shape(bundle.IMAGE, *(tuple(shapes[which]) for which in ("min", "opt", "max")))
-        options.add_optimization_profile(one)
+        sizes = builder.create_optimization_profile()
+        sizes.set_shape(
+            bundle.IMAGE, tuple(shapes["min"]), tuple(shapes["opt"]), tuple(shapes["max"])
+        )
+        options.add_optimization_profile(sizes)
     with known_timings(trt, options):
         engine = builder.build_serialized_network(network, options)
     if engine is None:
@@ -158,6 +167,13 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
             "onnx instead, or choose another base."
         )
     return bytes(engine)
+
+
+def _errors(parser: Any) -> str:
+    """What TensorRT's parser has against a file."""
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    words = "; ".join(f"{error.node_name()}: {error.desc()}" for error in errors)
+    return " ".join(words.split())[:500]
 
 
 def network_flags(trt: Any) -> int:
@@ -225,10 +241,10 @@ def _take_timings(options: Any, content: bytes) -> bool:
 
 def trtexec(path: Path, shapes: Mapping[str, Sequence[int]]) -> str:
     """The command that builds the engine of this file on another machine."""
-    flags = " ".join(
-        f"--{which}Shapes={bundle.IMAGE}:{'x'.join(map(str, shapes[which]))}" for which in shapes
-    )
-    return f"trtexec --onnx={path} --saveEngine={path.with_name(PLAN)} --noTF32 {flags}"
+    command = f"trtexec --onnx={path} --saveEngine={path.with_name(PLAN)} --noTF32"
+    for which, shape in shapes.items():
+        command += f" --{which}Shapes={bundle.IMAGE}:{'x'.join(map(str, shape))}"
+    return command
 
 
 # --- on a GPU
@@ -267,25 +283,31 @@ class Engine:
         self._engine = self._runtime.deserialize_cuda_engine((folder / PLAN).read_bytes())
         self._context = self._engine.create_execution_context()
 
-    def run(self, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs named, for one batch on the input."""
+    def run(
+        self, names: Sequence[str] | None, feed: Mapping[str, np.ndarray], /
+    ) -> list[np.ndarray]:
+        """Return the outputs named (None: all), for one batch on the input."""
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
-            given = torch.from_numpy(np.ascontiguousarray(feed[bundle.IMAGE])).cuda()
-            self._context.set_input_shape(bundle.IMAGE, tuple(given.shape))
-            self._context.set_tensor_address(bundle.IMAGE, given.data_ptr())
-            outputs = {}
-            for i in range(self._engine.num_io_tensors):
-                name = self._engine.get_tensor_name(i)
-                if name != bundle.IMAGE:
-                    outputs[name] = torch.empty(
-                        tuple(self._context.get_tensor_shape(name)), device="cuda"
-                    )
-                    self._context.set_tensor_address(name, outputs[name].data_ptr())
+            image = torch.from_numpy(np.ascontiguousarray(feed[bundle.IMAGE])).cuda()
+            self._context.set_input_shape(bundle.IMAGE, tuple(image.shape))
+            self._context.set_tensor_address(bundle.IMAGE, image.data_ptr())
+            outputs = self._empty_outputs()
             if not self._context.execute_async_v3(stream.cuda_stream):
                 raise UserError(
-                    f"TensorRT's engine could not answer a picture of {given.shape[2]} x "
-                    f"{given.shape[1]}: export again with another version of TensorRT, or to onnx."
+                    f"TensorRT's engine could not answer a picture of {image.shape[2]} x "
+                    f"{image.shape[1]}: export again with another version of TensorRT, or to onnx."
                 )
         stream.synchronize()
-        return [outputs[name].cpu().numpy() for name in names]
+        return [outputs[name].cpu().numpy() for name in names or outputs]
+
+    def _empty_outputs(self) -> dict[str, torch.Tensor]:
+        """Memory for each output, whose sizes follow from the input's."""
+        outputs = {}
+        for number in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(number)
+            if name != bundle.IMAGE:
+                shape = tuple(self._context.get_tensor_shape(name))
+                outputs[name] = torch.empty(shape, device="cuda")
+                self._context.set_tensor_address(name, outputs[name].data_ptr())
+        return outputs
