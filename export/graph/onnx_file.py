@@ -1,7 +1,7 @@
 """torch modules -> ONNX files: one exporter call each, checked for what deployment needs."""
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def trace(
     of an output, the batch, became a constant.
     """
     options = {
-        "input_names": [example.name for example in examples],
+        "input_names": names_of(examples),
         "output_names": list(outputs),
         "dynamic_shapes": tuple(dict(example.dynamic) for example in examples),
         "opset_version": OPSET,
@@ -103,7 +103,8 @@ def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str] | None 
 
 def set_weight(model: onnx.ModelProto, name: str, value: np.ndarray | np.floating[Any]) -> None:
     """Put other numbers, of any length, in place of a weight that the model has under this name."""
-    [weight] = [weight for weight in model.graph.initializer if weight.name == name]
+    place = names_of(model.graph.initializer).index(name)
+    weight = model.graph.initializer[place]
     del model.graph.value_info[:]  # shapes that follow from the old length
     weight.CopyFrom(onnx.numpy_helper.from_array(np.array(value, np.float32, order="C"), name))
 
@@ -121,9 +122,9 @@ def joined(parts: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
         if name == first:
             continue
         renamed = compose.add_prefix(part, f"{name}/", rename_outputs=name != last)
-        inputs = [value.name for value in part.graph.input]
-        outputs = [value.name for value in renamed.graph.output]
+        inputs = names_of(part.graph.input)
         pairs = [(f"{before}/{value}", f"{name}/{value}") for value in inputs]
+        outputs = names_of(renamed.graph.output)
         whole = compose.merge_models(whole, renamed, pairs, outputs=outputs)
         before = name
     del whole.graph.value_info[:]  # a part's "batch" may be pictures times views
@@ -131,6 +132,11 @@ def joined(parts: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
     model = onnx_ir.from_proto(whole)
     DeduplicateInitializersPass()(model)
     return onnx_ir.to_proto(model)
+
+
+def names_of(values: Iterable[Any]) -> list[str]:
+    """Return the names of inputs, outputs or weights."""
+    return [value.name for value in values]
 
 
 def cut(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +94,11 @@ class Rung:
         )
 
 
+def paths_of(labelled: Iterable[Labelled]) -> list[Path]:
+    """Return the files of labelled pictures."""
+    return [picture.path for picture in labelled]
+
+
 def relative(expected: np.ndarray, seen: np.ndarray, least: float = TINY) -> float:
     """Largest difference as a share of the largest expected value, or of `least` if that is more;
     infinite for NaN."""
@@ -109,8 +114,8 @@ def rung_of(
     without a limit."""
     differences = np.nan_to_num(differences.astype(float), nan=np.inf, posinf=np.inf)
     worst = int(differences.argmax())
-    rung = Rung(name, None, float(differences[worst]), names[worst], len(differences))
-    return replace(rung, limit=LIMITS[name]) if judged else rung
+    limit = LIMITS[name] if judged else None
+    return Rung(name, limit, float(differences[worst]), names[worst], len(differences))
 
 
 def to_json(rungs: Iterable[Rung]) -> list[dict[str, Any]]:

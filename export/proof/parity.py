@@ -92,9 +92,7 @@ def compare_outputs(
 ) -> list[Rung]:
     """Return the rungs from file bytes to outputs; `outputs` has a row for each picture. Not
     `judged`: without limits."""
-    expected_NC = np.stack(
-        [picture.reference.outputs[bundle.PROBABILITIES] for picture in pictures]
-    )
+    expected_NC = expected_probabilities(pictures)
     seen_NC = outputs[bundle.PROBABILITIES]
     clear = _clear(expected_NC)
     other = clear & (expected_NC.argmax(1) != seen_NC.argmax(1))
@@ -107,6 +105,11 @@ def compare_outputs(
             differences[name] = _of_same_pixels(name, pictures, outputs[name], clear)
     names = _names(pictures)
     return [rung_of(name, values, names, judged=judged) for name, values in differences.items()]
+
+
+def expected_probabilities(pictures: Sequence[ComparedPicture]) -> np.ndarray:
+    """Return what the trained model gives for these pictures, float32 [N, C]."""
+    return np.stack([picture.reference.outputs[bundle.PROBABILITIES] for picture in pictures])
 
 
 def _names(pictures: Sequence[ComparedPicture]) -> list[str]:
@@ -169,11 +172,11 @@ def core(model: Path, pictures: Sequence[ComparedPicture]) -> Rung:
     worst = np.zeros(len(pictures))
     for size in BATCHES:
         for start in range(0, len(pictures), size):
-            batch = [picture.reference for picture in pictures[start : start + size]]
-            x = np.stack([reference.x for reference in batch])
+            batch = pictures[start : start + size]
+            x = np.stack([picture.reference.x for picture in batch])
             [logits] = session.run(None, {PIXEL_VALUES: x})
-            for row, reference in enumerate(batch):
-                difference = relative(reference.core, logits[row])
+            for row, picture in enumerate(batch):
+                difference = relative(picture.reference.core, logits[row])
                 worst[start + row] = max(worst[start + row], difference)
     return rung_of("core", worst, _names(pictures))
 

@@ -19,7 +19,7 @@ from export.proof import (
     predictor_process,
     sessions,
 )
-from export.proof.judging import Labelled, Rung
+from export.proof.judging import Labelled, Rung, Verdict
 from export.proof.parity import ComparedPicture
 from export.proof.product import Product
 from export.proof.sessions import Session
@@ -88,13 +88,15 @@ class Proof:
     @property
     def failed(self) -> list[Rung]:
         """What failed, the worst first."""
-        failed = [rung for rung in self.rungs if rung.verdict == "failed"]
-        return sorted(failed, key=lambda rung: -rung.excess)
+        return sorted(self._with_verdict("failed"), key=lambda rung: -rung.excess)
 
     @property
     def inconclusive(self) -> list[Rung]:
         """What has too few pictures to tell."""
-        return [rung for rung in self.rungs if rung.verdict == "inconclusive"]
+        return self._with_verdict("inconclusive")
+
+    def _with_verdict(self, verdict: Verdict) -> list[Rung]:
+        return [rung for rung in self.rungs if rung.verdict == verdict]
 
 
 @contextmanager
@@ -212,8 +214,9 @@ def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotPr
     worst = (proof.failed or proof.inconclusive)[0]
     seen = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}"
     if worst.name.endswith("accuracy"):  # of the file, or of the engine made from it
-        who = "its engine" if worst.name.startswith("engine") else "it"
-        seen = f"{who} loses {worst.lost}"
+        seen = f"it loses {worst.lost}"
+        if worst.name.startswith("engine"):
+            seen = f"its engine loses {worst.lost}"
     kept = ""
     if worst.picture in evidence.paths:
         kept = f", the picture is {_kept(evidence.paths[worst.picture], folder)}"

@@ -26,10 +26,9 @@ class PulledRun(TrainedRun):
 
     def answered(self, splits: Sequence[str]) -> list[Labelled]:
         """Return what the trained model takes these pictures for, whatever the splits."""
-        number = {label: number for number, label in enumerate(self.labels)}
         labelled = []
         for name in console.track(sample(self.label_of, JUDGED), "trained model"):
-            path, label = self.root / name, number[self.label_of[name]]
+            path, label = self.root / name, self.numbers[self.label_of[name]]
             answer = self.by_torch(decode(path))
             predicted = int(answer[bundle.PROBABILITIES].argmax())
             score = float(answer.get(bundle.UNKNOWN_SCORE, math.nan))

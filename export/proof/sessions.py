@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from export.proof.judging import Labelled
+from export.proof.judging import Labelled, paths_of
 from zoo.contract import bundle
 from zoo.host import console
 from zoo.picture.preprocess import decode
@@ -76,5 +76,5 @@ def probabilities(
     session: Session, labelled: Sequence[Labelled], batches: Sequence[int] = TOGETHER
 ) -> np.ndarray:
     """Return what a session gives for these pictures: float32 [N, C]."""
-    paths = [picture.path for picture in labelled]
-    return run(session, [bundle.PROBABILITIES], paths, batches)[bundle.PROBABILITIES]
+    answers = run(session, [bundle.PROBABILITIES], paths_of(labelled), batches)
+    return answers[bundle.PROBABILITIES]

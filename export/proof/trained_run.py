@@ -118,6 +118,11 @@ class TrainedRun:
     # --- its pictures, and what the trained model answers
 
     @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Class name -> its place among the labels."""
+        return dict(zip(self.labels, range(len(self.labels)), strict=True))
+
+    @cached_property
     def labelled(self) -> list[Labelled]:
         """Test pictures (else val) and what the run took them for, at most `JUDGED`; `UserError` if
         one is gone."""
@@ -137,13 +142,12 @@ class TrainedRun:
                 rows[row["path"]] = row
         chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
-        number = {label: number for number, label in enumerate(self.labels)}
         labelled = []
         with fields.of(table, "Copy the run folder again, or train it again."):
             for name in chosen:
                 row = rows[name]
                 score = float(row.get("unknown_score") or "nan")
-                label, predicted = number[row["label"]], number[row["predicted"]]
+                label, predicted = self.numbers[row["label"]], self.numbers[row["predicted"]]
                 labelled.append(Labelled(located(self.root, name), label, predicted, score))
         return labelled
 
@@ -173,9 +177,10 @@ class TrainedRun:
         """
         recorded = run_pictures.recorded(self.run, names)
         files = {name: located(self.root, name) for name in names}
-        if unknown := [name for name in names if name not in recorded]:
+        unknown = next((name for name in names if name not in recorded), None)
+        if unknown is not None:
             raise UserError(
-                f"{self.run / rundir.FILES} lacks {shown(unknown[0])}, one of {len(names)} {kind} "
+                f"{self.run / rundir.FILES} lacks {shown(unknown)}, one of {len(names)} {kind} "
                 "pictures: copy the run folder again."
             )
         if gone := [name for name, file in files.items() if not file.is_file()]:

@@ -15,7 +15,7 @@ import onnx
 from export.graph import onnx_file, pieces
 from export.graph.deployed import Deployed
 from export.proof import sessions
-from export.proof.judging import Labelled, Rung
+from export.proof.judging import Labelled, Rung, paths_of
 from export.proof.sessions import Session
 from export.proof.trained_run import NOISE, TrainedRun
 from zoo.answer import onnx_runtime
@@ -45,7 +45,9 @@ class Fitted:
     @property
     def status(self) -> str:
         """For bundle.json."""
-        return f"no unknown answer: {self.refused}" if self.refused else "ok"
+        if not self.refused:
+            return "ok"
+        return f"no unknown answer: {self.refused}"
 
 
 def fit(trained: TrainedRun, deployed: Deployed, path: Path) -> Fitted:
@@ -142,6 +144,5 @@ def _noise_scores(session: Session) -> np.ndarray:
 
 def _answers(session: Session, names: list[str], labelled: list[Labelled]) -> list[np.ndarray]:
     """These outputs for these pictures, a row each."""
-    paths = [picture.path for picture in labelled]
-    answers = sessions.run(session, names, paths, sessions.TOGETHER)
-    return [answers[name] for name in names]
+    answers = sessions.run(session, names, paths_of(labelled), sessions.TOGETHER)
+    return list(answers.values())

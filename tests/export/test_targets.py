@@ -4,6 +4,7 @@ import importlib.util
 import json
 import resource
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ import torch
 from filelock import FileLock
 
 from export import pipeline
+from export.graph.deployed import Deployed
 from export.options import ExportOptions
 from export.pipeline import start
 from export.proof import hard_pictures, judging, parity, sessions, unknown
@@ -25,7 +27,7 @@ from export.proof.open_run import open_run
 from export.proof.product import Product
 from export.proof.prove import Evidence, gather
 from export.proof.trained_run import TrainedRun
-from export.targets import int8, rows, tensorrt, triton
+from export.targets import int8, rows, tensorrt, tensorrt_builder, triton
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
 from zoo.answer import onnx_runtime, openvino_runtime
 from zoo.answer.predict import Predictor
@@ -146,8 +148,8 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node], "turned", [given], [turned])
     onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "model.onnx")
     with pytest.raises(UserError, match=r"TensorRT's parser refuses model\.onnx: .*UInt8"):
-        tensorrt.build(
-            tensorrt.import_tensorrt(),
+        tensorrt_builder.build(
+            tensorrt_builder.import_tensorrt(),
             tmp_path / "model.onnx",
             {which: [1, 50, 60, 3] for which in ("min", "opt", "max")},
         )
@@ -155,11 +157,11 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
 
 def test_engines_keep_the_types_of_the_file_and_all_bits_of_float32() -> None:
     needs("tensorrt_rtx")
-    trt = tensorrt.import_tensorrt()
+    trt = tensorrt_builder.import_tensorrt()
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     assert builder.create_builder_config().get_flag(trt.BuilderFlag.TF32)  # NVIDIA's default
-    assert not tensorrt.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
-    network = builder.create_network(tensorrt.network_flags(trt))
+    assert not tensorrt_builder.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
+    network = builder.create_network(tensorrt_builder.network_flags(trt))
     assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
@@ -193,13 +195,13 @@ def test_times_of_kernels_are_kept_for_the_next_engine(
     gpu = SimpleNamespace(name="NVIDIA A/B", major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
     trt = SimpleNamespace(__name__="tensorrt", __version__="11.0.1")
-    file = tensorrt.timings_file(trt)
+    file = tensorrt_builder.timings_file(trt)
     assert file == tmp_path / "home" / "timings" / "NVIDIA_A_B-9.0-tensorrt-11.0.1"
     if before is not None:
         file.parent.mkdir(parents=True)
         file.write_bytes(before)
     taken: list[bytes] = []
-    with tensorrt.known_timings(trt, Timed(taken)):
+    with tensorrt_builder.known_timings(trt, Timed(taken)):
         assert taken[-1] == (before if before == b"known" else b"")
     assert file.read_bytes() == taken[-1] + b" and new"
     ignored = before in (b"broken", b"of another GPU")
@@ -207,15 +209,15 @@ def test_times_of_kernels_are_kept_for_the_next_engine(
         "is not a timing cache of this GPU" in " ".join(capsys.readouterr().out.split())
     ) is ignored
     # it measures nothing when built
-    assert tensorrt.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None
+    assert tensorrt_builder.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None
 
 
 def test_times_that_cannot_be_kept_do_not_stop_an_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(tensorrt, "timings_file", lambda trt: tmp_path / "file" / "timings")
-    with tensorrt.known_timings(None, Timed([])):
+    monkeypatch.setattr(tensorrt_builder, "timings_file", lambda trt: tmp_path / "file" / "timings")
+    with tensorrt_builder.known_timings(None, Timed([])):
         pass
     assert "the times of kernels cannot be kept" in capsys.readouterr().out
 
@@ -318,8 +320,8 @@ def test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser(traine
     assert len(zeros) > 40
     assert set(zeros) == {onnx.TensorProto.INT8}
     needs("tensorrt_rtx")
-    assert tensorrt.build(
-        tensorrt.import_tensorrt(),
+    assert tensorrt_builder.build(
+        tensorrt_builder.import_tensorrt(),
         folder / about["file"],
         tensorrt.profile(open_run(trained)),
     )
@@ -516,6 +518,45 @@ def test_names_that_triton_cannot_take() -> None:
 
 
 # --- all of them
+
+
+@pytest.mark.usefixtures("few_sizes")
+def test_a_new_target_is_a_function_and_one_row(
+    made_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a program that runs whole models only: their answers are compared, and no pixels."""
+
+    def make(evidence: Evidence, folder: Path) -> Product:
+        deployed = Deployed(evidence.trained.parts, resize="matmul").eval()
+        evidence.trained.write(deployed, folder / "model.onnx")
+        return Product(deployed.outputs, deployed.resize)
+
+    monkeypatch.setitem(rows.TARGETS, "executorch", lambda: rows.Target({"fp32": make}))
+    start(ExportOptions(made_vit, to=("executorch",)))
+    opened = open_bundle(made_vit / "bundles" / "executorch")
+    assert (opened.content["precision"], opened.content["resize"]) == ("fp32", "matmul")
+    rungs = json.loads((opened.folder / "parity.json").read_text())["rungs"]
+    assert {rung["verdict"] for rung in rungs} == {"passed"}
+    assert [rung["name"] for rung in rungs] == ["probabilities", "top-1", *opened.outputs[1:]]
+
+
+def test_the_command_line_offers_what_stands_in_the_table_and_loads_none_of_it() -> None:
+    script = (
+        "import sys, tyro\nfrom export.options import ExportOptions\n"
+        "print(tyro.extras.get_parser(ExportOptions).format_help())\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *help_text, loaded = ran.stdout.splitlines()
+    assert f"{{{','.join(rows.TARGETS)}}}" in "".join(help_text)
+    assert not {"torch", "onnx", "onnxruntime", "numpy", "rich"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("name", rows.TARGETS)
+def test_each_row_has_a_function_for_each_precision(name: str) -> None:
+    makes = rows.TARGETS[name]().make
+    assert {f"export.targets.{name}"} == {make.__module__ for make in makes.values()}
+    assert set(makes) <= {"fp32", *judging.LOST_POINTS}
 
 
 def test_targets_that_need_onnx_make_it_first(trained: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from export.options import ExportOptions
 from export.pipeline import start
 from export.proof.open_run import open_run
-from export.targets import tensorrt
+from export.targets import tensorrt, tensorrt_builder
 from tests.export.made_export import made_export
 from zoo.contract.bundle import open_bundle
 
@@ -33,7 +33,7 @@ def test_the_engine_is_proved_and_built_again_for_another_gpu(
     assert rungs["engine: probabilities"]["worst"] < 0.02
     known = json.loads((folder / tensorrt.ENGINE).read_text())
     assert known["gpu"] == torch.cuda.get_device_name()
-    timings = tensorrt.timings_file(tensorrt.import_tensorrt())
+    timings = tensorrt_builder.timings_file(tensorrt_builder.import_tensorrt())
     assert timings is not None
     assert timings.stat().st_size > 0
     timings.write_bytes(b"damaged")

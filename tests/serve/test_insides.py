@@ -2,10 +2,7 @@
 the project, its version and what is gone."""
 
 import asyncio
-import contextlib
-import importlib.metadata
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +13,9 @@ from uvicorn.server import ServerState
 
 from serve.insides import of_starlette, of_uvicorn
 from tests import warm
+from tests.borrowed import borrowed, lacking
 
 SERVE = Path(of_uvicorn.__file__).parents[1]
-
-
-@contextlib.contextmanager
-def borrowed(project: str, inside: str) -> Iterator[None]:
-    """A block that works only as long as `project` has `inside`."""
-    try:
-        yield
-    except (AssertionError, AttributeError, ImportError, LookupError, TypeError) as error:
-        lacking(project, f"{inside} ({type(error).__name__}: {error})")
-
-
-def lacking(project: str, inside: str) -> None:
-    version = importlib.metadata.version(project)
-    file = f"serve/insides/of_{project}.py"
-    pytest.fail(f"{project} {version} no longer has {inside}: see {file}", pytrace=False)
 
 
 def test_the_failure_names_version_and_inside() -> None:
