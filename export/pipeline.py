@@ -63,13 +63,16 @@ def start(options: ExportOptions) -> None:
                 raise refusal
             console.error(refusal)
     if len(options.to) > 1:
-        report([*names, *(name for name in options.to if name not in names)], failed)
+        report(list(dict.fromkeys([*names, *options.to])), failed)
 
 
 def _cannot_be_made(names: Sequence[str]) -> dict[str, UserError]:
     """What has to be installed first, for the targets of which that is known at once."""
-    refusals = {name: _refused(TARGETS[name]().check) for name in names}
-    return {name: error for name, error in refusals.items() if error}
+    refusals = {}
+    for name in names:
+        if error := _refused(TARGETS[name]().check):
+            refusals[name] = error
+    return refusals
 
 
 def _refused(work: Callable[[], None]) -> UserError | None:
@@ -149,8 +152,10 @@ def _say_finished(product: Product, place: Path) -> None:
         does = "was made from"
     elif product.lossy:
         does = "keeps the accuracy of"
-    status = "" if product.status == "ok" else f" ({product.status})"
-    console.say(f"{place} {does} the trained model{status}", style="bold green")
+    line = f"{place} {does} the trained model"
+    if product.status != "ok":
+        line += f" ({product.status})"
+    console.say(line, style="bold green")
     console.say("\n  ".join(["next:", *product.next_steps(place)]))
 
 

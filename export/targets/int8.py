@@ -69,7 +69,9 @@ class TrainingPictures(CalibrationDataReader):
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next picture as the graph's input; None at the end."""
         path = next(self._left, None)
-        return None if path is None else {bundle.IMAGE: np.asarray(decode(path))[None]}
+        if path is None:
+            return None
+        return {bundle.IMAGE: np.asarray(decode(path))[None]}
 
 
 def make(evidence: Evidence, folder: Path) -> Product:
@@ -229,20 +231,19 @@ def judged_early(
     none of the others."""
     session = _session(model, as_stated=as_stated)
     parts = max(1, len(labelled) // FEW)
-    spread = [labelled[part::parts] for part in range(parts)]
-    answered: list[Labelled] = []
+    spread = list(chain.from_iterable(labelled[part::parts] for part in range(parts)))
     answers: list[np.ndarray] = []
-    for number, part in enumerate(spread, start=1):
-        answered += part
-        answers.append(sessions.probabilities(session, part))
-        others = list(chain.from_iterable(spread[number:]))
-        as_trained = np.eye(answers[0].shape[1])[[picture.predicted for picture in others]]
-        at_best = parity.accuracy(
-            "int8", limit, [*answered, *others], np.concatenate([*answers, as_trained])
-        )
+    answered = 0
+    for part in range(parts):
+        asked = labelled[part::parts]
+        answers.append(sessions.probabilities(session, asked))
+        answered += len(asked)
+        others = [picture.predicted for picture in spread[answered:]]
+        as_trained = np.eye(answers[0].shape[1])[others]
+        at_best = parity.accuracy("int8", limit, spread, np.concatenate([*answers, as_trained]))
         if at_best.verdict != "passed":
             break
-    return parity.accuracy("int8", limit, answered, np.concatenate(answers))
+    return parity.accuracy("int8", limit, spread[:answered], np.concatenate(answers))
 
 
 def judged(

@@ -81,7 +81,9 @@ def config(name: str, kind: str, outputs: Mapping[str, Sequence[int]]) -> str:
             # a scalar a picture has no dimension besides the batch; Triton wants one, and reshapes
             # it away
             shape = "dims: [ 1 ]\n    reshape: { shape: [ ] }"
-        labels = f'\n    label_filename: "{LABELS}"' if output == bundle.PROBABILITIES else ""
+        labels = ""
+        if output == bundle.PROBABILITIES:
+            labels = f'\n    label_filename: "{LABELS}"'
         blocks.append(
             f'  {{\n    name: "{output}"\n    data_type: TYPE_FP32\n    {shape}{labels}\n  }}'
         )
