@@ -93,28 +93,32 @@ def _fitted(trained: TrainedRun, path: Path, references: list[Path]) -> Fitted:
     scores, labelled_NC = _answers(
         session, [bundle.UNKNOWN_SCORE, bundle.PROBABILITIES], trained.labelled
     )
-    own = scores[:MOST]
-    before = np.array([picture.unknown_score for picture in trained.labelled[:MOST]])
-
-    points = 100 * abs(float((own > threshold).mean()) - float((before > known.threshold).mean()))
-    less_apart = rejection.auroc(before, trained.noise_scores) - rejection.auroc(
-        own, _noise_scores(session)
-    )
-    rungs = (
-        Rung("own called unknown", POINTS, points, "", len(own)),
-        Rung("noise told apart", APART, less_apart, "", NOISE),
-    )
+    rungs = _compared(trained, known, scores[:MOST], _noise_scores(session), threshold)
     if all(rung.verdict == "passed" for rung in rungs):
         own_answer = replace(known, shortest=shortest, threshold=threshold)
         own_decision = replace(trained.parts.decision, unknown=own_answer)
         return Fitted(own_decision, rungs, labelled_NC=labelled_NC)
+    own, noise = rungs
     why = (
-        f"of {len(own)} own pictures the share that it calls unknown is {points:.1f} points "
+        f"of {own.pictures} own pictures the share that it calls unknown is {own.worst:.1f} points "
         f"from the trained model's (at most {POINTS:g}), and noise is told apart worse by "
-        f"{less_apart:.3f} (at most {APART:g})"
+        f"{noise.worst:.3f} (at most {APART:g})"
     )
     reported = tuple(replace(rung, limit=None) for rung in rungs)
     return Fitted(replace(trained.parts.decision, unknown=None), reported, why, labelled_NC)
+
+
+def _compared(
+    trained: TrainedRun, known: Unknown, own: np.ndarray, noise: np.ndarray, threshold: float
+) -> tuple[Rung, Rung]:
+    """How the scores of the file, for own pictures and for noise, do beside the trained model's."""
+    before = np.array([picture.unknown_score for picture in trained.labelled[:MOST]])
+    points = 100 * abs(float((own > threshold).mean()) - float((before > known.threshold).mean()))
+    less_apart = rejection.auroc(before, trained.noise_scores) - rejection.auroc(own, noise)
+    return (
+        Rung("own called unknown", POINTS, points, "", len(own)),
+        Rung("noise told apart", APART, less_apart, "", NOISE),
+    )
 
 
 def _set_references(path: Path, references: list[Path], known: Unknown) -> float:
