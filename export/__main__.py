@@ -5,11 +5,11 @@ import os
 
 import tyro
 
-from export.order import Order
+from export.options import ExportOptions
 from zoo.host.errors import run_main
 
 
-def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
+def main(export: tyro.conf.OmitArgPrefixes[ExportOptions]) -> None:
     """Export a finished run, and prove on its own pictures that the result answers like the trained
     model."""
     # a thread that waits must not spin: two of torch's threads beside any other work lose four
@@ -17,7 +17,7 @@ def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from export.pipeline import start
 
-    start(order)
+    start(export)
 
 
 if __name__ == "__main__":

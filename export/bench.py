@@ -29,7 +29,7 @@ LEAST_RUNS, LEAST_SECONDS = 10, 1.0
 
 
 @dataclass(frozen=True)
-class Order:
+class BenchOptions:
     """What to measure, and how."""
 
     bundles: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -58,26 +58,26 @@ class Order:
             raise UserError(f"--picture {drawn}: expected a .png or .svg in a folder that exists.")
 
 
-def main(order: tyro.conf.OmitArgPrefixes[Order]) -> None:
+def main(bench: tyro.conf.OmitArgPrefixes[BenchOptions]) -> None:
     """Measure exported models: milliseconds and pictures a second by batch size, load time,
     memory."""
     rows = []
-    for path in order.bundles:
+    for path in bench.bundles:
         opened = bundles.open_bundle(path)
         with (
             console.busy(f"measuring {opened.folder}"),
             multiprocessing.get_context("spawn").Pool(1) as process,
         ):
-            timing = process.apply(measure, (opened.model, order))
+            timing = process.apply(measure, (opened.model, bench))
         write_timing(opened, timing)
         rows.append((opened, timing))
     show(rows)
-    if order.picture:
-        draw(rows, order.picture)
+    if bench.picture:
+        draw(rows, bench.picture)
 
 
 def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
-    """The numbers beside the model, where its folder can be written; a container often has it
+    """Write the numbers beside the model, where its folder can be written; a container often has it
     read-only."""
     try:
         rundir.write_json(opened.folder / bundles.TIMING, timing)
@@ -85,15 +85,16 @@ def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
         console.warn(f"{error} The numbers are only shown here.")
 
 
-def measure(model: Path, order: Order) -> dict[str, Any]:
-    """The content of timing.json; to be called in a fresh process, whose memory it reports."""
+def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
+    """Return the content of timing.json; to be called in a fresh process, whose memory it
+    reports."""
     start = perf_counter()
-    session, provider = onnx_runtime.load(model, order.provider, threads=order.threads)
+    session, provider = onnx_runtime.load(model, options.provider, threads=options.threads)
     loaded = perf_counter() - start
     random = np.random.default_rng(0)
     rows = []
     for batch in BATCHES:
-        image = random.integers(0, 256, (batch, order.height, order.width, 3), dtype=np.uint8)
+        image = random.integers(0, 256, (batch, options.height, options.width, 3), dtype=np.uint8)
         seconds = run_times(session, image, provider)
         rows.append(
             {
@@ -106,9 +107,9 @@ def measure(model: Path, order: Order) -> dict[str, Any]:
         )
     return {
         "provider": provider,
-        "threads": order.threads or machine.compute_threads(),
+        "threads": options.threads or machine.compute_threads(),
         "machine": platform.processor() or platform.machine(),
-        "picture": [order.height, order.width],
+        "picture": [options.height, options.width],
         "load_s": round(loaded, 3),
         "model_mb": round(model.stat().st_size / 1e6, 1),
         "peak_mib": peak_mib(),
@@ -117,7 +118,7 @@ def measure(model: Path, order: Order) -> dict[str, Any]:
 
 
 def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
-    """Seconds of each run, after one that does not count."""
+    """Return the seconds of each run, after one that does not count."""
     onnx_runtime.run(session, None, {bundles.IMAGE: image}, provider)
     seconds: list[float] = []
     while len(seconds) < LEAST_RUNS or sum(seconds) < LEAST_SECONDS:
@@ -128,66 +129,61 @@ def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
 
 
 def peak_mib() -> float | None:
-    """Largest resident memory of this process so far; None where the system does not tell
-    (Windows)."""
+    """Return the largest resident memory of this process so far; None where the system does not
+    tell (Windows)."""
     status = Path("/proc/self/status")  # getrusage counts what the parent had before exec, too
     if status.is_file():
-        [kib] = (
-            line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")
-        )
+        _, _, after = status.read_text().partition("VmHWM:")
+        kib, *_ = after.split()
         return round(int(kib) / 2**10, 1)
     if sys.platform == "win32":
         return None
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(used / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10
+    return round(used / per_mib, 1)
 
 
 def show(rows: list[tuple[bundles.Bundle, dict[str, Any]]]) -> None:
     """Print one row a bundle; milliseconds by batch size."""
-    titles = ("load s", "MB", "MiB", *(f"{n}: ms" for n in BATCHES), f"{BATCHES[-1]}: pictures/s")
-    columns = [
-        console.Column("model"),
-        console.Column("on"),
-        *(console.Column(title, right=True) for title in titles),
-    ]
-    console.table(
-        columns,
-        [
+    columns = [console.Column("model"), console.Column("on")]
+    by_batch = [f"{batch}: ms" for batch in BATCHES]
+    for title in ("load s", "MB", "MiB", *by_batch, f"{BATCHES[-1]}: pictures/s"):
+        columns.append(console.Column(title, right=True))
+    cells = []
+    for opened, timing in rows:
+        medians_ms = [f"{row['median_ms']:.1f}" for row in timing["batches"]]
+        cells.append(
             (
                 f"{opened.run['name']} {opened.target}",
                 timing["provider"],
                 f"{timing['load_s']:.2f}",
                 f"{timing['model_mb']:.1f}",
                 timing["peak_mib"],
-                *(f"{row['median_ms']:.1f}" for row in timing["batches"]),
+                *medians_ms,
                 f"{timing['batches'][-1]['pictures_per_s']:.0f}",
             )
-            for opened, timing in rows
-        ],
-    )
+        )
+    console.table(columns, cells)
 
 
 @plain_text()
 def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
-    """Milliseconds of one picture alone, and pictures a second in batches, a bar for each
+    """Draw milliseconds of one picture alone, and pictures a second in batches, a bar for each
     bundle."""
     from matplotlib.figure import Figure
 
-    names = [f"{short(opened.run['name'])}\n{opened.target}" for opened, _ in rows]
+    names, alone_ms, pictures_per_s = [], [], []
+    for opened, timing in rows:
+        names.append(f"{short(opened.run['name'])}\n{opened.target}")
+        alone_ms.append(timing["batches"][0]["median_ms"])
+        pictures_per_s.append(timing["batches"][-1]["pictures_per_s"])
     figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
-    for axes, title, values in zip(
-        figure.subplots(1, 2, sharey=True),
-        (
-            "one picture alone, ms (shorter is better)",
-            f"batches of {BATCHES[-1]}, pictures a second",
-        ),
-        (
-            [timing["batches"][0]["median_ms"] for _, timing in rows],
-            [timing["batches"][-1]["pictures_per_s"] for _, timing in rows],
-        ),
-        strict=True,
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, title, values in (
+        (left, "one picture alone, ms (shorter is better)", alone_ms),
+        (right, f"batches of {BATCHES[-1]}, pictures a second", pictures_per_s),
     ):
         axes.bar_label(axes.barh(range(len(rows)), values, color="#4477aa"), fmt="%.4g", padding=3)
         axes.set_yticks(range(len(rows)), names)

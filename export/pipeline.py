@@ -3,15 +3,18 @@ FINISHED.json."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from export.order import Order
+from export.options import ExportOptions
 from export.place import alone, check_writable, room_on_disk, take_place
 from export.proof import judging, prove
-from export.proof.prove import Evidence
-from export.proof.trained_run import Made, all_of, open_run
-from export.targets import int8, onnx, openvino, tensorrt, triton, web
+from export.proof.open_run import open_run
+from export.proof.product import Product, all_of
+from export.proof.prove import Evidence, Proof
+from export.targets.onnx import PLAIN
+from export.targets.rows import TARGETS, Target
 from zoo.contract import bundle, rundir
 from zoo.host import console, disk
 from zoo.host.errors import NotProved, UserError
@@ -28,61 +31,48 @@ INCONCLUSIVE = (
 """Advice where there are too few pictures to tell."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """How one name of `--to` is made."""
-
-    make: Callable[[Evidence, Path, str], Made]
-    """(the run and its pictures, empty folder of the bundle, precision) -> what was written."""
-    precisions: Sequence[str] = ("fp32",)
-    """Tried in order until one is proved."""
-    of_onnx: bool = False
-    """Made from the finished bundle for `onnx`, which is exported first if there is none."""
-    same_file: bool = False
-    """Its model is that of the bundle for `onnx`, byte for byte, and so is its proof."""
-    check: Callable[[], None] = lambda: None
-    """Raises `UserError` if something has to be installed first."""
-    advice: str = "Try another version of torch or onnxruntime, or report it with that file."
-
-
-TARGETS = {
-    "onnx": Target(onnx.make),
-    "tensorrt": Target(tensorrt.make, ("fp16", "fp32"), check=tensorrt.check),
-    "int8": Target(int8.make, ("int8",), of_onnx=True, advice=int8.ADVICE),
-    "openvino": Target(openvino.make, check=openvino.check, advice=openvino.ADVICE),
-    "triton": Target(triton.make, of_onnx=True, same_file=True),
-    "web": Target(web.make, of_onnx=True, same_file=True, check=web.check),
-}
-
-
-def start(order: Order) -> None:
-    """Export a run to every target of the order; one that fails does not stop the others.
+def start(options: ExportOptions) -> None:
+    """Export a run to every target that the options name; one that fails does not stop the others.
 
     Raises `UserError` for what the user can put right, or a failed proof; of several targets, after
     a table of what became of each, `NotProved`.
     """
-    failed: dict[str, UserError] = {
-        name: error for name in order.to if (error := _refused(TARGETS[name].check))
-    }
-    if len(failed) == len(set(order.to)):
+    failed = _cannot_be_made(options.to)
+    if len(failed) == len(set(options.to)):
         raise next(iter(failed.values()))
     for error in failed.values():
         console.error(error)
-    subject = open_run(order)
-    check_writable(subject.run, order.to)
-    names = wanted([name for name in order.to if name not in failed], subject.run)
-    gathered = prove.gather(
-        subject, examples=order.examples, accept_inconclusive=order.accept_inconclusive
+    trained = open_run(
+        options.run,
+        data=options.data,
+        parity_images=options.parity_images,
+        max_loss=options.max_loss,
     )
-    with alone(subject.run), gathered as evidence:
+    check_writable(trained.run, options.to)
+    names = wanted([name for name in options.to if name not in failed], trained.run)
+    gathered = prove.gather(
+        trained, examples=options.examples, accept_inconclusive=options.accept_inconclusive
+    )
+    with alone(trained.run), gathered as evidence:
         for name in names:
-            if error := _refused(lambda name=name: attempt(evidence, name, failed)):  # type: ignore[misc]
-                failed[name] = error
-                if len(order.to) == 1:
-                    raise error
-                console.error(error)
-    if len(order.to) > 1:
-        report([*names, *(name for name in order.to if name not in names)], failed)
+            refusal = _refused(partial(attempt, evidence, name, failed))
+            if refusal is None:
+                continue
+            failed[name] = refusal
+            if len(options.to) == 1:
+                raise refusal
+            console.error(refusal)
+    if len(options.to) > 1:
+        report(list(dict.fromkeys([*names, *options.to])), failed)
+
+
+def _cannot_be_made(names: Sequence[str]) -> dict[str, UserError]:
+    """What has to be installed first, for the targets of which that is known at once."""
+    refusals = {}
+    for name in names:
+        if error := _refused(TARGETS[name]().check):
+            refusals[name] = error
+    return refusals
 
 
 def _refused(work: Callable[[], None]) -> UserError | None:
@@ -96,22 +86,20 @@ def _refused(work: Callable[[], None]) -> UserError | None:
 
 def attempt(evidence: Evidence, name: str, failed: Mapping[str, UserError]) -> None:
     """Export to one target; `failed`: those before it that could not be."""
-    if TARGETS[name].of_onnx and "onnx" in failed:
+    if TARGETS[name]().of_onnx and "onnx" in failed:
         raise UserError(f"{name} is made from the bundle for onnx, which could not be exported.")
-    with room_on_disk(evidence.subject.run):
+    with room_on_disk(evidence.trained.run):
         export(evidence, name)
 
 
 def report(names: Sequence[str], failed: Mapping[str, UserError]) -> None:
-    """A table of what became of each target; `NotProved` if one failed."""
-    console.table(
-        [console.Column("target"), console.Column("result")],
-        [
-            (name, one_line(failed[name])[:SHOWN] if name in failed else "finished")
-            for name in names
-        ],
-        red=[row for row, name in enumerate(names) if name in failed],
-    )
+    """Print a table of what became of each target; `NotProved` if one failed."""
+    columns = [console.Column("target"), console.Column("result")]
+    results = dict.fromkeys(names, "finished")
+    for name, error in failed.items():
+        results[name] = one_line(error)[:SHOWN]
+    red = [row for row, name in enumerate(results) if name in failed]
+    console.table(columns, list(results.items()), red=red)
     if failed:
         raise NotProved(
             f"{len(failed)} of {len(names)} targets could not be exported: {', '.join(failed)}. "
@@ -120,10 +108,10 @@ def report(names: Sequence[str], failed: Mapping[str, UserError]) -> None:
 
 
 def wanted(names: Sequence[str], run: Path) -> list[str]:
-    """The targets in the order in which they are made: `onnx` first where another needs it and it
-    is not there."""
+    """Return the targets in the order in which they are made: `onnx` first where another needs it
+    and it is not there."""
     chosen = list(dict.fromkeys(names))
-    if "onnx" not in chosen and any(TARGETS[name].of_onnx for name in chosen):
+    if "onnx" not in chosen and any(TARGETS[name]().of_onnx for name in chosen):
         try:
             bundle.open_bundle(run)
         except UserError:
@@ -132,20 +120,20 @@ def wanted(names: Sequence[str], run: Path) -> list[str]:
 
 
 def export(evidence: Evidence, name: str) -> None:
-    """`RUN/bundles/NAME`. It is made and proved beside an earlier one, and takes its place when it
-    is finished.
+    """Write `RUN/bundles/NAME`. It is made and proved beside an earlier one, and takes its place
+    when it is finished.
 
     What is refused stays beside it for the user to look at, until the next export.
     """
-    subject, target = evidence.subject, TARGETS[name]
-    place = subject.run / bundle.BUNDLES / name
-    folder, plain = disk.unfinished(place), disk.unfinished(subject.run / onnx.PLAIN)
+    run = evidence.trained.run
+    place = run / bundle.BUNDLES / name
+    folder, plain = disk.unfinished(place), disk.unfinished(run / PLAIN)
     to_look_at = False
     try:
-        product = _made(evidence, name, target, folder)
+        product = _proved(evidence, name, folder)
         bundle.finish(folder)
         if product.plain:
-            product.plain.replace(subject.run / onnx.PLAIN)
+            product.plain.replace(run / PLAIN)
         take_place(folder, place)
     except UserError:
         to_look_at = True
@@ -154,44 +142,68 @@ def export(evidence: Evidence, name: str) -> None:
         plain.unlink(missing_ok=True)
         if not to_look_at:
             shutil.rmtree(folder, ignore_errors=True)
-    shown = "" if product.status == "ok" else f" ({product.status})"
-    does = "keeps the accuracy of" if product.lossy else "answers like"
-    does = "was made from" if product.status.startswith("inconclusive") else does
-    console.say(f"{place} {does} the trained model{shown}", style="bold green")
+    _say_finished(product, place)
+
+
+def _say_finished(product: Product, place: Path) -> None:
+    """What was shown about the bundle, and the next commands."""
+    does = "answers like"
+    if product.status.startswith("inconclusive"):
+        does = "was made from"
+    elif product.lossy:
+        does = "keeps the accuracy of"
+    line = f"{place} {does} the trained model"
+    if product.status != "ok":
+        line += f" ({product.status})"
+    console.say(line, style="bold green")
     console.say("\n  ".join(["next:", *product.next_steps(place)]))
 
 
-def _made(evidence: Evidence, name: str, target: Target, folder: Path) -> Made:
+def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
     """A bundle in the first of the target's precisions that is proved; `NotProved` if none is."""
-    subject = evidence.subject
-    for precision in target.precisions:
+    target, trained = TARGETS[name](), evidence.trained
+    *_, last = target.make
+    for precision, make in target.make.items():
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
         with console.busy(f"exporting to {name}"):
-            product = target.make(evidence, folder, precision)
-        bundle.write(folder, subject.describe(name, product, precision))
+            product = make(evidence, folder)
+        bundle.write(folder, trained.describe(name, product, precision))
         if target.same_file:
-            take_over(subject.run, folder, product, examples=evidence.examples)
+            take_over(trained.run, folder, product, examples=evidence.examples)
             return product
-        found = prove.prove(evidence, folder, product, precision)
-        prove.report(found.rungs)
-        doubts = found.inconclusive
-        if not found.failed and (not doubts or evidence.accept_inconclusive):
-            if doubts:
-                too_few = f"inconclusive: it loses {doubts[0].lost}, which are too few to tell"
-                product = replace(product, status=all_of(too_few, product.status))
-                bundle.write(folder, subject.describe(name, product, precision))
+        proof = prove.prove(evidence, folder, product, precision)
+        prove.report(proof.rungs)
+        if _is_enough(proof, evidence):
+            if proof.inconclusive:
+                product = _with_doubts(product, proof)
+                bundle.write(folder, trained.describe(name, product, precision))
             if evidence.examples:
-                prove.write_examples(evidence, folder, found)
+                prove.write_examples(evidence, folder, proof)
             return replace(product, lossy=precision in judging.LOST_POINTS)
-        if precision != target.precisions[-1]:
+        if precision != last:
             console.warn(f"{precision} does not pass, so it is not used")
-    raise prove.refuse(evidence, folder, found, INCONCLUSIVE if not found.failed else target.advice)
+    raise prove.refuse(evidence, folder, proof, _advice(target, proof))
 
 
-def take_over(run: Path, folder: Path, product: Made, *, examples: bool) -> None:
-    """The proof of the bundle for `onnx`, whose model this one is."""
+def _is_enough(proof: Proof, evidence: Evidence) -> bool:
+    """Whether a bundle may be finished."""
+    return not proof.failed and (not proof.inconclusive or evidence.accept_inconclusive)
+
+
+def _with_doubts(product: Product, proof: Proof) -> Product:
+    """The product, whose status says what there are too few pictures to tell."""
+    too_few = f"inconclusive: it loses {proof.inconclusive[0].lost}, which are too few to tell"
+    return replace(product, status=all_of(too_few, product.status))
+
+
+def _advice(target: Target, proof: Proof) -> str:
+    return target.advice if proof.failed else INCONCLUSIVE
+
+
+def take_over(run: Path, folder: Path, product: Product, *, examples: bool) -> None:
+    """Take the proof of the bundle for `onnx`, whose model this one is."""
     source = bundle.open_bundle(run)
     assert rundir.digest(folder / product.model) == source.model_sha256, "the same file"
     for name in (bundle.PARITY, bundle.PARITY_PAGE):

@@ -84,10 +84,12 @@ def room_on_disk(run: Path) -> Iterator[None]:
         if lack is None:
             raise
         free = shutil.disk_usage(run).free / 1e6
-        needed = (
-            f" ({free:.0f} MB are free; a bundle needs some times the size of model.safetensors)"
-        )
+        needed = ""
+        if lack is disk.FULL:
+            needed = (
+                f" ({free:.0f} MB are free; a bundle needs some times the size of "
+                "model.safetensors)"
+            )
         raise UserError(
-            f"{run / bundle.BUNDLES}: {lack.cause}{needed if lack is disk.FULL else ''}: "
-            f"{lack.advice} and export again; {kept}"
+            f"{run / bundle.BUNDLES}: {lack.cause}{needed}: {lack.advice} and export again; {kept}"
         ) from None

@@ -18,7 +18,7 @@ from zoo.host.errors import BadImage, run_main
 
 
 @dataclass(frozen=True)
-class Order:
+class VerifyOptions:
     """What to verify, and on what."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
@@ -42,27 +42,28 @@ class Result:
     unreadable: tuple[str, ...]
 
 
-def main(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
+def main(verify: tyro.conf.OmitArgPrefixes[VerifyOptions]) -> int:
     """Answer a bundle's examples again, and evaluate it on a labelled folder. Exit code 1 if an
     example differs."""
-    bundle = open_bundle(order.bundle)
-    predictor = Predictor(bundle, provider=order.provider, check=False)
+    bundle = open_bundle(verify.bundle)
+    predictor = Predictor(bundle, provider=verify.provider, check=False)
     worst, accepted = check_examples(bundle, predictor), limit(bundle)
-    found = "unchanged; it has no examples"
+    finding = "unchanged; it has no examples"
     if worst is not None:
-        found = (
+        finding = (
             f"unchanged, on {predictor.provider}; examples differ by at most {worst:.2g} "
             f"(limit {accepted})"
         )
-    console.say(f"{bundle.folder}: {found}")
-    if order.data:
-        say(evaluate(predictor, order.data, bundle.labels), order.data)
-    return 1 if worst is not None and not worst <= accepted else 0
+    console.say(f"{bundle.folder}: {finding}")
+    if verify.data:
+        say(evaluate(predictor, verify.data, bundle.labels), verify.data)
+    differs = worst is not None and not worst <= accepted
+    return int(differs)
 
 
 def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
-    """The largest difference of a probability or unknown score from what the export wrote down; nan
-    if one is none, and None without examples."""
+    """Return the largest difference of a probability or unknown score from what the export wrote
+    down; nan if one is none, and None without examples."""
     differences = [picture.worst for picture in by_examples(bundle, predictor.numbers)]
     return float(np.max(differences)) if differences else None
 
@@ -75,21 +76,23 @@ def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
     unreadable = []
     for name, label in console.track(list(files.items()), "answering"):
         try:
-            said = predictor.predict(data / name).answer
+            answer = predictor.predict(data / name).answer
         except BadImage as error:
             unreadable.append(str(error))
             continue
         answered += 1
-        right += said.top[0][0] == label
-        unknown += said.label is None
+        right += answer.top[0][0] == label
+        unknown += answer.label is None
     return Result(answered, right, unknown, tuple(unreadable))
 
 
 def say(result: Result, data: Path) -> None:
-    """The result in words."""
+    """Print the result in words."""
     for reason in result.unreadable:
         console.warn(f"left out: {reason}")
-    share = f"{result.right / result.pictures:.2%}" if result.pictures else "undefined"
+    share = "undefined"
+    if result.pictures:
+        share = f"{result.right / result.pictures:.2%}"
     console.say(
         f"{data}: top-1 {share} of {result.pictures} pictures; {result.unknown} called unknown"
     )

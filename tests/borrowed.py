@@ -1,19 +1,14 @@
-"""What the product borrows from the insides of other projects, and who has to be told when it is
+"""What tests of borrowed insides share: a failure names the project, its version and what is
 gone."""
 
 import contextlib
 import importlib.metadata
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-FILES = {
-    "gradio": "serve/insides/of_gradio.py",
-    "starlette": "serve/insides/of_starlette.py",
-    "timm": "zoo/bases/of_timm.py",
-    "uvicorn": "serve/insides/of_uvicorn.py",
-}
-"""Project -> the file that borrows."""
+ROOT = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
@@ -26,5 +21,11 @@ def borrowed(project: str, inside: str) -> Iterator[None]:
 
 
 def lacking(project: str, inside: str) -> None:
-    version = importlib.metadata.version(project)
-    pytest.fail(f"{project} {version} no longer has {inside}: see {FILES[project]}", pytrace=False)
+    """Fail, because `project` no longer has `inside`."""
+    [package] = set(importlib.metadata.packages_distributions()[project])
+    version = importlib.metadata.version(package)
+    files = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"*/*/of_{project}.py"))
+    assert files
+    pytest.fail(
+        f"{project} {version} no longer has {inside}: see {' or '.join(files)}", pytrace=False
+    )

@@ -24,10 +24,15 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_other_filters_are_pillows",
         "test_pixels_are_pillows",
     ),
+    "export/test_insides.py": (
+        "test_torchs_exporter_has_what_is_borrowed",
+        "test_what_the_exporter_refuses_is_one_of_two_errors",
+    ),
     "export/test_job.py": ("test_every_file_of_every_target_has_the_permissions_of_a_new_file",),
     "export/test_targets.py": (
         "test_a_file_for_tensorrt_that_loses_accuracy_is_left_out",
         "test_a_file_that_may_not_be_so_large_is_told_and_what_was_finished_stays",
+        "test_a_new_target_is_a_function_and_one_row",
         "test_a_precision_that_loses_accuracy_gives_way_to_the_next",
         "test_an_unknown_answer_that_rounding_breaks_is_taken_out",
         "test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser",

@@ -48,7 +48,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     from dataclasses import fields
 
     from export import verify
-    from export.order import Order as ExportOrder
+    from export.options import ExportOptions
     from finetune import explain
     from finetune.evaluation.choices import Wish
     from finetune.recipe.fields import Recipe
@@ -62,8 +62,8 @@ def test_the_flags_and_paths_it_names_exist() -> None:
         Recipe,
         explain.Situation,
         Wish,
-        ExportOrder,
-        verify.Order,
+        ExportOptions,
+        verify.VerifyOptions,
         push_command.Order,
         ServiceOptions,
         space.Space,

@@ -56,12 +56,12 @@ ROOMS = {
         "",
         "studies",
     ),
-    "export": ("order.py", "graph", "proof", "targets", ""),
+    "export": ("insides", "graph", "proof", "targets", ""),
     "serve": ("options.py", "insides", "limits", "engine", "http", "page", "deploy", ""),
 }
 """The rooms of each package from the ground up: one imports itself and those before it. "" is the
 package's root, the order of events; commands, which stand there as well, may import any room.
-order.py and options.py are what the command line asks for."""
+options.py is what the command line asks for."""
 MOST_FILES = 15
 """Of a room."""
 

@@ -44,7 +44,9 @@ class Deployed(nn.Module):
         """`half`: the network in float16, its ends in float32."""
         super().__init__()
         self.resize, self.decision = resize, parts.decision
-        model = copy.deepcopy(parts.model).eval().half() if half else parts.model.eval()
+        model = parts.model.eval()
+        if half:
+            model = copy.deepcopy(model).half()
         self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
         has_map = class_maps.has_map(parts.model, parts.pre.size)
         self.network = Network(model, parts.decision.early, has_map=has_map, half=half)
@@ -63,14 +65,16 @@ class Network(nn.Module):
         """`early`: the stage that is joined to the embedding."""
         super().__init__()
         self.model, self.early, self.half_network = model, early, half
-        self.outputs = ["logits", "pooled", *(["feature_map"] if has_map else [])]
+        self.outputs = ["logits", "pooled"]
+        if has_map:
+            self.outputs.append("feature_map")
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        seen = forward(
-            self.model, pixel_values.half() if self.half_network else pixel_values, self.early
-        )
-        given = (seen.logits, seen.embedding, seen.feature_map)[: len(self.outputs)]
-        return tuple(value.float() for value in given)
+        if self.half_network:
+            pixel_values = pixel_values.half()
+        seen = forward(self.model, pixel_values, self.early)
+        values = (seen.logits, seen.embedding, seen.feature_map)[: len(self.outputs)]
+        return tuple(value.float() for value in values)
 
 
 class Answer(nn.Module):
@@ -88,8 +92,12 @@ class Answer(nn.Module):
         # others
         self.register_buffer("bank", None if parts.bank is None else parts.bank.T.contiguous())
         self.register_buffer("shortest", torch.tensor(unknown.shortest) if unknown else None)
-        score, heatmap = [UNKNOWN_SCORE] if unknown else [], [HEATMAP] if has_map else []
-        self.outputs = [PROBABILITIES, *score, EMBEDDING, *heatmap]
+        self.outputs = [PROBABILITIES]
+        if unknown:
+            self.outputs.append(UNKNOWN_SCORE)
+        self.outputs.append(EMBEDDING)
+        if has_map:
+            self.outputs.append(HEATMAP)
 
     def forward(
         self, logits: Tensor, pooled: Tensor, feature_map: Tensor | None = None
@@ -98,18 +106,18 @@ class Answer(nn.Module):
         tiny = torch.finfo(torch.float32).tiny
         probabilities = (p_BVC.mean(1).clamp(min=tiny).log() / self.decision.temperature).softmax(1)
         embedding = self.first(pooled)
-        given = [probabilities]
+        outputs = [probabilities]
         if self.decision.unknown is not None:
             unknown = self.decision.unknown
             length_B1 = embedding.square().sum(1, keepdim=True).sqrt()
             similarity = embedding / torch.maximum(length_B1, self.shortest) @ self.bank
-            given.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])
-        given.append(embedding)
+            outputs.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])
+        outputs.append(embedding)
         if feature_map is not None:
-            given.append(
+            outputs.append(
                 class_maps.heatmap(self.model, self.first(feature_map), probabilities.argmax(1))
             )
-        return tuple(given)
+        return tuple(outputs)
 
     def first(self, x: Tensor) -> Tensor:
         """Of what was computed for all views, that of the first, which is the whole picture."""
@@ -144,17 +152,23 @@ class Prepare(nn.Module):
     def windows(self, image: Tensor) -> Tensor:
         """The views' pixels before normalisation, [B * views, 3, S, S] with whole values from 0 to
         255."""
-        x_BCHW, size = (image.float() if self.matmul else image).permute(0, 3, 1, 2), self.pre.size
-        canvas = {
-            zoom: self.canvas(x_BCHW, tta.zoomed_size(size, zoom))
-            for zoom in dict.fromkeys(view.zoom for view in self.views)
-        }
+        if self.matmul:
+            image = image.float()
+        x_BCHW, size = image.permute(0, 3, 1, 2), self.pre.size
+        canvas: dict[float, Tensor] = {}
+        for view in self.views:
+            if view.zoom not in canvas:
+                canvas[view.zoom] = self.canvas(x_BCHW, tta.zoomed_size(size, view.zoom))
         cut = []
         for view in self.views:
             left, top = tta.offsets(view, size)
             window = canvas[view.zoom][:, :, top : top + size, left : left + size]
-            cut.append(window.flip(3) if view.mirrored else window)
-        return cut[0] if len(cut) == 1 else torch.stack(cut, 1).flatten(0, 1)
+            if view.mirrored:
+                window = window.flip(3)
+            cut.append(window)
+        if len(cut) == 1:
+            return cut[0]
+        return torch.stack(cut, 1).flatten(0, 1)
 
     def canvas(self, x_BCHW: Tensor, size: int) -> Tensor:
         """`zoo.picture.preprocess.resize_crop` to this size."""

@@ -26,6 +26,9 @@ WINDOWS = "windows"
 """The views' pixels before normalisation."""
 PREPARE, NETWORK, ANSWER = "prepare", "network", "answer"
 """The pieces; in a joined file the names of nodes and values begin with them."""
+BANK, SHORTEST = f"{ANSWER}/bank", f"{ANSWER}/shortest"
+"""Weights of a joined file: the references of the unknown score, and the least length of an
+embedding (buffers of `deployed.Answer`)."""
 PIXEL_VALUES, LOGITS = "pixel_values", "logits"
 """Input and output of the plain network, as the ecosystem names them."""
 

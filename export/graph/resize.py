@@ -65,10 +65,12 @@ def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tenso
     height, width = resized_sides(x_BCHW, pre, exact)
     rows_SH, inside_height_S = weights(x_BCHW.shape[2], height, pre)
     columns_SW, inside_width_S = weights(x_BCHW.shape[3], width, pre)
-    across = divided(*((x_BCHW @ part.T) for part in columns_SW))
-    resized = divided(*((part @ across) for part in rows_SH))
+    across = divided(x_BCHW @ columns_SW[0].T, x_BCHW @ columns_SW[1].T)
+    resized = divided(rows_SH[0] @ across, rows_SH[1] @ across)
     inside = inside_height_S[:, None] & inside_width_S
-    colour = [round(255 * value) for value in pre.mean] if pre.crop_mode == "border" else [0, 0, 0]
+    colour = [0, 0, 0]
+    if pre.crop_mode == "border":
+        colour = [round(255 * value) for value in pre.mean]
     border_C11 = torch.tensor(colour, dtype=torch.float32, device=x_BCHW.device)[:, None, None]
     return torch.where(inside, resized, border_C11)
 

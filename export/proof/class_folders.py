@@ -2,7 +2,7 @@
 training reads it."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zoo.files.entries import all_above, level, walk
@@ -15,42 +15,54 @@ for splits."""
 
 
 def read(data: Path, labels: Sequence[str]) -> dict[str, str]:
-    """Path relative to `data`, with `/` -> class name, sorted; names are compared in NFC.
+    """Return path relative to `data`, with `/` -> class name, sorted; names are compared in NFC.
 
     What zoo/files/passed_over.py skips by a rule (system folders, notes) is skipped. Raises
     `UserError` for a folder that is missing or has no pictures, and for a folder that is no class.
     """
     if not data.is_dir():
+        seen = "a file" if data.exists() else "nothing"
         raise UserError(
             f"--data {data}: expected a folder with one folder of pictures for each class, seen "
-            f"{'a file' if data.exists() else 'nothing'}."
+            f"{seen}."
         )
-    of_name = {nfc(label): label for label in labels}
-    tops = level(data, data).folders
-    above = next(
-        (
-            data / name
-            for name in HELD_OUT
-            if name in tops and name not in of_name and level(data, data / name).folders
-        ),
-        data,
-    )
-    # none of them holds folders, or it would be read
-    empty = {name for name in HELD_OUT if name not in of_name}
-    names = [name for name in level(data, above).folders if above != data or name not in empty]
-    if strange := [name for name in names if nfc(name) not in of_name]:
-        near = difflib.get_close_matches(strange[0], labels, 1)
-        hint = f"near: {near[0]}" if near else f"the classes are {', '.join(labels[:10])}"
-        raise UserError(
-            f"--data {above}: expected folders named like classes of the run, seen {strange[0]!r}; "
-            f"{hint}."
-        )
+    class_of = dict(zip(map(nfc, labels), labels, strict=True))
+    above = _above(data, class_of)
     outside = all_above(data, above)
-    found = {
-        path: of_name[nfc(name)]
-        for name in names
-        for path in sorted(walk(data, above / name, outside).files)
-    }
+    found = {}
+    for name in _class_folders(data, above, class_of):
+        for path in sorted(walk(data, above / name, outside).files):
+            found[path] = class_of[nfc(name)]
     if not found:
         raise UserError(f"--data {above}: expected pictures in class folders, seen none.")
     return found
+
+
+def _above(data: Path, class_of: Mapping[str, str]) -> Path:
+    """The folder in which the class folders stand."""
+    tops = level(data, data).folders
+    for name in HELD_OUT:
+        if name in tops and name not in class_of and level(data, data / name).folders:
+            return data / name
+    return data
+
+
+def _class_folders(data: Path, above: Path, class_of: Mapping[str, str]) -> list[str]:
+    """The folders in `above`; `UserError` for one that is no class."""
+    names = list(level(data, above).folders)
+    if above == data:
+        # none of these holds folders, or it would be read
+        empty = set(HELD_OUT) - set(class_of)
+        names = [name for name in names if name not in empty]
+    for name in names:
+        if nfc(name) in class_of:
+            continue
+        labels = list(class_of.values())
+        hint = f"the classes are {', '.join(labels[:10])}"
+        if near := difflib.get_close_matches(name, labels, 1):
+            hint = f"near: {near[0]}"
+        raise UserError(
+            f"--data {above}: expected folders named like classes of the run, seen {name!r}; "
+            f"{hint}."
+        )
+    return names

@@ -26,20 +26,19 @@ SIZES = (
 
 def write(folder: Path) -> list[Path]:
     """Write the pictures; the same on any machine."""
-    made = {f"{width}x{height}.png": smooth(width, height) for width, height in SIZES}
+    for width, height in SIZES:
+        smooth(width, height).save(folder / f"{width}x{height}.png")
     picture = smooth(240, 180)
-    made["grey.png"] = picture.convert("L")
-    made["noise.png"] = Image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (130, 170, 3), dtype=np.uint8)
-    )
-    made["alpha.png"] = picture.copy()
-    made["alpha.png"].putalpha(Image.linear_gradient("L").resize(picture.size))
-    made["cmyk.jpg"] = picture.convert("CMYK")
-    made["palette.gif"] = picture.convert("P")
+    picture.convert("L").save(folder / "grey.png")
+    noise = np.random.default_rng(0).integers(0, 256, (130, 170, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    transparent = picture.copy()
+    transparent.putalpha(Image.linear_gradient("L").resize(picture.size))
+    transparent.save(folder / "alpha.png")
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    picture.convert("P").save(folder / "palette.gif")
     levels = np.linspace(0, 65535, 200 * 150).reshape(150, 200).astype(np.uint16)
-    made["16bit.png"] = Image.fromarray(levels)
-    for name, one in made.items():
-        one.save(folder / name)
+    Image.fromarray(levels).save(folder / "16bit.png")
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation

@@ -1,7 +1,7 @@
 """The rungs of the proof: what each comparison may differ by, and what became of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,11 +36,11 @@ TINY = 1e-6
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture whose class is known, and what the trained model took it for."""
+    """A picture whose class is known, and the class that the trained model took it for."""
 
     path: Path
     label: int
-    said: int
+    predicted: int
     unknown_score: float = math.nan
     """What the trained model gave it; nan if it has no such score."""
 
@@ -72,7 +72,9 @@ class Rung:
             return "not judged"
         if self.worst - self.spread > self.limit:
             return "failed"
-        return "passed" if self.worst + self.spread <= self.limit else "inconclusive"
+        if self.worst + self.spread > self.limit:
+            return "inconclusive"
+        return "passed"
 
     @property
     def spread(self) -> float:
@@ -92,34 +94,36 @@ class Rung:
         )
 
 
+def paths_of(labelled: Iterable[Labelled]) -> list[Path]:
+    """Return the files of labelled pictures."""
+    return [picture.path for picture in labelled]
+
+
 def relative(expected: np.ndarray, seen: np.ndarray, least: float = TINY) -> float:
     """Largest difference as a share of the largest expected value, or of `least` if that is more;
     infinite for NaN."""
     scale = max(float(np.abs(expected).max()), least)
     difference = float(np.abs(expected - seen).max()) / scale
-    return difference if np.isfinite(difference) else float("inf")
+    return difference if math.isfinite(difference) else math.inf
 
 
 def rung_of(
     name: str, differences: np.ndarray, names: Sequence[str], *, judged: bool = True
 ) -> Rung:
-    """The rung of these differences, one a picture: the largest counts. Not `judged`: without a
-    limit."""
+    """Return the rung of these differences, one a picture: the largest counts. Not `judged`:
+    without a limit."""
     differences = np.nan_to_num(differences.astype(float), nan=np.inf, posinf=np.inf)
-    place = int(differences.argmax())
-    return Rung(
-        name,
-        LIMITS[name] if judged else None,
-        float(differences[place]),
-        names[place],
-        len(differences),
-    )
+    worst = int(differences.argmax())
+    limit = LIMITS[name] if judged else None
+    return Rung(name, limit, float(differences[worst]), names[worst], len(differences))
 
 
-def to_json(rungs: Sequence[Rung]) -> list[dict[str, Any]]:
-    """For parity.json; what is no number becomes null."""
-    return [
-        asdict(rung)
-        | {"verdict": rung.verdict, "worst": rung.worst if np.isfinite(rung.worst) else None}
-        for rung in rungs
-    ]
+def to_json(rungs: Iterable[Rung]) -> list[dict[str, Any]]:
+    """Return the rungs as parity.json has them; what is no number becomes null."""
+    rows = []
+    for rung in rungs:
+        row = asdict(rung) | {"verdict": rung.verdict}
+        if not math.isfinite(rung.worst):
+            row["worst"] = None
+        rows.append(row)
+    return rows

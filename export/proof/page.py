@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape as html_escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from export.proof.parity import expected_probabilities
 from zoo.contract.bundle import PROBABILITIES
 from zoo.host.text import one_line
 from zoo.picture.decoding import decode
@@ -47,17 +48,7 @@ def escape(name: object) -> str:
 def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
     """A self-contained HTML page; nothing in it is loaded from elsewhere. `shown`: the pictures
     that it may hold."""
-    verdict = (
-        "<br>".join(
-            f'<span class="failed">{words}: {escape(", ".join(rung.name for rung in rungs))}</span>'
-            for words, rungs in (
-                ("Failed", proof.failed),
-                ("Too few pictures to tell", proof.inconclusive),
-            )
-            if rungs
-        )
-        or '<span class="passed">Every comparison passed.</span>'
-    )
+    verdict = "<br>".join(verdicts(proof))
     rows = "".join(map(compared, proof.rungs))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -74,13 +65,26 @@ def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> st
     )
 
 
+def verdicts(proof: "Proof") -> Iterator[str]:
+    """Yield what failed and what cannot be told; a line that all is well if there is neither."""
+    doubts = {"Failed": proof.failed, "Too few pictures to tell": proof.inconclusive}
+    for words, rungs in doubts.items():
+        if rungs:
+            names = ", ".join(rung.name for rung in rungs)
+            yield f'<span class="failed">{words}: {escape(names)}</span>'
+    if not any(doubts.values()):
+        yield '<span class="passed">Every comparison passed.</span>'
+
+
 def compared(rung: "Rung") -> str:
     """A rung as a row."""
     limit = "none" if rung.limit is None else f"{rung.limit:g}"
-    spread = f" ± {rung.spread:.2f}" if rung.standard_error else ""
+    worst = f"{rung.worst:.3g}"
+    if rung.standard_error:
+        worst += f" ± {rung.spread:.2f}"
     kind = {"passed": "passed", "not judged": ""}.get(rung.verdict, "failed")
     return (
-        f"<tr><td>{escape(rung.name)}</td><td>{rung.worst:.3g}{spread}</td><td>{limit}</td>"
+        f"<tr><td>{escape(rung.name)}</td><td>{worst}</td><td>{limit}</td>"
         f"<td>{rung.pictures}</td><td>{escape(rung.picture)}</td><td "
         f'class="{kind}">{rung.verdict}</td></tr>'
     )
@@ -88,15 +92,17 @@ def compared(rung: "Rung") -> str:
 
 def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
     """A row for each of the pictures whose probabilities differ most."""
-    expected_NC = np.stack([one.reference.outputs[PROBABILITIES] for one in proof.pictures])
+    expected_NC = expected_probabilities(proof.pictures)
     difference_N = np.nan_to_num(
         np.abs(expected_NC - proof.outputs[PROBABILITIES]).max(1), nan=np.inf
     )
     rows = []
     for place in np.argsort(-difference_N, kind="stable")[:WORST]:
-        name = proof.pictures[place].name
+        name, small = proof.pictures[place].name, ""
+        if name in shown:
+            small = thumbnail(shown[name])
         rows.append(
-            f"<tr><td>{thumbnail(shown[name]) if name in shown else ''}</td><td>{escape(name)}</td>"
+            f"<tr><td>{small}</td><td>{escape(name)}</td>"
             f"<td>{answer(labels, expected_NC[place])}</td>"
             f"<td>{answer(labels, proof.outputs[PROBABILITIES][place])}</td>"
             f"<td>{difference_N[place]:.2g}</td></tr>"

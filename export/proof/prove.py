@@ -11,10 +11,20 @@ from typing import Any
 import numpy as np
 
 from export.graph.deployed import Deployed
-from export.proof import hard_pictures, judging, page, parity
-from export.proof.judging import Labelled, Rung
-from export.proof.parity import Answered, Compared
-from export.proof.trained_run import Made, Subject
+from export.proof import (
+    hard_pictures,
+    judging,
+    page,
+    parity,
+    predictor_process,
+    sessions,
+)
+from export.proof.judging import Labelled, Rung, Verdict
+from export.proof.parity import ComparedPicture
+from export.proof.product import Product
+from export.proof.sessions import Session
+from export.proof.torch_answer import TorchAnswer
+from export.proof.trained_run import TrainedRun
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, rundir
 from zoo.host import console
@@ -22,36 +32,48 @@ from zoo.host.errors import NotProved
 from zoo.picture.decoding import without_metadata
 
 EXAMPLES = 6
+STYLES = {"failed": "bold red", "inconclusive": "yellow"}
+"""How the console shows a rung, by its verdict."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The pictures of a proof, and what was found out about them already."""
+    """The run, the pictures of its proof, and what was found out about them already."""
 
-    subject: Subject
+    trained: TrainedRun
     folder: Path
     """Temporary: made pictures, and graphs that only the proof needs."""
     paths: dict[str, Path]
     """Name -> file: the user's own and the made ones."""
     examples: bool = True
     """Whether pictures of the user's may stand in bundles."""
-    known: dict[str, Answered] = field(default_factory=dict)
-    _compared: dict[tuple[object, ...], list[Compared]] = field(default_factory=dict)
+    known: dict[str, TorchAnswer] = field(default_factory=dict)
+    _compared: dict[tuple[object, ...], list[ComparedPicture]] = field(default_factory=dict)
     accept_inconclusive: bool = False
     """Whether a bundle is kept though there are too few pictures to judge it."""
 
-    def compared(self, deployed: Deployed, provider: str) -> list[Compared]:
-        """Every picture as Pillow prepares it and as this graph does, run by `provider`."""
-        key = (deployed.prepare.matmul, deployed.prepare.exact, provider)
+    def compared(self, pixels: Deployed | None, provider: str) -> list[ComparedPicture]:
+        """Return every picture as Pillow prepares it and as this graph does, run by `provider`;
+        without a graph, only as Pillow does."""
+        key: tuple[object, ...] = ()
+        if pixels is not None:
+            key = (pixels.prepare.matmul, pixels.prepare.exact, provider)
         if key not in self._compared:
-            path = self.folder / f"pixels-{len(self._compared)}.onnx"
-            with console.busy("exporting the pixels for the proof"):
-                self.subject.pieces.write_pixels(deployed, path)
-            session, _ = onnx_runtime.load(path, provider)
-            self._compared[key] = parity.compared(
-                self.subject.parts, session, self.paths, self.known
+            self._compared[key] = parity.compare_pictures(
+                self.trained.parts, self._session(pixels, provider), self.paths, self.known
             )
         return self._compared[key]
+
+    def _session(self, pixels: Deployed | None, provider: str) -> Session | None:
+        """What gives the pixels of this graph."""
+        if pixels is None:
+            return None
+        path = self.folder / f"pixels-{len(self._compared)}.onnx"
+        with console.busy("exporting the pixels for the proof"):
+            self.trained.pieces.write_pixels(pixels, path)
+        session, _ = onnx_runtime.load(path, provider)
+        loaded: Session = session
+        return loaded
 
 
 @dataclass(frozen=True)
@@ -59,90 +81,96 @@ class Proof:
     """How a bundle did."""
 
     rungs: list[Rung]
-    pictures: list[Compared]
+    pictures: list[ComparedPicture]
     outputs: dict[str, np.ndarray]
     """A row for each picture."""
 
     @property
     def failed(self) -> list[Rung]:
         """What failed, the worst first."""
-        return sorted(
-            (rung for rung in self.rungs if rung.verdict == "failed"), key=lambda rung: -rung.excess
-        )
+        return sorted(self._with_verdict("failed"), key=lambda rung: -rung.excess)
 
     @property
     def inconclusive(self) -> list[Rung]:
         """What has too few pictures to tell."""
-        return [rung for rung in self.rungs if rung.verdict == "inconclusive"]
+        return self._with_verdict("inconclusive")
+
+    def _with_verdict(self, verdict: Verdict) -> list[Rung]:
+        return [rung for rung in self.rungs if rung.verdict == verdict]
 
 
 @contextmanager
 def gather(
-    subject: Subject, *, examples: bool, accept_inconclusive: bool = False
+    trained: TrainedRun, *, examples: bool, accept_inconclusive: bool = False
 ) -> Iterator[Evidence]:
-    """The pictures that every target must answer, for as long as the exports take."""
+    """Make the pictures that every target must answer, for as long as the exports take."""
     with tempfile.TemporaryDirectory() as temporary:
         hard = Path(temporary) / "made"
         hard.mkdir()
-        own, made = dict(subject.pictures), hard_pictures.write(hard)
+        paths = dict(trained.pictures)
+        for path in hard_pictures.write(hard):
+            paths[f"made {path.name}"] = path
         yield Evidence(
-            subject,
+            trained,
             Path(temporary),
-            own | {f"made {path.name}": path for path in made},
+            paths,
             examples,
             accept_inconclusive=accept_inconclusive,
         )
 
 
-def prove(evidence: Evidence, folder: Path, product: Made, precision: str) -> Proof:
+def prove(evidence: Evidence, folder: Path, product: Product, precision: str) -> Proof:
     """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page
     beside it."""
-    subject, deployed = evidence.subject, product.deployed
-    labelled = subject.labelled if precision in judging.LOST_POINTS else []
+    labelled = evidence.trained.labelled if precision in judging.LOST_POINTS else []
     provider = onnx_runtime.provider_of(folder / product.model)
-    pictures = evidence.compared(deployed, provider)
-    outputs = parity.predicted(folder, list(evidence.paths.values()))
-    rungs = parity.pixels(pictures, by_products=deployed.prepare.matmul)
-    rungs += parity.compare(pictures, outputs, judged=not labelled)
+    pictures = evidence.compared(product.pixels, provider)
+    outputs = predictor_process.predicted(folder, list(evidence.paths.values()))
+    rungs = []
     if product.plain:
-        rungs.insert(0, parity.core(product.plain, pictures))
+        rungs.append(parity.core(product.plain, pictures))
+    if product.pixels is not None:
+        rungs += parity.pixels(pictures, by_products=product.pixels.prepare.matmul)
+    rungs += parity.compare_outputs(pictures, outputs, judged=not labelled)
     if labelled:
-        p_NC = product.labelled_NC
-        if p_NC is None:
-            session, _ = onnx_runtime.load(folder / product.model, "cpu")
-            p_NC = parity.probabilities(session, labelled)
-        rungs.append(parity.accuracy(precision, subject.may_lose(precision), labelled, p_NC))
+        rungs.append(_accuracy(evidence, folder, product, precision))
     if product.engine:
-        rungs += by_engine(product, pictures, evidence, labelled, precision)
+        rungs += by_engine(product.engine, product.outputs, pictures, evidence, labelled, precision)
     proof = Proof([*rungs, *product.rungs], pictures, outputs)
     write(evidence, folder, proof, precision=precision, provider=provider)
     return proof
 
 
+def _accuracy(evidence: Evidence, folder: Path, product: Product, precision: str) -> Rung:
+    """The rung of the file's answers to labelled pictures, which are asked for at most once."""
+    trained, p_NC = evidence.trained, product.labelled_NC
+    if p_NC is None:
+        session, _ = onnx_runtime.load(folder / product.model, "cpu")
+        p_NC = sessions.probabilities(session, trained.labelled)
+    return parity.accuracy(precision, trained.may_lose(precision), trained.labelled, p_NC)
+
+
 def by_engine(
-    product: Made,
-    pictures: Sequence[Compared],
+    engine: Session,
+    names: Sequence[str],
+    pictures: Sequence[ComparedPicture],
     evidence: Evidence,
     labelled: Sequence[Labelled],
     precision: str,
 ) -> list[Rung]:
-    """The same rungs for the engine, which runs on the GPU of this machine."""
-    names = product.deployed.outputs
-    given = parity.run(product.engine, names, list(evidence.paths.values()), parity.BATCHES)
-    rungs = parity.compare(pictures, given, judged=not labelled)
+    """Return the same rungs for the engine, which runs on the GPU of this machine."""
+    outputs = sessions.run(engine, names, list(evidence.paths.values()), sessions.BATCHES)
+    rungs = parity.compare_outputs(pictures, outputs, judged=not labelled)
     if labelled:
-        p_NC = parity.run(product.engine, names, [one.path for one in labelled])[
-            bundle.PROBABILITIES
-        ]
-        rungs.append(
-            parity.accuracy(precision, evidence.subject.may_lose(precision), labelled, p_NC)
-        )
+        p_NC = sessions.probabilities(engine, labelled, batches=(1,))
+        limit = evidence.trained.may_lose(precision)
+        rungs.append(parity.accuracy(precision, limit, labelled, p_NC))
     return [replace(rung, name=f"engine: {rung.name}") for rung in rungs]
 
 
 def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, provider: str) -> None:
-    """`parity.json` and `parity.html`; `provider`: what ran the file."""
-    own = evidence.subject.pictures
+    """Write `parity.json` and `parity.html`; `provider`: what ran the file."""
+    own = evidence.trained.pictures
     rundir.write_json(
         folder / bundle.PARITY,
         {
@@ -154,71 +182,74 @@ def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, pro
             "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()},
         },
     )
-    shown = {
-        name: path for name, path in evidence.paths.items() if evidence.examples or name not in own
-    }
-    rundir.write_text(folder / bundle.PARITY_PAGE, page.page(evidence.subject.labels, shown, proof))
+    shown = dict(evidence.paths)
+    if not evidence.examples:
+        for name in own:
+            shown.pop(name, None)
+    rundir.write_text(folder / bundle.PARITY_PAGE, page.page(evidence.trained.labels, shown, proof))
 
 
 def report(rungs: Sequence[Rung]) -> None:
-    """One line for each comparison."""
+    """Print one line for each comparison."""
     for rung in rungs:
         limit = "no limit" if rung.limit is None else f"limit {rung.limit:g}"
         what = "points lost" if "accuracy" in rung.name else "worst"
-        spread = f" ± {rung.spread:.2f}" if rung.standard_error else ""
-        same = "" if rung.agreement is None else f", {rung.agreement:.1%} of the answers the same"
+        worst, same = f"{rung.worst:.2g}", ""
+        if rung.standard_error:
+            worst += f" ± {rung.spread:.2f}"
+        if rung.agreement is not None:
+            same = f", {rung.agreement:.1%} of the answers the same"
         console.say(
-            f"  {rung.verdict:<12}  {rung.name:<16} {what} {rung.worst:.2g}{spread} ({limit}), "
+            f"  {rung.verdict:<12}  {rung.name:<16} {what} {worst} ({limit}), "
             f"{rung.pictures} pictures{same}",
-            style={"failed": "bold red", "inconclusive": "yellow"}.get(rung.verdict),
+            style=STYLES.get(rung.verdict),
         )
 
 
 def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotProved:
-    """The error of what failed, or else of what has too few pictures.
-
-    The picture that differs most is kept beside the numbers, also with `--no-examples`: nobody gets
-    it.
-    """
+    """Return the error of what failed, or else of what has too few pictures."""
+    verdict = "it cannot be told whether the exported model answers like the trained one"
+    if proof.failed:
+        verdict = "the exported model does not answer like the trained one"
     worst = (proof.failed or proof.inconclusive)[0]
-    limit = f"{worst.limit or 0:g}"
+    seen = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}"
     if worst.name.endswith("accuracy"):  # of the file, or of the engine made from it
-        who = "its engine" if worst.name.startswith("engine") else "it"
-        seen = f"{who} loses {worst.lost}"
-    else:
-        seen = f"{worst.name} differs by {worst.worst:.3g} on {worst.picture}"
+        seen = f"it loses {worst.lost}"
+        if worst.name.startswith("engine"):
+            seen = f"its engine loses {worst.lost}"
     kept = ""
     if worst.picture in evidence.paths:
-        suffix, content = without_metadata(evidence.paths[worst.picture])
-        copied = folder / f"differs_most{suffix}"
-        copied.write_bytes(content)
-        kept = f", the picture is {copied}"
-    told = (
-        "it cannot be told whether the exported model answers like the trained one"
-        if not proof.failed
-        else "the exported model does not answer like the trained one"
-    )
+        kept = f", the picture is {_kept(evidence.paths[worst.picture], folder)}"
     return NotProved(
-        f"{told}: {seen}, expected at most {limit}. The bundle is not finished; numbers in "
-        f"{folder / bundle.PARITY}, both answers to the pictures that differ most in "
+        f"{verdict}: {seen}, expected at most {worst.limit or 0:g}. The bundle is not finished; "
+        f"numbers in {folder / bundle.PARITY}, both answers to the pictures that differ most in "
         f"{folder / bundle.PARITY_PAGE}{kept}. {advice}"
     )
 
 
+def _kept(picture: Path, folder: Path) -> Path:
+    """A copy of the picture that differs most, beside the numbers, also with `--no-examples`:
+    nobody gets it."""
+    suffix, content = without_metadata(picture)
+    copied = folder / f"differs_most{suffix}"
+    copied.write_bytes(content)
+    return copied
+
+
 def write_examples(evidence: Evidence, folder: Path, proof: Proof) -> None:
-    """Some validation pictures, without their metadata, and what the bundle answered to them where
-    it was made."""
-    subject = evidence.subject
+    """Write some validation pictures, without their metadata, and what the bundle answered to them
+    where it was made."""
+    trained = evidence.trained
     (folder / bundle.EXAMPLES).mkdir()
     expected: dict[str, dict[str, Any]] = {}
     scores = proof.outputs.get(bundle.UNKNOWN_SCORE)
-    for place, path in enumerate(list(subject.pictures.values())[:EXAMPLES]):
+    for place, path in enumerate(list(trained.pictures.values())[:EXAMPLES]):
         p_C = proof.outputs[bundle.PROBABILITIES][place]
         suffix, content = without_metadata(path)
         name = f"{len(expected) + 1}{suffix}"
         (folder / bundle.EXAMPLES / name).write_bytes(content)
         expected[name] = {
-            "label": subject.labels[int(p_C.argmax())],
+            "label": trained.labels[int(p_C.argmax())],
             "probability": float(p_C.max()),
             "probabilities": [round(float(p), 6) for p in p_C],
         }

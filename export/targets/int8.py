@@ -12,10 +12,9 @@ and why do I need to try reduce-range?"). The first layers lose most by rounding
 validation pictures ask for stay in float32.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from inspect import signature
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -23,14 +22,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantType
 
 from export.graph import pieces
 from export.graph.deployed import Deployed
-from export.proof import judging, parity, unknown
+from export.insides import of_onnxruntime
+from export.proof import judging, parity, sessions, unknown
 from export.proof.judging import Labelled, Rung
+from export.proof.product import Product
 from export.proof.prove import Evidence
-from export.proof.trained_run import Made, Subject
+from export.proof.sessions import Session
+from export.proof.trained_run import TrainedRun
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle
 from zoo.host import console
@@ -67,54 +69,40 @@ class TrainingPictures(CalibrationDataReader):
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next picture as the graph's input; None at the end."""
         path = next(self._left, None)
-        return None if path is None else {bundle.IMAGE: np.asarray(decode(path))[None]}
+        if path is None:
+            return None
+        return {bundle.IMAGE: np.asarray(decode(path))[None]}
 
 
-def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """`model.int8.onnx` for CPUs; `model.int8-trt.onnx` for TensorRT, if it keeps the accuracy
-    too."""
-    subject = evidence.subject
-    deployed = subject.deployed_onnx()
-    other, path = Deployed(subject.parts, resize="matmul").eval(), folder / FOR_TENSORRT
+def make(evidence: Evidence, folder: Path) -> Product:
+    """Write `model.int8.onnx` for CPUs; `model.int8-trt.onnx` for TensorRT, if it keeps the
+    accuracy too."""
+    trained = evidence.trained
+    deployed = trained.deployed_onnx()
     with tempfile.TemporaryDirectory() as temporary:
-        ranges, exact = Path(temporary) / "ranges.json", Path(temporary) / "model.onnx"
-        kept = best(subject, subject.onnx_model, folder / MODEL, ranges)
-        own = unknown.fit(subject, deployed, folder / MODEL)
-        subject.write(other, exact)
-        kept_too = best(subject, exact, path, ranges, for_tensorrt=True)
-    rung = judged(path, subject.labelled, subject.may_lose("int8"), as_stated=True)
-    if rung.verdict == "passed":
-        unknown.take_out(subject, other, path)  # nothing here runs it fast enough to fit one
-    else:
-        path.unlink()
-        console.warn(f"{FOR_TENSORRT} loses {rung.lost} (limit {rung.limit:g}), so it is left out")
-    about = {
-        "file": FOR_TENSORRT if rung.verdict == "passed" else None,
-        "float_layers": kept_too,
-        "status": "not run by TensorRT",
-        "accuracy": judging.to_json([rung])[0],
-        "unknown": "not fitted, so it has no such output",
-    }
-    mine, exact_ms = side_by_side(
-        [folder / MODEL, subject.onnx_model], next(iter(subject.pictures.values()))
-    )
-    gain = (
-        f"{exact_ms / mine:.1f} times as fast"
-        if mine < exact_ms / 1.1
-        else "no gain on this machine"
-    )
+        ranges = Path(temporary) / "ranges.json"
+        float_layers = best(trained, trained.onnx_model, folder / MODEL, ranges)
+        own = unknown.fit(trained, deployed, folder / MODEL)
+        for_tensorrt = make_for_tensorrt(trained, folder / FOR_TENSORRT, ranges)
+    picture = next(iter(trained.pictures.values()))
+    int8_ms, fp32_ms = side_by_side([folder / MODEL, trained.onnx_model], picture)
+    gain = "no gain on this machine"
+    if int8_ms < fp32_ms / 1.1:
+        gain = f"{fp32_ms / int8_ms:.1f} times as fast"
     console.say(
-        f"  a picture takes {mine:.1f} ms, in the bundle for onnx {exact_ms:.1f} ms: {gain}"
+        f"  a picture takes {int8_ms:.1f} ms, in the bundle for onnx {fp32_ms:.1f} ms: {gain}"
     )
     facts = {
-        "ms_a_picture": {"int8": mine, "fp32": exact_ms},
-        "calibrated_on": len(subject.training(CALIBRATED_ON)),
-        "float_layers": kept,
-        "for_tensorrt": about,
+        "ms_a_picture": {"int8": int8_ms, "fp32": fp32_ms},
+        "calibrated_on": len(trained.training(CALIBRATED_ON)),
+        "float_layers": float_layers,
+        "for_tensorrt": for_tensorrt,
     }
-    return Made(
-        deployed,
-        model=MODEL,
+    return Product(
+        deployed.outputs,
+        deployed.resize,
+        MODEL,
+        pixels=deployed,
         facts=facts,
         status=own.status,
         decision=own.decision,
@@ -124,34 +112,58 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
     )
 
 
+def make_for_tensorrt(trained: TrainedRun, path: Path, ranges: Path) -> dict[str, Any]:
+    """Write the file for TensorRT to `path`, unless it loses too much; what bundle.json says of
+    it."""
+    deployed = Deployed(trained.parts, resize="matmul").eval()
+    exact = ranges.with_name("model.onnx")
+    trained.write(deployed, exact)
+    float_layers = best(trained, exact, path, ranges, for_tensorrt=True)
+    rung = judged(path, trained.labelled, trained.may_lose("int8"), as_stated=True)
+    file = None
+    if rung.verdict == "passed":
+        unknown.take_out(trained, deployed, path)  # nothing here runs it fast enough to fit one
+        file = path.name
+    else:
+        path.unlink()
+        console.warn(f"{path.name} loses {rung.lost} (limit {rung.limit:g}), so it is left out")
+    return {
+        "file": file,
+        "float_layers": float_layers,
+        "status": "not run by TensorRT",
+        "accuracy": judging.to_json([rung])[0],
+        "unknown": "not fitted, so it has no such output",
+    }
+
+
 def side_by_side(models: Sequence[Path], picture: Path) -> list[float]:
-    """Milliseconds that each model takes for the picture on this CPU: the median, the models in
-    turn."""
-    given = {bundle.IMAGE: np.asarray(decode(picture))[None]}
-    sessions = [onnx_runtime.load(model, "cpu")[0] for model in models]
+    """Return the milliseconds that each model takes for the picture on this CPU: the median, the
+    models in turn."""
+    feed = {bundle.IMAGE: np.asarray(decode(picture))[None]}
+    loaded = [onnx_runtime.load(model, "cpu")[0] for model in models]
     seconds: list[list[float]] = [[] for _ in models]
     for _ in range(ROUNDS):
-        for session, taken in zip(sessions, seconds, strict=True):
+        for session, taken in zip(loaded, seconds, strict=True):
             start = perf_counter()
-            session.run(None, given)
+            session.run(None, feed)
             taken.append(perf_counter() - start)
     return [1000 * median(taken) for taken in seconds]
 
 
 def best(
-    subject: Subject, source: Path, path: Path, ranges: Path, *, for_tensorrt: bool = False
+    trained: TrainedRun, source: Path, path: Path, ranges: Path, *, for_tensorrt: bool = False
 ) -> int:
     """Quantise `source` to `path` with as few float layers as keep the accuracy on validation
     pictures; how many.
 
     `ranges`: file for the extremes of the network's values, which are the same in every attempt.
     """
-    pictures = subject.training(CALIBRATED_ON)
+    pictures = trained.training(CALIBRATED_ON)
     lost: dict[int, float] = {}
     for count in FLOAT_LAYERS:
         quantize(source, path, pictures, ranges, for_tensorrt=for_tensorrt, float_layers=count)
         rung = judged_early(
-            path, subject.validated, subject.may_lose("int8"), as_stated=for_tensorrt
+            path, trained.validated, trained.may_lose("int8"), as_stated=for_tensorrt
         )
         lost[count] = rung.worst + rung.spread
         if rung.verdict == "passed":
@@ -176,43 +188,30 @@ def quantize(
     extremes.
 
     The extremes are kept in the file `ranges`, and taken from it if it is there, where ONNX Runtime
-    can (1.31 can).
+    can.
     """
-    activations = QuantType.QInt8 if for_tensorrt else QuantType.QUInt8
-    options = (
-        {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-        if for_tensorrt
-        else {}
+    activations, more = QuantType.QUInt8, {}
+    if for_tensorrt:
+        activations = QuantType.QInt8
+        more = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+    inside = nodes(onnx.load(source).graph, float_layers, clipped=not for_tensorrt)
+    of_onnxruntime.quantize(
+        source,
+        path,
+        TrainingPictures(pictures),
+        ranges,
+        per_channel=per_channel,
+        reduce_range=not for_tensorrt,
+        activation_type=activations,
+        weight_type=QuantType.QInt8,
+        nodes_to_quantize=inside,
+        extra_options=more,
     )
-    can_keep = "calibration_cache_path" in signature(quantize_static).parameters
-    kept: dict[str, Any] = {"calibration_cache_path": ranges} if can_keep else {}
-    # the quantiser writes to the root: it advises a preparation that the exporter has done
-    log = logging.getLogger()
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        quantize_static(
-            source,
-            path,
-            TrainingPictures(pictures),
-            quant_format=QuantFormat.QDQ,
-            per_channel=per_channel,
-            reduce_range=not for_tensorrt,
-            activation_type=activations,
-            weight_type=QuantType.QInt8,
-            nodes_to_quantize=nodes(
-                onnx.load(source).graph, float_layers, clipped=not for_tensorrt
-            ),
-            extra_options=options,
-            **kept,
-        )
-    finally:
-        log.setLevel(level)
 
 
 def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[str]:
-    """Names of the nodes to quantise: the network's products but for the first `float_layers`, none
-    of resizing or the answer; `clipped`: with the activations that follow."""
+    """Return the names of the nodes to quantise: the network's products but for the first
+    `float_layers`, none of resizing or the answer; `clipped`: with the activations that follow."""
     inside = [node for node in graph.node if node.name.startswith(f"{pieces.NETWORK}/")]
     products = [place for place, node in enumerate(inside) if node.op_type in QUANTIZED]
     if not products:
@@ -232,34 +231,34 @@ def judged_early(
     none of the others."""
     session = _session(model, as_stated=as_stated)
     parts = max(1, len(labelled) // FEW)
-    spread = [labelled[part::parts] for part in range(parts)]
-    answered: list[Labelled] = []
+    spread = list(chain.from_iterable(labelled[part::parts] for part in range(parts)))
     answers: list[np.ndarray] = []
-    for number, part in enumerate(spread, start=1):
-        answered += part
-        answers.append(parity.probabilities(session, part))
-        others = [picture for later in spread[number:] for picture in later]
-        as_trained = np.eye(answers[0].shape[1])[[picture.said for picture in others]]
-        at_best = parity.accuracy(
-            "int8", limit, [*answered, *others], np.concatenate([*answers, as_trained])
-        )
+    answered = 0
+    for part in range(parts):
+        asked = labelled[part::parts]
+        answers.append(sessions.probabilities(session, asked))
+        answered += len(asked)
+        others = [picture.predicted for picture in spread[answered:]]
+        as_trained = np.eye(answers[0].shape[1])[others]
+        at_best = parity.accuracy("int8", limit, spread, np.concatenate([*answers, as_trained]))
         if at_best.verdict != "passed":
             break
-    return parity.accuracy("int8", limit, answered, np.concatenate(answers))
+    return parity.accuracy("int8", limit, spread[:answered], np.concatenate(answers))
 
 
 def judged(
     model: Path, labelled: Sequence[Labelled], limit: float, *, as_stated: bool = False
 ) -> Rung:
-    """The accuracy of a model file against that of the trained model.
+    """Return the accuracy of a model file against that of the trained model.
 
     `as_stated`: in the arithmetic that the file states, which accelerators follow, not as this
     CPU's 8-bit kernels shorten it.
     """
-    p_NC = parity.probabilities(_session(model, as_stated=as_stated), labelled)
+    p_NC = sessions.probabilities(_session(model, as_stated=as_stated), labelled)
     return parity.accuracy("int8", limit, labelled, p_NC)
 
 
-def _session(model: Path, *, as_stated: bool) -> Any:
+def _session(model: Path, *, as_stated: bool) -> Session:
+    session: Session
     session, _ = onnx_runtime.load(model, "cpu", eight_bit_kernels=not as_stated)
     return session

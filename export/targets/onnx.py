@@ -4,8 +4,8 @@ expect."""
 from pathlib import Path
 
 from export.graph.deployed import Deployed
+from export.proof.product import Product
 from export.proof.prove import Evidence
-from export.proof.trained_run import Made
 from zoo.contract import bundle
 from zoo.host import console, disk
 from zoo.host.text import shell_path
@@ -17,37 +17,41 @@ MAY_MOVE = bundle.TOLERANCE / 2
 for the network."""
 
 
-def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """`model.onnx`, and `RUN/onnx/model.onnx`."""
-    subject = evidence.subject
+def make(evidence: Evidence, folder: Path) -> Product:
+    """Write `model.onnx`, and `RUN/onnx/model.onnx`."""
+    trained = evidence.trained
     deployed = resizing_unseen(evidence)
-    subject.write(deployed, folder / bundle.MODEL)
-    plain = disk.unfinished(subject.run / PLAIN)
+    trained.write(deployed, folder / bundle.MODEL)
+    plain = disk.unfinished(trained.run / PLAIN)
     plain.parent.mkdir(exist_ok=True)
-    subject.pieces.write_network(deployed, plain)
-    return Made(
-        deployed,
+    trained.pieces.write_network(deployed, plain)
+    return Product(
+        deployed.outputs,
+        deployed.resize,
+        pixels=deployed,
         plain=plain,
         next_steps=lambda folder: [
-            f"python -m serve {shell_path(subject.run)}",
+            f"python -m serve {shell_path(trained.run)}",
             f"python -m zoo.predictor {shell_path(folder)} PICTURE...",
         ],
     )
 
 
 def resizing_unseen(evidence: Evidence) -> Deployed:
-    """The graph with ONNX's Resize, or with exact products if Resize would be seen in an answer.
+    """Return the graph with ONNX's Resize, or with exact products if Resize would be seen in an
+    answer.
 
     Resize is a level of 255 off where Pillow meets an exact half, which is common where pictures
     are enlarged, and a temperature below 1 makes more of it; products take 1 to 10 times as long,
     the more the larger the pictures.
     """
-    fast = Deployed(evidence.subject.parts, resize="op").eval()
-    moved, picture = max((one.moved, one.name) for one in evidence.compared(fast, "cpu"))
+    fast = Deployed(evidence.trained.parts, resize="op").eval()
+    pictures = evidence.compared(fast, "cpu")
+    moved, picture = max((picture.moved, picture.name) for picture in pictures)
     if moved <= MAY_MOVE:
         return fast
     console.say(
         "pictures are resized by exact products: ONNX's Resize would move a probability by "
         f"{moved:.4f} on {picture}"
     )
-    return Deployed(evidence.subject.parts, resize="matmul").eval()
+    return Deployed(evidence.trained.parts, resize="matmul").eval()

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from export.graph.deployed import Deployed
+from export.proof.product import Product
 from export.proof.prove import Evidence
-from export.proof.trained_run import Made
 from zoo.answer import openvino_runtime
 from zoo.contract import bundle, model_metadata
 from zoo.host.text import shell_path
@@ -23,23 +23,24 @@ def check() -> None:
     openvino_runtime.import_openvino()
 
 
-def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """`model.xml` and `model.bin`; weights stay float32 (OpenVINO's default rounds them to
+def make(evidence: Evidence, folder: Path) -> Product:
+    """Write `model.xml` and `model.bin`; weights stay float32 (OpenVINO's default rounds them to
     float16)."""
     openvino = openvino_runtime.import_openvino()
-    subject = evidence.subject
-    deployed = Deployed(subject.parts, resize="matmul").eval()
+    trained = evidence.trained
+    deployed = Deployed(trained.parts, resize="matmul").eval()
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / bundle.MODEL
-        subject.write(deployed, path)
+        trained.write(deployed, path)
         model = openvino.convert_model(path)
-    model.set_rt_info(
-        model_metadata.metadata(subject.described(deployed))[bundle.METADATA], bundle.METADATA
-    )
+    description = model_metadata.metadata(trained.described(deployed.outputs))
+    model.set_rt_info(description[bundle.METADATA], bundle.METADATA)
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
-    return Made(
-        deployed,
-        model=MODEL,
+    return Product(
+        deployed.outputs,
+        deployed.resize,
+        MODEL,
+        pixels=deployed,
         facts={
             "compile_with": openvino_runtime.CONFIG,
             "versions_of_target": {"openvino": openvino.__version__},

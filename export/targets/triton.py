@@ -13,9 +13,8 @@ import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from export.graph.deployed import Deployed
+from export.proof.product import Product
 from export.proof.prove import Evidence
-from export.proof.trained_run import Made, Subject
 from zoo.contract import bundle, rundir
 from zoo.host.text import shell, shell_path
 
@@ -34,59 +33,57 @@ KIND = {"onnx": ("onnxruntime", bundle.MODEL), "tensorrt": ("tensorrt", "model.p
 FOLDER = {"onnx": "models", "tensorrt": "models-tensorrt"}
 
 
-def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """Both repositories; the model of the bundle is that of `models/NAME/1/`."""
-    subject = evidence.subject
-    deployed, source = subject.deployed_onnx(), subject.onnx_model
-    name = model_name(subject.run.resolve().name)
-    classes = len(subject.labels)
+def make(evidence: Evidence, folder: Path) -> Product:
+    """Write both repositories; the model of the bundle is that of `models/NAME/1/`."""
+    trained = evidence.trained
+    deployed, source = trained.deployed_onnx(), trained.onnx_model
+    name = model_name(trained.run.resolve().name)
+    dimensions = outputs(deployed.outputs, len(trained.labels))
     for kind, (_, file) in KIND.items():
         model = folder / FOLDER[kind] / name
         (model / "1").mkdir(parents=True)
-        rundir.write_text(
-            model / "config.pbtxt", config(name, kind, outputs(deployed, subject, classes))
-        )
-        rundir.write_text(
-            model / LABELS, "".join(one_line(label) + "\n" for label in subject.labels)
-        )
+        rundir.write_text(model / "config.pbtxt", config(name, kind, dimensions))
+        rundir.write_text(model / LABELS, "\n".join([*map(one_line, trained.labels), ""]))
         if kind == "onnx":
             shutil.copyfile(source, model / "1" / file)
-    return Made(
-        deployed,
-        model=f"{FOLDER['onnx']}/{name}/1/{bundle.MODEL}",
+    return Product(
+        deployed.outputs,
+        deployed.resize,
+        f"{FOLDER['onnx']}/{name}/1/{bundle.MODEL}",
+        pixels=deployed,
         status="checked as a configuration, not run by a Triton server",
         next_steps=lambda folder: [
             f"tritonserver --model-repository {shell_path(folder / FOLDER['onnx'])}",
-            f"python -m export {shell_path(subject.run)} --to tensorrt    "
+            f"python -m export {shell_path(trained.run)} --to tensorrt    "
             f"# says how to make {shell(folder / FOLDER['tensorrt'] / name / '1' / 'model.plan')}",
         ],
     )
 
 
-def outputs(deployed: Deployed, subject: Subject, classes: int) -> dict[str, list[int]]:
-    """Output of the graph -> its dimensions without the batch, -1 = any."""
+def outputs(names: Sequence[str], classes: int) -> dict[str, list[int]]:
+    """Return output of the graph -> its dimensions without the batch, -1 = any."""
     known: dict[str, list[int]] = {
         bundle.PROBABILITIES: [classes],
         bundle.UNKNOWN_SCORE: [],
         bundle.EMBEDDING: [-1],
         bundle.HEATMAP: [-1, -1],
     }
-    return {name: known[name] for name in deployed.outputs}
+    return {name: known[name] for name in names}
 
 
 def config(name: str, kind: str, outputs: Mapping[str, Sequence[int]]) -> str:
-    """Text of `config.pbtxt` (github.com/triton-inference-server/common,
+    """Return the text of `config.pbtxt` (github.com/triton-inference-server/common,
     protobuf/model_config.proto)."""
     blocks: list[str] = []
     for output, dims in outputs.items():
-        # a scalar a picture has no dimension besides the batch; Triton wants one, and reshapes it
-        # away
-        shape = (
-            f"dims: [ {', '.join(map(str, dims))} ]"
-            if dims
-            else "dims: [ 1 ]\n    reshape: { shape: [ ] }"
-        )
-        labels = f'\n    label_filename: "{LABELS}"' if output == bundle.PROBABILITIES else ""
+        shape = f"dims: [ {', '.join(map(str, dims))} ]"
+        if not dims:
+            # a scalar a picture has no dimension besides the batch; Triton wants one, and reshapes
+            # it away
+            shape = "dims: [ 1 ]\n    reshape: { shape: [ ] }"
+        labels = ""
+        if output == bundle.PROBABILITIES:
+            labels = f'\n    label_filename: "{LABELS}"'
         blocks.append(
             f'  {{\n    name: "{output}"\n    data_type: TYPE_FP32\n    {shape}{labels}\n  }}'
         )
@@ -105,12 +102,12 @@ def config(name: str, kind: str, outputs: Mapping[str, Sequence[int]]) -> str:
 
 
 def model_name(run: str) -> str:
-    """The run's name as Triton takes it in its addresses."""
+    """Return the run's name as Triton takes it in its addresses."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", run)
 
 
 def one_line(label: str) -> str:
-    """A class name as a line of labels.txt; one with line breaks as JSON writes it."""
+    """Return a class name as a line of labels.txt; one with line breaks as JSON writes it."""
     return label if label.splitlines() == [label] else json.dumps(label, ensure_ascii=False)
 
 

@@ -16,8 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
+from export.proof.product import Product
 from export.proof.prove import Evidence
-from export.proof.trained_run import Made
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError, first_line
@@ -53,16 +53,19 @@ def check() -> None:
     runtime_files()
 
 
-def make(evidence: Evidence, folder: Path, precision: str) -> Made:
-    """The page, onnxruntime-web with its licence, and the proved `model.onnx`."""
-    shutil.copyfile(evidence.subject.onnx_model, folder / bundle.MODEL)
+def make(evidence: Evidence, folder: Path) -> Product:
+    """Write the page, onnxruntime-web with its licence, and the proved `model.onnx`."""
+    deployed = evidence.trained.deployed_onnx()
+    shutil.copyfile(evidence.trained.onnx_model, folder / bundle.MODEL)
     for file in resources.files("export").joinpath("web").iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / RUNTIME).mkdir()
     for path in (*runtime_files(), *licences()):
         shutil.copyfile(path, folder / RUNTIME / path.name)
-    return Made(
-        evidence.subject.deployed_onnx(),
+    return Product(
+        deployed.outputs,
+        deployed.resize,
+        pixels=deployed,
         status=STATUS,
         facts={"versions_of_target": {PACKAGE: VERSION}},
         next_steps=lambda folder: [
@@ -72,13 +75,13 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
 
 
 def cache() -> Path:
-    """Where the package is kept, unpacked as `package/` by npm's own layout."""
+    """Return where the package is kept, unpacked as `package/` by npm's own layout."""
     return pins.pins_file().parent / f"{PACKAGE}-{VERSION}"
 
 
 def runtime_files() -> list[Path]:
-    """The files of `FILES`, from the cache or else from npm; `UserError` if neither has the right
-    ones."""
+    """Return the files of `FILES`, from the cache or else from npm; `UserError` if neither has the
+    right ones."""
     kept = cache() / "package" / "dist"
     if not all((kept / name).is_file() for name in FILES):
         download(kept)
@@ -106,7 +109,7 @@ def download(kept: Path) -> None:
 
 
 def npm_pack(folder: Path) -> Path:
-    """The package as a .tgz in the folder."""
+    """Return the package as a .tgz in the folder."""
     there = shell_path(cache())
     by_hand = (
         f"Or get {PACKAGE}-{VERSION}.tgz where there is one (npm pack {PACKAGE}@{VERSION}) and "
@@ -119,7 +122,7 @@ def npm_pack(folder: Path) -> Path:
             f"Install Node.js (https://nodejs.org). {by_hand}"
         )
     try:
-        said = subprocess.run(
+        words = subprocess.run(
             [npm, "pack", f"{PACKAGE}@{VERSION}"],
             cwd=folder,
             capture_output=True,
@@ -127,10 +130,10 @@ def npm_pack(folder: Path) -> Path:
             timeout=TIMEOUT_S,
         ).stderr
     except subprocess.TimeoutExpired:
-        said = f"no end after {TIMEOUT_S} s"
+        words = f"no end after {TIMEOUT_S} s"
     if archive := next(folder.glob("*.tgz"), None):
         return archive
-    lines = [line for line in said.splitlines() if line.strip() and "complete log" not in line]
+    lines = [line for line in words.splitlines() if line.strip() and "complete log" not in line]
     seen = " / ".join(lines[:3])[:400] or "nothing"
     raise UserError(
         f"npm cannot get {PACKAGE} {VERSION}: expected the package, seen: {seen}. Check the "
@@ -139,8 +142,8 @@ def npm_pack(folder: Path) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Only the files of `FILES`, into the folder, within bounds: npm's registry or a mirror may
-    give anything."""
+    """Unpack only the files of `FILES` into the folder, within bounds: npm's registry or a mirror
+    may give anything."""
     try:
         with gzip.open(archive) as packed:
             content: Any = _Bounded(packed)
@@ -187,6 +190,6 @@ class _Bounded:
 
 
 def licences() -> list[Path]:
-    """The licence and the notices of ONNX Runtime."""
+    """Return the licence and the notices of ONNX Runtime."""
     installed = Path(onnx_runtime.import_onnxruntime().__file__).parent
     return [installed / name for name in LICENCES]

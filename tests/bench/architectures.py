@@ -135,7 +135,7 @@ def proved(parts: Parts, deployed: Deployed, folder: Path) -> list[Rung]:
     """The rungs on a few made pictures, in this process."""
     paths = {name: folder / name for name in PICTURES}
     pixels, _ = onnx_runtime.load(folder / "pixels.onnx", "cpu")
-    pictures = parity.compared(parts, pixels, paths)
+    pictures = parity.compare_pictures(parts, pixels, paths)
     session, _ = onnx_runtime.load(folder / "model.onnx", "cpu")
     given = [
         session.run(deployed.outputs, {"image": np.asarray(decode(path))[None]})
@@ -148,7 +148,7 @@ def proved(parts: Parts, deployed: Deployed, folder: Path) -> list[Rung]:
     return [
         parity.core(folder / "plain.onnx", pictures),
         *parity.pixels(pictures, by_products=deployed.prepare.matmul),
-        *parity.compare(pictures, outputs),
+        *parity.compare_outputs(pictures, outputs),
     ]
 
 

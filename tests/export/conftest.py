@@ -19,7 +19,7 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 from export.graph import resize
 from export.graph.deployed import Answer, Network, Prepare
 from export.graph.pieces import ANSWER, NETWORK, PREPARE, Pieces
-from export.proof import parity
+from export.proof import predictor_process
 from zoo import predictor
 from zoo.host.console import Advance
 from zoo.network import class_maps
@@ -61,7 +61,7 @@ def proofs_predict_here() -> Iterator[None]:
     """Proofs run the exported file in this process; in test_export.py one does it as users' proofs
     do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "run_predictor", predict_here)
+        patch.setattr(predictor_process, "run_predictor", predict_here)
         yield
 
 

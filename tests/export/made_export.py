@@ -14,9 +14,9 @@ from timm.models import save_for_hf
 from torch import nn
 
 from export.graph.deployed import Deployed, Parts
-from export.order import Order
-from export.proof import hard_pictures, parity
-from export.proof import trained_run as subjects
+from export.proof import hard_pictures, torch_answer
+from export.proof.open_run import open_run
+from export.proof.product import Product
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle, decision, rundir
 from zoo.contract.decision import Decision, Early, Sets, Unknown
@@ -92,7 +92,7 @@ def predictions(model: nn.Module, made_run: Made, paths: list[Path]) -> str:
     for path in paths:
         pixels = tta.prepare(decode(path), made_run.pre, tta.VIEWS[made_run.decision.views])
         said = LABELS[
-            int(parity.answered(parts, pixels, has_map=False).outputs["probabilities"].argmax())
+            int(torch_answer.answer(parts, pixels, has_map=False).outputs["probabilities"].argmax())
         ]
         rows.append(f"val/{path.name},val,{said},{said}")
     return "\n".join(rows) + "\n"
@@ -141,16 +141,17 @@ def made_export(folder: Path, made_run: Made | None = None) -> Path:
 def onnx_bundle(run: Path) -> None:
     """A finished bundle for onnx with three examples, without the two further exports that its
     proof takes."""
-    subject, folder = subjects.open_run(Order(run)), run / "bundles" / "onnx"
-    deployed = Deployed(subject.parts, resize="op").eval()
+    trained, folder = open_run(run), run / "bundles" / "onnx"
+    deployed = Deployed(trained.parts, resize="op").eval()
+    product = Product(deployed.outputs, deployed.resize, pixels=deployed)
     (folder / "examples").mkdir(parents=True)
-    subject.write(deployed, folder / "model.onnx")
-    bundle.write(folder, subject.describe("onnx", subjects.Made(deployed), "fp32"))
+    trained.write(deployed, folder / "model.onnx")
+    bundle.write(folder, trained.describe("onnx", product, "fp32"))
     for name in (bundle.PARITY, bundle.PARITY_PAGE):
         (folder / name).write_text("{}")
     bundle.finish(folder)
     predictor, expected = Predictor(folder), {}
-    for place, path in enumerate([*subject.pictures.values()][:3]):
+    for place, path in enumerate([*trained.pictures.values()][:3]):
         shutil.copyfile(path, folder / "examples" / f"{place}.png")
         expected[f"{place}.png"] = {"probabilities": predictor.predict(path).probabilities.tolist()}
     (folder / "examples" / "expected.json").write_text(json.dumps(expected))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from export.bench import Order, main, write_timing
+from export.bench import BenchOptions, main, write_timing
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
 from zoo.contract import bundle, rundir
@@ -16,7 +16,7 @@ from zoo.host.errors import UserError
 
 def test_timing_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made_bundle(tmp_path / "run")
-    main(Order((folder,), height=20, width=30, picture=tmp_path / "speed.png"))
+    main(BenchOptions((folder,), height=20, width=30, picture=tmp_path / "speed.png"))
     with Image.open(tmp_path / "speed.png") as drawn:
         assert drawn.width > 1000
     timing = rundir.read_json(folder / bundle.TIMING)
@@ -66,4 +66,4 @@ def test_wrong_orders(words: list[str], said: str) -> None:
 def test_a_gpu_that_cannot_be_had_is_an_error(tmp_path: Path) -> None:
     folder = made_bundle(tmp_path / "run")
     with pytest.raises(UserError, match="cuda"):
-        main(Order((folder,), provider="cuda"))
+        main(BenchOptions((folder,), provider="cuda"))

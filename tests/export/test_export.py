@@ -20,12 +20,12 @@ from export.graph import onnx_file
 from export.graph.deployed import Answer, Deployed, Parts, Prepare
 from export.graph.pieces import PREPARE, Pieces
 from export.graph.resize import Resize
-from export.order import Order
+from export.options import ExportOptions
 from export.pipeline import start
 from export.place import check_writable, room_on_disk
-from export.proof import hard_pictures, parity
-from export.proof.parity import Compared
-from export.proof.trained_run import open_run
+from export.proof import hard_pictures, parity, predictor_process
+from export.proof.open_run import open_run
+from export.proof.parity import ComparedPicture
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, WITH_STAGE, Made, made_export
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
@@ -41,7 +41,7 @@ from zoo.picture.decoding import decode
 from zoo.picture.preprocess import Preprocessing
 
 ROOT = Path(__file__).parents[2]
-RUN_PREDICTOR = parity.run_predictor
+RUN_PREDICTOR = predictor_process.run_predictor
 """In a process of its own; conftest.py replaces it."""
 FEWER_SIZES = ((1, 1), (3, 60), (60, 3), (97, 200), (160, 120))
 
@@ -72,15 +72,15 @@ def test_an_export_answers_like_the_model(
     monkeypatch.setattr(
         hard_pictures, "SIZES", FEWER_SIZES if "center" not in which else hard_pictures.SIZES
     )
-    monkeypatch.setattr(parity, "COMMAND_LINE", 3_000)
+    monkeypatch.setattr(predictor_process, "COMMAND_LINE", 3_000)
     if "center" in which:  # as users' proofs do
-        monkeypatch.setattr(parity, "run_predictor", RUN_PREDICTOR)
+        monkeypatch.setattr(predictor_process, "run_predictor", RUN_PREDICTOR)
     run = made_export(tmp_path, EXPORTED[which])
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     folder, with_examples = run / "bundles" / "onnx", "ViT" not in which
     (folder / "old").mkdir(parents=True)  # of an earlier export
     (folder / "old" / "stale.json").write_text("{}")
-    start(Order(run, examples=with_examples))
+    start(ExportOptions(run, examples=with_examples))
     capsys.readouterr()
 
     assert {
@@ -150,28 +150,28 @@ class Proof:
     parts: Parts
     paths: dict[str, Path]
     """By name."""
-    compared: list[Compared]
+    compared: list[ComparedPicture]
     folder: Path
 
 
 @pytest.fixture(scope="module")
 def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     folder = tmp_path_factory.mktemp("control")
-    subject = open_run(Order(made_export(folder, CONTROL)))
+    trained = open_run(made_export(folder, CONTROL))
     (folder / "made").mkdir()
-    paths = subject.pictures | {path.name: path for path in hard_pictures.write(folder / "made")}
+    paths = trained.pictures | {path.name: path for path in hard_pictures.write(folder / "made")}
     pixels = folder / "pixels.onnx"
     # torch's own Resize is not ONNX Runtime's
-    export_pixels(subject.parts, pixels, resize="matmul")
-    return Proof(subject.parts, paths, compared(subject.parts, pixels, paths), folder)
+    export_pixels(trained.parts, pixels, resize="matmul")
+    return Proof(trained.parts, paths, compared(trained.parts, pixels, paths), folder)
 
 
 def export_pixels(parts: Parts, path: Path, *, resize: Resize) -> None:
     Pieces(parts, path.with_suffix(".log")).write_pixels(Deployed(parts, resize=resize), path)
 
 
-def compared(parts: Parts, pixels: Path, paths: dict[str, Path]) -> list[Compared]:
-    return parity.compared(parts, onnx_runtime.load(pixels, "cpu")[0], paths)
+def compared(parts: Parts, pixels: Path, paths: dict[str, Path]) -> list[ComparedPicture]:
+    return parity.compare_pictures(parts, onnx_runtime.load(pixels, "cpu")[0], paths)
 
 
 def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
@@ -182,7 +182,7 @@ def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
             outputs = deployed(torch.from_numpy(np.array(decode(path)))[None])
         for name, value in zip(deployed.outputs, outputs, strict=True):
             given[name].append(value[0].numpy())
-    rungs = parity.compare(
+    rungs = parity.compare_outputs(
         proof.compared, {name: np.stack(values) for name, values in given.items()}
     )
     return {rung.name for rung in rungs if rung.verdict != "passed"}
@@ -346,7 +346,7 @@ def test_a_wrong_export_is_not_finished(
     other_mean_in_the_file(monkeypatch)
     run = made_export(tmp_path, EXPORTED["ResNet, center"])
     with pytest.raises(UserError, match="does not answer like the trained one") as raised:
-        start(Order(run))
+        start(ExportOptions(run))
     assert raised.value.exit_code == 1
     # to be looked at; the place of a finished one is as it was
     folder = run / "bundles" / "onnx.tmp"
@@ -384,12 +384,12 @@ def run(tmp_path: Path) -> Path:
 def test_pictures_fit_the_command_line_and_keep_their_order() -> None:
     """A name that alone is longer than a command line stands by itself."""
     paths = [Path(f"val/{place}-é.png") for place in range(2_000)]
-    paths.insert(700, Path("x" * (parity.COMMAND_LINE + 1)))
-    groups = parity.command_lines(paths)
+    paths.insert(700, Path("x" * (predictor_process.COMMAND_LINE + 1)))
+    groups = predictor_process.command_lines(paths)
     assert [path for group in groups for path in group] == paths
     assert [paths[700]] in groups
     lengths = [sum(len(os.fsencode(path)) + 1 for path in group) for group in groups]
-    assert sum(length > parity.COMMAND_LINE for length in lengths) == 1
+    assert sum(length > predictor_process.COMMAND_LINE for length in lengths) == 1
     assert len(groups) <= 4
 
 
@@ -413,7 +413,7 @@ def test_what_a_predictors_process_says_is_read(
 def test_an_unfinished_run_is_refused(run: Path) -> None:
     (run / "FINISHED.json").unlink()
     with pytest.raises(UserError, match="expected a finished run"):
-        start(Order(run))
+        start(ExportOptions(run))
     assert not (run / "bundles").exists()
 
 
@@ -441,16 +441,16 @@ def test_a_changed_run_is_refused(run: Path, name: str) -> None:
     content[-2] ^= 1
     (run / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{name} changed since the run finished"):
-        start(Order(run))
+        start(ExportOptions(run))
     assert not (run / "bundles").exists()
 
 
 def test_a_moved_data_folder_is_named_with_data(run: Path, tmp_path: Path) -> None:
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"lacks 3 of 3 validation pictures.* --data"):
-        start(Order(run))
+        start(ExportOptions(run))
     assert not (run / "bundles").exists()
-    found = open_run(Order(run, data=tmp_path / "elsewhere")).pictures
+    found = open_run(run, data=tmp_path / "elsewhere").pictures
     assert found == {f"val/{i}.PNG": tmp_path / "elsewhere" / "val" / f"{i}.PNG" for i in range(3)}
 
 
@@ -463,19 +463,19 @@ def test_a_stage_that_the_network_does_not_have_is_refused(tmp_path: Path) -> No
     with pytest.raises(
         UserError, match=r"names a stage that test_resnet does not have .*: run python -m finetune"
     ):
-        open_run(Order(run))
+        open_run(run)
 
 
 def test_parity_images_are_drawn_from_validation(run: Path) -> None:
-    two = open_run(Order(run, parity_images=2)).pictures
+    two = open_run(run, parity_images=2).pictures
     assert len(two) == 2
-    assert two == open_run(Order(run, parity_images=2)).pictures  # seeded
+    assert two == open_run(run, parity_images=2).pictures  # seeded
     assert all(name.startswith("val/") for name in two)
 
 
 def test_no_parity_images_are_refused(run: Path) -> None:
     with pytest.raises(UserError, match="expected 1 at least"):
-        Order(run, parity_images=0)
+        ExportOptions(run, parity_images=0)
 
 
 @pytest.mark.parametrize(
@@ -505,7 +505,7 @@ def test_a_refused_architecture_leaves_the_exporters_log(
     with pytest.raises(
         UserError, match="this architecture cannot be exported to ONNX: Failed to export"
     ) as raised:
-        start(Order(run))
+        start(ExportOptions(run))
     said = str(raised.value)
     assert len(said) < 1000
     assert "second line" not in said

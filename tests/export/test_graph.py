@@ -11,7 +11,7 @@ from PIL import Image
 
 from export.graph import resize
 from export.graph.deployed import Deployed, Parts, Prepare
-from export.proof import parity
+from export.proof import torch_answer
 from export.proof.hard_pictures import smooth
 from tests.export.made_export import (
     CALIBRATED,
@@ -212,7 +212,7 @@ def test_answers_are_those_of_zoo_decision(which: str, views: str) -> None:
         with torch.inference_mode():
             given = dict(zip(deployed.outputs, deployed(image), strict=True))
             pixels = deployed.prepare.windows(image).permute(0, 2, 3, 1).to(torch.uint8).numpy()
-        expected = parity.answered(parts, pixels, has_map=True)
+        expected = torch_answer.answer(parts, pixels, has_map=True)
         assert set(given) == set(expected.outputs)
         for name, value in expected.outputs.items():
             assert given[name].dtype == torch.float32

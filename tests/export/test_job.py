@@ -17,12 +17,14 @@ from filelock import FileLock
 from PIL import Image
 
 from export import pipeline, place
-from export.order import Order
-from export.proof import hard_pictures, judging, parity, prove
+from export.options import ExportOptions
+from export.proof import hard_pictures, judging, parity, prove, sessions
 from export.proof.judging import Rung
+from export.proof.product import Product
 from export.proof.prove import Evidence, Proof
-from export.proof.trained_run import Made
-from export.targets import int8
+from export.proof.torch_answer import TorchAnswer
+from export.targets import int8, rows
+from export.targets.rows import Target
 from tests.file_modes import odd_modes
 from tests.zoo.made_bundle import made_bundle, made_content
 from zoo.contract import bundle, rundir
@@ -38,27 +40,27 @@ def evidence(tmp_path: Path) -> Evidence:
     (folder / bundle.PARITY_PAGE).write_text("<html></html>")
     bundle.finish(folder)
     source = {"name": "colours-tiny", "finished_sha256": rundir.digest(run / rundir.FINISHED)}
-    subject: Any = SimpleNamespace(
+    trained: Any = SimpleNamespace(
         run=run,
         pictures={},
         labels=["red"],
-        describe=lambda target, made, precision: made_content(
-            run=source, target=target, status=made.status
+        describe=lambda target, product, precision: made_content(
+            run=source, target=target, status=product.status
         ),
     )
-    return Evidence(subject, tmp_path, {})
+    return Evidence(trained, tmp_path, {})
 
 
-def copied(evidence: Evidence, folder: Path, precision: str) -> Made:
+def copied(evidence: Evidence, folder: Path) -> Product:
     """What a target writes that takes the model for onnx as it is."""
-    shutil.copyfile(evidence.subject.run / "bundles" / "onnx" / bundle.MODEL, folder / bundle.MODEL)
-    return Made(None, status="made again")  # type: ignore[arg-type]
+    shutil.copyfile(evidence.trained.run / "bundles" / "onnx" / bundle.MODEL, folder / bundle.MODEL)
+    return Product([], "op", status="made again")
 
 
-def failing(error: BaseException) -> Callable[[Evidence, Path, str], Made]:
+def failing(error: BaseException) -> Callable[[Evidence, Path], Product]:
     """The same, interrupted after its first file."""
 
-    def make(evidence: Evidence, folder: Path, precision: str) -> Made:
+    def make(evidence: Evidence, folder: Path) -> Product:
         (folder / "part.onnx").write_bytes(b"half a model")
         raise error
 
@@ -66,15 +68,17 @@ def failing(error: BaseException) -> Callable[[Evidence, Path, str], Made]:
 
 
 def set_target(
-    monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., Made], **how: Any
+    monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., Product], **how: Any
 ) -> None:
-    monkeypatch.setitem(pipeline.TARGETS, name, pipeline.Target(make, **how))
+    """Replace a row of the table; its precision stays the first of those that it has."""
+    precision = next(iter(rows.TARGETS[name]().make))
+    monkeypatch.setitem(rows.TARGETS, name, lambda: Target({precision: make}, **how))
 
 
 def test_a_new_bundle_takes_the_place_of_the_old_one(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = evidence.subject.run
+    run = evidence.trained.run
     (run / "bundles" / "onnx" / "stale.json").write_text("{}")
     set_target(monkeypatch, "onnx", copied, same_file=True)
     with place.alone(run):
@@ -85,15 +89,15 @@ def test_a_new_bundle_takes_the_place_of_the_old_one(
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
-@pytest.mark.parametrize("name", pipeline.TARGETS)
+@pytest.mark.parametrize("name", rows.TARGETS)
 def test_every_file_of_every_target_has_the_permissions_of_a_new_file(
     name: str, umask: int, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever wrote it: a library of safe temporary files, a copy of what was read-only, a
     compiler."""
 
-    def odd(evidence: Evidence, folder: Path, precision: str) -> Made:
-        product = copied(evidence, folder, precision)
+    def odd(evidence: Evidence, folder: Path) -> Product:
+        product = copied(evidence, folder)
         for mode in (0o600, 0o755, 0o444, 0o640):
             file = folder / f"models{mode:o}" / "1" / "model.onnx"
             file.parent.mkdir(parents=True)
@@ -105,9 +109,9 @@ def test_every_file_of_every_target_has_the_permissions_of_a_new_file(
     before = os.umask(umask)
     try:
         set_target(monkeypatch, name, odd, same_file=True)
-        with place.alone(evidence.subject.run):
+        with place.alone(evidence.trained.run):
             pipeline.attempt(evidence, name, {})
-        assert odd_modes(evidence.subject.run / "bundles" / name) == {}
+        assert odd_modes(evidence.trained.run / "bundles" / name) == {}
     finally:
         os.umask(before)
 
@@ -143,7 +147,7 @@ def test_what_fails_leaves_the_finished_bundle_alone(
     evidence: Evidence,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = evidence.subject.run
+    run = evidence.trained.run
     before = open_bundle(run)
     set_target(monkeypatch, "onnx", failing(error))
     with pytest.raises(raised, match=words), place.alone(run):
@@ -159,7 +163,7 @@ def test_what_fails_leaves_the_finished_bundle_alone(
 def test_a_proof_that_fails_leaves_the_finished_bundle_alone(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = evidence.subject.run
+    run = evidence.trained.run
     before = open_bundle(run)
     set_target(monkeypatch, "onnx", copied)
     rung = Rung("probabilities", 0.005, 0.4, "val/a.png", 3)
@@ -211,7 +215,7 @@ def test_an_engine_is_asked_in_batches_of_one_size_and_answers_stay_in_order(
         asked.append(len(given["image"]))
         return [given["image"][:, 0, 0, 0], given["image"][:, 0, 0].astype(float)]
 
-    found = parity.run(SimpleNamespace(run=answer), ["first", "second"], paths, batches)
+    found = sessions.run(SimpleNamespace(run=answer), ["first", "second"], paths, batches)
     assert found["first"].tolist() == list(range(17))
     assert found["second"].shape == (17, 3)
     assert sum(asked) == 17
@@ -225,15 +229,15 @@ def test_pictures_of_many_sizes_are_not_kept(
     for number, path in enumerate(paths):
         Image.new("RGB", (1 + number, 4), (number, 0, 0)).save(path)
     decoded, answered = [], []
-    real = parity.decode
-    monkeypatch.setattr(parity, "decode", lambda path: decoded.append(path) or real(path))
+    real = sessions.decode
+    monkeypatch.setattr(sessions, "decode", lambda path: decoded.append(path) or real(path))
 
     def answer(names: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
-        assert len(decoded) - len(answered) <= parity.MOST_WAITING
+        assert len(decoded) - len(answered) <= sessions.MOST_WAITING
         answered.extend(given["image"])
         return [given["image"][:, 0, 0, 0]]
 
-    found = parity.run(SimpleNamespace(run=answer), ["first"], paths, parity.BATCHES)
+    found = sessions.run(SimpleNamespace(run=answer), ["first"], paths, sessions.BATCHES)
     assert found["first"].tolist() == list(range(40))
 
 
@@ -252,11 +256,11 @@ def test_what_overflowed_has_failed_whether_it_is_judged_or_not(seen: float, jud
         np.array([0.9, 0.1]),
         {"probabilities": np.array([[0.9, 0.1]]), "heatmap": np.array([[seen]])},
     )
-    answered = parity.Answered(
+    answered = TorchAnswer(
         np.zeros(1), np.zeros(2), {"probabilities": right, "heatmap": np.ones(1)}
     )
-    rungs = parity.compare(
-        [parity.Compared("a.png", 0, 0, answered, answered)], outputs, judged=judged
+    rungs = parity.compare_outputs(
+        [parity.ComparedPicture("a.png", 0, 0, answered, answered)], outputs, judged=judged
     )
     [row] = [row for row in judging.to_json(rungs) if row["name"] == "heatmap"]
     assert (row["verdict"], row["worst"]) == ("failed", None)
@@ -289,7 +293,7 @@ def test_a_few_answers_that_stay_the_same_prove_nothing(
 def test_too_few_pictures_are_refused_unless_they_are_accepted(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, rung = evidence.subject.run, Rung("accuracy", 1.0, 1.9, "a.png", 135, 1.84, 0.941)
+    run, rung = evidence.trained.run, Rung("accuracy", 1.0, 1.9, "a.png", 135, 1.84, 0.941)
     set_target(monkeypatch, "int8", copied)
     monkeypatch.setattr(prove, "prove", lambda *_: Proof([rung], [], {}))
     with pytest.raises(
@@ -312,7 +316,7 @@ def test_too_few_pictures_are_refused_unless_they_are_accepted(
 
 
 def test_a_power_cut_between_two_renames_is_put_right(evidence: Evidence) -> None:
-    run = evidence.subject.run
+    run = evidence.trained.run
     before, bundles = open_bundle(run), run / "bundles"
     shutil.copytree(bundles / "onnx", bundles / "onnx.tmp")
     (bundles / "onnx").rename(bundles / "onnx.old.tmp")
@@ -332,7 +336,7 @@ def test_what_interrupts_two_renames_leaves_a_bundle(
     error: BaseException, renamed: int, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`renamed`: how many of them were done when it came."""
-    run = evidence.subject.run
+    run = evidence.trained.run
     before, bundles, rename, calls = open_bundle(run), run / "bundles", Path.rename, []
 
     def interrupted(path: Path, target: Path) -> Path:
@@ -353,8 +357,8 @@ def test_what_interrupts_two_renames_leaves_a_bundle(
 def test_examples_hold_all_that_an_answer_depends_on(
     scores: dict[str, np.ndarray], evidence: Evidence, tmp_path: Path
 ) -> None:
-    subject: Any = evidence.subject
-    subject.pictures["val/1.png"] = tmp_path / "1.png"
+    trained: Any = evidence.trained
+    trained.pictures["val/1.png"] = tmp_path / "1.png"
     Image.new("RGB", (8, 6)).save(tmp_path / "1.png")
     outputs = {bundle.PROBABILITIES: np.array([[0.75]], np.float32), **scores}
     prove.write_examples(evidence, tmp_path, Proof([], [], outputs))
@@ -365,7 +369,7 @@ def test_examples_hold_all_that_an_answer_depends_on(
 
 
 def test_two_exports_of_a_run_at_once_are_refused(evidence: Evidence) -> None:
-    run = evidence.subject.run
+    run = evidence.trained.run
     other = FileLock(str(run / "bundles" / place.LOCK))
     with (
         other,
@@ -378,24 +382,24 @@ def test_two_exports_of_a_run_at_once_are_refused(evidence: Evidence) -> None:
 
 
 def test_what_stands_in_the_place_of_the_lock_is_named(evidence: Evidence) -> None:
-    (evidence.subject.run / "bundles" / place.LOCK).mkdir()
+    (evidence.trained.run / "bundles" / place.LOCK).mkdir()
     with pytest.raises(UserError, match=r"bundles/\.lock is a folder: expected a file"):
-        open_bundle(evidence.subject.run)
+        open_bundle(evidence.trained.run)
     with (
         pytest.raises(UserError, match=r"bundles/\.lock: expected a lock .*Remove it"),
-        place.alone(evidence.subject.run),
+        place.alone(evidence.trained.run),
     ):
         raise AssertionError("there is no lock")
 
 
 @pytest.fixture
 def ordered(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """`job.start` on this run."""
-    monkeypatch.setattr(pipeline, "open_run", lambda order: evidence.subject)
+    """`pipeline.start` on this run."""
+    monkeypatch.setattr(pipeline, "open_run", lambda run, **how: evidence.trained)
     monkeypatch.setattr(hard_pictures, "SIZES", hard_pictures.SIZES[:1])
     for name in ("onnx", "triton", "web"):
         set_target(monkeypatch, name, copied, same_file=True, of_onnx=name != "onnx")
-    return lambda *targets: pipeline.start(Order(evidence.subject.run, to=targets))
+    return lambda *targets: pipeline.start(ExportOptions(evidence.trained.run, to=targets))
 
 
 def test_a_target_that_fails_does_not_stop_the_others(
@@ -426,7 +430,7 @@ def test_a_target_that_fails_does_not_stop_the_others(
         ["triton", "finished"],
         ["web", "there", "is", "no", "npm"],
     ]
-    assert {found.target for found in bundle.of_run(evidence.subject.run)} == {"onnx", "triton"}
+    assert {found.target for found in bundle.of_run(evidence.trained.run)} == {"onnx", "triton"}
     # alone, its error is that of the command
     with pytest.raises(UserError, match=r"^OpenVINO refuses it$"):
         ordered("openvino")
@@ -438,7 +442,7 @@ def test_what_is_made_from_a_bundle_that_failed_is_not_tried(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shutil.rmtree(evidence.subject.run / "bundles" / "onnx")
+    shutil.rmtree(evidence.trained.run / "bundles" / "onnx")
     set_target(monkeypatch, "onnx", failing(UserError("no exporter")))
     with pytest.raises(UserError, match="no exporter"):
         ordered("triton")

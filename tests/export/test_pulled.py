@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from export.order import Order
-from export.proof.trained_run import open_run
+from export.proof.open_run import open_run
 from export.targets.tensorrt import profile
 from tests.export.made_export import LABELS
 from tests.zoo.made_published import made_finished
@@ -50,19 +49,19 @@ def test_its_proof_is_on_the_pictures_of_a_labelled_folder(
     data = labelled(tmp_path / "data", within)
     if within == "val":
         labelled(data, "train")
-    subject = open_run(Order(pulled, data=data, parity_images=4))
-    assert len(subject.pictures) == 4
-    assert {Path(name).parent.as_posix() for name in subject.pictures} <= {
+    trained = open_run(pulled, data=data, parity_images=4)
+    assert len(trained.pictures) == 4
+    assert {Path(name).parent.as_posix() for name in trained.pictures} <= {
         f"{within}/{label}".strip("/") for label in LABELS
     }
-    found = {one.path.relative_to(data).as_posix(): one for one in subject.labelled}
+    found = {one.path.relative_to(data).as_posix(): one for one in trained.labelled}
     assert len(found) == 6
     assert {(Path(name).parent.name, LABELS[one.label]) for name, one in found.items()} == {
         (x, x) for x in LABELS
     }
-    assert {one.said for one in found.values()} <= {0, 1, 2}
-    assert len(subject.training(5)) == 5
-    assert profile(subject)["opt"][1:3] == [20, 31] or profile(subject)["opt"][1:3] == [20, 32]
+    assert {one.predicted for one in found.values()} <= {0, 1, 2}
+    assert len(trained.training(5)) == 5
+    assert profile(trained)["opt"][1:3] == [20, 31] or profile(trained)["opt"][1:3] == [20, 32]
 
 
 def test_a_folder_is_read_as_training_reads_it(
@@ -76,8 +75,8 @@ def test_a_folder_is_read_as_training_reads_it(
         (data / "ant" / name).write_bytes(
             b"\x89PNG\r\n\x1a\n" if name == "cut.png" else b"no picture"
         )
-    subject = open_run(Order(pulled, data=data))
-    assert len(subject.pictures) == len(subject.labelled) == 6
+    trained = open_run(pulled, data=data)
+    assert len(trained.pictures) == len(trained.labelled) == 6
     assert "left out: " in capsys.readouterr().out
 
 
@@ -85,12 +84,12 @@ def test_without_pictures_it_is_said_what_is_missing(pulled: Path, tmp_path: Pat
     with pytest.raises(
         UserError, match=r"has no files\.csv: it is a published copy, .* with --data"
     ):
-        open_run(Order(pulled))
+        open_run(pulled)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="expected pictures in class folders, seen none"):
-        open_run(Order(pulled, data=tmp_path / "empty"))
+        open_run(pulled, data=tmp_path / "empty")
     (labelled(tmp_path / "data") / "bees").mkdir()
     with pytest.raises(
         UserError, match="expected folders named like classes of the run, seen 'bees'; near: bee"
     ):
-        open_run(Order(pulled, data=tmp_path / "data"))
+        open_run(pulled, data=tmp_path / "data")

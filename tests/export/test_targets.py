@@ -4,8 +4,10 @@ import importlib.util
 import json
 import resource
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +19,15 @@ import torch
 from filelock import FileLock
 
 from export import pipeline
-from export.order import Order
+from export.graph.deployed import Deployed
+from export.options import ExportOptions
 from export.pipeline import start
-from export.proof import hard_pictures, judging, parity, unknown
-from export.proof import trained_run as subjects
+from export.proof import hard_pictures, judging, parity, sessions, unknown
+from export.proof.open_run import open_run
+from export.proof.product import Product
 from export.proof.prove import Evidence, gather
-from export.proof.trained_run import Subject, open_run
-from export.targets import int8, tensorrt, triton
+from export.proof.trained_run import TrainedRun
+from export.targets import int8, rows, tensorrt, tensorrt_builder, triton
 from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
 from zoo.answer import onnx_runtime, openvino_runtime
 from zoo.answer.predict import Predictor
@@ -64,7 +68,7 @@ def test_tensorrt_is_fp16_and_taken_by_nvidias_builder(
     made_vit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needs("tensorrt_rtx")
-    start(Order(made_vit, to=("tensorrt",)))
+    start(ExportOptions(made_vit, to=("tensorrt",)))
     folder = made_vit / "bundles" / "tensorrt"
     opened = open_bundle(folder)
     assert opened.content["precision"] == "fp16"
@@ -110,10 +114,11 @@ def test_a_precision_that_loses_accuracy_gives_way_to_the_next(
 ) -> None:
     run, tried = Path(shutil.copytree(trained, tmp_path / "digits run")), []
 
-    def make(evidence: Evidence, folder: Path, precision: str) -> subjects.Made:
+    def make(precision: str, evidence: Evidence, folder: Path) -> Product:
         tried.append(precision)
-        shutil.copyfile(evidence.subject.onnx_model, folder / "model.onnx")
-        return subjects.Made(evidence.subject.deployed_onnx())
+        shutil.copyfile(evidence.trained.onnx_model, folder / "model.onnx")
+        deployed = evidence.trained.deployed_onnx()
+        return Product(deployed.outputs, deployed.resize, pixels=deployed)
 
     real = parity.accuracy
     monkeypatch.setattr(
@@ -121,9 +126,10 @@ def test_a_precision_that_loses_accuracy_gives_way_to_the_next(
         "accuracy",
         lambda precision, limit, labelled, p: real(precision, limit, labelled, -p),
     )
-    without_check = replace(pipeline.TARGETS["tensorrt"], make=make, check=lambda: None)
-    monkeypatch.setitem(pipeline.TARGETS, "tensorrt", without_check)
-    start(Order(run, to=("tensorrt",), examples=False, parity_images=5))
+    makes = {precision: partial(make, precision) for precision in rows.TARGETS["tensorrt"]().make}
+    without_check = replace(rows.TARGETS["tensorrt"](), make=makes, check=lambda: None)
+    monkeypatch.setitem(rows.TARGETS, "tensorrt", lambda: without_check)
+    start(ExportOptions(run, to=("tensorrt",), examples=False, parity_images=5))
     assert tried == ["fp16", "fp32"]
     assert open_bundle(run / "bundles" / "tensorrt").content["precision"] == "fp32"
     assert "warning: fp16 does not pass" in capsys.readouterr().out
@@ -142,8 +148,8 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node], "turned", [given], [turned])
     onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "model.onnx")
     with pytest.raises(UserError, match=r"TensorRT's parser refuses model\.onnx: .*UInt8"):
-        tensorrt.build(
-            tensorrt.import_tensorrt(),
+        tensorrt_builder.build(
+            tensorrt_builder.import_tensorrt(),
             tmp_path / "model.onnx",
             {which: [1, 50, 60, 3] for which in ("min", "opt", "max")},
         )
@@ -151,11 +157,11 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
 
 def test_engines_keep_the_types_of_the_file_and_all_bits_of_float32() -> None:
     needs("tensorrt_rtx")
-    trt = tensorrt.import_tensorrt()
+    trt = tensorrt_builder.import_tensorrt()
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     assert builder.create_builder_config().get_flag(trt.BuilderFlag.TF32)  # NVIDIA's default
-    assert not tensorrt.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
-    network = builder.create_network(tensorrt.network_flags(trt))
+    assert not tensorrt_builder.configuration(trt, builder).get_flag(trt.BuilderFlag.TF32)
+    network = builder.create_network(tensorrt_builder.network_flags(trt))
     assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
@@ -189,13 +195,13 @@ def test_times_of_kernels_are_kept_for_the_next_engine(
     gpu = SimpleNamespace(name="NVIDIA A/B", major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
     trt = SimpleNamespace(__name__="tensorrt", __version__="11.0.1")
-    file = tensorrt.timings_file(trt)
+    file = tensorrt_builder.timings_file(trt)
     assert file == tmp_path / "home" / "timings" / "NVIDIA_A_B-9.0-tensorrt-11.0.1"
     if before is not None:
         file.parent.mkdir(parents=True)
         file.write_bytes(before)
     taken: list[bytes] = []
-    with tensorrt.known_timings(trt, Timed(taken)):
+    with tensorrt_builder.known_timings(trt, Timed(taken)):
         assert taken[-1] == (before if before == b"known" else b"")
     assert file.read_bytes() == taken[-1] + b" and new"
     ignored = before in (b"broken", b"of another GPU")
@@ -203,15 +209,15 @@ def test_times_of_kernels_are_kept_for_the_next_engine(
         "is not a timing cache of this GPU" in " ".join(capsys.readouterr().out.split())
     ) is ignored
     # it measures nothing when built
-    assert tensorrt.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None
+    assert tensorrt_builder.timings_file(SimpleNamespace(__name__="tensorrt_rtx")) is None
 
 
 def test_times_that_cannot_be_kept_do_not_stop_an_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(tensorrt, "timings_file", lambda trt: tmp_path / "file" / "timings")
-    with tensorrt.known_timings(None, Timed([])):
+    monkeypatch.setattr(tensorrt_builder, "timings_file", lambda trt: tmp_path / "file" / "timings")
+    with tensorrt_builder.known_timings(None, Timed([])):
         pass
     assert "the times of kernels cannot be kept" in capsys.readouterr().out
 
@@ -222,7 +228,7 @@ def test_times_that_cannot_be_kept_do_not_stop_an_export(
 @pytest.mark.usefixtures("few_sizes")
 def test_openvino_answers_in_fp32_and_knows_its_labels(made_vit: Path) -> None:
     needs("openvino")
-    start(Order(made_vit, to=("openvino",)))
+    start(ExportOptions(made_vit, to=("openvino",)))
     folder = made_vit / "bundles" / "openvino"
     opened = open_bundle(folder)
     assert opened.model.name == "model.xml"
@@ -245,7 +251,7 @@ def test_openvino_answers_in_fp32_and_knows_its_labels(made_vit: Path) -> None:
     # not what this CPU would like best
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert (folder / "model.bin").stat().st_size > 0.9 * sum(  # not rounded to float16
-        4 * part.numel() for part in open_run(Order(made_vit)).parts.model.parameters()
+        4 * part.numel() for part in open_run(made_vit).parts.model.parameters()
     )
 
 
@@ -257,7 +263,7 @@ def test_a_missing_extra_is_named_with_its_install_line(
         with pytest.raises(
             UserError, match=rf"the target {target} needs .*pip install -e \"\.\[{target}\]\""
         ):
-            start(Order(tmp_path / "run", to=(target,)))  # type: ignore[arg-type]
+            start(ExportOptions(tmp_path / "run", to=(target,)))
 
 
 # --- int8 and triton, of one real network
@@ -276,7 +282,7 @@ def trained(finished_run: Path, shared: Path) -> Path:
             # of 40 test pictures, one is 2.5 ± 6.6 points
             patch.setitem(judging.LOST_POINTS, "int8", 20.0)
             onnx_bundle(run)
-            start(Order(run, to=("int8", "triton"), parity_images=20))
+            start(ExportOptions(run, to=("int8", "triton"), parity_images=20))
     return run
 
 
@@ -314,10 +320,10 @@ def test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser(traine
     assert len(zeros) > 40
     assert set(zeros) == {onnx.TensorProto.INT8}
     needs("tensorrt_rtx")
-    assert tensorrt.build(
-        tensorrt.import_tensorrt(),
+    assert tensorrt_builder.build(
+        tensorrt_builder.import_tensorrt(),
         folder / about["file"],
-        tensorrt.profile(open_run(Order(trained))),
+        tensorrt.profile(open_run(trained)),
     )
 
 
@@ -343,7 +349,7 @@ def test_int8_has_an_unknown_answer_of_its_own(trained: Path) -> None:
     assert (
         rungs["own called unknown"]["verdict"] == rungs["noise told apart"]["verdict"] == "passed"
     )
-    labelled = open_run(Order(trained)).labelled
+    labelled = open_run(trained).labelled
     answers = [
         given.answer
         for given in Predictor(opened.folder).predict_many([one.path for one in labelled])
@@ -364,14 +370,14 @@ def test_an_unknown_answer_that_rounding_breaks_is_taken_out(
 ) -> None:
     monkeypatch.setattr(unknown, "POINTS", -1.0)
     monkeypatch.setattr(
-        Subject, "training", lambda subject, count: [one.path for one in subject.labelled]
+        TrainedRun, "training", lambda run, count: [one.path for one in run.labelled]
     )
     path = Path(
         shutil.copyfile(open_bundle(trained / "bundles" / "int8").model, tmp_path / "model.onnx")
     )
-    subject = open_run(Order(trained))
-    fitted = unknown.fit(subject, subject.deployed_onnx(), path)
-    assert fitted.decision == replace(subject.parts.decision, unknown=None)
+    opened = open_run(trained)
+    fitted = unknown.fit(opened, opened.deployed_onnx(), path)
+    assert fitted.decision == replace(opened.parts.decision, unknown=None)
     assert "points from the trained model's (at most -1)" in fitted.status
     assert {rung.verdict for rung in fitted.rungs} == {"not judged"}
     assert "gives no unknown answer" in " ".join(capsys.readouterr().out.split())
@@ -388,23 +394,23 @@ def test_one_scale_for_a_whole_tensor_is_refused_with_what_to_try(
 ) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "digits run"))
 
-    def per_tensor(evidence: Evidence, folder: Path, precision: str) -> subjects.Made:
-        subject = evidence.subject
-        pictures, ranges = subject.training(50), tmp_path / "ranges"
-        int8.quantize(subject.onnx_model, folder / int8.MODEL, pictures, ranges, per_channel=False)
+    def per_tensor(evidence: Evidence, folder: Path) -> Product:
+        trained = evidence.trained
+        pictures, ranges = trained.training(50), tmp_path / "ranges"
+        int8.quantize(trained.onnx_model, folder / int8.MODEL, pictures, ranges, per_channel=False)
         # no picture
-        int8.quantize(subject.onnx_model, tmp_path / "again.onnx", [], ranges, per_channel=False)
+        int8.quantize(trained.onnx_model, tmp_path / "again.onnx", [], ranges, per_channel=False)
         assert (tmp_path / "again.onnx").read_bytes() == (folder / int8.MODEL).read_bytes()
-        return subjects.Made(subject.deployed_onnx(), model=int8.MODEL)
+        deployed = trained.deployed_onnx()
+        return Product(deployed.outputs, deployed.resize, int8.MODEL, pixels=deployed)
 
-    monkeypatch.setitem(
-        pipeline.TARGETS, "int8", replace(pipeline.TARGETS["int8"], make=per_tensor)
-    )
+    row = replace(rows.TARGETS["int8"](), make={"int8": per_tensor})
+    monkeypatch.setitem(rows.TARGETS, "int8", lambda: row)
     before = open_bundle(run / "bundles" / "int8")
     with pytest.raises(
         NotProved, match=r"loses .* points of accuracy on 40 pictures.*Try fine-tuning for longer"
     ):
-        start(Order(run, to=("int8",), parity_images=5))
+        start(ExportOptions(run, to=("int8",), parity_images=5))
     assert open_bundle(run / "bundles" / "int8") == before
     assert not (run / "bundles" / "int8.tmp" / "FINISHED.json").exists()
     open_bundle(run)  # the failed target leaves the others alone
@@ -418,16 +424,14 @@ def test_a_file_for_tensorrt_that_loses_accuracy_is_left_out(
 ) -> None:
     rung = judging.Rung("accuracy", 1.0, 3.0, "picture", 40)
     monkeypatch.setattr(
-        int8, "best", lambda subject, source, path, ranges, **how: path.write_bytes(b"model")
+        int8, "best", lambda run, source, path, ranges, **how: path.write_bytes(b"model")
     )
     monkeypatch.setattr(int8, "judged", lambda *args, **how: rung)
     monkeypatch.setattr(int8, "side_by_side", lambda *args: [1.0, 1.0])
-    monkeypatch.setattr(
-        unknown, "fit", lambda subject, *args: unknown.Fitted(subject.parts.decision)
-    )
-    monkeypatch.setattr(Subject, "write", lambda *args: None)
-    with gather(open_run(Order(trained)), examples=False) as evidence:
-        about = int8.make(evidence, tmp_path, "int8").facts["for_tensorrt"]
+    monkeypatch.setattr(unknown, "fit", lambda run, *args: unknown.Fitted(run.parts.decision))
+    monkeypatch.setattr(TrainedRun, "write", lambda *args: None)
+    with gather(open_run(trained), examples=False) as evidence:
+        about = int8.make(evidence, tmp_path).facts["for_tensorrt"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.int8.onnx"]
     assert about["file"] is None
     assert "model.int8-trt.onnx loses 3.00 ± 0.00 points of accuracy" in " ".join(
@@ -465,7 +469,7 @@ def test_an_attempt_that_cannot_pass_any_more_is_given_up(
     def load(model: Path, provider: str, *, eight_bit_kernels: bool) -> tuple[str, str]:
         return f"{model.name}, kernels of 8 bits: {eight_bit_kernels}", provider
 
-    monkeypatch.setattr(parity, "run", run)
+    monkeypatch.setattr(sessions, "run", run)
     monkeypatch.setattr(onnx_runtime, "load", load)
     rung = int8.judged_early(tmp_path / "model", labelled, 1.0, as_stated=True)
     assert [len(paths) for paths in answered] == asked
@@ -516,6 +520,45 @@ def test_names_that_triton_cannot_take() -> None:
 # --- all of them
 
 
+@pytest.mark.usefixtures("few_sizes")
+def test_a_new_target_is_a_function_and_one_row(
+    made_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a program that runs whole models only: their answers are compared, and no pixels."""
+
+    def make(evidence: Evidence, folder: Path) -> Product:
+        deployed = Deployed(evidence.trained.parts, resize="matmul").eval()
+        evidence.trained.write(deployed, folder / "model.onnx")
+        return Product(deployed.outputs, deployed.resize)
+
+    monkeypatch.setitem(rows.TARGETS, "executorch", lambda: rows.Target({"fp32": make}))
+    start(ExportOptions(made_vit, to=("executorch",)))
+    opened = open_bundle(made_vit / "bundles" / "executorch")
+    assert (opened.content["precision"], opened.content["resize"]) == ("fp32", "matmul")
+    rungs = json.loads((opened.folder / "parity.json").read_text())["rungs"]
+    assert {rung["verdict"] for rung in rungs} == {"passed"}
+    assert [rung["name"] for rung in rungs] == ["probabilities", "top-1", *opened.outputs[1:]]
+
+
+def test_the_command_line_offers_what_stands_in_the_table_and_loads_none_of_it() -> None:
+    script = (
+        "import sys, tyro\nfrom export.options import ExportOptions\n"
+        "print(tyro.extras.get_parser(ExportOptions).format_help())\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *help_text, loaded = ran.stdout.splitlines()
+    assert f"{{{','.join(rows.TARGETS)}}}" in "".join(help_text)
+    assert not {"torch", "onnx", "onnxruntime", "numpy", "rich"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("name", rows.TARGETS)
+def test_each_row_has_a_function_for_each_precision(name: str) -> None:
+    makes = rows.TARGETS[name]().make
+    assert {f"export.targets.{name}"} == {make.__module__ for make in makes.values()}
+    assert set(makes) <= {"fp32", *judging.LOST_POINTS}
+
+
 def test_targets_that_need_onnx_make_it_first(trained: Path, tmp_path: Path) -> None:
     assert pipeline.wanted(("int8", "tensorrt", "triton"), tmp_path) == [
         "onnx",
@@ -563,7 +606,7 @@ def test_a_file_that_may_not_be_so_large_is_told_and_what_was_finished_stays(
         with pytest.raises(
             UserError, match=r"larger than this process or file system allows \(ulimit -f"
         ) as raised:
-            start(Order(run, to=("triton",)))
+            start(ExportOptions(run, to=("triton",)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert raised.value.exit_code == 2

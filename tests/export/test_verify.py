@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from export.verify import Order, evaluate, main
+from export.verify import VerifyOptions, evaluate, main
 from tests.zoo.made_bundle import LABELS, made_bundle
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle
@@ -50,7 +50,7 @@ def test_examples_and_a_labelled_folder(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = labelled(tmp_path / "data")
-    assert main(Order(made, data)) == 0
+    assert main(VerifyOptions(made, data)) == 0
     out = capsys.readouterr().out
     assert "unchanged, on cpu; examples differ by at most 0" in out
     assert "top-1 83.33% of 6 pictures" in out
@@ -72,9 +72,9 @@ def test_an_example_that_is_answered_otherwise_gives_exit_code_1(made: Path, cha
         expected["red.png"]["unknown_score"] = score + 2 * bundle.TOLERANCE
     path.write_text(json.dumps(expected))
     with pytest.raises(UserError, match=r"examples/expected\.json changed"):
-        main(Order(made))
+        main(VerifyOptions(made))
     bundle.finish(made)
-    assert main(Order(made)) == 1
+    assert main(VerifyOptions(made)) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,14 @@ def test_what_is_no_labelled_folder(
     if folders == []:
         (tmp_path / "data").mkdir()
     with pytest.raises(UserError, match=said):
-        main(Order(made, tmp_path / "data"))
+        main(VerifyOptions(made, tmp_path / "data"))
 
 
 def test_it_leaves_torch_unloaded(made: Path) -> None:
     report = (
-        "import sys; from pathlib import Path; from export.verify import Order, main; "
-        f"main(Order(Path({str(made)!r}))); print(*{{name.split('.')[0] for name in sys.modules}})"
+        "import sys; from pathlib import Path; from export.verify import VerifyOptions, main; "
+        f"main(VerifyOptions(Path({str(made)!r}))); "
+        "print(*{name.split('.')[0] for name in sys.modules})"
     )
     ran = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
     assert "onnxruntime" in ran.stdout.split()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.order import Order
+from export.options import ExportOptions
 from export.pipeline import start
 from export.proof import hard_pictures
 from export.targets import web as web_target
@@ -63,7 +63,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx_bundle(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hard_pictures, "SIZES", hard_pictures.SIZES[:1])
-        start(Order(run, to=("web",)))
+        start(ExportOptions(run, to=("web",)))
     return run / "bundles" / "web"
 
 

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from export import bench, verify
-from export.order import Order as ExportOrder
+from export.options import ExportOptions
 from export.pipeline import start as start_export
-from export.proof.trained_run import open_run
+from export.proof.open_run import open_run
 from finetune.evaluation.choices import Place, Wish
 from finetune.recipe.run import Run
 from finetune.report import thumbnails
@@ -35,16 +35,16 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "finetune --resume": lambda run: claim(Run(resume=run), {}),
     "finetune --out": lambda run: claim(Run(data=str(run.parent / "fruit"), out=run), {}),
     "finetune.decide": lambda run: decide_again(Place(run), Wish()),
-    "export": lambda run: start_export(ExportOrder(run, parity_images=1)),
-    "export.bench": lambda run: bench.main(bench.Order((run,))),
-    "export.verify": lambda run: verify.main(verify.Order(run)),
+    "export": lambda run: start_export(ExportOptions(run, parity_images=1)),
+    "export.bench": lambda run: bench.main(bench.BenchOptions((run,))),
+    "export.verify": lambda run: verify.main(verify.VerifyOptions(run)),
     "zoo compare": models.rows_of,
     "serve": bundle.open_bundle,
     "card": card.text,
 }
 READERS: dict[str, Callable[[Path], object]] = {
     "finetune.decide": lambda run: finished_subject(Place(run)),
-    "export": lambda run: open_run(ExportOrder(run, parity_images=1)),
+    "export": lambda run: open_run(run, parity_images=1),
     "expected": lambda run: examples.expected(bundle.open_bundle(run)),
     "zoo compare": models.rows_of,
     "serve": bundle.open_bundle,
@@ -358,7 +358,7 @@ def test_a_picture_is_used_only_with_the_recorded_bytes(run: Path, victim: Path)
     with pytest.raises(
         UserError, match=r"secret\.png: its bytes are not those that were read for the run"
     ):
-        open_run(ExportOrder(run))
+        open_run(run)
     with pytest.raises(BadImage, match="its bytes are not those"):
         folders.picture_bytes(secret, "0" * 64)
     assert "<img" not in thumbnails.thumbnail(secret, "0" * 64)

@@ -2,20 +2,26 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from export.targets.rows import TARGETS
 from zoo.host.errors import UserError
+
+if TYPE_CHECKING:
+    TargetName = str
+else:
+    TargetName = Literal[tuple(TARGETS)]
 
 
 @dataclass(frozen=True)
-class Order:
+class ExportOptions:
     """What to export, and on which pictures to prove it."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """A finished run folder."""
-    to: tuple[Literal["onnx", "tensorrt", "int8", "openvino", "triton", "web"], ...] = ("onnx",)
+    to: tuple[TargetName, ...] = ("onnx",)
     """Targets; each becomes RUN/bundles/TARGET."""
     data: Path | None = None
     """Folder of the run's pictures, if it moved since; of a pulled run, any folder of class
