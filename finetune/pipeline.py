@@ -23,8 +23,8 @@ from finetune.plan import (
     make_plan,
 )
 from finetune.recipe import resolve
-from finetune.recipe.fields import NOT_MEASURED
 from finetune.recipe.resolved import Resolved
+from finetune.recipe.row import NOT_MEASURED
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint, going_on, made_with
 from finetune.run_folder.claim import Claim, claim, held, recorded_order
