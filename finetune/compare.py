@@ -15,7 +15,7 @@ import tyro
 
 from finetune.flags import LessUsual, Usual, given_by, parse
 from finetune.recipe.run import MOST_UNREADABLE, Run
-from zoo.contract import rundir
+from zoo.contract import run_name
 from zoo.host.errors import UserError, run_main
 
 
@@ -46,11 +46,11 @@ class Comparison:
     @property
     def folder(self) -> Path:
         """Where the runs and the comparison stand."""
-        return self.out or Path("runs") / rundir.default_name(self.data, "compare")
+        return self.out or Path("runs") / run_name.default_name(self.data, "compare")
 
     def runs(self) -> dict[Path, Run]:
         """Run folder -> run."""
-        outs = {self.folder / rundir.default_name(self.data, base): base for base in self.bases}
+        outs = {self.folder / run_name.default_name(self.data, base): base for base in self.bases}
         return {
             out: Run(
                 data=self.data,

@@ -26,7 +26,7 @@ from finetune.run_folder.claim import Claim, record
 from finetune.train import ddp, lr_range
 from finetune.train.initialise import has_zero_gamma, initialise
 from finetune.train.schedule import schedule
-from zoo.bases import catalog
+from zoo.bases import licences
 from zoo.bases.catalog import Base
 from zoo.contract import rundir
 from zoo.files import fields
@@ -71,7 +71,7 @@ def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
     with distributed.first_before_others():
         fetched = weights.RANDOM if resolve.from_scratch(given) else weights.fetch(base)
     base = dataclasses.replace(base, licence=fetched.licence or base.licence)
-    if note := catalog.licence_note(base):
+    if note := licences.licence_note(base):
         console.say(f"licence of {base.alias}: {note}", style="bold red")
     described, trial = describe(base, fetched), Trial(base, fetched)
     fitting.check_given(given, trial, device=device.type)

@@ -137,7 +137,7 @@ def local(bundle: Path) -> Path:
     commit and digests of its first pull."""
     if not _is_published(bundle):
         return bundle
-    from zoo.hub.pull import pull_run
+    from zoo.hub.pulled_run import pull_run
 
     return pull_run(str(bundle)).folder
 

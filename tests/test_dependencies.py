@@ -10,7 +10,7 @@ from functools import cache
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.test_structure import CODE, FLOORS, ROOT, imported, nodes
+from tests.source_code import CODE, FLOORS, ROOT, imported, nodes
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}

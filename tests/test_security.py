@@ -35,7 +35,7 @@ from serve.start import build
 from tests import warm
 from tests.hub_server import TOKEN, HubServer
 from tests.made_run import made_run
-from tests.test_structure import CODE, ROOT, law_of_each_file, name_of, nodes
+from tests.source_code import CODE, ROOT, law_of_each_file, name_of, nodes
 from zoo.answer import onnx_runtime
 from zoo.contract import rundir
 from zoo.files import tables

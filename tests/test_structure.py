@@ -2,21 +2,18 @@
 parts are."""
 
 import ast
-import functools
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.slow_tests import SLOW, SLOW_FIXTURES
+from tests.source_code import CODE, FLOORS, ROOT, imported, law_of_each_file, name_of, nodes
 
-ROOT = Path(__file__).parent.parent
-FLOORS = ("zoo", "finetune", "export", "serve")
 TOP_LEVEL = {
     *FLOORS,
     "tests",
@@ -30,7 +27,6 @@ TOP_LEVEL = {
     ".gitignore",
     ".ci",
 }
-CODE = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 ALL = [*CODE, *sorted((ROOT / "tests").rglob("*.py"))]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 ROOMS = {
@@ -68,41 +64,6 @@ package's root, the order of events; commands, which stand there as well, may im
 order.py and options.py are what the command line asks for."""
 MOST_FILES = 15
 """Of a room."""
-
-
-def law_of_each_file(breaches: Callable[[Path], Iterator[str]]) -> Callable[[], None]:
-    """One test that no file breaks a law: `breaches` gives what a file does against it. One test
-    for all files, since a thousand of a millisecond each cost more to collect and report than to
-    run."""
-
-    @functools.wraps(breaches)
-    def test() -> None:
-        broken = [f"{name_of(path)}: {breach}" for path in CODE for breach in breaches(path)]
-        assert broken == [], "\n".join(["", *broken])
-
-    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would ask it for a fixture `path`
-    return test
-
-
-def name_of(path: Path) -> str:
-    """`zoo/host/errors.py`, on every system."""
-    return path.relative_to(ROOT).as_posix()
-
-
-@cache
-def nodes(path: Path) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-
-
-def imported(path: Path) -> Iterator[str]:
-    """The first part of every imported name, wherever in the file the import stands."""
-    for node in nodes(path):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield (
-                path.relative_to(ROOT).parts[0] if node.level else (node.module or "").split(".")[0]
-            )
 
 
 def test_there_is_code_to_check() -> None:
@@ -200,8 +161,8 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_half_of_zoo_that_serving_needs_leaves_torch_unloaded() -> None:
     modules = loaded_by(
-        "import zoo.bases.catalog, zoo.picture.preprocess, zoo.contract.rundir, zoo.host.errors, "
-        "zoo.contract.bundle, zoo.predictor"
+        "import zoo.bases.catalog, zoo.picture.decoding, zoo.picture.preprocess, "
+        "zoo.contract.rundir, zoo.host.errors, zoo.contract.bundle, zoo.predictor"
     )
     assert {"zoo", "PIL", "numpy"} <= modules
     assert not modules & {"torch", "torchvision", "timm", "finetune"}
@@ -224,6 +185,17 @@ def test_parsing_the_command_line_of_finetune_and_reading_pictures_leaves_torch_
         "matplotlib",
         "huggingface_hub",
     }
+
+
+def test_what_tests_share_stands_in_no_test() -> None:
+    """To read one test file is enough to know what its tests rely on."""
+    shared = [
+        f"{name_of(path)} imports {node.module}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in nodes(path)
+        if isinstance(node, ast.ImportFrom) and "test_" in str(node.module).split(".")[-1][:5]
+    ]
+    assert shared == []
 
 
 @law_of_each_file

@@ -3,14 +3,13 @@ look."""
 
 import math
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 import tyro
 
-from zoo.bases import catalog, registry
+from zoo.bases import catalog, licences, registry
 from zoo.bases.catalog import Base
 from zoo.comparison.finished_runs import compare
 from zoo.host import console
@@ -55,13 +54,12 @@ def list_bases(
         console.say(loosen(filters))
         return 1
     _print_table(rows)
-    shown = ", ".join(_flag(name, value) for name, value in filters.items())
-    console.say(f"{len(rows)} of {len(catalog.ROWS)} bases; filters: {shown or 'none'}")
-    if any(catalog.forbids_commercial_use(row.licence) for row in rows):
+    flags = _flags(filters)
+    console.say(f"{len(rows)} of {len(catalog.ROWS)} bases; filters: {flags or 'none'}")
+    if any(licences.forbids_commercial_use(row.licence) for row in rows):
         console.say("* the licence forbids commercial use (--commercial leaves these out)")
-    console.say(
-        f"no download needed: {', '.join(row.alias for row in catalog.offline_bases()) or 'none'}"
-    )
+    offline = ", ".join(row.alias for row in catalog.offline_bases())
+    console.say(f"no download needed: {offline or 'none'}")
     for alias, target in registry.own_aliases().items():
         console.say(f"your own: {alias} = {target}")
     return 0
@@ -74,38 +72,39 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> int:
         name: Alias, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.
     """
     base = catalog.find(name)
-    licence = (base.licence or "not known") + (
-        " *" if catalog.forbids_commercial_use(base.licence) else ""
-    )
-    lines = (
-        ("base", base.alias),
-        (
-            "architecture",
-            base.architecture or "read from the repository's config.json at the first pull",
-        ),
-        ("tag", base.tag),
-        ("Hub repository", base.hub_id),
-        ("run folder", base.folder),
-        ("pretrained on", base.pretrained_on),
-        ("parameters", f"{base.params_m} million, without the head" if base.params_m else None),
-        ("compute", f"{base.gmacs} GMACs a picture" if base.gmacs else None),
-        ("input size", f"{base.input_size} px" if base.input_size else None),
-        (
-            "top-1",
-            f"{base.top1} % on ImageNet-1k (these weights or their fine-tune to it)"
-            if base.top1
-            else None,
-        ),
-        ("licence", licence),
-        ("weights", weights_state(base)),
-        ("fine-tune", f"python -m finetune --data PICTURES --base {shell(base.alias)}"),
-    )
-    for label, value in lines:
-        if value:
-            style = "red" if label == "licence" and licence.endswith("*") else None
-            console.say(f"{label:15} {one_line(value)}", style=style)
+    for label, value in _facts(base):
+        style = "red" if label == "licence" and value.endswith("*") else None
+        console.say(f"{label:15} {one_line(value)}", style=style)
     _print_note(base)
     return 0
+
+
+def _facts(base: Base) -> Iterator[tuple[str, str]]:
+    """(label, text) of what is known about a base."""
+    yield "base", base.alias
+    yield (
+        "architecture",
+        base.architecture or "read from the repository's config.json at the first pull",
+    )
+    known = (
+        ("tag", base.tag, ""),
+        ("Hub repository", base.hub_id, ""),
+        ("run folder", base.folder, ""),
+        ("pretrained on", base.pretrained_on, ""),
+        ("parameters", base.params_m, " million, without the head"),
+        ("compute", base.gmacs, " GMACs a picture"),
+        ("input size", base.input_size, " px"),
+        ("top-1", base.top1, " % on ImageNet-1k (these weights or their fine-tune to it)"),
+    )
+    for label, value, unit in known:
+        if value:
+            yield label, f"{value}{unit}"
+    licence = base.licence or "not known"
+    if licences.forbids_commercial_use(base.licence):
+        licence += " *"
+    yield "licence", licence
+    yield "weights", weights_state(base)
+    yield "fine-tune", f"python -m finetune --data PICTURES --base {shell(base.alias)}"
 
 
 def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
@@ -117,12 +116,12 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
     base = catalog.find(name)
     from zoo.network import weights  # loads torch and the Hub's client
 
-    got = weights.fetch(base)
-    console.say(f"path    {got.path}")
-    console.say(f"size    {os.path.getsize(got.path) / 1e6:.1f} MB")
-    console.say(f"sha256  {got.sha256}")
-    console.say(f"commit  {got.commit or f'none (from {got.source})'}")
-    _print_note(replace(base, licence=got.licence or base.licence))
+    fetched = weights.fetch(base)
+    console.say(f"path    {fetched.path}")
+    console.say(f"size    {os.path.getsize(fetched.path) / 1e6:.1f} MB")
+    console.say(f"sha256  {fetched.sha256}")
+    console.say(f"commit  {fetched.commit or f'none (from {fetched.source})'}")
+    _print_note(replace(base, licence=fetched.licence or base.licence))
     return 0
 
 
@@ -160,26 +159,17 @@ def remove(alias: Annotated[str, tyro.conf.Positional]) -> int:
 
 def loosen(filters: dict[str, Any]) -> str:
     """What to say when no row passes `filters`: how many would pass without each one of them."""
-    counts = {
-        name: len(catalog.select(**{k: v for k, v in filters.items() if k != name}))
-        for name in filters
-    }
-    helpful = [
-        f"without {_flag(name, filters[name])}: {count}" for name, count in counts.items() if count
-    ]
-    alone = [
-        f"{_flag(name, value)} alone: {len(catalog.select(**{name: value}))}"
-        for name, value in filters.items()
-    ]
-    advice = (
-        f"Loosen one filter ({', '.join(helpful)})"
-        if helpful
-        else f"Drop all but one ({', '.join(alone)})"
-    )
-    return (
-        f"no base passes {', '.join(_flag(name, value) for name, value in filters.items())}. "
-        f"{advice}."
-    )
+    helpful, alone = [], []
+    for name, value in filters.items():
+        flag = _flag(name, value)
+        others = {other: filters[other] for other in filters if other != name}
+        if count := len(catalog.select(**others)):
+            helpful.append(f"without {flag}: {count}")
+        alone.append(f"{flag} alone: {len(catalog.select(**{name: value}))}")
+    advice = f"Drop all but one ({', '.join(alone)})"
+    if helpful:
+        advice = f"Loosen one filter ({', '.join(helpful)})"
+    return f"no base passes {_flags(filters)}. {advice}."
 
 
 def weights_state(base: Base) -> str:
@@ -196,6 +186,10 @@ def weights_state(base: Base) -> str:
     return f"from the Hub at the first use; download now: python -m zoo pull {shell(base.alias)}"
 
 
+def _flags(filters: Mapping[str, Any]) -> str:
+    return ", ".join(_flag(name, value) for name, value in filters.items())
+
+
 def _flag(name: str, value: Any) -> str:
     flag = f"--{name.replace('_', '-')}"
     return flag if value is True else f"{flag} {value}"
@@ -205,26 +199,33 @@ def _print_table(rows: Sequence[Base]) -> None:
     columns = [
         console.Column("alias", whole=True),
         console.Column("pretrained on"),
-        *(console.Column(title, right=True) for title in ("M params", "GMACs", "px", "top-1 %")),
+        console.Column("M params", right=True),
+        console.Column("GMACs", right=True),
+        console.Column("px", right=True),
+        console.Column("top-1 %", right=True),
         console.Column("licence"),
     ]
     cells, red = [], []
     for number, row in enumerate(rows):
         licence = row.licence or "not known"
-        if catalog.forbids_commercial_use(row.licence):
+        if licences.forbids_commercial_use(row.licence):
             red.append(number)
             licence += " *"
-        numbers = (row.params_m, row.gmacs, row.input_size, row.top1)
-        cells.append(
-            (row.alias, row.pretrained_on, *("-" if n is None else n for n in numbers), licence)
-        )
+        numbers = map(_or_dash, (row.params_m, row.gmacs, row.input_size, row.top1))
+        cells.append((row.alias, row.pretrained_on, *numbers, licence))
     console.table(columns, cells, red=red)
 
 
+def _or_dash(number: float | None) -> float | str:
+    return "-" if number is None else number
+
+
 def _print_note(base: Base) -> None:
-    if note := catalog.licence_note(base):
-        red = catalog.forbids_commercial_use(base.licence)
-        console.say(f"{'* ' if red else ''}{note}", style="red" if red else None)
+    note = licences.licence_note(base)
+    if note and licences.forbids_commercial_use(base.licence):
+        console.say(f"* {note}", style="red")
+    elif note:
+        console.say(note)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -242,7 +243,7 @@ def main(args: Sequence[str] | None = None) -> int:
         commands,
         prog="python -m zoo",
         description=COMMANDS,
-        args=list(sys.argv[1:] if args is None else args),
+        args=args,
     )
 
 

@@ -9,7 +9,6 @@ A `Predictor` takes a run folder, a bundle folder or a model.onnx.
 and ONNX Runtime, which is loaded with the first `Predictor`; never torch.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -68,14 +67,14 @@ def answer_files(
         try:
             prediction = predictor.predict(path)
             predictions.append(prediction)
-            said = _line(prediction)
+            answer = _line(prediction)
         except BadImage as error:
             predictions.append(None)
-            said = {"error": error.reason}
-        console.answer({"file": str(path), **said})
+            answer = {"error": error.reason}
+        console.answer({"file": str(path), **answer})
     if outputs:
         _save(outputs, predictions, opened.outputs)
-    return 1 if None in predictions else 0
+    return int(None in predictions)
 
 
 def _line(prediction: Prediction) -> dict[str, Any]:
@@ -91,10 +90,10 @@ def _line(prediction: Prediction) -> dict[str, Any]:
 
 def _save(path: Path, predictions: Sequence[Prediction | None], names: Sequence[str]) -> None:
     """Write the outputs of all pictures, one array each."""
-    given = [prediction for prediction in predictions if prediction is not None]
+    answered = list(filter(None, predictions))
     arrays: dict[str, Any] = {}
     for name in names:
-        shape = np.shape(getattr(given[0], name)) if given else ()
+        shape = np.shape(getattr(answered[0], name)) if answered else ()
         arrays[name] = np.full((len(predictions), *shape), np.nan, np.float32)
         for row, prediction in enumerate(predictions):
             if prediction is not None:
@@ -110,7 +109,7 @@ def main(args: Sequence[str] | None = None) -> int:
     return tyro.cli(
         answer_files,
         prog="python -m zoo.predictor",
-        args=list(sys.argv[1:] if args is None else args),
+        args=args,
         config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
     )
 

@@ -17,8 +17,8 @@ for splits."""
 def read(data: Path, labels: Sequence[str]) -> dict[str, str]:
     """Path relative to `data`, with `/` -> class name, sorted; names are compared in NFC.
 
-    What zoo/files/entries.py skips by a rule (system folders, notes) is skipped. Raises `UserError`
-    for a folder that is missing or has no pictures, and for a folder that is no class.
+    What zoo/files/passed_over.py skips by a rule (system folders, notes) is skipped. Raises
+    `UserError` for a folder that is missing or has no pictures, and for a folder that is no class.
     """
     if not data.is_dir():
         raise UserError(

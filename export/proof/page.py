@@ -12,7 +12,7 @@ from PIL import Image
 
 from zoo.contract.bundle import PROBABILITIES
 from zoo.host.text import one_line
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 
 if TYPE_CHECKING:
     from export.proof.judging import Rung

@@ -31,7 +31,8 @@ from zoo.host.errors import UserError
 from zoo.network import class_maps
 from zoo.network.forward import forward
 from zoo.picture import tta
-from zoo.picture.preprocess import decode, normalise
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import normalise
 
 MARGIN = 0.01
 """Top-1 is compared where the two most probable classes are further apart than this."""

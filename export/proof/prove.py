@@ -19,7 +19,7 @@ from zoo.answer import onnx_runtime
 from zoo.contract import bundle, rundir
 from zoo.host import console
 from zoo.host.errors import NotProved
-from zoo.picture.preprocess import without_metadata
+from zoo.picture.decoding import without_metadata
 
 EXAMPLES = 6
 

@@ -21,7 +21,7 @@ from export.graph.pieces import Pieces
 from export.order import Order
 from export.proof import class_folders, judging, parity
 from export.proof.judging import Labelled, Rung
-from zoo.contract import bundle, decision, rejection, run_pictures, rundir
+from zoo.contract import bundle, decision, model_metadata, rejection, run_pictures, rundir
 from zoo.contract.decision import Decision
 from zoo.contract.finished_run import FinishedRun
 from zoo.files import fields, tables
@@ -32,7 +32,7 @@ from zoo.host.errors import BadImage, UserError
 from zoo.network.build import load
 from zoo.network.early import early_stage
 from zoo.picture import tta
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 
 EXPORTERS_LOG = "exporter.log"
 """In `bundles/`: what torch's exporter said when it refused an architecture."""
@@ -100,7 +100,7 @@ class Subject:
 
     def write(self, deployed: Deployed, path: Path) -> None:
         """The deployed graph as an ONNX file that says what it is."""
-        self.pieces.write(deployed, path, bundle.metadata(self.described(deployed)))
+        self.pieces.write(deployed, path, model_metadata.metadata(self.described(deployed)))
 
     @property
     def onnx_model(self) -> Path:

@@ -19,7 +19,7 @@ from export.proof import parity
 from export.proof.judging import Labelled, Rung
 from export.proof.trained_run import NOISE, Subject
 from zoo.answer import onnx_runtime
-from zoo.contract import bundle, decision, rejection
+from zoo.contract import bundle, decision, model_metadata, rejection
 from zoo.contract.decision import Decision
 from zoo.host import console
 
@@ -68,7 +68,7 @@ def fit(subject: Subject, deployed: Deployed, path: Path) -> Fitted:
         take_out(subject, deployed, path)
     else:
         description = subject.described(deployed, fitted.decision)
-        onnx_file.save(onnx.load(path), path, bundle.metadata(description))
+        onnx_file.save(onnx.load(path), path, model_metadata.metadata(description))
     return fitted
 
 
@@ -77,7 +77,7 @@ def take_out(subject: Subject, deployed: Deployed, path: Path) -> None:
     says of itself."""
     description = subject.described(deployed, replace(subject.parts.decision, unknown=None))
     model = onnx_file.cut(onnx.load(path), [bundle.IMAGE], description["outputs"])
-    onnx_file.save(model, path, bundle.metadata(description))
+    onnx_file.save(model, path, model_metadata.metadata(description))
 
 
 def _fitted(subject: Subject, path: Path, references: list[Path]) -> Fitted:

@@ -36,7 +36,7 @@ from zoo.contract import bundle
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.host.text import shell_path
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 
 MODEL, FOR_TENSORRT = "model.int8.onnx", "model.int8-trt.onnx"
 CALIBRATED_ON = 128

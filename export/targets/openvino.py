@@ -11,7 +11,7 @@ from export.graph.deployed import Deployed
 from export.proof.prove import Evidence
 from export.proof.trained_run import Made
 from zoo.answer import openvino_runtime
-from zoo.contract import bundle
+from zoo.contract import bundle, model_metadata
 from zoo.host.text import shell_path
 
 MODEL = "model.xml"
@@ -34,7 +34,7 @@ def make(evidence: Evidence, folder: Path, precision: str) -> Made:
         subject.write(deployed, path)
         model = openvino.convert_model(path)
     model.set_rt_info(
-        bundle.metadata(subject.described(deployed))[bundle.METADATA], bundle.METADATA
+        model_metadata.metadata(subject.described(deployed))[bundle.METADATA], bundle.METADATA
     )
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
     return Made(

@@ -1,4 +1,4 @@
-// A file -> RGB, as zoo/picture/preprocess.py decodes it: upright by EXIF, on white, colours as stored, limits before decoding.
+// A file -> RGB, as zoo/picture/decoding.py decodes it: upright by EXIF, on white, colours as stored, limits before decoding.
 // Chromium gives the same pixels as Pillow, bit for bit (JPEG, PNG with alpha, WebP, BMP, GIF); what differs: 16 bit
 // grey by 1 level, WebP is not turned by its EXIF, and a JPEG of more than 25 million pixels, which Pillow decodes at a
 // part of its size, is averaged to that size here: single pixels differ, and noise resized to 224 pixels by 1 level.

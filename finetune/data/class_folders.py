@@ -10,7 +10,8 @@ from pathlib import Path
 
 from finetune.data import layout
 from finetune.data.layout import SPLIT_FOLDERS
-from zoo.files.entries import Found, Level, Unused, all_above, inside, level, listed, relative, walk
+from zoo.files.entries import Found, Level, all_above, inside, level, listed, relative, walk
+from zoo.files.passed_over import Unused
 from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
@@ -50,7 +51,7 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     and `test/`.
 
     `val` is a validation folder that stands elsewhere. Every file in a class folder is to be tried
-    as a picture, whatever its suffix, unless a rule of zoo/files/entries.py skips it.
+    as a picture, whatever its suffix, unless a rule of zoo/files/passed_over.py skips it.
 
     Raises `UserError` for a folder that is missing, empty or cannot be listed, for fewer than two
     classes, a class without files, class names that are not UTF-8, show nothing or look the same, a

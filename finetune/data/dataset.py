@@ -34,7 +34,7 @@ from finetune.recipe.facts import as_fraction
 from finetune.recipe.run import MOST_UNREADABLE
 from zoo.contract import run_pictures, rundir
 from zoo.files import fields, tables
-from zoo.files.entries import Unused
+from zoo.files.passed_over import Unused
 from zoo.files.same_paths import compared, located, nfc, val_elsewhere
 from zoo.host import console
 from zoo.host.errors import UserError

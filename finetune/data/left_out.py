@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoo.files import tables
-from zoo.files.entries import KINDS, Unused
+from zoo.files.passed_over import KINDS, Unused
 from zoo.host import disk
 from zoo.host.errors import UserError
 from zoo.host.text import one_line

@@ -19,7 +19,8 @@ from finetune.recipe.fields import Recipe
 from zoo.files.folders import picture_bytes
 from zoo.files.same_paths import located
 from zoo.host.errors import BadImage, UserError
-from zoo.picture.preprocess import Preprocessing, decode
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing
 from zoo.picture.tta import WHOLE, View, prepare
 
 Batch = tuple[torch.Tensor, torch.Tensor]

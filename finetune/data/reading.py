@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from zoo.files.folders import read_regular
 from zoo.host.errors import BadImage
+from zoo.picture.decoding import decode_and_measure
 from zoo.picture.opened import MAX_BYTES
-from zoo.picture.preprocess import decode_and_measure
 
 
 class Measured(NamedTuple):
@@ -18,7 +18,7 @@ class Measured(NamedTuple):
     width: int
     height: int
     bits_used: int
-    """As `zoo.picture.preprocess.Decoded` has it."""
+    """As `zoo.picture.decoding.Decoded` has it."""
 
 
 def read_picture(path: Path) -> Measured | str:

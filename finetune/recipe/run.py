@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from zoo.contract import run_name
 from zoo.host.errors import UserError
 
 MOST_WORKERS = 256
@@ -72,8 +73,6 @@ class Run:
     @property
     def folder(self) -> Path:
         """The run folder that this means."""
-        from zoo.contract import rundir  # --help needs none of it
-
-        return (
-            self.resume or self.out or Path("runs") / rundir.default_name(str(self.data), self.base)
-        )
+        if named := self.resume or self.out:
+            return named
+        return Path("runs") / run_name.default_name(str(self.data), self.base)

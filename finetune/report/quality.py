@@ -22,7 +22,7 @@ from finetune.report.page import (
     table,
 )
 from finetune.report.run_files import Finished
-from zoo.bases import catalog
+from zoo.bases import catalog, licences
 from zoo.contract.report import Numbers, Plain
 from zoo.picture import tta
 
@@ -107,8 +107,8 @@ def notices(run: Finished) -> list[Html]:
         licence=base.licence,
         folder=None if base.hub_id else Path(base.name),
     )
-    if note := catalog.licence_note(started_from):
-        red = "bad" if catalog.forbids_commercial_use(base.licence) else ""
+    if note := licences.licence_note(started_from):
+        red = "bad" if licences.forbids_commercial_use(base.licence) else ""
         found.append(fill('<p class="notice {}">{}</p>', red, note))
     if probe and probe.kept and not run.value_of("probe_only"):
         found.append(

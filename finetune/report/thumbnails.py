@@ -15,7 +15,8 @@ from PIL import Image
 from finetune.report.page import Html, bdi, fill
 from zoo.files.folders import picture_bytes
 from zoo.host.errors import BadImage
-from zoo.picture.preprocess import Preprocessing, decode, resize_crop
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing, resize_crop
 
 THUMBNAIL = 192
 """Longest side of an embedded picture in pixels, twice what is shown (for dense screens)."""

@@ -35,7 +35,7 @@ from finetune.report.page import (
     table,
 )
 from finetune.report.run_files import Finished
-from zoo.bases import catalog
+from zoo.bases import licences
 from zoo.contract import recipe_rows, rundir
 from zoo.contract.report import Base
 from zoo.files import fields
@@ -118,7 +118,7 @@ def header(run: Finished) -> Html:
 
 def licence(base: Base) -> Html:
     """The base's licence, red if it forbids commercial use."""
-    forbids = catalog.forbids_commercial_use(base.licence)
+    forbids = licences.forbids_commercial_use(base.licence)
     return fill(
         '<span class="{}">licence {}</span>',
         "bad" if forbids else "",

@@ -23,7 +23,8 @@ from zoo.host import console
 from zoo.host.errors import BadImage, UserError
 from zoo.network import weights
 from zoo.network.build import describe
-from zoo.picture.preprocess import Preprocessing, decode
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing
 
 NOTHING = {"crop_area": 1.0, "flip": 0.0, "erasing": 0.0}
 ROWS: tuple[dict[str, Any], ...] = (

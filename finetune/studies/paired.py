@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from finetune.report.run_files import Finished
-from zoo.comparison import finished_runs
+from zoo.comparison.models import rows_of
 from zoo.comparison.shares import Paired, paired
+from zoo.comparison.verdicts import notes
 
 __all__ = ["Paired", "names", "pair", "paired", "side_by_side"]
 
@@ -17,7 +18,7 @@ __all__ = ["Paired", "names", "pair", "paired", "side_by_side"]
 def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:
     """The content of compare.json: `runs`, `pairs` (second against first), `recipe` (fields that
     differ), `notes`."""
-    rows = [finished_runs.rows_of(run.folder)[0] for run in runs]
+    rows = [rows_of(run.folder)[0] for run in runs]
     labels = dict(zip((run.name for run in runs), names(runs), strict=True))
     same = len({row.data for row in rows}) == len({run.split for run in runs}) == 1
     return {
@@ -36,7 +37,7 @@ def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:
             for field in runs[0].recipe
             if len({str(run.value_of(field)) for run in runs}) > 1
         },
-        "notes": finished_runs.notes(rows),
+        "notes": notes(rows),
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zoo.answer import onnx_runtime
 from zoo.contract import bundle as bundles
-from zoo.contract import rundir
+from zoo.contract import listed_files, rundir
 from zoo.contract.bundle import Bundle
 from zoo.contract.examples import leaving
 from zoo.contract.figures import without_pictures
@@ -22,7 +22,7 @@ LONGEST_CARD = 1_000_000
 def private_of(bundle: Bundle) -> Private:
     """Return what must not stand in the folder."""
     run = _run_of(bundle)
-    if run is not None and rundir.listed(run, rundir.DATA):
+    if run is not None and listed_files.listed(run, rundir.DATA):
         return Private.of_run(run)
     return Private.of_folder(bundle.folder, bundle.labels)
 
@@ -48,7 +48,7 @@ def model_card(bundle: Bundle, private: Private) -> str | None:
     run = _run_of(bundle)
     if run is None:
         return None
-    path = rundir.listed(run, rundir.CARD)
+    path = listed_files.listed(run, rundir.CARD)
     if path is None or path.is_symlink():
         return None
     with open(path, encoding="utf-8", errors="replace") as file:

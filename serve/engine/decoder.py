@@ -26,7 +26,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from zoo.host.errors import BadImage
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """Accepted from strangers: the decoder's formats without TIFF, whose parsers have the longest list

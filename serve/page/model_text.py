@@ -14,7 +14,7 @@ from typing import Any
 from serve.engine.answer_queue import AnswerQueue
 from serve.page.answer_html import percent
 from zoo.contract import bundle as bundles
-from zoo.contract import rundir
+from zoo.contract import listed_files, rundir
 from zoo.contract.bundle import Bundle
 from zoo.files.folders import read_regular
 from zoo.host.errors import UserError
@@ -97,7 +97,7 @@ def _card(bundle: Bundle) -> str:
     try:
         if not rundir.is_finished(run) or rundir.finished_sha256(run) != wanted:
             return ""
-        card = _text(run / rundir.CARD, lambda: rundir.listed(run, rundir.CARD))
+        card = _text(run / rundir.CARD, lambda: listed_files.listed(run, rundir.CARD))
     except _UNREADABLE:
         return ""
     if not card.startswith("---\n"):

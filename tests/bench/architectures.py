@@ -27,7 +27,8 @@ from zoo.answer import onnx_runtime
 from zoo.contract.decision import Decision
 from zoo.host.errors import UserError, first_line
 from zoo.network.forward import data_config, head
-from zoo.picture.preprocess import Preprocessing, decode
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing
 
 FAMILIES = (
     # convolutions

@@ -27,7 +27,7 @@ from PIL import Image
 from serve.engine.decoder import FORMATS
 from tests.bad_pictures import ODD, encode, photo, png_chunk
 from zoo.host.errors import BadImage
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 
 LIMIT_S = 2.0
 LIMIT_BYTES = 300_000_000

@@ -30,8 +30,8 @@ from finetune.report import run_files
 from finetune.run_folder import events
 from tests.zoo.made_published import made_finished
 from zoo.bases import catalog
-from zoo.comparison import finished_runs
-from zoo.contract import bundle, decision, run_pictures, rundir
+from zoo.comparison import models
+from zoo.contract import bundle, decision, examples, listed_files, run_pictures, rundir
 from zoo.contract.figures import figures
 from zoo.host.errors import UserError
 from zoo.publish import card
@@ -157,11 +157,11 @@ def openers() -> dict[str, Callable[[Path], Any]]:
     return {
         "open_finished": lambda run: rundir.open_finished(run, verify=True),
         "listed": lambda run: [
-            rundir.listed(run, name) for name in (rundir.CARD, rundir.CONFIG, "figures/x.svg")
+            listed_files.listed(run, name) for name in (rundir.CARD, rundir.CONFIG, "figures/x.svg")
         ],
         "open_bundle": bundle.open_bundle,
         "of_run": lambda run: [figures(one) for one in bundle.of_run(run)],
-        "folder": lambda run: bundle.expected(bundle.open_bundle(run / "bundles" / "onnx")),
+        "folder": lambda run: examples.expected(bundle.open_bundle(run / "bundles" / "onnx")),
         "file": lambda run: bundle.open_bundle(run / "bundles" / "onnx", verify=False).file(
             "examples/1.png"
         ),
@@ -178,7 +178,7 @@ def openers() -> dict[str, Callable[[Path], Any]]:
                 {"bundles/onnx/examples/expected.json": run, "bundles/onnx/examples/1.png": run},
             ),
         ),
-        "compare": finished_runs.rows_of,
+        "compare": models.rows_of,
         "base": lambda run: catalog.find(str(run)),
         "events": events.read,
         "answers": lambda run: predictions.read(run, rundir.label_names(run)),

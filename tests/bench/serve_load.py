@@ -31,7 +31,7 @@ from gradio_client import Client, handle_file
 from tests.bench.hostile import BOUNDARY, form, hostile_requests
 from tests.serve.running import Running, running
 from zoo.answer.predict import Predictor
-from zoo.contract import bundle, rundir
+from zoo.contract import bundle, model_metadata, rundir
 
 
 @dataclass
@@ -189,7 +189,7 @@ def _rename(folder: Path, content: dict[str, Any]) -> None:
     import onnx
 
     model = onnx.load(folder / bundle.MODEL)
-    onnx.helper.set_model_props(model, bundle.metadata(content))
+    onnx.helper.set_model_props(model, model_metadata.metadata(content))
     onnx.save(model, folder / bundle.MODEL)
     rundir.write_json(folder / bundle.BUNDLE, content)
     bundle.finish(folder)

@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.chromium import ARGUMENTS, CHROMIUM
+
 LISTEN = """const Real = Worker; window.said = [];
 window.Worker = class extends Real { constructor(...how) { super(...how);
   this.addEventListener("message", ({data}) => "id" in data && window.said.push(

@@ -22,7 +22,8 @@ from zoo.contract import bundle, decision, rundir
 from zoo.contract.decision import Decision, Early, Sets, Unknown
 from zoo.network.forward import forward, head
 from zoo.picture import tta
-from zoo.picture.preprocess import Preprocessing, decode
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing
 
 LABELS = ("ant", "bee", "cat")
 SIDE = 32

@@ -37,7 +37,8 @@ from zoo.contract import rundir
 from zoo.contract.bundle import open_bundle
 from zoo.host.errors import UserError
 from zoo.picture import tta
-from zoo.picture.preprocess import Preprocessing, decode
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing
 
 ROOT = Path(__file__).parents[2]
 RUN_PREDICTOR = parity.run_predictor

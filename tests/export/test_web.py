@@ -20,7 +20,8 @@ from export.order import Order
 from export.pipeline import start
 from export.proof import hard_pictures
 from export.targets import web as web_target
-from tests.export.browser import CHROMIUM, LISTEN, Site, open_site
+from tests.chromium import CHROMIUM
+from tests.export.browser import LISTEN, Site, open_site
 from tests.export.made_export import CALIBRATED, LABELS, WITH_STAGE, Made, made_export, onnx_bundle
 from zoo.answer.predict import Predictor
 from zoo.contract import decision
@@ -28,7 +29,8 @@ from zoo.contract.bundle import open_bundle
 from zoo.contract.decision import Decision, Sets, Unknown
 from zoo.host.errors import UserError
 from zoo.picture import jpeg_file
-from zoo.picture.preprocess import Preprocessing, decode, resize_crop
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing, resize_crop
 
 FILES = {
     "model.onnx",

@@ -23,7 +23,7 @@ from finetune.data.class_folders import Tree, read_tree
 from finetune.data.dataset import Data, scan, split
 from tests.bad_pictures import BAD, ODD
 from tests.finetune.made_pictures import png
-from zoo.files.entries import KINDS
+from zoo.files.passed_over import KINDS
 from zoo.host.errors import UserError
 
 NAMES = (

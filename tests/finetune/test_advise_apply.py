@@ -18,7 +18,7 @@ from finetune.report import next_steps, run_files
 from finetune.report.advice import Advice
 from finetune.studies import follow_advice, follow_up_page
 from finetune.studies.follow_advice import Trial, follow_up, run_advised
-from tests.finetune.test_report import Seen
+from tests.finetune.report_page import Seen
 from tests.made_run import made_run
 from zoo.contract import rundir
 from zoo.host.errors import UserError

@@ -13,7 +13,7 @@ from finetune.report import run_files
 from finetune.studies import comparison_page
 from finetune.studies.paired import paired, side_by_side
 from tests.finetune.made_ilsvrc import WNIDS, write_ilsvrc
-from tests.finetune.test_report import Seen, svg_texts
+from tests.finetune.report_page import Seen, svg_texts
 from tests.made_run import made_run
 from zoo.contract import rundir
 from zoo.host.errors import UserError

@@ -9,7 +9,7 @@ import tyro
 from finetune.flags import LessUsual
 from finetune.recipe import resolve
 from finetune.recipe.conflicts import CONFLICTS, refuse
-from tests.finetune.test_recipe import FACTS, recipe_of, refusal
+from tests.finetune.resolved_recipe import FACTS, recipe_of, refusal
 from tests.made_recipe import made_recipe
 from zoo.host.errors import UserError
 

@@ -11,7 +11,7 @@ from finetune.evaluation import ranking_curves
 from finetune.report import run_files, write
 from finetune.report.ranking import ranking_figures
 from finetune.run_folder import events
-from tests.finetune.test_report import Seen, page_of, svg_texts
+from tests.finetune.report_page import Seen, page_of, svg_texts
 from tests.made_run import made_run
 from zoo.contract import rundir
 from zoo.contract.report import Ranking

@@ -28,7 +28,8 @@ from tests.made_run import drawing_only
 from tests.zoo.made_published import made_finished
 from zoo.contract import decision, rejection, rundir
 from zoo.host.errors import UserError
-from zoo.picture.preprocess import Preprocessing, decode, evaluate
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing, evaluate
 from zoo.publish import staging
 
 WRITTEN = {

@@ -10,7 +10,7 @@ import torch
 from finetune.recipe import fitting, resolve
 from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Facts
-from tests.finetune.test_recipe import FACTS
+from tests.finetune.resolved_recipe import FACTS
 from tests.made_recipe import made_recipe
 from zoo.bases.catalog import find_architecture
 from zoo.host.errors import UserError

@@ -40,7 +40,8 @@ from tests.bad_pictures import photo
 from tests.made_recipe import made_recipe
 from zoo.host.errors import UserError
 from zoo.picture import preprocess
-from zoo.picture.preprocess import Preprocessing, decode, resize_crop
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing, resize_crop
 from zoo.picture.tta import VIEWS, prepare
 
 PRE = Preprocessing(size=16, crop_mode="squash", crop_pct=1.0)

@@ -12,30 +12,19 @@ import torch
 from finetune.recipe import auto
 from finetune.recipe.anchors import interpolate
 from finetune.recipe.durations import duration_steps
-from finetune.recipe.facts import Facts
 from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, field_docs
 from finetune.recipe.resolve import RECIPES, resolve
 from finetune.recipe.resolved import Resolved
 from finetune.recipe.run import Run
 from finetune.train.optimizer import optimizer
 from finetune.train.schedule import schedule
+from tests.finetune.resolved_recipe import FACTS, LITE, recipe_of, refusal
 from tests.made_recipe import made_recipe
 from zoo.contract.recipe_rows import BY_HAND
 from zoo.host.errors import UserError
 from zoo.network.build import Description
 
-LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center")
 VIT = Description("vit_base_patch16_224", 85.8, False, 224, 16, "center")
-FACTS = Facts(
-    pictures=1_000,
-    class_counts=(100,) * 10,
-    has_val=False,
-    short_side=100,
-    base=LITE,
-    device="cpu",
-    bf16=False,
-    cores=2,
-)
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 TRAINING = (
     "epochs",
@@ -56,18 +45,6 @@ TRAINING = (
     "clip_norm",
 )
 """Settings that act on fine-tuning alone."""
-
-
-def recipe_of(given: dict[str, Any] | None = None, **facts: Any) -> Recipe:
-    """The recipe for FACTS with some of them changed."""
-    return resolve(dataclasses.replace(FACTS, **facts), given or {}).recipe
-
-
-def refusal(given: dict[str, Any], **facts: Any) -> str:
-    """What `resolve` says when it refuses."""
-    with pytest.raises(UserError) as caught:
-        recipe_of(given, **facts)
-    return str(caught.value)
 
 
 # ---------------------------------------------------------------- the two dataclasses

@@ -6,10 +6,8 @@ import math
 import os
 import re
 import shutil
-import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ from finetune.figures import svg
 from finetune.figures.drawing import printable
 from finetune.report.page import fill, percent
 from finetune.report.write import write_report
-from tests.made_run import FRUIT, Made, drawing_only, made_run
+from tests.finetune.report_page import Seen, page_of, svg_texts, written
+from tests.made_run import FRUIT, Made, made_run
 from zoo.contract import rundir
 
 HOSTILE = [
@@ -49,40 +48,6 @@ def rows_of(run: Path) -> list[dict[str, str]]:
         run / rundir.PREDICTIONS, encoding="utf-8", errors="surrogateescape", newline=""
     ) as file:
         return list(csv.DictReader(file))
-
-
-def written(run: Path, root: Path, *drawn: str) -> str:
-    """The page of a run, of whose figures only these are drawn."""
-    with drawing_only(*drawn):
-        write_report(run, root)
-    return (run / rundir.PAGE).read_text(encoding="utf-8")
-
-
-def page_of(folder: Path, *drawn: str, **how: Any) -> tuple[Path, str]:
-    """(run folder, its page) of a made-up run, of whose figures only these are drawn."""
-    run, root = made_run(folder, **how)
-    return run, written(run, root, *drawn)
-
-
-class Seen(HTMLParser):
-    """Tags with attributes, and the page's text without tags."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(page.replace(re.search(r"<style>.*?</style>", page, re.S)[0], "", 1))  # type: ignore[index]
-        self.text = " ".join(" ".join(self.words).replace("\u00a0", " ").split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    def after(self, heading: str) -> str:
-        """The text after a heading."""
-        return self.text.split(heading, 1)[1]
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +80,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write_report(run, root)
         found[name] = run / rundir.PAGE
     return found
-
-
-def svg_texts(path: Path) -> list[str]:
-    return [
-        "".join(node.itertext()) for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")
-    ]
 
 
 def test_the_most_wrong_pictures_come_first_and_are_embedded(pages: dict[str, Path]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.finetune.test_report import Seen, page_of, svg_texts, written
+from tests.finetune.report_page import Seen, page_of, svg_texts, written
 from tests.made_run import FRUIT, made_run
 from zoo.contract import rundir
 

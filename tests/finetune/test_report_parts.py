@@ -17,7 +17,7 @@ from finetune.figures.drawing import Drawing
 from finetune.report import mistakes, next_steps, quality, run_files, thumbnails, trust
 from finetune.report.advice import Advice
 from finetune.report.write import write_report
-from tests.finetune.test_report import Seen, page_of
+from tests.finetune.report_page import Seen, page_of
 from tests.made_run import FRUIT, Made, made_run
 from zoo.contract import rundir
 from zoo.contract.report import Foreign, Unknown

@@ -30,7 +30,8 @@ from zoo.contract import recipe_rows, rundir
 from zoo.files import tables
 from zoo.host.errors import UserError
 from zoo.network import build as zoo_model
-from zoo.picture.preprocess import Preprocessing, decode, evaluate
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing, evaluate
 
 FILES = {
     "config.json",

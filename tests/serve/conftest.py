@@ -9,7 +9,7 @@ from tests.hub_server import TOKEN
 from tests.one_certificate import one_certificate
 from tests.serve.running import Running, running, served_bundle
 from zoo.bases import registry
-from zoo.hub import pull
+from zoo.hub import pulled_run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,11 +63,11 @@ def pulled_from_the_hub(
     def pulled(folder: Path) -> list[str]:
         names: list[str] = []
 
-        def pull_run(name: str) -> pull.PulledRun:
+        def pull_run(name: str) -> pulled_run.PulledRun:
             names.append(name)
-            return pull.PulledRun(folder, "c0ffee", None)
+            return pulled_run.PulledRun(folder, "c0ffee", None)
 
-        monkeypatch.setattr(pull, "pull_run", pull_run)
+        monkeypatch.setattr(pulled_run, "pull_run", pull_run)
         return names
 
     return pulled

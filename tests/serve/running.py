@@ -129,3 +129,10 @@ def ask(
     # reading the certificates takes longer than the answer
     with httpx.Client(verify=False, timeout=60) as own:
         return own.post(f"{url}/v1/predict", files=files, params=query)  # type: ignore[arg-type]
+
+
+def carded(run: Path, card: str) -> Path:
+    """A run with this card, and its bundle, whose folder is given."""
+    run.mkdir()
+    rundir.write_text(run / rundir.CARD, card)
+    return served_bundle(run) / "bundles" / "onnx"

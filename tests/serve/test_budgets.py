@@ -29,13 +29,13 @@ from serve.limits.uploads import BLOCK, Full, Uploads
 from serve.page import model_text
 from serve.page.feedback import LOG, Feedback
 from tests.bad_pictures import encode, photo
-from tests.serve.running import served_bundle
+from tests.serve.running import carded, served_bundle
 from tests.zoo.made_bundle import LABELS, made_bundle
 from zoo.answer import self_check
 from zoo.answer.self_check import Checked
 from zoo.contract import bundle, rundir
 from zoo.host.errors import BadImage, UserError
-from zoo.publish.card import recipe_table
+from zoo.publish.card_sections import recipe_table
 
 RIGHT = b"Bearer secret"
 
@@ -719,13 +719,6 @@ class _Engine:
 
 def about(folder: Path) -> str:
     return model_text.markdown(_Engine(bundle.open_bundle(folder)))  # type: ignore[arg-type]
-
-
-def carded(run: Path, card: str) -> Path:
-    """A run with this card, and its bundle, whose folder is given."""
-    run.mkdir()
-    rundir.write_text(run / rundir.CARD, card)
-    return served_bundle(run) / "bundles" / "onnx"
 
 
 def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:

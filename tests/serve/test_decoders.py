@@ -23,7 +23,7 @@ from serve.engine.decoders import Decoders, Unavailable
 from tests.bad_pictures import BAD, ODD, encode
 from tests.serve.running import Running, ask, noise_png, running
 from zoo.host.errors import BadImage, UserError
-from zoo.picture import preprocess
+from zoo.picture import decoding
 
 MAX_PIXELS = 25_000_000
 LITTLE = encode(Image.new("RGB", (9, 5), (250, 20, 10)), "PNG")
@@ -78,7 +78,7 @@ def pid(decoders: Decoders) -> int:
 )
 def test_the_pixels_are_those_of_the_one_decoder(odd: Decoders, name: str) -> None:
     data = ODD[name][0]()
-    assert np.array_equal(decode(odd, data), np.asarray(preprocess.decode(data)))
+    assert np.array_equal(decode(odd, data), np.asarray(decoding.decode(data)))
 
 
 def large(kind: str) -> bytes:
@@ -98,7 +98,7 @@ def test_large_pictures_fit_into_the_memory(odd: Decoders, kind: str) -> None:
 
 def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(odd: Decoders) -> None:
     data = encode(Image.linear_gradient("L").resize((8160, 6144)), "JPEG", progressive=True)
-    assert np.array_equal(decode(odd, data, seconds=60), np.asarray(preprocess.decode(data)))
+    assert np.array_equal(decode(odd, data, seconds=60), np.asarray(decoding.decode(data)))
 
 
 class Bits:

@@ -4,33 +4,24 @@ given away."""
 import csv
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from finetune.data.class_folders import read_tree
 from serve.engine.answer_queue import default_workers
 from serve.page.answer_html import percent
 from serve.page.feedback import LOG
 from tests.bad_pictures import BAD, ODD, encode, photo
+from tests.serve.browser_page import show, watched, write
 from tests.serve.running import Running, ask
 from tests.zoo.made_bundle import LABELS
 from zoo.answer.predict import Predictor
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 NAMES = (
     "16-bit.png",
     "colour-under-alpha.png",
@@ -51,12 +42,6 @@ def client(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Client
         verbose=False,
         download_files=str(tmp_path_factory.mktemp("got")),
     )
-
-
-def write(folder: Path, name: str, content: bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content)
-    return path
 
 
 # --- Gradio's client
@@ -151,45 +136,6 @@ def test_shares_are_never_called_none_or_all() -> None:
 
 
 # --- Chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-def watched(browser: Browser, url: str, **how: Any) -> tuple[Page, list[str], list[str]]:
-    """(the page once it is there, complaints of its console, requests to other hosts)."""
-    page = browser.new_context(accept_downloads=True, **how).new_page()
-    complaints: list[str] = []
-    foreign: list[str] = []
-    page.on(
-        "console",
-        lambda message: complaints.append(message.text) if message.type == "error" else None,
-    )
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            foreign.append(request.url)
-            if not request.url.startswith((url, "data:", "blob:"))
-            else None
-        ),
-    )
-    page.goto(url)
-    page.wait_for_selector("#picture input[type=file]", state="attached")
-    return page, complaints, foreign
-
-
-def show(page: Page, path: Path) -> None:
-    """Upload a picture, once the page has settled."""
-    page.wait_for_timeout(400)
-    page.set_input_files("#picture input[type=file]", path)
 
 
 def test_the_page_in_a_browser(

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.serve.running import running
-from tests.serve.test_budgets import carded
-from tests.serve.test_page import browser, show, watched, write
+from tests.serve.browser_page import browser, show, watched, write
+from tests.serve.running import carded, running
 
 __all__ = ["browser"]
 

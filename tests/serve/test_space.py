@@ -27,7 +27,7 @@ from tests.zoo.made_bundle import made_bundle
 from tests.zoo.made_published import made_bundle_of, made_finished
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle as bundles
-from zoo.contract import run_pictures, rundir
+from zoo.contract import examples, run_pictures, rundir
 from zoo.host import minimum
 from zoo.host.errors import UserError
 
@@ -205,7 +205,7 @@ def test_only_examples_that_are_pictures_are_packed_and_only_when_asked(
     assert names == {"red.png", "green.png", "blue.png", "4.jpg", "expected.json"}
     assert not [name for name, content in found.items() if b"PLANTED" in content]
     opened = bundles.open_bundle(tmp_path / "space" / "model" / "bundles" / "onnx")
-    assert set(bundles.expected(opened)) == names - {"expected.json"}
+    assert set(examples.expected(opened)) == names - {"expected.json"}
     shown = capsys.readouterr()
     for name in names:
         assert f"model/bundles/onnx/examples/{name}" in shown.out

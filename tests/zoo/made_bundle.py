@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from zoo.contract import bundle, rundir
+from zoo.contract import bundle, model_metadata, rundir
 from zoo.contract.decision import Decision, Sets, Unknown
 from zoo.picture.preprocess import Preprocessing
 
@@ -92,7 +92,9 @@ def write_model(
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    helper.set_model_props(model, dict(bundle.metadata(content) if metadata is None else metadata))
+    helper.set_model_props(
+        model, dict(model_metadata.metadata(content) if metadata is None else metadata)
+    )
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 

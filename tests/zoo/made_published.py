@@ -50,7 +50,7 @@ def stage(run, into, **how):
     from zoo.publish.staging import staged
     return {name: str(path) for name, path in staged(Path(run), Path(into), **how).items()}
 def pull_run(name):
-    from zoo.hub.pull import pull_run
+    from zoo.hub.pulled_run import pull_run
     got = pull_run(name)
     return {"folder": str(got.folder), "commit": got.commit, "licence": got.licence}
 def command(*words):

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from tests.zoo.made_bundle import CALIBRATED, LABELS, PRE, made_bundle, made_content, write_model
-from zoo.contract import bundle, rundir
+from zoo.contract import bundle, model_metadata, rundir
 from zoo.contract.bundle import open_bundle
 from zoo.contract.decision import Decision
 from zoo.host.errors import UserError
@@ -110,17 +110,17 @@ def test_the_metadata_in_the_model_is_that_of_the_bundle(run: Path) -> None:
         key: opened.content[key]
         for key in ("labels", "preprocessing", "decision", "outputs", "run")
     }
-    assert bundle.differences(opened, entry.value) == []
-    other = bundle.metadata(
+    assert model_metadata.differences(opened, entry.value) == []
+    other = model_metadata.metadata(
         made_content(
             labels=["a", "b", "c"],
             decision=Decision(2.0, unknown=CALIBRATED.unknown),
             run=opened.run,
         )
     )["zoo"]
-    assert bundle.differences(opened, other) == ["labels", "decision"]
+    assert model_metadata.differences(opened, other) == ["labels", "decision"]
     for broken in ("", "[]", "{}", '{"labels": '):
-        assert bundle.differences(opened, broken) == [
+        assert model_metadata.differences(opened, broken) == [
             "labels",
             "preprocessing",
             "decision",

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from tests.made_run import FRUIT, Made, made_run
 from tests.zoo.made_published import made_finished
-from zoo.bases.catalog import forbids_commercial_use
+from zoo.bases.licences import forbids_commercial_use
 from zoo.contract import bundle, rejection, rundir
 from zoo.contract.finished_run import FinishedRun
 from zoo.publish import card

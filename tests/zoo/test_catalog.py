@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.bases import catalog
+from zoo.bases import catalog, licences
 from zoo.bases.catalog import Base
 from zoo.contract import rundir
 from zoo.host.errors import UserError
@@ -263,12 +263,12 @@ def test_licences() -> None:
 
     configs = (timm.models.get_pretrained_cfg(name) for name in timm.list_pretrained())
     known = {config.license for config in configs if config}
-    assert known >= catalog.NON_COMMERCIAL | catalog.PERMISSIVE, "spelt as timm spells them"
-    assert catalog.forbids_commercial_use("CC-BY-NC-SA-4.0")
+    assert known >= licences.NON_COMMERCIAL | licences.PERMISSIVE, "spelt as timm spells them"
+    assert licences.forbids_commercial_use("CC-BY-NC-SA-4.0")
     assert not any(
-        map(catalog.forbids_commercial_use, ("apache-2.0", "dinov3-license", "unknown", None))
+        map(licences.forbids_commercial_use, ("apache-2.0", "dinov3-license", "unknown", None))
     )
-    red = {row.alias for row in catalog.ROWS if catalog.forbids_commercial_use(row.licence)}
+    red = {row.alias for row in catalog.ROWS if licences.forbids_commercial_use(row.licence)}
     assert red >= {
         "convnextv2_tiny_21k_1k",
         "hiera_tiny_1k",
@@ -292,11 +292,11 @@ def test_licences() -> None:
     ],
 )
 def test_licence_note(name: str, says: str) -> None:
-    assert re.search(says, catalog.licence_note(catalog.find(name)) or "")
+    assert re.search(says, licences.licence_note(catalog.find(name)) or "")
 
 
 def test_no_note_for_a_permissive_licence() -> None:
-    assert catalog.licence_note(catalog.find("vit_base_21k")) is None
+    assert licences.licence_note(catalog.find("vit_base_21k")) is None
 
 
 def test_offline_bases(monkeypatch: pytest.MonkeyPatch) -> None:

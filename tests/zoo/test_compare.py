@@ -13,8 +13,10 @@ from zoo import __main__ as cli
 from zoo.answer.predict import Predictor
 from zoo.bases import catalog, registry
 from zoo.comparison import shares
-from zoo.comparison.finished_runs import Row, draw, foreign_of, notes, rows_of, verdicts
+from zoo.comparison.finished_runs import draw
 from zoo.comparison.measured import Answers
+from zoo.comparison.models import Row, foreign_of, rows_of
+from zoo.comparison.verdicts import notes, verdicts
 from zoo.contract import bundle, run_pictures, rundir
 from zoo.contract.report import Foreign, Unknown
 from zoo.files import tables

@@ -12,7 +12,7 @@ from PIL import Image
 from serve.engine.decoder import FORMATS
 from tests.bad_pictures import animation, encode, jpeg, photo, ramp, tiff
 from zoo.host.errors import BadImage
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 
 
 def zip_file() -> bytes:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.bad_pictures import encode, jpeg, png_chunk, ramp, tiff
+from zoo.picture.decoding import decode, decode_and_measure
 from zoo.picture.grey_bits import finding
-from zoo.picture.preprocess import decode, decode_and_measure
 
 
 def png_of_16_bits(kind: int, *samples: int) -> bytes:

@@ -23,8 +23,8 @@ from finetune.run_folder.claim import claim
 from finetune.write_run import decide_again, finished_subject
 from tests.bench.fuzz_folders import NAMES, RAW, fuzz_folders, put_right
 from tests.zoo.made_published import made_finished
-from zoo.comparison import finished_runs
-from zoo.contract import bundle, decision, run_pictures, rundir
+from zoo.comparison import models
+from zoo.contract import bundle, decision, examples, listed_files, run_pictures, rundir
 from zoo.files import folders, tables
 from zoo.host import disk
 from zoo.host.errors import BadImage, UserError
@@ -38,15 +38,15 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "export": lambda run: start_export(ExportOrder(run, parity_images=1)),
     "export.bench": lambda run: bench.main(bench.Order((run,))),
     "export.verify": lambda run: verify.main(verify.Order(run)),
-    "zoo compare": finished_runs.rows_of,
+    "zoo compare": models.rows_of,
     "serve": bundle.open_bundle,
     "card": card.text,
 }
 READERS: dict[str, Callable[[Path], object]] = {
     "finetune.decide": lambda run: finished_subject(Place(run)),
     "export": lambda run: open_run(ExportOrder(run, parity_images=1)),
-    "expected": lambda run: bundle.expected(bundle.open_bundle(run)),
-    "zoo compare": finished_runs.rows_of,
+    "expected": lambda run: examples.expected(bundle.open_bundle(run)),
+    "zoo compare": models.rows_of,
     "serve": bundle.open_bundle,
     "card": card.text,
 }
@@ -415,14 +415,14 @@ def test_a_temporary_file_is_new(run: Path, victim: Path) -> None:
 
 def test_only_listed_files_are_shown_and_only_as_they_were(run: Path, victim: Path) -> None:
     opened = bundle.open_bundle(run)
-    assert rundir.listed(run, "README.md") == run / "README.md"
+    assert listed_files.listed(run, "README.md") == run / "README.md"
     assert opened.file("examples/1.png") == opened.folder / "examples/1.png"
     (run / "more.md").write_text("more")
-    assert rundir.listed(run, "more.md") is opened.file("more.md") is None
-    assert rundir.listed(run, "../x") is None
+    assert listed_files.listed(run, "more.md") is opened.file("more.md") is None
+    assert listed_files.listed(run, "../x") is None
     replace(run / "README.md", b"other")
     with pytest.raises(UserError, match="changed since"):
-        rundir.listed(run, "README.md")
+        listed_files.listed(run, "README.md")
     shutil.rmtree(opened.folder / "examples")
     (opened.folder / "examples").symlink_to(victim)
     with pytest.raises(UserError, match="is not a folder"):
@@ -435,7 +435,7 @@ def test_expected_answers_are_of_listed_pictures(run: Path) -> None:
         replace(file, json.dumps({name: {"label": "bee"}}).encode())
         put_right(run)
         with pytest.raises(UserError, match="expected names of pictures beside it"):
-            bundle.expected(bundle.open_bundle(run))
+            examples.expected(bundle.open_bundle(run))
 
 
 def test_a_folder_of_too_many_or_too_deep_files_is_refused(

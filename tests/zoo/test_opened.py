@@ -14,10 +14,11 @@ from PIL import Image, JpegImagePlugin
 
 from serve.engine.decoder import FORMATS, decode_upload
 from tests.bad_pictures import encode
-from tests.zoo.test_picture_file import many_scans, peak_of
+from tests.zoo.costs import peak_of
+from tests.zoo.jpeg_scans import many_scans
 from zoo.host.errors import BadImage
 from zoo.picture import jpeg_file
-from zoo.picture.preprocess import decode, without_metadata
+from zoo.picture.decoding import decode, without_metadata
 
 
 @cache

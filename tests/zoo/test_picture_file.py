@@ -4,7 +4,6 @@ metadata left."""
 import io
 import resource
 import struct
-import time
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -17,20 +16,18 @@ from PIL import Image
 from serve.engine.decoder import FORMATS
 from tests.bad_pictures import ODD, encode, grey_png, photo, png_chunk
 from tests.bench.fuzz import fuzz_pictures, run_length_bmp
+from tests.zoo.costs import peak_of
+from tests.zoo.jpeg_scans import many_scans, segment
 from zoo.host.errors import BadImage
-from zoo.picture import exif, preprocess
+from zoo.picture import decoding, exif
+from zoo.picture.decoding import decode, without_metadata
 from zoo.picture.picture_file import reduced
-from zoo.picture.preprocess import decode, without_metadata
 
 MEGABYTES = 6
 """Of a specimen without an own size: what grows faster than the file is over the limits well below
 the largest."""
 N = MEGABYTES * 1_000_000
 LIMIT_BYTES = 300_000_000
-
-
-def segment(marker: int, content: bytes) -> bytes:
-    return b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
 
 
 def jpeg(**options: object) -> bytes:
@@ -50,26 +47,6 @@ def before_frame(more: bytes) -> bytes:
 def before_end(more: bytes, **options: object) -> bytes:
     data = jpeg(**options)
     return data[:-2] + more + data[-2:]
-
-
-def many_scans(side: int, count: int, frame: int = 0xC2, *, components: int = 1) -> bytes:
-    """A JPEG whose scans after the first are one long run of zeros each: a few bytes that visit all
-    blocks."""
-    blocks = (-(-side // 8)) ** 2
-    parts = [b"\xff\xd8", segment(0xDB, b"\0" + b"\1" * 64)]
-    listed = b"".join(bytes([place, 0x11, 0]) for place in range(components))
-    parts.append(segment(frame, struct.pack(">BHHB", 8, side, side, components) + listed))
-    parts += [
-        segment(0xC4, bytes([kind << 4, 1, *[0] * 15, symbol]))
-        for kind, symbol in ((0, 0), (1, 0xE0))
-    ]
-    first = bytes([1, 0, 0, 0, 0 if frame == 0xC2 else 63, 0])
-    parts.append(segment(0xDA, first) + bytes(blocks // 8 + 1))
-    bits = ("0" + "1" * 14) * -(-blocks // 32767)
-    bits += "1" * (-len(bits) % 8)
-    coded = int(bits, 2).to_bytes(len(bits) // 8).replace(b"\xff", b"\xff\0")
-    parts.append((segment(0xDA, b"\1\0\0\1\x3f\0") + coded) * (count - 1))
-    return b"".join(parts) + b"\xff\xd9"
 
 
 def png(before: bytes = b"", after: bytes = b"") -> bytes:
@@ -320,26 +297,6 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
 cheap."""
 
 
-def peak_of(action: Callable[[], object]) -> tuple[float, int]:
-    """(seconds of the processor, bytes by which memory grew) while something runs."""
-    status = Path("/proc/self/status")
-    Path("/proc/self/clear_refs").write_text("5")
-
-    def read(name: str) -> int:
-        return (
-            next(
-                int(line.split()[1])
-                for line in status.read_text().splitlines()
-                if line.startswith(name)
-            )
-            * 1024
-        )
-
-    before, started = read("VmRSS"), time.process_time()
-    action()
-    return time.process_time() - started, read("VmHWM") - before
-
-
 @pytest.mark.parametrize("name", COSTLY)
 def test_no_structure_costs_more_than_its_pixels(name: str) -> None:
     make, reason = COSTLY[name]
@@ -374,7 +331,7 @@ def plain(data: bytes, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
             if picture.format != "TIFF":
                 held = picture.getexif().get(0x0112, 1)
         patched.setattr(
-            preprocess.picture_file, "reduced", lambda whole, _formats: exif.Reduced(whole, held)
+            decoding.picture_file, "reduced", lambda whole, _formats: exif.Reduced(whole, held)
         )
         return np.asarray(decode(data))
 

@@ -28,12 +28,12 @@ from tests.zoo.made_bundle import (
 from zoo import predictor
 from zoo.answer import onnx_runtime, predict
 from zoo.answer.predict import NoAnswer, Prediction, Predictor
-from zoo.contract import bundle
+from zoo.contract import bundle, model_metadata
 from zoo.contract.bundle import open_bundle
 from zoo.contract.decision import Decision, Sets
 from zoo.host.errors import BadImage, UserError
 from zoo.picture import tta
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 
 ROOT = Path(__file__).parent.parent.parent
 RED, GREY = Image.new("RGB", (9, 5), (250, 20, 10)), Image.new("RGB", (9, 5), (90, 100, 80))
@@ -135,7 +135,7 @@ def test_pictures_that_were_not_decoded_here_are_not_guessed_at(
         turned = opened.copy()
     for picture in (RED.convert("RGBA"), RED.convert("L"), transparent, turned):
         with pytest.raises(
-            UserError, match=r"as zoo.picture.preprocess.decode gives it .* the file's bytes or"
+            UserError, match=r"as zoo.picture.decoding.decode gives it .* the file's bytes or"
         ):
             loaded.predict(picture)
     for wrong in ("cat.jpg", None):
@@ -287,7 +287,7 @@ def test_a_model_without_description_or_outputs_is_refused(tmp_path: Path) -> No
     ):
         Predictor(open_bundle(folder, verify=False))
     short = {**content, "outputs": ["probabilities", "embedding"]}
-    write_model(folder / "model.onnx", short, metadata=bundle.metadata(content))
+    write_model(folder / "model.onnx", short, metadata=model_metadata.metadata(content))
     with pytest.raises(
         UserError, match=r"tensor\(uint8\)'} without heatmap, unknown_score\. Export it: "
     ):

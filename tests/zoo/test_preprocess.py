@@ -30,7 +30,8 @@ from tests.bad_pictures import (
     write_bad_pictures,
 )
 from zoo.host.errors import BadImage, UserError
-from zoo.picture.preprocess import Preprocessing, decode, evaluate, normalise, resize_crop
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing, evaluate, normalise, resize_crop
 
 # the EXIF standard (CIPA DC-008): what a camera stores so that a viewer shows it upright
 UPRIGHT_TO_STORED = {
@@ -222,7 +223,7 @@ PROBE = """
 import resource, sys
 from pathlib import Path
 from zoo.host.errors import BadImage
-from zoo.picture.preprocess import decode
+from zoo.picture.decoding import decode
 decode(Path(sys.argv[1]) / "plain.jpg")
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.zoo.made_published import made_finished
-from zoo.contract import bundle, rundir
+from zoo.contract import bundle, model_metadata, rundir
 from zoo.host.errors import UserError
 from zoo.publish import private, staging
 from zoo.publish.private import Private
@@ -158,7 +158,7 @@ def replant_bundle(run: Path) -> None:
     for path in (folder / bundle.MODEL, run / "onnx" / "model.onnx"):
         model = onnx.load(path)
         model.doc_string = model.graph.doc_string = model.graph.node[0].doc_string = sentence
-        onnx.helper.set_model_props(model, bundle.metadata(content) | {"other": sentence})
+        onnx.helper.set_model_props(model, model_metadata.metadata(content) | {"other": sentence})
         onnx.save(model, path)
     bundle.write(folder, content)
     parity = rundir.read_json(folder / bundle.PARITY)
@@ -212,7 +212,7 @@ def test_no_planted_word_is_in_any_staged_byte(planted: Path, tmp_path: Path) ->
     [described] = [
         note.value for note in onnx.load(opened.model).metadata_props if note.key == bundle.METADATA
     ]
-    assert bundle.differences(opened, described) == []
+    assert model_metadata.differences(opened, described) == []
 
 
 def test_what_no_manifest_lists_is_not_sent(tmp_path: Path) -> None:

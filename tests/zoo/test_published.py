@@ -29,7 +29,8 @@ from zoo.answer.predict import Predictor
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError
 from zoo.network.build import load
-from zoo.picture.preprocess import Preprocessing, decode, evaluate
+from zoo.picture.decoding import decode
+from zoo.picture.preprocess import Preprocessing, evaluate
 from zoo.publish import card
 from zoo.publish.staging import preprocessor_config, staged
 
@@ -42,7 +43,7 @@ import timm, torch
 from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, pipeline
 from zoo.bases.catalog import find
-from zoo.hub.pull import pull_run
+from zoo.hub.pulled_run import pull_run
 from zoo.network.build import build, load
 from zoo.network.forward import features
 from zoo.predictor import Predictor
@@ -242,7 +243,7 @@ def test_the_cards_snippets_run_and_agree(published: Published) -> None:
 @pytest.mark.parametrize("held", range(1, 9))
 @pytest.mark.parametrize("name", odd_pictures())
 def test_the_cards_decoding_is_ours(tmp_path: Path, name: str, held: int) -> None:
-    """The two lines that stand in each example give the pixels of `zoo.picture.preprocess.decode`,
+    """The two lines that stand in each example give the pixels of `zoo.picture.decoding.decode`,
     bit for bit."""
     template = card.TEMPLATE.read_text(encoding="utf-8")
     [lines] = re.findall(r"macro decoding.*?\n(.*?)\{%", template, re.S)

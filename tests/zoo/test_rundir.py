@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zoo.contract import rundir
+from zoo.contract import run_name, rundir
 from zoo.files.folders import is_picture_path
 from zoo.host.errors import UserError
 
@@ -34,7 +34,7 @@ from zoo.host.errors import UserError
     ids=range(7),
 )
 def test_default_name(data: str, base: str, name: str) -> None:
-    assert rundir.default_name(data, base) == name
+    assert run_name.default_name(data, base) == name
 
 
 def test_default_name_of_a_relative_path_is_its_folder(
@@ -42,7 +42,7 @@ def test_default_name_of_a_relative_path_is_its_folder(
 ) -> None:
     (tmp_path / "birds").mkdir()
     monkeypatch.chdir(tmp_path / "birds")
-    assert rundir.default_name(".", "resnet18") == "birds-resnet18"
+    assert run_name.default_name(".", "resnet18") == "birds-resnet18"
 
 
 # --- JSON

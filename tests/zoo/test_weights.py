@@ -25,14 +25,14 @@ from tests.hub_server import HubServer, client_env
 from zoo.bases.catalog import Base, find
 from zoo.contract import rundir
 from zoo.host.errors import UserError
-from zoo.hub.pull import pins_file
+from zoo.hub.pins import pins_file
 from zoo.network.weights import Weights, fetch, load_state
 
 CLIENT = """
 import dataclasses, json, sys, time
 from zoo.bases.catalog import Base
 from zoo.host.errors import UserError
-from zoo.hub.pull import pins_file
+from zoo.hub.pins import pins_file
 from zoo.network.weights import fetch
 for fields in json.loads(sys.argv[1]):
     began = time.monotonic()

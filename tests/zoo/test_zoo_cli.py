@@ -12,7 +12,7 @@ import pytest
 
 from tests import warm
 from zoo import __main__ as cli
-from zoo.bases import catalog
+from zoo.bases import catalog, licences
 
 RED = "\x1b[31m"
 
@@ -62,7 +62,7 @@ def test_list_filters(capsys: pytest.CaptureFixture[str]) -> None:
     }
     aliases, output = listed(capsys, "--commercial")
     assert not [
-        alias for alias in aliases if catalog.forbids_commercial_use(catalog.find(alias).licence)
+        alias for alias in aliases if licences.forbids_commercial_use(catalog.find(alias).licence)
     ]
     assert "vit_base_21k" in aliases
     assert "forbids" not in output

@@ -29,11 +29,8 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Our names of ONNX Runtime's execution providers."""
 OPENVINO = "openvino"
 """What computes a model in OpenVINO's format, on the CPU."""
-PACKAGE = (
-    "onnxruntime-gpu"
-    if (sys.platform, platform.machine()) == ("linux", "x86_64")
-    else "onnxruntime"
-)
+HAS_CUDA_PACKAGE = (sys.platform, platform.machine()) == ("linux", "x86_64")
+PACKAGE = "onnxruntime-gpu" if HAS_CUDA_PACKAGE else "onnxruntime"
 """What to install here; the one with CUDA is as good on the CPU."""
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _CUDA_OPTIONS = {
@@ -164,15 +161,15 @@ def program(provider: str) -> str:
     """Name and version of the installed package that computes for a provider, as pip calls it."""
     if provider == OPENVINO:
         return f"openvino {openvino_runtime.import_openvino().__version__}"
-    found = [name for name in _PACKAGES if _is_installed(name)]
-    return f"{found[0] if found else PACKAGE} {import_onnxruntime().__version__}"
+    installed = next(iter(_installed()), PACKAGE)
+    return f"{installed} {import_onnxruntime().__version__}"
 
 
 def import_onnxruntime() -> Any:
     """The module; `UserError` with the pip lines if it is missing, incomplete, too old, or
     installed twice."""
     repair = f"pip uninstall -y {' '.join(_PACKAGES)}, then pip install {PACKAGE}"
-    if len(found := [name for name in _PACKAGES if _is_installed(name)]) > 1:
+    if len(found := _installed()) > 1:
         raise UserError(
             f"expected one package of ONNX Runtime, seen {' and '.join(found)}, which overwrite "
             f"each other's files. Repair it: {repair}"
@@ -193,8 +190,14 @@ def import_onnxruntime() -> Any:
             "ONNX Runtime is incomplete: its folder is there, its content is not. Repair it: "
             f"{repair}"
         )
-    minimum.check("onnxruntime", onnxruntime.__version__, name=found[0] if found else PACKAGE)
+    installed = next(iter(found), PACKAGE)
+    minimum.check("onnxruntime", onnxruntime.__version__, name=installed)
     return onnxruntime
+
+
+def _installed() -> list[str]:
+    """The packages of ONNX Runtime that pip knows here."""
+    return [name for name in _PACKAGES if _is_installed(name)]
 
 
 def _is_installed(package: str) -> bool:

@@ -17,6 +17,8 @@ from zoo.host.errors import UserError, first_line
 
 CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
 """What a model has to be compiled with, by whoever loads the files."""
+ONNX_TYPES = {"u8": "uint8", "f32": "float"}
+"""OpenVINO's name of a type of numbers -> ONNX Runtime's."""
 
 
 def import_openvino() -> Any:
@@ -35,8 +37,9 @@ def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "Session":
     """A model (.xml or .onnx) compiled for the CPU; `metadata`: key of its description. `UserError`
     if it cannot be."""
     openvino, core = import_openvino(), _core()
-    config: dict[str, Any] = dict(CONFIG) | {
-        "INFERENCE_NUM_THREADS": machine.library_threads(threads)
+    config: dict[str, Any] = {
+        **CONFIG,
+        "INFERENCE_NUM_THREADS": machine.library_threads(threads),
     }
     try:
         read = core.read_model(model)
@@ -46,10 +49,10 @@ def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "Session":
             f"OpenVINO {openvino.__version__} cannot load {model}: {first_line(error)}. If it is "
             "an old version: pip install -U openvino"
         ) from None
-    about = (
-        {metadata: read.get_rt_info([metadata]).astype(str)} if read.has_rt_info([metadata]) else {}
-    )
-    return Session(compiled, about)
+    described = {}
+    if read.has_rt_info([metadata]):
+        described[metadata] = read.get_rt_info([metadata]).astype(str)
+    return Session(compiled, described)
 
 
 @cache
@@ -64,34 +67,32 @@ class Session:
     """A compiled model; final. Threads may share it: each call has an inference request of its
     own."""
 
-    def __init__(self, compiled: Any, about: Mapping[str, str]):
-        self._compiled, self._about = compiled, dict(about)
+    def __init__(self, compiled: Any, described: Mapping[str, str]):
+        self._compiled, self._described = compiled, dict(described)
 
     def run(
         self, names: Sequence[str] | None, feed: Mapping[str, np.ndarray], options: Any = None
     ) -> list[np.ndarray]:
         """The outputs named (None: all), as `onnxruntime.InferenceSession.run` gives them."""
         results = self._compiled.create_infer_request().infer(dict(feed), share_inputs=True)
-        names = (
-            [output.get_any_name() for output in self._compiled.outputs] if names is None else names
-        )
+        if names is None:
+            names = [output.get_any_name() for output in self._compiled.outputs]
         return [np.array(results[name]) for name in names]
 
     def get_modelmeta(self) -> SimpleNamespace:
         """`custom_metadata_map`: what the exporter wrote into the file."""
-        return SimpleNamespace(custom_metadata_map=self._about)
+        return SimpleNamespace(custom_metadata_map=self._described)
 
     def get_inputs(self) -> list[SimpleNamespace]:
         """Name and type of each input."""
-        return [_described(port) for port in self._compiled.inputs]
+        return list(map(_port, self._compiled.inputs))
 
     def get_outputs(self) -> list[SimpleNamespace]:
         """Name and type of each output."""
-        return [_described(port) for port in self._compiled.outputs]
+        return list(map(_port, self._compiled.outputs))
 
 
-def _described(port: Any) -> SimpleNamespace:
-    kind = {"u8": "uint8", "f32": "float"}.get(
-        port.element_type.get_type_name(), port.element_type.get_type_name()
-    )
+def _port(port: Any) -> SimpleNamespace:
+    kind = port.element_type.get_type_name()
+    kind = ONNX_TYPES.get(kind, kind)
     return SimpleNamespace(name=port.get_any_name(), type=f"tensor({kind})")

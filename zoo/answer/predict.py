@@ -14,16 +14,17 @@ from zoo.answer.self_check import Answer as Asked
 from zoo.answer.self_check import Checked, numbers
 from zoo.answer.self_check import check as check_here
 from zoo.contract import bundle as bundles
-from zoo.contract import decision
+from zoo.contract import decision, model_metadata
 from zoo.contract.bundle import Bundle
 from zoo.contract.decision import Answer
 from zoo.host.errors import BadImage, UserError, first_line
 from zoo.picture import tta
+from zoo.picture.decoding import decode
+from zoo.picture.exif import ORIENTATION
 from zoo.picture.opened import MAX_ASPECT
-from zoo.picture.preprocess import decode
 
 Picture = bytes | Path | Image.Image | np.ndarray
-"""A file's bytes, its path, or a picture as `zoo.picture.preprocess.decode` gives it, also as its
+"""A file's bytes, its path, or a picture as `zoo.picture.decoding.decode` gives it, also as its
 pixels (uint8 [H, W, 3])."""
 PASSES = 32
 """At most so many pictures, times views, go through the network at once."""
@@ -135,14 +136,17 @@ class Predictor:
             ) from None
         outputs = dict(zip(names, found, strict=True))
         _check_outputs(outputs, len(image_BHWC), self.bundle)
-        return [
-            self._prediction({name: values[i] for name, values in outputs.items()}, top)
-            for i in range(len(image_BHWC))
-        ]
+        predictions = []
+        for place in range(len(image_BHWC)):
+            of_picture = {name: values[place] for name, values in outputs.items()}
+            predictions.append(self._prediction(of_picture, top))
+        return predictions
 
     def _prediction(self, outputs: dict[str, np.ndarray], top: int) -> Prediction:
         probabilities = outputs[bundles.PROBABILITIES]
-        score = float(outputs[bundles.UNKNOWN_SCORE]) if bundles.UNKNOWN_SCORE in outputs else None
+        score = None
+        if bundles.UNKNOWN_SCORE in outputs:
+            score = float(outputs[bundles.UNKNOWN_SCORE])
         answer = decision.answer(
             probabilities, score, self.bundle.labels, self.bundle.decision, top=top
         )
@@ -158,11 +162,10 @@ def _check_outputs(outputs: dict[str, Any], count: int, bundle: Bundle) -> None:
     dimensions = {bundles.EMBEDDING: 2, bundles.HEATMAP: 3}
     for name, values in outputs.items():
         shape: tuple[int, ...] = getattr(values, "shape", ())
-        right = (
-            shape == shapes[name]
-            if name in shapes
-            else len(shape) == dimensions[name] and shape[0] == count
-        )
+        if name in shapes:
+            right = shape == shapes[name]
+        else:
+            right = len(shape) == dimensions[name] and shape[0] == count
         if not right or values.dtype != np.float32:
             raise UserError(
                 f"{bundle.model} gives {name} as {getattr(values, 'dtype', '?')} {list(shape)}: "
@@ -181,14 +184,16 @@ def _check_model(session: Any, bundle: Bundle) -> None:
     again."""
     described = session.get_modelmeta().custom_metadata_map.get(bundles.METADATA, "")
     lacks = set(bundle.outputs) - {output.name for output in session.get_outputs()}
-    inputs = {given.name: given.type for given in session.get_inputs()}
+    inputs = {port.name: port.type for port in session.get_inputs()}
     if lacks or inputs != {bundles.IMAGE: "tensor(uint8)"}:
+        seen = str(inputs)
+        if lacks:
+            seen += f" without {', '.join(sorted(lacks))}"
         raise UserError(
             f"{bundle.model}: expected the input {bundles.IMAGE} (uint8) and the outputs "
-            f"{', '.join(bundle.outputs)}, seen {inputs}{' without ' if lacks else ''}"
-            f"{', '.join(sorted(lacks))}. {bundles.export_it(bundle.folder)}"
+            f"{', '.join(bundle.outputs)}, seen {seen}. {bundles.export_it(bundle.folder)}"
         )
-    if other := bundles.differences(bundle, described):
+    if other := model_metadata.differences(bundle, described):
         raise UserError(
             f"{bundle.model} is not the model of {bundles.BUNDLE}: expected that both describe the "
             f"same {', '.join(other)}, seen two. {bundles.export_it(bundle.folder)}"
@@ -198,7 +203,9 @@ def _check_model(session: Any, bundle: Bundle) -> None:
 def _pixels(picture: Picture, name: str = "picture") -> np.ndarray:
     """uint8 [H, W, 3]; `name` is what errors call a picture that is not a path."""
     if isinstance(picture, bytes | Path):
-        return np.asarray(decode(picture, name="" if isinstance(picture, Path) else name))
+        if isinstance(picture, Path):
+            name = ""  # its path
+        return np.asarray(decode(picture, name=name))
     if isinstance(picture, np.ndarray):
         return _accepted(picture, name)
     if not isinstance(picture, Image.Image):
@@ -206,17 +213,20 @@ def _pixels(picture: Picture, name: str = "picture") -> np.ndarray:
             "expected a picture as bytes, pathlib.Path or PIL image, seen "
             f"{type(picture).__name__}."
         )
-    if (
-        picture.mode != "RGB"
-        or picture.has_transparency_data
-        or picture.getexif().get(0x0112, 1) != 1
-    ):
+    if not _is_as_decoded(picture):
         raise UserError(
-            "expected a picture as zoo.picture.preprocess.decode gives it (RGB, opaque, no EXIF "
+            "expected a picture as zoo.picture.decoding.decode gives it (RGB, opaque, no EXIF "
             f"orientation), seen mode {picture.mode} or one of these: pass the file's bytes or its "
             "path instead."
         )
     return _accepted(np.asarray(picture), name)
+
+
+def _is_as_decoded(picture: Image.Image) -> bool:
+    """Whether this is RGB, opaque and upright."""
+    if picture.mode != "RGB" or picture.has_transparency_data:
+        return False
+    return picture.getexif().get(ORIENTATION, 1) == 1
 
 
 def _accepted(x_HWC: np.ndarray, name: str) -> np.ndarray:

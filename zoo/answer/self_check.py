@@ -81,11 +81,9 @@ class Compared:
 def numbers(probabilities: np.ndarray, unknown_score: float | None) -> np.ndarray:
     """What is compared, and what an answer depends on: [classes] or, with an unknown score, that
     behind them."""
-    return (
-        probabilities
-        if unknown_score is None
-        else np.append(probabilities, np.float32(unknown_score))
-    )
+    if unknown_score is None:
+        return probabilities
+    return np.append(probabilities, np.float32(unknown_score))
 
 
 def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], Answer]) -> Checked:
@@ -98,15 +96,11 @@ def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], An
     picture, both answers, and what to do.
     """
     if examples(bundle):
-        pictures, against = (
-            by_examples(bundle, answer),
-            "the probabilities that its export wrote down",
-        )
+        pictures = by_examples(bundle, answer)
+        against = "the probabilities that its export wrote down"
     elif provider == "cuda":
-        pictures, against = (
-            by_made_pictures(answer, by_cpu()),
-            "the probabilities that the CPU gives",
-        )
+        pictures = by_made_pictures(answer, by_cpu())
+        against = "the probabilities that the CPU gives"
     else:
         return Checked(0, 0.0)
     count, worst = 0, 0.0
@@ -119,9 +113,9 @@ def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], An
 
 def limit(bundle: Bundle) -> float:
     """The largest difference of a probability or unknown score that is accepted."""
-    return (
-        bundles.TOLERANCE if bundle.content.get("precision", "fp32") == "fp32" else LOSSY_TOLERANCE
-    )
+    if bundle.content.get("precision", "fp32") == "fp32":
+        return bundles.TOLERANCE
+    return LOSSY_TOLERANCE
 
 
 def by_examples(bundle: Bundle, answer: Answer) -> Iterator[Compared]:
@@ -155,7 +149,8 @@ def _refusal(bundle: Bundle, provider: str, picture: Compared, against: str) -> 
     advice = f"Try another version of {package}"
     if provider == "cuda":
         advice = f"Use --provider cpu, or another version of {package}"
-    expected, seen = (_shown(bundle, picture, given) for given in (picture.expected, picture.seen))
+    expected = _shown(bundle, picture, picture.expected)
+    seen = _shown(bundle, picture, picture.seen)
     return (
         f"{picture.name}: expected {against} ({expected}), seen {seen} on provider {provider} of "
         f"{program}: a difference of {picture.worst:.3g}, at most {limit(bundle):g} is accepted. "
@@ -164,13 +159,15 @@ def _refusal(bundle: Bundle, provider: str, picture: Compared, against: str) -> 
     )
 
 
-def _shown(bundle: Bundle, picture: Compared, given: np.ndarray) -> str:
+def _shown(bundle: Bundle, picture: Compared, answered: np.ndarray) -> str:
     """What differs most, in words: the unknown score, or the most probable class and its
     probability."""
     count = len(bundle.labels)
     if picture.differences.argmax() >= count:
-        return f"unknown score {given[count]:.3f}" if len(given) > count else "no unknown score"
-    probabilities = given[:count]
+        if len(answered) > count:
+            return f"unknown score {answered[count]:.3f}"
+        return "no unknown score"
+    probabilities = answered[:count]
     best = int(probabilities.argmax())
     return f"class {one_line(bundle.labels[best])} at {probabilities[best]:.3f}"
 
@@ -194,14 +191,19 @@ def examples(bundle: Bundle) -> list[tuple[Path, dict[str, Any]]]:
         return []
     expected = rundir.read_json(listed)
     count = len(bundle.labels)
+    refusal = UserError(
+        f"{listed}: expected names of pictures of this folder, each with {count} "
+        f"probabilities, seen another entry. {bundles.export_it(bundle.folder)}"
+    )
+    if not isinstance(expected, dict):
+        raise refusal
     found: list[tuple[Path, dict[str, Any]]] = []
-    for name, answer in expected.items() if isinstance(expected, dict) else [("", None)]:
-        path = bundle.file(f"{bundles.EXAMPLES}/{name}") if Path(name).name == name else None
-        if path is None or not isinstance(answer, dict) or not _has_numbers(answer, count):
-            raise UserError(
-                f"{listed}: expected names of pictures of this folder, each with {count} "
-                f"probabilities, seen another entry. {bundles.export_it(bundle.folder)}"
-            )
+    for name, answer in expected.items():
+        if Path(name).name != name or not isinstance(answer, dict):
+            raise refusal
+        path = bundle.file(f"{bundles.EXAMPLES}/{name}")
+        if path is None or not _has_numbers(answer, count):
+            raise refusal
         found.append((path, answer))
     return found
 
@@ -213,5 +215,7 @@ def _has_numbers(answer: dict[str, Any], count: int) -> bool:
     if not isinstance(probabilities, list) or len(probabilities) != count:
         return False
     score = answer.get("unknown_score")
-    given = probabilities if score is None else [*probabilities, score]
-    return all(isinstance(number, int | float) and math.isfinite(number) for number in given)
+    values = list(probabilities)
+    if score is not None:
+        values.append(score)
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in values)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zoo.bases import old_names, registry, timm_config
+from zoo.bases.licences import forbids_commercial_use
 from zoo.bases.rows import PACKAGES, TABLE, Row
 from zoo.contract import rundir
 from zoo.host.errors import UserError
@@ -70,7 +71,7 @@ def _base(row: Row) -> Base:
     )
 
 
-ROWS: tuple[Base, ...] = tuple(_base(row) for row in TABLE)
+ROWS: tuple[Base, ...] = tuple(map(_base, TABLE))
 """The catalogue, family by family."""
 BY_ALIAS = {row.alias: row for row in ROWS}
 BY_HUB_ID = {row.hub_id: row for row in ROWS}
@@ -131,8 +132,11 @@ def find_architecture(name: str) -> Base:
     weights.
     """
     plain = name.removeprefix("timm/")
-    own = name not in BY_ALIAS and not os.path.exists(name) and re.fullmatch(r"[a-z0-9_]+", plain)
-    base = Base(plain, plain, "", None) if own else find(name)
+    known = name in BY_ALIAS or os.path.exists(name)
+    if not known and re.fullmatch(r"[a-z0-9_]+", plain):
+        base = Base(plain, plain, "", None)
+    else:
+        base = find(name)
     if base.architecture is None or base.folder:
         raise UserError(
             "--from-scratch takes an architecture, such as resnet18 or efficientnet_lite0, but "
@@ -153,15 +157,14 @@ def nearest(name: str, count: int = 3) -> list[str]:
     """The aliases most like `name`, which is compared with each row's alias, architecture and timm
     name."""
     wanted = name.lower().removeprefix("timm/").replace("-", "_")
-    aliases = {
-        text: row.alias
-        for row in reversed(ROWS)
-        for text in (row.alias, row.architecture, f"{row.architecture}.{row.tag}")
-        if text
-    }
-    aliases |= {alias: alias for alias in registry.own_aliases()}
+    aliases = {}
+    for row in reversed(ROWS):  # so that of several rows with one architecture the first counts
+        names = (row.alias, str(row.architecture), f"{row.architecture}.{row.tag}")
+        aliases.update(dict.fromkeys(names, row.alias))
+    for alias in registry.own_aliases():
+        aliases[alias] = alias
     ranked = difflib.get_close_matches(wanted, aliases, n=len(aliases), cutoff=0.0)
-    return list(dict.fromkeys(aliases[text] for text in ranked))[:count]
+    return list(dict.fromkeys(map(aliases.__getitem__, ranked)))[:count]
 
 
 def _hub_base(name: str) -> Base:
@@ -171,12 +174,11 @@ def _hub_base(name: str) -> Base:
             f"{name!r}: expected hf-hub:org/name or hf-hub:org/name@revision, with one slash in "
             "org/name."
         )
-    known = BY_HUB_ID.get(match[1])
     # Not the row itself: that could be answered from a pip package, and who writes hf-hub: wants
     # the Hub's file.
-    return Base(
-        name, None, "", name.removeprefix("hf-hub:"), licence=known.licence if known else None
-    )
+    row = BY_HUB_ID.get(match[1])
+    licence = row.licence if row else None
+    return Base(name, None, "", name.removeprefix("hf-hub:"), licence=licence)
 
 
 def _run_base(name: str) -> Base:
@@ -186,19 +188,8 @@ def _run_base(name: str) -> Base:
             f"{name} is a file: expected the folder of a finished run, or an alias such as "
             f"{', '.join(nearest(folder.name))}."
         )
-    started = [
-        part for part in (rundir.CONFIG, rundir.RECIPE, rundir.RESUME) if (folder / part).exists()
-    ]
     if not rundir.is_finished(folder):
-        if not started:
-            raise UserError(
-                f"{name} is a folder without {rundir.FINISHED} and {rundir.CONFIG}: expected the "
-                f"folder of a finished run, or an alias such as {', '.join(nearest(folder.name))}."
-            )
-        raise UserError(
-            f"{name} is an unfinished run ({rundir.FINISHED} is missing): finish it with "
-            f"`python -m finetune --resume {shell_path(name)}`, then use it as a base."
-        )
+        raise _unfinished(name, folder)
     rundir.open_finished(folder)
     config = rundir.read_json(folder / rundir.CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
@@ -220,6 +211,19 @@ def _run_base(name: str) -> Base:
     )
 
 
+def _unfinished(name: str, folder: Path) -> UserError:
+    for part in (rundir.CONFIG, rundir.RECIPE, rundir.RESUME):
+        if (folder / part).exists():
+            return UserError(
+                f"{name} is an unfinished run ({rundir.FINISHED} is missing): finish it with "
+                f"`python -m finetune --resume {shell_path(name)}`, then use it as a base."
+            )
+    return UserError(
+        f"{name} is a folder without {rundir.FINISHED} and {rundir.CONFIG}: expected the "
+        f"folder of a finished run, or an alias such as {', '.join(nearest(folder.name))}."
+    )
+
+
 def _refuse_not_offered(name: str) -> None:
     plain = re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("timm/"))
     for family, (model, alternative) in NOT_OFFERED.items():
@@ -227,50 +231,6 @@ def _refuse_not_offered(name: str) -> None:
             raise UserError(
                 f"{name} is not offered: timm has no {model}; near alternative: {alternative}."
             )
-
-
-NON_COMMERCIAL = frozenset(
-    {"cc-by-nc-4.0", "fair-noncommercial-research-license", "seer-license", "apple-amlr"}
-)
-"""Identifiers, as timm writes them, of the licences that forbid commercial use (apple-amlr:
-research only)."""
-PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0"})
-"""Licences that need no note. All others have terms of their own."""
-
-
-def forbids_commercial_use(licence: str | None) -> bool:
-    """Whether a licence is known to forbid commercial use; every Creative Commons `cc-by-nc`
-    variant does."""
-    return licence is not None and (
-        licence.lower() in NON_COMMERCIAL or licence.lower().startswith("cc-by-nc")
-    )
-
-
-def licence_note(base: Base) -> str | None:
-    """One sentence to show before a base is used: its licence forbids commercial use, is special,
-    or is not known."""
-    if base.licence and base.licence.lower() in PERMISSIVE:
-        return None
-    if forbids_commercial_use(base.licence):
-        return (
-            f"The licence of {base.alias} ({base.licence}) forbids commercial use; "
-            "that holds for models fine-tuned from these weights too."
-        )
-    repository = base.hub_id.split("@")[0] if base.hub_id else None
-    card = (
-        f"https://huggingface.co/{repository}"
-        if repository
-        else str((base.folder or Path()) / rundir.CARD)
-    )
-    if base.licence in (None, "unknown", "other"):
-        return (
-            f"The licence of {base.alias} is not known here: read {card} before you publish or "
-            "sell what you train."
-        )
-    return (
-        f"{base.alias} has a licence with terms of its own ({base.licence}): read {card} before "
-        "you use it."
-    )
 
 
 def package_rows() -> list[Base]:
@@ -308,13 +268,15 @@ def select(
     """
 
     def passes(row: Base) -> bool:
+        if commercial and forbids_commercial_use(row.licence):
+            return False
+        if row.params_m is None or row.params_m > max_params_m:
+            return False
         everything = f"{row.alias} {row.hub_id} {row.pretrained_on} {row.licence}".lower()
         return (
             all(word in everything for word in text.lower().split())
             and pretrained_on.lower() in (row.pretrained_on or "").lower()
             and licence.lower() in (row.licence or "").lower()
-            and (row.params_m is not None and row.params_m <= max_params_m)
-            and not (commercial and forbids_commercial_use(row.licence))
         )
 
-    return [row for row in ROWS if passes(row)]
+    return list(filter(passes, ROWS))

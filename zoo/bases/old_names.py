@@ -28,11 +28,11 @@ def current_architecture(name: str) -> str:
 def _words_of_timm() -> frozenset[str]:
     """What stands in quotation marks in timm's code of models, old names among it. A misspelt name
     is in none of these files, and then timm need not be imported, which takes seconds."""
-    found = importlib.util.find_spec("timm")
-    folders = found.submodule_search_locations if found else None
-    return frozenset(
-        word
-        for folder in folders or ()
-        for path in Path(folder, "models").glob("*.py")
-        for word in re.findall(r"""["']([a-z0-9_]+)["']""", path.read_text(encoding="utf-8"))
-    )
+    words = set[str]()
+    timm = importlib.util.find_spec("timm")
+    if timm is None or timm.submodule_search_locations is None:
+        return frozenset(words)
+    for folder in timm.submodule_search_locations:
+        for path in Path(folder, "models").glob("*.py"):
+            words.update(re.findall(r"""["']([a-z0-9_]+)["']""", path.read_text(encoding="utf-8")))
+    return frozenset(words)

@@ -20,15 +20,16 @@ def aliases_file() -> Path:
 def own_aliases() -> dict[str, str]:
     """Alias -> `hf-hub:org/name`, in order; `UserError` if the file holds something else."""
     path = aliases_file()
-    content = rundir.read_json(path) if path.is_file() else {}
-    if not isinstance(content, dict) or not all(
-        isinstance(value, str) for value in content.values()
-    ):
+    if not path.is_file():
+        return {}
+    content = rundir.read_json(path)
+    named = isinstance(content, dict) and all(isinstance(value, str) for value in content.values())
+    if not named:
         raise UserError(
             f"{path}: expected alias -> hf-hub:org/name, seen something else: repair it, or delete "
             "it."
         )
-    return content
+    return dict(content)
 
 
 def add(alias: str, target: str) -> None:

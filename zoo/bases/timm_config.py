@@ -72,12 +72,12 @@ CROP_MODES = ("center", "squash", "border", "")
 
 def shown(value: Any) -> str:
     """A stranger's value for an error: escaped, and short."""
-    text = (
-        repr(value)
-        if not isinstance(value, list | dict)
-        else f"{type(value).__name__} of {len(value)}"
-    )
-    return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "..."
+    text = repr(value)
+    if isinstance(value, list | dict):
+        text = f"{type(value).__name__} of {len(value)}"
+    if len(text) <= MOST_TEXT:
+        return text
+    return text[:MOST_TEXT] + "..."
 
 
 def check(config: Any, where: str) -> dict[str, Any]:
@@ -96,10 +96,12 @@ def check(config: Any, where: str) -> dict[str, Any]:
 def arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What `model_args` says of the network itself: numbers, short names and short lists. Raises
     `UserError`."""
-    given = config.get("model_args") or {}
-    if not isinstance(given, dict) or len(given) > MOST_ARGUMENTS:
-        raise _error(where, "model_args", f"an object of at most {MOST_ARGUMENTS} arguments", given)
-    kept = {name: value for name, value in given.items() if name not in OWN_ARGUMENTS}
+    model_args = config.get("model_args") or {}
+    if not isinstance(model_args, dict) or len(model_args) > MOST_ARGUMENTS:
+        raise _error(
+            where, "model_args", f"an object of at most {MOST_ARGUMENTS} arguments", model_args
+        )
+    kept = {name: value for name, value in model_args.items() if name not in OWN_ARGUMENTS}
     for name, value in kept.items():
         if len(name) > MOST_TEXT or not name.isidentifier() or name.startswith("_"):
             raise _error(where, "model_args", "names of arguments", name)
@@ -153,36 +155,27 @@ def _is_count(value: Any, low: int, high: int) -> bool:
 
 def _is_argument(value: Any, most: int, depth: int = 0) -> bool:
     if isinstance(value, list):
-        return (
-            len(value) <= MOST_ARGUMENTS
-            and depth < 2
-            and all(_is_argument(part, most, depth + 1) for part in value)
-        )
+        if len(value) > MOST_ARGUMENTS or depth >= 2:
+            return False
+        return all(_is_argument(part, most, depth + 1) for part in value)
     if isinstance(value, str):
         return len(value) <= MOST_TEXT and bool(PLAIN_NAME.fullmatch(value))
     return value is None or isinstance(value, bool) or _is_number(value, -most, most)
 
 
 def _is_layer(value: Any) -> bool:
-    return (
-        isinstance(value, str)
-        and len(value) <= MOST_TEXT
-        and (value == "" or (LAYER.fullmatch(value) is not None and "__" not in value))
-    )
+    if not _is_name(value) or "__" in value:
+        return False
+    return value == "" or LAYER.fullmatch(value) is not None
 
 
 def _are_layers(value: Any) -> bool:
     names = value if isinstance(value, list | tuple) else [value]
-    return len(names) <= 16 and all(_is_layer(name) for name in names)
+    return len(names) <= 16 and all(map(_is_layer, names))
 
 
 def _is_picture(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == 3
-        and value[0] == 3
-        and all(_is_count(side, 1, MOST_SIDE) for side in value)
-    )
+    return _are_sides(value) and len(value) == 3 and value[0] == 3
 
 
 def _are_sides(value: Any) -> bool:

@@ -47,7 +47,9 @@ def plain_text(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 def short(name: str) -> str:
     """A name that leaves room for the figure."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 1]}…"
 
 
 def name_legend(legend: Any, names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ asked(run, bundle, recorded)  those of one bundle to the same pictures
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +73,9 @@ def recorded(run: Path, split: str) -> Recorded | None:
         return None
     labels: dict[str, str] = {}
     columns = [("plain_predicted", "plain_confidence"), ("predicted", "confidence")]
-    found = [Answers({}, {}) for _ in columns]
+    found = (Answers({}, {}), Answers({}, {}))
     wanted = VAL if split == "val" else (split,)
-    needed = ("path", "split", "label", *(name for pair in columns for name in pair))
+    needed = ("path", "split", "label", *chain.from_iterable(columns))
     with fields.of(run / rundir.PREDICTIONS):
         for row in tables.rows(run / rundir.PREDICTIONS, needed):
             if row["split"] in wanted:
@@ -83,7 +84,9 @@ def recorded(run: Path, split: str) -> Recorded | None:
                 for answers, (predicted, confidence) in zip(found, columns, strict=True):
                     answers.right[path] = row[predicted] == row["label"]
                     answers.confidence[path] = fields.number(float(row[confidence]))
-    return Recorded(labels, *found) if labels else None
+    if not labels:
+        return None
+    return Recorded(labels, *found)
 
 
 def asked(run: Path, bundle: Bundle, known: Recorded) -> Answers:
@@ -97,7 +100,9 @@ def asked(run: Path, bundle: Bundle, known: Recorded) -> Answers:
     every = -(-len(known.labels) // MOST_ASKED)
     paths = sorted(known.labels)[::every]
     sha256 = run_pictures.recorded(run, paths)
-    predictor = Predictor(bundle, provider="auto" if bundle.model.suffix == ".xml" else "cpu")
+    # auto is OpenVINO for a model in its format, which computes on the CPU too
+    provider = "auto" if bundle.model.suffix == ".xml" else "cpu"
+    predictor = Predictor(bundle, provider=provider)
     right: dict[str, bool] = {}
     confidence: dict[str, float] = {}
     for path in console.track(paths, f"answering {len(paths)} pictures with {bundle.target}"):

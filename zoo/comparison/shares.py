@@ -34,11 +34,12 @@ class Bin(NamedTuple):
 def reliability(confidence_N: np.ndarray, right_N: np.ndarray) -> list[Bin]:
     """The bins of a reliability diagram that hold any answer, in order of confidence."""
     place = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
-    return [
-        Bin(float(confidence_N[inside].mean()), float(right_N[inside].mean()), int(inside.sum()))
-        for inside in (place == i for i in range(BINS))
-        if inside.any()
-    ]
+    bins = []
+    for number in np.unique(place):
+        inside = place == number
+        confidence, right = confidence_N[inside].mean(), right_N[inside].mean()
+        bins.append(Bin(float(confidence), float(right), int(inside.sum())))
+    return bins
 
 
 def calibration_error(confidence_N: np.ndarray, right_N: np.ndarray) -> float:
@@ -79,7 +80,9 @@ class Paired(NamedTuple):
         from scipy.stats import binomtest
 
         changed = self.only_first + self.only_second
-        return float(binomtest(self.only_first, changed).pvalue) if changed else 1.0
+        if changed == 0:
+            return 1.0
+        return float(binomtest(self.only_first, changed).pvalue)
 
     @property
     def verdict(self) -> str:

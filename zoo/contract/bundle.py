@@ -6,18 +6,17 @@ does.
 
 `export` writes `bundle.json`, proves the model, and only then writes `FINISHED.json`; everybody
 else goes through `open_bundle`. The same description stands in the ONNX file under the metadata key
-`zoo`, so that the file alone can be told from another. Needs neither torch nor ONNX Runtime.
+`zoo` (zoo/contract/model_metadata.py). Needs neither torch nor ONNX Runtime.
 """
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.contract import rundir
+from zoo.contract import listed_files, rundir
 from zoo.contract.decision import Decision
-from zoo.files import fields, strict_json
+from zoo.files import fields
 from zoo.files.folders import is_plain, look_through
 from zoo.host import disk
 from zoo.host.errors import UserError
@@ -46,17 +45,12 @@ METADATA = "zoo"
 """Key of the description in the ONNX file's metadata."""
 IMAGE = "image"
 INPUT = {"name": IMAGE, "type": "uint8", "shape": ["batch", "height", "width", 3]}
-"""The graph's input: RGB as `zoo.picture.preprocess.decode` gives it, one picture size per
+"""The graph's input: RGB as `zoo.picture.decoding.decode` gives it, one picture size per
 batch."""
-PROBABILITIES, UNKNOWN_SCORE, EMBEDDING, HEATMAP = OUTPUTS = (
-    "probabilities",
-    "unknown_score",
-    "embedding",
-    "heatmap",
-)
+OUTPUTS = ("probabilities", "unknown_score", "embedding", "heatmap")
+PROBABILITIES, UNKNOWN_SCORE, EMBEDDING, HEATMAP = OUTPUTS
 """The graph's outputs, all float32; unknown_score and heatmap may be missing."""
 _FILES = frozenset({MODEL, BUNDLE, PARITY, PARITY_PAGE, TIMING, f"{EXAMPLES}/{EXPECTED}", FINISHED})
-_DESCRIBED = ("labels", "preprocessing", "decision", "outputs", "run")
 
 
 @dataclass(frozen=True)
@@ -88,9 +82,9 @@ class Bundle:
     """Name -> sha256 of the files that its FINISHED.json lists."""
 
     def file(self, name: str) -> Path | None:
-        """A file of the finished bundle that its FINISHED.json lists, as `rundir.listed`; None if
-        it lists none."""
-        return rundir.listed(self.folder, name) if name in self.files else None
+        """A file of the finished bundle that its FINISHED.json lists, as `listed_files.listed`;
+        None if it lists none."""
+        return listed_files.listed(self.folder, name) if name in self.files else None
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:
@@ -103,33 +97,9 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
     rundir.write_json(folder / BUNDLE, whole)
 
 
-def metadata(content: Mapping[str, Any]) -> dict[str, str]:
-    """What goes into the metadata of the ONNX file, from the same `content` as `write` takes."""
-    return {
-        METADATA: json.dumps(
-            {key: content[key] for key in _DESCRIBED}, ensure_ascii=False, allow_nan=False
-        )
-    }
-
-
-def differences(bundle: Bundle, described: str) -> list[str]:
-    """In what the description inside a model file is another than that of its bundle; empty = in
-    nothing."""
-    try:
-        found = strict_json.parse(described.encode("utf-8", "surrogatepass"))
-    except ValueError:
-        return list(_DESCRIBED)
-    return [
-        key
-        for key in _DESCRIBED
-        if not isinstance(found, dict) or found.get(key) != bundle.content[key]
-    ]
-
-
 def finish(folder: Path) -> None:
-    """Write `FINISHED.json` with the digest of every file, each of which gets the permissions of
-    any new file here:
-    exporters, compilers and copies leave others. `timing.json` may be written again later."""
+    """Write `FINISHED.json` with the digest of every file; `timing.json` may be written later.
+    Each file gets the permissions of any new file here: exporters and copies leave others."""
     disk.share_as_usual(*(folder / name for name in look_through(folder).files))
     rundir.write_manifest(folder, version=VERSION, leave_out=(TIMING,))
 
@@ -151,7 +121,9 @@ def open_bundle(
     check_folder(folder)
     if _is_run_of(path, folder):
         rundir.check_folder(path)
-    files = _files(folder, verify) if finished or (folder / FINISHED).is_file() else None
+    files = None
+    if finished or (folder / FINISHED).is_file():
+        files = _files(folder, verify)
     if not (folder / BUNDLE).is_file() or (files is not None and BUNDLE not in files):
         raise UserError(
             f"{folder} has no {BUNDLE} of its export: expected a whole bundle. {export_it(folder)}"
@@ -159,7 +131,9 @@ def open_bundle(
     bundle = _parse(folder, rundir.read_json(folder / BUNDLE), files)
     if path.is_file() and path.suffix == ".onnx" and path.name != bundle.model.name:
         raise UserError(f"{path} is not the model of this bundle: expected {bundle.model}.")
-    return _of_this_state(bundle, path) if _is_run_of(path, folder) else bundle
+    if _is_run_of(path, folder):
+        return _of_this_state(bundle, path)
+    return bundle
 
 
 def _is_run_of(path: Path, folder: Path) -> bool:
@@ -177,9 +151,8 @@ def of_run(run: Path) -> Iterator[Bundle]:
     """The finished bundles of a run, `onnx` first; `UserError` for one that changed or is of an
     earlier state of it."""
     rundir.check_folder(run)
-    for folder in sorted(
-        _finished_folders(run), key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)
-    ):
+    found = _finished_folders(run)
+    for folder in sorted(found, key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)):
         yield _of_this_state(open_bundle(folder), run)
 
 
@@ -218,13 +191,10 @@ def _find(path: Path) -> Path:
         return _of_run(path)
     if path.parent.name == BUNDLES:
         return _of_run(path.parent.parent, path.name)
-    seen = (
-        "a folder of something else"
-        if path.is_dir()
-        else "a file of something else"
-        if path.exists()
-        else "nothing"
-    )
+    seen = "nothing"
+    if path.exists():
+        kind = "folder" if path.is_dir() else "file"
+        seen = f"a {kind} of something else"
     raise UserError(
         f"{path}: expected a bundle (RUN/{BUNDLES}/{DEFAULT_TARGET}), its {MODEL} or a run folder, "
         f"seen {seen}. Export a run: python -m export RUN --to {DEFAULT_TARGET}"
@@ -247,51 +217,15 @@ def _of_run(run: Path, target: str = DEFAULT_TARGET) -> Path:
 def _files(folder: Path, verify: bool | Collection[str]) -> Mapping[str, str]:
     """Name -> sha256 of the files of a finished bundle."""
     if not (folder / FINISHED).is_file():
-        seen = (
-            f"{PARITY} tells how far its export came"
-            if (folder / PARITY).is_file()
-            else "its export was stopped"
-        )
+        seen = "its export was stopped"
+        if (folder / PARITY).is_file():
+            seen = f"{PARITY} tells how far its export came"
         raise UserError(
             f"{folder} has no {FINISHED}: expected a finished bundle; {seen}. {export_it(folder)}"
         )
-    return rundir.read_manifest(
-        folder,
-        "bundle",
-        again="export it again: " + _command(folder),
-        version=VERSION,
-        verify=verify,
-    )["files"]
-
-
-def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
-    """Picture in `examples/` -> (label, probabilities or none) where it was exported; empty without
-    examples.
-
-    Every picture is one that the finished bundle lists; `UserError` for any other name.
-    """
-    name = f"{EXAMPLES}/{EXPECTED}"
-    file = bundle.file(name)
-    if file is None:
-        return {}
-    found = {}
-    with fields.of(file, export_it(bundle.folder)):
-        for picture, row in rundir.read_json(file, kind=dict).items():
-            if (
-                not is_plain(picture)
-                or "/" in picture
-                or f"{EXAMPLES}/{picture}" not in bundle.files
-            ):
-                raise ValueError(
-                    f"expected names of pictures beside it, seen {fields.seen(picture)}"
-                )
-            probabilities = tuple(fields.number(p) for p in row.get("probabilities", ()))
-            if probabilities and len(probabilities) != len(bundle.labels):
-                raise ValueError(
-                    f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}"
-                )
-            found[picture] = fields.text(row["label"], most=fields.LONGEST_NAME), probabilities
-    return found
+    again = f"export it again: {_command(folder)}"
+    manifest = rundir.read_manifest(folder, "bundle", again=again, version=VERSION, verify=verify)
+    return manifest["files"]
 
 
 def export_it(folder: Path) -> str:
@@ -301,13 +235,10 @@ def export_it(folder: Path) -> str:
 
 def _command(folder: Path) -> str:
     """What makes the bundle of this folder."""
-    run = folder.parent.parent if folder.parent.name == BUNDLES else "RUN"
-    target = (
-        folder.name.removesuffix(disk.UNFINISHED)
-        if folder.parent.name == BUNDLES
-        else DEFAULT_TARGET
-    )
-    return f"python -m export {shell_path(run)} --to {shell(target)}"
+    if folder.parent.name != BUNDLES:
+        return f"python -m export RUN --to {DEFAULT_TARGET}"
+    target = folder.name.removesuffix(disk.UNFINISHED)
+    return f"python -m export {shell_path(folder.parent.parent)} --to {shell(target)}"
 
 
 def _parse(folder: Path, content: Any, files: Mapping[str, str] | None) -> Bundle:
@@ -319,11 +250,8 @@ def _parse(folder: Path, content: Any, files: Mapping[str, str] | None) -> Bundl
                 f"{where} has version {content['version']}; this program reads up to {VERSION}: "
                 "update it with pip."
             )
-        labels, outputs, name = (
-            fields.names(content["labels"]),
-            fields.names(content["outputs"]),
-            content["model"],
-        )
+        labels, outputs = fields.names(content["labels"]), fields.names(content["outputs"])
+        name = content["model"]
         if not is_plain(name):
             raise ValueError(
                 f"expected the name of a file in this folder under model, seen {fields.seen(name)}"
@@ -362,7 +290,9 @@ def _preprocessing(content: Any) -> Preprocessing:
 def _check_outputs(folder: Path, bundle: Bundle) -> None:
     """`UserError` unless the labels and outputs are those that an answer needs."""
     labels, outputs = bundle.labels, bundle.outputs
-    needed = {PROBABILITIES, EMBEDDING, *([UNKNOWN_SCORE] if bundle.decision.unknown else [])}
+    needed = {PROBABILITIES, EMBEDDING}
+    if bundle.decision.unknown:
+        needed.add(UNKNOWN_SCORE)
     if not needed <= set(outputs) <= set(OUTPUTS) or not labels:
         raise UserError(
             f"{folder / BUNDLE}: expected labels and the outputs {', '.join(sorted(needed))}, seen "

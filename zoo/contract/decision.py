@@ -90,27 +90,14 @@ class Decision:
 
     @staticmethod
     def from_json(content: Mapping[str, Any], where: str = rundir.DECISION) -> "Decision":
-        """Read what `to_json` gave; other keys tell how it was fitted and are left out. `UserError`
+        """Read what `to_json` gave; other keys tell how it was fitted and are not read. `UserError`
         for a wrong one."""
         try:
-            unknown, sets = content["unknown"], content.get("sets")
             decision = Decision(
                 fields.number(content["temperature"], above=0, below=HOTTEST),
                 content["views"],
-                None
-                if unknown is None
-                else Unknown(
-                    fields.whole(unknown["neighbours"], 1, MOST_NEIGHBOURS),
-                    fields.number(unknown["shortest"], above=0),
-                    fields.number(unknown["threshold"]),
-                    _early(unknown.get("early")),
-                ),
-                None
-                if sets is None
-                else Sets(
-                    fields.number(sets["coverage"], above=0, below=1),
-                    fields.number(sets["least_probability"]),
-                ),
+                _unknown(content["unknown"]),
+                _sets(content.get("sets")),
             )
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
@@ -123,6 +110,26 @@ class Decision:
                 f"{fields.seen(decision.views)}: update this program with pip."
             )
         return decision
+
+
+def _unknown(content: Any) -> Unknown | None:
+    if content is None:
+        return None
+    return Unknown(
+        fields.whole(content["neighbours"], 1, MOST_NEIGHBOURS),
+        fields.number(content["shortest"], above=0),
+        fields.number(content["threshold"]),
+        _early(content.get("early")),
+    )
+
+
+def _sets(content: Any) -> Sets | None:
+    if content is None:
+        return None
+    return Sets(
+        fields.number(content["coverage"], above=0, below=1),
+        fields.number(content["least_probability"]),
+    )
 
 
 def _early(content: Any) -> Early | None:
@@ -248,11 +255,13 @@ def answer(
     assert decision.unknown is None or unknown_score is not None, "a threshold needs a score"
     order = np.argsort(-probabilities_C, kind="stable")
     named = tuple((labels[c], float(probabilities_C[c])) for c in order[:top])
-    known = decision.unknown is None or unknown_score <= decision.unknown.threshold  # type: ignore[operator]
     members = None
     if decision.sets is not None:
         inside = in_set(probabilities_C[None], decision.sets)[0]
         members = tuple(labels[c] for c in order if inside[c])
-    return Answer(
-        named[0][0] if known else None, named, unknown_score if decision.unknown else None, members
-    )
+    label: str | None = named[0][0]
+    if decision.unknown is None or unknown_score is None:
+        return Answer(label, named, None, members)
+    if not unknown_score <= decision.unknown.threshold:  # also NaN
+        label = None
+    return Answer(label, named, unknown_score, members)

@@ -1,5 +1,5 @@
-"""The example pictures of a bundle that may leave this machine: pictures by name and by content,
-and nothing else."""
+"""The example pictures of a bundle: what its export answered to them, and which of them may leave
+this machine (pictures by name and by content, and nothing else)."""
 
 import re
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from typing import Any
 from zoo.contract import rundir
 from zoo.contract.bundle import EXAMPLES, EXPECTED, Bundle, export_it
 from zoo.files import fields
+from zoo.files.folders import is_plain
 from zoo.host.errors import BadImage
 from zoo.host.text import one_line
-from zoo.picture.preprocess import without_metadata
+from zoo.picture.decoding import without_metadata
 
 NAME = re.compile(r"[\w-]{1,100}\.(?:png|jpe?g|webp|bmp|gif|tiff?)", re.ASCII)
 """A file name that an example may have."""
@@ -54,3 +55,30 @@ def leaving(bundle: Bundle) -> Leaving:
             except BadImage as error:
                 staying.append(f"{one_line(name)} ({error.reason})")
     return Leaving(pictures, {name: rows[name] for name in pictures}, tuple(staying))
+
+
+def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
+    """Picture in `examples/` -> (label, probabilities or none) where it was exported; empty without
+    examples.
+
+    Every picture is one that the finished bundle lists; `UserError` for any other name.
+    """
+    name = f"{EXAMPLES}/{EXPECTED}"
+    file = bundle.file(name)
+    if file is None:
+        return {}
+    found = {}
+    with fields.of(file, export_it(bundle.folder)):
+        for picture, row in rundir.read_json(file, kind=dict).items():
+            plain = is_plain(picture) and "/" not in picture
+            if not plain or f"{EXAMPLES}/{picture}" not in bundle.files:
+                raise ValueError(
+                    f"expected names of pictures beside it, seen {fields.seen(picture)}"
+                )
+            probabilities = tuple(map(fields.number, row.get("probabilities", ())))
+            if probabilities and len(probabilities) != len(bundle.labels):
+                raise ValueError(
+                    f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}"
+                )
+            found[picture] = fields.text(row["label"], most=fields.LONGEST_NAME), probabilities
+    return found

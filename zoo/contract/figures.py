@@ -35,7 +35,7 @@ class Figures:
 
 def figures(bundle: Bundle) -> Figures:
     """The numbers of parity.json and timing.json; `UserError` if the proof is missing."""
-    proof_file, timing_file = bundle.file(PARITY), bundle.folder / TIMING
+    proof_file = bundle.file(PARITY)
     if proof_file is None:
         raise UserError(
             f"{bundle.folder} has no {PARITY}: expected its export's proof. "
@@ -46,29 +46,16 @@ def figures(bundle: Bundle) -> Figures:
         rungs = {rung["name"]: rung for rung in proof.get("rungs", ())}
         lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}
         pictures = fields.whole(judged.get("pictures", 0), 0, tables.MOST_ROWS)
-        lost_points = None if lost is None else fields.number(lost["worst"])
-        engine = any(str(name).startswith("engine") for name in rungs)
-        proved_on = one_line(fields.name(proof.get("provider", _prover(bundle)))) + (
-            ", TensorRT" if engine else ""
-        )
-        lost_spread = 0.0 if lost is None else 1.96 * fields.number(lost.get("standard_error", 0.0))
-    latency_ms = measured_on = None
-    if timing_file.is_file():
-        with fields.of(timing_file, "Measure it again: python -m export.bench."):
-            timing = rundir.read_json(timing_file, kind=dict)
-            latency_ms = fields.number(timing["batches"][0]["median_ms"], above=0)
-            provider, machine = (
-                one_line(fields.text(timing[key], most=1000)) for key in ("provider", "machine")
-            )
-            threads, *sides = (
-                fields.whole(value, 0, 10**6) for value in (timing["threads"], *timing["picture"])
-            )
-            measured_on = (
-                f"{provider}, {threads} threads, {machine}, picture {sides[0]} x {sides[1]}"
-            )
-    size_mb = round(bundle.model.stat().st_size / 1e6, 1)
+        lost_points, lost_spread = None, 0.0
+        if lost is not None:
+            lost_points = fields.number(lost["worst"])
+            lost_spread = 1.96 * fields.number(lost.get("standard_error", 0.0))
+        proved_on = one_line(fields.name(proof.get("provider", _prover(bundle))))
+        if any(str(name).startswith("engine") for name in rungs):
+            proved_on += ", TensorRT"
+    latency_ms, measured_on = _measured(bundle)
     return Figures(
-        size_mb,
+        round(bundle.model.stat().st_size / 1e6, 1),
         pictures,
         lost_points,
         lost_spread,
@@ -79,6 +66,21 @@ def figures(bundle: Bundle) -> Figures:
     )
 
 
+def _measured(bundle: Bundle) -> tuple[float | None, str | None]:
+    """Milliseconds for one picture, and what they were measured on; None without timing.json."""
+    timing_file = bundle.folder / TIMING
+    if not timing_file.is_file():
+        return None, None
+    with fields.of(timing_file, "Measure it again: python -m export.bench."):
+        timing = rundir.read_json(timing_file, kind=dict)
+        latency_ms = fields.number(timing["batches"][0]["median_ms"], above=0)
+        provider = one_line(fields.text(timing["provider"], most=1000))
+        machine = one_line(fields.text(timing["machine"], most=1000))
+        numbers = (timing["threads"], *timing["picture"])
+        threads, width, height, *_ = (fields.whole(value, 0, 10**6) for value in numbers)
+        return latency_ms, f"{provider}, {threads} threads, {machine}, picture {width} x {height}"
+
+
 def _prover(bundle: Bundle) -> str:
     """What ran the proof of a bundle whose parity.json does not say so: always the CPU."""
     return "openvino" if bundle.model.suffix == ".xml" else "cpu"
@@ -86,9 +88,11 @@ def _prover(bundle: Bundle) -> str:
 
 def without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:
     """parity.json without the names of the user's pictures."""
-    rungs = [
-        {key: value for key, value in rung.items() if key != "picture"}
-        for rung in parity.get("rungs", ())
-    ]
-    kept = {key: value for key, value in parity.items() if key != "pictures_sha256"}
-    return kept | ({"rungs": rungs} if rungs else {})
+    kept = _without(parity, "pictures_sha256")
+    if rungs := parity.get("rungs"):
+        kept["rungs"] = [_without(rung, "picture") for rung in rungs]
+    return kept
+
+
+def _without(content: Mapping[str, Any], omitted: str) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != omitted}

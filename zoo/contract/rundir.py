@@ -14,10 +14,7 @@ that it is a copy of.
 
 import hashlib
 import json
-import re
-import stat
 from collections.abc import Collection
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +49,6 @@ RUN = "run"
 
 ADDED_LATER = ("onnx", "bundles")
 """Folders that `export` adds to a finished run; not part of its digests."""
-LONGEST_NAME = 200
-"""Bytes of a run's default name; a folder has up to 255, and `-advised-1` comes after it."""
 
 MOST_NAMES = 10_000
 """Files that one FINISHED.json lists at most."""
@@ -86,23 +81,6 @@ _FILES = frozenset(
     }
 )
 _FOLDERS = frozenset({TENSORBOARD, FIGURES, RESUME, *ADDED_LATER})
-
-
-def default_name(data: str, base: str) -> str:
-    """Name of a run's folder below `runs/`: `mydataset-vit_base_21k`; what a file name cannot hold
-    becomes `-`."""
-    data_name = Path(data).resolve().name
-    name = re.sub(
-        r"[^\w.@-]+", "-", f"{data_name}-{base.removeprefix('hf-hub:').removeprefix('timm/')}"
-    ).strip("-")
-    octets = name.encode()
-    if len(octets) <= LONGEST_NAME:
-        return name
-    return (
-        octets[: LONGEST_NAME - 9].decode(errors="ignore")
-        + "-"
-        + hashlib.sha256(octets).hexdigest()[:8]
-    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -139,16 +117,12 @@ def write_manifest(folder: Path, *, version: int, leave_out: Collection[str] = (
     What a killed writer left, and a file whose name no manifest may hold (we write none), are not
     listed. `UserError` for a link.
     """
-    names = (
-        name
-        for name in sorted(folders.look_through(folder).files)
-        if name.split("/")[0] not in (*leave_out, FINISHED)
-    )
-    digests = {
-        name: digest(folder / name)
-        for name in names
-        if folders.is_plain(name) and not name.endswith(disk.UNFINISHED)
-    }
+    digests = {}
+    for name in sorted(folders.look_through(folder).files):
+        if name.split("/")[0] in (*leave_out, FINISHED):
+            continue
+        if folders.is_plain(name) and not name.endswith(disk.UNFINISHED):
+            digests[name] = digest(folder / name)
     write_json(folder / FINISHED, {"version": version, "files": digests})
 
 
@@ -233,11 +207,7 @@ def read_manifest(
     """
     tree = folders.look_through(folder)
     manifest = read_json(folder / FINISHED)
-    if (
-        not isinstance(manifest, dict)
-        or type(manifest.get("version")) is not int
-        or not isinstance(manifest.get("files"), dict)
-    ):
+    if not _is_manifest(manifest):
         raise UserError(
             f"{folder / FINISHED} is not that of a finished {kind} (expected version and files): "
             f"copy the folder again, or {again}."
@@ -247,20 +217,20 @@ def read_manifest(
             f"{folder} has contract version {manifest['version']}; this program reads up to "
             f"{version}: update it with pip."
         )
-    _check_names(folder, manifest["files"], f"copy the folder again, or {again}.")
+    check_names(folder, manifest["files"], f"copy the folder again, or {again}.")
     if missing := [name for name in manifest["files"] if name not in tree.files]:
         raise UserError(
             f"{folder} lacks {_some(missing)}: copy the whole folder again, or {again}."
         )
     compared = manifest["files"] if verify is True else verify or ()
-    for name in compared:
+    for name in compared:  # all, before the first of them is read
         if name in tree.files:
             _check_size(folder / name)
-    if changed := [
-        name
-        for name in compared
-        if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]
-    ]:
+    changed = []
+    for name in compared:
+        if name not in manifest["files"] or digest(folder / name) != manifest["files"][name]:
+            changed.append(name)
+    if changed:
         raise UserError(
             f"{folder}: {_some(changed)} changed since the {kind} finished (sha256 differs): "
             f"copy the folder again, or {again}."
@@ -268,7 +238,13 @@ def read_manifest(
     return manifest
 
 
-def _check_names(folder: Path, files: dict[str, Any], advice: str) -> None:
+def _is_manifest(content: Any) -> bool:
+    if not isinstance(content, dict) or type(content.get("version")) is not int:
+        return False
+    return isinstance(content.get("files"), dict)
+
+
+def check_names(folder: Path, files: dict[str, Any], advice: str) -> None:
     """`UserError` for a name that could lead out of the folder, and for what is no digest."""
     if len(files) > MOST_NAMES:
         raise UserError(
@@ -293,10 +269,8 @@ def _check_size(path: Path) -> None:
     mostly holes."""
     found = path.lstat()
     # weights do not shrink: a file whose bytes are not on the disk was made to be long to read
-    if (
-        found.st_size > LARGE_BYTES
-        and 4 * getattr(found, "st_blocks", found.st_size) * 512 < found.st_size
-    ):
+    on_disk = getattr(found, "st_blocks", found.st_size) * 512
+    if found.st_size > LARGE_BYTES and 4 * on_disk < found.st_size:
         raise UserError(
             f"{path} has {found.st_size:,} bytes, most of which are holes: expected a file as it "
             "was written. Copy the folder again."
@@ -311,60 +285,10 @@ def _check_size(path: Path) -> None:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
-    return ", ".join(map(shown, names[:10])) + more
-
-
-def listed(folder: Path, name: str) -> Path | None:
-    """The file `name` of a finished folder if its FINISHED.json lists it with these bytes; None if
-    it lists none.
-
-    What is shown, served, sent or packed goes through here, so that nothing that lies beside the
-    listed files does. A file that did not change since the last call is not read again. Raises
-    `UserError` if the file is missing, changed or a link.
-    """
-    expected = _manifest_files(folder, _signature(folder / FINISHED)).get(name)
-    if expected is None:
-        return None
-    path = folder / name
-    for above in list(path.relative_to(folder).parents)[:-1]:
-        _signature(folder / above, folder=True)
-    if _digest_at(path, _signature(path)) != expected:
-        raise UserError(
-            f"{path} changed since {FINISHED} was written (sha256 differs): copy the folder again."
-        )
-    return path
-
-
-def _signature(path: Path, *, folder: bool = False) -> tuple[int, ...]:
-    """What differs once a file was written or replaced; `UserError` unless it is a regular file (or
-    a folder)."""
-    try:
-        found = path.lstat()
-    except OSError:
-        raise UserError(f"{path} is missing: copy the whole folder again.") from None
-    if not (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):
-        raise UserError(
-            f"{shown(path)} is not a {'folder' if folder else 'file'}: expected no links, copy the "
-            "folder again."
-        )
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-@lru_cache(maxsize=8)
-def _manifest_files(folder: Path, signature: tuple[int, ...]) -> dict[str, str]:
-    files = read_json(folder / FINISHED, kind=dict).get("files")
-    if not isinstance(files, dict):
-        raise UserError(
-            f"{folder / FINISHED}: expected files with their sha256: copy the folder again."
-        )
-    _check_names(folder, files, "copy the folder again.")
-    return files
-
-
-@lru_cache(maxsize=4096)
-def _digest_at(path: Path, signature: tuple[int, ...]) -> str:
-    return digest(path)
+    text = ", ".join(map(shown, names[:10]))
+    if len(names) > 10:
+        text += f" and {len(names) - 10:,} more"
+    return text
 
 
 def label_names(run: Path) -> list[str]:

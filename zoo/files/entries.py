@@ -11,7 +11,6 @@ first bytes tell whether they are pictures all the same.
 """
 
 import os
-import re
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,111 +20,9 @@ from typing import NamedTuple
 
 from zoo.files.file_kinds import HEIF_BRANDS
 from zoo.files.folders import NotRegular, first_bytes
+from zoo.files.passed_over import Unused, by_rule
 from zoo.host.errors import UserError
 
-SYSTEM_FOLDERS = frozenset(
-    {
-        "__macosx",
-        "@eadir",
-        "@recycle",
-        "@recently-snapshot",
-        "@sharebin",
-        "@__thumb",
-        "@tmp",
-        "#recycle",
-        "#snapshot",
-        "~snapshot",
-        "$recycle.bin",
-        "$extend",
-        "recycler",
-        "lost+found",
-        "lost.dir",
-        "system volume information",
-        "network trash folder",
-        "temporary items",
-        "thevolumesettingsfolder",
-        "__pycache__",
-        "__pypackages__",
-        "node_modules",
-        "bower_components",
-        "site-packages",
-        "_darcs",
-        "_gsdata_",
-    }
-)
-"""Folders of operating systems, NAS devices and programs, in lower case; hidden ones (`.git`) are
-skipped as well."""
-_VENV_MARKS = ("pyvenv.cfg",)
-_MARKS = {"cvs": ("Entries", "Root")}
-"""Folder, in lower case -> files that tell it from a class of that name (CVS is a chain of shops).
-Any other folder with the marks of a virtual environment is one: people call it as they like."""
-_REPAIRED_FOLDER = re.compile(r"found\.\d{3}")
-"""Where Windows puts pieces of files that it finds on a damaged disk: FOUND.000 and on."""
-SYSTEM_FILES = frozenset(
-    {
-        "thumbs.db",
-        "thumbs.db:encryptable",
-        "ehthumbs.db",
-        "ehthumbs_vista.db",
-        "desktop.ini",
-        "picasa.ini",
-        "icon\r",
-        "@synoresource",
-        "@synoeastream",
-    }
-)
-"""Files of the same, in lower case; hidden ones (`.DS_Store`) and Windows' marks of downloads are
-skipped as well."""
-DOWNLOAD_MARK = ":zone.identifier"
-"""End of the name of a file that Windows puts beside a downloaded one when it is copied to another
-file system."""
-HARMLESS_SUFFIXES = frozenset(
-    {
-        ".txt",
-        ".text",
-        ".md",
-        ".rst",
-        ".json",
-        ".jsonl",
-        ".ndjson",
-        ".geojson",
-        ".xml",
-        ".csv",
-        ".tsv",
-        ".yaml",
-        ".yml",
-        ".toml",
-        ".ini",
-        ".cfg",
-        ".conf",
-        ".log",
-        ".db",
-        ".sqlite",
-        ".xmp",
-        ".aae",
-        ".py",
-        ".ipynb",
-        ".sh",
-        ".bat",
-        ".m",
-        ".url",
-        ".lnk",
-        ".lst",
-        ".list",
-        ".names",
-        ".tags",
-        ".caption",
-        ".md5",
-        ".sha1",
-        ".sha256",
-    }
-)
-"""Notes, labels, checksums and programs: a file with one of these suffixes is tried only if it
-begins as a picture."""
-HARMLESS_NAMES = frozenset(
-    {"readme", "license", "licence", "copying", "notice", "authors", "changelog"}
-)
-"""The same for files without a suffix, in lower case."""
 _SIGNATURES = {
     0: (
         b"\xff\xd8\xff",
@@ -145,29 +42,6 @@ too short for a row.
 """
 _SIGNED_BYTES = 16
 """Of a file that are read for its signature."""
-KINDS = {
-    "unreadable": "unreadable",
-    "conflict": "under two classes",
-    "leak": "in a later split too",
-    "outside": "outside the class folders",
-    "beside": "beside train, val and test",
-    "repeated": "linked again",
-    "harmless": "notes or labels",
-    "system": "system or hidden",
-}
-"""Why an entry is not used -> the same in words. The first three are decided after the files were
-read."""
-
-
-class Unused(NamedTuple):
-    """An entry that is no picture of a run."""
-
-    path: str
-    """Relative to the data folder, with `/`. A folder stands for all that is in it."""
-    kind: str
-    """One of `KINDS`."""
-    reason: str
-    """For people."""
 
 
 class Level(NamedTuple):
@@ -224,13 +98,13 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
 
     `above`: the folders that hold this one, by `identity`; a link to one of them is not followed.
     Folders come before links, so that a path without links is the one that is used. Raises
-    `UserError` for a folder that cannot be listed:
-    nobody can say how many pictures are lost with it.
+    `UserError` for a folder that cannot be listed: nobody can say how many pictures are lost with
+    it.
     """
     found, read = Found(), dict[tuple[int, int], str]()
     folders, links = deque([(relative(folder, root), folder)]), deque[tuple[str, Path]]()
-    while folders or links:
-        here, path = folders.popleft() if folders else links.popleft()
+    while waiting := folders or links:
+        here, path = waiting.popleft()
         own = identity(path)
         if own in above:
             upwards = relative(above[own], root.resolve())
@@ -251,27 +125,6 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
             else:
                 found.files.append(name)
     return found
-
-
-def by_rule(path: str, entry: "os.DirEntry[str]", *, folder: bool) -> Unused | None:
-    """The entry as one that is skipped for its name, or as a folder of a program; None if it is
-    neither."""
-    name, lower = entry.name, entry.name.lower()
-    if name.startswith("."):
-        return Unused(path, "system", "hidden: its name begins with a dot")
-    if folder:
-        if lower in SYSTEM_FOLDERS or _REPAIRED_FOLDER.fullmatch(lower):
-            return Unused(path, "system", "a folder of the system")
-        marks = _MARKS.get(lower, _VENV_MARKS)
-        if all(os.path.isfile(os.path.join(entry.path, mark)) for mark in marks):
-            return Unused(path, "system", f"a folder of a program: it holds {' and '.join(marks)}")
-        return None
-    if lower in SYSTEM_FILES or lower.endswith(DOWNLOAD_MARK):
-        return Unused(path, "system", "a file of the system")
-    suffix = os.path.splitext(lower)[1]
-    if suffix in HARMLESS_SUFFIXES or lower in HARMLESS_NAMES:
-        return Unused(path, "harmless", f"notes or labels, as {suffix or 'its name'} says")
-    return None
 
 
 def begins_as_picture(path: str | Path) -> bool:

@@ -82,10 +82,9 @@ _BYTES = (
     _Kind(b"\xc5\xd0\xd3\xc6", "EPS", "export it as PNG"),
     _Kind(b"gimp xcf", "a project of GIMP", _CONVERT),
     _Kind(b"FUJIFILMCCD-RAW", "a camera's raw file (Fujifilm RAF)", _RAW),
-    *(
-        _Kind(start, "a camera's raw file (Olympus ORF)", _RAW)
-        for start in (b"IIRO", b"IIRS", b"MMOR")
-    ),
+    _Kind(b"IIRO", "a camera's raw file (Olympus ORF)", _RAW),
+    _Kind(b"IIRS", "a camera's raw file (Olympus ORF)", _RAW),
+    _Kind(b"MMOR", "a camera's raw file (Olympus ORF)", _RAW),
     _Kind(b"IIU\0", "a camera's raw file (Panasonic RW2)", _RAW),
     _Kind(b"FOVb", "a camera's raw file (Sigma X3F)", _RAW),
     _Kind(b"\0MRM", "a camera's raw file (Minolta MRW)", _RAW),
@@ -141,10 +140,9 @@ _BYTES = (
         for digit in range(1, 8)
         for space in "\n\r\t "
     ),
-    *(
-        _Kind(b"\0\0" + coding + b"\0\0\0", "Targa (TGA)", _CONVERT)
-        for coding in (b"\2", b"\3", b"\x0a")
-    ),
+    _Kind(b"\0\0\2\0\0\0", "Targa (TGA)", _CONVERT),
+    _Kind(b"\0\0\3\0\0\0", "Targa (TGA)", _CONVERT),
+    _Kind(b"\0\0\x0a\0\0\0", "Targa (TGA)", _CONVERT),
     _Kind(b"\x0a\5\1\x08", "PCX", _CONVERT),
     _Kind(b"\0\0\1\0", "an icon (ICO)", _CONVERT),
     _Kind(b"\0\0\2\0", "a cursor (CUR)", _CONVERT),
@@ -166,16 +164,16 @@ def seen(data: bytes) -> tuple[str, str]:
     if not start.strip(b"\0"):
         return ("nothing but zero bytes", "copy or download the picture again")
     if start[4:8] == b"ftyp":
-        is_avif = b"avif" in start[16:64]  # among the compatible brands
-        return _first(_BRANDS, b"avif" if is_avif else start[8:12]) or (
-            "a film (MP4 or QuickTime)",
-            _FRAMES,
-        )
+        brand = start[8:12]
+        if b"avif" in start[16:64]:  # among the compatible brands
+            brand = b"avif"
+        return _first(_BRANDS, brand) or ("a film (MP4 or QuickTime)", _FRAMES)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     found = _first(_TEXTS, text)
     if found == _first(_TEXTS, b"<"):  # an XML declaration or a comment comes first
-        inner = next((word for word in (b"<svg", b"<html") if word in text), b"<")
-        found = _first(_TEXTS, inner)
+        for word in (b"<html", b"<svg"):  # the last one found counts
+            if word in text:
+                found = _first(_TEXTS, word)
     found = found or _first(_BYTES, start)
     if not found and _is_text(start):
         return ("text", "download the picture again")
@@ -191,13 +189,16 @@ def reason(data: bytes, expected: str, *, named: str = "") -> str:
     if what.endswith(_PLACEHOLDER):
         return f"{what}: {advice}"
     refused = f"{what or named or 'of no known format'}; expected {expected}"
-    return f"{refused}: {advice}" if advice else refused
+    if advice:
+        refused += f": {advice}"
+    return refused
 
 
 def _first(kinds: tuple[_Kind, ...], start: bytes) -> tuple[str, str] | None:
-    return next(
-        ((kind.what, kind.advice) for kind in kinds if start.startswith(kind.start, kind.at)), None
-    )
+    for kind in kinds:
+        if start.startswith(kind.start, kind.at):
+            return kind.what, kind.advice
+    return None
 
 
 def _is_text(start: bytes) -> bool:

@@ -70,23 +70,15 @@ def look_through(folder: Path) -> Tree:
     files, folders, waiting = set[str](), set[str](), [""]
     while waiting:
         above = waiting.pop()
-        for name, kind in _entries(folder / above if above else folder):
+        for name, kind in _entries(folder / above):
             inside = f"{above}/{name}" if above else name
-            if kind == stat.S_IFLNK:
-                raise UserError(
-                    f"{shown(folder / inside)} is a link: expected only files and folders in "
-                    f"{folder}, because a link can lead to any file of yours. {_REMOVE}"
-                )
             if kind == stat.S_IFDIR:
                 folders.add(inside)
                 waiting.append(inside)
             elif kind == stat.S_IFREG:
                 files.add(inside)
             else:
-                raise UserError(
-                    f"{shown(folder / inside)} is a pipe, socket or device: expected only files "
-                    f"and folders in {folder}. {_REMOVE}"
-                )
+                raise _odd(folder, inside, kind)
             if len(files) + len(folders) > MOST_ENTRIES:
                 raise UserError(
                     f"{folder} holds more than {MOST_ENTRIES:,} files and folders: expected a run "
@@ -98,6 +90,19 @@ def look_through(folder: Path) -> Tree:
                     f"other. {_REMOVE}"
                 )
     return Tree(frozenset(files), frozenset(folders))
+
+
+def _odd(folder: Path, inside: str, kind: int) -> UserError:
+    """The refusal of what is neither a file nor a folder."""
+    if kind == stat.S_IFLNK:
+        return UserError(
+            f"{shown(folder / inside)} is a link: expected only files and folders in "
+            f"{folder}, because a link can lead to any file of yours. {_REMOVE}"
+        )
+    return UserError(
+        f"{shown(folder / inside)} is a pipe, socket or device: expected only files "
+        f"and folders in {folder}. {_REMOVE}"
+    )
 
 
 def _entries(folder: Path) -> list[tuple[str, int]]:
@@ -122,7 +127,9 @@ def _kind(entry: "os.DirEntry[str]") -> int:
         return stat.S_IFLNK
     if entry.is_dir(follow_symlinks=False):
         return stat.S_IFDIR
-    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG
+    return 0
 
 
 def is_plain(name: object) -> bool:
@@ -130,7 +137,7 @@ def is_plain(name: object) -> bool:
     line."""
     if not isinstance(name, str) or _CONTROL.search(name) or "\\" in name or _DRIVE.match(name):
         return False
-    return _fits(name) and all(part not in ("", ".", "..") for part in name.split("/"))
+    return _fits(name) and not {"", ".", ".."} & set(name.split("/"))
 
 
 def is_picture_path(path: object) -> bool:
@@ -144,17 +151,14 @@ def is_picture_path(path: object) -> bool:
     parts = path.split("/")
     while parts and parts[0] == "..":
         parts = parts[1:]
-    return (
-        _fits(path)
-        and bool(parts)
-        and bool(parts[0])
-        and all(part not in (".", "..") for part in parts)
-    )
+    if not parts or not parts[0] or {".", ".."} & set(parts):
+        return False
+    return _fits(path)
 
 
 def _fits(name: str) -> bool:
     try:
-        parts = [os.fsencode(part) for part in name.split("/")]
+        parts = list(map(os.fsencode, name.split("/")))
     except UnicodeEncodeError:  # a surrogate that no file name gives
         return False
     return (
@@ -166,7 +170,9 @@ def shown(name: object) -> str:
     """A name of a stranger's for a message: on one line, without control characters, not too
     long."""
     cleaned = _CONTROL.sub("?", str(name))
-    return cleaned if len(cleaned) <= 300 else f"{cleaned[:300]}..."
+    if len(cleaned) <= 300:
+        return cleaned
+    return f"{cleaned[:300]}..."
 
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -180,9 +186,8 @@ def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     Without `follow` a path that is a link is refused. Raises `OSError` and `ValueError` as `open`
     does.
     """
-    descriptor, size = _open_descriptor(
-        path, _FLAGS if follow else _FLAGS | getattr(os, "O_NOFOLLOW", 0)
-    )
+    flags = _FLAGS if follow else _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+    descriptor, size = _open_descriptor(path, flags)
     file = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
     if not size and file.peek(1):  # files of /proc call themselves empty; some of them never end
         file.close()

@@ -1,7 +1,6 @@
 """JSON of strangers: bounded in size, depth and numbers before anything is made of it."""
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 DEEPEST = 64
@@ -21,14 +20,12 @@ def parse(content: bytes, *, finite: bool = True) -> Any:
     # every value but the first of a list or object follows a comma; the first ones follow a bracket
     if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values")
-    constant = {"parse_constant": _refuse} if finite else {}
+    strict: dict[str, Any] = {}
+    if finite:
+        strict = {"parse_float": _finite, "parse_constant": _refuse}
     try:
         value = json.loads(
-            content.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_int=_whole,
-            parse_float=_finite if finite else float,
-            **constant,  # type: ignore[arg-type]
+            content.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole, **strict
         )
     except UnicodeDecodeError as error:  # its own text would hold all of the content
         raise ValueError(f"byte {error.start} is not UTF-8") from None
@@ -69,10 +66,10 @@ def _check_depth(value: Any) -> None:
         depth += 1
         if depth > DEEPEST:
             raise ValueError(f"more than {DEEPEST} lists and objects inside each other")
-        level = [
-            inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)
-        ]
-
-
-def _inside(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return outer.values() if isinstance(outer, dict) else outer
+        inner = list[Any]()
+        for outer in level:
+            if isinstance(outer, dict):
+                inner += outer.values()
+            elif isinstance(outer, list):
+                inner += outer
+        level = inner

@@ -11,18 +11,22 @@ OWN = Path("/proc/self/cgroup")
 def cpu_cores() -> int:
     """CPU cores that this process may use, at least 1: by its affinity (taskset, Slurm), and by the
     quota of its control groups (docker run --cpus, limits of Kubernetes), which is rounded up."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Windows and macOS lack it
+        cores = len(os.sched_getaffinity(0))
     quota = cpu_quota()
-    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+    if quota is None:
+        return cores
+    return max(1, min(cores, math.ceil(quota)))
 
 
 def compute_threads() -> int:
     """Threads for computing: one a core, or as many as OMP_NUM_THREADS says where that is fewer."""
     # "4,2" is for nested regions
     text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(cpu_cores(), int(text)) if text.isdecimal() and int(text) else cpu_cores()
+    if not text.isdecimal() or not int(text):
+        return cpu_cores()
+    return min(cpu_cores(), int(text))
 
 
 def library_threads(wanted: int = 0) -> int:
@@ -31,8 +35,10 @@ def library_threads(wanted: int = 0) -> int:
 
     0, its own count, where nothing does: it knows which cores are only halves of one.
     """
-    limit = compute_threads()
-    return wanted or (0 if limit == os.cpu_count() else limit)
+    limit = wanted or compute_threads()
+    if not wanted and limit == os.cpu_count():
+        return 0
+    return limit
 
 
 def cpu_quota() -> float | None:
@@ -52,10 +58,11 @@ def cpu_quota() -> float | None:
         else:
             continue
         for root in roots:
-            places = [root / group, *(root / group).parents]
-            quotas = [read(place) for place in places if place.is_relative_to(root)]
-            found += [quota for quota in quotas if quota is not None]
-    return min(found) if found else None
+            for place in (root / group, *(root / group).parents):
+                quota = read(place) if place.is_relative_to(root) else None
+                if quota is not None:
+                    found.append(quota)
+    return min(found, default=None)
 
 
 def _own_groups() -> list[tuple[str, str]]:
@@ -65,12 +72,13 @@ def _own_groups() -> list[tuple[str, str]]:
         lines = OWN.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    rows = [line.split(":", 2) for line in lines]
-    return [
-        (row[1], row[2].strip("/"))
-        for row in rows
-        if len(row) == 3 and ".." not in row[2].split("/")
-    ]
+    groups = []
+    for line in lines:
+        _, colon, rest = line.partition(":")
+        controllers, second_colon, path = rest.partition(":")
+        if colon and second_colon and ".." not in path.split("/"):
+            groups.append((controllers, path.strip("/")))
+    return groups
 
 
 def _quota_2(place: Path) -> float | None:

@@ -67,11 +67,9 @@ def _escape(match: re.Match[str]) -> str:
 def csv_cell(value: Any) -> Any:
     """A cell as it is written: text that a spreadsheet would run gets an apostrophe before it;
     numbers stay numbers."""
-    return (
-        RUNNABLE.sub("'", value)
-        if isinstance(value, str) and not NUMBER.fullmatch(value)
-        else value
-    )
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
+        return RUNNABLE.sub("'", value)
+    return value
 
 
 def plain_cell(text: str) -> str:
@@ -114,12 +112,14 @@ def shell(word: object) -> str:
     text = str(word)
     if one_line(text) == text:
         return shlex.quote(text)
-    octets = os.fsencode(text) if _encodable(text) else text.encode("utf-8", "replace")
-    shown = "".join(
-        chr(octet) if 0x20 <= octet < 0x7F and chr(octet) not in "\\'!" else f"\\x{octet:02x}"
-        for octet in octets
-    )
-    return f"$'{shown}'"
+    return f"$'{''.join(map(_quoted, _octets(text)))}'"
+
+
+def _quoted(octet: int) -> str:
+    """A byte as it stands in `$'...'` of bash."""
+    if 0x20 <= octet < 0x7F and chr(octet) not in "\\'!":
+        return chr(octet)
+    return f"\\x{octet:02x}"
 
 
 def shell_path(path: object) -> str:
@@ -128,9 +128,9 @@ def shell_path(path: object) -> str:
     return shell(f"./{text}" if text.startswith("-") else text)
 
 
-def _encodable(text: str) -> bool:
+def _octets(text: str) -> bytes:
+    """A file name as the system has it; surrogates that no file name gives become `?`."""
     try:
-        os.fsencode(text)
+        return os.fsencode(text)
     except UnicodeEncodeError:
-        return False
-    return True
+        return text.encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""How this project talks to the Hub: trying again as told, and saying in words what went wrong.
+"""How this project talks to the Hub: trying again as it asks, and saying in words what went wrong.
 
 The Hub's client retries uploads and file downloads itself, but neither `model_info` nor the start
 of a commit.
@@ -74,15 +74,17 @@ def _wait_s(error: Any, attempt: int) -> float | None:
     if isinstance(error, HfHubHTTPError):
         if error.response.status_code not in BUSY:
             return None
-        told = told_to_wait_s(error.response.headers)
-        if told is not None:
-            return told if told <= LONGEST_WAIT_S else None
+        asked_s = asked_wait_s(error.response.headers)
+        if asked_s is not None and asked_s > LONGEST_WAIT_S:
+            return None
+        if asked_s is not None:
+            return asked_s
     elif isinstance(error, ConnectError | ConnectTimeout):
         return None
     return FIRST_WAIT_S * 2 ** (attempt - 1)
 
 
-def told_to_wait_s(headers: Any) -> float | None:
+def asked_wait_s(headers: Any) -> float | None:
     """What `Retry-After` or the Hub's own `ratelimit` header ask for, in seconds; None if neither
     does."""
     from huggingface_hub.utils import parse_ratelimit_headers
@@ -90,7 +92,9 @@ def told_to_wait_s(headers: Any) -> float | None:
     if (headers.get("Retry-After") or "").isdigit():
         return float(headers["Retry-After"])
     limit = parse_ratelimit_headers(headers)
-    return limit.reset_in_seconds + 1.0 if limit and limit.remaining == 0 else None
+    if limit and limit.remaining == 0:
+        return limit.reset_in_seconds + 1.0
+    return None
 
 
 def _seen(error: BaseException) -> str:
@@ -165,9 +169,10 @@ def explained(words: Words) -> Iterator[None]:
 def _refused(page: str, words: Words, error: Any) -> str:
     status = error.response.status_code
     advice = dict(words.advice).get(status, f"try again later; {STATUS}")
-    told = told_to_wait_s(error.response.headers) if status in BUSY else None
-    wait = f" It asks to wait {told:.0f} s." if told else ""
-    return f"{page}: expected an answer, seen HTTP status {status}: {advice}.{wait}"
+    text = f"{page}: expected an answer, seen HTTP status {status}: {advice}."
+    if status in BUSY and (asked_s := asked_wait_s(error.response.headers)):
+        text += f" It asks to wait {asked_s:.0f} s."
+    return text
 
 
 def _no_network(words: Words, error: BaseException) -> str:

@@ -3,17 +3,25 @@ anything is used."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from zoo.host.errors import UserError, first_line
+from zoo.hub.calls import retried, timeouts
+from zoo.hub.pins import Pin
 
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Weight files of a Hub repository, the preferred one first."""
+CONFIG = "config.json"
+MOST_SHOWN = 20
+"""Names of files in an error."""
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 """A name that the Hub takes."""
 ALLOWED = re.compile(
     r"README\.md|LICENSE|FINISHED\.json|(model|bank)\.safetensors|metrics\.jsonl"
-    r"|(config|preprocessor_config|decision|recipe|data|report)\.json|figures/[\w-]+\.svg|onnx/model\.onnx"
+    r"|(config|preprocessor_config|decision|recipe|data|report)\.json"
+    r"|figures/[\w-]+\.svg|onnx/model\.onnx"
     r"|bundles/[\w-]+/(model\.onnx|(bundle|parity|timing|FINISHED)\.json"
     r"|examples/(expected\.json|\d+\.(png|jpe?g|webp|bmp|gif|tiff?)))"
 )
@@ -48,6 +56,46 @@ def readable(repo: str) -> Iterator[None]:
         ) from None
 
 
+def announced(repo: str, revision: str) -> tuple[Pin, dict[str, str]]:
+    """What the Hub says of a repository, and name -> digest of its files."""
+    from huggingface_hub import HfApi
+
+    with readable(repo):
+        info = retried(
+            lambda: HfApi().model_info(
+                repo, revision=revision or None, files_metadata=True, timeout=timeouts()
+            )
+        )
+    check(repo, info)
+    digests = digests_of(info.siblings or ())
+    for name in HUB_FILES:
+        if name in digests:
+            sha256 = digests[name] if len(digests[name]) == 64 else None
+            return Pin(str(info.sha), sha256, name, licence(info), CONFIG in digests), digests
+    raise _without_weights(repo, digests)
+
+
+def _without_weights(repo: str, digests: Mapping[str, str]) -> UserError:
+    names = sorted(digests)
+    seen = ", ".join(names[:MOST_SHOWN]) or "no files"
+    if len(names) > MOST_SHOWN:
+        seen += f" and {len(names) - MOST_SHOWN} more"
+    return UserError(
+        f"{repo}: expected {' or '.join(HUB_FILES)}, seen {seen}: it is not a repository "
+        "of timm weights; choose another base (python -m zoo list)."
+    )
+
+
+def digests_of(siblings: Any) -> dict[str, str]:
+    """Name -> what the Hub announces of each file: the sha256 of a large one, git's sha1 of
+    another."""
+    return {file.rfilename: _digest_of(file) for file in siblings}
+
+
+def _digest_of(file: Any) -> Any:
+    return file.lfs.sha256 if file.lfs else file.blob_id or ""
+
+
 def check(repo: str, info: Any) -> None:
     """`UserError` unless the commit is one, and every file has a plain name, a digest and a size
     within bounds."""
@@ -61,7 +109,7 @@ def check(repo: str, info: Any) -> None:
             raise _refused(
                 repo, f"a file named {str(file.rfilename)[:60]!a}, which is not a plain path"
             )
-        digest = file.lfs.sha256 if file.lfs else file.blob_id or ""
+        digest = _digest_of(file)
         if not isinstance(digest, str) or not re.fullmatch(r"([0-9a-f]{40}|[0-9a-f]{64})?", digest):
             raise _refused(repo, f"no digest of {file.rfilename}")
         size = (file.lfs.size if file.lfs else file.size) or 0
@@ -77,22 +125,23 @@ def check(repo: str, info: Any) -> None:
 def is_plain(name: Any) -> bool:
     """Whether a file's name is a relative path that stays where it is put, of characters that can
     be shown."""
-    if (
-        not isinstance(name, str)
-        or not 0 < len(name) <= MOST_PATH
-        or not name.isprintable()
-        or "\\" in name
-    ):
+    if not isinstance(name, str) or not 0 < len(name) <= MOST_PATH:
         return False
-    return not any(part in ("", ".", "..") for part in name.split("/"))
+    if not name.isprintable() or "\\" in name:
+        return False
+    return not {"", ".", ".."} & set(name.split("/"))
 
 
 def licence(info: Any) -> str | None:
     """The licence of the repository's card, if it names one in short printable text."""
     from huggingface_hub import ModelCardData
 
-    card = info.card_data.to_dict() if isinstance(info.card_data, ModelCardData) else {}
-    named = card.get("license_name") if card.get("license") == "other" else card.get("license")
+    if not isinstance(info.card_data, ModelCardData):
+        return None
+    card = info.card_data.to_dict()
+    named = card.get("license")
+    if named == "other":
+        named = card.get("license_name")
     if not isinstance(named, str) or not named.isprintable() or not 0 < len(named) <= MOST_LICENCE:
         return None
     return named

@@ -21,9 +21,8 @@ from zoo.hub.pins import pins_file
 
 def folder_of(repo: str, commit: str) -> Path:
     """Where the run of a repository at a commit lies, or will lie."""
-    if not re.fullmatch(r"[0-9a-f]{40}", commit) or not re.fullmatch(
-        r"[\w.-]+/[\w.-]+", repo, re.ASCII
-    ):
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", commit)
+    if not is_commit or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo, re.ASCII):
         raise UserError(
             f"{shown(repo)} at {shown(commit)}: expected user/name and a commit of 40 hexadecimal "
             "digits; check HF_ENDPOINT."

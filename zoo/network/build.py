@@ -4,7 +4,7 @@ build(base, labels)      timm's model with the base's weights and a fresh head f
 load(run)                the model of a finished run folder
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from zoo.network.weights import Weights
 
 LEFT_OUT = ("AuxLogits.", "attn_pool.", "mask_token", "lm_head.")
 """Parts that some files hold and a classifier lacks: auxiliary heads and pretraining heads."""
+RATES = {"drop_path_rate": "drop-path", "drop_rate": "dropout"}
+"""timm's argument for a rate -> our option, as it is typed behind `--`."""
 HEAD_NORMS = ("head.", "fc_norm.")
 """Layers before the classifier that weights without a classifier may lack too."""
 
@@ -139,8 +141,8 @@ def _checked_size(base: Base, source: Source, image_size: int | None) -> int | N
     step = size_step(source)
     if step is None:
         raise UserError(
-            f"{base.alias} takes pictures of {own} px only, not {image_size}: leave the picture "
-            "size out, or choose another base."
+            f"{base.alias} takes pictures of {own} px only, not {image_size}: omit the picture "
+            "size, or choose another base."
         )
     if image_size % step and source.module in PLAIN_TRANSFORMERS:
         near = sorted({max(step, image_size // step * step), -(-image_size // step) * step})
@@ -154,11 +156,10 @@ def _checked_size(base: Base, source: Source, image_size: int | None) -> int | N
 def _create(
     source: Source, classes: int, image_size: int | None, rates: dict[str, float]
 ) -> nn.Module:
-    """timm's model without weights. A rate of 0 is left out where the architecture lacks the
+    """timm's model without weights. A rate of 0 is omitted where the architecture lacks the
     option."""
-    arguments: dict[str, Any] = (
-        source.arguments | rates | {"num_classes": classes, "pretrained_cfg": source.config}
-    )
+    arguments: dict[str, Any] = source.arguments | rates
+    arguments |= {"num_classes": classes, "pretrained_cfg": source.config}
     if source.arguments:
         arguments["pretrained_model_args"] = dict(source.arguments)
     if image_size and (source.fixed or source.module in PLAIN_TRANSFORMERS):
@@ -167,9 +168,7 @@ def _create(
         try:
             return timm.create_model(source.architecture, **arguments)
         except renaming.TIMM_ERRORS as error:
-            refused = next(
-                (name for name in rates if name in arguments and f"'{name}'" in str(error)), None
-            )
+            refused = _refused_rate(error, arguments.keys() & rates.keys())
             if refused is None and source.origin:
                 raise UserError(
                     f"{source.origin}: config.json: expected 'model_args' and 'pretrained_cfg' "
@@ -180,21 +179,27 @@ def _create(
             if refused is None or not isinstance(error, TypeError):
                 raise
             if rate := arguments.pop(refused):
-                option = {"drop_path_rate": "drop-path", "drop_rate": "dropout"}[refused]
+                option = RATES[refused]
                 raise NoSuchOption(
                     f"{source.architecture} has no {option}: expected 0, seen {rate:g}. Remove "
                     f"--{option}, or choose another base."
                 ) from None
 
 
+def _refused_rate(error: Exception, asked: Collection[str]) -> str | None:
+    """The rate that an error of timm names, of those that were asked for."""
+    for name in RATES:
+        if name in asked and f"'{name}'" in str(error):
+            return name
+    return None
+
+
 def _meta_device(source: Source, fetched: Weights) -> AbstractContextManager[None]:
     """Where a network is made without memory; a stranger's only as large as its weights are, or it
     is a `UserError`."""
-    return (
-        guard.meta_device_within(weights.extent(fetched), source.origin)
-        if source.origin
-        else guard.meta_device()
-    )
+    if source.origin:
+        return guard.meta_device_within(weights.extent(fetched), source.origin)
+    return guard.meta_device()
 
 
 def _check_fits_weights(
@@ -215,18 +220,16 @@ def _load_all_but_head(model: nn.Module, source: Source, fetched: Weights) -> No
     raw = weights.load_state(fetched, like)
     heads = _head_names(model, source)
     ours = renaming.shapes(model.state_dict())
-    state = renaming.as_timm_names_them(model, raw)
-    state = {
-        name: tensor
-        for name, tensor in state.items()
-        if not name.startswith(heads) and (name in ours or not name.startswith(LEFT_OUT))
-    }
+    state = {}
+    for name, tensor in renaming.as_timm_names_them(model, raw).items():
+        left_out = name.startswith(LEFT_OUT) and name not in ours
+        if not left_out and not name.startswith(heads):
+            state[name] = tensor
     may_lack = heads if source.config.get("num_classes") else (*heads, *HEAD_NORMS)
-    expected = {
-        name: shape
-        for name, shape in ours.items()
-        if name in state or not name.startswith(may_lack)
-    }
+    expected = {}
+    for name, shape in ours.items():
+        if name in state or not name.startswith(may_lack):
+            expected[name] = shape
     if lines := renaming.differences(expected, renaming.shapes(state)):
         raise UserError(
             weights.mismatch(f"{fetched.path} does not fit {source.architecture}", lines)
@@ -239,15 +242,14 @@ def _load_all_but_head(model: nn.Module, source: Source, fetched: Weights) -> No
 def _head_names(model: nn.Module, source: Source) -> tuple[str, ...]:
     """Prefixes of the classifier's tensors: as the configuration calls it, and as the model
     does."""
-    named = source.config.get("classifier") or ()
+    configured = source.config.get("classifier") or ()
+    if isinstance(configured, str):
+        configured = (configured,)
     network: Any = model
     last = network.get_classifier()
-    heads = last if isinstance(last, tuple) else (last,)
-    found = [name for name, module in model.named_modules() if any(module is one for one in heads)]
-    return tuple(
-        f"{name}."
-        for name in dict.fromkeys((*((named,) if isinstance(named, str) else named), *found))
-    )
+    heads = set(map(id, last if isinstance(last, tuple) else (last,)))
+    found = [name for name, module in model.named_modules() if id(module) in heads]
+    return tuple(f"{name}." for name in dict.fromkeys((*configured, *found)))
 
 
 @dataclass(frozen=True)

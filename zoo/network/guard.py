@@ -95,7 +95,8 @@ def meta_device_within(extent: Extent, where: str) -> Iterator[None]:
     def count(owner: nn.Module, name: str, part: Any) -> None:
         nonlocal parts, numbers
         parts += 1
-        numbers += part.numel() if isinstance(part, torch.Tensor) else 0
+        if isinstance(part, torch.Tensor):
+            numbers += part.numel()
         if parts > most_parts or numbers > most_numbers:
             raise TooLarge(
                 f"{where}: config.json asks for a network of more than {most_parts:,} parts or "

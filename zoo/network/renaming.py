@@ -50,13 +50,14 @@ def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Apply the renaming and resizing (of position embeddings) that timm applies to its own
     published files."""
     module = sys.modules[type(model).__module__]
-    rename: Callable[..., dict[str, Tensor]] | None = next(
-        (getattr(module, name) for name in RENAMERS if hasattr(module, name)), None
-    )
-    if rename is None:
+    present = [name for name in RENAMERS if hasattr(module, name)]
+    if not present:
         return state
+    rename: Callable[..., dict[str, Tensor]] = getattr(module, present[0])
     takes = inspect.signature(rename).parameters
-    options: dict[str, Any] = {"model": model} if "model" in takes else {}
+    options: dict[str, Any] = {}
+    if "model" in takes:
+        options["model"] = model
     if "adapt_layer_scale" in takes:
         options["adapt_layer_scale"] = True  # DeiT 3's files, as timm's deit.py asks for it
     with warnings.catch_warnings():  # about the way timm resizes BEiT's tables
@@ -73,18 +74,24 @@ def _can_be_resized(raw: Mapping[str, Tensor], ours: Mapping[str, list[int]]) ->
 
     Of patches the channels are equal, of positions the width (the last dimension).
     """
-    known = {
-        part: {tuple(shape) for name, shape in ours.items() if part in name} for part in RESIZED
-    }
+    known: dict[str, set[tuple[int, ...]]] = {part: set() for part in RESIZED}
+    for name, lengths in ours.items():
+        for part in filter(name.__contains__, RESIZED):
+            known[part].add(tuple(lengths))
     for name, tensor in raw.items():
-        part = next((part for part in RESIZED if part in name), None)
-        if (
-            part
-            and known[part]
-            and not any(_is_resized(tuple(tensor.shape), shape) for shape in known[part])
-        ):
+        known_shapes = known.get(_resized_part(name))
+        seen = tuple(tensor.shape)
+        if known_shapes and not any(_is_resized(seen, shape) for shape in known_shapes):
             return False
     return True
+
+
+def _resized_part(name: str) -> str:
+    """Which of `RESIZED` a tensor's name holds; "" if none."""
+    for part in RESIZED:
+        if part in name:
+            return part
+    return ""
 
 
 def _is_resized(seen: tuple[int, ...], own: tuple[int, ...]) -> bool:
@@ -105,8 +112,11 @@ def differences(expected: Mapping[str, list[int]], seen: Mapping[str, list[int]]
     another shape."""
     lines = []
     for name in dict.fromkeys((*expected, *seen)):
-        one, other = expected.get(name), seen.get(name)
-        if one != other and not (weights.is_counter(name) and None in (one, other)):
-            lines += [f"- {name} {one}"] if one is not None else []
-            lines += [f"+ {name} {other}"] if other is not None else []
+        own, other = expected.get(name), seen.get(name)
+        if own == other or (weights.is_counter(name) and None in (own, other)):
+            continue
+        if own is not None:
+            lines.append(f"- {name} {own}")
+        if other is not None:
+            lines.append(f"+ {name} {other}")
     return lines

@@ -77,12 +77,11 @@ def registered(architecture: str, tag: str, name: str) -> Source:
             f"{name}: timm {timm.__version__} calls this architecture {current.partition('.')[0]}. "
             "Give that name instead."
         )
-    full = f"{architecture}.{tag}" if tag else architecture
-    known = (
-        timm.list_models(f"{architecture}.*", pretrained=True)
-        if timm.is_model(architecture)
-        else []
-    )
+    full, known = architecture, []
+    if timm.is_model(architecture):
+        known = timm.list_models(f"{architecture}.*", pretrained=True)
+    if tag:
+        full = f"{architecture}.{tag}"
     if not timm.is_model(architecture) or (tag and full not in known):
         seen = f"only {', '.join(known)}" if known else "no such architecture"
         raise UserError(
@@ -99,10 +98,10 @@ def from_config(config: Any, where: str) -> Source:
     timm_config.check(config, where)
     architecture = config.get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
+        keys = ", ".join(weights.shown(key[:40]) for key in list(config)[:8])
         raise UserError(
             f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
-            f"{timm.__version__}, seen {architecture!r} (keys: "
-            f"{', '.join(weights.shown(key[:40]) for key in list(config)[:8])}). Choose a "
+            f"{timm.__version__}, seen {architecture!r} (keys: {keys}). Choose a "
             "repository of timm weights, or pip install -U timm."
         )
     architecture = old_names.current_architecture(architecture)
@@ -126,9 +125,8 @@ def _check_side(
     asked = arguments.get("img_size") or full["input_size"][1:]
     side = max(asked) if isinstance(asked, list | tuple) else asked
     most = MOST_GROWTH * max(published.input_size[1:])
-    if (
-        published.fixed_input_size or full["fixed_input_size"] or "img_size" in arguments
-    ) and side > most:
+    fixed = published.fixed_input_size or full["fixed_input_size"] or "img_size" in arguments
+    if fixed and side > most:
         raise UserError(
             f"{where}: config.json: expected pictures of at most {most} px for {architecture}, "
             f"seen {side}. Choose another base, or another copy of this one."
@@ -142,7 +140,9 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 def size_step(source: Source) -> int | None:
     """What the picture's side must be a multiple of; None if only the model's own size will do."""
     if source.module not in PLAIN_TRANSFORMERS:
-        return None if source.fixed or source.module in OWN_SIZE_ONLY else STRIDE
+        if source.fixed or source.module in OWN_SIZE_ONLY:
+            return None
+        return STRIDE
     if match := re.search(r"_patch(\d+)_", f"{source.architecture}_"):
         return int(match[1])
     with guard.meta_device():

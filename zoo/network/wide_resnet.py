@@ -77,7 +77,8 @@ class WideResNet(nn.Module):
             for number in range(blocks_each):
                 # rising to the deepest, as in timm
                 rate = drop_path_rate * len(blocks) / (3 * blocks_each - 1)
-                blocks.append(Block(width_in, width, 2 if stage and not number else 1, rate))
+                stride = 2 if stage and not number else 1
+                blocks.append(Block(width_in, width, stride, rate))
                 width_in = width
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.BatchNorm2d(width_in)

@@ -19,7 +19,7 @@ _SHORT, _LONG = 3, 4
 
 
 class Refused(Exception):
-    """A reason to refuse a picture, one clause without a full stop; `zoo.picture.preprocess.decode`
+    """A reason to refuse a picture, one clause without a full stop; `zoo.picture.decoding.decode`
     makes it a `BadImage`."""
 
 
@@ -58,7 +58,8 @@ def orientation(block: bytes) -> int:
             break
         tag, kind, values = struct.unpack_from(endian + "HHI", tiff, at)
         if tag == ORIENTATION and values == 1 and kind in (_SHORT, _LONG):
-            (found,) = struct.unpack_from(endian + ("H" if kind == _SHORT else "I"), tiff, at + 8)
+            code = "H" if kind == _SHORT else "I"
+            (found,) = struct.unpack_from(endian + code, tiff, at + 8)
     return found if 1 <= found <= 8 else 1
 
 

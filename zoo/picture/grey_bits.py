@@ -46,15 +46,9 @@ def as_grey(picture: Image.Image) -> tuple[Image.Image, int]:
             "0 to 1"
         )
     else:
-        wide = values.astype(np.uint32)
-        if bits == 12:
-            wide = np.bitwise_or(wide << 4, wide >> 8, dtype=np.uint32)
-        else:
+        if bits != 12:
             used = int(high).bit_length()
-        wide *= 255
-        wide += 32895
-        wide >>= 16  # now round(16 bits / 257), exactly
-        grey = wide.astype(np.uint8)
+        grey = _divided_by_257(values, bits)
     # white is zero; Pillow inverts 8 bits only
     if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
         grey = 255 - grey
@@ -63,11 +57,22 @@ def as_grey(picture: Image.Image) -> tuple[Image.Image, int]:
     return Image.fromarray(grey), used
 
 
+def _divided_by_257(values: np.ndarray, bits: int) -> np.ndarray:
+    """Samples of 12 or 16 bits -> uint8, rounded to nearest, exactly, without a division."""
+    wide = values.astype(np.uint32)
+    if bits == 12:
+        wide = np.bitwise_or(wide << 4, wide >> 8, dtype=np.uint32)
+    wide *= 255
+    wide += 32895
+    wide >>= 16
+    return wide.astype(np.uint8)
+
+
 def finding(bits_used: Sequence[int]) -> str | None:
     """A sentence if most 16-bit pictures of a data set are nearly black, with what to do; else
     None.
 
-    `bits_used`: of each picture of the data, as `zoo.picture.preprocess.Decoded` has it.
+    `bits_used`: of each picture of the data, as `zoo.picture.decoding.Decoded` has it.
     """
     deep = [bits for bits in bits_used if bits > 0]  # 0: all black
     dark = [bits for bits in deep if bits <= MOST_DARK_BITS]

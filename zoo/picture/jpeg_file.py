@@ -91,8 +91,10 @@ def scale(width: int, height: int) -> int:
     for part in (2, 4, 8):
         scaled_width, scaled_height = scaled(width, part), scaled(height, part)
         if scaled_width * scaled_height <= FULL_PIXELS:
-            long = min(scaled_width, scaled_height) < LEAST_SIDE
-            return 1 if long and width * height <= MOST_IN_FULL else part
+            is_long = min(scaled_width, scaled_height) < LEAST_SIDE
+            if is_long and width * height <= MOST_IN_FULL:
+                return 1
+            return part
     return 1
 
 
@@ -107,9 +109,8 @@ def reduced(data: bytes) -> Reduced:
     header = _read(data)
     if header.frame not in _SEQUENTIAL or header.scan_components != header.components:
         content = b"".join((*header.kept, *_scans(data, header), b"\xff\xd9"))
-        return Reduced(
-            content, header.held or 1, header.size, 2 * sum(count for _, count in header.samples)
-        )
+        coefficients = sum(count for _, count in header.samples)
+        return Reduced(content, header.held or 1, header.size, 2 * coefficients)
     rest: bytes | memoryview = memoryview(data)[header.scan :]
     if data.find(_FILL, header.scan) >= 0:
         rest = data[header.scan :].replace(_FILL, b"\xff")
@@ -156,8 +157,10 @@ def _scans(data: bytes, header: _Header) -> list[bytes]:
 def _visited(body: bytes, header: _Header) -> int:
     """Pixels that a scan visits, of the scan's header from its number of components on; at most all
     pixels."""
+    if not body:
+        return 0
     known = dict(header.samples)
-    components = body[1 : 1 + 2 * body[0] : 2] if body else b""
+    components = body[1 : 1 + 2 * body[0] : 2]
     return min(header.pixels, sum(known.get(component, header.pixels) for component in components))
 
 
@@ -240,15 +243,15 @@ def _add_frame(header: _Header, marker: int, body: bytes) -> None:
 def _samples(size: tuple[int, int], listed: bytes) -> list[tuple[int, int]]:
     """(component, coefficients in its blocks), which fill whole units of coding (T.81, A.2.4); 3
     bytes of `listed` each. Sampling factors that no decoder accepts count as 1."""
-    factors = [
-        (listed[at], max(1, listed[at + 1] >> 4), max(1, listed[at + 1] & 15))
-        for at in range(0, len(listed) - 2, 3)
-    ]
-    if not factors:
-        return []
-    across, down = (max(factor[place] for factor in factors) for place in (1, 2))
+    factors = []
+    across = down = 1
+    for at in range(0, len(listed) - 2, 3):
+        component, sampling = listed[at], listed[at + 1]
+        wide, high = max(1, sampling >> 4), max(1, sampling & 15)
+        factors.append((component, wide * high))
+        across, down = max(across, wide), max(down, high)
     units = scaled(size[0], 8 * across) * scaled(size[1], 8 * down)
-    return [(component, 64 * units * wide * high) for component, wide, high in factors]
+    return [(component, 64 * units * blocks) for component, blocks in factors]
 
 
 def _check_scan(header: _Header, body: bytes) -> None:

@@ -88,8 +88,10 @@ def opened(file: Reduced, limits: Limits, reserve: Reserve) -> Image.Image:
             _check_size(size, limits.pixels, is_jpeg=all(file.jpeg_size))
     try:
         # who names fewer formats does not want one more
-        heif = limits.formats == FORMATS and _is_heif(file.data)
-        picture = Image.open(io.BytesIO(file.data), formats=("HEIF",) if heif else limits.formats)
+        formats = limits.formats
+        if formats == FORMATS and _is_heif(file.data):
+            formats = ("HEIF",)
+        picture = Image.open(io.BytesIO(file.data), formats=formats)
     except (Image.UnidentifiedImageError, KeyError):  # KeyError: a TIFF's compression
         raise Refused(_why_not(file, limits.formats)) from None
     _check_size(picture.size, limits.pixels, is_jpeg=all(file.jpeg_size))
@@ -131,8 +133,10 @@ def _open_part(file: Reduced, part: int, limits: Limits, reserve: Reserve) -> Im
 def _check_size(size: tuple[int, int], max_pixels: int, *, is_jpeg: bool) -> None:
     width, height = size
     if width * height > max_pixels:
-        most = f"{jpeg_file.MAX_PIXELS / 1e6:g} million"
-        other = "" if is_jpeg else f", or save it as a JPEG, of which up to {most} are read"
+        other = ""
+        if not is_jpeg:
+            most = f"{jpeg_file.MAX_PIXELS / 1e6:g} million"
+            other = f", or save it as a JPEG, of which up to {most} are read"
         raise Refused(
             f"too large: {width} x {height}, at most {max_pixels / 1e6:g} million pixels are "
             f"decoded; make it smaller{other}"
@@ -176,9 +180,10 @@ def _is_heif(data: bytes) -> bool:
 
 def _why_not(file: Reduced, formats: tuple[str, ...]) -> str:
     """Why no decoder opens it."""
-    signed = next(
-        (name for prefix, name in _SIGNATURES.items() if file.data.startswith(prefix)), ""
-    )
+    signed = ""
+    for prefix, name in _SIGNATURES.items():
+        if file.data.startswith(prefix):
+            signed = name
     if file.data[:4] == b"RIFF" and b"WEBP".startswith(file.data[8:12]):
         signed = "WEBP"
     if signed in formats:

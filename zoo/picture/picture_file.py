@@ -84,12 +84,7 @@ def _gif(data: bytes) -> Reduced:
         introducer = data[at : at + 1]
         blocks += 1
         if introducer == b"!":
-            if (
-                data[at + 1 : at + 2] == b"\xf9"
-                and len(data) > at + 7
-                and data[at + 2] >= 4
-                and data[at + 3] & 1
-            ):
+            if _is_transparent(data, at):
                 # How a frame is disposed of matters to the next frame only; Pillow would reserve
                 # memory for it.
                 control = b"!\xf9\x04\x01\0\0" + data[at + 6 : at + 7] + b"\0"
@@ -106,6 +101,13 @@ def _gif(data: bytes) -> Reduced:
     if blocks >= MAX_BLOCKS:
         raise Refused(f"damaged: more than {MAX_BLOCKS} GIF blocks")
     raise Refused("damaged: a GIF that ends before its first picture")
+
+
+def _is_transparent(data: bytes, at: int) -> bool:
+    """Whether a GIF's extension at this place says that one colour is transparent."""
+    if data[at + 1 : at + 2] != b"\xf9" or len(data) <= at + 7:
+        return False
+    return data[at + 2] >= 4 and data[at + 3] & 1 == 1
 
 
 def _palette_bytes(flags: int) -> int:

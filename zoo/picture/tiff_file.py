@@ -30,6 +30,8 @@ _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277
 _SUBFILE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
 _MOSAIC, _LINEAR_RAW = 32803, 34892
 """Photometric interpretations of what a sensor saw."""
+_BIG = 43
+"""Third byte of a BigTIFF."""
 _CANON = b"\x10\0\0\0CR\2\0"
 """Of a CR2: its first directory begins at 16, behind a mark of the maker."""
 _STRIPS = (273, 279, 324, 325)  # offsets and sizes of strips, and of tiles
@@ -86,24 +88,30 @@ _PACKINGS = {
 """Compressions that Pillow does not unpack."""
 
 
+_Entry = tuple[int, int, int, bytes]
+"""Tag, kind, number of values, and the values, or the offset of them if they take more room."""
+
+
 @dataclass(frozen=True)
 class _Layout:
-    """How a TIFF writes numbers: byte order, and 4 bytes (TIFF) or 8 (BigTIFF)."""
+    """How a TIFF writes numbers, in the codes of `struct`."""
 
     endian: str
-    big: bool
+    first: int
+    """Where the offset of the first directory stands."""
+    count: str
+    """The number of a directory's entries."""
+    entry: str
+    """Tag, kind, number of values, and the values or where they are."""
+    offset: str
 
-    @property
-    def count(self) -> str:
-        return self.endian + ("Q" if self.big else "H")
-
-    @property
-    def entry(self) -> str:
-        return self.endian + ("HHQ8s" if self.big else "HHI4s")
-
-    @property
-    def offset(self) -> str:
-        return self.endian + ("Q" if self.big else "I")
+    @staticmethod
+    def of(data: bytes) -> "_Layout":
+        """Byte order by the signature, and numbers of 4 bytes (TIFF) or 8 (BigTIFF)."""
+        endian = "<" if data[:2] == b"II" else ">"
+        if data[2] == _BIG:
+            return _Layout(endian, 8, f"{endian}Q", f"{endian}HHQ8s", f"{endian}Q")
+        return _Layout(endian, 4, f"{endian}H", f"{endian}HHI4s", f"{endian}I")
 
 
 def reduced(data: bytes) -> Reduced:
@@ -112,21 +120,12 @@ def reduced(data: bytes) -> Reduced:
 
     Pillow turns a TIFF upright itself, so `orientation` is 1.
     """
-    layout = _Layout("<" if data[:2] == b"II" else ">", data[2] == 43)
+    layout = _Layout.of(data)
     if data.startswith(b"MM\0+"):
         raise Refused("damaged: a big-endian BigTIFF cannot be read")
     try:
-        (start,) = struct.unpack_from(layout.offset, data, 8 if layout.big else 4)
-        (count,) = struct.unpack_from(layout.count, data, start)
-        if count > MAX_ENTRIES:
-            raise Refused(
-                f"damaged: its TIFF directory lists {count} entries, at most {MAX_ENTRIES} are read"
-            )
-        first = start + struct.calcsize(layout.count)
-        size = struct.calcsize(layout.entry)
-        entries = [
-            struct.unpack_from(layout.entry, data, first + size * place) for place in range(count)
-        ]
+        (start,) = struct.unpack_from(layout.offset, data, layout.first)
+        entries = _entries(data, layout, start)
     except struct.error:
         raise Refused("damaged: its TIFF directory is truncated") from None
     _check_raw(data, layout, {entry[0]: entry for entry in entries})
@@ -134,14 +133,30 @@ def reduced(data: bytes) -> Reduced:
     kept = {entry[0]: entry for entry in entries if entry[0] in _KEPT and entry[1] in _TYPE_BYTES}
     _check(data, layout, kept)
     directory = struct.pack(layout.count, len(kept))
-    directory += b"".join(struct.pack(layout.entry, *kept[tag]) for tag in sorted(kept))
+    for tag in sorted(kept):
+        directory += struct.pack(layout.entry, *kept[tag])
     directory += bytes(struct.calcsize(layout.offset))  # no further directory
     # In place, so that no offset changes and a truncated file stays truncated.
     content = b"".join((data[:start], directory, memoryview(data)[start + len(directory) :]))
     return Reduced(content, unusual=_unusual(data, layout, kept))
 
 
-def _check(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, bytes]]) -> None:
+def _entries(data: bytes, layout: _Layout, start: int) -> list[_Entry]:
+    """The entries of the directory at `start`; `struct.error` if the file ends before them."""
+    (count,) = struct.unpack_from(layout.count, data, start)
+    if count > MAX_ENTRIES:
+        raise Refused(
+            f"damaged: its TIFF directory lists {count} entries, at most {MAX_ENTRIES} are read"
+        )
+    at, size = start + struct.calcsize(layout.count), struct.calcsize(layout.entry)
+    entries = []
+    for _ in range(count):
+        entries.append(struct.unpack_from(layout.entry, data, at))
+        at += size
+    return entries
+
+
+def _check(data: bytes, layout: _Layout, kept: dict[int, _Entry]) -> None:
     inline, total = struct.calcsize(layout.offset), 0
     for tag, kind, count, value in kept.values():
         size = count * _TYPE_BYTES[kind]
@@ -156,16 +171,19 @@ def _check(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, by
     if total > len(data):
         raise Refused(f"damaged: its TIFF entries list {total} bytes, more than the file has")
     numbers = {tag: _number(layout, *kept[tag][1:]) for tag in _SINGLE if tag in kept}
-    if (
-        numbers.get(_PLANES) == 2
-        and sum(_values(data, layout, kept.get(_SAMPLES))) > PILLOW_SAMPLES
-    ):
-        raise Refused(_unusual(data, layout, kept))
+    planes = 1
+    if numbers.get(_PLANES) == 2:
+        planes = PILLOW_SAMPLES
+        if sum(_values(data, layout, kept.get(_SAMPLES))) > PILLOW_SAMPLES:
+            raise Refused(_unusual(data, layout, kept))
+    _check_parts(numbers, {tag: kept[tag][2] for tag in _STRIPS if tag in kept}, planes)
+
+
+def _check_parts(numbers: dict[int, int], counts: dict[int, int], planes: int) -> None:
+    """`Refused` unless strips or tiles (`counts`: how many entries list) fit the picture's size."""
     width, length = numbers.get(_WIDTH, 0), numbers.get(_LENGTH, 0)
     if not width or not length:
         raise Refused("damaged: a TIFF without its size")
-    counts = {tag: kept[tag][2] for tag in _STRIPS if tag in kept}
-    planes = PILLOW_SAMPLES if numbers.get(_PLANES) == 2 else 1
     rows = numbers.get(_ROWS, length)
     _check_number(counts, _STRIPS[:2], needed=_parts(length, rows) * planes)
     across, down = numbers.get(_TILE_WIDTH, width), numbers.get(_TILE_LENGTH, length)
@@ -177,9 +195,7 @@ def _check(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, by
         )
 
 
-def _check_raw(
-    data: bytes, layout: _Layout, entries: dict[int, tuple[int, int, int, bytes]]
-) -> None:
+def _check_raw(data: bytes, layout: _Layout, entries: dict[int, _Entry]) -> None:
     """`Refused` for a camera's raw file: what its first directory holds is a thumbnail, or no
     picture yet."""
     photometric = _values(data, layout, entries.get(_PHOTOMETRIC))
@@ -196,17 +212,16 @@ def _check_raw(
         )
 
 
-def _unusual(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, bytes]]) -> str:
+def _unusual(data: bytes, layout: _Layout, kept: dict[int, _Entry]) -> str:
+    """Bands, bits and compression in words, where Pillow is not known to open such a TIFF."""
     bits = _values(data, layout, kept.get(_BITS)) or [1]
     bands = sum(_values(data, layout, kept.get(_SAMPLES))) or 1
     kind = (_values(data, layout, kept.get(_SAMPLE_FORMAT)) or [1])[0]
     packing = _PACKINGS.get(sum(_values(data, layout, kept.get(_COMPRESSION))))
     if (bands, bits[0], kind) in _USUAL and len(set(bits)) == 1 and not packing:
         return ""
-    words = (
-        f"a TIFF of {bands} band{'s' if bands > 1 else ''} of "
-        f"{'/'.join(map(str, sorted(set(bits))[:4]))} bits"
-    )
+    plural = "s" if bands > 1 else ""
+    words = f"a TIFF of {bands} band{plural} of {'/'.join(map(str, sorted(set(bits))[:4]))} bits"
     if kind in _SAMPLE_FORMATS:
         words += f" ({_SAMPLE_FORMATS[kind]})"
     if packing:
@@ -217,7 +232,7 @@ def _unusual(data: bytes, layout: _Layout, kept: dict[int, tuple[int, int, int, 
     )
 
 
-def _values(data: bytes, layout: _Layout, entry: tuple[int, int, int, bytes] | None) -> list[int]:
+def _values(data: bytes, layout: _Layout, entry: _Entry | None) -> list[int]:
     """The first numbers of an entry, `MAX_SAMPLES` at most; none where it is missing, damaged or no
     whole numbers."""
     if entry is None or entry[1] not in _INTEGERS:

@@ -34,7 +34,13 @@ al., 2012)."""
 VIEWS: dict[str, tuple[View, ...]] = {
     "none": (WHOLE,),
     "flip": (WHOLE, View(mirrored=True)),
-    "five": (WHOLE, *(View(ZOOM, across, down) for down in (0.0, 1.0) for across in (0.0, 1.0))),
+    "five": (
+        WHOLE,
+        View(ZOOM, across=0.0, down=0.0),
+        View(ZOOM, across=1.0, down=0.0),
+        View(ZOOM, across=0.0, down=1.0),
+        View(ZOOM, across=1.0, down=1.0),
+    ),
     "multiscale": (WHOLE, View(ZOOM), View(1 / 0.75)),
 }
 """What `views` of decision.json means."""

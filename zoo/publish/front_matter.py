@@ -1,14 +1,15 @@
 """The front matter of the model card: what the Hub reads of a run (licence, base, numbers)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from zoo.bases.catalog import PERMISSIVE
+from zoo.bases.licences import PERMISSIVE
 from zoo.contract import bundle as bundles
 from zoo.contract.bundle import Bundle
+from zoo.contract.examples import expected
 from zoo.contract.finished_run import FinishedRun
 from zoo.publish.place import Place
 
@@ -42,17 +43,13 @@ def metadata(
         )
         for kind, value in values.items()
     ]
-    widget = (
-        [
-            {
-                "src": f"https://huggingface.co/{place.repo}/resolve/main/{path}",
-                "example_title": title,
-            }
-            for path, title in example_pictures(place, opened)
-        ]
-        if place
-        else []
-    )
+    tags = ["image-classification", "timm", "transformers"]
+    if opened:
+        tags.append("onnx")
+    model_name, widget = name, None
+    if place:
+        model_name = place.repo.partition("/")[2]
+        widget = list(_widget(place, opened)) or None
     return ModelCardData(
         library_name="timm",
         pipeline_tag="image-classification",
@@ -60,43 +57,44 @@ def metadata(
         base_model=repository,
         base_model_relation="finetune" if repository else None,
         metrics=list(values),
-        tags=["image-classification", "timm", "transformers", *(["onnx"] if opened else [])],
-        model_name=place.repo.partition("/")[2] if place else name,
+        tags=tags,
+        model_name=model_name,
         eval_results=index,
-        widget=widget or None,
+        widget=widget,
     )
 
 
 def licence(identifier: str | None, repository: str | None) -> dict[str, Any]:
     """`license` of the front matter; one that the Hub does not know goes by name and link."""
+    link = {}
+    if repository:
+        link["license_link"] = f"https://huggingface.co/{repository}"
     if identifier is None or identifier in ("unknown", "other"):
-        return {"license": "unknown" if repository is None else "other"} | (
-            {
-                "license_name": "see-base-model",
-                "license_link": f"https://huggingface.co/{repository}",
-            }
-            if repository
-            else {}
-        )
+        if not repository:
+            return {"license": "unknown"}
+        return {"license": "other", "license_name": "see-base-model", **link}
     if identifier.lower() in HUB_LICENCES:
         return {"license": identifier.lower()}
-    link = {"license_link": f"https://huggingface.co/{repository}"} if repository else {}
-    return {
-        "license": "other",
-        "license_name": re.sub(r"[^a-z0-9.-]+", "-", identifier.lower()),
-        **link,
-    }
+    name = re.sub(r"[^a-z0-9.-]+", "-", identifier.lower())
+    return {"license": "other", "license_name": name, **link}
+
+
+def _widget(place: Place, opened: Sequence[Bundle]) -> Iterator[dict[str, str]]:
+    """The pictures that the Hub's page offers to try."""
+    for path, title in example_pictures(place, opened):
+        address = f"https://huggingface.co/{place.repo}/resolve/main/{path}"
+        yield {"src": address, "example_title": title}
 
 
 def example_pictures(place: Place, opened: Sequence[Bundle]) -> list[tuple[str, str]]:
     """(path in the repository, expected class) of the pictures that are published."""
-    found = []
-    for one in opened:
-        there = f"{bundles.BUNDLES}/{one.folder.name}/{bundles.EXAMPLES}/"
-        if there + bundles.EXPECTED in place.files:
-            found += [
-                (there + name, label)
-                for name, (label, _) in bundles.expected(one).items()
-                if there + name in place.files
-            ]
-    return list({path.rpartition("/")[2]: (path, title) for path, title in found}.values())
+    by_name = {}  # the bundles have the same examples: each is shown once
+    for bundle in opened:
+        there = f"{bundles.BUNDLES}/{bundle.folder.name}/{bundles.EXAMPLES}/"
+        if there + bundles.EXPECTED not in place.files:
+            continue
+        for name, (label, _) in expected(bundle).items():
+            path = there + name
+            if path in place.files:
+                by_name[path.rpartition("/")[2]] = (path, label)
+    return list(by_name.values())

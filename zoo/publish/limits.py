@@ -10,7 +10,7 @@ FEW_TRAINED, FEW_EVALUATED = 20, 10
 
 
 def limits(facts: FinishedRun) -> str:
-    """What not to expect."""
+    """The list of what not to expect of the model."""
     trained = facts.data["counts"].get("train", {})
     few = [name for name in facts.data["classes"] if 0 < trained.get(name, 0) < FEW_TRAINED]
     unseen = [row.name for row in facts.report.per_class if row.pictures < FEW_EVALUATED]
@@ -26,7 +26,7 @@ def limits(facts: FinishedRun) -> str:
         if names:
             lines.append(
                 f"{len(names)} of {len(facts.data['classes'])} classes have {what}: "
-                + ", ".join(code(name) for name in names[:MOST_NAMED])
+                + ", ".join(map(code, names[:MOST_NAMED]))
                 + "."
             )
     lines.append(
@@ -37,17 +37,19 @@ def limits(facts: FinishedRun) -> str:
 
 
 def unknown_limits(facts: FinishedRun) -> list[str]:
-    """How well pictures of none of the classes are told."""
+    """How well pictures of none of the classes are recognised."""
     unknown = facts.report.unknown
     if not facts.decision["unknown"] or not unknown:
         return ["There is no `unknown` answer: every picture gets a class."]
-    foreign = "; ".join(
-        f"{plain(name)} {row.auroc:.2f} ({row.rejected:.0%} called unknown)"
-        for name, row in unknown.foreign.items()
-    )
-    return [
+    lines = [
         "The deployed model calls a picture `unknown` when it is far from the training pictures; "
         f"it does so for {unknown.rejected:.1%} of {facts.report.headline.split}. timm and "
-        "transformers always give a class.",
-        *([f"How well foreign pictures are told apart (AUROC): {foreign}."] if foreign else []),
+        "transformers always give a class."
     ]
+    if unknown.foreign:
+        foreign = "; ".join(
+            f"{plain(name)} {row.auroc:.2f} ({row.rejected:.0%} called unknown)"
+            for name, row in unknown.foreign.items()
+        )
+        lines.append(f"How well foreign pictures are told apart (AUROC): {foreign}.")
+    return lines

@@ -50,29 +50,35 @@ def _described(text: str, private: Private) -> str:
 
 def _outside(graph: Any) -> bool:
     """Whether a graph, or one inside it, has a tensor whose values lie in another file."""
-    found = [tensor.data_location == tensor.EXTERNAL for tensor in graph.initializer]
+    tensors = list(graph.initializer)
     for node in graph.node:
         for attribute in node.attribute:
-            tensors = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
-            found += [tensor.data_location == tensor.EXTERNAL for tensor in tensors]
-            found += [_outside(inner) for inner in _inside(attribute)]
-    return any(found)
+            if any(map(_outside, _graphs_inside(attribute))):
+                return True
+            tensors += attribute.tensors
+            if attribute.HasField("t"):
+                tensors.append(attribute.t)
+    return any(tensor.data_location == tensor.EXTERNAL for tensor in tensors)
 
 
-def _inside(attribute: Any) -> list[Any]:
-    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+def _graphs_inside(attribute: Any) -> list[Any]:
+    graphs = list(attribute.graphs)
+    if attribute.HasField("g"):
+        graphs.append(attribute.g)
+    return graphs
 
 
 def _forget_notes(part: Any) -> None:
     """Clear the notes of a graph or a function, and of the graphs inside it."""
     noted = [part, *part.node, *part.value_info, *getattr(part, "initializer", ())]
-    # a function's are names
-    noted += [one for one in (*part.input, *part.output) if not isinstance(one, str)]
-    for one in noted:
-        one.ClearField("metadata_props")
-        one.ClearField("doc_string")
+    for value in (*part.input, *part.output):
+        if not isinstance(value, str):  # those of a function are names
+            noted.append(value)
+    for element in noted:
+        element.ClearField("metadata_props")
+        element.ClearField("doc_string")
     for node in part.node:
         for attribute in node.attribute:
             attribute.ClearField("doc_string")
-            for inner in _inside(attribute):
+            for inner in _graphs_inside(attribute):
                 _forget_notes(inner)

@@ -16,8 +16,9 @@ from typing import Any
 
 from zoo.contract import rundir
 from zoo.host.errors import UserError, first_line
-from zoo.hub import pull
+from zoo.hub.cache import download
 from zoo.hub.calls import BUSY, STATUS, Words, explained, retried
+from zoo.hub.digests import digest_as_git
 from zoo.publish import pushed
 from zoo.publish.repository import Goal, Head, check_token, head_of, head_or_create
 
@@ -36,6 +37,8 @@ ADVICE = {
     429: "too many requests; wait as long as it asks, then type the same command again",
 }
 """HTTP state of a push -> what to do."""
+GIT_DIGITS, SHA256_DIGITS = 40, 64
+"""Of the digests that the Hub announces: git's for small files, sha256 for large ones."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,12 @@ def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
         before = _Before.of(api, goal, head)
         kept = before.changed(goal, head, files)
         if kept == [rundir.CARD] and goal.kind == "model":
-            card = pull.download(goal.repo, rundir.CARD, head.commit)
+            card = download(goal.repo, rundir.CARD, head.commit)
             files = pushed.with_card(files, card, Path(temporary))
         elif kept:
             raise pushed.refused(goal.repo, kept, recorded=before.recorded)
-        wanted = {name: _digest(path, head.digests.get(name)) for name, path in files.items()}
         stale = before.stale(head, files)
-        if not stale and all(head.digests.get(name) == digest for name, digest in wanted.items()):
+        if not stale and not _differing(head, files):
             done = Pushed(_page(api, goal), head.commit, sent=False, kept=tuple(kept))
             _remember(api, goal, head, files, kept)
             return done
@@ -115,7 +117,7 @@ class _Before:
         if goal.kind != "model":
             return _Before({}, False)
         return _Before(
-            pushed.listed(head.digests, lambda name: pull.download(goal.repo, name, head.commit)),
+            pushed.listed(head.digests, lambda name: download(goal.repo, name, head.commit)),
             False,
         )
 
@@ -130,16 +132,12 @@ class _Before:
         """What this push would replace or delete though it is not as an earlier push left it."""
         if goal.overwrite:
             return []
-        replaced = [
-            name
-            for name, path in files.items()
-            if name in head.digests and head.digests[name] != _digest(path, head.digests[name])
-        ]
-        return sorted(
-            name
-            for name in (*replaced, *self.stale(head, files))
-            if not self._as_left(goal, head, name)
-        )
+        replaced = [name for name in _differing(head, files) if name in head.digests]
+        changed = []
+        for name in (*replaced, *self.stale(head, files)):
+            if not self._as_left(goal, head, name):
+                changed.append(name)
+        return sorted(changed)
 
     def _as_left(self, goal: Goal, head: Head, name: str) -> bool:
         announced = head.digests[name]
@@ -149,12 +147,9 @@ class _Before:
             return True
         if name not in self.digests:
             return False
-        seen = (
-            announced
-            if len(announced) == 64
-            else rundir.digest(pull.download(goal.repo, name, head.commit))
-        )
-        return seen == self.digests[name]
+        if len(announced) != SHA256_DIGITS:
+            announced = rundir.digest(download(goal.repo, name, head.commit))
+        return announced == self.digests[name]
 
 
 def _remember(
@@ -175,16 +170,25 @@ def _remember(
 
 
 def _page(api: Any, goal: Goal) -> str:
-    return f"{api.endpoint}/{'spaces/' if goal.kind == 'space' else ''}{goal.repo}"
+    folder = "spaces/" if goal.kind == "space" else ""
+    return f"{api.endpoint}/{folder}{goal.repo}"
 
 
 def _digest(path: Path, announced: str | None) -> str:
     """The digest of a file in the form in which the Hub announces its present version."""
-    return (
-        pull.digest_as_git(path)
-        if announced is not None and len(announced) == 40
-        else rundir.digest(path)
-    )
+    if announced is not None and len(announced) == GIT_DIGITS:
+        return digest_as_git(path)
+    return rundir.digest(path)
+
+
+def _differing(head: Head, files: Mapping[str, Path]) -> list[str]:
+    """The names of files that are not there, or not with this content."""
+    names = []
+    for name, path in files.items():
+        announced = head.digests.get(name)
+        if announced is None or announced != _digest(path, announced):
+            names.append(name)
+    return names
 
 
 def _commit(
@@ -217,7 +221,7 @@ def _commit(
             if goal.pull_request or not _may_have_happened(error):
                 raise
             now = head_of(api, goal, goal.revision)
-            if now is None or now.commit == head.commit or not _holds(now, files):
+            if now is None or now.commit == head.commit or _differing(now, files):
                 raise
             logger.warning("the answer to the commit was lost, and the commit is there.")
             return _Done(now.commit)
@@ -238,27 +242,16 @@ def _may_have_happened(error: Any) -> bool:
     return not isinstance(error, HfHubHTTPError) or error.response.status_code in (*BUSY, 412)
 
 
-def _holds(head: Head, files: Mapping[str, Path]) -> bool:
-    return all(
-        name in head.digests and head.digests[name] == _digest(path, head.digests[name])
-        for name, path in files.items()
-    )
-
-
 def read_back(api: Any, goal: Goal, commit: str, files: Mapping[str, Path]) -> Head:
     """What the Hub announces at a commit; `UserError` unless it is exactly the digests of these
     files."""
     head = head_of(api, goal, commit)
     assert head is not None, "it was written a moment ago"
-    wrong = [
-        name
-        for name, path in files.items()
-        if head.digests.get(name) != _digest(path, head.digests.get(name, ""))
-    ]
-    if wrong:
+    if wrong := _differing(head, files):
+        verb = "differs" if len(wrong) == 1 else "differ"
         raise UserError(
             f"{goal.repo} at commit {commit} does not hold what was sent: {', '.join(wrong)} "
-            f"{'differs' if len(wrong) == 1 else 'differ'} in digest. {AGAIN}"
+            f"{verb} in digest. {AGAIN}"
         )
     return head
 
@@ -276,11 +269,9 @@ def _explained_uploads(repo: str) -> Iterator[None]:
         if not isinstance(cause, HTTPError | OSError):
             raise
         status = getattr(getattr(cause, "response", None), "status_code", None)
-        seen = (
-            f"HTTP status {status}: {ADVICE.get(status, STATUS)}"
-            if status
-            else f"a connection that broke again and again ({type(cause).__name__})"
-        )
+        seen = f"a connection that broke again and again ({type(cause).__name__})"
+        if status:
+            seen = f"HTTP status {status}: {ADVICE.get(status, STATUS)}"
         raise UserError(f"{repo}: {first_line(error)} Seen {seen}. {AGAIN}") from error
     except ValueError as error:
         if "LFS batch" not in str(error) and "metadata in README.md" not in str(error):

@@ -23,6 +23,8 @@ SPACE_FILES = re.compile(
     r"README\.md|Dockerfile|app\.py|requirements\.txt|(zoo|serve)/[\w/]+\.(py|css)"
 )
 """Names of a Space's own files that are sent; its model is sent as the run's repository has it."""
+SPACE_BUNDLE = re.compile(r"model/bundles/[\w-]+/bundle\.json")
+"""What describes the bundle that a Space answers with."""
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -104,39 +106,49 @@ def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[
 
     `UserError` if the folder is no Space, or one of another model.
     """
-    page = folder / rundir.CARD
-    if (
-        not page.is_file()
-        or "sdk:" not in page.read_text(encoding="utf-8")
-        or not (folder / "app.py").is_file()
-    ):
+    if not _is_space(folder):
         raise UserError(
             f"{folder}: expected the folder of a Space (README.md with sdk:, app.py), as python -m "
             "serve.space RUN writes it."
         )
-    listed = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    }
-    files = {name: path for name, path in listed.items() if SPACE_FILES.fullmatch(name)}
-    described = [
-        name for name in listed if re.fullmatch(r"model/bundles/[\w-]+/bundle\.json", name)
-    ]
-    for name in described:
-        there = name.removeprefix("model/")
-        # either may be without what is private
-        same = [path for path in (run / there, published.get(there)) if path]
-        if there not in published or rundir.digest(listed[name]) not in map(rundir.digest, same):
-            raise UserError(
-                f"{folder / name} is not the bundle that is published with this run: expected a "
-                "Space of the run as it is now. Write it again with python -m serve.space RUN."
-            )
-        inside = there.removesuffix("bundle.json")
-        files |= {f"model/{own}": path for own, path in published.items() if own.startswith(inside)}
-    if described:
-        files[f"model/{rundir.CARD}"] = published[rundir.CARD]
-    return files
+    code, model = dict[str, Path](), dict[str, Path]()
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.is_symlink():
+            continue
+        name = path.relative_to(folder).as_posix()
+        if SPACE_FILES.fullmatch(name):
+            code[name] = path
+        elif SPACE_BUNDLE.fullmatch(name):
+            model |= _bundle_of_space(path, name.removeprefix("model/"), published, run)
+    if model:
+        model[f"model/{rundir.CARD}"] = published[rundir.CARD]
+    return code | model
+
+
+def _is_space(folder: Path) -> bool:
+    page = folder / rundir.CARD
+    if not page.is_file() or not (folder / "app.py").is_file():
+        return False
+    return "sdk:" in page.read_text(encoding="utf-8")
+
+
+def _bundle_of_space(
+    described: Path, name: str, published: Mapping[str, Path], run: Path
+) -> dict[str, Path]:
+    """The published files of the bundle that a Space's `described` (its bundle.json) is a copy of;
+    `name` is what a run calls that file."""
+    # the Space's copy may be the run's own or the published one, which has nothing private in it
+    same = name in published and rundir.digest(described) in (
+        rundir.digest(run / name),
+        rundir.digest(published[name]),
+    )
+    if not same:
+        raise UserError(
+            f"{described} is not the bundle that is published with this run: expected a "
+            "Space of the run as it is now. Write it again with python -m serve.space RUN."
+        )
+    inside = name.removesuffix("bundle.json")
+    return {f"model/{own}": path for own, path in published.items() if own.startswith(inside)}
 
 
 def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
@@ -149,11 +161,10 @@ def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
             f"{run} has no {there}, so python -m serve will not work with the repository. Export "
             f"it first: python -m export {shell_path(run)} --to {bundle.DEFAULT_TARGET}"
         )
-    left = [
-        one.target
-        for one in bundle.of_run(run)
-        if f"{bundle.BUNDLES}/{one.folder.name}/{bundle.BUNDLE}" not in files
-    ]
+    left = []
+    for opened in bundle.of_run(run):
+        if f"{bundle.BUNDLES}/{opened.folder.name}/{bundle.BUNDLE}" not in files:
+            left.append(opened.target)
     if left:
         console.say(
             f"not sent, to be exported where they are used: {', '.join(left)} (their figures are "
@@ -164,21 +175,19 @@ def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
 def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) -> None:
     """What leaves this machine, before it does: name, size and digest of each file, and who will
     see it."""
+    readers = "everybody" if order.public else f"{order.repo.partition('/')[0]} alone"
     for kind, listed in (("repository", files), ("Space", space)):
         if listed:
-            seen = "everybody" if order.public else f"{order.repo.partition('/')[0]} alone"
             how = "as a pull request" if order.pr and kind == "repository" else "in one commit"
-            console.say(f"{kind} {order.repo}, seen by {seen}, {len(listed)} files {how}:")
+            console.say(f"{kind} {order.repo}, seen by {readers}, {len(listed)} files {how}:")
         for name, path in listed.items():
             console.say(f"  {path.stat().st_size:>12,}  {rundir.digest(path)[:12]}  {name}")
 
 
 def _say(done: "Pushed", files: Mapping[str, Path]) -> None:
-    what = (
-        f"{len(files)} files, read back and compared"
-        if done.sent
-        else "everything was there already"
-    )
+    what = "everything was there already"
+    if done.sent:
+        what = f"{len(files)} files, read back and compared"
     console.say(f"{done.url}  commit {done.commit}: {what}")
     for name in done.kept:
         console.warn(

@@ -30,6 +30,8 @@ EDITED = "edited"
 DELETE = "Delete it: what was changed on the Hub is then told by the lists that lie there."
 MOST_BYTES = 4_000_000
 """Of a list that is read from a repository."""
+MOST_SHOWN = 10
+"""Names of files in an error."""
 
 
 def pushes_file() -> Path:
@@ -51,10 +53,9 @@ def read(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] |
     if entry is None:
         return None
     with fields.of(pushes_file(), DELETE):
-        if not all(
-            isinstance(digest, str) and DIGEST.fullmatch(digest) for digest in entry.values()
-        ):
-            raise ValueError("expected the digests of files")
+        for digest in entry.values():
+            if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+                raise ValueError("expected the digests of files")
         return dict(entry)
 
 
@@ -88,26 +89,26 @@ def listed(names: Iterable[str], content: Callable[[str], Path]) -> dict[str, st
         if last == rundir.FINISHED and (
             not folder or re.fullmatch(rf"{bundle.BUNDLES}/[\w-]+", folder)
         ):
-            found |= {
-                f"{folder}/{file}" if folder else file: sha256
-                for file, sha256 in _files(content(name)).items()
-            }
+            above = name.removesuffix(last)
+            for file, sha256 in _files(content(name)).items():
+                found[above + file] = sha256
     return found
 
 
 def _files(path: Path) -> dict[str, str]:
     try:
         octets = path.read_bytes()[: MOST_BYTES + 1]
-        manifest = strict_json.parse(octets) if len(octets) <= MOST_BYTES else {"files": {}}
+        if len(octets) > MOST_BYTES:
+            return {}
+        manifest = strict_json.parse(octets)
         edited = manifest.get(EDITED, [])
-        return {
-            name: sha256
-            for name, sha256 in manifest["files"].items()
-            if name not in edited
-            and is_plain(name)
-            and isinstance(sha256, str)
-            and SHA256.fullmatch(sha256)
-        }
+        digests = {}
+        for name, sha256 in manifest["files"].items():
+            if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+                continue
+            if name not in edited and is_plain(name):
+                digests[name] = sha256
+        return digests
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -124,13 +125,14 @@ def with_card(files: Mapping[str, Path], card: Path, into: Path) -> dict[str, Pa
 def refused(repo: str, changed: Iterable[str], *, recorded: bool) -> UserError:
     """The error that names what was changed on the Hub; not `recorded`: what may have been."""
     names = sorted(changed)
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    shown = f"{', '.join(names[:10])}{more}"
-    seen = (
-        f"that somebody has changed {shown} there since"
-        if recorded
-        else f"that {shown} there {'is' if len(names) == 1 else 'are'} not what a known push left"
-    )
+    shown = ", ".join(names[:MOST_SHOWN])
+    if len(names) > MOST_SHOWN:
+        shown += f" and {len(names) - MOST_SHOWN} more"
+    if recorded:
+        seen = f"that somebody has changed {shown} there since"
+    else:
+        verb = "is" if len(names) == 1 else "are"
+        seen = f"that {shown} there {verb} not what a known push left"
     return UserError(
         f"{repo}: expected its files as the last push left them, seen {seen}. Nothing was sent, "
         "because a model's files belong together. Look at the commits on the Hub; --overwrite "

@@ -8,8 +8,8 @@ from typing import Any
 
 from zoo.contract import rundir
 from zoo.host.errors import UserError
-from zoo.hub import pull
 from zoo.hub.calls import retried, timeouts
+from zoo.hub.listing import digests_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Head:
     commit: str
     private: bool
     digests: dict[str, str]
-    """As `pull.digests_of`."""
+    """As `zoo.hub.listing.digests_of`."""
 
 
 def check_token(api: Any, goal: Goal) -> None:
@@ -92,7 +92,7 @@ def head_of(api: Any, goal: Goal, revision: str) -> Head | None:
         raise
     except RepositoryNotFoundError:
         return None
-    return Head(info.sha, bool(info.private), pull.digests_of(info.siblings or ()))
+    return Head(info.sha, bool(info.private), digests_of(info.siblings or ()))
 
 
 def head_or_create(api: Any, goal: Goal, files: Mapping[str, Path]) -> Head:
@@ -151,16 +151,14 @@ def _refuse_other_owner(goal: Goal, head: Head, files: Mapping[str, Path]) -> No
     """`UserError` if the repository holds something that no push made, or is seen by others than
     asked."""
     if goal.public == head.private and not goal.pull_request:
-        now, asked = ("private", "--public") if head.private else ("public", "no --public")
-        raise UserError(
-            f"{goal.repo} is {now}: expected {'private' if head.private else '--public'}, seen "
-            f"{asked}. "
-            + (
-                "Leave --public out, or change it in the repository's settings."
-                if head.private
-                else "Everybody would see what is sent: add --public if that is meant, or choose "
-                "another name."
+        if head.private:
+            raise UserError(
+                f"{goal.repo} is private: expected private, seen --public. Omit --public, or "
+                "change it in the repository's settings."
             )
+        raise UserError(
+            f"{goal.repo} is public: expected --public, seen no --public. Everybody would see what "
+            "is sent: add --public if that is meant, or choose another name."
         )
     mark = rundir.FINISHED if goal.kind == "model" else rundir.CARD
     others = [name for name in head.digests if name != ".gitattributes"]
