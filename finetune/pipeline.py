@@ -29,13 +29,14 @@ from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint, going_on, made_with
 from finetune.run_folder.claim import Claim, claim, held, recorded_order
 from finetune.run_folder.events import Events
-from finetune.train import loop, lr_range, memory, probe
+from finetune.train import loop, lr_range, probe
 from finetune.train.distill import Teacher
 from finetune.train.teacher import teacher_of
 from zoo.contract import recipe_rows, rundir
 from zoo.host import console, minimum
 from zoo.host.errors import UserError, first_line
 from zoo.host.text import shell_path
+from zoo.network import of_torch
 from zoo.network.forward import head
 
 
@@ -95,7 +96,7 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
         ):
             yield
     except RuntimeError as error:
-        if not memory.is_full(error):
+        if not of_torch.is_out_of_memory(error):
             raise
         raise UserError(
             f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
@@ -142,9 +143,7 @@ def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
     try:
         return plan, loop.train(loop_job(plan, teacher), state)
     except RuntimeError as error:
-        if plan.resolved.recipe.compile == "on" and isinstance(
-            error, torch._dynamo.exc.TorchDynamoException
-        ):
+        if plan.resolved.recipe.compile == "on" and of_torch.is_failed_compilation(error):
             raise UserError(
                 f"--compile on: torch could not compile this network here ({first_line(error)}). "
                 "Install a C++ compiler (g++), or remove --compile."

@@ -88,7 +88,12 @@ def raised() -> Iterator[None]:
 def held() -> Iterator[Callable[[], int]]:
     """Inside, a signal is noted; the function that this yields gives its number, 0 = none came."""
     with _handled(_note):
-        yield lambda: _first[0][0] if _first else 0
+        yield _noted
+
+
+def _noted() -> int:
+    """The number of the first signal, 0 = none came."""
+    return _first[0][0] if _first else 0
 
 
 def ignore(_: int = 0) -> None:

@@ -8,7 +8,8 @@ from finetune.machine import distributed
 from finetune.recipe.fields import Recipe
 from finetune.recipe.resolve import from_scratch
 from zoo.host.errors import UserError
-from zoo.network.trial import ONE_VALUE, Trial
+from zoo.network import of_torch
+from zoo.network.trial import Trial
 
 
 def check_given(given: Mapping[str, Any], trial: Trial, *, device: str) -> None:
@@ -75,7 +76,7 @@ def _check_part(
     if smallest_part(batch, accumulate, device=device) > 1:
         return
     reason = trial.refused(side, pictures=1)
-    if reason and ONE_VALUE in reason:
+    if reason and of_torch.is_lack_of_variance(reason):
         _refuse_part(batch, accumulate, side, random=random)
 
 

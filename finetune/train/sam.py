@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from zoo.network import of_torch
+
 
 @contextmanager
 def climbed(model: nn.Module, rho: float) -> Iterator[None]:
@@ -21,11 +23,7 @@ def climbed(model: nn.Module, rho: float) -> Iterator[None]:
     gradients = [p.grad for p in weights if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     before = [p.detach().clone() for p in weights]
-    norms = [
-        m
-        for m in model.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
-    ]
+    norms = [module for module in of_torch.batch_norms(model) if module.track_running_stats]
     with torch.no_grad():
         for p, gradient in zip(weights, gradients, strict=True):
             p.add_(torch.where(norm.isfinite(), gradient * (rho / norm.clamp(min=1e-12)), 0.0))

@@ -23,6 +23,7 @@ from finetune.train.distill import Teacher, distillation
 from finetune.train.losses import Loss, loss_function
 from finetune.train.optimizer import optimizer as make_optimizer
 from finetune.train.strided import without_strides
+from zoo.network import of_torch
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -241,6 +242,5 @@ def train_mode(model: nn.Module, recipe: Recipe) -> None:
     statistics."""
     model.train()
     if recipe.batch_norm == "frozen":
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        for module in of_torch.batch_norms(model):
+            module.eval()

@@ -3,9 +3,7 @@ the project, its version and what is gone."""
 
 import asyncio
 import contextlib
-import importlib.metadata
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +13,14 @@ from starlette.datastructures import Headers, UploadFile
 from uvicorn.server import ServerState
 
 from serve.insides import of_starlette, of_uvicorn
+from tests import borrowed as shared
 from tests import warm
 
 SERVE = Path(of_uvicorn.__file__).parents[1]
 
 
-@contextlib.contextmanager
-def borrowed(project: str, inside: str) -> Iterator[None]:
-    """A block that works only as long as `project` has `inside`."""
-    try:
-        yield
-    except (AssertionError, AttributeError, ImportError, LookupError, TypeError) as error:
-        lacking(project, f"{inside} ({type(error).__name__}: {error})")
-
-
-def lacking(project: str, inside: str) -> None:
-    version = importlib.metadata.version(project)
-    file = f"serve/insides/of_{project}.py"
-    pytest.fail(f"{project} {version} no longer has {inside}: see {file}", pytrace=False)
+def borrowed(project: str, inside: str) -> contextlib.AbstractContextManager[None]:
+    return shared.borrowed(project, inside, file=f"serve/insides/of_{project}.py")
 
 
 def test_the_failure_names_version_and_inside() -> None:
@@ -226,4 +214,4 @@ def test_gradio_has_what_is_borrowed() -> None:
     with borrowed("gradio", f"what this ended with:\n{ran.stderr}"):
         assert ran.returncode == 0
     for inside in json.loads(ran.stdout.splitlines()[-1]):
-        lacking("gradio", inside)
+        shared.lacking("gradio", inside, file="serve/insides/of_gradio.py")
