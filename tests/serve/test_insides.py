@@ -2,7 +2,6 @@
 the project, its version and what is gone."""
 
 import asyncio
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,10 @@ from starlette.datastructures import Headers, UploadFile
 from uvicorn.server import ServerState
 
 from serve.insides import of_starlette, of_uvicorn
-from tests import borrowed as shared
 from tests import warm
+from tests.borrowed import borrowed, lacking
 
 SERVE = Path(of_uvicorn.__file__).parents[1]
-
-
-def borrowed(project: str, inside: str) -> contextlib.AbstractContextManager[None]:
-    return shared.borrowed(project, inside, file=f"serve/insides/of_{project}.py")
 
 
 def test_the_failure_names_version_and_inside() -> None:
@@ -214,4 +209,4 @@ def test_gradio_has_what_is_borrowed() -> None:
     with borrowed("gradio", f"what this ended with:\n{ran.stderr}"):
         assert ran.returncode == 0
     for inside in json.loads(ran.stdout.splitlines()[-1]):
-        shared.lacking("gradio", inside, file="serve/insides/of_gradio.py")
+        lacking("gradio", inside)

@@ -12,15 +12,14 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from tests.borrowed import borrowed
+from tests.borrowed import FILES, borrowed
 from zoo.network import of_torch
 
-FILE = "zoo/network/of_torch.py"
 ROOT = Path(of_torch.__file__).parents[2]
 
 
 def of(inside: str) -> AbstractContextManager[None]:
-    return borrowed("torch", inside, file=FILE)
+    return borrowed("torch", inside)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +37,7 @@ def test_insides_of_torch_are_borrowed_in_one_file(inside: str) -> None:
     floors = (ROOT / floor for floor in ("zoo", "finetune", "export", "serve"))
     files = [path for floor in floors for path in floor.rglob("*.py")]
     users = {path for path in files if inside in path.read_text(encoding="utf-8")}
-    assert {path.relative_to(ROOT).as_posix() for path in users} == {FILE}
+    assert {path.relative_to(ROOT).as_posix() for path in users} == {FILES["torch"]}
 
 
 def test_batch_norms() -> None:

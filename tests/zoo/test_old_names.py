@@ -1,16 +1,38 @@
 """Names that timm once had are answered with its present ones, wherever a person may give them."""
 
+import sys
+
 import pytest
 import timm
-from timm.models._registry import get_deprecated_models
+import torch
+from timm.models import vision_transformer
 
+from tests.borrowed import borrowed
+from zoo.bases import of_timm
 from zoo.bases.catalog import find, find_architecture
 from zoo.bases.old_names import current_architecture, current_name
 from zoo.host.errors import UserError
 from zoo.network import weights
 from zoo.network.build import describe
 
-OLD = sorted(name for name, current in get_deprecated_models().items() if current)
+OLD = sorted(name for name, current in of_timm.old_names().items() if current)
+
+
+def test_timm_has_what_is_borrowed() -> None:
+    with borrowed("timm", "its table of old names"):
+        assert (
+            of_timm.old_names()["vit_base_patch16_224_in21k"] == "vit_base_patch16_224.augreg_in21k"
+        )
+    with borrowed("timm", "checkpoint_filter_fn of vision_transformer"):
+        model = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+        rename = of_timm.renamer(vision_transformer)
+        assert rename is not None
+        renamed = rename({"model": {"pos_embed": torch.zeros(1, 1 + 24 * 24, 192)}}, model)
+        assert renamed["pos_embed"].shape == model.pos_embed.shape
+    with borrowed("timm", "adapt_layer_scale of vision_transformer's checkpoint_filter_fn"):
+        renamed = rename({"blocks.0.gamma_1": torch.ones(1)}, model)
+        assert list(renamed) == ["blocks.0.ls1.gamma"]
+    assert of_timm.renamer(sys) is None
 
 
 def test_every_old_name_of_timm_is_answered_with_the_present_one() -> None:

@@ -6,6 +6,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from zoo.bases import of_timm
+
 
 def current_name(name: str) -> str | None:
     """timm's present name (`legacy_xception`, `tf_efficientnet_b0.ns_jft_in1k`) of a model with an
@@ -14,9 +16,7 @@ def current_name(name: str) -> str | None:
     plain = name.removeprefix("timm/")
     if plain not in _words_of_timm():
         return None
-    from timm.models._registry import get_deprecated_models
-
-    return get_deprecated_models().get(plain) or None
+    return of_timm.old_names().get(plain) or None
 
 
 def current_architecture(name: str) -> str:

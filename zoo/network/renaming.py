@@ -1,19 +1,15 @@
 """A file's tensors under the names and in the sizes of timm's model, and how far they fit."""
 
-import inspect
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from zoo.bases import of_timm
 from zoo.network import weights
 
-RENAMERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
-"""Names under which timm's modules keep the function that renames and resizes the tensors of
-published files."""
 TIMM_ERRORS = (
     TypeError,
     ValueError,
@@ -49,23 +45,16 @@ def as_timm_names_them(model: nn.Module, raw: dict[str, Tensor]) -> dict[str, Te
 def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Apply the renaming and resizing (of position embeddings) that timm applies to its own
     published files."""
-    module = sys.modules[type(model).__module__]
-    present = [name for name in RENAMERS if hasattr(module, name)]
-    if not present:
+    rename = of_timm.renamer(sys.modules[type(model).__module__])
+    if rename is None:
         return state
-    rename: Callable[..., dict[str, Tensor]] = getattr(module, present[0])
-    takes = inspect.signature(rename).parameters
-    options: dict[str, Any] = {}
-    if "model" in takes:
-        options["model"] = model
-    if "adapt_layer_scale" in takes:
-        options["adapt_layer_scale"] = True  # DeiT 3's files, as timm's deit.py asks for it
     with warnings.catch_warnings():  # about the way timm resizes BEiT's tables
         warnings.filterwarnings("ignore", message="torch.searchsorted.*non-contiguous")
         warnings.filterwarnings(
             "ignore", message="Using a non-tuple sequence for multidimensional indexing"
         )
-        return rename(state, **options)
+        renamed: dict[str, Tensor] = rename(state, model)
+        return renamed
 
 
 def _can_be_resized(raw: Mapping[str, Tensor], ours: Mapping[str, list[int]]) -> bool:
