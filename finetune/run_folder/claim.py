@@ -199,10 +199,10 @@ def _discard(claimed: Claim, why: str) -> None:
             return
 
 
-def record(claimed: Claim, states: str) -> None:
+def record(folder: Path, order: Order, states: str) -> None:
     """Note in local.json where the pictures lie, once these are known to be the right ones, and
     their `file_states`."""
-    rundir.write_json(claimed.folder / rundir.LOCAL, claimed.order.to_json() | {STATES: states})
+    rundir.write_json(folder / rundir.LOCAL, order.to_json() | {STATES: states})
 
 
 def _lock(folder: Path) -> FileLock:
