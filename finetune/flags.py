@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from finetune.recipe import other_flags
-from finetune.recipe.fields import MEASURED, USUAL, Recipe, field_docs
+from finetune.recipe import flag_values, other_flags
+from finetune.recipe.fields import MEASURED, TYPES, USUAL, Recipe, field_docs
 
 
 def overrides(fields: tuple[str, ...]) -> type:
@@ -43,6 +43,10 @@ def overrides(fields: tuple[str, ...]) -> type:
 
 Usual = overrides(USUAL)
 LessUsual = overrides(tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in USUAL))
+SWITCHES = frozenset(name.replace("_", "-") for name, kind in TYPES.items() if kind is bool)
+"""Flags that take no value, without dashes."""
+MAY_BE_EMPTY = frozenset(["teacher"])
+"""Flags whose help gives the empty value a meaning, without dashes."""
 
 
 def given_by(*settings: object) -> dict[str, Any]:
@@ -60,4 +64,5 @@ def parse(command: Callable[..., None], module: str, *classes: type) -> None:
     `classes`: the dataclasses that its flags are generated from.
     """
     other_flags.check(sys.argv[1:], ["help", *other_flags.flags_of(*classes, Usual, LessUsual)])
+    flag_values.check(sys.argv[1:], switches=SWITCHES, may_be_empty=MAY_BE_EMPTY)
     tyro.cli(command, prog=f"python -m {module}", config=(tyro.conf.FlagCreatePairsOff,))

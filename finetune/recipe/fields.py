@@ -124,12 +124,12 @@ class Recipe:
     """Dropout before the classifier."""
     batch_norm: Annotated[Literal["frozen", "train"], Row(usual="train")]
     """Batch-norm statistics: kept from the base, or learned from batches."""
-    clip_norm: Annotated[float, Row(0.0, 1e6)]
+    clip_norm: Annotated[float, Row(0.0, 1e6, least=1e-6)]
     """Gradients are scaled down to this global L2 norm; 0 = off."""
     accumulate: Annotated[int, Row(1, 1024, usual=1, why=OFF)]
     """Parts in which a batch passes through the network, for batches that the memory does not hold;
     the gradients are those of the whole batch (batch norms see the parts); 1 = off."""
-    sam_rho: Annotated[float, Row(0.0, 10.0, usual=0.0, why=OFF)]
+    sam_rho: Annotated[float, Row(0.0, 10.0, least=1e-6, usual=0.0, why=OFF)]
     """Sharpness-aware minimisation: distance at which the gradient is taken (published 0.05 to
     0.2); two passes a step; 0 = off."""
     ema: Annotated[float, Row(0.0, 0.99999, usual=0.0, why=OFF)]
@@ -187,10 +187,10 @@ class Recipe:
     crop_padding: Annotated[int, Row(0, 1024, usual=0, why=OFF)]
     """Pixels of black put around a training picture of the network's size before a crop back to it,
     as is usual on CIFAR (there 4); 0 = off."""
-    mixup: Annotated[float, Row(0.0, 10.0, usual=0.0, why=OFF)]
+    mixup: Annotated[float, Row(0.0, 10.0, least=1e-3, usual=0.0, why=OFF)]
     """Mixup's alpha: two pictures are blended in a share drawn from Beta(alpha, alpha), targets
     too; 0 = off."""
-    cutmix: Annotated[float, Row(0.0, 10.0, usual=0.0, why=OFF)]
+    cutmix: Annotated[float, Row(0.0, 10.0, least=1e-3, usual=0.0, why=OFF)]
     """CutMix's alpha: a box of another picture is pasted in, its area drawn from Beta(alpha,
     alpha); 0 = off."""
     cutout: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
@@ -275,12 +275,18 @@ def flag_of(name: str, value: Any = "") -> str:
 
 def check_bounds(values: Mapping[str, Any]) -> None:
     """Raise `UserError` for the first numeric field of `values` that is out of its range."""
-    numeric = (name for name in ROWS if name in values and TYPES[name] in (int, float))
-    for name in numeric:
-        row = ROWS[name]
-        if not row.low <= values[name] <= row.high:
+    for name, row in ROWS.items():
+        if name not in values or TYPES[name] not in (int, float):
+            continue
+        value = values[name]
+        if not row.low <= value <= row.high:
             raise UserError(
-                f"{flag_of(name)} {values[name]}: expected a value from {row.low} to {row.high}."
+                f"{flag_of(name)} {value}: expected a value from {row.low} to {row.high}."
+            )
+        if 0 < value < row.least:
+            raise UserError(
+                f"{flag_of(name)} {value}: expected 0 (off), or a value from {row.least:g} to "
+                f"{row.high:g}."
             )
 
 

@@ -16,6 +16,9 @@ class Row:
     low: float = -math.inf
     high: float = math.inf
     """Inclusive range of a number."""
+    least: float = 0
+    """The smallest number besides 0 that does what the field says: below, fp32 rounds it to
+    nothing."""
     usual: Any = 0
     """The value with which the field does nothing, or what nearly every run has."""
     why: str | None = None

@@ -139,9 +139,10 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
     else:
         order, folder = _order(run, given), run.folder
         if order.data in _real(folder).parents:
+            whose = "--out" if run.out else "without --out the run folder is"
             raise UserError(
-                f"--out {folder} stands in the data folder {order.data}, where it would look like "
-                "a class: choose an --out elsewhere."
+                f"{whose} {folder}, which stands in the data folder {order.data}, where it would "
+                "look like a class: choose an --out elsewhere."
             )
         goes_on = _check_free(folder, order)
     finished = rundir.is_finished(folder)

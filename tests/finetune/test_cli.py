@@ -4,6 +4,7 @@ input gets."""
 import dataclasses
 import hashlib
 import importlib.util
+import math
 import os
 import pickle
 import re
@@ -28,11 +29,12 @@ from torch.distributed.run import get_args_parser
 from finetune.data import dataset
 from finetune.data.class_folders import read_tree
 from finetune.data.loader import Source, evaluation_batches
+from finetune.flags import MAY_BE_EMPTY, SWITCHES
 from finetune.machine import device
 from finetune.pipeline import start
 from finetune.plan import check_same_data, with_recorded_names
-from finetune.recipe import other_flags
-from finetune.recipe.fields import Recipe, field_docs
+from finetune.recipe import other_flags, resolve
+from finetune.recipe.fields import ROWS, TYPES, Recipe, field_docs, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.claim import Order, claim, held, recorded_order
@@ -304,6 +306,8 @@ def test_help_is_instant(tmp_path: Path) -> None:
         (("--data", "x", "--imgsz", "3"), ["error: --imgsz is --image-size here"]),
         (("--data", "x", "--epoch", "3"), ["--epoch", "Perhaps you meant", "--epochs INT"]),
         (("--data", "x", "--epochs", "three"), ["--epochs", "'three'"]),
+        (("--data", "x", "--epochs", "nan"), ["--epochs", "'nan'"]),
+        (("--data", "x", "--lr", "1,5"), ["--lr", "'1,5'"]),
         (("--data", "x", "--fit", "stretch"), ["--fit", "'stretch'", "squash", "crop", "pad"]),
     ],
 )
@@ -400,6 +404,50 @@ def test_every_flag_of_torchrun_is_answered_where_it_stands_behind_our_name() ->
     assert not [
         flag for flag in asked if f"{flag}: " not in answer and f"{flag} is --out" not in answer
     ]
+
+
+EMPTY_OR_LONG = {"": "empty one", "x" * 5000: "4,096", "x/" * 2000: "4,096"}
+
+
+@pytest.mark.parametrize("value", EMPTY_OR_LONG, ids=lambda value: f"{len(value)} characters")
+def test_no_flag_takes_an_empty_value_or_one_longer_than_a_path(
+    value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in set(ALL_FLAGS) - {"help"} - SWITCHES - (set() if value else MAY_BE_EMPTY):
+        for words in ([f"--{name}", value], [f"--{name}={value}"]):
+            result = finetune_here(monkeypatch, capsys, "--data", "x", *words)
+            assert_refused(result, f"--{name}", EMPTY_OR_LONG[value], lines=1)
+            assert len(result.stderr) < 400
+
+
+def test_no_switch_takes_a_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sorted(SWITCHES) == ["from-scratch", "probe-only", "zero-gamma"]
+    for words in (["--{}", "True"], ["--{}", "-1"], ["--{}=1"], ["--{}", ""]):
+        for name in SWITCHES:
+            given = ["--data", "x", *(word.format(name) for word in words)]
+            result = finetune_here(monkeypatch, capsys, *given)
+            assert_refused(result, f"--{name}", "no value behind a switch")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -2, 10**10, 1e300])
+def test_no_number_is_taken_beyond_its_range(value: float) -> None:
+    for name in ("workers", "bad_limit"):
+        message = refusal(lambda name=name: Run(data="x", **{name: value}))  # type: ignore[misc]
+        assert message.startswith(flag_of(name))
+    for name, kind in TYPES.items():
+        if kind in (int, float):
+            assert refusal(lambda name=name: resolve.check({name: value})).startswith(flag_of(name))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [1e-300, 1e-40, 1e-9])
+def test_a_number_that_rounding_makes_nothing_of_is_refused(value: float) -> None:
+    for name in ("mixup", "cutmix", "clip_norm", "sam_rho"):
+        message = refusal(lambda name=name: resolve.check({name: value}))  # type: ignore[misc]
+        assert "expected 0 (off), or a value from " in message
+        resolve.check({name: 0.0})
+        resolve.check({name: ROWS[name].least})
 
 
 def test_main_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1138,6 +1186,16 @@ def test_a_run_folder_inside_the_data_is_refused(animals: Path) -> None:
         data="animals",
         out=animals / "runs" / "one",
     )
+
+
+def test_the_usual_run_folder_inside_the_data_is_not_blamed_on_a_flag(
+    animals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(animals)
+    message = refusal(lambda: start(Run(data=".", device="cpu"), {}))
+    assert message.startswith(f"without --out the run folder is {Path('runs')}")
+    assert "choose an --out elsewhere" in message
+    assert not (animals / "runs").exists()
 
 
 def test_a_corrected_command_does_not_inherit_the_recipe_of_the_one_before(animals: Path) -> None:

@@ -3,6 +3,7 @@ them."""
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,3 +78,26 @@ def test_a_command_that_did_not_expect_it_tells_it_without_a_traceback(
     told = " ".join(capsys.readouterr().err.split())
     assert f"/data/runs/pets/model.safetensors: {LACKS[number].cause}" in told
     assert LACKS[number].advice in told
+
+
+def test_a_path_that_is_too_long_is_told_in_short(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_main(lambda: os.stat("x/" * 3000))  # type: ignore[arg-type, return-value]
+    assert ended.value.code == UserError.exit_code
+    told = capsys.readouterr().err
+    assert "(6,000 bytes)" in told
+    assert "Choose shorter names" in told
+    assert len(told) < 300
+
+
+def test_no_folder_for_temporary_files_is_told_with_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit) as ended:
+        run_main(tempfile.gettempdir)  # type: ignore[arg-type]
+    assert ended.value.code == UserError.exit_code
+    told = capsys.readouterr().err
+    assert str(tmp_path / "nowhere") in told
+    assert "TMPDIR=FOLDER" in told

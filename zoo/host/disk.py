@@ -4,6 +4,7 @@ allow, in words.
     write_whole(path, write)    a reader sees the old file or the new one
     right_needed(folder)        what may not be written below it is a `NotWritable`
     no_room(error)              what ended a write for want of room, and what helps
+    in_words(error)             the same as a sentence, and what else a command may meet anywhere
 """
 
 import errno
@@ -50,6 +51,10 @@ NO_ROOM = {
 """`errno` of a write -> how the system words it, and what it means: disk or quota are full, or a
 limit was met."""
 
+NO_TEMPORARY = "No usable temporary directory"
+"""What Python's tempfile says where it can write to none of the usual places, TMPDIR first; torch
+asks for one when it is imported."""
+
 
 def no_room(error: BaseException) -> NoRoom | None:
     """What ended a write for want of room, however a library wraps the system's error; None for any
@@ -66,6 +71,28 @@ def no_room(error: BaseException) -> NoRoom | None:
             if words in str(chain):
                 return found
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+    return None
+
+
+def in_words(error: OSError) -> str | None:
+    """A sentence about an error that can come up wherever a command works with files; None for any
+    other error."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if lack := no_room(error):
+        place = f"{name}: " if name else ""
+        return f"{place}{lack.cause}: {lack.advice}, then run the same command again."
+    if error.errno == errno.ENAMETOOLONG:
+        return (
+            f"{name[:40]}...: this system takes no name and no path as long as this one "
+            f"({len(os.fsencode(name)):,} bytes). Choose shorter names, or a place nearer to the "
+            "root of the disk."
+        )
+    if error.errno == errno.ENOENT and NO_TEMPORARY in str(error.strerror):
+        return (
+            f"a folder for temporary files was expected, and none can be written "
+            f"({error.strerror}). Name one with TMPDIR=FOLDER; or raise the limit on the size of "
+            "files, if ulimit -f shows one."
+        )
     return None
 
 

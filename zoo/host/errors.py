@@ -57,9 +57,10 @@ def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
     """Run a command's `main` and exit: its return value (None = 0), a `UserError`'s own code, 130
     after Ctrl-C.
 
-    A full disk, or a limit on the size of files, that no part of the command expected is told in
-    words as well. `joins`: whether processes that torchrun starts together share the work; other
-    commands are refused there at once, where they would write the same files several times.
+    What the system refuses and no part of the command expected (a full disk, a limit on the size of
+    files, a path that is too long, no folder for temporary files) is told in words as well.
+    `joins`: whether processes that torchrun starts together share the work; other commands are
+    refused there at once, where they would write the same files several times.
     """
     from zoo.host import console, disk
 
@@ -72,13 +73,10 @@ def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
         console.error(error)
         sys.exit(error.exit_code)
     except OSError as error:
-        lack = disk.no_room(error)
-        if lack is None:
+        words = disk.in_words(error)
+        if words is None:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        console.error(
-            UserError(f"{place}{lack.cause}: {lack.advice}, then run the same command again.")
-        )
+        console.error(UserError(words))
         sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
