@@ -24,8 +24,9 @@ from finetune.recipe.resolved import Resolved
 from finetune.recipe.row import NOT_MEASURED
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint, going_on, made_with
-from finetune.run_folder.claim import Claim, claim, held, recorded_order
+from finetune.run_folder.claim import Claim, claim, held
 from finetune.run_folder.events import Events
+from finetune.run_folder.order import recorded_order
 from finetune.train import loop, lr_range, probe
 from finetune.train.distill import Teacher
 from finetune.train.teacher import teacher_of

@@ -24,7 +24,8 @@ from finetune.recipe.resolved import Resolved
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.checkpoint import State
-from finetune.run_folder.claim import Claim, Order, record
+from finetune.run_folder.claim import Claim, record
+from finetune.run_folder.order import Order
 from finetune.train import ddp, lr_range
 from finetune.train.distill import Teacher
 from finetune.train.initialise import has_zero_gamma, initialise

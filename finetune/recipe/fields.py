@@ -278,16 +278,8 @@ def check_bounds(values: Mapping[str, Any]) -> None:
     for name, row in ROWS.items():
         if name not in values or TYPES[name] not in (int, float):
             continue
-        value = values[name]
-        if not row.low <= value <= row.high:
-            raise UserError(
-                f"{flag_of(name)} {value}: expected a value from {row.low} to {row.high}."
-            )
-        if 0 < value < row.least:
-            raise UserError(
-                f"{flag_of(name)} {value}: expected 0 (off), or a value from {row.least:g} to "
-                f"{row.high:g}."
-            )
+        if refusal := row.refusal(values[name]):
+            raise UserError(f"{flag_of(name)} {values[name]}: {refusal}.")
 
 
 def field_docs(cls: type) -> dict[str, str]:

@@ -30,6 +30,14 @@ class Row:
     probe_too: bool = False
     """Whether it has an effect on a run that is only a probe as well."""
 
+    def refusal(self, value: float) -> str:
+        """Why a number is no value of the field; empty where it is one."""
+        if not self.low <= value <= self.high:
+            return f"expected a value from {self.low} to {self.high}"
+        if 0 < value < self.least:
+            return f"expected 0 (off), or a value from {self.least:g} to {self.high:g}"
+        return ""
+
     def has_effect(self, recipe: Any) -> bool:
         """Whether the field changes anything in a run by this `Recipe`; where it does not, it is
         refused, never ignored."""
