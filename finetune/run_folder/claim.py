@@ -13,8 +13,9 @@ from filelock import FileLock
 from finetune.machine import distributed
 from finetune.machine.disk_space import room_needed
 from finetune.recipe.run import Run
-from finetune.run_folder.checkpoint import has_state, sweep
+from finetune.run_folder.checkpoint import has_state
 from finetune.run_folder.going_on import STATES
+from finetune.run_folder.leftovers import sweep
 from finetune.run_folder.named_folders import readable_folder, real
 from finetune.run_folder.order import Order, new_order, recorded_order, resumed_order
 from zoo.contract import rundir

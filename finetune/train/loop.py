@@ -11,7 +11,7 @@ from finetune.data.loader import epoch_end, epochs_done, steps_per_epoch, traini
 from finetune.evaluation.passes import Scores
 from finetune.machine import distributed, signals
 from finetune.recipe.fields import Recipe
-from finetune.run_folder import checkpoint
+from finetune.run_folder import checkpoint, leftovers
 from finetune.run_folder.events import Events
 from finetune.run_folder.saver import Saver
 from finetune.train import memory
@@ -98,7 +98,7 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                 advance(recipe.batch_size, note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
         except signals.Stopped as stopped:
             saver.save(state_now())
-            checkpoint.mark_stopped(job.folder, stopped.name, done)
+            leftovers.mark_stopped(job.folder, stopped.name, done)
             distributed.wait()  # none leaves before rank 0 has saved
             raise
     if done < plan.total_steps:

@@ -18,6 +18,7 @@ from finetune.evaluation.passes import Evaluate
 from finetune.machine import distributed
 from finetune.recipe.fields import Recipe
 from finetune.run_folder import checkpoint
+from finetune.run_folder.fitting_tensors import fitting
 from finetune.train import ddp, sam
 from finetune.train.distill import Teacher, distillation
 from finetune.train.losses import Loss, loss_function
@@ -97,7 +98,7 @@ def restore(state: checkpoint.State, model: nn.Module, parts: Parts) -> list[tor
     """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were
     not looked at yet."""
     tensors = state.tensors
-    with checkpoint.fitting(f"the checkpoint of step {state.step}"):
+    with fitting(f"the checkpoint of step {state.step}"):
         model.load_state_dict(tensors["model"])
         if parts.ema is not None:
             parts.ema.module.load_state_dict(tensors["ema" if state.step else "model"])
