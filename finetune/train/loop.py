@@ -15,6 +15,7 @@ from finetune.run_folder import checkpoint, leftovers
 from finetune.run_folder.events import Events
 from finetune.run_folder.saver import Saver
 from finetune.train import memory
+from finetune.train.optimizer import set_rate
 from finetune.train.schedule import schedule
 from finetune.train.step import Job, Parts, prepare, restore, train_mode, update
 from zoo.host import console
@@ -127,12 +128,6 @@ def is_best(recipe: Recipe, scores: Scores, best: checkpoint.Best) -> bool:
     yields."""
     untrained = best.step == 0 and recipe.probe != "on"
     return untrained or scores.better_than(best.scores)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step, scaled for each group of weights."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 def out_of_patience(

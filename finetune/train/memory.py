@@ -25,11 +25,8 @@ def fitted(job: Job, parts: Parts) -> Job:
     """
     recipe, wanted = job.recipe, job.recipe.accumulate
     batch = min(recipe.batch_size, len(job.pictures))
-    share, least, accumulate = (
-        math.ceil(batch / distributed.world()),
-        batch // distributed.world(),
-        wanted,
-    )
+    share, least = math.ceil(batch / distributed.world()), batch // distributed.world()
+    accumulate = wanted
     while distributed.most(not fits(job, parts, math.ceil(share / accumulate))):
         if accumulate >= least:
             raise UserError(
@@ -40,10 +37,10 @@ def fitted(job: Job, parts: Parts) -> Job:
         accumulate = min(2 * accumulate, least)
     if accumulate == wanted:
         return job
+    parts_word = "part" if wanted == 1 else "parts"
     console.warn(
-        f"a batch of {batch} in {wanted} part{'s' if wanted > 1 else ''} does not fit the memory "
-        f"of the device: it is passed in {accumulate} parts, whose gradients add up (--accumulate "
-        f"{accumulate})."
+        f"a batch of {batch} in {wanted} {parts_word} does not fit the memory of the device: it "
+        f"is passed in {accumulate} parts, whose gradients add up (--accumulate {accumulate})."
     )
     return dataclasses.replace(job, recipe=dataclasses.replace(recipe, accumulate=accumulate))
 
