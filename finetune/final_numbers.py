@@ -12,8 +12,9 @@ import torch
 from finetune.augment.picture import normalise
 from finetune.data.loader import epochs_done, evaluation_batches, steps_per_epoch
 from finetune.evaluation import predictions
-from finetune.evaluation.calibrate import Calibrated, Subject
+from finetune.evaluation.calibrate import Calibrated
 from finetune.evaluation.predictions import Answers
+from finetune.evaluation.subject import Subject
 from finetune.plan import Plan
 from finetune.run_folder import checkpoint, events
 from zoo.contract.report import (

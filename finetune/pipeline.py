@@ -278,11 +278,12 @@ def write_recipe(folder: Path, resolved: Resolved) -> None:
         rundir.write_json(folder / rundir.RECIPE, resolved.to_json())
 
 
-def print_recipe(resolved: Resolved) -> None:
-    """What was chosen or set by hand, one line each with its reason; the names of the rest."""
+def print_recipe(resolved: Resolved, *, all_in: str = rundir.RECIPE) -> None:
+    """What was chosen or set by hand, one line each with its reason; the names of the rest.
+    `all_in`: where all of them stand."""
     console.say("recipe:")
     shown, folded = recipe_rows.parted(resolved.to_json())
     for name, row in shown.items():
         console.say(f"  {name.replace('_', '-'):<20} {row['value']!s:<12} {row['why']}")
     flags = ", ".join("--" + name.replace("_", "-") for name in folded)
-    console.say(f"  {recipe_rows.folded_title(folded)}: {flags} ({rundir.RECIPE} has all)")
+    console.say(f"  {recipe_rows.folded_title(folded)}: {flags} ({all_in} has all)")

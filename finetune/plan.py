@@ -143,7 +143,8 @@ def check_steps(recipe: Recipe, trial: Trial, pictures: int, device: torch.devic
     per_epoch = steps_per_epoch(pictures, recipe.batch_size)
     schedule(recipe, steps_per_epoch=per_epoch)
     fitting.check(recipe, trial, pictures=pictures, device=device.type)
-    ddp.check_batch(min(pictures, recipe.batch_size), recipe)
+    step = min(pictures, recipe.batch_size)
+    ddp.check_batch(step, recipe, processes=distributed.world())
 
 
 def say_findings(data: Data, names: Path) -> None:

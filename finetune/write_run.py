@@ -14,8 +14,9 @@ from timm.models import save_for_hf
 from finetune.data import dataset
 from finetune.data.loader import Source
 from finetune.evaluation import calibrate
-from finetune.evaluation.calibrate import Calibrated, Subject
+from finetune.evaluation.calibrate import Calibrated
 from finetune.evaluation.choices import Place, Wish
+from finetune.evaluation.subject import Subject
 from finetune.final_numbers import answer_numbers, training_numbers
 from finetune.machine import device as devices
 from finetune.machine import disk_space, distributed

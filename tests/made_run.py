@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from finetune.data import dataset
 from finetune.data.dataset import Data, Picture
-from finetune.evaluation import predictions
+from finetune.evaluation import predictions, predictions_csv
 from finetune.evaluation.predictions import NOWHERE, Answers
 from finetune.figures import certainty, confusion, learning
 from finetune.figures.drawing import Drawing
@@ -92,7 +92,7 @@ def made_run(
     run.mkdir(parents=True)
     data, brightness = made_data(root, classes, pictures, made)
     table, fitted = made_answers(data, brightness, made)
-    predictions.write(run / rundir.PREDICTIONS, table)
+    predictions_csv.write(run / rundir.PREDICTIONS, table)
     dataset.write_files_csv(run / rundir.FILES, data)
     (run / rundir.METRICS).write_text(
         "".join(
@@ -102,7 +102,9 @@ def made_run(
     )
     pre = Preprocessing(96, made.crop_mode, 0.875 if made.crop_mode == "center" else 1.0)
     for name, content in {
-        rundir.REPORT: typed_json.write(made_report(predictions.read(run, classes), fitted, made)),
+        rundir.REPORT: typed_json.write(
+            made_report(predictions_csv.read(run, classes), fitted, made)
+        ),
         rundir.DATA: {
             "classes": classes,
             "counts": data.counts(),

@@ -49,6 +49,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
 
     from export import verify
     from export.order import Order as ExportOrder
+    from finetune import explain
     from finetune.evaluation.choices import Wish
     from finetune.recipe.fields import Recipe
     from finetune.recipe.run import Run
@@ -59,6 +60,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     orders = (
         Run,
         Recipe,
+        explain.Situation,
         Wish,
         ExportOrder,
         verify.Order,

@@ -114,7 +114,7 @@ ALLOWED = {
     ("finetune/run_folder/checkpoint.py", "torch.save"),
     # features of pictures, no archive
     ("finetune/train/probe.py", "extract"),
-    ("finetune/evaluation/calibrate.py", "extract"),
+    ("finetune/evaluation/reference_bank.py", "extract"),
 }
 
 

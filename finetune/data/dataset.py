@@ -272,6 +272,11 @@ def _check_classes(
         )
 
 
+def count_held_out(fraction: float, pictures: int) -> int:
+    """How many pictures of a class are wanted for val."""
+    return max(1, round(fraction * pictures))
+
+
 def split(data: Data, val: str) -> Data:
     """Cut the fraction `val` (as in '0.2') from train; data that already has a val is returned as
     it is.
@@ -292,7 +297,7 @@ def split(data: Data, val: str) -> Data:
         if p.split == "train":
             groups[p.label][p.sha256] += 1
     chosen = {
-        label: held_out(copies, max(1, round(fraction * copies.total())))
+        label: held_out(copies, count_held_out(fraction, copies.total()))
         for label, copies in groups.items()
     }
     pictures = tuple(

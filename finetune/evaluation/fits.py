@@ -31,7 +31,7 @@ CHEAP = ("flip",)
 
 
 def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float:
-    """The temperature with the lowest cross-entropy, by L-BFGS; 1 where no other is better.
+    """Find the temperature with the lowest cross-entropy, by L-BFGS; 1 where no other is better.
 
     1/(N + 2) of each target goes to the most probable other class, as in Platt's scaling (1999): N
     right answers do not prove that there is never a wrong one, so the temperature of a few right
@@ -55,10 +55,10 @@ def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float
 
     optimizer.step(closure)  # type: ignore[arg-type]
     temperature = min(max(log_temperature.exp().item(), COLDEST), 1 / COLDEST)
-    better = loss_of(probabilities_NC, labels_N, temperature) <= loss_of(
-        probabilities_NC, labels_N, 1.0
-    )
-    return temperature if better else 1.0
+    plain_loss = loss_of(probabilities_NC, labels_N, 1.0)
+    if loss_of(probabilities_NC, labels_N, temperature) > plain_loss:
+        return 1.0
+    return temperature
 
 
 def _picked(log_p_NC: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -66,18 +66,18 @@ def _picked(log_p_NC: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def losses(probabilities_NC: np.ndarray, labels_N: np.ndarray, temperature: float) -> np.ndarray:
-    """Cross-entropy of each picture in nats, [N]."""
+    """Compute the cross-entropy of each picture in nats, [N]."""
     label_p = temper(probabilities_NC, temperature)[np.arange(len(labels_N)), labels_N]
     return -np.log(np.maximum(label_p, np.finfo(np.float64).tiny))
 
 
 def loss_of(probabilities_NC: np.ndarray, labels_N: np.ndarray, temperature: float) -> float:
-    """Mean cross-entropy in nats."""
+    """Compute the mean cross-entropy in nats."""
     return float(losses(probabilities_NC, labels_N, temperature).mean())
 
 
 class Measured(NamedTuple):
-    """One of the views settings on the measured pictures."""
+    """Holds what one setting of views answers to the measured pictures."""
 
     predicted: np.ndarray
     """int [N]."""
@@ -86,8 +86,8 @@ class Measured(NamedTuple):
 
 
 def measure(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> Measured:
-    """Answers of a views setting at its own temperature: what averaging gains beyond temperature
-    scaling counts."""
+    """Measure a setting of views at its own temperature, so that only what averaging gains beyond
+    temperature scaling counts."""
     temperature = fit_temperature(probabilities_NC, labels_N)
     return Measured(
         probabilities_NC.argmax(1), np.exp(-losses(probabilities_NC, labels_N, temperature))
@@ -95,13 +95,16 @@ def measure(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> Measured:
 
 
 def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[dict[str, Any]]:
-    """A row per setting, each against `none` on the same pictures."""
+    """Compare each setting with `none` on the same pictures, one row a setting."""
     plain = measured["none"]
     plain_right, plain_loss = plain.predicted == labels_N, -np.log(plain.label_probability)
     rows = []
-    for name, it in measured.items():
-        right, loss = it.predicted == labels_N, -np.log(it.label_probability)
+    for name, views in measured.items():
+        right, loss = views.predicted == labels_N, -np.log(views.label_probability)
         gain = plain_loss - loss
+        gain_error = 0.0
+        if len(gain) > 1:
+            gain_error = float(gain.std(ddof=1) / math.sqrt(len(gain)))
         rows.append(
             {
                 "views": name,
@@ -110,9 +113,7 @@ def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[
                 "top1": float(right.mean()),
                 "loss": float(loss.mean()),
                 "gain": float(gain.mean()),
-                "gain_error": float(gain.std(ddof=1) / math.sqrt(len(gain)))
-                if len(gain) > 1
-                else 0.0,
+                "gain_error": gain_error,
                 "only_it_right": int((right & ~plain_right).sum()),
                 "only_none_right": int((plain_right & ~right).sum()),
             }
@@ -121,19 +122,13 @@ def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[
 
 
 def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """(views, why): of the settings that gain, the cheapest whose gain is within a standard error
-    of the largest.
+    """Give (views, why): of the settings that gain, the cheapest whose gain is within a standard
+    error of the largest.
 
     The one-standard-error rule of Breiman et al., "Classification and regression trees" (1984).
     None gains: none.
     """
-    gained = [
-        row
-        for row in table
-        if row["views"] != "none"
-        and row["gain"] > SIGNIFICANT * row["gain_error"]
-        and row["only_it_right"] >= row["only_none_right"]
-    ]
+    gained = list(filter(_gains, table))
     if not gained:
         return "none", (
             f"measured: no views lower the loss by more than {SIGNIFICANT:g} standard errors "
@@ -148,9 +143,17 @@ def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     )
 
 
+def _gains(row: Mapping[str, Any]) -> bool:
+    """Tell whether views lower the loss by more than chance, and lose no right answers on
+    balance."""
+    significant = row["gain"] > SIGNIFICANT * row["gain_error"]
+    loses_none = row["only_it_right"] >= row["only_none_right"]
+    return bool(row["views"] != "none" and significant and loses_none)
+
+
 def fit_sets(label_probability_N: np.ndarray, coverage: float) -> tuple[Sets, str | None]:
-    """Split conformal prediction sets (least ambiguous sets: Sadinle, Lei and Wasserman, JASA
-    2019), and a warning.
+    """Fit split conformal prediction sets (least ambiguous sets: Sadinle, Lei and Wasserman, JASA
+    2019); gives them and a warning.
 
     `label_probability_N`: probability of the true class of each calibration picture. With N
     pictures the true class is in the set with a probability of at least `coverage`; too few

@@ -29,7 +29,7 @@ RANGE_TEST = "range test"
 
 @dataclass(frozen=True)
 class Curve:
-    """What a range test saw, one value a step; it ends early where the loss ran away."""
+    """Holds what a range test measured, one value a step; it ends early where the loss ran away."""
 
     lr: tuple[float, ...]
     loss: tuple[float, ...]
@@ -37,31 +37,33 @@ class Curve:
 
     @property
     def smooth(self) -> np.ndarray:
-        """The losses, averaged with Gaussian weights over about a quarter of a decade to both
-        sides; float64 [N]."""
+        """Average the losses with Gaussian weights over about a quarter of a decade to both sides;
+        float64 [N]."""
         place = np.arange(len(self.loss))
         weights = np.exp(-0.5 * ((place[:, None] - place) / WIDTH) ** 2)
         return np.asarray((weights / weights.sum(1, keepdims=True)) @ np.array(self.loss))
 
 
 def recorded(series: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
-    """The curve in the events of a run, None if it was not measured."""
+    """Read the curve from the events of a run; None if it was not measured."""
     if "range/lr" not in series:
         return None
-    lr, loss = (tuple(value for _, value in series[name]) for name in ("range/lr", "range/loss"))
+    _, lr = zip(*series["range/lr"], strict=True)
+    _, loss = zip(*series["range/loss"], strict=True)
     return Curve(lr, loss)
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A learning rate, and why."""
+    """Holds a learning rate, and the reason for it."""
 
     lr: float
     why: str
 
 
 def suggest(curve: Curve) -> Suggestion:
-    """A tenth of the rate at which the smoothed loss is lowest (Gugger's rule, fastai's `minimum`).
+    """Suggest a tenth of the rate at which the smoothed loss is lowest (Gugger's rule, fastai's
+    `minimum`).
 
     Where the loss does not fall below its level at the lowest rates by more than noise, as with a
     probe's head that is good already, the lowest place means nothing: then a tenth of the last rate
@@ -71,18 +73,14 @@ def suggest(curve: Curve) -> Suggestion:
     level, lowest = float(smooth[flat].mean()), int(smooth.argmin())
     noise = float(np.array(curve.loss)[flat].std()) / math.sqrt(WEIGHED)
     if level - smooth[lowest] > NOISE * noise:
-        edge, seen = (
-            float(lr[lowest]),
-            f"where the loss is lowest ({smooth[lowest]:.3g}, at first {level:.3g})",
-        )
+        edge = float(lr[lowest])
+        place = f"where the loss is lowest ({smooth[lowest]:.3g}, at first {level:.3g})"
     else:
-        edge, seen = (
-            float(lr[np.flatnonzero(smooth <= level + NOISE * noise)[-1]]),
-            (
-                f"after which the loss rises above its start ({level:.3g}); it never fell below it "
-                "by more than noise"
-            ),
+        edge = float(lr[np.flatnonzero(smooth <= level + NOISE * noise)[-1]])
+        place = (
+            f"after which the loss rises above its start ({level:.3g}); it never fell below it "
+            "by more than noise"
         )
     low, high = ROWS["lr"].low, ROWS["lr"].high
     value = min(high, max(low, float(f"{edge / MARGIN:.2g}")))
-    return Suggestion(value, f"{RANGE_TEST}: a tenth of {edge:.2g}, {seen}")
+    return Suggestion(value, f"{RANGE_TEST}: a tenth of {edge:.2g}, {place}")

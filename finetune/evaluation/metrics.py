@@ -26,17 +26,18 @@ def per_class(
     labels: Sequence[int] | np.ndarray,
     classes: Sequence[str],
 ) -> tuple[ClassNumbers, ...]:
-    """Precision, recall, F1 and number of pictures of each class; None where undefined."""
-    said, true = np.asarray(predicted, dtype=np.int64), np.asarray(labels, dtype=np.int64)
-    counts = (
-        np.bincount(of, minlength=len(classes)).tolist() for of in (true[said == true], said, true)
-    )
+    """Compute precision, recall, F1 and number of pictures of each class; None where undefined."""
+    answered = np.asarray(predicted, dtype=np.int64)
+    true = np.asarray(labels, dtype=np.int64)
+    counts = []
+    for labels_of_pictures in (true[answered == true], answered, true):
+        counts.append(np.bincount(labels_of_pictures, minlength=len(classes)).tolist())
     return tuple(starmap(_class_numbers, zip(classes, *counts, strict=True)))
 
 
 def _class_numbers(name: str, hits: int, answers: int, pictures: int) -> ClassNumbers:
-    """One class, of which `hits` pictures were answered rightly, and which was answered `answers`
-    times."""
+    """Compute the numbers of one class, which has `pictures` pictures and was answered `answers`
+    times, `hits` of them rightly."""
     return ClassNumbers(
         name,
         pictures,
@@ -51,7 +52,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 class Slice(NamedTuple):
-    """A part of the pictures, by one measured property."""
+    """Holds a part of the pictures, by one measured property."""
 
     low: float
     high: float
@@ -66,23 +67,20 @@ class Slice(NamedTuple):
 
 
 def slices(values_N: np.ndarray, right_N: np.ndarray, parts: int = 4) -> list[Slice]:
-    """Up to `parts` slices of about equal size, by rising value; equal values stay together."""
-    return [
-        Slice(
-            float(values_N[inside].min()),
-            float(values_N[inside].max()),
-            int(right_N[inside].sum()),
-            int(inside.sum()),
-        )
-        for inside in _quantile_masks(values_N, parts)
-    ]
+    """Cut the pictures into up to `parts` slices of about equal size, by rising value; equal values
+    stay together."""
+    measured = []
+    for inside in _quantile_masks(values_N, parts):
+        low, high = float(values_N[inside].min()), float(values_N[inside].max())
+        measured.append(Slice(low, high, int(right_N[inside].sum()), int(inside.sum())))
+    return measured
 
 
 def _quantile_masks(values_N: np.ndarray, parts: int) -> Iterator[np.ndarray]:
-    edges = (
-        np.quantile(values_N, np.arange(1, parts) / parts, method="lower")
-        if len(values_N)
-        else np.empty(0)
-    )
-    place = np.searchsorted(edges, values_N, side="left")
-    yield from (inside for inside in (place == i for i in range(parts)) if inside.any())
+    """Yield for each part that has pictures which these are, bool [N]."""
+    if not len(values_N):
+        return
+    edges = np.quantile(values_N, np.arange(1, parts) / parts, method="lower")
+    part_of = np.searchsorted(edges, values_N, side="left")
+    for part in np.unique(part_of):
+        yield part_of == part

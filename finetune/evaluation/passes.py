@@ -7,6 +7,7 @@ holds all of them, in order.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Scores:
-    """How good a set of weights is on one split."""
+    """Says how good a set of weights is on one split."""
 
     top1: float
     """Share of right answers."""
@@ -43,7 +44,8 @@ class Scores:
     (`Recipe.by_class`)."""
 
     def better_than(self, other: "Scores") -> bool:
-        """By top-1, or by balanced accuracy where both have it; ties by loss."""
+        """Compare by top-1, or by balanced accuracy where both have it; ties are decided by
+        loss."""
         if self.balanced is not None and other.balanced is not None:
             return (self.balanced, -self.loss) > (other.balanced, -other.loss)
         return (self.top1, -self.loss) > (other.top1, -other.loss)
@@ -52,7 +54,7 @@ class Scores:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def events(self) -> dict[str, float]:
-        """As they stand in metrics.jsonl."""
+        """Give the scores as they stand in metrics.jsonl."""
         return {"select/top1": self.top1, "select/top5": self.top5, "select/loss": self.loss}
 
 
@@ -69,7 +71,8 @@ def logits(
     total: int,
     title: str = "evaluating",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(float32 [N, classes], int64 [N]) on the CPU. Leaves the model in evaluation mode."""
+    """Give (float32 [N, classes], int64 [N]) on the CPU: logits and labels. Leaves the model in
+    evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
     rows, labels = [], []
@@ -78,36 +81,36 @@ def logits(
             rows.append(model(normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
-    return distributed.gathered(torch.cat(rows), total), distributed.gathered(
-        torch.cat(labels), total
-    )
+    every_label = distributed.gathered(torch.cat(labels), total)
+    return distributed.gathered(torch.cat(rows), total), every_label
 
 
 def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
-    """Top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that have
-    pictures."""
+    """Compute top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that
+    have pictures."""
     ranked = logits_NC.topk(min(5, logits_NC.shape[1]), dim=1).indices
     hits = ranked == labels_N[:, None]
+    balanced = None
+    if by_class:
+        balanced = balanced_accuracy(hits[:, 0], labels_N)
     return Scores(
         hits[:, 0].float().mean().item(),
         hits.any(1).float().mean().item(),
         cross_entropy(logits_NC, labels_N).item(),
         len(labels_N),
-        balanced_accuracy(hits[:, 0], labels_N) if by_class else None,
+        balanced,
     )
 
 
 def balanced_accuracy(right_N: torch.Tensor, labels_N: torch.Tensor) -> float:
-    """Mean over the classes that have pictures of their share of right answers."""
-    present = labels_N.unique()
-    return float(
-        torch.stack([right_N[labels_N == label].float().mean() for label in present]).mean()
-    )
+    """Average the share of right answers over the classes that have pictures."""
+    shares = [right_N[labels_N == label].float().mean() for label in labels_N.unique()]
+    return float(torch.stack(shares).mean())
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Reference embeddings of training pictures, for the unknown score."""
+    """Holds the reference embeddings of training pictures, for the unknown score."""
 
     rows: np.ndarray
     """float32 [references, dim], each of length 1."""
@@ -119,12 +122,12 @@ class Bank:
     """The stage that is joined to the embedding."""
 
     def distance(self, embedding_ND: np.ndarray) -> np.ndarray:
-        """The unknown score, float32 [N]."""
+        """Compute the unknown score, float32 [N]."""
         return knn_distance(embedding_ND, self.rows, self.neighbours, self.shortest)
 
 
 class Outputs(NamedTuple):
-    """What one pass over pictures gives."""
+    """Holds what one pass over pictures gives."""
 
     logits: np.ndarray
     """float32 [N, classes]."""
@@ -144,43 +147,42 @@ def outputs(
     total: int,
     title: str,
 ) -> Outputs:
-    """Logits, unknown score and brightness of all pictures, from one forward pass. Leaves the model
-    in evaluation mode."""
+    """Compute logits, unknown score and brightness of all pictures, in one forward pass. Leaves the
+    model in evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
     rows = []
     with console.bar(title, total) as advance:
         for images, label in batches:
-            seen = forward(model, normalise(images.to(device), pre), bank.early)
-            embedding = seen.embedding.float().cpu().numpy()
+            answered = forward(model, normalise(images.to(device), pre), bank.early)
+            embedding = answered.embedding.float().cpu().numpy()
             rows.append(
                 Outputs(
-                    seen.logits.float().cpu().numpy(),
+                    answered.logits.float().cpu().numpy(),
                     bank.distance(embedding),
                     images.float().mean((1, 2, 3)).numpy() / 255,
                 )
             )
             advance(len(label))
-    return Outputs(*(_of_all(parts, total) for parts in zip(*rows, strict=True)))
+    logits_NC, unknown_score, brightness = zip(*rows, strict=True)
+    return Outputs(
+        _of_all(logits_NC, total), _of_all(unknown_score, total), _of_all(brightness, total)
+    )
 
 
 @torch.inference_mode()
 def parts_of_embedding(
     model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, stage: int, *, total: int
 ) -> list[torch.Tensor]:
-    """The parts of every picture's embedding before they are scaled and joined, float32 [N, ...]
-    each on the CPU."""
+    """Give the parts of every picture's embedding before they are scaled and joined, each float32
+    [N, ...] on the CPU."""
     device = next(model.parameters()).device
     model.eval()
     rows = []
     with console.bar("reference embeddings", total) as advance:
         for images, label in batches:
-            rows.append(
-                [
-                    part.cpu()
-                    for part in embedding_parts(model, normalise(images.to(device), pre), stage)
-                ]
-            )
+            parts = embedding_parts(model, normalise(images.to(device), pre), stage)
+            rows.append([part.cpu() for part in parts])
             advance(len(label))
     return [distributed.gathered(torch.cat(parts), total) for parts in zip(*rows, strict=True)]
 
@@ -194,7 +196,7 @@ def summed_probabilities(
     *,
     total: int,
 ) -> list[np.ndarray]:
-    """Probabilities of each picture, summed over groups of its views: float32 [N, classes] for each
+    """Sum the probabilities of each picture over groups of its views: float32 [N, classes] for each
     group.
 
     `groups`: how many of a picture's views, in their order in the batches, make up each group.
@@ -219,8 +221,8 @@ def _of_all(parts: Sequence[np.ndarray], total: int) -> np.ndarray:
 def extract(
     model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int, precision: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled features, float32 [N, dim], and labels [N], of all `total` pictures; `precision` is
-    fp32 or bf16.
+    """Give the pooled features, float32 [N, dim], and labels [N], of all `total` pictures;
+    `precision` is fp32 or bf16.
 
     `batches` hold this process's share of them (`distributed.mine`).
     """
@@ -233,17 +235,16 @@ def extract(
                 rows.append(features(model, normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
-    return distributed.gathered(torch.cat(rows), total), distributed.gathered(
-        torch.cat(labels), total
-    )
+    every_label = distributed.gathered(torch.cat(labels), total)
+    return distributed.gathered(torch.cat(rows), total), every_label
 
 
 def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:
-    """At most `most` of them, taken class by class in turn, in order of sha256."""
+    """Take at most `most` of the pictures, class by class in turn, in the order of sha256."""
     taken: Counter[int] = Counter()
     turns = []
-    for picture in sorted(pictures, key=lambda p: p.sha256):
+    for picture in sorted(pictures, key=attrgetter("sha256")):
         turns.append((taken[picture.label], picture))
         taken[picture.label] += 1
-    turns.sort(key=lambda turn: turn[0])
+    turns.sort(key=itemgetter(0))
     return [picture for _, picture in turns[:most]]

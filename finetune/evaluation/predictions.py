@@ -1,17 +1,15 @@
-"""The answers of a run to its pictures: one table, `predictions.csv`, from which every number of
-the report follows."""
+"""The answers of a run to its pictures: one table, from which every number of the report
+follows."""
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from dataclasses import fields as dataclass_fields
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from finetune.evaluation import metrics
-from zoo.contract import rejection, rundir
+from zoo.contract import rejection
 from zoo.contract.report import (
     ClassNumbers,
     Foreign,
@@ -21,9 +19,6 @@ from zoo.contract.report import (
     Unknown,
     Weakest,
 )
-from zoo.files import fields, tables
-from zoo.files.folders import is_picture_path
-from zoo.host.errors import UserError
 
 VAL = ("select", "calibrate", "val")
 """Values of `split` that belong to val; `val` itself where it was too small to be halved."""
@@ -37,7 +32,8 @@ MOST_WRONG = 24
 
 @dataclass(frozen=True)
 class Answers:
-    """A table as arrays of length N, one row a picture. "Plain" is one view at temperature 1."""
+    """Holds a table as arrays of length N, one row a picture. "Plain" is one view at temperature
+    1."""
 
     classes: tuple[str, ...]
     path: np.ndarray
@@ -79,75 +75,81 @@ class Answers:
 
     @property
     def right(self) -> np.ndarray:
-        """bool [N]: the most probable class is the true one."""
+        """Tell for each row whether the most probable class is the true one, bool [N]."""
         return self.predicted == self.label
 
     def where(self, chosen: np.ndarray) -> "Answers":
-        """The rows of a boolean mask or of indices."""
+        """Take the rows of a boolean mask or of indices."""
 
-        def cut(column: Any) -> Any:
-            return (
-                {name: part[chosen] for name, part in column.items()}
-                if isinstance(column, dict)
-                else column[chosen]
-            )
-
-        names = [f.name for f in dataclass_fields(self) if f.name != "classes"]
-        columns: dict[str, Any] = {name: cut(getattr(self, name)) for name in names}
+        columns: dict[str, Any] = {}
+        for name in COLUMN_NAMES:
+            columns[name] = getattr(self, name)[chosen]
+        for name in VIEWS_NAMES:
+            of_views = getattr(self, name)
+            columns[name] = {views: column[chosen] for views, column in of_views.items()}
         return replace(self, **columns)
 
+    def in_split(self, split: str) -> np.ndarray:
+        """Tell for each row whether it is of that split, named as for `of`; bool [N]."""
+        members = VAL if split == "val" else (split,)
+        return np.isin(self.split, members)
+
     def of(self, split: str) -> "Answers":
-        """The rows of one split: val (all of it), select, calibrate, test, or a foreign set."""
-        return self.where(np.isin(self.split, VAL if split == "val" else [split]))
+        """Take the rows of one split: val (all of it), select, calibrate, test, or a foreign
+        set."""
+        return self.where(self.in_split(split))
 
     @property
     def splits(self) -> list[str]:
-        """Known splits that have rows: val first, then its halves, then test."""
+        """Name the known splits that have rows: val first, then its halves, then test."""
         present = set(self.split.tolist())
-        halves = [name for name in ("select", "calibrate") if name in present]
-        return (
-            (["val"] if present & set(VAL) else [])
-            + halves
-            + (["test"] if "test" in present else [])
-        )
+        if not present.isdisjoint(VAL):
+            present.add("val")
+        return list(filter(present.__contains__, ("val", "select", "calibrate", "test")))
 
     @property
     def foreign(self) -> list[str]:
-        """Names of the foreign sets."""
+        """Name the foreign sets."""
         return list(dict.fromkeys(name for name in self.split.tolist() if name not in KNOWN))
 
 
+VIEWS_NAMES = ("views_predicted", "views_label_probability")
+"""Fields of `Answers` that hold a column for each of the views."""
+COLUMN_NAMES = tuple(
+    field.name for field in fields(Answers) if field.name not in ("classes", *VIEWS_NAMES)
+)
+"""Fields of `Answers` that are one column."""
+
+
 def concatenate(tables: Sequence[Answers]) -> Answers:
-    """One table of several without a comparison of views."""
-    names = [
-        f.name
-        for f in dataclass_fields(Answers)
-        if f.name != "classes" and not f.name.startswith("views_")
-    ]
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(table, name) for table in tables]) for name in names
-    }
+    """Join tables that have no comparison of views into one."""
+    columns: dict[str, Any] = {}
+    for name in COLUMN_NAMES:
+        columns[name] = np.concatenate([getattr(table, name) for table in tables])
     return replace(tables[0], **columns)
 
 
+HEADLINES = {
+    "test": "read once, at the end",
+    "calibrate": "half of val that took no part in choosing the weights",
+    "val": "the run was tuned on these pictures, so the number is optimistic: add a test folder",
+}
+"""Split -> what a reader must know about its numbers; the first that a run has is its headline."""
+
+
 def headline(answers: Answers) -> tuple[str, str]:
-    """(split, note): the split that gives the headline, and what a reader must know about it."""
-    for split, note in (
-        ("test", "read once, at the end"),
-        ("calibrate", "half of val that took no part in choosing the weights"),
-        (
-            "val",
-            "the run was tuned on these pictures, so the number is optimistic: add a test folder",
-        ),
-    ):
-        if split in answers.splits:
+    """Give (split, note): the split that gives the headline, and what a reader must know about
+    it."""
+    splits = answers.splits
+    for split, note in HEADLINES.items():
+        if split in splits:
             return split, note
     raise AssertionError("a run has a val")
 
 
 def numbers(answers: Answers) -> Numbers:
-    """Numbers of one split: the deployed answer's, and as `plain` those of one view at
-    temperature 1."""
+    """Compute the numbers of one split: those of the deployed answer, and as `plain` those of one
+    view at temperature 1."""
     right = int(answers.right.sum())
     plain_right = answers.plain_predicted == answers.label
     return Numbers(
@@ -169,7 +171,7 @@ def numbers(answers: Answers) -> Numbers:
 
 
 def headline_numbers(answers: Answers, per_class: Sequence[ClassNumbers]) -> Headline:
-    """The numbers of the headline's split; `per_class`: those of its classes."""
+    """Compute the numbers of the headline's split; `per_class` holds those of its classes."""
     split, note = headline(answers)
     present = [row for row in per_class if row.pictures]
     return Headline(
@@ -184,21 +186,22 @@ def headline_numbers(answers: Answers, per_class: Sequence[ClassNumbers]) -> Hea
 
 
 def class_numbers(answers: Answers) -> tuple[ClassNumbers, ...]:
-    """The classes in the headline's split."""
+    """Compute the numbers of each class on the headline's split."""
     head = answers.of(headline(answers)[0])
     return metrics.per_class(head.predicted, head.label, answers.classes)
 
 
 def unknown_numbers(answers: Answers, threshold: float) -> Unknown:
-    """How well the foreign sets are told from the headline's pictures by their unknown score."""
+    """Measure how well the unknown score tells the foreign sets from the headline's pictures."""
     known = answers.of(headline(answers)[0]).unknown_score
-    foreign = {
-        name: _foreign_numbers(known, answers.of(name), threshold) for name in answers.foreign
-    }
-    weakest = rejection.weakest({name: row.rejected for name, row in foreign.items()})
-    return Unknown(
-        float((known > threshold).mean()), foreign, Weakest(*weakest) if weakest else None
-    )
+    foreign, rejected = {}, {}
+    for name in answers.foreign:
+        foreign[name] = _foreign_numbers(known, answers.of(name), threshold)
+        rejected[name] = foreign[name].rejected
+    weakest = None
+    if weakest_set := rejection.weakest(rejected):
+        weakest = Weakest(*weakest_set)
+    return Unknown(float((known > threshold).mean()), foreign, weakest)
 
 
 def _foreign_numbers(known_N: np.ndarray, strangers: Answers, threshold: float) -> Foreign:
@@ -211,153 +214,12 @@ def _foreign_numbers(known_N: np.ndarray, strangers: Answers, threshold: float) 
 
 
 def mean_loss(label_probability: np.ndarray) -> float:
-    """Mean cross-entropy in nats."""
+    """Compute the mean cross-entropy in nats."""
     return float(-np.log(np.maximum(label_probability, np.finfo(np.float64).tiny)).mean())
 
 
-def _join(names: Sequence[str]) -> str:
-    """Names joined by `|`, with `|` and `\\` in them escaped by `\\`."""
-    return "|".join(n.replace("\\", "\\\\").replace("|", "\\|") for n in names)
-
-
-def _split(joined: str) -> list[str]:
-    """What `_join` joined."""
-    names, current, escaped = [], "", False
-    for letter in joined:
-        if escaped or letter not in "\\|":
-            current, escaped = current + letter, False
-        elif letter == "\\":
-            escaped = True
-        else:
-            names.append(current)
-            current = ""
-    return [*names, current]
-
-
-FLOATS = (
-    "confidence",
-    "label_probability",
-    "plain_confidence",
-    "plain_label_probability",
-    "unknown_score",
-    "brightness",
-)
-COUNTS = ("set_size", "width", "height")
-COLUMNS = (
-    "path",
-    "split",
-    "label",
-    "predicted",
-    "confidence",
-    "label_probability",
-    "top5",
-    "plain_predicted",
-    "plain_confidence",
-    "plain_label_probability",
-    "unknown_score",
-    "set_size",
-    "label_in_set",
-    "width",
-    "height",
-    "brightness",
-)
-"""Columns of every predictions.csv; then two for each of the views that were measured against each
-other."""
-
-
-def write(path: Path, answers: Answers) -> None:
-    """`predictions.csv`. Classes by name; `top5` joins names by `|` (escaped by `\\`); empty =
-    there is none."""
-    names = {NOWHERE: ""} | dict(enumerate(answers.classes))
-    columns: dict[str, list[str]] = {
-        name: [_number(x) for x in getattr(answers, name).tolist()] for name in (*FLOATS, *COUNTS)
-    }
-    columns |= {name: getattr(answers, name).tolist() for name in ("path", "split")}
-    columns |= {
-        name: [names[c] for c in getattr(answers, name).tolist()]
-        for name in ("label", "predicted", "plain_predicted")
-    }
-    columns["top5"] = [_join([names[c] for c in row]) for row in answers.top5.tolist()]
-    foreign = (answers.label == NOWHERE).tolist()
-    columns["label_in_set"] = [
-        "" if away else str(int(inside))
-        for away, inside in zip(foreign, answers.label_in_set.tolist(), strict=True)
-    ]
-    ordered = {name: columns[name] for name in COLUMNS}
-    for views, said in answers.views_predicted.items():
-        ordered[f"{views}_predicted"] = [names[c] for c in said.tolist()]
-        ordered[f"{views}_label_probability"] = [
-            _number(x) for x in answers.views_label_probability[views].tolist()
-        ]
-    tables.write(path, ordered, zip(*ordered.values(), strict=True))
-
-
-def _number(value: float) -> str:
-    return "" if value != value else f"{value:.9g}"  # a float32 comes back as it was
-
-
-def read(run: Path, classes: Sequence[str]) -> Answers:
-    """The table of a run folder's `predictions.csv`; `classes` are its labels in order.
-
-    Raises `UserError` if it is missing, or not what `write` wrote for these classes.
-    """
-    path = run / rundir.PREDICTIONS
-    try:
-        return _read(path, classes)
-    except (KeyError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"{path} is not as this version writes it ({error!r}): expected its columns and the "
-            "classes of data.json. Copy the run folder again, or train it again."
-        ) from None
-
-
-def _picture_path(path: str) -> str:
-    if not is_picture_path(path):
-        raise ValueError(f"expected a path relative to the data folder, seen {path[:200]!r}")
-    return path
-
-
-def _read(path: Path, classes: Sequence[str]) -> Answers:
-    index = {"": NOWHERE} | {name: i for i, name in enumerate(classes)}
-    rows = list(tables.rows(path, COLUMNS))
-    measured = [
-        name.removesuffix("_predicted")
-        for name in (rows[0] if rows else ())
-        if name.endswith("_predicted") and name not in COLUMNS
-    ]
-
-    def column(name: str, read_one: Callable[[str], Any]) -> np.ndarray:
-        return np.array([read_one(row[name]) for row in rows])
-
-    def number(text: str) -> float:
-        return float(text) if text else float("nan")
-
-    def count(text: str) -> int:
-        return fields.whole(int(text), 0, 10**9)
-
-    return Answers(
-        classes=tuple(classes),
-        path=column("path", _picture_path),
-        split=column("split", str),
-        **{
-            name: column(name, index.__getitem__)
-            for name in ("label", "predicted", "plain_predicted")
-        },
-        **{name: column(name, number) for name in FLOATS},
-        **{name: column(name, count) for name in COUNTS},
-        top5=column("top5", lambda joined: [index[name] for name in _split(joined)]),
-        label_in_set=column("label_in_set", lambda text: text == "1"),
-        views_predicted={
-            views: column(f"{views}_predicted", index.__getitem__) for views in measured
-        },
-        views_label_probability={
-            views: column(f"{views}_label_probability", number) for views in measured
-        },
-    )
-
-
 def most_wrong(answers: Answers) -> np.ndarray:
-    """Indices of the wrong answers with the highest confidence, the highest first: at most
+    """Give the indices of the wrong answers with the highest confidence, the highest first: at most
     MOST_WRONG, by path where confidence is equal."""
     wrong = np.flatnonzero(~answers.right)
     order = sorted(wrong.tolist(), key=lambda i: (-answers.confidence[i], answers.path[i]))

@@ -16,7 +16,7 @@ DIGITS = 4
 
 
 def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) -> Ranking:
-    """The mean of all classes' curves, the areas of each class, and the curves of the worst.
+    """Give the mean of all classes' curves, the areas of each class, and the curves of the worst.
 
     Curves are `precision` at recalls, and `tpr` at false positive rates, of 0 to 1 in POINTS steps.
     A class of which the split holds no picture, or nothing else, has neither and is left out.
@@ -37,23 +37,25 @@ def one_vs_rest(p_NC: np.ndarray, labels_N: np.ndarray, classes: Sequence[str]) 
 
 
 def _mean(curves: Sequence[Curves]) -> Curves | None:
-    """The means of the classes' curves and areas; None of no class."""
+    """Average the classes' curves and areas; None where there is no class."""
     if not curves:
         return None
 
-    def mean(values: Sequence[Any]) -> Any:
+    def mean(name: str) -> Any:
+        values = [getattr(of_class, name) for of_class in curves]
         return np.mean(values, axis=0).round(DIGITS).tolist()
 
     return Curves(
-        precision=tuple(mean([of.precision for of in curves])),
-        tpr=tuple(mean([of.tpr for of in curves])),
-        average_precision=mean([of.average_precision for of in curves]),
-        auroc=mean([of.auroc for of in curves]),
+        precision=tuple(mean("precision")),
+        tpr=tuple(mean("tpr")),
+        average_precision=mean("average_precision"),
+        auroc=mean("auroc"),
     )
 
 
 def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> Curves:
-    """Of one class: bool [N], is it this class; float [N], its probability."""
+    """Compute the curves of one class; `own_N` says which pictures are of it, `score_N` is its
+    probability."""
     grid = np.linspace(0, 1, POINTS)
     hits, misses = counts_from_above(own_N, score_N)
     recall, fpr = hits / hits[-1], misses / misses[-1]
@@ -71,8 +73,8 @@ def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> Curves:
 
 
 def counts_from_above(own_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures at or above each threshold, those of the class and the others: 0 first, then at each
-    score that occurs, the highest first."""
+    """Count the pictures at or above each threshold, those of the class and the others: 0 first,
+    then at each score that occurs, the highest first."""
     order = np.argsort(-score_N, kind="stable")
     last_of_equals = np.append(np.flatnonzero(np.diff(score_N[order])), len(order) - 1)
     hits = np.append(0, own_N[order].cumsum()[last_of_equals])

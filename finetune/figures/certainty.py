@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -22,11 +23,14 @@ from finetune.figures.svg import (
     to_drawing,
 )
 
+COLOURS = (BLUE, ORANGE, GREEN, INK)
+"""Of the lines of a figure; the first is of what the others are compared with."""
+
 
 @named_if_it_fails("reliability")
 def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:
-    """Share of right answers against confidence, before and after calibration, over the pictures of
-    each bin.
+    """Draw the share of right answers against confidence, before and after calibration, over the
+    pictures of each bin.
 
     Bars are 95 % intervals, points are larger where there are more pictures. On the diagonal a
     probability means what it says; below it, answers are over-confident.
@@ -35,30 +39,10 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:
         figure = Figure(figsize=(4.1, 3.9), layout="constrained")
         axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)), gid="diagonal")
-        for bins, colour, label, width in (
-            (before, ORANGE, "before", 1.0),
-            (after, BLUE, "after", 1.5),
-        ):
-            x, y, size = (
-                [b.confidence for b in bins],
-                [b.right for b in bins],
-                [b.pictures for b in bins],
-            )
-            spans = [wilson_interval(round(b.right * b.pictures), b.pictures) for b in bins]
-            axes.vlines(x, *zip(*spans, strict=True), color=colour, linewidth=width, alpha=0.25)
-            axes.plot(
-                x, y, color=colour, linewidth=0.7 * width, alpha=0.35, gid=f"reliability-{label}"
-            )
-            axes.scatter(
-                x,
-                y,
-                [6 + 70 * math.sqrt(n / sum(size)) for n in size],
-                color=colour,
-                linewidths=0,
-                zorder=3,
-                label=f"{label} calibration",
-            )
-            counts.bar(x, size, 0.022, color=colour, alpha=0.4 if label == "before" else 0.9)
+        _bins(axes, before, "before", colour=ORANGE, width=1.0)
+        _bar_chart(counts, before, colour=ORANGE, alpha=0.4)
+        _bins(axes, after, "after", colour=BLUE, width=1.5)
+        _bar_chart(counts, after, colour=BLUE, alpha=0.9)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="share right")
         counts.set(xlabel="confidence", ylabel="pictures")
         counts.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
@@ -74,26 +58,51 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Drawing:
         )
 
 
+def _bins(axes: Axes, bins: Sequence[Bin], label: str, *, colour: str, width: float) -> None:
+    """Draw the bins as points with their intervals, joined by a line."""
+    spans = [wilson_interval(round(b.right * b.pictures), b.pictures) for b in bins]
+    x, y = [b.confidence for b in bins], [b.right for b in bins]
+    pictures = sum(b.pictures for b in bins)
+    axes.vlines(x, *zip(*spans, strict=True), color=colour, linewidth=width, alpha=0.25)
+    axes.plot(x, y, color=colour, linewidth=0.7 * width, alpha=0.35, gid=f"reliability-{label}")
+    # the root, so that bins of few pictures can be seen beside large ones
+    axes.scatter(
+        x,
+        y,
+        [6 + 70 * math.sqrt(b.pictures / pictures) for b in bins],
+        color=colour,
+        linewidths=0,
+        zorder=3,
+        label=f"{label} calibration",
+    )
+
+
+def _bar_chart(axes: Axes, bins: Sequence[Bin], *, colour: str, alpha: float) -> None:
+    """Draw the number of pictures in each bin."""
+    x, pictures = [b.confidence for b in bins], [b.pictures for b in bins]
+    axes.bar(x, pictures, 0.022, color=colour, alpha=alpha)
+
+
 @named_if_it_fails("unknown")
 def unknown_scores(
     shares: Mapping[str, Sequence[float]], edges: Sequence[float], threshold: float
 ) -> Drawing:
-    """Histogram of unknown scores: `shares[set][i]` of its pictures lie between `edges[i]` and
-    `edges[i + 1]`.
+    """Draw a histogram of unknown scores: `shares[set][i]` of its pictures lie between `edges[i]`
+    and `edges[i + 1]`.
 
     The first set is filled: the pictures of the known classes.
     """
     with style():
         figure = Figure(figsize=(4.1, 2.5), layout="constrained")
         axes = figure.add_subplot()
-        colours = (BLUE, ORANGE, GREEN, INK)
         for i, (name, heights) in enumerate(shares.items()):
+            known = i == 0
             axes.stairs(
                 heights,
                 edges,
-                fill=not i,
-                color=colours[min(i, 3)],
-                alpha=1 if i else 0.55,
+                fill=known,
+                color=COLOURS[min(i, 3)],
+                alpha=0.55 if known else 1,
                 linewidth=1.3,
                 label=f"{NAMED}{printable(name)}",
                 gid=f"scores-{i}",
@@ -122,15 +131,15 @@ def unknown_scores(
 
 @named_if_it_fails("precision-recall")
 def precision_recall(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
-    """Precision at even steps of recall of each line, with its average precision; the first line is
-    the mean."""
+    """Draw the precision at even steps of recall of each line, with its average precision; the
+    first line is the mean."""
     return _square("precision-recall", "Precision against recall", ("recall", "precision"), curves)
 
 
 @named_if_it_fails("roc")
 def roc(curves: Mapping[str, tuple[Sequence[float], float]]) -> Drawing:
-    """True positive rate at even steps of the false positive rate, with the area; the first line is
-    the mean."""
+    """Draw the true positive rate at even steps of the false positive rate, with the area; the
+    first line is the mean."""
     return _square("roc", "ROC", ("false positive rate", "true positive rate"), curves)
 
 
@@ -140,20 +149,21 @@ def _square(
     labels: tuple[str, str],
     curves: Mapping[str, tuple[Sequence[float], float]],
 ) -> Drawing:
+    """Draw lines within the unit square."""
     with style():
         figure = Figure(figsize=(3.7, 3.5), layout="constrained")
         axes = figure.add_subplot()
-        for (line, (values, area)), colour in zip(
-            curves.items(), (BLUE, ORANGE, GREEN, INK), strict=False
+        widths, layers = (1.7, 1, 1, 1), (3, 2, 2, 2)  # the mean stands out, before the others
+        for (line, (values, area)), colour, width, layer in zip(
+            curves.items(), COLOURS, widths, layers, strict=False
         ):
-            first = colour == BLUE
             axes.plot(
                 np.linspace(0, 1, len(values)),
                 values,
                 color=colour,
-                linewidth=1.7 if first else 1,
+                linewidth=width,
                 label=f"{NAMED}{printable(line)[:LONGEST_LABEL]}, {area:.3f}",
-                zorder=3 if first else 2,
+                zorder=layer,
             )
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=labels[0], ylabel=labels[1])
         axes.grid(color=INK, alpha=0.16, linewidth=0.6)

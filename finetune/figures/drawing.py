@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure."""
+    """Holds one figure."""
 
     name: str
     """File name without suffix."""
@@ -20,7 +20,7 @@ class Drawing:
     """What a screen reader says; of a figure that could not be drawn, why."""
 
     def uri(self) -> str:
-        """The figure as a data URI."""
+        """Give the figure as a data URI."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
@@ -30,5 +30,5 @@ not hold."""
 
 
 def printable(text: str) -> str:
-    """`text` with U+FFFD for what cannot be shown."""
+    """Replace in `text` what cannot be shown by U+FFFD."""
     return UNPRINTABLE.sub("\ufffd", text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import LogFormatter
@@ -37,10 +38,16 @@ LINES = (
 )
 """Colour and marker of the lines of a figure with several."""
 
+SPLITS: dict[str, dict[str, Any]] = {
+    "training": {"linewidth": 1.1, "markersize": 2, "linestyle": (0, (4, 2))},
+    "select": {"linewidth": 1.5, "markersize": 3.5, "linestyle": "-"},
+}
+"""Split -> how its line is drawn."""
+
 
 @named_if_it_fails("loss")
 def losses(train: Series, select: Series) -> Drawing:
-    """Training loss and loss on select against epochs."""
+    """Draw training loss and loss on select against epochs."""
     with style():
         figure, axes = panel("Loss")
         axes.plot(*columns(train), color=BLUE, linewidth=1.3, label="training")
@@ -54,7 +61,8 @@ def losses(train: Series, select: Series) -> Drawing:
 
 @named_if_it_fails("top1")
 def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) -> Drawing:
-    """Top-1 on select against epochs, the probe's level, and the best epoch as (epoch, top-1)."""
+    """Draw top-1 on select against epochs, the probe's level, and the best epoch as (epoch,
+    top-1)."""
     with style():
         figure, axes = panel("Top-1 on select")
         axes.plot(
@@ -89,24 +97,21 @@ def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) 
 def errors(
     curves: Mapping[str, Mapping[str, Series]], *, name: str = "error", title: str = "Error"
 ) -> Drawing:
-    """`curves["top-1"]["training"]`: share of wrong answers against epochs, of training (dashed)
-    and select.
+    """Draw `curves["top-1"]["training"]`, the share of wrong answers, against epochs, of training
+    (dashed) and select.
 
     The keys are top-1 and top-5 of a run, or the names of runs.
     """
     with style():
         figure, axes = panel(title)
         figure.set_figheight(2.7)  # the legend stands above
-        for (line, of), (colour, marker) in zip(curves.items(), cycle(LINES), strict=False):
-            for split, series in of.items():
-                train = split == "training"
+        for (line, by_split), (colour, marker) in zip(curves.items(), cycle(LINES), strict=False):
+            for split, series in by_split.items():
                 axes.plot(
                     *columns(series),
                     color=colour,
-                    linewidth=1.1 if train else 1.5,
                     marker=marker,
-                    markersize=2 if train else 3.5,
-                    linestyle=(0, (4, 2)) if train else "-",
+                    **SPLITS[split],
                     label=f"{NAMED}{printable(line)[:LONGEST_LABEL]}, {split}",
                     gid=f"{name}-{split}",
                 )
@@ -120,7 +125,7 @@ def errors(
 
 @named_if_it_fails("lr")
 def learning_rate(lr: Series) -> Drawing:
-    """Learning rate against epochs."""
+    """Draw the learning rate against epochs."""
     with style():
         figure, axes = panel("Learning rate")
         axes.plot(*columns(lr), color=BLUE, linewidth=1.3)
@@ -132,8 +137,8 @@ def learning_rate(lr: Series) -> Drawing:
 
 @named_if_it_fails("lr-range")
 def lr_range(curve: Curve, suggested: float) -> Drawing:
-    """Loss against the learning rate of a range test, as measured and smoothed, with the suggested
-    rate."""
+    """Draw the loss against the learning rate of a range test, as measured and smoothed, with the
+    suggested rate."""
     with style():
         figure, axes = panel("Learning-rate range test")
         axes.plot(curve.lr, curve.loss, color=BLUE, linewidth=0.8, alpha=0.4, label="each step")

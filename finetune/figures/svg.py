@@ -45,8 +45,8 @@ Parameters = ParamSpec("Parameters")
 def named_if_it_fails(
     name: str,
 ) -> Callable[[Callable[Parameters, Drawing]], Callable[Parameters, Drawing]]:
-    """A figure that cannot be drawn becomes a `Drawing` without a picture that says why: the run
-    goes on."""
+    """Turn a figure that cannot be drawn into a `Drawing` without a picture that says why, so that
+    the run goes on."""
 
     def guarded(draw: Callable[Parameters, Drawing]) -> Callable[Parameters, Drawing]:
         @wraps(draw)
@@ -64,7 +64,7 @@ def named_if_it_fails(
 
 @contextmanager
 def style() -> Iterator[None]:
-    """matplotlib's defaults, whatever the user's own settings are, and ours."""
+    """Set matplotlib's defaults, whatever the user's own settings are, and then ours."""
     ours = {
         "svg.fonttype": "none",
         "svg.hashsalt": "zootune",
@@ -86,7 +86,7 @@ def style() -> Iterator[None]:
 
 
 def panel(title: str) -> tuple[Figure, Axes]:
-    """A small figure against epochs, with its title."""
+    """Make a small figure against epochs, with its title."""
     figure = Figure(figsize=(3.5, 2.3), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=9, pad=8)
@@ -99,12 +99,12 @@ def panel(title: str) -> tuple[Figure, Axes]:
 
 
 def legend(axes: Axes) -> None:
-    """The names of the lines, within the axes."""
+    """Write the names of the lines within the axes."""
     axes.legend(frameon=False, fontsize=8, handlelength=1.6, borderaxespad=0.2)
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """The names of the lines, above the axes."""
+    """Write the names of the lines above the axes."""
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(
         handles,
@@ -124,15 +124,20 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 
 def columns(series: Series) -> tuple[list[float], list[float]]:
-    """x and y of the finite points, averaged in bins where there are many."""
-    points = [(x, y) for x, y in series if math.isfinite(y)]
+    """Give x and y of the finite points, averaged in bins where there are many."""
+    points = [point for point in series if math.isfinite(point[1])]
     size = math.ceil(len(points) / MOST_POINTS) or 1
-    bins = [points[i : i + size] for i in range(0, len(points), size)]
-    return tuple([sum(p[k] for p in b) / len(b) for b in bins] for k in (0, 1))  # type: ignore[return-value]
+    x_means, y_means = [], []
+    for start in range(0, len(points), size):
+        x, y = zip(*points[start : start + size], strict=True)
+        x_means.append(sum(x) / len(x))
+        y_means.append(sum(y) / len(y))
+    return x_means, y_means
 
 
 def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> Drawing:
-    """The figure as SVG that follows the reader's colour scheme; `alt` says what it shows."""
+    """Turn the figure into SVG that follows the reader's colour scheme; `alt` says what it
+    shows."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # text stays text, so the viewer's fonts draw it; matplotlib's own font is only used to measure
@@ -145,23 +150,25 @@ def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> D
         metadata=nothing,
     )
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg ") :].replace(">", f"><style>{_style_sheet(name)}</style>", 1)
-    width, height = (
-        round(float(re.search(rf' {side}="([\d.]+)pt"', svg)[1]) / 0.75)  # type: ignore[index]
-        for side in ("width", "height")
-    )
-    return Drawing(name, svg, width, height, alt)
+    svg = svg[svg.index("<svg ") :].replace(">", f"><style>{_style_sheet()}</style>", 1)
+    return Drawing(name, svg, _css_pixels(svg, "width"), _css_pixels(svg, "height"), alt)
 
 
-def _style_sheet(name: str) -> str:
-    def rules(theme: str) -> str:
-        return " ".join(
-            f'[style*="{kind}: {old}"] {{ {kind}: {new} !important; }}'
-            for old, new in THEMES[theme].items()
-            for kind in ("fill", "stroke")
-        )
+def _css_pixels(svg: str, side: str) -> int:
+    """Convert the width or height of a figure, which the SVG has in points."""
+    points = re.search(rf' {side}="([\d.]+)pt"', svg)
+    if points is None:
+        raise LookupError(f"expected the {side} of matplotlib's SVG in points, seen none")
+    return round(float(points[1]) / 0.75)
 
-    schemes = " ".join(
-        f"@media (prefers-color-scheme: {theme}) {{ {rules(theme)} }}" for theme in THEMES
-    )
-    return f"text {{ font-family: {FONTS} !important; }} {schemes}"
+
+def _style_sheet() -> str:
+    """Write the style sheet: the fonts, and what the mid-tones become in each colour scheme."""
+    sheet = [f"text {{ font-family: {FONTS} !important; }}"]
+    for theme, colours in THEMES.items():
+        rules = []
+        for old, new in colours.items():
+            for kind in ("fill", "stroke"):
+                rules.append(f'[style*="{kind}: {old}"] {{ {kind}: {new} !important; }}')
+        sheet.append(f"@media (prefers-color-scheme: {theme}) {{ {' '.join(rules)} }}")
+    return " ".join(sheet)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from statistics import median
 
-from finetune.report.advice import Advice, changes, standard_error
+from finetune.report.advice import Advice, changes
+from finetune.report.history import standard_error
 from zoo.contract.report import ClassNumbers
 
 CONFIDENT = 0.95
@@ -16,7 +17,7 @@ CONFIDENT = 0.95
 
 @dataclass(frozen=True)
 class Findings:
-    """What the numbers of a finished run are, apart from its curves; the split is the
+    """Holds what the numbers of a finished run are, apart from its curves; the split is the
     headline's."""
 
     split: str
@@ -47,14 +48,14 @@ class Findings:
 
 
 def data(findings: Findings) -> list[Advice]:
-    """What the findings say about data and input size, the most useful first."""
-    return [advice for rule in DATA_RULES if (advice := rule(findings))]
+    """Say what the findings advise about data and input size, the most useful first."""
+    return list(filter(None, (rule(findings) for rule in DATA_RULES)))
 
 
 def label_errors(f: Findings) -> Advice | None:
     """Confident mistakes are often wrong labels (Northcutt et al., Pervasive Label Errors in Test
     Sets, 2021: 3.4 % of ten known test sets). At least 5, and a tenth of all mistakes."""
-    wrong = sum(n for (true, said), n in f.confusion.items() if true != said)
+    wrong = sum(n for (true, answer), n in f.confusion.items() if true != answer)
     if f.confident_wrong < 5 or f.confident_wrong < 0.1 * wrong:
         return None
     return Advice(
@@ -66,8 +67,8 @@ def label_errors(f: Findings) -> Advice | None:
 
 
 def confused(f: Findings) -> Advice | None:
-    """Two classes taken for each other, both ways: one way only would be a bias, both ways is an
-    overlap.
+    """Find two classes that are taken for each other, both ways: one way only would be a bias, both
+    ways is an overlap.
 
     Each way at least 5 pictures and a twentieth of the class, so that neither a few pictures nor a
     large class decide.
@@ -75,19 +76,17 @@ def confused(f: Findings) -> Advice | None:
     totals: Counter[str] = Counter()
     for (true, _), n in f.confusion.items():
         totals[true] += n
-    often = {
-        pair
-        for pair, n in f.confusion.items()
-        if pair[0] != pair[1] and n >= max(5, totals[pair[0]] / 20)
-    }
-    pairs = sorted(
-        (-f.confusion[a, b] - f.confusion[b, a], a, b)
-        for a, b in often
-        if a < b and (b, a) in often
-    )[:3]
+
+    def often(true: str, answer: str) -> bool:
+        return f.confusion[true, answer] >= max(5, totals[true] / 20)
+
+    pairs = []
+    for a, b in f.confusion:
+        if a < b and often(a, b) and often(b, a):
+            pairs.append((-f.confusion[a, b] - f.confusion[b, a], a, b))
     if not pairs:
         return None
-    named = "; ".join(f"{a} and {b} ({-n} pictures)" for n, a, b in pairs)
+    named = "; ".join(f"{a} and {b} ({-n} pictures)" for n, a, b in sorted(pairs)[:3])
     return Advice(
         f"Taken for each other, both ways: {named}.",
         "Check the labels of these classes, and whether the "
@@ -96,27 +95,26 @@ def confused(f: Findings) -> Advice | None:
 
 
 def weak_classes(f: Findings) -> Advice | None:
-    """Recall clearly (15 points, two standard errors) below the median class, with fewer training
-    pictures than it."""
-    recalls = [(row, row.recall) for row in f.per_class if row.recall is not None]
-    usual = median([recall for _, recall in recalls] or [0.0])
+    """Find classes with a recall clearly (15 points, two standard errors) below the median class,
+    and with fewer training pictures than it."""
+    recalls = [row.recall for row in f.per_class if row.recall is not None]
+    usual = median(recalls or [0.0])
     few = median(f.train_counts.values() or [0])
-    weak = [
-        (recall, row.name)
-        for row, recall in recalls
-        if f.train_counts.get(row.name, 0) < few
-        and recall + max(0.15, 2 * standard_error(recall, row.pictures)) < usual
-    ]
+    weak = []
+    for row in f.per_class:
+        count = f.train_counts.get(row.name, 0)
+        if row.recall is None or count >= few:
+            continue
+        if row.recall + max(0.15, 2 * standard_error(row.recall, row.pictures)) < usual:
+            named = f"{row.name} ({row.recall:.0%}, {count:,} training pictures)"
+            weak.append((row.recall, named))
     if not weak:
         return None
-    named = ", ".join(
-        f"{name} ({recall:.0%}, {f.train_counts.get(name, 0):,} training pictures)"
-        for recall, name in sorted(weak, key=itemgetter(0))[:3]
-    )
+    weakest = ", ".join(named for _, named in sorted(weak, key=itemgetter(0))[:3])
     return Advice(
-        f"Far below the median recall of {usual:.0%}: {named}.",
-        f"Collect pictures of these classes, up to "
-        f"the median of {few:,.0f}: they have fewer to learn from than the others.",
+        f"Far below the median recall of {usual:.0%}: {weakest}.",
+        f"Collect pictures of these classes, up to the median of {few:,.0f}: they have fewer "
+        "to learn from than the others.",
     )
 
 
@@ -131,11 +129,8 @@ def larger_input(f: Findings) -> Advice | None:
     ):
         return None
     # at most 1.5 times the side (2.25 times the cost), and no more than the pictures have
-    size = (
-        min(3 * f.image_size // 2, f.median_short_side + f.size_step - 1)
-        // f.size_step
-        * f.size_step
-    )
+    most = min(3 * f.image_size // 2, f.median_short_side + f.size_step - 1)
+    size = most // f.size_step * f.size_step
     larger = changes({"image_size": f.image_size}, image_size=size)
     if size <= f.image_size or f.median_short_side <= f.image_size or not larger:
         return None
@@ -154,6 +149,7 @@ def more_test_pictures(f: Findings) -> Advice | None:
     half = 50 * (f.interval[1] - f.interval[0])
     if f.has_test and half <= 5:
         return None
+    # of so many pictures, 1.96 standard errors are 2 points; rounded up to two digits
     exact = (1.96 / 0.02 * standard_error(f.top1, f.pictures)) ** 2 * (f.pictures + 2)
     unit = 10 ** max(0, math.floor(math.log10(exact)) - 1)
     # 200 is what `Data.halved` asks of a half of val

@@ -37,7 +37,7 @@ EXAMPLES = 3
 
 
 def mistakes_section(run: Finished, matrix: Drawing | None, data_root: Path) -> Html:
-    """What is taken for what, the most wrong pictures, and the kinds of picture that fail more
+    """Show what is taken for what, the most wrong pictures, and the kinds of picture that fail more
     often."""
     return section(
         "fails",
@@ -49,12 +49,13 @@ def mistakes_section(run: Finished, matrix: Drawing | None, data_root: Path) -> 
 
 
 def shown_classes(run: Finished) -> list[int]:
-    """Labels in the confusion matrix: all, or of many classes those of the most frequent
+    """Give the labels in the confusion matrix: all, or of many classes those of the most frequent
     confusions."""
     if len(run.classes) <= ALL_ROWS:
         return list(range(len(run.classes)))
     chosen: set[int] = set()
     for pair, _ in frequent_confusions(run):
+        # a class without the one it is taken for would show nothing
         if len(chosen | set(pair)) > confusion.MOST_NUMBERED:
             break
         chosen |= set(pair)
@@ -62,86 +63,80 @@ def shown_classes(run: Finished) -> list[int]:
 
 
 def frequent_confusions(run: Finished) -> list[tuple[tuple[int, int], int]]:
-    """((true, predicted), pictures) of wrong answers, the most frequent first."""
-    wrong = [(pair, n) for pair, n in run.confusion.items() if pair[0] != pair[1]]
+    """List ((true, predicted), pictures) of the wrong answers, the most frequent first."""
+    wrong = [item for item in run.confusion.items() if item[0][0] != item[0][1]]
     return sorted(wrong, key=lambda item: (-item[1], item[0]))
 
 
 def confusion_figure(run: Finished) -> Drawing | None:
-    """The matrix of the headline's split; None if there are too many classes and no confusion."""
+    """Draw the matrix of the headline's split; None if there are too many classes and no
+    confusion."""
     shown = shown_classes(run)
     if not shown:
         return None
     place = {label: i for i, label in enumerate(shown)}
-    cells = {
-        (place[t], place[p]): n for (t, p), n in run.confusion.items() if t in place and p in place
-    }
-    return confusion.confusion(
-        [run.classes[c] for c in shown], cells, [run.pictures_of[c] for c in shown]
-    )
+    cells = {}
+    for (true, predicted), pictures in run.confusion.items():
+        if true in place and predicted in place:
+            cells[place[true], place[predicted]] = pictures
+    names = list(map(run.classes.__getitem__, shown))
+    return confusion.confusion(names, cells, [run.pictures_of[label] for label in shown])
 
 
 def confusion_part(run: Finished, matrix: Drawing | None, data_root: Path) -> Html:
-    """What is taken for what: the matrix, and the most frequent confusions with pictures."""
-    parts = [matrix_text(run, matrix)] if matrix else []
-    pairs = frequent_confusions(run)
-    rows = [
-        [
-            bdi(run.classes[true]),
-            bdi(run.classes[said]),
-            f"{n:,}",
-            percent(n / run.pictures_of[true], 0),
-            examples(run, (true, said), data_root) if i < WITH_PICTURES else "",
-        ]
-        for i, ((true, said), n) in enumerate(pairs[:MOST_CONFUSIONS])
-    ]
-    if rows:
-        title = "Most frequent confusions" if len(rows) < len(pairs) else "All confusions"
-        columns = {"Is": "", "Said": "", "Pictures": "num", "Of class": "num", "Surest": "shots"}
-        parts.append(
-            fill('<div class="grow"><h4>{}</h4>{}</div>', title, table(columns, rows, css="pairs"))
-        )
-    else:
-        parts.append(
-            fill(
-                "<p>No wrong answer among the {} pictures of {}.</p>",
-                f"{len(run.answers):,}",
-                run.split,
-            )
-        )
+    """Show what is taken for what: the matrix, and the most frequent confusions with pictures."""
+    parts = []
+    if matrix:
+        parts.append(matrix_text(run, matrix))
+    parts.append(confusions_text(run, data_root))
     return part("What is taken for what", fill('<div class="beside">{}</div>', join(parts)))
 
 
+def confusions_text(run: Finished, data_root: Path) -> Html:
+    """List the most frequent confusions, the first of them with pictures."""
+    pairs = frequent_confusions(run)
+    if not pairs:
+        sentence = "<p>No wrong answer among the {} pictures of {}.</p>"
+        return fill(sentence, f"{len(run.answers):,}", run.split)
+    rows: list[list[object]] = []
+    for (true, answer), pictures in pairs[:MOST_CONFUSIONS]:
+        shots = Html("")
+        if len(rows) < WITH_PICTURES:
+            shots = examples(run, (true, answer), data_root)
+        share = percent(pictures / run.pictures_of[true], 0)
+        names = (bdi(run.classes[true]), bdi(run.classes[answer]))
+        rows.append([*names, f"{pictures:,}", share, shots])
+    title = "Most frequent confusions" if len(rows) < len(pairs) else "All confusions"
+    columns = {"Is": "", "Said": "", "Pictures": "num", "Of class": "num", "Surest": "shots"}
+    listed = table(columns, rows, css="pairs")
+    return fill('<div class="grow"><h4>{}</h4>{}</div>', title, listed)
+
+
 def examples(run: Finished, pair: tuple[int, int], data_root: Path) -> Html:
-    """Pictures of one confusion, the surest answers first."""
+    """Show pictures of one confusion, the surest answers first."""
     own = run.answers
-    found = np.flatnonzero((own.label == pair[0]) & (own.predicted == pair[1])).tolist()
-    found.sort(key=lambda i: (-own.confidence[i], own.path[i]))
-    return fill(
-        '<div class="shots">{}</div>',
-        join(
-            thumbnail(located(data_root, str(own.path[i])), run.sha256(i), SMALL)
-            for i in found[:EXAMPLES]
-        ),
-    )
+    rows = np.flatnonzero((own.label == pair[0]) & (own.predicted == pair[1])).tolist()
+    rows.sort(key=lambda i: (-own.confidence[i], own.path[i]))
+    shots = []
+    for i in rows[:EXAMPLES]:
+        file = located(data_root, str(own.path[i]))
+        shots.append(thumbnail(file, run.sha256(i), SMALL))
+    return fill('<div class="shots">{}</div>', join(shots))
 
 
 def matrix_text(run: Finished, matrix: Drawing) -> Html:
-    """The matrix with its explanation. On a narrow screen it shrinks a little, then scrolls."""
-    figure = image(
-        matrix, f"width:100%;min-width:{0.8 * matrix.width:.0f}px;max-width:{matrix.width}px"
-    )
-    shown = len(shown_classes(run))
-    scope = (
-        f"Only the {shown} classes (of {len(run.classes):,}) of the most frequent confusions. "
-        if shown < len(run.classes)
-        else ""
-    )
+    """Explain the matrix below it. On a narrow screen it shrinks a little, then scrolls."""
+    size = f"width:100%;min-width:{0.8 * matrix.width:.0f}px;max-width:{matrix.width}px"
+    figure = image(matrix, size)
+    shown, scope = len(shown_classes(run)), ""
+    if shown < len(run.classes):
+        scope = (
+            f"Only the {shown} classes (of {len(run.classes):,}) of the most frequent confusions. "
+        )
     return fill(
-        '<div class="matrix" style="width:{}px"><div class="scroll">{}</div><p '
-        'class="soft">{}Rows are the '
-        "true class. Blue is right, orange wrong; the deeper, the larger its share of the "
-        "row.</p></div>",
+        '<div class="matrix" style="width:{}px"><div class="scroll">{}</div><p class="soft">'
+        "{}Rows are the true class. Blue is right, orange wrong; the deeper, the larger its share "
+        "of the row.</p></div>",
         max(300, matrix.width),
         figure,
         scope,
@@ -149,18 +144,20 @@ def matrix_text(run: Finished, matrix: Drawing) -> Html:
 
 
 def wrong_part(run: Finished, data_root: Path) -> Html:
-    """The wrong answers that were given with most confidence."""
+    """Show the wrong answers that were given with most confidence."""
     own, title = run.answers, "Most wrong pictures"
     shown, wrong = most_wrong(own), int((~own.right).sum())
     if not wrong:
         return part(title, fill("<p>None: every picture of {} is right.</p>", run.split))
-    scope = f"; here the {len(shown)} with the highest confidence" if len(shown) < wrong else ""
-    heat = (
-        " The second picture is what the network saw; warm colours mark the places that spoke for "
-        "the class it answered."
-        if run.report.heatmaps
-        else ""
-    )
+    scope, heat, css = "", "", ""
+    if len(shown) < wrong:
+        scope = f"; here the {len(shown)} with the highest confidence"
+    if run.report.heatmaps:
+        css = "heated"
+        heat = (
+            " The second picture is what the network saw; warm colours mark the places that spoke "
+            "for the class it answered."
+        )
     note = soft(
         "{} of {} pictures of {} are wrong{}. High confidence often means a wrong label, or two "
         "classes that overlap.{}",
@@ -170,14 +167,12 @@ def wrong_part(run: Finished, data_root: Path) -> Html:
         scope,
         heat,
     )
-    cards = join(wrong_picture(run, i, data_root) for i in shown.tolist())
-    return part(
-        title, note, fill('<div class="wrong {}">{}</div>', "heated" if heat else "", cards)
-    )
+    cards = [wrong_picture(run, i, data_root) for i in shown.tolist()]
+    return part(title, note, fill('<div class="wrong {}">{}</div>', css, join(cards)))
 
 
 def wrong_picture(run: Finished, i: int, data_root: Path) -> Html:
-    """One wrong answer with its picture, and its heat map if there is one."""
+    """Show one wrong answer with its picture, and its heat map if there is one."""
     own, path = run.answers, str(run.answers.path[i])
     heat = (run.report.heatmaps or {}).get(path)
     file, sha256 = located(data_root, path), run.sha256(i)
@@ -195,18 +190,15 @@ def wrong_picture(run: Finished, i: int, data_root: Path) -> Html:
 
 
 def slices_part(run: Finished) -> Html:
-    """Top-1 by size and by brightness of the picture."""
+    """Show top-1 by size and by brightness of the picture."""
     own = run.answers
     short = np.minimum(own.width, own.height)
+    by_side = metrics.slices(short, own.right)
+    by_brightness = metrics.slices(100 * own.brightness, own.right)
     return part(
         "Which kinds of picture fail?",
-        slices_table(run, "Short side of the picture", metrics.slices(short, own.right), "px"),
-        slices_table(
-            run,
-            "Brightness, black 0 to white 100",
-            metrics.slices(100 * own.brightness, own.right),
-            "",
-        ),
+        slices_table(run, "Short side of the picture", by_side, "px"),
+        slices_table(run, "Brightness, black 0 to white 100", by_brightness, ""),
         soft(
             "Up to four parts of about equal size. A part is marked if its whole interval lies "
             "below the top-1 of all pictures, {}.",
@@ -216,31 +208,14 @@ def slices_part(run: Finished) -> Html:
 
 
 def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) -> Html:
-    """One property, in parts; a sentence if the pictures hardly differ in it."""
+    """Show top-1 by parts of one property; a sentence if the pictures hardly differ in it."""
     if len(slices) < 2:
         share = "All" if slices[0].low == slices[0].high else "Nearly all"
         most = span(slices[0]._replace(low=slices[0].high), unit)
-        return fill(
-            "<h4>{}</h4><p>{} pictures have {}, so there is nothing to compare.</p>",
-            title,
-            share,
-            most,
-        )
-    overall = run.numbers.top1
-    floor = scale_floor([s.interval[0] for s in slices])
-    rows = [
-        [
-            span(s, unit),
-            f"{s.pictures:,}",
-            percent(s.right / s.pictures),
-            interval_text(s.interval),
-            interval_bar(
-                s.interval[0], s.right / s.pictures, s.interval[1], floor=floor, mark=overall
-            ),
-            fill('<b class="bad">worse than the rest</b>') if worse(s, overall) else "",
-        ]
-        for s in slices
-    ]
+        sentence = "<h4>{}</h4><p>{} pictures have {}, so there is nothing to compare.</p>"
+        return fill(sentence, title, share, most)
+    floor = scale_floor([each.interval[0] for each in slices])
+    rows = [_slice_row(each, unit, floor, run.numbers.top1) for each in slices]
     columns = {
         "Part": "",
         "Pictures": "num",
@@ -252,13 +227,33 @@ def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) 
     return fill("<h4>{}</h4>{}", title, table(columns, rows, css="fit splits slices"))
 
 
+def _slice_row(part: Slice, unit: str, floor: float, overall: float) -> list[object]:
+    """Compare a part of the pictures with top-1 of all, on a scale from `floor` to 1."""
+    low, high = part.interval
+    top1, warning = part.right / part.pictures, Html("")
+    if worse(part, overall):
+        warning = Html('<b class="bad">worse than the rest</b>')
+    return [
+        span(part, unit),
+        f"{part.pictures:,}",
+        percent(top1),
+        interval_text(part.interval),
+        interval_bar(low, top1, high, floor=floor, mark=overall),
+        warning,
+    ]
+
+
 def worse(part: Slice, overall: float) -> bool:
-    """Whether the whole interval lies below top-1 of all. (Rounding may put the upper end of 100 %
-    a hair below it.)"""
+    """Tell whether the whole interval lies below top-1 of all. (Rounding may put the upper end of
+    100 % a hair below it.)"""
     return part.interval[1] < overall and part.right < overall * part.pictures
 
 
-def span(of: Slice, unit: str) -> str:
-    """The range of a part: '32 px', '32 to 48 px'."""
-    low, high = (f"{x:.0f}" if unit else f"{x:.1f}" for x in (of.low, of.high))
-    return " ".join(filter(None, (low if low == high else f"{low} to {high}", unit)))
+def span(part: Slice, unit: str) -> str:
+    """Print the range of a part: '32 px', '32 to 48 px'; without a unit to one digit more."""
+    digits = 0 if unit else 1
+    low, high = f"{part.low:.{digits}f}", f"{part.high:.{digits}f}"
+    values = low
+    if low != high:
+        values = f"{low} to {high}"
+    return f"{values} {unit}".rstrip()

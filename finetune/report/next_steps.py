@@ -9,9 +9,11 @@ import numpy as np
 
 from finetune.evaluation import metrics
 from finetune.evaluation.lr_curve import RANGE_TEST
+from finetune.recipe.fields import flag_of
 from finetune.report import data_advice
-from finetune.report.advice import Advice, curves, history
+from finetune.report.advice import Advice, curves
 from finetune.report.data_advice import Findings
+from finetune.report.history import history_of
 from finetune.report.page import Html, bdi, fill, join, part, percent, plural, section, soft
 from finetune.report.run_files import Finished
 from zoo.bases.catalog import Base
@@ -27,38 +29,38 @@ WORST_CLASSES = 3
 
 
 def advices(run: Finished) -> list[Advice]:
-    """What to do next, the most useful first: at most MOST_SHOWN."""
+    """Say what to do next, the most useful first: at most MOST_SHOWN."""
     values = {field: row["value"] for field, row in run.recipe.items()}
-    found = (
-        curves(history(run.series, run.report), values)
-        + unknown(run)
-        + data_advice.data(findings(run))
-    )
-    return found[:MOST_SHOWN]
+    of_curves = curves(history_of(run.series, run.report), values)
+    return (of_curves + unknown(run) + data_advice.data(findings(run)))[:MOST_SHOWN]
 
 
 def unknown(run: Finished) -> list[Advice]:
-    """What to do where too few foreign pictures are called unknown; a run of the probe alone can do
-    nothing more."""
-    found = run.report.unknown
-    if found is None or run.value_of("probe_only"):
+    """Say what to do where too few foreign pictures are called unknown; a run of the probe alone
+    can do nothing more."""
+    measured = run.report.unknown
+    if measured is None or run.value_of("probe_only"):
         return []
-    weak = rejection.warning(found.rejected_of)
+    weak = rejection.warning(measured.rejected_of)
     if weak is None:
         return []
     return [Advice(f"{weak[0].upper()}{weak[1:]}.", rejection.CURE)]
 
 
 def findings(run: Finished) -> Findings:
-    """The numbers of the headline's split, and the data they come from."""
+    """Gather the numbers of the headline's split, and the data they come from."""
     head, own = run.numbers, run.answers
     short = np.minimum(own.width, own.height)
     parts = metrics.slices(short, own.right)
-    smallest = (
-        (parts[0].right / parts[0].pictures, parts[0].interval[1]) if len(parts) > 1 else None
-    )
-    names, splits = run.classes, run.report.splits
-    val = splits["val"] if "test" in splits else None
+    smallest = None
+    if len(parts) > 1:
+        smallest = (parts[0].right / parts[0].pictures, parts[0].interval[1])
+    confusions: Counter[tuple[str, str]] = Counter()
+    for (true, answer), pictures in run.confusion.items():
+        confusions[run.classes[true], run.classes[answer]] = pictures
+    splits, val = run.report.splits, None
+    if "test" in splits:
+        val = (splits["val"].top1, splits["val"].top1_interval[0])
     return Findings(
         split=run.split,
         pictures=head.pictures,
@@ -67,21 +69,19 @@ def findings(run: Finished) -> Findings:
         has_test="test" in splits,
         train_counts=run.data["counts"]["train"],
         per_class=run.report.per_class,
-        confusion=Counter(
-            {(names[true], names[said]): n for (true, said), n in run.confusion.items()}
-        ),
+        confusion=confusions,
         confident_wrong=int((~own.right & (own.confidence >= data_advice.CONFIDENT)).sum()),
         image_size=run.pre.size,
         median_short_side=int(np.median(short)),
         small_slice=smallest,
-        val=(val.top1, val.top1_interval[0]) if val else None,
+        val=val,
         size_step=size_step(run),
     )
 
 
 def size_step(run: Finished) -> int | None:
-    """What --image-size must be a multiple of; None where that would have to be looked up on the
-    Hub."""
+    """Say what --image-size must be a multiple of; None where that would have to be looked up on
+    the Hub."""
     base = run.report.base
     if not base.hub_id or not base.architecture:
         return None
@@ -89,7 +89,7 @@ def size_step(run: Finished) -> int | None:
 
 
 def summary(advices: Sequence[Advice]) -> Html:
-    """Two lines for the top of the page, which lead to the whole list."""
+    """Write two lines for the top of the page, which lead to the whole list."""
     if not advices:
         title = "What to do next"
         text = fill("The curves are fine. More pictures of the worst classes usually help most.")
@@ -100,84 +100,78 @@ def summary(advices: Sequence[Advice]) -> Html:
 
 
 def next_section(run: Finished, advices: Sequence[Advice]) -> Html:
-    """Every advice with its flags, and the whole command for the first that has any."""
+    """List every advice with its flags, and the whole command for the first that has any."""
     title = "What should I do next?"
     if not advices:
         return section("next", title, nothing_to_advise(run))
-    steps = fill(
-        '<ol class="steps">{}</ol>',
-        join(
-            fill(
-                "<li><p>{}</p><p><b>{}</b></p>{}</li>\n",
-                advice.finding,
-                advice.do,
-                fill("<p><code>{}</code></p>", advice.flags) if advice.changes else "",
-            )
-            for advice in advices
-        ),
-    )
+    steps = fill('<ol class="steps">{}</ol>', join(map(_step, advices)))
     return section("next", title, steps, command_part(run, advices))
 
 
+def _step(advice: Advice) -> Html:
+    """Show one advice as an item of the list."""
+    flags = Html("")
+    if advice.changes:
+        flags = fill("<p><code>{}</code></p>", advice.flags)
+    return fill("<li><p>{}</p><p><b>{}</b></p>{}</li>\n", advice.finding, advice.do, flags)
+
+
 def nothing_to_advise(run: Finished) -> Html:
-    """What helps a run in which nothing stands out."""
+    """Say what helps a run in which nothing stands out."""
     rows = [row for row in run.report.per_class if row.f1 is not None]
     worst = sorted(rows, key=lambda row: (row.f1, row.name))[:WORST_CLASSES]
-    named = join((fill("{} (F1 {})", bdi(row.name), percent(row.f1)) for row in worst), ", ")
+    named = [fill("{} (F1 {})", bdi(row.name), percent(row.f1)) for row in worst]
     return fill(
         '<p class="prose">The curves are fine, and nothing in the data stands out. What usually '
         "helps most is more pictures of the worst classes: {}.</p>",
-        named,
+        join(named, ", "),
     )
 
 
 def command_part(run: Finished, advices: Sequence[Advice]) -> Html:
-    """The whole command for the first advice that has flags: advices may be alternatives, so they
-    are not mixed."""
+    """Show the whole command for the first advice that has flags: advices may be alternatives, so
+    they are not mixed."""
     with_flags = [advice for advice in advices if advice.changes]
     if not with_flags:
         return Html("")
+    which = "this advice"
+    if len(with_flags) > 1:
+        which = "the first advice with a flag: change one thing at a time"
+    placeholders = "DATA is your folder of pictures"
+    if not run.report.base.hub_id:
+        placeholders += ", BASE the run folder or file that this run began with"
     return part(
         "The whole command",
         fill("<pre><code>{}</code></pre>", command(run, with_flags[0])),
-        soft(
-            "For {}; everything else as in this run. {}.",
-            "this advice"
-            if len(with_flags) == 1
-            else "the first advice with a flag: change one thing at a time",
-            "DATA is your folder of pictures"
-            if run.report.base.hub_id
-            else "DATA is your folder of pictures, BASE the run folder or file that this run began "
-            "with",
-        ),
+        soft("For {}; everything else as in this run. {}.", which, placeholders),
     )
 
 
 def command(run: Finished, advice: Advice) -> str:
-    """What was set by hand in this run, changed as advised, into a folder of its own; as typed in a
-    POSIX shell.
+    """Print the command of what was set by hand in this run, changed as advised, into a folder of
+    its own; as typed in a POSIX shell.
 
     Paths of this machine are placeholders, because the page may be sent to somebody.
     """
     base = run.report.base
-    given = {
-        field: row["value"]
-        for field, row in run.recipe.items()
-        if (row["why"] == BY_HAND or row["why"].startswith(RANGE_TEST)) and row["value"] != ""
-    }
-    if "val" in given and not is_number(given["val"]):
-        given["val"] = "VAL"
+    settings = {}
+    for field, row in run.recipe.items():
+        by_hand = row["why"] == BY_HAND or row["why"].startswith(RANGE_TEST)
+        if by_hand and row["value"] != "":
+            settings[field] = row["value"]
+    if "val" in settings and not is_number(settings["val"]):
+        settings["val"] = "VAL"
     chosen = {
         "data": "DATA",
         "base": base.name if base.hub_id else "BASE",
         "out": Path("runs") / free_folder(run.folder).name,
     }
-    return typed(chosen | given | advice.words)
+    return typed(chosen | settings | advice.words)
 
 
 def own_command(run: Finished, advice: Advice) -> str:
-    """The same for the machine that the run was trained on, with the paths of local.json: it can be
-    pasted as it is."""
+    """Print the same for the machine that the run was trained on, with the paths of local.json: it
+    can be pasted as it is."""
     with fields.of(run.folder / rundir.LOCAL):
         content = rundir.read_json(run.folder / rundir.LOCAL, kind=dict)
         chosen = {
@@ -189,8 +183,10 @@ def own_command(run: Finished, advice: Advice) -> str:
 
 
 def free_folder(run: Path) -> Path:
-    """The folder of a run that follows: RUN-2, or the first number that is not taken."""
-    folder = run.resolve() if run.name in ("", ".", "..") else run
+    """Name the folder of a run that follows: RUN-2, or the first number that is not taken."""
+    folder = run
+    if run.name in ("", ".", ".."):  # has no name of its own that a number could follow
+        folder = run.resolve()
     number = 2
     while (free := folder.with_name(f"{folder.name}-{number}")).exists():
         number += 1
@@ -198,19 +194,20 @@ def free_folder(run: Path) -> Path:
 
 
 def typed(chosen: Mapping[str, object]) -> str:
-    """The command of these fields, as typed in a shell."""
+    """Print the command of these fields, as typed in a shell."""
     words = ["python -m finetune"]
     for field, value in chosen.items():
         if value is False:
             continue
-        words.append(f"--{field.replace('_', '-')}")
+        words.append(flag_of(field))
         if value is not True:
-            words.append(shell_path(value) if isinstance(value, Path) else shell(value))
+            quoted = shell_path(value) if isinstance(value, Path) else shell(value)
+            words.append(quoted)
     return " ".join(words)
 
 
 def is_number(text: str) -> bool:
-    """Whether `--val` is a share, not a path."""
+    """Tell whether `--val` is a share, not a path."""
     try:
         float(text)
     except ValueError:

@@ -17,54 +17,53 @@ class Html(str):
 
 
 def escape(value: object) -> Html:
-    """`value` as HTML text, also safe within quotes; `Html` stays as it is."""
+    """Turn `value` into HTML text, also safe within quotes; `Html` stays as it is."""
     return value if isinstance(value, Html) else Html(html.escape(printable(str(value))))
 
 
 def fill(template: str, *values: object, **named: object) -> Html:
-    """`template.format(...)` with every value escaped.
+    """Format a template as `template.format(...)` does, with every value escaped.
 
     >>> fill("<b>{}</b>", "a < b")
     '<b>a &lt; b</b>'
     """
-    return Html(
-        template.format(
-            *map(escape, values), **{key: escape(value) for key, value in named.items()}
-        )
-    )
+    escaped = {key: escape(value) for key, value in named.items()}
+    return Html(template.format(*map(escape, values), **escaped))
 
 
 def join(parts: Iterable[object], separator: str = "") -> Html:
-    """The parts, each escaped, with `separator` (HTML) between them."""
+    """Join the parts, each escaped, with `separator` (HTML) between them."""
     return Html(separator.join(map(escape, parts)))
 
 
 def bdi(text: str) -> Html:
-    """A name given by a user, isolated so that right-to-left letters in it do not reorder what
+    """Isolate a name given by a user, so that right-to-left letters in it do not reorder what
     stands around it."""
     return fill("<bdi>{}</bdi>", text)
 
 
 def breakable(identifier: str) -> Html:
-    """An identifier that may be wrapped after its underscores."""
+    """Allow an identifier to be wrapped after its underscores."""
     return Html(escape(identifier).replace("_", "_<wbr>"))
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """0.974 -> '97.4 %', None -> a dash."""
+    """Print a share: 0.974 -> '97.4 %', None -> a dash."""
     return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
 
 
 def duration(seconds: float) -> str:
-    """127.3 -> '2 min 7 s'."""
+    """Print a time: 127.3 -> '2 min 7 s'."""
     hours, rest = divmod(round(seconds), 3600)
-    parts = ((hours, "h"), (rest // 60, "min"), (rest % 60, "s"))
-    shown = [f"{value}\u00a0{unit}" for value, unit in parts if value]
+    shown = []
+    for value, unit in ((hours, "h"), (rest // 60, "min"), (rest % 60, "s")):
+        if value:
+            shown.append(f"{value}\u00a0{unit}")
     return " ".join(shown[:2]) or f"{seconds:.1f}\u00a0s"
 
 
 def file_size(size: int) -> str:
-    """1,234,567 bytes -> '1.2 MB'."""
+    """Print a size: 1,234,567 bytes -> '1.2 MB'."""
     for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size >= scale:
             return f"{size / scale:.1f}\u00a0{unit}"
@@ -72,41 +71,36 @@ def file_size(size: int) -> str:
 
 
 def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = "") -> Html:
-    """A table. `columns`: heading -> CSS class of its cells (`num` is right-aligned), '' for
+    """Build a table. `columns`: heading -> CSS class of its cells (`num` is right-aligned), '' for
     none."""
     classes = list(columns.values())
-
-    def line(cells: Sequence[object], tag: str) -> Html:
-        return fill(
-            "<tr>{}</tr>\n",
-            join(
-                fill(
-                    "<{tag}{css}>{cell}</{tag}>",
-                    tag=tag,
-                    css=fill(' class="{}"', kind) if kind else "",
-                    cell=cell,
-                )
-                for cell, kind in zip_longest(cells, classes, fillvalue="")
-            ),
-        )
-
+    lines = [_line("td", row, classes) for row in rows]
     return fill(
         '<div class="scroll"><table class="{}"><thead>{}</thead><tbody>\n{}</tbody></table></div>',
         css,
-        line(list(columns), "th"),
-        join(line(row, "td") for row in rows),
+        _line("th", list(columns), classes),
+        join(lines),
     )
 
 
+def _line(tag: str, cells: Sequence[object], classes: Sequence[str]) -> Html:
+    """Build a line of a table; `classes` are the CSS classes of its first cells."""
+    filled = []
+    for cell, css in zip_longest(cells, classes, fillvalue=""):
+        begin = fill('<{} class="{}">', tag, css) if css else fill("<{}>", tag)
+        filled.append(fill("{}{}</{}>", begin, cell, tag))
+    return fill("<tr>{}</tr>\n", join(filled))
+
+
 def meter(share: float | None, shown: str) -> Html:
-    """A number over a bar of its share."""
+    """Show a number over a bar of its share."""
     return fill(
         '<span class="meter" style="--share:{}%">{}</span>', f"{100 * (share or 0):.1f}", shown
     )
 
 
 def image(drawing: Drawing, style: str = "") -> Html:
-    """A figure, embedded; a sentence in its place if it could not be drawn."""
+    """Embed a figure; a sentence takes its place if it could not be drawn."""
     if not drawing.svg:
         return fill(
             '<p class="notice">The figure {} could not be drawn and is left out ({}).</p>',
@@ -123,53 +117,70 @@ def image(drawing: Drawing, style: str = "") -> Html:
     )
 
 
+def panels(drawings: Iterable[Drawing]) -> Html:
+    """Place figures beside each other, as many as there is room for."""
+    return fill('<div class="panels">{}</div>', join(map(image, drawings)))
+
+
+def beside(drawing: Drawing, text: Html) -> Html:
+    """Place text beside a figure; below it where there is no room."""
+    return fill(
+        '<div class="beside figure"><div class="plot">{}</div><div class="grow">{}</div></div>',
+        image(drawing),
+        text,
+    )
+
+
 def section(key: str, title: str, *parts: object) -> Html:
-    """A section with a heading; `#key` leads to it."""
+    """Build a section with a heading; `#key` leads to it."""
     return fill('<section id="{}"><h2>{}</h2>\n{}</section>\n', key, title, join(parts))
 
 
 def part(title: str, *parts: object) -> Html:
-    """A part of a section with its own heading."""
+    """Build a part of a section with its own heading."""
     return fill('<div class="part"><h3>{}</h3>\n{}</div>\n', title, join(parts))
 
 
 def soft(template: str, *values: object) -> Html:
-    """A paragraph of explanation, filled as by `fill`."""
+    """Write a paragraph of explanation, filled as by `fill`."""
     return fill('<p class="soft prose">{}</p>', fill(template, *values))
 
 
+def notice(text: object) -> Html:
+    """Write a paragraph that a reader must not overlook."""
+    return fill('<p class="notice">{}</p>', text)
+
+
 def facts(items: Iterable[tuple[object, object, object]]) -> Html:
-    """Numbers with what they are: (title, value, small print); those without a title are left
+    """Show numbers with what they are: (title, value, small print); those without a title are left
     out."""
-    return fill(
-        '<dl class="tiles">{}</dl>',
-        join(
-            fill(
-                "<div><dt>{}</dt><dd>{}{}</dd></div>",
-                title,
-                value,
-                fill("<small>{}</small>", small) if small else "",
-            )
-            for title, value, small in items
-            if title
-        ),
-    )
+    tiles = []
+    for title, value, small in items:
+        if title:
+            print_below = fill("<small>{}</small>", small) if small else ""
+            tiles.append(fill("<div><dt>{}</dt><dd>{}{}</dd></div>", title, value, print_below))
+    return fill('<dl class="tiles">{}</dl>', join(tiles))
 
 
 def strong(text: str, yes: bool) -> Html:
-    """Text, set bold if `yes`."""
-    return fill("<b>{}</b>" if yes else "{}", text)
+    """Set text bold if `yes`."""
+    return fill("<b>{}</b>", text) if yes else escape(text)
 
 
 def interval_bar(
     low: float, value: float, high: float, *, floor: float, mark: float | None = None
 ) -> Html:
-    """A share and its interval drawn on the scale from `floor` to 1; `mark` is a share to compare
+    """Draw a share and its interval on the scale from `floor` to 1; `mark` is a share to compare
     with."""
-    left, middle, right, line = (
-        100 * (x - floor) / (1 - floor) for x in (low, value, high, mark or floor)
-    )
-    marked = fill('<u style="left:{}%"></u>', f"{line:.1f}") if mark is not None else ""
+
+    def place(share: float) -> float:
+        """Give the place of a share on the scale, in percent of its width."""
+        return 100 * (share - floor) / (1 - floor)
+
+    left, middle, right = place(low), place(value), place(high)
+    marked = Html("")
+    if mark is not None:
+        marked = fill('<u style="left:{}%"></u>', f"{place(mark):.1f}")
     return fill(
         '<span class="range"><i style="left:{}%;width:{}%"></i>{}<b style="left:{}%"></b></span>',
         f"{left:.1f}",
@@ -180,22 +191,23 @@ def interval_bar(
 
 
 def interval_text(interval: Sequence[float]) -> str:
-    """(0.861, 0.912) -> '86.1 – 91.2'."""
-    return " – ".join(f"{100 * x:.1f}" for x in interval)
+    """Print an interval: (0.861, 0.912) -> '86.1 – 91.2'."""
+    low, high = interval
+    return f"{100 * low:.1f} – {100 * high:.1f}"
 
 
 def plural(count: int, noun: str) -> str:
-    """1, 'picture' -> '1 picture'; 1200, 'picture' -> '1,200 pictures'."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """Count a noun: 1, 'picture' -> '1 picture'; 1200, 'picture' -> '1,200 pictures'."""
+    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def details(summary: str, content: object) -> Html:
-    """Content that is folded away until the summary is clicked."""
+    """Fold content away until the summary is clicked."""
     return fill("<details><summary>{}</summary>{}</details>", summary, content)
 
 
 def document(title: str, body: Html) -> str:
-    """The whole page."""
+    """Build the whole page."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return fill(
         """<!doctype html>

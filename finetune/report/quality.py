@@ -2,6 +2,7 @@
 splits, classes."""
 
 from collections.abc import Sequence
+from itertools import starmap
 from pathlib import Path
 
 from finetune.report.page import (
@@ -14,6 +15,7 @@ from finetune.report.page import (
     interval_text,
     join,
     meter,
+    notice,
     part,
     percent,
     plural,
@@ -23,7 +25,7 @@ from finetune.report.page import (
 )
 from finetune.report.run_files import Finished
 from zoo.bases import catalog, licences
-from zoo.contract.report import Numbers, Plain
+from zoo.contract.report import ClassNumbers, Numbers, Plain
 from zoo.picture import tta
 
 ALL_ROWS = 100
@@ -34,8 +36,8 @@ OPEN_ROWS = 20
 
 
 def quality_section(run: Finished, next_steps: Html, ranking: Html) -> Html:
-    """The numbers a reader came for; `next_steps` is a summary that stands beside them, `ranking`
-    the curves of the classes."""
+    """Show the numbers a reader came for; `next_steps` is a summary that stands beside them,
+    `ranking` the curves of the classes."""
     low, high = run.numbers.top1_interval
     hero = fill(
         """<div class="hero"><div>
@@ -64,18 +66,22 @@ def quality_section(run: Finished, next_steps: Html, ranking: Html) -> Html:
 
 
 def top1_text(run: Finished) -> str:
-    """Top-1 of the headline as it is shown everywhere."""
+    """Print top-1 of the headline as it is shown everywhere."""
     return percent(run.numbers.top1, 2)
 
 
 def tiles(run: Finished) -> list[tuple[object, object, object]]:
-    """The lesser numbers of the headline."""
-    head, best, probe = run.report.headline, run.report.best, run.report.probe
+    """List the lesser numbers of the headline."""
+    head, best = run.report.headline, run.report.best
     largest = max(run.pictures_of.values(), default=0) / max(1, len(run.answers))
+    top5: tuple[object, object, object] = ("", "", "")
+    if len(run.classes) > 5:
+        top5 = ("Top-5", percent(run.numbers.top5, 2), "right within five")
+    probe: tuple[object, object, object] = ("Linear probe", "none", "")
+    if run.report.probe:
+        probe = ("Linear probe", percent(run.report.probe.select_top1, 2), "top-1 on select")
     return [
-        ("Top-5", percent(run.numbers.top5, 2), "right within five")
-        if len(run.classes) > 5
-        else ("", "", ""),
+        top5,
         ("Macro F1", percent(head.macro_f1, 2), "mean over classes"),
         ("Macro precision", percent(head.macro_precision, 2), "of what it says"),
         ("Macro recall", percent(head.macro_recall, 2), "of what there is"),
@@ -86,19 +92,14 @@ def tiles(run: Finished) -> list[tuple[object, object, object]]:
             best.epoch if best.step else "none",
             f"top-1 {percent(best.top1, 2)} on select",
         ),
-        (
-            "Linear probe",
-            percent(probe.select_top1, 2) if probe else "none",
-            "top-1 on select" if probe else "",
-        ),
+        probe,
     ]
 
 
 def notices(run: Finished) -> list[Html]:
-    """What a reader must not overlook: the licence, and a run in which fine-tuning gained
-    nothing."""
+    """Say what a reader must not overlook: the licence, and that fine-tuning gained nothing."""
     base, probe = run.report.base, run.report.probe
-    found = []
+    shown = []
     started_from = catalog.Base(
         base.name,
         base.architecture,
@@ -107,35 +108,35 @@ def notices(run: Finished) -> list[Html]:
         licence=base.licence,
         folder=None if base.hub_id else Path(base.name),
     )
-    if note := licences.licence_note(started_from):
+    if licence := licences.licence_note(started_from):
         red = "bad" if licences.forbids_commercial_use(base.licence) else ""
-        found.append(fill('<p class="notice {}">{}</p>', red, note))
+        shown.append(fill('<p class="notice {}">{}</p>', red, licence))
     if probe and probe.kept and not run.value_of("probe_only"):
-        found.append(
-            fill(
-                '<p class="notice">No epoch was better on select than the linear probe, so the '
-                "probe is the result: try more epochs or another learning rate.</p>"
+        shown.append(
+            notice(
+                "No epoch was better on select than the linear probe, so the probe is the result: "
+                "try more epochs or another learning rate."
             )
         )
-    return found
+    return shown
 
 
 def views_part(run: Finished) -> Html:
-    """The deployed answer against the plain one: one view, no temperature."""
-    head, views, temperature = run.numbers, run.decision["views"], run.decision["temperature"]
-    answers: list[tuple[str, float, Numbers | Plain]]
+    """Compare the deployed answer with the plain one: one view, no temperature."""
+    head, views = run.numbers, run.decision["views"]
     count = len(tta.VIEWS[views])
-    deployed = f"Deployed: {views}, {count} views" if count > 1 else "Deployed: one view"
-    answers = [(deployed, temperature, head), ("Plain: one view", 1.0, head.plain)]
+    if count > 1:
+        deployed = f"Deployed: {views}, {count} views"
+        note = "The deployed answer is the mean over the views."
+    else:
+        deployed = "Deployed: one view"
+        note = (
+            "There is one view, so both give the same classes: the temperature changes "
+            "probabilities, not their order."
+        )
     rows = [
-        [
-            f"{name}, temperature {heat:.3g}",
-            percent(of.top1, 2),
-            interval_text(of.top1_interval),
-            f"{of.loss:.4f}",
-            percent(of.ece, 2),
-        ]
-        for name, heat, of in answers
+        _answer_row(deployed, run.decision["temperature"], head),
+        _answer_row("Plain: one view", 1.0, head.plain),
     ]
     columns = {
         "Answer": "",
@@ -144,12 +145,6 @@ def views_part(run: Finished) -> Html:
         "Loss": "num",
         "ECE": "num",
     }
-    note = (
-        "The deployed answer is the mean over the views."
-        if count > 1
-        else "There is one view, so both give the same classes: the temperature changes "
-        "probabilities, not their order."
-    )
     return part(
         "With and without test-time views and calibration",
         table(columns, rows, css="fit first"),
@@ -159,66 +154,72 @@ def views_part(run: Finished) -> Html:
     )
 
 
+def _answer_row(answer: str, temperature: float, numbers: Numbers | Plain) -> list[object]:
+    return [
+        f"{answer}, temperature {temperature:.3g}",
+        percent(numbers.top1, 2),
+        interval_text(numbers.top1_interval),
+        f"{numbers.loss:.4f}",
+        percent(numbers.ece, 2),
+    ]
+
+
 def splits_part(run: Finished) -> Html:
-    """Every evaluated split, with its interval drawn on one scale."""
+    """Show every evaluated split, with its interval drawn on one scale."""
     splits = run.report.splits
-    floor = scale_floor([of.top1_interval[0] for of in splits.values()])
-    top5 = {"Top-5": "num"} if len(run.classes) > 5 else {}
+    floor = scale_floor([numbers.top1_interval[0] for numbers in splits.values()])
+    scale = f"{100 * floor:.0f} to 100\u00a0%"
     columns = {
         "Split": "",
         "Pictures": "num",
         "Top-1": "num",
         "95 % interval": "num",
-        **top5,
+        "Top-5": "num",
         "Loss": "num wide",
-        f"{100 * floor:.0f} to 100\u00a0%": "wide",
+        scale: "wide",
     }
+    if len(run.classes) <= 5:
+        del columns["Top-5"]
 
-    def row(name: str, of: Numbers) -> list[object]:
-        low, high = of.top1_interval
-        return [
-            name,
-            f"{of.pictures:,}",
-            percent(of.top1, 2),
-            interval_text(of.top1_interval),
-            *([percent(of.top5, 2)] if top5 else []),
-            f"{of.loss:.4f}",
-            interval_bar(low, of.top1, high, floor=floor),
-        ]
+    def row(name: str, numbers: Numbers) -> list[object]:
+        low, high = numbers.top1_interval
+        cells = {
+            "Split": name,
+            "Pictures": f"{numbers.pictures:,}",
+            "Top-1": percent(numbers.top1, 2),
+            "95 % interval": interval_text(numbers.top1_interval),
+            "Top-5": percent(numbers.top5, 2),
+            "Loss": f"{numbers.loss:.4f}",
+            scale: interval_bar(low, numbers.top1, high, floor=floor),
+        }
+        return list(map(cells.__getitem__, columns))
 
     ordered = sorted(splits.items(), key=lambda item: item[0] != run.split)
-    return part(
-        "All splits", table(columns, [row(*item) for item in ordered], css="fit splits first")
-    )
+    return part("All splits", table(columns, starmap(row, ordered), css="fit splits first"))
 
 
 def scale_floor(lowest: Sequence[float]) -> float:
-    """Where a scale for these shares begins: the tenth below."""
+    """Say where a scale for these shares begins: at the tenth below."""
+    # a floor of 1 would leave no scale
     return min(min(lowest), 0.99) // 0.1 * 0.1
 
 
 def per_class_part(run: Finished) -> Html:
-    """Precision, recall and F1 of each class, the worst first; of many classes the worst."""
+    """Show precision, recall and F1 of each class, the worst first; of many classes the worst."""
+    # classes without an F1, of which there are no pictures and no answers, come last
     order = sorted(run.report.per_class, key=lambda row: (row.f1 is None, row.f1, row.name))
-    shown = order if len(order) <= ALL_ROWS else order[:WORST_ROWS]
-    scope = (
-        f"the {WORST_ROWS} classes (of {len(order):,}) with the lowest F1"
-        if len(shown) < len(order)
-        else "lowest F1 first"
-    )
-    rows = [
-        [
-            bdi(row.name),
-            meter(row.f1, percent(row.f1)),
-            percent(row.precision),
-            percent(row.recall),
-            f"{row.pictures:,}",
-        ]
-        for row in shown
-    ]
+    scope = "lowest F1 first"
+    if len(order) > ALL_ROWS:
+        scope = f"the {WORST_ROWS} classes (of {len(order):,}) with the lowest F1"
+        order = order[:WORST_ROWS]
     columns = {"Class": "", "F1": "num", "Precision": "num", "Recall": "num", "Pictures": "num"}
-    content = join((soft("On {}; {}.", run.split, scope), table(columns, rows, css="fit classes")))
-    return part(
-        "Classes",
-        content if len(rows) <= OPEN_ROWS else details(f"Show {len(rows)} classes", content),
-    )
+    listed = table(columns, map(_class_row, order), css="fit classes")
+    content = join((soft("On {}; {}.", run.split, scope), listed))
+    if len(order) > OPEN_ROWS:
+        content = details(f"Show {len(order)} classes", content)
+    return part("Classes", content)
+
+
+def _class_row(row: ClassNumbers) -> list[object]:
+    f1 = meter(row.f1, percent(row.f1))
+    return [bdi(row.name), f1, percent(row.precision), percent(row.recall), f"{row.pictures:,}"]

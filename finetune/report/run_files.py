@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from finetune.evaluation import predictions
+from finetune.evaluation import predictions_csv
 from finetune.evaluation.predictions import Answers
 from finetune.run_folder import events
 from zoo.contract import run_pictures, rundir
@@ -18,7 +18,7 @@ from zoo.picture.preprocess import Preprocessing
 
 @dataclass(frozen=True)
 class Finished:
-    """What the page is made of."""
+    """Holds the files of a finished run, and what follows from them."""
 
     folder: Path
     report: Report
@@ -64,30 +64,31 @@ class Finished:
         return run_pictures.recorded(self.folder, self.answers.path.tolist())
 
     def sha256(self, i: int) -> str:
-        """Digest of a picture of `answers`; empty (so that no file has it) if files.csv lacks the
-        picture."""
+        """Give the digest of a picture of `answers`; empty (so that no file has it) if files.csv
+        lacks the picture."""
         return self.recorded.get(str(self.answers.path[i]), "")
 
     @cached_property
     def confusion(self) -> Counter[tuple[int, int]]:
-        """(true label, predicted label) -> pictures, of the headline's split."""
+        """Count the pictures of the headline's split: (true label, predicted label) -> pictures."""
         return Counter(
             zip(self.answers.label.tolist(), self.answers.predicted.tolist(), strict=True)
         )
 
     @cached_property
     def pictures_of(self) -> Counter[int]:
-        """Label -> pictures of the headline's split."""
+        """Count the pictures of the headline's split: label -> pictures."""
         return Counter(self.answers.label.tolist())
 
     def value_of(self, field: str) -> Any:
-        """A value of the recipe, None if this version of the recipe lacks it."""
+        """Give a value of the recipe; None if this version of the recipe lacks it."""
         return self.recipe.get(field, {}).get("value")
 
 
 def read(folder: Path) -> Finished:
-    """The files of a run folder; `UserError` if one is missing or not what a run has."""
+    """Read the files of a run folder; `UserError` if one is missing or not what a run has."""
     run = FinishedRun(folder)
+    # the answers name classes, so data.json is checked before predictions.csv is read
     with fields.of(folder / rundir.DATA):
         classes = fields.names(run.data["classes"])
     return Finished(
@@ -98,5 +99,5 @@ def read(folder: Path) -> Finished:
         run.decision,
         run.pre,
         events.read(folder),
-        predictions.read(folder, classes),
+        predictions_csv.read(folder, classes),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from finetune.report.page import Html, bdi, fill
+from finetune.report.page import Html, bdi, fill, join
 from zoo.files.folders import picture_bytes
 from zoo.host.errors import BadImage
 from zoo.picture.decoding import decode
@@ -27,8 +27,8 @@ OPAQUE = 0.55
 
 
 def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Html:
-    """A picture as an embedded WebP of at most `size` pixels; its file name if it is not what it
-    was any more."""
+    """Embed a picture as a WebP of at most `size` pixels; its file name if its bytes have changed
+    or cannot be read."""
     try:
         picture = decode(picture_bytes(path, sha256), name=str(path))
     except BadImage:
@@ -37,26 +37,23 @@ def thumbnail(path: Path, sha256: str, size: int = THUMBNAIL) -> Html:
 
 
 def with_heat(path: Path, sha256: str, heat: Sequence[Sequence[float]], pre: Preprocessing) -> Html:
-    """A picture, and beside it what the network saw of it with its heat map (rows from the top,
-    values 0 to 1)."""
+    """Embed a picture, and beside it what the network saw of it with its heat map (rows from the
+    top, values 0 to 1)."""
     try:
         picture = decode(picture_bytes(path, sha256), name=str(path))
     except BadImage:
         return thumbnail(path, sha256)
-    seen = resize_crop(picture, replace(pre, size=THUMBNAIL))
-    return Html(
-        _embedded(picture, THUMBNAIL)
-        + _webp(Image.fromarray(overlay(seen, np.array(heat, np.float32))), "heat", lossless=False)
-    )
+    input_SS3 = resize_crop(picture, replace(pre, size=THUMBNAIL))
+    heated = Image.fromarray(overlay(input_SS3, np.array(heat, np.float32)))
+    return join((_embedded(picture, THUMBNAIL), _webp(heated, "heat", lossless=False)))
 
 
 def overlay(pixels_SS3: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A heat map over a picture, uint8 [S, S, 3]: grey where it is cold, coloured and brighter
+    """Lay a heat map over a picture, uint8 [S, S, 3]: grey where it is cold, coloured and brighter
     where it is hot."""
     side = len(pixels_SS3)
-    smooth = np.asarray(Image.fromarray(heat).resize((side, side), Image.Resampling.BICUBIC)).clip(
-        0, 1
-    )[..., None]
+    resized = Image.fromarray(heat).resize((side, side), Image.Resampling.BICUBIC)
+    smooth = np.asarray(resized).clip(0, 1)[..., None]
     grey = pixels_SS3.mean(-1, keepdims=True)
     cold = 0.75 * grey + 0.25 * pixels_SS3  # less colour, so that red on red can be told
     hot = 255 * _colours()[(255 * smooth[..., 0]).astype(int)]
@@ -70,6 +67,7 @@ def _colours() -> np.ndarray:
 
 
 def _embedded(picture: Image.Image, size: int) -> Html:
+    # a picture of few pixels is shown enlarged, where a lossy one would be a blur
     tiny = max(picture.size) < size // 2
     small = picture.copy()
     small.thumbnail((size, size))

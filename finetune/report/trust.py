@@ -9,14 +9,15 @@ import numpy as np
 from finetune.evaluation import metrics
 from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
-from finetune.report.advice import standard_error
+from finetune.report.history import standard_error
 from finetune.report.page import (
     Html,
+    beside,
     details,
     facts,
     fill,
-    image,
     join,
+    notice,
     part,
     percent,
     plural,
@@ -27,17 +28,13 @@ from finetune.report.page import (
 )
 from finetune.report.run_files import Finished
 from finetune.report.trust_data import data_part
+from finetune.report.trust_unknown import unknown_part
 from zoo.picture import tta
-
-SCORE_BINS = 30
-"""Bins of the histogram of unknown scores."""
 
 
 def trust_section(run: Finished, diagram: Drawing, scores: Drawing | None) -> Html:
-    """Everything that tells how far a number of the page, or of an answer, can be believed."""
-    warnings = join(
-        fill('<p class="notice">{}</p>', warning) for warning in run.decision["fitted"]["warnings"]
-    )
+    """Show everything that tells how far a number of the page, or of an answer, can be believed."""
+    warnings = join(map(notice, run.decision["fitted"]["warnings"]))
     return section(
         "trust",
         "Can I trust the numbers?",
@@ -52,16 +49,15 @@ def trust_section(run: Finished, diagram: Drawing, scores: Drawing | None) -> Ht
 
 
 def fit_text(run: Finished) -> Html:
-    """What temperature, sets and threshold were fitted on, and what follows for the numbers
+    """Say what temperature, sets and threshold were fitted on, and what follows for the numbers
     below."""
     fitted = run.decision["fitted"]
-    same = fitted["split"] == run.split
-    verdict = (
-        "They are measured here on the same pictures, so they look a little better than they will "
-        "be: a test folder would tell."
-        if same
-        else f"They are measured here on {run.split}, which had no part in it."
-    )
+    verdict = f"They are measured here on {run.split}, which had no part in it."
+    if fitted["split"] == run.split:
+        verdict = (
+            "They are measured here on the same pictures, so they look a little better than they "
+            "will be: a test folder would tell."
+        )
     return fill(
         '<p class="prose">Temperature, views, sets and threshold were fitted on {} of {} ({}). '
         "{}</p>",
@@ -73,7 +69,7 @@ def fit_text(run: Finished) -> Html:
 
 
 def reliability_bins(run: Finished) -> tuple[list[metrics.Bin], list[metrics.Bin]]:
-    """The bins of the diagram before and after calibration, on the headline's split."""
+    """Compute the bins of the diagram before and after calibration, on the headline's split."""
     own = run.answers
     return (
         metrics.reliability(own.plain_confidence, own.plain_predicted == own.label),
@@ -82,7 +78,7 @@ def reliability_bins(run: Finished) -> tuple[list[metrics.Bin], list[metrics.Bin
 
 
 def calibration_part(run: Finished, diagram: Drawing) -> Html:
-    """Whether a probability means what it says."""
+    """Show whether a probability means what it says."""
     head, temperature = run.numbers, run.decision["fitted"]["temperature"]
     shown = facts(
         [
@@ -117,36 +113,33 @@ def calibration_part(run: Finished, diagram: Drawing) -> Html:
 
 
 def tendency(run: Finished) -> str:
-    """In words: whether answers were too sure before calibration, and whether they are now."""
+    """Say in words whether answers were too sure before calibration, and whether they are now."""
     own = run.answers
+    before = _sureness(own.plain_confidence, own.plain_predicted == own.label)
+    deployed = _sureness(own.confidence, own.right)
+    return f"Before calibration the network is {before}, as deployed {deployed}."
 
-    def verdict(confidence: np.ndarray, right: np.ndarray) -> str:
-        stated, share = confidence.mean(), right.mean()
-        # the smallest difference that is worth a word
-        noise = 2 * standard_error(share, len(right))
-        word = (
-            "about as sure as it is right"
-            if abs(stated - share) <= noise
-            else "over-confident"
-            if stated > share
-            else "under-confident"
-        )
-        return f"{word} ({percent(stated)} sure on average, {percent(share)} right)"
 
-    return (
-        "Before calibration the network is "
-        f"{verdict(own.plain_confidence, own.plain_predicted == own.label)}, as deployed "
-        f"{verdict(own.confidence, own.right)}."
-    )
+def _sureness(confidence_N: np.ndarray, right_N: np.ndarray) -> str:
+    """Say whether answers claim more than they keep, with the numbers."""
+    stated, share = confidence_N.mean(), right_N.mean()
+    # the smallest difference that is worth a word
+    noise = 2 * standard_error(share, len(right_N))
+    if abs(stated - share) <= noise:
+        word = "about as sure as it is right"
+    elif stated > share:
+        word = "over-confident"
+    else:
+        word = "under-confident"
+    return f"{word} ({percent(stated)} sure on average, {percent(share)} right)"
 
 
 def bins_table(run: Finished) -> Html:
-    """The reliability diagram as a table."""
-    rows = [
-        [label, percent(b.confidence), percent(b.right), f"{b.pictures:,}"]
-        for label, bins in zip(("before", "after"), reliability_bins(run), strict=True)
-        for b in bins
-    ]
+    """Show the reliability diagram as a table."""
+    rows = []
+    for label, bins in zip(("before", "after"), reliability_bins(run), strict=True):
+        for b in bins:
+            rows.append([label, percent(b.confidence), percent(b.right), f"{b.pictures:,}"])
     return table(
         {"Calibration": "", "Confidence": "num", "Right": "num", "Pictures": "num"},
         rows,
@@ -155,32 +148,18 @@ def bins_table(run: Finished) -> Html:
 
 
 def views_part(run: Finished) -> Html:
-    """Which test-time views were measured, which were chosen, and why."""
+    """Show which test-time views were measured, which were chosen, and why."""
     views, fitted = run.decision["views"], run.decision["fitted"]["views"]
     passes = len(tta.VIEWS[views])
     chosen = fill(
         "<p>Chosen: <b>{}</b>, {} a picture. {}.</p>",
         views,
-        f"{passes} pass{'es' * (passes > 1)}",
+        "1 pass" if passes == 1 else f"{passes} passes",
         fitted["why"][:1].upper() + fitted["why"][1:],
     )
     if not fitted["table"]:
         return part("Test-time views", chosen, soft("No other views were measured."))
-    rows = [
-        [
-            strong(row["views"], row["views"] == views),
-            f"{row['passes']}×",
-            percent(row["top1"], 2),
-            f"{row['loss']:.4f}",
-            gain(row) if row["views"] != "none" else "–",
-            *(
-                [row["only_it_right"], row["only_none_right"]]
-                if row["views"] != "none"
-                else ["–", "–"]
-            ),
-        ]
-        for row in fitted["table"]
-    ]
+    rows = [_views_row(row, chosen=row["views"] == views) for row in fitted["table"]]
     columns = {
         "Views": "",
         "Time": "num",
@@ -203,8 +182,22 @@ def views_part(run: Finished) -> Html:
     )
 
 
+def _views_row(row: Mapping[str, Any], *, chosen: bool) -> list[object]:
+    """Show what one of the views settings reaches, against `none`."""
+    against_none: list[object] = ["–", "–", "–"]
+    if row["views"] != "none":
+        against_none = [gain(row), row["only_it_right"], row["only_none_right"]]
+    return [
+        strong(row["views"], chosen),
+        f"{row['passes']}×",
+        percent(row["top1"], 2),
+        f"{row['loss']:.4f}",
+        *against_none,
+    ]
+
+
 def gain(row: Mapping[str, Any]) -> Html:
-    """How much lower the loss is than that of one view, and the standard error (not on narrow
+    """Show how much lower the loss is than that of one view, and the standard error (not on narrow
     screens)."""
     return fill(
         '{}<span class="wide"> ± {}</span>',
@@ -214,151 +207,47 @@ def gain(row: Mapping[str, Any]) -> Html:
 
 
 def sets_part(run: Finished) -> Html:
-    """How often the true class is in the prediction set, and how large sets are."""
+    """Show how often the true class is in the prediction set, and how large sets are."""
     sets, own = run.decision["sets"], run.answers
     title = "Prediction sets"
     if sets is None:
         return part(title, fill("<p>None: no coverage was asked for.</p>"))
     covered = int(own.label_in_set.sum())
     low, high = metrics.wilson_interval(covered, len(own))
-    short = (
-        fill(
-            '<p class="notice">The sets hold the true class less often than was asked for, by '
-            "more than chance explains: {} may differ from the pictures they were fitted on.</p>",
-            run.split,
-        )
-        if high < sets["coverage"]
-        else ""
-    )
-    content = (
-        "Too few pictures to fit it, so every set holds all classes."
-        if sets["least_probability"] == 0
-        else "A set holds each class with a probability of at least "
-        f"{percent(sets['least_probability'])}, and always the most probable one."
-    )
-    return part(
-        title,
-        facts(
-            [
-                ("Asked for", percent(sets["coverage"]), "true class in the set"),
-                (
-                    "Measured",
-                    percent(covered / len(own)),
-                    f"on {run.split}, {interval_text_percent(low, high)}",
-                ),
-                ("Mean size", f"{own.set_size.mean():.2f}", f"of {len(run.classes):,} classes"),
-                ("A single class", percent(float((own.set_size == 1).mean())), "of the sets"),
-            ]
+    shown = [
+        ("Asked for", percent(sets["coverage"]), "true class in the set"),
+        (
+            "Measured",
+            percent(covered / len(own)),
+            f"on {run.split}, {interval_text_percent(low, high)}",
         ),
-        short,
-        soft("{}", content),
+        ("Mean size", f"{own.set_size.mean():.2f}", f"of {len(run.classes):,} classes"),
+        ("A single class", percent(float((own.set_size == 1).mean())), "of the sets"),
+    ]
+    warning = Html("")
+    if high < sets["coverage"]:
+        warning = notice(
+            "The sets hold the true class less often than was asked for, by more than chance "
+            f"explains: {run.split} may differ from the pictures they were fitted on."
+        )
+    return part(title, facts(shown), warning, soft("{}", _rule(sets["least_probability"])))
+
+
+def _rule(least: float) -> str:
+    """Say which classes a set holds; `least` is the lowest probability of one in it."""
+    if least == 0:
+        return "Too few pictures to fit it, so every set holds all classes."
+    return (
+        f"A set holds each class with a probability of at least {percent(least)}, and always the "
+        "most probable one."
     )
 
 
 def interval_text_percent(low: float, high: float) -> str:
-    """(0.861, 0.912) -> '86.1 to 91.2 %'."""
+    """Print an interval: (0.861, 0.912) -> '86.1 to 91.2 %'."""
     return f"{100 * low:.1f} to {percent(high)}"
 
 
-def unknown_part(run: Finished, scores: Drawing | None) -> Html:
-    """Whether pictures that show none of the classes are noticed."""
-    unknown, fitted, found = (
-        run.decision["unknown"],
-        run.decision["fitted"]["unknown"],
-        run.report.unknown,
-    )
-    title = "“None of these”"
-    if unknown is None or found is None or scores is None:
-        return part(
-            title,
-            fill(
-                "<p>No threshold was fitted: every picture gets one of the classes, also one that "
-                "shows none of them.</p>"
-            ),
-        )
-    shown = facts(
-        [
-            ("Threshold", f"{unknown['threshold']:.4f}", "a larger score is unknown"),
-            (
-                "Own pictures rejected",
-                percent(found.rejected),
-                f"on {run.split}; {percent(fitted['rejected'])} when fitted",
-            ),
-        ]
-    )
-    columns = {
-        "Foreign": "",
-        "Pictures": "num",
-        "AUROC": "num",
-        "Called unknown": "num",
-        "Plain confidence": "num",
-    }
-    rows = [
-        [
-            name,
-            f"{of.pictures:,}",
-            f"{of.auroc:.3f}",
-            percent(of.rejected),
-            percent(of.confidence),
-        ]
-        for name, of in found.foreign.items()
-    ]
-    text = join(
-        (
-            shown,
-            table(columns, rows) if rows else "",
-            soft(
-                "AUROC is the chance that a foreign picture has a higher score than one of {} "
-                "(0.5: they cannot be told apart). Plain confidence is how sure a classifier "
-                "without this score would have been, on average, that such a picture shows one of "
-                "the classes.",
-                run.split,
-            ),
-            soft(
-                "The score is the distance to the nearest of {} (number {} of them). Top-1 above "
-                "counts the nearest class also where the answer is “unknown”.",
-                plural(fitted["references"], "reference picture"),
-                unknown["neighbours"],
-            ),
-        )
-    )
-    return part(title, beside(scores, text))
-
-
-def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]:
-    """(set -> share of its pictures in each bin, the bins' edges): the headline's split first, then
-    foreign sets."""
-    known = run.answers.unknown_score
-    sets = {run.split: known} | {
-        name: run.every.of(name).unknown_score for name in run.every.foreign
-    }
-    every = np.concatenate(list(sets.values()))
-    edges = np.linspace(
-        every.min(), every.max() if every.max() > every.min() else every.min() + 1, SCORE_BINS + 1
-    )
-    return {
-        name: (np.histogram(scores, edges)[0] / max(1, len(scores))).tolist()
-        for name, scores in sets.items()
-    }, edges.tolist()
-
-
 def reliability_figure(run: Finished) -> Drawing:
-    """The reliability diagram, before and after calibration."""
+    """Draw the reliability diagram, before and after calibration."""
     return certainty.reliability(*reliability_bins(run))
-
-
-def scores_figure(run: Finished) -> Drawing | None:
-    """The histogram of unknown scores; None without a threshold."""
-    unknown = run.decision["unknown"]
-    return (
-        certainty.unknown_scores(*score_histogram(run), unknown["threshold"]) if unknown else None
-    )
-
-
-def beside(drawing: Drawing, text: Html) -> Html:
-    """A figure with text beside it; below it where there is no room."""
-    return fill(
-        '<div class="beside figure"><div class="plot">{}</div><div class="grow">{}</div></div>',
-        image(drawing),
-        text,
-    )

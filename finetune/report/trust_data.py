@@ -2,7 +2,7 @@
 
 import statistics
 
-from finetune.report.page import Html, bdi, details, fill, join, meter, part, table
+from finetune.report.page import Html, bdi, details, fill, join, meter, notice, part, table
 from finetune.report.run_files import Finished
 
 IMBALANCE = 10
@@ -15,53 +15,48 @@ MOST_LEFT_OUT = 100
 
 
 def data_part(run: Finished) -> Html:
-    """What was trained and measured on, and what was wrong with it."""
+    """Show what was trained and measured on, and what was wrong with it."""
     data = run.data
     totals = {split: sum(counts.values()) for split, counts in data["counts"].items()}
-    left_out = data["left_out"]
-    parts: list[object] = [
+    role = "it chooses the weights"
+    if data["halved"]:
+        role = "halved by hash: select chooses the weights, calibrate takes no part"
+    counts = counts_table(run)
+    if len(run.classes) > FEW_CLASSES:
+        counts = details("Pictures of each class, fewest first", counts)
+    return part(
+        "The data",
         fill(
             "<p>{} pictures in {} classes: {}.</p>",
             f"{sum(totals.values()):,}",
             f"{len(run.classes):,}",
             ", ".join(f"{n:,} {split}" for split, n in totals.items()),
         ),
-        fill(
-            '<p class="soft">Validation: {}; {}.</p>',
-            data["val"],
-            "halved by hash: select chooses the weights, calibrate takes no part"
-            if data["halved"]
-            else "it chooses the weights",
-        ),
-        *(
-            fill('<p class="notice">{}</p>', finding)
-            for finding in (*imbalance(run), *data["findings"])
-        ),
-    ]
-    if left_out:
-        rows = [
-            [fill("<code>{}</code>", bdi(path)), reason]
-            for path, reason in left_out[:MOST_LEFT_OUT]
-        ]
-        total = data.get("left_out_total", len(left_out))
-        more = fill('<p class="soft">and {} more, in left_out.csv</p>', f"{total - len(rows):,}")
-        parts.append(
-            details(
-                f"Pictures left out ({total:,})",
-                join((table({"File": "", "Reason": ""}, rows), more if total > len(rows) else "")),
-            )
-        )
-    counts = counts_table(run)
-    parts.append(
-        counts
-        if len(run.classes) <= FEW_CLASSES
-        else details("Pictures of each class, fewest first", counts)
+        fill('<p class="soft">Validation: {}; {}.</p>', data["val"], role),
+        *map(notice, (*imbalance(run), *data["findings"])),
+        left_out_table(run),
+        counts,
     )
-    return part("The data", *parts)
+
+
+def left_out_table(run: Finished) -> Html:
+    """List the pictures that were not used, folded away; nothing if all were."""
+    left_out = run.data["left_out"]
+    if not left_out:
+        return Html("")
+    total = run.data.get("left_out_total", len(left_out))
+    rows = []
+    for path, reason in left_out[:MOST_LEFT_OUT]:
+        rows.append([fill("<code>{}</code>", bdi(path)), reason])
+    content = table({"File": "", "Reason": ""}, rows)
+    if total > len(rows):
+        more = fill('<p class="soft">and {} more, in left_out.csv</p>', f"{total - len(rows):,}")
+        content = join((content, more))
+    return details(f"Pictures left out ({total:,})", content)
 
 
 def imbalance(run: Finished) -> list[str]:
-    """A sentence if the classes of train differ much in size."""
+    """Say in a sentence if the classes of train differ much in size."""
     counts = run.data["counts"]["train"]
     few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     ratio = counts[many] / max(1, counts[few])
@@ -76,22 +71,15 @@ def imbalance(run: Finished) -> list[str]:
 
 
 def counts_table(run: Finished) -> Html:
-    """Pictures of each class and split; of many classes those with the fewest."""
+    """Count the pictures of each class and split; of many classes those with the fewest."""
     counts = run.data["counts"]
     train, most = counts["train"], max(counts["train"].values())
-    order = (
-        run.classes
-        if len(run.classes) <= FEW_CLASSES
-        else sorted(run.classes, key=train.__getitem__)
-    )
-    rows = [
-        [
-            bdi(name),
-            *(
-                meter(of[name] / most, f"{of[name]:,}") if split == "train" else f"{of[name]:,}"
-                for split, of in counts.items()
-            ),
-        ]
-        for name in order[:MOST_COUNTED]
-    ]
+    order = run.classes
+    if len(order) > FEW_CLASSES:
+        order = sorted(order, key=train.__getitem__)
+    rows = []
+    for name in order[:MOST_COUNTED]:
+        cells: dict[str, object] = {split: f"{of[name]:,}" for split, of in counts.items()}
+        cells["train"] = meter(train[name] / most, f"{train[name]:,}")
+        rows.append([bdi(name), *cells.values()])
     return table({"Class": "", **dict.fromkeys(counts, "num")}, rows, css="fit")

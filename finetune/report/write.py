@@ -1,7 +1,7 @@
 """`report.html`: the page a person reads. Made only from the run folder's other files, and the
 pictures themselves.
 
-`finished.read` reads the files; each of the page's four questions is a module of functions from
+`run_files.read` reads the files; each of the page's four questions is a module of functions from
 them to HTML (quality.py, trust.py, mistakes.py, next_steps.py), the details are here;
 `write_report` writes the page, and its figures as `figures/*.svg`.
 """
@@ -16,8 +16,16 @@ from finetune.evaluation import lr_curve
 from finetune.figures import learning
 from finetune.figures.drawing import Drawing
 from finetune.recipe.fields import Recipe, field_docs
-from finetune.report import mistakes, next_steps, quality, ranking, run_files, trust
-from finetune.report.advice import epoch_means
+from finetune.report import (
+    mistakes,
+    next_steps,
+    quality,
+    ranking,
+    run_files,
+    trust,
+    trust_unknown,
+)
+from finetune.report.history import epoch_means
 from finetune.report.page import (
     Html,
     bdi,
@@ -27,8 +35,8 @@ from finetune.report.page import (
     duration,
     file_size,
     fill,
-    image,
     join,
+    panels,
     part,
     section,
     soft,
@@ -69,8 +77,9 @@ def write_report(folder: Path, data_root: Path) -> None:
 def _write_report(run: Finished, data_root: Path) -> None:
     folder = run.folder
     curves, matrix = curve_figures(run), mistakes.confusion_figure(run)
-    diagram, scores = trust.reliability_figure(run), trust.scores_figure(run)
+    diagram, scores = trust.reliability_figure(run), trust_unknown.scores_figure(run)
     ranked = ranking.ranking_figures(run)
+    # a figure that could not be drawn is a notice on the page, and the run is finished all the same
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     for drawing in filter(None, (*curves, matrix, diagram, scores, *ranked)):
         if drawing.svg:
@@ -98,43 +107,39 @@ def _write_report(run: Finished, data_root: Path) -> None:
 
 
 def header(run: Finished) -> Html:
-    """What this page is about, and the way to its sections."""
+    """Say what this page is about, and lead to its sections."""
     base = run.report.base
-    about = fill(
+    origin = fill(
         "Trained from {} in {} on {}; {}",
         breakable(base.name),
         duration(run.report.seconds),
         run.report.device,
         licence(base),
     )
-    links = join(fill('<a href="#{}">{}</a>', key, name) for key, name in QUESTIONS.items())
+    links = [fill('<a href="#{}">{}</a>', key, name) for key, name in QUESTIONS.items()]
     return fill(
         '<header><h1>{}</h1><p class="soft">{}</p><nav>{}</nav></header>\n',
         bdi(run.name),
-        about,
-        links,
+        origin,
+        join(links),
     )
 
 
 def licence(base: Base) -> Html:
-    """The base's licence, red if it forbids commercial use."""
-    forbids = licences.forbids_commercial_use(base.licence)
-    return fill(
-        '<span class="{}">licence {}</span>',
-        "bad" if forbids else "",
-        base.licence or "not known",
-    )
+    """Name the base's licence, red if it forbids commercial use."""
+    css = "bad" if licences.forbids_commercial_use(base.licence) else ""
+    return fill('<span class="{}">licence {}</span>', css, base.licence or "not known")
 
 
 def details_section(run: Finished, curves: Sequence[Drawing]) -> Html:
-    """How it was trained, and what lies in the folder."""
+    """Show how it was trained, and what lies in the folder."""
     return section(
         "details", "Details", curves_part(run, curves), recipe_part(run), about_part(run)
     )
 
 
 def curve_figures(run: Finished) -> list[Drawing]:
-    """Loss, top-1, error and learning rate against epochs; none if no epoch was trained."""
+    """Draw loss, top-1, error and learning rate against epochs; none if no epoch was trained."""
     ends = [step for step, _ in run.series.get("select/top1", []) if step]
     if not ends:
         return []
@@ -145,19 +150,21 @@ def curve_figures(run: Finished) -> list[Drawing]:
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(epoch_of(step), value) for step, value in run.series.get(name, [])]
 
-    best, probe, tested = run.report.best, run.report.probe, lr_curve.recorded(run.series)
-    wrong = error_curves(run)
-    return [
+    best, probe_top1 = run.report.best, None
+    if run.report.probe:
+        probe_top1 = run.report.probe.select_top1
+    drawings = [
         learning.losses(by_epoch("train/loss"), by_epoch("select/loss")),
         learning.accuracy(
-            by_epoch("select/top1"),
-            probe=probe.select_top1 if probe else None,
-            best=(epoch_of(best.step), best.top1),
+            by_epoch("select/top1"), probe=probe_top1, best=(epoch_of(best.step), best.top1)
         ),
-        *([learning.errors(wrong)] if wrong else []),
-        learning.learning_rate(by_epoch("train/lr")),
-        *([learning.lr_range(tested, run.value_of("lr"))] if tested else []),
     ]
+    if wrong := error_curves(run):
+        drawings.append(learning.errors(wrong))
+    drawings.append(learning.learning_rate(by_epoch("train/lr")))
+    if tested := lr_curve.recorded(run.series):
+        drawings.append(learning.lr_range(tested, run.value_of("lr")))
+    return drawings
 
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
@@ -165,71 +172,70 @@ Curves = dict[str, dict[str, list[tuple[float, float]]]]
 
 
 def error_curves(run: Finished) -> Curves:
-    """The errors of a run, top-5 only with more than five classes; empty if an earlier version did
-    not record them."""
+    """Compute the errors of a run, top-5 only with more than five classes; empty if an earlier
+    version did not record them."""
     if "train/top1" not in run.series:
         return {}
-    tops = ("top1", "top5") if len(run.classes) > 5 else ("top1",)
+    curves = {"top-1": _errors(run, "top1")}
+    if len(run.classes) > 5:
+        curves["top-5"] = _errors(run, "top5")
+    return curves
+
+
+def _errors(run: Finished, top: str) -> dict[str, list[tuple[float, float]]]:
+    """Give for each split (epoch, share of wrong answers), from the shares of right ones."""
+    training = epoch_means(run.series, f"train/{top}")
+    select = run.series[f"select/{top}"]
     return {
-        f"top-{top[-1]}": {
-            "training": list(
-                enumerate((1 - value for value in epoch_means(run.series, f"train/{top}")), 1)
-            ),
-            "select": [
-                (epoch, 1 - value) for epoch, (_, value) in enumerate(run.series[f"select/{top}"])
-            ],
-        }
-        for top in tops
+        "training": [(epoch, 1 - share) for epoch, share in enumerate(training, 1)],
+        "select": [(epoch, 1 - share) for epoch, (_, share) in enumerate(select)],
     }
 
 
 def curves_part(run: Finished, curves: Sequence[Drawing]) -> Html:
-    """How the training went."""
+    """Show how the training went."""
+    if not curves and run.report.probe:
+        text = "No epoch was trained: the result is the linear probe."
+        return part("Training", fill("<p>{}</p>", text))
     if not curves:
-        return part(
-            "Training",
-            fill(
-                "<p>No epoch was trained: the result is the linear probe.</p>"
-                if run.report.probe
-                else "<p>No epoch was trained.</p>"
-            ),
-        )
-    smoothing = run.value_of("label_smoothing")
+        return part("Training", fill("<p>No epoch was trained.</p>"))
+    smoothed = ""
+    if smoothing := run.value_of("label_smoothing"):
+        smoothed = f" and includes label smoothing of {smoothing:g}"
     note = soft(
         "Epoch 0 is the model before the first step. Training loss is measured on augmented "
         "pictures{}, so it can lie above the loss on select.",
-        f" and includes label smoothing of {smoothing:g}" if smoothing else "",
+        smoothed,
     )
-    return part("Training", fill('<div class="panels">{}</div>', join(map(image, curves))), note)
+    return part("Training", panels(curves), note)
 
 
 def recipe_part(run: Finished) -> Html:
-    """What was chosen or set by hand, with its reason, and the rest folded away; what a field means
-    is its tooltip."""
+    """Show what was chosen or set by hand, with its reason, and the rest folded away; what a field
+    means is its tooltip."""
     docs = field_docs(Recipe)
     columns = {"Setting": "", "Value": "value", "Why": "why"}
 
-    def rows(of: recipe_rows.Rows) -> Html:
-        return table(
-            columns, [_recipe_row(field, row, docs) for field, row in of.items()], css="recipe"
-        )
+    def listed(rows: recipe_rows.Rows) -> Html:
+        lines = [_recipe_row(field, row, docs) for field, row in rows.items()]
+        return table(columns, lines, css="recipe")
 
     shown, folded = recipe_rows.parted(run.recipe)
-    return part(
-        "Recipe",
-        rows(shown),
-        details(recipe_rows.folded_title(folded), rows(folded)) if folded else "",
-    )
+    rest = Html("")
+    if folded:
+        rest = details(recipe_rows.folded_title(folded), listed(folded))
+    return part("Recipe", listed(shown), rest)
 
 
 def _recipe_row(field: str, row: Mapping[str, Any], docs: Mapping[str, str]) -> list[object]:
-    return [
-        fill('<abbr title="{}">{}</abbr>', docs.get(field, ""), field.replace("_", "-")),
-        {True: "yes", False: "no", "": "–"}.get(row["value"], row["value"])
-        if isinstance(row["value"], bool | str)
-        else f"{row['value']:g}",
-        row["why"],
-    ]
+    name = fill('<abbr title="{}">{}</abbr>', docs.get(field, ""), field.replace("_", "-"))
+    value = row["value"]
+    # by type first: 1 and 0 equal True and False
+    if isinstance(value, bool | str):
+        shown = {True: "yes", False: "no", "": "–"}.get(value, value)
+    else:
+        shown = f"{value:g}"
+    return [name, shown, row["why"]]
 
 
 CONTENTS = {
@@ -250,25 +256,30 @@ CONTENTS = {
 
 
 def about_part(run: Finished) -> Html:
-    """Where the numbers come from."""
+    """Show where the numbers come from."""
     report, base = run.report, run.report.base
-    trained = f"pretrained on {base.pretrained_on}" if base.pretrained_on else None
+    origin = [base.name]
+    if base.architecture:
+        origin.append(base.architecture)
+    if base.pretrained_on:
+        origin.append(f"pretrained on {base.pretrained_on}")
     facts = {
-        "Base": ", ".join(filter(None, (base.name, base.architecture, trained))),
+        "Base": ", ".join(origin),
         "Weights": base.hub_id or "–",
         "Device": report.device,
         "Versions": ", ".join(f"{name} {version}" for name, version in report.versions.items()),
         "Data digest": fill("<code>{}</code>", run.data["digest"]),
     }
-    files = [
-        [fill("<code>{}</code>", name), file_size((run.folder / name).stat().st_size), what]
-        for name, what in CONTENTS.items()
-        if (run.folder / name).is_file()
-    ]
-    listed = join(fill("<dt>{}</dt><dd>{}</dd>", *item) for item in facts.items())
+    files = []
+    for name, content in CONTENTS.items():
+        path = run.folder / name
+        if path.is_file():
+            size = file_size(path.stat().st_size)
+            files.append([fill("<code>{}</code>", name), size, content])
+    listed = [fill("<dt>{}</dt><dd>{}</dd>", *item) for item in facts.items()]
     return part(
         "About this run",
-        fill('<dl class="facts">{}</dl>', listed),
+        fill('<dl class="facts">{}</dl>', join(listed)),
         fill("<h4>Files</h4>"),
         table({"File": "", "Size": "num", "Content": ""}, files, css="fit files"),
     )

@@ -14,7 +14,7 @@ from finetune.augment.picture import augment, normalise, seed_everything
 from finetune.data.class_folders import read_tree
 from finetune.recipe import resolve
 from finetune.recipe.facts import Facts
-from finetune.recipe.fields import Recipe
+from finetune.recipe.fields import Recipe, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder.named_folders import readable_folder
 from finetune.studies.grid_order import Grid
@@ -57,10 +57,10 @@ def write_grid(grid: Grid) -> None:
     pictures, labels, classes = some_pictures(readable_folder(grid.data), grid.columns)
     plain = plain_recipe(grid, pictures, classes)
     pre = Preprocessing(size=grid.size, crop_mode="squash", crop_pct=1.0)
-    rows = [
-        (title(settings), row_of(pictures, labels, dataclasses.replace(plain, **settings), pre))
-        for settings in ROWS
-    ]
+    rows = []
+    for settings in ROWS:
+        recipe = dataclasses.replace(plain, **settings)
+        rows.append((title(settings), row_of(pictures, labels, recipe, pre)))
     try:
         sheet(rows).save(grid.out)
     except (OSError, ValueError) as error:
@@ -72,30 +72,31 @@ def write_grid(grid: Grid) -> None:
 
 
 def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tensor, int]:
-    """(the first readable training pictures with alternating classes, at most `count`; labels [B];
-    classes)."""
+    """Give the first readable training pictures with alternating classes, at most `count`; their
+    labels [B]; and the number of classes."""
     tree = read_tree(data)
-    by_class = [
-        [file for file in tree.files["train"] if file[1] == label]
-        for label in range(len(tree.classes))
-    ]
+    by_class: list[list[tuple[str, int]]] = [[] for _ in tree.classes]
+    for path, label in tree.files["train"]:
+        by_class[label].append((path, label))
     pictures: list[Image.Image] = []
     labels: list[int] = []
-    for file in chain.from_iterable(zip_longest(*by_class)):
-        if file is not None and len(pictures) < count:
-            try:
-                pictures.append(decode(data / file[0]))
-            except BadImage as problem:
-                console.warn(str(problem))
-            else:
-                labels.append(file[1])
+    # one of each class in turn; a class that has no more gives None
+    for path, label in filter(None, chain.from_iterable(zip_longest(*by_class))):
+        if len(pictures) == count:
+            break
+        try:
+            pictures.append(decode(data / path))
+        except BadImage as problem:
+            console.warn(str(problem))
+        else:
+            labels.append(label)
     if not pictures:
         raise UserError(f"--data {data}: no picture of its training part can be read.")
     return pictures, torch.tensor(labels), len(tree.classes)
 
 
 def plain_recipe(grid: Grid, pictures: list[Image.Image], classes: int) -> Recipe:
-    """A recipe that leaves pictures as they are."""
+    """Make a recipe that leaves pictures as they are."""
     base = catalog.find(Run.base)
     facts = Facts(
         pictures=len(pictures),
@@ -115,46 +116,41 @@ def plain_recipe(grid: Grid, pictures: list[Image.Image], classes: int) -> Recip
 def row_of(
     pictures: list[Image.Image], labels_B: torch.Tensor, recipe: Recipe, pre: Preprocessing
 ) -> np.ndarray:
-    """uint8 [B, size, size, 3]: what the network would see of these pictures, as colours again."""
+    """Give what the network would see of these pictures, as colours again: uint8 [B, size, size,
+    3]."""
     views = []
     for index, picture in enumerate(pictures):
         seed_everything(recipe.seed, "picture", 0, index)
         views.append(augment(picture, recipe, pre))
     x_BCHW = normalise(torch.from_numpy(np.stack(views)), pre)
-    seen = []
+    varied = []
+    classes = int(labels_B.max()) + 1
     # each picture from a batch of its own, as a batch is mixed in one share
     for step in range(len(views)):
         seed_everything(recipe.seed, "step", step)
-        seen.append(
-            augment_batch(x_BCHW.clone(), labels_B, recipe, int(labels_B.max()) + 1)[0][step]
-        )
-    colours_BHWC = torch.stack(seen).permute(0, 2, 3, 1) * torch.tensor(pre.std) + torch.tensor(
-        pre.mean
-    )
+        batch_BCHW, _ = augment_batch(x_BCHW.clone(), labels_B, recipe, classes)
+        varied.append(batch_BCHW[step])
+    x_BHWC = torch.stack(varied).permute(0, 2, 3, 1)
+    colours_BHWC = x_BHWC * torch.tensor(pre.std) + torch.tensor(pre.mean)
     return (255 * colours_BHWC).round().clamp(0, 255).byte().numpy()
 
 
 def title(settings: dict[str, Any]) -> str:
-    """The flags of a row."""
-    return (
-        " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
-        or "none"
-    )
+    """Print the flags of a row."""
+    return " ".join(map(flag_of, settings, settings.values())) or "none"
 
 
 def sheet(rows: list[tuple[str, np.ndarray]]) -> Image.Image:
-    """All rows below each other, each with its title above it."""
+    """Draw all rows below each other, each with its title above it."""
     font = ImageFont.load_default(TEXT_PX)
     columns, side = rows[0][1].shape[:2]
     height = side + TEXT_PX + 3 * GAP_PX
-    drawn = Image.new(
-        "RGB", (GAP_PX + columns * (side + GAP_PX), len(rows) * height + GAP_PX), "white"
-    )
+    size = (GAP_PX + columns * (side + GAP_PX), len(rows) * height + GAP_PX)
+    drawn = Image.new("RGB", size, "white")
     for row, (name, views_BHWC) in enumerate(rows):
         top = GAP_PX + row * height
         ImageDraw.Draw(drawn).text((GAP_PX, top), name, fill="black", font=font)
         for column, view in enumerate(views_BHWC):
-            drawn.paste(
-                Image.fromarray(view), (GAP_PX + column * (side + GAP_PX), top + TEXT_PX + GAP_PX)
-            )
+            left = GAP_PX + column * (side + GAP_PX)
+            drawn.paste(Image.fromarray(view), (left, top + TEXT_PX + GAP_PX))
     return drawn

@@ -1,6 +1,7 @@
 """`compare.html`: runs side by side, in the style of a run's report."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,8 @@ from finetune.report.page import (
     interval_bar,
     interval_text,
     join,
+    notice,
+    panels,
     part,
     percent,
     section,
@@ -34,8 +37,8 @@ SURE = 0.05
 
 
 def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[str, Any]) -> None:
-    """`compare.json`, `compare.html` and figures of runs that lie in `folder`; `numbers`:
-    side_by_side's."""
+    """Write `compare.json`, `compare.html` and figures of runs that lie in `folder`; `numbers` are
+    those of `side_by_side`."""
     labels = [row["label"] for row in numbers["runs"]]
     wrong = dict(zip(labels, map(error_curves, runs), strict=True))
     drawings = comparison_figures(wrong)
@@ -51,7 +54,7 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
         bdi(title),
         f"{numbers['runs'][0]['pictures']:,} pictures of {numbers['split']}",
     )
-    notes = join(fill('<p class="notice">{}</p>', note) for note in numbers["notes"])
+    notes = join(map(notice, numbers["notes"]))
     body = join(
         (
             head,
@@ -66,43 +69,52 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
 
 
 def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Html:
-    """One row a run, the best first."""
-    rows = sorted(zip(runs, numbers["runs"], strict=True), key=lambda item: -item[1]["top1"])
-    floor = scale_floor([of["top1_interval"][0] for _, of in rows])
-    top5 = {"Top-5": "num"} if len(runs[0].classes) > 5 else {}
+    """Show one row a run, the best first."""
+    floor = scale_floor([row["top1_interval"][0] for row in numbers["runs"]])
+    scale = f"{100 * floor:.0f} to 100\u00a0%"
     columns = {
         "Base": "",
         "Top-1": "num",
         "95 % interval": "num",
-        **top5,
+        "Top-5": "num",
         "Macro F1": "num wide",
         "Loss": "num wide",
         "Probe": "num wide",
         "MB": "num",
         "Time": "num",
-        f"{100 * floor:.0f} to 100\u00a0%": "wide",
+        scale: "wide",
     }
+    if len(runs[0].classes) <= 5:
+        del columns["Top-5"]
 
-    def cells(run: Finished, of: Mapping[str, Any]) -> list[object]:
-        low, high = of["top1_interval"]
-        return [
-            fill('<a href="{}">{}</a>', f"{quote(run.folder.name)}/{rundir.PAGE}", of["label"]),
-            percent(of["top1"], 2),
-            interval_text(of["top1_interval"]),
-            *([percent(of["top5"], 2)] if top5 else []),
-            percent(of["macro_f1"], 2),
-            f"{of['loss']:.4f}",
-            percent(of["probe_top1"]),
-            f"{of['size_mb']:.1f}",
-            duration(of["seconds"]),
-            interval_bar(low, of["top1"], high, floor=floor),
-        ]
+    rows = []
+    for run, row in zip(runs, numbers["runs"], strict=True):
+        low, high = row["top1_interval"]
+        cells = _run_cells(run, row)
+        cells[scale] = interval_bar(low, row["top1"], high, floor=floor)
+        rows.append((row["top1"], list(map(cells.__getitem__, columns))))
+    rows.sort(key=itemgetter(0), reverse=True)
+    return table(columns, map(itemgetter(1), rows), css="fit splits first")
 
-    return table(columns, [cells(*item) for item in rows], css="fit splits first")
+
+def _run_cells(run: Finished, row: Mapping[str, Any]) -> dict[str, object]:
+    """Give what stands in each column for one run, but for the interval's drawing."""
+    page = f"{quote(run.folder.name)}/{rundir.PAGE}"
+    return {
+        "Base": fill('<a href="{}">{}</a>', page, row["label"]),
+        "Top-1": percent(row["top1"], 2),
+        "95 % interval": interval_text(row["top1_interval"]),
+        "Top-5": percent(row["top5"], 2),
+        "Macro F1": percent(row["macro_f1"], 2),
+        "Loss": f"{row['loss']:.4f}",
+        "Probe": percent(row["probe_top1"]),
+        "MB": f"{row['size_mb']:.1f}",
+        "Time": duration(row["seconds"]),
+    }
 
 
 def pairs_part(numbers: Mapping[str, Any]) -> Html:
-    """Each pair on the same pictures."""
+    """Compare each pair of runs on the same pictures."""
     columns = {
         "Second": "",
         "against first": "",
@@ -113,24 +125,11 @@ def pairs_part(numbers: Mapping[str, Any]) -> Html:
         "p": "num",
         "": "",
     }
-    rows = [
-        [
-            of["second"],
-            of["first"],
-            points(of["difference"]),
-            f"{points(of['interval'][0])} to {points(of['interval'][1])}",
-            f"{of['only_first']:,}",
-            f"{of['only_second']:,}",
-            f"{of['p_value']:.2g}",
-            "more than chance" if of["p_value"] < SURE else "may be chance",
-        ]
-        for of in numbers["pairs"]
-    ]
-    if not rows:
+    if not numbers["pairs"]:
         return Html("")
     return part(
         "Picture by picture",
-        table(columns, rows, css="fit"),
+        table(columns, map(_pair_row, numbers["pairs"]), css="fit"),
         soft(
             "Both answered the same pictures, so only those count that one has right and the other "
             "wrong (McNemar's exact test). Differences are in points of top-1. Another seed of one "
@@ -139,33 +138,48 @@ def pairs_part(numbers: Mapping[str, Any]) -> Html:
     )
 
 
+def _pair_row(pair: Mapping[str, Any]) -> list[object]:
+    low, high = map(points, pair["interval"])
+    return [
+        pair["second"],
+        pair["first"],
+        points(pair["difference"]),
+        f"{low} to {high}",
+        f"{pair['only_first']:,}",
+        f"{pair['only_second']:,}",
+        f"{pair['p_value']:.2g}",
+        "more than chance" if pair["p_value"] < SURE else "may be chance",
+    ]
+
+
 def points(share: float) -> str:
-    """0.0123 -> '+1.2'."""
+    """Print a difference in points: 0.0123 -> '+1.2'."""
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def comparison_figures(wrong: Mapping[str, Curves]) -> list[Drawing]:
-    """Error curves of all runs in one picture, top-1 and top-5; none for what was not trained or
-    not recorded."""
-    return [
-        learning.errors(
-            {label: of[top] for label, of in wrong.items() if top in of},
-            name=f"error-{top}",
-            title=f"{top.capitalize()} error",
-        )
-        for top in ("top-1", "top-5")
-        if any(top in of for of in wrong.values())
-    ]
+    """Draw the error curves of all runs in one picture, top-1 and top-5; none for what was not
+    trained or not recorded."""
+    drawings = []
+    for top in ("top-1", "top-5"):
+        curves = {label: of_run[top] for label, of_run in wrong.items() if top in of_run}
+        if curves:
+            title = f"{top.capitalize()} error"
+            drawings.append(learning.errors(curves, name=f"error-{top}", title=title))
+    return drawings
 
 
 def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Html:
-    """All runs in one picture, then both errors of each run."""
+    """Show all runs in one picture, then both errors of each run."""
     if not drawings:
         return fill("<p>No epoch was trained.</p>")
-    own = [part(label, image(learning.errors(of))) for label, of in wrong.items() if of]
+    own = []
+    for label, curves in wrong.items():
+        if curves:
+            own.append(part(label, image(learning.errors(curves))))
     return join(
         (
-            fill('<div class="panels">{}</div>', join(map(image, drawings))),
+            panels(drawings),
             soft(
                 "Training error is measured on augmented pictures while the weights change, so it "
                 "can lie above that on select. Epoch 0 is the model before the first step."
@@ -176,15 +190,12 @@ def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Htm
 
 
 def recipe_part(numbers: Mapping[str, Any]) -> Html:
-    """Fields of the recipe that differ."""
+    """List the fields of the recipe that differ."""
     if not numbers["recipe"]:
         return fill("<p>Nothing but the base.</p>")
-    columns = {"Setting": "", **{row["label"]: "" for row in numbers["runs"]}}
-    return table(
-        columns,
-        [
-            [field.replace("_", "-"), *(str(value) for value in values)]
-            for field, values in numbers["recipe"].items()
-        ],
-        css="fit",
-    )
+    labels = [row["label"] for row in numbers["runs"]]
+    columns = {"Setting": "", **dict.fromkeys(labels, "")}
+    rows = [
+        [field.replace("_", "-"), *map(str, values)] for field, values in numbers["recipe"].items()
+    ]
+    return table(columns, rows, css="fit")

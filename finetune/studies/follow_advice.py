@@ -17,7 +17,8 @@ from finetune.machine import distributed
 from finetune.pipeline import start
 from finetune.recipe.run import Run
 from finetune.report import next_steps, run_files
-from finetune.report.advice import Advice, standard_error
+from finetune.report.advice import Advice
+from finetune.report.history import standard_error
 from finetune.report.run_files import Finished
 from finetune.studies import follow_up_page
 from zoo.contract import rundir
@@ -27,7 +28,7 @@ from zoo.host.errors import UserError
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished run, and the change that made it."""
+    """Holds a finished run, and the change that led to it."""
 
     run: Finished
     given: Mapping[str, Any]
@@ -40,22 +41,23 @@ class Trial:
 
     @property
     def scores(self) -> Scores:
-        """On select, of the weights that were kept."""
+        """Give the scores on select, of the weights that were kept."""
         best = self.run.report.best
         return Scores(best.top1, best.top5, best.loss, best.pictures, best.balanced)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The best on select, as the best epoch of a run is chosen; the earlier one of equals."""
+    """Give the best on select, as the best epoch of a run is chosen; the earlier one of equals."""
     best, *others = trials
     for trial in others:
-        best = trial if trial.scores.better_than(best.scores) else best
+        if trial.scores.better_than(best.scores):
+            best = trial
     return best
 
 
 def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
-    """The run, then up to `most` follow-ups beside it as RUN-advised-1, ...; gives the best one's
-    folder.
+    """Train the run, then up to `most` follow-ups beside it as RUN-advised-1, ...; gives the best
+    one's folder.
 
     The same command goes on where it was stopped. Writes `RUN-advised/` with the table, as HTML and
     JSON. Under torchrun all processes read what rank 0 wrote, once it is there, and so choose the
@@ -82,22 +84,16 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
             f"{advice.flags}",
             style="bold",
         )
+        # of the best run's settings only those by hand: what was resolved follows from them anew
         changed = {**parent.given, **advice.changes}
         try:
             start(dataclasses.replace(run, out=out), changed)
             distributed.wait_for_first()
         except UserError as error:
             raise UserError(f"the follow-up {advice.flags} stopped: {error}") from None
-        made = run_files.read(out)
-        trials.append(
-            Trial(
-                made,
-                changed,
-                parent.run.name,
-                advice,
-                made.report.best.top1 - parent.scores.top1,
-            )
-        )
+        finished = run_files.read(out)
+        gain = finished.report.best.top1 - parent.scores.top1
+        trials.append(Trial(finished, changed, parent.run.name, advice, gain))
     best = best_of(trials)
     table = to_json(trials, best)
     if distributed.first():
@@ -107,8 +103,8 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
 
 
 def follow_up(trials: Sequence[Trial]) -> tuple[Trial, Advice] | None:
-    """The best run so far, and its first advice that gives a recipe that was not tried yet; None if
-    there is none."""
+    """Give the best run so far, and its first advice that leads to a recipe that was not tried yet;
+    None if there is none."""
     best = best_of(trials)
     tried = [dict(trial.given) for trial in trials]
     for advice in next_steps.advices(best.run):
@@ -118,40 +114,45 @@ def follow_up(trials: Sequence[Trial]) -> tuple[Trial, Advice] | None:
 
 
 def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
-    """`select`: its size and the standard error of a top-1 there; `runs`: one row a run, in the
-    order of training."""
+    """Give `select`: its size and the standard error of a top-1 there; `runs`: one row a run, in
+    the order of training."""
     pictures = best.scores.pictures
-    rows = [
-        {
-            "run": trial.run.name,
-            "changed": trial.parent or None,
-            "finding": trial.advice.finding if trial.advice else None,
-            "flags": trial.advice.flags if trial.advice else None,
-            "select_top1": trial.scores.top1,
-            "select_balanced": trial.scores.balanced,
-            "gain": trial.gain if trial.parent else None,
-            "headline_split": trial.run.split,
-            "headline_top1": trial.run.numbers.top1,
-            "seconds": trial.run.report.seconds,
-            "best": trial is best,
-        }
-        for trial in trials
-    ]
+    rows = [{**_row(trial), "best": trial is best} for trial in trials]
     error = standard_error(best.scores.top1, pictures)
     return {"select": {"pictures": pictures, "standard_error": error}, "runs": rows}
 
 
+def _row(trial: Trial) -> dict[str, Any]:
+    """Describe one run, and what was changed in it; the first run was not."""
+    finding = flags = gain = None
+    if trial.advice:
+        finding, flags, gain = trial.advice.finding, trial.advice.flags, trial.gain
+    return {
+        "run": trial.run.name,
+        "changed": trial.parent or None,
+        "finding": finding,
+        "flags": flags,
+        "select_top1": trial.scores.top1,
+        "select_balanced": trial.scores.balanced,
+        "gain": gain,
+        "headline_split": trial.run.split,
+        "headline_top1": trial.run.numbers.top1,
+        "seconds": trial.run.report.seconds,
+    }
+
+
 def say_table(table: Mapping[str, Any], most: int) -> None:
-    """What each change brought."""
+    """Print what each change brought."""
     if len(table["runs"]) <= most:
         console.say("no further advice that a flag can follow.")
     for row in table["runs"]:
-        gain = "" if row["gain"] is None else f" ({100 * row['gain']:+.1f} points, {row['flags']})"
-        console.say(
-            f"  {row['run']:<40} select top-1 {row['select_top1']:.2%}{gain}"
-            + ("  <- best" if row["best"] else ""),
-            style="bold green" if row["best"] else None,
-        )
+        line = f"  {row['run']:<40} select top-1 {row['select_top1']:.2%}"
+        if row["gain"] is not None:
+            line += f" ({100 * row['gain']:+.1f} points, {row['flags']})"
+        if row["best"]:
+            console.say(f"{line}  <- best", style="bold green")
+        else:
+            console.say(line)
     console.say(
         f"differences below {200 * table['select']['standard_error']:.1f} points may be chance: "
         f"select has {table['select']['pictures']} pictures."

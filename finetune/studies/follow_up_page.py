@@ -21,67 +21,65 @@ from finetune.studies.comparison_page import points
 from zoo.contract import rundir
 
 PAGE, NUMBERS = "advised.html", "advised.json"
+COLUMNS = {
+    "Run": "",
+    "Changed": "",
+    "Because": "why",
+    "Select top-1": "num",
+    "Balanced": "num",
+    "Gain": "num",
+    "Headline": "num",
+    "Time": "num",
+}
+"""Heading -> CSS class; Balanced only where balanced accuracy chose the weights."""
 
 
 def write_advised(folder: Path, numbers: Mapping[str, Any]) -> None:
     """Write both; `numbers` is what finetune/studies/follow_advice.py gives."""
     folder.mkdir(exist_ok=True)
     rundir.write_json(folder / NUMBERS, numbers)
-    balanced = (
-        {"Balanced": "num"}
-        if any(row["select_balanced"] is not None for row in numbers["runs"])
-        else {}
-    )
-    columns = {
-        "Run": "",
-        "Changed": "",
-        "Because": "why",
-        "Select top-1": "num",
-        **balanced,
-        "Gain": "num",
-        "Headline": "num",
-        "Time": "num",
-    }
-    rows = [
-        [
-            strong_link(row),
-            fill("{} <code>{}</code>", row["changed"], row["flags"]) if row["changed"] else "",
-            row["finding"] or "the first run",
-            percent(row["select_top1"], 2),
-            *([percent(row["select_balanced"], 2)] if balanced else []),
-            "" if row["gain"] is None else points(row["gain"]),
-            f"{percent(row['headline_top1'], 2)} {row['headline_split']}",
-            duration(row["seconds"]),
-        ]
-        for row in numbers["runs"]
-    ]
+    columns = dict(COLUMNS)
+    if all(row["select_balanced"] is None for row in numbers["runs"]):
+        del columns["Balanced"]
+    rows = [list(map(_cells(row).__getitem__, columns)) for row in numbers["runs"]]
     best = next(row for row in numbers["runs"] if row["best"])
     doubt = 2 * numbers["select"]["standard_error"]
-    body = join(
-        (
-            fill("<header><h1>{}</h1></header>\n", best["run"]),
-            section(
-                "advised",
-                "What did following the advice bring?",
-                table(columns, rows),
-                soft(
-                    "Gains are points of top-1 on the {} pictures of select, against the run that "
-                    "was changed; below {} they may be chance. The best there is {}: it was the "
-                    "best of {} tries, so its number flatters a little. Test pictures chose "
-                    "nothing.",
-                    f"{numbers['select']['pictures']:,}",
-                    f"{100 * doubt:.1f}",
-                    best["run"],
-                    len(rows),
-                ),
-            ),
-        )
+    note = soft(
+        "Gains are points of top-1 on the {} pictures of select, against the run that was changed; "
+        "below {} they may be chance. The best there is {}: it was the best of {} tries, so its "
+        "number flatters a little. Test pictures chose nothing.",
+        f"{numbers['select']['pictures']:,}",
+        f"{100 * doubt:.1f}",
+        best["run"],
+        len(rows),
     )
+    header = fill("<header><h1>{}</h1></header>\n", best["run"])
+    title = "What did following the advice bring?"
+    body = join((header, section("advised", title, table(columns, rows), note)))
     rundir.write_text(folder / PAGE, document(f"{best['run']}: advice followed", body))
 
 
+def _cells(row: Mapping[str, Any]) -> dict[str, object]:
+    """Give what stands in each column for one run."""
+    changed: object = ""
+    gain = ""
+    if row["changed"]:
+        changed = fill("{} <code>{}</code>", row["changed"], row["flags"])
+        gain = points(row["gain"])
+    return {
+        "Run": strong_link(row),
+        "Changed": changed,
+        "Because": row["finding"] or "the first run",
+        "Select top-1": percent(row["select_top1"], 2),
+        "Balanced": percent(row["select_balanced"], 2),
+        "Gain": gain,
+        "Headline": f"{percent(row['headline_top1'], 2)} {row['headline_split']}",
+        "Time": duration(row["seconds"]),
+    }
+
+
 def strong_link(row: Mapping[str, Any]) -> Html:
-    """The run's name, leading to its report; bold if it is the best."""
+    """Link the run's name to its report; bold if it is the best."""
     return fill(
         '<a href="../{}/{}">{}</a>', quote(row["run"]), rundir.PAGE, strong(row["run"], row["best"])
     )

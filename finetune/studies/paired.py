@@ -16,33 +16,40 @@ __all__ = ["Paired", "names", "pair", "paired", "side_by_side"]
 
 
 def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:
-    """The content of compare.json: `runs`, `pairs` (second against first), `recipe` (fields that
-    differ), `notes`."""
+    """Give the content of compare.json: `runs`, `pairs` (second against first), `recipe` (fields
+    that differ), `notes`."""
     rows = [rows_of(run.folder)[0] for run in runs]
-    labels = dict(zip((run.name for run in runs), names(runs), strict=True))
-    same = len({row.data for row in rows}) == len({run.split for run in runs}) == 1
+    labels = names(runs)
+    sizes_mb = [row.size_mb for row in rows]
+    data, splits = {row.data for row in rows}, {run.split for run in runs}
+    pairs = []
+    if len(data) == len(splits) == 1:  # else they answered different pictures
+        for (first, run), (second, other) in combinations(zip(labels, runs, strict=True), 2):
+            pairs.append({"first": first, "second": second, **pair(run, other)})
     return {
         "split": runs[0].split,
-        "runs": [
-            _row(run, labels[run.name], row.size_mb) for run, row in zip(runs, rows, strict=True)
-        ],
-        "pairs": [
-            {"first": labels[first.name], "second": labels[second.name], **pair(first, second)}
-            for first, second in combinations(runs, 2)
-        ]
-        if same
-        else [],
-        "recipe": {
-            field: [run.value_of(field) for run in runs]
-            for field in runs[0].recipe
-            if len({str(run.value_of(field)) for run in runs}) > 1
-        },
+        "runs": list(map(_row, runs, labels, sizes_mb)),
+        "pairs": pairs,
+        "recipe": _differing_fields(runs),
         "notes": notes(rows),
     }
 
 
+def _differing_fields(runs: Sequence[Finished]) -> dict[str, list[Any]]:
+    """Give the fields of the recipe that differ, with their value in each run."""
+    differing = {}
+    for field in runs[0].recipe:
+        values = [run.value_of(field) for run in runs]
+        if len(set(map(str, values))) > 1:
+            differing[field] = values
+    return differing
+
+
 def _row(run: Finished, label: str, size_mb: float) -> dict[str, Any]:
     head, report = run.numbers, run.report
+    probe_top1 = None
+    if report.probe:
+        probe_top1 = report.probe.select_top1
     return {
         "label": label,
         "folder": run.name,
@@ -56,26 +63,30 @@ def _row(run: Finished, label: str, size_mb: float) -> dict[str, Any]:
         "ece": head.ece,
         "select_top1": report.best.top1,
         "best_epoch": report.best.epoch,
-        "probe_top1": report.probe.select_top1 if report.probe else None,
+        "probe_top1": probe_top1,
         "seconds": report.seconds,
     }
 
 
 def names(runs: Sequence[Finished]) -> list[str]:
-    """What the runs are called: by their base, or by their folder where two bases have one name."""
+    """Name the runs by their base, or by their folder where two bases have one name."""
     bases = [run.report.base.name for run in runs]
-    return bases if len(set(bases)) == len(bases) else [run.name for run in runs]
+    if len(set(bases)) < len(bases):
+        return [run.name for run in runs]
+    return bases
 
 
 def pair(first: Finished, second: Finished) -> dict[str, Any]:
-    """The paired comparison of two runs on the pictures of their headline."""
-    order = [np.argsort(run.answers.path) for run in (first, second)]
-    found = paired(
-        *(run.answers.right[rows] for run, rows in zip((first, second), order, strict=True))
-    )
+    """Compare two runs on the pictures of their headline."""
+    counts = paired(_right_by_path(first), _right_by_path(second))
     return {
-        **found._asdict(),
-        "difference": found.difference,
-        "interval": found.interval,
-        "p_value": found.p_value,
+        **counts._asdict(),
+        "difference": counts.difference,
+        "interval": counts.interval,
+        "p_value": counts.p_value,
     }
+
+
+def _right_by_path(run: Finished) -> np.ndarray:
+    """Tell which answers are right, in the order of the pictures' paths; bool [N]."""
+    return run.answers.right[np.argsort(run.answers.path)]

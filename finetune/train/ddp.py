@@ -20,12 +20,12 @@ from zoo.host.errors import UserError
 from zoo.network import of_torch
 
 
-def check_batch(pictures: int, recipe: Recipe) -> None:
+def check_batch(pictures: int, recipe: Recipe, *, processes: int) -> None:
     """`UserError` unless each process gets a picture in each part of a step of so many pictures."""
-    shares = f"{distributed.world()} processes"
+    shares = f"{processes} processes"
     if recipe.accumulate > 1:
         shares += f" in {recipe.accumulate} parts"
-    if distributed.world() > 1 and pictures < distributed.world() * recipe.accumulate:
+    if processes > 1 and pictures < processes * recipe.accumulate:
         raise UserError(
             f"a step of {pictures} pictures cannot be shared out to {shares}: expected a picture "
             "for each. Start fewer processes, or give a larger --batch-size."

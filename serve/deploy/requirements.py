@@ -10,6 +10,7 @@ from zoo.host import minimum
 PACKAGES = (
     "fastapi",
     "gradio",
+    "markupsafe",
     "numpy",
     "pillow",
     "prometheus-client",

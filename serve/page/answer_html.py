@@ -1,9 +1,10 @@
 """HTML of the page. Names of classes, runs and files come from strangers: all are escaped."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from markupsafe import Markup
 
 from serve.engine.answer_queue import AnsweredPicture, AnswerQueue
 from zoo.contract.bundle import Bundle
@@ -20,75 +21,71 @@ NOTHING = (
 )
 
 
-def head(queue: AnswerQueue) -> str:
+def head(queue: AnswerQueue) -> Markup:
     """Return what this page is, for somebody who has never seen it."""
     labels = queue.model.predictor.bundle.labels
-    return (
-        f'<div class="head"><h1>Which of {len(labels)} classes is it?</h1>'
-        f'<p class="name">{html.escape(queue.model.name)}</p>{_chips(labels, LISTED)}</div>'
-    )
+    return Markup(
+        '<div class="head"><h1>Which of {} classes is it?</h1><p class="name">{}</p>{}</div>'
+    ).format(len(labels), queue.model.name, _chips(labels, LISTED))
 
 
-def answer(answered: AnsweredPicture) -> str:
+def answer(answered: AnsweredPicture) -> Markup:
     """Return the card: answer, how sure, what else, and what that means."""
     result, bundle = answered.prediction.answer, answered.model.predictor.bundle
-    bars = "".join(bar(label, share) for label, share in result.top)
+    bars = Markup().join(bar(label, share) for label, share in result.top)
     kind = "card"
     if result.label is None:
         kind = "card unknown"
-    return (
-        f'<div class="{kind}" data-label="{html.escape(result.label or "unknown")}">'
-        f'{_verdict(result, bundle)}<div class="bars">{bars}</div>{_set(result, bundle)}</div>'
+    return Markup('<div class="{}" data-label="{}">{}<div class="bars">{}</div>{}</div>').format(
+        kind, result.label or "unknown", _verdict(result, bundle), bars, _set(result, bundle)
     )
 
 
-def _verdict(result: Answer, bundle: Bundle) -> str:
+def _verdict(result: Answer, bundle: Bundle) -> Markup:
     """Return the answer itself; for "unknown" also why."""
     if result.label is not None:
         best, probability = result.top[0]
-        return f'<div class="verdict"><b>{html.escape(best)}</b><i>{percent(probability)}</i></div>'
+        return Markup('<div class="verdict"><b>{}</b><i>{}</i></div>').format(
+            best, percent(probability)
+        )
     threshold = 0.0
     if bundle.decision.unknown:
         threshold = bundle.decision.unknown.threshold
-    return (
+    return Markup(
         '<div class="verdict unknown"><b>unknown</b></div><p class="why">The picture is further '
-        f"from the training pictures ({result.unknown_score:.3g}) than nearly all validation "
-        f"pictures are ({threshold:.3g}): probably none of the classes. If it were one of them, "
-        "then:</p>"
-    )
+        "from the training pictures ({:.3g}) than nearly all validation pictures are ({:.3g}): "
+        "probably none of the classes. If it were one of them, then:</p>"
+    ).format(result.unknown_score, threshold)
 
 
-def _set(result: Answer, bundle: Bundle) -> str:
+def _set(result: Answer, bundle: Bundle) -> Markup:
     """Return the classes of which one is right with the coverage of the bundle; empty for "unknown"
     and where the bundle has no such sets."""
     names, sets = result.prediction_set, bundle.decision.sets
     if names is None or sets is None or result.label is None:
-        return ""
+        return Markup()
     words = "it is one of"
     if len(names) == 1:
         words = "it is"
-    return (
-        f'<div class="set"><p>{percent(sets.coverage)} certain {words}:</p>'
-        f"{_chips(names, MOST_IN_SET)}</div>"
+    return Markup('<div class="set"><p>{} certain {}:</p>{}</div>').format(
+        percent(sets.coverage), words, _chips(names, MOST_IN_SET)
     )
 
 
-def _chips(labels: Sequence[str], most: int) -> str:
+def _chips(labels: Sequence[str], most: int) -> Markup:
     """Return the first `most` labels, and how many there are besides."""
-    chips = "".join(f"<span>{html.escape(label)}</span>" for label in labels[:most])
+    chips = Markup().join(map(Markup("<span>{}</span>").format, labels[:most]))
     if len(labels) > most:
-        chips += f"<em>and {len(labels) - most} more</em>"
-    return f'<div class="chips">{chips}</div>'
+        chips += Markup("<em>and {} more</em>").format(len(labels) - most)
+    return Markup('<div class="chips">{}</div>').format(chips)
 
 
-def bar(label: str, share: float) -> str:
+def bar(label: str, share: float) -> Markup:
     """One class with its probability; the exact one in an attribute."""
-    name = html.escape(label)
-    return (
-        f'<div class="bar" data-name="{name}" data-probability="{share!r}"><span>{name}</span>'
-        '<div class="track"><div '
-        f'style="width:{100 * share:.2f}%"></div></div><i>{percent(share)}</i></div>'
-    )
+    return Markup(
+        '<div class="bar" data-name="{name}" data-probability="{share!r}"><span>{name}</span>'
+        '<div class="track"><div style="width:{width:.2f}%"></div></div><i>{percent}</i></div>'
+    ).format(name=label, share=share, width=100 * share, percent=percent(share))
 
 
 def percent(share: float) -> str:
@@ -100,14 +97,14 @@ def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
 
 
-def refusal(sentence: str) -> str:
+def refusal(sentence: str) -> Markup:
     """Say why there is no answer."""
-    return f'<div class="card refused"><p>{html.escape(sentence)}</p></div>'
+    return Markup('<div class="card refused"><p>{}</p></div>').format(sentence)
 
 
-def note(text: str) -> str:
-    """Return a short remark, already escaped."""
-    return f'<p class="note">{text}</p>'
+def note(text: str) -> Markup:
+    """Return a short remark."""
+    return Markup('<p class="note">{}</p>').format(text)
 
 
 @dataclass(frozen=True)
@@ -125,25 +122,25 @@ class PictureRow:
     """Why there is no answer; else empty."""
 
 
-def table(rows: Sequence[PictureRow]) -> str:
+def table(rows: Sequence[PictureRow]) -> Markup:
     """Return how many of the pictures were answered, and the answer to each."""
     answered = sum(not row.error for row in rows)
-    head_row = "<tr><th>picture</th><th>answer</th><th>probability</th></tr>"
-    return (
-        f'<p class="note">{answered} of {len(rows)} pictures answered.</p><div '
-        'class="table"><table>'
-        f"<thead>{head_row}</thead><tbody>{''.join(map(_table_row, rows))}</tbody></table></div>"
-    )
+    return Markup(
+        '<p class="note">{} of {} pictures answered.</p><div class="table"><table>'
+        "<thead><tr><th>picture</th><th>answer</th><th>probability</th></tr></thead>"
+        "<tbody>{}</tbody></table></div>"
+    ).format(answered, len(rows), Markup().join(map(_table_row, rows)))
 
 
-def _table_row(row: PictureRow) -> str:
-    name = f"<td>{html.escape(row.file)}</td>"
+def _table_row(row: PictureRow) -> Markup:
     if row.error:
-        return f'<tr class="refused">{name}<td colspan="2">{html.escape(row.error)}</td></tr>'
-    answer = f"<td>{html.escape(row.answer)}</td>"
+        refused = Markup('<tr class="refused"><td>{}</td><td colspan="2">{}</td></tr>')
+        return refused.format(row.file, row.error)
     if row.unknown:  # a probability among classes that it is none of would mislead
-        return f'<tr class="unknown">{name}{answer}<td>-</td></tr>'
-    return f"<tr>{name}{answer}<td>{percent(row.probability)}</td></tr>"
+        unknown = Markup('<tr class="unknown"><td>{}</td><td>{}</td><td>-</td></tr>')
+        return unknown.format(row.file, row.answer)
+    known = Markup("<tr><td>{}</td><td>{}</td><td>{}</td></tr>")
+    return known.format(row.file, row.answer, percent(row.probability))
 
 
 def curl(root_path: str) -> str:

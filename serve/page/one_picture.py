@@ -1,6 +1,5 @@
 """The tab for one picture: its answer, the heat map, the JSON of both, and corrections."""
 
-import html
 from collections.abc import Callable
 from typing import Any
 
@@ -132,7 +131,7 @@ def _correction(
                 owner=owner_of(request),
             )
         )
-        return answer_html.note(html.escape(sentence))
+        return answer_html.note(sentence)
 
     labels = list(queue.model.predictor.bundle.labels)
     with gr.Accordion("This is wrong", open=False, elem_id="wrong"):

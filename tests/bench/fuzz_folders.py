@@ -25,7 +25,7 @@ from typing import Any
 
 import tyro
 
-from finetune.evaluation import predictions
+from finetune.evaluation import predictions_csv
 from finetune.report import run_files
 from finetune.run_folder import events
 from tests.zoo.made_published import made_finished
@@ -181,7 +181,7 @@ def openers() -> dict[str, Callable[[Path], Any]]:
         "compare": models.rows_of,
         "base": lambda run: catalog.find(str(run)),
         "events": events.read,
-        "answers": lambda run: predictions.read(run, rundir.label_names(run)),
+        "answers": lambda run: predictions_csv.read(run, rundir.label_names(run)),
         "report": run_files.read,
     }
 

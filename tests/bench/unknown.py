@@ -13,9 +13,9 @@ import torch
 from finetune.augment.picture import normalise
 from finetune.data import foreign
 from finetune.data.loader import Batch, evaluation_batches
-from finetune.evaluation import calibrate, passes
-from finetune.evaluation.calibrate import Subject
+from finetune.evaluation import passes, reference_bank
 from finetune.evaluation.choices import Place
+from finetune.evaluation.subject import Subject
 from finetune.write_run import finished_subject
 from zoo.contract import rejection
 from zoo.contract.decision import knn_distance, softmax
@@ -36,7 +36,7 @@ def main(run: Path) -> None:
     """One table."""
     subject = finished_subject(Place(run, device="cpu"))
     pre = subject.source.pre
-    train = passes.sample(subject.data.of("train"), calibrate.REFERENCES)
+    train = passes.sample(subject.data.of("train"), reference_bank.REFERENCES)
     references, _ = seen(subject, list(evaluation_batches(train, subject.source)))
     lengths = np.linalg.norm(references, axis=1)
     bank = references / lengths[:, None]

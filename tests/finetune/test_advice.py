@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from finetune.recipe.auto import EPOCH_ANCHORS
 from finetune.recipe.fields import ROWS, TYPES
 from finetune.report import advice
-from finetune.report.advice import Advice, History, curves
+from finetune.report.advice import Advice, curves
 from finetune.report.data_advice import DATA_RULES, Findings, data
+from finetune.report.history import History, history_of
 from finetune.run_folder import events
 from tests.made_run import Made, made_run
 from zoo.contract.finished_run import FinishedRun
@@ -464,7 +465,7 @@ def test_least_training_is_that_of_the_recipe() -> None:
 def test_history_of_a_run_folder(tmp_path: Any) -> None:
     run, _ = made_run(tmp_path, made=Made(epochs=3), pictures=4)
     series = events.read(run)
-    found = advice.history(series, FinishedRun(run).report)
+    found = history_of(series, FinishedRun(run).report)
     assert (found.epochs, found.steps_per_epoch, found.pictures, found.classes, found.probe) == (
         3,
         34,
@@ -485,7 +486,7 @@ def test_history_of_a_probe_alone(tmp_path: Any) -> None:
     recipe = {
         name: row["value"] for name, row in json.loads((run / "recipe.json").read_text()).items()
     }
-    found = advice.history(events.read(run), FinishedRun(run).report)
+    found = history_of(events.read(run), FinishedRun(run).report)
     assert found.epochs == 0
     assert "probe" in only(curves(found, recipe)).finding
 

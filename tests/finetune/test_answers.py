@@ -14,17 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.evaluation import predictions
+from finetune.evaluation import predictions, predictions_csv
 from finetune.evaluation.predictions import (
-    COLUMNS,
-    COUNTS,
-    FLOATS,
     NOWHERE,
     Answers,
     concatenate,
     headline,
     numbers,
 )
+from finetune.evaluation.predictions_csv import COLUMNS, COUNTS, FLOATS
 from tests.finetune.made_pictures import rows
 from zoo.contract import rundir
 from zoo.contract.decision import softmax
@@ -124,8 +122,8 @@ def assert_same(seen: Answers, expected: Answers) -> None:
 
 
 def round_trip(folder: Path, table: Answers) -> Answers:
-    predictions.write(folder / rundir.PREDICTIONS, table)
-    return predictions.read(folder, table.classes)
+    predictions_csv.write(folder / rundir.PREDICTIONS, table)
+    return predictions_csv.read(folder, table.classes)
 
 
 # --- the file
@@ -407,7 +405,7 @@ def test_a_probability_of_0_costs_a_large_finite_loss() -> None:
 
 def test_a_table_that_is_missing_or_of_another_version_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"predictions\.csv is missing"):
-        predictions.read(tmp_path, ["cat"])
+        predictions_csv.read(tmp_path, ["cat"])
     (tmp_path / "predictions.csv").write_text("path,split,label,predicted\na.png,test,dog,cat\n")
     with pytest.raises(UserError, match="is not as this version writes it"):
-        predictions.read(tmp_path, ["cat"])
+        predictions_csv.read(tmp_path, ["cat"])

@@ -18,8 +18,9 @@ from safetensors.numpy import load_file
 
 from finetune.data import dataset, foreign
 from finetune.decide import main
-from finetune.evaluation import calibrate, predictions
+from finetune.evaluation import predictions, predictions_csv
 from finetune.evaluation.choices import Place, Wish
+from finetune.evaluation.views import views_to_measure
 from finetune.pipeline import start
 from finetune.recipe.run import Run
 from tests.finetune.made_pictures import write_classes
@@ -59,7 +60,7 @@ def digests(run: Path) -> dict[str, str]:
 
 
 def table_of(run: Path) -> predictions.Answers:
-    return predictions.read(run, rundir.read_json(run / "data.json")["classes"])
+    return predictions_csv.read(run, rundir.read_json(run / "data.json")["classes"])
 
 
 def embeddings(run: Path, root: Path, paths: list[str]) -> np.ndarray:
@@ -182,7 +183,7 @@ def test_views_are_measured_on_the_same_pictures_and_none_of_them_is_assumed(
 def test_a_default_may_cost_twice_the_time_and_needs_200_pictures(
     views: Any, pictures: int, measured: list[str]
 ) -> None:
-    assert calibrate.views_to_measure(Wish(views), pictures) == measured
+    assert views_to_measure(Wish(views), pictures) == measured
 
 
 def test_foreign_pictures_are_told_apart(finished_run: Path) -> None:

@@ -1,29 +1,15 @@
 """The page in a real browser, which tells what other hosts it asks."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-
-from tests.chromium import ARGUMENTS, CHROMIUM
+from playwright.sync_api import Browser, Page
 
 
 def write(folder: Path, name: str, content: bytes) -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 def watched(browser: Browser, url: str, **how: Any) -> tuple[Page, list[str], list[str]]:

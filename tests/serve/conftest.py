@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.chromium import ARGUMENTS, CHROMIUM
 from tests.hub_server import TOKEN
 from tests.one_certificate import one_certificate
 from tests.serve.running import Running, running, served_bundle
 from zoo.bases import registry
 from zoo.hub import pulled_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,3 +76,15 @@ def pulled_from_the_hub(
         return names
 
     return pulled
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()

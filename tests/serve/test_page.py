@@ -75,7 +75,7 @@ def test_a_bad_picture_is_told_why(client: Client, tmp_path: Path) -> None:
 def test_no_file_of_this_machine_is_given_away(service: Running, tmp_path: Path) -> None:
     """What Gradio 6.31 does when mounted, unless it is told that it was launched."""
     secret = write(tmp_path, "secret.png", b"TOP-SECRET" + encode(photo(), "PNG"))
-    with httpx.Client(base_url=service.url) as client:
+    with httpx.Client(base_url=service.url, timeout=30) as client:
         config = client.get("/config").json()
         names = [one["api_name"] for one in config["dependencies"] if one["inputs"]]
         assert {"predict", "predict_many", "correct"} <= set(names)

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.serve.browser_page import browser, show, watched, write
+from tests.serve.browser_page import show, watched, write
 from tests.serve.running import carded, running
-
-__all__ = ["browser"]
 
 
 @pytest.fixture
