@@ -81,6 +81,7 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
     tree = read_tree(order.data, val=order.val_folder)
     base, fetched = fetched_base(order)
     described, trial = describe(base, fetched), Trial(base, fetched)
+    resolve.check_sides(order.given, described)
     fitting.check_given(order.given, trial, device=device.type)
     limit = bad_limit(run, claimed)
     if claimed.goes_on:

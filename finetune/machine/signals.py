@@ -86,9 +86,15 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[Callable[[], int]]:
-    """Inside, a signal is noted; the function that this yields gives its number, 0 = none came."""
+    """Inside, a signal is noted; the function that this yields gives its number, 0 = none came.
+
+    One that came after the last question raises `Stopped` at the end, where this stands within
+    `raised`: else nobody would answer it.
+    """
     with _handled(_note):
         yield _noted
+    if _first and signal.getsignal(_first[0][0]) is _raise:
+        raise Stopped(_first[0][0])
 
 
 def _noted() -> int:

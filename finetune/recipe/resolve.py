@@ -101,6 +101,14 @@ def check(given: Given) -> None:
     check_durations(given)
 
 
+def check_sides(values: Given, base: "Description") -> None:
+    """`UserError` for a side among a recipe's values, or those given by hand, that is no multiple
+    of the base's step."""
+    for name in ("image_size", "start_size"):
+        if values.get(name):
+            _check_side(flag_of(name), values[name], base)
+
+
 def _check_side(flag: str, side: int, base: "Description") -> None:
     """`UserError` for a picture side that the base does not take; its own is always allowed."""
     if side == base.input_size:
@@ -190,5 +198,4 @@ def _check_against_base(recipe: Recipe, given: Given, base: "Description") -> No
         raise UserError(
             "--schedule step needs --decay-at, the times at which the rate falls, as in '75%'."
         )
-    for flag, side in (("--image-size", recipe.image_size), ("--start-size", recipe.start_size)):
-        _check_side(flag, side or base.input_size, base)
+    check_sides(vars(recipe), base)

@@ -642,6 +642,14 @@ def test_a_wrong_setting_does_not_block_the_next_try(
     assert rundir.read_json(out / rundir.LOCAL)["given"] == corrected
 
 
+@pytest.mark.parametrize("name", ["image_size", "start_size"])
+def test_a_side_that_the_base_does_not_take_is_refused_before_the_data_is_read(
+    animals: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "scan", None)
+    refused([flag_of(name, 33), "multiple of 32"], {name: 33}, data="animals")
+
+
 def test_what_was_there_before_a_refused_run_stays(animals: Path, here: Path) -> None:
     refused(["multiple of 32"], {"image_size": 100}, data="animals", out=Path("new/folder/run"))
     assert not (here / "new").exists()

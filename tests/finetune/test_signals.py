@@ -204,6 +204,20 @@ def _killable(out: Path) -> None:
     run_main(lambda: kills.child(out, workers=2, pause_ms=0.0))
 
 
+@pytest.mark.parametrize("number", signals.STOPS)
+def test_a_signal_after_the_last_question_is_answered_where_the_step_ends(number: int) -> None:
+    def step_that_a_signal_meets() -> None:
+        with signals.raised(), signals.held() as asked:
+            assert not asked()
+            signal.raise_signal(number)
+
+    with pytest.raises(signals.Stopped) as stopped:
+        step_that_a_signal_meets()
+    assert stopped.value.code == signals.exit_code(number)
+    with signals.raised(), signals.held():
+        pass
+
+
 def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(
     digits: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
