@@ -18,24 +18,23 @@ from finetune.data.loader import evaluation_batches
 from finetune.evaluation import passes
 from finetune.machine import device as devices
 from finetune.machine import disk_space, distributed, shared_memory, signals
-from finetune.plan import (
-    Plan,
-    make_plan,
-)
+from finetune.plan import Plan, Ready, make_plan
 from finetune.recipe import resolve
-from finetune.recipe.fields import NOT_MEASURED
 from finetune.recipe.resolved import Resolved
+from finetune.recipe.row import NOT_MEASURED
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint, going_on, made_with
-from finetune.run_folder.claim import Claim, claim, held, recorded_order
+from finetune.run_folder.claim import Claim, claim, held
 from finetune.run_folder.events import Events
-from finetune.train import loop, lr_range, memory, probe
+from finetune.run_folder.order import recorded_order
+from finetune.train import loop, lr_range, probe
 from finetune.train.distill import Teacher
 from finetune.train.teacher import teacher_of
 from zoo.contract import recipe_rows, rundir
 from zoo.host import console, minimum
 from zoo.host.errors import UserError, first_line
 from zoo.host.text import shell_path
+from zoo.network import of_torch
 from zoo.network.forward import head
 
 
@@ -59,8 +58,10 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
         console.say(f"{claimed.folder} is already finished: nothing to do.")
         return write_run.next_commands(claimed.folder)
     with working_on(claimed, device):
-        plan, best = fine_tune(make_plan(run, claimed, device))
-        write_run.write_run(plan, best, seconds=perf_counter() - began)
+        ready = make_ready(make_plan(run, claimed.order, claimed, device))
+        best = fine_tune(ready)
+        seconds = perf_counter() - began
+        write_run.write_run(ready.plan, best, lock=claimed.lock, seconds=seconds)
 
 
 def prepare(run: Run, given: Mapping[str, Any]) -> Path:
@@ -69,8 +70,7 @@ def prepare(run: Run, given: Mapping[str, Any]) -> Path:
     device, claimed = claim_checked(run, given)
     if not claimed.finished:
         with working_on(claimed, device):
-            plan = make_plan(run, claimed, device)
-            begin(plan, _teacher(plan))
+            make_ready(make_plan(run, claimed.order, claimed, device))
     return claimed.folder
 
 
@@ -95,18 +95,14 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
         ):
             yield
     except RuntimeError as error:
-        if not memory.is_full(error):
+        if not of_torch.is_out_of_memory(error):
             raise
         raise UserError(
             f"{device} is out of memory ({str(error).splitlines()[0]}): start again with a smaller "
             "--batch-size or --image-size."
         ) from None
     except (KeyboardInterrupt, signals.Stopped):
-        unread = not (claimed.folder / rundir.DATA).is_file()
-        console.say(
-            f"stopped; to go on: python -m finetune --resume {shell_path(claimed.folder)}"
-            + (f" --data {shell_path(claimed.order.data)}" if unread else "")
-        )
+        console.say(f"stopped; to go on: {going_on_command(claimed)}")
         raise
     except BrokenProcessPool:
         raise UserError(
@@ -115,6 +111,14 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
         ) from None
     finally:
         claimed.lock.release()
+
+
+def going_on_command(claimed: Claim) -> str:
+    """What to type to go on with a run; with its pictures where it did not come to record them."""
+    command = f"python -m finetune --resume {shell_path(claimed.folder)}"
+    if (claimed.folder / rundir.DATA).is_file():
+        return command
+    return f"{command} --data {shell_path(claimed.order.data)}"
 
 
 def check_unchanged(claimed: Claim) -> None:
@@ -132,19 +136,28 @@ def check_unchanged(claimed: Claim) -> None:
         )
 
 
-def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
-    """Probe and loop, from the start or from the saved state; the plan with its final recipe, and
-    the best weights."""
+def make_ready(plan: Plan) -> Ready:
+    """Probe and range test, or the saved state of a run that goes on."""
     teacher = _teacher(plan)  # a wrong one is told now, not after the probe
-    plan, state = begin(plan, teacher)
-    if plan.resolved.recipe.probe_only:
-        return plan, state.best
+    state = checkpoint.load(plan.folder)
+    if state is None:
+        return first_state(plan, teacher)
+    made_with.check_same(state, about(plan))
+    console.say(
+        f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select"
+    )
+    return Ready(plan, state, teacher)
+
+
+def fine_tune(ready: Ready) -> checkpoint.Best:
+    """The loop; the best weights, which are the probe's where the recipe stops after it."""
+    recipe = ready.plan.resolved.recipe
+    if recipe.probe_only:
+        return ready.state.best
     try:
-        return plan, loop.train(loop_job(plan, teacher), state)
+        return loop.train(loop_job(ready.plan, ready.teacher), ready.state)
     except RuntimeError as error:
-        if plan.resolved.recipe.compile == "on" and isinstance(
-            error, torch._dynamo.exc.TorchDynamoException
-        ):
+        if recipe.compile == "on" and of_torch.is_failed_compilation(error):
             raise UserError(
                 f"--compile on: torch could not compile this network here ({first_line(error)}). "
                 "Install a C++ compiler (g++), or remove --compile."
@@ -154,20 +167,9 @@ def fine_tune(plan: Plan) -> tuple[Plan, checkpoint.Best]:
 
 def _teacher(plan: Plan) -> Teacher | None:
     recipe = plan.resolved.recipe
-    named = plan.claim.order.given.get("teacher", recipe.teacher)
+    # the order has the whole path of a run folder, the recipe its last part
+    named = plan.order.given.get("teacher", recipe.teacher)
     return teacher_of(recipe, named, plan.data, plan.source, next(plan.model.parameters()).device)
-
-
-def begin(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.State]:
-    """The saved state, or the first; and the plan with the recipe that belongs to it."""
-    state = checkpoint.load(plan.folder)
-    if state is None:
-        return first_state(plan, teacher)
-    made_with.check_same(state, about(plan))
-    console.say(
-        f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select"
-    )
-    return plan, state
 
 
 def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
@@ -183,17 +185,16 @@ def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
     )
 
 
-def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.State]:
+def first_state(plan: Plan, teacher: Teacher | None) -> Ready:
     """The state before the first step: the base with the probe's head (or a random one), scored on
     select."""
     disk_space.check_space(plan.folder, space_bytes(plan))
     with closing(Events(plan.folder)) as events:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
-        if plan.claim.order.given.get("lr") == lr_range.FIND:
-            plan = dataclasses.replace(
-                plan, resolved=lr_range.find(loop_job(plan, teacher), plan.resolved, events)
-            )
+        if plan.order.given.get("lr") == lr_range.FIND:
+            resolved = lr_range.find(loop_job(plan, teacher), plan.resolved, events)
+            plan = dataclasses.replace(plan, resolved=resolved)
         print_recipe(plan.resolved)
         write_recipe(plan.folder, plan.resolved)
         scores = select_scores(plan, plan.model)
@@ -206,19 +207,18 @@ def first_state(plan: Plan, teacher: Teacher | None) -> tuple[Plan, checkpoint.S
             style="bold",
         )
     best = checkpoint.save_best(plan.folder, plan.model, scores, 0)
-    state = checkpoint.State(
-        0, position, best, {"model": plan.model.state_dict()}, about=about(plan)
-    )
+    tensors = {"model": plan.model.state_dict()}
+    state = checkpoint.State(0, position, best, tensors, about=about(plan))
     checkpoint.save(plan.folder, state)
-    return plan, state
+    return Ready(plan, state, teacher)
 
 
 def space_bytes(plan: Plan) -> int:
     """Disk space of a whole run, in sizes of the weights: three checkpoints (one is being written)
     with the optimiser's two moments and the moving average, two best weights, and the finished
     file."""
-    ema = 1 if plan.resolved.recipe.ema else 0
-    return disk_space.size_bytes(plan.model.state_dict()) * (3 * (3 + ema) + 3)
+    averages = 1 if plan.resolved.recipe.ema else 0
+    return disk_space.size_bytes(plan.model.state_dict()) * (3 * (3 + averages) + 3)
 
 
 def about(plan: Plan) -> dict[str, Any]:
@@ -243,15 +243,7 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
     was measured."""
     began, resolved = perf_counter(), plan.resolved
     if head(plan.model) is None:
-        if resolved.recipe.probe_only:
-            raise UserError(
-                f"--probe-only: {plan.base.alias} has no single linear head to fit. Remove "
-                "--probe-only, or choose another base."
-            )
-        console.warn(
-            f"{plan.base.alias} has no single linear head: no probe, the head starts at random."
-        )
-        return resolved.replace("this base has no single linear head", probe="off")
+        return without_probe(plan)
     if resolved.why["features"] == NOT_MEASURED:
         measured = distributed.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
         resolved = resolved.replace("measured on this machine", features=measured)
@@ -265,6 +257,19 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
     )
     events.write(0, **{"probe/penalty": fitted.penalty, "probe/seconds": perf_counter() - began})
     return resolved
+
+
+def without_probe(plan: Plan) -> Resolved:
+    """The recipe of a base that has no head to fit; `UserError` where the probe is all of it."""
+    if plan.resolved.recipe.probe_only:
+        raise UserError(
+            f"--probe-only: {plan.base.alias} has no single linear head to fit. Remove "
+            "--probe-only, or choose another base."
+        )
+    console.warn(
+        f"{plan.base.alias} has no single linear head: no probe, the head starts at random."
+    )
+    return plan.resolved.replace("this base has no single linear head", probe="off")
 
 
 def write_recipe(folder: Path, resolved: Resolved) -> None:

@@ -19,11 +19,15 @@ from finetune.machine import device as devices
 from finetune.machine import distributed
 from finetune.recipe import fitting, resolve
 from finetune.recipe.facts import Facts
+from finetune.recipe.fields import Recipe
 from finetune.recipe.resolved import Resolved
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
+from finetune.run_folder.checkpoint import State
 from finetune.run_folder.claim import Claim, record
+from finetune.run_folder.order import Order
 from finetune.train import ddp, lr_range
+from finetune.train.distill import Teacher
 from finetune.train.initialise import has_zero_gamma, initialise
 from finetune.train.schedule import schedule
 from zoo.bases import licences
@@ -41,9 +45,12 @@ from zoo.picture.preprocess import Preprocessing
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: its folder, pictures, recipe and model."""
+    """One run that is prepared: its folder, order, pictures, recipe and model."""
 
-    claim: Claim
+    folder: Path
+    """The run folder."""
+    order: Order
+    """What was asked for."""
     base: Base
     data: Data
     resolved: Resolved
@@ -52,89 +59,136 @@ class Plan:
     source: Source
     """How evaluation and training read pictures."""
 
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return self.claim.folder
+
+@dataclass(frozen=True)
+class Ready:
+    """A plan after its linear probe and its range test, so that its recipe is complete, with what
+    training begins from."""
+
+    plan: Plan
+    state: State
+    """The saved one, or the first."""
+    teacher: Teacher | None
 
 
 CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
 """Recipe.fit -> timm's crop_mode."""
 
 
-def make_plan(run: Run, claimed: Claim, device: torch.device) -> Plan:
+def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> Plan:
     """Read the data, resolve the recipe, build the model. A run that goes on takes its recipe from
     recipe.json."""
-    given = claimed.order.given
-    tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
-    base = claimed.order.find_base()
-    with distributed.first_before_others():
-        fetched = weights.RANDOM if resolve.from_scratch(given) else weights.fetch(base)
-    base = dataclasses.replace(base, licence=fetched.licence or base.licence)
-    if note := licences.licence_note(base):
-        console.say(f"licence of {base.alias}: {note}", style="bold red")
+    tree = read_tree(order.data, val=order.val_folder)
+    base, fetched = fetched_base(order)
     described, trial = describe(base, fetched), Trial(base, fetched)
-    resolve.check_sides(given, described)
-    fitting.check_given(given, trial, device=device.type)
+    resolve.check_sides(order.given, described)
+    fitting.check_given(order.given, trial, device=device.type)
     limit = bad_limit(run, claimed)
-    names = claimed.folder / rundir.LEFT_OUT
     if claimed.goes_on:
-        places = [str(place) for place in (claimed.order.data, claimed.order.val_folder) if place]
+        places = [str(place) for place in (order.data, order.val_folder) if place]
         console.say(f"pictures: {' and '.join(places)}")
+    # before they are read: a picture that changes meanwhile is read again when the run goes on
     states = going_on.file_states(tree) if distributed.first() else ""
+    names = claimed.folder / rundir.LEFT_OUT
     scanned = dataset.scan(
         tree,
         processes=devices.cpu_cores(),
         bad_limit=limit,
         names_in=None if distributed.of_first(claimed.same_pictures) else names,
     )
-    if claimed.goes_on and (claimed.folder / rundir.RECIPE).is_file():
-        with fields.of(claimed.folder / rundir.RECIPE, "Start a new run."):
-            resolved = Resolved.from_json(
-                rundir.read_json(claimed.folder / rundir.RECIPE, kind=dict)
-            )
-    else:
-        resolved = lr_range.resolved(facts_of(scanned, described, trial, device), given)
+    resolved = recorded_recipe(claimed)
+    if resolved is None:
+        facts = facts_of(scanned, described, trial, device)
+        resolved = lr_range.resolved(facts, order.given)
     resolved = Resolved.from_json(distributed.of_first(resolved.to_json()))
     data = dataset.split(scanned, resolved.recipe.val)
-    per_epoch = steps_per_epoch(len(data.of("train")), resolved.recipe.batch_size)
-    # a wrong duration is told now, not after the probe
-    schedule(resolved.recipe, steps_per_epoch=per_epoch)
-    fitting.check(resolved.recipe, trial, pictures=len(data.of("train")), device=device.type)
-    step = min(len(data.of("train")), resolved.recipe.batch_size)
-    ddp.check_batch(step, resolved.recipe, processes=distributed.world())
+    check_steps(resolved.recipe, trial, len(data.of("train")), device)
     data = with_recorded_names(claimed, data)
     if distributed.first():
         check_same_data(claimed.folder, data, limit, same=claimed.same_pictures)
         # not before: the pictures may be the wrong ones
         left_out.write_left_out(names, data.unused)
-        record(claimed, states)
+        record(claimed.folder, order, states)
+    say_findings(data, names)
+    torch.set_num_threads(resolved.recipe.threads)
+    model, resolved = first_model(base, fetched, data, resolved, order.given)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    source = source_of(data, preprocessing(model, resolved), run, resolved.recipe, device)
+    return Plan(claimed.folder, order, base, data, resolved, model, source)
+
+
+def fetched_base(order: Order) -> tuple[Base, weights.Weights]:
+    """The base with the licence of its files, and its weights; random ones from scratch."""
+    base = order.find_base()
+    with distributed.first_before_others():
+        random = resolve.from_scratch(order.given)
+        fetched = weights.RANDOM if random else weights.fetch(base)
+    base = dataclasses.replace(base, licence=fetched.licence or base.licence)
+    if note := licences.licence_note(base):
+        console.say(f"licence of {base.alias}: {note}", style="bold red")
+    return base, fetched
+
+
+def recorded_recipe(claimed: Claim) -> Resolved | None:
+    """The recipe of a run that goes on; None for one that has none yet."""
+    path = claimed.folder / rundir.RECIPE
+    if not (claimed.goes_on and path.is_file()):
+        return None
+    with fields.of(path, "Start a new run."):
+        return Resolved.from_json(rundir.read_json(path, kind=dict))
+
+
+def check_steps(recipe: Recipe, trial: Trial, pictures: int, device: torch.device) -> None:
+    """`UserError` for what only the number of training pictures shows: a duration beyond the run, a
+    batch that the network or the processes cannot take. Told now, not after the probe."""
+    per_epoch = steps_per_epoch(pictures, recipe.batch_size)
+    schedule(recipe, steps_per_epoch=per_epoch)
+    fitting.check(recipe, trial, pictures=pictures, device=device.type)
+    step = min(pictures, recipe.batch_size)
+    ddp.check_batch(step, recipe, processes=distributed.world())
+
+
+def say_findings(data: Data, names: Path) -> None:
+    """Warn of what the pictures showed, and say which were left out; `names`: the file with their
+    names."""
     for finding in data.findings:
         console.warn(finding)
     if data.unused:
         console.say(left_out.summary(data.unused, names))
-    torch.set_num_threads(resolved.recipe.threads)
-    seed_everything(resolved.recipe.seed, "head")
+
+
+def first_model(
+    base: Base,
+    fetched: weights.Weights,
+    data: Data,
+    resolved: Resolved,
+    given: Mapping[str, Any],
+) -> tuple[nn.Module, Resolved]:
+    """The model before any training, and the recipe without what the architecture does not have."""
+    recipe = resolved.recipe
+    seed_everything(recipe.seed, "head")
     model = build(
         base,
         data.classes,
-        image_size=resolved.recipe.image_size,
-        drop_path=resolved.recipe.drop_path,
-        dropout=resolved.recipe.dropout,
+        image_size=recipe.image_size,
+        drop_path=recipe.drop_path,
+        dropout=recipe.dropout,
         fetched=fetched,
     )
-    if resolved.recipe.from_scratch:
+    if recipe.from_scratch:
         resolved = with_known_gamma(model, resolved, given)
         initialise(model, resolved.recipe)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    workers = planned_workers(
-        devices.decoders(run.workers, device),
-        len(data.of("train")),
-        resolved.recipe,
-        pinned=device.type == "cuda",
-    )
-    source = Source(data.root, preprocessing(model, resolved), workers, pin=device.type == "cuda")
-    return Plan(claimed, base, data, resolved, model, source)
+    return model, resolved
+
+
+def source_of(
+    data: Data, pre: Preprocessing, run: Run, recipe: Recipe, device: torch.device
+) -> Source:
+    """How pictures are read: in as many processes as shared memory has room for."""
+    on_gpu = device.type == "cuda"
+    wanted = devices.decoders(run.workers, device)
+    workers = planned_workers(wanted, len(data.of("train")), recipe, pinned=on_gpu)
+    return Source(data.root, pre, workers, pin=on_gpu)
 
 
 def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
@@ -155,11 +209,11 @@ def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, A
 def facts_of(data: Data, base: Description, trial: Trial, device: torch.device) -> Facts:
     """What the recipe depends on."""
     train = [p for p in data.pictures if p.split == "train"]
-    has_val = any(p.split == "val" for p in data.pictures)
+    splits = {p.split for p in data.pictures}
     return Facts(
         pictures=len(train),
         class_counts=tuple(Counter(p.label for p in train).values()),
-        has_val=has_val,
+        has_val="val" in splits,
         short_side=dataset.median_short_side(train),
         base=base,
         device=device.type,
@@ -175,12 +229,9 @@ def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
     1)."""
     own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
     mode = CROP_MODES[resolved.recipe.fit]
-    return dataclasses.replace(
-        own,
-        size=resolved.recipe.image_size,
-        crop_mode=mode,
-        crop_pct=own.crop_pct if mode == "center" else 1.0,
-    )
+    crop_pct = own.crop_pct if mode == "center" else 1.0
+    size = resolved.recipe.image_size
+    return dataclasses.replace(own, size=size, crop_mode=mode, crop_pct=crop_pct)
 
 
 def bad_limit(run: Run, claimed: Claim) -> float:
@@ -216,28 +267,30 @@ def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> No
         "bad_limit": limit,
     }
     if same:
-        with fields.of(known, "Start a new run."):
-            before = rundir.read_json(known, kind=dict)
-            trained = fields.mapping(before["counts"]).get("train")
-            names, names_before = (
-                set(map(nfc, data.classes)),
-                set(map(nfc, fields.names(before["classes"]))),
-            )
-            changed = [
-                f"{name} is {'new' if name in names else 'missing'}"
-                for name in sorted(names ^ names_before)
-            ]
-        if changed:
-            raise UserError(
-                f"the classes of {data.root} changed since this run began: "
-                f"{', '.join(changed[:10])}. Restore the folders, or start a new run with another "
-                "--out."
-            )
-        if before.get("digest") != content["digest"]:
-            raise UserError(
-                f"the pictures of {data.root} changed since this run began (counts then "
-                f"{trained}, now {content['counts'].get('train')}): "
-                "expected the same bytes. Restore them, or start a new run with another --out."
-            )
+        _refuse_other_data(known, data, content)
     rundir.write_json(known, content)
     dataset.write_files_csv(folder / rundir.FILES, data)
+
+
+def _refuse_other_data(known: Path, data: Data, content: Mapping[str, Any]) -> None:
+    """`UserError` that names what changed since `known` was written."""
+    with fields.of(known, "Start a new run."):
+        before = rundir.read_json(known, kind=dict)
+        trained = fields.mapping(before["counts"]).get("train")
+        names_before = set(map(nfc, fields.names(before["classes"])))
+    names = set(map(nfc, data.classes))
+    changes = dict.fromkeys(names - names_before, "new")
+    changes |= dict.fromkeys(names_before - names, "missing")
+    changed = [f"{name} is {change}" for name, change in sorted(changes.items())]
+    if changed:
+        raise UserError(
+            f"the classes of {data.root} changed since this run began: "
+            f"{', '.join(changed[:10])}. Restore the folders, or start a new run with "
+            "another --out."
+        )
+    if before.get("digest") != content["digest"]:
+        raise UserError(
+            f"the pictures of {data.root} changed since this run began (counts then "
+            f"{trained}, now {content['counts'].get('train')}): "
+            "expected the same bytes. Restore them, or start a new run with another --out."
+        )

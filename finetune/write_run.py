@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from filelock import FileLock
 from timm.models import save_for_hf
 
 from finetune.data import dataset
@@ -43,9 +44,13 @@ REWRITTEN = (
 """What `python -m finetune.decide` writes, decision.json first."""
 
 
-def write_run(plan: Plan, best: checkpoint.Best, *, seconds: float) -> None:
+def write_run(plan: Plan, best: checkpoint.Best, *, lock: FileLock, seconds: float) -> None:
     """Calibrate the best weights, write every file of the run folder, and finish it; the processes
-    of a run share the passes over pictures, and rank 0 does the rest."""
+    of a run share the passes over pictures, and rank 0 does the rest.
+
+    `lock`: the folder's, which is let go when all is written; its file goes with the checkpoints.
+    `seconds`: how long the run took so far.
+    """
     folder = plan.folder
     began = perf_counter()
     distributed.wait()  # the best weights are on disk once rank 0 is here
@@ -59,7 +64,7 @@ def write_run(plan: Plan, best: checkpoint.Best, *, seconds: float) -> None:
     write_model(plan)
     rundir.write_json(folder / rundir.RECIPE, plan.resolved.to_json())
     write_answers(folder, plan.data.root, calibrated, numbers)
-    plan.claim.lock.release()
+    lock.release()
     shutil.rmtree(folder / rundir.RESUME, ignore_errors=True)
     say_result(folder, numbers, seconds=numbers.seconds)
 

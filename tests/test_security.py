@@ -28,7 +28,7 @@ from finetune.pipeline import start
 from finetune.recipe.run import Run
 from finetune.report.write import write_report
 from finetune.run_folder import checkpoint
-from finetune.run_folder.claim import Order
+from finetune.run_folder.order import Order
 from serve.options import ServiceOptions
 from serve.page import answer_html
 from serve.start import build

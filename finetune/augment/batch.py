@@ -47,23 +47,28 @@ def augment_batch(
     processes draw the same share there.
     """
     x_BCHW = erase(x_BCHW, recipe.erasing)
-    kinds = (
-        (cutout_mask, recipe.cutout),
-        (gridmask_mask, recipe.gridmask),
-        (hide_and_seek_mask, recipe.hide_and_seek),
-    )
-    masks = [
-        mask_of(len(x_BCHW), x_BCHW.shape[-1]) & (torch.rand(len(x_BCHW), 1, 1) < probability)
-        for mask_of, probability in kinds
-        if probability > 0
-    ]
-    if masks:
+    if masks := hiding_masks(len(x_BCHW), x_BCHW.shape[-1], recipe):
         shown_BHW = (~torch.stack(masks).any(0)).to(x_BCHW.device, non_blocking=True)
         x_BCHW = x_BCHW.mul_(shown_BHW[:, None])  # twice as fast on the CPU as masked_fill_
     if recipe.mixup == recipe.cutmix == 0:
         return x_BCHW, labels_B
     with mixing or nullcontext():
         return _mixing(recipe.mixup, recipe.cutmix, classes)(x_BCHW, labels_B)
+
+
+def hiding_masks(batch: int, side: int, recipe: Recipe) -> list[torch.Tensor]:
+    """bool [B, side, side] of each augmentation of the recipe that hides parts of pictures, in this
+    order, in which they draw."""
+    kinds = (
+        (cutout_mask, recipe.cutout),
+        (gridmask_mask, recipe.gridmask),
+        (hide_and_seek_mask, recipe.hide_and_seek),
+    )
+    masks = []
+    for mask_of, probability in kinds:
+        if probability > 0:
+            masks.append(mask_of(batch, side) & (torch.rand(batch, 1, 1) < probability))
+    return masks
 
 
 def erase(x_BCHW: torch.Tensor, probability: float) -> torch.Tensor:
@@ -79,12 +84,14 @@ def _mixing(mixup: float, cutmix: float, classes: int) -> v2.Transform:
     """x' = lam x + (1 - lam) x_before, lam from Beta(alpha, alpha) (Zhang et al., 2018), or a box
     of area 1 - lam from the picture before it (Yun et al., 2019); targets in the same shares.
     torchvision's; one lam for a batch."""
-    kinds = [
-        kind(alpha=alpha, num_classes=classes)
-        for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix))
-        if alpha > 0
-    ]
-    return kinds[0] if len(kinds) == 1 else v2.RandomChoice(kinds)
+    kinds: list[v2.Transform] = []
+    if mixup > 0:
+        kinds.append(v2.MixUp(alpha=mixup, num_classes=classes))
+    if cutmix > 0:
+        kinds.append(v2.CutMix(alpha=cutmix, num_classes=classes))
+    if len(kinds) == 1:
+        return kinds[0]
+    return v2.RandomChoice(kinds)
 
 
 def cutout_mask(batch: int, side: int) -> torch.Tensor:

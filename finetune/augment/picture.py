@@ -59,17 +59,7 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
     if recipe.crop_area == 1:
         pixels = resize_crop(picture, pre)
     else:
-        if recipe.fit == "pad":
-            side, border = max(picture.size), tuple(round(255 * v) for v in pre.mean)
-            picture = ImageOps.pad(picture, (side, side), color=border)
-        own = picture.width / picture.height if recipe.fit == "squash" else 1.0
-        top, left, height, width = RandomResizedCrop.get_params(
-            picture, scale=[recipe.crop_area, 1.0], ratio=[3 / 4 * own, 4 / 3 * own]
-        )
-        box = (left, top, left + width, top + height)
-        pixels = np.asarray(
-            picture.resize((pre.size, pre.size), FILTERS[pre.interpolation], box=box)
-        )
+        pixels = random_crop(picture, recipe, pre)
     if torch.rand(()) < recipe.flip:
         pixels = pixels[:, ::-1]
     pixels = np.ascontiguousarray(pixels)
@@ -82,6 +72,24 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
     return np.array(view)
 
 
+def random_crop(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndarray:
+    """A random part of a picture, at the network's size: uint8 [size, size, 3]."""
+    if recipe.fit == "pad":
+        side = max(picture.size)
+        picture = ImageOps.pad(picture, (side, side), color=tuple(mean_colour(pre)))
+    own = picture.width / picture.height if recipe.fit == "squash" else 1.0
+    top, left, height, width = RandomResizedCrop.get_params(
+        picture, scale=[recipe.crop_area, 1.0], ratio=[3 / 4 * own, 4 / 3 * own]
+    )
+    box = (left, top, left + width, top + height)
+    return np.asarray(picture.resize((pre.size, pre.size), FILTERS[pre.interpolation], box=box))
+
+
+def mean_colour(pre: Preprocessing) -> list[int]:
+    """The mean that preprocessing subtracts, as a colour from 0 to 255."""
+    return [round(255 * value) for value in pre.mean]
+
+
 @cache
 def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[Change, ...]:
     """What happens to a picture of the network's size, in order. All but PCA noise is
@@ -90,28 +98,31 @@ def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[Change, ...]:
     Corners that a rotation or a policy leaves empty get the mean colour; the border of
     `crop_padding` is black.
     """
-    mean = [round(255 * v) for v in pre.mean]
+    mean = mean_colour(pre)
     changes: list[Change] = []
     if recipe.crop_padding:
         changes.append(v2.RandomCrop(pre.size, padding=recipe.crop_padding))
     if recipe.rotate:
         changes.append(v2.RandomRotation(recipe.rotate, InterpolationMode.BILINEAR, fill=mean))
-    if recipe.policy == "autoaugment":
-        found_on = (
-            v2.AutoAugmentPolicy.CIFAR10
-            if pre.size <= CIFAR_POLICY_UP_TO_PX
-            else v2.AutoAugmentPolicy.IMAGENET
-        )
-        changes.append(v2.AutoAugment(found_on, fill=mean))
-    elif recipe.policy == "randaugment":
-        changes.append(v2.RandAugment(num_ops=2, magnitude=9, fill=mean))
-    elif recipe.policy == "augmix":
-        changes.append(v2.AugMix(fill=mean))
+    changes += _policy(recipe.policy, pre.size, mean)
     if recipe.color_jitter:
         changes.append(v2.ColorJitter(*[recipe.color_jitter] * 3))
     if recipe.pca_noise:
         changes.append(lambda view: add_colour(view, torch.randn(3).numpy() * recipe.pca_noise))
     return tuple(changes)
+
+
+def _policy(name: str, side: int, mean: list[int]) -> list[Change]:
+    """The chain of changes that a policy draws from, if there is one."""
+    if name == "autoaugment":
+        small = side <= CIFAR_POLICY_UP_TO_PX
+        found_on = v2.AutoAugmentPolicy.CIFAR10 if small else v2.AutoAugmentPolicy.IMAGENET
+        return [v2.AutoAugment(found_on, fill=mean)]
+    if name == "randaugment":
+        return [v2.RandAugment(num_ops=2, magnitude=9, fill=mean)]
+    if name == "augmix":
+        return [v2.AugMix(fill=mean)]
+    return []
 
 
 def add_colour(picture: Image.Image, alpha_3: np.ndarray) -> Image.Image:

@@ -26,19 +26,7 @@ def choose(name: str) -> torch.device:
     if distributed.world() > 1:
         return _of_this_process(name)
     if name == "auto":
-        if torch.cuda.is_available():
-            _say_how_to_use_all()
-            return _say(
-                torch.device("cuda"),
-                f"{torch.cuda.get_device_name()}, found by torch {torch.__version__}",
-            )
-        if torch.backends.mps.is_available():
-            return _say(torch.device("mps"), "Apple GPU, found by torch")
-        cpu = _say(
-            torch.device("cpu"), f"torch {torch.__version__} sees no GPU; {cpu_cores()} CPU cores"
-        )
-        _warn_of_unused_gpu()
-        return cpu
+        return _best()
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
         raise UserError(
             f"--device {name}: expected auto, cpu, cuda, cuda:1 (the second GPU) or mps."
@@ -48,47 +36,66 @@ def choose(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        gpu = nvidia_gpu_seen()
-        todo = (
-            f"To make torch use the GPU ({gpu}): {INSTALL_CUDA}"
-            if gpu
-            else "Use --device cpu, or remove it."
-        )
         raise UserError(
-            f"--device {name}: torch {torch.__version__} cannot use it ({reason}). {todo}"
+            f"--device {name}: torch {torch.__version__} cannot use it ({reason}). {_way_out()}"
         ) from None
     return _say(device, "asked for by --device")
 
 
+def _best() -> torch.device:
+    """The first GPU that torch can use, or the CPU."""
+    if torch.cuda.is_available():
+        _say_how_to_use_all()
+        gpu = torch.cuda.get_device_name()
+        return _say(torch.device("cuda"), f"{gpu}, found by torch {torch.__version__}")
+    if torch.backends.mps.is_available():
+        return _say(torch.device("mps"), "Apple GPU, found by torch")
+    cpu = _say(
+        torch.device("cpu"), f"torch {torch.__version__} sees no GPU; {cpu_cores()} CPU cores"
+    )
+    _warn_of_unused_gpu()
+    return cpu
+
+
+def _way_out() -> str:
+    """What to do about a device that torch cannot use."""
+    if gpu := nvidia_gpu_seen():
+        return f"To make torch use the GPU ({gpu}): {INSTALL_CUDA}"
+    return "Use --device cpu, or remove it."
+
+
 def _of_this_process(name: str) -> torch.device:
     """The device of one of several processes: each has a GPU of its own, or all compute on CPUs."""
-    number, processes = distributed.on_this_machine()
-    gpus = torch.cuda.device_count()
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(
             f"--device {name}: expected auto, cpu or cuda under torchrun, where each process takes "
             "its own GPU. Remove --device."
         )
-    kind = name if name != "auto" else "cuda" if gpus else "cpu"
-    kinds = distributed.everyone(
-        kind if kind == "cpu" or number < gpus else f"{gpus} GPUs for {processes} processes"
-    )
-    if set(kinds) not in ({"cpu"}, {"cuda"}):
+    processes = f"{distributed.world()} processes"
+    if _agreed_kind(name) == "cpu":
+        if name == "auto":
+            _warn_of_unused_gpu()
+        return _say(torch.device("cpu"), f"{processes}, {cpu_cores()} CPU cores each")
+    number, _ = distributed.on_this_machine()
+    torch.cuda.set_device(number)
+    return _say(torch.device("cuda", number), f"{processes}, each with a GPU of its own")
+
+
+def _agreed_kind(name: str) -> str:
+    """cpu or cuda, the same in all processes; `UserError` where some have no GPU and others do."""
+    number, processes = distributed.on_this_machine()
+    gpus, kind = torch.cuda.device_count(), name
+    if name == "auto":
+        kind = "cuda" if gpus else "cpu"
+    enough = kind == "cpu" or number < gpus
+    kinds = set(distributed.everyone(kind if enough else f"{gpus} GPUs for {processes} processes"))
+    if kinds not in ({"cpu"}, {"cuda"}):
         raise UserError(
-            f"the processes of this run have different devices ({', '.join(sorted(set(kinds)))}): "
+            f"the processes of this run have different devices ({', '.join(sorted(kinds))}): "
             "expected a GPU for each, or --device cpu. Start as many processes on each machine "
             "(torchrun --nproc-per-node) as it has GPUs."
         )
-    if kind == "cpu":
-        if name == "auto":
-            _warn_of_unused_gpu()
-        return _say(
-            torch.device("cpu"), f"{distributed.world()} processes, {cpu_cores()} CPU cores each"
-        )
-    torch.cuda.set_device(number)
-    return _say(
-        torch.device("cuda", number), f"{distributed.world()} processes, each with a GPU of its own"
-    )
+    return kind
 
 
 def _warn_of_unused_gpu() -> None:
@@ -122,7 +129,9 @@ def nvidia_gpu_seen() -> str | None:
     """What shows that an NVIDIA GPU is in this machine, whether torch can use it or not."""
     if Path("/proc/driver/nvidia/version").exists():
         return "driver loaded"
-    return "nvidia-smi is installed" if shutil.which("nvidia-smi") else None
+    if shutil.which("nvidia-smi"):
+        return "nvidia-smi is installed"
+    return None
 
 
 def cpu_cores() -> int:
@@ -135,7 +144,9 @@ def decoders(wanted: int, device: torch.device) -> int:
     here."""
     if wanted >= 0:
         return wanted
-    return min(cpu_cores(), MOST_DECODERS) if device.type == "cuda" else 0
+    if device.type == "cuda":
+        return min(cpu_cores(), MOST_DECODERS)
+    return 0
 
 
 def compute_threads() -> int:

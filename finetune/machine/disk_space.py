@@ -17,14 +17,11 @@ def size_bytes(value: Any) -> int:
     """Bytes of all tensors in nested dicts and lists."""
     if isinstance(value, torch.Tensor):
         return value.numel() * value.element_size()
-    inner = (
-        value.values()
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, list | tuple)
-        else ()
-    )
-    return sum(map(size_bytes, inner))
+    if isinstance(value, Mapping):
+        return sum(map(size_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(size_bytes, value))
+    return 0
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
@@ -60,11 +57,10 @@ def room_needed(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
         lack = disk.no_room(error)
         if lack is None:
             raise
-        needed = (
-            f" ({needed_bytes:,} bytes needed, {shutil.disk_usage(path.parent).free:,} free)"
-            if needed_bytes
-            else ""
-        )
+        needed = ""
+        if needed_bytes:
+            free = shutil.disk_usage(path.parent).free
+            needed = f" ({needed_bytes:,} bytes needed, {free:,} free)"
         raise UserError(
             f"{path}: {lack.cause}{needed}: {lack.advice} (the last checkpoint is still there), "
             "then run the same command again and it goes on."

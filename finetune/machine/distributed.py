@@ -14,12 +14,11 @@ through NCCL.
 
 import json
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from time import sleep
+from itertools import chain, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,26 +26,15 @@ import torch
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from finetune.machine import meeting
 from zoo.host import console
 from zoo.host.errors import UserError
+from zoo.network import of_torch
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for another one that is still there; one that died is noticed at
 once."""
-LOST = (
-    "gloo",
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Broken pipe",
-    "remote process exiting",
-    "NCCL communicator was aborted",
-)
-"""Words of the errors that a process gets when another one is gone."""
-POLL_S = 0.2
-"""Seconds between two looks at whether rank 0 is done with what the others wait for."""
-TOLD = "told"
-"""Key under which the first process that meets an error leaves its rank."""
 
 
 def world() -> int:
@@ -65,12 +53,10 @@ def first() -> bool:
 
 
 def on_this_machine() -> tuple[int, int]:
-    """(number of this process among those on its machine, how many these are)."""
-    return (
-        (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
-        if world() > 1
-        else (0, 1)
-    )
+    """Return (number of this process among those on its machine, how many these are)."""
+    if world() == 1:
+        return 0, 1
+    return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 @dataclass
@@ -93,57 +79,42 @@ def joined() -> Iterator[None]:
     An error ends all processes, and one of them tells it: the first that meets it. The others,
     which then lose contact with it, exit with the same code and without a word.
     """
-    if (
-        not dist.is_torchelastic_launched()
-        or os.environ["WORLD_SIZE"] == "1"
-        or dist.is_initialized()
-    ):
+    alone = not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1"
+    if alone or dist.is_initialized():
         yield
         return
     store, own_rank, size = next(rendezvous("env://", timeout=PATIENCE))
-    store = dist.PrefixStore(_meeting(store, own_rank, size), store)
+    store = dist.PrefixStore(meeting.agreed_name(store, own_rank, size), store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     MEETING.store, MEETING.waits = store, 0
     dist.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=PATIENCE)
     console.be_quiet(own_rank > 0)
-    try:
+    with _told_by_one(store, own_rank, size):
         yield
-    except (UserError, RuntimeError) as error:
-        lost = not isinstance(error, UserError) and any(word in str(error) for word in LOST)
-        if not (isinstance(error, UserError) or lost):
-            raise
-        if store.compare_set(TOLD, "", str(own_rank)) != str(own_rank).encode():
-            raise SystemExit(UserError.exit_code) from None
-        if lost:
-            raise UserError(
-                f"process {own_rank} of {size} lost contact with another one, which was killed or "
-                "could not be reached. Run the same command again, and it goes on from the last "
-                "checkpoint; torchrun --max-restarts 3 does that by itself."
-            ) from error
-        raise
     dist.destroy_process_group()
     console.be_quiet(False)
 
 
-def _meeting(store: dist.Store, own_rank: int, size: int) -> str:
-    """A name that the processes of this start have agreed on.
-
-    After a restart, torchrun's store still has the entries of the processes that died, and who
-    reads their addresses waits for them for ever. So each says hello with a token that it has just
-    made, and takes only the answer to that.
-    """
-    own = secrets.token_hex(8)
-    if own_rank > 0:
-        store.set(f"hello/{own_rank}", own)
-        name = store.get(f"answer/{own}").decode()
-        store.set(f"{name}/{own_rank}", "here")
-        return name
-    others = range(1, size)
-    while not store.check([f"{own}/{other}" for other in others]):
-        for other in others:
-            store.set(f"answer/{store.get(f'hello/{other}').decode()}", own)
-        sleep(0.05)
-    return own
+@contextmanager
+def _told_by_one(store: dist.Store, own_rank: int, size: int) -> Iterator[None]:
+    """Let an error pass in the first process that meets one, as a `UserError` where it is a lost
+    contact; the others exit."""
+    try:
+        yield
+    except (UserError, RuntimeError) as error:
+        refused = isinstance(error, UserError)
+        lost = not refused and of_torch.is_lost_contact(error)
+        if not (refused or lost):
+            raise
+        if not meeting.meets_first_error(store, own_rank):
+            raise SystemExit(UserError.exit_code) from None
+        if refused:
+            raise
+        raise UserError(
+            f"process {own_rank} of {size} lost contact with another one, which was killed or "
+            "could not be reached. Run the same command again, and it goes on from the last "
+            "checkpoint; torchrun --max-restarts 3 does that by itself."
+        ) from error
 
 
 def everyone(value: Any) -> list[Any]:
@@ -185,7 +156,8 @@ def first_before_others() -> Iterator[None]:
     MEETING.waits += 1
     done = f"went first/{MEETING.waits}"
     if not first():
-        _wait_for(done)
+        assert MEETING.store is not None
+        meeting.wait_for(MEETING.store, done)
     yield
     if first() and world() > 1:
         assert MEETING.store is not None
@@ -199,19 +171,6 @@ def wait_for_first() -> None:
         pass
 
 
-def _wait_for(key: str) -> None:
-    store = MEETING.store
-    assert store is not None
-    try:
-        while not store.check([key]):
-            if store.check([TOLD]):
-                raise SystemExit(UserError.exit_code)
-            sleep(POLL_S)
-    except dist.DistError:
-        # who kept the store has ended: torchrun, or rank 0 itself, which told why
-        raise SystemExit(UserError.exit_code) from None
-
-
 def mine(items: Sequence[T]) -> Sequence[T]:
     """This process's slice of what every process has, in order and of even size, give or take one.
 
@@ -219,13 +178,16 @@ def mine(items: Sequence[T]) -> Sequence[T]:
     of the result looks like, and `gathered` leaves theirs out.
     """
     start, end = bounds(len(items))
-    return items[start:end] if end > start or not len(items) else items[:1]
+    if start == end and len(items):
+        return items[:1]
+    return items[start:end]
 
 
 def bounds(total: int, which: int | None = None) -> tuple[int, int]:
     """Where the slice of `total` items of a process begins and ends; of this one unless a rank is
     given."""
-    which = rank() if which is None else which
+    if which is None:
+        which = rank()
     return which * total // world(), (which + 1) * total // world()
 
 
@@ -238,12 +200,9 @@ def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
     if world() == 1:
         return rows
     start, end = bounds(total)
-    return torch.cat(
-        _of_everyone(
-            rows[: end - start],
-            [bounds(total, which)[1] - bounds(total, which)[0] for which in range(world())],
-        )
-    )
+    edges = [bounds(total, which)[0] for which in range(world())] + [total]
+    sizes = [following - edge for edge, following in pairwise(edges)]
+    return torch.cat(_of_everyone(rows[: end - start], sizes))
 
 
 def gathered_list(rows: list[T], total: int) -> list[T]:
@@ -251,7 +210,7 @@ def gathered_list(rows: list[T], total: int) -> list[T]:
     if world() == 1:
         return rows
     start, end = bounds(total)
-    return [row for part in everyone(rows[: end - start]) for row in part]
+    return [*chain.from_iterable(everyone(rows[: end - start]))]
 
 
 def with_others(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -298,7 +257,7 @@ def _reduced(value: int, how: Any) -> int:
 def _sizes(own: int) -> list[int]:
     sizes = [torch.empty(1, dtype=torch.int64) for _ in range(world())]
     dist.all_gather(sizes, torch.tensor([own]))
-    return [int(size) for size in sizes]
+    return [*map(int, sizes)]
 
 
 def _of_everyone(rows: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:

@@ -37,21 +37,25 @@ LARGER = (
 def free_bytes() -> int | None:
     """Free space for batches; None where the system does not keep them in /dev/shm (macOS,
     Windows)."""
-    return shutil.disk_usage(FOLDER).free if FOLDER.is_dir() else None
+    if not FOLDER.is_dir():
+        return None
+    return shutil.disk_usage(FOLDER).free
 
 
 def needed_bytes(workers: int, batch_bytes: int, *, pinned: bool) -> int:
     """Shared memory of a loader with so many processes, at most."""
-    return (workers * PREFETCH + (HELD_PINNED if pinned else HELD)) * batch_bytes if workers else 0
+    if not workers:
+        return 0
+    held = HELD_PINNED if pinned else HELD
+    return (workers * PREFETCH + held) * batch_bytes
 
 
 def most_workers(wanted: int, free: int, batch_bytes: int, *, pinned: bool) -> int:
     """The largest number of processes, up to `wanted`, whose batches fit `free` bytes."""
-    return next(
-        workers
-        for workers in range(wanted, -1, -1)
-        if needed_bytes(workers, batch_bytes, pinned=pinned) <= free
-    )
+    workers = wanted
+    while needed_bytes(workers, batch_bytes, pinned=pinned) > free:
+        workers -= 1
+    return workers
 
 
 def planned_workers(wanted: int, batch_bytes: int, *, pinned: bool) -> int:
@@ -64,20 +68,20 @@ def planned_workers(wanted: int, batch_bytes: int, *, pinned: bool) -> int:
     free = free_bytes()
     if not wanted or free is None:
         return wanted
-    share = free // distributed.on_this_machine()[1]
-    workers = most_workers(wanted, share, batch_bytes, pinned=pinned)
-    needed = needed_bytes(wanted, batch_bytes, pinned=pinned) * distributed.on_this_machine()[1]
-    seen = (
+    _, processes = distributed.on_this_machine()
+    workers = most_workers(wanted, free // processes, batch_bytes, pinned=pinned)
+    needed = needed_bytes(wanted, batch_bytes, pinned=pinned) * processes
+    lack = (
         f"{FOLDER} has {_mb(free)} free, and {wanted} processes that decode pictures need "
         f"{_mb(needed)}"
     )
     if not workers:
         raise UserError(
-            f"{seen}; it does not hold the batches of a single one. {LARGER}. Or start again with "
+            f"{lack}; it does not hold the batches of a single one. {LARGER}. Or start again with "
             "--workers 0 (this process decodes, which is slower), or with a smaller --image-size."
         )
     if workers < wanted:
-        console.warn(f"{seen}: the run goes on as with --workers {workers}. {LARGER}.")
+        console.warn(f"{lack}: the run goes on as with --workers {workers}. {LARGER}.")
     return workers
 
 
@@ -141,12 +145,7 @@ def lost_named() -> Iterator[None]:
         # the number of the signal stands in the first of the two
         text = f"{error} {error.__cause__ or ''}"
         if "DataLoader timed out" in text:
-            raise UserError(
-                f"a batch of pictures did not come ({first_line(error)}): a process that decodes "
-                "pictures stands still, or lost it. Check the disk or network drive of the "
-                f"pictures, and the space in {FOLDER}. {LARGER}. With --workers 0 this process "
-                "decodes, and an error of the disk is shown as it is."
-            ) from None
+            raise UserError(_late(error)) from None
         if "DataLoader worker" not in text:
             raise
         if "Too many open files" in text:
@@ -156,6 +155,15 @@ def lost_named() -> Iterator[None]:
             f"a process that decodes pictures died ({death}). {_cause(text)} The same command goes "
             "on from the last checkpoint; with --workers 0 no such process is started."
         ) from None
+
+
+def _late(error: RuntimeError) -> str:
+    return (
+        f"a batch of pictures did not come ({first_line(error)}): a process that decodes pictures "
+        "stands still, or lost it. Check the disk or network drive of the pictures, and the space "
+        f"in {FOLDER}. {LARGER}. With --workers 0 this process decodes, and an error of the disk "
+        "is shown as it is."
+    )
 
 
 def _too_many_files() -> str:

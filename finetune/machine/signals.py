@@ -92,9 +92,14 @@ def held() -> Iterator[Callable[[], int]]:
     `raised`: else nobody would answer it.
     """
     with _handled(_note):
-        yield lambda: _first[0][0] if _first else 0
+        yield _noted
     if _first and signal.getsignal(_first[0][0]) is _raise:
         raise Stopped(_first[0][0])
+
+
+def _noted() -> int:
+    """The number of the first signal, 0 = none came."""
+    return _first[0][0] if _first else 0
 
 
 def ignore(_: int = 0) -> None:

@@ -3,13 +3,16 @@ balance."""
 
 import math
 
+from finetune.recipe.anchors import interpolate
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
-from finetune.recipe.fields import ROWS, interpolate
+from finetune.recipe.fields import ROWS
 from zoo.contract.recipe_rows import BY_HAND
 
 IMBALANCED = 10
 """From this ratio of the largest class to the smallest on, balance is decided to be weights (set,
 not measured)."""
+SMALL_M = 10
+"""Bases below so many million parameters are small."""
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
@@ -30,28 +33,17 @@ def auto(facts: Facts, given: Given) -> Choices:
     published fine-tunings with AdamW (Touvron et al., DeiT III, 2022:
     1e-5 to 1e-4 at batch 512).
     """
-    usual_batch = 32 if facts.device == "cpu" else 64
-    batch = given.get("batch_size", usual_batch)
-    n = facts.pictures
-    small = facts.base.params_m < 10
-    rate = interpolate(n, LR_ANCHORS if facts.base.batch_norm else LR_ANCHORS_TRANSFORMER)
-    epochs = round(interpolate(n, EPOCH_ANCHORS))
-    weak = (
-        "weaker for a base below 10 M parameters"
-        if small
-        else "usual strength for a base of this size"
-    )
+    size = _size(facts, given)
+    epochs = round(interpolate(facts.pictures, EPOCH_ANCHORS))
+    batch_size = _batch_size(facts)
+    batch = given.get("batch_size", batch_size[0])
     return {
-        "epochs": (epochs, f"{_size(facts, given)}: interpolated between anchors"),
-        "batch_size": (
-            usual_batch,
-            "fixed on the CPU; never chosen by timing"
-            if facts.device == "cpu"
-            else "usual on a GPU; never chosen by timing",
-        ),
+        **_strength(facts),
+        "epochs": (epochs, f"{size}: interpolated between anchors"),
+        "batch_size": batch_size,
         "lr": (
-            float(f"{rate * math.sqrt(batch / 32):.2g}"),
-            f"{_size(facts, given)}: interpolated between anchors, times sqrt(batch / 32)",
+            _rate(facts, batch),
+            f"{size}: interpolated between anchors, times sqrt(batch / 32)",
         ),
         "optimizer": ("adamw", "default"),
         "warmup": ("10%", "default: the head starts from the probe, so a short warm-up is enough"),
@@ -59,42 +51,80 @@ def auto(facts: Facts, given: Given) -> Choices:
         "decay_at": ("", "not used by cosine"),
         "decay_factor": (0.1, "not used by cosine"),
         "weight_decay": (0.05, "default of AdamW fine-tuning; not on biases and norms"),
-        "label_smoothing": (0.05 if small else 0.1, weak),
-        "erasing": (0.1 if small else 0.25, weak),
         "crop_area": (0.5, "default for fine-tuning on few pictures: milder than ImageNet's 0.08"),
         "flip": (0.5, "default; --flip 0 where left and right differ in meaning and shape"),
-        "drop_path": _drop_path(facts, small, weak),
-        "batch_norm": ("train", "batches of 16 and more give usable statistics")
-        if min(batch, n) >= 16
-        else ("frozen", "batches below 16 give noisy statistics"),
-        "clip_norm": (0.0, "off") if facts.base.batch_norm else (1.0, "usual for transformers"),
+        "batch_norm": _batch_norm(min(batch, facts.pictures)),
+        "clip_norm": _clip_norm(facts),
         "probe": ("on", "default: first result in seconds, initial head, and floor of the run"),
         "balance": balance(facts, given),
     }
+
+
+def _batch_size(facts: Facts) -> tuple[int, str]:
+    """Pictures a step. A batch that was chosen by timing would give other weights on a busy day."""
+    if facts.device == "cpu":
+        return 32, "fixed on the CPU; never chosen by timing"
+    return 64, "usual on a GPU; never chosen by timing"
+
+
+def _rate(facts: Facts, batch: int) -> float:
+    """The rate of the anchors, which were measured at batch 32, to two digits."""
+    anchors = LR_ANCHORS if facts.base.batch_norm else LR_ANCHORS_TRANSFORMER
+    rate = interpolate(facts.pictures, anchors)
+    return float(f"{rate * math.sqrt(batch / 32):.2g}")
+
+
+def _strength(facts: Facts) -> Choices:
+    """Regularisation: a small base has little to spare, and learns less with as much of it."""
+    if facts.base.params_m < SMALL_M:
+        weak = "weaker for a base below 10 M parameters"
+        return {
+            "label_smoothing": (0.05, weak),
+            "erasing": (0.1, weak),
+            "drop_path": (0.0, weak),
+        }
+    usual = "usual strength for a base of this size"
+    return {
+        "label_smoothing": (0.1, usual),
+        "erasing": (0.25, usual),
+        "drop_path": _drop_path(facts, usual),
+    }
+
+
+def _drop_path(facts: Facts, usual: str) -> tuple[float, str]:
+    if facts.base.batch_norm:
+        return 0.0, usual
+    if not facts.takes_drop_path():
+        return 0.0, "this architecture has no blocks that could be left out"
+    return 0.1, usual
+
+
+def _batch_norm(pictures: int) -> tuple[str, str]:
+    """What batch norms do at so many pictures a step."""
+    if pictures >= 16:
+        return "train", "batches of 16 and more give usable statistics"
+    return "frozen", "batches below 16 give noisy statistics"
+
+
+def _clip_norm(facts: Facts) -> tuple[float, str]:
+    if facts.base.batch_norm:
+        return 0.0, "off"
+    return 1.0, "usual for transformers"
 
 
 def common(facts: Facts, given: Given) -> Choices:
     """What a recipe need not name: input side, validation, precision, threads, and the usual value
     of the others."""
     usual = {name: (row.usual, row.why) for name, row in ROWS.items() if row.why is not None}
+    # by hand, none is looked for as well: each side that is tried takes some tenths of a second
+    by_hand = (given.get("image_size"), BY_HAND)
+    image_size = by_hand if "image_size" in given else input_side(facts)
     return usual | {
-        # a side that was set by hand is not chosen as well, for each that is tried takes some
-        # tenths of a second
-        "image_size": (given["image_size"], BY_HAND)
-        if "image_size" in given
-        else input_side(facts),
+        "image_size": image_size,
         "amp": _amp(facts),
         "val": _val(facts),
         "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
     }
-
-
-def _drop_path(facts: Facts, small: bool, weak: str) -> tuple[float, str]:
-    if small or facts.base.batch_norm:
-        return 0.0, weak
-    if not facts.takes_drop_path():
-        return 0.0, "this architecture has no blocks that could be left out"
-    return 0.1, weak
 
 
 def balance(facts: Facts, given: Given) -> tuple[str, str]:
@@ -107,12 +137,10 @@ def balance(facts: Facts, given: Given) -> tuple[str, str]:
     if given.get("loss") == "logit-adjusted":
         return "none", "the logit-adjusted loss corrects for class sizes itself"
     ratio = max(facts.class_counts) / min(facts.class_counts)
-    seen = f"the largest class has {ratio:.3g} times the pictures of the smallest"
-    return (
-        ("none", f"{seen}, below {IMBALANCED}")
-        if ratio < IMBALANCED
-        else ("weights", f"{seen}, {IMBALANCED} or more")
-    )
+    imbalance = f"the largest class has {ratio:.3g} times the pictures of the smallest"
+    if ratio < IMBALANCED:
+        return "none", f"{imbalance}, below {IMBALANCED}"
+    return "weights", f"{imbalance}, {IMBALANCED} or more"
 
 
 def input_side(facts: Facts) -> tuple[int, str]:
@@ -123,10 +151,8 @@ def input_side(facts: Facts) -> tuple[int, str]:
         return base.input_size, "the only size this base takes"
     wanted = max(96, 2 * facts.short_side)
     first = math.ceil(wanted / base.size_step) * base.size_step
-    side = next(
-        (side for side in range(first, base.input_size, base.size_step) if facts.takes(side)),
-        base.input_size,
-    )
+    smaller_sides = range(first, base.input_size, base.size_step)
+    side = next(filter(facts.takes, smaller_sides), base.input_size)
     if first >= base.input_size:
         return side, f"the base's own; pictures have a median short side of {facts.short_side} px"
     if side > first:
@@ -143,13 +169,11 @@ def _size(facts: Facts, given: Given) -> str:
 
 
 def _amp(facts: Facts) -> tuple[str, str]:
-    if facts.device == "cuda":
-        return (
-            ("bf16", "faster on this GPU")
-            if facts.bf16
-            else ("fp16", "faster on a GPU without bf16")
-        )
-    return "off", "training in fp32 is as fast on this device"
+    if facts.device != "cuda":
+        return "off", "training in fp32 is as fast on this device"
+    if facts.bf16:
+        return "bf16", "faster on this GPU"
+    return "fp16", "faster on a GPU without bf16"
 
 
 def _val(facts: Facts) -> tuple[str, str]:

@@ -64,23 +64,29 @@ LIMITS: tuple[tuple[str, str, Callable[[Recipe], bool], str], ...] = (
 def refuse(recipe: Recipe, given: Mapping[str, Any]) -> None:
     """`UserError` for the first two settings that exclude each other; `given`: those set by
     hand."""
-    for one, other, excluded, why in CONFLICTS:
+    for first, second, excluded, why in CONFLICTS:
         if excluded(recipe):
-            values = {key: flag_of(key, getattr(recipe, key)) for key in (one, other)}
-            text = f"{values[one]} and {values[other]} exclude each other: {why}."
-            recipes_own = next((key for key in (one, other) if key not in given), None)
-            if recipes_own is None:
-                raise UserError(f"{text} Remove one of them.")
-            text += f" {values[recipes_own]} is what --recipe {recipe.recipe} sets:"
-            if TYPES[recipes_own] is bool:  # a switch has no flag that turns it off
-                raise UserError(
-                    f"{text} remove {values[other if recipes_own == one else one]}, or choose "
-                    "another recipe."
-                )
-            raise UserError(f"{text} add {flag_of(recipes_own, ROWS[recipes_own].usual)}.")
-    for one, other, beyond, expected in LIMITS:
+            raise UserError(_conflict(recipe, given, first, second, why))
+    for setting, limit, beyond, expected in LIMITS:
         if beyond(recipe):
-            values = {key: flag_of(key, getattr(recipe, key)) for key in (one, other)}
             raise UserError(
-                f"{values[one]}: expected {expected}; {values[other]}. Change one of them."
+                f"{_shown(recipe, setting)}: expected {expected}; {_shown(recipe, limit)}. Change "
+                "one of them."
             )
+
+
+def _conflict(recipe: Recipe, given: Mapping[str, Any], first: str, second: str, why: str) -> str:
+    """What to say of two settings that exclude each other, and which of them to change."""
+    text = f"{_shown(recipe, first)} and {_shown(recipe, second)} exclude each other: {why}."
+    if first in given and second in given:
+        return f"{text} Remove one of them."
+    recipes_own, by_hand = (second, first) if first in given else (first, second)
+    text += f" {_shown(recipe, recipes_own)} is what --recipe {recipe.recipe} sets:"
+    if TYPES[recipes_own] is bool:  # a switch has no flag that turns it off
+        return f"{text} remove {_shown(recipe, by_hand)}, or choose another recipe."
+    return f"{text} add {flag_of(recipes_own, ROWS[recipes_own].usual)}."
+
+
+def _shown(recipe: Recipe, name: str) -> str:
+    """A setting with its value, as on the command line."""
+    return flag_of(name, getattr(recipe, name))

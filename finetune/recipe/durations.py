@@ -22,9 +22,8 @@ def duration_steps(
     7
     """
     number, unit = _duration(text, name)
-    steps = round(
-        number * {"%": total_steps / 100, "epochs": float(steps_per_epoch), "steps": 1.0}[unit]
-    )
+    steps_in = {"%": total_steps / 100, "epochs": float(steps_per_epoch), "steps": 1.0}
+    steps = round(number * steps_in[unit])
     if not 0 <= steps <= total_steps:
         raise UserError(
             f"{_flag(name)}duration {text!r} is {steps} steps: expected 0 to {total_steps}, the "
@@ -34,8 +33,8 @@ def duration_steps(
 
 
 def check_durations(given: Mapping[str, Any]) -> None:
-    """What can be told of durations before the data is read: `UserError` for a malformed one, and
-    for one in epochs or percent that is longer than the run. How many steps a run has is known
+    """Check what can be told of durations before the data is read: `UserError` for a malformed one,
+    and for one in epochs or percent that is longer than the run. How many steps a run has is known
     later."""
     for name in DURATIONS:
         for text in str(given.get(name, "")).split(","):
@@ -44,16 +43,16 @@ def check_durations(given: Mapping[str, Any]) -> None:
             number, unit = _duration(text, name)
             most = {"%": 100, "epochs": given.get("epochs", math.inf), "steps": math.inf}[unit]
             if not 0 <= number <= most:
-                length = "the length of the run" + (
-                    f" (--epochs {most})" if unit == "epochs" else ""
-                )
+                length = "the length of the run"
+                if unit == "epochs":
+                    length += f" (--epochs {most})"
                 raise UserError(
                     f"{_flag(name)}duration {text!r}: expected 0 or more, and at most {length}."
                 )
 
 
 def _duration(text: str, name: str) -> tuple[float, str]:
-    """(number, unit: %, epochs or steps)."""
+    """Return (number, unit: %, epochs or steps)."""
     number = text.strip().rstrip("%abcdefghijklmnopqrstuvwxyz ")
     unit = text.strip()[len(number) :].strip()
     units = {"%": "%", "epochs": "epochs", "epoch": "epochs", "steps": "steps", "step": "steps"}
@@ -69,4 +68,6 @@ def _duration(text: str, name: str) -> tuple[float, str]:
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}: " if name else ""
+    if not name:
+        return ""
+    return f"--{name.replace('_', '-')}: "

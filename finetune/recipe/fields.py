@@ -1,19 +1,19 @@
 """The recipe: all that determines the weights, apart from the pictures and the base.
 
-The command line is generated from the two dataclasses `Run` (finetune/recipe/run.py) and `Recipe`.
-Each field of `Recipe` is one row: type, range, usual value, what it needs (`Row`), help. The
+The command line is generated from two dataclasses, `Run` (finetune/recipe/run.py) and `Recipe`.
+Each field of `Recipe` is a row: type, range, usual value, needs (finetune/recipe/row.py), help. The
 functions that fill a `Recipe` in are in finetune/recipe/auto.py and finetune/recipe/published.py.
 """
 
 import ast
 import inspect
-import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_type_hints
 
+from finetune.recipe.row import NOT_MEASURED, OFF, Row, row_of
 from zoo.host.errors import UserError
 
 USUAL = (
@@ -33,44 +33,6 @@ USUAL = (
 MEASURED = ("balance",)
 """Fields that also take `auto` on the command line: decided from the data, whatever the recipe
 says."""
-
-OFF = "off"
-"""The usual reason for a usual value."""
-NOT_MEASURED = "not measured"
-LATER = "not known to the version that began this run"
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is known of a recipe's field besides its type and its help, which stand beside it."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    """Inclusive range of a number."""
-    least: float = 0
-    """The smallest number besides 0 that does what the field says: below, fp32 rounds it to
-    nothing."""
-    usual: Any = 0
-    """The value with which the field does nothing, or what nearly every run has."""
-    why: str | None = None
-    """The reason for `usual` in a recipe that does not name the field; None: every recipe names it,
-    or it is decided for all of them (finetune/recipe/auto.py)."""
-    needs: tuple[str, ...] = ()
-    """Another field, and its values with which this one has an effect; no values: any but empty or
-    off."""
-    probe_too: bool = False
-    """Whether it has an effect on a run that is only a probe as well."""
-
-    def has_effect(self, recipe: "Recipe") -> bool:
-        """Whether the field changes anything in a run by this recipe; where not, it is refused,
-        never ignored."""
-        if recipe.probe_only and not self.probe_too:
-            return False
-        if not self.needs:
-            return True
-        other, *values = self.needs
-        seen = getattr(recipe, other)
-        return seen in values if values else bool(seen)
 
 
 @dataclass(frozen=True)
@@ -291,8 +253,7 @@ class Recipe:
 TYPES: Mapping[str, Any] = get_type_hints(Recipe)
 """Field -> its type."""
 ROWS: Mapping[str, Row] = {
-    name: next((row for row in getattr(hint, "__metadata__", ()) if isinstance(row, Row)), Row())
-    for name, hint in get_type_hints(Recipe, include_extras=True).items()
+    name: row_of(hint) for name, hint in get_type_hints(Recipe, include_extras=True).items()
 }
 """Field -> what is known of it."""
 
@@ -307,47 +268,30 @@ def flag_of(name: str, value: Any = "") -> str:
     """A field as it stands on the command line, `--batch-size 32`; without a value, or for a
     switch, the flag alone."""
     flag = f"--{name.replace('_', '-')}"
-    return flag if value == "" or value is True else f"{flag} {value}"
+    if value == "" or value is True:
+        return flag
+    return f"{flag} {value}"
 
 
 def check_bounds(values: Mapping[str, Any]) -> None:
-    """`UserError` for the first numeric field of `values` that is out of its range."""
+    """Raise `UserError` for the first numeric field of `values` that is out of its range."""
     for name, row in ROWS.items():
         if name not in values or TYPES[name] not in (int, float):
             continue
-        value = values[name]
-        if not row.low <= value <= row.high:
-            raise UserError(
-                f"{flag_of(name)} {value}: expected a value from {row.low} to {row.high}."
-            )
-        if 0 < value < row.least:
-            raise UserError(
-                f"{flag_of(name)} {value}: expected 0 (off), or a value from {row.least:g} to "
-                f"{row.high:g}."
-            )
+        if refusal := row.refusal(values[name]):
+            raise UserError(f"{flag_of(name)} {values[name]}: {refusal}.")
 
 
 def field_docs(cls: type) -> dict[str, str]:
     """The docstring below each field of a dataclass, as one line."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
-    return {
-        field.target.id: " ".join(doc.value.value.split())
-        for field, doc in pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(doc, ast.Expr)
-        and isinstance(doc.value, ast.Constant)
-        and isinstance(doc.value.value, str)
-    }
-
-
-def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
-    """Value at `n` between anchors (n, value), linear in log n and log value, constant outside
-    them."""
-    if n <= anchors[0][0]:
-        return anchors[0][1]
-    for (n0, v0), (n1, v1) in pairwise(anchors):
-        if n <= n1:
-            share = math.log(n / n0) / math.log(n1 / n0)
-            return v0 * (v1 / v0) ** share
-    return anchors[-1][1]
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(definition, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for field, below in pairwise(definition.body):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(doc))),
+            ):
+                docs[name] = " ".join(doc.split())
+    return docs

@@ -8,16 +8,17 @@ from finetune.machine import distributed
 from finetune.recipe.fields import Recipe
 from finetune.recipe.resolve import from_scratch
 from zoo.host.errors import UserError
-from zoo.network.trial import ONE_VALUE, Trial
+from zoo.network import of_torch
+from zoo.network.trial import Trial
 
 
 def check_given(given: Mapping[str, Any], trial: Trial, *, device: str) -> None:
     """`UserError` for what was set by hand and the network cannot take, whatever the data is."""
-    side, first = given.get("image_size"), given.get("start_size")
+    side, start_side = given.get("image_size"), given.get("start_size")
     if side:
         _check_side("image_size", side, trial, built_for=side)
-    if first and (side or not trial.one_size):
-        _check_side("start_size", first, trial, built_for=side)
+    if start_side and (side or not trial.one_size):
+        _check_side("start_size", start_side, trial, built_for=side)
     trains = from_scratch(given) or given.get("batch_norm") == "train"
     if trains and side and "batch_size" in given:
         _check_part(
@@ -51,20 +52,22 @@ def smallest_part(batch: int, accumulate: int, *, device: str) -> int:
     over all processes (SyncBatchNorm)."""
     share = max(1, batch // distributed.world())
     part = share // min(accumulate, share)
-    return part * distributed.world() if device == "cuda" else part
+    if device == "cuda":
+        return part * distributed.world()
+    return part
 
 
 def _check_side(name: str, side: int, trial: Trial, *, built_for: int | None) -> None:
-    if reason := trial.refused(side, built_for=built_for):
-        what = (
-            f"pictures of one size only, {built_for} px"
-            if trial.one_size and side != built_for
-            else "other sides"
-        )
-        raise UserError(
-            f"--{name.replace('_', '-')} {side}: this network takes {what} ({reason}). Choose "
-            "another side, or run without this flag."
-        )
+    reason = trial.refused(side, built_for=built_for)
+    if not reason:
+        return
+    taken = "other sides"
+    if trial.one_size and side != built_for:
+        taken = f"pictures of one size only, {built_for} px"
+    raise UserError(
+        f"--{name.replace('_', '-')} {side}: this network takes {taken} ({reason}). Choose "
+        "another side, or run without this flag."
+    )
 
 
 def _check_part(
@@ -73,20 +76,21 @@ def _check_part(
     if smallest_part(batch, accumulate, device=device) > 1:
         return
     reason = trial.refused(side, pictures=1)
-    if reason and ONE_VALUE in reason:
+    if reason and of_torch.is_lack_of_variance(reason):
         _refuse_part(batch, accumulate, side, random=random)
 
 
 def _refuse_part(batch: int, accumulate: int, side: int, *, random: bool) -> NoReturn:
-    parts = f" --accumulate {accumulate}" if accumulate > 1 else ""
-    processes = f" in {distributed.world()} processes" if distributed.world() > 1 else ""
-    ways = [
-        "a larger --batch-size",
-        *["a smaller --accumulate"] * bool(parts),
-        *["--batch-norm frozen"] * (not random),
-    ]
+    setting, ways = f"--batch-size {batch}", ["a larger --batch-size"]
+    if accumulate > 1:
+        setting += f" --accumulate {accumulate}"
+        ways.append("a smaller --accumulate")
+    if distributed.world() > 1:
+        setting += f" in {distributed.world()} processes"
+    if not random:
+        ways.append("--batch-norm frozen")
     raise UserError(
-        f"--batch-size {batch}{parts}{processes} passes one picture at a time, and at {side} px a "
+        f"{setting} passes one picture at a time, and at {side} px a "
         "batch norm of this network then has one value a channel, which has no variance: expected "
         f"two pictures or more at a time. Choose {' or '.join(ways)}."
     )

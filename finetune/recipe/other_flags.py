@@ -6,8 +6,10 @@ train.py (--opt, --sched, ...), torchvision's references, transformers' run_imag
 and TrainingArguments, fastai, PaddleClas, MMPretrain, Lightning and torchrun.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from zoo.host.errors import UserError
 
@@ -180,26 +182,20 @@ def check(words: Sequence[str], known: Sequence[str]) -> None:
     `known`: flags of the command itself, without dashes. Also for settings written as `imgsz=64`.
     Other unknown words are left to the parser.
     """
-    theirs = {name: ours for ours, names in OURS.items() for name in names if ours in known}
-    without = {
-        name: f" is not needed, because {why}"
-        for why, names in NOT_NEEDED.items()
-        for name in names
-    }
-    without |= {name: f": {what}" for what, names in ELSEWHERE.items() for name in names}
+    answers = _answers(known)
     found: dict[str, str] = {}
     for before, word in zip(("", *words), words, strict=False):
-        dashes, name = re.match(r"(-*)([A-Za-z][\w.-]*)?", word).groups(default="")  # type: ignore[union-attr]
+        [(dashes, name)] = re.findall(r"^(-*)([A-Za-z][\w.-]*)?", word)
         # without dashes, what stands behind a flag is its value, whatever it looks like
         is_setting = dashes or ("=" in word and not before.startswith("-"))
         name = name.replace("_", "-").lower()
         if not is_setting or (dashes and name in known):
             continue
-        shown = word.partition("=")[0] + ("" if dashes else "=")
-        if ours := name if name in known else theirs.get(name):
-            found[shown] = f"{shown} is --{ours} here"
-        elif name in without:
-            found[shown] = shown + without[name]
+        shown = word.partition("=")[0]
+        if not dashes:
+            shown += "="
+        if name in answers:
+            found[shown] = shown + answers[name]
     if found:
         raise UserError(
             f"{'; '.join(found.values())}: expected flags of this program, written as --name "
@@ -207,6 +203,21 @@ def check(words: Sequence[str], known: Sequence[str]) -> None:
         )
 
 
-def flags_of(*classes: type) -> list[str]:
+def _answers(known: Sequence[str]) -> dict[str, str]:
+    """Name without dashes -> what is said of it to who knows it from another program."""
+    answers: dict[str, str] = {}
+    for what, names in ELSEWHERE.items():
+        answers |= dict.fromkeys(names, f": {what}")
+    for why, names in NOT_NEEDED.items():
+        answers |= dict.fromkeys(names, f" is not needed, because {why}")
+    for ours, names in OURS.items():
+        if ours in known:
+            answers |= dict.fromkeys(names, f" is --{ours} here")
+    # last: our own names, which stand here only where they were written without dashes
+    return answers | {name: f" is --{name} here" for name in known}
+
+
+def flags_of(*classes: Any) -> list[str]:
     """The flags that are generated from these dataclasses, without dashes."""
-    return [name.replace("_", "-") for cls in classes for name in cls.__dataclass_fields__]  # type: ignore[attr-defined]
+    names = (field.name for cls in classes for field in dataclasses.fields(cls))
+    return [name.replace("_", "-") for name in names]

@@ -6,13 +6,14 @@ input side, precision and validation, is added by finetune/recipe/auto.py. Where
 given than published, warm-up and boundaries keep their share of the run.
 """
 
+from finetune.recipe.anchors import interpolate
 from finetune.recipe.facts import Choices, Facts, Given
-from finetune.recipe.fields import interpolate
 
 SMALL_M = 12
 """Bases below so many million parameters are small: ResNet-18 (11.2) is the largest that lost by
 label smoothing."""
-HEAVY = ("mixup", "cutmix", "cutout", "gridmask", "hide_and_seek")
+HEAVY = ("mixup", "cutmix", "cutout", "gridmask", "hide_and_seek", "erasing")
+"""Augmentations with which PaddleClas takes less weight decay, as with a policy."""
 FINE_TUNING_RATES = ((1_000, 0.001), (100_000, 0.01))
 """Pictures and rate at batch 256; PaddleClas, Tricks for Training, section 9."""
 STEPS_OFF: Choices = {
@@ -74,41 +75,51 @@ def paddleclas(facts: Facts, given: Given) -> Choices:
         python -m finetune --data mydataset/ --base hgnetv2_b4_21k_1k --recipe paddleclas --cutmix
         0.2
     """
-    batch = given.get("batch_size", _batch(facts, 256))
-    small, scratch = facts.base.params_m < SMALL_M, bool(given.get("from_scratch"))
-    heavy = given.get("policy", "none") != "none" or any(
-        given.get(name) for name in (*HEAVY, "erasing")
-    )
-    epochs = (120, "published for ResNet50") if scratch else (20, "not published for fine-tuning")
-    rate = 0.1 if scratch else interpolate(facts.pictures, FINE_TUNING_RATES)
-    decay = (
-        (3e-5, "published for small bases")
-        if small
-        else ((7e-5, "published with heavy augmentation") if heavy else (1e-4, "published"))
-    )
+    batch_size = _batch(facts, 256)
+    batch = given.get("batch_size", batch_size[0])
+    if given.get("from_scratch"):
+        epochs, rate = (120, "published for ResNet50"), 0.1
+        start = "from scratch"
+    else:
+        epochs = (20, "not published for fine-tuning")
+        rate = interpolate(facts.pictures, FINE_TUNING_RATES)
+        start = f"for {facts.pictures:,} pictures"
     return {
         **STEPS_OFF,
         **_off("erasing", "drop_path", "clip_norm"),
         **_shared(),
+        **_paddleclas_strength(facts, given),
         "epochs": epochs,
-        "batch_size": (_batch(facts, 256), _batch_why(facts, 256)),
+        "batch_size": batch_size,
         "lr": (
             _rounded(rate * batch / 256),
-            f"published: {rate:.2g} at batch 256 "
-            + ("from scratch" if scratch else f"for {facts.pictures:,} pictures")
-            + ", linear in the batch",
+            f"published: {rate:.2g} at batch 256 {start}, linear in the batch",
         ),
         "optimizer": ("momentum", "published"),
         "warmup": _warmup(given.get("epochs", epochs[0])),
         "schedule": ("cosine", "published as the one to prefer"),
-        "weight_decay": decay,
-        "label_smoothing": (0.0, "published: off for small bases") if small else (0.1, "published"),
-        "crop_area": (0.2, "published for small bases") if small else (0.08, "published"),
         "decay_at": (
             "25%, 50%, 75%",
             "published for the piecewise schedule: every 30 of 120 epochs",
         ),
         "decay_factor": (0.1, "published for the piecewise schedule"),
+    }
+
+
+def _paddleclas_strength(facts: Facts, given: Given) -> Choices:
+    """Weight decay, smoothing and crops, which PaddleClas sets by the size of the base."""
+    if facts.base.params_m < SMALL_M:
+        return {
+            "weight_decay": (3e-5, "published for small bases"),
+            "label_smoothing": (0.0, "published: off for small bases"),
+            "crop_area": (0.2, "published for small bases"),
+        }
+    heavy = given.get("policy", "none") != "none" or any(map(given.get, HEAVY))
+    weight_decay = (7e-5, "published with heavy augmentation") if heavy else (1e-4, "published")
+    return {
+        "weight_decay": weight_decay,
+        "label_smoothing": (0.1, "published"),
+        "crop_area": (0.08, "published"),
     }
 
 
@@ -130,28 +141,22 @@ def bag_of_tricks(facts: Facts, given: Given) -> Choices:
         python -m finetune --data mydataset/ --base resnet50d_1k --recipe bag-of-tricks --teacher
         runs/mydataset-large
     """
-    batch = given.get("batch_size", _batch(facts, 256))
+    batch_size = _batch(facts, 256)
+    batch = given.get("batch_size", batch_size[0])
     scratch = bool(given.get("from_scratch"))
-    epochs = (
-        (200, "published, with mixup")
-        if scratch
-        else (30, "published for training from scratch: 200")
-    )
+    initialisation: Choices = {}
+    if scratch:
+        initialisation = {"init": ("xavier", "published"), "zero_gamma": (True, "published")}
+    epochs = _epochs(scratch, "published, with mixup")
+    why = "published: 0.1 at batch 256, linear in the batch"
     return {
         **STEPS_OFF,
         **_off("erasing", "drop_path", "clip_norm"),
         **_shared(),
+        **initialisation,
         "epochs": epochs,
-        "batch_size": (_batch(facts, 256), _batch_why(facts, 256)),
-        "lr": (
-            _rounded((0.1 if scratch else 0.01) * batch / 256),
-            "published: 0.1 at batch 256, linear in the batch"
-            + (
-                ""
-                if scratch
-                else "; a tenth of it for weights that are trained already (not published)"
-            ),
-        ),
+        "batch_size": batch_size,
+        "lr": _rate(scratch, batch / 256, why),
         "optimizer": ("sgd", "published: Nesterov momentum 0.9"),
         "warmup": _warmup(given.get("epochs", epochs[0])),
         "schedule": ("cosine", "published"),
@@ -161,7 +166,6 @@ def bag_of_tricks(facts: Facts, given: Given) -> Choices:
         "crop_area": (0.08, "published"),
         "color_jitter": (0.4, "published: brightness and saturation times 0.6 to 1.4"),
         "pca_noise": (0.1, "published"),
-        **({"init": ("xavier", "published"), "zero_gamma": (True, "published")} if scratch else {}),
         "distill_temperature": (20.0, "published; used with a teacher"),
         "distill_weight": (0.5, "published: both terms count the same; used with a teacher"),
     }
@@ -182,29 +186,24 @@ def cifar_sam(facts: Facts, given: Given) -> Choices:
         python -m finetune --data cifar100/ --base wide_resnet40_10 --from-scratch --recipe
         cifar-sam
     """
-    batch = given.get("batch_size", _batch(facts, 128))
+    batch_size = _batch(facts, 128)
+    batch = given.get("batch_size", batch_size[0])
     scratch = bool(given.get("from_scratch"))
-    epochs = given.get("epochs", 200 if scratch else 30)
+    initialisation: Choices = {}
+    if scratch:
+        initialisation = {"init": ("kaiming", "published")}
+    epochs = _epochs(scratch, "published")
     return {
         **STEPS_OFF,
         **_off("drop_path", "clip_norm"),
         **_shared(),
-        "epochs": (200, "published")
-        if scratch
-        else (30, "published for training from scratch: 200"),
-        "batch_size": (_batch(facts, 128), _batch_why(facts, 128)),
-        "lr": (
-            _rounded((0.1 if scratch else 0.01) * batch / 128),
-            "published: 0.1 at batch 128"
-            + (
-                ""
-                if scratch
-                else "; a tenth of it for weights that are trained already (not published)"
-            ),
-        ),
+        **initialisation,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": _rate(scratch, batch / 128, "published: 0.1 at batch 128"),
         "optimizer": ("sgd", "published"),
         "sam_rho": (0.1, "Foret et al.'s for CIFAR-100"),
-        "warmup": _warmup(epochs),
+        "warmup": _warmup(given.get("epochs", epochs[0])),
         "schedule": ("cosine", "published"),
         "weight_decay": (5e-4, "published"),
         "label_smoothing": (0.1, "published"),
@@ -213,7 +212,6 @@ def cifar_sam(facts: Facts, given: Given) -> Choices:
         "rotate": (15.0, "published: rotation; its angle is not"),
         "policy": ("autoaugment", "published"),
         "erasing": (0.25, "published; its probability is not"),
-        **({"init": ("kaiming", "published")} if scratch else {}),
     }
 
 
@@ -264,25 +262,33 @@ def _off(*names: str) -> Choices:
     return dict.fromkeys(names, (0.0, "not published; off"))
 
 
-def _batch(facts: Facts, published: int) -> int:
-    return 32 if facts.device == "cpu" else published
+def _batch(facts: Facts, published: int) -> tuple[int, str]:
+    """Pictures a step."""
+    if facts.device == "cpu":
+        return 32, f"published: {published}; smaller on the CPU, and the rate with it"
+    return published, "published"
 
 
-def _batch_why(facts: Facts, published: int) -> str:
-    return (
-        f"published: {published}; smaller on the CPU, and the rate with it"
-        if facts.device == "cpu"
-        else "published"
-    )
+def _epochs(scratch: bool, published: str) -> tuple[int, str]:
+    """200 epochs, or as many as trained weights need."""
+    if scratch:
+        return 200, published
+    return 30, "published for training from scratch: 200"
+
+
+def _rate(scratch: bool, batches: float, published: str) -> tuple[float, str]:
+    """The rate of SGD for a batch of so many times the published one."""
+    if scratch:
+        return _rounded(0.1 * batches), published
+    tenth = "a tenth of it for weights that are trained already (not published)"
+    return _rounded(0.01 * batches), f"{published}; {tenth}"
 
 
 def _warmup(epochs: int) -> tuple[str, str]:
     """5 epochs, or a tenth of a run that is shorter than 20."""
-    return (
-        ("5 epochs", "published")
-        if epochs >= 20
-        else ("10%", "published: 5 epochs; a tenth of this shorter run")
-    )
+    if epochs >= 20:
+        return "5 epochs", "published"
+    return "10%", "published: 5 epochs; a tenth of this shorter run"
 
 
 def _rounded(rate: float) -> float:

@@ -18,6 +18,7 @@ from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
 from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, check_bounds, flag_of
 from finetune.recipe.resolved import Resolved
+from finetune.recipe.row import Row
 from zoo.contract.recipe_rows import BY_HAND
 from zoo.host import console
 from zoo.host.errors import UserError
@@ -47,18 +48,25 @@ def _without_effect(key: str, recipe: Recipe, given: Given) -> str:
     flag, row = flag_of(key), ROWS[key]
     if recipe.probe_only and not row.probe_too:
         return f"{flag} has no effect with --probe-only: remove one of them."
-    other, *values = row.needs
-    asked = flag_of(other, values[0] if values else "NAME" if TYPES[other] is str else "")
-    seen = getattr(recipe, other)
-    if not seen:
+    other = row.needs[0]
+    asked, value = _needed_flag(row), getattr(recipe, other)
+    if not value:
         return f"{flag} has no effect without {asked}: remove it, or add that."
-    cause = flag_of(other, seen)
+    cause = flag_of(other, value)
     if other in given:
         return f"{flag} has no effect with {cause}: remove one of them."
     return (
         f"{flag} has no effect with {cause}, which --recipe {recipe.recipe} sets: remove "
         f"{flag}, or add {asked}."
     )
+
+
+def _needed_flag(row: Row) -> str:
+    """The flag, with a value, that a field of this row needs."""
+    other, *values = row.needs
+    if values:
+        return flag_of(other, values[0])
+    return flag_of(other, "NAME" if TYPES[other] is str else "")
 
 
 def from_scratch(given: Given) -> bool:
@@ -120,55 +128,74 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     effect.
     """
     check(given)
-    measured = {key: value for key, value in given.items() if key in MEASURED and value == "auto"}
-    given = {key: value for key, value in given.items() if key not in measured}
-    name = given.get("recipe", "auto")
+    measured = [key for key, value in given.items() if key in MEASURED and value == "auto"]
+    by_hand = {key: value for key, value in given.items() if key not in measured}
+    _check_val(facts, by_hand)
+    choices = _choices(facts, by_hand)
+    if measured:
+        choices["balance"] = balance(facts, by_hand)
+    assert set(choices) == {f.name for f in fields(Recipe)}
+    recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
+    for key in (*by_hand, *measured):
+        if getattr(recipe, key) is not False and not ROWS[key].has_effect(recipe):
+            raise UserError(_without_effect(key, recipe, by_hand))
+    conflicts.refuse(recipe, by_hand)
+    _warn_of_odd_choices(facts, recipe, by_hand)
+    _check_against_base(recipe, by_hand, facts.base)
+    return Resolved(recipe, {key: why for key, (_, why) in choices.items()})
+
+
+def _check_val(facts: Facts, given: Given) -> None:
+    """`UserError` for a fraction of train as val where the data has a val folder."""
     if facts.has_val and as_fraction(given.get("val", "folder")) is not None:
         raise UserError(
             f"--val {given['val']} has no effect: the data has a val folder. Remove --val, or "
             "remove that folder."
         )
+
+
+def _choices(facts: Facts, given: Given) -> Choices:
+    """Every field's value and reason: what is given by hand, else the recipe's, else the usual."""
+    name = given.get("recipe", "auto")
     choices = {
-        "recipe": (name, BY_HAND if "recipe" in given else "default"),
+        "recipe": (name, "default"),
         **common(facts, given),
         **RECIPES[name](facts, given),
         **{key: (value, BY_HAND) for key, value in given.items()},
     }
     choices |= {key: choice for key, choice in _following(choices).items() if key not in given}
-    if measured:
-        choices["balance"] = balance(facts, given)
+    # the paths of val and teacher are of this machine: local.json has them
     if facts.has_val and "val" in given:
-        choices["val"] = ("folder", BY_HAND)  # its path is of this machine: local.json has it
-    choices["teacher"] = (
-        os.path.basename(choices["teacher"][0])
-        if os.path.isabs(choices["teacher"][0])
-        else choices["teacher"][0],
-        choices["teacher"][1],
-    )  # the same
-    assert set(choices) == {f.name for f in fields(Recipe)}
-    recipe = Recipe(**{key: value for key, (value, _) in choices.items()})
-    for key in (*given, *measured):
-        if getattr(recipe, key) is not False and not ROWS[key].has_effect(recipe):
-            raise UserError(_without_effect(key, recipe, given))
-    conflicts.refuse(recipe, given)
+        choices["val"] = ("folder", BY_HAND)
+    teacher, why = choices["teacher"]
+    if os.path.isabs(teacher):
+        choices["teacher"] = (os.path.basename(teacher), why)
+    return choices
+
+
+def _warn_of_odd_choices(facts: Facts, recipe: Recipe, given: Given) -> None:
+    """Say of settings that are allowed and hardly meant."""
     if given.get("balance", "none") != "none" and len(set(facts.class_counts)) == 1:
         console.warn(
             f"--balance {recipe.balance} changes next to nothing: all classes have "
             f"{facts.class_counts[0]} training pictures."
         )
-    if recipe.from_scratch and name in FOR_FINE_TUNING:
+    if recipe.from_scratch and recipe.recipe in FOR_FINE_TUNING:
         console.warn(
-            f"--recipe {name} is made for weights that are trained already, and too short from "
-            "scratch: bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for "
+            f"--recipe {recipe.recipe} is made for weights that are trained already, and too short "
+            "from scratch: bag-of-tricks, cifar-sam, paddleclas and resnet18-imagenet are made for "
             "random ones as well."
         )
-    if "batch_norm" in given and not facts.base.batch_norm:
+
+
+def _check_against_base(recipe: Recipe, given: Given, base: "Description") -> None:
+    """`UserError` for settings that the base does not take, and for steps without their times."""
+    if "batch_norm" in given and not base.batch_norm:
         raise UserError(
-            f"--batch-norm has no effect: {facts.base.architecture} has no batch norm. Remove it."
+            f"--batch-norm has no effect: {base.architecture} has no batch norm. Remove it."
         )
     if recipe.schedule == "step" and not recipe.decay_at.strip():
         raise UserError(
             "--schedule step needs --decay-at, the times at which the rate falls, as in '75%'."
         )
-    check_sides(vars(recipe), facts.base)
-    return Resolved(recipe, {key: why for key, (_, why) in choices.items()})
+    check_sides(vars(recipe), base)

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-from finetune.recipe.fields import LATER, MEASURED, ROWS, TYPES, Recipe, with_later_fields
+from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, with_later_fields
 from zoo.files import fields as checked
 from zoo.host.errors import UserError
+
+LATER = "not known to the version that began this run"
+"""The reason for a value that recipe.json does not have."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,11 @@ class Resolved:
         later = {
             name: {"value": value, "why": LATER} for name, value in with_later_fields({}).items()
         }
-        if lacking := sorted(set(ROWS) - set(content) - set(later)) + sorted(
-            set(content) - set(ROWS)
-        ):
+        missing = sorted(set(ROWS) - set(content) - set(later))
+        unknown = sorted(set(content) - set(ROWS))
+        if missing or unknown:
             raise UserError(
-                f"recipe.json has other fields than this version: {lacking}. "
+                f"recipe.json has other fields than this version: {missing + unknown}. "
                 "Continue the run with the version that started it, or train again."
             )
         read = later | content
@@ -59,22 +62,19 @@ class Resolved:
 def _of_type(value: Any, expected: Any) -> Any:
     """The value of a recipe field, if it is of the field's type; else `ValueError`."""
     if expected is bool:
-        right = isinstance(value, bool)
-    elif expected is float:
-        return (
-            checked.number(value)
-            if isinstance(value, float)
-            else checked.whole(value, -(10**15), 10**15)
-        )
-    elif expected is int:
+        if not isinstance(value, bool):
+            raise ValueError(f"expected true or false, seen {checked.seen(value)}")
+        return value
+    if expected is float and isinstance(value, float):
+        return checked.number(value)
+    if expected in (float, int):
         return checked.whole(value, -(10**15), 10**15)
-    elif expected is str:
+    if expected is str:
         return checked.text(value)
-    else:
-        right = isinstance(value, str) and value in get_args(expected)
-    if not right:
-        wanted = "true or false" if expected is bool else f"one of {', '.join(get_args(expected))}"
-        raise ValueError(f"expected {wanted}, seen {checked.seen(value)}")
+    if not isinstance(value, str) or value not in get_args(expected):
+        raise ValueError(
+            f"expected one of {', '.join(get_args(expected))}, seen {checked.seen(value)}"
+        )
     return value
 
 

@@ -15,9 +15,7 @@ two are kept, and one whose digests differ is never read:
 
 import re
 import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -29,10 +27,12 @@ from safetensors.torch import save_file
 from finetune.evaluation.passes import Scores
 from finetune.machine import distributed
 from finetune.machine.disk_space import room_needed, size_bytes, write_whole
+from finetune.run_folder.fitting_tensors import fitting
+from finetune.run_folder.leftovers import remove
 from zoo.contract import rundir
 from zoo.files import fields
 from zoo.host import console, disk
-from zoo.host.errors import UserError, first_line
+from zoo.host.errors import UserError
 from zoo.network.weights import Weights, load_state, unpickle
 
 VERSION = 2
@@ -44,9 +44,6 @@ KEPT = 2
 """Checkpoints: the newest, and one more in case a disk damages it."""
 STATE = "state.json"
 TENSORS = "tensors.pt"
-STOPPED = "stopped.json"
-"""In `resume/`, after a signal: its name and the step that was saved. A launcher's exit code need
-not tell."""
 CHECKPOINT = re.compile(r"step-[0-9]{1,15}")
 BEST = re.compile(r"best-[0-9]{1,12}\.safetensors")
 
@@ -89,6 +86,10 @@ class State:
     """What the steps were made with: `recipe`, `base`, `classes`, `versions`."""
 
 
+WRITTEN_AS_JSON = tuple(f.name for f in dataclass_fields(State) if f.name != "tensors")
+"""Fields of `State` that stand in state.json."""
+
+
 def save(folder: Path, state: State) -> None:
     """Write a checkpoint, then delete all but the last two and their best weights. Rank 0 alone
     does so."""
@@ -96,25 +97,20 @@ def save(folder: Path, state: State) -> None:
         return
     place = folder / rundir.RESUME / f"step-{state.step:09d}"
     temporary = place.with_name(f"{place.name}.{secrets.token_hex(8)}{disk.UNFINISHED}")
-    content = {
-        f.name: getattr(state, f.name) for f in dataclass_fields(state) if f.name != "tensors"
-    }
+    content = {name: getattr(state, name) for name in WRITTEN_AS_JSON}
+    content |= {"best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)}
     with room_needed(place, needed_bytes=size_bytes(state.tensors)):
         try:
             temporary.mkdir()
             disk.write_whole(temporary / TENSORS, lambda path: _save(state.tensors, path))
-            rundir.write_json(
-                temporary / STATE,
-                content
-                | {"best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)},
-            )
+            rundir.write_json(temporary / STATE, content)
             rundir.write_manifest(temporary, version=VERSION)
             # of the same step: damaged and passed over, or with losses that were looked at since
-            _remove(place)
+            remove(place)
             temporary.rename(place)
             disk.sync_folder(place.parent)
         finally:
-            _remove(temporary)
+            remove(temporary)
     _prune(folder, state.step)
 
 
@@ -132,7 +128,7 @@ def _prune(folder: Path, newest_step: int) -> None:
     kept = [place for place in places if _step(place) <= newest_step][:KEPT]
     for place in places:
         if place not in kept:
-            _remove(place)
+            remove(place)
     named = set()
     for place in kept:
         try:
@@ -151,26 +147,17 @@ def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -
     if distributed.first():
         tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
         write_whole(path, lambda temporary: save_file(tensors, temporary))
-    return Best(
-        scores,
-        step,
-        path.name,
-        distributed.of_first(rundir.digest(path) if distributed.first() else None),
-    )
+    # read back, so that what is on the disk is what counts
+    sha256 = distributed.of_first(rundir.digest(path) if distributed.first() else None)
+    return Best(scores, step, path.name, sha256)
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The folders of the checkpoints, the newest first; whether they are intact is not looked
     at."""
-    return sorted(
-        (
-            place
-            for place in (folder / rundir.RESUME).glob("step-*")
-            if CHECKPOINT.fullmatch(place.name)
-        ),
-        key=_step,
-        reverse=True,
-    )
+    places = (folder / rundir.RESUME).glob("step-*")
+    whole = [place for place in places if CHECKPOINT.fullmatch(place.name)]
+    return sorted(whole, key=_step, reverse=True)
 
 
 def _step(place: Path) -> int:
@@ -216,16 +203,7 @@ def _state(place: Path, best: Best) -> State:
             f"with that version, or remove {place.parent} and start the run again."
         )
     content, tensors = rundir.read_json(place / STATE, kind=dict), unpickle(place / TENSORS)
-    wanted = {f.name for f in dataclass_fields(State)} - {"tensors"}
-    dicts = isinstance(tensors, dict) and all(
-        isinstance(tensors.get(key, {}), dict) for key in ("model", "optimizer", "scaler", "ema")
-    )
-    if set(content) != wanted or type(content["step"]) is not int or not dicts:
-        raise UserError(_foreign(place))
-    losses = tensors.get("losses")
-    if losses is not None and not (
-        isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim
-    ):
+    if not _are_ours(content, tensors):
         raise UserError(_foreign(place))
     with fields.of(place / STATE, DAMAGED):
         tuned = content["tuned"] and Tuned(
@@ -235,24 +213,26 @@ def _state(place: Path, best: Best) -> State:
     return State(**content | {"best": best, "tuned": tuned or None}, tensors=tensors)
 
 
+def _are_ours(content: Mapping[str, Any], tensors: Any) -> bool:
+    """Whether state.json and tensors.pt have the names and types that `save` writes."""
+    if set(content) != set(WRITTEN_AS_JSON) or type(content["step"]) is not int:
+        return False
+    if not isinstance(tensors, dict):
+        return False
+    for key in ("model", "optimizer", "scaler", "ema"):
+        if not isinstance(tensors.get(key, {}), dict):
+            return False
+    losses = tensors.get("losses")
+    if losses is None:
+        return True
+    return bool(isinstance(losses, torch.Tensor) and losses.is_floating_point() and losses.ndim)
+
+
 def _foreign(place: Path) -> str:
     return (
         f"{place} is not a checkpoint of this program: expected what it writes, seen other names "
         f"or types. Remove {place.parent} and start the run again."
     )
-
-
-@contextmanager
-def fitting(what: str) -> Iterator[None]:
-    """Turn what torch raises for tensors that do not fit a network or an optimiser into a
-    `UserError`."""
-    try:
-        yield
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UserError(
-            f"{what} does not fit this run: {first_line(error)[:200]}. Remove the folder "
-            f"{rundir.RESUME} and start the run again."
-        ) from None
 
 
 def _intact(place: Path) -> Best:
@@ -294,25 +274,3 @@ def load_best(folder: Path, model: torch.nn.Module, best: Best) -> None:
         model.load_state_dict(
             load_state(Weights(path, "checkpoint", None, best.sha256, None, None), {})
         )
-
-
-def mark_stopped(folder: Path, name: str, step: int) -> None:
-    """Record that a signal stopped the run and that its checkpoint is complete."""
-    if distributed.first():
-        rundir.write_json(folder / rundir.RESUME / STOPPED, {"signal": name, "step": step})
-
-
-def sweep(folder: Path) -> None:
-    """Remove what writers that were stopped or killed left behind. For the process that holds the
-    folder's lock."""
-    _remove(folder / rundir.RESUME / STOPPED)
-    for path in list(folder.rglob("*" + disk.UNFINISHED)):
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """A file or folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -72,14 +72,18 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
         if content.count(b"\n") > MOST_LINES:
             raise ValueError(f"more than {MOST_LINES:,} lines")
         for line in content.splitlines():
-            if len(line) > LONGEST_LINE:
-                raise ValueError(f"a line has {len(line):,} bytes")
-            # a loss that became NaN is recorded as such
-            event = strict_json.parse(line, finite=False)
-            value = event["value"]
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"expected a number, seen {fields.seen(value)}")
-            series.setdefault(fields.name(event["name"]), []).append(
-                (fields.whole(event["step"], 0, 10**15), value)
-            )
+            name, step, value = _event(line)
+            series.setdefault(name, []).append((step, value))
     return series
+
+
+def _event(line: bytes) -> tuple[str, int, float]:
+    """Name, step and value of a line; `ValueError` or `KeyError` for anything else."""
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"a line has {len(line):,} bytes")
+    # a loss that became NaN is recorded as such
+    event = strict_json.parse(line, finite=False)
+    value = event["value"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, seen {fields.seen(value)}")
+    return fields.name(event["name"]), fields.whole(event["step"], 0, 10**15), value

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from finetune.data import dataset
@@ -53,12 +54,15 @@ class Changes:
             (self.other, "changed"),
             (self.unused, "not usable now"),
         )
-        return self.refused or "; ".join(
-            f"{len(paths):,} {kind} "
-            f"({', '.join(map(shown, paths[:SHOWN]))}{', ...' if len(paths) > SHOWN else ''})"
-            for paths, kind in kinds
-            if paths
-        )
+        return self.refused or "; ".join(_counted(*kind) for kind in kinds if kind[0])
+
+
+def _counted(paths: Sequence[str], kind: str) -> str:
+    """How many pictures are of a kind, with the first of them."""
+    named = [*map(shown, paths[:SHOWN])]
+    if len(paths) > SHOWN:
+        named.append("...")
+    return f"{len(paths):,} {kind} ({', '.join(named)})"
 
 
 def file_states(tree: Tree) -> str:
@@ -73,8 +77,11 @@ def file_states(tree: Tree) -> str:
     for split, files in tree.files.items():
         for path, label in files:
             try:
-                of = os.stat(tree.root / path)
-                state = f"{of.st_dev} {of.st_ino} {of.st_size} {of.st_mtime_ns} {of.st_ctime_ns}"
+                file = os.stat(tree.root / path)
+                state = (
+                    f"{file.st_dev} {file.st_ino} {file.st_size} {file.st_mtime_ns} "
+                    f"{file.st_ctime_ns}"
+                )
             except OSError as error:  # it is named and left out when it is read
                 state = str(error.errno)
             found.update(
@@ -113,10 +120,12 @@ def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Chan
         data = dataset.scan(tree, processes=processes, bad_limit=1.0)
     except UserError as error:
         return Changes(refused=f"a run would stop now, because {error}")
-    if Counter((picture.key, picture.label, picture.sha256) for picture in pictures) == Counter(
+    before = Counter((picture.key, picture.label, picture.sha256) for picture in pictures)
+    now = Counter(
         (compared(p.path, data.val_elsewhere), nfc(data.classes[p.label]), p.sha256)
         for p in data.pictures
-    ):
+    )
+    if before == now:
         return Changes()
     return _read(data, recorded) or Changes(
         refused="of two names that differ only in Unicode form, one changed"
@@ -143,7 +152,7 @@ def _listed(run: Path, tree: Tree, recorded: Mapping[str, Recorded]) -> tuple[li
     """What shows without reading: the files of classes that the run did not have, and its pictures
     that are gone."""
     known = set(map(nfc, recorded_classes(run)))
-    files = [file for of_split in tree.files.values() for file in of_split]
+    files = [*chain.from_iterable(tree.files.values())]
     val = val_elsewhere(tree.folders)
     there = {compared(path, val) for path, _ in files}
     return (

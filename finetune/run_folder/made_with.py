@@ -31,6 +31,23 @@ def about(recipe: Recipe, base: str, classes: Sequence[str]) -> dict[str, Any]:
     return {"recipe": asdict(recipe), "base": base, "classes": list(classes), "versions": versions}
 
 
+def _settings(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's values, base and classes, by name."""
+    settings = with_later_fields(about["recipe"])
+    return settings | {"base": about["base"], "classes": about["classes"]}
+
+
+def _checked_about(state: State) -> Mapping[str, Any]:
+    """What a checkpoint was made with; `UserError` where it does not say so."""
+    then = state.about
+    if isinstance(then, dict) and all(map(isinstance, map(then.get, ABOUT), ABOUT.values())):
+        return then
+    raise UserError(
+        f"the checkpoint of step {state.step} does not say what it was made with: expected "
+        f"{', '.join(ABOUT)}. Remove the folder {rundir.RESUME} and start the run again."
+    )
+
+
 def check_same(state: State, now: Mapping[str, Any]) -> None:
     """Raise `UserError` naming the first setting in which `now` differs from what the checkpoint
     was made with.
@@ -38,18 +55,8 @@ def check_same(state: State, now: Mapping[str, Any]) -> None:
     Other versions of a library are a warning: the run goes on, with other bits than it would have
     had.
     """
-    then = state.about
-    if not isinstance(then, dict) or not all(
-        isinstance(then.get(key), kind) for key, kind in ABOUT.items()
-    ):
-        raise UserError(
-            f"the checkpoint of step {state.step} does not say what it was made with: expected "
-            f"{', '.join(ABOUT)}. Remove the folder {rundir.RESUME} and start the run again."
-        )
-    mine, theirs = (
-        with_later_fields(side["recipe"]) | {"base": side["base"], "classes": side["classes"]}
-        for side in (now, then)
-    )
+    then = _checked_about(state)
+    mine, theirs = _settings(now), _settings(then)
     for name in mine | theirs:
         if mine.get(name) != theirs.get(name):
             raise UserError(

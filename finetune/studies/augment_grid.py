@@ -16,7 +16,7 @@ from finetune.recipe import resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe, flag_of
 from finetune.recipe.run import Run
-from finetune.run_folder.claim import readable_folder
+from finetune.run_folder.named_folders import readable_folder
 from finetune.studies.grid_order import Grid
 from zoo.bases import catalog
 from zoo.host import console

@@ -17,17 +17,18 @@ from finetune.machine import distributed
 from finetune.recipe.fields import Recipe
 from zoo.host import console
 from zoo.host.errors import UserError
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
+from zoo.network import of_torch
 
 
 def check_batch(pictures: int, recipe: Recipe, *, processes: int) -> None:
     """`UserError` unless each process gets a picture in each part of a step of so many pictures."""
+    shares = f"{processes} processes"
+    if recipe.accumulate > 1:
+        shares += f" in {recipe.accumulate} parts"
     if processes > 1 and pictures < processes * recipe.accumulate:
         raise UserError(
-            f"a step of {pictures} pictures cannot be shared out to {processes} processes"
-            + (f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else "")
-            + ": expected a picture for each. Start fewer processes, or give a larger --batch-size."
+            f"a step of {pictures} pictures cannot be shared out to {shares}: expected a picture "
+            "for each. Start fewer processes, or give a larger --batch-size."
         )
 
 
@@ -38,26 +39,19 @@ def agree_on_batch_norms(model: nn.Module, recipe: Recipe) -> nn.Module:
     (SyncBatchNorm). PyTorch has no such thing for CPUs: there each process takes its own slice's,
     and rank 0's running ones are kept.
     """
-    if distributed.world() == 1 or not any(
-        isinstance(module, BatchNorm) for module in model.modules()
-    ):
+    if distributed.world() == 1 or not of_torch.batch_norms(model):
         return model
+    processes = f"{distributed.world()} processes"
     if recipe.batch_norm == "frozen":
-        console.say(
-            f"batch norms keep the base's statistics: {distributed.world()} processes train like "
-            "one"
-        )
-    elif next(model.parameters()).device.type == "cuda":
-        console.say(
-            f"batch norms take statistics over all {distributed.world()} processes (SyncBatchNorm)"
-        )
+        console.say(f"batch norms keep the base's statistics: {processes} train like one")
+        return model
+    if next(model.parameters()).device.type == "cuda":
+        console.say(f"batch norms take statistics over all {processes} (SyncBatchNorm)")
         return convert_sync_batchnorm(model)
-    else:
-        console.warn(
-            "batch norms take statistics of each process's own slice of a batch: "
-            f"{distributed.world()} processes do "
-            "not train like one, which needs GPUs or --batch-norm frozen."
-        )
+    console.warn(
+        f"batch norms take statistics of each process's own slice of a batch: {processes} do not "
+        "train like one, which needs GPUs or --batch-norm frozen."
+    )
     return model
 
 
@@ -66,16 +60,13 @@ def joined(network: nn.Module) -> nn.Module:
     if distributed.world() == 1:
         return network
     device = next(network.parameters()).device
-    return DistributedDataParallel(
-        network, device_ids=[device.index] if device.type == "cuda" else None
-    )
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=devices)
 
 
 def no_exchange(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
     """Inside, gradients stay in this process: of several parts of a batch, only the last one's pass
     exchanges them."""
-    return (
-        nullcontext()
-        if last or not isinstance(network, DistributedDataParallel)
-        else network.no_sync()
-    )
+    if last or not isinstance(network, DistributedDataParallel):
+        return nullcontext()
+    return network.no_sync()

@@ -3,6 +3,7 @@
 from torch import nn
 
 from finetune.recipe.fields import Recipe
+from zoo.network import of_torch
 
 
 def initialise(model: nn.Module, recipe: Recipe) -> None:
@@ -24,7 +25,7 @@ def initialise(model: nn.Module, recipe: Recipe) -> None:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+        elif isinstance(module, of_torch.BatchNorm) and module.affine:
             nn.init.ones_(module.weight)
     if recipe.zero_gamma:
         for block in _residual_blocks(model):

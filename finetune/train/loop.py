@@ -11,10 +11,11 @@ from finetune.data.loader import epoch_end, epochs_done, steps_per_epoch, traini
 from finetune.evaluation.passes import Scores
 from finetune.machine import distributed, signals
 from finetune.recipe.fields import Recipe
-from finetune.run_folder import checkpoint
+from finetune.run_folder import checkpoint, leftovers
 from finetune.run_folder.events import Events
 from finetune.run_folder.saver import Saver
 from finetune.train import memory
+from finetune.train.optimizer import set_rate
 from finetune.train.schedule import schedule
 from finetune.train.step import Job, Parts, prepare, restore, train_mode, update
 from zoo.host import console
@@ -98,7 +99,7 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                 advance(recipe.batch_size, note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
         except signals.Stopped as stopped:
             saver.save(state_now())
-            checkpoint.mark_stopped(job.folder, stopped.name, done)
+            leftovers.mark_stopped(job.folder, stopped.name, done)
             distributed.wait()  # none leaves before rank 0 has saved
             raise
     if done < plan.total_steps:
@@ -127,12 +128,6 @@ def is_best(recipe: Recipe, scores: Scores, best: checkpoint.Best) -> bool:
     yields."""
     untrained = best.step == 0 and recipe.probe != "on"
     return untrained or scores.better_than(best.scores)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step, scaled for each group of weights."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 def out_of_patience(

@@ -7,6 +7,7 @@ meaning, and accumulated batches add up to the large one.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -46,20 +47,17 @@ def loss_function(
     weights_C = class_weights(recipe.balance, counts_C, device)
     if recipe.loss == "focal":
         return lambda logits_BC, labels_B: focal(logits_BC, labels_B, recipe.focal_gamma, weights_C)
+    by_picture = partial(
+        cross_entropy, weight=weights_C, label_smoothing=smoothing, reduction="none"
+    )
     if recipe.loss == "ohem":
         return lambda logits_BC, labels_B: hardest(
-            cross_entropy(
-                logits_BC, labels_B, weight=weights_C, label_smoothing=smoothing, reduction="none"
-            ),
-            recipe.ohem_share,
+            by_picture(logits_BC, labels_B), recipe.ohem_share
         )
     if weights_C is None:
-        return lambda logits_BC, targets: cross_entropy(
-            logits_BC, targets, label_smoothing=smoothing
-        )
-    return lambda logits_BC, targets: cross_entropy(
-        logits_BC, targets, weight=weights_C, label_smoothing=smoothing, reduction="none"
-    ).mean()
+        return partial(cross_entropy, label_smoothing=smoothing)
+    # not reduction="mean", which divides by the weights in the batch
+    return lambda logits_BC, targets: by_picture(logits_BC, targets).mean()
 
 
 def class_weights(
@@ -74,9 +72,10 @@ def class_weights(
     if balance not in ("weights", "effective"):
         return None
     n_C = counts_C.cpu().double()  # Apple's GPUs have no float64
-    weights_C = (
-        1 / n_C if balance == "weights" else (1 - EFFECTIVE_BETA) / (1 - EFFECTIVE_BETA**n_C)
-    )
+    if balance == "weights":
+        weights_C = 1 / n_C
+    else:
+        weights_C = (1 - EFFECTIVE_BETA) / (1 - EFFECTIVE_BETA**n_C)
     return (weights_C * n_C.sum() / (weights_C * n_C).sum()).float().to(device)
 
 
@@ -91,7 +90,9 @@ def focal(
     # 1 - p; the slope of 0^gamma is infinite below gamma 1
     missing_B = -torch.expm1(log_p_B).clamp(max=-1e-7)
     loss_B = missing_B**gamma * -log_p_B
-    return (loss_B if weights_C is None else weights_C[labels_B] * loss_B).mean()
+    if weights_C is not None:
+        loss_B = weights_C[labels_B] * loss_B
+    return loss_B.mean()
 
 
 def hardest(loss_B: torch.Tensor, share: float) -> torch.Tensor:

@@ -19,7 +19,8 @@ from finetune.recipe.facts import Facts, Given
 from finetune.recipe.resolved import Resolved
 from finetune.run_folder.events import Events
 from finetune.train import memory
-from finetune.train.step import Job, prepare, train_mode, update
+from finetune.train.optimizer import set_rate
+from finetune.train.step import Job, Parts, prepare, train_mode, update
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -69,21 +70,26 @@ def range_test(job: Job) -> Curve:
         # as in the run that follows: in parts, where the batch does not fit
         job = memory.fitted(job, parts)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
+    losses = _losses_at(rates, job, parts)
+    model.load_state_dict(before)
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return Curve(tuple(rates[: len(finite)]), tuple(finite))
+
+
+def _losses_at(rates: list[float], job: Job, parts: Parts) -> list[float]:
+    """The loss of a step at each of the rates, up to the one at which it ran away."""
     losses: list[float] = []
-    train_mode(model, recipe)
-    batches = training_batches(job.pictures, job.source, recipe, 0)
+    train_mode(job.model, job.recipe)
+    batches = training_batches(job.pictures, job.source, job.recipe, 0)
     with console.bar("learning-rate range", STEPS) as advance:
         for step, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
-            for group in parts.optimizer.param_groups:
-                group["lr"] = lr * group.get("lr_scale", 1.0)
+            set_rate(parts.optimizer, lr)
             # agreed, so that all processes stop after the same step, whatever their devices round
             losses.append(distributed.of_first(update(job, batch, parts, 0, step)[0].item()))
             advance(1, note=f"lr {lr:.1e}  loss {losses[-1]:.3f}")
             if not math.isfinite(losses[-1]) or ran_away(losses, math.log(max(2, parts.classes))):
                 break
-    model.load_state_dict(before)
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    return Curve(tuple(rates[: len(finite)]), tuple(finite))
+    return losses
 
 
 def ran_away(losses: list[float], rise: float) -> bool:

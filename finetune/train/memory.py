@@ -8,31 +8,11 @@ import torch
 from torch import nn
 
 from finetune.machine import distributed
-from finetune.train import ddp
 from finetune.train.distill import distillation
 from finetune.train.step import AMP, Job, Parts, train_mode
 from zoo.host import console
 from zoo.host.errors import UserError
-from zoo.network.trial import ONE_VALUE
-
-WORDS = (
-    "out of memory",
-    "alloc_failed",
-    "alloc failed",
-    "failed to allocate",
-    "cudnn_status_not_supported",
-    "cublas_status_not_initialized",
-)
-"""Words (in lower case) of the errors by which libraries say that a device is full: torch's own
-type is one of many. cuBLAS that finds no room for its workspace is not initialised, cuDNN without
-room knows no way to compute."""
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether an error means that the memory of the device does not suffice."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS)
-    )
+from zoo.network import of_torch
 
 
 def fitted(job: Job, parts: Parts) -> Job:
@@ -45,11 +25,8 @@ def fitted(job: Job, parts: Parts) -> Job:
     """
     recipe, wanted = job.recipe, job.recipe.accumulate
     batch = min(recipe.batch_size, len(job.pictures))
-    share, least, accumulate = (
-        math.ceil(batch / distributed.world()),
-        batch // distributed.world(),
-        wanted,
-    )
+    share, least = math.ceil(batch / distributed.world()), batch // distributed.world()
+    accumulate = wanted
     while distributed.most(not fits(job, parts, math.ceil(share / accumulate))):
         if accumulate >= least:
             raise UserError(
@@ -60,10 +37,10 @@ def fitted(job: Job, parts: Parts) -> Job:
         accumulate = min(2 * accumulate, least)
     if accumulate == wanted:
         return job
+    parts_word = "part" if wanted == 1 else "parts"
     console.warn(
-        f"a batch of {batch} in {wanted} part{'s' if wanted > 1 else ''} does not fit the memory "
-        f"of the device: it is passed in {accumulate} parts, whose gradients add up (--accumulate "
-        f"{accumulate})."
+        f"a batch of {batch} in {wanted} {parts_word} does not fit the memory of the device: it "
+        f"is passed in {accumulate} parts, whose gradients add up (--accumulate {accumulate})."
     )
     return dataclasses.replace(job, recipe=dataclasses.replace(recipe, accumulate=accumulate))
 
@@ -85,7 +62,7 @@ def fits(job: Job, parts: Parts, pictures: int) -> bool:
         if pictures == 1:
             _check_one_picture(job)
     except RuntimeError as error:
-        if not is_full(error):
+        if not of_torch.is_out_of_memory(error):
             raise
         return False
     finally:
@@ -100,7 +77,7 @@ def fits(job: Job, parts: Parts, pictures: int) -> bool:
 def _check_one_picture(job: Job) -> None:
     """`UserError` unless the network can be trained with one picture at a time, as its recipe
     asks."""
-    norms = [module for module in job.model.modules() if isinstance(module, ddp.BatchNorm)]
+    norms = of_torch.batch_norms(job.model)
     if job.recipe.batch_norm == "frozen" or any(
         isinstance(module, nn.SyncBatchNorm) for module in norms
     ):
@@ -113,7 +90,7 @@ def _check_one_picture(job: Job) -> None:
     try:
         job.model(torch.zeros(1, 3, side, side, device=weight.device, dtype=weight.dtype))
     except ValueError as error:
-        if ONE_VALUE not in str(error):
+        if not of_torch.is_lack_of_variance(str(error)):
             raise
         raise UserError(
             f"only one picture of {side} px at a time fits the memory of the device, and a batch "

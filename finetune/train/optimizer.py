@@ -39,18 +39,25 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     With `layer_decay` d there are two groups a layer, whose `lr_scale` is d to the number of layers
     above it; layers are those of timm's `group_matcher`.
     """
-    names: Any = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
+    network: Any = model
+    decay = recipe.weight_decay
+    names: tuple[str, ...] = ()
+    if hasattr(network, "no_weight_decay"):
+        names = tuple(network.no_weight_decay())
     if recipe.layer_decay == 1:
-        groups = param_groups_weight_decay(
-            model, recipe.weight_decay, no_weight_decay_list=tuple(names)
-        )
+        groups = param_groups_weight_decay(model, decay, no_weight_decay_list=names)
     else:
         groups = param_groups_layer_decay(
-            model,
-            recipe.weight_decay,
-            no_weight_decay_list=tuple(names),
-            layer_decay=recipe.layer_decay,
+            model, decay, no_weight_decay_list=names, layer_decay=recipe.layer_decay
         )
+    make = KINDS[recipe.optimizer]
     on_known = next(model.parameters()).device.type in ("cpu", "cuda")
-    fused = {"fused": True} if recipe.optimizer in FUSED and on_known else {}
-    return KINDS[recipe.optimizer](groups, lr=recipe.lr, **fused)
+    if recipe.optimizer in FUSED and on_known:
+        make = partial(make, fused=True)
+    return make(groups, lr=recipe.lr)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step, scaled for each group of weights."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)

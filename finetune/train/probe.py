@@ -98,23 +98,28 @@ def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
     scale = (x_ND - mean).square().mean().sqrt()
     check_spread(scale.item(), x_ND.abs().max().item())
     z_ND = (x_ND - mean) / scale
-    with console.bar("linear probe", FOLDS * len(PENALTIES)) as advance:
-        losses = np.zeros(len(PENALTIES))
-        for train, held_out in folds(labels)[: FOLDS if classes <= MANY_CLASSES else 1]:
-            start = None
-            for i, penalty in enumerate(PENALTIES):
-                start = fit_logistic(z_ND[train], labels[train], classes, penalty, start)
-                losses[i] += cross_entropy(
-                    z_ND[held_out] @ start[0].T + start[1], labels[held_out]
-                ).item()
-                advance(1)
-    best = int(losses.argmin())
+    best = int(penalty_losses(z_ND, labels, classes).argmin())
     start = None
     for penalty in PENALTIES[: best + 1]:
         start = fit_logistic(z_ND, labels, classes, penalty, start)
     assert start is not None
     weight = start[0] / scale
     return Probe(weight, start[1] - weight @ mean, PENALTIES[best])
+
+
+def penalty_losses(z_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> np.ndarray:
+    """Sum of the held-out losses of each of `PENALTIES` over the folds: [penalties]."""
+    losses = np.zeros(len(PENALTIES))
+    tried = FOLDS if classes <= MANY_CLASSES else 1
+    with console.bar("linear probe", FOLDS * len(PENALTIES)) as advance:
+        for train, held_out in folds(labels)[:tried]:
+            start = None
+            for i, penalty in enumerate(PENALTIES):
+                start = fit_logistic(z_ND[train], labels[train], classes, penalty, start)
+                logits = z_ND[held_out] @ start[0].T + start[1]
+                losses[i] += cross_entropy(logits, labels[held_out]).item()
+                advance(1)
+    return losses
 
 
 def check_spread(spread: float, largest: float) -> None:
@@ -153,14 +158,11 @@ def fit_logistic(
     x_ND: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float, start: Linear | None
 ) -> Linear:
     """Minimise mean cross-entropy + penalty / 2 * |weight|^2 by L-BFGS, from `start` or zero."""
-    weight, bias = (
-        (t.clone() for t in start)
-        if start
-        else (
-            torch.zeros(classes, x_ND.shape[1], device=x_ND.device),
-            torch.zeros(classes, device=x_ND.device),
-        )
-    )
+    if start:
+        weight, bias = start[0].clone(), start[1].clone()
+    else:
+        weight = torch.zeros(classes, x_ND.shape[1], device=x_ND.device)
+        bias = torch.zeros(classes, device=x_ND.device)
     weight.requires_grad_(), bias.requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weight, bias],

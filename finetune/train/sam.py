@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from zoo.network import of_torch
+
 
 @contextmanager
 def climbed(model: nn.Module, rho: float) -> Iterator[None]:
@@ -17,17 +19,12 @@ def climbed(model: nn.Module, rho: float) -> Iterator[None]:
     stay: the second pass is not finite either, and the scaler skips the step. Batch norms count the
     pictures of the first pass only.
     """
-    weights = [p for p in model.parameters() if p.grad is not None]
-    gradients = [p.grad for p in weights if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    weights = {p: p.grad for p in model.parameters() if p.grad is not None}
+    norm = nn.utils.get_total_norm(weights.values())
     before = [p.detach().clone() for p in weights]
-    norms = [
-        m
-        for m in model.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
-    ]
+    norms = [module for module in of_torch.batch_norms(model) if module.track_running_stats]
     with torch.no_grad():
-        for p, gradient in zip(weights, gradients, strict=True):
+        for p, gradient in weights.items():
             p.add_(torch.where(norm.isfinite(), gradient * (rho / norm.clamp(min=1e-12)), 0.0))
     for p in weights:
         p.grad = None

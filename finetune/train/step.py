@@ -18,11 +18,13 @@ from finetune.evaluation.passes import Evaluate
 from finetune.machine import distributed
 from finetune.recipe.fields import Recipe
 from finetune.run_folder import checkpoint
+from finetune.run_folder.fitting_tensors import fitting
 from finetune.train import ddp, sam
 from finetune.train.distill import Teacher, distillation
 from finetune.train.losses import Loss, loss_function
 from finetune.train.optimizer import optimizer as make_optimizer
 from finetune.train.strided import without_strides
+from zoo.network import of_torch
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -58,19 +60,22 @@ class Parts:
 
     def judged(self, model: nn.Module) -> nn.Module:
         """The network whose scores count: the moving average where there is one."""
-        return model if self.ema is None else self.ema.module
+        if self.ema is None:
+            return model
+        return self.ema.module
 
     def tensors(self, model: nn.Module, losses: list[torch.Tensor]) -> dict[str, Any]:
         """What a saved state holds; `losses`: those that were not looked at yet."""
-        ema = {} if self.ema is None else {"ema": self.ema.module.state_dict()}
-        pending = {"losses": torch.stack(losses)} if losses else {}
-        return {
+        tensors: dict[str, Any] = {
             "model": model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            **ema,
-            **pending,
         }
+        if self.ema is not None:
+            tensors["ema"] = self.ema.module.state_dict()
+        if losses:
+            tensors["losses"] = torch.stack(losses)
+        return tensors
 
 
 def prepare(job: Job) -> Parts:
@@ -80,13 +85,20 @@ def prepare(job: Job) -> Parts:
     device = next(model.parameters()).device
     if device.type == "cpu":
         without_strides(model)
+    optimizer = make_optimizer(model, recipe)
     counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures]))
-    return Parts(
-        make_optimizer(model, recipe),
-        torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
+    ema = None
+    if recipe.ema:
         # a decay that grows with the steps: a short run's average is not its beginning
-        ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None,
-        ddp.joined(torch.compile(model) if recipe.compile == "on" else model),  # type: ignore[arg-type]
+        ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True)
+    forward: Any = model
+    if recipe.compile == "on":
+        forward = torch.compile(model)
+    return Parts(
+        optimizer,
+        torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
+        ema,
+        ddp.joined(forward),
         loss_function(recipe, counts_C, device),
         len(counts_C),
     )
@@ -96,7 +108,7 @@ def restore(state: checkpoint.State, model: nn.Module, parts: Parts) -> list[tor
     """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were
     not looked at yet."""
     tensors = state.tensors
-    with checkpoint.fitting(f"the checkpoint of step {state.step}"):
+    with fitting(f"the checkpoint of step {state.step}"):
         model.load_state_dict(tensors["model"])
         if parts.ema is not None:
             parts.ema.module.load_state_dict(tensors["ema" if state.step else "model"])
@@ -109,24 +121,21 @@ def restore(state: checkpoint.State, model: nn.Module, parts: Parts) -> list[tor
     return list(losses)
 
 
+def _same_type(own: Any, saved: Any) -> bool:
+    """Whether a saved setting has the type of the own one; whole numbers and fractions are one."""
+    numbers = (int, float)
+    return type(own) is type(saved) or (type(own) in numbers and type(saved) in numbers)
+
+
 def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """`ValueError` unless the saved settings have the types of the optimiser's own, and its tensors
     their weight's shape: torch looks only at how many there are."""
     own = optimizer.state_dict()["param_groups"]
     for group, other in zip(own, saved["param_groups"], strict=True):
-        kinds = {name: type(value) for name, value in group.items()}
-        seen = {name: type(value) for name, value in other.items()}
-        numbers = {
-            name
-            for name, kind in kinds.items()
-            if kind in (int, float) and seen.get(name) in (int, float)
-        }
-        if different := [
-            name
-            for name in kinds | seen
-            if name not in numbers and kinds.get(name) != seen.get(name)
-        ]:
-            raise ValueError(f"the optimiser's {different[0]} has another type")
+        for name in group | other:
+            known = name in group and name in other
+            if not known or not _same_type(group[name], other[name]):
+                raise ValueError(f"the optimiser's {name} has another type")
     shapes = [weight.shape for group in optimizer.param_groups for weight in group["params"]]
     places = [place for group in saved["param_groups"] for place in group["params"]]
     for place, shape in zip(places, shapes, strict=True):
@@ -148,21 +157,9 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
     random numbers of its own.
     """
     model, recipe = job.model, job.recipe
-    device = next(model.parameters()).device
     own = (distributed.rank(),) if distributed.world() > 1 else ()
     seed_everything(recipe.seed, "step", step, *own)
-    images, labels = (t.to(device, non_blocking=True) for t in batch)
-    x_BCHW, targets = augment_batch(
-        normalise(images, job.source.pre),
-        labels,
-        recipe,
-        parts.classes,
-        mixing=distributed.drawing_alike(seed_of(recipe.seed, "mix", step)),
-    )
-    x_BCHW, targets = x_BCHW[partners(recipe) :], targets[partners(recipe) :]
-    side = side_of(recipe, epoch)
-    if side != x_BCHW.shape[-1]:
-        x_BCHW = interpolate(x_BCHW, (side, side), mode="bilinear", antialias=True)
+    x_BCHW, targets = varied(job, batch, parts, epoch, step)
     parts.optimizer.zero_grad(set_to_none=True)
     if recipe.sam_rho:
         seed_everything(recipe.seed, "dropout", step, *own)
@@ -180,6 +177,27 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
     if parts.ema is not None:
         parts.ema.update(model, step + 1)
     return result
+
+
+def varied(
+    job: Job, batch: Batch, parts: Parts, epoch: int, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch on the device, normalised, augmented and at the epoch's size: pictures and
+    targets."""
+    recipe, device = job.recipe, next(job.model.parameters()).device
+    images, labels = (t.to(device, non_blocking=True) for t in batch)
+    x_BCHW, targets = augment_batch(
+        normalise(images, job.source.pre),
+        labels,
+        recipe,
+        parts.classes,
+        mixing=distributed.drawing_alike(seed_of(recipe.seed, "mix", step)),
+    )
+    x_BCHW, targets = x_BCHW[partners(recipe) :], targets[partners(recipe) :]
+    side = side_of(recipe, epoch)
+    if side != x_BCHW.shape[-1]:
+        x_BCHW = interpolate(x_BCHW, (side, side), mode="bilinear", antialias=True)
+    return x_BCHW, targets
 
 
 def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -231,9 +249,9 @@ def in_full(logits_BC: torch.Tensor) -> torch.Tensor:
 def side_of(recipe: Recipe, epoch: int) -> int:
     """Side of the network's input in an epoch (0, 1, ...), in pixels: `start_size` in the first
     half of them."""
-    return (
-        recipe.start_size if recipe.start_size and 2 * epoch < recipe.epochs else recipe.image_size
-    )
+    if recipe.start_size and 2 * epoch < recipe.epochs:
+        return recipe.start_size
+    return recipe.image_size
 
 
 def train_mode(model: nn.Module, recipe: Recipe) -> None:
@@ -241,6 +259,5 @@ def train_mode(model: nn.Module, recipe: Recipe) -> None:
     statistics."""
     model.train()
     if recipe.batch_norm == "frozen":
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        for module in of_torch.batch_norms(model):
+            module.eval()

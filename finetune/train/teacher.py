@@ -39,31 +39,35 @@ def teacher_of(
         return None
     base = catalog.find(named)
     if base.folder:
-        model, pre, fixed = *_run(base, data.classes), False
+        model, pre = _run(base, data.classes)
+        fixed = False
     else:
-        with distributed.first_before_others():
-            fetched = weights.fetch(base)
-        step = describe(base, fetched).size_step
-        model = build(
-            base, data.classes, fetched=fetched, image_size=recipe.image_size if step else None
-        )
-        own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
-        size = recipe.image_size if step else own.size
-        pre = dataclasses.replace(source.pre, size=size, mean=own.mean, std=own.std)
-        model = _with_head(model.to(device), base, data, dataclasses.replace(source, pre=pre))
-        fixed = step is None
+        model, pre, fixed = _probed(base, recipe, data, source, device)
     # position embeddings belong to one size
     fixed = fixed or hasattr(model, "patch_embed")
     return Teacher(model.to(device).requires_grad_(False).eval(), pre, source.pre, fixed)
 
 
+def _probed(
+    base: Base, recipe: Recipe, data: Data, source: Source, device: torch.device
+) -> tuple[nn.Module, Preprocessing, bool]:
+    """(a base with a fitted head, its input, whether it takes one size only)."""
+    with distributed.first_before_others():
+        fetched = weights.fetch(base)
+    fixed = describe(base, fetched).size_step is None
+    side = None if fixed else recipe.image_size
+    model = build(base, data.classes, fetched=fetched, image_size=side)
+    own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
+    pre = dataclasses.replace(source.pre, size=side or own.size, mean=own.mean, std=own.std)
+    model = _with_head(model.to(device), base, data, dataclasses.replace(source, pre=pre))
+    return model, pre, fixed
+
+
 def _run(base: Base, classes: Sequence[str]) -> tuple[nn.Module, Preprocessing]:
     assert base.folder
     rundir.open_finished(base.folder)
-    config, labels = (
-        rundir.read_json(base.folder / rundir.CONFIG, kind=dict),
-        rundir.label_names(base.folder),
-    )
+    config = rundir.read_json(base.folder / rundir.CONFIG, kind=dict)
+    labels = rundir.label_names(base.folder)
     if list(labels) != list(classes):
         raise UserError(
             f"--teacher {base.folder}: expected a run of the classes {', '.join(classes[:10])}, "

@@ -23,7 +23,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from finetune.data.loader import evaluation_batches
 from finetune.evaluation import passes
-from finetune.pipeline import fine_tune
+from finetune.pipeline import fine_tune, make_ready
 from finetune.plan import Plan, make_plan
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint
@@ -81,7 +81,8 @@ def measure(data: Path, given: dict[str, Any], out: Path | None = None) -> str:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(data=str(data), out=out or Path(folder) / "run", device="cpu")
         claimed = claim(run, given)
-        plan, best = fine_tune(make_plan(run, claimed, torch.device("cpu")))
+        ready = make_ready(make_plan(run, claimed.order, claimed, torch.device("cpu")))
+        plan, best = ready.plan, fine_tune(ready)
         last = scores(plan)
         checkpoint.load_best(plan.folder, plan.model, best)
         claimed.lock.release()

@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.data.digits import write_digits
-from finetune.run_folder import checkpoint
+from finetune.run_folder import checkpoint, leftovers
 from tests.made_base import made_base
 from zoo.contract import rundir
 
@@ -153,7 +153,7 @@ def stop(place: Path) -> None:
         code = process.wait()
         took, state = time.monotonic() - asked, checkpoint.load(out)
         assert state is not None
-        marker = json.loads((out / rundir.RESUME / checkpoint.STOPPED).read_text())
+        marker = json.loads((out / rundir.RESUME / leftovers.STOPPED).read_text())
         print(
             f"{number.name}: torchrun ended with {code} after {took:.1f} s; marker {marker}; "
             f"checkpoint of step {state.step}",

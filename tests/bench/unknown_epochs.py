@@ -197,7 +197,8 @@ def keep_features(name: str, epochs: int, sets: dict[str, Path], out: Path) -> N
     )
     run = Run(data=str(sets[name]), out=out / "runs" / f"{name}-{epochs}", device="cpu")
     device, claimed = pipeline.claim_checked(run, given)
-    plan, best = pipeline.fine_tune(make_plan(run, claimed, device))
+    ready = pipeline.make_ready(make_plan(run, claimed.order, claimed, device))
+    plan, best = ready.plan, pipeline.fine_tune(ready)
     checkpoint.load_best(plan.folder, plan.model, best)
     claimed.lock.release()
     found = {}

@@ -37,7 +37,8 @@ from finetune.recipe import other_flags, resolve
 from finetune.recipe.fields import ROWS, TYPES, Recipe, field_docs, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
-from finetune.run_folder.claim import Order, claim, held, recorded_order
+from finetune.run_folder.claim import claim, held
+from finetune.run_folder.order import Order, recorded_order
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.contract import rundir
 from zoo.files import fields
@@ -1147,7 +1148,7 @@ def test_the_sample_is_written_once(here: Path, monkeypatch: pytest.MonkeyPatch)
         written.append(target)
         return write_classes(target, {"0": 1, "1": 1})
 
-    monkeypatch.setattr("finetune.run_folder.claim.write_digits", write)
+    monkeypatch.setattr("finetune.run_folder.named_folders.write_digits", write)
     assert [claimed(data="digits"), claimed(data="digits")] == [
         Path("runs/digits-efficientnet_lite0")
     ] * 2

@@ -11,6 +11,7 @@ import torch
 
 from finetune.evaluation.passes import Scores
 from finetune.run_folder import checkpoint
+from finetune.run_folder.fitting_tensors import fitting
 from finetune.train.step import check_optimizer
 from zoo.contract import rundir
 from zoo.host.errors import UserError
@@ -116,7 +117,7 @@ def test_an_optimisers_state_has_the_types_and_shapes_of_its_own(
         "param_groups": [dict(group) for group in saved["param_groups"]],
     }
     change(saved)
-    with pytest.raises(UserError, match=words), checkpoint.fitting("the checkpoint"):
+    with pytest.raises(UserError, match=words), fitting("the checkpoint"):
         check_optimizer(optimizer, saved)
 
 

@@ -35,6 +35,7 @@ from tests.finetune.rank_cases import CASES, COUNTS, PRE
 from tests.made_recipe import made_recipe
 from zoo.contract import rundir
 from zoo.host.errors import UserError
+from zoo.network import of_torch
 
 ROOT = Path(__file__).parents[2]
 Results = dict[str, Any]
@@ -299,7 +300,7 @@ def test_what_batch_norms_do_is_said(
     names = list(OnGpu(model).state_dict())
     synced = ddp.agree_on_batch_norms(OnGpu(model), train)
     assert "over all 2 processes (SyncBatchNorm)" in capsys.readouterr().out
-    kinds = {type(m) for m in synced.modules() if isinstance(m, ddp.BatchNorm)}
+    kinds = {type(m) for m in synced.modules() if isinstance(m, of_torch.BatchNorm)}
     assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)
     assert kinds
     assert list(synced.state_dict()) == names

@@ -10,8 +10,9 @@ import timm
 import torch
 
 from finetune.recipe import auto
+from finetune.recipe.anchors import interpolate
 from finetune.recipe.durations import duration_steps
-from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, field_docs, interpolate
+from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, field_docs
 from finetune.recipe.resolve import RECIPES, resolve
 from finetune.recipe.resolved import Resolved
 from finetune.recipe.run import Run

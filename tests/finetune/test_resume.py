@@ -24,7 +24,7 @@ from finetune.evaluation import passes
 from finetune.machine import disk_space, signals
 from finetune.pipeline import start
 from finetune.recipe.run import Run
-from finetune.run_folder import checkpoint, made_with, saver
+from finetune.run_folder import checkpoint, leftovers, made_with, saver
 from finetune.train import loop
 from tests.finetune import forked
 from tests.finetune.forked import Command
@@ -544,7 +544,7 @@ def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
             shutil.copytree(two_checkpoints / "resume", tmp_path / "copies" / str(event) / "resume")
         ).parent
         killed = save_killed_at(folder, event)
-        checkpoint.sweep(folder)
+        leftovers.sweep(folder)
         state = checkpoint.load(folder)
         assert state is not None
         steps.append(state.step)
@@ -576,7 +576,7 @@ def test_what_killed_writers_left_is_swept(two_checkpoints: Path) -> None:
     state = checkpoint.load(two_checkpoints)
     assert state is not None
     assert state.step == 6
-    checkpoint.sweep(two_checkpoints)
+    leftovers.sweep(two_checkpoints)
     assert sorted(two_checkpoints.rglob("*")) == before
 
 

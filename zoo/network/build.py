@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.bases.catalog import Base
 from zoo.contract import rundir
 from zoo.host.errors import UserError, first_line
-from zoo.network import guard, renaming, weights
+from zoo.network import guard, of_torch, renaming, weights
 from zoo.network.source import PLAIN_TRANSFORMERS, Source, from_config, registered, size_step
 from zoo.network.weights import Weights
 
@@ -276,7 +276,7 @@ def describe(base: Base, fetched: Weights) -> Description:
     return Description(
         source.architecture.partition(".")[0],
         sum(p.numel() for p in model.parameters()) / 1e6,
-        any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()),
+        bool(of_torch.batch_norms(model)),
         source.config["input_size"][-1],
         size_step(source),
         source.config.get("crop_mode") or "center",

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as registrations
 from torch.overrides import TorchFunctionMode
 
 from zoo.host.errors import UserError
+from zoo.network import of_torch
 from zoo.network.weights import Extent
 
 MOST_PARTS = 6_000
@@ -105,17 +105,5 @@ def meta_device_within(extent: Extent, where: str) -> Iterator[None]:
                 "another copy of this one."
             )
 
-    handles = [
-        register(count)
-        for register in (  # type: ignore[operator]
-            registrations.register_module_module_registration_hook,
-            registrations.register_module_parameter_registration_hook,
-            registrations.register_module_buffer_registration_hook,
-        )
-    ]
-    try:
-        with meta_device():
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with of_torch.registrations_watched(count), meta_device():
+        yield

@@ -14,8 +14,6 @@ from zoo.network.weights import Weights
 ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError)
 """What networks raise for pictures that they cannot take; bat_resnext26ts an AssertionError without
 words."""
-ONE_VALUE = "Expected more than 1 value per channel"
-"""How torch says that a batch norm in training has nothing to take a variance of."""
 
 
 class Trial:

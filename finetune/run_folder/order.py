@@ -1,0 +1,161 @@
+"""What a run was asked for: pictures, base and settings, as a run folder records them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from finetune.recipe import resolve
+from finetune.recipe.facts import as_fraction
+from finetune.recipe.resolve import from_scratch
+from finetune.recipe.resolved import given_of
+from finetune.recipe.run import Run
+from finetune.run_folder.named_folders import data_folder, real, val_folder
+from zoo.bases.catalog import Base, find, find_architecture
+from zoo.contract import rundir
+from zoo.files import fields
+from zoo.files.folders import shown
+from zoo.files.same_paths import val_path
+from zoo.host.errors import UserError
+from zoo.host.text import shell_path
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for, as recorded in `local.json` when a run starts."""
+
+    data: Path
+    """Absolute."""
+    base: str
+    """As `zoo.bases.catalog.find` takes it; a path of a run folder is absolute."""
+    given: Mapping[str, Any]
+    """Recipe fields set by hand."""
+
+    def find_base(self) -> Base:
+        """The base, or the architecture alone where it is trained from scratch."""
+        return find_start(self.base, self.given)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"data": str(self.data), "base": self.base, "given": dict(self.given)}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "Order":
+        """What `to_json` gave; `ValueError` or `KeyError` for anything else."""
+        data, base = fields.text(content["data"]), fields.name(content["base"])
+        if "\0" in data or not Path(data).is_absolute():
+            raise ValueError(
+                f"expected the absolute path of a folder under data, seen {fields.seen(data)}"
+            )
+        if "\0" in base:
+            raise ValueError(f"expected a base without zero bytes, seen {fields.seen(base)}")
+        given = given_of(fields.mapping(content["given"]))
+        checked = dict(given)
+        if checked.get("lr") == "find":
+            del checked["lr"]
+        resolve.check(checked)
+        return Order(Path(data), base, given)
+
+    @property
+    def val_folder(self) -> Path | None:
+        """The validation folder that stands elsewhere, if --val names one."""
+        val = self.given.get("val")
+        if val is None or as_fraction(val) is not None:
+            return None
+        return Path(val)
+
+    @property
+    def val_path(self) -> str:
+        """Relative path of the validation folder if it lies outside the data folder, else empty."""
+        return val_path(self.data, self.val_folder)
+
+    def moved(self, data: Path | None, val: Path | None) -> "Order":
+        """The same with other places of its pictures."""
+        given = dict(self.given)
+        if val:
+            given["val"] = str(val)
+        return replace(self, data=data or self.data, given=given)
+
+    def difference(self, other: "Order") -> str | None:
+        """The first key in which two orders differ, with both values; where the pictures lie is
+        none."""
+        mine, theirs = {**self.given, "base": self.base}, {**other.given, "base": other.base}
+        for key in mine | theirs:
+            if key == "val" and self.val_folder and other.val_folder:
+                continue
+            if mine.get(key) != theirs.get(key):
+                return (
+                    f"--{key.replace('_', '-')} is {mine.get(key, 'not given')}, in that run it "
+                    f"was {theirs.get(key, 'not given')}"
+                )
+        return None
+
+
+def find_start(base: str, given: Mapping[str, Any]) -> Base:
+    """A base by its name, or the architecture alone where it is trained from scratch."""
+    if from_scratch(given):
+        return find_architecture(base)
+    return find(base)
+
+
+def new_order(run: Run, given: Mapping[str, Any]) -> Order:
+    """What the command line asks for, with its paths as they are for any other command."""
+    assert run.data is not None
+    data = data_folder(run.data)
+    given = dict(given)
+    base = find_start(run.base, given)
+    if given.get("teacher") and (teacher := find(given["teacher"]).folder):
+        given["teacher"] = str(real(teacher))
+    if "val" in given and as_fraction(given["val"]) is None:
+        given["val"] = str(val_folder(given["val"]))
+    base_name = str(real(base.folder)) if base.folder else run.base
+    return Order(real(data), base_name, given)
+
+
+def resumed_order(run: Run, given: Mapping[str, Any]) -> Order:
+    """What the folder recorded, with the places of its pictures that the command line names."""
+    assert run.resume is not None
+    folder = run.resume
+    order = recorded_order(folder)
+    val, others = given.get("val"), set(given)
+    moved_val: Path | None = None
+    if val is not None and order.val_folder and as_fraction(val) is None:
+        moved_val = val_folder(val)
+        others.remove("val")
+    if others:
+        flags = ", ".join("--" + key.replace("_", "-") for key in given if key in others)
+        raise UserError(
+            f"--resume goes on with the recipe of {folder}: remove {flags}, or start a new run."
+        )
+    if run.data is not None:
+        return order.moved(real(data_folder(run.data)), moved_val)
+    if rundir.is_finished(folder):
+        return order
+    _check_pictures_named(folder, order)
+    return order.moved(None, moved_val)
+
+
+def _check_pictures_named(folder: Path, order: Order) -> None:
+    """`UserError` unless the pictures lie where the run recorded them."""
+    if not (folder / rundir.DATA).is_file():
+        raise UserError(
+            f"--resume {folder}: the run stopped before it had recorded its pictures: expected "
+            f"their folder with --data. (Its {rundir.LOCAL} names {shown(order.data)}.)"
+        )
+    if not order.data.is_dir():
+        raise UserError(
+            f"--resume {folder}: its pictures lay in {shown(order.data)}, where there is no folder "
+            "now. If they moved, name their folder: python -m finetune --resume "
+            f"{shell_path(folder)} --data FOLDER"
+        )
+
+
+def recorded_order(folder: Path) -> Order:
+    """What the run in `folder` recorded of its order; `UserError` if no run began there."""
+    if not (folder / rundir.LOCAL).is_file():
+        raise UserError(
+            f"--resume {folder}: expected a run folder started by python -m finetune; it has no "
+            f"{rundir.LOCAL}."
+        )
+    rundir.check_folder(folder)
+    with fields.of(folder / rundir.LOCAL, "Start a new run."):
+        return Order.from_json(rundir.read_json(folder / rundir.LOCAL, kind=dict))
