@@ -63,6 +63,8 @@ def parse(command: Callable[..., None], module: str, *classes: type) -> None:
 
     `classes`: the dataclasses that its flags are generated from.
     """
-    other_flags.check(sys.argv[1:], ["help", *other_flags.flags_of(*classes, Usual, LessUsual)])
+    known = ["help", *other_flags.flags_of(*classes, Usual, LessUsual)]
+    other_flags.check(sys.argv[1:], known)
+    flag_values.check_first(sys.argv[1:], known)
     flag_values.check(sys.argv[1:], switches=SWITCHES, may_be_empty=MAY_BE_EMPTY)
     tyro.cli(command, prog=f"python -m {module}", config=(tyro.conf.FlagCreatePairsOff,))

@@ -53,7 +53,7 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
         if distributed.first():
             # killed after its last file was written
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)
-        if run.data is not None:
+        if run.data is not None or claimed.order.data.exists():
             check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")
         return write_run.next_commands(claimed.folder)

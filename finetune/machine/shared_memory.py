@@ -11,7 +11,7 @@ import errno
 import multiprocessing
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from finetune.machine import distributed
@@ -124,6 +124,9 @@ def ended_with_it() -> Iterator[None]:
     except RuntimeError:
         for child in set(multiprocessing.active_children()) - before:
             child.kill()
+            # torch's handler raises its death; later it would do so in a `__del__`, as a warning
+            with suppress(RuntimeError):
+                child.join()
         raise
 
 

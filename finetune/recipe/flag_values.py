@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 
 from zoo.host.errors import UserError
+from zoo.host.text import shell_path
 
 LONGEST_VALUE_BYTES = 4096 - 256
 """PATH_MAX of Linux, less what the names of a run's own files need below its folder."""
@@ -36,6 +37,18 @@ def check(
                 f"root of the disk on, seen {_bytes(value):,} (the system takes 4,096, and files "
                 "stand below). Choose a shorter path, or start the command nearer to it."
             )
+
+
+def check_first(words: Sequence[str], known: Collection[str]) -> None:
+    """`UserError` for a value without a flag in the first place: mostly the folder of pictures."""
+    if not words or words[0].startswith("-"):
+        return
+    example = "--name value"
+    if "data" in known:
+        example = f"--data {shell_path(words[0])}"
+    raise UserError(
+        f"{words[0]}: expected a flag in the first place, such as {example}. All of them: --help"
+    )
 
 
 def _given(words: Sequence[str]) -> Iterator[tuple[str, str]]:

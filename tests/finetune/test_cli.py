@@ -26,10 +26,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch.distributed.run import get_args_parser
 
+from finetune import explain
 from finetune.data import dataset
 from finetune.data.class_folders import read_tree
 from finetune.data.loader import Source, evaluation_batches
-from finetune.flags import MAY_BE_EMPTY, SWITCHES
+from finetune.flags import MAY_BE_EMPTY, SWITCHES, parse
 from finetune.machine import device
 from finetune.pipeline import start
 from finetune.plan import check_same_data, with_recorded_names
@@ -179,7 +180,6 @@ def finetune_here(
 ) -> subprocess.CompletedProcess[str]:
     """The same in this process, which has imported torch."""
     from finetune.__main__ import main
-    from finetune.flags import parse
 
     monkeypatch.setattr(sys, "argv", ["finetune", *arguments])
     with pytest.raises(SystemExit) as end:
@@ -419,6 +419,19 @@ def test_no_flag_takes_an_empty_value_or_one_longer_than_a_path(
             result = finetune_here(monkeypatch, capsys, "--data", "x", *words)
             assert_refused(result, f"--{name}", EMPTY_OR_LONG[value], lines=1)
             assert len(result.stderr) < 400
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [("finetune", "such as --data 'my pictures/'"), ("finetune.explain", "such as --name value")],
+)
+def test_a_folder_without_its_flag_is_answered_with_the_flag(
+    monkeypatch: pytest.MonkeyPatch, module: str, expected: str
+) -> None:
+    kind = {"finetune": Run, "finetune.explain": explain.Situation}[module]
+    monkeypatch.setattr("sys.argv", [module, "my pictures/", "--epochs", "1"])
+    with pytest.raises(UserError, match=rf"^my pictures/: expected a flag .*{expected}"):
+        parse(lambda: None, module, kind)
 
 
 def test_no_switch_takes_a_value(
@@ -1099,6 +1112,25 @@ def test_the_same_run_finished_is_left_alone(
         start(run, given)
         assert f"{out} is already finished" in capsys.readouterr().out
     assert contents(out) == before
+
+
+@pytest.mark.usefixtures("takes_all")
+def test_a_finished_run_tells_that_its_pictures_changed_however_it_is_started(
+    animals: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = earlier_run(here / "run", animals, {"epochs": 3}, finished=True)
+    shutil.copyfile(animals / "cat" / "000.png", animals / "cat" / "new.png")
+    for run, given in (
+        (Run(data="animals", out=out, device="cpu"), {"epochs": 3}),
+        (Run(resume=out, data="animals", device="cpu"), {}),
+        (Run(resume=out, device="cpu"), {}),
+    ):
+        message = refusal(lambda run=run, given=given: start(run, given))  # type: ignore[misc]
+        assert "cat/new.png" in message
+        assert "another --out" in message
+    animals.rename(here / "elsewhere")  # nothing to compare with
+    start(Run(resume=out, device="cpu"), {})
+    assert f"{out} is already finished" in capsys.readouterr().out
 
 
 def test_resume_takes_no_settings(animals: Path, here: Path) -> None:
