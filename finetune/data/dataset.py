@@ -123,7 +123,7 @@ class Data:
 
 
 def write_files_csv(path: Path, data: Data) -> None:
-    """`files.csv`: relative path, label (class name), split, sha256, width and height of each
+    """Write `files.csv`: relative path, label (class name), split, sha256, width and height of each
     picture."""
     rows = (
         (p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height) for p in data.pictures

@@ -18,7 +18,7 @@ from zoo.picture.preprocess import Preprocessing
 from zoo.picture.tta import WHOLE, View, prepare
 
 PICTURES = 200
-"""Of each set."""
+"""How many each set has."""
 
 
 class ForeignSet(NamedTuple):
@@ -36,16 +36,12 @@ def sets_for(own: Sequence[Picture]) -> list[ForeignSet]:
     to it and has an AUROC near 0.5; the report says what the sets are.
     """
     pixels = digits()[0]
-    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // PICTURES)][
-        :PICTURES
-    ]
-    digests = {_png_sha256(picture) for picture in chosen}
-    known = any(picture.sha256 in digests for picture in own)
-    other = (
-        ForeignSet("photos", photos())
-        if known
-        else ForeignSet("digits", [p.convert("RGB") for p in chosen])
-    )
+    chosen = list(map(Image.fromarray, pixels[:: len(pixels) // PICTURES][:PICTURES]))
+    digests = set(map(_png_sha256, chosen))
+    if any(picture.sha256 in digests for picture in own):
+        other = ForeignSet("photos", photos())
+    else:
+        other = ForeignSet("digits", [picture.convert("RGB") for picture in chosen])
     return [ForeignSet("noise", noise(PICTURES)), other]
 
 
@@ -53,9 +49,9 @@ def photos() -> list[Image.Image]:
     """Square parts, 100 to 400 px wide, of scikit-learn's two sample photographs (a temple and a
     flower, CC BY)."""
     random = np.random.default_rng(0)
-    photographs = [
-        np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))) for name in ("china", "flower")
-    ]
+    photographs = []
+    for name in ("china", "flower"):
+        photographs.append(np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))))
     pictures = []
     for i in range(PICTURES):
         pixels = photographs[i % len(photographs)]

@@ -10,7 +10,7 @@ import re
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,8 @@ from typing import IO, Any
 from zoo.host.errors import UserError, first_line
 
 MOST_UNPACKED_BYTES = 64 << 20
-"""Of a .gz before and after; ILSVRC2012's devkit has 2.5 MB, and 5 MB unpacked."""
+"""Limit of a .gz, before and after it is unpacked; ILSVRC2012's devkit has 2.5 MB, and 5 MB
+unpacked."""
 MOST_MEMBERS = 2_000_000
 """ILSVRC2012 has 1,281,167 pictures in 1,000 classes."""
 MOST_HEADER_BYTES = 64 << 10
@@ -70,7 +71,7 @@ def opened(path: Path, content: Any = None) -> Iterator[tarfile.TarFile]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Explain a damaged archive."""
+    """Explain a damaged archive: what tarfile and gzip raise becomes a `UserError`."""
     try:
         yield
     except UNREADABLE as error:
@@ -109,6 +110,23 @@ def files(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
+def read_members(tar: tarfile.TarFile, path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
+    """The content of those `wanted` members that the tar has; `wanted`: name -> bytes that it has
+    at most."""
+    found: dict[str, bytes] = {}
+    for member in members(tar, path):
+        if member.name not in wanted or member.name in found:
+            continue
+        if not is_plain(member) or member.size > wanted[member.name]:
+            raise UserError(
+                f"{path}: {member.name} is no regular file of at most {wanted[member.name]:,} "
+                "bytes. It is not the original; download it again."
+            )
+        file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
+        found[member.name] = file.read()
+    return found
+
+
 def is_plain(member: tarfile.TarInfo) -> bool:
     """Whether it is a regular file without holes, which would take space that the tar does not
     have."""
@@ -117,7 +135,9 @@ def is_plain(member: tarfile.TarInfo) -> bool:
 
 def shown(name: str) -> str:
     """A foreign name for an error: escaped and short."""
-    return ascii(name if len(name) <= MOST_NAME else name[:MOST_NAME] + "...")
+    if len(name) > MOST_NAME:
+        name = name[:MOST_NAME] + "..."
+    return ascii(name)
 
 
 def checked(name: str, form: re.Pattern[str], where: object) -> str:
