@@ -27,8 +27,8 @@ from zoo.host.text import one_line
 
 @dataclass(frozen=True)
 class Tree:
-    """Which files belong to which class and split, and all that belongs to none; nothing is decoded
-    yet."""
+    """Says which files belong to which class and split, and all that belongs to none; nothing is
+    decoded yet."""
 
     root: Path
     classes: tuple[str, ...]
@@ -45,7 +45,7 @@ class Tree:
 
     @property
     def ignored(self) -> int:
-        """Files that are notes or labels, or that stand outside the class folders."""
+        """Counts the files that are notes or labels, or that stand outside the class folders."""
         return sum(entry.kind in ("harmless", "outside") for entry in self.unused)
 
 
@@ -100,7 +100,7 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
 
 
 def _split_folders(root: Path, top: Level) -> dict[str, Path]:
-    """split -> folder, empty for plain class folders."""
+    """Find the folders of the splits, split -> folder; empty for plain class folders."""
     splits = [name for name in top.folders if name.lower() in SPLIT_FOLDERS]
     by_split = {SPLIT_FOLDERS[name.lower()]: root / name for name in splits}
     beside = [name for name in top.folders if name not in splits]
@@ -148,7 +148,7 @@ def _check_val(root: Path, val: Path, folders: Mapping[str, Path]) -> None:
 
 
 def _beside(root: Path, top: Level, splits: Iterable[Path]) -> list[Unused]:
-    """What stands beside the folders of the splits, files apart."""
+    """List what stands beside the folders of the splits, files apart."""
     # a link to a split is not that split itself
     used = {path.parent.resolve() / path.name for path in splits}
     unused = []
@@ -161,8 +161,8 @@ def _beside(root: Path, top: Level, splits: Iterable[Path]) -> list[Unused]:
 
 
 def _around(root: Path, val: Path, unused: Sequence[Unused]) -> tuple[list[str], list[Unused]]:
-    """What a validation folder that stands in the data folder changes: the folders on the way to
-    it, which are read, and all that is not used, without these and with what stands beside the
+    """Say what a validation folder that stands in the data folder changes: the folders on the way
+    to it, which are read, and all that is not used, without these and with what stands beside the
     way."""
     way = relative(val, root).split("/")
     if way[0] == "..":
@@ -194,7 +194,7 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
 
 
 def _too_few_classes(root: Path, train: Path, names: Sequence[str]) -> str:
-    """The error for a train folder with one class folder, or with none."""
+    """Write the error for a train folder with one class folder, or with none."""
     seen, hint = "no class folder", ""
     if names:
         seen = f"one class folder ({names[0]})"
@@ -212,7 +212,8 @@ def _too_few_classes(root: Path, train: Path, names: Sequence[str]) -> str:
 def _read_split(
     root: Path, folder: Path, found: Level, classes: tuple[str, ...]
 ) -> list[tuple[int, Found]]:
-    """(label, what its folder holds) of each class of one split. Classes are compared in NFC."""
+    """Walk the class folders of one split: (label, what its folder holds) of each class of one
+    split. Classes are compared in NFC."""
     layout.refuse_broken(folder, found.broken)
     label_of = {nfc(name): label for label, name in enumerate(classes)}
     by_bare_name(folder, found.folders)
@@ -269,7 +270,7 @@ def _check_filled(
 
 
 def _why_empty(path: str, unused: Iterable[Unused]) -> str:
-    """The reason of the first entry in this class folder that is not used, in parentheses."""
+    """Give the reason of the first entry in this class folder that is not used, in parentheses."""
     for entry in unused:
         if entry.path == path or entry.path.startswith(f"{path}/"):
             return f" ({one_line(entry.path)}: {entry.reason})"
@@ -277,7 +278,7 @@ def _why_empty(path: str, unused: Iterable[Unused]) -> str:
 
 
 def _findings(unused: Iterable[Unused], top: Iterable[str]) -> list[str]:
-    """Sentences about what is not used; they name only folders beside the splits, which a push
+    """Write sentences about what is not used; they name only folders beside the splits, which a push
     cuts."""
     kinds = Counter(entry.kind for entry in unused)
     findings = []

@@ -30,7 +30,7 @@ HALF_AT_LEAST = 200
 
 
 class Picture(NamedTuple):
-    """One picture of the data."""
+    """Describes one picture of the data."""
 
     path: str
     """Relative to the data folder, with `/`."""
@@ -47,7 +47,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """All pictures of a run, with what was found on the way."""
+    """Holds all pictures of a run, with what was found on the way."""
 
     root: Path
     classes: tuple[str, ...]
@@ -65,7 +65,7 @@ class Data:
     """Relative path of a validation folder outside the data folder; empty if there is none."""
 
     def of(self, split: str) -> list[Picture]:
-        """The pictures of train, val, test, or of val's parts select and calibrate, in a fixed
+        """List the pictures of train, val, test, or of val's parts select and calibrate, in a fixed
         order. Where val is too small to be halved, both parts are all of it."""
         if split not in HALVES:
             return [p for p in self.pictures if p.split == split]
@@ -76,20 +76,21 @@ class Data:
 
     @staticmethod
     def half_of(picture: Picture) -> str:
-        """The half of val that a picture would belong to, by its bytes: select or calibrate."""
+        """Tell the half of val that a picture would belong to, by its bytes: select or
+        calibrate."""
         odd = int(picture.sha256[-1], 16) % 2
         return HALVES[0] if odd else HALVES[1]
 
     @staticmethod
     def halved(val: Sequence[Picture]) -> bool:
-        """Whether val is large enough to be halved: each half keeps at least HALF_AT_LEAST
+        """Tell whether val is large enough to be halved: each half keeps at least HALF_AT_LEAST
         pictures."""
         select = sum(Data.half_of(p) == "select" for p in val)
         return min(select, len(val) - select) >= HALF_AT_LEAST
 
     def digest(self) -> str:
-        """sha256 over every picture's path, class, split and bytes: two runs with the same digest
-        saw the same data.
+        """Compute the sha256 over every picture's path, class, split and bytes: two runs with the
+        same digest saw the same data.
 
         Names count in the Unicode form NFC, and paths in a validation folder elsewhere from that
         folder on.
@@ -102,8 +103,8 @@ class Data:
         return digest.hexdigest()
 
     def with_names(self, classes: Sequence[str]) -> "Data":
-        """The same with these names in this order, if they are its own classes in another Unicode
-        form or order."""
+        """Return the same data with these names in this order, if they are its own classes in
+        another Unicode form or order."""
         label_of = {nfc(name): label for label, name in enumerate(classes)}
         own = list(map(nfc, self.classes))
         if label_of.keys() != set(own):
@@ -112,7 +113,7 @@ class Data:
         return replace(self, classes=tuple(classes), pictures=pictures)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Split -> class name -> number of pictures."""
+        """Count the pictures: split -> class name -> number of pictures."""
         numbers = Counter((p.split, p.label) for p in self.pictures)
         counts = {}
         for split in SPLITS:
@@ -132,7 +133,7 @@ def write_files_csv(path: Path, data: Data) -> None:
 
 
 def of_run(run: Path, root: Path) -> Data:
-    """The data of a finished run from its files; `root` is where the pictures lie."""
+    """Read the data of a finished run from its files; `root` is where the pictures lie."""
     if not root.is_dir():
         raise UserError(
             f"{root} is not there: expected the folder with the pictures of {run}. If it moved, "
@@ -156,7 +157,7 @@ def of_run(run: Path, root: Path) -> Data:
 
 
 def _of_files_csv(run: Path, classes: Sequence[str]) -> tuple[Picture, ...]:
-    """The pictures that a finished run recorded, as `write_files_csv` wrote them."""
+    """Read the pictures that a finished run recorded, as `write_files_csv` wrote them."""
     index = {name: label for label, name in enumerate(classes)}
     pictures = []
     with fields.of(run / rundir.FILES):
@@ -167,5 +168,5 @@ def _of_files_csv(run: Path, classes: Sequence[str]) -> tuple[Picture, ...]:
 
 
 def median_short_side(pictures: Sequence[Picture]) -> int:
-    """Median of the shorter side, in pixels."""
+    """Return the median of the shorter side, in pixels."""
     return int(np.median([min(p.width, p.height) for p in pictures]))

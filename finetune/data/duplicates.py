@@ -16,7 +16,7 @@ from zoo.files.passed_over import Unused
 def remove_conflicts(
     pictures: Sequence[Picture], classes: Sequence[str]
 ) -> tuple[list[Picture], list[Unused], str]:
-    """The pictures under one class only, those under two, and which classes these are."""
+    """Return the pictures under one class only, those under two, and which classes these are."""
     labels: dict[str, set[int]] = defaultdict(set)
     for p in pictures:
         labels[p.sha256].add(p.label)
@@ -33,8 +33,8 @@ def remove_conflicts(
 
 
 def remove_leaks(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Unused]]:
-    """Bytes in two splits stay in the later one of train, val, test. Returns the pictures that
-    stay, and those that leave."""
+    """Keep bytes that stand in two splits only in the later one of train, val, test. Returns the
+    pictures that stay, and those that leave."""
     home: dict[str, str] = {}
     for p in pictures:
         home[p.sha256] = max(home.get(p.sha256, p.split), p.split, key=SPLITS.index)
@@ -48,8 +48,8 @@ def remove_leaks(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Unuse
 
 
 def leak_findings(pictures: Sequence[Picture], kept: Sequence[Picture]) -> list[str]:
-    """Sentences about the leaks that were taken out of `pictures`, and about the copies in what is
-    `kept`."""
+    """Write sentences about the leaks that were taken out of `pictures`, and about the copies in
+    what is `kept`."""
     before, after = (Counter(p.split for p in those) for those in (pictures, kept))
     findings = []
     for split, later in (("train", "val or test"), ("val", "test")):

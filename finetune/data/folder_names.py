@@ -57,8 +57,8 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def like_split(name: str) -> str | None:
-    """The split that a folder's name reminds of (`training_set`: train); empty for one of several
-    equal parts (`fold1`, `2019`), None for any other name."""
+    """Tell the split that a folder's name reminds of (`training_set`: train); empty for one of
+    several equal parts (`fold1`, `2019`), None for any other name."""
     if _EQUAL_PART.fullmatch(name):
         return ""
     for part in parts(name):
@@ -68,13 +68,13 @@ def like_split(name: str) -> str | None:
 
 
 def parts(name: str) -> list[str]:
-    """The parts of a name in snake_case, kebab-case and CamelCase, in lower case; digits end a
-    part, as in val2017."""
+    """Cut a name in snake_case, kebab-case or CamelCase into its parts, in lower case; digits end
+    a part, as in val2017."""
     return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 
 
 def whole_split(name: str) -> str | None:
-    """The split that a name means as a whole: train_images does, train_station does not."""
+    """Tell the split that a name means as a whole: train_images does, train_station does not."""
     return _of_word("".join(parts(name)))
 
 
@@ -86,8 +86,8 @@ def _of_word(word: str) -> str | None:
 
 
 def bare(name: str) -> str:
-    """A name as people see it: without case, Unicode form, characters that are not shown, and
-    blanks or dots at its end."""
+    """Reduce a name to what people see it: without case, Unicode form, characters that are not
+    shown, and blanks or dots at its end."""
     visible = []
     for character in nfc(name):
         if character in _BLANK_LETTERS:
@@ -98,8 +98,8 @@ def bare(name: str) -> str:
 
 
 def by_bare_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """`bare` name -> name; `UserError` for a name of blanks only, and for two names that look the
-    same."""
+    """Index names by `bare`: bare name -> name; `UserError` for a name of blanks only, and for two
+    names that look the same."""
     name_of: dict[str, str] = {}
     for name in names:
         if not bare(name):
@@ -117,19 +117,19 @@ def by_bare_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def _folded(name: str) -> str:
-    """A name without case and Unicode form."""
+    """Return a name without case and Unicode form."""
     return nfc(name).casefold()
 
 
 def difference(one: str, two: str) -> str:
-    """What two names of the same `bare` name differ in."""
+    """Say what two names of the same `bare` name differ in."""
     if _folded(one) == _folded(two):
         return "case or Unicode form"
     return "case, blanks, dots at the end, or characters that are not shown"
 
 
 def told_apart(one: str, two: str) -> tuple[str, str]:
-    """Both names; with the code points of what is not ASCII if they look the same."""
+    """Show both names, with the code points of what is not ASCII if they look the same."""
     if _folded(one) != _folded(two) or nfc(one) == nfc(two):
         return ascii(one), ascii(two)
     return repr(one), repr(two)

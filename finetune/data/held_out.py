@@ -60,7 +60,7 @@ def _has_val(pictures: Iterable[Picture]) -> bool:
 
 
 def _copies_in_train(pictures: Iterable[Picture]) -> dict[int, Counter[str]]:
-    """Label -> sha256 -> pictures of train with these bytes."""
+    """Count copies: label -> sha256 -> pictures of train with these bytes."""
     copies_of: dict[int, Counter[str]] = defaultdict(Counter)
     for p in pictures:
         if p.split == "train":
@@ -69,13 +69,13 @@ def _copies_in_train(pictures: Iterable[Picture]) -> dict[int, Counter[str]]:
 
 
 def count_held_out(fraction: float, pictures: int) -> int:
-    """How many pictures of a class are wanted for val."""
+    """Tell how many pictures of a class are wanted for val."""
     return max(1, round(fraction * pictures))
 
 
 def held_out(copies: Counter[str], wanted: int) -> set[str]:
-    """The sha256 of about `wanted` pictures of one class, in order of sha256; one group at least
-    stays in train.
+    """Choose the sha256 of about `wanted` pictures of one class, in order of sha256; one group at
+    least stays in train.
 
     `copies`: sha256 -> pictures with these bytes. A group of copies that would go beyond `wanted`
     is passed over; if every group is too large, the smallest is taken.
@@ -92,15 +92,15 @@ def held_out(copies: Counter[str], wanted: int) -> set[str]:
 
 
 def _never_held_out(alone: Sequence[str]) -> list[str]:
-    """A sentence about the classes of a single picture, if there are some."""
+    """Write a finding about the classes of a single picture, if there are some."""
     if not alone:
         return []
     return [f"classes with a single picture are not in val: {', '.join(sorted(alone)[:10])}"]
 
 
 def far_from(fraction: float, held: Mapping[str, tuple[int, int]]) -> list[str]:
-    """A sentence about the classes whose share is far from `fraction`; `held`: name -> (pictures in
-    val, pictures)."""
+    """Write a finding about the classes whose share is far from `fraction`; `held`: name ->
+    (pictures in val, pictures)."""
     far = []
     for name, (taken, total) in held.items():
         if not 0.5 <= taken / count_held_out(fraction, total) <= 1.5:

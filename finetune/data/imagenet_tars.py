@@ -58,7 +58,7 @@ UNFINISHED = ".unfinished-"
 
 @dataclass(frozen=True)
 class Devkit:
-    """The classes of the challenge and the ground truth, as the development kit has them."""
+    """Holds the classes of the challenge and the ground truth, as the development kit has them."""
 
     pictures: dict[str, int]
     """WordNet id -> training pictures, of the classes of the challenge (meta.mat also has their
@@ -68,13 +68,14 @@ class Devkit:
 
 
 def is_tars(folder: Path) -> bool:
-    """Whether this is a folder with the tars, of which the training pictures are the one to tell
-    by."""
+    """Tell whether this is a folder with the tars, of which the training pictures are the one to
+    tell by."""
     return (folder / TRAIN).is_file()
 
 
 def unpacked_into(folder: Path) -> Path:
-    """`FOLDER-folders` beside the folder with the tars; `UserError` if one of them is missing."""
+    """Name `FOLDER-folders` beside the folder with the tars; `UserError` if one of them is
+    missing."""
     if missing := [name for name in TARS if not (folder / name).is_file()]:
         raise UserError(
             f"{folder} lacks {', '.join(missing)}: expected the three tars of ILSVRC2012 under the "
@@ -84,8 +85,8 @@ def unpacked_into(folder: Path) -> Path:
 
 
 def prepared(folder: Path) -> Path:
-    """`FOLDER-folders` beside the tars, with `train/` and `val/` unpacked; unpacked already, it is
-    given at once.
+    """Make `FOLDER-folders` beside the tars, with `train/` and `val/` unpacked; unpacked already,
+    it is given at once.
 
     It goes on where it was stopped. `UserError` if a tar is missing, cut off or holds anything else
     than it should, and if there is not enough space.
@@ -127,8 +128,8 @@ def alone(target: Path) -> Iterator[None]:
 
 
 def check_space(needed: int, target: Path) -> None:
-    """`UserError` if what is still to be unpacked does not fit; pictures take the space that they
-    have in the tars."""
+    """Raise `UserError` if what is still to be unpacked does not fit; pictures take the space that
+    they have in the tars."""
     there = sum(path.stat().st_size for path in target.rglob("*.JPEG"))
     free = shutil.disk_usage(target).free
     if needed - there > free:
@@ -184,8 +185,8 @@ def read_devkit(path: Path) -> Devkit:
 
 
 def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
-    """Number of a class -> its WordNet id and training pictures, from meta.mat, which has MATLAB's
-    version 5."""
+    """Read the classes: number of a class -> its WordNet id and training pictures, from meta.mat,
+    which has MATLAB's version 5."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -228,8 +229,8 @@ def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance)
 
 
 def unpack_class(folder: Path, tar: tarfile.TarFile, where: str, expected: int) -> None:
-    """The tar of one class -> its folder, which appears whole; `UserError` unless the tar holds as
-    many pictures as `expected`."""
+    """Unpack the tar of one class into its folder, which appears whole; `UserError` unless the tar
+    holds as many pictures as `expected`."""
     filling = folder.with_name(UNFINISHED + folder.name)
     fill(filling, tar, where, TRAIN_PICTURE)
     count = len(list(filling.iterdir()))

@@ -22,14 +22,13 @@ DEEPEST = 5
 
 
 def subfolders(root: Path, folder: Path) -> list[str]:
-    """Names of the folders in a folder, without those of the system."""
+    """List the names of the folders in a folder, without those of the system."""
     return level(root, folder).folders
 
 
 def with_classes(root: Path, folder: Path) -> tuple[Path, set[str]]:
-    """The first folder, from `folder` on, that does not hold exactly one folder, and the folders
-    that it holds, in NFC:
-    archives often unpack as `training_set/training_set/cats`."""
+    """Find the first folder, from `folder` on, that does not hold exactly one folder, and the
+    folders that it holds, in NFC: archives often unpack as `training_set/training_set/cats`."""
     names = subfolders(root, folder)
     for _ in range(DEEPEST):
         if len(names) != 1:
@@ -40,7 +39,7 @@ def with_classes(root: Path, folder: Path) -> tuple[Path, set[str]]:
 
 
 def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
-    """`UserError` if these folders, about to be taken for classes, may be splits.
+    """Raise `UserError` if these folders, about to be taken for classes, may be splits.
 
     That is so if all of them hold folders of the same names, whatever they are called; if some with
     names like splits do; or if their names are like those of at least two different splits,
@@ -76,8 +75,8 @@ def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
 
 
 def _surely_splits(like: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    """Name -> split of the folders whose names can hardly be those of classes; `like`: what
-    `like_split` says of those among `names` that remind of a split."""
+    """Pick, as name -> split, the folders whose names can hardly be those of classes; `like`:
+    what `like_split` says of those among `names` that remind of a split."""
     sure = {}
     for name, split in like.items():
         # beside other folders train_images counts, but not training or train_station
@@ -89,9 +88,9 @@ def _surely_splits(like: Mapping[str, str], names: Sequence[str]) -> dict[str, s
 
 
 def _refuse_same_in_all(root: Path, names: Sequence[str]) -> None:
-    """`UserError` if all these folders hold the same folders: two or more, or up to three folders
-    of which one holds all that the others do. Each folder is listed only as long as that may still
-    be so: mostly the first one alone."""
+    """Raise `UserError` if all these folders hold the same folders: two or more, or up to three
+    folders of which one holds all that the others do. Each folder is listed only as long as that
+    may still be so: mostly the first one alone."""
     inner: dict[str, tuple[Path, set[str]]] = {}
     for name in names:
         inner[name] = with_classes(root, root / name)
@@ -108,8 +107,8 @@ def _refuse_same_in_all(root: Path, names: Sequence[str]) -> None:
 
 
 def _refuse_part_of_one(root: Path, names: Sequence[str]) -> None:
-    """`UserError` if one of these folders holds two or more folders and no files, and each of the
-    others some of the same: splits that lack classes, down to a single one."""
+    """Raise `UserError` if one of these folders holds two or more folders and no files, and each of
+    the others some of the same: splits that lack classes, down to a single one."""
     held: dict[str, set[str]] = {}
     for name in names:
         found = level(root, root / name)
@@ -124,7 +123,7 @@ def _refuse_part_of_one(root: Path, names: Sequence[str]) -> None:
 
 
 def _same(one: set[str], two: set[str]) -> set[str]:
-    """The names that two folders share, if these are at least half of what the smaller one
+    """Return the names that two folders share, if these are at least half of what the smaller one
     holds."""
     both = one & two
     if 2 * len(both) < min(len(one), len(two)):
@@ -135,7 +134,7 @@ def _same(one: set[str], two: set[str]) -> set[str]:
 def _two_readings(
     root: Path, names: Sequence[str], inner: Mapping[str, tuple[Path, set[str]]], shared: set[str]
 ) -> str:
-    """The error for folders that hold the same folders: those of `inner`, name -> what
+    """Write the error for folders that hold the same folders: those of `inner`, name -> what
     `with_classes` gives.
 
     `names`: all folders that would be the classes.
@@ -165,8 +164,8 @@ def _two_readings(
 
 
 def _train_and_val(inner: Mapping[str, tuple[Path, set[str]]]) -> tuple[str, str]:
-    """Which two of these folders to propose as train and val, by their names; without such names,
-    the one with the most folders as train, and the first of the others as val."""
+    """Choose which two of these folders to propose as train and val, by their names; without such
+    names, the one with the most folders as train, and the first of the others as val."""
     first_like: dict[str | None, str] = {}
     for name in inner:
         first_like.setdefault(like_split(name), name)
@@ -183,8 +182,8 @@ def _if_classes(root: Path, names: Iterable[str]) -> str:
 
 
 def refuse_likeness_beside(root: Path, by_split: dict[str, Path], beside: Sequence[str]) -> None:
-    """`UserError` if a folder beside the splits looks like one that is missing, and holds the same
-    classes."""
+    """Raise `UserError` if a folder beside the splits looks like one that is missing, and holds the
+    same classes."""
     classes = set(map(nfc, subfolders(root, by_split["train"])))
     for name in beside:
         split = like_split(name)
@@ -200,7 +199,7 @@ def refuse_likeness_beside(root: Path, by_split: dict[str, Path], beside: Sequen
 
 
 def too_high(root: Path, folder: Path) -> str:
-    """A sentence with the path to use, if the classes or splits stand deeper in `folder`; else
+    """Write a hint with the path to use, if the classes or splits stand deeper in `folder`; else
     empty."""
     outer = [name for name in subfolders(root, folder) if subfolders(root, folder / name)]
     if len(outer) != 1:
@@ -223,8 +222,8 @@ def too_high(root: Path, folder: Path) -> str:
 
 
 def classes_below(root: Path, folder: Path, names: Sequence[str], classes: Sequence[str]) -> str:
-    """A sentence with the path to use, if one of the folders `names` in the folder of a split holds
-    the classes."""
+    """Write a hint with the path to use, if one of the folders `names` in the folder of a split
+    holds the classes."""
     known = set(map(nfc, classes))
     holders = []
     for name in names:
@@ -241,7 +240,7 @@ def classes_below(root: Path, folder: Path, names: Sequence[str], classes: Seque
 
 
 def too_low(root: Path) -> str:
-    """A sentence with the path to use, if `root` is itself a class folder: it holds files and no
+    """Write a hint with the path to use, if `root` is itself a class folder: it holds files and no
     folders."""
     files = sum(entry.kind == "outside" for entry in level(root, root).unused)
     if not files:
@@ -253,8 +252,8 @@ def too_low(root: Path) -> str:
 
 
 def refuse_broken(folder: Path, broken: Sequence[str]) -> None:
-    """`UserError` for links that lead nowhere, where a class folder would stand: a class must not
-    vanish unseen."""
+    """Raise `UserError` for links that lead nowhere, where a class folder would stand: a class must
+    not vanish unseen."""
     if not broken:
         return
     links = []
@@ -276,6 +275,6 @@ def _target(link: Path) -> str:
 
 
 def _some(names: object) -> str:
-    """Up to five names, each on one line."""
+    """Show up to five names, each on one line."""
     listed = [one_line(getattr(name, "name", name)) for name in names]  # type: ignore[attr-defined]
     return ", ".join(listed[:5]) + (" ..." if len(listed) > 5 else "")

@@ -30,8 +30,8 @@ RECORDED = 1000
 def check_unreadable(
     unreadable: Sequence[Unused], total: int, limit: float, names_in: Path | None
 ) -> None:
-    """`UserError` if more than `limit` of the `total` files in class folders are no picture that
-    can be read."""
+    """Raise `UserError` if more than `limit` of the `total` files in class folders are no picture
+    that can be read."""
     count = len(unreadable)
     if count <= limit * total + 1e-9:  # 0.29 * 100 is a little less than 29
         return
@@ -50,8 +50,8 @@ def check_unreadable(
 def check_conflicts(
     conflicts: Sequence[Unused], pairs: str, total: int, names_in: Path | None
 ) -> None:
-    """`UserError` if more than `MOST_CONFLICTS` of the pictures stand under two classes. `pairs`:
-    `by_pair`."""
+    """Raise `UserError` if more than `MOST_CONFLICTS` of the pictures stand under two classes.
+    `pairs`: `by_pair`."""
     if len(conflicts) > MOST_CONFLICTS * total:
         raise UserError(
             f"{len(conflicts):,} of {total:,} pictures stand under two classes, byte for byte, "
@@ -61,8 +61,8 @@ def check_conflicts(
 
 
 def by_pair(groups: Iterable[tuple[str, ...]]) -> str:
-    """The classes that share pictures, most first; `groups`: for each such picture the names of its
-    classes."""
+    """Name the classes that share pictures, most first; `groups`: for each such picture the names
+    of its classes."""
     counts = Counter(groups).most_common()
     shown = "; ".join(
         f"{' and '.join(names)} {count:,}" for names, count in counts[:SHOWN_IN_FINDING]
@@ -73,7 +73,7 @@ def by_pair(groups: Iterable[tuple[str, ...]]) -> str:
 
 
 def unreadable_finding(unreadable: Sequence[Unused], total: int) -> str:
-    """A sentence about the files that cannot be read, with the first names."""
+    """Write a finding about the files that cannot be read, with the first names."""
     shown = "; ".join(f"{entry.path} ({entry.reason})" for entry in unreadable[:SHOWN_IN_FINDING])
     if len(unreadable) > SHOWN_IN_FINDING:
         shown += " ..."
@@ -81,14 +81,14 @@ def unreadable_finding(unreadable: Sequence[Unused], total: int) -> str:
 
 
 def summary(unused: Sequence[Unused], names_in: Path) -> str:
-    """How many entries are not used, by kind, and where their names are."""
+    """Say how many entries are not used, by kind, and where their names are."""
     counts = Counter(entry.kind for entry in unused)
     kinds = ", ".join(f"{counts[kind]:,} {words}" for kind, words in KINDS.items() if counts[kind])
     return f"not used: {kinds}; {_all_names(names_in)}"
 
 
 def _where(names_in: Path | None) -> str:
-    """Where every name is, in parentheses; empty where no file was written."""
+    """Say where every name is, in parentheses; empty where no file was written."""
     if names_in is None:
         return ""
     return f" ({_all_names(names_in)})"

@@ -81,15 +81,15 @@ def scan(
 
 
 def _jobs(tree: Tree) -> Iterator[tuple[str, int, str]]:
-    """(relative path, label, split) of each file, in the order of the names in NFC: so a copy in
-    NFD gives the same batches."""
+    """Yield (relative path, label, split) of each file, in the order of the names in NFC: so a copy
+    in NFD gives the same batches."""
     for split, files in tree.files.items():
         for path, label in sorted(files, key=lambda file: nfc(file[0])):
             yield path, label, split
 
 
 def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
-    """`read_picture` of each path, in order; of several processes of one run, each reads its
+    """Call `read_picture` for each path, in order; of several processes of one run, each reads its
     share."""
     own = distributed.mine(paths)
     with console.bar("reading pictures", len(own)) as advance:
@@ -103,7 +103,7 @@ def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
 
 
 def _read_all(paths: Sequence[Path], processes: int) -> Iterator[Measured | str]:
-    """`read_picture` of each path, in order; in several processes where starting them pays
+    """Yield `read_picture` of each path, in order; in several processes where starting them pays
     (decoding holds the GIL)."""
     if processes == 1 or len(paths) < PROCESSES_FROM:
         yield from map(read_picture, paths)
