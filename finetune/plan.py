@@ -260,7 +260,7 @@ def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> No
         "counts": data.counts(),
         "val": data.val_rule,
         "digest": data.digest(),
-        "halved": data.halved(data.of("val")),
+        "halved": data.halved,
         "findings": data.findings,
         "left_out": data.left_out[: left_out.RECORDED],
         "left_out_total": len(data.left_out),

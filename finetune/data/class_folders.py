@@ -278,8 +278,8 @@ def _why_empty(path: str, unused: Iterable[Unused]) -> str:
 
 
 def _findings(unused: Iterable[Unused], top: Iterable[str]) -> list[str]:
-    """Write sentences about what is not used; they name only folders beside the splits, which a push
-    cuts."""
+    """Write sentences about what is not used; they name only folders beside the splits, which a
+    push cuts."""
     kinds = Counter(entry.kind for entry in unused)
     findings = []
     if kinds["harmless"] or kinds["outside"]:

@@ -15,16 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.contract import run_pictures, rundir
+from zoo.contract.splits import HALVES, SPLITS
 from zoo.files import fields, tables
 from zoo.files.passed_over import Unused
 from zoo.files.same_paths import compared, located, nfc
 from zoo.host.errors import UserError
 
-SPLITS = ("train", "val", "test")
-"""In the order in which they are shown. Bytes that stand in two of them stay in the later one."""
-HALVES = ("select", "calibrate")
-"""The parts of val: one chooses among checkpoints and settings, the other fits what the answer says
-(temperature, threshold of unknown)."""
 HALF_AT_LEAST = 200
 """Val is halved into select and calibrate only if each half keeps this many pictures."""
 
@@ -70,23 +66,25 @@ class Data:
         if split not in HALVES:
             return [p for p in self.pictures if p.split == split]
         val = self.of("val")
-        if not self.halved(val):
+        if not self.halved:
             return val
-        return [p for p in val if self.half_of(p) == split]
+        return [p for p in val if _half_of(p) == split]
 
-    @staticmethod
-    def half_of(picture: Picture) -> str:
-        """Tell the half of val that a picture would belong to, by its bytes: select or
-        calibrate."""
-        odd = int(picture.sha256[-1], 16) % 2
-        return HALVES[0] if odd else HALVES[1]
-
-    @staticmethod
-    def halved(val: Sequence[Picture]) -> bool:
+    @property
+    def halved(self) -> bool:
         """Tell whether val is large enough to be halved: each half keeps at least HALF_AT_LEAST
         pictures."""
-        select = sum(Data.half_of(p) == "select" for p in val)
-        return min(select, len(val) - select) >= HALF_AT_LEAST
+        sizes = Counter(map(_half_of, self.of("val")))
+        return min(sizes["select"], sizes["calibrate"]) >= HALF_AT_LEAST
+
+    def parts(self, pictures: Sequence[Picture]) -> list[str]:
+        """Name each picture's split; where val is halved, the half of val that it belongs to."""
+        parts = [picture.split for picture in pictures]
+        if self.halved:
+            for i, picture in enumerate(pictures):
+                if picture.split == "val":
+                    parts[i] = _half_of(picture)
+        return parts
 
     def digest(self) -> str:
         """Compute the sha256 over every picture's path, class, split and bytes: two runs with the
@@ -121,6 +119,12 @@ class Data:
             if any(of_class):
                 counts[split] = dict(zip(self.classes, of_class, strict=True))
         return counts
+
+
+def _half_of(picture: Picture) -> str:
+    """Tell the half of val that a picture would belong to, by its bytes: select or calibrate."""
+    odd = int(picture.sha256[-1], 16) % 2
+    return "select" if odd else "calibrate"
 
 
 def write_files_csv(path: Path, data: Data) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from zoo.contract.splits import SPLITS
 from zoo.host import console, disk
 
 NAME = "digits"
@@ -46,7 +47,7 @@ def write_digits(folder: Path) -> Path:
     for digit in range(10):
         order = np.random.default_rng(digit).permutation(np.flatnonzero(target == digit))
         cuts = [round(0.6 * len(order)), round(0.8 * len(order))]
-        for split, part in zip(("train", "val", "test"), np.split(order, cuts), strict=True):
+        for split, part in zip(SPLITS, np.split(order, cuts), strict=True):
             class_folder = temporary / split / str(digit)
             class_folder.mkdir(parents=True)
             for index in part:

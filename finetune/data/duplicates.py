@@ -8,8 +8,9 @@ measured. Copies within one class and one split are kept, and counted.
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from finetune.data.dataset import SPLITS, Picture
+from finetune.data.dataset import Picture
 from finetune.data.left_out import by_pair
+from zoo.contract.splits import SPLITS
 from zoo.files.passed_over import Unused
 
 
