@@ -83,7 +83,7 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     for split, folder in folders.items():
         levels[split] = top if folder == root else level(root, folder)
     classes = _class_names(root, folders["train"], levels["train"])
-    files = {}
+    files: dict[str, list[tuple[str, int]]] = {}
     for split, folder in folders.items():
         if folder != root:
             unused += levels[split].unused

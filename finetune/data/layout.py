@@ -78,7 +78,8 @@ def _surely_splits(like: Mapping[str, str], names: Sequence[str]) -> dict[str, s
     """Pick, as name -> split, the folders whose names can hardly be those of classes; `like`:
     what `like_split` says of those among `names` that remind of a split."""
     sure = {}
-    for name, split in like.items():
+    for name in like:
+        split: str | None = like[name]
         # beside other folders train_images counts, but not training or train_station
         if len(like) < len(names):
             split = whole_split(name) if len(parts(name)) > 1 else None
@@ -171,10 +172,8 @@ def _train_and_val(inner: Mapping[str, tuple[Path, set[str]]]) -> tuple[str, str
         first_like.setdefault(like_split(name), name)
     fullest = max(inner, key=lambda name: len(inner[name][1]))
     train = first_like.get("train") or fullest
-    for name in (first_like.get("val"), first_like.get("test"), *inner):
-        if name and name != train:
-            return train, name
-    raise AssertionError("two folders at least hold the same")
+    others = [first_like.get("val"), first_like.get("test"), *inner]
+    return train, next(name for name in others if name and name != train)
 
 
 def _if_classes(root: Path, names: Iterable[str]) -> str:

@@ -1,8 +1,9 @@
 """The names of the splits of a run's pictures, as files.csv and predictions.csv have them.
 
-The model learns from train. Val is halved where it is large enough: select chooses among weights and
-settings, calibrate fits what the answer says (temperature, views, the threshold of unknown). Test is
-read once, at the end. In predictions.csv any other name is that of a set of foreign pictures.
+The model learns from train. Val is halved where it is large enough: select chooses among weights
+and settings, calibrate fits what the answer says (temperature, views, the threshold of unknown).
+Test is read once, at the end. In predictions.csv any other name is that of a set of foreign
+pictures.
 """
 
 SPLITS = ("train", "val", "test")
