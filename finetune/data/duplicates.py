@@ -6,7 +6,7 @@ measured. Copies within one class and one split are kept, and counted.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from finetune.data.dataset import Picture
 from finetune.data.left_out import by_pair
@@ -21,6 +21,7 @@ def remove_conflicts(
     labels: dict[str, set[int]] = defaultdict(set)
     for p in pictures:
         labels[p.sha256].add(p.label)
+    # every copy of a conflict leaves: nobody can tell which label is the right one
     kept, conflicts, groups = [], [], []
     for p in pictures:
         if len(labels[p.sha256]) == 1:
@@ -51,7 +52,7 @@ def remove_leaks(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Unuse
 def leak_findings(pictures: Sequence[Picture], kept: Sequence[Picture]) -> list[str]:
     """Write sentences about the leaks that were taken out of `pictures`, and about the copies in
     what is `kept`."""
-    before, after = (Counter(p.split for p in those) for those in (pictures, kept))
+    before, after = _per_split(pictures), _per_split(kept)
     findings = []
     for split, later in (("train", "val or test"), ("val", "test")):
         if left := before[split] - after[split]:
@@ -61,3 +62,7 @@ def leak_findings(pictures: Sequence[Picture], kept: Sequence[Picture]) -> list[
     if twins := len(kept) - len({p.sha256 for p in kept}):
         findings.append(f"{twins} exact duplicates within a split")
     return findings
+
+
+def _per_split(pictures: Iterable[Picture]) -> Counter[str]:
+    return Counter(picture.split for picture in pictures)

@@ -42,14 +42,16 @@ _WORDS = {
     ),
     "test": ("test", "testing", "xtest", "tst", "te", "ts"),
 }
+# what may follow: training_set, val_images
 _AFTER = r"(?:s|sets?|splits?|dirs?|folders?|data|dataset|images?|imgs?|pics?|pictures?|photos?)?"
+# pattern of any name that reminds of the split
 _LIKE = {split: re.compile(f"(?:{'|'.join(words)}){_AFTER}") for split, words in _WORDS.items()}
 _EQUAL_PART = re.compile(
     r"(?:k?fold|split|subset|dataset|partition|part|batch|set)[ _-]?"
     r"(?:\d{1,3}|[a-z]|one|two|three|four|five)|(?:19|20)\d\d",
     re.IGNORECASE,
 )
-"""One of several equal parts: a fold, a batch, a year."""
+"""Matches one of several equal parts: a fold, a batch, a year."""
 _VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
 """Variation selectors: they choose between looks of the character before them, and show nothing."""
 _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
@@ -70,7 +72,7 @@ def like_split(name: str) -> str | None:
 def parts(name: str) -> list[str]:
     """Cut a name in snake_case, kebab-case or CamelCase into its parts, in lower case; digits end
     a part, as in val2017."""
-    return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+    return list(map(str.lower, re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)))
 
 
 def whole_split(name: str) -> str | None:

@@ -82,6 +82,7 @@ def held_out(copies: Counter[str], wanted: int) -> set[str]:
     """
     chosen: set[str] = set()
     taken = 0
+    # the last group always stays in train
     for sha256 in sorted(copies)[:-1]:
         if taken + copies[sha256] <= wanted:
             chosen.add(sha256)

@@ -247,8 +247,8 @@ def _load(views: Dataset, source: Source, at_once: int, **how: object) -> Iterat
 
 
 def _collate(items: list[Item]) -> tuple[Batch | None, str | None]:
-    problems = [item for item in items if isinstance(item, str)]
-    if problems:
-        return None, problems[0]
+    for item in items:
+        if isinstance(item, str):
+            return None, item
     pixels, labels = zip(*items, strict=True)
     return (torch.from_numpy(np.stack(pixels)), torch.tensor(labels)), None

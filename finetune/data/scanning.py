@@ -54,6 +54,7 @@ def scan(
     pictures, conflicts, pairs = remove_conflicts(pictures, tree.classes)
     kept, leaks = remove_leaks(pictures)
     unused = (*unreadable, *conflicts, *leaks, *tree.unused)
+    # before the checks, so that a run that stops here has the names too
     if names_in is not None and distributed.first():
         write_left_out(names_in, unused)
     check_unreadable(unreadable, len(jobs), bad_limit, names_in)
