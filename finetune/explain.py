@@ -104,7 +104,7 @@ def main(
 def explained(situation: Situation, given: dict[str, Any]) -> tuple["Resolved", int, "Schedule"]:
     """(recipe, pictures that are trained on, learning rates) of a situation with these settings;
     `UserError` where a run would be refused as well."""
-    from finetune.data import dataset
+    from finetune.data import held_out
     from finetune.data.loader import steps_per_epoch
     from finetune.recipe import fitting, resolve
     from finetune.train import ddp
@@ -125,7 +125,7 @@ def explained(situation: Situation, given: dict[str, Any]) -> tuple["Resolved", 
         fraction = resolve.as_fraction(recipe.val)
         if fraction is None:
             raise UserError(f"--val {recipe.val}: there is no folder here; say --has-val instead.")
-        trained_on -= sum(dataset.count_held_out(fraction, count) for count in situation.counts())
+        trained_on -= sum(held_out.count_held_out(fraction, count) for count in situation.counts())
     fitting.check(recipe, trial, pictures=trained_on, device=situation.device)
     ddp.check_batch(min(trained_on, recipe.batch_size), recipe, processes=situation.processes)
     rates = schedule(recipe, steps_per_epoch=steps_per_epoch(trained_on, recipe.batch_size))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from finetune.augment.picture import seed_everything
-from finetune.data import dataset, left_out
+from finetune.data import dataset, held_out, left_out, scanning
 from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Data
 from finetune.data.loader import Source, planned_workers, steps_per_epoch
@@ -90,7 +90,7 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
     # before they are read: a picture that changes meanwhile is read again when the run goes on
     states = going_on.file_states(tree) if distributed.first() else ""
     names = claimed.folder / rundir.LEFT_OUT
-    scanned = dataset.scan(
+    scanned = scanning.scan(
         tree,
         processes=devices.cpu_cores(),
         bad_limit=limit,
@@ -101,7 +101,7 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
         facts = facts_of(scanned, described, trial, device)
         resolved = lr_range.resolved(facts, order.given)
     resolved = Resolved.from_json(distributed.of_first(resolved.to_json()))
-    data = dataset.split(scanned, resolved.recipe.val)
+    data = held_out.split(scanned, resolved.recipe.val)
     check_steps(resolved.recipe, trial, len(data.of("train")), device)
     data = with_recorded_names(claimed, data)
     if distributed.first():
@@ -260,7 +260,7 @@ def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> No
         "counts": data.counts(),
         "val": data.val_rule,
         "digest": data.digest(),
-        "halved": data.halved(data.of("val")),
+        "halved": data.halved,
         "findings": data.findings,
         "left_out": data.left_out[: left_out.RECORDED],
         "left_out_total": len(data.left_out),

@@ -109,7 +109,7 @@ def made_run(
             "classes": classes,
             "counts": data.counts(),
             "val": data.val_rule,
-            "halved": data.halved(data.of("val")),
+            "halved": data.halved,
             "digest": data.digest(),
             "findings": data.findings,
             "left_out": data.left_out,
@@ -232,7 +232,7 @@ def made_answers(
     val = data.of("val")
     half = (
         {p.path: name for name in ("select", "calibrate") for p in data.of(name)}
-        if data.halved(val)
+        if data.halved
         else {}
     )
     pictures = [*val, *data.of("test")]

@@ -22,6 +22,7 @@ from export.proof.product import Product
 from zoo.contract import bundle, model_metadata, rejection, run_pictures, rundir
 from zoo.contract.decision import Decision
 from zoo.contract.finished_run import FinishedRun
+from zoo.contract.splits import OF_VAL
 from zoo.files import fields, tables
 from zoo.files.folders import picture_bytes, shown
 from zoo.files.same_paths import located
@@ -131,7 +132,7 @@ class TrainedRun:
     @cached_property
     def validated(self) -> list[Labelled]:
         """The same of val."""
-        return self.answered(("val", "select", "calibrate"))
+        return self.answered(OF_VAL)
 
     def answered(self, splits: Sequence[str]) -> list[Labelled]:
         """Return the run's answers to the pictures of these splits."""

@@ -2,30 +2,33 @@
 opened."""
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import NoReturn
 
 from finetune.data import layout
-from finetune.data.layout import SPLIT_FOLDERS
+from finetune.data.folder_names import (
+    SPLIT_FOLDERS,
+    bare,
+    by_bare_name,
+    difference,
+    like_split,
+    told_apart,
+)
 from zoo.files.entries import Found, Level, all_above, inside, level, listed, relative, walk
 from zoo.files.passed_over import Unused
 from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
 
-_VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
-"""Variation selectors: they choose between looks of the character before them, and show nothing."""
-_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Fillers of Hangul and the empty Braille pattern: letters to Unicode, blanks to the eye."""
-
 
 @dataclass(frozen=True)
 class Tree:
-    """Which files belong to which class and split, and all that belongs to none; nothing is decoded
-    yet."""
+    """Says which files belong to which class and split, and all that belongs to none; nothing is
+    decoded yet."""
 
     root: Path
     classes: tuple[str, ...]
@@ -42,7 +45,7 @@ class Tree:
 
     @property
     def ignored(self) -> int:
-        """Files that are notes or labels, or that stand outside the class folders."""
+        """Counts the files that are notes or labels, or that stand outside the class folders."""
         return sum(entry.kind in ("harmless", "outside") for entry in self.unused)
 
 
@@ -59,10 +62,10 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     folders that can be read in two ways.
     """
     if not os.path.isdir(root):
+        seen = "a file" if os.path.exists(root) else "nothing"
         raise UserError(
-            f"--data {root}: expected a folder of pictures, but there is "
-            f"{'a file' if os.path.exists(root) else 'nothing'} at this path. --data digits is a "
-            "built-in sample."
+            f"--data {root}: expected a folder of pictures, but there is {seen} at this path. "
+            "--data digits is a built-in sample."
         )
     top = level(root, root)
     by_split = _split_folders(root, top)
@@ -76,49 +79,50 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
     if val is not None:
         on_the_way, unused = _around(root, val, unused)
         read += on_the_way
-    levels = {
-        split: top if folder == root else level(root, folder) for split, folder in folders.items()
-    }
+    levels = {}
+    for split, folder in folders.items():
+        levels[split] = top if folder == root else level(root, folder)
     classes = _class_names(root, folders["train"], levels["train"])
-    files = {}
+    files: dict[str, list[tuple[str, int]]] = {}
     for split, folder in folders.items():
         if folder != root:
             unused += levels[split].unused
             read.append(relative(folder, root))
-        found = _read_split(root, folder, levels[split], classes)
-        files[split] = sorted((path, label) for label, of_class in found for path in of_class.files)
-        unused += [entry for _, of_class in found for entry in of_class.unused]
-        read += [path for _, of_class in found for path in of_class.folders]
+        files[split] = []
+        for label, of_class in _read_split(root, folder, levels[split], classes):
+            files[split] += zip(of_class.files, repeat(label))
+            unused += of_class.unused
+            read += of_class.folders
+        files[split].sort()
     _check_filled(root, folders, files, classes, unused)
     findings = _findings(unused, top.folders)
     return Tree(root, classes, files, tuple(unused), frozenset(read), tuple(findings))
 
 
 def _split_folders(root: Path, top: Level) -> dict[str, Path]:
-    """split -> folder, empty for plain class folders."""
+    """Find the folders of the splits, split -> folder; empty for plain class folders."""
     splits = [name for name in top.folders if name.lower() in SPLIT_FOLDERS]
     by_split = {SPLIT_FOLDERS[name.lower()]: root / name for name in splits}
+    beside = [name for name in top.folders if name not in splits]
     names = ", ".join(splits)
     if len(by_split) != len(splits):
         raise UserError(
             f"{root} has {names}: keep one folder for each of train, val (valid, validation) and "
             "test."
         )
-    layout.refuse_broken(
-        root, [name for name in top.broken if not by_split or name.lower() in SPLIT_FOLDERS]
-    )
-    beside = [name for name in top.folders if name not in splits]
-    if by_split and "train" not in by_split:
-        like = next((name for name in beside if layout.like_split(name) == "train"), None)
-        advice = f"Rename {like} to train, if it is that. " if like else ""
+    if not by_split:
+        layout.refuse_broken(root, top.broken)
+        layout.refuse_splits_as_classes(root, beside)
+        return {}
+    layout.refuse_broken(root, [name for name in top.broken if name.lower() in SPLIT_FOLDERS])
+    if "train" not in by_split:
+        like = [name for name in beside if like_split(name) == "train"]
+        advice = f"Rename {like[0]} to train, if it is that. " if like else ""
         raise UserError(
             f"{root} has {names} but no train folder. {advice}(Classes cannot be called train, "
             "val, valid, validation or test, unless the class folders stand in train/.)"
         )
-    if by_split:
-        layout.refuse_likeness_beside(root, by_split, beside)
-    else:
-        layout.refuse_splits_as_classes(root, beside)
+    layout.refuse_likeness_beside(root, by_split, beside)
     return by_split
 
 
@@ -144,22 +148,21 @@ def _check_val(root: Path, val: Path, folders: Mapping[str, Path]) -> None:
 
 
 def _beside(root: Path, top: Level, splits: Iterable[Path]) -> list[Unused]:
-    """What stands beside the folders of the splits, files apart."""
+    """List what stands beside the folders of the splits, files apart."""
     # a link to a split is not that split itself
     used = {path.parent.resolve() / path.name for path in splits}
-    return [
-        *(
-            Unused(name, "beside", "a folder beside train, val and test")
-            for name in top.folders
-            if root.resolve() / name not in used
-        ),
-        *(Unused(name, "beside", "a link that leads nowhere") for name in top.broken),
-    ]
+    unused = []
+    for name in top.folders:
+        if root.resolve() / name not in used:
+            unused.append(Unused(name, "beside", "a folder beside train, val and test"))
+    for name in top.broken:
+        unused.append(Unused(name, "beside", "a link that leads nowhere"))
+    return unused
 
 
 def _around(root: Path, val: Path, unused: Sequence[Unused]) -> tuple[list[str], list[Unused]]:
-    """What a validation folder that stands in the data folder changes: the folders on the way to
-    it, which are read, and all that is not used, without these and with what stands beside the
+    """Say what a validation folder that stands in the data folder changes: the folders on the way
+    to it, which are read, and all that is not used, without these and with what stands beside the
     way."""
     way = relative(val, root).split("/")
     if way[0] == "..":
@@ -167,11 +170,10 @@ def _around(root: Path, val: Path, unused: Sequence[Unused]) -> tuple[list[str],
     folders = ["/".join(way[:depth]) for depth in range(1, len(way))]
     left = [entry for entry in unused if entry.path not in (*folders, "/".join(way))]
     for folder, name in zip(folders, way[1:], strict=True):
-        left += [
-            Unused(inside(folder, entry.name), "beside", "it stands beside the validation folder")
-            for entry in listed(root / folder)
-            if entry.name != name
-        ]
+        for entry in listed(root / folder):
+            if entry.name != name:
+                path = inside(folder, entry.name)
+                left.append(Unused(path, "beside", "it stands beside the validation folder"))
     return folders, left
 
 
@@ -179,20 +181,8 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
     names = found.folders
     layout.refuse_broken(train, found.broken)
     if len(names) < 2:
-        seen = f"one class folder ({names[0]})" if names else "no class folder"
-        hint = (
-            " (A class cannot be called train.)"
-            if train.name.lower() == "train" and not names
-            else ""
-        )
-        deeper = layout.too_high(root, train) or (
-            layout.too_low(root) if train == root and not names else ""
-        )
-        raise UserError(
-            f"{train} has {seen}: expected at least two folders, each named after a class and "
-            f"holding its pictures.{hint}{deeper}"
-        )
-    _by_bare_name(train, names)
+        raise UserError(_too_few_classes(root, train, names))
+    by_bare_name(train, names)
     for name in names:
         if (octets := os.fsencode(name)).decode("utf-8", "replace").encode() != octets:
             raise UserError(
@@ -203,81 +193,57 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _bare(name: str) -> str:
-    """A name as people see it: without case, Unicode form, characters that are not shown, and
-    blanks or dots at its end."""
-    visible = "".join(
-        " " if character in _BLANK_LETTERS else character
-        for character in nfc(name)
-        if unicodedata.category(character) != "Cf" and character not in _VARIATIONS
+def _too_few_classes(root: Path, train: Path, names: Sequence[str]) -> str:
+    """Write the error for a train folder with one class folder, or with none."""
+    seen, hint = "no class folder", ""
+    if names:
+        seen = f"one class folder ({names[0]})"
+    elif train.name.lower() == "train":
+        hint = " (A class cannot be called train.)"
+    deeper = layout.too_high(root, train)
+    if not deeper and not names and train == root:
+        deeper = layout.too_low(root)
+    return (
+        f"{train} has {seen}: expected at least two folders, each named after a class and holding "
+        f"its pictures.{hint}{deeper}"
     )
-    return " ".join(visible.split()).rstrip(". ").casefold()
-
-
-def _by_bare_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """`_bare` name -> name; `UserError` for a name of blanks only, and for two names that look the
-    same."""
-    bare: dict[str, str] = {}
-    for name in names:
-        if not _bare(name):
-            raise UserError(
-                f"{folder}: expected class names that can be seen, but {name!a} shows nothing. "
-                "Rename the folder; its name becomes part of the model."
-            )
-        twin = bare.setdefault(_bare(name), name)
-        if twin != name:
-            raise UserError(
-                f"{folder}: the class names {' and '.join(_told_apart(twin, name))} differ only in "
-                f"{_difference(twin, name)}. Merge or rename one of them."
-            )
-    return bare
-
-
-def _folded(name: str) -> str:
-    """A name without case and Unicode form."""
-    return nfc(name).casefold()
-
-
-def _difference(one: str, two: str) -> str:
-    """What two names of the same `_bare` name differ in."""
-    if _folded(one) == _folded(two):
-        return "case or Unicode form"
-    return "case, blanks, dots at the end, or characters that are not shown"
-
-
-def _told_apart(one: str, two: str) -> tuple[str, str]:
-    """Both names; with the code points of what is not ASCII if they look the same."""
-    same_look = _folded(one) != _folded(two) or nfc(one) == nfc(two)
-    return (ascii(one), ascii(two)) if same_look else (repr(one), repr(two))
 
 
 def _read_split(
     root: Path, folder: Path, found: Level, classes: tuple[str, ...]
 ) -> list[tuple[int, Found]]:
-    """(label, what its folder holds) of each class of one split. Classes are compared in NFC."""
+    """Walk the class folders of one split: (label, what its folder holds) of each class of one
+    split. Classes are compared in NFC."""
     layout.refuse_broken(folder, found.broken)
     label_of = {nfc(name): label for label, name in enumerate(classes)}
-    labels = {name: label_of.get(nfc(name)) for name in found.folders}
-    _by_bare_name(folder, found.folders)
-    if unknown := [name for name, label in labels.items() if label is None]:
-        near = _by_bare_name(folder, classes).get(_bare(unknown[0]))
-        if near is not None:
-            own, of_train = _told_apart(unknown[0], near)
-            raise UserError(
-                f"{folder} has the class {own}, and train has {of_train}: the names differ only in "
-                f"{_difference(unknown[0], near)}. Give both the same name."
-            )
-        raise UserError(
-            f"{folder} has the class {', '.join(map(repr, unknown[:5]))}, which train lacks: "
-            f"expected only {', '.join(classes[:10])}{' ...' if len(classes) > 10 else ''}. Rename "
-            f"or remove the folder.{layout.classes_below(root, folder, unknown, classes)}"
-        )
+    by_bare_name(folder, found.folders)
+    unknown = [name for name in found.folders if nfc(name) not in label_of]
+    if unknown:
+        _refuse_unknown(root, folder, unknown, classes)
     above = all_above(root, folder)
-    return [
-        (label, walk(root, folder / name, above))
-        for name, label in labels.items()
-        if label is not None
-    ]
+    split = []
+    for name in found.folders:
+        split.append((label_of[nfc(name)], walk(root, folder / name, above)))
+    return split
+
+
+def _refuse_unknown(
+    root: Path, folder: Path, unknown: Sequence[str], classes: tuple[str, ...]
+) -> NoReturn:
+    """`UserError` for class folders of val or test that train lacks."""
+    twin = by_bare_name(folder, classes).get(bare(unknown[0]))
+    if twin is not None:
+        own, of_train = told_apart(unknown[0], twin)
+        raise UserError(
+            f"{folder} has the class {own}, and train has {of_train}: the names differ only in "
+            f"{difference(unknown[0], twin)}. Give both the same name."
+        )
+    more = " ..." if len(classes) > 10 else ""
+    raise UserError(
+        f"{folder} has the class {', '.join(map(repr, unknown[:5]))}, which train lacks: "
+        f"expected only {', '.join(classes[:10])}{more}. Rename "
+        f"or remove the folder.{layout.classes_below(root, folder, unknown, classes)}"
+    )
 
 
 def _check_filled(
@@ -288,31 +254,32 @@ def _check_filled(
     unused: Iterable[Unused],
 ) -> None:
     """`UserError` if a class has no file in train, or a split has none at all."""
-    counts = Counter(label for _, label in files["train"])
-    if empty := [
-        folders["train"] / name for label, name in enumerate(classes) if not counts[label]
-    ]:
-        path = relative(empty[0], root)
-        own = next(
-            (entry for entry in unused if entry.path == path or entry.path.startswith(f"{path}/")),
-            None,
-        )
-        why = f" ({one_line(own.path)}: {own.reason})" if own else ""
+    filled = {label for _, label in files["train"]}
+    empty = [folders["train"] / name for label, name in enumerate(classes) if label not in filled]
+    if empty:
         raise UserError(
             f"no picture in {', '.join(map(str, empty[:5]))}: expected at least one in each class "
-            f"folder{why}. Add pictures, or remove the "
+            f"folder{_why_empty(relative(empty[0], root), unused)}. Add pictures, or remove the "
             f"folder.{layout.too_high(root, folders['train'])}"
         )
-    if hollow := [split for split in files if not files[split]]:
+    if hollow := [str(folders[split]) for split in files if not files[split]]:
         raise UserError(
-            f"{', '.join(str(folders[split]) for split in hollow)}: expected pictures in class "
+            f"{', '.join(hollow)}: expected pictures in class "
             "folders, seen none. Add them, or remove the folder."
         )
 
 
+def _why_empty(path: str, unused: Iterable[Unused]) -> str:
+    """Give the reason of the first entry in this class folder that is not used, in parentheses."""
+    for entry in unused:
+        if entry.path == path or entry.path.startswith(f"{path}/"):
+            return f" ({one_line(entry.path)}: {entry.reason})"
+    return ""
+
+
 def _findings(unused: Iterable[Unused], top: Iterable[str]) -> list[str]:
-    """Sentences about what is not used; they name only folders beside the splits, which a push
-    cuts."""
+    """Write sentences about what is not used; they name only folders beside the splits, which a
+    push cuts."""
     kinds = Counter(entry.kind for entry in unused)
     findings = []
     if kinds["harmless"] or kinds["outside"]:

@@ -10,21 +10,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from zoo.contract.splits import SPLITS
 from zoo.host import console, disk
 
 NAME = "digits"
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 [1797, 8, 8], int [1797]): the grey pictures and their digit."""
+    """Load the grey pictures and their digits: (uint8 [1797, 8, 8], int [1797])."""
     table = np.loadtxt(of_sklearn("data/digits.csv.gz"), delimiter=",")
     pixels = table[:, :-1].reshape(-1, 8, 8)
     return np.round(pixels * (255 / 16)).astype(np.uint8), table[:, -1].astype(int)
 
 
 def of_sklearn(name: str) -> Path:
-    """A file of scikit-learn's data sets; importing scikit-learn would take two seconds, with scipy
-    and pandas."""
+    """Find a file of scikit-learn's data sets; importing scikit-learn would take two seconds, with
+    scipy and pandas."""
     package = find_spec("sklearn")
     assert package is not None, "it is a dependency"
     assert package.origin is not None, "it is a package with files"
@@ -46,7 +47,7 @@ def write_digits(folder: Path) -> Path:
     for digit in range(10):
         order = np.random.default_rng(digit).permutation(np.flatnonzero(target == digit))
         cuts = [round(0.6 * len(order)), round(0.8 * len(order))]
-        for split, part in zip(("train", "val", "test"), np.split(order, cuts), strict=True):
+        for split, part in zip(SPLITS, np.split(order, cuts), strict=True):
             class_folder = temporary / split / str(digit)
             class_folder.mkdir(parents=True)
             for index in part:

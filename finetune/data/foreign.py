@@ -18,44 +18,40 @@ from zoo.picture.preprocess import Preprocessing
 from zoo.picture.tta import WHOLE, View, prepare
 
 PICTURES = 200
-"""Of each set."""
+"""How many each set has."""
 
 
 class ForeignSet(NamedTuple):
-    """Some pictures that no class of the run means."""
+    """Holds some pictures that no class of the run means."""
 
     name: str
     pictures: list[Image.Image]
 
 
 def sets_for(own: Sequence[Picture]) -> list[ForeignSet]:
-    """Noise, and scikit-learn's handwritten digits; parts of photographs where the digits are the
-    run's own pictures.
+    """Choose the sets for a run: noise, and scikit-learn's handwritten digits; parts of photographs
+    where the digits are the run's own pictures.
 
     A set that resembles the run's classes (digits for another classifier of digits) is not foreign
     to it and has an AUROC near 0.5; the report says what the sets are.
     """
     pixels = digits()[0]
-    chosen = [Image.fromarray(pixels[i]) for i in range(0, len(pixels), len(pixels) // PICTURES)][
-        :PICTURES
-    ]
-    digests = {_png_sha256(picture) for picture in chosen}
-    known = any(picture.sha256 in digests for picture in own)
-    other = (
-        ForeignSet("photos", photos())
-        if known
-        else ForeignSet("digits", [p.convert("RGB") for p in chosen])
-    )
+    chosen = list(map(Image.fromarray, pixels[:: len(pixels) // PICTURES][:PICTURES]))
+    digests = set(map(_png_sha256, chosen))
+    if any(picture.sha256 in digests for picture in own):
+        other = ForeignSet("photos", photos())
+    else:
+        other = ForeignSet("digits", [picture.convert("RGB") for picture in chosen])
     return [ForeignSet("noise", noise(PICTURES)), other]
 
 
 def photos() -> list[Image.Image]:
-    """Square parts, 100 to 400 px wide, of scikit-learn's two sample photographs (a temple and a
-    flower, CC BY)."""
+    """Cut square parts, 100 to 400 px wide, of scikit-learn's two sample photographs (a temple and
+    a flower, CC BY)."""
     random = np.random.default_rng(0)
-    photographs = [
-        np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))) for name in ("china", "flower")
-    ]
+    photographs = []
+    for name in ("china", "flower"):
+        photographs.append(np.asarray(Image.open(of_sklearn(f"images/{name}.jpg"))))
     pictures = []
     for i in range(PICTURES):
         pixels = photographs[i % len(photographs)]
@@ -68,8 +64,8 @@ def photos() -> list[Image.Image]:
 def batches(
     pictures: Sequence[Image.Image], pre: Preprocessing, views: tuple[View, ...] = (WHOLE,)
 ) -> Iterator[Batch]:
-    """The pictures as deployment sees them, as `evaluation_batches` gives them, without labels
-    (-1)."""
+    """Yield the pictures as deployment sees them, as `evaluation_batches` gives them, without
+    labels (-1)."""
     size = max(1, EVALUATION_BATCH // len(views))
     for i in range(0, len(pictures), size):
         prepared = np.stack([prepare(picture, pre, views) for picture in pictures[i : i + size]])

@@ -12,7 +12,7 @@ import re
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,8 @@ from finetune.data.plain_tar import (
     bounded_gzip,
     checked,
     files,
-    is_plain,
-    members,
     opened,
+    read_members,
 )
 from finetune.machine import disk_space
 from zoo.contract import rundir
@@ -45,18 +44,21 @@ TARS = (TRAIN, VAL, DEVKIT)
 META = "ILSVRC2012_devkit_t12/data/meta.mat"
 TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
 CLASS_TAR, TRAIN_PICTURE = re.compile(r"(n[0-9]{8})\.tar"), re.compile(r"n[0-9]{8}_[0-9]+\.JPEG")
+WNID = re.compile(r"n[0-9]{8}")
 VAL_PICTURE = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG")
 PREPARED = "PREPARED.json"
-"""Written last: sizes of the tars that were unpacked, and what came out."""
+"""Name of the file that is written last: sizes of the tars that were unpacked, and what came
+out."""
 MOST_META_BYTES, MOST_TRUTH_BYTES = 16 << 20, 1 << 20
-"""Of the two files of the devkit that are read; the originals have less than 1 MB and 200 kB."""
+"""Limits of the two files of the devkit that are read; the originals have less than 1 MB and
+200 kB."""
 UNFINISHED = ".unfinished-"
 """Prefix of a folder that is being filled; hidden, so that no reader takes it for a class."""
 
 
 @dataclass(frozen=True)
 class Devkit:
-    """What the development kit says."""
+    """Holds the classes of the challenge and the ground truth, as the development kit has them."""
 
     pictures: dict[str, int]
     """WordNet id -> training pictures, of the classes of the challenge (meta.mat also has their
@@ -66,13 +68,14 @@ class Devkit:
 
 
 def is_tars(folder: Path) -> bool:
-    """Whether this is a folder with the tars, of which the training pictures are the one to tell
-    by."""
+    """Tell whether this is a folder with the tars, of which the training pictures are the one to
+    tell by."""
     return (folder / TRAIN).is_file()
 
 
 def unpacked_into(folder: Path) -> Path:
-    """`FOLDER-folders` beside the folder with the tars; `UserError` if one of them is missing."""
+    """Name `FOLDER-folders` beside the folder with the tars; `UserError` if one of them is
+    missing."""
     if missing := [name for name in TARS if not (folder / name).is_file()]:
         raise UserError(
             f"{folder} lacks {', '.join(missing)}: expected the three tars of ILSVRC2012 under the "
@@ -82,8 +85,8 @@ def unpacked_into(folder: Path) -> Path:
 
 
 def prepared(folder: Path) -> Path:
-    """`FOLDER-folders` beside the tars, with `train/` and `val/` unpacked; unpacked already, it is
-    given at once.
+    """Make `FOLDER-folders` beside the tars, with `train/` and `val/` unpacked; unpacked already,
+    it is given at once.
 
     It goes on where it was stopped. `UserError` if a tar is missing, cut off or holds anything else
     than it should, and if there is not enough space.
@@ -108,7 +111,7 @@ def prepared(folder: Path) -> Path:
 
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
-    """Only one process unpacks."""
+    """Make sure that only one process unpacks into this folder."""
     try:
         target.mkdir(exist_ok=True)
     except OSError as error:
@@ -125,8 +128,8 @@ def alone(target: Path) -> Iterator[None]:
 
 
 def check_space(needed: int, target: Path) -> None:
-    """`UserError` if what is still to be unpacked does not fit; pictures take the space that they
-    have in the tars."""
+    """Raise `UserError` if what is still to be unpacked does not fit; pictures take the space that
+    they have in the tars."""
     there = sum(path.stat().st_size for path in target.rglob("*.JPEG"))
     free = shutil.disk_usage(target).free
     if needed - there > free:
@@ -137,12 +140,17 @@ def check_space(needed: int, target: Path) -> None:
 
 
 def read_devkit(path: Path) -> Devkit:
-    """Classes and ground truth; `UserError` if they do not fit together."""
+    """Read classes and ground truth; `UserError` if they do not fit together."""
     with bounded_gzip(path) as unpacked, opened(path, unpacked) as tar:
         found = read_members(tar, path, {META: MOST_META_BYTES, TRUTH: MOST_TRUTH_BYTES})
+    for name in (META, TRUTH):
+        if name not in found:
+            raise UserError(
+                f"{path} lacks {name}: expected the development kit for task 1 and 2 of 2012."
+            )
     try:
-        pictures = devkit_classes(found[META])
-        numbers = [int(line) for line in found[TRUTH].split()]
+        classes = devkit_classes(found[META])
+        numbers = list(map(int, found[TRUTH].split()))
     except (
         ValueError,
         TypeError,
@@ -158,31 +166,27 @@ def read_devkit(path: Path) -> Devkit:
             f"{path}: expected meta.mat and the ground truth of ILSVRC2012, seen others "
             f"({first_line(error)[:MOST_NAME]}). Download it again."
         ) from None
-    if unknown := sorted(set(numbers) - set(pictures)):
+    if unknown := sorted(set(numbers) - set(classes)):
         raise UserError(
             f"{path}: the ground truth names class {unknown[0]}, expected one of the "
-            f"{len(pictures)} in meta.mat. Download it again."
+            f"{len(classes)} in meta.mat. Download it again."
         )
-    names = {
-        number: checked(wnid, re.compile(r"n[0-9]{8}"), path)
-        for number, (wnid, _) in pictures.items()
-    }
-    if len(set(names.values())) != len(names) or not all(
-        0 <= count <= MOST_MEMBERS for _, count in pictures.values()
-    ):
+    wnid_of = {}
+    for number, (wnid, _) in classes.items():
+        wnid_of[number] = checked(wnid, WNID, path)
+    pictures = dict(classes.values())
+    possible = all(0 <= count <= MOST_MEMBERS for count in pictures.values())
+    if len(pictures) != len(classes) or not possible:
         raise UserError(
             f"{path}: expected each class once in meta.mat, with its number of pictures. Download "
             "it again."
         )
-    return Devkit(
-        {names[number]: count for number, (_, count) in pictures.items()},
-        tuple(names[number] for number in numbers),
-    )
+    return Devkit(pictures, tuple(map(wnid_of.__getitem__, numbers)))
 
 
 def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
-    """Number of a class -> its WordNet id and training pictures, from meta.mat, which has MATLAB's
-    version 5."""
+    """Read the classes: number of a class -> its WordNet id and training pictures, from meta.mat,
+    which has MATLAB's version 5."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -191,16 +195,17 @@ def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
         rows = loadmat(io.BytesIO(meta), squeeze_me=True, variable_names=["synsets"])["synsets"]
     except MatReadError as error:
         raise ValueError(str(error)) from None
-    return {
-        int(row["ILSVRC2012_ID"]): (str(row["WNID"]), int(row["num_train_images"]))
-        for row in rows
-        if int(row["num_children"]) == 0
-    }
+    classes = {}
+    for row in rows:
+        if int(row["num_children"]) == 0:
+            number, count = int(row["ILSVRC2012_ID"]), int(row["num_train_images"])
+            classes[number] = (str(row["WNID"]), count)
+    return classes
 
 
 def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance) -> None:
-    """Each inner tar -> a class folder, which appears whole; a class whose folder is there is not
-    read again."""
+    """Unpack each inner tar into a class folder, which appears whole; a class whose folder is there
+    is not read again."""
     seen = set()
     with opened(path) as outer:
         for member in files(outer, path):
@@ -213,17 +218,8 @@ def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance)
             seen.add(wnid)
             if not (train / wnid).is_dir():
                 with opened(path, outer.extractfile(member)) as inner:
-                    fill(
-                        train / (UNFINISHED + wnid), inner, f"{path}: {member.name}", TRAIN_PICTURE
-                    )
-                count = sum(1 for _ in (train / (UNFINISHED + wnid)).iterdir())
-                if count != kit.pictures[wnid]:
-                    raise UserError(
-                        f"{path}: {member.name} holds {count} pictures, expected "
-                        f"{kit.pictures[wnid]} as meta.mat says: the tar was cut off or changed. "
-                        "Download it again."
-                    )
-                (train / (UNFINISHED + wnid)).rename(train / wnid)
+                    where = f"{path}: {member.name}"
+                    unpack_class(train / wnid, inner, where, kit.pictures[wnid])
             advance(kit.pictures[wnid], note=wnid)
     if missing := sorted(set(kit.pictures) - seen):
         raise UserError(
@@ -232,8 +228,22 @@ def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance)
         )
 
 
+def unpack_class(folder: Path, tar: tarfile.TarFile, where: str, expected: int) -> None:
+    """Unpack the tar of one class into its folder, which appears whole; `UserError` unless the tar
+    holds as many pictures as `expected`."""
+    filling = folder.with_name(UNFINISHED + folder.name)
+    fill(filling, tar, where, TRAIN_PICTURE)
+    count = len(list(filling.iterdir()))
+    if count != expected:
+        raise UserError(
+            f"{where} holds {count} pictures, expected {expected} as meta.mat says: the tar was "
+            "cut off or changed. Download it again."
+        )
+    filling.rename(folder)
+
+
 def unpack_val(path: Path, val: Path, kit: Devkit, advance: console.Advance) -> None:
-    """Each picture -> the folder of its class by the ground truth; `val/` appears whole."""
+    """Put each picture into the folder of its class by the ground truth; `val/` appears whole."""
     if val.is_dir():
         return advance(len(kit.val))
     filling = val.with_name(UNFINISHED + val.name)
@@ -251,7 +261,7 @@ def unpack_val(path: Path, val: Path, kit: Devkit, advance: console.Advance) -> 
 
     with opened(path) as tar:
         fill(filling, tar, str(path), VAL_PICTURE, place)
-    count = sum(1 for _ in filling.rglob("*.JPEG"))
+    count = len(list(filling.rglob("*.JPEG")))
     if count != len(kit.val):
         raise UserError(
             f"{path} holds {count} pictures, expected {len(kit.val)} as the ground truth has "
@@ -267,10 +277,11 @@ def fill(
     name: re.Pattern[str],
     place: Callable[[str], Path] = Path,
 ) -> None:
-    """Write the pictures of a tar; those that are there in full size are passed over. Nothing else
-    is ever written:
-    every member must be a regular file with a name of the form `name`, which `place` puts below
-    `folder`."""
+    """Write the pictures of a tar; those that are there in full size are passed over.
+
+    Nothing else is ever written: every member must be a regular file with a name of the form
+    `name`, which `place` puts below `folder`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for member in files(tar, where):
         path = folder / place(checked(member.name, name, where))
@@ -280,23 +291,3 @@ def fill(
         source: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
         with open(path, "wb") as out:
             shutil.copyfileobj(source, out)
-
-
-def read_members(tar: tarfile.TarFile, path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
-    """Files of the devkit by name; `wanted`: name -> bytes that it has at most."""
-    found: dict[str, bytes] = {}
-    for member in members(tar, path):
-        if member.name not in wanted or member.name in found:
-            continue
-        if not is_plain(member) or member.size > wanted[member.name]:
-            raise UserError(
-                f"{path}: {member.name} is no regular file of at most {wanted[member.name]:,} "
-                "bytes. It is not the original; download it again."
-            )
-        file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
-        found[member.name] = file.read()
-    if missing := [name for name in wanted if name not in found]:
-        raise UserError(
-            f"{path} lacks {missing[0]}: expected the development kit for task 1 and 2 of 2012."
-        )
-    return found

@@ -30,63 +30,68 @@ RECORDED = 1000
 def check_unreadable(
     unreadable: Sequence[Unused], total: int, limit: float, names_in: Path | None
 ) -> None:
-    """`UserError` if more than `limit` of the `total` files in class folders are no picture that
-    can be read."""
+    """Raise `UserError` if more than `limit` of the `total` files in class folders are no picture
+    that can be read."""
     count = len(unreadable)
     if count <= limit * total + 1e-9:  # 0.29 * 100 is a little less than 29
         return
     enough = min(1.0, math.ceil(100 * count / total) / 100)
-    where = f" ({_all_names(names_in)})" if names_in else ""
-    shown = "\n".join(f"  {one_line(entry.path)}: {entry.reason}" for entry in unreadable[:SHOWN])
-    more = f"\n  ... and {count - SHOWN:,} more" if count > SHOWN else ""
+    lines = [f"  {one_line(entry.path)}: {entry.reason}" for entry in unreadable[:SHOWN]]
+    if count > SHOWN:
+        lines.append(f"  ... and {count - SHOWN:,} more")
+    shown = "\n".join(lines)
     raise UserError(
         f"{count:,} of {total:,} pictures cannot be used, expected at most {100 * limit:g}%. "
         "Repair or remove them, or go on without them by --bad-limit "
-        f"{enough:g}{where}:\n{shown}{more}"
+        f"{enough:g}{_where(names_in)}:\n{shown}"
     )
 
 
 def check_conflicts(
     conflicts: Sequence[Unused], pairs: str, total: int, names_in: Path | None
 ) -> None:
-    """`UserError` if more than `MOST_CONFLICTS` of the pictures stand under two classes. `pairs`:
-    `by_pair`."""
+    """Raise `UserError` if more than `MOST_CONFLICTS` of the pictures stand under two classes.
+    `pairs`: `by_pair`."""
     if len(conflicts) > MOST_CONFLICTS * total:
-        where = f" ({_all_names(names_in)})" if names_in else ""
         raise UserError(
             f"{len(conflicts):,} of {total:,} pictures stand under two classes, byte for byte, "
-            f"expected at most {MOST_CONFLICTS:.0%}: {pairs}{where}. A picture can be of one class "
-            "only: keep each in one folder, or merge the classes."
+            f"expected at most {MOST_CONFLICTS:.0%}: {pairs}{_where(names_in)}. A picture "
+            "can be of one class only: keep each in one folder, or merge the classes."
         )
 
 
 def by_pair(groups: Iterable[tuple[str, ...]]) -> str:
-    """The classes that share pictures, most first; `groups`: for each such picture the names of its
-    classes."""
+    """Name the classes that share pictures, most first; `groups`: for each such picture the names
+    of its classes."""
     counts = Counter(groups).most_common()
     shown = "; ".join(
         f"{' and '.join(names)} {count:,}" for names, count in counts[:SHOWN_IN_FINDING]
     )
-    return shown + (
-        f"; and {len(counts) - SHOWN_IN_FINDING:,} more pairs"
-        if len(counts) > SHOWN_IN_FINDING
-        else ""
-    )
+    if len(counts) > SHOWN_IN_FINDING:
+        shown += f"; and {len(counts) - SHOWN_IN_FINDING:,} more pairs"
+    return shown
 
 
 def unreadable_finding(unreadable: Sequence[Unused], total: int) -> str:
-    """A sentence about the files that cannot be read, with the first names."""
+    """Write a finding about the files that cannot be read, with the first names."""
     shown = "; ".join(f"{entry.path} ({entry.reason})" for entry in unreadable[:SHOWN_IN_FINDING])
-    return f"{len(unreadable)} of {total} pictures left out: {shown}" + (
-        " ..." if len(unreadable) > SHOWN_IN_FINDING else ""
-    )
+    if len(unreadable) > SHOWN_IN_FINDING:
+        shown += " ..."
+    return f"{len(unreadable)} of {total} pictures left out: {shown}"
 
 
 def summary(unused: Sequence[Unused], names_in: Path) -> str:
-    """How many entries are not used, by kind, and where their names are."""
+    """Say how many entries are not used, by kind, and where their names are."""
     counts = Counter(entry.kind for entry in unused)
     kinds = ", ".join(f"{counts[kind]:,} {words}" for kind, words in KINDS.items() if counts[kind])
     return f"not used: {kinds}; {_all_names(names_in)}"
+
+
+def _where(names_in: Path | None) -> str:
+    """Say where every name is, in parentheses; empty where no file was written."""
+    if names_in is None:
+        return ""
+    return f" ({_all_names(names_in)})"
 
 
 def _all_names(path: Path) -> str:
@@ -94,8 +99,8 @@ def _all_names(path: Path) -> str:
 
 
 def write_left_out(path: Path, unused: Sequence[Unused]) -> None:
-    """`left_out.csv`: relative path, kind and reason of each entry that is not used; no file if
-    there is none."""
+    """Write `left_out.csv`: relative path, kind and reason of each entry that is not used; no file
+    if there is none."""
     if unused:
         disk.write_whole(path, lambda temporary: tables.write(temporary, Unused._fields, unused))
     else:

@@ -32,7 +32,7 @@ EVALUATION_BATCH = 64
 
 @dataclass(frozen=True)
 class Source:
-    """Where pictures come from and how they are prepared for the network."""
+    """Says where pictures come from and how they are prepared for the network."""
 
     root: Path
     pre: Preprocessing
@@ -43,8 +43,8 @@ class Source:
 
 
 class TrainingViews(Dataset):
-    """`views[epoch, index]`: the augmented view of a picture that this epoch sees; `views[epoch,
-    index, k]`: the one of its k-th repetition in this epoch."""
+    """Gives by `views[epoch, index]` the augmented view of a picture that this epoch sees;
+    `views[epoch, index, k]`: the one of its k-th repetition in this epoch."""
 
     def __init__(self, pictures: Sequence[Picture], source: Source, recipe: Recipe):
         self.pictures, self.source, self.recipe = pictures, source, recipe
@@ -60,7 +60,7 @@ class TrainingViews(Dataset):
 
 
 class EvaluationViews(Dataset):
-    """`views[index]`: the picture as deployment sees it, uint8 [views, H, W, 3]."""
+    """Gives by `views[index]` the picture as deployment sees it, uint8 [views, H, W, 3]."""
 
     def __init__(self, pictures: Sequence[Picture], source: Source, views: tuple[View, ...]):
         self.pictures, self.source, self.views = pictures, source, views
@@ -81,8 +81,8 @@ class EvaluationViews(Dataset):
 
 
 def steps_per_epoch(pictures: int, batch_size: int) -> Fraction:
-    """Batches of one pass over the training pictures; fewer pictures than a batch make one smaller
-    batch.
+    """Count the batches of one pass over the training pictures; fewer pictures than a batch make
+    one smaller batch.
 
     A fraction, because a batch may begin in one epoch and end in the next: 63 pictures at 32 a
     batch are 63/32 steps.
@@ -91,19 +91,20 @@ def steps_per_epoch(pictures: int, batch_size: int) -> Fraction:
 
 
 def epoch_end(epoch: int, per_epoch: Fraction) -> int:
-    """The step after which all pictures of the first `epoch` epochs were shown; the last batch may
-    show more."""
+    """Return the step after which all pictures of the first `epoch` epochs were shown; the last
+    batch may show more."""
     return math.ceil(epoch * per_epoch)
 
 
 def epochs_done(step: int, per_epoch: Fraction) -> int:
-    """The epochs whose pictures were all shown in so many steps; also the epoch that the next step
-    begins in."""
+    """Count the epochs whose pictures were all shown in so many steps; also the epoch that the next
+    step begins in."""
     return math.floor(step / per_epoch)
 
 
 def epoch_order(labels: Sequence[int], recipe: Recipe, epoch: int) -> list[int]:
-    """Indices of an epoch's pictures, as many as there are: a pure function of (seed, epoch).
+    """Draw the indices of an epoch's pictures, as many as there are: a pure function of (seed,
+    epoch).
 
     A permutation; or with balance resample and sqrt-resample (Kang et al., 2020) classes in equal
     shares, or in shares as the roots of their sizes, and within a class each picture equally often,
@@ -123,8 +124,8 @@ def epoch_order(labels: Sequence[int], recipe: Recipe, epoch: int) -> list[int]:
 
 
 def numbered(order: Sequence[int], epoch: int) -> list[tuple[int, ...]]:
-    """Keys of `TrainingViews` for an epoch's order: (epoch, index), and (epoch, index, k) at the
-    k-th repetition."""
+    """Make the keys of `TrainingViews` for an epoch's order: (epoch, index), and (epoch, index, k)
+    at the k-th repetition."""
     seen: Counter[int] = Counter()
     keys: list[tuple[int, ...]] = []
     for index in order:
@@ -136,7 +137,8 @@ def numbered(order: Sequence[int], epoch: int) -> list[tuple[int, ...]]:
 def training_keys(
     labels: Sequence[int], recipe: Recipe, first_step: int
 ) -> Iterator[list[tuple[int, ...]]]:
-    """Keys of `TrainingViews` of each whole batch, from step `first_step` to the run's last.
+    """Yield the keys of `TrainingViews` of each whole batch, from step `first_step` to the run's
+    last.
 
     The epochs follow each other without a gap: a batch that an epoch's last pictures do not fill
     takes the rest from the next epoch's order. So every epoch shows every picture (unless balance
@@ -163,7 +165,7 @@ def training_keys(
 def training_batches(
     pictures: Sequence[Picture], source: Source, recipe: Recipe, first_step: int
 ) -> Iterator[Batch]:
-    """The batches of step `first_step` to the run's last, in the order of `training_keys`; of
+    """Yield the batches of step `first_step` to the run's last, in the order of `training_keys`; of
     several processes, each gets its slice of every batch. Raises `UserError` for a picture that
     became unreadable since it was scanned."""
     keys = training_keys([picture.label for picture in pictures], recipe, first_step)
@@ -179,8 +181,8 @@ def training_batches(
 
 
 def partners(recipe: Recipe) -> int:
-    """Pictures that stand before this process's slice of a batch: the one before it, if pictures
-    are mixed with the one before them and that one belongs to another process."""
+    """Count the pictures that stand before this process's slice of a batch: the one before it, if
+    pictures are mixed with the one before them and that one belongs to another process."""
     return int(distributed.world() > 1 and bool(recipe.mixup or recipe.cutmix))
 
 
@@ -192,7 +194,7 @@ def _slice(keys: list[tuple[int, ...]], recipe: Recipe) -> list[tuple[int, ...]]
 def evaluation_batches(
     pictures: Sequence[Picture], source: Source, views: tuple[View, ...] = (WHOLE,)
 ) -> Iterator[Batch]:
-    """All pictures once, in order, as deployment sees them: ([B * views, H, W, 3], [B]), a
+    """Yield all pictures once, in order, as deployment sees them: ([B * views, H, W, 3], [B]), a
     picture's views together."""
     batch_size = max(1, EVALUATION_BATCH // len(views))
     shown = EvaluationViews(pictures, source, views)
@@ -201,13 +203,14 @@ def evaluation_batches(
 
 
 def batch_bytes(pictures: int, side: int) -> int:
-    """Memory of a batch of so many views of `side` pixels, its labels apart."""
+    """Compute the memory, in bytes, of a batch of so many views of `side` pixels, its labels
+    apart."""
     return pictures * side * side * 3
 
 
 def planned_workers(wanted: int, pictures: int, recipe: Recipe, *, pinned: bool) -> int:
-    """How many of the `wanted` processes have room for their batches, of training and evaluation,
-    in shared memory.
+    """Tell how many of the `wanted` processes have room for their batches, of training and
+    evaluation, in shared memory.
 
     `pictures`: in train. A function of the machine alone, see `shared_memory.planned_workers`; it
     changes no result.
@@ -220,7 +223,7 @@ def planned_workers(wanted: int, pictures: int, recipe: Recipe, *, pinned: bool)
 
 
 def _load(views: Dataset, source: Source, at_once: int, **how: object) -> Iterator[Batch]:
-    """`at_once`: pictures (or views) of a batch, at most."""
+    """Yield collated batches; `at_once`: pictures (or views) of a batch, at most."""
     workers = shared_memory.workers_now(
         source.workers, batch_bytes(at_once, source.pre.size), pinned=source.pin
     )
@@ -244,8 +247,8 @@ def _load(views: Dataset, source: Source, at_once: int, **how: object) -> Iterat
 
 
 def _collate(items: list[Item]) -> tuple[Batch | None, str | None]:
-    problems = [item for item in items if isinstance(item, str)]
-    if problems:
-        return None, problems[0]
+    for item in items:
+        if isinstance(item, str):
+            return None, item
     pixels, labels = zip(*items, strict=True)
     return (torch.from_numpy(np.stack(pixels)), torch.tensor(labels)), None

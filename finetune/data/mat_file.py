@@ -18,8 +18,8 @@ MOST_DEPTH = 8
 
 
 def check(content: bytes, *, most: int) -> None:
-    """`ValueError` unless this is a MATLAB file whose variables unpack to at most `most` bytes, and
-    are as large as their headers say."""
+    """Raise `ValueError` unless this is a MATLAB file whose variables unpack to at most `most`
+    bytes, and are as large as their headers say."""
     if len(content) < HEADER or content[124:128] != b"\0\1IM":
         raise ValueError("no MATLAB file of version 5")
     at, left = HEADER, most
@@ -41,8 +41,8 @@ def check(content: bytes, *, most: int) -> None:
 
 
 def _element(data: bytes, at: int, stop: int) -> tuple[int, int, int]:
-    """Type of the element at this place, and where its bytes begin and end. Types and lengths have
-    four bytes each, or two each where there are at most four bytes of data."""
+    """Return the type of the element at this place, and where its bytes begin and end. Types and
+    lengths have four bytes each, or two each where there are at most four bytes of data."""
     if at + 8 > stop:
         raise ValueError("an element that is cut off")
     kind, length = (int.from_bytes(data[place : place + 4], "little") for place in (at, at + 4))
@@ -54,13 +54,13 @@ def _element(data: bytes, at: int, stop: int) -> tuple[int, int, int]:
 
 
 def _next(end: int) -> int:
-    """Parts of an array begin at multiples of 8."""
+    """Round up to where the next part begins: parts of an array begin at multiples of 8."""
     return -(-end // 8) * 8
 
 
 def _check_matrix(data: bytes, at: int, stop: int, depth: int) -> None:
-    """Flags, dimensions, name, then the content: numbers, or one array for each cell or for each
-    field of each row."""
+    """Check an array: flags, dimensions, name, then the content: numbers, or one array for each
+    cell or for each field of each row."""
     if at == stop:
         return  # an empty array
     if depth == 0:

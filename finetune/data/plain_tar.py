@@ -10,7 +10,7 @@ import re
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,8 @@ from typing import IO, Any
 from zoo.host.errors import UserError, first_line
 
 MOST_UNPACKED_BYTES = 64 << 20
-"""Of a .gz before and after; ILSVRC2012's devkit has 2.5 MB, and 5 MB unpacked."""
+"""Limit of a .gz, before and after it is unpacked; ILSVRC2012's devkit has 2.5 MB, and 5 MB
+unpacked."""
 MOST_MEMBERS = 2_000_000
 """ILSVRC2012 has 1,281,167 pictures in 1,000 classes."""
 MOST_HEADER_BYTES = 64 << 10
@@ -39,7 +40,7 @@ UNREADABLE = (
 
 
 class _Budget:
-    """A file of which a limited number of bytes may be read while `left` is not None."""
+    """Wraps a file of which a limited number of bytes may be read while `left` is not None."""
 
     def __init__(self, file: Any):
         self._file = file
@@ -57,8 +58,8 @@ class _Budget:
 
 @contextmanager
 def opened(path: Path, content: Any = None) -> Iterator[tarfile.TarFile]:
-    """The tar at `path`, or in the file object `content`; `UserError` if it is damaged, wherever
-    that shows.
+    """Open the tar at `path`, or in the file object `content`; `UserError` if it is damaged,
+    wherever that shows.
 
     Compressed ones are none: ILSVRC2012's are not, and a small one could unpack to a full disk.
     """
@@ -70,7 +71,7 @@ def opened(path: Path, content: Any = None) -> Iterator[tarfile.TarFile]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Explain a damaged archive."""
+    """Explain a damaged archive: what tarfile and gzip raise becomes a `UserError`."""
     try:
         yield
     except UNREADABLE as error:
@@ -81,7 +82,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def members(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar of `opened`, whatever they are."""
+    """Yield the members of a tar of `opened`, whatever they are."""
     file: Any = tar.fileobj
     kept: Any = tar
     file.left = MOST_HEADER_BYTES
@@ -98,8 +99,8 @@ def members(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
 
 
 def files(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
-    """The members, every one of which must be a regular file that the tar holds whole: no links,
-    devices, holes."""
+    """Yield the members, every one of which must be a regular file that the tar holds whole: no
+    links, devices, holes."""
     for member in members(tar, where):
         if not is_plain(member):
             raise UserError(
@@ -109,19 +110,38 @@ def files(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
+def read_members(tar: tarfile.TarFile, path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
+    """Read the content of those `wanted` members that the tar has; `wanted`: name -> bytes that it
+    has at most."""
+    found: dict[str, bytes] = {}
+    for member in members(tar, path):
+        if member.name not in wanted or member.name in found:
+            continue
+        if not is_plain(member) or member.size > wanted[member.name]:
+            raise UserError(
+                f"{path}: {member.name} is no regular file of at most {wanted[member.name]:,} "
+                "bytes. It is not the original; download it again."
+            )
+        file: IO[bytes] = tar.extractfile(member)  # type: ignore[assignment]
+        found[member.name] = file.read()
+    return found
+
+
 def is_plain(member: tarfile.TarInfo) -> bool:
-    """Whether it is a regular file without holes, which would take space that the tar does not
+    """Tell whether it is a regular file without holes, which would take space that the tar does not
     have."""
     return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
 
 
 def shown(name: str) -> str:
-    """A foreign name for an error: escaped and short."""
-    return ascii(name if len(name) <= MOST_NAME else name[:MOST_NAME] + "...")
+    """Escape and shorten a foreign name for an error."""
+    if len(name) > MOST_NAME:
+        name = name[:MOST_NAME] + "..."
+    return ascii(name)
 
 
 def checked(name: str, form: re.Pattern[str], where: object) -> str:
-    """The name, if it has the form; such names hold no path."""
+    """Return the name, if it has the form; such names hold no path."""
     if not form.fullmatch(name):
         raise UserError(
             f"{where} holds {shown(name)}: expected names like {form.pattern}. It is not the "
@@ -132,7 +152,7 @@ def checked(name: str, form: re.Pattern[str], where: object) -> str:
 
 @contextmanager
 def bounded_gzip(path: Path) -> Iterator[IO[bytes]]:
-    """What a small .gz holds, unpacked to a temporary file within `MOST_UNPACKED_BYTES`;
+    """Open what a small .gz holds, unpacked to a temporary file within `MOST_UNPACKED_BYTES`;
     `UserError` beyond."""
     if path.stat().st_size > MOST_UNPACKED_BYTES:
         raise UserError(

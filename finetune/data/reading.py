@@ -12,7 +12,7 @@ from zoo.picture.opened import MAX_BYTES
 
 
 class Measured(NamedTuple):
-    """What one reading of a picture tells."""
+    """Holds what one reading of a picture tells."""
 
     sha256: str
     width: int
@@ -22,8 +22,8 @@ class Measured(NamedTuple):
 
 
 def read_picture(path: Path) -> Measured | str:
-    """What a picture is, or the reason why it cannot be read. Only regular files are opened, and
-    none that is larger than the decoder's limit."""
+    """Say what a picture is, or the reason why it cannot be read. Only regular files are opened,
+    and none that is larger than the decoder's limit."""
     try:
         content = read_regular(path, MAX_BYTES)
         decoded = decode_and_measure(content, name=str(path))

@@ -42,7 +42,7 @@ def tabulate(
         classes=data.classes,
         path=np.array([picture.path for picture in pictures]),
         label=label,
-        split=_splits(data, pictures),
+        split=np.array(data.parts(pictures)),
         **{name: np.concatenate(chunks) for name, chunks in columns.items()},
         unknown_score=outputs.unknown_score,
         width=np.array([picture.width for picture in pictures]),
@@ -73,17 +73,6 @@ def _best_five_and_sets(
         "set_size": inside.sum(1),
         "label_in_set": of_label(inside, labels_N) == 1,
     }
-
-
-def _splits(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
-    """Give each picture's split; where val was halved, the half of val that it belongs to."""
-    halved = data.halved(data.of("val"))
-    splits = [picture.split for picture in pictures]
-    if halved:
-        for i, picture in enumerate(pictures):
-            if picture.split == "val":
-                splits[i] = data.half_of(picture)
-    return np.array(splits)
 
 
 def of_label(values_NC: np.ndarray, labels_N: np.ndarray) -> np.ndarray:

@@ -176,9 +176,8 @@ def warnings_about(
 
 def fitted_on(data: Data, rows: np.ndarray) -> dict[str, Any]:
     """Name the pictures that everything is fitted on, for decision.json."""
-    halved = data.halved(data.of("val"))
-    split = "calibrate" if halved else "val"
-    return {"split": split, "pictures": len(rows), "note": NOTES[halved]}
+    split = "calibrate" if data.halved else "val"
+    return {"split": split, "pictures": len(rows), "note": NOTES[data.halved]}
 
 
 def rejected(strangers: Sequence[Answers], threshold: float) -> dict[str, float]:

@@ -19,10 +19,9 @@ from zoo.contract.report import (
     Unknown,
     Weakest,
 )
+from zoo.contract.splits import OF_VAL, members
 
-VAL = ("select", "calibrate", "val")
-"""Values of `split` that belong to val; `val` itself where it was too small to be halved."""
-KNOWN = (*VAL, "test")
+KNOWN = (*OF_VAL, "test")
 """Splits with pictures of the classes; every other value names a foreign set."""
 NOWHERE = -1
 """Label of a foreign picture, and answer where there is none."""
@@ -91,8 +90,7 @@ class Answers:
 
     def in_split(self, split: str) -> np.ndarray:
         """Tell for each row whether it is of that split, named as for `of`; bool [N]."""
-        members = VAL if split == "val" else (split,)
-        return np.isin(self.split, members)
+        return np.isin(self.split, members(split))
 
     def of(self, split: str) -> "Answers":
         """Take the rows of one split: val (all of it), select, calibrate, test, or a foreign
@@ -103,7 +101,7 @@ class Answers:
     def splits(self) -> list[str]:
         """Name the known splits that have rows: val first, then its halves, then test."""
         present = set(self.split.tolist())
-        if not present.isdisjoint(VAL):
+        if not present.isdisjoint(OF_VAL):
             present.add("val")
         return list(filter(present.__contains__, ("val", "select", "calibrate", "test")))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from finetune.data import dataset
+from finetune.data import dataset, scanning
 from finetune.data.class_folders import Tree
 from finetune.machine import distributed
 from zoo.contract import run_pictures, rundir
@@ -117,7 +117,7 @@ def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Chan
     if new or missing:
         return Changes(new, missing)
     try:
-        data = dataset.scan(tree, processes=processes, bad_limit=1.0)
+        data = scanning.scan(tree, processes=processes, bad_limit=1.0)
     except UserError as error:
         return Changes(refused=f"a run would stop now, because {error}")
     before = Counter((picture.key, picture.label, picture.sha256) for picture in pictures)

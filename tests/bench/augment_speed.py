@@ -12,7 +12,7 @@ from pathlib import Path
 import timm
 import torch
 
-from finetune.data import dataset
+from finetune.data import scanning
 from finetune.data.class_folders import read_tree
 from finetune.data.loader import Source
 from tests.bench.speed import ours
@@ -32,7 +32,7 @@ ALL_ON = {
 
 def main(data: Path) -> None:
     """Both speeds of each round, and the median of their ratios."""
-    pictures = dataset.scan(read_tree(data)).of("train")
+    pictures = scanning.scan(read_tree(data)).of("train")
     model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(
         memory_format=torch.channels_last
     )

@@ -20,7 +20,7 @@ from sklearn.metrics import recall_score
 from torch import nn
 
 from finetune.augment.picture import seed_everything
-from finetune.data import dataset
+from finetune.data import dataset, scanning
 from finetune.data.class_folders import read_tree
 from finetune.data.loader import Source, epoch_order, evaluation_batches, steps_per_epoch
 from finetune.evaluation import passes
@@ -87,7 +87,7 @@ def main(data: Path, seeds: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "long-tail"
         print("training pictures of each class:", *thin(data, root))
-        scanned = dataset.scan(read_tree(root))
+        scanned = scanning.scan(read_tree(root))
         parts = features(
             root, {split: scanned.of(split) for split in ("train", "test")}, scanned.classes
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from finetune.data import dataset
+from finetune.data import scanning
 from finetune.data.class_folders import read_tree
 from finetune.machine.device import cpu_cores
 
@@ -30,7 +30,7 @@ def main() -> None:
                 target / f"{i}.png"
             )
         start = time.perf_counter()
-        data = dataset.scan(read_tree(Path(folder)), processes=cpu_cores())
+        data = scanning.scan(read_tree(Path(folder)), processes=cpu_cores())
         seconds = time.perf_counter() - start
     print(
         f"{len(data.pictures)} pictures scanned in {seconds:.1f} s, "

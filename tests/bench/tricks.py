@@ -25,7 +25,7 @@ import timm
 import torch
 
 from finetune import pipeline
-from finetune.data import dataset
+from finetune.data import scanning
 from finetune.data.class_folders import read_tree
 from finetune.data.loader import Source, training_batches
 from finetune.recipe.run import Run
@@ -83,7 +83,7 @@ def seconds_of(job_of: step.Job, batch: tuple[torch.Tensor, torch.Tensor], steps
 
 def cost(data: Path, size: int, rounds: int, steps: int) -> None:
     """Print how many times a plain step each costs."""
-    pictures = dataset.scan(read_tree(data)).of("train")
+    pictures = scanning.scan(read_tree(data)).of("train")
     source = Source(
         data, Preprocessing(size=size, mean=(0.5,) * 3, std=(0.5,) * 3), workers=0, pin=False
     )

@@ -20,7 +20,9 @@ from time import perf_counter
 from hypothesis import strategies as st
 
 from finetune.data.class_folders import Tree, read_tree
-from finetune.data.dataset import Data, scan, split
+from finetune.data.dataset import Data
+from finetune.data.held_out import split
+from finetune.data.scanning import scan
 from tests.bad_pictures import BAD, ODD
 from tests.finetune.made_pictures import png
 from zoo.files.passed_over import KINDS

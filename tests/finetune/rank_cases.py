@@ -29,8 +29,9 @@ from torch import nn
 from finetune import find_lr, pipeline, write_run
 from finetune.data import foreign
 from finetune.data.class_folders import read_tree
-from finetune.data.dataset import Picture, scan
+from finetune.data.dataset import Picture
 from finetune.data.loader import Source, evaluation_batches
+from finetune.data.scanning import scan
 from finetune.evaluation import choices, passes
 from finetune.evaluation.passes import Scores, logits, score
 from finetune.machine import distributed, signals

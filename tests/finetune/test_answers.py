@@ -26,6 +26,7 @@ from finetune.evaluation.predictions_csv import COLUMNS, COUNTS, FLOATS
 from tests.finetune.made_pictures import rows
 from zoo.contract import rundir
 from zoo.contract.decision import softmax
+from zoo.contract.splits import OF_VAL
 from zoo.files import tables
 from zoo.host.errors import UserError
 
@@ -309,7 +310,7 @@ def test_splits_and_the_headline(
     assert table.foreign == [name for name in split if name in ("noise", "digits")]
     assert sum(len(table.of(name)) for name in ("val", "test", *table.foreign)) == len(split)
     for name in splits:
-        members = predictions.VAL if name == "val" else (name,)
+        members = OF_VAL if name == "val" else (name,)
         assert table.of(name).path.tolist() == [
             table.path[i] for i, of in enumerate(split) if of in members
         ]

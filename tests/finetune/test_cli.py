@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from torch.distributed.run import get_args_parser
 
 from finetune import explain
-from finetune.data import dataset
+from finetune.data import dataset, held_out, scanning
 from finetune.data.class_folders import read_tree
 from finetune.data.loader import Source, evaluation_batches
 from finetune.flags import MAY_BE_EMPTY, SWITCHES, parse
@@ -227,8 +227,8 @@ def earlier_run(out: Path, data: Path, given: dict[str, Any], *, finished: bool 
     (out / rundir.RESUME).mkdir(parents=True)
     order = Order(data.resolve(), "efficientnet_lite0", given)
     rundir.write_json(out / rundir.LOCAL, order.to_json())
-    scanned = dataset.scan(read_tree(data), bad_limit=1.0)
-    check_same_data(out, dataset.split(scanned, "0.2"), 0.01, same=False)  # records them
+    scanned = scanning.scan(read_tree(data), bad_limit=1.0)
+    check_same_data(out, held_out.split(scanned, "0.2"), 0.01, same=False)  # records them
     if finished:
         (out / rundir.RESUME).rmdir()
         rundir.finish(out)
@@ -659,7 +659,7 @@ def test_a_wrong_setting_does_not_block_the_next_try(
 def test_a_side_that_the_base_does_not_take_is_refused_before_the_data_is_read(
     animals: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "scan", None)
+    monkeypatch.setattr(scanning, "scan", None)
     refused([flag_of(name, 33), "multiple of 32"], {name: 33}, data="animals")
 
 
@@ -804,7 +804,7 @@ def test_a_validation_folder_may_move_too(
     held_out = write_classes(here / "val", {"cat": 2, "dog": 2}, first=50)
     out, val = earlier_run(here / "run", animals, {}), {"val": str(held_out)}
     rundir.write_json(out / rundir.LOCAL, Order(animals, "efficientnet_lite0", val).to_json())
-    check_same_data(out, dataset.scan(read_tree(animals, val=held_out)), 0.01, same=False)
+    check_same_data(out, scanning.scan(read_tree(animals, val=held_out)), 0.01, same=False)
     (here / "new").mkdir()
     moved = animals.rename(here / "new" / "animals")
     moved_val = {"val": str(held_out.rename(here / "held out"))}  # not beside the data any more
@@ -920,7 +920,7 @@ def test_a_finished_run_knows_whether_its_pictures_are_the_same(
     )
     change(animals)
     if change is untouched:
-        monkeypatch.setattr(dataset, "scan", None)  # nothing is read
+        monkeypatch.setattr(scanning, "scan", None)  # nothing is read
     changed = going_on.changes(out, read_tree(animals))
     assert str(changed).startswith(words)
     assert bool(changed) is bool(words)
@@ -932,7 +932,7 @@ def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(he
     write_classes(val, {"cat": 2, "dog": 2}, first=50)
     out = here / "run"
     out.mkdir()
-    scanned = dataset.scan(read_tree(data, val=val))
+    scanned = scanning.scan(read_tree(data, val=val))
     check_same_data(out, scanned, 0.01, same=False)
     assert scanned.of("val")[0].path == "../../b/val/cat/000.png"
     rundir.write_json(
@@ -950,13 +950,13 @@ def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(he
                 old.rename(new)
         data, val = new_data, new_val
         tree = read_tree(data, val=val)
-        assert dataset.scan(tree).digest() == scanned.digest()
+        assert scanning.scan(tree).digest() == scanned.digest()
         assert not going_on.changes(out, tree, val=recorded.val_path)
     swapped(val)
     assert str(going_on.changes(out, read_tree(data, val=val), val=recorded.val_path)).startswith(
         "4 changed (../"
     )
-    assert dataset.scan(read_tree(data, val=val)).digest() != scanned.digest()
+    assert scanning.scan(read_tree(data, val=val)).digest() != scanned.digest()
 
 
 def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: Path) -> None:
@@ -975,12 +975,12 @@ def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: P
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png(number))
     out = earlier_run(here / "run", here / "NFC", {})
-    of_run = dataset.split(dataset.scan(read_tree(here / "NFC")), "0.2")
+    of_run = held_out.split(scanning.scan(read_tree(here / "NFC")), "0.2")
     lines = "".join(
         f"{p.path}\t{of_run.classes[p.label]}\t{p.split}\t{p.sha256}\n" for p in of_run.pictures
     )
     assert of_run.digest() == hashlib.sha256(lines.encode()).hexdigest()  # as it always was
-    copy = dataset.split(dataset.scan(read_tree(here / "NFD")), "0.2")
+    copy = held_out.split(scanning.scan(read_tree(here / "NFD")), "0.2")
     assert copy.classes != of_run.classes
     # the accent sorts elsewhere, and labels with it
     assert list(map(nfc, copy.classes)) != list(of_run.classes)
@@ -1004,7 +1004,7 @@ def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: P
         check_same_data(out, going, 0.01, same=True)
     assert not going_on.changes(out, read_tree(here / "NFD"))
     write_classes(here / "NFD", {"tea": 2}, first=50)
-    more = with_recorded_names(taken, dataset.scan(read_tree(here / "NFD")))
+    more = with_recorded_names(taken, scanning.scan(read_tree(here / "NFD")))
     assert "since this run began: tea is new." in refusal(
         lambda: check_same_data(out, more, 0.01, same=True)
     )

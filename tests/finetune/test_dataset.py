@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.data import dataset
+from finetune.data import dataset, scanning
 from finetune.data.class_folders import read_tree
-from finetune.data.dataset import Data, Picture, median_short_side, scan, split, write_files_csv
+from finetune.data.dataset import Data, Picture, median_short_side, write_files_csv
+from finetune.data.held_out import split
+from finetune.data.scanning import scan
 from finetune.recipe.facts import as_fraction
 from tests.bad_pictures import BAD, jpeg
 from tests.finetune.made_pictures import contents, png, rows, write_classes
@@ -334,8 +336,8 @@ def test_several_processes_give_the_same_as_one(
         started.append(processes)
         return pool(processes, **how)
 
-    monkeypatch.setattr(dataset, "PROCESSES_FROM", 10)
-    monkeypatch.setattr(dataset, "ProcessPoolExecutor", counting_pool)
+    monkeypatch.setattr(scanning, "PROCESSES_FROM", 10)
+    monkeypatch.setattr(scanning, "ProcessPoolExecutor", counting_pool)
     assert scan(tree, processes=2) == one
     assert started == [2]
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from finetune import explain
-from finetune.data.dataset import Data, Picture, split
+from finetune.data.dataset import Data, Picture
+from finetune.data.held_out import split
 from finetune.explain import Situation, explained, tenths
 from finetune.run_folder import events
 from tests.made_recipe import SHORT

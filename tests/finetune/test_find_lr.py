@@ -10,8 +10,9 @@ import tyro
 
 from finetune import find_lr
 from finetune.data.class_folders import read_tree
-from finetune.data.dataset import Picture, scan
+from finetune.data.dataset import Picture
 from finetune.data.loader import Source
+from finetune.data.scanning import scan
 from finetune.evaluation import lr_curve
 from finetune.evaluation.lr_curve import Curve, suggest
 from finetune.pipeline import start

@@ -19,7 +19,7 @@ from finetune.augment.batch import erase
 from finetune.augment.picture import augment, normalise, seed_everything
 from finetune.data import loader
 from finetune.data.class_folders import read_tree
-from finetune.data.dataset import Picture, scan
+from finetune.data.dataset import Picture
 from finetune.data.loader import (
     Batch,
     Source,
@@ -34,6 +34,7 @@ from finetune.data.loader import (
     training_batches,
     training_keys,
 )
+from finetune.data.scanning import scan
 from finetune.machine import shared_memory
 from finetune.train.optimizer import optimizer
 from tests.bad_pictures import photo

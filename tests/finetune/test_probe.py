@@ -14,8 +14,9 @@ from sklearn.metrics import log_loss
 
 from finetune.augment.picture import normalise
 from finetune.data.class_folders import read_tree
-from finetune.data.dataset import Picture, scan
+from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, Source, evaluation_batches
+from finetune.data.scanning import scan
 from finetune.evaluation.passes import extract, sample
 from finetune.train.probe import FOLDS, PENALTIES, faster_precision, fit, fit_logistic, folds
 from tests.bad_pictures import photo

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from finetune.data.class_folders import read_tree
-from finetune.data.dataset import scan
 from finetune.data.loader import Source
+from finetune.data.scanning import scan
 from finetune.evaluation import passes
 from finetune.machine import disk_space, signals
 from finetune.pipeline import start

@@ -18,8 +18,8 @@ import timm
 import torch
 
 from finetune.data.class_folders import read_tree
-from finetune.data.dataset import scan
 from finetune.data.loader import Source
+from finetune.data.scanning import scan
 from finetune.evaluation import passes
 from finetune.machine import signals
 from finetune.run_folder import checkpoint

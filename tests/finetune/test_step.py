@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from finetune.data.class_folders import read_tree
-from finetune.data.dataset import Picture, scan
+from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, Source
+from finetune.data.scanning import scan
 from finetune.train import sam, step
 from finetune.train.distill import Teacher, distillation
 from tests.made_recipe import made_recipe

@@ -15,6 +15,7 @@ import numpy as np
 from zoo.comparison import shares
 from zoo.contract import run_pictures, rundir
 from zoo.contract.bundle import Bundle
+from zoo.contract.splits import members
 from zoo.files import fields, tables
 from zoo.host import console
 from zoo.host.errors import UserError
@@ -22,8 +23,6 @@ from zoo.host.errors import UserError
 MOST_ASKED = 2_000
 """Pictures that one bundle answers at most: minutes on a CPU, and an interval of at most 2.2 points
 to each side."""
-VAL = ("select", "calibrate", "val")
-"""Values of `split` in predictions.csv that belong to val."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def recorded(run: Path, split: str) -> Recorded | None:
     labels: dict[str, str] = {}
     columns = [("plain_predicted", "plain_confidence"), ("predicted", "confidence")]
     found = (Answers({}, {}), Answers({}, {}))
-    wanted = VAL if split == "val" else (split,)
+    wanted = members(split)
     needed = ("path", "split", "label", *chain.from_iterable(columns))
     with fields.of(run / rundir.PREDICTIONS):
         for row in tables.rows(run / rundir.PREDICTIONS, needed):

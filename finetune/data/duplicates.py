@@ -1,0 +1,68 @@
+"""Pictures that stand in the data more than once, byte for byte.
+
+A conflict stands under two classes, so that its label is unknown: every copy of it is left out. A
+leak stands in two splits, and would make a measurement look better than it is: it stays where it is
+measured. Copies within one class and one split are kept, and counted.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from finetune.data.dataset import Picture
+from finetune.data.left_out import by_pair
+from zoo.contract.splits import SPLITS
+from zoo.files.passed_over import Unused
+
+
+def remove_conflicts(
+    pictures: Sequence[Picture], classes: Sequence[str]
+) -> tuple[list[Picture], list[Unused], str]:
+    """Return the pictures under one class only, those under two, and which classes these are."""
+    labels: dict[str, set[int]] = defaultdict(set)
+    for p in pictures:
+        labels[p.sha256].add(p.label)
+    # every copy of a conflict leaves: nobody can tell which label is the right one
+    kept, conflicts, groups = [], [], []
+    for p in pictures:
+        if len(labels[p.sha256]) == 1:
+            kept.append(p)
+            continue
+        group = tuple(sorted(classes[label] for label in labels[p.sha256]))
+        reason = f"the same bytes stand under {', '.join(group)}"
+        conflicts.append(Unused(p.path, "conflict", reason))
+        groups.append(group)
+    return kept, conflicts, by_pair(groups)
+
+
+def remove_leaks(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Unused]]:
+    """Keep bytes that stand in two splits only in the later one of train, val, test. Returns the
+    pictures that stay, and those that leave."""
+    home: dict[str, str] = {}
+    for p in pictures:
+        home[p.sha256] = max(home.get(p.sha256, p.split), p.split, key=SPLITS.index)
+    kept, leaks = [], []
+    for p in pictures:
+        if p.split == home[p.sha256]:
+            kept.append(p)
+        else:
+            leaks.append(Unused(p.path, "leak", f"the same bytes stand in {home[p.sha256]}"))
+    return kept, leaks
+
+
+def leak_findings(pictures: Sequence[Picture], kept: Sequence[Picture]) -> list[str]:
+    """Write sentences about the leaks that were taken out of `pictures`, and about the copies in
+    what is `kept`."""
+    before, after = _per_split(pictures), _per_split(kept)
+    findings = []
+    for split, later in (("train", "val or test"), ("val", "test")):
+        if left := before[split] - after[split]:
+            findings.append(
+                f"{left} pictures of {split} left out of it: the same bytes stand in {later}"
+            )
+    if twins := len(kept) - len({p.sha256 for p in kept}):
+        findings.append(f"{twins} exact duplicates within a split")
+    return findings
+
+
+def _per_split(pictures: Iterable[Picture]) -> Counter[str]:
+    return Counter(picture.split for picture in pictures)
