@@ -1,8 +1,8 @@
 """Fits all that `decision.json` holds on the calibration pictures, and tabulates every answer.
 
-The order matters, because later steps use what earlier ones gave: reference embeddings; one pass over val
-and test; the choice of test-time views; their temperature; prediction sets; the threshold of
-"unknown". Foreign pictures come last: they measure the decision, and take no part in it.
+The order matters, because later steps use what earlier ones gave: reference embeddings; one pass
+over val and test; the choice of test-time views; their temperature; prediction sets; the threshold
+of "unknown". Foreign pictures come last: they measure the decision, and take no part in it.
 """
 
 from collections.abc import Sequence
