@@ -26,8 +26,8 @@ from zoo.host.text import one_line
 SHOWN = 90
 """Characters of an error in the table of several targets; the whole error is printed above it."""
 INCONCLUSIVE = (
-    "Label more pictures, allow a larger loss with --max-loss, or keep the bundle, marked as "
-    "inconclusive, with --accept-inconclusive."
+    "Label more pictures, use --max-loss to allow a larger loss, or use --accept-inconclusive to "
+    "keep the bundle, marked as inconclusive."
 )
 """Advice for a proof that has too few pictures to decide."""
 
@@ -128,7 +128,8 @@ def export(evidence: Evidence, name: str) -> None:
     """Write `RUN/bundles/NAME`.
 
     The bundle is made and proved beside an earlier one, and replaces it when it is finished. A
-    bundle that is refused stays there, for the user to look at, until the next export.
+    bundle that is refused stays in its unfinished folder, for the user to look at, until the next
+    export.
     """
     run = evidence.trained.run
     place = run / bundle.BUNDLES / name
