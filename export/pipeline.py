@@ -1,5 +1,8 @@
-"""The order of events: a finished run, each target's files, their proof, examples,
-FINISHED.json."""
+"""The order of events of an export: open the finished run; for each target write its files, prove
+them, add examples, and finish the bundle.
+
+A bundle is written beside an earlier one, and replaces it only when it is proved.
+"""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -21,23 +24,23 @@ from zoo.host.errors import NotProved, UserError
 from zoo.host.text import one_line
 
 SHOWN = 90
-"""Characters of an error in the table of several targets; the whole of it stands above."""
-
-
+"""Characters of an error in the table of several targets; the whole error is printed above it."""
 INCONCLUSIVE = (
-    "Label more pictures, say with --max-loss what may be lost, or keep it as it is, and named so, "
-    "with --accept-inconclusive."
+    "Label more pictures, use --max-loss to allow a larger loss, or use --accept-inconclusive to "
+    "keep the bundle, marked as inconclusive."
 )
-"""Advice where there are too few pictures to tell."""
+"""Advice for a proof that has too few pictures to decide."""
 
 
 def start(options: ExportOptions) -> None:
-    """Export a run to every target that the options name; one that fails does not stop the others.
+    """Export a run to every target that the options name.
 
-    Raises `UserError` for what the user can put right, or a failed proof; of several targets, after
-    a table of what became of each, `NotProved`.
+    Raises `UserError` for what the user can put right, and `NotProved` for a proof that failed. Of
+    several targets, one that fails does not stop the others; `NotProved` follows after a table of
+    all results.
     """
-    failed = _cannot_be_made(options.to)
+    # before the run is opened, which takes a while: a package that is missing is known at once
+    failed = _not_installed(options.to)
     if len(failed) == len(set(options.to)):
         raise next(iter(failed.values()))
     for error in failed.values():
@@ -66,8 +69,8 @@ def start(options: ExportOptions) -> None:
         report(list(dict.fromkeys([*names, *options.to])), failed)
 
 
-def _cannot_be_made(names: Sequence[str]) -> dict[str, UserError]:
-    """What has to be installed first, for the targets of which that is known at once."""
+def _not_installed(names: Sequence[str]) -> dict[str, UserError]:
+    """Return an error for each target that needs a package which is not installed."""
     refusals = {}
     for name in names:
         if error := _refused(TARGETS[name]().check):
@@ -76,7 +79,7 @@ def _cannot_be_made(names: Sequence[str]) -> dict[str, UserError]:
 
 
 def _refused(work: Callable[[], None]) -> UserError | None:
-    """What was wrong, if something was."""
+    """Do the work, and return its `UserError` if it raised one."""
     try:
         work()
     except UserError as error:
@@ -85,7 +88,7 @@ def _refused(work: Callable[[], None]) -> UserError | None:
 
 
 def attempt(evidence: Evidence, name: str, failed: Mapping[str, UserError]) -> None:
-    """Export to one target; `failed`: those before it that could not be."""
+    """Export to one target; `failed` holds the targets that could not be exported before it."""
     if TARGETS[name]().of_onnx and "onnx" in failed:
         raise UserError(f"{name} is made from the bundle for onnx, which could not be exported.")
     with room_on_disk(evidence.trained.run):
@@ -93,7 +96,7 @@ def attempt(evidence: Evidence, name: str, failed: Mapping[str, UserError]) -> N
 
 
 def report(names: Sequence[str], failed: Mapping[str, UserError]) -> None:
-    """Print a table of what became of each target; `NotProved` if one failed."""
+    """Print a table with the result of each target; `NotProved` if one of them failed."""
     columns = [console.Column("target"), console.Column("result")]
     results = dict.fromkeys(names, "finished")
     for name, error in failed.items():
@@ -103,13 +106,15 @@ def report(names: Sequence[str], failed: Mapping[str, UserError]) -> None:
     if failed:
         raise NotProved(
             f"{len(failed)} of {len(names)} targets could not be exported: {', '.join(failed)}. "
-            "The reasons stand above; the others are finished."
+            "The reasons are printed above; the other targets are finished."
         )
 
 
 def wanted(names: Sequence[str], run: Path) -> list[str]:
-    """Return the targets in the order in which they are made: `onnx` first where another needs it
-    and it is not there."""
+    """Return the targets in the order in which they are made.
+
+    `onnx` comes first; it is added if another target is made from its bundle and there is none.
+    """
     chosen = list(dict.fromkeys(names))
     if "onnx" not in chosen and any(TARGETS[name]().of_onnx for name in chosen):
         try:
@@ -120,15 +125,16 @@ def wanted(names: Sequence[str], run: Path) -> list[str]:
 
 
 def export(evidence: Evidence, name: str) -> None:
-    """Write `RUN/bundles/NAME`. It is made and proved beside an earlier one, and takes its place
-    when it is finished.
+    """Write `RUN/bundles/NAME`.
 
-    What is refused stays beside it for the user to look at, until the next export.
+    The bundle is made and proved beside an earlier one, and replaces it when it is finished. A
+    bundle that is refused stays in its unfinished folder, for the user to look at, until the next
+    export.
     """
     run = evidence.trained.run
     place = run / bundle.BUNDLES / name
     folder, plain = disk.unfinished(place), disk.unfinished(run / PLAIN)
-    to_look_at = False
+    refused = False
     try:
         product = _proved(evidence, name, folder)
         bundle.finish(folder)
@@ -136,23 +142,23 @@ def export(evidence: Evidence, name: str) -> None:
             product.plain.replace(run / PLAIN)
         take_place(folder, place)
     except UserError:
-        to_look_at = True
+        refused = True
         raise
     finally:
         plain.unlink(missing_ok=True)
-        if not to_look_at:
+        if not refused:
             shutil.rmtree(folder, ignore_errors=True)
     _say_finished(product, place)
 
 
 def _say_finished(product: Product, place: Path) -> None:
-    """What was shown about the bundle, and the next commands."""
-    does = "answers like"
+    """Print what was proved about the bundle, and the next commands."""
+    claim = "answers like"
     if product.status.startswith("inconclusive"):
-        does = "was made from"
+        claim = "was made from"
     elif product.lossy:
-        does = "keeps the accuracy of"
-    line = f"{place} {does} the trained model"
+        claim = "keeps the accuracy of"
+    line = f"{place} {claim} the trained model"
     if product.status != "ok":
         line += f" ({product.status})"
     console.say(line, style="bold green")
@@ -160,7 +166,8 @@ def _say_finished(product: Product, place: Path) -> None:
 
 
 def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
-    """A bundle in the first of the target's precisions that is proved; `NotProved` if none is."""
+    """Write the bundle in the first of the target's precisions that is proved; `NotProved` if none
+    is."""
     target, trained = TARGETS[name](), evidence.trained
     *_, last = target.make
     for precision, make in target.make.items():
@@ -175,9 +182,9 @@ def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
             return product
         proof = prove.prove(evidence, folder, product, precision)
         prove.report(proof.rungs)
-        if _is_enough(proof, evidence):
+        if _may_be_finished(proof, evidence):
             if proof.inconclusive:
-                product = _with_doubts(product, proof)
+                product = _marked_inconclusive(product, proof)
                 bundle.write(folder, trained.describe(name, product, precision))
             if evidence.examples:
                 prove.write_examples(evidence, folder, proof)
@@ -187,23 +194,24 @@ def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
     raise prove.refuse(evidence, folder, proof, _advice(target, proof))
 
 
-def _is_enough(proof: Proof, evidence: Evidence) -> bool:
-    """Whether a bundle may be finished."""
+def _may_be_finished(proof: Proof, evidence: Evidence) -> bool:
+    """Tell whether nothing failed, and whether what is inconclusive was accepted by the user."""
     return not proof.failed and (not proof.inconclusive or evidence.accept_inconclusive)
 
 
-def _with_doubts(product: Product, proof: Proof) -> Product:
-    """The product, whose status says what there are too few pictures to tell."""
+def _marked_inconclusive(product: Product, proof: Proof) -> Product:
+    """Return the product with a status which says that there were too few pictures to decide."""
     too_few = f"inconclusive: it loses {proof.inconclusive[0].lost}, which are too few to tell"
     return replace(product, status=all_of(too_few, product.status))
 
 
 def _advice(target: Target, proof: Proof) -> str:
+    """Say what the user can do about a proof that failed, or that decided nothing."""
     return target.advice if proof.failed else INCONCLUSIVE
 
 
 def take_over(run: Path, folder: Path, product: Product, *, examples: bool) -> None:
-    """Take the proof of the bundle for `onnx`, whose model this one is."""
+    """Copy the proof from the bundle for `onnx`, whose model file is also the model of this one."""
     source = bundle.open_bundle(run)
     assert rundir.digest(folder / product.model) == source.model_sha256, "the same file"
     for name in (bundle.PARITY, bundle.PARITY_PAGE):

@@ -1,4 +1,5 @@
-"""One run from pictures to a finished folder: scan, recipe, probe, loop, final numbers."""
+"""The order of events of one run: read the pictures, choose the recipe, fit the linear probe,
+train, write the finished folder."""
 
 import dataclasses
 import shutil
@@ -39,19 +40,22 @@ from zoo.network.forward import head
 
 
 def start(run: Run, given: Mapping[str, Any]) -> None:
-    """Carry out one run, or go on with it, in as many processes as torchrun started. `UserError`
-    for everything the user can put right."""
+    """Carry out one run, or go on with it, in as many processes as torchrun started.
+
+    `given` holds the settings of the recipe that the user gave by hand. Raises `UserError` for
+    everything the user can put right.
+    """
     with distributed.joined():
         carry_out(run, given)
 
 
 def carry_out(run: Run, given: Mapping[str, Any]) -> None:
-    """`start`, in each of the processes."""
+    """Do the work of `start` in one of its processes."""
     began = perf_counter()
     device, claimed = claim_checked(run, given)
     if claimed.finished:
         if distributed.first():
-            # killed after its last file was written
+            # an earlier process may have been killed between its last file and this removal
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)
         if run.data is not None or claimed.order.data.exists():
             check_unchanged(claimed)
@@ -65,8 +69,10 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
 
 
 def prepare(run: Run, given: Mapping[str, Any]) -> Path:
-    """The run up to its first training step (recipe, probe, range test): the same as `start`, which
-    then goes on."""
+    """Do what `start` does before its first training step: recipe, probe and range test.
+
+    `start` goes on from there. Gives the run folder.
+    """
     device, claimed = claim_checked(run, given)
     if not claimed.finished:
         with working_on(claimed, device):
@@ -75,7 +81,8 @@ def prepare(run: Run, given: Mapping[str, Any]) -> Path:
 
 
 def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Claim]:
-    """The device and the folder of a run, after what can be said before the data is read."""
+    """Choose the device and claim the folder of a run, after every check that does not need the
+    data."""
     minimum.require(*minimum.TRAIN)
     device = devices.choose(run.device)
     resolve.check(lr_range.without_find(given))
@@ -84,8 +91,8 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
 
 @contextmanager
 def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
-    """Errors of a full disk or memory told, Ctrl-C answered by how to go on, and the folder let go
-    at the end."""
+    """Inside, a full disk or memory becomes a `UserError`, and Ctrl-C prints the command that goes
+    on. The folder is released at the end."""
     try:
         with (
             held(claimed),
@@ -106,15 +113,18 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
         raise
     except BrokenProcessPool:
         raise UserError(
-            "a process that reads the pictures died; the system ends one when memory runs out: "
-            "give the machine or the container more memory, and start again."
+            "a process that reads the pictures died. The system kills a process when memory runs "
+            "out: give the machine or the container more memory, and start again."
         ) from None
     finally:
         claimed.lock.release()
 
 
 def going_on_command(claimed: Claim) -> str:
-    """What to type to go on with a run; with its pictures where it did not come to record them."""
+    """Give the command that goes on with a run.
+
+    It names the pictures if the run stopped before it recorded them.
+    """
     command = f"python -m finetune --resume {shell_path(claimed.folder)}"
     if (claimed.folder / rundir.DATA).is_file():
         return command
@@ -122,8 +132,7 @@ def going_on_command(claimed: Claim) -> str:
 
 
 def check_unchanged(claimed: Claim) -> None:
-    """`UserError` if a finished run was trained on other pictures than the ones that are there
-    now."""
+    """Raise `UserError` if the pictures changed since a finished run was trained on them."""
     tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
     recorded = recorded_order(claimed.folder)
     if changed := going_on.changes(
@@ -137,12 +146,13 @@ def check_unchanged(claimed: Claim) -> None:
 
 
 def make_ready(plan: Plan) -> Ready:
-    """Probe and range test, or the saved state of a run that goes on."""
-    teacher = _teacher(plan)  # a wrong one is told now, not after the probe
+    """Load the saved state of a run that goes on, or make the first one by probe and range test."""
+    # before the probe, which may take minutes: a teacher that cannot be used is an error at once
+    teacher = _teacher(plan)
     state = checkpoint.load(plan.folder)
     if state is None:
         return first_state(plan, teacher)
-    made_with.check_same(state, about(plan))
+    made_with.check_same(state, provenance(plan))
     console.say(
         f"going on after step {state.step}, best so far {state.best.scores.top1:.2%} on select"
     )
@@ -150,7 +160,7 @@ def make_ready(plan: Plan) -> Ready:
 
 
 def fine_tune(ready: Ready) -> checkpoint.Best:
-    """The loop; the best weights, which are the probe's where the recipe stops after it."""
+    """Train, and give the best weights; with `probe_only` these are the probe's."""
     recipe = ready.plan.resolved.recipe
     if recipe.probe_only:
         return ready.state.best
@@ -166,14 +176,15 @@ def fine_tune(ready: Ready) -> checkpoint.Best:
 
 
 def _teacher(plan: Plan) -> Teacher | None:
+    """Load the teacher of the recipe, if it has one."""
     recipe = plan.resolved.recipe
-    # the order has the whole path of a run folder, the recipe its last part
-    named = plan.order.given.get("teacher", recipe.teacher)
-    return teacher_of(recipe, named, plan.data, plan.source, next(plan.model.parameters()).device)
+    # the order has the whole path of a run folder, the recipe only its last part
+    name = plan.order.given.get("teacher", recipe.teacher)
+    return teacher_of(recipe, name, plan.data, plan.source, next(plan.model.parameters()).device)
 
 
 def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
-    """What the loop works on."""
+    """Gather what the training loop works on."""
     return loop.Job(
         plan.model,
         plan.data.of("train"),
@@ -186,8 +197,8 @@ def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
 
 
 def first_state(plan: Plan, teacher: Teacher | None) -> Ready:
-    """The state before the first step: the base with the probe's head (or a random one), scored on
-    select."""
+    """Make the state before the first step: the base with the probe's head, or with a random one,
+    and its scores on select."""
     disk_space.check_space(plan.folder, space_bytes(plan))
     with closing(Events(plan.folder)) as events:
         if plan.resolved.recipe.probe == "on":
@@ -208,46 +219,51 @@ def first_state(plan: Plan, teacher: Teacher | None) -> Ready:
         )
     best = checkpoint.save_best(plan.folder, plan.model, scores, 0)
     tensors = {"model": plan.model.state_dict()}
-    state = checkpoint.State(0, position, best, tensors, about=about(plan))
+    state = checkpoint.State(0, position, best, tensors, about=provenance(plan))
     checkpoint.save(plan.folder, state)
     return Ready(plan, state, teacher)
 
 
 def space_bytes(plan: Plan) -> int:
-    """Disk space of a whole run, in sizes of the weights: three checkpoints (one is being written)
-    with the optimiser's two moments and the moving average, two best weights, and the finished
-    file."""
+    """Estimate the disk space of a whole run, from the size of the weights."""
     averages = 1 if plan.resolved.recipe.ema else 0
-    return disk_space.size_bytes(plan.model.state_dict()) * (3 * (3 + averages) + 3)
+    # weights, the optimiser's two moments, the moving average
+    copies_in_checkpoint = 3 + averages
+    # two checkpoints are kept while a third is written; two best weights, and the finished file
+    copies = 3 * copies_in_checkpoint + 3
+    return disk_space.size_bytes(plan.model.state_dict()) * copies
 
 
-def about(plan: Plan) -> dict[str, Any]:
-    """What the steps of this run are made with."""
+def provenance(plan: Plan) -> dict[str, Any]:
+    """Record what the steps of this run are made with; a run that goes on must be made with the
+    same."""
     return made_with.about(plan.resolved.recipe, plan.base.alias, plan.data.classes)
 
 
 def select_scores(plan: Plan, model: nn.Module) -> passes.Scores:
-    """Scores of a model as it stands on the select split."""
+    """Score a model, with its present weights, on the select split."""
     select = plan.data.of("select")
     batches = evaluation_batches(distributed.mine(select), plan.source)
     scores = passes.score(
         *passes.logits(model, batches, plan.source.pre, total=len(select)),
         by_class=plan.resolved.recipe.by_class,
     )
-    # all processes decide by the same bits
+    # devices may round differently, and all processes must decide by the same bits
     return passes.Scores(**distributed.of_first(scores.to_json()))
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:
-    """Fit the probe and put its weights into the model's head; the recipe with the precision that
-    was measured."""
+    """Fit the probe and put its weights into the model's head.
+
+    Gives the recipe with the precision that was measured to be faster here.
+    """
     began, resolved = perf_counter(), plan.resolved
     if head(plan.model) is None:
         return without_probe(plan)
     if resolved.why["features"] == NOT_MEASURED:
         measured = distributed.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
         resolved = resolved.replace("measured on this machine", features=measured)
-        write_recipe(plan.folder, resolved)  # a second try does not measure again
+        write_recipe(plan.folder, resolved)  # a second start does not measure again
     fitted = probe.fit_head(
         plan.model,
         plan.data.of("train"),
@@ -260,27 +276,29 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
 
 
 def without_probe(plan: Plan) -> Resolved:
-    """The recipe of a base that has no head to fit; `UserError` where the probe is all of it."""
+    """Give the recipe without a probe, for a base that has no head to fit; `UserError` if the probe
+    is all that was asked for."""
     if plan.resolved.recipe.probe_only:
         raise UserError(
             f"--probe-only: {plan.base.alias} has no single linear head to fit. Remove "
             "--probe-only, or choose another base."
         )
     console.warn(
-        f"{plan.base.alias} has no single linear head: no probe, the head starts at random."
+        f"{plan.base.alias} has no single linear head, so there is no probe and the head starts at "
+        "random."
     )
     return plan.resolved.replace("this base has no single linear head", probe="off")
 
 
 def write_recipe(folder: Path, resolved: Resolved) -> None:
-    """recipe.json; of several processes, rank 0 writes it."""
+    """Write recipe.json; of several processes, only rank 0 does."""
     if distributed.first():
         rundir.write_json(folder / rundir.RECIPE, resolved.to_json())
 
 
 def print_recipe(resolved: Resolved, *, all_in: str = rundir.RECIPE) -> None:
-    """What was chosen or set by hand, one line each with its reason; the names of the rest.
-    `all_in`: where all of them stand."""
+    """Print each setting that was chosen or set by hand with its reason, then the names of the
+    others. `all_in` says where all of them can be read."""
     console.say("recipe:")
     shown, folded = recipe_rows.parted(resolved.to_json())
     for name, row in shown.items():

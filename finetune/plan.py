@@ -45,12 +45,12 @@ from zoo.picture.preprocess import Preprocessing
 
 @dataclass(frozen=True)
 class Plan:
-    """One run that is prepared: its folder, order, pictures, recipe and model."""
+    """A run that is prepared: its folder, order, pictures, recipe and model."""
 
     folder: Path
     """The run folder."""
     order: Order
-    """What was asked for."""
+    """What the command line asked for."""
     base: Base
     data: Data
     resolved: Resolved
@@ -62,22 +62,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ready:
-    """A plan after its linear probe and its range test, so that its recipe is complete, with what
-    training begins from."""
+    """A plan after its linear probe and its range test, when its recipe is complete, with the state
+    from which training begins."""
 
     plan: Plan
     state: State
-    """The saved one, or the first."""
+    """The last checkpoint of a run that goes on, or else the state before the first step."""
     teacher: Teacher | None
 
 
 CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
-"""Recipe.fit -> timm's crop_mode."""
+"""`Recipe.fit` -> timm's crop_mode."""
 
 
 def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> Plan:
-    """Read the data, resolve the recipe, build the model. A run that goes on takes its recipe from
-    recipe.json."""
+    """Read the data, resolve the recipe, and build the model.
+
+    A run that goes on takes its recipe from recipe.json.
+    """
     tree = read_tree(order.data, val=order.val_folder)
     base, fetched = fetched_base(order)
     described, trial = describe(base, fetched), Trial(base, fetched)
@@ -87,7 +89,8 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
     if claimed.goes_on:
         places = [str(place) for place in (order.data, order.val_folder) if place]
         console.say(f"pictures: {' and '.join(places)}")
-    # before they are read: a picture that changes meanwhile is read again when the run goes on
+    # noted before the pictures are read: one that changes meanwhile is then read again when the run
+    # goes on
     states = going_on.file_states(tree) if distributed.first() else ""
     names = claimed.folder / rundir.LEFT_OUT
     scanned = scanning.scan(
@@ -106,7 +109,7 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
     data = with_recorded_names(claimed, data)
     if distributed.first():
         check_same_data(claimed.folder, data, limit, same=claimed.same_pictures)
-        # not before: the pictures may be the wrong ones
+        # only after that check: a list of the wrong pictures must not replace the recorded one
         left_out.write_left_out(names, data.unused)
         record(claimed.folder, order, states)
     say_findings(data, names)
@@ -118,7 +121,10 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
 
 
 def fetched_base(order: Order) -> tuple[Base, weights.Weights]:
-    """The base with the licence of its files, and its weights; random ones from scratch."""
+    """Fetch the weights of the base, and give both, the base with the licence of these files.
+
+    A run from scratch gets random weights.
+    """
     base = order.find_base()
     with distributed.first_before_others():
         random = resolve.from_scratch(order.given)
@@ -130,7 +136,7 @@ def fetched_base(order: Order) -> tuple[Base, weights.Weights]:
 
 
 def recorded_recipe(claimed: Claim) -> Resolved | None:
-    """The recipe of a run that goes on; None for one that has none yet."""
+    """Read the recipe of a run that goes on; None if it did not come that far."""
     path = claimed.folder / rundir.RECIPE
     if not (claimed.goes_on and path.is_file()):
         return None
@@ -139,8 +145,12 @@ def recorded_recipe(claimed: Claim) -> Resolved | None:
 
 
 def check_steps(recipe: Recipe, trial: Trial, pictures: int, device: torch.device) -> None:
-    """`UserError` for what only the number of training pictures shows: a duration beyond the run, a
-    batch that the network or the processes cannot take. Told now, not after the probe."""
+    """Raise `UserError` for a duration beyond the end of the run, and for a batch that the network
+    or the processes cannot take.
+
+    Both depend on the number of training pictures. They are checked here, because an error after
+    the probe would come minutes later.
+    """
     per_epoch = steps_per_epoch(pictures, recipe.batch_size)
     schedule(recipe, steps_per_epoch=per_epoch)
     fitting.check(recipe, trial, pictures=pictures, device=device.type)
@@ -149,8 +159,8 @@ def check_steps(recipe: Recipe, trial: Trial, pictures: int, device: torch.devic
 
 
 def say_findings(data: Data, names: Path) -> None:
-    """Warn of what the pictures showed, and say which were left out; `names`: the file with their
-    names."""
+    """Warn of what was found in the pictures, and say how many were left out; the file `names`
+    lists them."""
     for finding in data.findings:
         console.warn(finding)
     if data.unused:
@@ -164,7 +174,8 @@ def first_model(
     resolved: Resolved,
     given: Mapping[str, Any],
 ) -> tuple[nn.Module, Resolved]:
-    """The model before any training, and the recipe without what the architecture does not have."""
+    """Build the model before any training, and take out of the recipe what its architecture does
+    not have."""
     recipe = resolved.recipe
     seed_everything(recipe.seed, "head")
     model = build(
@@ -184,7 +195,8 @@ def first_model(
 def source_of(
     data: Data, pre: Preprocessing, run: Run, recipe: Recipe, device: torch.device
 ) -> Source:
-    """How pictures are read: in as many processes as shared memory has room for."""
+    """Decide how pictures are read, and in how many processes: as many as shared memory has room
+    for."""
     on_gpu = device.type == "cuda"
     wanted = devices.decoders(run.workers, device)
     workers = planned_workers(wanted, len(data.of("train")), recipe, pinned=on_gpu)
@@ -192,14 +204,14 @@ def source_of(
 
 
 def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
-    """The recipe without zero gamma where the architecture has none; `UserError` if it was asked
-    for by hand."""
+    """Turn zero gamma off where the architecture has no residual blocks for it; `UserError` if it
+    was asked for by hand."""
     if not resolved.recipe.zero_gamma or has_zero_gamma(model):
         return resolved
     if "zero_gamma" in given:
         raise UserError(
             f"--zero-gamma has no effect: timm names no residual block of {type(model).__name__} "
-            "that ends in a batch norm, as those of ResNets do. Remove it."
+            "that ends in a batch norm, as those of ResNets do. Remove --zero-gamma."
         )
     return resolved.replace(
         "this architecture has no residual blocks that end in a batch norm", zero_gamma=False
@@ -207,7 +219,7 @@ def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, A
 
 
 def facts_of(data: Data, base: Description, trial: Trial, device: torch.device) -> Facts:
-    """What the recipe depends on."""
+    """Gather the facts that the recipe depends on."""
     train = [p for p in data.pictures if p.split == "train"]
     splits = {p.split for p in data.pictures}
     return Facts(
@@ -225,8 +237,10 @@ def facts_of(data: Data, base: Description, trial: Trial, device: torch.device) 
 
 
 def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
-    """The base's own, at the recipe's size and fit; squash and pad show the whole picture (crop_pct
-    1)."""
+    """Give the base's own preprocessing at the recipe's size and fit.
+
+    squash and pad show the whole picture, so their crop_pct is 1.
+    """
     own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
     mode = CROP_MODES[resolved.recipe.fit]
     crop_pct = own.crop_pct if mode == "center" else 1.0
@@ -235,7 +249,7 @@ def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
 
 
 def bad_limit(run: Run, claimed: Claim) -> float:
-    """--bad-limit; a run that goes on keeps the one that it began with, if that is larger."""
+    """Give --bad-limit, or the limit that a run which goes on began with, if that is larger."""
     known = claimed.folder / rundir.DATA
     if not (claimed.goes_on and known.is_file()):
         return run.bad_limit
@@ -245,15 +259,18 @@ def bad_limit(run: Run, claimed: Claim) -> float:
 
 
 def with_recorded_names(claimed: Claim, data: Data) -> Data:
-    """The data with the classes as the run recorded them, where a copy gave their names another
-    Unicode form."""
+    """Give the data with the class names that the run recorded.
+
+    A copy to another system may have changed their Unicode form.
+    """
     recorded = going_on.recorded_classes(claimed.folder) if claimed.same_pictures else None
     recorded = distributed.of_first(recorded)  # only rank 0 knows whether pictures were recorded
     return data if recorded is None else data.with_names(recorded)
 
 
 def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> None:
-    """With `same`, the pictures must be those that the folder recorded. Record them."""
+    """Record the pictures in the run folder; with `same`, raise `UserError` unless they are those
+    that it has recorded already."""
     known = folder / rundir.DATA
     content: dict[str, Any] = {
         "classes": data.classes,
@@ -273,7 +290,7 @@ def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> No
 
 
 def _refuse_other_data(known: Path, data: Data, content: Mapping[str, Any]) -> None:
-    """`UserError` that names what changed since `known` was written."""
+    """Raise a `UserError` that names what changed since `known` was written, if anything did."""
     with fields.of(known, "Start a new run."):
         before = rundir.read_json(known, kind=dict)
         trained = fields.mapping(before["counts"]).get("train")

@@ -1,4 +1,4 @@
-"""Puts model, queue, API and page together, and serves them."""
+"""Assembles a service from model, queue, API and page, and runs it."""
 
 import logging
 import os
@@ -36,11 +36,12 @@ from zoo.host.errors import UserError
 PUBLISHED = "hf-hub:"
 """Prefix of a published run's name."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Hosts that only this machine reaches."""
 
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """All that runs for one command line."""
+    """The parts of a running service that `start` needs."""
 
     app: ASGIApp
     life: Life
@@ -60,24 +61,27 @@ def start(options: ServiceOptions) -> None:
             port=options.port,
             ready=partial(_say, options, service),
         )
-    # a thread may still compute, or load a model; Python would wait for it, and nothing ends a
-    # thread
+    # a thread may still compute or load a model; Python would wait for it, and a thread cannot be
+    # stopped from outside
     if _other_threads():
         sys.stdout.flush()
         os._exit(0)
 
 
 def _other_threads() -> list[threading.Thread]:
-    """Return the threads besides this one for which Python would wait."""
+    """Return the other threads for which Python would wait at its exit."""
     this = threading.current_thread()
     return [thread for thread in threading.enumerate() if thread is not this and not thread.daemon]
 
 
 @contextmanager
 def build(options: ServiceOptions) -> Iterator[Service]:
-    """The application that these options ask for, with its model loaded, warm and checked."""
+    """Build the application that these options ask for, with its model loaded, warm and checked.
+
+    All that was started is closed at the end.
+    """
     minimum.require(*minimum.SERVE)
-    # it warns of every malformed form
+    # it would log a warning for every malformed form that a stranger sends
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     keys = _keys(options)
     origins, room = Origins(options.allow_origin), budgets.room(budgets.open_files())
@@ -92,7 +96,7 @@ def build(options: ServiceOptions) -> Iterator[Service]:
     )
     max_pixels = round(options.max_megapixels * 1e6)
     with ExitStack() as stack:
-        # first, so that they start while the model is loaded
+        # these processes come first, so that they start while the model is loaded
         decoders = Decoders(workers, max_pixels)
         stack.callback(decoders.close)
         queue = AnswerQueue(
@@ -122,7 +126,8 @@ def build(options: ServiceOptions) -> Iterator[Service]:
 
 
 def _keys(options: ServiceOptions) -> Keys:
-    """Return what opens the service, by the command line or else by the environment."""
+    """Return the password and token of the service, from the command line or else from the
+    environment."""
     keys = Keys(
         options.auth or os.environ.get("ZOOTUNE_AUTH") or None,
         options.token or os.environ.get("ZOOTUNE_TOKEN") or None,
@@ -133,8 +138,11 @@ def _keys(options: ServiceOptions) -> Keys:
 
 
 def local(bundle: Path) -> Path:
-    """Where the bundle lies; a published run, also by an alias of the user's own, is pulled, at the
-    commit and digests of its first pull."""
+    """Return the folder of the bundle on this machine.
+
+    A published run, given as hf-hub:user/name or by an alias of the user's own, is pulled first, at
+    the commit and with the digests of its first pull.
+    """
     if not _is_published(bundle):
         return bundle
     from zoo.hub.pulled_run import pull_run
@@ -143,32 +151,32 @@ def local(bundle: Path) -> Path:
 
 
 def _is_published(bundle: Path) -> bool:
-    """Tell whether this is the name of a published run; a path that exists is none."""
+    """Tell whether this names a published run; a path that exists never does."""
     if bundle.exists():
         return False
     if str(bundle).startswith(PUBLISHED):
         return True
-    from zoo.bases import registry  # not part of a Space, whose bundle exists
+    from zoo.bases import registry  # here, as a Space has no such module; its bundle exists
 
     return str(bundle) in registry.own_aliases()
 
 
 def _with_page(app: ASGIApp, queue: AnswerQueue, options: ServiceOptions, stack: ExitStack) -> Page:
-    """Mount the page below the API's routes; its uploads are deleted at the end."""
+    """Mount the page after the routes of the API; its uploads are deleted at the end."""
     minimum.require(*minimum.PAGE)
     folder = stack.enter_context(
         tempfile.TemporaryDirectory(prefix="zootune-", ignore_cleanup_errors=True)
     )
     uploads = Uploads(Path(folder))
-    # all that Gradio writes lies in this folder too, its cache of examples included, which it
-    # serves to anybody
+    # all that Gradio writes must lie in this folder too; that includes its cache of examples, which
+    # it serves to anybody
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "GRADIO_TEMP_DIR": str(uploads.folder),
         "GRADIO_EXAMPLES_CACHE": str(uploads.folder / "cache"),
     }
-    # only now: Gradio reads these variables when it is imported
+    # imported only now, because Gradio reads these variables at its import
     from serve.page.mount import mount
     from serve.page.settings import PageSettings
 
@@ -180,17 +188,17 @@ def _with_page(app: ASGIApp, queue: AnswerQueue, options: ServiceOptions, stack:
 
 
 def _repeat(work: Callable[[], None], seconds: float, stack: ExitStack, *, name: str) -> None:
-    """Do `work` every so many seconds until `stack` is closed."""
+    """Do `work` every `seconds` in a thread of that name, until `stack` is closed."""
     thread = Repeat(work, seconds=seconds, name=name)
     thread.start()
     stack.callback(thread.stop)
 
 
 def _say(options: ServiceOptions, service: Service, port: int) -> None:
-    """Say what answers where, and what is missing from its protection."""
+    """Print which model answers at which address, and warn if nothing protects it."""
     host = options.host
     if ":" in host:
-        host = f"[{host}]"
+        host = f"[{host}]"  # an IPv6 address in a URL
     address = f"http://{host}:{port}{options.root_path}"
     if options.api_only:
         address += "/v1/predict"

@@ -64,7 +64,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
         Wish,
         ExportOptions,
         verify.VerifyOptions,
-        push_command.Order,
+        push_command.PushOptions,
         ServiceOptions,
         space.Space,
     )

@@ -1,10 +1,9 @@
-"""The proof that an exported file answers like the trained model: the same pictures through both,
-number by number.
+"""The comparisons by which an exported file is shown to answer like the trained model.
 
-The reference is Pillow, torch and `zoo/contract/decision.py`; the exported file is run by
-`zoo/predictor.py`, the code that serves, in a process of its own without torch; the accuracy of a
-precision that rounds is counted by ONNX Runtime here. Each rung compares one thing and has one
-limit.
+The reference is what Pillow, torch and `zoo/contract/decision.py` compute. `zoo/predictor.py`, the
+code that serves, runs the exported file on the same pictures, in a process without torch. Where a
+precision rounds, its accuracy on labelled pictures is compared too, by ONNX Runtime in this
+process. A comparison is called a rung: it compares one thing, and has one limit.
 """
 
 import math
@@ -28,77 +27,85 @@ from zoo.picture import tta
 from zoo.picture.decoding import decode
 
 MARGIN = 0.01
-"""Top-1 is compared where the two most probable classes are further apart than this."""
+"""Top-1 is compared only where the probabilities of the first two classes differ by more than this:
+nearer ones may change places by rounding."""
 
 
 @dataclass(frozen=True)
 class ComparedPicture:
-    """One picture, as Pillow prepares it and as the graph does."""
+    """One picture, as Pillow prepares it and as the graph prepares it."""
 
     name: str
     levels: float
-    """Largest difference between the two, in levels of 255."""
+    """Largest difference between the pixels of the two, in levels of 255."""
     off_by_2: float
     """Share of the values that differ by more than one level."""
     reference: TorchAnswer
-    """From Pillow's pixels."""
+    """The trained model's answer to Pillow's pixels."""
     same_pixels: TorchAnswer
-    """From the graph's own pixels, so that what follows is compared by itself."""
+    """The trained model's answer to the graph's pixels; against it, what follows the resizing is
+    compared by itself."""
 
     @property
     def moved(self) -> float:
-        """By how much resizing alone moves a probability."""
-        expected_C = self.reference.outputs[bundle.PROBABILITIES]
-        seen_C = self.same_pixels.outputs[bundle.PROBABILITIES]
-        return float(np.abs(expected_C - seen_C).max())
+        """The most by which resizing alone changes a probability."""
+        pillow_C = self.reference.outputs[bundle.PROBABILITIES]
+        graph_C = self.same_pixels.outputs[bundle.PROBABILITIES]
+        return float(np.abs(pillow_C - graph_C).max())
 
 
 def compare_pictures(
     parts: Parts,
     session: Session | None,
     paths: Mapping[str, Path],
-    known: dict[str, TorchAnswer] | None = None,
+    references: dict[str, TorchAnswer] | None = None,
 ) -> list[ComparedPicture]:
-    """Prepare every picture (name -> file) twice, and answer both by torch.
+    """Prepare every picture (name -> file) by Pillow and by the graph, and let torch answer both.
 
-    `session` gives the graph's windows before normalisation; None: they cannot be had, so that
-    Pillow's stand for them. `known`: what torch answered before; it is added to.
+    `session` gives the graph's windows before normalisation. Where it is None they cannot be had,
+    and Pillow's pixels take their place. `references` caches torch's answers to Pillow's pixels by
+    name; answers that are missing are added, so that the next target need not compute them again.
     """
-    if known is None:
-        known = {}
+    if references is None:
+        references = {}
     has_map = class_maps.has_map(parts.model, parts.pre.size)
     pictures = []
     for name, path in console.track(list(paths.items()), "comparing pictures"):
         picture = decode(path)
         pixels = tta.prepare(picture, parts.pre, tta.VIEWS[parts.decision.views])
-        if name not in known:
-            known[name] = torch_answer.answer(parts, pixels, has_map=has_map)
+        if name not in references:
+            references[name] = torch_answer.answer(parts, pixels, has_map=has_map)
+        reference = references[name]
         if session is None:
-            pictures.append(ComparedPicture(name, 0.0, 0.0, known[name], known[name]))
+            pictures.append(ComparedPicture(name, 0.0, 0.0, reference, reference))
             continue
         [windows] = session.run([WINDOWS], {bundle.IMAGE: np.asarray(picture)[None]})
-        seen = windows.transpose(0, 2, 3, 1)
-        difference = np.abs(seen - pixels.astype(np.float32))
+        graph_pixels = windows.transpose(0, 2, 3, 1)
+        difference = np.abs(graph_pixels - pixels.astype(np.float32))
         levels, off_by_2 = float(difference.max()), float((difference > 1).mean())
-        same_pixels = known[name]
+        same_pixels = reference
         if levels != 0:
-            same_pixels = torch_answer.answer(parts, seen.round().astype(np.uint8), has_map=has_map)
-        pictures.append(ComparedPicture(name, levels, off_by_2, known[name], same_pixels))
+            rounded = graph_pixels.round().astype(np.uint8)
+            same_pixels = torch_answer.answer(parts, rounded, has_map=has_map)
+        pictures.append(ComparedPicture(name, levels, off_by_2, reference, same_pixels))
     return pictures
 
 
 def compare_outputs(
     pictures: Sequence[ComparedPicture], outputs: Mapping[str, np.ndarray], *, judged: bool = True
 ) -> list[Rung]:
-    """Return the rungs from file bytes to outputs; `outputs` has a row for each picture. Not
-    `judged`: without limits."""
+    """Return the rungs of the outputs, from the bytes of a picture to its answer.
+
+    `outputs` has a row for each picture. Without `judged`, the rungs have no limits.
+    """
     expected_NC = expected_probabilities(pictures)
-    seen_NC = outputs[bundle.PROBABILITIES]
+    exported_NC = outputs[bundle.PROBABILITIES]
     clear = _clear(expected_NC)
-    other = clear & (expected_NC.argmax(1) != seen_NC.argmax(1))
+    changed = clear & (expected_NC.argmax(1) != exported_NC.argmax(1))
     differences = {
-        bundle.PROBABILITIES: np.abs(expected_NC - seen_NC).max(1),
-        "top-1": np.cumsum(other),
+        bundle.PROBABILITIES: np.abs(expected_NC - exported_NC).max(1),
+        # summed up, so that its largest value is the number of changed classes
+        "top-1": np.cumsum(changed),
     }
     for name in (bundle.UNKNOWN_SCORE, bundle.EMBEDDING, bundle.HEATMAP):
         if name in outputs:
@@ -117,7 +124,7 @@ def _names(pictures: Sequence[ComparedPicture]) -> list[str]:
 
 
 def _clear(p_NC: np.ndarray) -> np.ndarray:
-    """Of which pictures the two most probable classes are further apart than `MARGIN`, bool [N]."""
+    """Tell which pictures have first two classes further apart than `MARGIN`, bool [N]."""
     if p_NC.shape[1] == 1:
         return np.ones(len(p_NC), bool)
     ranked = np.sort(p_NC, axis=1)
@@ -125,31 +132,34 @@ def _clear(p_NC: np.ndarray) -> np.ndarray:
 
 
 def _of_same_pixels(
-    name: str, pictures: Sequence[ComparedPicture], seen: np.ndarray, clear: np.ndarray
+    name: str, pictures: Sequence[ComparedPicture], exported: np.ndarray, clear: np.ndarray
 ) -> np.ndarray:
-    """How far an output is from that of the same pixels, float [N]; a map only where both show the
-    same class."""
-    # a map lies in [0, 1]; one without anything is all 0
+    """Measure how far an output is from torch's for the same pixels, relative, float [N].
+
+    Heat maps are compared only where the first class is clear, because a map shows one class.
+    """
+    # a map lies in [0, 1], and an empty one is all 0, so differences are not divided by less than 1
     is_map = name == bundle.HEATMAP
     least = {bundle.HEATMAP: 1.0}.get(name, TINY)
     differences = np.zeros(len(pictures))
-    for place, picture in enumerate(pictures):
-        if clear[place] or not is_map:
+    for row, picture in enumerate(pictures):
+        if clear[row] or not is_map:
             expected = picture.same_pixels.outputs[name]
-            differences[place] = relative(expected, seen[place], least)
+            differences[row] = relative(expected, exported[row], least)
     return differences
 
 
 def accuracy(
     precision: str, limit: float, labelled: Sequence[Labelled], probabilities_NC: np.ndarray
 ) -> Rung:
-    """Points of top-1 that the exported model loses against the trained one on the same pictures;
-    at most `limit`.
+    """Return the rung of the points of top-1 that the exported model loses against the trained one
+    on the same pictures, at most `limit`.
 
     The standard error is that of a paired difference of proportions with half a picture added to
-    each kind of change (Agresti and Min, Statistics in Medicine 2005): without it, three pictures
-    whose answers stay the same would prove that nothing is ever lost. fp16, which changes an answer
-    only where two classes are nearly equal, passes where all answers stay the same.
+    each kind of change (Agresti and Min, Statistics in Medicine 2005). Without that addition, three
+    pictures whose answers stay the same would prove that nothing is ever lost. fp16 needs no such
+    caution: it changes an answer only where two classes are nearly equal, so it passes if all
+    answers stay the same.
     """
     label, before = np.array([(picture.label, picture.predicted) for picture in labelled]).T
     after = probabilities_NC.argmax(1)
@@ -167,7 +177,7 @@ def accuracy(
 
 
 def core(model: Path, pictures: Sequence[ComparedPicture]) -> Rung:
-    """The rung of the plain model, `pixel_values` -> `logits`, at several batch sizes."""
+    """Return the rung of the plain model, `pixel_values` -> `logits`, over several batch sizes."""
     session, _ = onnx_runtime.load(model, "cpu")
     worst = np.zeros(len(pictures))
     for size in BATCHES:
@@ -182,11 +192,12 @@ def core(model: Path, pictures: Sequence[ComparedPicture]) -> Rung:
 
 
 def pixels(pictures: Sequence[ComparedPicture], *, by_products: bool) -> list[Rung]:
-    """The rungs of the graph's windows before normalisation: how far off, and how many of the
-    values by more than one level."""
+    """Return the rungs of the graph's windows before normalisation: the largest difference of a
+    value, and the share of values that differ by more than one level."""
     names = _names(pictures)
     levels, off_by_2 = np.array([(picture.levels, picture.off_by_2) for picture in pictures]).T
     if by_products:
+        # not counted for this way of resizing (`LIMITS`)
         off_by_2 = np.zeros(len(pictures))
     share = Rung(
         "pixels off by 2",

@@ -1,8 +1,8 @@
-"""All that `decision.json` says, fitted on the calibration pictures, and the table of every answer.
+"""Fits all that `decision.json` holds on the calibration pictures, and tabulates every answer.
 
-In this order: reference embeddings; one pass over val and test; test-time views, measured against
-each other; the temperature of the chosen ones; the threshold of "unknown"; prediction sets; foreign
-pictures.
+The order matters, because later steps use what earlier ones gave: reference embeddings; one pass
+over val and test; the choice of test-time views; their temperature; prediction sets; the threshold
+of "unknown". Foreign pictures come last: they measure the decision, and take no part in it.
 """
 
 from collections.abc import Sequence
@@ -37,15 +37,15 @@ from zoo.host import console
 from zoo.picture.tta import VIEWS
 
 MOST_MEASURED = 1000
-"""Calibration pictures on which views are measured against each other."""
+"""Calibration pictures, at most, on which views are measured against each other."""
 MOST_CALIBRATED = 10_000
-"""Calibration pictures that temperature, threshold and sets are fitted on."""
+"""Calibration pictures, at most, on which temperature, threshold and sets are fitted."""
 NOTES = {
     True: "half of val that took no part in choosing the weights",
     False: "all of val, by which weights are chosen too: too small to be halved, so the numbers "
     "flatter a little",
 }
-"""Whether val was halved -> on what everything is fitted."""
+"""Whether val was halved -> the pictures on which everything is fitted, for decision.json."""
 
 
 class Calibrated(NamedTuple):
@@ -61,7 +61,7 @@ class Calibrated(NamedTuple):
 
 
 class Views(NamedTuple):
-    """Holds the test-time views that were chosen, and what the choice rests on."""
+    """Holds the test-time views that were chosen, and the measurements behind the choice."""
 
     name: str
     why: str
@@ -69,14 +69,14 @@ class Views(NamedTuple):
     """A row for each setting that was measured, for decision.json."""
     measured: dict[str, fits.Measured]
     rows: np.ndarray
-    """Indices of the pictures that they were measured on."""
+    """Indices of the pictures on which they were measured."""
     averaged: Averaged
     """The chosen views' answers to all pictures."""
 
 
 def calibrate(subject: Subject, wish: Wish) -> Calibrated:
-    """Fit everything on the calibrate half of val (on all of val where it was too small to be
-    halved)."""
+    """Fit everything on the half of val that chose no weights, or on all of val where it was too
+    small to be halved."""
     data, source = subject.data, subject.source
     pictures = data.of("val") + data.of("test")
     bank = reference_bank(subject)
@@ -95,17 +95,16 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     # the sets are fitted on tempered probabilities, so the temperature comes first
     p_NC = views.averaged.of(rows)
     temperature = fits.fit_temperature(p_NC, labels)
-    sets, few = fits.fit_sets(of_label(temper(p_NC, temperature), labels), wish.coverage)
+    sets, sets_warning = fits.fit_sets(of_label(temper(p_NC, temperature), labels), wish.coverage)
     threshold = rejection.threshold(outputs.unknown_score[rows])
     unknown = Unknown(bank.neighbours, bank.shortest, threshold, bank.early)
     decision = Decision(temperature, views.name, unknown, sets)
-    # foreign pictures measure the decision, and take no part in it
-    strangers = [
-        foreign_answers(subject, strange, bank, decision)
-        for strange in foreign.sets_for(data.pictures)
+    foreign_tables = [
+        foreign_answers(subject, foreign_set, bank, decision)
+        for foreign_set in foreign.sets_for(data.pictures)
     ]
 
-    warnings = warnings_about(few, len(rows), rejected(strangers, threshold))
+    warnings = fit_warnings(sets_warning, len(rows), rejected(foreign_tables, threshold))
     for warning in warnings:
         console.warn(warning)
     fitted = {
@@ -122,7 +121,7 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
         "warnings": warnings,
     }
     known = tabulate(data, pictures, outputs, views.averaged, decision)
-    answers = with_views(concatenate([known, *strangers]), views.measured, views.rows)
+    answers = with_views(concatenate([known, *foreign_tables]), views.measured, views.rows)
     curves = headline_curves(known, views.averaged, temperature)
     return Calibrated(decision, fitted, bank, answers, curves)
 
@@ -134,13 +133,17 @@ def chosen_views(
     rows: np.ndarray,
     wish: Wish,
 ) -> Views:
-    """Choose the views that were asked for, or those that gain on the first calibration pictures
-    (`rows`, indices of `pictures`)."""
-    shown = rows[:MOST_MEASURED]
-    sample = [pictures[i] for i in shown.tolist()]
+    """Choose the views that were asked for, or else those that gain on a sample of the calibration
+    pictures.
+
+    `rows` holds the indices of the calibration pictures in `pictures`; the sample is the first of
+    them.
+    """
+    sample_rows = rows[:MOST_MEASURED]
+    sample = [pictures[i] for i in sample_rows.tolist()]
     labels = np.array([picture.label for picture in sample])
     extras = extra_views(subject, sample, views_to_measure(wish, len(rows)))
-    measured = measured_views(logits_NC[shown], labels, extras)
+    measured = measured_views(logits_NC[sample_rows], labels, extras)
     table: list[dict[str, Any]] = []
     if measured:
         table = fits.views_table(measured, labels)
@@ -150,45 +153,53 @@ def chosen_views(
     else:
         fewest = fits.LEAST_FOR_VIEWS
         choice = ("none", f"not measured: fewer than {fewest} calibration pictures")
-    # every process takes the choice of the first: the passes that follow are shared out
+    # the passes that follow are split between the processes, so all must take the same choice
     name, why = distributed.of_first(choice)
-    averaged = average_all(subject, pictures, logits_NC, name, known=(shown, extras.get(name)))
-    return Views(name, why, table, measured, shown, averaged)
+    averaged = average_all(
+        subject, pictures, logits_NC, name, known=(sample_rows, extras.get(name))
+    )
+    return Views(name, why, table, measured, sample_rows, averaged)
 
 
-def warnings_about(
-    few_for_sets: str | None, pictures: int, rejected_of: dict[str, float]
+def fit_warnings(
+    sets_warning: str | None, pictures: int, rejected_of: dict[str, float]
 ) -> list[str]:
-    """Say what a user must know of the fits: that they rest on few pictures (`few_for_sets` is the
-    warning of `fits.fit_sets`), or that a foreign set passes for known."""
+    """Give warnings if the fits rest on few pictures, or if foreign pictures pass for known.
+
+    `sets_warning` comes from `fits.fit_sets`, `rejected_of` from `rejected`.
+    """
     warnings = []
-    if few_for_sets:
-        warnings.append(few_for_sets)
+    if sets_warning:
+        warnings.append(sets_warning)
     if pictures < fits.LEAST:
         warnings.append(
             f"with fewer than {fits.LEAST} calibration pictures (there are {pictures}), no "
             "temperature is fitted, and the threshold of unknown is a guess: add pictures to val"
         )
-    if weak := rejection.warning(rejected_of):
-        warnings.append(f"{weak}. {rejection.CURE}")
+    if weakness := rejection.warning(rejected_of):
+        warnings.append(f"{weakness}. {rejection.CURE}")
     return warnings
 
 
 def fitted_on(data: Data, rows: np.ndarray) -> dict[str, Any]:
-    """Name the pictures that everything is fitted on, for decision.json."""
+    """Describe the pictures on which everything is fitted, for decision.json."""
     split = "calibrate" if data.halved else "val"
     return {"split": split, "pictures": len(rows), "note": NOTES[data.halved]}
 
 
-def rejected(strangers: Sequence[Answers], threshold: float) -> dict[str, float]:
+def rejected(foreign_tables: Sequence[Answers], threshold: float) -> dict[str, float]:
     """Give for each foreign set the share of its pictures that are called unknown."""
-    return {
-        str(table.split[0]): float((table.unknown_score > threshold).mean()) for table in strangers
-    }
+    shares = {}
+    for table in foreign_tables:
+        shares[str(table.split[0])] = float((table.unknown_score > threshold).mean())
+    return shares
 
 
 def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> Ranking:
-    """Compute the curves of each class on the headline's split, from the deployed probabilities."""
+    """Compute the curves of each class on the headline's split, from the deployed probabilities.
+
+    They are computed in chunks, so that only a few rows are held in float64 at a time.
+    """
     split, _ = predictions.headline(known)
     rows = np.flatnonzero(known.in_split(split))
     chunks = []
@@ -199,8 +210,10 @@ def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> R
 
 
 def calibration_rows(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
-    """Give the indices of at most MOST_CALIBRATED calibration pictures, ordered by sha256, so that
-    the first of them are a random sample."""
+    """Give the indices of the calibration pictures, at most MOST_CALIBRATED.
+
+    They are ordered by sha256, so that the first of them are a random sample.
+    """
     paths = {picture.path for picture in data.of("calibrate")}
     rows = []
     for row, picture in enumerate(pictures):
@@ -210,18 +223,18 @@ def calibration_rows(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
 
 
 def foreign_answers(
-    subject: Subject, strangers: foreign.ForeignSet, bank: Bank, decision: Decision
+    subject: Subject, foreign_set: foreign.ForeignSet, bank: Bank, decision: Decision
 ) -> Answers:
     """Answer the pictures of a foreign set, which belong to no class."""
-    pre, total, views = subject.source.pre, len(strangers.pictures), VIEWS[decision.views]
-    own = distributed.mine(strangers.pictures)
+    pre, total, views = subject.source.pre, len(foreign_set.pictures), VIEWS[decision.views]
+    own = distributed.mine(foreign_set.pictures)
     outputs = passes.outputs(
         subject.model,
         foreign.batches(own, pre),
         pre,
         bank,
         total=total,
-        title=f"foreign: {strangers.name}",
+        title=f"foreign: {foreign_set.name}",
     )
     extra = None
     if len(views) > 1:
@@ -230,8 +243,8 @@ def foreign_answers(
         extra = passes.summed_probabilities(subject.model, batches, pre, groups, total=total)[0]
     averaged = Averaged(outputs.logits, extra, len(views))
     pictures = [
-        Picture(f"{strangers.name}/{i}", NOWHERE, strangers.name, "", *picture.size)
-        for i, picture in enumerate(strangers.pictures)
+        Picture(f"{foreign_set.name}/{i}", NOWHERE, foreign_set.name, "", *picture.size)
+        for i, picture in enumerate(foreign_set.pictures)
     ]
     return tabulate(subject.data, pictures, outputs, averaged, decision)
 

@@ -1,5 +1,8 @@
-"""The default recipe, and what every recipe decides alike: input side, precision, validation,
-balance."""
+"""The default recipe, and the choices that every recipe makes in the same way: input side,
+precision, validation, balance.
+
+A choice is (value, reason); the reason is printed and stands in recipe.json.
+"""
 
 import math
 
@@ -9,29 +12,32 @@ from finetune.recipe.fields import ROWS
 from zoo.contract.recipe_rows import BY_HAND
 
 IMBALANCED = 10
-"""From this ratio of the largest class to the smallest on, balance is decided to be weights (set,
-not measured)."""
+"""Ratio of the largest class to the smallest from which on classes are weighted; a choice, not a
+measurement."""
 SMALL_M = 10
-"""Bases below so many million parameters are small."""
+"""A base with fewer million parameters than this is small."""
 EPOCH_ANCHORS = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
+"""Pictures and epochs; `auto` says which of these anchors were measured."""
 LR_ANCHORS = ((200, 5e-4), (1_000, 2e-3), (2_500, 1.2e-3))
+"""Pictures and learning rate at batch 32, for networks with batch norms."""
 LR_ANCHORS_TRANSFORMER = ((200, 3e-5), (10_000, 1e-4))
+"""The same for networks without batch norms."""
 
 
 def auto(facts: Facts, given: Given) -> Choices:
-    """The default: a linear probe, then AdamW with a rate and a length fitted to the size of the
-    data.
+    """Choose the default recipe: a linear probe, then AdamW with a rate and a length that fit the
+    size of the data.
 
-    Expected with EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores: `--data digits` test
-    top-1 97 to 99 % in 1 to 4 minutes; emoji (9 classes, 2,417 training pictures) at 96 px with 5
-    epochs 77 to 78 %.
+    With EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores, `--data digits` reaches a test
+    top-1 of 97 to 99 % in 1 to 4 minutes. Emoji (9 classes, 2,417 training pictures) at 96 px
+    reaches 77 to 78 % in 5 epochs.
 
-    Anchors of `lr` at 1,000 and 2,500 pictures: tests/bench/RESULTS.md, "Learning rate by data
-    size" (EfficientNet-Lite0, digits and emoji, one seed each). Not measured: the lower rate at 200
-    pictures (so that it does not undo the probe), the numbers of epochs above 2,500 pictures, and
-    other bases. For transformers, whose weights were not at hand, the rate is the usual one of
-    published fine-tunings with AdamW (Touvron et al., DeiT III, 2022:
-    1e-5 to 1e-4 at batch 512).
+    The rates at 1,000 and 2,500 pictures were measured (tests/bench/RESULTS.md, "Learning rate by
+    data size": EfficientNet-Lite0, digits and emoji, one seed each). The rate at 200 pictures was
+    not: it is lower, so that training does not undo the probe. Nor were the epochs above 2,500
+    pictures, and other bases. The weights of transformers were not at hand; their rate is the usual
+    one of published fine-tunings with AdamW (Touvron et al., DeiT III, 2022: 1e-5 to 1e-4 at batch
+    512).
     """
     size = _size(facts, given)
     epochs = round(interpolate(facts.pictures, EPOCH_ANCHORS))
@@ -61,21 +67,23 @@ def auto(facts: Facts, given: Given) -> Choices:
 
 
 def _batch_size(facts: Facts) -> tuple[int, str]:
-    """Pictures a step. A batch that was chosen by timing would give other weights on a busy day."""
+    """Choose the pictures of a step, by the device alone: a batch size chosen by timing would give
+    other weights on a busy day."""
     if facts.device == "cpu":
         return 32, "fixed on the CPU; never chosen by timing"
     return 64, "usual on a GPU; never chosen by timing"
 
 
 def _rate(facts: Facts, batch: int) -> float:
-    """The rate of the anchors, which were measured at batch 32, to two digits."""
+    """Interpolate the learning rate between the anchors, which hold at batch 32, to two digits."""
     anchors = LR_ANCHORS if facts.base.batch_norm else LR_ANCHORS_TRANSFORMER
     rate = interpolate(facts.pictures, anchors)
     return float(f"{rate * math.sqrt(batch / 32):.2g}")
 
 
 def _strength(facts: Facts) -> Choices:
-    """Regularisation: a small base has little to spare, and learns less with as much of it."""
+    """Choose the strength of regularisation: a small base has little capacity to spare, so it
+    gets less."""
     if facts.base.params_m < SMALL_M:
         weak = "weaker for a base below 10 M parameters"
         return {
@@ -92,6 +100,7 @@ def _strength(facts: Facts) -> Choices:
 
 
 def _drop_path(facts: Facts, usual: str) -> tuple[float, str]:
+    """Choose stochastic depth for a base that is not small."""
     if facts.base.batch_norm:
         return 0.0, usual
     if not facts.takes_drop_path():
@@ -100,23 +109,24 @@ def _drop_path(facts: Facts, usual: str) -> tuple[float, str]:
 
 
 def _batch_norm(pictures: int) -> tuple[str, str]:
-    """What batch norms do at so many pictures a step."""
+    """Choose what batch norms do with this number of pictures in a step."""
     if pictures >= 16:
         return "train", "batches of 16 and more give usable statistics"
     return "frozen", "batches below 16 give noisy statistics"
 
 
 def _clip_norm(facts: Facts) -> tuple[float, str]:
+    """Choose the largest norm of the gradients; 0 turns clipping off."""
     if facts.base.batch_norm:
         return 0.0, "off"
     return 1.0, "usual for transformers"
 
 
 def common(facts: Facts, given: Given) -> Choices:
-    """What a recipe need not name: input side, validation, precision, threads, and the usual value
-    of the others."""
+    """Choose what a recipe need not name: input side, validation, precision, threads, and the usual
+    value of every other field."""
     usual = {name: (row.usual, row.why) for name, row in ROWS.items() if row.why is not None}
-    # by hand, none is looked for as well: each side that is tried takes some tenths of a second
+    # no side is searched for if one was set by hand: each trial takes some tenths of a second
     by_hand = (given.get("image_size"), BY_HAND)
     image_size = by_hand if "image_size" in given else input_side(facts)
     return usual | {
@@ -128,11 +138,11 @@ def common(facts: Facts, given: Given) -> Choices:
 
 
 def balance(facts: Facts, given: Given) -> tuple[str, str]:
-    """What the measured imbalance asks for.
+    """Choose whether classes are weighted, by the ratio of the largest to the smallest.
 
-    Why weights: of the settings of balance it gained most at a ratio of 50, in
-    tests/bench/RESULTS.md, "Long tails" (a classifier on frozen features, two seeds). The
-    logit-adjusted loss gained more there; it is asked for by name.
+    Of the settings of balance, weights gained most at a ratio of 50 (tests/bench/RESULTS.md, "Long
+    tails": a classifier on frozen features, two seeds). The logit-adjusted loss gained more there;
+    it is used only if it is asked for by name.
     """
     if given.get("loss") == "logit-adjusted":
         return "none", "the logit-adjusted loss corrects for class sizes itself"
@@ -144,8 +154,8 @@ def balance(facts: Facts, given: Given) -> tuple[str, str]:
 
 
 def input_side(facts: Facts) -> tuple[int, str]:
-    """Smallest side that the base takes, of at least twice the median short side and 96 px, at most
-    the base's own."""
+    """Choose the smallest side that the base takes, from twice the median short side and from 96 px
+    on; never a larger one than the base's own."""
     base = facts.base
     if base.size_step is None:
         return base.input_size, "the only size this base takes"
@@ -161,7 +171,7 @@ def input_side(facts: Facts) -> tuple[int, str]:
 
 
 def _size(facts: Facts, given: Given) -> str:
-    """The number of pictures that the rules of a recipe go by, in words."""
+    """Say in words which number of pictures the recipe is fitted to."""
     if facts.has_val or ("val" in given and as_fraction(given["val"]) is None):
         return f"{facts.pictures:,} training pictures"
     share = float(given.get("val", _val(facts)[0]))
@@ -169,6 +179,7 @@ def _size(facts: Facts, given: Given) -> str:
 
 
 def _amp(facts: Facts) -> tuple[str, str]:
+    """Choose the precision of training by the device."""
     if facts.device != "cuda":
         return "off", "training in fp32 is as fast on this device"
     if facts.bf16:
@@ -177,6 +188,7 @@ def _amp(facts: Facts) -> tuple[str, str]:
 
 
 def _val(facts: Facts) -> tuple[str, str]:
+    """Choose where validation pictures come from: a folder, or a share of train."""
     if facts.has_val:
         return "folder", "the data has one"
     if facts.pictures > 100_000:

@@ -16,31 +16,31 @@ from finetune.run_folder.events import Events
 from finetune.run_folder.saver import Saver
 from finetune.train import memory
 from finetune.train.optimizer import set_rate
-from finetune.train.schedule import schedule
+from finetune.train.schedule import schedule as schedule_of
 from finetune.train.step import Job, Parts, prepare, restore, train_mode, update
 from zoo.host import console
 from zoo.host.errors import UserError
 
 LOG_EVERY = 10
-"""Steps between two looks at the losses (each look waits for the device)."""
+"""Steps between two readings of the losses; each reading waits for the device."""
 
 
 def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
-    """Train from `state` to the recipe's end; the best weights by top-1 on select are kept, never a
-    worse epoch's.
+    """Train from `state` to the end of the recipe, and give the best weights by top-1 on select.
 
-    The model before the first step is a candidate only where a probe gave it its head: a random
-    head may be right by luck on few pictures, and nobody wants it. Patience counts from the best
-    fine-tuned epoch, so a run that still rises towards its probe goes on.
+    The model before the first step is a candidate only if a probe fitted its head: a random head
+    may be right by luck on few pictures, and nobody wants it. Patience counts from the best
+    fine-tuned epoch, so a run whose accuracy still rises towards that of its probe goes on.
 
-    Raises `signals.Stopped` after a signal, when the step that it met is finished and saved.
+    Raises `signals.Stopped` after a signal, once the current step is finished and saved.
     """
     model, recipe = job.model, job.recipe
     per_epoch = steps_per_epoch(len(job.pictures), recipe.batch_size)
-    plan = schedule(recipe, steps_per_epoch=per_epoch)
+    schedule = schedule_of(recipe, steps_per_epoch=per_epoch)
+    total_steps, size = schedule.total_steps, recipe.batch_size
     parts, saver = prepare(job), Saver(job.folder, state)
-    best, tuned, done = state.best, state.tuned, state.step
-    seen = restore(state, model, parts)
+    best, tuned, step = state.best, state.tuned, state.step
+    unread = restore(state, model, parts)
     if next(model.parameters()).device.type != "cpu":
         job = memory.fitted(job, parts)
     epoch_losses: list[float] = []
@@ -49,107 +49,109 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
 
     with (
         closing(Events(job.folder, position=state.events_position, step=state.step)) as events,
-        console.bar(
-            "training", plan.total_steps * recipe.batch_size, done=state.step * recipe.batch_size
-        ) as advance,
-        signals.held() as asked,
+        console.bar("training", total_steps * size, done=state.step * size) as advance,
+        signals.held() as signal_number,
     ):
 
         def state_now() -> checkpoint.State:
             return checkpoint.State(
-                done, events.position(), best, parts.tensors(model, seen), tuned, state.about
+                step, events.position(), best, parts.tensors(model, unread), tuned, state.about
             )
 
         train_mode(model, recipe)
         batches = training_batches(job.pictures, job.source, recipe, state.step)
         try:
-            for done in range(state.step, plan.total_steps + 1):
-                if stop := distributed.most(asked()):
-                    raise signals.Stopped(stop)
-                epoch = epochs_done(done, per_epoch)
-                ended = done == epoch_end(epoch, per_epoch)
-                if seen and (ended or done % LOG_EVERY == 0):
-                    values, hits = looked_at(seen, done)
+            # `step` steps are done: look at them, save them if it is time, then make the next one
+            for step in range(state.step, total_steps + 1):
+                if number := distributed.most(signal_number()):
+                    raise signals.Stopped(number)
+                epoch = epochs_done(step, per_epoch)
+                ended = step == epoch_end(epoch, per_epoch)
+                if unread and (ended or step % LOG_EVERY == 0):
+                    values, hits = read_losses(unread, step)
                     epoch_losses += values
                     if ended:
-                        rate = len(epoch_losses) * recipe.batch_size / (monotonic() - epoch_start)
+                        rate = len(epoch_losses) * size / (monotonic() - epoch_start)
                         scores = evaluated(job, parts)
                     note = f"loss {values[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
-                    seen.clear()
-                    events.write(done, **hits, **{"train/lr": plan.lr(done - 1)})
+                    unread.clear()
+                    events.write(step, **hits, **{"train/lr": schedule.lr(step - 1)})
                     if ended:
-                        events.write(done, **scores.events())
+                        events.write(step, **scores.events())
                         if tuned is None or scores.better_than(tuned.scores):
-                            tuned = checkpoint.Tuned(scores, done)
+                            tuned = checkpoint.Tuned(scores, step)
                         if is_best(recipe, scores, best):
                             network = parts.judged(model)
-                            best = checkpoint.save_best(job.folder, network, scores, done)
+                            best = checkpoint.save_best(job.folder, network, scores, step)
                         report_epoch(epoch, recipe, epoch_losses, scores, rate)
                         train_mode(model, recipe)
                         epoch_start = monotonic()
                         epoch_losses.clear()
-                early = ended and out_of_patience(recipe, tuned, done=done, per_epoch=per_epoch)
-                last = early or done == plan.total_steps
-                if not seen and saver.due(epoch_ended=ended, last=last):
+                early = ended and out_of_patience(recipe, tuned, step=step, per_epoch=per_epoch)
+                last = early or step == total_steps
+                # losses that were read are in the log, and need no place in the checkpoint
+                if not unread and saver.due(epoch_ended=ended, last=last):
                     saver.save(state_now())
                 if last:
                     break
-                set_rate(parts.optimizer, plan.lr(done))
-                seen.append(update(job, next(batches), parts, epoch, done))
-                advance(recipe.batch_size, note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
+                set_rate(parts.optimizer, schedule.lr(step))
+                unread.append(update(job, next(batches), parts, epoch, step))
+                advance(size, note=f"epoch {epoch + 1}/{recipe.epochs}  {note}")
         except signals.Stopped as stopped:
             saver.save(state_now())
-            leftovers.mark_stopped(job.folder, stopped.name, done)
-            distributed.wait()  # none leaves before rank 0 has saved
+            leftovers.mark_stopped(job.folder, stopped.name, step)
+            distributed.wait()  # the other processes must not exit before rank 0 has saved
             raise
-    if done < plan.total_steps:
+    if step < total_steps:
         say_out_of_patience(recipe, epoch)
     return best
 
 
 def say_out_of_patience(recipe: Recipe, epoch: int) -> None:
-    """Tell why the run ended after `epoch` epochs, before all of its steps."""
+    """Print why the run ended after `epoch` epochs, before its last step."""
     console.say(
         f"stopped before epoch {epoch + 1}: {recipe.patience} epochs brought nothing better"
     )
 
 
 def evaluated(job: Job, parts: Parts) -> Scores:
-    """The scores of the network at an epoch's end; a signal ends this at once, where there is one
-    process."""
-    # the losses are not written yet: who goes on evaluates again. One of several processes cannot
-    # leave alone
+    """Score the network at the end of an epoch; if there is only one process, a signal ends this at
+    once."""
+    # nothing is lost: the losses of this epoch are not written yet, so a run that goes on evaluates
+    # again. One of several processes cannot leave alone, because the others would wait for it
     with signals.raised() if distributed.world() == 1 else nullcontext():
         return job.evaluate(parts.judged(job.model))
 
 
 def is_best(recipe: Recipe, scores: Scores, best: checkpoint.Best) -> bool:
-    """Whether an epoch's weights take the place of the best; a head that no probe gave always
-    yields."""
+    """Tell whether an epoch's weights replace the best; any epoch replaces a random head, which no
+    probe fitted."""
     untrained = best.step == 0 and recipe.probe != "on"
     return untrained or scores.better_than(best.scores)
 
 
 def out_of_patience(
-    recipe: Recipe, tuned: checkpoint.Tuned | None, *, done: int, per_epoch: Fraction
+    recipe: Recipe, tuned: checkpoint.Tuned | None, *, step: int, per_epoch: Fraction
 ) -> bool:
-    """Whether `patience` epochs in a row were no better than the best fine-tuned one; step 0, the
-    probe, is none.
+    """Tell whether `patience` epochs in a row were no better than the best fine-tuned epoch.
 
-    A function of what a saved state holds.
+    The probe, at step 0, is no such epoch. This depends only on what a checkpoint holds, so that a
+    run that goes on stops at the same epoch.
     """
     if tuned is None:
         return False
-    since = epochs_done(done, per_epoch) - epochs_done(tuned.step, per_epoch)
+    since = epochs_done(step, per_epoch) - epochs_done(tuned.step, per_epoch)
     return bool(recipe.patience) and tuned.step > 0 and since >= recipe.patience
 
 
-def looked_at(seen: list[torch.Tensor], done: int) -> tuple[list[float], dict[str, float]]:
-    """The losses of the last steps, and the means of losses and hits as events; `UserError` at one
-    not finite."""
-    rows = torch.stack(seen)
+def read_losses(unread: list[torch.Tensor], last: int) -> tuple[list[float], dict[str, float]]:
+    """Give the losses of the steps up to `last`, and the means of losses and hits for the log.
+
+    Raises `UserError` if a loss is not finite.
+    """
+    rows = torch.stack(unread)
     losses: list[float] = rows[:, 0].tolist()
-    for step, loss in enumerate(losses, done - len(losses) + 1):
+    for step, loss in enumerate(losses, last - len(losses) + 1):
         if not math.isfinite(loss):
             raise UserError(
                 f"the loss of step {step} is {loss}: expected a finite number. Start again in a "
@@ -162,7 +164,8 @@ def looked_at(seen: list[torch.Tensor], done: int) -> tuple[list[float], dict[st
 def report_epoch(
     epoch: int, recipe: Recipe, losses: list[float], scores: Scores, rate: float
 ) -> None:
-    """One line per epoch, with the mean of its losses."""
+    """Print one line for an epoch, with the mean of its losses and its speed in pictures per
+    second."""
     loss = sum(losses) / len(losses)
     console.say(
         f"epoch {epoch:>3}/{recipe.epochs}  train loss {loss:.3f}  select loss {scores.loss:.3f}  "

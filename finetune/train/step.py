@@ -148,13 +148,12 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
 
 
 def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:
-    """One optimiser step; its loss and hits (`seen`) stay on the device. All its randomness comes
-    from (seed, step).
+    """Make one optimiser step; its `loss_and_hits` stay on the device.
 
-    The batch is augmented whole, then passed through the network in `accumulate` parts whose
-    gradients add up to those of the batch's mean loss. SAM passes it twice, with the same pictures
-    and the same dropout. Of several processes, each does so with its slice of the batch, and with
-    random numbers of its own.
+    All its randomness comes from (seed, step). The batch is augmented whole, then passed through
+    the network in `accumulate` parts, whose gradients add up to those of the batch's mean loss. SAM
+    passes it twice, with the same pictures and the same dropout. Of several processes, each does so
+    with its slice of the batch, and with random numbers of its own.
     """
     model, recipe = job.model, job.recipe
     own = (distributed.rank(),) if distributed.world() > 1 else ()
@@ -225,12 +224,14 @@ def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor
             share = len(logits_BC) / pictures
             # gradients are averaged over the processes, their sum is wanted
             parts.scaler.scale(loss * share * distributed.world()).backward()
-        total += share * seen(loss, logits_BC, targets_of_all)
+        total += share * loss_and_hits(loss, logits_BC, targets_of_all)
     return total
 
 
 @torch.no_grad()
-def seen(loss: torch.Tensor, logits_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def loss_and_hits(
+    loss: torch.Tensor, logits_BC: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
     """(loss, share of pictures whose class is the most probable one, share where it is among the
     five): [3].
 

@@ -301,9 +301,9 @@ def test_hits_are_counted_also_of_mixed_pictures() -> None:
     )
     labels = torch.tensor([0, 5, 1, 3])
     expected = torch.tensor([0.5, 0.25, 0.75])
-    assert torch.equal(step.seen(torch.tensor(0.5), logits, labels), expected)
+    assert torch.equal(step.loss_and_hits(torch.tensor(0.5), logits, labels), expected)
     mixed = 0.6 * torch.eye(6)[labels] + 0.4 * torch.eye(6)[0]
-    assert torch.equal(step.seen(torch.tensor(0.5), logits, mixed), expected)
+    assert torch.equal(step.loss_and_hits(torch.tensor(0.5), logits, mixed), expected)
 
 
 # ---------------------------------------------------------------- torch.compile

@@ -28,7 +28,7 @@ from zoo.host.errors import BadImage, UserError
 from zoo.host.text import csv_cell, one_line, plain, plain_cell, printable, shell, shell_path
 from zoo.publish import card
 from zoo.publish.place import Place
-from zoo.publish.push_command import Order
+from zoo.publish.push_command import PushOptions
 
 RAW = (
     "\x1b[2J",
@@ -318,7 +318,7 @@ def test_commands_of_a_card_hold_no_other_names(name: str) -> None:
     with pytest.raises(UserError, match="expected user/name"):
         Place(f"alice/{name}", {})
     with pytest.raises(UserError, match="expected user/name"):
-        Order(Path("run"), f"{name}/insects")
+        PushOptions(Path("run"), f"{name}/insects")
 
 
 def test_the_commands_of_a_card_of_hostile_names_do_nothing_else(tmp_path: Path) -> None:

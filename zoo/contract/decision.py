@@ -1,5 +1,5 @@
-"""From a model's outputs to an answer, by what `decision.json` says. One code for training, export
-and serving.
+"""How a model's outputs become an answer, by the rules of `decision.json`. Training, export and
+serving all run this code.
 
 logits of each view -> softmax -> `average` -> `temper` -> probabilities
 embedding -> `knn_distance` to the reference embeddings -> unknown score
@@ -21,56 +21,61 @@ from zoo.picture import tta
 BANK_KEY = "references"
 """Name of the tensor in `bank.safetensors`."""
 HOTTEST = 1e6
-"""Temperatures lie below; a fit gives 20 at most."""
+"""A temperature in a file must lie below this; a fit gives 20 at most."""
 MOST_NEIGHBOURS = 1_000_000
 MOST_STAGES = 1_000
+"""Like `HOTTEST`, bounds for numbers in a file that may be damaged; no run comes near them."""
 _FIT_AGAIN = "Copy the run folder again, or run python -m finetune.decide."
 
 
 @dataclass(frozen=True)
 class Early:
-    """An earlier stage of the network, whose features are joined to the embedding: training changes
-    them less, so that they still tell other pictures when the last ones know the classes only
-    (tests/bench/RESULTS.md)."""
+    """An earlier stage of the network, whose features are joined to the embedding.
+
+    Training changes them less than the last features. They still tell foreign pictures apart when
+    the last features only distinguish the classes (tests/bench/RESULTS.md).
+    """
 
     stage: int
-    """Which of the feature maps that timm's `forward_intermediates` gives, counted from 0."""
+    """Index, from 0, among the feature maps that timm's `forward_intermediates` gives."""
     shortest: tuple[float, float, float]
-    """Each part is scaled to length 1, a shorter one than this to less: the network's own
-    embedding, the mean of the stage over all places, and its standard deviation over them."""
+    """Lengths of three parts: the network's own embedding, the mean of the stage over all places,
+    and its standard deviation over them. Each part is divided by its length, or by this if it is
+    shorter, so that a weak part counts less."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """When a picture counts as none of the classes."""
+    """The rule by which a picture is called none of the classes."""
 
     neighbours: int
-    """The score is the distance to this nearest reference embedding."""
+    """Rank k: the score is the distance to the k-th nearest reference embedding."""
     shortest: float
-    """Embeddings are scaled to length 1, those shorter than this to less: weak features resemble
-    nothing."""
+    """Embeddings are divided by their length, or by this if they are shorter: weak features should
+    resemble nothing."""
     threshold: float
-    """A larger score than this is unknown."""
+    """A picture with a larger score than this is unknown."""
     early: Early | None = None
-    """None: the embedding is the network's own, as in runs of earlier versions."""
+    """The stage that is joined to the embedding; None, as in runs of earlier versions: the
+    embedding is the network's own."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Prediction sets: the true class is among them in at least this share of pictures like the
-    calibration's."""
+    """The rule of prediction sets: of pictures like those of the calibration, at least a share of
+    `coverage` have their true class in their set."""
 
     coverage: float
-    """Share asked for, in (0, 1)."""
+    """The share that was asked for, in (0, 1)."""
     least_probability: float
-    """Classes of at least this probability are in the set; 0 = all classes (too few pictures to
-    calibrate)."""
+    """Classes of at least this probability are in the set; 0 = all classes, where too few pictures
+    were there to calibrate it."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The content of `decision.json` that answers depend on. The default is the plain softmax of
-    one view."""
+    """The part of `decision.json` that answers depend on. The default is the plain softmax of one
+    view."""
 
     temperature: float = 1.0
     views: str = "none"
@@ -82,7 +87,7 @@ class Decision:
 
     @property
     def early(self) -> Early | None:
-        """The stage that is joined to the embedding."""
+        """The stage that is joined to the embedding, if there is one."""
         return self.unknown.early if self.unknown else None
 
     def to_json(self) -> dict[str, Any]:
@@ -90,8 +95,11 @@ class Decision:
 
     @staticmethod
     def from_json(content: Mapping[str, Any], where: str = rundir.DECISION) -> "Decision":
-        """Read what `to_json` gave; other keys tell how it was fitted and are not read. `UserError`
-        for a wrong one."""
+        """Read what `to_json` gave; `where` is the file that errors name.
+
+        Other keys say how the values were fitted, and are not read. Raises `UserError` for a value
+        that is missing or out of range.
+        """
         try:
             decision = Decision(
                 fields.number(content["temperature"], above=0, below=HOTTEST),
@@ -140,15 +148,15 @@ def _early(content: Any) -> Early | None:
 
 
 def read(run: Path) -> Decision:
-    """The decision of a run folder; `UserError` if it is missing or not readable."""
+    """Read the decision of a run folder; `UserError` if it is missing or not readable."""
     return Decision.from_json(rundir.read_json(run / rundir.DECISION), str(run / rundir.DECISION))
 
 
 def read_bank(run: Path, *, neighbours: int = 1) -> np.ndarray:
-    """The reference embeddings of a run folder, float32 [references, D], rows of length 1.
+    """Read the reference embeddings of a run folder, float32 [references, D], rows of length 1.
 
-    `neighbours`: of `Unknown`, as many as there must be. Raises `UserError` for a file that is
-    missing, damaged, or holds anything else.
+    There must be at least `neighbours` of them (`Unknown.neighbours`). Raises `UserError` for a
+    file that is missing or damaged, or that holds anything else.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -176,27 +184,30 @@ def read_bank(run: Path, *, neighbours: int = 1) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities over the last axis, float64."""
+    """Compute probabilities over the last axis, float64."""
+    # exponentials of large logits would overflow
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     exponentials = np.exp(shifted)
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def average(logits_NVC: np.ndarray) -> np.ndarray:
-    """Mean of the views' probabilities: [N, views, C] -> float64 [N, C]."""
+    """Average the probabilities of the views: [N, views, C] -> float64 [N, C]."""
     return softmax(logits_NVC).mean(1)
 
 
 def temper(probabilities_NC: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(log p / temperature), float64; their order stays. For one view this is temperature
-    scaling of logits (Guo et al., "On calibration of modern neural networks", ICML 2017)."""
+    """Compute softmax(log p / temperature), float64; the order of the classes stays.
+
+    For one view this is temperature scaling of logits (Guo et al., "On calibration of modern neural
+    networks", ICML 2017).
+    """
     tiny = np.finfo(np.float64).tiny
     return softmax(np.log(np.maximum(probabilities_NC, tiny)) / temperature)
 
 
 def unit(embedding_ND: np.ndarray, shortest: float = 1e-12) -> np.ndarray:
-    """Rows scaled to length 1, float32; rows shorter than `shortest` are divided by that
-    instead."""
+    """Scale rows to length 1, float32; a row shorter than `shortest` is divided by that instead."""
     length_N1 = np.linalg.norm(embedding_ND.astype(np.float32), axis=1, keepdims=True)
     return embedding_ND.astype(np.float32) / np.maximum(length_N1, np.float32(shortest))
 
@@ -204,13 +215,12 @@ def unit(embedding_ND: np.ndarray, shortest: float = 1e-12) -> np.ndarray:
 def knn_distance(
     embedding_ND: np.ndarray, bank_MD: np.ndarray, neighbours: int, shortest: float
 ) -> np.ndarray:
-    """Cosine distance to the `neighbours`-th nearest row of the bank, float32 [N] in [0, 2];
-    `bank_MD` has unit rows.
+    """Compute the cosine distance to the `neighbours`-th nearest row of the bank, float32 [N] in
+    [0, 2].
 
-    Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022. `shortest`
-    is our addition:
-    noise has weak features, whose direction alone can be that of some class
-    (tests/bench/RESULTS.md).
+    `bank_MD` has rows of length 1. The method is that of Sun et al., "Out-of-distribution detection
+    with deep nearest neighbors", ICML 2022. `shortest` is our addition: noise has weak features,
+    whose direction alone can be that of some class (tests/bench/RESULTS.md).
     """
     assert 1 <= neighbours <= len(bank_MD), (
         f"the {neighbours}th nearest of {len(bank_MD)} references"
@@ -221,25 +231,25 @@ def knn_distance(
 
 
 def in_set(probabilities_NC: np.ndarray, sets: Sets) -> np.ndarray:
-    """bool [N, C]: the classes of each picture's prediction set; the most probable is always in
-    it."""
+    """Tell which classes are in the prediction set of each picture, bool [N, C]; the most probable
+    one always is."""
     most = probabilities_NC.argmax(1)[:, None] == np.arange(probabilities_NC.shape[1])
     return most | (probabilities_NC >= sets.least_probability)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said about one picture."""
+    """The answer to one picture."""
 
     label: str | None
-    """The most probable class; None = unknown."""
+    """The most probable class; None: the picture is unknown."""
     top: tuple[tuple[str, float], ...]
     """Nearest classes with their probability, the most probable first."""
     unknown_score: float | None
     """None: the model has no unknown score."""
     prediction_set: tuple[str, ...] | None
-    """Classes that hold the true one with the asked-for coverage, most probable first; None: not
-    calibrated."""
+    """Classes among which the true one is, with the coverage that was asked for; the most probable
+    first. None: the model has no prediction sets."""
 
 
 def answer(
@@ -254,14 +264,14 @@ def answer(
     unknown score."""
     assert decision.unknown is None or unknown_score is not None, "a threshold needs a score"
     order = np.argsort(-probabilities_C, kind="stable")
-    named = tuple((labels[c], float(probabilities_C[c])) for c in order[:top])
+    nearest = tuple((labels[c], float(probabilities_C[c])) for c in order[:top])
     members = None
     if decision.sets is not None:
         inside = in_set(probabilities_C[None], decision.sets)[0]
         members = tuple(labels[c] for c in order if inside[c])
-    label: str | None = named[0][0]
+    label: str | None = nearest[0][0]
     if decision.unknown is None or unknown_score is None:
-        return Answer(label, named, None, members)
-    if not unknown_score <= decision.unknown.threshold:  # also NaN
+        return Answer(label, nearest, None, members)
+    if not unknown_score <= decision.unknown.threshold:  # `not <=`, so that NaN is unknown too
         label = None
-    return Answer(label, named, unknown_score, members)
+    return Answer(label, nearest, unknown_score, members)

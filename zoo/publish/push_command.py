@@ -22,77 +22,85 @@ if TYPE_CHECKING:
 SPACE_FILES = re.compile(
     r"README\.md|Dockerfile|app\.py|requirements\.txt|(zoo|serve)/[\w/]+\.(py|css)"
 )
-"""Names of a Space's own files that are sent; its model is sent as the run's repository has it."""
+"""Names of a Space's own files that are sent. Its model is sent as the run's repository has it."""
 SPACE_BUNDLE = re.compile(r"model/bundles/[\w-]+/bundle\.json")
-"""What describes the bundle that a Space answers with."""
+"""Name of the file that describes the bundle which a Space answers with."""
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True)
-class Order:
+class PushOptions:
     """What to publish, and where."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """A finished run folder."""
     repo: Annotated[str, tyro.conf.Positional]
-    """Repository on the Hub: user/name or organisation/name; it is made if it is not there."""
+    """Repository on the Hub: user/name or organisation/name; it is created if it is missing."""
     public: Switch = False
-    """Let everybody see it; without this it is private."""
+    """Let everybody see the repository; without this flag it is private."""
     space: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder that python -m serve.space wrote: publish it too, as the Space of the same name."""
+    """Folder that python -m serve.space wrote: it is published too, as the Space of the same
+    name."""
     with_examples: Switch = False
-    """Also send the up to six validation pictures in the bundles, without their metadata."""
+    """Also send the validation pictures in the bundles (at most six), without their metadata."""
     dry_run: Switch = False
-    """Show exactly what would be sent, and send nothing; needs neither network nor token."""
+    """Show exactly what would be sent, and send nothing; this needs neither network nor token."""
     revision: str = "main"
-    """Branch to push to; made from main if it is not there."""
+    """Branch to push to; it is created from main if it is missing."""
     pr: Switch = False
     """Open a pull request instead of changing the branch."""
     overwrite: Switch = False
-    """Also replace what somebody has changed on the Hub since the last push; without it, that
-    stays."""
+    """Also replace what somebody has changed on the Hub since the last push; without this flag,
+    such changes stay."""
 
     def __post_init__(self) -> None:
         if not REPOSITORY.fullmatch(self.repo):
             raise UserError(
-                f"{self.repo}: expected user/name of a repository on the Hub, with one slash; "
-                "letters, digits and . _ - stand in a name, and it begins with a letter or a digit."
+                f"{self.repo}: expected user/name of a repository on the Hub, with one slash. A "
+                "name has letters, digits and . _ - only, and begins with a letter or a digit."
             )
 
 
-def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
-    """Publish a finished run: card, weights, exported models and numbers, in one commit that is
-    read back.
+def push(publication: tyro.conf.OmitArgPrefixes[PushOptions]) -> int:
+    """Publish a finished run in one commit: card, weights, exported models and numbers.
 
-    Pictures, their names and paths, and the report stay here. Stopped or refused, the same command
-    goes on.
+    The commit is read back and compared. Pictures, their names and paths, and the report stay here.
+    After a stop or a refusal, the same command goes on.
     """
     from zoo.publish import push, staging
     from zoo.publish.repository import Goal
 
     with tempfile.TemporaryDirectory() as temporary:
         files = staging.staged(
-            order.run, Path(temporary), repo=order.repo, examples=order.with_examples
+            publication.run,
+            Path(temporary),
+            repo=publication.repo,
+            examples=publication.with_examples,
         )
-        space = space_files(order.space, files, order.run) if order.space else {}
-        _warn_of_missing(order.run, files)
-        _show(order, files, space)
-        if order.dry_run:
+        space = space_files(publication.space, files, publication.run) if publication.space else {}
+        _warn_of_missing(publication.run, files)
+        _show(publication, files, space)
+        if publication.dry_run:
             console.say("nothing was sent (--dry-run)")
             return 0
-        where: dict[str, Any] = {
-            "revision": order.revision,
-            "public": order.public,
-            "pull_request": order.pr,
-            "overwrite": order.overwrite,
+        destination: dict[str, Any] = {
+            "revision": publication.revision,
+            "public": publication.public,
+            "pull_request": publication.pr,
+            "overwrite": publication.overwrite,
         }
-        message = f"{order.run.resolve().name}, published by zootune"
-        done = push.push(Goal(order.repo, **where), files, message=message)
-        _say(done, files)
+        message = f"{publication.run.resolve().name}, published by zootune"
+        pushed = push.push(Goal(publication.repo, **destination), files, message=message)
+        _say(pushed, files)
         if space:
-            goal = Goal(order.repo, "space", public=order.public, overwrite=order.overwrite)
+            goal = Goal(
+                publication.repo,
+                "space",
+                public=publication.public,
+                overwrite=publication.overwrite,
+            )
             _say(push.push(goal, space, message=message), space)
-    published_as = shell(f"hf-hub:{order.repo}")
+    published_as = shell(f"hf-hub:{publication.repo}")
     console.say(
         f"next:\n  python -m serve {published_as}\n"
         f"  python -m finetune --data PICTURES --base {published_as}"
@@ -101,10 +109,10 @@ def push(order: tyro.conf.OmitArgPrefixes[Order]) -> int:
 
 
 def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[str, Path]:
-    """Name -> file of a Space: its code from `folder`, its bundle and card from those of the
-    `published` run.
+    """Give name -> file of a Space: its code from `folder`, its bundle and card from the files of
+    the run that are `published`.
 
-    `UserError` if the folder is no Space, or one of another model.
+    Raises `UserError` if the folder is no Space, or the Space of another model.
     """
     if not _is_space(folder):
         raise UserError(
@@ -126,70 +134,75 @@ def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[
 
 
 def _is_space(folder: Path) -> bool:
-    page = folder / rundir.CARD
-    if not page.is_file() or not (folder / "app.py").is_file():
+    readme = folder / rundir.CARD
+    if not readme.is_file() or not (folder / "app.py").is_file():
         return False
-    return "sdk:" in page.read_text(encoding="utf-8")
+    return "sdk:" in readme.read_text(encoding="utf-8")
 
 
 def _bundle_of_space(
-    described: Path, name: str, published: Mapping[str, Path], run: Path
+    description: Path, name: str, published: Mapping[str, Path], run: Path
 ) -> dict[str, Path]:
-    """The published files of the bundle that a Space's `described` (its bundle.json) is a copy of;
-    `name` is what a run calls that file."""
-    # the Space's copy may be the run's own or the published one, which has nothing private in it
-    same = name in published and rundir.digest(described) in (
+    """Give the published files of the bundle that a Space has a copy of.
+
+    `description` is the bundle.json of the Space, `name` what the run calls that file.
+    """
+    # a Space is made from the run or from its published copy; their bundle.json differ, because
+    # private entries are taken out before a push
+    same = name in published and rundir.digest(description) in (
         rundir.digest(run / name),
         rundir.digest(published[name]),
     )
     if not same:
         raise UserError(
-            f"{described} is not the bundle that is published with this run: expected a "
+            f"{description} is not the bundle that is published with this run: expected a "
             "Space of the run as it is now. Write it again with python -m serve.space RUN."
         )
-    inside = name.removesuffix("bundle.json")
-    return {f"model/{own}": path for own, path in published.items() if own.startswith(inside)}
+    folder = name.removesuffix("bundle.json")
+    return {f"model/{file}": path for file, path in published.items() if file.startswith(folder)}
 
 
 def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
     """Say what the published copy will not be able to do, and which bundles stay here."""
     from zoo.contract import bundle
 
-    there = f"{bundle.BUNDLES}/{bundle.DEFAULT_TARGET}/{bundle.MODEL}"
-    if there not in files:
+    model = f"{bundle.BUNDLES}/{bundle.DEFAULT_TARGET}/{bundle.MODEL}"
+    if model not in files:
         console.warn(
-            f"{run} has no {there}, so python -m serve will not work with the repository. Export "
+            f"{run} has no {model}, so python -m serve will not work with the repository. Export "
             f"it first: python -m export {shell_path(run)} --to {bundle.DEFAULT_TARGET}"
         )
-    left = []
+    unsent = []
     for opened in bundle.of_run(run):
         if f"{bundle.BUNDLES}/{opened.folder.name}/{bundle.BUNDLE}" not in files:
-            left.append(opened.target)
-    if left:
+            unsent.append(opened.target)
+    if unsent:
         console.say(
-            f"not sent, to be exported where they are used: {', '.join(left)} (their figures are "
+            f"not sent, to be exported where they are used: {', '.join(unsent)} (their figures are "
             "in the card)"
         )
 
 
-def _show(order: Order, files: Mapping[str, Path], space: Mapping[str, Path]) -> None:
-    """What leaves this machine, before it does: name, size and digest of each file, and who will
-    see it."""
-    readers = "everybody" if order.public else f"{order.repo.partition('/')[0]} alone"
+def _show(publication: PushOptions, files: Mapping[str, Path], space: Mapping[str, Path]) -> None:
+    """List what will leave this machine: size, digest and name of each file, and who will see
+    it."""
+    readers = "everybody" if publication.public else f"{publication.repo.partition('/')[0]} alone"
     for kind, listed in (("repository", files), ("Space", space)):
         if listed:
-            how = "as a pull request" if order.pr and kind == "repository" else "in one commit"
-            console.say(f"{kind} {order.repo}, seen by {readers}, {len(listed)} files {how}:")
+            how = (
+                "as a pull request" if publication.pr and kind == "repository" else "in one commit"
+            )
+            console.say(f"{kind} {publication.repo}, seen by {readers}, {len(listed)} files {how}:")
         for name, path in listed.items():
             console.say(f"  {path.stat().st_size:>12,}  {rundir.digest(path)[:12]}  {name}")
 
 
-def _say(done: "Pushed", files: Mapping[str, Path]) -> None:
-    what = "everything was there already"
-    if done.sent:
-        what = f"{len(files)} files, read back and compared"
-    console.say(f"{done.url}  commit {done.commit}: {what}")
-    for name in done.kept:
+def _say(pushed: "Pushed", files: Mapping[str, Path]) -> None:
+    result = "everything was there already"
+    if pushed.sent:
+        result = f"{len(files)} files, read back and compared"
+    console.say(f"{pushed.url}  commit {pushed.commit}: {result}")
+    for name in pushed.kept:
         console.warn(
             f"{name} was edited on the Hub since the last push, and was kept as it is there: its "
             "numbers may be those of an earlier state. --overwrite replaces it."
