@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from finetune import write_run
-from finetune.data.class_folders import read_tree
 from finetune.data.loader import evaluation_batches
 from finetune.evaluation import passes
 from finetune.machine import device as devices
@@ -24,10 +23,10 @@ from finetune.recipe import resolve
 from finetune.recipe.resolved import Resolved
 from finetune.recipe.row import NOT_MEASURED
 from finetune.recipe.run import Run
-from finetune.run_folder import checkpoint, going_on, made_with
+from finetune.run_folder import checkpoint, made_with
 from finetune.run_folder.claim import Claim, claim, held
 from finetune.run_folder.events import Events
-from finetune.run_folder.order import recorded_order
+from finetune.run_folder.recorded_data import check_unchanged
 from finetune.train import loop, lr_range, probe
 from finetune.train.distill import Teacher
 from finetune.train.teacher import teacher_of
@@ -129,20 +128,6 @@ def going_on_command(claimed: Claim) -> str:
     if (claimed.folder / rundir.DATA).is_file():
         return command
     return f"{command} --data {shell_path(claimed.order.data)}"
-
-
-def check_unchanged(claimed: Claim) -> None:
-    """Raise `UserError` if the pictures changed since a finished run was trained on them."""
-    tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
-    recorded = recorded_order(claimed.folder)
-    if changed := going_on.changes(
-        claimed.folder, tree, val=recorded.val_path, processes=devices.cpu_cores()
-    ):
-        raise UserError(
-            f"{claimed.folder} is finished, and the pictures of {claimed.order.data} are not those "
-            f"that it was trained on: {changed}. To train on them, choose another --out, or remove "
-            "that folder."
-        )
 
 
 def make_ready(plan: Plan) -> Ready:

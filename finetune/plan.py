@@ -26,6 +26,7 @@ from finetune.run_folder import going_on
 from finetune.run_folder.checkpoint import State
 from finetune.run_folder.claim import Claim, record
 from finetune.run_folder.order import Order
+from finetune.run_folder.recorded_data import bad_limit, check_same_data, with_recorded_names
 from finetune.train import ddp, lr_range
 from finetune.train.distill import Teacher
 from finetune.train.initialise import has_zero_gamma, initialise
@@ -34,7 +35,6 @@ from zoo.bases import licences
 from zoo.bases.catalog import Base
 from zoo.contract import rundir
 from zoo.files import fields
-from zoo.files.same_paths import nfc
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network import weights
@@ -246,68 +246,3 @@ def preprocessing(model: nn.Module, resolved: Resolved) -> Preprocessing:
     crop_pct = own.crop_pct if mode == "center" else 1.0
     size = resolved.recipe.image_size
     return dataclasses.replace(own, size=size, crop_mode=mode, crop_pct=crop_pct)
-
-
-def bad_limit(run: Run, claimed: Claim) -> float:
-    """Give --bad-limit, or the limit that a run which goes on began with, if that is larger."""
-    known = claimed.folder / rundir.DATA
-    if not (claimed.goes_on and known.is_file()):
-        return run.bad_limit
-    with fields.of(known, "Start a new run."):
-        before = rundir.read_json(known, kind=dict).get("bad_limit", run.bad_limit)
-        return max(run.bad_limit, fields.number(before, above=-1, below=2))
-
-
-def with_recorded_names(claimed: Claim, data: Data) -> Data:
-    """Give the data with the class names that the run recorded.
-
-    A copy to another system may have changed their Unicode form.
-    """
-    recorded = going_on.recorded_classes(claimed.folder) if claimed.same_pictures else None
-    recorded = distributed.of_first(recorded)  # only rank 0 knows whether pictures were recorded
-    return data if recorded is None else data.with_names(recorded)
-
-
-def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> None:
-    """Record the pictures in the run folder; with `same`, raise `UserError` unless they are those
-    that it has recorded already."""
-    known = folder / rundir.DATA
-    content: dict[str, Any] = {
-        "classes": data.classes,
-        "counts": data.counts(),
-        "val": data.val_rule,
-        "digest": data.digest(),
-        "halved": data.halved,
-        "findings": data.findings,
-        "left_out": data.left_out[: left_out.RECORDED],
-        "left_out_total": len(data.left_out),
-        "bad_limit": limit,
-    }
-    if same:
-        _refuse_other_data(known, data, content)
-    rundir.write_json(known, content)
-    dataset.write_files_csv(folder / rundir.FILES, data)
-
-
-def _refuse_other_data(known: Path, data: Data, content: Mapping[str, Any]) -> None:
-    """Raise a `UserError` that names what changed since `known` was written, if anything did."""
-    with fields.of(known, "Start a new run."):
-        before = rundir.read_json(known, kind=dict)
-        trained = fields.mapping(before["counts"]).get("train")
-        names_before = set(map(nfc, fields.names(before["classes"])))
-    names = set(map(nfc, data.classes))
-    changes = dict.fromkeys(names - names_before, "new")
-    changes |= dict.fromkeys(names_before - names, "missing")
-    changed = [f"{name} is {change}" for name, change in sorted(changes.items())]
-    if changed:
-        raise UserError(
-            f"the classes of {data.root} changed since this run began: "
-            f"{', '.join(changed[:10])}. Restore the folders, or start a new run with "
-            "another --out."
-        )
-    if before.get("digest") != content["digest"]:
-        raise UserError(
-            f"the pictures of {data.root} changed since this run began (counts then "
-            f"{trained}, now {content['counts'].get('train')}): "
-            "expected the same bytes. Restore them, or start a new run with another --out."
-        )

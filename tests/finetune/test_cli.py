@@ -33,13 +33,13 @@ from finetune.data.loader import Source, evaluation_batches
 from finetune.flags import MAY_BE_EMPTY, SWITCHES, parse
 from finetune.machine import device
 from finetune.pipeline import start
-from finetune.plan import check_same_data, with_recorded_names
 from finetune.recipe import other_flags, resolve
 from finetune.recipe.fields import ROWS, TYPES, Recipe, field_docs, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.claim import claim, held
 from finetune.run_folder.order import Order, recorded_order
+from finetune.run_folder.recorded_data import check_same_data, with_recorded_names
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.contract import rundir
 from zoo.files import fields
