@@ -14,7 +14,7 @@ from finetune.augment.picture import seed_everything
 from finetune.data import dataset, held_out, left_out, scanning
 from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Data
-from finetune.data.loader import Source, planned_workers, steps_per_epoch
+from finetune.data.loader import PictureSource, planned_workers, steps_per_epoch
 from finetune.machine import device as devices
 from finetune.machine import distributed
 from finetune.recipe import fitting, resolve
@@ -56,7 +56,7 @@ class Plan:
     resolved: Resolved
     model: nn.Module
     """On its device; the loop changes its weights."""
-    source: Source
+    source: PictureSource
     """How evaluation and training read pictures."""
 
 
@@ -194,13 +194,13 @@ def first_model(
 
 def source_of(
     data: Data, pre: Preprocessing, run: Run, recipe: Recipe, device: torch.device
-) -> Source:
+) -> PictureSource:
     """Decide how pictures are read, and in how many processes: as many as shared memory has room
     for."""
     on_gpu = device.type == "cuda"
     wanted = devices.decoders(run.workers, device)
     workers = planned_workers(wanted, len(data.of("train")), recipe, pinned=on_gpu)
-    return Source(data.root, pre, workers, pin=on_gpu)
+    return PictureSource(data.root, pre, workers, pin=on_gpu)
 
 
 def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, Any]) -> Resolved:

@@ -12,7 +12,7 @@ from filelock import FileLock
 from timm.models import save_for_hf
 
 from finetune.data import dataset
-from finetune.data.loader import Source
+from finetune.data.loader import PictureSource
 from finetune.evaluation import calibrate
 from finetune.evaluation.calibrate import Calibrated
 from finetune.evaluation.choices import Place, Wish
@@ -129,7 +129,7 @@ def finished_subject(place: Place) -> Subject:
     return Subject(
         model,
         dataset.of_run(place.run, root),
-        Source(root, run.pre, workers, pin=device.type == "cuda"),
+        PictureSource(root, run.pre, workers, pin=device.type == "cuda"),
     )
 
 

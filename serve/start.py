@@ -19,7 +19,7 @@ from serve.engine.decoder import give_memory_back
 from serve.engine.decoders import Decoders
 from serve.http import life as lives
 from serve.http.api import create_api
-from serve.http.door import Door, Limits, Page
+from serve.http.door import Door, DoorLimits, Page
 from serve.http.gate import Gate
 from serve.http.life import Life
 from serve.http.metrics import Metrics
@@ -120,7 +120,7 @@ def build(options: ServiceOptions) -> Iterator[Service]:
         if options.watch:
             watch = reload.Watch(queue, load, metrics.reloaded, keep_classes=page is not None)
             _repeat(watch.look, reload.EVERY_S, stack, name="watch")
-        limits = Limits(round(options.max_body_mb * 1e6), options.deadline_s)
+        limits = DoorLimits(round(options.max_body_mb * 1e6), options.deadline_s)
         door = Door(limits, keys, origins, options.root_path, page)
         yield Service(Gate(app, life, metrics, door), life, queue, keys)
 

@@ -26,7 +26,7 @@ from zoo.picture.tta import View
 
 
 @dataclass(frozen=True)
-class Parts:
+class DeployedParts:
     """What a deployed graph is made of."""
 
     model: nn.Module
@@ -40,7 +40,7 @@ class Deployed(nn.Module):
     """The graph: `prepare`, `network` and `answer`, one after the other. `outputs` names what
     `forward` gives."""
 
-    def __init__(self, parts: Parts, *, resize: Resize, half: bool = False):
+    def __init__(self, parts: DeployedParts, *, resize: Resize, half: bool = False):
         """`half`: the network in float16, its ends in float32."""
         super().__init__()
         self.resize, self.decision = resize, parts.decision
@@ -50,7 +50,7 @@ class Deployed(nn.Module):
         self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
         has_map = class_maps.has_map(parts.model, parts.pre.size)
         self.network = Network(model, parts.decision.early, has_map=has_map, half=half)
-        self.answer = Answer(parts.model.eval(), parts, has_map=has_map)
+        self.answer = AnswerGraph(parts.model.eval(), parts, has_map=has_map)
         self.outputs = self.answer.outputs
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -77,14 +77,14 @@ class Network(nn.Module):
         return tuple(value.float() for value in values)
 
 
-class Answer(nn.Module):
+class AnswerGraph(nn.Module):
     """What the network says of B pictures in V views each -> the outputs for B pictures, in
     float32."""
 
     bank: Tensor
     shortest: Tensor
 
-    def __init__(self, model: nn.Module, parts: Parts, *, has_map: bool):
+    def __init__(self, model: nn.Module, parts: DeployedParts, *, has_map: bool):
         super().__init__()
         self.model, self.decision, unknown = model, parts.decision, parts.decision.unknown
         self.views = len(tta.VIEWS[parts.decision.views])

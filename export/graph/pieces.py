@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from export.graph import onnx_file
-from export.graph.deployed import Deployed, Parts, Prepare
+from export.graph.deployed import Deployed, DeployedParts, Prepare
 from export.graph.onnx_file import ANY_BATCH, Example
 from zoo.contract import bundle
 
@@ -28,7 +28,7 @@ PREPARE, NETWORK, ANSWER = "prepare", "network", "answer"
 """The pieces; in a joined file the names of nodes and values begin with them."""
 BANK, SHORTEST = f"{ANSWER}/bank", f"{ANSWER}/shortest"
 """Weights of a joined file: the references of the unknown score, and the least length of an
-embedding (buffers of `deployed.Answer`)."""
+embedding (buffers of `deployed.AnswerGraph`)."""
 PIXEL_VALUES, LOGITS = "pixel_values", "logits"
 """Input and output of the plain network, as the ecosystem names them."""
 
@@ -49,7 +49,7 @@ class Prepared(nn.Module):
 class Pieces:
     """What was traced of one run's graph; final."""
 
-    def __init__(self, parts: Parts, log: Path):
+    def __init__(self, parts: DeployedParts, log: Path):
         """`log`: file for what the exporter says when it refuses an architecture."""
         self._parts, self._log = parts, log
         self._traced: dict[tuple[object, ...], onnx.ModelProto] = {}

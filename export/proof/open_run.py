@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from export.graph.deployed import Parts
+from export.graph.deployed import DeployedParts
 from export.proof.pulled_run import open_pulled
 from export.proof.trained_run import TrainedRun, names_of, sample
 from zoo.contract import bundle, decision, run_pictures, rundir
@@ -58,7 +58,7 @@ def _check_bundles(run: Path) -> None:
             )
 
 
-def _parts(finished: FinishedRun) -> Parts:
+def _parts(finished: FinishedRun) -> DeployedParts:
     """Model and decision; `UserError` if they do not belong together."""
     run = finished.folder
     decided = decision.read(run)
@@ -72,4 +72,4 @@ def _parts(finished: FinishedRun) -> Parts:
             f"{run / rundir.DECISION} names a stage that {finished.config['architecture']} does "
             "not have at a stride of 8 pixels: run python -m finetune.decide."
         )
-    return Parts(model, pre, decided, bank)
+    return DeployedParts(model, pre, decided, bank)

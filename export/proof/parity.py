@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.graph.deployed import Parts
+from export.graph.deployed import DeployedParts
 from export.graph.pieces import PIXEL_VALUES, WINDOWS
 from export.proof import torch_answer
 from export.proof.judging import LIMITS, TINY, Labelled, Rung, relative, rung_of
@@ -55,7 +55,7 @@ class ComparedPicture:
 
 
 def compare_pictures(
-    parts: Parts,
+    parts: DeployedParts,
     session: Session | None,
     paths: Mapping[str, Path],
     references: dict[str, TorchAnswer] | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from export.graph.deployed import Parts
+from export.graph.deployed import DeployedParts
 from export.proof import class_folders
 from export.proof.judging import Labelled
 from export.proof.trained_run import JUDGED, TrainedRun, sample
@@ -17,7 +17,7 @@ from zoo.picture.decoding import decode
 
 
 @dataclass(frozen=True)
-class PulledRun(TrainedRun):
+class PublishedRun(TrainedRun):
     """A published run with the pictures of a folder of class folders; they are held out in any
     case."""
 
@@ -50,12 +50,12 @@ class PulledRun(TrainedRun):
 def open_pulled(
     run: Path,
     labels: list[str],
-    parts: Parts,
+    parts: DeployedParts,
     *,
     data: Path | None,
     parity_images: int | None,
     max_loss: float | None,
-) -> PulledRun:
+) -> PublishedRun:
     """Return a published run with the pictures of `--data`; `UserError` without it."""
     if data is None:
         raise UserError(
@@ -65,7 +65,7 @@ def open_pulled(
         )
     label_of = _readable(data, class_folders.read(data, labels))
     pictures = {name: data / name for name in sample(label_of, parity_images)}
-    return PulledRun(run, labels, parts, data, pictures, max_loss, label_of)
+    return PublishedRun(run, labels, parts, data, pictures, max_loss, label_of)
 
 
 def _readable(data: Path, label_of: Mapping[str, str]) -> dict[str, str]:

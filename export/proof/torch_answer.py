@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from export.graph.deployed import Parts
+from export.graph.deployed import DeployedParts
 from zoo.contract import bundle, decision
 from zoo.network import class_maps
 from zoo.network.forward import forward
@@ -26,7 +26,7 @@ class TorchAnswer:
 
 
 @torch.inference_mode()
-def answer(parts: Parts, pixels: np.ndarray, *, has_map: bool) -> TorchAnswer:
+def answer(parts: DeployedParts, pixels: np.ndarray, *, has_map: bool) -> TorchAnswer:
     """Answer the views of one picture, uint8 [views, S, S, 3], by torch and
     zoo.contract.decision."""
     x = np.stack([normalise(view, parts.pre) for view in pixels])

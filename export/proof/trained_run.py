@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from export.graph import onnx_file
-from export.graph.deployed import Deployed, Parts
+from export.graph.deployed import Deployed, DeployedParts
 from export.graph.pieces import Pieces
 from export.proof import judging, torch_answer
 from export.proof.judging import Labelled
@@ -43,7 +43,7 @@ class TrainedRun:
 
     run: Path
     labels: list[str]
-    parts: Parts
+    parts: DeployedParts
     root: Path
     """Folder of the run's pictures."""
     pictures: Mapping[str, Path]

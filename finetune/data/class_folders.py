@@ -26,7 +26,7 @@ from zoo.host.text import one_line
 
 
 @dataclass(frozen=True)
-class Tree:
+class ClassTree:
     """Says which files belong to which class and split, and all that belongs to none; nothing is
     decoded yet."""
 
@@ -49,7 +49,7 @@ class Tree:
         return sum(entry.kind in ("harmless", "outside") for entry in self.unused)
 
 
-def read_tree(root: Path, *, val: Path | None = None) -> Tree:
+def read_tree(root: Path, *, val: Path | None = None) -> ClassTree:
     """List a data folder: class folders, or class folders in `train/`, `val/` (valid, validation)
     and `test/`.
 
@@ -96,7 +96,7 @@ def read_tree(root: Path, *, val: Path | None = None) -> Tree:
         files[split].sort()
     _check_filled(root, folders, files, classes, unused)
     findings = _findings(unused, top.folders)
-    return Tree(root, classes, files, tuple(unused), frozenset(read), tuple(findings))
+    return ClassTree(root, classes, files, tuple(unused), frozenset(read), tuple(findings))
 
 
 def _split_folders(root: Path, top: Level) -> dict[str, Path]:

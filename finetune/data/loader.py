@@ -31,7 +31,7 @@ EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureSource:
     """Says where pictures come from and how they are prepared for the network."""
 
     root: Path
@@ -46,7 +46,7 @@ class TrainingViews(Dataset):
     """Gives by `views[epoch, index]` the augmented view of a picture that this epoch sees;
     `views[epoch, index, k]`: the one of its k-th repetition in this epoch."""
 
-    def __init__(self, pictures: Sequence[Picture], source: Source, recipe: Recipe):
+    def __init__(self, pictures: Sequence[Picture], source: PictureSource, recipe: Recipe):
         self.pictures, self.source, self.recipe = pictures, source, recipe
 
     def __getitem__(self, key: tuple[int, ...]) -> Item:
@@ -62,7 +62,7 @@ class TrainingViews(Dataset):
 class EvaluationViews(Dataset):
     """Gives by `views[index]` the picture as deployment sees it, uint8 [views, H, W, 3]."""
 
-    def __init__(self, pictures: Sequence[Picture], source: Source, views: tuple[View, ...]):
+    def __init__(self, pictures: Sequence[Picture], source: PictureSource, views: tuple[View, ...]):
         self.pictures, self.source, self.views = pictures, source, views
 
     def __len__(self) -> int:
@@ -163,7 +163,7 @@ def training_keys(
 
 
 def training_batches(
-    pictures: Sequence[Picture], source: Source, recipe: Recipe, first_step: int
+    pictures: Sequence[Picture], source: PictureSource, recipe: Recipe, first_step: int
 ) -> Iterator[Batch]:
     """Yield the batches of step `first_step` to the run's last, in the order of `training_keys`; of
     several processes, each gets its slice of every batch. Raises `UserError` for a picture that
@@ -192,7 +192,7 @@ def _slice(keys: list[tuple[int, ...]], recipe: Recipe) -> list[tuple[int, ...]]
 
 
 def evaluation_batches(
-    pictures: Sequence[Picture], source: Source, views: tuple[View, ...] = (WHOLE,)
+    pictures: Sequence[Picture], source: PictureSource, views: tuple[View, ...] = (WHOLE,)
 ) -> Iterator[Batch]:
     """Yield all pictures once, in order, as deployment sees them: ([B * views, H, W, 3], [B]), a
     picture's views together."""
@@ -222,7 +222,7 @@ def planned_workers(wanted: int, pictures: int, recipe: Recipe, *, pinned: bool)
     )
 
 
-def _load(views: Dataset, source: Source, at_once: int, **how: object) -> Iterator[Batch]:
+def _load(views: Dataset, source: PictureSource, at_once: int, **how: object) -> Iterator[Batch]:
     """Yield collated batches; `at_once`: pictures (or views) of a batch, at most."""
     workers = shared_memory.workers_now(
         source.workers, batch_bytes(at_once, source.pre.size), pinned=source.pin

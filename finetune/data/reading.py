@@ -11,7 +11,7 @@ from zoo.picture.decoding import decode_and_measure
 from zoo.picture.opened import MAX_BYTES
 
 
-class Measured(NamedTuple):
+class MeasuredPicture(NamedTuple):
     """Holds what one reading of a picture tells."""
 
     sha256: str
@@ -21,7 +21,7 @@ class Measured(NamedTuple):
     """As `zoo.picture.decoding.Decoded` has it."""
 
 
-def read_picture(path: Path) -> Measured | str:
+def read_picture(path: Path) -> MeasuredPicture | str:
     """Say what a picture is, or the reason why it cannot be read. Only regular files are opened,
     and none that is larger than the decoder's limit."""
     try:
@@ -30,6 +30,6 @@ def read_picture(path: Path) -> Measured | str:
     except BadImage as error:
         return error.reason
     picture = decoded.picture
-    return Measured(
+    return MeasuredPicture(
         hashlib.sha256(content).hexdigest(), picture.width, picture.height, decoded.bits_used
     )

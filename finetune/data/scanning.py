@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from finetune.data.class_folders import Tree
+from finetune.data.class_folders import ClassTree
 from finetune.data.dataset import Data, Picture
 from finetune.data.duplicates import leak_findings, remove_conflicts, remove_leaks
 from finetune.data.left_out import (
@@ -15,7 +15,7 @@ from finetune.data.left_out import (
     unreadable_finding,
     write_left_out,
 )
-from finetune.data.reading import Measured, read_picture
+from finetune.data.reading import MeasuredPicture, read_picture
 from finetune.machine import distributed
 from finetune.recipe.run import MOST_UNREADABLE
 from zoo.files.passed_over import Unused
@@ -29,7 +29,7 @@ PROCESSES_FROM = 5_000
 
 
 def scan(
-    tree: Tree,
+    tree: ClassTree,
     *,
     processes: int = 1,
     bad_limit: float = MOST_UNREADABLE,
@@ -81,7 +81,7 @@ def scan(
     )
 
 
-def _jobs(tree: Tree) -> Iterator[tuple[str, int, str]]:
+def _jobs(tree: ClassTree) -> Iterator[tuple[str, int, str]]:
     """Yield (relative path, label, split) of each file, in the order of the names in NFC: so a copy
     in NFD gives the same batches."""
     for split, files in tree.files.items():
@@ -89,7 +89,7 @@ def _jobs(tree: Tree) -> Iterator[tuple[str, int, str]]:
             yield path, label, split
 
 
-def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
+def _read_shared(paths: Sequence[Path], processes: int) -> list[MeasuredPicture | str]:
     """Call `read_picture` for each path, in order; of several processes of one run, each reads its
     share."""
     own = distributed.mine(paths)
@@ -100,10 +100,10 @@ def _read_shared(paths: Sequence[Path], processes: int) -> list[Measured | str]:
             advance(1)
     # a `Measured` of another process arrives as a plain sequence
     gathered = distributed.gathered_list(results, len(paths))
-    return [result if isinstance(result, str) else Measured(*result) for result in gathered]
+    return [result if isinstance(result, str) else MeasuredPicture(*result) for result in gathered]
 
 
-def _read_all(paths: Sequence[Path], processes: int) -> Iterator[Measured | str]:
+def _read_all(paths: Sequence[Path], processes: int) -> Iterator[MeasuredPicture | str]:
     """Yield `read_picture` of each path, in order; in several processes where starting them pays
     (decoding holds the GIL)."""
     if processes == 1 or len(paths) < PROCESSES_FROM:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from finetune.data.dataset import Data
-from finetune.data.loader import Source
+from finetune.data.loader import PictureSource
 
 
 @dataclass(frozen=True)
@@ -14,4 +14,4 @@ class Subject:
 
     model: nn.Module
     data: Data
-    source: Source
+    source: PictureSource

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from finetune.data import dataset, scanning
-from finetune.data.class_folders import Tree
+from finetune.data.class_folders import ClassTree
 from finetune.machine import distributed
 from zoo.contract import run_pictures, rundir
 from zoo.files import fields
@@ -65,7 +65,7 @@ def _counted(paths: Sequence[str], kind: str) -> str:
     return f"{len(paths):,} {kind} ({', '.join(named)})"
 
 
-def file_states(tree: Tree) -> str:
+def file_states(tree: ClassTree) -> str:
     """sha256 over path, size, times and place on the disk of every file, as the file system tells
     them.
 
@@ -98,7 +98,7 @@ def recorded_classes(run: Path) -> tuple[str, ...]:
         return tuple(fields.names(rundir.read_json(run / rundir.DATA, kind=dict)["classes"]))
 
 
-def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Changes:
+def changes(run: Path, tree: ClassTree, *, val: str = "", processes: int = 1) -> Changes:
     """What differs between the pictures of a finished run and those that a run on `tree` would use.
 
     Names are compared first. Pictures are read, by all processes of one run, only where the file
@@ -109,7 +109,7 @@ def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Chan
     if same:
         return Changes()
     pictures = [
-        Recorded(compared(row["path"], val), row["path"], nfc(row["label"]), row["sha256"])
+        RecordedPicture(compared(row["path"], val), row["path"], nfc(row["label"]), row["sha256"])
         for row in run_pictures.files_rows(run)
     ]
     recorded = {picture.key: picture for picture in pictures}
@@ -133,7 +133,7 @@ def changes(run: Path, tree: Tree, *, val: str = "", processes: int = 1) -> Chan
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedPicture:
     """A picture as files.csv has it."""
 
     key: str
@@ -144,11 +144,13 @@ class Recorded:
     sha256: str
 
 
-def _same_states(run: Path, tree: Tree) -> bool:
+def _same_states(run: Path, tree: ClassTree) -> bool:
     return bool(rundir.read_json(run / rundir.LOCAL, kind=dict).get(STATES) == file_states(tree))
 
 
-def _listed(run: Path, tree: Tree, recorded: Mapping[str, Recorded]) -> tuple[list[str], list[str]]:
+def _listed(
+    run: Path, tree: ClassTree, recorded: Mapping[str, RecordedPicture]
+) -> tuple[list[str], list[str]]:
     """What shows without reading: the files of classes that the run did not have, and its pictures
     that are gone."""
     known = set(map(nfc, recorded_classes(run)))
@@ -161,7 +163,7 @@ def _listed(run: Path, tree: Tree, recorded: Mapping[str, Recorded]) -> tuple[li
     )
 
 
-def _read(data: dataset.Data, recorded: Mapping[str, Recorded]) -> Changes:
+def _read(data: dataset.Data, recorded: Mapping[str, RecordedPicture]) -> Changes:
     """What shows from the pictures themselves.
 
     Splits need no comparison: what stands in train, val and test has other paths, and what is cut

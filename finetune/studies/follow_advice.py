@@ -27,7 +27,7 @@ from zoo.host.errors import UserError
 
 
 @dataclass(frozen=True)
-class Trial:
+class FollowUp:
     """Holds a finished run, and the change that led to it."""
 
     run: Finished
@@ -46,7 +46,7 @@ class Trial:
         return Scores(best.top1, best.top5, best.loss, best.pictures, best.balanced)
 
 
-def best_of(trials: Sequence[Trial]) -> Trial:
+def best_of(trials: Sequence[FollowUp]) -> FollowUp:
     """Give the best on select, as the best epoch of a run is chosen; the earlier one of equals."""
     best, *others = trials
     for trial in others:
@@ -75,7 +75,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     run = dataclasses.replace(
         run, data=content["data"], base=content["base"], out=run.folder, resume=None, advise=None
     )
-    trials = [Trial(run_files.read(run.folder), content["given"])]
+    trials = [FollowUp(run_files.read(run.folder), content["given"])]
     while len(trials) <= most and (following := follow_up(trials)):
         parent, advice = following
         out = run.folder.with_name(f"{run.folder.name}-advised-{len(trials)}")
@@ -93,7 +93,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
             raise UserError(f"the follow-up {advice.flags} stopped: {error}") from None
         finished = run_files.read(out)
         gain = finished.report.best.top1 - parent.scores.top1
-        trials.append(Trial(finished, changed, parent.run.name, advice, gain))
+        trials.append(FollowUp(finished, changed, parent.run.name, advice, gain))
     best = best_of(trials)
     table = to_json(trials, best)
     if distributed.first():
@@ -102,7 +102,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     return best.run.folder
 
 
-def follow_up(trials: Sequence[Trial]) -> tuple[Trial, Advice] | None:
+def follow_up(trials: Sequence[FollowUp]) -> tuple[FollowUp, Advice] | None:
     """Give the best run so far, and its first advice that leads to a recipe that was not tried yet;
     None if there is none."""
     best = best_of(trials)
@@ -113,7 +113,7 @@ def follow_up(trials: Sequence[Trial]) -> tuple[Trial, Advice] | None:
     return None
 
 
-def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
+def to_json(trials: Sequence[FollowUp], best: FollowUp) -> dict[str, Any]:
     """Give `select`: its size and the standard error of a top-1 there; `runs`: one row a run, in
     the order of training."""
     pictures = best.scores.pictures
@@ -122,7 +122,7 @@ def to_json(trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
     return {"select": {"pictures": pictures, "standard_error": error}, "runs": rows}
 
 
-def _row(trial: Trial) -> dict[str, Any]:
+def _row(trial: FollowUp) -> dict[str, Any]:
     """Describe one run, and what was changed in it; the first run was not."""
     finding = flags = gain = None
     if trial.advice:

@@ -17,7 +17,7 @@ from finetune.run_folder.saver import Saver
 from finetune.train import memory
 from finetune.train.optimizer import set_rate
 from finetune.train.schedule import schedule as schedule_of
-from finetune.train.step import Job, Parts, prepare, restore, train_mode, update
+from finetune.train.step import Job, TrainingParts, prepare, restore, train_mode, update
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -114,7 +114,7 @@ def say_out_of_patience(recipe: Recipe, epoch: int) -> None:
     )
 
 
-def evaluated(job: Job, parts: Parts) -> Scores:
+def evaluated(job: Job, parts: TrainingParts) -> Scores:
     """Score the network at the end of an epoch; if there is only one process, a signal ends this at
     once."""
     # nothing is lost: the losses of this epoch are not written yet, so a run that goes on evaluates

@@ -20,7 +20,7 @@ from finetune.recipe.resolved import Resolved
 from finetune.run_folder.events import Events
 from finetune.train import memory
 from finetune.train.optimizer import set_rate
-from finetune.train.step import Job, Parts, prepare, train_mode, update
+from finetune.train.step import Job, TrainingParts, prepare, train_mode, update
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -76,7 +76,7 @@ def range_test(job: Job) -> Curve:
     return Curve(tuple(rates[: len(finite)]), tuple(finite))
 
 
-def _losses_at(rates: list[float], job: Job, parts: Parts) -> list[float]:
+def _losses_at(rates: list[float], job: Job, parts: TrainingParts) -> list[float]:
     """The loss of a step at each of the rates, up to the one at which it ran away."""
     losses: list[float] = []
     train_mode(job.model, job.recipe)

@@ -9,13 +9,13 @@ from torch import nn
 
 from finetune.machine import distributed
 from finetune.train.distill import distillation
-from finetune.train.step import AMP, Job, Parts, train_mode
+from finetune.train.step import AMP, Job, TrainingParts, train_mode
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network import of_torch
 
 
-def fitted(job: Job, parts: Parts) -> Job:
+def fitted(job: Job, parts: TrainingParts) -> Job:
     """The job with its batch in so many parts (`accumulate`) that one fits the device of every
     process.
 
@@ -45,7 +45,7 @@ def fitted(job: Job, parts: Parts) -> Job:
     return dataclasses.replace(job, recipe=dataclasses.replace(recipe, accumulate=accumulate))
 
 
-def fits(job: Job, parts: Parts, pictures: int) -> bool:
+def fits(job: Job, parts: TrainingParts, pictures: int) -> bool:
     """Whether a forward and a backward pass of so many pictures fit, beside all that a step keeps
     meanwhile.
 
@@ -102,7 +102,7 @@ def _check_one_picture(job: Job) -> None:
             module.track_running_stats = True
 
 
-def _pass(job: Job, parts: Parts, pictures: int) -> None:
+def _pass(job: Job, parts: TrainingParts, pictures: int) -> None:
     recipe, side = job.recipe, job.recipe.image_size
     weights = [p for p in job.model.parameters() if p.requires_grad]
     device, amp = weights[0].device, AMP[recipe.amp]

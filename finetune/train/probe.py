@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from finetune.data.dataset import Picture
-from finetune.data.loader import Source, evaluation_batches
+from finetune.data.loader import PictureSource, evaluation_batches
 from finetune.evaluation.passes import PRECISIONS, extract, sample
 from finetune.machine import distributed
 from zoo.host import console
@@ -67,7 +67,12 @@ def faster_precision(model: nn.Module, size: int) -> str:
 
 
 def fit_head(
-    model: nn.Module, pictures: Sequence[Picture], source: Source, *, classes: int, precision: str
+    model: nn.Module,
+    pictures: Sequence[Picture],
+    source: PictureSource,
+    *,
+    classes: int,
+    precision: str,
 ) -> Probe:
     """Fit a probe to at most `MOST_PICTURES` of the pictures, and put it into the model's head."""
     chosen = sample(pictures, MOST_PICTURES)

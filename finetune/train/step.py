@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from finetune.augment.batch import augment_batch
 from finetune.augment.picture import normalise, seed_everything, seed_of
 from finetune.data.dataset import Picture
-from finetune.data.loader import Batch, Source, partners
+from finetune.data.loader import Batch, PictureSource, partners
 from finetune.evaluation.passes import Evaluate
 from finetune.machine import distributed
 from finetune.recipe.fields import Recipe
@@ -35,7 +35,7 @@ class Job:
 
     model: nn.Module
     pictures: list[Picture]
-    source: Source
+    source: PictureSource
     recipe: Recipe
     folder: Path
     evaluate: Evaluate
@@ -45,7 +45,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingParts:
     """What an update changes or calls, beside the model."""
 
     optimizer: torch.optim.Optimizer
@@ -78,7 +78,7 @@ class Parts:
         return tensors
 
 
-def prepare(job: Job) -> Parts:
+def prepare(job: Job) -> TrainingParts:
     """The parts of a job's recipe before its first step."""
     recipe = job.recipe
     model = ddp.agree_on_batch_norms(job.model, recipe)
@@ -94,7 +94,7 @@ def prepare(job: Job) -> Parts:
     forward: Any = model
     if recipe.compile == "on":
         forward = torch.compile(model)
-    return Parts(
+    return TrainingParts(
         optimizer,
         torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
         ema,
@@ -104,7 +104,7 @@ def prepare(job: Job) -> Parts:
     )
 
 
-def restore(state: checkpoint.State, model: nn.Module, parts: Parts) -> list[torch.Tensor]:
+def restore(state: checkpoint.State, model: nn.Module, parts: TrainingParts) -> list[torch.Tensor]:
     """Put a saved state's tensors back; a state of step 0 has only the model's. Losses that were
     not looked at yet."""
     tensors = state.tensors
@@ -147,7 +147,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
                 )
 
 
-def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch.Tensor:
+def update(job: Job, batch: Batch, parts: TrainingParts, epoch: int, step: int) -> torch.Tensor:
     """Make one optimiser step; its `loss_and_hits` stay on the device.
 
     All its randomness comes from (seed, step). The batch is augmented whole, then passed through
@@ -179,7 +179,7 @@ def update(job: Job, batch: Batch, parts: Parts, epoch: int, step: int) -> torch
 
 
 def varied(
-    job: Job, batch: Batch, parts: Parts, epoch: int, step: int
+    job: Job, batch: Batch, parts: TrainingParts, epoch: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The batch on the device, normalised, augmented and at the epoch's size: pictures and
     targets."""
@@ -199,7 +199,9 @@ def varied(
     return x_BCHW, targets
 
 
-def backward(job: Job, parts: Parts, x_BCHW: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def backward(
+    job: Job, parts: TrainingParts, x_BCHW: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
     """Add the (scaled) gradients of the batch's mean loss to the model's; that loss and the hits,
     without a graph.
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from finetune.data.dataset import Data
-from finetune.data.loader import Source
+from finetune.data.loader import PictureSource
 from finetune.machine import distributed
 from finetune.recipe.fields import Recipe
 from finetune.train import probe
@@ -25,7 +25,7 @@ from zoo.picture.preprocess import Preprocessing
 
 
 def teacher_of(
-    recipe: Recipe, named: str, data: Data, source: Source, device: torch.device
+    recipe: Recipe, named: str, data: Data, source: PictureSource, device: torch.device
 ) -> Teacher | None:
     """The teacher of a recipe, on the device, in evaluation mode; None for a recipe without one.
 
@@ -49,7 +49,7 @@ def teacher_of(
 
 
 def _probed(
-    base: Base, recipe: Recipe, data: Data, source: Source, device: torch.device
+    base: Base, recipe: Recipe, data: Data, source: PictureSource, device: torch.device
 ) -> tuple[nn.Module, Preprocessing, bool]:
     """(a base with a fitted head, its input, whether it takes one size only)."""
     with distributed.first_before_others():
@@ -76,7 +76,7 @@ def _run(base: Base, classes: Sequence[str]) -> tuple[nn.Module, Preprocessing]:
     return load(base.folder), Preprocessing.from_config(config.get("pretrained_cfg"))
 
 
-def _with_head(model: nn.Module, base: Base, data: Data, source: Source) -> nn.Module:
+def _with_head(model: nn.Module, base: Base, data: Data, source: PictureSource) -> nn.Module:
     """The base with a linear probe on the training pictures as its head."""
     if head(model) is None:
         raise UserError(

@@ -10,7 +10,7 @@ from serve.limits.uploads import Uploads
 
 
 @dataclass(frozen=True)
-class Limits:
+class DoorLimits:
     """What one request may need."""
 
     body_bytes: int
@@ -32,7 +32,7 @@ class Page:
 class Door:
     """How the service is reached, and by whom."""
 
-    limits: Limits
+    limits: DoorLimits
     keys: Keys
     origins: Origins
     root_path: str

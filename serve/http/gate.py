@@ -16,7 +16,7 @@ from serve.http.door import Door
 from serve.http.headers import ALWAYS_SENT, Reply, of_json, passed_on
 from serve.http.life import Life
 from serve.http.metrics import Metrics
-from serve.http.page_calls import Refused
+from serve.http.page_calls import RefusedCall
 from serve.http.refusals import Refusal
 from serve.limits import budgets
 from serve.limits.logins import Logins
@@ -240,7 +240,7 @@ class Gate:
         assert self._page is not None
         try:
             return self._page.calls.plain(await whole_body(receive), call.path)
-        except Refused as error:
+        except RefusedCall as error:
             return Refusal(422, "event", str(error))
         except HTTPException as error:  # from the count of the body while it arrives
             return Refusal(error.status_code, "event", str(error.detail))

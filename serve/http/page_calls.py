@@ -28,7 +28,7 @@ MALFORMED = "Expected a JSON object with the inputs of one of this page's functi
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
-class Refused(Exception):
+class RefusedCall(Exception):
     """A body that is not passed on; its text is a sentence for the sender."""
 
 
@@ -57,18 +57,18 @@ class PageCalls:
         try:
             call = json.loads(body)
         except (ValueError, RecursionError):
-            raise Refused(MALFORMED) from None
+            raise RefusedCall(MALFORMED) from None
         if not isinstance(call, dict):
-            raise Refused(MALFORMED)
+            raise RefusedCall(MALFORMED)
         name = None
         if path.startswith(CALL):
             name = path.removeprefix(CALL)
         number, function = self._function(call, name)
         if path.startswith(RUN) and function.queued:
-            raise Refused(MALFORMED)
+            raise RefusedCall(MALFORMED)
         values, session = self._values(function, call.get("data")), call.get("session_hash")
         if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
-            raise Refused(MALFORMED)
+            raise RefusedCall(MALFORMED)
         plain_call: dict[str, Any] = {"data": values, "session_hash": session}
         if name is None:
             plain_call |= {"fn_index": number, "trigger_id": _trigger(call)}
@@ -77,12 +77,12 @@ class PageCalls:
     def _values(self, function: Function, data: Any) -> list[Any]:
         """Return the inputs of a function in plain form."""
         if not isinstance(data, list) or len(data) != len(function.inputs):
-            raise Refused(MALFORMED)
+            raise RefusedCall(MALFORMED)
         for value, choices in zip(data, function.choices, strict=False):
             if choices is not None and not (
                 isinstance(value, str | int | None) and value in choices
             ):
-                raise Refused(MALFORMED)
+                raise RefusedCall(MALFORMED)
         return [*map(self._value, function.inputs, data)]
 
     def _function(self, call: Mapping[str, Any], name: str | None) -> tuple[int, Function]:
@@ -93,7 +93,7 @@ class PageCalls:
         for number, function in self.functions.items():
             if name and function.name == name:
                 return number, function
-        raise Refused(MALFORMED)
+        raise RefusedCall(MALFORMED)
 
     def _value(self, kind: Input, value: Any) -> Any:
         """One input in plain form."""
@@ -103,7 +103,7 @@ class PageCalls:
             return self._file(value)
         if kind == "files":
             if not isinstance(value, list) or len(value) > MAX_FILES:
-                raise Refused(NOT_UPLOADED)
+                raise RefusedCall(NOT_UPLOADED)
             return [*map(self._file, value)]
         plain = isinstance(value, str) and len(value) <= MAX_TEXT
         if kind == "number":
@@ -115,7 +115,7 @@ class PageCalls:
                 and abs(value) < LARGEST
             )
         if not plain:
-            raise Refused(MALFORMED)
+            raise RefusedCall(MALFORMED)
         return value
 
     def _file(self, value: Any) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class PageCalls:
         if isinstance(value, dict):
             path = self._uploads.inside(value.get("path"))
         if path is None:
-            raise Refused(NOT_UPLOADED)
+            raise RefusedCall(NOT_UPLOADED)
         return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
 
 

@@ -19,7 +19,7 @@ import timm
 import torch
 from torch import nn
 
-from export.graph.deployed import Deployed, Parts
+from export.graph.deployed import Deployed, DeployedParts
 from export.graph.pieces import Pieces
 from export.proof import hard_pictures, parity
 from export.proof.judging import Rung
@@ -102,7 +102,7 @@ def row(name: str, folder: Path) -> tuple[str, bool]:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=CLASSES).eval()
     spread(model)
-    parts = Parts(
+    parts = DeployedParts(
         model, Preprocessing.from_config(data_config(model)), Decision(views="flip"), None
     )
     start = time.perf_counter()
@@ -131,7 +131,7 @@ def spread(model: nn.Module) -> None:
         last.weight.normal_(std=last.weight.flatten(1).shape[1] ** -0.5)
 
 
-def proved(parts: Parts, deployed: Deployed, folder: Path) -> list[Rung]:
+def proved(parts: DeployedParts, deployed: Deployed, folder: Path) -> list[Rung]:
     """The rungs on a few made pictures, in this process."""
     paths = {name: folder / name for name in PICTURES}
     pixels, _ = onnx_runtime.load(folder / "pixels.onnx", "cpu")

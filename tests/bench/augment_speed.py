@@ -14,7 +14,7 @@ import torch
 
 from finetune.data import scanning
 from finetune.data.class_folders import read_tree
-from finetune.data.loader import Source
+from finetune.data.loader import PictureSource
 from tests.bench.speed import ours
 from tests.made_recipe import made_recipe
 from zoo.picture.preprocess import Preprocessing
@@ -36,7 +36,7 @@ def main(data: Path) -> None:
     model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(
         memory_format=torch.channels_last
     )
-    source = Source(
+    source = PictureSource(
         data, Preprocessing(size=SIZE_PX, mean=(0.5,) * 3, std=(0.5,) * 3), workers=0, pin=False
     )
     off, on = (

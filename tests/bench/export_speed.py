@@ -14,7 +14,7 @@ import onnx
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from export.graph.deployed import Deployed, Parts
+from export.graph.deployed import Deployed, DeployedParts
 from export.graph.pieces import Pieces
 from export.targets import int8
 from zoo.answer import onnx_runtime
@@ -36,7 +36,7 @@ def main() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (1, 300, 400, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         core = Path(folder) / "core.onnx"
-        plain = Parts(model, pre, Decision(), None)
+        plain = DeployedParts(model, pre, Decision(), None)
         Pieces(plain, core.with_suffix(".log")).write_network(Deployed(plain, resize="op"), core)
         session, _ = onnx_runtime.load(core, "cpu", threads=2)
         jobs = {
@@ -44,7 +44,7 @@ def main() -> None:
             "core, eager torch": lambda: model(x),
         }
         for views in ("none", "flip", "five", "multiscale"):
-            parts = Parts(model, pre, Decision(views=views), None)
+            parts = DeployedParts(model, pre, Decision(views=views), None)
             path = Path(folder) / f"{views}.onnx"
             Pieces(parts, path.with_suffix(".log")).write(Deployed(parts, resize="op").eval(), path)
             whole, _ = onnx_runtime.load(path, "cpu", threads=2)

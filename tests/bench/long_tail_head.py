@@ -22,7 +22,7 @@ from torch import nn
 from finetune.augment.picture import seed_everything
 from finetune.data import dataset, scanning
 from finetune.data.class_folders import read_tree
-from finetune.data.loader import Source, epoch_order, evaluation_batches, steps_per_epoch
+from finetune.data.loader import PictureSource, epoch_order, evaluation_batches, steps_per_epoch
 from finetune.evaluation import passes
 from finetune.recipe.fields import Recipe
 from finetune.train.losses import loss_function
@@ -47,7 +47,7 @@ def features(
     )
     own = Preprocessing.from_config(model.pretrained_cfg)
     pre = dataclasses.replace(own, size=64, crop_mode="squash", crop_pct=1.0)
-    source = Source(data, pre, workers=0, pin=False)
+    source = PictureSource(data, pre, workers=0, pin=False)
     seen = {
         name: passes.extract(
             model, evaluation_batches(pictures, source), pre, total=len(pictures), precision="fp32"

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from finetune.data import dataset, scanning
 from finetune.data.class_folders import read_tree
-from finetune.data.loader import Source, training_batches
+from finetune.data.loader import PictureSource, training_batches
 from finetune.recipe.fields import Recipe
 from finetune.train import loop, optimizer, step
 from tests.made_recipe import made_recipe
@@ -47,7 +47,7 @@ def ours(
     recipe: Recipe,
     steps: int,
     pictures: list[dataset.Picture],
-    source: Source,
+    source: PictureSource,
 ) -> float:
     """Pictures a second of the command's own batches and update."""
     job = step.Job(model, pictures, source, recipe, Path(), lambda model: None)
@@ -79,7 +79,7 @@ def main() -> None:
         memory_format=torch.channels_last
     )
     pre = Preprocessing(size=a.size, mean=(0.5,) * 3, std=(0.5,) * 3)
-    source = Source(a.data, pre, workers=0, pin=False)
+    source = PictureSource(a.data, pre, workers=0, pin=False)
     bare(model, recipe, 5)
     ratios = []
     for _ in range(a.rounds):

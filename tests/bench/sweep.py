@@ -93,7 +93,7 @@ def row(name: str, short_side: int, device: str) -> str:
 
     from finetune.augment.picture import seed_everything
     from finetune.data.dataset import Picture
-    from finetune.data.loader import Source
+    from finetune.data.loader import PictureSource
     from finetune.evaluation.passes import Scores
     from finetune.plan import preprocessing
     from finetune.recipe import facts, fitting, resolve
@@ -131,7 +131,7 @@ def row(name: str, short_side: int, device: str) -> str:
     job = step.Job(
         model,
         pictures,
-        Source(Path(), preprocessing(model, resolved), 0, pin=False),
+        PictureSource(Path(), preprocessing(model, resolved), 0, pin=False),
         recipe,
         Path(),
         lambda model: Scores(0, 0, 0, 1),

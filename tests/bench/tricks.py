@@ -27,7 +27,7 @@ import torch
 from finetune import pipeline
 from finetune.data import scanning
 from finetune.data.class_folders import read_tree
-from finetune.data.loader import Source, training_batches
+from finetune.data.loader import PictureSource, training_batches
 from finetune.recipe.run import Run
 from finetune.train import step
 from tests.bench.long_tail import measure
@@ -84,7 +84,7 @@ def seconds_of(job_of: step.Job, batch: tuple[torch.Tensor, torch.Tensor], steps
 def cost(data: Path, size: int, rounds: int, steps: int) -> None:
     """Print how many times a plain step each costs."""
     pictures = scanning.scan(read_tree(data)).of("train")
-    source = Source(
+    source = PictureSource(
         data, Preprocessing(size=size, mean=(0.5,) * 3, std=(0.5,) * 3), workers=0, pin=False
     )
     batch = next(training_batches(pictures, source, made_recipe(image_size=size), 0))

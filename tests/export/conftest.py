@@ -17,7 +17,7 @@ from filelock import FileLock
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from export.graph import resize
-from export.graph.deployed import Answer, Network, Prepare
+from export.graph.deployed import AnswerGraph, Network, Prepare
 from export.graph.pieces import ANSWER, NETWORK, PREPARE, Pieces
 from export.proof import predictor_process
 from zoo import predictor
@@ -70,7 +70,7 @@ def code_of(piece: str) -> tuple[Any, ...]:
     own = {
         PREPARE: (Prepare.__init__, Prepare.windows, Prepare.normalised, resize.interpolate),
         NETWORK: (Network.forward,),
-        ANSWER: (Answer.forward, Answer.first, class_maps.heatmap),
+        ANSWER: (AnswerGraph.forward, AnswerGraph.first, class_maps.heatmap),
     }
     return (torch.onnx.export, *own[piece])
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from export.graph.deployed import Deployed, Parts
+from export.graph.deployed import Deployed, DeployedParts
 from export.proof import hard_pictures, torch_answer
 from export.proof.open_run import open_run
 from export.proof.product import Product
@@ -88,7 +88,7 @@ def predictions(model: nn.Module, made_run: Made, paths: list[Path]) -> str:
     """The columns of predictions.csv that an export reads; what the model says is the label of each
     picture."""
     rows = ["path,split,label,predicted"]
-    parts = Parts(model, made_run.pre, made_run.decision, None)
+    parts = DeployedParts(model, made_run.pre, made_run.decision, None)
     for path in paths:
         pixels = tta.prepare(decode(path), made_run.pre, tta.VIEWS[made_run.decision.views])
         said = LABELS[

@@ -17,7 +17,7 @@ from PIL import Image
 from timm.layers import Attention
 
 from export.graph import onnx_file
-from export.graph.deployed import Answer, Deployed, Parts, Prepare
+from export.graph.deployed import AnswerGraph, Deployed, DeployedParts, Prepare
 from export.graph.pieces import PREPARE, Pieces
 from export.graph.resize import Resize
 from export.options import ExportOptions
@@ -147,7 +147,7 @@ CONTROL = Made("test_vit", {"img_size": SIDE})
 class Proof:
     """A run, and its pictures as the proof prepares them."""
 
-    parts: Parts
+    parts: DeployedParts
     paths: dict[str, Path]
     """By name."""
     compared: list[ComparedPicture]
@@ -166,11 +166,11 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     return Proof(trained.parts, paths, compared(trained.parts, pixels, paths), folder)
 
 
-def export_pixels(parts: Parts, path: Path, *, resize: Resize) -> None:
+def export_pixels(parts: DeployedParts, path: Path, *, resize: Resize) -> None:
     Pieces(parts, path.with_suffix(".log")).write_pixels(Deployed(parts, resize=resize), path)
 
 
-def compared(parts: Parts, pixels: Path, paths: dict[str, Path]) -> list[ComparedPicture]:
+def compared(parts: DeployedParts, pixels: Path, paths: dict[str, Path]) -> list[ComparedPicture]:
     return parity.compare_pictures(parts, onnx_runtime.load(pixels, "cpu")[0], paths)
 
 
@@ -255,7 +255,7 @@ def no_mirrored_view(patch: pytest.MonkeyPatch) -> None:
 
 
 def last_view_first(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Answer, "first", lambda self, x: x.unflatten(0, (-1, self.views))[:, -1])
+    patch.setattr(AnswerGraph, "first", lambda self, x: x.unflatten(0, (-1, self.views))[:, -1])
 
 
 def nearest_neighbour_only(patch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from export.graph import resize
-from export.graph.deployed import Deployed, Parts, Prepare
+from export.graph.deployed import Deployed, DeployedParts, Prepare
 from export.proof import torch_answer
 from export.proof.hard_pictures import smooth
 from tests.export.made_export import (
@@ -204,7 +204,9 @@ MODELS = {
 def test_answers_are_those_of_zoo_decision(which: str, views: str) -> None:
     made = MODELS[which]
     model = made_model(made)
-    parts = Parts(model, made.pre, replace(made.decision, views=views), made_bank(model, made))
+    parts = DeployedParts(
+        model, made.pre, replace(made.decision, views=views), made_bank(model, made)
+    )
     deployed = Deployed(parts, resize="op").eval()
     assert deployed.outputs == ["probabilities", "unknown_score", "embedding", "heatmap"]
     for picture in (smooth(97, 64), noisy(40, 50), smooth(10, 120)):
@@ -233,7 +235,7 @@ def test_answers_are_those_of_zoo_decision(which: str, views: str) -> None:
 def test_without_unknown_score_there_is_no_such_output() -> None:
     made = MODELS["ViT"]
     deployed = Deployed(
-        Parts(made_model(made), made.pre, Decision(views="flip"), None), resize="op"
+        DeployedParts(made_model(made), made.pre, Decision(views="flip"), None), resize="op"
     ).eval()
     assert deployed.outputs == ["probabilities", "embedding", "heatmap"]
     given = deployed(torch.zeros(2, 40, 50, 3, dtype=torch.uint8))
@@ -246,7 +248,7 @@ def test_without_a_map_there_is_no_such_output() -> None:
     model = made_model(made)
     assert not class_maps.has_map(model, SIDE)
     deployed = Deployed(
-        Parts(model, made.pre, CALIBRATED, made_bank(model, made)), resize="op"
+        DeployedParts(model, made.pre, CALIBRATED, made_bank(model, made)), resize="op"
     ).eval()
     assert deployed.outputs == ["probabilities", "unknown_score", "embedding"]
     given = deployed(torch.zeros(2, 40, 50, 3, dtype=torch.uint8))
@@ -258,7 +260,7 @@ def test_extreme_logits_stay_numbers() -> None:
     model = made_model(made)
     with torch.no_grad():
         model.get_classifier().weight.mul_(1e4)  # type: ignore[operator]
-    parts = Parts(model, made.pre, Decision(temperature=0.5, views="flip"), None)
+    parts = DeployedParts(model, made.pre, Decision(temperature=0.5, views="flip"), None)
     deployed = Deployed(parts, resize="op").eval()
     with torch.inference_mode():
         [probabilities, *_] = deployed(torch.from_numpy(np.array(noisy(40, 50)))[None])
@@ -275,7 +277,7 @@ def test_an_embedding_of_no_length_is_unknown_not_nan() -> None:
         model.norm.weight.zero_()  # type: ignore[union-attr,operator]
         model.norm.bias.zero_()  # type: ignore[union-attr,operator]
     bank = torch.nn.functional.normalize(torch.randn(4, 64), dim=1)
-    deployed = Deployed(Parts(model, made.pre, CALIBRATED, bank), resize="op").eval()
+    deployed = Deployed(DeployedParts(model, made.pre, CALIBRATED, bank), resize="op").eval()
     with torch.inference_mode():
         given = dict(
             zip(

@@ -19,7 +19,7 @@ from time import perf_counter
 
 from hypothesis import strategies as st
 
-from finetune.data.class_folders import Tree, read_tree
+from finetune.data.class_folders import ClassTree, read_tree
 from finetune.data.dataset import Data
 from finetune.data.held_out import split
 from finetune.data.scanning import scan
@@ -267,7 +267,7 @@ def check(shape: str, wanted: list[Entry], figures: Figures) -> None:
         figures.left_out.update(entry.kind for entry in data.unused)
 
 
-def assert_conserved(root: Path, tree: Tree, data: Data, *, val: str = "") -> None:
+def assert_conserved(root: Path, tree: ClassTree, data: Data, *, val: str = "") -> None:
     """Used + left out + folders that were read = every entry, each of them once; `val`: a folder
     elsewhere."""
     used = [p.path for p in data.pictures]

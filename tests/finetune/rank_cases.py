@@ -30,7 +30,7 @@ from finetune import find_lr, pipeline, write_run
 from finetune.data import foreign
 from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
-from finetune.data.loader import Source, evaluation_batches
+from finetune.data.loader import PictureSource, evaluation_batches
 from finetune.data.scanning import scan
 from finetune.evaluation import choices, passes
 from finetune.evaluation.passes import Scores, logits, score
@@ -112,7 +112,7 @@ def made_job(name: str, pictures: list[Picture], digits: Path, folder: Path) -> 
     return Job(
         model,
         unequal[::2],
-        Source(digits, PRE, workers=0, pin=False),
+        PictureSource(digits, PRE, workers=0, pin=False),
         recipe,
         folder,
         lambda model: Scores(0.5, 1.0, 1.0, 10),
@@ -180,7 +180,7 @@ def all_cases(digits: Path, out: Path) -> dict[str, Any]:
     for n in COUNTS:
         chosen = pictures[:: len(pictures) // n][:n]
         batches = evaluation_batches(
-            distributed.mine(chosen), Source(digits, PRE, workers=0, pin=False)
+            distributed.mine(chosen), PictureSource(digits, PRE, workers=0, pin=False)
         )
         answers, labels = logits(model, batches, PRE, total=n)
         scores = score(answers, labels)
@@ -208,7 +208,7 @@ def scores_of_first(pictures: list[Picture], digits: Path) -> float:
     )
     plan: Any = SimpleNamespace(
         data=SimpleNamespace(of=lambda split: pictures),
-        source=Source(digits, PRE, 0, False),
+        source=PictureSource(digits, PRE, 0, False),
         resolved=SimpleNamespace(recipe=made_recipe()),
     )
     top1 = pipeline.select_scores(plan, timm.create_model("test_resnet", num_classes=10)).top1

@@ -17,7 +17,7 @@ from finetune.recipe.run import Run
 from finetune.report import next_steps, run_files
 from finetune.report.advice import Advice
 from finetune.studies import follow_advice, follow_up_page
-from finetune.studies.follow_advice import Trial, follow_up, run_advised
+from finetune.studies.follow_advice import FollowUp, follow_up, run_advised
 from tests.finetune.report_page import Seen
 from tests.made_run import made_run
 from zoo.contract import rundir
@@ -31,13 +31,13 @@ LABELS = Advice("Labels are wrong.", "Correct them.")
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    return Trial(
+def trial(tmp_path_factory: pytest.TempPathFactory) -> FollowUp:
+    return FollowUp(
         run_files.read(made_run(tmp_path_factory.mktemp("made"), pictures=3)[0]), {"seed": 1}
     )
 
 
-def scored(trial: Trial, top1: float, loss: float, **given: float) -> Trial:
+def scored(trial: FollowUp, top1: float, loss: float, **given: float) -> FollowUp:
     report = replace(trial.run.report, best=replace(trial.run.report.best, top1=top1, loss=loss))
     return replace(trial, run=replace(trial.run, report=report), given={"seed": 1, **given})
 
@@ -51,7 +51,7 @@ def test_changes_are_shown_as_flags() -> None:
 
 
 def test_the_best_run_is_changed_by_its_first_untried_advice(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
+    trial: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(next_steps, "advices", lambda run: [LABELS, LONGER, SLOWER])
     assert follow_up([trial]) == (trial, LONGER)

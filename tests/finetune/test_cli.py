@@ -29,7 +29,7 @@ from torch.distributed.run import get_args_parser
 from finetune import explain
 from finetune.data import dataset, held_out, scanning
 from finetune.data.class_folders import read_tree
-from finetune.data.loader import Source, evaluation_batches
+from finetune.data.loader import PictureSource, evaluation_batches
 from finetune.flags import MAY_BE_EMPTY, SWITCHES, parse
 from finetune.machine import device
 from finetune.pipeline import start
@@ -994,7 +994,7 @@ def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: P
         for form in ("NFC", "NFD"):
             finished = dataset.of_run(out, here / form)
             assert all(unicodedata.is_normalized(recorded, p.path) for p in finished.pictures)
-            source = Source(finished.root, Preprocessing(8), 0, pin=False)
+            source = PictureSource(finished.root, Preprocessing(8), 0, pin=False)
             labels = [
                 label
                 for _, of_batch in evaluation_batches(finished.pictures, source)

@@ -20,7 +20,7 @@ from finetune.augment.picture import normalise
 from finetune.data import loader
 from finetune.data.dataset import Picture
 from finetune.data.digits import digits, of_sklearn, write_digits
-from finetune.data.loader import Source, evaluation_batches
+from finetune.data.loader import PictureSource, evaluation_batches
 from finetune.evaluation.passes import Bank, Scores, logits, outputs, score, summed_probabilities
 from finetune.run_folder import events
 from finetune.run_folder.events import Events
@@ -114,7 +114,7 @@ def test_logits_are_those_of_the_model_in_evaluation_mode() -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, list[Picture]]:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[PictureSource, list[Picture]]:
     """Seven pictures: of different sizes, then a black, a white and a grey one."""
     root = tmp_path_factory.mktemp("pictures")
     made = [photo(20 + 9 * i, 60 - 7 * i) for i in range(4)]
@@ -124,7 +124,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, list[Pic
     digests = [
         hashlib.sha256((root / f"{i}.png").read_bytes()).hexdigest() for i in range(len(made))
     ]
-    return Source(root, PRE, 0, pin=False), [
+    return PictureSource(root, PRE, 0, pin=False), [
         Picture(f"{i}.png", i % 3, "val", digests[i], *p.size) for i, p in enumerate(made)
     ]
 
@@ -137,14 +137,14 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 
 
 @pytest.fixture
-def made_bank(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> Bank:
+def made_bank(model: nn.Module, pictures: tuple[PictureSource, list[Picture]]) -> Bank:
     """References are the first four pictures; the weakest of them has the shortest length that
     counts."""
     embedding = embeddings(model, pictures)[:4]
     return Bank(unit(embedding), 2, float(np.linalg.norm(embedding, axis=1).min()))
 
 
-def embeddings(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> np.ndarray:
+def embeddings(model: nn.Module, pictures: tuple[PictureSource, list[Picture]]) -> np.ndarray:
     """Pooled features, computed with one batch."""
     [(images, _)] = evaluation_batches(pictures[1], pictures[0])
     with torch.inference_mode():
@@ -152,7 +152,7 @@ def embeddings(model: nn.Module, pictures: tuple[Source, list[Picture]]) -> np.n
 
 
 def test_outputs_are_logits_unknown_score_and_brightness(
-    model: nn.Module, pictures: tuple[Source, list[Picture]], made_bank: Bank
+    model: nn.Module, pictures: tuple[PictureSource, list[Picture]], made_bank: Bank
 ) -> None:
     source, listed = pictures
     seen = outputs(
@@ -172,7 +172,7 @@ def test_outputs_are_logits_unknown_score_and_brightness(
 @pytest.mark.parametrize("batch", [1, 2, 3, 64])
 def test_the_size_of_batches_does_not_matter(
     model: nn.Module,
-    pictures: tuple[Source, list[Picture]],
+    pictures: tuple[PictureSource, list[Picture]],
     made_bank: Bank,
     monkeypatch: pytest.MonkeyPatch,
     batch: int,
@@ -189,14 +189,14 @@ def test_the_size_of_batches_does_not_matter(
 
 
 def over_views(
-    model: nn.Module, listed: list[Picture], source: Source, views: tuple[View, ...]
+    model: nn.Module, listed: list[Picture], source: PictureSource, views: tuple[View, ...]
 ) -> np.ndarray:
     batches = evaluation_batches(listed, source, views)
     return summed_probabilities(model, batches, PRE, [len(views)], total=len(listed))[0]
 
 
 def test_summed_probabilities_of_the_mirror_image(
-    model: nn.Module, pictures: tuple[Source, list[Picture]]
+    model: nn.Module, pictures: tuple[PictureSource, list[Picture]]
 ) -> None:
     source, listed = pictures
     [(images, _)] = evaluation_batches(listed, source)
@@ -215,7 +215,7 @@ def test_summed_probabilities_of_the_mirror_image(
 
 
 def test_summed_probabilities_of_several_views_are_their_sum(
-    model: nn.Module, pictures: tuple[Source, list[Picture]]
+    model: nn.Module, pictures: tuple[PictureSource, list[Picture]]
 ) -> None:
     source, listed = pictures
     parts = [over_views(model, listed, source, (view,)) for view in VIEWS["five"]]

@@ -11,7 +11,7 @@ import tyro
 from finetune import find_lr
 from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
-from finetune.data.loader import Source
+from finetune.data.loader import PictureSource
 from finetune.data.scanning import scan
 from finetune.evaluation import lr_curve
 from finetune.evaluation.lr_curve import Curve, suggest
@@ -74,7 +74,7 @@ def test_the_model_ends_as_it_began_and_the_rates_rise_evenly(digits: Path) -> N
     job = Job(
         model,
         scan(read_tree(digits)).of("train"),
-        Source(digits, Preprocessing(32), 0, False),
+        PictureSource(digits, Preprocessing(32), 0, False),
         recipe,
         Path("unused"),
         lambda model: pytest.fail("no scores"),
@@ -103,7 +103,7 @@ def test_a_batch_that_does_not_fit_the_device_is_passed_in_parts_here_too(
     job = Job(
         model,
         pictures,
-        Source(Path(), Preprocessing(32), 0, False),
+        PictureSource(Path(), Preprocessing(32), 0, False),
         made_recipe(image_size=32),
         Path("unused"),
         lambda model: pytest.fail("no scores"),

@@ -22,7 +22,7 @@ from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
 from finetune.data.loader import (
     Batch,
-    Source,
+    PictureSource,
     TrainingViews,
     epoch_end,
     epoch_order,
@@ -68,8 +68,8 @@ def pictures(root: Path) -> list[Picture]:
     return [p._replace(label=i) for i, p in enumerate(scan(read_tree(root)).pictures)]
 
 
-def source(root: Path, *, workers: int = 0) -> Source:
-    return Source(root, PRE, workers, pin=False)
+def source(root: Path, *, workers: int = 0) -> PictureSource:
+    return PictureSource(root, PRE, workers, pin=False)
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:

@@ -179,7 +179,7 @@ def test_no_figure_holds_a_formula() -> None:
 def test_pictures_of_comparisons_draw_them(tmp_path: Path) -> None:
     names = ("$$", "$x^2$", "_a_", r"\frac{", "__init__", "[bold]", "n" * 255, "\u732b")
     rows = [
-        models.Row(name, name, 0.5, (0.4, 0.6), "test", 9, 1.0, 3.0, 0.1, None, "x")
+        models.ComparedRun(name, name, 0.5, (0.4, 0.6), "test", 9, 1.0, 3.0, 0.1, None, "x")
         for name in names
     ]
     finished_runs.draw(rows, tmp_path / "compare.png")

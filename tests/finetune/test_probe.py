@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from finetune.augment.picture import normalise
 from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
-from finetune.data.loader import Batch, Source, evaluation_batches
+from finetune.data.loader import Batch, PictureSource, evaluation_batches
 from finetune.data.scanning import scan
 from finetune.evaluation.passes import extract, sample
 from finetune.train.probe import FOLDS, PENALTIES, faster_precision, fit, fit_logistic, folds
@@ -204,7 +204,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> list[Batch]:
             [int(v * (0.3 + i / 100)) for v in range(256)] * 3
         ).save(path)
     found = scan(read_tree(root)).pictures
-    return list(evaluation_batches(found, Source(root, PRE, 0, pin=False)))
+    return list(evaluation_batches(found, PictureSource(root, PRE, 0, pin=False)))
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def test_the_probe_of_a_folder_is_right_on_pictures_it_has_not_seen(
         level = generator.uniform(0.7, 1.0) if i % 2 else generator.uniform(0.1, 0.4)
         photo(24 + i, 30).point([int(v * level) for v in range(256)] * 3).save(path)
     data = scan(read_tree(tmp_path))
-    loaded = evaluation_batches(data.pictures, Source(tmp_path, PRE, 0, pin=False))
+    loaded = evaluation_batches(data.pictures, PictureSource(tmp_path, PRE, 0, pin=False))
     x_ND, labels = extract(model, loaded, PRE, total=48, precision="fp32")
     seen = torch.arange(48) % 3 != 0
     fitted = fit(x_ND[seen], labels[seen], 2)

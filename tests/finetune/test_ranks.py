@@ -24,7 +24,7 @@ from torch import nn
 from torch.distributed.run import get_args_parser
 
 from finetune.data.dataset import Picture
-from finetune.data.loader import Source
+from finetune.data.loader import PictureSource
 from finetune.evaluation.passes import Scores
 from finetune.machine import device, distributed
 from finetune.train import ddp, memory, step
@@ -364,7 +364,7 @@ def job_of(network: nn.Module, **values: Any) -> step.Job:
     return step.Job(
         network,
         pictures,
-        Source(Path(), PRE, 0, False),
+        PictureSource(Path(), PRE, 0, False),
         made_recipe(image_size=32, **values),
         Path(),
         lambda model: Scores(0, 0, 0, 0),

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from finetune.data.class_folders import read_tree
-from finetune.data.loader import Source
+from finetune.data.loader import PictureSource
 from finetune.data.scanning import scan
 from finetune.evaluation import passes
 from finetune.machine import disk_space, signals
@@ -122,7 +122,7 @@ def small_job(digits: Path, tmp_path: Path) -> loop.Job:
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=10).to(memory_format=torch.channels_last)
     data = scan(read_tree(digits))
-    source = Source(digits, Preprocessing(size=32), workers=0, pin=False)
+    source = PictureSource(digits, Preprocessing(size=32), workers=0, pin=False)
     (tmp_path / "run" / "resume").mkdir(parents=True)
     recipe = made_recipe(image_size=32, threads=torch.get_num_threads())
     return loop.Job(

@@ -18,7 +18,7 @@ import timm
 import torch
 
 from finetune.data.class_folders import read_tree
-from finetune.data.loader import Source
+from finetune.data.loader import PictureSource
 from finetune.data.scanning import scan
 from finetune.evaluation import passes
 from finetune.machine import signals
@@ -47,7 +47,7 @@ class Trial:
             memory_format=torch.channels_last
         )
         recipe = made_recipe(image_size=32, ema=0.9, threads=torch.get_num_threads())
-        source = Source(self.digits, Preprocessing(size=32), workers=0, pin=False)
+        source = PictureSource(self.digits, Preprocessing(size=32), workers=0, pin=False)
         return step.Job(
             model,
             scan(read_tree(self.digits)).of("train"),

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
-from finetune.data.loader import Batch, Source
+from finetune.data.loader import Batch, PictureSource
 from finetune.data.scanning import scan
 from finetune.train import sam, step
 from finetune.train.distill import Teacher, distillation
@@ -51,7 +51,7 @@ def made_job(pictures: list[Picture], model: nn.Module | None = None, **values: 
     if model is None:
         torch.manual_seed(0)
         model = timm.create_model("test_vit", num_classes=10, img_size=32)
-    source = Source(Path(), Preprocessing(size=32), workers=0, pin=False)
+    source = PictureSource(Path(), Preprocessing(size=32), workers=0, pin=False)
     return step.Job(
         model.train(), pictures, source, made_recipe(**PLAIN | values), Path(), lambda model: None
     )  # type: ignore[arg-type, return-value]

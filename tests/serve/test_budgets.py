@@ -21,7 +21,7 @@ from serve.engine.answer_queue import AnswerQueue
 from serve.http import bodies
 from serve.http.few_lines import LINES, MESSAGES, WINDOW_S, FewLines
 from serve.http.headers import passed_on
-from serve.http.page_calls import Function, PageCalls, Refused
+from serve.http.page_calls import Function, PageCalls, RefusedCall
 from serve.http.repeat import Repeat
 from serve.limits import budgets, uploads
 from serve.limits.logins import Keys, Logins
@@ -196,7 +196,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
         ("call/", {"data": [1]}),
     ]
     for path, content in refused:
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedCall):
             calls.plain(json.dumps(content).encode(), f"/gradio_api/{path}")
     for raw in (
         b"[" * 100_000,
@@ -206,7 +206,7 @@ def test_an_event_is_written_anew(folder: Path) -> None:
         b'{"data":' * 50_000,
         b"1" * 9_999,
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedCall):
             calls.plain(raw, "/gradio_api/queue/join")
 
 
@@ -250,7 +250,7 @@ def test_a_number_of_an_event_is_small_and_finite_or_refused(
     body = "{" + ", ".join(f'"{key}": {value}' for key, value in content.items()) + "}"
     try:
         written = json.loads(calls.plain(body.encode(), "/gradio_api/queue/join"))
-    except Refused:
+    except RefusedCall:
         assert place != "data" or not taken
         return
     assert set(written) == {"data", "session_hash", "fn_index", "trigger_id"}

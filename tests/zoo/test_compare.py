@@ -14,8 +14,8 @@ from zoo.answer.predict import Predictor
 from zoo.bases import catalog, registry
 from zoo.comparison import shares
 from zoo.comparison.finished_runs import draw
-from zoo.comparison.measured import Answers
-from zoo.comparison.models import Row, foreign_of, rows_of
+from zoo.comparison.measured import RecordedAnswers
+from zoo.comparison.models import ComparedRun, foreign_of, rows_of
 from zoo.comparison.verdicts import notes, verdicts
 from zoo.contract import bundle, run_pictures, rundir
 from zoo.contract.report import Foreign, Unknown
@@ -63,7 +63,7 @@ def test_a_model_that_calls_few_foreign_pictures_unknown_is_named(
     sets = {name: Foreign(9, 0.9, share, 0.5) for name, share in rejected.items()}
     found = foreign_of(Unknown(0.05, sets))
     assert found == least
-    row = Row(
+    row = ComparedRun(
         "a", "onnx", 0.9, (0.8, 0.95), "test", 20, 1.0, None, 0.1, None, "data", foreign=found
     )
     assert [note[:57] for note in notes([row])] == [
@@ -172,9 +172,9 @@ def test_two_runs_differ_where_mcnemars_exact_test_says_so(
     changed: int, of: int, said: str
 ) -> None:
     """Six pictures that only one has right: 2 / 2**6 = 0.031; five: 0.0625."""
-    first = Answers({str(i): i < 280 for i in range(of)}, {str(i): 0.9 for i in range(of)})
-    second = Answers({str(i): changed <= i < 280 for i in range(of)}, first.confidence)
-    row = Row(
+    first = RecordedAnswers({str(i): i < 280 for i in range(of)}, {str(i): 0.9 for i in range(of)})
+    second = RecordedAnswers({str(i): changed <= i < 280 for i in range(of)}, first.confidence)
+    row = ComparedRun(
         "a",
         "timm",
         first.top1,

@@ -33,7 +33,7 @@ def import_openvino() -> Any:
     return openvino
 
 
-def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "Session":
+def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "OpenVinoSession":
     """A model (.xml or .onnx) compiled for the CPU; `metadata`: key of its description. `UserError`
     if it cannot be."""
     openvino, core = import_openvino(), _core()
@@ -52,7 +52,7 @@ def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "Session":
     described = {}
     if read.has_rt_info([metadata]):
         described[metadata] = read.get_rt_info([metadata]).astype(str)
-    return Session(compiled, described)
+    return OpenVinoSession(compiled, described)
 
 
 @cache
@@ -63,7 +63,7 @@ def _core() -> Any:
     return import_openvino().Core()
 
 
-class Session:
+class OpenVinoSession:
     """A compiled model; final. Threads may share it: each call has an inference request of its
     own."""
 

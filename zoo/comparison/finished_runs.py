@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from zoo.comparison.drawing import name_legend, plain_text, short
-from zoo.comparison.models import Row, rows_of
+from zoo.comparison.models import ComparedRun, rows_of
 from zoo.comparison.verdicts import notes, verdicts
 from zoo.host import console
 from zoo.host.errors import UserError
@@ -50,7 +50,7 @@ def compare(
         raise UserError(
             "expected one run at least, such as runs/mydataset-vit_base_21k, seen none."
         )
-    rows: list[Row] = []
+    rows: list[ComparedRun] = []
     for run in runs:
         rows += rows_of(_folder(run), measure=measure)
     _show(rows)
@@ -74,13 +74,13 @@ def _folder(run: str) -> Path:
     return pull_run(run).folder
 
 
-def _show(rows: Sequence[Row]) -> None:
+def _show(rows: Sequence[ComparedRun]) -> None:
     columns = [console.Column(title, whole=True) for title in ("run", "model")]
     columns += [console.Column(title, right=True) for title in NUMBERS]
     console.table(columns, list(map(_cells, rows)))
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ComparedRun) -> tuple[str, ...]:
     low, high = row.interval
     return (
         row.run,
@@ -101,7 +101,7 @@ def _percent(share: float, digits: int) -> str:
 
 
 @plain_text()
-def draw(rows: Sequence[Row], out: Path) -> None:
+def draw(rows: Sequence[ComparedRun], out: Path) -> None:
     """Accuracy against latency, one point a model whose latency is known; higher and further left
     is better."""
     from matplotlib.figure import Figure

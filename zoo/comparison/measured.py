@@ -26,7 +26,7 @@ to each side."""
 
 
 @dataclass(frozen=True)
-class Answers:
+class RecordedAnswers:
     """Of one model; final."""
 
     right: dict[str, bool]
@@ -57,9 +57,9 @@ class Recorded:
 
     labels: Mapping[str, str]
     """Path of the picture -> its class."""
-    plain: Answers
+    plain: RecordedAnswers
     """One view, temperature 1."""
-    deployed: Answers
+    deployed: RecordedAnswers
 
 
 def recorded(run: Path, split: str) -> Recorded | None:
@@ -72,7 +72,7 @@ def recorded(run: Path, split: str) -> Recorded | None:
         return None
     labels: dict[str, str] = {}
     columns = [("plain_predicted", "plain_confidence"), ("predicted", "confidence")]
-    found = (Answers({}, {}), Answers({}, {}))
+    found = (RecordedAnswers({}, {}), RecordedAnswers({}, {}))
     wanted = members(split)
     needed = ("path", "split", "label", *chain.from_iterable(columns))
     with fields.of(run / rundir.PREDICTIONS):
@@ -88,7 +88,7 @@ def recorded(run: Path, split: str) -> Recorded | None:
     return Recorded(labels, *found)
 
 
-def asked(run: Path, bundle: Bundle, known: Recorded) -> Answers:
+def asked(run: Path, bundle: Bundle, known: Recorded) -> RecordedAnswers:
     """The answers of a bundle, on the CPU, to up to `MOST_ASKED` of these pictures.
 
     Raises `UserError` if one of the pictures is not there any more, or is another one.
@@ -114,4 +114,4 @@ def asked(run: Path, bundle: Bundle, known: Recorded) -> Answers:
             )
         label, probability = predictor.predict(file).answer.top[0]
         right[path], confidence[path] = label == known.labels[path], float(probability)
-    return Answers(right, confidence)
+    return RecordedAnswers(right, confidence)

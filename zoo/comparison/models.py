@@ -10,14 +10,14 @@ from zoo.contract.report import Numbers, Unknown
 from zoo.host.errors import UserError
 
 if TYPE_CHECKING:
-    from zoo.comparison.measured import Answers, Recorded
+    from zoo.comparison.measured import Recorded, RecordedAnswers
     from zoo.contract.bundle import Bundle
     from zoo.contract.figures import Figures
     from zoo.contract.finished_run import FinishedRun
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRun:
     """One model: a run's own weights, or an exported one."""
 
     run: str
@@ -37,7 +37,7 @@ class Row:
     measured_on: str | None
     data: str
     """Digest of the run's data."""
-    answers: "Answers | None" = None
+    answers: "RecordedAnswers | None" = None
     """To the pictures of the headline; None = not known."""
     foreign: float | None = None
     """Share called unknown of the foreign set of which the fewest are; None = no unknown answer, or
@@ -52,7 +52,7 @@ class Row:
         return f"{self.run} {self.target}"
 
 
-def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
+def rows_of(run: Path, *, measure: bool = False) -> list[ComparedRun]:
     """The models of a finished run, its own weights first; `measure`: ask those that round."""
     from zoo.comparison import measured
     from zoo.contract import bundle
@@ -75,7 +75,7 @@ def rows_of(run: Path, *, measure: bool = False) -> list[Row]:
 
 def _rows(
     finished: "FinishedRun", opened: "list[Bundle]", recorded: "Recorded | None", *, measure: bool
-) -> Iterator[Row]:
+) -> Iterator[ComparedRun]:
     from zoo.comparison import measured
     from zoo.contract.figures import figures
 
@@ -105,9 +105,9 @@ def _rows(
 
 def _own_weights(
     name: str, finished: "FinishedRun", recorded: "Recorded | None", common: Mapping[str, Any]
-) -> Row:
+) -> ComparedRun:
     plain = finished.report.headline.numbers.plain
-    return Row(
+    return ComparedRun(
         name,
         "timm",
         plain.top1,
@@ -127,13 +127,13 @@ def _as_trained(
     finished: "FinishedRun",
     recorded: "Recorded | None",
     columns: Mapping[str, Any],
-) -> Row:
+) -> ComparedRun:
     """The row of a model that was proved to answer as the trained model does."""
     deployed = finished.report.headline.numbers
     foreign = None
     if bundle.decision.unknown:
         foreign = foreign_of(finished.report.unknown)
-    return Row(
+    return ComparedRun(
         name,
         bundle.target,
         deployed.top1,
@@ -145,9 +145,11 @@ def _as_trained(
     )
 
 
-def _as_measured(name: str, target: str, answers: "Answers", columns: Mapping[str, Any]) -> Row:
+def _as_measured(
+    name: str, target: str, answers: "RecordedAnswers", columns: Mapping[str, Any]
+) -> ComparedRun:
     """The row of a model that rounds, from its own answers."""
-    return Row(
+    return ComparedRun(
         name,
         target,
         answers.top1,
@@ -160,12 +162,12 @@ def _as_measured(name: str, target: str, answers: "Answers", columns: Mapping[st
 
 def _as_proved(
     name: str, target: str, deployed: Numbers, shown: "Figures", columns: Mapping[str, Any]
-) -> Row:
+) -> ComparedRun:
     """The row of a model that rounds and was not measured: the trained model's, less what the proof
     saw lost."""
     assert shown.lost_points is not None, "a model that rounds has lost points, if only 0"
     lost, (low, high) = shown.lost_points / 100, deployed.top1_interval
-    return Row(
+    return ComparedRun(
         name,
         target,
         deployed.top1 - lost,

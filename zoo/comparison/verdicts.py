@@ -3,11 +3,11 @@ not comparable."""
 
 from collections.abc import Iterator, Sequence
 
-from zoo.comparison.models import Row
+from zoo.comparison.models import ComparedRun
 from zoo.contract import rundir
 
 
-def verdicts(rows: Sequence[Row]) -> list[str]:
+def verdicts(rows: Sequence[ComparedRun]) -> list[str]:
     """For each model whether it and the best one differ by more than chance, on the same pictures.
 
     McNemar's exact test at 5 %; of a model that rounds and was not measured, the interval of its
@@ -16,7 +16,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     return [*_against_the_best(rows), *_against_the_trained(rows)]
 
 
-def _against_the_best(rows: Sequence[Row]) -> Iterator[str]:
+def _against_the_best(rows: Sequence[ComparedRun]) -> Iterator[str]:
     answered = [row for row in rows if row.answers]
     if not answered:
         return
@@ -29,7 +29,7 @@ def _against_the_best(rows: Sequence[Row]) -> Iterator[str]:
             yield _pair(best, row)
 
 
-def _against_the_trained(rows: Sequence[Row]) -> Iterator[str]:
+def _against_the_trained(rows: Sequence[ComparedRun]) -> Iterator[str]:
     for row in rows:
         if row.lost:
             points, spread, pictures = row.lost
@@ -41,7 +41,7 @@ def _against_the_trained(rows: Sequence[Row]) -> Iterator[str]:
             )
 
 
-def _pair(best: Row, row: Row) -> str:
+def _pair(best: ComparedRun, row: ComparedRun) -> str:
     import numpy as np
 
     from zoo.comparison.shares import paired
@@ -62,19 +62,19 @@ def _pair(best: Row, row: Row) -> str:
     )
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[ComparedRun]) -> list[str]:
     """Why numbers may not be comparable, and which models hardly know a foreign picture."""
     return [*_of_pictures(rows), *_of_what_is_unmeasured(rows), *_of_use(rows)]
 
 
-def _of_pictures(rows: Sequence[Row]) -> Iterator[str]:
+def _of_pictures(rows: Sequence[ComparedRun]) -> Iterator[str]:
     if len({row.data for row in rows}) > 1:
         yield "the runs have different data, so their accuracies are of different pictures."
     if len({row.split for row in rows}) > 1:
         yield "some accuracies are of test, others of validation pictures, which are optimistic."
 
 
-def _of_what_is_unmeasured(rows: Sequence[Row]) -> Iterator[str]:
+def _of_what_is_unmeasured(rows: Sequence[ComparedRun]) -> Iterator[str]:
     if unmeasured := [row.name for row in rows if row.lost]:
         yield (
             f"{', '.join(unmeasured)}: top-1 is the trained model's with the loss that the proof "
@@ -89,7 +89,7 @@ def _of_what_is_unmeasured(rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _of_use(rows: Sequence[Row]) -> Iterator[str]:
+def _of_use(rows: Sequence[ComparedRun]) -> Iterator[str]:
     from zoo.contract import rejection
 
     for row in rows:
