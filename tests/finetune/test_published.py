@@ -20,23 +20,13 @@ from finetune.recipe.resolve import RECIPES, resolve
 from finetune.recipe.run import Run
 from finetune.train.initialise import initialise
 from finetune.train.schedule import schedule
+from tests.finetune.resolved_recipe import FACTS
 from tests.made_recipe import made_recipe
 from zoo.contract import rundir
 from zoo.host.errors import UserError
 from zoo.network.build import Description
 
-LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center")
 RESNET50D = Description("resnet50d", 23.5, True, 224, 32, "center")
-SMALL = Facts(
-    pictures=1_000,
-    class_counts=(100,) * 10,
-    has_val=False,
-    short_side=100,
-    base=LITE,
-    device="cpu",
-    bf16=False,
-    cores=2,
-)
 LARGE = Facts(
     pictures=200_000,
     class_counts=(2_000,) * 100,
@@ -51,7 +41,7 @@ PINNED = Path(__file__).parent / "recipes"
 PER_EPOCH = 7
 
 
-def recipe_of(name: str, facts: Facts = SMALL, **given: Any) -> Recipe:
+def recipe_of(name: str, facts: Facts = FACTS, **given: Any) -> Recipe:
     return resolve(facts, {"recipe": name, **given}).recipe
 
 
@@ -67,7 +57,7 @@ def pinned(name: str) -> dict[str, dict[str, Any]]:
 def of_situations(name: str) -> dict[str, dict[str, Any]]:
     given = {"recipe": name, "from_scratch": True}
     return {
-        "fine-tuning a small base on the CPU": resolve(SMALL, {"recipe": name}).to_json(),
+        "fine-tuning a small base on the CPU": resolve(FACTS, {"recipe": name}).to_json(),
         "a large base from scratch on a GPU": resolve(LARGE, given).to_json(),
     }
 
@@ -298,7 +288,7 @@ def test_options_without_effect_are_refused_by_name(
     given: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(UserError) as caught:
-        resolve(SMALL, given)
+        resolve(FACTS, given)
     assert not [word for word in words if word not in str(caught.value)], str(caught.value)
 
 
@@ -324,7 +314,7 @@ def test_initialisations() -> None:
     assert torch.all(model.bn1.weight == 1)
     vit, resolved = (
         timm.create_model("test_vit"),
-        resolve(SMALL, {"from_scratch": True, "recipe": "bag-of-tricks"}),
+        resolve(FACTS, {"from_scratch": True, "recipe": "bag-of-tricks"}),
     )
     assert resolved.recipe.zero_gamma
     assert not plan.with_known_gamma(vit, resolved, {}).recipe.zero_gamma
