@@ -3,11 +3,11 @@
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape as html_escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from export.proof.parity import expected_probabilities
@@ -40,90 +40,90 @@ img { max-width: 100%; image-rendering: auto; border: 1px solid #8884; }
 """
 
 
-def escape(name: object) -> str:
-    """A name as HTML text, also safe within quotes."""
-    return html_escape(one_line(name))
-
-
 def page(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
-    """A self-contained HTML page; nothing in it is loaded from elsewhere. `shown`: the pictures
-    that it may hold."""
-    verdict = "<br>".join(verdicts(proof))
-    rows = "".join(map(compared, proof.rungs))
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{TITLE}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<h1>{TITLE}</h1><p>{verdict}</p>"
-        "<div "
-        'class="wide"><table><tr><th>compared</th><th>worst</th><th>limit</th><th>pictures</th>'
-        f"<th>seen on</th><th></th></tr>{rows}</table></div>"
-        f"<h2>The pictures that differ most</h2>"
-        '<div class="wide"><table><tr><th></th><th>picture</th><th>trained '
-        "model</th><th>exported model</th>"
-        f"<th>difference</th></tr>{differing(labels, shown, proof)}</table></div></html>\n"
+    """Make a self-contained HTML page; nothing in it is loaded from elsewhere. `shown`: the
+    pictures that it may hold."""
+    return Markup(
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width"><style>{style}</style>'
+        "<h1>{title}</h1><p>{verdict}</p>"
+        '<div class="wide"><table><tr><th>compared</th><th>worst</th><th>limit</th>'
+        "<th>pictures</th><th>seen on</th><th></th></tr>{rungs}</table></div>"
+        "<h2>The pictures that differ most</h2>"
+        '<div class="wide"><table><tr><th></th><th>picture</th><th>trained model</th>'
+        "<th>exported model</th><th>difference</th></tr>{differing}</table></div></html>\n"
+    ).format(
+        policy=Markup(POLICY),
+        title=TITLE,
+        style=Markup(STYLE),
+        verdict=Markup("<br>").join(verdicts(proof)),
+        rungs=Markup().join(map(compared, proof.rungs)),
+        differing=Markup().join(differing(labels, shown, proof)),
     )
 
 
-def verdicts(proof: "Proof") -> Iterator[str]:
+def verdicts(proof: "Proof") -> Iterator[Markup]:
     """Yield what failed and what cannot be told; a line that all is well if there is neither."""
     doubts = {"Failed": proof.failed, "Too few pictures to tell": proof.inconclusive}
     for words, rungs in doubts.items():
         if rungs:
-            names = ", ".join(rung.name for rung in rungs)
-            yield f'<span class="failed">{words}: {escape(names)}</span>'
+            names = one_line(", ".join(rung.name for rung in rungs))
+            yield Markup('<span class="failed">{}: {}</span>').format(words, names)
     if not any(doubts.values()):
-        yield '<span class="passed">Every comparison passed.</span>'
+        yield Markup('<span class="passed">Every comparison passed.</span>')
 
 
-def compared(rung: "Rung") -> str:
-    """A rung as a row."""
+def compared(rung: "Rung") -> Markup:
+    """Show a rung as a row."""
     limit = "none" if rung.limit is None else f"{rung.limit:g}"
     worst = f"{rung.worst:.3g}"
     if rung.standard_error:
         worst += f" ± {rung.spread:.2f}"
     kind = {"passed": "passed", "not judged": ""}.get(rung.verdict, "failed")
-    return (
-        f"<tr><td>{escape(rung.name)}</td><td>{worst}</td><td>{limit}</td>"
-        f"<td>{rung.pictures}</td><td>{escape(rung.picture)}</td><td "
-        f'class="{kind}">{rung.verdict}</td></tr>'
+    return Markup(
+        '<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class="{}">{}</td></tr>'
+    ).format(
+        one_line(rung.name),
+        worst,
+        limit,
+        rung.pictures,
+        one_line(rung.picture),
+        kind,
+        rung.verdict,
     )
 
 
-def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> str:
-    """A row for each of the pictures whose probabilities differ most."""
+def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") -> Iterator[Markup]:
+    """Yield a row for each of the pictures whose probabilities differ most."""
     expected_NC = expected_probabilities(proof.pictures)
-    difference_N = np.nan_to_num(
-        np.abs(expected_NC - proof.outputs[PROBABILITIES]).max(1), nan=np.inf
-    )
-    rows = []
+    exported_NC = proof.outputs[PROBABILITIES]
+    difference_N = np.nan_to_num(np.abs(expected_NC - exported_NC).max(1), nan=np.inf)
     for place in np.argsort(-difference_N, kind="stable")[:WORST]:
-        name, small = proof.pictures[place].name, ""
+        name, small = proof.pictures[place].name, Markup()
         if name in shown:
             small = thumbnail(shown[name])
-        rows.append(
-            f"<tr><td>{small}</td><td>{escape(name)}</td>"
-            f"<td>{answer(labels, expected_NC[place])}</td>"
-            f"<td>{answer(labels, proof.outputs[PROBABILITIES][place])}</td>"
-            f"<td>{difference_N[place]:.2g}</td></tr>"
+        yield Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2g}</td></tr>").format(
+            small,
+            one_line(name),
+            answer(labels, expected_NC[place]),
+            answer(labels, exported_NC[place]),
+            difference_N[place],
         )
-    return "".join(rows)
 
 
-def answer(labels: Sequence[str], p_C: np.ndarray) -> str:
-    """The most probable classes, one a line."""
-    return "<br>".join(
-        f"<bdi>{escape(labels[c])}</bdi> {p_C[c]:.4f}"
-        for c in np.argsort(-p_C, kind="stable")[:TOP]
-    )
+def answer(labels: Sequence[str], p_C: np.ndarray) -> Markup:
+    """List the most probable classes, one a line."""
+    line = Markup("<bdi>{}</bdi> {:.4f}")
+    top = np.argsort(-p_C, kind="stable")[:TOP]
+    return Markup("<br>").join(line.format(one_line(labels[c]), p_C[c]) for c in top)
 
 
-def thumbnail(path: Path) -> str:
-    """The picture, embedded."""
+def thumbnail(path: Path) -> Markup:
+    """Embed the picture."""
     small = decode(path).copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80)
-    return (
-        f'<img alt="" src="data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-    )
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return Markup('<img alt="" src="data:image/webp;base64,{}">').format(encoded)
