@@ -111,7 +111,7 @@ def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
         "machine": platform.processor() or platform.machine(),
         "picture": [options.height, options.width],
         "load_s": round(loaded, 3),
-        "model_mb": round(model.stat().st_size / 1e6, 1),
+        "model_mb": bundles.model_mb(model),
         "peak_mib": peak_mib(),
         "batches": rows,
     }

@@ -41,6 +41,8 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.max_loss is not None and not 0 <= self.max_loss <= 100:
             raise UserError(f"--max-loss {self.max_loss:g}: expected 0 to 100 points of accuracy.")
+        if not self.to:
+            raise UserError("--to: expected one target at least, such as onnx, seen none.")
         if self.parity_images < 1:
             raise UserError(
                 f"--parity-images {self.parity_images}: expected 1 at least; without pictures "

@@ -51,10 +51,10 @@ def answer_files(
         raise UserError(
             "expected one picture file at least, seen none: name them after the bundle."
         )
-    if outputs and not outputs.absolute().parent.is_dir():
+    if outputs and (outputs.is_dir() or not outputs.absolute().parent.is_dir()):
         raise UserError(
-            f"--outputs {outputs}: expected a file in a folder that exists; make {outputs.parent} "
-            "first."
+            f"--outputs {outputs}: expected a file, not a folder, in a folder that exists (make "
+            f"{outputs.parent} first)."
         )
     opened = bundles.open_bundle(bundle, finished=not unfinished)
     predictor = Predictor(

@@ -476,6 +476,8 @@ def test_parity_images_are_drawn_from_validation(run: Path) -> None:
 def test_no_parity_images_are_refused(run: Path) -> None:
     with pytest.raises(UserError, match="expected 1 at least"):
         ExportOptions(run, parity_images=0)
+    with pytest.raises(UserError, match="--to: expected one target at least"):
+        ExportOptions(run, to=())
 
 
 @pytest.mark.parametrize(

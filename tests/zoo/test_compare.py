@@ -49,6 +49,23 @@ def test_runs_are_compared_in_a_table_and_a_picture(
         assert len(set(picture.convert("RGB").resize((200, 125)).get_flattened_data())) > 20
 
 
+def test_a_run_that_is_named_twice_is_one_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = made_finished(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compare", str(run), str(run.relative_to(tmp_path))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("insects")]) == 2  # timm and onnx
+
+
+def test_the_size_of_a_model_counts_the_weights_beside_it(tmp_path: Path) -> None:
+    for name, size in (("model.xml", 300_000), ("model.bin", 18_900_000), ("model.onnx", 400_000)):
+        (tmp_path / name).write_bytes(bytes(size))
+    assert bundle.model_mb(tmp_path / "model.xml") == 19.2
+    assert bundle.model_mb(tmp_path / "model.onnx") == 0.4
+
+
 @pytest.mark.parametrize(
     ("rejected", "least", "weak"),
     [

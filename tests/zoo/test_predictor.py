@@ -544,9 +544,11 @@ def test_what_the_command_refuses(made: Path, files: list[Path], tmp_path: Path)
     with pytest.raises(UserError, match="expected one picture file at least, seen none"):
         predictor.main([str(made)])
     with pytest.raises(
-        UserError, match=r"expected a file in a folder that exists; make .*/nowhere first"
+        UserError, match=r"expected a file, not a folder, in a folder that exists \(make .*/nowhere"
     ):
         predictor.main([str(made), str(files[0]), "--outputs", str(tmp_path / "nowhere/x.npz")])
+    with pytest.raises(UserError, match="expected a file, not a folder"):
+        predictor.main([str(made), str(files[0]), "--outputs", str(tmp_path)])
     ran = command(made, files[0], "--provders", "cpu")
     assert ran.returncode == 2
     assert "--provider" in ran.stderr

@@ -51,8 +51,8 @@ def compare(
             "expected one run at least, such as runs/mydataset-vit_base_21k, seen none."
         )
     rows: list[ComparedRun] = []
-    for run in runs:
-        rows += rows_of(_folder(run), measure=measure)
+    for folder in dict.fromkeys(_folder(run).resolve() for run in runs):
+        rows += rows_of(folder, measure=measure)
     _show(rows)
     for sentence in verdicts(rows):
         console.say(f"difference: {sentence}")

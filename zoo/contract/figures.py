@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.contract import rundir
-from zoo.contract.bundle import PARITY, TIMING, Bundle, export_it
+from zoo.contract.bundle import PARITY, TIMING, Bundle, export_it, model_mb
 from zoo.files import fields, tables
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
@@ -16,7 +16,7 @@ class Figures:
     """What a bundle says about its size, speed and accuracy."""
 
     model_mb: float
-    """Of the model file."""
+    """Of the model, with the weights that stand in a file beside it."""
     compared: int
     """Pictures that both models answered in the proof."""
     lost_points: float | None
@@ -55,7 +55,7 @@ def figures(bundle: Bundle) -> Figures:
             proved_on += ", TensorRT"
     latency_ms, measured_on = _measured(bundle)
     return Figures(
-        round(bundle.model.stat().st_size / 1e6, 1),
+        model_mb(bundle.model),
         pictures,
         lost_points,
         lost_spread,
