@@ -19,7 +19,7 @@ import tyro
 from zoo.answer import onnx_runtime
 from zoo.comparison.drawing import plain_text, short
 from zoo.contract import bundle as bundles
-from zoo.contract import rundir
+from zoo.contract import figures, rundir
 from zoo.host import console, disk, machine
 from zoo.host.errors import UserError, run_main
 
@@ -111,7 +111,7 @@ def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
         "machine": platform.processor() or platform.machine(),
         "picture": [options.height, options.width],
         "load_s": round(loaded, 3),
-        "model_mb": bundles.model_mb(model),
+        "model_mb": figures.model_mb(model),
         "peak_mib": peak_mib(),
         "batches": rows,
     }

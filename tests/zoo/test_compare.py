@@ -17,7 +17,7 @@ from zoo.comparison.finished_runs import draw
 from zoo.comparison.measured import RecordedAnswers
 from zoo.comparison.models import ComparedRun, foreign_of, rows_of
 from zoo.comparison.verdicts import notes, verdicts
-from zoo.contract import bundle, run_pictures, rundir
+from zoo.contract import bundle, figures, run_pictures, rundir
 from zoo.contract.report import Foreign, Unknown
 from zoo.files import tables
 from zoo.host.errors import UserError
@@ -62,8 +62,8 @@ def test_a_run_that_is_named_twice_is_one_row(
 def test_the_size_of_a_model_counts_the_weights_beside_it(tmp_path: Path) -> None:
     for name, size in (("model.xml", 300_000), ("model.bin", 18_900_000), ("model.onnx", 400_000)):
         (tmp_path / name).write_bytes(bytes(size))
-    assert bundle.model_mb(tmp_path / "model.xml") == 19.2
-    assert bundle.model_mb(tmp_path / "model.onnx") == 0.4
+    assert figures.model_mb(tmp_path / "model.xml") == 19.2
+    assert figures.model_mb(tmp_path / "model.onnx") == 0.4
 
 
 @pytest.mark.parametrize(

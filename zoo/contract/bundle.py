@@ -97,13 +97,6 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
     rundir.write_json(folder / BUNDLE, whole)
 
 
-def model_mb(model: Path) -> float:
-    """Return the size of a model in megabytes, with the weights that some formats keep in a file
-    beside it (OpenVINO's `model.bin`)."""
-    beside = model.with_suffix(".bin") if model.suffix == ".xml" else model
-    return round(sum(path.stat().st_size for path in {model, beside}) / 1e6, 1)
-
-
 def finish(folder: Path) -> None:
     """Write `FINISHED.json` with the digest of every file; `timing.json` may be written later.
     Each file gets the permissions of any new file here: exporters and copies leave others."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zoo.contract import rundir
-from zoo.contract.bundle import PARITY, TIMING, Bundle, export_it, model_mb
+from zoo.contract.bundle import PARITY, TIMING, Bundle, export_it
 from zoo.files import fields, tables
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
@@ -31,6 +32,13 @@ class Figures:
     status: str
     proved_on: str
     """Providers that its proof ran on, such as `cpu`."""
+
+
+def model_mb(model: Path) -> float:
+    """Return the size of a model in megabytes, with the weights that some formats keep in a file
+    beside it (OpenVINO's `model.bin`)."""
+    beside = model.with_suffix(".bin") if model.suffix == ".xml" else model
+    return round(sum(path.stat().st_size for path in {model, beside}) / 1e6, 1)
 
 
 def figures(bundle: Bundle) -> Figures:
