@@ -107,6 +107,8 @@ def _own_weights(
     name: str, finished: "FinishedRun", recorded: "Recorded | None", common: Mapping[str, Any]
 ) -> ComparedRun:
     plain = finished.report.headline.numbers.plain
+    from zoo.contract.figures import model_mb
+
     return ComparedRun(
         name,
         "timm",
@@ -116,7 +118,7 @@ def _own_weights(
         ece=plain.ece,
         measured_on=None,
         answers=recorded.plain if recorded else None,
-        size_mb=_megabytes(finished.folder / rundir.WEIGHTS),
+        size_mb=model_mb(finished.folder / rundir.WEIGHTS),
         **common,
     )
 
@@ -186,7 +188,3 @@ def foreign_of(unknown: Unknown | None) -> float | None:
         return None
     weakest = rejection.weakest(unknown.rejected_of)
     return weakest[1] if weakest else None
-
-
-def _megabytes(path: Path) -> float:
-    return round(path.stat().st_size / 1e6, 1)
