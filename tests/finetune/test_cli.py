@@ -197,14 +197,22 @@ def assert_refused(result: subprocess.CompletedProcess[str], *words: str, lines:
     assert not [word for word in words if word not in result.stderr], result.stderr
 
 
-def refusal(run: Callable[[], Any]) -> str:
-    """What is said when `run` refuses; nothing that looks finished may appear."""
-    before = set(Path().rglob(rundir.FINISHED))
+def error_text(check: Callable[[], Any]) -> str:
+    """What `check`, which touches no folder, refuses with: two lines at most."""
     with pytest.raises(UserError) as caught:
-        run()
-    assert set(Path().rglob(rundir.FINISHED)) == before
+        check()
     assert len(str(caught.value).splitlines()) <= 2
     return str(caught.value)
+
+
+def refusal(run: Callable[[], Any]) -> str:
+    """What is said when `run` refuses; nothing that looks finished may appear below the working
+    folder, which a test that asks this has made for itself."""
+    assert not Path("pyproject.toml").exists(), "would walk the whole checkout"
+    before = set(Path().rglob(rundir.FINISHED))
+    message = error_text(run)
+    assert set(Path().rglob(rundir.FINISHED)) == before
+    return message
 
 
 def refused(words: list[str], given: Mapping[str, Any] | None = None, **run: Any) -> None:
@@ -368,7 +376,7 @@ ALL_FLAGS = ["help", *other_flags.flags_of(Run, Recipe)]
 def test_flags_of_other_programs_are_answered_with_ours(command: str, words: list[str]) -> None:
     if not words:
         return other_flags.check(command.split(), ALL_FLAGS)
-    message = refusal(lambda: other_flags.check(command.split(), ALL_FLAGS))
+    message = error_text(lambda: other_flags.check(command.split(), ALL_FLAGS))
     assert not [word for word in words if word not in message], message
 
 
@@ -401,7 +409,7 @@ def test_every_flag_of_torchrun_is_answered_where_it_stands_behind_our_name() ->
         if flag.startswith("--")
     }
     asked = sorted(flags - {"--help", "--print-completion", "--print_completion"})
-    answer = refusal(lambda: other_flags.check(asked, ALL_FLAGS))
+    answer = error_text(lambda: other_flags.check(asked, ALL_FLAGS))
     assert not [
         flag for flag in asked if f"{flag}: " not in answer and f"{flag} is --out" not in answer
     ]
@@ -448,17 +456,19 @@ def test_no_switch_takes_a_value(
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -2, 10**10, 1e300])
 def test_no_number_is_taken_beyond_its_range(value: float) -> None:
     for name in ("workers", "bad_limit"):
-        message = refusal(lambda name=name: Run(data="x", **{name: value}))  # type: ignore[misc]
+        message = error_text(lambda name=name: Run(data="x", **{name: value}))  # type: ignore[misc]
         assert message.startswith(flag_of(name))
     for name, kind in TYPES.items():
         if kind in (int, float):
-            assert refusal(lambda name=name: resolve.check({name: value})).startswith(flag_of(name))  # type: ignore[misc]
+            assert error_text(lambda name=name: resolve.check({name: value})).startswith(
+                flag_of(name)
+            )  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("value", [1e-300, 1e-40, 1e-9])
 def test_a_number_that_rounding_makes_nothing_of_is_refused(value: float) -> None:
     for name in ("mixup", "cutmix", "clip_norm", "sam_rho"):
-        message = refusal(lambda name=name: resolve.check({name: value}))  # type: ignore[misc]
+        message = error_text(lambda name=name: resolve.check({name: value}))  # type: ignore[misc]
         assert "expected 0 (off), or a value from " in message
         resolve.check({name: 0.0})
         resolve.check({name: ROWS[name].least})
