@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.host import console
+from zoo.host import console, streams
 
 HOSTILE = "a\x1b]52;c;aGk=\x07b\x9b2Jc\rd\u202ee\x7f"
 CLEAN = "a\\x1b]52;c;aGk=\\x07b\\x9b2Jc\\x0dd\\u202ee\\x7f"
@@ -114,7 +114,7 @@ def test_no_character_is_one_that_the_output_cannot_take(
     monkeypatch.setenv("COLUMNS", "30")
     monkeypatch.setenv("TERM", "xterm-256color")
     console._terminal.cache_clear()
-    console.guard()
+    streams.guard()
     name = "猫 🐝 é → …"
     console.say(name)
     console.warn(name)
@@ -149,7 +149,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     factory = logging.getLogRecordFactory()
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
-    console.guard()
+    streams.guard()
     yield
     logging.setLogRecordFactory(factory)
 
@@ -171,6 +171,35 @@ def test_a_command_runs_with_closed_streams(closed: str, tmp_path: Path) -> None
     ended = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 7, ended.stderr
     assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("gone", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_a_command_outlives_the_reader_of_its_output(gone: tuple[str, ...], tmp_path: Path) -> None:
+    """As in `command | head -1`: whoever reads no more misses nothing, and the work goes on."""
+    code = (
+        "import logging, sys\n"
+        "from zoo.host import console, errors\n"
+        "def main():\n"
+        "    for _ in range(3):\n"
+        "        console.say('said'); console.answer({}); console.error('wrong')\n"
+        "        logging.warning('logged'); print('x' * 100_000)\n"
+        "    open('file', 'w').write('done')\n"
+        "    return 7\n"
+        "errors.run_main(main)\n"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    streams_of = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | dict.fromkeys(gone, write)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, timeout=60, check=False, **streams_of
+    )
+    os.close(write)
+    assert ended.returncode == 7
+    assert (tmp_path / "file").read_text() == "done"
+    if gone == ("stdout",):
+        assert ended.stderr.count(b"wrong") == 3
+        assert b"Traceback" not in ended.stderr
 
 
 @pytest.mark.usefixtures("guarded")

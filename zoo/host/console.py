@@ -8,17 +8,12 @@ it is shown.
     answer               one line of JSON for programs
 
 rich is loaded at the first message to a terminal, table or bar, and not by importing this module.
-`guard` holds the same for what other libraries write in this process: log records, warnings, the
-traceback of an error of ours.
+What other libraries print is seen to by zoo/host/streams.py.
 """
 
-import io
 import json
-import logging
 import os
 import sys
-import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,6 +21,7 @@ from functools import cache
 from time import monotonic
 from typing import Any, TypeVar
 
+from zoo.host.streams import encodable
 from zoo.host.text import one_line, printable
 
 WIDTH = 140
@@ -62,7 +58,7 @@ def say(text: object, *, style: str | None = None) -> None:
     """Print one message."""
     if _LOUD.quiet:
         return
-    shown = _encodable(printable(text), sys.stdout)
+    shown = encodable(printable(text), sys.stdout)
     if sys.stdout.isatty():
         _terminal().print(shown, style=style)
     else:
@@ -77,23 +73,17 @@ def warn(text: object) -> None:
 def note(text: object) -> None:
     """Print a remark to standard error, for commands whose standard output is for programs."""
     if not _LOUD.quiet:
-        print(_encodable(f"note: {printable(text)}", sys.stderr), file=sys.stderr, flush=True)
+        print(encodable(f"note: {printable(text)}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def error(text: object) -> None:
     """Print why a command ends, to standard error."""
-    print(_encodable(f"error: {printable(text)}", sys.stderr), file=sys.stderr, flush=True)
+    print(encodable(f"error: {printable(text)}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def answer(content: Any) -> None:
     """Print one line of JSON, in ASCII."""
     print(json.dumps(content).replace("\x7f", "\\u007f"), flush=True)
-
-
-def _encodable(text: str, stream: Any) -> str:
-    """`text` with escapes for what the stream's encoding lacks."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @dataclass(frozen=True)
@@ -128,7 +118,7 @@ def table(
         )
     marked = set(red)
     for number, row in enumerate(rows):
-        cells = [Text(_encodable(one_line(cell), sys.stdout)) for cell in row]
+        cells = [Text(encodable(one_line(cell), sys.stdout)) for cell in row]
         if number in marked:
             cells[-1].stylize("red")
         grid.add_row(*cells)
@@ -200,95 +190,3 @@ def busy(what: str) -> AbstractContextManager[Any]:
 
 def _shows_progress() -> bool:
     return not _LOUD.quiet and sys.stdout.isatty()
-
-
-# ---------------------------------------------------------------- what others print
-
-
-class CleanRecord(logging.LogRecord):
-    """A log record whose message, and the traceback with it, are `printable`."""
-
-    def getMessage(self) -> str:
-        """The message with its arguments."""
-        return printable(super().getMessage())
-
-
-def _record(*args: Any, **named: Any) -> logging.LogRecord:
-    record = CleanRecord(*args, **named)
-    if record.exc_info and record.exc_info[0] is not None:
-        record.exc_text = printable("".join(traceback.format_exception(*record.exc_info))).rstrip(
-            "\n"
-        )
-    return record
-
-
-def guard() -> None:
-    """From now on log records, warnings and uncaught errors of this process are `printable`,
-    whoever wrote them, and no character is one that the output's encoding cannot take. A stream
-    that the caller closed takes all and keeps nothing."""
-    _reopen_closed()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # bars and help draw lines that ASCII lacks
-            stream.reconfigure(errors="backslashreplace")
-    logging.setLogRecordFactory(_record)
-    sys.excepthook = _uncaught
-    warnings.formatwarning = _warning
-    # the parser of the command line repeats it as it is
-    if any(printable(word) != word for word in sys.argv):
-        sys.stdout, sys.stderr = _Clean(sys.stdout), _Clean(sys.stderr)
-
-
-def _reopen_closed() -> None:
-    """Give the standard streams that are closed, as a service manager may start a program, to the
-    null device."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:  # the next file to be opened would take it, and get what libraries print
-            os.open(os.devnull, os.O_RDWR)
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-
-
-class _Clean(io.TextIOBase):
-    """A stream that writes what is printable, and is no terminal: no colours, no bars; final."""
-
-    def __init__(self, stream: Any):
-        self._stream = stream
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream itself."""
-        return getattr(self._stream, "encoding", None) or "utf-8"
-
-    def write(self, text: str) -> int:
-        """Write `printable(text)`."""
-        self._stream.write(_encodable(printable(text), self._stream))
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush the stream itself."""
-        self._stream.flush()
-
-    def fileno(self) -> int:
-        """Of the stream itself."""
-        return int(self._stream.fileno())
-
-    def writable(self) -> bool:
-        """It is."""
-        return True
-
-
-_format_warning = warnings.formatwarning
-
-
-def _warning(*args: Any, **named: Any) -> str:
-    return printable(_format_warning(*args, **named))
-
-
-def _uncaught(kind: type[BaseException], value: BaseException, trace: Any) -> None:
-    sys.stderr.write(
-        _encodable(printable("".join(traceback.format_exception(kind, value, trace))), sys.stderr)
-    )

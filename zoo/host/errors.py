@@ -62,9 +62,9 @@ def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
     `joins`: whether processes that torchrun starts together share the work; other commands are
     refused there at once, where they would write the same files several times.
     """
-    from zoo.host import console, disk
+    from zoo.host import console, disk, streams
 
-    console.guard()
+    streams.guard()
     try:
         if not joins:
             _check_alone()
