@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from export.options import ExportOptions
-from export.place import alone, check_writable, room_on_disk, take_place
+from export.place import check_writable, room_on_disk, take_place
 from export.proof import judging, prove
 from export.proof.open_run import open_run
 from export.proof.product import Product, all_of
@@ -33,7 +33,7 @@ INCONCLUSIVE = (
 
 
 def start(options: ExportOptions) -> None:
-    """Export a run to every target that the options name.
+    """Export a run to every target that the options name; the caller holds its lock (`alone`).
 
     Raises `UserError` for what the user can put right, and `NotProved` for a proof that failed. Of
     several targets, one that fails does not stop the others; `NotProved` follows after a table of
@@ -56,7 +56,7 @@ def start(options: ExportOptions) -> None:
     gathered = prove.gather(
         trained, examples=options.examples, accept_inconclusive=options.accept_inconclusive
     )
-    with alone(trained.run), gathered as evidence:
+    with gathered as evidence:
         for name in names:
             refusal = _refused(partial(attempt, evidence, name, failed))
             if refusal is None:

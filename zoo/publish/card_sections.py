@@ -109,7 +109,7 @@ def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -
 
 def _where(bundle: Bundle, place: Place | None) -> str:
     """A remark if a bundle does not lie where the card will be read."""
-    described = f"{bundles.BUNDLES}/{bundle.folder.name}/{bundles.BUNDLE}"
+    described = f"{bundles.BUNDLES}/{bundle.place.name}/{bundles.BUNDLE}"
     return "" if place and described in place.files else " (not here)"
 
 
