@@ -214,8 +214,10 @@ def take_over(run: Path, folder: Path, product: Product, *, examples: bool) -> N
     """Copy the proof from the bundle for `onnx`, whose model file is also the model of this one."""
     source = bundle.open_bundle(run)
     assert rundir.digest(folder / product.model) == source.model_sha256, "the same file"
-    for name in (bundle.PARITY, bundle.PARITY_PAGE):
-        shutil.copyfile(source.folder / name, folder / name)
-    if examples and (source.folder / bundle.EXAMPLES).is_dir():
+    shutil.copyfile(source.folder / bundle.PARITY, folder / bundle.PARITY)
+    has_examples = (source.folder / bundle.EXAMPLES).is_dir()
+    if examples and has_examples:
         shutil.copytree(source.folder / bundle.EXAMPLES, folder / bundle.EXAMPLES)
+    if examples or not has_examples:  # else its page shows the same pictures
+        shutil.copyfile(source.folder / bundle.PARITY_PAGE, folder / bundle.PARITY_PAGE)
     console.say(f"  the model is {source.model}, byte for byte, and so is its proof")

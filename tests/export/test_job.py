@@ -293,6 +293,23 @@ def test_a_few_answers_that_stay_the_same_prove_nothing(
     assert rung.agreement == pytest.approx(1 - changed / pictures)
 
 
+def test_without_examples_no_page_with_pictures_is_taken_over(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of the bundle for onnx shows them if it has examples."""
+    run = evidence.trained.run
+    source = run / "bundles" / "onnx"
+    set_target(monkeypatch, "web", copied, same_file=True)
+    for has_examples in (True, False):
+        if not has_examples:
+            shutil.rmtree(source / bundle.EXAMPLES)
+            bundle.finish(source)
+        pipeline.attempt(replace(evidence, examples=False), "web", {})
+        taken = os.listdir(run / "bundles" / "web")
+        assert bundle.EXAMPLES not in taken
+        assert (bundle.PARITY_PAGE in taken) is not has_examples
+
+
 def test_too_few_pictures_are_refused_unless_they_are_accepted(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

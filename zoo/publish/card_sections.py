@@ -118,7 +118,7 @@ def accuracy_text(shown: Figures, top1: float) -> str:
     if shown.lost_points is None:
         return f"{top1:.2%}, as trained: the same class for all {shown.compared} compared pictures"
     return (
-        f"{top1:.2%} as trained; {-shown.lost_points:+.2f} points on {shown.compared} compared "
+        f"{top1:.2%} as trained; {-shown.lost_points:+z.2f} points on {shown.compared} compared "
         "pictures"
     )
 
