@@ -116,12 +116,13 @@ def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
     session, provider = onnx_runtime.load(model, options.provider, threads=options.threads)
     loaded = perf_counter() - start
     random = np.random.default_rng(0)
+    failures: tuple[type[Exception], ...] = (MemoryError, *onnx_runtime.failures())
     rows = []
     for batch in BATCHES:
         try:
             shape = (batch, options.height, options.width, 3)
             seconds = run_times(session, random.integers(0, 256, shape, dtype=np.uint8), provider)
-        except (MemoryError, *onnx_runtime.failures()) as error:
+        except failures as error:
             raise _no_memory(options, first_line(error)) from None
         rows.append(
             {
