@@ -31,16 +31,23 @@ def alone(run: Path) -> Iterator[None]:
             in_use=f"{run} is being exported by another process: wait for it, then export again.",
         )
     try:
-        # its successor was about to take its place when the power went
-        for old in bundles.glob(f"*{disk.SET_ASIDE}"):
-            place = disk.place_of(old)
-            if place.exists():
-                shutil.rmtree(old)
-            else:
-                old.rename(place)
+        _put_right(bundles)
         yield
     finally:
         lock.release()
+
+
+def _put_right(bundles: Path) -> None:
+    """Remove or put back what an export left that was killed, or that lost its power."""
+    for old in bundles.glob(f"*{disk.SET_ASIDE}"):
+        place = disk.place_of(old)
+        if place.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(place)
+    for left in bundles.glob(f"*{disk.UNFINISHED}"):
+        if left.is_file():  # of `disk.check_writable`; a file here would be refused
+            left.unlink()
 
 
 def check_writable(run: Path, names: Sequence[str]) -> None:

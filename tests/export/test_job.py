@@ -353,6 +353,7 @@ def test_a_power_cut_between_two_renames_is_put_right(evidence: Evidence) -> Non
     with pytest.raises(UserError, match=r"changed since .* --to onnx"):
         open_bundle(run)
     shutil.copy(bundles / "onnx.tmp" / bundle.BUNDLE, whole.folder)
+    (bundles / "writable.0123.tmp").touch()  # of a process that was killed while it asked
     with place.alone(run):
         assert open_bundle(run) == before
     shutil.copytree(bundles / "onnx", bundles / "onnx.old.tmp")  # or after both of them
