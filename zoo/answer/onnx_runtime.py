@@ -68,12 +68,13 @@ def load(
     Raises `UserError` if ONNX Runtime is missing or broken, cannot read the model, or gives another
     provider than was asked for.
     """
-    if provider not in ("auto", OPENVINO, *PROVIDERS):
-        raise UserError(f"expected a provider of auto, {', '.join(PROVIDERS)}, seen {provider!r}.")
-    if not 0 <= threads <= machine.MOST_THREADS:
+    if provider not in ("auto", OPENVINO, *PROVIDERS) or threads < 0:
         raise UserError(
-            f"expected 0 threads (one per core) to {machine.MOST_THREADS}, seen {threads}."
+            f"expected a provider of auto, {', '.join(PROVIDERS)} and 0 or more threads, seen "
+            f"{provider!r} and {threads}."
         )
+    if threads > machine.MOST_THREADS:
+        raise UserError(f"expected at most {machine.MOST_THREADS} threads, seen {threads}.")
     own = provider_of(model)
     if OPENVINO in (own, provider):
         if provider == "cuda":
