@@ -173,7 +173,7 @@ def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
     for precision, make in target.make.items():
         if folder.exists():
             shutil.rmtree(folder)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         with console.busy(f"exporting to {name}"):
             product = make(evidence, folder)
         bundle.write(folder, trained.describe(name, product, precision))
