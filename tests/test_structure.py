@@ -199,6 +199,16 @@ def test_what_tests_share_stands_in_no_test() -> None:
 
 
 @law_of_each_file
+def test_no_difference_is_printed_as_minus_zero(path: Path) -> Iterator[str]:
+    """The `z` of a format takes the sign of what rounds to zero, which `+` would show."""
+    for node in nodes(path):
+        if isinstance(node, ast.FormattedValue) and node.format_spec:
+            words = ast.unparse(node.format_spec)
+            if "+" in words and "z" not in words:
+                yield f"line {node.lineno}"
+
+
+@law_of_each_file
 def test_no_blanket_except(path: Path) -> Iterator[str]:
     for node in nodes(path):
         if not isinstance(node, ast.ExceptHandler):

@@ -1,5 +1,6 @@
 """`python -m export.bench`: what it measures of a small made model, and what it refuses."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from export import bench
 from export.bench import BenchOptions, main, write_timing
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
@@ -51,6 +53,12 @@ def test_a_folder_that_may_only_be_read_does_not_lose_the_table(
         ([], "expected a bundle"),
         (["nothing"], "seen nothing"),
         (["x", "--width", "0"], "expected sides of 1 pixel"),
+        (
+            ["x", "--height", "100000", "--width", "100000"],
+            "--height 100000 --width 100000: expected sides of 1 pixel at least, and at most "
+            "50,000,000 pixels",
+        ),
+        (["x", "--threads", "100000"], "--threads 100000: expected 0 (one per core) to 1024"),
         (["x", "--picture", "speed.txt"], "expected a .png or .svg"),
     ],
 )
@@ -61,6 +69,30 @@ def test_wrong_orders(words: list[str], said: str) -> None:
     assert ran.returncode == 2
     assert said in " ".join((ran.stdout + ran.stderr).split())
     assert "Traceback" not in ran.stderr
+
+
+def end_at_once(model: Path, options: BenchOptions) -> None:
+    """What a system does to a process that takes too much memory."""
+    os._exit(9)
+
+
+def test_what_memory_has_no_room_for_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, words = (
+        made_bundle(tmp_path / "run") / "model.onnx",
+        "batches of up to 32 pictures of 400 x 300",
+    )
+
+    def no_memory(*_: object) -> list[float]:
+        raise MemoryError("Unable to allocate")
+
+    monkeypatch.setattr(bench, "run_times", no_memory)
+    with pytest.raises(UserError, match=rf"{words} .* \(Unable to allocate\): .* smaller --height"):
+        bench.measure(model, BenchOptions((model,)))
+    monkeypatch.setattr(bench, "measure", end_at_once)
+    with pytest.raises(UserError, match=rf"{words} .* \(the process was ended by the system\)"):
+        bench.measure_alone(model, BenchOptions((model,)))
 
 
 def test_a_gpu_that_cannot_be_had_is_an_error(tmp_path: Path) -> None:
