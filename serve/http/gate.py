@@ -133,6 +133,7 @@ class Gate:
         receive = held.enter_context(
             self._bodies.counted(call.receive, call.address, limit, in_memory=in_memory)
         )
+        call = replace(call, send=refusals.OneSentence(call.send).send)
         if route is None:
             await self._app(call.scope, receive, call.send)
         else:

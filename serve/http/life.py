@@ -109,6 +109,7 @@ async def _serve(
 
     def stop() -> None:
         if life.draining:
+            few_lines.write_no_more()
             server.force_exit = server.should_exit = True
         else:
             life.draining = True

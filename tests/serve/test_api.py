@@ -2,9 +2,11 @@
 refused."""
 
 import base64
+import json
 import re
 import socket
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -449,3 +451,57 @@ def test_every_path_answers_its_methods_and_names_them_for_others(
         answer = client.get(service.url + path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
         assert one_sentence(answer) == "Not found."
+
+
+ODD_PATHS = (
+    *(
+        "/",
+        "//",
+        "/v1",
+        "/v1//predict",
+        "/v1/%2e%2e/metrics",
+        "/assets/",
+        "/assets/x",
+        "/assets/a/b",
+    ),
+    *(
+        "/static/x",
+        "/static/img",
+        "/static/..",
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/call/x/y",
+    ),
+    *("/gradio_api/upload_progress?upload_id=x", "/gradio_api/run/x", "/gradio_api/cancel", "/%ff"),
+    *(
+        "/gradio_api/reset",
+        "/gradio_api/upload",
+        "/x?" + "a" * 5_000,
+        "/" + "a" * 3_000,
+        "*",
+        "/a\xff",
+    ),
+    *("/theme.css", "http://evil@x/v1/models", "/v1/models;x", "/..", "x", ""),
+)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "CONNECT", "get", "QUERY"])
+def test_every_error_holds_one_sentence(service: Running, method: str) -> None:
+    """Also those that FastAPI, Gradio, StaticFiles and uvicorn answer on their own."""
+    host, port = service.url.removeprefix("http://").split(":")
+    errors = 0
+    for path in ODD_PATHS:
+        for body in ("", "{}"):
+            head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            with socket.create_connection((host, int(port)), timeout=10) as connection:
+                connection.sendall((head + body).encode("latin-1"))
+                answer = HTTPResponse(connection, method=method)
+                answer.begin()
+                content = answer.read()
+            assert answer.status < 500, path
+            if answer.status < 400:
+                continue
+            errors += 1
+            assert answer.getheader("content-type") == "application/json", path
+            assert method == "HEAD" or [*json.loads(content)] == ["error"], path
+    assert errors >= len(ODD_PATHS)
