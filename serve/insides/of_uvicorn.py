@@ -55,8 +55,9 @@ def answer_errors_with(no_http: bytes, overloaded: ASGIApp) -> None:
         connection.transport.write(no_http)
         connection.transport.close()
 
-    AutoHTTPProtocol.send_400_response = answer_no_http
-    sys.modules[AutoHTTPProtocol.__module__].service_unavailable = overloaded
+    protocol: Any = AutoHTTPProtocol
+    module: Any = sys.modules[protocol.__module__]
+    protocol.send_400_response, module.service_unavailable = answer_no_http, overloaded
 
 
 def silent_connections(server: uvicorn.Server) -> set[Connection]:
