@@ -498,6 +498,23 @@ def test_corrections_are_counted_as_they_lie_on_disk(
     assert again.size == on_disk(tmp_path)
 
 
+def test_two_services_and_an_owner_share_the_folder_of_corrections(
+    engine: AnswerQueue, tmp_path: Path
+) -> None:
+    """Of one picture the last class holds, whichever service was told; a folder that was taken away
+    begins anew."""
+    picture, folder = encode(photo(), "PNG"), tmp_path / "corrections"
+    services = Feedback(folder), Feedback(folder)
+    for service, label in zip((*services, services[0]), ("red", "blue", "red"), strict=True):
+        assert service.store(engine, picture, label) == f"Thank you: kept as {label}."
+        assert [path.parent.name for path in folder.rglob("*.png")] == [label]
+    before = services[0].size
+    folder.rename(tmp_path / "taken")
+    assert services[0].store(engine, picture, "red") == "Thank you: kept as red."
+    assert len([*folder.rglob("*.png")]) == 1
+    assert services[0].size <= before
+
+
 def test_labels_that_are_no_folder_are_not_kept(engine: AnswerQueue, tmp_path: Path) -> None:
     kept, labels = Feedback(tmp_path), engine.model.predictor.bundle.labels
     hostile = (
