@@ -18,6 +18,9 @@ from tests.slow_tests import SLOW, SLOW_FIXTURES
 # machine down
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# until all tests are collected: imports leave no garbage, and looking for it takes four seconds
+gc.disable()
+
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     # the cores are dealt out, so that the workers' threads, and the processes that tests start, do
     # not compete
@@ -48,6 +51,7 @@ def pytest_collection_finish() -> None:
     again, and no fork copies them for it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
