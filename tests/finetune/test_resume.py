@@ -516,9 +516,9 @@ FILE_EVENTS = ("open", "os.", "shutil.")
 
 def save_watched(folder: Path, copies: Path) -> None:
     """Save step 9 in a process of its own, and copy the folder just before each of its file
-    operations, to `copies / "0"` and so on: what a SIGKILL there would leave, since a killed process
-    leaves all that it wrote to the system, flushed or not. The last copy is what it leaves at its
-    end."""
+    operations, to `copies / "0"` and so on: what a SIGKILL there would leave, since a killed
+    process leaves all that it wrote to the system, flushed or not. The last copy is what it leaves
+    at its end."""
     if child := os.fork():
         assert os.waitpid(child, 0)[1] == 0
         return
