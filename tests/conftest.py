@@ -47,9 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: no collection of garbage looks through its million objects
-    again, and no fork copies them for it."""
-    gc.collect()
+    """What is imported by now stays: no collection of garbage looks through its million objects,
+    and no fork copies them for it."""
     gc.freeze()
     gc.enable()
 

@@ -26,7 +26,15 @@ from export.place import check_writable, room_on_disk
 from export.proof import hard_pictures, parity, predictor_process
 from export.proof.open_run import open_run
 from export.proof.parity import ComparedPicture
-from tests.export.made_export import CALIBRATED, LABELS, SIDE, WITH_STAGE, Made, made_export
+from tests.export.made_export import (
+    CALIBRATED,
+    LABELS,
+    SIDE,
+    SMALL_VIT,
+    WITH_STAGE,
+    Made,
+    made_export,
+)
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
@@ -55,7 +63,7 @@ EXPORTED = {
     ),
     "ViT": Made(
         "test_vit",
-        {"img_size": SIDE},
+        SMALL_VIT,
         Preprocessing(SIDE, "squash", 0.875, "bilinear"),
         replace(CALIBRATED, views="none"),
     ),
@@ -140,7 +148,7 @@ def any_batch(folder: Path, picture: Path) -> None:
 
 # --- the proof can fail
 
-CONTROL = Made("test_vit", {"img_size": SIDE})
+CONTROL = Made("test_vit", SMALL_VIT)
 
 
 @dataclass(frozen=True)
