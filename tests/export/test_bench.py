@@ -1,7 +1,5 @@
 """`python -m export.bench`: what it measures of a small made model, and what it refuses."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from PIL import Image
 
 from export import bench
 from export.bench import BenchOptions, main, measure, write_timing
+from tests import warm
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
 from zoo.contract import bundle, rundir
@@ -67,9 +66,7 @@ def test_a_folder_that_may_only_be_read_does_not_lose_the_table(
     ],
 )
 def test_wrong_orders(words: list[str], said: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "export.bench", *words], capture_output=True, text=True
-    )
+    ran = warm.run(warm.HUB, ["-m", "export.bench", *words])
     assert ran.returncode == 2
     assert said in " ".join((ran.stdout + ran.stderr).split())
     assert "Traceback" not in ran.stderr
