@@ -28,7 +28,15 @@ from export.proof.judging import LOST_POINTS
 from export.proof.open_run import open_run
 from export.proof.parity import ComparedPicture
 from export.targets.rows import LOSSY, TARGETS
-from tests.export.made_export import CALIBRATED, LABELS, SIDE, WITH_STAGE, Made, made_export
+from tests.export.made_export import (
+    CALIBRATED,
+    LABELS,
+    SIDE,
+    SMALL_VIT,
+    WITH_STAGE,
+    Made,
+    made_export,
+)
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
@@ -57,7 +65,7 @@ EXPORTED = {
     ),
     "ViT": Made(
         "test_vit",
-        {"img_size": SIDE},
+        SMALL_VIT,
         Preprocessing(SIDE, "squash", 0.875, "bilinear"),
         replace(CALIBRATED, views="none"),
     ),
@@ -142,7 +150,7 @@ def any_batch(folder: Path, picture: Path) -> None:
 
 # --- the proof can fail
 
-CONTROL = Made("test_vit", {"img_size": SIDE})
+CONTROL = Made("test_vit", SMALL_VIT)
 
 
 @dataclass(frozen=True)
