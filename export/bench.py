@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from zoo.answer import onnx_runtime
-from zoo.comparison.drawing import plain_text, short
+from zoo.comparison.plot_text import plain_text, short
 from zoo.contract import bundle as bundles
 from zoo.contract import figures, rundir
 from zoo.host import console, disk, machine

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from export.proof import class_folders
+from export.proof import labelled_folder
 from zoo.answer.predict import Predictor
 from zoo.answer.self_check import by_examples, limit
 from zoo.contract.bundle import Bundle, open_bundle
@@ -71,7 +71,7 @@ def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
 def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
     """Answer every picture of a folder of class folders; `UserError` if a folder is no class of the
     bundle."""
-    files = class_folders.read(data, labels)
+    files = labelled_folder.read(data, labels)
     right = unknown = answered = 0
     unreadable = []
     for name, label in console.track(list(files.items()), "answering"):

@@ -18,15 +18,15 @@ from finetune.evaluation.subject import Subject
 from finetune.plan import Plan
 from finetune.run_folder import checkpoint, events
 from zoo.contract.report import (
-    Base,
-    Best,
+    BaseSummary,
+    BestWeights,
     ClassNumbers,
     Headline,
     Numbers,
-    Probe,
+    ProbeResult,
     Ranking,
     Report,
-    Unknown,
+    UnknownRates,
 )
 from zoo.network import class_maps
 from zoo.network.forward import forward
@@ -35,9 +35,9 @@ from zoo.network.forward import forward
 class TrainingNumbers(NamedTuple):
     """The fields of `Report` that follow from the training."""
 
-    probe: Probe | None
-    best: Best
-    base: Base
+    probe: ProbeResult | None
+    best: BestWeights
+    base: BaseSummary
     device: str
     versions: Mapping[str, str]
 
@@ -52,7 +52,7 @@ class AnswerNumbers(NamedTuple):
     headline: Headline
     splits: Mapping[str, Numbers]
     per_class: tuple[ClassNumbers, ...]
-    unknown: Unknown | None
+    unknown: UnknownRates | None
     heatmaps: Mapping[str, tuple[tuple[float, ...], ...]]
     curves: Ranking
 
@@ -62,7 +62,7 @@ def training_numbers(plan: Plan, best: checkpoint.Best) -> TrainingNumbers:
     per_epoch = steps_per_epoch(len(plan.data.of("train")), plan.resolved.recipe.batch_size)
     return TrainingNumbers(
         probe_numbers(plan, best),
-        Best(
+        BestWeights(
             epoch=epochs_done(best.step, per_epoch),
             step=best.step,
             top1=best.scores.top1,
@@ -71,7 +71,7 @@ def training_numbers(plan: Plan, best: checkpoint.Best) -> TrainingNumbers:
             pictures=best.scores.pictures,
             balanced=best.scores.balanced,
         ),
-        Base(
+        BaseSummary(
             name=plan.base.folder.name if plan.base.folder else plan.base.alias,
             architecture=plan.base.architecture,
             hub_id=plan.base.hub_id,
@@ -87,13 +87,13 @@ def training_numbers(plan: Plan, best: checkpoint.Best) -> TrainingNumbers:
     )
 
 
-def probe_numbers(plan: Plan, best: checkpoint.Best) -> Probe | None:
+def probe_numbers(plan: Plan, best: checkpoint.Best) -> ProbeResult | None:
     """How good the linear probe was; None if there was none."""
     recipe = plan.resolved.recipe
     if recipe.probe != "on":
         return None
     _, top1 = events.read(plan.folder)["select/top1"][0]
-    return Probe(select_top1=top1, kept=best.step == 0 and not recipe.probe_only)
+    return ProbeResult(select_top1=top1, kept=best.step == 0 and not recipe.probe_only)
 
 
 def answer_numbers(subject: Subject, calibrated: Calibrated) -> AnswerNumbers:

@@ -34,7 +34,7 @@ from finetune.train.schedule import schedule
 from zoo.bases import licences
 from zoo.bases.catalog import Base
 from zoo.contract import rundir
-from zoo.files import fields
+from zoo.files import checks
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network import weights
@@ -140,7 +140,7 @@ def recorded_recipe(claimed: Claim) -> Resolved | None:
     path = claimed.folder / rundir.RECIPE
     if not (claimed.goes_on and path.is_file()):
         return None
-    with fields.of(path, "Start a new run."):
+    with checks.of(path, "Start a new run."):
         return Resolved.from_json(rundir.read_json(path, kind=dict))
 
 

@@ -25,7 +25,7 @@ from finetune.run_folder import checkpoint
 from zoo.contract import decision, report, run_pictures, rundir
 from zoo.contract.finished_run import FinishedRun
 from zoo.contract.report import Report
-from zoo.files import fields
+from zoo.files import checks
 from zoo.host import console, disk
 from zoo.host.errors import UserError
 from zoo.host.text import shell, shell_path
@@ -122,8 +122,8 @@ def finished_subject(place: Place) -> Subject:
     device = devices.choose(place.device)
     model = load(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = FinishedRun(place.run)
-    with fields.of(place.run / rundir.RECIPE):
-        torch.set_num_threads(fields.whole(run.recipe["threads"]["value"], 1, 1024))
+    with checks.of(place.run / rundir.RECIPE):
+        torch.set_num_threads(checks.whole(run.recipe["threads"]["value"], 1, 1024))
     root = place.data or run_pictures.data_root(place.run)
     workers = devices.decoders(-1, device)
     return Subject(

@@ -23,7 +23,7 @@ from serve.http.api import create_api
 from serve.http.door import Door, DoorLimits, Page
 from serve.http.gate import Gate
 from serve.http.life import Life
-from serve.http.metrics import Metrics
+from serve.http.prometheus import Metrics
 from serve.http.repeat import Repeat
 from serve.insides import of_uvicorn
 from serve.limits import budgets

@@ -24,7 +24,7 @@ from finetune.figures import certainty, confusion, learning
 from finetune.figures.drawing import Drawing
 from zoo.contract import decision, rundir
 from zoo.contract.decision import Sets
-from zoo.contract.report import Base, Best, Probe, Report
+from zoo.contract.report import BaseSummary, BestWeights, ProbeResult, Report
 from zoo.files import typed_json
 from zoo.picture.preprocess import Preprocessing
 
@@ -396,9 +396,11 @@ def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> Report
     wrong = [str(own.path[i]) for i in predictions.most_wrong(own)]
     threshold = (fitted["unknown"] or {}).get("threshold")
     return Report(
-        probe=Probe(0.84, kept=not made.epochs) if made.probe else None,
-        best=Best(made.epochs, 34 * made.epochs, top1=0.92, top5=0.99, loss=0.34, pictures=300),
-        base=Base(
+        probe=ProbeResult(0.84, kept=not made.epochs) if made.probe else None,
+        best=BestWeights(
+            made.epochs, 34 * made.epochs, top1=0.92, top5=0.99, loss=0.34, pictures=300
+        ),
+        base=BaseSummary(
             name="efficientnet_lite0",
             architecture="tf_efficientnet_lite0",
             hub_id="timm/tf_efficientnet_lite0.in1k",

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,15 @@ package's root, the order of events; commands, which stand there as well, may im
 options.py is what the command line asks for."""
 MOST_FILES = 15
 """Of a room."""
+SAME_IN_EACH_PACKAGE = {
+    "__init__": "Python's name of a package",
+    "__main__": "the command that is called like its package",
+    "options": "what the command line of a package asks for",
+    "pipeline": "the order of events of a package",
+    "rows": "the table that a new base or export target gets its row in",
+}
+"""Name of a module -> why several packages have one of this name. Besides, `of_*`: the private
+parts of the library * that a package uses."""
 
 
 def test_there_is_code_to_check() -> None:
@@ -136,6 +146,22 @@ def test_a_command_is_imported_by_no_module() -> None:
     assert [
         (path, name) for path in CODE for name in imported_modules(path) if name in commands
     ] == []
+
+
+def test_one_noun_names_one_module() -> None:
+    names = Counter(path.stem for path in CODE if not path.stem.startswith("of_"))
+    assert set(SAME_IN_EACH_PACKAGE) == {name for name, modules in names.items() if modules > 1}
+
+
+def test_one_noun_names_one_public_class() -> None:
+    """Those of a module; a class within a function is nobody else's."""
+    names = Counter(
+        node.name
+        for path in CODE
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, classes in names.items() if classes > 1] == []
 
 
 @pytest.mark.parametrize("floor", FLOORS)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from export.graph.deployed import DeployedParts
-from export.proof.pulled_run import open_pulled
+from export.proof.published_run import open_pulled
 from export.proof.trained_run import TrainedRun, names_of, sample
 from zoo.contract import bundle, decision, run_pictures, rundir
 from zoo.contract.finished_run import FinishedRun

@@ -14,8 +14,8 @@ from export.graph.deployed import Deployed
 from export.proof import (
     hard_pictures,
     judging,
-    page,
     parity,
+    parity_html,
     predictor_process,
     sessions,
 )
@@ -186,7 +186,9 @@ def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, pro
     if not evidence.examples:
         for name in own:
             shown.pop(name, None)
-    rundir.write_text(folder / bundle.PARITY_PAGE, page.page(evidence.trained.labels, shown, proof))
+    rundir.write_text(
+        folder / bundle.PARITY_PAGE, parity_html.page(evidence.trained.labels, shown, proof)
+    )
 
 
 def report(rungs: Sequence[Rung]) -> None:

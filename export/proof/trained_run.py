@@ -23,7 +23,7 @@ from zoo.contract import bundle, model_metadata, rejection, run_pictures, rundir
 from zoo.contract.decision import Decision
 from zoo.contract.finished_run import FinishedRun
 from zoo.contract.splits import OF_VAL
-from zoo.files import fields, tables
+from zoo.files import checks, tables
 from zoo.files.folders import picture_bytes, shown
 from zoo.files.same_paths import located
 from zoo.host.errors import BadImage, UserError
@@ -144,7 +144,7 @@ class TrainedRun:
         chosen = sample(rows, JUDGED)
         self.check(chosen, "labelled")
         labelled = []
-        with fields.of(table, "Copy the run folder again, or train it again."):
+        with checks.of(table, "Copy the run folder again, or train it again."):
             for name in chosen:
                 row = rows[name]
                 score = float(row.get("unknown_score") or "nan")

@@ -16,7 +16,7 @@ import numpy as np
 
 from zoo.contract import run_pictures, rundir
 from zoo.contract.splits import HALVES, SPLITS
-from zoo.files import fields, tables
+from zoo.files import checks, tables
 from zoo.files.passed_over import Unused
 from zoo.files.same_paths import compared, located, nfc
 from zoo.host.errors import UserError
@@ -144,13 +144,13 @@ def of_run(run: Path, root: Path) -> Data:
             "name it with --data."
         )
     root = root.resolve()  # as the scan did: ../held is beside the folder, not beside a link to it
-    with fields.of(run / rundir.DATA):
+    with checks.of(run / rundir.DATA):
         content = rundir.read_json(run / rundir.DATA, kind=dict)
-        classes, val = fields.names(content["classes"]), fields.text(content["val"])
-        findings = tuple(map(fields.text, content["findings"]))
+        classes, val = checks.names(content["classes"]), checks.text(content["val"])
+        findings = tuple(map(checks.text, content["findings"]))
         left_out = []
         for path, reason in content["left_out"]:
-            left_out.append((fields.text(path), fields.text(reason)))
+            left_out.append((checks.text(path), checks.text(reason)))
     pictures = _of_files_csv(run, classes)
     if missing := [p.path for p in pictures if not located(root, p.path).is_file()]:
         raise UserError(
@@ -164,7 +164,7 @@ def _of_files_csv(run: Path, classes: Sequence[str]) -> tuple[Picture, ...]:
     """Read the pictures that a finished run recorded, as `write_files_csv` wrote them."""
     index = {name: label for label, name in enumerate(classes)}
     pictures = []
-    with fields.of(run / rundir.FILES):
+    with checks.of(run / rundir.FILES):
         for row in run_pictures.files_rows(run):
             label, width, height = index[row["label"]], int(row["width"]), int(row["height"])
             pictures.append(Picture(row["path"], label, row["split"], row["sha256"], width, height))

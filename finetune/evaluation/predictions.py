@@ -16,7 +16,7 @@ from zoo.contract.report import (
     Headline,
     Numbers,
     Plain,
-    Unknown,
+    UnknownRates,
     Weakest,
 )
 from zoo.contract.splits import OF_VAL, members
@@ -189,7 +189,7 @@ def class_numbers(answers: Answers) -> tuple[ClassNumbers, ...]:
     return metrics.per_class(head.predicted, head.label, answers.classes)
 
 
-def unknown_numbers(answers: Answers, threshold: float) -> Unknown:
+def unknown_numbers(answers: Answers, threshold: float) -> UnknownRates:
     """Measure how well the unknown score tells the foreign sets from the headline's pictures."""
     known = answers.of(headline(answers)[0]).unknown_score
     foreign, rejected = {}, {}
@@ -199,7 +199,7 @@ def unknown_numbers(answers: Answers, threshold: float) -> Unknown:
     weakest = None
     if weakest_set := rejection.weakest(rejected):
         weakest = Weakest(*weakest_set)
-    return Unknown(float((known > threshold).mean()), foreign, weakest)
+    return UnknownRates(float((known > threshold).mean()), foreign, weakest)
 
 
 def _foreign_numbers(known_N: np.ndarray, strangers: Answers, threshold: float) -> Foreign:

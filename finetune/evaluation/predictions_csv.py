@@ -8,7 +8,7 @@ import numpy as np
 
 from finetune.evaluation.predictions import NOWHERE, Answers
 from zoo.contract import rundir
-from zoo.files import fields, tables
+from zoo.files import checks, tables
 from zoo.files.folders import is_picture_path
 from zoo.host.errors import UserError
 
@@ -154,4 +154,4 @@ def _parse_number(text: str) -> float:
 
 
 def _parse_count(text: str) -> int:
-    return fields.whole(int(text), 0, 10**9)
+    return checks.whole(int(text), 0, 10**9)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from finetune.figures.drawing import Drawing
-from zoo.comparison.drawing import DRAWING_ERRORS, name_legend, plain_text
+from zoo.comparison.plot_text import DRAWING_ERRORS, name_legend, plain_text
 from zoo.host.errors import first_line
 
 INK, BLUE, ORANGE, GREEN = "#757b84", "#3f86c9", "#d0763c", "#3f9168"

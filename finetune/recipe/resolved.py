@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, with_later_fields
-from zoo.files import fields as checked
+from zoo.files import checks
 from zoo.host.errors import UserError
 
 LATER = "not known to the version that began this run"
@@ -55,7 +55,7 @@ class Resolved:
         read = later | content
         return Resolved(
             Recipe(**{name: _of_type(read[name]["value"], TYPES[name]) for name in ROWS}),
-            {name: checked.text(read[name]["why"]) for name in ROWS},
+            {name: checks.text(read[name]["why"]) for name in ROWS},
         )
 
 
@@ -63,17 +63,17 @@ def _of_type(value: Any, expected: Any) -> Any:
     """The value of a recipe field, if it is of the field's type; else `ValueError`."""
     if expected is bool:
         if not isinstance(value, bool):
-            raise ValueError(f"expected true or false, seen {checked.seen(value)}")
+            raise ValueError(f"expected true or false, seen {checks.seen(value)}")
         return value
     if expected is float and isinstance(value, float):
-        return checked.number(value)
+        return checks.number(value)
     if expected in (float, int):
-        return checked.whole(value, -(10**15), 10**15)
+        return checks.whole(value, -(10**15), 10**15)
     if expected is str:
-        return checked.text(value)
+        return checks.text(value)
     if not isinstance(value, str) or value not in get_args(expected):
         raise ValueError(
-            f"expected one of {', '.join(get_args(expected))}, seen {checked.seen(value)}"
+            f"expected one of {', '.join(get_args(expected))}, seen {checks.seen(value)}"
         )
     return value
 
@@ -83,10 +83,10 @@ def given_of(content: Mapping[str, Any]) -> dict[str, Any]:
     wrong value."""
     found = {}
     for key, value in content.items():
-        if checked.name(key) not in TYPES:
+        if checks.name(key) not in TYPES:
             near = difflib.get_close_matches(key[:50], TYPES, 1, 0)
             raise ValueError(
-                f"expected settings of a recipe, such as {near[0]}, seen {checked.seen(key)}"
+                f"expected settings of a recipe, such as {near[0]}, seen {checks.seen(key)}"
             )
         usual = (key in MEASURED and value == "auto") or (key == "lr" and value == "find")
         try:
@@ -95,6 +95,6 @@ def given_of(content: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{key}: {error}") from None
         if isinstance(value, str) and "\0" in value:
             raise ValueError(
-                f"{key}: expected a text without zero bytes, seen {checked.seen(value)}"
+                f"{key}: expected a text without zero bytes, seen {checks.seen(value)}"
             )
     return found

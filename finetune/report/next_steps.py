@@ -20,7 +20,7 @@ from finetune.report.run_files import Finished
 from zoo.bases.catalog import Base
 from zoo.contract import rejection, rundir
 from zoo.contract.recipe_rows import BY_HAND
-from zoo.files import fields
+from zoo.files import checks
 from zoo.host.text import shell, shell_path
 from zoo.network.build import allowed_size_step
 
@@ -173,14 +173,14 @@ def command(run: Finished, advice: Advice) -> str:
 def own_command(run: Finished, advice: Advice) -> str:
     """Print the same for the machine that the run was trained on, with the paths of local.json: it
     can be pasted as it is."""
-    with fields.of(run.folder / rundir.LOCAL):
+    with checks.of(run.folder / rundir.LOCAL):
         content = rundir.read_json(run.folder / rundir.LOCAL, kind=dict)
         chosen = {
-            "data": Path(fields.text(content["data"])),
-            "base": fields.name(content["base"]),
+            "data": Path(checks.text(content["data"])),
+            "base": checks.name(content["base"]),
             "out": free_folder(run.folder),
         }
-        return typed(chosen | fields.facts(content["given"]) | advice.words)
+        return typed(chosen | checks.facts(content["given"]) | advice.words)
 
 
 def free_folder(run: Path) -> Path:

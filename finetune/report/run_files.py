@@ -12,7 +12,7 @@ from finetune.run_folder import events
 from zoo.contract import run_pictures, rundir
 from zoo.contract.finished_run import FinishedRun
 from zoo.contract.report import Numbers, Report
-from zoo.files import fields
+from zoo.files import checks
 from zoo.picture.preprocess import Preprocessing
 
 
@@ -89,8 +89,8 @@ def read(folder: Path) -> Finished:
     """Read the files of a run folder; `UserError` if one is missing or not what a run has."""
     run = FinishedRun(folder)
     # the answers name classes, so data.json is checked before predictions.csv is read
-    with fields.of(folder / rundir.DATA):
-        classes = fields.names(run.data["classes"])
+    with checks.of(folder / rundir.DATA):
+        classes = checks.names(run.data["classes"])
     return Finished(
         folder,
         run.report,

@@ -8,7 +8,7 @@ from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
 from finetune.report.page import beside, facts, fill, join, part, percent, plural, soft, table
 from finetune.report.run_files import Finished
-from zoo.contract.report import Unknown
+from zoo.contract.report import UnknownRates
 
 SCORE_BINS = 30
 """Bins of the histogram of unknown scores."""
@@ -50,7 +50,7 @@ def unknown_part(run: Finished, scores: Drawing | None) -> Markup:
     return part(title, beside(scores, text))
 
 
-def _foreign_table(unknown: Unknown) -> Markup:
+def _foreign_table(unknown: UnknownRates) -> Markup:
     """Show how well each foreign set is told from the run's own pictures."""
     if not unknown.foreign:
         return Markup("")

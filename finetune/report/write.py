@@ -45,8 +45,8 @@ from finetune.report.page import (
 from finetune.report.run_files import Finished
 from zoo.bases import licences
 from zoo.contract import recipe_rows, rundir
-from zoo.contract.report import Base
-from zoo.files import fields
+from zoo.contract.report import BaseSummary
+from zoo.files import checks
 from zoo.host import console
 
 QUESTIONS = {
@@ -67,7 +67,7 @@ def write_report(folder: Path, data_root: Path) -> None:
     the run is missing.
     """
     run = run_files.read(folder)
-    with fields.of(
+    with checks.of(
         f"a file of {folder} that its report is made of",
         "Copy the run folder again, or train it again.",
     ):
@@ -125,7 +125,7 @@ def header(run: Finished) -> Markup:
     )
 
 
-def licence(base: Base) -> Markup:
+def licence(base: BaseSummary) -> Markup:
     """Name the base's licence, red if it forbids commercial use."""
     css = "bad" if licences.forbids_commercial_use(base.licence) else ""
     return fill('<span class="{}">licence {}</span>', css, base.licence or "not known")

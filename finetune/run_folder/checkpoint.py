@@ -30,7 +30,7 @@ from finetune.machine.disk_space import room_needed, size_bytes, write_whole
 from finetune.run_folder.fitting_tensors import fitting
 from finetune.run_folder.leftovers import remove
 from zoo.contract import rundir
-from zoo.files import fields
+from zoo.files import checks
 from zoo.host import console, disk
 from zoo.host.errors import UserError
 from zoo.network.weights import Weights, load_state, unpickle
@@ -205,10 +205,10 @@ def _state(place: Path, best: Best) -> State:
     content, tensors = rundir.read_json(place / STATE, kind=dict), unpickle(place / TENSORS)
     if not _are_ours(content, tensors):
         raise UserError(_foreign(place))
-    with fields.of(place / STATE, DAMAGED):
+    with checks.of(place / STATE, DAMAGED):
         tuned = content["tuned"] and Tuned(
             Scores(**content["tuned"]["scores"]),
-            fields.whole(content["tuned"]["step"], 1, MOST_STEPS),
+            checks.whole(content["tuned"]["step"], 1, MOST_STEPS),
         )
     return State(**content | {"best": best, "tuned": tuned or None}, tensors=tensors)
 
@@ -244,8 +244,8 @@ def _intact(place: Path) -> Best:
     best = _named_best(place)
     history = place.parents[1] / rundir.METRICS
     length = history.stat().st_size if history.is_file() else 0
-    with fields.of(place / STATE, DAMAGED):
-        position = fields.whole(
+    with checks.of(place / STATE, DAMAGED):
+        position = checks.whole(
             rundir.read_json(place / STATE, kind=dict)["events_position"], 0, MOST_STEPS
         )
     if length < position:
@@ -257,13 +257,13 @@ def _intact(place: Path) -> Best:
 
 
 def _named_best(place: Path) -> Best:
-    with fields.of(place / STATE, DAMAGED):
+    with checks.of(place / STATE, DAMAGED):
         best = rundir.read_json(place / STATE, kind=dict)["best"]
         if not isinstance(best["file"], str) or not BEST.fullmatch(best["file"]):
             raise ValueError(
-                f"expected a name such as best-90.safetensors, seen {fields.seen(best['file'])}"
+                f"expected a name such as best-90.safetensors, seen {checks.seen(best['file'])}"
             )
-        fields.whole(best["step"], 0, MOST_STEPS)
+        checks.whole(best["step"], 0, MOST_STEPS)
         return Best(**best | {"scores": Scores(**best["scores"])})
 
 

@@ -8,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from finetune.machine import distributed
 from zoo.contract import rundir
-from zoo.files import fields, strict_json
+from zoo.files import checks, strict_json
 from zoo.files.folders import read_bytes
 from zoo.host.errors import UserError
 
@@ -68,7 +68,7 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
         raise UserError(
             f"{path} is missing: copy the run folder again, or train it again."
         ) from None
-    with fields.of(path, "Copy the run folder again, or train it again."):
+    with checks.of(path, "Copy the run folder again, or train it again."):
         if content.count(b"\n") > MOST_LINES:
             raise ValueError(f"more than {MOST_LINES:,} lines")
         for line in content.splitlines():
@@ -85,5 +85,5 @@ def _event(line: bytes) -> tuple[str, int, float]:
     event = strict_json.parse(line, finite=False)
     value = event["value"]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected a number, seen {fields.seen(value)}")
-    return fields.name(event["name"]), fields.whole(event["step"], 0, 10**15), value
+        raise ValueError(f"expected a number, seen {checks.seen(value)}")
+    return checks.name(event["name"]), checks.whole(event["step"], 0, 10**15), value

@@ -19,7 +19,7 @@ from finetune.data import dataset, scanning
 from finetune.data.class_folders import ClassTree
 from finetune.machine import distributed
 from zoo.contract import run_pictures, rundir
-from zoo.files import fields
+from zoo.files import checks
 from zoo.files.folders import shown
 from zoo.files.same_paths import compared, nfc, val_elsewhere
 from zoo.host.errors import UserError
@@ -94,8 +94,8 @@ def file_states(tree: ClassTree) -> str:
 
 def recorded_classes(run: Path) -> tuple[str, ...]:
     """The classes of a run, from its data.json, as they were spelt then."""
-    with fields.of(run / rundir.DATA, "Start a new run."):
-        return tuple(fields.names(rundir.read_json(run / rundir.DATA, kind=dict)["classes"]))
+    with checks.of(run / rundir.DATA, "Start a new run."):
+        return tuple(checks.names(rundir.read_json(run / rundir.DATA, kind=dict)["classes"]))
 
 
 def changes(run: Path, tree: ClassTree, *, val: str = "", processes: int = 1) -> Changes:

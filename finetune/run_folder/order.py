@@ -13,7 +13,7 @@ from finetune.recipe.run import Run
 from finetune.run_folder.named_folders import data_folder, real, val_folder
 from zoo.bases.catalog import Base, find, find_architecture
 from zoo.contract import rundir
-from zoo.files import fields
+from zoo.files import checks
 from zoo.files.folders import shown
 from zoo.files.same_paths import val_path
 from zoo.host.errors import UserError
@@ -41,14 +41,14 @@ class Order:
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Order":
         """What `to_json` gave; `ValueError` or `KeyError` for anything else."""
-        data, base = fields.text(content["data"]), fields.name(content["base"])
+        data, base = checks.text(content["data"]), checks.name(content["base"])
         if "\0" in data or not Path(data).is_absolute():
             raise ValueError(
-                f"expected the absolute path of a folder under data, seen {fields.seen(data)}"
+                f"expected the absolute path of a folder under data, seen {checks.seen(data)}"
             )
         if "\0" in base:
-            raise ValueError(f"expected a base without zero bytes, seen {fields.seen(base)}")
-        given = given_of(fields.mapping(content["given"]))
+            raise ValueError(f"expected a base without zero bytes, seen {checks.seen(base)}")
+        given = given_of(checks.mapping(content["given"]))
         checked = dict(given)
         if checked.get("lr") == "find":
             del checked["lr"]
@@ -157,5 +157,5 @@ def recorded_order(folder: Path) -> Order:
             f"{rundir.LOCAL}."
         )
     rundir.check_folder(folder)
-    with fields.of(folder / rundir.LOCAL, "Start a new run."):
+    with checks.of(folder / rundir.LOCAL, "Start a new run."):
         return Order.from_json(rundir.read_json(folder / rundir.LOCAL, kind=dict))

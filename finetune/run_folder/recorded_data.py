@@ -15,7 +15,7 @@ from finetune.run_folder import going_on
 from finetune.run_folder.claim import Claim
 from finetune.run_folder.order import recorded_order
 from zoo.contract import rundir
-from zoo.files import fields
+from zoo.files import checks
 from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError
 
@@ -25,9 +25,9 @@ def bad_limit(run: Run, claimed: Claim) -> float:
     known = claimed.folder / rundir.DATA
     if not (claimed.goes_on and known.is_file()):
         return run.bad_limit
-    with fields.of(known, "Start a new run."):
+    with checks.of(known, "Start a new run."):
         before = rundir.read_json(known, kind=dict).get("bad_limit", run.bad_limit)
-        return max(run.bad_limit, fields.number(before, above=-1, below=2))
+        return max(run.bad_limit, checks.number(before, above=-1, below=2))
 
 
 def with_recorded_names(claimed: Claim, data: Data) -> Data:
@@ -63,10 +63,10 @@ def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> No
 
 def _refuse_other_data(known: Path, data: Data, content: Mapping[str, Any]) -> None:
     """Raise a `UserError` that names what changed since `known` was written, if anything did."""
-    with fields.of(known, "Start a new run."):
+    with checks.of(known, "Start a new run."):
         before = rundir.read_json(known, kind=dict)
-        trained = fields.mapping(before["counts"]).get("train")
-        names_before = set(map(nfc, fields.names(before["classes"])))
+        trained = checks.mapping(before["counts"]).get("train")
+        names_before = set(map(nfc, checks.names(before["classes"])))
     names = set(map(nfc, data.classes))
     changes = dict.fromkeys(names - names_before, "new")
     changes |= dict.fromkeys(names_before - names, "missing")

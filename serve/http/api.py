@@ -18,9 +18,9 @@ from starlette.requests import ClientDisconnect
 from serve.engine.answer_queue import AnswerQueue, Busy, Late, Model
 from serve.engine.render import to_json
 from serve.http.life import Life
-from serve.http.metrics import Metrics
 from serve.http.openapi import ANSWER, ERRORS, PICTURES
 from serve.http.pictures import read_pictures
+from serve.http.prometheus import Metrics
 from serve.http.refusals import error_body
 from serve.limits import budgets
 from zoo.host.errors import BadImage

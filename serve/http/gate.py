@@ -15,8 +15,8 @@ from serve.http.bodies import Bodies, body_first, too_large, until_over, whole_b
 from serve.http.door import Door
 from serve.http.headers import ALWAYS_SENT, Reply, of_json, passed_on
 from serve.http.life import Life
-from serve.http.metrics import Metrics
 from serve.http.page_calls import RefusedCall
+from serve.http.prometheus import Metrics
 from serve.http.refusals import Refusal
 from serve.limits import budgets
 from serve.limits.logins import Logins

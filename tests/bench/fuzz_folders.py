@@ -35,7 +35,7 @@ from zoo.contract import bundle, decision, examples, listed_files, run_pictures,
 from zoo.contract.figures import figures
 from zoo.host.errors import UserError
 from zoo.publish import card
-from zoo.publish.place import Place
+from zoo.publish.destination import Destination
 
 MOST_SECONDS, MOST_MB = 2.0, 300.0
 HANGS_AFTER_S = 10
@@ -173,7 +173,7 @@ def openers() -> dict[str, Callable[[Path], Any]]:
         "card": card.text,
         "published card": lambda run: card.text(
             run,
-            Place(
+            Destination(
                 "a/b",
                 {"bundles/onnx/examples/expected.json": run, "bundles/onnx/examples/1.png": run},
             ),

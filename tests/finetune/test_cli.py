@@ -42,7 +42,7 @@ from finetune.run_folder.order import Order, recorded_order
 from finetune.run_folder.recorded_data import check_same_data, with_recorded_names
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.contract import rundir
-from zoo.files import fields
+from zoo.files import checks
 from zoo.files.same_paths import nfc
 from zoo.host.errors import BadImage, UserError, run_main
 from zoo.network.trial import Trial
@@ -1060,7 +1060,7 @@ LIKELY = st.sampled_from(
 def test_a_strangers_settings_are_an_order_or_one_error(name: str, value: Any) -> None:
     content = {"data": "/x", "base": "y", "given": {name: value}}
     try:
-        with fields.of("local.json"):
+        with checks.of("local.json"):
             order = Order.from_json(content)
     except UserError:
         return

@@ -20,7 +20,7 @@ from finetune.report.write import write_report
 from tests.finetune.report_page import Seen, page_of
 from tests.made_run import FRUIT, Made, made_run
 from zoo.contract import rundir
-from zoo.contract.report import Foreign, Unknown
+from zoo.contract.report import Foreign, UnknownRates
 from zoo.picture.preprocess import Preprocessing, resize_crop
 
 NEXT = "What should I do next?"
@@ -105,7 +105,7 @@ def test_a_weak_unknown_answer_is_advised_on(
     unknown = None
     if rejected is not None:
         foreign = {name: Foreign(9, 0.9, share, 0.5) for name, share in rejected.items()}
-        unknown = Unknown(0.05, foreign)
+        unknown = UnknownRates(0.05, foreign)
     run = replace(
         ten,
         report=replace(ten.report, unknown=unknown),

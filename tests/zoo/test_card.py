@@ -15,8 +15,8 @@ from zoo.bases.licences import forbids_commercial_use
 from zoo.contract import bundle, rejection, rundir
 from zoo.contract.finished_run import FinishedRun
 from zoo.publish import card
+from zoo.publish.destination import Destination
 from zoo.publish.front_matter import metadata
-from zoo.publish.place import Place
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -162,7 +162,7 @@ def test_hostile_names_in_the_front_matter_come_back(tmp_path: Path) -> None:
     for name in HOSTILE:
         rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, {"1.png": {"label": name}})
         bundle.finish(folder)
-        place = Place(
+        place = Destination(
             "alice/x", {f"bundles/onnx/examples/{file}": run for file in ("1.png", "expected.json")}
         )
         facts = FinishedRun(run)
@@ -200,7 +200,7 @@ def test_bundles_tell_size_latency_and_accuracy(tmp_path: Path) -> None:
     run = made_finished(tmp_path)
     text = card.text(
         run,
-        Place(
+        Destination(
             "alice/x",
             {
                 "bundles/onnx/bundle.json": run / "bundles/onnx/bundle.json",
@@ -235,7 +235,9 @@ def test_a_bundle_with_losses_tells_its_points(tmp_path: Path) -> None:
     bundle.write(int8, content)
     rundir.write_json(int8 / bundle.PARITY, {"rungs": rungs})
     bundle.finish(int8)
-    text = card.text(run, Place("alice/x", {"bundles/int8/bundle.json": int8 / "bundle.json"}))
+    text = card.text(
+        run, Destination("alice/x", {"bundles/int8/bundle.json": int8 / "bundle.json"})
+    )
     assert re.search(
         r"\| `int8` \| [\d.]+% as trained; -0.27 points on 27 compared pictures \|", text
     )

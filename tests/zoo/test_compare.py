@@ -18,7 +18,7 @@ from zoo.comparison.measured import RecordedAnswers
 from zoo.comparison.models import ComparedRun, foreign_of, rows_of
 from zoo.comparison.verdicts import notes, verdicts
 from zoo.contract import bundle, figures, run_pictures, rundir
-from zoo.contract.report import Foreign, Unknown
+from zoo.contract.report import Foreign, UnknownRates
 from zoo.files import tables
 from zoo.host.errors import UserError
 
@@ -78,7 +78,7 @@ def test_a_model_that_calls_few_foreign_pictures_unknown_is_named(
     rejected: dict[str, float], least: float | None, weak: bool
 ) -> None:
     sets = {name: Foreign(9, 0.9, share, 0.5) for name, share in rejected.items()}
-    found = foreign_of(Unknown(0.05, sets))
+    found = foreign_of(UnknownRates(0.05, sets))
     assert found == least
     row = ComparedRun(
         "a", "onnx", 0.9, (0.8, 0.95), "test", 20, 1.0, None, 0.1, None, "data", foreign=found

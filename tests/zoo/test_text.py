@@ -27,7 +27,7 @@ from zoo.files import tables
 from zoo.host.errors import BadImage, UserError
 from zoo.host.text import csv_cell, one_line, plain, plain_cell, printable, shell, shell_path
 from zoo.publish import card
-from zoo.publish.place import Place
+from zoo.publish.destination import Destination
 from zoo.publish.push_command import PushOptions
 
 RAW = (
@@ -316,7 +316,7 @@ def test_the_next_commands_of_a_run_do_nothing_else(
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_of_a_card_hold_no_other_names(name: str) -> None:
     with pytest.raises(UserError, match="expected user/name"):
-        Place(f"alice/{name}", {})
+        Destination(f"alice/{name}", {})
     with pytest.raises(UserError, match="expected user/name"):
         PushOptions(Path("run"), f"{name}/insects")
 
@@ -326,7 +326,7 @@ def test_the_commands_of_a_card_of_hostile_names_do_nothing_else(tmp_path: Path)
     run, _ = made_run(
         tmp_path / "made", classes=[*classes, "```\n```bash\ntouch canary\n```"], pictures=2
     )
-    text = card.text(run, Place("alice/insects", {"bundles/onnx/model.onnx": run}))
+    text = card.text(run, Destination("alice/insects", {"bundles/onnx/model.onnx": run}))
     [block] = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "empty").mkdir()
     assert run_lines(tmp_path / "empty", block)[:3] == ["-m", "serve", "hf-hub:alice/insects"]

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo.comparison.drawing import name_legend, plain_text, short
 from zoo.comparison.models import ComparedRun, rows_of
+from zoo.comparison.plot_text import name_legend, plain_text, short
 from zoo.comparison.verdicts import notes, verdicts
 from zoo.host import console
 from zoo.host.errors import UserError

@@ -16,7 +16,7 @@ from zoo.comparison import shares
 from zoo.contract import run_pictures, rundir
 from zoo.contract.bundle import Bundle
 from zoo.contract.splits import members
-from zoo.files import fields, tables
+from zoo.files import checks, tables
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -75,14 +75,14 @@ def recorded(run: Path, split: str) -> Recorded | None:
     found = (RecordedAnswers({}, {}), RecordedAnswers({}, {}))
     wanted = members(split)
     needed = ("path", "split", "label", *chain.from_iterable(columns))
-    with fields.of(run / rundir.PREDICTIONS):
+    with checks.of(run / rundir.PREDICTIONS):
         for row in tables.rows(run / rundir.PREDICTIONS, needed):
             if row["split"] in wanted:
                 path = row["path"]
                 labels[path] = row["label"]
                 for answers, (predicted, confidence) in zip(found, columns, strict=True):
                     answers.right[path] = row[predicted] == row["label"]
-                    answers.confidence[path] = fields.number(float(row[confidence]))
+                    answers.confidence[path] = checks.number(float(row[confidence]))
     if not labels:
         return None
     return Recorded(labels, *found)

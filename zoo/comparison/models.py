@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.contract import rundir
-from zoo.contract.report import Numbers, Unknown
+from zoo.contract.report import Numbers, UnknownRates
 from zoo.host.errors import UserError
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _as_proved(
     )
 
 
-def foreign_of(unknown: Unknown | None) -> float | None:
+def foreign_of(unknown: UnknownRates | None) -> float | None:
     """The share called unknown of the foreign set of which the fewest are."""
     from zoo.contract import rejection
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from zoo.contract import listed_files, rundir
 from zoo.contract.decision import Decision
-from zoo.files import fields
+from zoo.files import checks
 from zoo.files.folders import is_plain, look_through
 from zoo.host import disk
 from zoo.host.errors import UserError
@@ -245,36 +245,36 @@ def _parse(folder: Path, content: Any, files: Mapping[str, str] | None) -> Bundl
     """`content` as a `Bundle`; `files` are the digests, None for a bundle that is not finished."""
     where = folder / BUNDLE
     try:
-        if fields.whole(content["version"], 1, 10**9) > VERSION:
+        if checks.whole(content["version"], 1, 10**9) > VERSION:
             raise UserError(
                 f"{where} has version {content['version']}; this program reads up to {VERSION}: "
                 "update it with pip."
             )
-        labels, outputs = fields.names(content["labels"]), fields.names(content["outputs"])
+        labels, outputs = checks.names(content["labels"]), checks.names(content["outputs"])
         name = content["model"]
         if not is_plain(name):
             raise ValueError(
-                f"expected the name of a file in this folder under model, seen {fields.seen(name)}"
+                f"expected the name of a file in this folder under model, seen {checks.seen(name)}"
             )
         bundle = Bundle(
             folder,
-            fields.name(content["target"]),
+            checks.name(content["target"]),
             folder / name,
             labels,
             _preprocessing(content["preprocessing"]),
             Decision.from_json(content["decision"], str(where)),
             outputs,
-            fields.facts(content["run"]),
-            fields.facts(content["versions"]),
-            fields.name(content["status"]),
+            checks.facts(content["run"]),
+            checks.facts(content["versions"]),
+            checks.name(content["status"]),
             None if files is None else files[name],
             content,
             {} if files is None else files,
         )
-        fields.name(bundle.run.get("name", "model"))
+        checks.name(bundle.run.get("name", "model"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{where} is not what an export wrote ({fields.seen(error)}). {export_it(folder)}"
+            f"{where} is not what an export wrote ({checks.seen(error)}). {export_it(folder)}"
         ) from None
     _check_outputs(folder, bundle)
     return bundle

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from zoo.contract import rundir
-from zoo.files import fields
+from zoo.files import checks
 from zoo.host.errors import UserError, first_line
 from zoo.picture import tta
 
@@ -102,7 +102,7 @@ class Decision:
         """
         try:
             decision = Decision(
-                fields.number(content["temperature"], above=0, below=HOTTEST),
+                checks.number(content["temperature"], above=0, below=HOTTEST),
                 content["views"],
                 _unknown(content["unknown"]),
                 _sets(content.get("sets")),
@@ -110,12 +110,12 @@ class Decision:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{where}: expected temperature, views, unknown and sets as finetune writes them, "
-                f"seen {fields.seen(content)} ({error!r}). Run python -m finetune.decide."
+                f"seen {checks.seen(content)} ({error!r}). Run python -m finetune.decide."
             ) from None
         if not isinstance(decision.views, str) or decision.views not in tta.VIEWS:
             raise UserError(
                 f"{where}: expected views of {', '.join(tta.VIEWS)}, seen "
-                f"{fields.seen(decision.views)}: update this program with pip."
+                f"{checks.seen(decision.views)}: update this program with pip."
             )
         return decision
 
@@ -124,9 +124,9 @@ def _unknown(content: Any) -> Unknown | None:
     if content is None:
         return None
     return Unknown(
-        fields.whole(content["neighbours"], 1, MOST_NEIGHBOURS),
-        fields.number(content["shortest"], above=0),
-        fields.number(content["threshold"]),
+        checks.whole(content["neighbours"], 1, MOST_NEIGHBOURS),
+        checks.number(content["shortest"], above=0),
+        checks.number(content["threshold"]),
         _early(content.get("early")),
     )
 
@@ -135,16 +135,16 @@ def _sets(content: Any) -> Sets | None:
     if content is None:
         return None
     return Sets(
-        fields.number(content["coverage"], above=0, below=1),
-        fields.number(content["least_probability"]),
+        checks.number(content["coverage"], above=0, below=1),
+        checks.number(content["least_probability"]),
     )
 
 
 def _early(content: Any) -> Early | None:
     if content is None:
         return None
-    pooled, mean, deviation = (fields.number(length, above=0) for length in content["shortest"])
-    return Early(fields.whole(content["stage"], 0, MOST_STAGES), (pooled, mean, deviation))
+    pooled, mean, deviation = (checks.number(length, above=0) for length in content["shortest"])
+    return Early(checks.whole(content["stage"], 0, MOST_STAGES), (pooled, mean, deviation))
 
 
 def read(run: Path) -> Decision:

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.contract import rundir
 from zoo.contract.bundle import EXAMPLES, EXPECTED, Bundle, export_it
-from zoo.files import fields
+from zoo.files import checks
 from zoo.files.folders import is_plain
 from zoo.host.errors import BadImage
 from zoo.host.text import one_line
@@ -37,7 +37,7 @@ def leaving(bundle: Bundle) -> Leaving:
     listed = bundle.file(f"{EXAMPLES}/{EXPECTED}")
     rows: dict[str, Any] = {}
     if listed is not None:
-        with fields.of(listed, export_it(bundle.folder)):
+        with checks.of(listed, export_it(bundle.folder)):
             rows = rundir.read_json(listed, kind=dict)
     for path in sorted(bundle.files):
         folder, _, name = path.rpartition("/")
@@ -68,17 +68,17 @@ def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
     if file is None:
         return {}
     found = {}
-    with fields.of(file, export_it(bundle.folder)):
+    with checks.of(file, export_it(bundle.folder)):
         for picture, row in rundir.read_json(file, kind=dict).items():
             plain = is_plain(picture) and "/" not in picture
             if not plain or f"{EXAMPLES}/{picture}" not in bundle.files:
                 raise ValueError(
-                    f"expected names of pictures beside it, seen {fields.seen(picture)}"
+                    f"expected names of pictures beside it, seen {checks.seen(picture)}"
                 )
-            probabilities = tuple(map(fields.number, row.get("probabilities", ())))
+            probabilities = tuple(map(checks.number, row.get("probabilities", ())))
             if probabilities and len(probabilities) != len(bundle.labels):
                 raise ValueError(
                     f"expected {len(bundle.labels)} probabilities, seen {len(probabilities)}"
                 )
-            found[picture] = fields.text(row["label"], most=fields.LONGEST_NAME), probabilities
+            found[picture] = checks.text(row["label"], most=checks.LONGEST_NAME), probabilities
     return found

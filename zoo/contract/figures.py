@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.contract import rundir
 from zoo.contract.bundle import PARITY, TIMING, Bundle, export_it
-from zoo.files import fields, tables
+from zoo.files import checks, tables
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
 
@@ -49,16 +49,16 @@ def figures(bundle: Bundle) -> Figures:
             f"{bundle.folder} has no {PARITY}: expected its export's proof. "
             f"{export_it(bundle.folder)}"
         )
-    with fields.of(proof_file, export_it(bundle.folder)):
+    with checks.of(proof_file, export_it(bundle.folder)):
         proof = rundir.read_json(proof_file, kind=dict)
         rungs = {rung["name"]: rung for rung in proof.get("rungs", ())}
         lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}
-        pictures = fields.whole(judged.get("pictures", 0), 0, tables.MOST_ROWS)
+        pictures = checks.whole(judged.get("pictures", 0), 0, tables.MOST_ROWS)
         lost_points, lost_spread = None, 0.0
         if lost is not None:
-            lost_points = fields.number(lost["worst"])
-            lost_spread = 1.96 * fields.number(lost.get("standard_error", 0.0))
-        proved_on = one_line(fields.name(proof.get("provider", _prover(bundle))))
+            lost_points = checks.number(lost["worst"])
+            lost_spread = 1.96 * checks.number(lost.get("standard_error", 0.0))
+        proved_on = one_line(checks.name(proof.get("provider", _prover(bundle))))
         if any(str(name).startswith("engine") for name in rungs):
             proved_on += ", TensorRT"
     latency_ms, measured_on = _measured(bundle)
@@ -79,13 +79,13 @@ def _measured(bundle: Bundle) -> tuple[float | None, str | None]:
     timing_file = bundle.folder / TIMING
     if not timing_file.is_file():
         return None, None
-    with fields.of(timing_file, "Measure it again: python -m export.bench."):
+    with checks.of(timing_file, "Measure it again: python -m export.bench."):
         timing = rundir.read_json(timing_file, kind=dict)
-        latency_ms = fields.number(timing["batches"][0]["median_ms"], above=0)
-        provider = one_line(fields.text(timing["provider"], most=1000))
-        machine = one_line(fields.text(timing["machine"], most=1000))
+        latency_ms = checks.number(timing["batches"][0]["median_ms"], above=0)
+        provider = one_line(checks.text(timing["provider"], most=1000))
+        machine = one_line(checks.text(timing["machine"], most=1000))
         numbers = (timing["threads"], *timing["picture"])
-        threads, width, height, *_ = (fields.whole(value, 0, 10**6) for value in numbers)
+        threads, width, height, *_ = (checks.whole(value, 0, 10**6) for value in numbers)
         return latency_ms, f"{provider}, {threads} threads, {machine}, picture {width} x {height}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo.contract import report, rundir
 from zoo.contract.report import Report
-from zoo.files import fields
+from zoo.files import checks
 from zoo.picture.preprocess import Preprocessing
 
 
@@ -55,8 +55,8 @@ class FinishedRun:
     @cached_property
     def data_digest(self) -> str:
         """What names the pictures that a run was made of, with their labels and splits."""
-        with fields.of(self.file(rundir.DATA)):
-            return fields.name(self.data["digest"])
+        with checks.of(self.file(rundir.DATA)):
+            return checks.name(self.data["digest"])
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -71,11 +71,11 @@ class FinishedRun:
     @cached_property
     def pre(self) -> Preprocessing:
         """How a picture becomes the network's input."""
-        with fields.of(self.file(rundir.CONFIG)):
+        with checks.of(self.file(rundir.CONFIG)):
             return Preprocessing.from_config(self.config["pretrained_cfg"])
 
     @cached_property
     def labels(self) -> list[str]:
         """The classes in the order of the network's outputs."""
-        with fields.of(self.file(rundir.CONFIG)):
-            return list(fields.names(self.config["label_names"]))
+        with checks.of(self.file(rundir.CONFIG)):
+            return list(checks.names(self.config["label_names"]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.contract import rundir
-from zoo.files import fields, typed_json
+from zoo.files import checks, typed_json
 
 Interval = tuple[float, float]
 """95 % confidence interval of a share: its lower and its upper end."""
@@ -108,7 +108,7 @@ class Weakest:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class UnknownRates:
     """How well the unknown score tells foreign pictures from those of the headline's split."""
 
     rejected: float
@@ -124,7 +124,7 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """The linear probe on the base's frozen features."""
 
     select_top1: float
@@ -134,7 +134,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestWeights:
     """The weights that were kept, and their numbers on the pictures that chose them."""
 
     epoch: int
@@ -150,7 +150,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseSummary:
     """The pretrained model that the run began with; None = not known."""
 
     name: str
@@ -211,10 +211,10 @@ class Ranking:
 class Report:
     """All of `report.json`, in the order of its keys."""
 
-    probe: Probe | None
+    probe: ProbeResult | None
     """None where no probe was fitted."""
-    best: Best
-    base: Base
+    best: BestWeights
+    base: BaseSummary
     device: str
     """As torch names it: `cpu`, `cuda:0`."""
     versions: Mapping[str, str]
@@ -224,7 +224,7 @@ class Report:
     """val, its halves and test, as far as they are there."""
     per_class: tuple[ClassNumbers, ...]
     """In the order of the classes."""
-    unknown: Unknown | None
+    unknown: UnknownRates | None
     """None where no threshold was fitted."""
     heatmaps: Mapping[str, tuple[tuple[float, ...], ...]] | None = None
     """Path of a wrongly answered picture -> map of what spoke for the answer, rows from top to
@@ -252,5 +252,5 @@ def write(folder: Path, report: Report) -> None:
 def read(file: Path) -> Report:
     """The report in a file; `UserError` if it is missing, damaged, or not what a run wrote."""
     content = rundir.read_json(file, kind=dict)
-    with fields.of(file, "Copy the run folder again, or train it again."):
+    with checks.of(file, "Copy the run folder again, or train it again."):
         return typed_json.read(Report, content)

@@ -18,7 +18,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from zoo.files import fields, folders, strict_json
+from zoo.files import checks, folders, strict_json
 from zoo.files.folders import SHA256, Tree, shown
 from zoo.host import disk
 from zoo.host.errors import UserError
@@ -293,5 +293,5 @@ def _some(names: list[str]) -> str:
 
 def label_names(run: Path) -> list[str]:
     """The classes of a run in the order of its outputs, as config.json names them."""
-    with fields.of(run / CONFIG):
-        return list(fields.names(read_json(run / CONFIG, kind=dict)["label_names"]))
+    with checks.of(run / CONFIG):
+        return list(checks.names(read_json(run / CONFIG, kind=dict)["label_names"]))

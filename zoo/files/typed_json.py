@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from zoo.files import fields
+from zoo.files import checks
 
 T = TypeVar("T")
 LARGEST = 10**9
@@ -77,26 +77,26 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     assert origin is Mapping or origin is dict or issubclass(origin, Mapping), kind
     of_value = _reader(inner[1])
     return lambda value: {
-        fields.text(key, most=LARGEST): of_value(part)
-        for key, part in fields.mapping(value).items()
+        checks.text(key, most=LARGEST): of_value(part)
+        for key, part in checks.mapping(value).items()
     }
 
 
 def _number(value: Any) -> int | float:
     """A finite number, as it stands in the file."""
-    fields.number(value)
+    checks.number(value)
     return value  # type: ignore[no-any-return]
 
 
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, seen {fields.seen(value)}")
+        raise ValueError(f"expected true or false, seen {checks.seen(value)}")
     return value
 
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {
-    str: fields.text,
-    int: lambda value: fields.whole(value, 0, LARGEST),
+    str: checks.text,
+    int: lambda value: checks.whole(value, 0, LARGEST),
     float: _number,
     bool: _truth,
 }
@@ -115,7 +115,7 @@ def _list_reader(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
     def read_list(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple) or length not in (None, len(value)):
             wanted = "a list" if length is None else f"a list of {length}"
-            raise ValueError(f"expected {wanted}, seen {fields.seen(value)}")
+            raise ValueError(f"expected {wanted}, seen {checks.seen(value)}")
         return tuple(map(of_part, value))
 
     return read_list
@@ -126,7 +126,7 @@ def _object_reader(kind: Any) -> Callable[[Any], Any]:
     parts = [(field, _reader(hints[field.name])) for field in dataclasses.fields(kind)]
 
     def read_object(value: Any) -> Any:
-        content, found = fields.mapping(value), {}
+        content, found = checks.mapping(value), {}
         for field, read_part in parts:
             key = _key(field)
             if field.metadata.get("inline"):
@@ -134,7 +134,7 @@ def _object_reader(kind: Any) -> Callable[[Any], Any]:
             elif key in content:
                 found[field.name] = _read_at(key, read_part, content[key])
             elif not _may_be_missing(field):
-                raise ValueError(f"expected the key {key}, seen {fields.seen(list(content))}")
+                raise ValueError(f"expected the key {key}, seen {checks.seen(list(content))}")
         return kind(**found)
 
     return read_object

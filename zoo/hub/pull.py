@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zoo.bases.catalog import Base
 from zoo.contract import rundir
-from zoo.hub import advice, pins
+from zoo.hub import pins, pull_errors
 from zoo.hub.cache import announced_by_cache, download, has_pinned_weights
 from zoo.hub.calls import explained
 from zoo.hub.digests import refuse_damaged, refuse_other_than_pinned
@@ -47,7 +47,7 @@ def pull(base: Base) -> Pulled:
     assert base.hub_id, "a base has a package, a folder or a Hub repository"
     repo, _, revision = base.hub_id.partition("@")
     pin = pins.read(base.hub_id)
-    with explained(advice.words(base, pin)):
+    with explained(pull_errors.words(base, pin)):
         if pin and has_pinned_weights(repo, pin):
             wanted = pin
         else:

@@ -10,7 +10,7 @@ from zoo.contract import rundir
 from zoo.files.folders import is_plain
 from zoo.host.errors import UserError
 from zoo.host.text import shell
-from zoo.hub import advice, pins, runs
+from zoo.hub import pins, pull_errors, runs
 from zoo.hub.cache import cached, cached_run, download
 from zoo.hub.calls import explained
 from zoo.hub.digests import digest_like, refuse_copy, refuse_other_files
@@ -48,7 +48,7 @@ def pull_run(name: str) -> PulledRun:
     pin = pins.read(base.hub_id)
     if pin and pin.run and (place := _kept_or_cached(base.hub_id, repo, pin, pin.run)):
         return PulledRun(place, pin.commit, pin.licence)
-    with explained(advice.words(base, pin)):
+    with explained(pull_errors.words(base, pin)):
         wanted, digests = announced(repo, pin.commit if pin else revision)
         names = [file for file in digests if ALLOWED.fullmatch(file) and is_plain(file)]
         if rundir.FINISHED not in names:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zoo.files import fields
+from zoo.files import checks
 from zoo.host.errors import UserError
 
 FILTERS = {
@@ -57,7 +57,7 @@ class Preprocessing:
             if not good:
                 raise UserError(
                     f"preprocessing: {field} must be {expected}, not "
-                    f"{fields.seen(getattr(self, field))}"
+                    f"{checks.seen(getattr(self, field))}"
                 )
         if self.size / self.crop_pct > LARGEST_RESIZED:
             raise UserError(
@@ -89,7 +89,7 @@ class Preprocessing:
         """
         if not isinstance(pretrained_cfg, Mapping):
             raise UserError(
-                f"preprocessing: expected timm's pretrained_cfg, not {fields.seen(pretrained_cfg)}"
+                f"preprocessing: expected timm's pretrained_cfg, not {checks.seen(pretrained_cfg)}"
             )
         sides = pretrained_cfg.get("input_size") or (3, 224, 224)
         if isinstance(sides, tuple):
@@ -97,14 +97,14 @@ class Preprocessing:
         is_list = isinstance(sides, list) and len(sides) == 3
         if not is_list or sides[0] != 3 or sides[1] != sides[2]:
             raise UserError(
-                f"preprocessing: input_size must be [3, S, S], not {fields.seen(sides)}"
+                f"preprocessing: input_size must be [3, S, S], not {checks.seen(sides)}"
             )
         names = ("crop_mode", "crop_pct", "interpolation", "mean", "std")
         values = {name: pretrained_cfg[name] for name in names if pretrained_cfg.get(name)}
         for name in {"mean", "std"} & values.keys():
             if not _are_numbers(values[name]):
                 raise UserError(
-                    f"preprocessing: {name} must be three numbers, not {fields.seen(values[name])}"
+                    f"preprocessing: {name} must be three numbers, not {checks.seen(values[name])}"
                 )
             values[name] = tuple(map(float, values[name]))
         return Preprocessing(size=sides[1], **values)

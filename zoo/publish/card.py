@@ -20,12 +20,12 @@ from zoo.contract import bundle as bundles
 from zoo.contract import rundir
 from zoo.contract.bundle import Bundle
 from zoo.contract.finished_run import FinishedRun
-from zoo.files import fields
+from zoo.files import checks
 from zoo.host.text import code, plain
 from zoo.publish import card_sections as sections
+from zoo.publish.destination import Destination
 from zoo.publish.front_matter import metadata
 from zoo.publish.limits import MOST_NAMED, limits
-from zoo.publish.place import Place
 
 TEMPLATE = Path(__file__).parents[2] / "model_cards" / "template.md"
 FITS = {
@@ -35,19 +35,19 @@ FITS = {
 }
 
 
-def text(run: Path, place: Place | None = None) -> str:
+def text(run: Path, place: Destination | None = None) -> str:
     """Front matter and Markdown of a run's card, or of its published copy."""
     if place:
         facts, opened = FinishedRun(run, place.files), list(bundles.of_run(run))
     else:
         facts, opened = FinishedRun(run, {}), []
-    with fields.of(
+    with checks.of(
         f"a file of {run} that its card is made of", "Copy the run folder again, or train it again."
     ):
         return _text(facts, opened, place)
 
 
-def _text(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -> str:
+def _text(facts: FinishedRun, opened: Sequence[Bundle], place: Destination | None) -> str:
     calibrated = (facts.folder / rundir.FIGURES / "reliability.svg").is_file()
     parts = {
         **about(facts),
@@ -95,7 +95,7 @@ def about(facts: FinishedRun) -> dict[str, Any]:
     }
 
 
-def usage(facts: FinishedRun, place: Place | None) -> dict[str, Any]:
+def usage(facts: FinishedRun, place: Destination | None) -> dict[str, Any]:
     """The values of the section that shows how to use the model, here or as published."""
     if place:
         files, repo, timm_name = place.files, place.repo, f"hf-hub:{place.repo}"

@@ -10,8 +10,8 @@ from zoo.contract.figures import Figures, figures
 from zoo.contract.finished_run import FinishedRun
 from zoo.contract.report import Numbers, Plain
 from zoo.host.text import code, plain
+from zoo.publish.destination import Destination
 from zoo.publish.limits import MOST_NAMED
-from zoo.publish.place import Place
 
 
 def results(facts: FinishedRun) -> str:
@@ -79,7 +79,7 @@ def calibration(facts: FinishedRun) -> str:
     )
 
 
-def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -> str:
+def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Destination | None) -> str:
     """The table of bundles: what each says of its accuracy, size and latency; "" without any."""
     if not opened:
         return ""
@@ -107,7 +107,7 @@ def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -
     return text
 
 
-def _where(bundle: Bundle, place: Place | None) -> str:
+def _where(bundle: Bundle, place: Destination | None) -> str:
     """A remark if a bundle does not lie where the card will be read."""
     described = f"{bundles.BUNDLES}/{bundle.place.name}/{bundles.BUNDLE}"
     return "" if place and described in place.files else " (not here)"

@@ -11,7 +11,7 @@ from zoo.contract import bundle as bundles
 from zoo.contract.bundle import Bundle
 from zoo.contract.examples import expected
 from zoo.contract.finished_run import FinishedRun
-from zoo.publish.place import Place
+from zoo.publish.destination import Destination
 
 HUB_LICENCES = PERMISSIVE | {
     "cc-by-nc-4.0",
@@ -25,7 +25,7 @@ HUB_LICENCES = PERMISSIVE | {
 
 
 def metadata(
-    facts: FinishedRun, place: Place | None, opened: Sequence[Bundle] = ()
+    facts: FinishedRun, place: Destination | None, opened: Sequence[Bundle] = ()
 ) -> ModelCardData:
     """The front matter. Values of metrics are fractions."""
     base, name = facts.report.base, facts.name
@@ -79,14 +79,14 @@ def licence(identifier: str | None, repository: str | None) -> dict[str, Any]:
     return {"license": "other", "license_name": name, **link}
 
 
-def _widget(place: Place, opened: Sequence[Bundle]) -> Iterator[dict[str, str]]:
+def _widget(place: Destination, opened: Sequence[Bundle]) -> Iterator[dict[str, str]]:
     """The pictures that the Hub's page offers to try."""
     for path, title in example_pictures(place, opened):
         address = f"https://huggingface.co/{place.repo}/resolve/main/{path}"
         yield {"src": address, "example_title": title}
 
 
-def example_pictures(place: Place, opened: Sequence[Bundle]) -> list[tuple[str, str]]:
+def example_pictures(place: Destination, opened: Sequence[Bundle]) -> list[tuple[str, str]]:
     """(path in the repository, expected class) of the pictures that are published."""
     by_name = {}  # the bundles have the same examples: each is shown once
     for bundle in opened:

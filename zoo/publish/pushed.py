@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contract import bundle, rundir
-from zoo.files import fields, strict_json
+from zoo.files import checks, strict_json
 from zoo.files.folders import SHA256, is_plain, read_bytes
 from zoo.host.errors import UserError
 from zoo.hub.pins import pins_file
@@ -52,7 +52,7 @@ def read(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] |
     entry = _entries().get(_key(endpoint, kind, repo, revision))
     if entry is None:
         return None
-    with fields.of(pushes_file(), DELETE):
+    with checks.of(pushes_file(), DELETE):
         for digest in entry.values():
             if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
                 raise ValueError("expected the digests of files")
@@ -70,7 +70,7 @@ def write(endpoint: str, kind: str, repo: str, revision: str, digests: Mapping[s
 def _entries() -> dict[str, Any]:
     if not pushes_file().exists():
         return {}
-    with fields.of(pushes_file(), DELETE):
+    with checks.of(pushes_file(), DELETE):
         entries = strict_json.parse(read_bytes(pushes_file(), rundir.MOST_BYTES))
         if not isinstance(entries, dict):
             raise TypeError(f"expected an object, seen {type(entries).__name__}")

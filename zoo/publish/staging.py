@@ -19,14 +19,14 @@ from zoo.contract import listed_files, rundir
 from zoo.contract.bundle import Bundle
 from zoo.contract.examples import leaving
 from zoo.contract.figures import without_pictures
-from zoo.files import fields
+from zoo.files import checks
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.hub.listing import ALLOWED
 from zoo.picture.preprocess import FILTERS, Preprocessing
 from zoo.publish import card
+from zoo.publish.destination import Destination
 from zoo.publish.picture_names import without_pictures_of_run
-from zoo.publish.place import Place
 from zoo.publish.private import Private
 from zoo.publish.stage import Stage
 
@@ -56,7 +56,7 @@ def staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pat
     is unfinished or changed, for a bundle of an earlier state of it, for a file that holds other
     values than expected, and for a token in a file.
     """
-    with fields.of(run, "Copy the run folder again, or train it again."):
+    with checks.of(run, "Copy the run folder again, or train it again."):
         return _staged(run, into, repo=repo, examples=examples)
 
 
@@ -91,7 +91,7 @@ def _stage_descriptions(stage: Stage, run: Path, repo: str) -> None:
     if config := preprocessor_config(pre):
         stage.write(PREPROCESSOR, config)
     page = stage.into / rundir.CARD
-    rundir.write_text(page, card.text(run, Place(repo, dict(stage.files), stage.private.cut)))
+    rundir.write_text(page, card.text(run, Destination(repo, dict(stage.files), stage.private.cut)))
     stage.files[rundir.CARD] = page
     files = {}
     for name, path in stage.files.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.graph.deployed import DeployedParts
-from export.proof import class_folders
+from export.proof import labelled_folder
 from export.proof.judging import Labelled
 from export.proof.trained_run import JUDGED, TrainedRun, sample
 from zoo.contract import bundle, rundir
@@ -63,7 +63,7 @@ def open_pulled(
             "home. Name a folder with one folder of pictures for each class with --data: the "
             "export is proved on them."
         )
-    label_of = _readable(data, class_folders.read(data, labels))
+    label_of = _readable(data, labelled_folder.read(data, labels))
     pictures = {name: data / name for name in sample(label_of, parity_images)}
     return PublishedRun(run, labels, parts, data, pictures, max_loss, label_of)
 

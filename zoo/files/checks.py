@@ -1,5 +1,5 @@
-"""Values that a file of a stranger holds, by type: text is text, a number is finite and in its
-range.
+"""Checks of the values that a file of a stranger holds, by type: text is text, a number is finite
+and in its range.
 
 Each function gives the value or raises `ValueError`; inside `of(file)` every such error becomes one
 `UserError`.
@@ -104,10 +104,10 @@ def facts(value: Any) -> dict[str, Any]:
     found = mapping(value)
     if len(found) > 100:
         raise ValueError(f"expected at most 100 values, seen {len(found):,}")
-    for key, one in found.items():
+    for key, entry in found.items():
         name(key)
-        if isinstance(one, str):
-            text(one, most=LONGEST_NAME)
-        elif one is not None and not isinstance(one, bool):
-            number(one)
+        if isinstance(entry, str):
+            text(entry, most=LONGEST_NAME)
+        elif entry is not None and not isinstance(entry, bool):
+            number(entry)
     return found

@@ -9,7 +9,7 @@ from zoo.hub.listing import REPOSITORY
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where a published copy will lie."""
 
     repo: str
