@@ -158,7 +158,7 @@ def test_one_noun_names_one_public_class() -> None:
     names = Counter(
         node.name
         for path in CODE
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in ast.iter_child_nodes(nodes(path)[0])
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert [name for name, classes in names.items() if classes > 1] == []

@@ -48,6 +48,7 @@ def list_bases(
         ("max_params_m", max_params_m, math.inf),
         ("commercial", commercial, False),
     )
+    # only those that were given, so that a message can say which to loosen
     filters: dict[str, Any] = {name: value for name, value, default in asked if value != default}
     rows = catalog.select(**filters)
     if not rows:

@@ -113,12 +113,15 @@ def run(
     Raises `failures()` as well.
     """
     options = run_options(provider)
+    # `terminate` is looked at between two nodes, so that a single long one still runs to its end
     clock = threading.Timer(limit_s, setattr, (options, "terminate", True))
+    # a pass that hangs must not keep the process alive
     clock.daemon = True
     clock.start()
     try:
         return session.run(names, feed, options)
     except failures():
+        # ONNX Runtime raises the same type for this as for a broken model
         if options.terminate:
             raise TimeoutError(f"no answer within {limit_s:.3g} seconds") from None
         raise
@@ -221,6 +224,7 @@ def _cuda_session(runtime: Any, model: Path, threads: int, *, quiet: bool) -> tu
     if not _has_driver():
         return None, "this machine has no NVIDIA driver (nvidia-smi must list a GPU)"
     try:
+        # standard output belongs to the answers of the command
         with _quiet(runtime) if quiet else contextlib.redirect_stdout(sys.stderr):
             runtime.preload_dlls()  # from pip's nvidia packages; it prints to stdout
             session = _session(
@@ -248,6 +252,7 @@ def _has_driver() -> bool:
 
 @contextlib.contextmanager
 def _quiet(runtime: Any) -> Iterator[None]:
+    # the default logger, which tells what goes wrong while CUDA's libraries are loaded
     runtime.set_default_logger_severity(_SILENT)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -265,8 +270,11 @@ def _session(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = _ERRORS
     options.intra_op_num_threads = machine.library_threads(threads)
+    # a pattern is kept for each new picture size, and never given back
     options.enable_mem_pattern = False
     try:
+        # enable_fallback=0: without it a session that fails on CUDA is made again on the CPU, in
+        # silence
         return runtime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except failures() as error:
         raise UserError(

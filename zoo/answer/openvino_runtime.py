@@ -74,9 +74,11 @@ class OpenVinoSession:
         self, names: Sequence[str] | None, feed: Mapping[str, np.ndarray], options: Any = None
     ) -> list[np.ndarray]:
         """The outputs named (None: all), as `onnxruntime.InferenceSession.run` gives them."""
+        # shared, not copied: nobody writes to the pixels during a pass
         results = self._compiled.create_infer_request().infer(dict(feed), share_inputs=True)
         if names is None:
             names = [output.get_any_name() for output in self._compiled.outputs]
+        # copied, because the results belong to the request, which ends here
         return [np.array(results[name]) for name in names]
 
     def get_modelmeta(self) -> SimpleNamespace:

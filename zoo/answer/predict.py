@@ -79,6 +79,7 @@ class Predictor:
             self.bundle.model, provider, threads=threads
         )
         _check_model(self._session, self.bundle)
+        # each picture goes through the network once for each view
         self._batch = max(1, PASSES // len(tta.VIEWS[self.bundle.decision.views]))
         self.checked: Checked | None = self._check(threads) if check else None
 
@@ -172,6 +173,7 @@ def _check_outputs(outputs: dict[str, Any], count: int, bundle: Bundle) -> None:
                 f"expected float32 for {count} pictures and {len(bundle.labels)} classes. "
                 f"{bundles.export_it(bundle.folder)}"
             )
+    # NaN would win or lose every comparison, and JSON has no word for it
     if not np.isfinite(outputs[bundles.PROBABILITIES]).all():
         raise UserError(
             f"{bundle.model} gives probabilities that are not finite: expected numbers from 0 to "
@@ -255,6 +257,7 @@ def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[tuple[int,
         if len(batch) == size:
             waiting_bytes -= size * x_HWC.nbytes
             yield waiting.pop(x_HWC.shape)
+        # pictures of ever new sizes fill no batch
         elif waiting_bytes > WAITING_BYTES:
             yield from waiting.values()
             waiting, waiting_bytes = {}, 0

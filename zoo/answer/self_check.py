@@ -105,6 +105,7 @@ def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], An
         return Checked(0, 0.0)
     count, worst = 0, 0.0
     for picture in pictures:
+        # `not <=`, so that NaN is refused too
         if not picture.worst <= limit(bundle):
             raise UserError(_refusal(bundle, provider, picture, against))
         count, worst = count + 1, max(worst, picture.worst)
@@ -133,6 +134,7 @@ def by_examples(bundle: Bundle, answer: Answer) -> Iterator[Compared]:
 
 def by_made_pictures(answer: Answer, right: Answer) -> Iterator[Compared]:
     """A large and a small picture, so that both directions of resizing are seen."""
+    # waves of several lengths with hard edges: a flat picture would hide a wrong filter
     for height, width in ((480, 640), (30, 40)):
         down, across = np.mgrid[0:height, 0:width] / height
         waves = np.stack(

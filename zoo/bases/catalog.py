@@ -98,12 +98,14 @@ def find(name: str) -> Base:
     Raises `UserError` for an unfinished run, a model that is not offered, and any other name (with
     the three nearest).
     """
+    # before the files here: a folder of that name must not change what a command means
     if name in BY_ALIAS:
         return BY_ALIAS[name]
     if target := registry.own_aliases().get(name):
         return replace(_hub_base(target), alias=name)
     if name.startswith("hf-hub:"):
         return _hub_base(name)
+    # after `hf-hub:`, before timm's names: a path is what its owner sees
     if name and os.path.exists(name):
         return _run_base(name)
     _refuse_not_offered(name)
@@ -163,6 +165,7 @@ def nearest(name: str, count: int = 3) -> list[str]:
         aliases.update(dict.fromkeys(names, row.alias))
     for alias in registry.own_aliases():
         aliases[alias] = alias
+    # all of them, because an alias may stand in three rows and the caller wants different ones
     ranked = difflib.get_close_matches(wanted, aliases, n=len(aliases), cutoff=0.0)
     return list(dict.fromkeys(map(aliases.__getitem__, ranked)))[:count]
 

@@ -39,6 +39,7 @@ def add(alias: str, target: str) -> None:
             f"{alias!r}: expected an alias of letters, digits, _ . and -, that begins with a "
             "letter."
         )
+    # only here: a folder that is made later loses to the alias
     if Path(alias).exists():
         raise UserError(
             f"{alias!r}: a file or folder here has this name, and --base would mean both: choose "

@@ -146,6 +146,7 @@ def _check_classes(config: Mapping[str, Any], where: str) -> None:
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:
+    # type, not isinstance: True is an int
     return type(value) in (int, float) and math.isfinite(value) and low <= value <= high
 
 
@@ -164,6 +165,7 @@ def _is_argument(value: Any, most: int, depth: int = 0) -> bool:
 
 
 def _is_layer(value: Any) -> bool:
+    # timm follows the name with getattr, and no part may lead to `__class__` and the like
     if not _is_name(value) or "__" in value:
         return False
     return value == "" or LAYER.fullmatch(value) is not None

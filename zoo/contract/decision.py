@@ -112,6 +112,7 @@ class Decision:
                 f"{where}: expected temperature, views, unknown and sets as finetune writes them, "
                 f"seen {checks.seen(content)} ({error!r}). Run python -m finetune.decide."
             ) from None
+        # its type first: a list cannot be looked up in a dict
         if not isinstance(decision.views, str) or decision.views not in tta.VIEWS:
             raise UserError(
                 f"{where}: expected views of {', '.join(tta.VIEWS)}, seen "
@@ -202,6 +203,7 @@ def temper(probabilities_NC: np.ndarray, temperature: float) -> np.ndarray:
     For one view this is temperature scaling of logits (Guo et al., "On calibration of modern neural
     networks", ICML 2017).
     """
+    # a probability of 0 has no logarithm
     tiny = np.finfo(np.float64).tiny
     return softmax(np.log(np.maximum(probabilities_NC, tiny)) / temperature)
 
@@ -226,6 +228,7 @@ def knn_distance(
         f"the {neighbours}th nearest of {len(bank_MD)} references"
     )
     similarity_NM = unit(embedding_ND, shortest) @ bank_MD.T
+    # partition, not sort: only the k-th largest similarity is needed, of up to millions of rows
     place = similarity_NM.shape[1] - neighbours
     return 1 - np.partition(similarity_NM, place, axis=1)[:, place]
 
@@ -234,6 +237,7 @@ def in_set(probabilities_NC: np.ndarray, sets: Sets) -> np.ndarray:
     """Tell which classes are in the prediction set of each picture, bool [N, C]; the most probable
     one always is."""
     most = probabilities_NC.argmax(1)[:, None] == np.arange(probabilities_NC.shape[1])
+    # never empty, though by the rule alone it could be
     return most | (probabilities_NC >= sets.least_probability)
 
 
@@ -263,6 +267,7 @@ def answer(
     """Apply the decision to one picture: its probabilities (views averaged, tempered) and its
     unknown score."""
     assert decision.unknown is None or unknown_score is not None, "a threshold needs a score"
+    # stable, so that classes of the same probability stand in the order of the labels everywhere
     order = np.argsort(-probabilities_C, kind="stable")
     nearest = tuple((labels[c], float(probabilities_C[c])) for c in order[:top])
     members = None

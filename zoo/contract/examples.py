@@ -51,6 +51,7 @@ def leaving(bundle: Bundle) -> Leaving:
             try:
                 file = bundle.file(path)
                 assert file is not None, "the bundle lists it"
+                # a photograph says in its EXIF where and when it was taken
                 pictures[name] = without_metadata(file)[1]
             except BadImage as error:
                 staying.append(f"{one_line(name)} ({error.reason})")

@@ -37,6 +37,7 @@ class Figures:
 def model_mb(model: Path) -> float:
     """Return the size of a model in megabytes, with the weights that some formats keep in a file
     beside it (OpenVINO's `model.bin`)."""
+    # of an ONNX file both are the same path, which the set below counts once
     beside = model.with_suffix(".bin") if model.suffix == ".xml" else model
     return round(sum(path.stat().st_size for path in {model, beside}) / 1e6, 1)
 
@@ -59,6 +60,7 @@ def figures(bundle: Bundle) -> Figures:
             lost_points = checks.number(lost["worst"])
             lost_spread = 1.96 * checks.number(lost.get("standard_error", 0.0))
         proved_on = one_line(checks.name(proof.get("provider", _prover(bundle))))
+        # the rungs of an engine have its name before their own
         if any(str(name).startswith("engine") for name in rungs):
             proved_on += ", TensorRT"
     latency_ms, measured_on = _measured(bundle)

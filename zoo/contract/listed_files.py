@@ -22,6 +22,7 @@ def listed(folder: Path, name: str) -> Path | None:
     if expected is None:
         return None
     path = folder / name
+    # a link in place of a folder on the way would lead elsewhere as well
     for above in list(path.relative_to(folder).parents)[:-1]:
         _signature(folder / above, folder=True)
     if _digest_at(path, _signature(path)) != expected:
@@ -45,6 +46,7 @@ def _signature(path: Path, *, folder: bool = False) -> tuple[int, ...]:
         raise UserError(
             f"{shown(path)} is not a {expected}: expected no links, copy the folder again."
         )
+    # ctime as well: no program can set it back, as it can mtime
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -59,6 +61,7 @@ def _manifest_files(folder: Path, signature: tuple[int, ...]) -> dict[str, str]:
     return files
 
 
+# the signature is a key only: a file that was written or replaced is hashed again
 @lru_cache(maxsize=4096)
 def _digest_at(path: Path, signature: tuple[int, ...]) -> str:
     return digest(path)

@@ -26,6 +26,7 @@ def threshold(unknown_score_N: np.ndarray, share: float = REJECTED) -> float:
     """A score that at most `share` of the calibration pictures exceed, half way between two of
     them."""
     ordered = np.sort(unknown_score_N)
+    # 1e-9: 0.95 times the number may be a rounding above a whole one, and ceil would take the next
     return between([*ordered, ordered[-1] + 1e-6], math.ceil(len(ordered) * (1 - share) - 1e-9))
 
 
@@ -79,6 +80,7 @@ def warning(rejected: Mapping[str, float]) -> str | None:
 def noise(count: int) -> list[Image.Image]:
     """So many pictures of nothing, half of them independent uniform pixels (256 px), half smooth
     colour noise (a grid of 2 to 16 random colours)."""
+    # the same noise in every run, so that their reports can be compared
     random = np.random.default_rng(0)
     grids = [256] * (count // 2) + random.integers(2, 17, count - count // 2).tolist()
     pictures = [

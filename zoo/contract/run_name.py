@@ -17,5 +17,6 @@ def default_name(data: str, base: str) -> str:
     octets = name.encode()
     if len(octets) <= LONGEST_NAME:
         return name
+    # 9: a dash and 8 digits, which keep two long names apart that begin alike
     beginning = octets[: LONGEST_NAME - 9].decode(errors="ignore")
     return f"{beginning}-{hashlib.sha256(octets).hexdigest()[:8]}"

@@ -31,6 +31,7 @@ def files_rows(run: Path) -> Iterator[dict[str, str]]:
                 f"sha256, seen {shown(row['path'])!r} and {shown(row['sha256'])!r}: copy the run "
                 "folder again."
             )
+        # isascii: int() takes digits of every script, and of very many it takes its time
         if not all(side.isascii() and side.isdigit() and len(side) <= 9 for side in sides):
             raise UserError(
                 f"{run / rundir.FILES}: expected width and height in pixels, seen {shown(sides)}: "

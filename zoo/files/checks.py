@@ -48,6 +48,7 @@ def of(file: Path | str, advice: str = "Copy the folder again.") -> Iterator[Non
 
 def seen(value: Any) -> str:
     """A value for a message, cut where it is long."""
+    # repr, because control characters of a stranger's value must not reach the terminal
     shown = repr(value)
     return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
@@ -78,6 +79,7 @@ def names(value: Any) -> tuple[str, ...]:
 
 def number(value: Any, *, above: float = -math.inf, below: float = math.inf) -> float:
     """A finite number between the two, exclusive."""
+    # True is an int to Python, but not to JSON; NaN fails the comparison
     if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < below:
         raise ValueError(
             f"expected a number above {above:g} and below {below:g}, seen {seen(value)}"
@@ -87,6 +89,7 @@ def number(value: Any, *, above: float = -math.inf, below: float = math.inf) -> 
 
 def whole(value: Any, least: int, most: int) -> int:
     """A whole number in this range."""
+    # True is an int to Python
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"expected a whole number from {least} to {most:,}, seen {seen(value)}")
     return value

@@ -103,6 +103,7 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
     """
     found, read = Found(), dict[tuple[int, int], str]()
     folders, links = deque([(relative(folder, root), folder)]), deque[tuple[str, Path]]()
+    # links wait until no folder is left, so that a folder keeps the path that has no link
     while waiting := folders or links:
         here, path = waiting.popleft()
         own = identity(path)

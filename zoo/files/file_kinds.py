@@ -161,6 +161,7 @@ def seen(data: bytes) -> tuple[str, str]:
     """(what a file is, what to do about it), two clauses; ("", "") where its first bytes do not
     tell."""
     start = data[:SCANNED_BYTES]
+    # what a download that was cut off, or a damaged disk, leaves
     if not start.strip(b"\0"):
         return ("nothing but zero bytes", "copy or download the picture again")
     if start[4:8] == b"ftyp":
@@ -168,6 +169,7 @@ def seen(data: bytes) -> tuple[str, str]:
         if b"avif" in start[16:64]:  # among the compatible brands
             brand = b"avif"
         return _first(_BRANDS, brand) or ("a film (MP4 or QuickTime)", _FRAMES)
+    # a byte order mark or blanks may stand before the first tag
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     found = _first(_TEXTS, text)
     if found == _first(_TEXTS, b"<"):  # an XML declaration or a comment comes first
@@ -207,4 +209,5 @@ def _is_text(start: bytes) -> bool:
         text = codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
         return False
+    # blanks and line breaks are not printable to Python
     return "".join(text.split()).isprintable()

@@ -33,6 +33,7 @@ LONGEST_PATH = 4096
 MOST_PICTURE_BYTES = 2**30
 """A picture file that a run names is not read beyond this size."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
+# C0 and C1 controls, line separators, and what reverses the direction of text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -79,6 +80,7 @@ def look_through(folder: Path) -> Tree:
                 files.add(inside)
             else:
                 raise _odd(folder, inside, kind)
+            # while it is listed: a folder without end would fill the memory before it was counted
             if len(files) + len(folders) > MOST_ENTRIES:
                 raise UserError(
                     f"{folder} holds more than {MOST_ENTRIES:,} files and folders: expected a run "
@@ -148,6 +150,7 @@ def is_picture_path(path: object) -> bool:
     """
     if not isinstance(path, str) or "\0" in path or (os.name == "nt" and _DRIVE.match(path)):
         return False
+    # `..` may stand at the beginning only, as the relative path of a folder elsewhere has it
     parts = path.split("/")
     while parts and parts[0] == "..":
         parts = parts[1:]
@@ -158,6 +161,7 @@ def is_picture_path(path: object) -> bool:
 
 def _fits(name: str) -> bool:
     try:
+        # in bytes, because that is what file systems count
         parts = list(map(os.fsencode, name.split("/")))
     except UnicodeEncodeError:  # a surrogate that no file name gives
         return False
@@ -227,6 +231,7 @@ def read_regular(path: Path, most: int, *, name: str = "", follow: bool = True) 
     name = name or str(path)
     try:
         with open_regular(path, follow=follow) as file:
+            # of the opened file: what stands at the path may be another one by now
             size = os.fstat(file.fileno()).st_size
             content = file.read(size + 1) if size <= most else b""  # one more: it may be growing
     except NotRegular:
@@ -261,6 +266,7 @@ def read_bytes(path: Path, most: int) -> bytes:
             raise UserError(
                 f"{shown(path)} has {found.st_size:,} bytes: expected at most {most:,}."
             )
+        # one byte more, so that a file that grows is noticed
         content = file.read(found.st_size + 1)
     if len(content) != found.st_size:
         raise UserError(
@@ -282,6 +288,7 @@ def picture_bytes(path: Path, sha256: str) -> bytes:
         raise BadImage(shown(path), "there is no such file") from None
     except UserError as error:
         raise BadImage(shown(path), str(error)) from None
+    # of these very bytes: to hash the path again would let the file be exchanged in between
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BadImage(shown(path), "its bytes are not those that were read for the run (sha256)")
     return content

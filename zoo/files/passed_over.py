@@ -137,11 +137,13 @@ def by_rule(path: str, entry: "os.DirEntry[str]", *, folder: bool) -> Unused | N
     """The entry as one that is skipped for its name, or as a folder of a program; None if it is
     neither."""
     name, lower = entry.name, entry.name.lower()
+    # before everything else, because `.DS_Store` and `.git` need no row of their own then
     if name.startswith("."):
         return Unused(path, "system", "hidden: its name begins with a dot")
     if folder:
         if lower in SYSTEM_FOLDERS or _REPAIRED_FOLDER.fullmatch(lower):
             return Unused(path, "system", "a folder of the system")
+        # a class may be called cvs or venv: only what lies in it tells a program's folder
         marks = _MARKS.get(lower, _VENV_MARKS)
         if all(os.path.isfile(os.path.join(entry.path, mark)) for mark in marks):
             return Unused(path, "system", f"a folder of a program: it holds {' and '.join(marks)}")

@@ -49,6 +49,7 @@ def located(root: Path, path: str) -> Path:
     """Where the picture lies that was recorded under this relative path: there, or, in a copy that
     spells its names in another Unicode form, under the names that are there. What is missing is
     given as it was recorded."""
+    # ASCII has one Unicode form only, which spares the look at most paths
     if path.isascii() or os.path.lexists(root / path):
         return root / path
     folder = root
@@ -65,6 +66,7 @@ def _spelt(folder: Path, name: str) -> str:
         return name
 
 
+# with the time of its last change as a key, so that a changed folder is listed again
 @lru_cache(maxsize=64)
 def _names(folder: Path, changed_ns: int) -> dict[str, str]:
     """What stands in a folder: name in NFC -> name as it is; `changed_ns`: when the folder

@@ -20,6 +20,7 @@ def parse(content: bytes, *, finite: bool = True) -> Any:
     # every value but the first of a list or object follows a comma; the first ones follow a bracket
     if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values")
+    # by default json.loads reads NaN and Infinity, and gives infinity for 1e999
     strict: dict[str, Any] = {}
     if finite:
         strict = {"parse_float": _finite, "parse_constant": _refuse}
@@ -37,12 +38,14 @@ def parse(content: bytes, *, finite: bool = True) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
+    # of two values under one key each reader could take another one
     if len(found) != len(pairs):
         raise ValueError("an object has the same key twice")
     return found
 
 
 def _whole(digits: str) -> int:
+    # int() of a text takes quadratic time, and Python itself stops only at 4,300 digits
     if len(digits) > MOST_DIGITS:
         raise ValueError(f"a whole number of {len(digits):,} digits")
     return int(digits)

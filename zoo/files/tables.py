@@ -31,6 +31,7 @@ def as_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def write(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write the same, row by row; names of files that are no text keep their bytes."""
+    # no translation of line ends: csv writes its own, and a cell may hold one
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         csv.writer(file).writerows(_cells(header, rows))
 
@@ -50,6 +51,7 @@ def rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
     missing, lacks a column of `needed`, or is not a table.
     """
     try:
+        # read as it was written: line ends inside a cell stay, bytes that are no text come back
         with TextIOWrapper(open_regular(path), "utf-8", "surrogateescape", newline="") as file:
             yield from _rows(file, needed)
     except (FileNotFoundError, NotADirectoryError):
@@ -69,6 +71,7 @@ class _NotATable(Exception):
 
 def _rows(file: IO[str], needed: Sequence[str]) -> Iterator[dict[str, str]]:
     reader = csv.reader(_lines(file))
+    # an empty file has an empty head, and then lacks the first needed column
     head = [plain_cell(cell) for cell in next(reader, [])]
     if len(head) > MOST_COLUMNS or len(set(head)) != len(head):
         raise _NotATable(f"expected at most {MOST_COLUMNS} different columns")

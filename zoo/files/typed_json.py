@@ -74,6 +74,7 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return _optional_reader(inner)
     if origin is tuple:
         return _list_reader(inner)
+    # what is left is a mapping; any other type in a dataclass is our mistake, not the file's
     assert origin is Mapping or origin is dict or issubclass(origin, Mapping), kind
     of_value = _reader(inner[1])
     return lambda value: {
@@ -103,6 +104,7 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {
 
 
 def _optional_reader(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
+    # `X | None` is the only union that the contracts have
     (kind,) = set(kinds) - {type(None)}
     present = _reader(kind)
     return lambda value: None if value is None else present(value)
@@ -122,6 +124,7 @@ def _list_reader(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
 
 
 def _object_reader(kind: Any) -> Callable[[Any], Any]:
+    # once for each class, not for each value: to resolve annotations is slow
     hints = typing.get_type_hints(kind)
     parts = [(field, _reader(hints[field.name])) for field in dataclasses.fields(kind)]
 

@@ -62,6 +62,7 @@ def say(text: object, *, style: str | None = None) -> None:
     if sys.stdout.isatty():
         _terminal().print(shown, style=style)
     else:
+        # at once, because the reader of a pipe follows the training by these lines
         print(shown, flush=True)
 
 
@@ -83,6 +84,7 @@ def error(text: object) -> None:
 
 def answer(content: Any) -> None:
     """Print one line of JSON, in ASCII."""
+    # json.dumps escapes every control character but DEL
     print(json.dumps(content).replace("\x7f", "\\u007f"), flush=True)
 
 
@@ -118,6 +120,7 @@ def table(
         )
     marked = set(red)
     for number, row in enumerate(rows):
+        # a Text, because rich would read brackets in a name as its mark-up
         cells = [Text(encodable(one_line(cell), sys.stdout)) for cell in row]
         if number in marked:
             cells[-1].stylize("red")
@@ -164,6 +167,7 @@ def bar(title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
         def advance(n: int, note: str = "") -> None:
             nonlocal seen
             seen += n
+            # of this process alone: what was done before a resume took no time here
             rate = seen / max(monotonic() - start, 1e-9)
             progress.update(task, advance=n, rate=f"{rate:.0f}/s", note=one_line(note))
 

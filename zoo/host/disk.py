@@ -67,11 +67,13 @@ def no_room(error: BaseException) -> NoRoom | None:
     """
     chain: BaseException | None = error
     while chain is not None:
+        # the innermost system error decides; one with another number is no lack of room
         if isinstance(chain, OSError):
             return NO_ROOM[chain.errno][1] if chain.errno in NO_ROOM else None
         for words, found in NO_ROOM.values():
             if words in str(chain):
                 return found
+        # as a traceback would follow it: `raise ... from None` hides what came before
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
     return None
 
@@ -111,6 +113,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         # safetensors puts a file of its own there, which is for nobody else
         _set_mode(temporary, usual)
+        # data before name: after a power cut a renamed file without its data would be empty
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -149,6 +152,7 @@ def new_file_beside(path: Path) -> Path:
 
     Raises `NotWritable`.
     """
+    # a name that nobody can guess; in the same folder, because a rename does not cross disks
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
     with right_needed(path.parent):

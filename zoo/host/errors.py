@@ -62,6 +62,7 @@ def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
     `joins`: whether processes that torchrun starts together share the work; other commands are
     refused there at once, where they would write the same files several times.
     """
+    # here, because console and disk import this module
     from zoo.host import console, disk, streams
 
     streams.guard()
@@ -79,6 +80,7 @@ def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
         console.error(UserError(words))
         sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
+        # 128 + SIGINT, as shells have it
         sys.exit(130)
 
 
@@ -88,6 +90,7 @@ def _check_alone() -> None:
     started = os.environ.get("WORLD_SIZE", "1")
     if "TORCHELASTIC_RUN_ID" not in os.environ or started == "1":
         return
+    # one message is enough, however many processes were started
     if os.environ.get("RANK", "0") != "0":
         sys.exit(UserError.exit_code)
     module = getattr(sys.modules["__main__"], "__spec__", None)

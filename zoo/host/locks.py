@@ -14,6 +14,8 @@ def take(lock: FileLock, *, in_use: str, timeout_s: float = 0) -> None:
     file.
     """
     try:
+        # of the system (flock), not the mere existence of a file: a killed process leaves no lock
+        # behind
         lock.acquire(timeout=timeout_s)
     except Timeout:
         raise UserError(in_use) from None

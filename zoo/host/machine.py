@@ -53,6 +53,7 @@ def cpu_quota() -> float | None:
     """
     found: list[float] = []
     for controllers, group in _own_groups():
+        # version 2 has one hierarchy, in a line that begins with `0::`
         if not controllers:
             roots, read = [CGROUPS], _quota_2
         elif "cpu" in controllers.split(","):
@@ -60,6 +61,7 @@ def cpu_quota() -> float | None:
         else:
             continue
         for root in roots:
+            # a limit of a group above holds as well
             for place in (root / group, *(root / group).parents):
                 quota = read(place) if place.is_relative_to(root) else None
                 if quota is not None:
@@ -95,6 +97,7 @@ def _share(words: list[str]) -> float | None:
     """Quota by period; None for "max", -1 and whatever else is no limit."""
     if len(words) != 2 or not all(word.isdecimal() for word in words) or not int(words[1]):
         return None
+    # a quota of 0 is no limit that a process could run under
     return int(words[0]) / int(words[1]) or None
 
 

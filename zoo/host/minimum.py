@@ -147,6 +147,7 @@ def bounds(*packages: str) -> list[str]:
 
 def numbers(version: str) -> tuple[int, ...]:
     """(2, 14, 1) of `2.14.1+cu130`."""
+    # what stands behind + names a build, such as cu130; the first three numbers are the release
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 

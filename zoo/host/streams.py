@@ -46,6 +46,7 @@ def guard() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # bars and help draw lines that ASCII lacks
             stream.reconfigure(errors="backslashreplace")
+    # of every record, because handlers that libraries add format it by themselves
     logging.setLogRecordFactory(_record)
     sys.excepthook = _uncaught
     warnings.formatwarning = _warning
@@ -103,6 +104,8 @@ class _Pipe(io.TextIOWrapper):
             self._let_go()
 
     def _let_go(self) -> None:
+        # the descriptor itself is replaced: what is still in the buffer is flushed when Python
+        # ends, and would fail again
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)

@@ -51,6 +51,7 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     """`printable`, with newline and tab escaped too: a name in a message must not begin a line of
     its own."""
+    # after the others: `printable` leaves these two as they are
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -82,6 +83,7 @@ def plain_cell(text: str) -> str:
 
 def code(name: object) -> str:
     """A name as inline code that no backtick, pipe or line break in it can end."""
+    # inline code knows no escapes, so that a backtick becomes another mark
     cleaned = " ".join(printable(name).split()).replace("`", "'").replace("|", "\\|")
     return f"`{cleaned}`" if cleaned else "(empty)"
 
@@ -96,6 +98,7 @@ def plain(words: object) -> str:
     )
     escaped = re.sub(r"([\\`*\[\]|~!$]|(?<!\w)_|_(?!\w))", r"\\\1", escaped)
     escaped = re.sub(r"^([#+=-]|\d+(?=[.)](?:\s|$)))", _begins_nothing, escaped)
+    # a space without width breaks the address, and nobody sees it
     return re.sub(r"(?i)(https?|ftp|mailto|www|xmpp)([:.])", r"\1&#8203;\2", escaped)
 
 
@@ -110,6 +113,7 @@ def _begins_nothing(match: re.Match[str]) -> str:
 def shell(word: object) -> str:
     """One word of a bash command on one line; what is not printable stands as `$'\\x1b'`."""
     text = str(word)
+    # quoted text may hold line breaks, but a command in a message has to be copied as one line
     if one_line(text) == text:
         return shlex.quote(text)
     return f"$'{''.join(map(_quoted, _octets(text)))}'"

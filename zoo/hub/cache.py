@@ -47,6 +47,7 @@ def announced_by_cache(repo: str, revision: str) -> Pin | None:
     """What the Hub announced of a repository, as far as a copy in the cache tells it: of the
     revision; without one of main, or of the only commit that is there."""
     revisions = [revision] if revision else ["main", *_only_commit(repo)]
+    # the preferred file at any revision goes before the other one
     for name, candidate in product(HUB_FILES, revisions):
         if path := cached(repo, name, candidate):
             config = (path.parent / CONFIG).exists()

@@ -48,6 +48,7 @@ def retried(call: Callable[[], Result], *, sleep: Callable[[float], None] = time
     any connection."""
     from huggingface_hub import errors
 
+    # the last attempt stands below the loop, so that its error reaches the caller
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
@@ -81,6 +82,7 @@ def _wait_s(error: Any, attempt: int) -> float | None:
             return asked_s
     elif isinstance(error, ConnectError | ConnectTimeout):
         return None
+    # a connection that was there and broke is worth another try
     return FIRST_WAIT_S * 2 ** (attempt - 1)
 
 
@@ -93,6 +95,7 @@ def asked_wait_s(headers: Any) -> float | None:
         return float(headers["Retry-After"])
     limit = parse_ratelimit_headers(headers)
     if limit and limit.remaining == 0:
+        # one second more, because the header has whole ones
         return limit.reset_in_seconds + 1.0
     return None
 

@@ -17,6 +17,7 @@ SHA256_DIGITS = 64
 
 def digest_as_git(path: Path) -> str:
     """git's sha1 of a file, which the Hub announces of those that are not large."""
+    # git hashes a header with the size before the content
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -39,6 +40,7 @@ def refuse_damaged(hub_id: str, path: Path, seen: str, announced: str | None) ->
 
 def refuse_copy(hub_id: str, path: Path, expected: str, seen: str) -> None:
     """Delete a damaged file from the cache, so that the next pull fetches it again, and raise."""
+    # the blob first: the path in the cache is a link to it
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     raise UserError(

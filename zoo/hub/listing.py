@@ -118,6 +118,7 @@ def check(repo: str, info: Any) -> None:
             raise _refused(
                 repo, f"{file.rfilename} of {str(size)[:20]} bytes, expected at most {most:,}"
             )
+    # a dict by name would keep the last of them, and the client might fetch the first
     if len({file.rfilename for file in files}) != len(files):
         raise _refused(repo, "two files of one name")
 

@@ -47,6 +47,7 @@ def read(hub_id: str) -> Pin | None:
 def write(hub_id: str, pin: Pin) -> None:
     """Record a pull."""
     pins_file().parent.mkdir(parents=True, exist_ok=True)
+    # without an empty `run`: earlier versions refuse a key that they do not know
     entry = {name: value for name, value in asdict(pin).items() if name != "run" or value}
     rundir.write_json(pins_file(), _pins() | {hub_id: entry})
 

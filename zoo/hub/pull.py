@@ -52,6 +52,7 @@ def pull(base: Base) -> Pulled:
             wanted = pin
         else:
             wanted = _announced_or_cached(repo, pin.commit if pin else revision)
+        # before gigabytes are fetched for nothing
         refuse_other_than_pinned(base.hub_id, pin, wanted.sha256, None)
         path = download(repo, wanted.filename, wanted.commit)
         config = download(repo, CONFIG, wanted.commit) if wanted.config else None

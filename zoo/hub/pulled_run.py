@@ -59,6 +59,7 @@ def pull_run(name: str) -> PulledRun:
             )
         paths = {file: download(repo, file, wanted.commit) for file in names}
     folder = paths[rundir.FINISHED].parent
+    # twice: the Hub announces sha256 of large files only, and a pin holds sha256 of each
     like_announced = {file: digest_like(digests[file], folder / file) for file in names}
     refuse_other_files(base.hub_id, folder, digests, like_announced)
     sha256 = {file: rundir.digest(folder / file) for file in names}

@@ -35,6 +35,7 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
     a finished run."""
     place = folder_of(repo, commit)
     place.parent.mkdir(parents=True, exist_ok=True)
+    # beside its place, where a rename is one step; a name of its own for each process
     temporary = place.with_name(f"{commit}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     try:
         for name in digests:

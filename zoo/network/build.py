@@ -76,6 +76,7 @@ def load(run: Path) -> nn.Module:
         raise UserError(
             weights.mismatch(f"{path} does not fit {source.architecture} of config.json", lines)
         )
+    # before it is loaded: NaN would spread to every answer
     weights.check_finite(path, state)
     model.load_state_dict(state)
     return model.eval()
@@ -160,10 +161,12 @@ def _create(
     option."""
     arguments: dict[str, Any] = source.arguments | rates
     arguments |= {"num_classes": classes, "pretrained_cfg": source.config}
+    # timm resolves its own configuration by these, too
     if source.arguments:
         arguments["pretrained_model_args"] = dict(source.arguments)
     if image_size and (source.fixed or source.module in PLAIN_TRANSFORMERS):
         arguments["img_size"] = image_size
+    # an architecture may lack both rates, and timm names one at a time
     while True:
         try:
             return timm.create_model(source.architecture, **arguments)
@@ -189,6 +192,7 @@ def _create(
 def _refused_rate(error: Exception, asked: Collection[str]) -> str | None:
     """The rate that an error of timm names, of those that were asked for."""
     for name in RATES:
+        # timm has no list of the options of an architecture: the error is the only way to know
         if name in asked and f"'{name}'" in str(error):
             return name
     return None
@@ -236,6 +240,7 @@ def _load_all_but_head(model: nn.Module, source: Source, fetched: Weights) -> No
             + "\nChoose the architecture these weights were made for, or another base."
         )
     weights.check_finite(fetched.path, state)
+    # not strict, because the head stays fresh; all else was compared above
     model.load_state_dict(state, strict=False)
 
 

@@ -49,6 +49,7 @@ def heatmap(model: nn.Module, feature_map: Tensor, labels_B: Tensor) -> Tensor:
     evidence_BHWD = evidence(model, feature_map, labels_B)
     map_BHW = evidence_BHWD.sum(-1).relu()
     low_B11, high_B11 = map_BHW.amin((1, 2), keepdim=True), map_BHW.amax((1, 2), keepdim=True)
+    # in tensor operations, without a branch, so that an exporter can follow it
     span_B11 = high_B11 - low_B11
     # False for NaN, too
     clear_B11 = span_B11 > FLAT * evidence_BHWD.abs().sum(-1).amax((1, 2), keepdim=True)
@@ -87,6 +88,7 @@ def has_map(model: nn.Module, image_size: int | None = None) -> bool:
     last = head(model)
     if last is None:
         return False
+    # as it was is how the network is left, whatever the trial raises
     training = network.training
     generator = torch.Generator().manual_seed(0)
     try:
@@ -144,6 +146,7 @@ def _places(network: Any, feature_map: Tensor) -> Tensor | None:
         return None
     tokens = feature_map[:, _prefix_tokens(network) :]
     count = tokens.shape[1]
+    # of the size that the model was built for; other sizes are taken to be square
     grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
     # merged patches, or a picture of another size than the model was made for
     if not grid or math.prod(grid) != count:

@@ -29,6 +29,7 @@ def embedding_parts(model: nn.Module, x: Tensor, stage: int) -> list[Tensor]:
 
 def parts_of(network: Any, feature_map: Tensor, stage_BCHW: Tensor) -> list[Tensor]:
     """The parts, from what one pass gave: the last feature map, and that of the stage."""
+    # float32, because squares of half precision overflow
     pooled = network.forward_head(feature_map, pre_logits=True).flatten(1).float()
     places_BCN = stage_BCHW.float().flatten(2)
     mean_BC1 = places_BCN.mean(2, keepdim=True)
@@ -60,6 +61,7 @@ def early_stage(model: nn.Module, size: int) -> int | None:
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(
         weight.device, weight.dtype
     )
+    # evaluation mode: batch norms would take the random picture into their statistics
     last, stages = network.eval().forward_intermediates(x)
     features = network.forward_features(x)
     same = last.shape == features.shape and torch.allclose(last, features, rtol=1e-4, atol=1e-5)

@@ -19,6 +19,7 @@ def data_config(model: nn.Module) -> dict[str, Any]:
     """timm's `input_size` (3, height, width), `mean`, `std`, `interpolation`, `crop_pct`,
     `crop_mode` of a model."""
     config = resolve_model_data_config(model)
+    # timm's configuration keeps the published size of a model that was built for another
     built_for = getattr(getattr(model, "patch_embed", None), "img_size", None)
     size = tuple(built_for or config["input_size"][-2:])
     return config | {
@@ -84,6 +85,7 @@ def head(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
             1, *data_config(model)["input_size"], generator=torch.Generator().manual_seed(0)
         )
         x = noise.to(last.weight.device, last.weight.dtype)
+        # evaluation mode: dropout stands before the head, and would make the two passes differ
         logits = network.eval()(x)
         watch.remove()
         same = len(seen) == 2 and _close(seen[0], features(model, x)) and _close(seen[1], logits)

@@ -88,6 +88,7 @@ def meta_device_within(extent: Extent, where: str) -> Iterator[None]:
     torch calls these hooks for every layer and tensor of every network in the process while the
     block runs.
     """
+    # layers without weights and layers within layers count too
     most_parts = min(MOST_PARTS, 10 * extent.tensors + 2000)
     most_numbers = 2 * extent.numbers + SPARE_NUMBERS
     parts = numbers = 0

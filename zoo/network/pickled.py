@@ -120,6 +120,7 @@ def _check_members(path: Path) -> None:
             raise ValueError("a member is compressed, which torch never writes")
         if member.filename.endswith("data.pkl") and member.file_size > MOST_DESCRIBED_BYTES:
             raise ValueError(f"the list of its tensors has {member.file_size:,} bytes")
+    # members may overlap in a zip: each would be read anew from the same bytes
     if sum(member.file_size for member in members) > size:
         raise ValueError("its members claim more bytes than it has")
 
@@ -130,6 +131,7 @@ def _check_content(content: Any, file_bytes: int) -> None:
     import torch
 
     level, values, tensors, tensor_bytes = [content], 0, 0, 0
+    # level by level: collections within collections must not exhaust the stack
     for _ in range(MOST_DEPTH):
         inner: list[Any] = []
         for value in level:
@@ -161,6 +163,7 @@ def _checked_bytes(tensor: "Tensor") -> int:
     if str(tensor.dtype) not in DTYPES:
         raise ValueError(f"a tensor of {tensor.dtype}: expected one of {', '.join(DTYPES)}")
     needed = tensor.numel() * tensor.element_size()
+    # strides of 0 make a tensor of any size from one number
     if needed > tensor.untyped_storage().nbytes():
         raise ValueError("a tensor is larger than the numbers it is made of")
     return needed

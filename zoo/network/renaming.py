@@ -34,6 +34,7 @@ def as_timm_names_them(model: nn.Module, raw: dict[str, Tensor]) -> dict[str, Te
 
     Whoever compares them with the model then names what does not fit.
     """
+    # before timm sees it: what is too far from the model takes it hours
     if not _can_be_resized(raw, shapes(model.state_dict())):
         return raw
     try:
@@ -84,6 +85,7 @@ def _resized_part(name: str) -> str:
 
 
 def _is_resized(seen: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    # only reshaped
     if math.prod(seen) == math.prod(own):
         return True
     if len(seen) == 4:

@@ -143,6 +143,7 @@ def size_step(source: Source) -> int | None:
         if source.fixed or source.module in OWN_SIZE_ONLY:
             return None
         return STRIDE
+    # by its name, which spares building the network
     if match := re.search(r"_patch(\d+)_", f"{source.architecture}_"):
         return int(match[1])
     with guard.meta_device():

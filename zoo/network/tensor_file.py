@@ -54,6 +54,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
+        # 2: `{}` is the shortest header
         if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
             raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
         header = json.loads(file.read(length), object_pairs_hook=_once)
@@ -92,6 +93,7 @@ def _shape(name: str, row: Any, data_bytes: int) -> tuple[int, ...]:
         raise ValueError(f"{name[:60]!r} has no proper shape or place")
     count, whole = 1, 1
     for length in shape:
+        # with a length of 0 the product is 0, however large the others are
         count, whole = count * length, whole * max(1, length)
     if whole > MOST_NUMBERS:
         raise ValueError(f"{name[:60]!r} has a length that no tensor has")
@@ -102,5 +104,7 @@ def _shape(name: str, row: Any, data_bytes: int) -> tuple[int, ...]:
 
 def _are_lengths(value: Any) -> bool:
     return isinstance(value, list) and all(
-        type(part) is int and 0 <= part < 1 << 62 for part in value
+        # type, not isinstance: True is an int
+        type(part) is int and 0 <= part < 1 << 62
+        for part in value
     )

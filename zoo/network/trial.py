@@ -37,6 +37,7 @@ class Trial:
         where the network cannot be tried so: two pictures of its own size do not pass either.
         """
         reason = self._error(built_for or side, side, pictures)
+        # the second question is asked only where the first fails: a pass takes tenths of a second
         if reason is None or self._error(None, None, 2) is not None:
             return None
         return reason

@@ -86,6 +86,7 @@ def fetch(base: Base) -> Weights:
 
     Raises `UserError` when the file cannot be had, or is not the one that was announced or pinned.
     """
+    # first: it needs no network
     if base.package and catalog.is_installed(base.package):
         return _from_package(base, base.package)
     if base.folder:
@@ -202,6 +203,7 @@ def _read_pickle(path: Path) -> dict[str, "Tensor"]:
     import torch
 
     state = unpickle(path)
+    # where training scripts put the weights inside a checkpoint
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -233,6 +235,7 @@ def _rename_by_order(
     ours = {name: list(tensor.shape) for name, tensor in like.items() if not is_counter(name)}
     theirs = {name: list(tensor.shape) for name, tensor in state.items() if not is_counter(name)}
     lines = []
+    # names differ, so that the order and every shape have to agree
     for name, other in zip_longest(ours, theirs):
         if ours.get(name) == theirs.get(other):
             continue

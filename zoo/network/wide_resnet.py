@@ -50,6 +50,7 @@ class Block(nn.Module):
         branch = self.conv2(self.norm2(self.conv1(active)).relu())
         if self.training and self.drop_path:
             kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.drop_path
+            # divided, so that its mean stays the same and nothing need be scaled in evaluation
             branch = branch * kept / (1 - self.drop_path)
         return branch + (x if self.shortcut is None else self.shortcut(active))
 
@@ -85,6 +86,8 @@ class WideResNet(nn.Module):
         self.global_pool, self.head = create_classifier(width_in, num_classes)
         self.feature_info = [{"num_chs": width_in, "reduction": 4, "module": "norm"}]
         for module in self.modules():
+            # torch's own start is for leaky ReLU; fan out, as in the published code of residual
+            # networks
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 

@@ -137,9 +137,11 @@ def without_metadata(source: bytes | Path) -> tuple[str, bytes]:
     if isinstance(data, Path):
         data = read_regular(data, MAX_BYTES)
     picture = decode(data, name=_name_of(source))
+    # a JPEG stays one, because as a PNG it would be several times as large
     if data.startswith(b"\xff\xd8\xff"):
         try:
             clean = jpeg_file.without_metadata(data)
+            # promised bit for bit, so that the answer to the cleaned picture is the same
             if decode(clean).tobytes() == picture.tobytes():
                 return ".jpg", clean
         except (Refused, BadImage):
@@ -150,6 +152,7 @@ def without_metadata(source: bytes | Path) -> tuple[str, bytes]:
 
 
 def _rgb(picture: Image.Image, orientation: int) -> Decoded:
+    # before `load`, which forgets the tiles that tell the raw mode
     of_16_bits = _of_16_bits(picture)
     picture.load()
     bits_used = -1
@@ -161,6 +164,7 @@ def _rgb(picture: Image.Image, orientation: int) -> Decoded:
         rgb = grey.convert("RGB")
     elif picture.has_transparency_data:
         rgba = picture.convert("RGBA")
+        # `convert("RGB")` would drop alpha and show what lies under transparent places
         rgb = Image.new("RGB", rgba.size, (255, 255, 255))
         rgb.paste(rgba, mask=rgba)
     else:
@@ -168,6 +172,7 @@ def _rgb(picture: Image.Image, orientation: int) -> Decoded:
     method = _METHODS.get(orientation)
     if method is not None:
         rgb = rgb.transpose(method)
+    # profiles and comments would travel with the picture into whatever is saved from it
     rgb.info = {}
     return Decoded(rgb, bits_used)
 

@@ -52,11 +52,13 @@ def orientation(block: bytes) -> int:
         return 1
     (count,) = struct.unpack_from(endian + "H", tiff, start)
     found = 1
+    # the number is a stranger's
     for place in range(min(count, MAX_ENTRIES)):
         at = start + 2 + 12 * place
         if at + 12 > len(tiff):
             break
         tag, kind, values = struct.unpack_from(endian + "HHI", tiff, at)
+        # the standard says SHORT; some programs write LONG
         if tag == ORIENTATION and values == 1 and kind in (_SHORT, _LONG):
             code = "H" if kind == _SHORT else "I"
             (found,) = struct.unpack_from(endian + code, tiff, at + 8)

@@ -35,6 +35,8 @@ def as_grey(picture: Image.Image) -> tuple[Image.Image, int]:
     low, high = values.min(), values.max()
     used = -1
     if picture.mode == "F":
+        # floats have no agreed white: scaled by its own extremes, the same object would differ from
+        # picture to picture
         if not (low >= 0 and high <= 1):  # also refuses NaN
             raise Refused(
                 f"float values from {low:g} to {high:g}; float pictures must lie between 0 and 1"
@@ -61,7 +63,9 @@ def _divided_by_257(values: np.ndarray, bits: int) -> np.ndarray:
     """Samples of 12 or 16 bits -> uint8, rounded to nearest, exactly, without a division."""
     wide = values.astype(np.uint32)
     if bits == 12:
+        # the upper bits repeated below, so that 4095 becomes 65535
         wide = np.bitwise_or(wide << 4, wide >> 8, dtype=np.uint32)
+    # (255 v + 32895) >> 16 is v / 257 rounded to nearest, for every v of 16 bits
     wide *= 255
     wide += 32895
     wide >>= 16

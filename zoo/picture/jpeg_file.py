@@ -107,11 +107,13 @@ def reduced(data: bytes) -> Reduced:
     """The JPEG's first picture without EXIF, profiles, comments and thumbnails. Raises
     `Refused`."""
     header = _read(data)
+    # several scans: each visits all pixels, so they are counted; a single one stays as it is
     if header.frame not in _SEQUENTIAL or header.scan_components != header.components:
         content = b"".join((*header.kept, *_scans(data, header), b"\xff\xd9"))
         coefficients = sum(count for _, count in header.samples)
         return Reduced(content, header.held or 1, header.size, 2 * coefficients)
     rest: bytes | memoryview = memoryview(data)[header.scan :]
+    # looked for first, because replacing copies the whole file
     if data.find(_FILL, header.scan) >= 0:
         rest = data[header.scan :].replace(_FILL, b"\xff")
     return Reduced(b"".join((*header.kept, rest)), header.held or 1, header.size)
@@ -141,6 +143,7 @@ def _scans(data: bytes, header: _Header) -> list[bytes]:
     for marker, start, end in _segments(data, header.scan):
         if marker == _SOS:
             scans += 1
+            # the scan's header: number of components, then two bytes for each of at most four
             visited += _visited(data[start + 4 : start + 14], header)
         if scans > MAX_SCANS or visited > MAX_SCAN_PIXELS:
             raise Refused(
@@ -190,6 +193,7 @@ def _read(data: bytes) -> _Header:
         if not found or junk > MAX_JUNK:
             raise Refused("damaged: no JPEG marker where one belongs, or it is truncated")
         marker, at = data[found.end() - 1], found.end()
+        # has no length and no content
         if marker in _RESTARTS:
             continue
         end = _end(data, at)
@@ -211,6 +215,7 @@ def _read(data: bytes) -> _Header:
         elif marker == _APP0 and data[at + 2 : at + 7] == b"JFIF\0" and end - at >= 16:
             # without its thumbnail
             header.kept.append(_segment(_APP0, data[at + 2 : at + 14] + bytes(2)))
+        # kept, because it tells whether three components are RGB and four are inverted CMYK
         elif marker == _APP14 and data[at + 2 : at + 7] == b"Adobe" and end - at >= 14:
             header.kept.append(_segment(_APP14, data[at + 2 : at + 14]))
         elif not _APP0 <= marker <= _APP15 and marker != _COM:
@@ -235,6 +240,7 @@ def _add_frame(header: _Header, marker: int, body: bytes) -> None:
     if body[2] == 12:  # medical pictures; every decoder of 8 bits calls them damaged
         raise Refused("a JPEG of 12 bits a colour, expected 8: save it with 8 bits")
     header.frame, header.components = marker, body[7]
+    # a frame names lines before columns
     header.size = int.from_bytes(body[5:7]), int.from_bytes(body[3:5])
     header.samples = _samples(header.size, body[8 : 8 + 3 * header.components])
     header.kept.append(b"\xff" + bytes([marker]) + body)

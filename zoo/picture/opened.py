@@ -83,6 +83,7 @@ def opened(file: Reduced, limits: Limits, reserve: Reserve) -> Image.Image:
     part = jpeg_file.scale(*file.jpeg_size)
     if part > 1:
         return _open_part(file, part, limits, reserve)
+    # before Pillow opens it: for an extended WebP that allocates the canvas
     for size in (picture_file.canvas(file.data), file.jpeg_size):
         if all(size):
             _check_size(size, limits.pixels, is_jpeg=all(file.jpeg_size))
@@ -114,6 +115,7 @@ def _open_part(file: Reduced, part: int, limits: Limits, reserve: Reserve) -> Im
             f"too large: {width} x {height}, at 1/{part} {size[0]} x {size[1]}, at most "
             f"{limits.pixels / 1e6:g} million pixels are decoded; make it smaller"
         )
+    # a progressive JPEG is kept whole as coefficients, at whatever scale it is decoded
     kept = min(jpeg_file.MAX_COEFFICIENT_BYTES, COEFFICIENT_BYTES_PER_PIXEL * limits.pixels)
     if file.coefficient_bytes > kept:
         raise Refused(
@@ -124,6 +126,7 @@ def _open_part(file: Reduced, part: int, limits: Limits, reserve: Reserve) -> Im
     # not by Image.open, whose limit is meant for the size before the scaling
     picture = JpegImagePlugin.JpegImageFile(io.BytesIO(file.data))
     picture.draft(picture.mode, (width // part, height // part))
+    # the header that Pillow reads may be another one than the one that was measured
     if picture.size != size:
         raise Refused("damaged: its header cannot be read")
     reserve(width * height)
@@ -156,6 +159,7 @@ def _quieten() -> None:
     `warnings.catch_warnings` is not safe with threads, so one filter stays, put back if another has
     come before it.
     """
+    # not again each time: the list of filters would grow with every picture
     if not warnings.filters or warnings.filters[0] != _QUIET:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -174,6 +178,7 @@ def _is_heif(data: bytes) -> bool:
         raise Refused(
             'HEIF needs one more package: pip install "zootune[heif]"; or save it as JPEG'
         ) from None
+    # here, not at import: it is optional, and registering twice does no harm
     pillow_heif.register_heif_opener()
     return True
 

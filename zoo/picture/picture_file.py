@@ -59,12 +59,15 @@ def _png(data: bytes) -> Reduced:
             break
         length, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
+        # chunks are kept with their checksum, which the decoder tests
         if name in _PNG_KEPT:
             kept.append(view[at:end])
+        # + 4: a chunk that lacks its checksum only is none that Pillow refuses
         elif end > len(data) + 4 or not name.replace(b"_", b"a").isalnum():
             kept.append(data[at : at + 8])
             break
         elif name == b"eXIf":
+            # one byte more than is accepted, so that a block that is too large is seen to be so
             block = data[at + 8 : min(end - 4, at + 8 + MAX_BLOCK + 1)]
         if name == b"IEND":
             break
@@ -88,6 +91,8 @@ def _gif(data: bytes) -> Reduced:
                 # How a frame is disposed of matters to the next frame only; Pillow would reserve
                 # memory for it.
                 control = b"!\xf9\x04\x01\0\0" + data[at + 6 : at + 7] + b"\0"
+            # extensions are counted with the picture's own blocks: thousands of empty ones cost
+            # time as well
             at, blocks = _after_blocks(data, at + 2, blocks)
         elif introducer == b",":
             if len(data) < at + 10:
@@ -135,6 +140,7 @@ def canvas(data: bytes) -> tuple[int, int]:
 
 def _webp(data: bytes) -> Reduced:
     """Without EXIF, XMP, profile, and all frames of an animation but the first."""
+    # RIFF holds sound and films too
     if data[8:12] != b"WEBP":
         return Reduced(data)
     end = min(len(data), 8 + int.from_bytes(data[4:8], "little"))
@@ -144,8 +150,10 @@ def _webp(data: bytes) -> Reduced:
         if at + 8 > end:
             break
         name, size = struct.unpack_from("<4sI", data, at)
+        # chunks of RIFF are padded to an even length
         after = at + 8 + size + (size & 1)
         if name == b"VP8X" and at + 8 < end:
+            # the flags say which chunks follow: they have to agree with what is left
             kept += [
                 data[at : at + 8],
                 bytes([data[at + 8] & ~_WEBP_DROPPED_FLAGS]),

@@ -100,6 +100,7 @@ class Preprocessing:
                 f"preprocessing: input_size must be [3, S, S], not {checks.seen(sides)}"
             )
         names = ("crop_mode", "crop_pct", "interpolation", "mean", "std")
+        # an empty text or list means timm's default, like a missing key
         values = {name: pretrained_cfg[name] for name in names if pretrained_cfg.get(name)}
         for name in {"mean", "std"} & values.keys():
             if not _are_numbers(values[name]):
@@ -153,6 +154,7 @@ def normalise(pixels: np.ndarray, pre: Preprocessing) -> np.ndarray:
     """uint8 [S, S, 3] -> float32 [3, S, S]; the float32 operations and their order are
     torchvision's."""
     x_CHW = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+    # divided, not multiplied by 1 / 255: the last bit would be another one
     x_CHW /= np.float32(255)
     x_CHW -= np.array(pre.mean, np.float32)[:, None, None]
     x_CHW /= np.array(pre.std, np.float32)[:, None, None]
@@ -178,8 +180,10 @@ def _resized_size(size: tuple[int, int], pre: Preprocessing) -> tuple[int, int]:
     if pre.crop_mode == "squash":
         return target, target
     if pre.crop_mode == "border":
+        # the long side fits exactly, the short one is padded
         ratio = max(width / target, height / target)
         return max(1, round(width / ratio)), max(1, round(height / ratio))
+    # cut off, not rounded, as torchvision's Resize does
     long_side = int(target * max(size) / min(size))
     if width <= height:
         return target, long_side

@@ -121,6 +121,7 @@ def reduced(data: bytes) -> Reduced:
     Pillow turns a TIFF upright itself, so `orientation` is 1.
     """
     layout = _Layout.of(data)
+    # Pillow looks for 43 in the third byte, which is 0 here, and would read it as a small TIFF
     if data.startswith(b"MM\0+"):
         raise Refused("damaged: a big-endian BigTIFF cannot be read")
     try:
@@ -128,11 +129,13 @@ def reduced(data: bytes) -> Reduced:
         entries = _entries(data, layout, start)
     except struct.error:
         raise Refused("damaged: its TIFF directory is truncated") from None
+    # before entries are dropped: what tells a raw file is not needed for pixels
     _check_raw(data, layout, {entry[0]: entry for entry in entries})
     # The last entry of a tag counts for Pillow, the first for libtiff: one is left.
     kept = {entry[0]: entry for entry in entries if entry[0] in _KEPT and entry[1] in _TYPE_BYTES}
     _check(data, layout, kept)
     directory = struct.pack(layout.count, len(kept))
+    # TIFF asks for ascending tags
     for tag in sorted(kept):
         directory += struct.pack(layout.entry, *kept[tag])
     directory += bytes(struct.calcsize(layout.offset))  # no further directory
@@ -162,16 +165,19 @@ def _check(data: bytes, layout: _Layout, kept: dict[int, _Entry]) -> None:
         size = count * _TYPE_BYTES[kind]
         if size > inline:
             total += size
+            # values that do not fit into the entry stand elsewhere, and `value` is their offset
             if struct.unpack(layout.offset, value)[0] + size > len(data):
                 raise Refused(f"damaged: TIFF tag {tag} lies outside of the file")
         if size > MAX_VALUE_BYTES and tag not in _STRIPS:
             raise Refused(
                 f"damaged: TIFF tag {tag} has {size} bytes, at most {MAX_VALUE_BYTES} are read"
             )
+    # entries that share one block of data cost their number times its size
     if total > len(data):
         raise Refused(f"damaged: its TIFF entries list {total} bytes, more than the file has")
     numbers = {tag: _number(layout, *kept[tag][1:]) for tag in _SINGLE if tag in kept}
     planes = 1
+    # planar: strips or tiles for each band
     if numbers.get(_PLANES) == 2:
         planes = PILLOW_SAMPLES
         if sum(_values(data, layout, kept.get(_SAMPLES))) > PILLOW_SAMPLES:

@@ -48,6 +48,7 @@ VIEWS: dict[str, tuple[View, ...]] = {
 
 def prepare(picture: Image.Image, pre: Preprocessing, views: tuple[View, ...]) -> np.ndarray:
     """RGB picture of any size -> uint8 [views, S, S, 3]."""
+    # views of the same zoom share the resizing, which costs most
     prepared: dict[float, np.ndarray] = {}
     for zoom in dict.fromkeys(view.zoom for view in views):
         prepared[zoom] = resize_crop(picture, replace(pre, size=zoomed_size(pre.size, zoom)))
