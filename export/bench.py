@@ -83,6 +83,7 @@ def main(bench: tyro.conf.OmitArgPrefixes[BenchOptions]) -> None:
 def measure_alone(model: Path, options: BenchOptions) -> dict[str, Any]:
     """Return what `measure` does in a process of its own; `UserError` if that process ended
     early."""
+    # not fork, whose child would count this process's memory as its own
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawned) as processes:
         try:
@@ -121,6 +122,7 @@ def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
     for batch in BATCHES:
         try:
             shape = (batch, options.height, options.width, 3)
+            # noise: the time does not depend on what is in a picture
             seconds = run_times(session, random.integers(0, 256, shape, dtype=np.uint8), provider)
         except failures as error:
             raise _no_memory(options, first_line(error)) from None

@@ -121,6 +121,7 @@ def wanted(names: Sequence[str], run: Path) -> list[str]:
             bundle.open_bundle(run)
         except UserError:
             chosen.insert(0, "onnx")
+    # stable: the others keep the order of the command line
     return sorted(chosen, key=lambda name: name != "onnx")
 
 
@@ -169,9 +170,11 @@ def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
     """Write the bundle in the first of the target's precisions that is proved; `NotProved` if none
     is."""
     target, trained = TARGETS[name](), evidence.trained
+    # the warning below is for a precision that another one follows
     *_, last = target.make
     for precision, make in target.make.items():
         if folder.exists():
+            # of the precision before, or of an export that was refused
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         with console.busy(f"exporting to {name}"):

@@ -73,6 +73,7 @@ def take_place(folder: Path, place: Path) -> None:
     finally:
         if old.exists() and not place.exists():  # Ctrl-C, or an error, between the two
             old.rename(place)
+    # before the old one is removed: a power cut must not take both
     disk.sync_folder(place.parent)
     if old.exists():
         shutil.rmtree(old)

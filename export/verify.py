@@ -46,6 +46,8 @@ def main(verify: tyro.conf.OmitArgPrefixes[VerifyOptions]) -> int:
     """Answer a bundle's examples again, and evaluate it on a labelled folder. Exit code 1 if an
     example differs."""
     bundle = open_bundle(verify.bundle)
+    # unchecked, because the check is what this command does, and it reports where `Predictor`
+    # refuses
     predictor = Predictor(bundle, provider=verify.provider, check=False)
     worst, accepted = check_examples(bundle, predictor), limit(bundle)
     finding = "unchanged; it has no examples"
@@ -57,6 +59,7 @@ def main(verify: tyro.conf.OmitArgPrefixes[VerifyOptions]) -> int:
     console.say(f"{bundle.folder}: {finding}")
     if verify.data:
         say(evaluate(predictor, verify.data, bundle.labels), verify.data)
+    # `not <=`, so that NaN differs too
     differs = worst is not None and not worst <= accepted
     return int(differs)
 
@@ -65,6 +68,7 @@ def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
     """Return the largest difference of a probability or unknown score from what the export wrote
     down; nan if one is none, and None without examples."""
     differences = [picture.worst for picture in by_examples(bundle, predictor.numbers)]
+    # np.max, which keeps NaN where max() may lose it
     return float(np.max(differences)) if differences else None
 
 

@@ -89,6 +89,7 @@ def build(options: ServiceOptions) -> Iterator[Service]:
     keys = _keys(options)
     origins, room = Origins(options.allow_origin), budgets.room(budgets.open_files())
     workers = options.workers or default_workers()
+    # workers compute at the same time, and share the cores
     threads = max(1, machine.compute_threads() // workers)
     load = partial(
         reload.load,

@@ -46,6 +46,8 @@ class Deployed(nn.Module):
         self.resize, self.decision = resize, parts.decision
         model = parts.model.eval()
         if half:
+            # a copy, because `half` changes a module in place and the run's model is the reference
+            # of the proof
             model = copy.deepcopy(model).half()
         self.prepare = Prepare(parts.pre, tta.VIEWS[parts.decision.views], resize=resize)
         has_map = class_maps.has_map(parts.model, parts.pre.size)
@@ -74,6 +76,7 @@ class Network(nn.Module):
             pixel_values = pixel_values.half()
         seen = forward(self.model, pixel_values, self.early)
         values = (seen.logits, seen.embedding, seen.feature_map)[: len(self.outputs)]
+        # float32 from here on: softmax and distances would lose their digits in float16
         return tuple(value.float() for value in values)
 
 
@@ -104,6 +107,8 @@ class AnswerGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         p_BVC = logits.softmax(1).unflatten(0, (-1, self.views))
         tiny = torch.finfo(torch.float32).tiny
+        # the least float32, where zoo/contract/decision.py has float64's: a probability of 0 has no
+        # logarithm
         probabilities = (p_BVC.mean(1).clamp(min=tiny).log() / self.decision.temperature).softmax(1)
         embedding = self.first(pooled)
         outputs = [probabilities]
@@ -111,6 +116,7 @@ class AnswerGraph(nn.Module):
             unknown = self.decision.unknown
             length_B1 = embedding.square().sum(1, keepdim=True).sqrt()
             similarity = embedding / torch.maximum(length_B1, self.shortest) @ self.bank
+            # topk, because ONNX has no partition
             outputs.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])
         outputs.append(embedding)
         if feature_map is not None:

@@ -77,6 +77,7 @@ class Pieces:
     def _prepare(self, deployed: Deployed) -> onnx.ModelProto:
         prepare = deployed.prepare
         return self._once(
+            # all on which this piece depends, besides what is the same for the whole run
             (PREPARE, prepare.matmul, prepare.exact),
             lambda: onnx_file.trace(
                 Prepared(prepare), [PICTURE], [WINDOWS, PIXEL_VALUES], log=self._log

@@ -36,6 +36,7 @@ def by_resize(x_BCHW: Tensor, pre: Preprocessing) -> Tensor:
     """Resize with antialias on uint8, then a centred crop: within one level of Pillow."""
     target = resized_short_side(pre)
     height, width = x_BCHW.shape[2:]
+    # not min(), which would fix the sizes of the traced picture
     short = torch.sym_min(height, width)
     sides: list[int] = [
         target if pre.crop_mode == "squash" else target * side // short  # type: ignore[misc]

@@ -23,6 +23,7 @@ def quantize(
     """
     if CACHE in signature(quantize_static).parameters:
         options[CACHE] = ranges
+    # the root, because the quantiser logs by no name of its own
     log = logging.getLogger()
     level = log.level
     log.setLevel(logging.ERROR)

@@ -52,6 +52,7 @@ def exported(
         )
     assert program is not None, "dynamo=True gives a program"
     for node in program.model.graph.all_nodes():
+        # stack traces, which name folders of this machine
         node.metadata_props.clear()
     model: onnx.ModelProto = program.model_proto
     return model

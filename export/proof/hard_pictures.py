@@ -48,6 +48,7 @@ def write(folder: Path) -> list[Path]:
 
 def smooth(width: int, height: int) -> Image.Image:
     """Random colours on a coarse grid, interpolated."""
+    # the same picture for a size, whatever the order
     random = np.random.default_rng([width, height])
     grid = random.integers(0, 256, (max(2, height // 12), max(2, width // 12), 3), dtype=np.uint8)
     return Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)

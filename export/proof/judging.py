@@ -66,6 +66,7 @@ class Rung:
     def verdict(self) -> Verdict:
         """An estimate has failed if its 95 % interval lies above the limit, and passed if it lies
         below."""
+        # first, because NaN passes every comparison below
         if not math.isfinite(self.worst):
             return "failed"
         if self.limit is None:
@@ -112,6 +113,7 @@ def rung_of(
 ) -> Rung:
     """Return the rung of these differences, one a picture: the largest counts. Not `judged`:
     without a limit."""
+    # NaN is no answer, so it counts as infinitely far
     differences = np.nan_to_num(differences.astype(float), nan=np.inf, posinf=np.inf)
     worst = int(differences.argmax())
     limit = LIMITS[name] if judged else None

@@ -79,12 +79,14 @@ def compare_pictures(
         if session is None:
             pictures.append(ComparedPicture(name, 0.0, 0.0, reference, reference))
             continue
+        # one at a time: pictures differ in size
         [windows] = session.run([WINDOWS], {bundle.IMAGE: np.asarray(picture)[None]})
         graph_pixels = windows.transpose(0, 2, 3, 1)
         difference = np.abs(graph_pixels - pixels.astype(np.float32))
         levels, off_by_2 = float(difference.max()), float((difference > 1).mean())
         same_pixels = reference
         if levels != 0:
+            # whole numbers already, as floats
             rounded = graph_pixels.round().astype(np.uint8)
             same_pixels = torch_answer.answer(parts, rounded, has_map=has_map)
         pictures.append(ComparedPicture(name, levels, off_by_2, reference, same_pixels))
@@ -164,6 +166,7 @@ def accuracy(
     label, before = np.array([(picture.label, picture.predicted) for picture in labelled]).T
     after = probabilities_NC.argmax(1)
     lost = (before == label).astype(int) - (after == label)
+    # half a picture more in each of four cells: right or wrong before, right or wrong after
     changed, count = int(np.abs(lost).sum()) + 1, len(lost) + 2
     points = 100 * float(lost.mean())
     if not np.isfinite(probabilities_NC).all():

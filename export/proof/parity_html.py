@@ -98,6 +98,7 @@ def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") 
     """Yield a row for each of the pictures whose probabilities differ most."""
     expected_NC = expected_probabilities(proof.pictures)
     exported_NC = proof.outputs[PROBABILITIES]
+    # NaN first: sorted as it is, it would stand last
     difference_N = np.nan_to_num(np.abs(expected_NC - exported_NC).max(1), nan=np.inf)
     for place in np.argsort(-difference_N, kind="stable")[:WORST]:
         name, small = proof.pictures[place].name, Markup()
@@ -124,6 +125,7 @@ def thumbnail(path: Path) -> Markup:
     small = decode(path).copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
+    # the page stands alone, with the pictures inside, and should stay small
     small.save(buffer, "WEBP", quality=80)
     encoded = base64.b64encode(buffer.getvalue()).decode()
     return Markup('<img alt="" src="data:image/webp;base64,{}">').format(encoded)

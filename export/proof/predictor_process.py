@@ -53,6 +53,7 @@ def _outputs(
         if not ended_well or not saved.is_file():
             raise UserError(f"the exported model cannot be run: {words.strip()[-SHOWN:]}")
         with np.load(saved) as arrays:
+            # read now: the file is gone after the block
             return dict(arrays)
 
 
@@ -60,6 +61,7 @@ def run_predictor(command: Sequence[str], advance: console.Advance) -> tuple[boo
     """Return whether the command, which prints a line for each picture, ended well; and its errors,
     or else the last line."""
     last = ""
+    # a file, not a second pipe: one that nobody reads meanwhile would fill up and stop the process
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"

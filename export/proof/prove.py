@@ -57,6 +57,7 @@ class Evidence:
         without a graph, only as Pillow does."""
         key: tuple[object, ...] = ()
         if pixels is not None:
+            # what the pixels depend on; targets that prepare pictures alike share the comparison
             key = (pixels.prepare.matmul, pixels.prepare.exact, provider)
         if key not in self._compared:
             self._compared[key] = parity.compare_pictures(
@@ -122,6 +123,7 @@ def gather(
 def prove(evidence: Evidence, folder: Path, product: Product, precision: str) -> Proof:
     """Compare the bundle in `folder` with the trained model, and write `parity.json` and the page
     beside it."""
+    # only for a precision that rounds: to answer thousands of pictures takes minutes
     labelled = evidence.trained.labelled if precision in judging.LOST_POINTS else []
     provider = onnx_runtime.provider_of(folder / product.model)
     pictures = evidence.compared(product.pixels, provider)
@@ -253,6 +255,7 @@ def write_examples(evidence: Evidence, folder: Path, proof: Proof) -> None:
         expected[name] = {
             "label": trained.labels[int(p_C.argmax())],
             "probability": float(p_C.max()),
+            # 6 digits: far below what the comparison on another machine allows
             "probabilities": [round(float(p), 6) for p in p_C],
         }
         if scores is not None:

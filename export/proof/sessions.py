@@ -51,6 +51,7 @@ def run(
         if len(alike) >= wanted:
             _answer(session, names, alike, rows)
             wanted = next(lengths)
+        # the largest group is answered short, which frees the most memory
         elif sum(map(len, waiting.values())) >= MOST_WAITING:
             _answer(session, names, max(waiting.values(), key=len), rows)
     for alike in filter(None, waiting.values()):  # of sizes that few pictures have

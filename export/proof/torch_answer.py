@@ -32,6 +32,7 @@ def answer(parts: DeployedParts, pixels: np.ndarray, *, has_map: bool) -> TorchA
     x = np.stack([normalise(view, parts.pre) for view in pixels])
     seen = forward(parts.model, torch.from_numpy(x), parts.decision.early)
     logits = seen.logits.float().numpy()
+    # by zoo/contract/decision.py, not by the graph's own code, which is what is to be proved
     p_C = decision.temper(decision.average(logits[None]), parts.decision.temperature)[0]
     embedding = seen.embedding[:1].float().numpy()
     outputs = {bundle.PROBABILITIES: p_C, bundle.EMBEDDING: embedding[0]}

@@ -211,6 +211,7 @@ def names_of(run: Path, split: str) -> list[str]:
 
 def sample(names: Iterable[str], count: int | None) -> list[str]:
     """Return at most `count` of the names (None: all), each once, and the same each time."""
+    # dict, not set, whose order differs from process to process
     drawn = list(dict.fromkeys(names))
     random.Random(0).shuffle(drawn)
     return drawn[:count]

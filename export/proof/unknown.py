@@ -93,6 +93,7 @@ def _fitted(trained: TrainedRun, path: Path, references: list[Path]) -> Fitted:
     scores, labelled_NC = _answers(
         session, [bundle.UNKNOWN_SCORE, bundle.PROBABILITIES], trained.labelled
     )
+    # judged on test where there is one, not on what the threshold was fitted on
     rungs = _compared(trained, known, scores[:MOST], _noise_scores(session), threshold)
     if all(rung.verdict == "passed" for rung in rungs):
         own_answer = replace(known, shortest=shortest, threshold=threshold)
@@ -104,6 +105,7 @@ def _fitted(trained: TrainedRun, path: Path, references: list[Path]) -> Fitted:
         f"from the trained model's (at most {POINTS:g}), and noise is told apart worse by "
         f"{noise.worst:.3f} (at most {APART:g})"
     )
+    # without limits: the answer is left out, so that the file does not fail by it
     reported = tuple(replace(rung, limit=None) for rung in rungs)
     return Fitted(replace(trained.parts.decision, unknown=None), reported, why, labelled_NC)
 
@@ -131,6 +133,7 @@ def _set_references(path: Path, references: list[Path], known: Unknown) -> float
     # the file
     shortest = known.shortest if known.early else rejection.shortest_length(embedding_ND)
     model = onnx.load(path)
+    # transposed, as the graph multiplies by it
     onnx_file.set_weight(model, pieces.BANK, decision.unit(embedding_ND).T)
     onnx_file.set_weight(model, pieces.SHORTEST, np.float32(shortest))
     onnx_file.save(model, path)

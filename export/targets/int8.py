@@ -116,6 +116,7 @@ def make_for_tensorrt(trained: TrainedRun, path: Path, ranges: Path) -> dict[str
     """Write the file for TensorRT to `path`, unless it loses too much; what bundle.json says of
     it."""
     deployed = Deployed(trained.parts, resize="matmul").eval()
+    # resized by products, since TensorRT has no Resize with antialias
     exact = ranges.with_name("model.onnx")
     trained.write(deployed, exact)
     float_layers = best(trained, exact, path, ranges, for_tensorrt=True)
@@ -142,6 +143,7 @@ def side_by_side(models: Sequence[Path], picture: Path) -> list[float]:
     feed = {bundle.IMAGE: np.asarray(decode(picture))[None]}
     loaded = [onnx_runtime.load(model, "cpu")[0] for model in models]
     seconds: list[list[float]] = [[] for _ in models]
+    # in turn, so that other work on the machine slows both alike
     for _ in range(ROUNDS):
         for session, taken in zip(loaded, seconds, strict=True):
             start = perf_counter()
@@ -193,6 +195,7 @@ def quantize(
     activations, more = QuantType.QUInt8, {}
     if for_tensorrt:
         activations = QuantType.QInt8
+        # TensorRT takes no zero points, and biases in float only
         more = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
     inside = nodes(onnx.load(source).graph, float_layers, clipped=not for_tensorrt)
     of_onnxruntime.quantize(
@@ -241,6 +244,7 @@ def judged_early(
         others = [picture.predicted for picture in spread[answered:]]
         as_trained = np.eye(answers[0].shape[1])[others]
         at_best = parity.accuracy("int8", limit, spread, np.concatenate([*answers, as_trained]))
+        # even if no other answer changed
         if at_best.verdict != "passed":
             break
     return parity.accuracy("int8", limit, spread[:answered], np.concatenate(answers))

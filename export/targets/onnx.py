@@ -22,6 +22,7 @@ def make(evidence: Evidence, folder: Path) -> Product:
     trained = evidence.trained
     deployed = resizing_unseen(evidence)
     trained.write(deployed, folder / bundle.MODEL)
+    # under another name until the bundle is proved with it
     plain = disk.unfinished(trained.run / PLAIN)
     plain.parent.mkdir(exist_ok=True)
     trained.pieces.write_network(deployed, plain)

@@ -32,6 +32,7 @@ def make(evidence: Evidence, folder: Path) -> Product:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / bundle.MODEL
         trained.write(deployed, path)
+        # from the ONNX file, not from torch, so that both targets have one graph
         model = openvino.convert_model(path)
     description = model_metadata.metadata(trained.described(deployed.outputs))
     model.set_rt_info(description[model_metadata.METADATA], model_metadata.METADATA)

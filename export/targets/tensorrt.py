@@ -146,6 +146,7 @@ class Engine:
         self, names: Sequence[str] | None, feed: Mapping[str, np.ndarray], /
     ) -> list[np.ndarray]:
         """Return the outputs named (None: all), for one batch on the input."""
+        # a stream of its own: on the default one TensorRT synchronises more often than is needed
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             image = torch.from_numpy(np.ascontiguousarray(feed[bundle.IMAGE])).cuda()

@@ -45,6 +45,7 @@ def make(evidence: Evidence, folder: Path) -> Product:
         rundir.write_text(model / "config.pbtxt", config(name, kind, dimensions))
         rundir.write_text(model / LABELS, "\n".join([*map(one_line, trained.labels), ""]))
         if kind == "onnx":
+            # of TensorRT's repository the engine is missing, which only its own GPU can build
             shutil.copyfile(source, model / "1" / file)
     return Product(
         deployed.outputs,

@@ -85,6 +85,7 @@ def runtime_files() -> list[Path]:
     kept = cache() / "package" / "dist"
     if not all((kept / name).is_file() for name in FILES):
         download(kept)
+    # also of what lies in the cache: it may have been changed since
     for name, expected in FILES.items():
         if (seen := rundir.digest(kept / name)) != expected:
             raise UserError(
@@ -103,6 +104,7 @@ def download(kept: Path) -> None:
         new = Path(temporary) / "dist"
         new.mkdir()
         unpack(npm_pack(Path(temporary)), new)
+        # what is left of an earlier try
         shutil.rmtree(kept, ignore_errors=True)
         kept.parent.mkdir(parents=True, exist_ok=True)
         new.rename(kept)
@@ -147,6 +149,7 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         with gzip.open(archive) as packed:
             content: Any = _Bounded(packed)
+            # as a stream, read forwards only, so that every byte is counted once
             with tarfile.open(fileobj=content, mode="r|") as tar:
                 _unpack_members(tar, folder)
         if missing := [name for name in FILES if not (folder / name).is_file()]:
@@ -163,6 +166,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def _unpack_members(tar: tarfile.TarFile, folder: Path) -> None:
     for member in tar:
         name = member.name.removeprefix("package/dist/")
+        # only what lies in package/dist/, so that no name leads out of the folder
         if name not in FILES or member.name == name:
             continue
         if not member.isreg() or member.issparse() or member.size > MOST_FILE_BYTES:

@@ -39,6 +39,7 @@ def pack(bundle: Bundle, folder: Path, private: Private, *, with_examples: bool)
             _copy(path, folder / name, private)
     if with_examples:
         _copy_examples(bundle, folder / bundles.EXAMPLES, private)
+    # a list of its own: the files differ from those of the bundle
     bundles.finish(folder)
 
 

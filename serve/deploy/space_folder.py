@@ -39,6 +39,7 @@ def write_space(bundle: Bundle, out: Path, *, title: str | None, with_examples: 
     rundir.write_text(out / "README.md", readme(title, bundle, card))
     rundir.write_text(out / "requirements.txt", requirements(bundle))
     rundir.write_text(out / "app.py", _app(target))
+    # last, over what was really written
     private.refuse({path.relative_to(out).as_posix(): path for path in files_below(model)})
 
 

@@ -44,6 +44,7 @@ def readme(title: str, bundle: Bundle, card: str | None) -> str:
 
 def licence(card: str) -> str | None:
     """`license` of a model card's front matter, if it is an identifier."""
+    # at most so many parts: the rest of a long card is one of them
     lines = card.split("\n", LONGEST_FRONT)
     if lines[0] != "---" or "---" not in lines[1:]:
         return None

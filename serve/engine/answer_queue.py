@@ -181,6 +181,7 @@ class AnswerQueue:
             )
         for future in futures:
             future.add_done_callback(partial(self._leave, owner))
+            # filled by `_next`: whose turn it is when a thread is free, nobody knows yet
             begun: list[Future[Any]] = []
             self._pool.submit(self._next, begun).add_done_callback(partial(_hand_on, begun))
         return futures
@@ -196,6 +197,7 @@ class AnswerQueue:
 
     def close(self) -> None:
         """Forget what waits, and end what is being decoded."""
+        # not waited for: a thread in a decoder ends when its decoder is killed, below
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             forgotten = [waiting.future for line in self._lines.values() for waiting in line]
@@ -211,8 +213,10 @@ class AnswerQueue:
                 return None
             owner, line = self._lines.popitem(last=False)
             waiting = line.popleft()
+            # put back at the end: the next picture of this owner waits for all other owners
             if line:
                 self._lines[owner] = line
+        # taken back by a request that is gone or late
         if not waiting.future.set_running_or_notify_cancel():
             return None
         begun.append(waiting.future)
@@ -226,6 +230,7 @@ class AnswerQueue:
     def _answer(self, job: _Job[T], data: bytes, name: str) -> T:
         """Return what the work of a job makes of one of its pictures."""
         started = time.monotonic()
+        # before it is decoded for nobody
         if started > job.deadline:
             raise Late
         self._refuse_killers(job.owner)
@@ -239,6 +244,7 @@ class AnswerQueue:
             except NoAnswer:
                 raise Late from None
             result = job.work(AnsweredPicture(pixels, prediction, job.model))
+        # without a lock: a lost update of an average does no harm
         self._picture_s += 0.1 * (time.monotonic() - started - self._picture_s)
         return result
 

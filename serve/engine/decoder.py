@@ -76,6 +76,7 @@ def main(decode_picture: Decode) -> None:
     ):
         for pipe in (requests, answers):
             _enlarge(pipe)
+        # after the pipe was duplicated, which stands at descriptor 1
         _silence()
         answers.write(ANSWER.pack(READY, 0, 0))
         answers.flush()
@@ -110,6 +111,7 @@ def _reserve(pixels: int | None) -> None:
             soft = _address_space() + pixels * BYTES_PER_PIXEL + SPARE_OF_ONE
             if hard != resource.RLIM_INFINITY:
                 soft = min(soft, hard)
+        # the soft limit only, so that it can be raised again for the next picture
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

@@ -136,6 +136,7 @@ class Decoders:
         last, failed = time.monotonic() + START_S, 0
         while failed < TRIES:
             with self._changed:
+                # also woken by `close`, after which nobody gives one back
                 self._changed.wait_for(lambda: self._idle or self._closed, last - time.monotonic())
                 if self._closed or not self._idle:
                     break
@@ -229,6 +230,7 @@ class _Child:
         """Wait until it is ready, and tell whether it is: False if it is dead."""
         if self.ready:
             return self.process.poll() is None
+        # blocks until it is ready or dead; the keeper kills it when its deadline passes
         self.ready = self._answers.read(ANSWER.size) == ANSWER.pack(READY, 0, 0)
         return self.ready
 
@@ -248,6 +250,8 @@ class _Child:
         """Read the rest of an answer with these numbers in its head; `_Ended` for one that cannot
         be."""
         if kind == PIXELS and 0 < first * second <= max_pixels:
+            # made here, of a size that was asked for: the decoder cannot make this process take
+            # more
             pixels = np.empty((first, second, 3), np.uint8)
             if self._answers.readinto(pixels.data.cast("B")) == pixels.nbytes:
                 return pixels

@@ -28,6 +28,7 @@ def load(path: Path, *, provider: str, threads: int, check: bool = True) -> Mode
     """Load a model that, with `check`, answered its bundle's examples as `zoo.answer.self_check`
     expects; `UserError` otherwise."""
     bundle = bundles.open_bundle(path)
+    # before the model is loaded: what changes meanwhile is then seen at the next look
     stamp = _stamp(bundle.folder)
     return Model(
         Predictor(bundle, provider=provider, threads=threads, check=check),
@@ -71,6 +72,7 @@ class Watch:
         error = loading.exception()
         if isinstance(error, FileNotFoundError):  # an export is being written
             return
+        # also of a refused one, so that it is not loaded every second
         self._last = state
         if error is not None:
             log.error(
@@ -88,6 +90,7 @@ class Watch:
         """Return the new model; None if there is no finished one, or it is the one that serves."""
         model = self._queue.model
         folder = model.predictor.bundle.place
+        # files beside the manifest, such as timing.json, may change without a new model
         if not (folder / bundles.FINISHED).exists() or _stamp(folder) == model.stamp:
             return None
         new = self._reload()

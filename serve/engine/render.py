@@ -61,8 +61,10 @@ def overlay(answered: AnsweredPicture) -> Image.Image | None:
     smooth = np.asarray(
         Image.fromarray(heat.astype(np.float32)).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
     )
+    # bicubic interpolation overshoots
     smooth = smooth.clip(0, 1)
     colours = _COLOURS[(255 * smooth).astype(np.uint8)]
+    # the root, so that weak evidence can be seen as well
     opacity = OPAQUE * np.sqrt(smooth)[..., None]
     grey = input_picture.mean(-1, keepdims=True, dtype=np.float32)
     # less colour, so that red on red can be told

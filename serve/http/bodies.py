@@ -50,8 +50,10 @@ class Bodies:
 
         async def receive_counted() -> Message:
             nonlocal arrived, whole, held
+            # what follows a body is only the end of the connection, which may take long
             if whole:
                 return await receive()
+            # grows with what has arrived, so that a slow sender who goes on is not cut off
             deadline = started + min(self._body_s, BEGIN_S + arrived / LEAST_RATE)
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
@@ -95,6 +97,7 @@ def until_over(life: Life, receive: Receive) -> Receive:
 
     async def receive_until() -> Message:
         while not life.over:
+            # looked at again and again: nothing wakes a stream that waits for its client
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STREAM_LOOK_S):
                     return await receive()

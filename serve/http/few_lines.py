@@ -38,7 +38,9 @@ class FewLines(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether this line is written."""
+        # the message before its arguments are put in, which are a stranger's
         now, key = self._clock(), (record.name, record.levelno, str(record.msg))
+        # a library may put arguments into the message itself: then all that is new counts as one
         if key not in self._counts and len(self._counts) >= MESSAGES:
             key = (record.name, record.levelno, "")
         count = self._counts.setdefault(key, _Count(now))

@@ -63,6 +63,7 @@ class Gate:
         if scope["type"] == "websocket":  # nothing here speaks it
             await send({"type": "websocket.close", "code": 1008})
             return
+        # the start and the end of the application
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -73,6 +74,7 @@ class Gate:
             await _answer_nothing(send, [*reply.own_headers, *preflight()])
             return
         is_post = scope["method"] == "POST"
+        # a POST is work; GETs of streams never end, and would keep the process alive
         self._life.active += is_post
         try:
             await self._to_route(scope, path, receive, reply)
@@ -114,6 +116,7 @@ class Gate:
     async def _pass(self, call: _Call, route: routes.Route | None, held: ExitStack) -> None:
         """Refuse a request, or let it through; `held` gives back what it holds."""
         headers = joined(call.scope["headers"])
+        # by the head alone first: a slot is not taken for what is refused anyhow
         refusal = self._refusal(call, headers, route) or self._no_slot(call, route, held)
         if refusal is not None:
             await self._refuse(call.send, refusal)
@@ -165,6 +168,7 @@ class Gate:
             return refusals.NO_HOST
         if method not in ("GET", "HEAD") and not self._origins.may_change(headers):
             return refusals.FOREIGN
+        # credentials before everything that tells what there is: routes, files, methods
         if call.path not in OPEN and (
             unknown := self._unknown(call.address, headers.get(b"authorization", b""))
         ):
@@ -214,6 +218,7 @@ class Gate:
         """Pass a request on to Gradio with what the route takes, and nothing else."""
         assert self._page is not None
         scope = call.scope
+        # Gradio gets what the route is known to take, and nothing that a later version might
         scope["query_string"] = routes.kept_query(route, scope["query_string"])
         headers = passed_on(scope["headers"])
         if not self._exists(route, call.path, scope["query_string"]):

@@ -85,6 +85,7 @@ def _listen(host: str, port: int) -> socket.socket:
     if ":" in host:
         family = socket.AF_INET6
     try:
+        # uvicorn calls listen again with the backlog that it was given
         listening = socket.create_server((host, port), family=family, backlog=1024)
         # connections inherit it; asyncio sets it only for those that it opened itself, and without
         # it the second part of each answer waits 40 ms for an acknowledgement
@@ -104,6 +105,7 @@ async def _serve(
     server: uvicorn.Server, listening: socket.socket, life: Life, ready: Callable[[], None]
 ) -> None:
     """Run the server in this event loop until it stops; call `ready` once it takes requests."""
+    # a task, because uvicorn has no call that tells when requests are taken
     serving = asyncio.create_task(server.serve([listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
@@ -146,6 +148,7 @@ def on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> Non
 
 async def _drain(server: uvicorn.Server, life: Life) -> None:
     """Take new work for a moment, wait for what is in flight, then let the server stop."""
+    # load balancers go on sending until they have read the 503
     await asyncio.sleep(GRACE_S)
     life.closing = True
     last = time.monotonic() + life.patience_s
@@ -164,6 +167,7 @@ async def _close_silent(server: uvicorn.Server, most: int) -> None:
         await asyncio.sleep(SILENT_LOOK_S)
         silent = of_uvicorn.silent_connections(server)
         now = time.monotonic()
+        # made anew, so that what is no longer silent is forgotten
         since = {connection: since.get(connection, now) for connection in silent}
         for connection in _waited_too_long(since, now, most):
             of_uvicorn.close(connection)

@@ -55,6 +55,7 @@ class PageCalls:
     def plain(self, body: bytes, path: str) -> bytes:
         """Return the body in plain form of a request to `path`. Raises `Refused`."""
         try:
+            # the gate has bounded its size; nesting ends in a RecursionError
             call = json.loads(body)
         except (ValueError, RecursionError):
             raise RefusedCall(MALFORMED) from None
@@ -64,6 +65,7 @@ class PageCalls:
         if path.startswith(CALL):
             name = path.removeprefix(CALL)
         number, function = self._function(call, name)
+        # without the queue it would be answered beyond the number that may run at once
         if path.startswith(RUN) and function.queued:
             raise RefusedCall(MALFORMED)
         values, session = self._values(function, call.get("data")), call.get("session_hash")

@@ -83,6 +83,7 @@ def _from_base64(text: str) -> bytes:
     padding, in the alphabet for addresses. Raises `ValueError` for anything else."""
     if url := DATA_URL.match(text):
         text = text[url.end() :]
+    # UnicodeEncodeError is a ValueError
     plain = text.encode("ascii").translate(FOR_ADDRESSES, delete=b" \t\r\n").rstrip(b"=")
     return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
 

@@ -17,6 +17,7 @@ class Metrics:
 
     def __init__(self, queue: AnswerQueue):
         self._queue = queue
+        # of its own: the global one would refuse the same names a second time in one process
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "zootune_requests",
@@ -40,6 +41,7 @@ class Metrics:
             ["result"],
             registry=self._registry,
         )
+        # counted in the decoders, so that it is read when somebody asks
         self._registry.register(_EndedDecoders(queue))
         Gauge(
             "zootune_queue", "Pictures that wait or are being answered.", registry=self._registry
@@ -57,6 +59,7 @@ class Metrics:
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request."""
         route = "page"  # of the page, all together
+        # a label of any path that a stranger asks for would grow without end
         if path in API:
             route = path
         self._requests.labels(route, str(status)).inc()
@@ -73,6 +76,7 @@ class Metrics:
     def text(self) -> bytes:
         """All numbers in Prometheus' text format."""
         model = self._queue.model
+        # of the model that was swapped out no line is to stay
         self._model.clear()
         self._model.labels(model.name, model.digest).set(1)
         return generate_latest(self._registry)

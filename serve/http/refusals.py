@@ -91,6 +91,7 @@ async def answer(send: Send, refusal: Refusal, *, rest: Receive | None = None) -
             ],
         }
     )
+    # more_body: a server that has sent the whole answer would close the connection at once
     await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
     if rest is None:
         return
@@ -113,6 +114,7 @@ async def overloaded(_: Scope, __: Receive, send: Send) -> None:
 
 def no_http() -> bytes:
     """Return the whole answer to bytes that are no HTTP."""
+    # written out as HTTP, because no application is asked for what could not be parsed
     body = json.dumps(error_body("Expected a well-formed HTTP request.")).encode()
     head = (
         "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"

@@ -179,6 +179,7 @@ def methods(path: str, *, page: bool) -> tuple[str, ...]:
 
 def kept_query(route: Route, query: bytes) -> bytes:
     """Return the parameters that the route passes on, each once and with a plain value."""
+    # a query of 4,000 bytes could have 4,000 parts
     pairs = [pair.partition(b"=") for pair in query.split(b"&", 50)[:50]]
     kept = {
         name: value

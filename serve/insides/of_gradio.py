@@ -92,6 +92,7 @@ def is_awaited(demo: gr.Blocks, name: str) -> bool:
     queue = demo._queue
     if name in queue.pending_messages_per_session or name in queue.event_ids_to_events:
         return True
+    # a copy, because the queue changes it in other threads
     return any(name in events for events in [*queue.pending_event_ids_session.values()])
 
 
@@ -102,6 +103,7 @@ def forget_deleted_files(demo: gr.Blocks) -> None:
     an age of its own.
     """
     for paths in demo.temp_file_sets:
+        # a copy, because paths are taken out of the set
         for path in [*paths]:
             if not Path(path).exists():
                 paths.discard(path)

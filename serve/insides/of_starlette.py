@@ -19,5 +19,6 @@ def parser_in_memory(
     and writes files of more than 1 MB to disk.
     """
     parser = MultiPartParser(headers, stream, max_files=most, max_fields=most)
+    # an attribute of the class, which is set here for this parser alone
     parser.spool_max_size = NEVER_TO_DISK
     return parser

@@ -24,6 +24,7 @@ class _TooMany(asyncio.Protocol):
     """A connection that is closed at once, because there are too many even to answer; final."""
 
     def connection_made(self, transport: Any) -> None:
+        # not close, which would wait until what is buffered has been sent
         transport.abort()
 
 
@@ -66,6 +67,7 @@ def silent_connections(server: uvicorn.Server) -> set[Connection]:
     Borrowed: `server_state.connections`; and `cycle` of a connection, the request that it answers
     or answered last (None before the first), with its `response_complete`.
     """
+    # a copy: a connection that ends takes itself out of it
     connections: set[Connection] = {*server.server_state.connections}
     return {
         connection

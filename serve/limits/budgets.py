@@ -85,6 +85,7 @@ def room(files: int) -> Room:
             f"expected that this process may open {LEAST_FILES} files at least, seen a limit of "
             f"{files}: raise it (ulimit -n 4096, or LimitNOFILE= of the systemd unit)."
         )
+    # all budgets shrink alike, so that none of them is reached first
     share = min(1.0, (files - files // BURST_SHARE - OTHER_FILES) / (CONNECTIONS + REQUESTS))
     whole = Room()
     shares = {field.name: max(1, int(share * getattr(whole, field.name))) for field in fields(Room)}
@@ -126,6 +127,7 @@ class Slots:
     @contextlib.contextmanager
     def one(self, address: str) -> Iterator[bool]:
         """Whether there is a slot, which is held until the block ends."""
+        # False counts as 0 below, so that nothing is given back that was not taken
         free = self._count < self._total and self._held[address] < self._each
         self._count += free
         self._held[address] += free
@@ -153,6 +155,7 @@ class Bytes:
         the limit.
         """
         own = self._of[address]
+        # own > already: other requests of this address hold something, too
         if own > already and own + count > self._limit // 2:
             return False
         if self.held > already and self.held + count > self._limit:
@@ -194,6 +197,7 @@ class Kills:
         now = self._clock()
         with self._lock:
             count, last = self._of.get(address, (0, now))
+            # the time in which the address had to wait does not count as good conduct
             if now - last > KILLS_S + _wait_s(count):
                 count = 0
             remember(self._of, address, (count + 1, now), ADDRESSES)
@@ -230,6 +234,7 @@ def network_of(host: str) -> str:
     if isinstance(known, ipaddress.IPv6Address):
         if known.ipv4_mapped:
             return str(known.ipv4_mapped)
+        # who has one address of IPv6 usually has 2^64, and would have as many budgets
         return str(ipaddress.ip_network((int(known) >> 64 << 64, 64)))
     return str(known)
 
@@ -237,6 +242,7 @@ def network_of(host: str) -> str:
 @contextlib.contextmanager
 def answered_in(seconds: float, send: Send) -> Iterator[None]:
     """Drop the connection if the block takes longer than `seconds`."""
+    # under a server of tests there is none
     transport = of_uvicorn.transport_of(send)
     if transport is None:
         yield

@@ -74,6 +74,7 @@ class Logins:
         wait = 0.0
         if tries:
             wait = tries.wait_s(now)
+        # many addresses may guess together; who was let in before is not shut out by them
         if wait <= 0 and address not in self._known and self._left(now) < 1:
             return 1
         return max(0, math.ceil(wait))
@@ -109,6 +110,7 @@ class Logins:
             pair = base64.b64decode(secret.strip(), validate=True)
         except binascii.Error:
             return False
+        # both before the `or`, so that the time does not tell which of them was nearly right
         by_user, by_token = _same(pair, self._auth), _same(pair.partition(b":")[2], self._token)
         return by_user or by_token
 
@@ -135,4 +137,5 @@ def _digest(secret: bytes) -> bytes:
 
 def _same(secret: bytes, expected: bytes | None) -> bool:
     """Compare by digests, so that the time tells neither content nor length."""
+    # compared also where there is no key, in the same time
     return hmac.compare_digest(_digest(secret), expected or bytes(32)) and expected is not None

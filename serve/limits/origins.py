@@ -50,10 +50,13 @@ class Origins:
         the host before a proxy changed them.
         """
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        # named pages first: for a browser they are other sites
         if origin in self._allowed:
             return True
         if site is not None:
+            # none: the user typed the address, or followed a bookmark
             return site in (b"same-origin", b"none")
+        # a program: browsers send Origin with every POST to another site
         if origin is None:
             return True
         scheme, _, host = origin.partition(b"://")
@@ -92,6 +95,7 @@ def preflight() -> Headers:
 
 def are_hosts(headers: Mapping[bytes, bytes]) -> bool:
     """Tell whether the headers that name the service hold nothing but host names."""
+    # each proxy on the way adds its own
     forwarded = headers.get(b"x-forwarded-host", b"").split(b",")
     return all(HOST.fullmatch(name.strip()) for name in (headers.get(b"host", b""), *forwarded))
 

@@ -102,6 +102,7 @@ class Uploads:
         try:
             for name in names[:-1]:
                 place = place / name
+                # component by component: a link in the middle would lead out of the folder
                 if not stat.S_ISDIR(place.lstat().st_mode):
                     return None
             place = place / names[-1]
@@ -122,6 +123,7 @@ class Uploads:
     def new_folder(self) -> Path:
         """Make a new folder in it, with a name that nobody can guess."""
         folder = self.folder / secrets.token_hex(16)
+        # not for other users of this machine
         folder.mkdir(mode=0o700)
         return folder
 
@@ -195,6 +197,7 @@ class Uploads:
                     file.path.unlink()
                     self._bytes -= file.bytes
                     self._files -= 1
+        # from below, so that a folder is empty when its turn comes
         for folder, _, _ in os.walk(self.folder, topdown=False):
             with contextlib.suppress(OSError):  # not empty, or gone
                 if folder != str(self.folder) and now - os.lstat(folder).st_ctime > YOUNG_S:
@@ -207,7 +210,10 @@ class Uploads:
                     path = Path(folder, name)
                     status = path.lstat()
                     yield _File(
-                        path, max(status.st_mtime, status.st_ctime), on_disk(status.st_size)
+                        # ctime as well: a copied file may have the mtime of its original
+                        path,
+                        max(status.st_mtime, status.st_ctime),
+                        on_disk(status.st_size),
                     )
 
 

@@ -78,6 +78,7 @@ class Feedback:
             return NO_CLASS
         answered = queue.answer(
             picture,
+            # decoded and answered first: what is no picture is not kept
             lambda answered: to_json(answered) | {"model": answered.model.digest},
             owner=owner,
         )
@@ -99,6 +100,8 @@ class Feedback:
             if size > MAX_BYTES or len(self._sizes) >= MAX_FILES:
                 return FULL
             try:
+                # the new one first: a picture may lie in two classes for a moment, but is never
+                # lost
                 self._write(path, picture, line)
                 for other in replaced:  # corrected again: the last one holds
                     other.unlink(missing_ok=True)

@@ -53,6 +53,7 @@ def many_tab(queue: AnswerQueue, settings: PageSettings) -> None:
                     f"{len(paths)} pictures are too many: at most {MAX_PICTURES} at once."
                 )
             )
+        # a program may name one upload many times
         different = list(dict.fromkeys(paths))
         counted = progress.tqdm(different, desc="Answering", unit="pictures")
         rows, shown = answer_all(

@@ -106,6 +106,7 @@ def _card(bundle: Bundle) -> str:
     """
     run, wanted = bundle.folder.parent.parent, bundle.run.get("finished_sha256")
     try:
+        # the card of another state of the run would describe another model
         if not rundir.is_finished(run) or rundir.finished_sha256(run) != wanted:
             return ""
         card = _text(run / rundir.CARD, lambda: listed_files.listed(run, rundir.CARD))

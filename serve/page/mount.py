@@ -59,6 +59,7 @@ def mount(app: ASGIApp, queue: AnswerQueue, settings: PageSettings) -> Page:
 
     gr.mount_gradio_app(app, demo, path="/", **_appearance(), **_hardening(settings))
     of_gradio.serve_own_files_only(demo)
+    # the examples lie there since the page was built, and must outlast the sweeps
     uploads.keep()
     uploads.forget += [of_gradio.forget_progress, partial(of_gradio.forget_deleted_files, demo)]
     return Page(PageCalls(functions(demo), uploads), uploads, partial(of_gradio.is_awaited, demo))

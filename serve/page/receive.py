@@ -117,6 +117,7 @@ class _Upload:
         self._name = options[b"filename"].decode("utf-8", "replace")
         path = self._uploads.new_folder() / _file_name(self._name)
         self._written.append(path)
+        # x mode: never over a file, or through a link, that is there already
         self.open, self._size = path.open("xb"), 0
 
     def _data(self, data: bytes, start: int, end: int) -> None:

@@ -161,7 +161,7 @@ def _create(
     option."""
     arguments: dict[str, Any] = source.arguments | rates
     arguments |= {"num_classes": classes, "pretrained_cfg": source.config}
-    # timm resolves its own configuration by these, too
+    # timm is told the arguments of the checkpoint apart from those of the model
     if source.arguments:
         arguments["pretrained_model_args"] = dict(source.arguments)
     if image_size and (source.fixed or source.module in PLAIN_TRANSFORMERS):
