@@ -51,6 +51,7 @@ def compare(
             "expected one run at least, such as runs/mydataset-vit_base_21k, seen none."
         )
     rows: list[ComparedRun] = []
+    # a run that is named twice, by whatever path, is compared once
     for folder in dict.fromkeys(_folder(run).resolve() for run in runs):
         rows += rows_of(folder, measure=measure)
     if measure and not any(row.measured for row in rows):
@@ -74,6 +75,7 @@ def compare(
 def _folder(run: str) -> Path:
     if Path(run).exists():
         return Path(run)
+    # only for a published run, because the Hub's client is slow to load
     from zoo.hub.pulled_run import pull_run
 
     return pull_run(run).folder
@@ -102,6 +104,7 @@ def _cells(row: ComparedRun) -> tuple[str, ...]:
 
 def _percent(share: float, digits: int) -> str:
     """A share in percent, whose sign stands in the column's title."""
+    # by the format, which rounds once: 100 times the share may be a last bit off
     return f"{share:.{digits}%}".removesuffix("%")
 
 
@@ -109,6 +112,7 @@ def _percent(share: float, digits: int) -> str:
 def draw(rows: Sequence[ComparedRun], out: Path) -> None:
     """Accuracy against latency, one point a model whose latency is known; higher and further left
     is better."""
+    # not pyplot, which keeps every figure and may look for a display
     from matplotlib.figure import Figure
 
     shown = [(row, row.latency_ms) for row in rows if row.latency_ms]
@@ -149,6 +153,7 @@ def _legend(axes: Any, colours: Mapping[str, str], markers: Mapping[str, str]) -
 
     handles = []
     for colour in colours.values():
+        # a label that may stand in a legend; the names follow below as plain text
         handles.append(Line2D([], [], color=colour, linewidth=4, label="run"))
     for marker in markers.values():
         handles.append(Line2D([], [], color="0.3", marker=marker, linestyle="", label="model"))

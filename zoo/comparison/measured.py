@@ -96,6 +96,7 @@ def asked(run: Path, bundle: Bundle, known: Recorded) -> RecordedAnswers:
     from zoo.answer.predict import Predictor
 
     root = run_pictures.data_root(run)
+    # evenly over the sorted paths, so that every class has its share
     every = -(-len(known.labels) // MOST_ASKED)
     paths = sorted(known.labels)[::every]
     sha256 = run_pictures.recorded(run, paths)

@@ -64,6 +64,7 @@ def rows_of(run: Path, *, measure: bool = False) -> list[ComparedRun]:
         raise UserError(
             f"{run} has no {rundir.WEIGHTS}: expected the weights of a run: copy the folder again."
         )
+    # before anything is measured: a bundle of another state of the run is refused at once
     opened = list(bundle.of_run(run))
     finished = FinishedRun(run)
     recorded = measured.recorded(run, finished.report.headline.split)
@@ -82,6 +83,7 @@ def _rows(
     from zoo.contract.figures import figures
 
     run, head = finished.folder, finished.report.headline
+    # a pulled run lies in a folder called like its commit
     name = opened[0].run.get("name", "model") if opened else run.resolve().name
     common: dict[str, Any] = {
         "split": head.split,
@@ -96,6 +98,7 @@ def _rows(
             "latency_ms": shown.latency_ms,
             "measured_on": shown.measured_on,
         }
+        # proved to answer alike, so that the run's own numbers are its numbers
         if shown.lost_points is None:
             yield _as_trained(name, bundle, finished, recorded, columns)
         elif measure and recorded is not None:
@@ -119,6 +122,7 @@ def _own_weights(
         latency_ms=None,
         ece=plain.ece,
         measured_on=None,
+        # plain: timm knows neither views nor temperature
         answers=recorded.plain if recorded else None,
         size_mb=model_mb(finished.folder / rundir.WEIGHTS),
         **common,
@@ -175,6 +179,7 @@ def _as_proved(
     return ComparedRun(
         name,
         target,
+        # rounding may gain a point as well as lose one
         min(max(deployed.top1 - lost, 0.0), 1.0),
         (max(0.0, low - lost), min(1.0, high - lost)),
         ece=None,

@@ -14,9 +14,11 @@ LEAST_CHANCE = 0.05
 
 def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
     """95 % confidence interval of a share (Wilson, 1927)."""
+    # nothing is known, and the interval says so
     if total == 0:
         return 0.0, 1.0
     p, zz = right / total, z * z / total
+    # not the normal interval, which is empty where all answers are right
     half = z * math.sqrt(p * (1 - p) / total + zz / (4 * total))
     return max(0.0, (p + zz / 2 - half) / (1 + zz)), min(1.0, (p + zz / 2 + half) / (1 + zz))
 
@@ -33,6 +35,7 @@ class Bin(NamedTuple):
 
 def reliability(confidence_N: np.ndarray, right_N: np.ndarray) -> list[Bin]:
     """The bins of a reliability diagram that hold any answer, in order of confidence."""
+    # bins are open on the left, as in the paper; 0 belongs to the first
     place = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
     bins = []
     for number in np.unique(place):
@@ -77,8 +80,10 @@ class Paired(NamedTuple):
     def p_value(self) -> float:
         """Chance of a difference this large between equally good models: McNemar's test (1947),
         exact."""
+        # here, because scipy is slow to load
         from scipy.stats import binomtest
 
+        # pictures that both have right, or both wrong, say nothing about the difference
         changed = self.only_first + self.only_second
         if changed == 0:
             return 1.0

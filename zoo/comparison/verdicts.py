@@ -25,6 +25,7 @@ def _against_the_best(rows: Sequence[ComparedRun]) -> Iterator[str]:
         # rows that answer as one model share their answers
         if row.answers is best.answers:
             continue
+        # only the same pictures can be compared in pairs
         if (row.data, row.split) == (best.data, best.split):
             yield _pair(best, row)
 
@@ -49,6 +50,7 @@ def _pair(best: ComparedRun, row: ComparedRun) -> str:
     assert best.answers, "compared models have answers"
     assert row.answers, "compared models have answers"
     of_best, of_row = best.answers.right, row.answers.right
+    # a model that was asked now has answered a part of them only
     paths = [path for path in of_row if path in of_best]
     result = paired(
         np.array([of_best[path] for path in paths], bool),

@@ -61,6 +61,7 @@ def _text(facts: FinishedRun, opened: Sequence[Bundle], place: Destination | Non
         "limits": limits(facts),
         "recipe": sections.recipe_table(facts.recipe),
     }
+    # the Hub's own class, so that it reads the front matter as it was meant
     card = ModelCard.from_template(
         metadata(facts, place, opened), template_str=TEMPLATE.read_text("utf-8"), **parts
     )

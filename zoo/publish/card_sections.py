@@ -56,6 +56,7 @@ def per_class(facts: FinishedRun) -> str:
     rows, note = list(facts.report.per_class), ""
     if len(rows) > MOST_NAMED:
         note = f"\nThe {MOST_NAMED} classes with the lowest F1 of {len(rows)}."
+        # a class without an F1 was never found, and stands with the worst
         rows = sorted(rows, key=lambda row: row.f1 or 0.0)[:MOST_NAMED]
     cells = []
     for row in rows:
@@ -83,6 +84,7 @@ def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Destination | N
     """The table of bundles: what each says of its accuracy, size and latency; "" without any."""
     if not opened:
         return ""
+    # a card that stays on this machine need hide nothing
     cut = place.cut if place else str
     rows, machines = [], set()
     for bundle in opened:
@@ -167,5 +169,6 @@ def _setting_rows(settings: Mapping[str, Mapping[str, Any]]) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; cells are escaped already."""
+    # Markdown begins a table only where a row of dashes follows the head
     lines = map(" | ".join, (head, ["---"] * len(head), *rows))
     return "\n".join(f"| {line} |" for line in lines)

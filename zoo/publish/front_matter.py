@@ -30,6 +30,7 @@ def metadata(
     """The front matter. Values of metrics are fractions."""
     base, name = facts.report.base, facts.name
     head = facts.report.headline
+    # the Hub takes no revision as a base
     repository = base.hub_id.partition("@")[0] if base.hub_id else None
     values = {"accuracy": head.numbers.top1, "f1": head.macro_f1}
     index = [
@@ -73,6 +74,7 @@ def licence(identifier: str | None, repository: str | None) -> dict[str, Any]:
         if not repository:
             return {"license": "unknown"}
         return {"license": "other", "license_name": "see-base-model", **link}
+    # any other identifier is refused by the Hub
     if identifier.lower() in HUB_LICENCES:
         return {"license": identifier.lower()}
     name = re.sub(r"[^a-z0-9.-]+", "-", identifier.lower())
@@ -82,6 +84,7 @@ def licence(identifier: str | None, repository: str | None) -> dict[str, Any]:
 def _widget(place: Destination, opened: Sequence[Bundle]) -> Iterator[dict[str, str]]:
     """The pictures that the Hub's page offers to try."""
     for path, title in example_pictures(place, opened):
+        # always the public Hub: the widget runs there
         address = f"https://huggingface.co/{place.repo}/resolve/main/{path}"
         yield {"src": address, "example_title": title}
 

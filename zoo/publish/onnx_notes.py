@@ -23,6 +23,7 @@ def write_without_notes(own: Path, copy: Path, private: Private) -> None:
 
     minimum.require("onnx", "protobuf")
     try:
+        # without: a stranger's file may name any file of this machine as its weights
         model = onnx.load(own, load_external_data=False)
     except DecodeError:
         raise UserError(f"{own} is not an ONNX file: export the run again.") from None
@@ -33,6 +34,7 @@ def write_without_notes(own: Path, copy: Path, private: Private) -> None:
     model.ClearField("doc_string")
     for note in model.metadata_props:
         note.value = _described(note.value, private)
+    # functions have nodes of their own
     for part in (model.graph, *model.functions):
         _forget_notes(part)
     onnx.save(model, copy)
@@ -45,6 +47,7 @@ def _described(text: str, private: Private) -> str:
     except ValueError:
         return private.cut(text)
     kept = private.cut_json(content)
+    # the very text where nothing is private
     return text if kept == content else json.dumps(kept, ensure_ascii=False)
 
 
@@ -53,6 +56,7 @@ def _outside(graph: Any) -> bool:
     tensors = list(graph.initializer)
     for node in graph.node:
         for attribute in node.attribute:
+            # Loop and If hold graphs as attributes
             if any(map(_outside, _graphs_inside(attribute))):
                 return True
             tensors += attribute.tensors

@@ -76,10 +76,13 @@ class Private:
 
     def cut(self, text: str) -> str:
         """`text` without folders of a machine and names of pictures; their last part may stay."""
+        # a class may be called like a folder or a picture
         if text in self.classes:
             return text
+        # pictures first: without its folder, the rest of a path would be no known name any more
         text = patterns.literal(self.roots).sub("", self._without_pictures(text))
         pieces, place = [], 0
+        # between the addresses only: the path of one looks like a folder
         for address in patterns.WEB.finditer(text):
             pieces += [
                 self._without_paths(text[place : address.start()]),
@@ -114,9 +117,11 @@ class Private:
         pieces, place = [], 0
         for match in self._endings.finditer(text):
             end = match.end()
+            # from the front, so that the longest name is taken
             for start in range(max(place, end - self._longest), end):
                 if (
                     text[start:end] in self.pictures
+                    # not the end of a longer word
                     and not text[max(place, start - 1) : start].isalnum()
                 ):
                     pieces += [text[place:start], PICTURE]
@@ -139,6 +144,7 @@ class Private:
         folders = patterns.below(self.roots)
         for name, path in files.items():
             with _mapped(path) as content:
+                # in the bytes of every file: a token may stand in a tensor's name
                 if patterns.TOKENS.search(content) or (own and content.find(own) >= 0):
                     raise UserError(
                         f"{name} holds what looks like an access token: expected none, and nothing "
@@ -167,6 +173,7 @@ def _picture_paths(run: Path, data: Mapping[str, Any]) -> Iterator[str]:
 def _roots(folder: Path, *recorded: str) -> tuple[str, ...]:
     """The folders to cut, the longest first: this machine's, the published folder with the one
     above it, and the `recorded` ones."""
+    # links are resolved as well: a program may have written either
     found = {
         *_of_machine(),
         *recorded,
@@ -217,6 +224,7 @@ def _above(path: str) -> Iterator[str]:
     """The folder of a path, and those above it that are deep enough to tell of somebody: the last
     part may stay."""
     separators = re.finditer(r"[\\/]", path.rstrip("/\\"))
+    # from the third on: `/home` tells nothing, `/home/bob` does
     for separator in islice(separators, 2, None):
         yield path[: separator.start()]
 
@@ -234,6 +242,7 @@ def _own_token() -> bytes | None:
     from huggingface_hub import get_token
 
     token = get_token()
+    # a shorter one would be found everywhere
     if token and len(token) >= 8:
         return token.encode()
     return None
@@ -243,6 +252,7 @@ def _own_token() -> bytes | None:
 def _mapped(path: Path) -> Iterator[Any]:
     """The bytes of a file for a search, without reading it into memory."""
     with open(path, "rb") as file:
+        # an empty file cannot be mapped
         if not os.fstat(file.fileno()).st_size:
             yield b""
             return

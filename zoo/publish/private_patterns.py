@@ -57,6 +57,7 @@ def _forms(folder: str) -> set[str]:
     forms = set(whole)
     for text in whole:
         forms |= {text.replace("/", "\\"), text.replace("\\", "/")}
+    # a copy: forms are added while it is gone through
     for text in list(forms):
         octets = text.encode("utf-8", "surrogateescape")
         forms.update(quote(octets, safe=safe) for safe in ("/", "", "/:", "\\/:"))
@@ -78,6 +79,7 @@ def literal(folders: tuple[str, ...]) -> re.Pattern[str]:
     for folder in folders:
         depths.update(dict.fromkeys(_forms(folder.rstrip("/\\")), depth(folder)))
     alternatives = []
+    # longest first, because an alternative takes the first form that fits
     for form in sorted(depths, key=len, reverse=True):
         # one folder below / may be the end of another path: `runs/data` is not `/data`
         before = "" if depths[form] > 1 else r"(?<![\w.-])"
@@ -103,6 +105,7 @@ def parts(people: tuple[str, ...]) -> re.Pattern[str]:
 def endings(names: Iterable[str]) -> re.Pattern[str]:
     """What may be the end of a picture's name."""
     found = {os.path.splitext(name)[1] or name[-3:] for name in names}
+    # too many for a pattern: then every end of a word is looked at
     if len(found) > 200:
         return re.compile(r".(?!\w)", re.DOTALL)
     if not found:

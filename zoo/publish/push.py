@@ -83,6 +83,7 @@ def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
         head = head_or_create(api, goal, files)
         before = _Before.of(api, goal, head)
         kept = before.changed(goal, head, files)
+        # a card is prose that people improve; other files belong together, and are refused
         if kept == [rundir.CARD] and goal.kind == "model":
             card = download(goal.repo, rundir.CARD, head.commit)
             files = pushed.with_card(files, card, Path(temporary))
@@ -210,6 +211,7 @@ def _commit(
             commit_message=message,
             repo_type=goal.kind,
             revision=goal.revision,
+            # so that the Hub refuses it if somebody else was faster
             parent_commit=head.commit,
             create_pr=goal.pull_request,
         )
@@ -221,11 +223,13 @@ def _commit(
             if goal.pull_request or not _may_have_happened(error):
                 raise
             now = head_of(api, goal, goal.revision)
+            # recognised by content, since the lost answer held its id
             if now is None or now.commit == head.commit or _differing(now, files):
                 raise
             logger.warning("the answer to the commit was lost, and the commit is there.")
             return _Done(now.commit)
 
+    # a pull request is not tried again: there could be two of them then
     return send() if goal.pull_request else retried(send_unless_done)
 
 
@@ -274,6 +278,7 @@ def _explained_uploads(repo: str) -> Iterator[None]:
             seen = f"HTTP status {status}: {ADVICE.get(status, STATUS)}"
         raise UserError(f"{repo}: {first_line(error)} Seen {seen}. {AGAIN}") from error
     except ValueError as error:
+        # the client raises bare ValueErrors for what the Hub refuses
         if "LFS batch" not in str(error) and "metadata in README.md" not in str(error):
             raise
         raise UserError(

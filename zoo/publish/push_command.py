@@ -67,6 +67,7 @@ def push(publication: tyro.conf.OmitArgPrefixes[PushOptions]) -> int:
     The commit is read back and compared. Pictures, their names and paths, and the report stay here.
     After a stop or a refusal, the same command goes on.
     """
+    # here, because `python -m zoo list` needs neither onnx nor the Hub's client
     from zoo.publish import push, staging
     from zoo.publish.repository import Goal
 
@@ -121,6 +122,7 @@ def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[
         )
     code, model = dict[str, Path](), dict[str, Path]()
     for path in sorted(folder.rglob("*")):
+        # a link could lead to any file of this machine
         if not path.is_file() or path.is_symlink():
             continue
         name = path.relative_to(folder).as_posix()
@@ -130,6 +132,7 @@ def space_files(folder: Path, published: Mapping[str, Path], run: Path) -> dict[
             model |= _bundle_of_space(path, name.removeprefix("model/"), published, run)
     if model:
         model[f"model/{rundir.CARD}"] = published[rundir.CARD]
+    # the model as the repository has it, whatever lies in the folder of the Space
     return code | model
 
 

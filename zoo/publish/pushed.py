@@ -40,6 +40,7 @@ def pushes_file() -> Path:
 
 
 def _key(endpoint: str, kind: str, repo: str, revision: str) -> str:
+    # the endpoint too: a mirror may hold another repository of that name
     return f"{endpoint} {kind} {repo} {revision}"
 
 
@@ -101,6 +102,7 @@ def _files(path: Path) -> dict[str, str]:
         if len(octets) > MOST_BYTES:
             return {}
         manifest = strict_json.parse(octets)
+        # these were not the push's own, so that they count as changed again
         edited = manifest.get(EDITED, [])
         digests = {}
         for name, sha256 in manifest["files"].items():
@@ -117,6 +119,7 @@ def with_card(files: Mapping[str, Path], card: Path, into: Path) -> dict[str, Pa
     """The files of a push with the card as it lies on the Hub, and with a list that says so,
     written below `into`."""
     manifest = rundir.read_json(files[rundir.FINISHED], kind=dict)
+    # the list has to hold for what will lie there
     digests = manifest["files"] | {rundir.CARD: rundir.digest(card)}
     rundir.write_json(into / rundir.FINISHED, manifest | {"files": digests, EDITED: [rundir.CARD]})
     return {**files, rundir.CARD: card, rundir.FINISHED: into / rundir.FINISHED}

@@ -88,6 +88,7 @@ def head_of(api: Any, goal: Goal, revision: str) -> Head | None:
                 timeout=timeouts(),
             )
         )
+    # a subclass of RepositoryNotFoundError, but the repository is there
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
@@ -150,6 +151,7 @@ def _create(api: Any, goal: Goal) -> None:
 def _refuse_other_owner(goal: Goal, head: Head, files: Mapping[str, Path]) -> None:
     """`UserError` if the repository holds something that no push made, or is seen by others than
     asked."""
+    # never made public, or private, in passing
     if goal.public == head.private and not goal.pull_request:
         if head.private:
             raise UserError(
@@ -161,6 +163,7 @@ def _refuse_other_owner(goal: Goal, head: Head, files: Mapping[str, Path]) -> No
             "is sent: add --public if that is meant, or choose another name."
         )
     mark = rundir.FINISHED if goal.kind == "model" else rundir.CARD
+    # the Hub puts this one into every new repository
     others = [name for name in head.digests if name != ".gitattributes"]
     if others and mark not in head.digests and not goal.pull_request:
         raise UserError(

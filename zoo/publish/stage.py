@@ -31,6 +31,7 @@ class Stage:
     def json(self, name: str, content: Any, own: Path) -> None:
         """A JSON file without what is private; the run's own if there is nothing to change."""
         kept = self.private.cut_json(content)
+        # the run's own bytes where nothing changes, so that digests agree
         if kept == rundir.read_json(own):
             self.files[name] = own
         else:
@@ -56,11 +57,13 @@ class Stage:
         except ValueError:
             return self.private.cut(line)
         kept = self.private.cut_json(content)
+        # the very line where nothing is private
         return line if kept == content else json.dumps(kept) + "\n"
 
     def tensors(self, name: str, own: Path) -> None:
         """A safetensors file without what is private in its header's notes."""
         self.files[name] = own
+        # before its header is read whole
         tensor_file.check(own)
         with open(own, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -95,6 +98,7 @@ class Stage:
         self, name: str, version: int, files: Mapping[str, Path], also: Mapping[str, str]
     ) -> None:
         """`FINISHED.json` over these files, with names relative to its own folder."""
+        # names in a bundle's list begin at its own folder
         start = len(name) - len(rundir.FINISHED)
         digests = {other[start:]: rundir.digest(files[other]) for other in sorted(files)}
         self.write(name, {"version": version, **also, "files": digests})

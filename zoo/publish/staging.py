@@ -78,8 +78,11 @@ def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pa
         stage.onnx(PLAIN, _regular(run, PLAIN))
     for bundle in opened:
         _stage_bundle(stage, bundle, examples)
+    # after all others, which the card and the list name
     _stage_descriptions(stage, run, repo)
+    # last, over the very files that will be sent
     stage.private.refuse(stage.files)
+    # what a pull would leave behind must not be sent either
     assert all(map(ALLOWED.fullmatch, stage.files)), "only what may be sent is staged"
     return dict(sorted(stage.files.items()))
 
@@ -95,6 +98,7 @@ def _stage_descriptions(stage: Stage, run: Path, repo: str) -> None:
     stage.files[rundir.CARD] = page
     files = {}
     for name, path in stage.files.items():
+        # bundles have lists of their own
         if name.split("/")[0] not in rundir.ADDED_LATER:
             files[name] = path
     origin = {rundir.RUN: rundir.finished_sha256(run)}
@@ -105,6 +109,7 @@ def _regular(folder: Path, name: str) -> Path:
     """A file of a folder; `UserError` if it, or a folder on the way, is a link or anything but a
     file."""
     path = folder / name
+    # the folders on the way as well: a link there leads out of the run too
     for part in (path, *path.parents[: len(Path(name).parts) - 1]):
         if part.is_symlink():
             raise UserError(
@@ -149,6 +154,7 @@ def _stage_timing(stage: Stage, bundle: Bundle, there: str) -> None:
     timing = bundle.folder / bundles.TIMING
     if timing.is_file() and not timing.is_symlink():
         content = rundir.read_json(timing)
+        # named one by one: a later version may write down more about the machine
         sent = {key: content[key] for key in TIMED if key in content}
         stage.json(there + bundles.TIMING, sent, timing)
 
