@@ -151,6 +151,7 @@ def run_times(session: Any, image: np.ndarray, provider: str) -> list[float]:
     """Return the seconds of each run, after one that does not count."""
     onnx_runtime.run(session, None, {bundles.IMAGE: image}, provider)
     seconds: list[float] = []
+    # both, so that a fast model is run often and a slow one at least ten times
     while len(seconds) < LEAST_RUNS or sum(seconds) < LEAST_SECONDS:
         start = perf_counter()
         onnx_runtime.run(session, None, {bundles.IMAGE: image}, provider)
@@ -171,6 +172,7 @@ def peak_mib() -> float | None:
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # ru_maxrss counts bytes on macOS and KiB elsewhere
     per_mib = 2**20 if sys.platform == "darwin" else 2**10
     return round(used / per_mib, 1)
 

@@ -12,6 +12,7 @@ from zoo.host.errors import UserError
 if TYPE_CHECKING:
     TargetName = str
 else:
+    # tyro makes the choices and the help from it; mypy takes no Literal that is computed
     TargetName = Literal[tuple(TARGETS)]
 
 
@@ -48,6 +49,7 @@ class ExportOptions:
                 f"--parity-images {self.parity_images}: expected 1 at least; without pictures "
                 "there is no proof."
             )
+        # last: a value that is wrong is said before one that is useless
         self._check_effect()
 
     def _check_effect(self) -> None:

@@ -62,6 +62,7 @@ def start(options: ExportOptions) -> None:
             if refusal is None:
                 continue
             failed[name] = refusal
+            # no table for one target: its error says it all
             if len(options.to) == 1:
                 raise refusal
             console.error(refusal)
@@ -141,6 +142,7 @@ def export(evidence: Evidence, name: str) -> None:
         bundle.finish(folder)
         if product.plain:
             product.plain.replace(run / PLAIN)
+        # last: until here the earlier bundle is the one that everybody finds
         take_place(folder, place)
     except UserError:
         refused = True
@@ -216,6 +218,7 @@ def _advice(target: Target, proof: Proof) -> str:
 def take_over(run: Path, folder: Path, product: Product, *, examples: bool) -> None:
     """Copy the proof from the bundle for `onnx`, whose model file is also the model of this one."""
     source = bundle.open_bundle(run)
+    # the proof of another file would prove nothing
     assert rundir.digest(folder / product.model) == source.model_sha256, "the same file"
     shutil.copyfile(source.folder / bundle.PARITY, folder / bundle.PARITY)
     has_examples = (source.folder / bundle.EXAMPLES).is_dir()

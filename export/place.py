@@ -20,6 +20,7 @@ LOCK = ".lock"
 def alone(run: Path) -> Iterator[None]:
     """Hold the lock of a run's bundles, which ends with the process; `UserError` if another export
     has it, or if this is no finished run."""
+    # before the folder of bundles is made in what may be no run at all
     rundir.open_finished(run)
     bundles = run / bundle.BUNDLES
     with disk.right_needed(bundles):
@@ -39,6 +40,7 @@ def alone(run: Path) -> Iterator[None]:
 
 def _put_right(bundles: Path) -> None:
     """Remove or put back what an export left that was killed, or that lost its power."""
+    # set aside first: their names end like those of unfinished ones, too
     for old in bundles.glob(f"*{disk.SET_ASIDE}"):
         place = disk.place_of(old)
         if place.exists():

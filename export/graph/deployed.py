@@ -115,6 +115,7 @@ class AnswerGraph(nn.Module):
         if self.decision.unknown is not None:
             unknown = self.decision.unknown
             length_B1 = embedding.square().sum(1, keepdim=True).sqrt()
+            # cosine: the rows of the bank have length 1
             similarity = embedding / torch.maximum(length_B1, self.shortest) @ self.bank
             # topk, because ONNX has no partition
             outputs.append(1 - similarity.topk(unknown.neighbours, dim=1).values[:, -1])

@@ -62,6 +62,7 @@ def trace(
             "another version of torch."
         ) from None
     for output in model.graph.output:
+        # an exporter that cannot follow the batch writes the size of the example in its place
         batch = output.type.tensor_type.shape.dim[0]
         if not batch.dim_param:
             raise UserError(
@@ -121,6 +122,7 @@ def joined(parts: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
     for name, part in parts.items():
         if name == first:
             continue
+        # prefixes, because the exporter calls the nodes of every part alike
         renamed = compose.add_prefix(part, f"{name}/", rename_outputs=name != last)
         inputs = names_of(part.graph.input)
         pairs = [(f"{before}/{value}", f"{name}/{value}") for value in inputs]
@@ -130,6 +132,7 @@ def joined(parts: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
     del whole.graph.value_info[:]  # a part's "batch" may be pictures times views
     del whole.opset_import[1:]
     model = onnx_ir.from_proto(whole)
+    # network and answer both hold the classifier, which the heat map needs too
     DeduplicateInitializersPass()(model)
     return onnx_ir.to_proto(model)
 

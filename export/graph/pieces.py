@@ -68,6 +68,7 @@ class Pieces:
     def write_network(self, deployed: Deployed, path: Path) -> None:
         """The network alone: `pixel_values` float32 [batch, 3, S, S] -> `logits` float32 [batch,
         classes]."""
+        # cut out of the traced piece, which spares tracing the network again
         onnx_file.save(onnx_file.cut(self._network(deployed), [PIXEL_VALUES], [LOGITS]), path)
 
     def write_pixels(self, deployed: Deployed, path: Path) -> None:

@@ -66,6 +66,7 @@ def by_products(x_BCHW: Tensor, pre: Preprocessing, exact: torch.dtype) -> Tenso
     height, width = resized_sides(x_BCHW, pre, exact)
     rows_SH, inside_height_S = weights(x_BCHW.shape[2], height, pre)
     columns_SW, inside_width_S = weights(x_BCHW.shape[3], width, pre)
+    # across first and then down, rounded in between, as Pillow 12 does
     across = divided(x_BCHW @ columns_SW[0].T, x_BCHW @ columns_SW[1].T)
     resized = divided(rows_SH[0] @ across, rows_SH[1] @ across)
     inside = inside_height_S[:, None] & inside_width_S

@@ -43,6 +43,7 @@ def exported(
         warnings.simplefilter("ignore")
         logging.getLogger(LOG).setLevel(logging.ERROR)
         program = torch.onnx.export(
+            # batch norms and dropout are traced as they are at this moment
             module.eval(),
             inputs,
             dynamo=True,

@@ -29,6 +29,7 @@ def open_run(
     `parity_images`: pictures at most for the proof; None: all of validation. `max_loss`: points of
     accuracy that a precision which rounds may lose; None: its default.
     """
+    # every file, because the bundle will say that it was made from this state
     rundir.open_finished(run, verify=True)
     _check_bundles(run)
     finished = FinishedRun(run)
@@ -67,6 +68,7 @@ def _parts(finished: FinishedRun) -> DeployedParts:
         neighbours = decided.unknown.neighbours
         bank = torch.from_numpy(decision.read_bank(run, neighbours=neighbours))
     model, pre = load(run), finished.pre
+    # the number comes from a file, and another stage would give another embedding
     if decided.early and decided.early.stage != early_stage(model, pre.size):
         raise UserError(
             f"{run / rundir.DECISION} names a stage that {finished.config['architecture']} does "

@@ -183,6 +183,7 @@ def core(model: Path, pictures: Sequence[ComparedPicture]) -> Rung:
     """Return the rung of the plain model, `pixel_values` -> `logits`, over several batch sizes."""
     session, _ = onnx_runtime.load(model, "cpu")
     worst = np.zeros(len(pictures))
+    # several sizes, since a batch that became a constant shows in the others only
     for size in BATCHES:
         for start in range(0, len(pictures), size):
             batch = pictures[start : start + size]

@@ -127,6 +127,7 @@ def prove(evidence: Evidence, folder: Path, product: Product, precision: str) ->
     labelled = evidence.trained.labelled if precision in judging.LOST_POINTS else []
     provider = onnx_runtime.provider_of(folder / product.model)
     pictures = evidence.compared(product.pixels, provider)
+    # in a process without torch, as the file will be used
     outputs = predictor_process.predicted(folder, list(evidence.paths.values()))
     rungs = []
     if product.plain:
@@ -185,6 +186,7 @@ def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, pro
         },
     )
     shown = dict(evidence.paths)
+    # --no-examples: then no picture of the user's may stand in the page either
     if not evidence.examples:
         for name in own:
             shown.pop(name, None)
@@ -250,6 +252,7 @@ def write_examples(evidence: Evidence, folder: Path, proof: Proof) -> None:
     for place, path in enumerate(list(trained.pictures.values())[:EXAMPLES]):
         p_C = proof.outputs[bundle.PROBABILITIES][place]
         suffix, content = without_metadata(path)
+        # numbered: names of the user's pictures stay out of the bundle
         name = f"{len(expected) + 1}{suffix}"
         (folder / bundle.EXAMPLES / name).write_bytes(content)
         expected[name] = {

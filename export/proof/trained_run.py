@@ -75,6 +75,7 @@ class TrainedRun:
 
     def deployed_onnx(self) -> Deployed:
         """Return the graph of that model."""
+        # bundles of earlier versions do not say it, and all of them have ONNX's Resize
         resize = bundle.open_bundle(self.run).content.get("resize", "op")
         return Deployed(self.parts, resize="op" if resize == "op" else "matmul").eval()
 
@@ -101,6 +102,7 @@ class TrainedRun:
         the run."""
         decision = decision or self.parts.decision
         outputs = list(outputs)
+        # a score without a threshold is no answer
         if not decision.unknown and bundle.UNKNOWN_SCORE in outputs:
             outputs.remove(bundle.UNKNOWN_SCORE)
         return {

@@ -87,6 +87,7 @@ def _fitted(trained: TrainedRun, path: Path, references: list[Path]) -> Fitted:
     assert known is not None
     shortest = _set_references(path, references, known)
     session, _ = onnx_runtime.load(path, "cpu")
+    # the half of val that training fitted its own threshold on
     calibration = (trained.answered(("calibrate",)) or trained.validated)[:MOST]
     [scores] = _answers(session, [bundle.UNKNOWN_SCORE], calibration)
     threshold = rejection.threshold(scores)

@@ -192,6 +192,7 @@ def quantize(
     The extremes are kept in the file `ranges`, and taken from it if it is there, where ONNX Runtime
     can.
     """
+    # U8S8 is what the 8-bit kernels of CPUs multiply
     activations, more = QuantType.QUInt8, {}
     if for_tensorrt:
         activations = QuantType.QInt8
@@ -215,6 +216,7 @@ def quantize(
 def nodes(graph: onnx.GraphProto, float_layers: int, *, clipped: bool) -> list[str]:
     """Return the names of the nodes to quantise: the network's products but for the first
     `float_layers`, none of resizing or the answer; `clipped`: with the activations that follow."""
+    # the names of a joined file begin with their piece
     inside = [node for node in graph.node if node.name.startswith(f"{pieces.NETWORK}/")]
     products = [place for place, node in enumerate(inside) if node.op_type in QUANTIZED]
     if not products:

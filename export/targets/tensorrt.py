@@ -60,6 +60,7 @@ def _built(evidence: Evidence, folder: Path, deployed: Deployed, fitted: unknown
     shapes = profile(evidence.trained)
     plan = build(trt, path, shapes)
     status, engine = NOT_RUN, None
+    # tensorrt_rtx makes an engine of another kind, which is only a proof that the file is taken
     if trt.__name__ == "tensorrt":
         keep(folder, plan, fingerprint(trt, path))
         status, engine = "ok", Engine(folder, shapes)
@@ -150,6 +151,7 @@ class Engine:
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             image = torch.from_numpy(np.ascontiguousarray(feed[bundle.IMAGE])).cuda()
+            # before the outputs are made, whose sizes follow from it
             self._context.set_input_shape(bundle.IMAGE, tuple(image.shape))
             self._context.set_tensor_address(bundle.IMAGE, image.data_ptr())
             outputs = self._empty_outputs()

@@ -69,6 +69,7 @@ def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> b
             "choose another base."
         )
     options = configuration(trt, builder)
+    # without a profile TensorRT refuses inputs whose sizes may change
     if shapes:
         sizes = builder.create_optimization_profile()
         sizes.set_shape(

@@ -43,6 +43,7 @@ def make(evidence: Evidence, folder: Path) -> Product:
         model = folder / FOLDER[kind] / name
         (model / "1").mkdir(parents=True)
         rundir.write_text(model / "config.pbtxt", config(name, kind, dimensions))
+        # Triton counts lines, and a label with a line break would shift all that follow
         rundir.write_text(model / LABELS, "\n".join([*map(one_line, trained.labels), ""]))
         if kind == "onnx":
             # of TensorRT's repository the engine is missing, which only its own GPU can build

@@ -100,6 +100,7 @@ def download(kept: Path) -> None:
     """Put the files of `FILES` into the folder, which comes into being whole; npm checks the
     package's integrity."""
     cache().parent.mkdir(parents=True, exist_ok=True)
+    # beside its place, where a rename is one step
     with tempfile.TemporaryDirectory(dir=cache().parent) as temporary:
         new = Path(temporary) / "dist"
         new.mkdir()
