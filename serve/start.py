@@ -113,6 +113,7 @@ def build(options: ServiceOptions) -> Iterator[Service]:
         )
         queue.decode_s = options.decode_s
         stack.callback(queue.close)
+        # after the model was loaded, which takes longer than they do
         decoders.wait()
         metrics = Metrics(queue)
         life = Life(idle=lambda: queue.outstanding == 0, patience_s=options.deadline_s, room=room)

@@ -59,6 +59,7 @@ def model_card(bundle: Bundle, private: Private) -> str | None:
 
 def _run_of(bundle: Bundle) -> Path | None:
     """Return the finished run to which a bundle belongs, if it lies in one."""
+    # RUN/bundles/TARGET
     run = bundle.folder.parent.parent
     if bundle.folder.parent.name == bundles.BUNDLES and rundir.is_finished(run):
         return run
@@ -93,6 +94,7 @@ def _copy(path: Path, copy: Path, private: Private) -> None:
     if path.name == bundles.BUNDLE:
         content = rundir.read_json(path)
         public = private.cut_json(content)
+        # else copied byte for byte, so that its digest stays
         if public != content:
             rundir.write_json(copy, public)
             return

@@ -35,6 +35,7 @@ def write_space(bundle: Bundle, out: Path, *, title: str | None, with_examples: 
     card = packed_bundle.model_card(bundle, private)
     if card is not None:
         rundir.write_text(model / rundir.CARD, card)
+    # the name of a run may be that of a folder of this machine
     title = title or private.cut(str(bundle.run.get("name", "classifier")))
     rundir.write_text(out / "README.md", readme(title, bundle, card))
     rundir.write_text(out / "requirements.txt", requirements(bundle))
@@ -59,6 +60,7 @@ def _copy_code(out: Path) -> None:
     for name in ("__init__.py", "predictor.py"):
         shutil.copyfile(ZOO / name, out / "zoo" / name)
     compiled = shutil.ignore_patterns("__pycache__")
+    # whole rooms, not a list of files, which would be forgotten when one is added
     for room in ROOMS:
         shutil.copytree(ZOO / room, out / "zoo" / room, ignore=compiled)
     # a Space makes no further Space, so that this room stays here

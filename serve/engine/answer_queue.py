@@ -128,6 +128,7 @@ class AnswerQueue:
         self.decode_s = DECODE_S
         """Seconds that the decoder of one picture is given."""
         self.capacity = self.workers + waiting
+        # half, so that nobody alone can fill the queue
         self.share = max(LEAST_SHARE, math.ceil(self.capacity / 2))
         """Places that one owner may have."""
         self.closing: Callable[[], bool] = lambda: False
@@ -252,6 +253,7 @@ class AnswerQueue:
         """Decode a picture to uint8 [H, W, 3]; a large one holds a lock until `alone` is
         closed."""
         try:
+            # as a small one first: only its header tells how large a picture is
             return self._decode_within(job, data, name, min(LARGE_PIXELS, self.max_pixels))
         except BadImage as error:
             # its header was enough to know that, so that trying again costs little

@@ -64,6 +64,7 @@ class Decoders:
         # the last is taken first: new ones, which are not ready yet, come in front
         self._idle: list[_Child] = []
         self._changed, self._closed, self._look = threading.Condition(), False, threading.Event()
+        # daemon: a service that fails while it starts must not wait for it
         self._keeper = threading.Thread(target=self._keep, name="decoders", daemon=True)
         self._keeper.start()
 
@@ -74,6 +75,7 @@ class Decoders:
         with self._changed:
             child.deadline = time.monotonic() + seconds
         try:
+            # one byte more than is accepted, so that the decoder says that it is too large
             answer = child.ask(data[: MAX_BYTES + 1], max_pixels)
         except _Ended:
             if self._closed:
@@ -256,6 +258,7 @@ class _Child:
             if self._answers.readinto(pixels.data.cast("B")) == pixels.nbytes:
                 return pixels
         if kind == REFUSED and 0 < first <= MAX_REASON:
+            # of a decoder that a picture may have taken over
             reason = self._answers.read(first).decode(errors="replace")
             return "".join(character if character.isprintable() else "?" for character in reason)
         raise _Ended

@@ -82,6 +82,7 @@ class Watch:
             )
             self._report("refused")
         elif (model := loading.result()) is not None:
+            # one assignment: what was accepted before keeps the model that it was accepted for
             self._queue.model = model
             log.warning("now serving %s, model %s", model.name, model.digest[:12])
             self._report("swapped")
@@ -124,6 +125,8 @@ def _state(folder: Path) -> object:
     """Return what changes when any file of a bundle does; of a folder with very many files, the
     first of them."""
     files = []
+    # by size and time, not by content: the model has hundreds of megabytes, and this is every
+    # second
     for path in islice(folder.rglob("*"), MOST_FILES):
         try:
             status = path.lstat()

@@ -57,6 +57,7 @@ def overlay(answered: AnsweredPicture) -> Image.Image | None:
         return None
     pre = answered.model.predictor.bundle.pre
     picture = Image.fromarray(answered.pixels)
+    # what the network sees, not the picture itself: a crop has no evidence outside of it
     input_picture = resize_crop(picture, replace(pre, size=SHOWN))
     smooth = np.asarray(
         Image.fromarray(heat.astype(np.float32)).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)

@@ -33,6 +33,7 @@ def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
     api = FastAPI(
         title="zootune",
         version=version(),
+        # their pages load scripts from another host, which the policy forbids
         docs_url=None,
         redoc_url=None,
         summary="Answers of a fine-tuned image classifier",
@@ -62,10 +63,12 @@ def create_api(queue: AnswerQueue, metrics: Metrics, life: Life) -> FastAPI:
         embedding: Annotated[bool, Query(description="Add the features of the picture.")] = False,
     ) -> Response:
         """Answer one or several pictures, in their order."""
+        # before the body is read, whose time counts as well
         deadline = time.monotonic() + queue.deadline_s
         pictures = await read_pictures(request)
         make = partial(_with_model, heatmap=heatmap, embedding=embedding)
         owner = budgets.address(request.scope)
+        # JSON is made by the worker, so that the pixels need not outlive it
         futures = queue.submit(pictures, make, top=top_k, deadline=deadline, owner=owner)
         answers = await _results(futures, deadline)
         return JSONResponse(
@@ -133,6 +136,7 @@ def _health(api: FastAPI, queue: AnswerQueue, life: Life, metrics: Metrics) -> N
     @api.get("/version", tags=["about"])
     async def versions() -> dict[str, str]:
         """Versions of the programs that answer."""
+        # here: loaded already where there is a model, and not at the import of this module
         import onnxruntime
 
         return {"zootune": version(), "onnxruntime": onnxruntime.__version__}
@@ -182,6 +186,7 @@ def _refusals(api: FastAPI, metrics: Metrics) -> None:
     async def bad_image(_: Request, error: Any) -> Response:
         sentence = f"{error}."
         status = 422
+        # a size, which the sender can change, has a status of its own
         if error.reason.startswith("too large"):
             status = 413
         return refuse(status, sentence[0].upper() + sentence[1:], "picture")
@@ -194,6 +199,7 @@ def _refusals(api: FastAPI, metrics: Metrics) -> None:
 
     async def invalid(_: Request, error: Any) -> Response:
         first = error.errors()[0]
+        # the first part names only where FastAPI looked: query, body
         place = ".".join(map(str, first["loc"][1:])) or "The request"
         return refuse(422, f"{place}: {first['msg']}.")
 

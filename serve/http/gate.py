@@ -57,6 +57,7 @@ class Gate:
         self._streams = budgets.Slots(life.room.streams, life.room.streams_each)
         self._requests = budgets.Slots(life.room.requests, life.room.requests_each)
         self._bodies = Bodies(door.limits.body_s, metrics.rejected)
+        # /readyz asks the life of the process, which knows no gate
         life.full = lambda: self._bodies.full() or self._requests.full()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +68,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # first of all: every list of routes is written without the prefix
         path, started = self._under_root(scope), time.monotonic()
         headers = joined(scope["headers"])
         reply = Reply(send, [*ALWAYS_SENT, *self._origins.on_answer(headers)])
@@ -124,6 +126,7 @@ class Gate:
         limit = self._limits.body_bytes
         if route is not None:
             limit = route.body_bytes
+        # an upload of the page goes to disk while it arrives, where it has a budget of its own
         in_memory = route is None or route.kind != "upload"
         refusal = _too_long(headers, limit)
         if refusal is None and in_memory:
@@ -205,6 +208,7 @@ class Gate:
             return None
         if not authorization:
             return refusals.UNKNOWN
+        # before the credentials are compared, so that a guess meanwhile tells nothing
         if wait_s := self._logins.wait_s(address):
             sentence = f"Too many wrong credentials; the next are looked at in {wait_s} s."
             return Refusal(429, "auth", sentence, ((b"retry-after", str(wait_s).encode()),))
@@ -225,6 +229,7 @@ class Gate:
             await self._refuse(call.send, refusals.NO_ROUTE)
             return
         if route.kind == "upload":
+            # without a length, room is made for the largest
             size = int(dict(headers).get(b"content-length", route.body_bytes))
             try:
                 held.enter_context(self._page.uploads.room(size, files_in(size), call.address))

@@ -63,14 +63,17 @@ def serve(app: Any, life: Life, *, host: str, port: int, ready: Callable[[int], 
         uvicorn.Config(
             app,
             log_level="warning",
+            # by a line for each request strangers could fill the log
             access_log=False,
             server_header=False,
             ws="none",
             http=of_uvicorn.bounded_protocol(  # type: ignore[arg-type]  # it calls what it gets
                 life.room.connections + life.room.backlog
             ),
+            # uvicorn answers a request by 503 while there are more connections than this
             limit_concurrency=life.room.connections,
             backlog=life.room.backlog,
+            # for event streams only: what is in flight was waited for before uvicorn is told
             timeout_graceful_shutdown=STREAMS_S,
         )
     )
@@ -152,6 +155,7 @@ async def _drain(server: uvicorn.Server, life: Life) -> None:
     await asyncio.sleep(GRACE_S)
     life.closing = True
     last = time.monotonic() + life.patience_s
+    # both: a request may be on its way to the queue, or gone while its picture is being answered
     while (life.active or not life.idle()) and time.monotonic() < last:
         await asyncio.sleep(0.02)
     server.should_exit = True

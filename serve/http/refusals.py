@@ -138,9 +138,11 @@ class OneSentence:
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer, as ASGI's `send` does."""
+        # held back: whether its body is a sentence is not known before it is there
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self._start = message
             return
+        # an answer, not an error: nothing of it is held in memory
         if self._start is None:
             await self._send(message)
             return

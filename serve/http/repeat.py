@@ -34,6 +34,7 @@ class Repeat:
     def _run(self) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix=self._name) as pool:
             while not self._stopped.wait(self._seconds):
+                # waited for here, so that two rounds never overlap
                 error = pool.submit(self._work).exception()
                 kind = type(error).__name__
                 if error is not None and kind not in self._logged:

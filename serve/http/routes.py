@@ -181,6 +181,7 @@ def kept_query(route: Route, query: bytes) -> bytes:
     """Return the parameters that the route passes on, each once and with a plain value."""
     # a query of 4,000 bytes could have 4,000 parts
     pairs = [pair.partition(b"=") for pair in query.split(b"&", 50)[:50]]
+    # a dict: of a parameter that stands twice, Gradio and the gate could take different ones
     kept = {
         name: value
         for name, _, value in pairs
@@ -195,6 +196,7 @@ def kept_query(route: Route, query: bytes) -> bytes:
 def _pattern(route: Route) -> re.Pattern[str]:
     if route.kind == "file":  # any characters: the path is compared with the folder of uploads
         return re.compile(r"/gradio_api/file=.+", re.DOTALL)
+    # with the braces kept, so that names can be told from what is literal
     parts = re.split(r"(\{[^}]*\})", route.template)
     return re.compile("".join(_part(part) for part in parts), re.ASCII)
 

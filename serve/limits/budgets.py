@@ -98,6 +98,7 @@ def open_files() -> int:
         import resource
     except ModuleNotFoundError:  # Windows, which has no such limit for sockets
         return WANTED_FILES
+    # the soft limit is often 1,024, though the process may raise it
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_FILES
     if hard != resource.RLIM_INFINITY:

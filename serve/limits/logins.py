@@ -62,6 +62,7 @@ class Logins:
         self._clock = clock
         self._tries: OrderedDict[str, _Tries] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
+        # a bucket that fills with time: one number, whatever the number of addresses
         self._allowance, self._counted = float(TOTAL_TRIES), clock()
 
     def wait_s(self, address: str) -> int:
@@ -84,6 +85,7 @@ class Logins:
         time for wrong ones."""
         right = self._right(authorization)
         if right:
+            # who knows the password may mistype it again
             self._tries.pop(address, None)
             remember(self._known, address, None, KNOWN)
         else:
@@ -107,6 +109,7 @@ class Logins:
         if scheme.lower() != b"basic":
             return False
         try:
+            # validate: by default whatever is no base64 is passed over
             pair = base64.b64decode(secret.strip(), validate=True)
         except binascii.Error:
             return False

@@ -94,6 +94,7 @@ class Uploads:
         None for everything else."""
         if not isinstance(path, str) or len(path) > LONGEST:
             return None
+        # as text: Path would drop `.` and double slashes before they were looked at
         prefix = f"{self.folder}{os.sep}"
         names = path.removeprefix(prefix).split(os.sep)
         if not path.startswith(prefix) or any(name in ("", ".", "..") for name in names):
@@ -138,6 +139,7 @@ class Uploads:
         `owner` is the address that they come from, of which `SHARE` is taken; empty: the service
         itself.
         """
+        # two blocks: a last one that is not full, and the folder
         wanted = size + files * 2 * BLOCK
         with self._lock:
             own = self._reserved_by.get(owner, _Reserved())
@@ -153,6 +155,7 @@ class Uploads:
                 self._sweep(wanted, files)
             if not self._fits(wanted, files):
                 raise Full
+            # only now: of an upload that was refused nothing may stay
             self._reserved_by[owner] = own
             for reserved in (self._reserved, own):
                 reserved.add(wanted, files)

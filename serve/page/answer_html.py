@@ -39,7 +39,11 @@ def answer(answered: AnsweredPicture) -> Markup:
     if result.label is None:
         kind = "card unknown"
     return Markup('<div class="{}" data-label="{}">{}<div class="bars">{}</div>{}</div>').format(
-        kind, result.label or "unknown", _verdict(result, bundle), bars, _set(result, bundle)
+        kind,
+        result.label or "unknown",
+        _verdict(result, bundle),
+        bars,
+        _set(result, bundle),
     )
 
 
@@ -94,6 +98,7 @@ def bar(label: str, share: float) -> Markup:
 
 def percent(share: float) -> str:
     """93 %; what would round to 0 or 100 is not called so."""
+    # nothing is certain, and 100 % would say so
     if share >= 0.995:
         return "> 99 %"
     if share < 0.01:

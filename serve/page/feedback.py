@@ -142,6 +142,7 @@ class Feedback:
 def _file_name(picture: bytes) -> str:
     """Return the name that a picture is kept by: its digest, so that the same one comes once, with
     the suffix of its kind."""
+    # 128 bits tell any two pictures apart, and leave room in a path
     digest = hashlib.sha256(picture).hexdigest()[:32]
     for start, suffix in _SUFFIXES.items():
         if picture.startswith(start):
@@ -152,6 +153,7 @@ def _file_name(picture: bytes) -> str:
 def _is_folder_name(label: str) -> bool:
     """Tell whether a class's name can be that of a folder, here and where the folder is copied
     to."""
+    # Windows drops dots and blanks at the end; finetune passes over what begins with a dot
     if not label or label != label.strip() or label.startswith(".") or label.endswith("."):
         return False
     forbidden = "/\\"

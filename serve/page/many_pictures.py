@@ -81,6 +81,7 @@ def many_tab(queue: AnswerQueue, settings: PageSettings) -> None:
         api_name="predict_many",
         show_progress_on=[summary],
         concurrency_id=MANY,
+        # half of the workers, so that single pictures find one free
         concurrency_limit=max(1, queue.workers // 2),
     )
 
@@ -99,6 +100,7 @@ def answer_all(
         name = Path(path).name
         try:
             picture = uploads.read(path, max_bytes)
+            # one at a time: all at once would take the whole share of this address
             row, thumbnail = queue.answer(picture, partial(_row, name), owner=owner)
         except BadImage as error:
             rows.append(PictureRow(name, error=error.reason))
@@ -181,6 +183,7 @@ def _cells(row: PictureRow) -> tuple[Any, ...]:
 
 def _table(rows: list[PictureRow], uploads: Uploads) -> str | None:
     """Return the path of the table, or None if there is no room for it now."""
+    # names of uploads may hold what no encoding takes
     content = tables.as_text(COLUMNS, map(_cells, rows)).encode("utf-8", "backslashreplace")
     try:
         with uploads.room(len(content), 1):

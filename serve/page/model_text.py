@@ -62,6 +62,7 @@ def markdown(queue: AnswerQueue) -> str:
     come from elsewhere."""
     bundle = queue.model.predictor.bundle
     card = plain(_card(bundle)) or f"# {plain(str(bundle.run.get('name', 'model')))}"
+    # the limits stand before the recipe, which is long
     what, heading, recipe = card.partition("\n## Recipe\n")
     what, _, own_limits = what.partition("\n## Limits\n")
     limits = _limits(bundle, also=own_limits.strip("\n"))
@@ -75,6 +76,7 @@ def plain(text: str) -> str:
     an entity would be shown as such, so a word joiner keeps "<" from beginning an element there.
     """
     text = DIAGRAM.sub(r"\1text", text)
+    # before the rest, in which every "<" becomes an entity
     text = INLINE_CODE.sub(_without_elements, text)
     text = TAG_BEGINS.sub("&lt;", text)
     return text.replace("![", "&#33;[").strip()

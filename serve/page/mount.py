@@ -79,6 +79,8 @@ def _build(queue: AnswerQueue, settings: PageSettings) -> gr.Blocks:
     """Build the page, not yet mounted."""
     name = one_line(queue.model.name)
     with gr.Blocks(title=name, analytics_enabled=False, fill_width=False) as demo:
+        # a function, which Gradio calls for each page that is opened: the model may have been
+        # swapped
         gr.HTML(partial(answer_html.head, queue), elem_id="head", padding=False)
         with gr.Tabs():
             with gr.Tab("One picture"):
@@ -95,7 +97,9 @@ def _hardening(settings: PageSettings) -> dict[str, Any]:
     return {
         "root_path": settings.root_path,
         "max_file_size": settings.max_bytes,
+        # its errors may name files of this machine
         "show_error": False,
+        # would start a server of Node.js beside this one
         "ssr_mode": False,
         "run_history": False,
         "enable_monitoring": False,

@@ -57,6 +57,7 @@ def one_tab(queue: AnswerQueue, settings: PageSettings) -> None:
         [data, card, heat],
         api_name="predict",
         show_progress="minimal",
+        # who changes the picture meanwhile wants the answer to the last one
         trigger_mode="always_last",
         concurrency_id=ANSWERS,
     )
@@ -84,6 +85,7 @@ def _question(queue: AnswerQueue) -> gr.Image:
     picture = gr.Image(
         label="Picture",
         type="filepath",
+        # as it was sent: any mode would have Gradio decode and encode it anew
         image_mode=None,
         height=360,
         elem_id="picture",
@@ -134,6 +136,7 @@ def _correction(
         )
         return answer_html.note(sentence)
 
+    # shown as text, but given back as it is
     labels = [(one_line(label), label) for label in queue.model.predictor.bundle.labels]
     with gr.Accordion("This is wrong", open=False, elem_id="wrong"):
         right = gr.Dropdown(labels, value=None, label="What is it?", elem_id="right")

@@ -140,5 +140,6 @@ class _Upload:
 
 def _file_name(name: str) -> str:
     """Return the last part of a name as a plain file name."""
+    # a browser on Windows may send the whole path
     last = Path(name.replace("\\", "/")).name
     return of_gradio.without_invalid_characters(last).lstrip(".") or "picture"
