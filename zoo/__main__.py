@@ -122,6 +122,7 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
     console.say(f"size    {os.path.getsize(fetched.path) / 1e6:.1f} MB")
     console.say(f"sha256  {fetched.sha256}")
     console.say(f"commit  {fetched.commit or f'none (from {fetched.source})'}")
+    # what the repository says now, which may be newer than the catalogue
     _print_note(replace(base, licence=fetched.licence or base.licence))
     return 0
 
@@ -142,6 +143,7 @@ def add(
         )
     if not target.startswith("hf-hub:"):
         raise UserError(f"{target!r}: expected hf-hub:org/name of a repository on the Hub.")
+    # for its errors only: what is no name of a repository is refused before it is recorded
     catalog.find(target)
     registry.add(alias, target)
     console.say(f"{alias} = {target} (in {registry.aliases_file()})")

@@ -58,7 +58,11 @@ def answer_files(
         )
     opened = bundles.open_bundle(bundle, finished=not unfinished)
     predictor = Predictor(
-        opened, provider=provider, threads=threads, check=self_check and not unfinished
+        # an unfinished bundle has no examples yet: its export writes them after this very command
+        opened,
+        provider=provider,
+        threads=threads,
+        check=self_check and not unfinished,
     )
     if predictor.checked and not predictor.checked.pictures:
         console.note(unchecked(opened, predictor.provider))
@@ -68,6 +72,7 @@ def answer_files(
             prediction = predictor.predict(path)
             predictions.append(prediction)
             answer = _line(prediction)
+        # the others are answered all the same, each on its own line
         except BadImage as error:
             predictions.append(None)
             answer = {"error": error.reason}
@@ -98,12 +103,14 @@ def _save(path: Path, predictions: Sequence[Prediction | None], names: Sequence[
         for row, prediction in enumerate(predictions):
             if prediction is not None:
                 arrays[name][row] = getattr(prediction, name)
+    # an open file, because np.savez adds .npz to a name that lacks it
     with open(path, "wb") as file:
         np.savez(file, **arrays)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command; `args` as in `sys.argv[1:]`."""
+    # here, because programs that import `Predictor` have no command line
     import tyro
 
     return tyro.cli(

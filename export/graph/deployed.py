@@ -74,8 +74,8 @@ class Network(nn.Module):
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         if self.half_network:
             pixel_values = pixel_values.half()
-        seen = forward(self.model, pixel_values, self.early)
-        values = (seen.logits, seen.embedding, seen.feature_map)[: len(self.outputs)]
+        result = forward(self.model, pixel_values, self.early)
+        values = (result.logits, result.embedding, result.feature_map)[: len(self.outputs)]
         # float32 from here on: softmax and distances would lose their digits in float16
         return tuple(value.float() for value in values)
 

@@ -102,11 +102,11 @@ class Pieces:
             # takes odd batches too.
             multiple = max(2, answer.views)
             with torch.no_grad():
-                seen = network(torch.zeros(2 * multiple, 3, size, size))
+                values = network(torch.zeros(2 * multiple, 3, size, size))
             rows = multiple * ANY_BATCH
             examples = [
                 Example(name, value, {0: rows})
-                for name, value in zip(network.outputs, seen, strict=True)
+                for name, value in zip(network.outputs, values, strict=True)
             ]
             return onnx_file.trace(answer, examples, answer.outputs, log=self._log)
 

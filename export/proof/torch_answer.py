@@ -30,11 +30,11 @@ def answer(parts: DeployedParts, pixels: np.ndarray, *, has_map: bool) -> TorchA
     """Answer the views of one picture, uint8 [views, S, S, 3], by torch and
     zoo.contract.decision."""
     x = np.stack([normalise(view, parts.pre) for view in pixels])
-    seen = forward(parts.model, torch.from_numpy(x), parts.decision.early)
-    logits = seen.logits.float().numpy()
+    result = forward(parts.model, torch.from_numpy(x), parts.decision.early)
+    logits = result.logits.float().numpy()
     # by zoo/contract/decision.py, not by the graph's own code, which is what is to be proved
     p_C = decision.temper(decision.average(logits[None]), parts.decision.temperature)[0]
-    embedding = seen.embedding[:1].float().numpy()
+    embedding = result.embedding[:1].float().numpy()
     outputs = {bundle.PROBABILITIES: p_C, bundle.EMBEDDING: embedding[0]}
     unknown = parts.decision.unknown
     if unknown is not None and parts.bank is not None:
@@ -43,6 +43,6 @@ def answer(parts: DeployedParts, pixels: np.ndarray, *, has_map: bool) -> TorchA
         )[0]
     if has_map:
         best = torch.tensor([p_C.argmax()])
-        heatmap = class_maps.heatmap(parts.model, seen.feature_map[:1], best)
+        heatmap = class_maps.heatmap(parts.model, result.feature_map[:1], best)
         outputs[bundle.HEATMAP] = heatmap[0].numpy()
     return TorchAnswer(x[0], logits[0], outputs)

@@ -174,6 +174,7 @@ def import_onnxruntime() -> Any:
     """The module; `UserError` with the pip lines if it is missing, incomplete, too old, or
     installed twice."""
     repair = f"pip uninstall -y {' '.join(_PACKAGES)}, then pip install {PACKAGE}"
+    # before the import, which takes files of either
     if len(found := _installed()) > 1:
         raise UserError(
             f"expected one package of ONNX Runtime, seen {' and '.join(found)}, which overwrite "
@@ -267,8 +268,10 @@ def _session(
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     if not eight_bit_kernels:
+        # keeps the roundings that the file states as operations of their own
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = _ERRORS
+    # by default it takes every core of the machine, also in a container that may use two
     options.intra_op_num_threads = machine.library_threads(threads)
     # a pattern is kept for each new picture size, and never given back
     options.enable_mem_pattern = False

@@ -84,6 +84,7 @@ class Predictor:
         self.checked: Checked | None = self._check(threads) if check else None
 
     def _check(self, threads: int) -> Checked:
+        # loaded only where there are no examples: it takes the memory of the model once more
         def by_cpu() -> Asked:
             return Predictor(self.bundle, provider="cpu", threads=threads, check=False).numbers
 
@@ -185,6 +186,7 @@ def _check_model(session: Any, bundle: Bundle) -> None:
     """`UserError` unless the loaded model describes itself as its bundle does: digests can be made
     again."""
     described = session.get_modelmeta().custom_metadata_map.get(model_metadata.METADATA, "")
+    # a file may give more than its bundle says, never less
     lacks = set(bundle.outputs) - {output.name for output in session.get_outputs()}
     inputs = {port.name: port.type for port in session.get_inputs()}
     if lacks or inputs != {bundles.IMAGE: "tensor(uint8)"}:
@@ -238,6 +240,7 @@ def _accepted(x_HWC: np.ndarray, name: str) -> np.ndarray:
             f"expected pixels as uint8 [height, width, 3], seen {x_HWC.dtype} {list(x_HWC.shape)}."
         )
     height, width, _ = x_HWC.shape
+    # the same bound as the decoder's: resizing a long strip takes gigabytes
     if not 0 < max(width, height) <= MAX_ASPECT * min(width, height):
         raise BadImage(
             name, f"too elongated: {width} x {height}, at most {MAX_ASPECT}:1 is accepted"

@@ -201,6 +201,7 @@ def examples(bundle: Bundle) -> list[tuple[Path, dict[str, Any]]]:
         raise refusal
     found: list[tuple[Path, dict[str, Any]]] = []
     for name, answer in expected.items():
+        # a name with a folder in it could be any file
         if Path(name).name != name or not isinstance(answer, dict):
             raise refusal
         path = bundle.file(f"{bundles.EXAMPLES}/{name}")

@@ -200,6 +200,7 @@ def _run_base(name: str) -> Base:
             f"{folder / rundir.CONFIG}: expected timm's Hub layout with the key 'architecture', "
             "which is missing: copy the folder again, or train it again."
         )
+    # a run folder may come from a stranger too
     timm_config.check(config, str(folder))
     pretrained_cfg = config.get("pretrained_cfg") or {}
     size = pretrained_cfg.get("input_size")

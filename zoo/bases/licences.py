@@ -37,6 +37,7 @@ def licence_note(base: "Base") -> str | None:
     card = str((base.folder or Path()) / rundir.CARD)
     if base.hub_id:
         card = f"https://huggingface.co/{base.hub_id.partition('@')[0]}"
+    # `other` is what the Hub writes where it has no identifier
     if base.licence in (None, "unknown", "other"):
         return (
             f"The licence of {base.alias} is not known here: read {card} before you publish or "

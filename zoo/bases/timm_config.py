@@ -116,6 +116,7 @@ def arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _most(name: str) -> int:
+    # tables of all pairs of places in a window grow with the fourth power of its side
     if "window" in name:
         return MOST_WINDOW
     return MOST_SIDE if SIZES.search(name) else MOST_NUMBER

@@ -35,6 +35,7 @@ class FinishedRun:
     @property
     def name(self) -> str:
         """The run folder's name."""
+        # resolved, because `.` has no name
         return self.folder.resolve().name
 
     @cached_property

@@ -236,6 +236,7 @@ class Report:
 
 def _check_shares(top1: float, interval: Interval, ece: float) -> None:
     low, high = interval
+    # also refuses NaN, which passes no comparison
     ordered = (0 <= low <= high <= 1) and low - ROUNDING <= top1 <= high + ROUNDING
     if not ordered or not 0 <= top1 <= 1 or not 0 <= ece <= 1:
         raise ValueError(

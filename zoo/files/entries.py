@@ -106,6 +106,7 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
     # links wait until no folder is left, so that a folder keeps the path that has no link
     while waiting := folders or links:
         here, path = waiting.popleft()
+        # device and inode: the same folder may be reached by any number of paths
         own = identity(path)
         if own in above:
             upwards = relative(above[own], root.resolve())

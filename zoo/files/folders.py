@@ -137,6 +137,7 @@ def _kind(entry: "os.DirEntry[str]") -> int:
 def is_plain(name: object) -> bool:
     """Whether this is a relative name with `/` that stays below its folder and can be shown on one
     line."""
+    # backslash and drive on every system: a folder that was packed here may be opened on Windows
     if not isinstance(name, str) or _CONTROL.search(name) or "\\" in name or _DRIVE.match(name):
         return False
     return _fits(name) and not {"", ".", ".."} & set(name.split("/"))
@@ -148,6 +149,7 @@ def is_picture_path(path: object) -> bool:
     A validation folder elsewhere (`--val FOLDER`) gives `../` at the start. Such a picture is used,
     like every other, only if it has the recorded digest (`picture_bytes`).
     """
+    # on other systems `C:cat.jpg` is a usual name
     if not isinstance(path, str) or "\0" in path or (os.name == "nt" and _DRIVE.match(path)):
         return False
     # `..` may stand at the beginning only, as the relative path of a folder elsewhere has it
@@ -214,6 +216,8 @@ def first_bytes(path: str | Path, count: int) -> bytes:
 def _open_descriptor(path: str | Path, flags: int) -> tuple[int, int]:
     """The descriptor of a regular file, and its size in bytes."""
     descriptor = os.open(path, flags)
+    # of what was opened: between a look at the path and its opening another file could take its
+    # place
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)

@@ -26,6 +26,7 @@ def val_elsewhere(folders: Iterable[str]) -> str:
 
     Only it, and what is in it, has such a path, which begins with `..`.
     """
+    # the shortest: the others lie in it
     return min((folder for folder in folders if folder.split("/")[0] == ".."), key=len, default="")
 
 

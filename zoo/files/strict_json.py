@@ -32,6 +32,7 @@ def parse(content: bytes, *, finite: bool = True) -> Any:
         raise ValueError(f"byte {error.start} is not UTF-8") from None
     except RecursionError:
         raise ValueError(f"more than {DEEPEST} lists and objects inside each other") from None
+    # after the parsing, whose own limit (RecursionError) is far beyond this one
     _check_depth(value)
     return value
 

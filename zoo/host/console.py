@@ -162,13 +162,13 @@ def bar(title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
     )
     with Progress(*columns, console=_terminal(), transient=True) as progress:
         task = progress.add_task(one_line(title), total=total, completed=done, rate="", note="")
-        start, seen = monotonic(), 0
+        start, counted = monotonic(), 0
 
         def advance(n: int, note: str = "") -> None:
-            nonlocal seen
-            seen += n
+            nonlocal counted
+            counted += n
             # of this process alone: what was done before a resume took no time here
-            rate = seen / max(monotonic() - start, 1e-9)
+            rate = counted / max(monotonic() - start, 1e-9)
             progress.update(task, advance=n, rate=f"{rate:.0f}/s", note=one_line(note))
 
         yield advance

@@ -109,6 +109,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
     temporary = new_file_beside(path)
     try:
+        # taken from a file of our own making, because the umask cannot be asked without changing it
         usual = _mode(temporary)
         write(temporary)
         # safetensors puts a file of its own there, which is for nobody else
@@ -154,6 +155,7 @@ def new_file_beside(path: Path) -> Path:
     """
     # a name that nobody can guess; in the same folder, because a rename does not cross disks
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
+    # O_EXCL fails where anything stands already, a link included
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
     with right_needed(path.parent):
         os.close(os.open(temporary, flags, 0o666))  # less what the umask says, as for any new file

@@ -93,6 +93,7 @@ def _check_alone() -> None:
     # one message is enough, however many processes were started
     if os.environ.get("RANK", "0") != "0":
         sys.exit(UserError.exit_code)
+    # sys.argv has the path of the file, not the name behind `-m`
     module = getattr(sys.modules["__main__"], "__spec__", None)
     name = f"python -m {module.name.removesuffix('.__main__')}" if module else sys.argv[0]
     raise UserError(

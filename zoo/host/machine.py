@@ -38,6 +38,7 @@ def library_threads(wanted: int = 0) -> int:
     0, its own count, where nothing does: it knows which cores are only halves of one.
     """
     limit = wanted or compute_threads()
+    # nothing limits this process
     if not wanted and limit == os.cpu_count():
         return 0
     return limit
@@ -80,6 +81,7 @@ def _own_groups() -> list[tuple[str, str]]:
     for line in lines:
         _, colon, rest = line.partition(":")
         controllers, second_colon, path = rest.partition(":")
+        # a group outside of what this container sees is written with `..`
         if colon and second_colon and ".." not in path.split("/"):
             groups.append((controllers, path.strip("/")))
     return groups

@@ -115,6 +115,7 @@ def require(*packages: str) -> None:
         try:
             installed = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
+            # an optional one that is missing reads nothing
             if not _row(package).optional:
                 raise UserError(
                     f"{package} is not installed, expected {_row(package).version} or newer: "

@@ -79,6 +79,7 @@ def _lasting(stream: Any) -> Any:
         return stream
     if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
         return stream
+    # before its successor writes, or lines would come in another order
     stream.flush()
     # the stream itself stays as it was for whoever holds it already
     same = io.BufferedWriter(io.FileIO(stream.fileno(), "w", closefd=False))

@@ -69,6 +69,7 @@ def csv_cell(value: Any) -> Any:
     """A cell as it is written: text that a spreadsheet would run gets an apostrophe before it;
     numbers stay numbers."""
     if isinstance(value, str) and not NUMBER.fullmatch(value):
+        # inside a text as well: with a semicolon as separator, the rest would be a cell of its own
         return RUNNABLE.sub("'", value)
     return value
 
@@ -97,6 +98,7 @@ def plain(words: object) -> str:
         .replace(">", "&gt;")
     )
     escaped = re.sub(r"([\\`*\[\]|~!$]|(?<!\w)_|_(?!\w))", r"\\\1", escaped)
+    # a heading, list, rule, or the underline of a heading
     escaped = re.sub(r"^([#+=-]|\d+(?=[.)](?:\s|$)))", _begins_nothing, escaped)
     # a space without width breaks the address, and nobody sees it
     return re.sub(r"(?i)(https?|ftp|mailto|www|xmpp)([:.])", r"\1&#8203;\2", escaped)

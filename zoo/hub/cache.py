@@ -71,5 +71,6 @@ def _only_commit(repo: str) -> Iterator[str]:
 def digest_in_name(path: Path) -> str | None:
     """The sha256 that the Hub announced at the download: the cache names a large file's blob by
     it."""
+    # the path itself is a link, called like the file
     name = path.resolve().name
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None

@@ -130,10 +130,12 @@ def explained(words: Words) -> Iterator[None]:
     """Turn what the Hub's client raises into one clear `UserError`."""
     from huggingface_hub import constants, errors
 
+    # here, because every request to the Hub passes through this block
     minimum.require(*minimum.HUB)
     page = f"{constants.ENDPOINT}/{words.repo}"
     try:
         yield
+    # before RepositoryNotFoundError, of which it is a subclass
     except errors.GatedRepoError as error:
         raise UserError(
             f"{words.repo} is gated: expected an account that has accepted its terms. Accept them "

@@ -34,6 +34,7 @@ def refuse_damaged(hub_id: str, path: Path, seen: str, announced: str | None) ->
     """`UserError` unless a weight file has the digest that the Hub announced, now or, as its name
     in the cache says, at the download."""
     expected = {announced, digest_in_name(path)} - {None}
+    # both, where both are known: a mirror could announce what it sends
     if expected - {seen}:
         refuse_copy(hub_id, path, " and ".join(sorted(map(str, expected))), seen)
 

@@ -114,6 +114,7 @@ def check(repo: str, info: Any) -> None:
             raise _refused(repo, f"no digest of {file.rfilename}")
         size = (file.lfs.size if file.lfs else file.size) or 0
         most = MOST_BYTES.get(file.rfilename, MOST_WEIGHT_BYTES)
+        # before it is fetched: the client would fill the disk
         if not isinstance(size, int) or not 0 <= size <= most:
             raise _refused(
                 repo, f"{file.rfilename} of {str(size)[:20]} bytes, expected at most {most:,}"
@@ -141,6 +142,7 @@ def licence(info: Any) -> str | None:
         return None
     card = info.card_data.to_dict()
     named = card.get("license")
+    # then the Hub has the licence's own name in another key
     if named == "other":
         named = card.get("license_name")
     if not isinstance(named, str) or not named.isprintable() or not 0 < len(named) <= MOST_LICENCE:

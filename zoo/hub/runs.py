@@ -41,6 +41,7 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
         for name in digests:
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             _put(cached / name, temporary / name)
+        # before it takes its place, so that what stands there is always whole
         rundir.open_finished(temporary, verify=True)
         if not place.is_dir():
             temporary.rename(place)

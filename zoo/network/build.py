@@ -64,6 +64,7 @@ def build(
 def load(run: Path) -> nn.Module:
     """The model of a finished run folder, in evaluation mode; `UserError` if its files changed
     since then."""
+    # these two only: hashing every file of a run takes seconds
     rundir.open_finished(run, verify=(rundir.CONFIG, rundir.WEIGHTS))
     config = rundir.read_json(run / rundir.CONFIG, kind=dict)
     source = from_config(config, str(run))

@@ -111,11 +111,11 @@ def _pools_evenly(network: Any, feature_map: Tensor, generator: torch.Generator)
         return False
     # features of an untrained model may be constant
     noise = torch.randn(places.shape, generator=generator).to(places)
-    one = noise[:, :1, :1]
+    single = noise[:, :1, :1]
     try:
         same = [
             _inputs(network, pair, feature_map.ndim)
-            for pair in (noise, noise.flip(1, 2), one, one.expand_as(noise))
+            for pair in (noise, noise.flip(1, 2), single, single.expand_as(noise))
         ]
     except RuntimeError:  # the head takes no map of another size
         return False

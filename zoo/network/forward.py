@@ -76,9 +76,9 @@ def head(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
     if not linear or last.bias is None or not hasattr(network, "forward_head"):
         return None
     training = network.training
-    seen: list[Tensor] = []
+    captured: list[Tensor] = []
     watch = last.register_forward_hook(
-        lambda module, inputs, output: seen.extend((inputs[0], output))
+        lambda module, inputs, output: captured.extend((inputs[0], output))
     )
     try:
         noise = torch.randn(
@@ -88,7 +88,11 @@ def head(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
         # evaluation mode: dropout stands before the head, and would make the two passes differ
         logits = network.eval()(x)
         watch.remove()
-        same = len(seen) == 2 and _close(seen[0], features(model, x)) and _close(seen[1], logits)
+        same = (
+            len(captured) == 2
+            and _close(captured[0], features(model, x))
+            and _close(captured[1], logits)
+        )
     finally:
         watch.remove()
         network.train(training)
@@ -108,9 +112,9 @@ def set_head(model: nn.Module, weight: Tensor, bias: Tensor) -> None:
         last.bias.copy_(bias)
 
 
-def _close(one: Tensor, other: Any) -> bool:
+def _close(first: Tensor, second: Any) -> bool:
     return (
-        isinstance(other, Tensor)
-        and one.numel() == other.numel()
-        and torch.allclose(one.flatten(1), other.flatten(1), rtol=1e-4, atol=1e-5)
+        isinstance(second, Tensor)
+        and first.numel() == second.numel()
+        and torch.allclose(first.flatten(1), second.flatten(1), rtol=1e-4, atol=1e-5)
     )

@@ -96,6 +96,7 @@ def meta_device_within(extent: Extent, where: str) -> Iterator[None]:
     def count(owner: nn.Module, name: str, part: Any) -> None:
         nonlocal parts, numbers
         parts += 1
+        # a layer is counted too, since each costs time and memory without holding a number
         if isinstance(part, torch.Tensor):
             numbers += part.numel()
         if parts > most_parts or numbers > most_numbers:

@@ -52,6 +52,7 @@ def registrations_watched(watch: Callable[[nn.Module, str, Any], None]) -> Itera
     Borrowed: torch.nn.modules.module's three functions for hooks of all modules, of which torch
     documents only those that are called in a pass.
     """
+    # for the whole process: torch has no such hooks for one thread or network
     handles = [
         registrations.register_module_module_registration_hook(watch),  # type: ignore[arg-type]
         registrations.register_module_parameter_registration_hook(watch),  # type: ignore[arg-type]
@@ -80,6 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError):
         return True
+    # libraries write the same words with and without capitals
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(word in text for word in OUT_OF_MEMORY)
 

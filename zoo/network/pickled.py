@@ -74,6 +74,7 @@ def read(path: Path) -> Any:
         _check_members(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about kinds of tensors that are refused below
+            # map_location: a file may ask for a GPU that is not there
             content = torch.load(path, map_location="cpu", weights_only=True)
         _check_content(content, os.path.getsize(path))
     return content
@@ -113,6 +114,7 @@ def _check_members(path: Path) -> None:
         if file.read(4) != b"PK\x05\x06":
             raise ValueError("its end is missing, or something was added to it")
         members = zipfile.ZipFile(file).infolist()
+    # of two members with one name, Python's reader and torch's could take different ones
     if len(members) > MOST_TENSORS or len({member.filename for member in members}) != len(members):
         raise ValueError("it has too many members, or two of one name")
     for member in members:

@@ -70,8 +70,8 @@ def _can_be_resized(raw: Mapping[str, Tensor], ours: Mapping[str, list[int]]) ->
             known[part].add(tuple(lengths))
     for name, tensor in raw.items():
         known_shapes = known.get(_resized_part(name))
-        seen = tuple(tensor.shape)
-        if known_shapes and not any(_is_resized(seen, shape) for shape in known_shapes):
+        file_shape = tuple(tensor.shape)
+        if known_shapes and not any(_is_resized(file_shape, shape) for shape in known_shapes):
             return False
     return True
 
@@ -102,6 +102,7 @@ def differences(expected: Mapping[str, list[int]], seen: Mapping[str, list[int]]
     """Lines `- name shape` and `+ name shape` for each tensor that is missing, unexpected or of
     another shape."""
     lines = []
+    # in the model's order, so that both sides of a difference stand together
     for name in dict.fromkeys((*expected, *seen)):
         own, other = expected.get(name), seen.get(name)
         if own == other or (weights.is_counter(name) and None in (own, other)):

@@ -125,6 +125,7 @@ def _check_side(
     asked = arguments.get("img_size") or full["input_size"][1:]
     side = max(asked) if isinstance(asked, list | tuple) else asked
     most = MOST_GROWTH * max(published.input_size[1:])
+    # a stranger's file may deny what timm says of the architecture
     fixed = published.fixed_input_size or full["fixed_input_size"] or "img_size" in arguments
     if fixed and side > most:
         raise UserError(

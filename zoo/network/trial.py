@@ -55,6 +55,7 @@ class Trial:
         shown = side or network.pretrained_cfg["input_size"][-1]
         try:
             with torch.no_grad(), torch.device("meta"):
+                # in training mode, where batch norms refuse a single value for each channel
                 network.train()(torch.zeros(pictures, 3, shown, shown))
         except NotImplementedError:  # an operation that knows no shapes without values
             return None

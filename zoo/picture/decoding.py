@@ -159,6 +159,7 @@ def _rgb(picture: Image.Image, orientation: int) -> Decoded:
     if of_16_bits:  # of which Pillow keeps the upper 8
         colours = 1 if picture.mode == "LA" else 3
         bits_used = 8 + int(np.asarray(picture)[..., :colours].max()).bit_length()
+    # Pillow's `convert` cuts these off at 255 instead of scaling them
     if picture.mode == "F" or picture.mode.startswith("I"):
         grey, bits_used = as_grey(picture)
         rgb = grey.convert("RGB")

@@ -129,6 +129,7 @@ def without_metadata(data: bytes) -> bytes:
     header = _read(data)
     kept = header.kept
     if header.held > 1:
+        # directly after the first marker, where EXIF has to stand
         kept.insert(1, _segment(_APP1, block_of(header.held)))
     return b"".join((*kept, *_scans(data, header), b"\xff\xd9"))
 
@@ -145,6 +146,7 @@ def _scans(data: bytes, header: _Header) -> list[bytes]:
             scans += 1
             # the scan's header: number of components, then two bytes for each of at most four
             visited += _visited(data[start + 4 : start + 14], header)
+        # while they are walked, so that a file of many scans is not walked to its end
         if scans > MAX_SCANS or visited > MAX_SCAN_PIXELS:
             raise Refused(
                 f"too costly to decode: more than {scans - 1} scans of {header.pixels / 1e6:.3g} "
@@ -229,6 +231,7 @@ def _read(data: bytes) -> _Header:
 def _end(data: bytes, at: int) -> int:
     """Where the segment ends whose length stands at `at`."""
     end = at + int.from_bytes(data[at : at + 2])
+    # the length counts its own two bytes
     if end < at + 2 or end > len(data):
         raise Refused("damaged: a JPEG segment is truncated")
     return end

@@ -95,6 +95,7 @@ def opened(file: Reduced, limits: Limits, reserve: Reserve) -> Image.Image:
         picture = Image.open(io.BytesIO(file.data), formats=formats)
     except (Image.UnidentifiedImageError, KeyError):  # KeyError: a TIFF's compression
         raise Refused(_why_not(file, limits.formats)) from None
+    # for the formats whose size was not known before
     _check_size(picture.size, limits.pixels, is_jpeg=all(file.jpeg_size))
     reserve(picture.width * picture.height)
     return picture

@@ -122,6 +122,7 @@ def _palette_bytes(flags: int) -> int:
 def _after_blocks(data: bytes, at: int, blocks: int) -> tuple[int, int]:
     """Where a chain of sub-blocks ends (at most the end of the file), and the number of blocks up
     to there."""
+    # a block of length 0 ends the chain
     while at < len(data) and (size := data[at]):
         at += size + 1
         blocks += 1
@@ -175,6 +176,7 @@ def _bmp(data: bytes) -> Reduced:
     """As it is, unless it is run-length coded and large."""
     if len(data) >= 34 and data[14] != 12 and int.from_bytes(data[30:34], "little") in _RLE:
         width, height = struct.unpack_from("<Ii", data, 18)
+        # a negative height means that rows stand from top to bottom
         if len(data) > MAX_RLE_BYTES or width * abs(height) > MAX_RLE_PIXELS:
             raise Refused(
                 f"too costly to decode: a run-length coded BMP of {width} x {abs(height)}, at most "

@@ -137,6 +137,7 @@ def evaluate(picture: Image.Image, pre: Preprocessing) -> np.ndarray:
 
 def resize_crop(picture: Image.Image, pre: Preprocessing) -> np.ndarray:
     """RGB picture of any size -> uint8 [S, S, 3]."""
+    # the whole picture, though a part is cut out: timm resizes before it crops
     resized = _resize(picture, _resized_size(picture.size, pre), FILTERS[pre.interpolation])
     left, top = _offset(resized.width, pre.size), _offset(resized.height, pre.size)
     if min(resized.size) >= pre.size:

@@ -190,6 +190,7 @@ def _check_parts(numbers: dict[int, int], counts: dict[int, int], planes: int) -
     width, length = numbers.get(_WIDTH, 0), numbers.get(_LENGTH, 0)
     if not width or not length:
         raise Refused("damaged: a TIFF without its size")
+    # by default one strip holds all rows
     rows = numbers.get(_ROWS, length)
     _check_number(counts, _STRIPS[:2], needed=_parts(length, rows) * planes)
     across, down = numbers.get(_TILE_WIDTH, width), numbers.get(_TILE_LENGTH, length)
@@ -244,6 +245,7 @@ def _values(data: bytes, layout: _Layout, entry: _Entry | None) -> list[int]:
     if entry is None or entry[1] not in _INTEGERS:
         return []
     _, kind, count, value = entry
+    # the number is a stranger's
     count = min(count, MAX_SAMPLES)
     code = f"{layout.endian}{count}{_INTEGERS[kind]}"
     if struct.calcsize(code) <= len(value) and entry[2] == count:
