@@ -136,15 +136,13 @@ def _clear(p_NC: np.ndarray) -> np.ndarray:
 def _of_same_pixels(
     name: str, pictures: Sequence[ComparedPicture], exported: np.ndarray, clear: np.ndarray
 ) -> np.ndarray:
-    """Measure how far an output is from torch's for the same pixels, relative, float [N].
-
-    Heat maps are compared only where the first class is clear, because a map shows one class.
-    """
+    """Measure how far an output is from torch's for the same pixels, relative, float [N]."""
     # a map lies in [0, 1], and an empty one is all 0, so differences are not divided by less than 1
     is_map = name == bundle.HEATMAP
     least = {bundle.HEATMAP: 1.0}.get(name, TINY)
     differences = np.zeros(len(pictures))
     for row, picture in enumerate(pictures):
+        # a map shows one class, and shows another where the first two have changed places
         if clear[row] or not is_map:
             expected = picture.same_pixels.outputs[name]
             differences[row] = relative(expected, exported[row], least)
@@ -159,9 +157,7 @@ def accuracy(
 
     The standard error is that of a paired difference of proportions with half a picture added to
     each kind of change (Agresti and Min, Statistics in Medicine 2005). Without that addition, three
-    pictures whose answers stay the same would prove that nothing is ever lost. fp16 needs no such
-    caution: it changes an answer only where two classes are nearly equal, so it passes if all
-    answers stay the same.
+    pictures whose answers stay the same would prove that nothing is ever lost.
     """
     label, before = np.array([(picture.label, picture.predicted) for picture in labelled]).T
     after = probabilities_NC.argmax(1)
@@ -172,6 +168,7 @@ def accuracy(
     if not np.isfinite(probabilities_NC).all():
         points = math.inf
     error = 100 * math.sqrt(changed - float(lost.sum()) ** 2 / count) / count
+    # fp16 needs no such caution: it changes an answer only where two classes are nearly equal
     if precision == "fp16" and (after == before).all():
         error = 0.0
     broken = labelled[int(lost.argmax())].path.name

@@ -169,10 +169,7 @@ class Decoders:
         self._look.set()
 
     def _keep(self) -> None:
-        """The keeper's thread: kills those whose time is over, and starts what is missing.
-
-        No other thread starts any: Linux ends a decoder together with the thread that started it.
-        """
+        """The keeper's thread: kills those whose time is over, and starts what is missing."""
         failing = False
         while not self._closed:
             with self._changed:
@@ -182,6 +179,7 @@ class Decoders:
                         child.late = True
                         child.process.kill()
             try:
+                # here only: Linux ends a decoder together with the thread that started it
                 for _ in range(missing):
                     self._start()
                 failing = False

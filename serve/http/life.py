@@ -178,12 +178,10 @@ async def _close_silent(server: uvicorn.Server, most: int) -> None:
 
 
 def _waited_too_long(since: Mapping[Any, float], now: float, most: int) -> list[Any]:
-    """Of connections and when each was first seen silent, those to close at `now`.
-
-    What is seen for the first time is spared: nobody knows in which order connections of one look
-    came, and the newest may be that of a request whose head is on its way.
-    """
+    """Of connections and when each was first seen silent, those to close at `now`."""
     longest_first = sorted(since, key=lambda connection: since[connection])
+    # what is seen for the first time is spared: nobody knows in which order connections of one look
+    # came, and the newest may be that of a request whose head is on its way
     spare = len(longest_first) - most
     return [
         connection

@@ -44,15 +44,12 @@ class Origins:
 
     def may_change(self, headers: Mapping[bytes, bytes]) -> bool:
         """Tell whether a request with these headers may change something: no browser sent it, or a
-        page that may.
-
-        What the browser says itself goes before what the names say: only it knows the scheme and
-        the host before a proxy changed them.
-        """
+        page that may."""
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
         # named pages first: for a browser they are other sites
         if origin in self._allowed:
             return True
+        # before the names: only the browser knows scheme and host as they were before a proxy
         if site is not None:
             # none: the user typed the address, or followed a bookmark
             return site in (b"same-origin", b"none")

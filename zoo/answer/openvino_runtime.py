@@ -57,9 +57,9 @@ def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "OpenVinoSe
 
 @cache
 def _core() -> Any:
-    """One for the life of the process. The CPU plugin puts a signal stack of its own under the
-    thread that first compiles, and takes it away in whichever thread it ends: the next signal would
-    then kill the process."""
+    """One for the life of the process."""
+    # the CPU plugin puts a signal stack of its own under the thread that first compiles, and takes
+    # it away in whichever thread it ends: the next signal would then kill the process
     return import_openvino().Core()
 
 

@@ -14,6 +14,8 @@ def current_name(name: str) -> str | None:
     old one (`xception`, `tf_efficientnet_b0_ns`); None where the name is no old one. `timm/` before
     it is allowed."""
     plain = name.removeprefix("timm/")
+    # a misspelt name is in none of timm's files, and then timm need not be imported, which takes
+    # seconds
     if plain not in _words_of_timm():
         return None
     return of_timm.old_names().get(plain) or None
@@ -26,8 +28,7 @@ def current_architecture(name: str) -> str:
 
 @cache
 def _words_of_timm() -> frozenset[str]:
-    """What stands in quotation marks in timm's code of models, old names among it. A misspelt name
-    is in none of these files, and then timm need not be imported, which takes seconds."""
+    """What stands in quotation marks in timm's code of models, old names among it."""
     words = set[str]()
     timm = importlib.util.find_spec("timm")
     if timm is None or timm.submodule_search_locations is None:

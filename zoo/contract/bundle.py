@@ -101,8 +101,8 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def finish(folder: Path) -> None:
-    """Write `FINISHED.json` with the digest of every file; `timing.json` may be written later.
-    Each file gets the permissions of any new file here: exporters and copies leave others."""
+    """Write `FINISHED.json` with the digest of every file; `timing.json` may be written later."""
+    # exporters and copies leave files with other permissions than any new file here has
     disk.share_as_usual(*(folder / name for name in look_through(folder).files))
     rundir.write_manifest(folder, version=VERSION, leave_out=(TIMING,))
 

@@ -97,9 +97,8 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
     """Everything below one class folder. Links to folders are followed, each folder is read once.
 
     `above`: the folders that hold this one, by `identity`; a link to one of them is not followed.
-    Folders come before links, so that a path without links is the one that is used. Raises
-    `UserError` for a folder that cannot be listed: nobody can say how many pictures are lost with
-    it.
+    Raises `UserError` for a folder that cannot be listed: nobody can say how many pictures are lost
+    with it.
     """
     found, read = Found(), dict[tuple[int, int], str]()
     folders, links = deque([(relative(folder, root), folder)]), deque[tuple[str, Path]]()

@@ -58,17 +58,15 @@ def heatmap(model: nn.Module, feature_map: Tensor, labels_B: Tensor) -> Tensor:
 
 def evidence(model: nn.Module, feature_map: Tensor, labels_B: Tensor) -> Tensor:
     """What each of the classifier's D inputs adds at each place to the logit of class
-    `labels_B[i]`: float32 [B,h,w,D].
-
-    Counted from a place without features (all 0), so that the bias is no evidence, nor the shift of
-    a norm before it.
-    """
+    `labels_B[i]`: float32 [B,h,w,D]."""
     network: Any = model
     places_BHWF = _places(network, feature_map)
     assert places_BHWF is not None, "has_map(model)"
     height, width, channels = places_BHWF.shape[1:]
     single_N11F = places_BHWF.reshape(-1, 1, 1, channels)
     inputs_ND = _inputs(network, single_N11F, feature_map.ndim)
+    # counted from a place without features, so that neither the bias nor the shift of a norm before
+    # it is evidence
     empty_1D = _inputs(network, feature_map.new_zeros(1, 1, 1, channels), feature_map.ndim)
     inputs_BHWD = (inputs_ND - empty_1D).float().unflatten(0, (-1, height, width))
     weight_CD = network.get_classifier().weight.flatten(1).float()

@@ -155,12 +155,9 @@ def _check_aspect(width: int, height: int) -> None:
 
 def _quieten() -> None:
     """Ignore warnings that Pillow's modules issue (damaged EXIF, odd TIFF tags): what matters is
-    raised.
-
-    `warnings.catch_warnings` is not safe with threads, so one filter stays, put back if another has
-    come before it.
-    """
-    # not again each time: the list of filters would grow with every picture
+    raised."""
+    # `warnings.catch_warnings` is not safe with threads, so one filter stays; it is put back only
+    # if another has come before it, or the list of filters would grow with every picture
     if not warnings.filters or warnings.filters[0] != _QUIET:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 

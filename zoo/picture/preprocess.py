@@ -163,12 +163,10 @@ def normalise(pixels: np.ndarray, pre: Preprocessing) -> np.ndarray:
 
 
 def _resize(picture: Image.Image, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
-    """Pillow's resize, across first and then down, on every version.
-
-    Pillow 13 goes down first where that is faster; its pixels are rounded in between, so the result
-    is another, by up to 18 levels on noise (ImagingResampleInner in Resample.c).
-    """
+    """Pillow's resize, across first and then down, on every version."""
     width, height = size
+    # Pillow 13 goes down first where that is faster; its pixels are rounded in between, so that the
+    # result is another, by up to 18 levels on noise (ImagingResampleInner in Resample.c)
     if picture.height - height > max(0, 2 * (picture.width - width)):  # Pillow 13's condition
         picture = picture.resize((width, picture.height), method)
     return picture.resize(size, method)

@@ -116,10 +116,7 @@ class _Layout:
 
 def reduced(data: bytes) -> Reduced:
     """The file with a first directory of only what pixels need, and no second one. Raises
-    `Refused`.
-
-    Pillow turns a TIFF upright itself, so `orientation` is 1.
-    """
+    `Refused`."""
     layout = _Layout.of(data)
     # Pillow looks for 43 in the third byte, which is 0 here, and would read it as a small TIFF
     if data.startswith(b"MM\0+"):
@@ -141,6 +138,7 @@ def reduced(data: bytes) -> Reduced:
     directory += bytes(struct.calcsize(layout.offset))  # no further directory
     # In place, so that no offset changes and a truncated file stays truncated.
     content = b"".join((data[:start], directory, memoryview(data)[start + len(directory) :]))
+    # orientation stays 1, because Pillow turns a TIFF upright itself
     return Reduced(content, unusual=_unusual(data, layout, kept))
 
 

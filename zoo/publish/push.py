@@ -156,9 +156,10 @@ class _Before:
 def _remember(
     api: Any, goal: Goal, head: Head, files: Mapping[str, Path], kept: Sequence[str]
 ) -> None:
-    """Record what lies there now. What was kept is no push's, so that the next one keeps it too."""
+    """Record what lies there now."""
     if goal.pull_request:
         return
+    # what was kept is no push's, so that the next one keeps it too
     digests = {name: head.digests[name] for name in files if name not in kept}
     try:
         pushed.write(api.endpoint, goal.kind, goal.repo, goal.revision, digests)
