@@ -1,7 +1,7 @@
 """The model card of a run: `README.md` of the folder, which is a Hub repository.
 
-    text(run)          the card of a run folder, as `finetune` writes it
-    text(run, place)   the card of its published copy
+    text(run)                the card of a run folder, as `finetune` writes it
+    text(run, destination)   the card of its published copy
 
 `model_cards/template.md` holds the prose; the numbers come from report.json, data.json,
 recipe.json, decision.json and config.json of the run, and from the bundles. Whatever a user chose
@@ -35,35 +35,35 @@ FITS = {
 }
 
 
-def text(run: Path, place: Destination | None = None) -> str:
+def text(run: Path, destination: Destination | None = None) -> str:
     """Front matter and Markdown of a run's card, or of its published copy."""
-    if place:
-        facts, opened = FinishedRun(run, place.files), list(bundles.of_run(run))
+    if destination:
+        facts, opened = FinishedRun(run, destination.files), list(bundles.of_run(run))
     else:
         facts, opened = FinishedRun(run, {}), []
     with checks.of(
         f"a file of {run} that its card is made of", "Copy the run folder again, or train it again."
     ):
-        return _text(facts, opened, place)
+        return _text(facts, opened, destination)
 
 
-def _text(facts: FinishedRun, opened: Sequence[Bundle], place: Destination | None) -> str:
+def _text(facts: FinishedRun, opened: Sequence[Bundle], destination: Destination | None) -> str:
     calibrated = (facts.folder / rundir.FIGURES / "reliability.svg").is_file()
     parts = {
         **about(facts),
-        **usage(facts, place),
+        **usage(facts, destination),
         "results": sections.results(facts),
         "results_note": sections.results_note(facts),
         "per_class": sections.per_class(facts),
         "calibration": sections.calibration(facts) if calibrated else "",
-        "exports": sections.exports(facts, opened, place),
+        "exports": sections.exports(facts, opened, destination),
         "data": sections.data_summary(facts),
         "limits": limits(facts),
         "recipe": sections.recipe_table(facts.recipe),
     }
     # the Hub's own class, so that it reads the front matter as it was meant
     card = ModelCard.from_template(
-        metadata(facts, place, opened), template_str=TEMPLATE.read_text("utf-8"), **parts
+        metadata(facts, destination, opened), template_str=TEMPLATE.read_text("utf-8"), **parts
     )
     return str(card).rstrip() + "\n"
 
@@ -96,10 +96,10 @@ def about(facts: FinishedRun) -> dict[str, Any]:
     }
 
 
-def usage(facts: FinishedRun, place: Destination | None) -> dict[str, Any]:
+def usage(facts: FinishedRun, destination: Destination | None) -> dict[str, Any]:
     """The values of the section that shows how to use the model, here or as published."""
-    if place:
-        files, repo, timm_name = place.files, place.repo, f"hf-hub:{place.repo}"
+    if destination:
+        files, repo, timm_name = destination.files, destination.repo, f"hf-hub:{destination.repo}"
     else:
         files, repo = {}, "PATH_OF_THIS_FOLDER"
         timm_name = f"local-dir:{repo}"
@@ -108,7 +108,7 @@ def usage(facts: FinishedRun, place: Destination | None) -> dict[str, Any]:
         "timm_name": timm_name,
         "deployed": "bundles/onnx/model.onnx" in files,
         "plain": "onnx/model.onnx" in files,
-        "repo_files": place is not None,
+        "repo_files": destination is not None,
         "preprocessor": _preprocessor_note(facts, files),
         "processor_note": " (it needs timm too)",
     }

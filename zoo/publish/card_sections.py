@@ -80,18 +80,18 @@ def calibration(facts: FinishedRun) -> str:
     )
 
 
-def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Destination | None) -> str:
+def exports(facts: FinishedRun, opened: Sequence[Bundle], destination: Destination | None) -> str:
     """The table of bundles: what each says of its accuracy, size and latency; "" without any."""
     if not opened:
         return ""
     # a card that stays on this machine need hide nothing
-    cut = place.cut if place else str
+    cut = destination.cut if destination else str
     rows, machines = [], set()
     for bundle in opened:
         shown = figures(bundle)
         rows.append(
             [
-                code(bundle.target) + _where(bundle, place),
+                code(bundle.target) + _where(bundle, destination),
                 accuracy_text(shown, facts.report.headline.numbers.top1),
                 plain(cut(shown.proved_on)),
                 f"{shown.model_mb:.1f}",
@@ -109,10 +109,10 @@ def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Destination | N
     return text
 
 
-def _where(bundle: Bundle, place: Destination | None) -> str:
+def _where(bundle: Bundle, destination: Destination | None) -> str:
     """A remark if a bundle does not lie where the card will be read."""
     described = f"{bundles.BUNDLES}/{bundle.place.name}/{bundles.BUNDLE}"
-    return "" if place and described in place.files else " (not here)"
+    return "" if destination and described in destination.files else " (not here)"
 
 
 def accuracy_text(shown: Figures, top1: float) -> str:

@@ -25,7 +25,7 @@ HUB_LICENCES = PERMISSIVE | {
 
 
 def metadata(
-    facts: FinishedRun, place: Destination | None, opened: Sequence[Bundle] = ()
+    facts: FinishedRun, destination: Destination | None, opened: Sequence[Bundle] = ()
 ) -> ModelCardData:
     """The front matter. Values of metrics are fractions."""
     base, name = facts.report.base, facts.name
@@ -48,9 +48,9 @@ def metadata(
     if opened:
         tags.append("onnx")
     model_name, widget = name, None
-    if place:
-        model_name = place.repo.partition("/")[2]
-        widget = list(_widget(place, opened)) or None
+    if destination:
+        model_name = destination.repo.partition("/")[2]
+        widget = list(_widget(destination, opened)) or None
     return ModelCardData(
         library_name="timm",
         pipeline_tag="image-classification",
@@ -81,23 +81,23 @@ def licence(identifier: str | None, repository: str | None) -> dict[str, Any]:
     return {"license": "other", "license_name": name, **link}
 
 
-def _widget(place: Destination, opened: Sequence[Bundle]) -> Iterator[dict[str, str]]:
+def _widget(destination: Destination, opened: Sequence[Bundle]) -> Iterator[dict[str, str]]:
     """The pictures that the Hub's page offers to try."""
-    for path, title in example_pictures(place, opened):
+    for path, title in example_pictures(destination, opened):
         # always the public Hub: the widget runs there
-        address = f"https://huggingface.co/{place.repo}/resolve/main/{path}"
+        address = f"https://huggingface.co/{destination.repo}/resolve/main/{path}"
         yield {"src": address, "example_title": title}
 
 
-def example_pictures(place: Destination, opened: Sequence[Bundle]) -> list[tuple[str, str]]:
+def example_pictures(destination: Destination, opened: Sequence[Bundle]) -> list[tuple[str, str]]:
     """(path in the repository, expected class) of the pictures that are published."""
     by_name = {}  # the bundles have the same examples: each is shown once
     for bundle in opened:
         there = f"{bundles.BUNDLES}/{bundle.place.name}/{bundles.EXAMPLES}/"
-        if there + bundles.EXPECTED not in place.files:
+        if there + bundles.EXPECTED not in destination.files:
             continue
         for name, (label, _) in expected(bundle).items():
             path = there + name
-            if path in place.files:
+            if path in destination.files:
                 by_name[path.rpartition("/")[2]] = (path, label)
     return list(by_name.values())
