@@ -124,6 +124,7 @@ def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
             shape = (batch, options.height, options.width, 3)
             # noise: the time does not depend on what is in a picture
             seconds = run_times(session, random.integers(0, 256, shape, dtype=np.uint8), provider)
+        # also ONNX Runtime's own errors: it raises those where it finds no memory
         except failures as error:
             raise _no_memory(options, first_line(error)) from None
         rows.append(
@@ -211,6 +212,7 @@ def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
         names.append(f"{short(opened.run['name'])}\n{opened.target}")
         alone_ms.append(timing["batches"][0]["median_ms"])
         pictures_per_s.append(timing["batches"][-1]["pictures_per_s"])
+    # grows with the bundles, so that bars and names keep their size
     figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, title, values in (
@@ -222,6 +224,7 @@ def draw(rows: list[tuple[bundles.Bundle, dict[str, Any]]], path: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.margins(x=0.2)
         axes.spines[["top", "right"]].set_visible(False)
+    # bars are drawn from below, and the table has its first row at the top
     figure.axes[0].invert_yaxis()
     figure.savefig(path, dpi=150)
 

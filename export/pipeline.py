@@ -165,6 +165,7 @@ def _say_finished(product: Product, place: Path) -> None:
     if product.status != "ok":
         line += f" ({product.status})"
     console.say(line, style="bold green")
+    # for its final place: the folder that it was made in is gone
     console.say("\n  ".join(["next:", *product.next_steps(place)]))
 
 

@@ -81,6 +81,7 @@ def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
     for name, label in console.track(list(files.items()), "answering"):
         try:
             answer = predictor.predict(data / name).answer
+        # of a labelled folder one broken picture must not end the evaluation
         except BadImage as error:
             unreadable.append(str(error))
             continue

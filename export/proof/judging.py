@@ -71,6 +71,7 @@ class Rung:
             return "failed"
         if self.limit is None:
             return "not judged"
+        # an estimate is judged by its interval, so that luck with few pictures decides nothing
         if self.worst - self.spread > self.limit:
             return "failed"
         if self.worst + self.spread > self.limit:
@@ -103,6 +104,7 @@ def paths_of(labelled: Iterable[Labelled]) -> list[Path]:
 def relative(expected: np.ndarray, seen: np.ndarray, least: float = TINY) -> float:
     """Largest difference as a share of the largest expected value, or of `least` if that is more;
     infinite for NaN."""
+    # by the largest value, since small ones of the same picture have no digits of their own
     scale = max(float(np.abs(expected).max()), least)
     difference = float(np.abs(expected - seen).max()) / scale
     return difference if math.isfinite(difference) else math.inf

@@ -28,6 +28,7 @@ def read(data: Path, labels: Sequence[str]) -> dict[str, str]:
         )
     class_of = dict(zip(map(nfc, labels), labels, strict=True))
     above = _above(data, class_of)
+    # a link that leads back up would have every picture below it counted as of this class
     outside = all_above(data, above)
     found = {}
     for name in _class_folders(data, above, class_of):
@@ -42,6 +43,7 @@ def _above(data: Path, class_of: Mapping[str, str]) -> Path:
     """The folder in which the class folders stand."""
     tops = level(data, data).folders
     for name in HELD_OUT:
+        # a class may be called val or test
         if name in tops and name not in class_of and level(data, data / name).folders:
             return data / name
     return data

@@ -100,6 +100,7 @@ def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") 
     exported_NC = proof.outputs[PROBABILITIES]
     # NaN first: sorted as it is, it would stand last
     difference_N = np.nan_to_num(np.abs(expected_NC - exported_NC).max(1), nan=np.inf)
+    # stable, so that the page of the same proof is the same
     for place in np.argsort(-difference_N, kind="stable")[:WORST]:
         name, small = proof.pictures[place].name, Markup()
         if name in shown:
@@ -122,6 +123,7 @@ def answer(labels: Sequence[str], p_C: np.ndarray) -> Markup:
 
 def thumbnail(path: Path) -> Markup:
     """Embed the picture."""
+    # a copy: `thumbnail` changes a picture in place
     small = decode(path).copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -224,6 +224,7 @@ def refuse(evidence: Evidence, folder: Path, proof: Proof, advice: str) -> NotPr
         if worst.name.startswith("engine"):
             seen = f"its engine loses {worst.lost}"
     kept = ""
+    # an estimate over many pictures has none that it was seen on
     if worst.picture in evidence.paths:
         kept = f", the picture is {_kept(evidence.paths[worst.picture], folder)}"
     return NotProved(

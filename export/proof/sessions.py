@@ -41,6 +41,7 @@ def run(
     """Return the outputs of a session for all pictures, a row for each; pictures of one size are
     answered in batches of these lengths, in turn."""
     rows: dict[int, list[np.ndarray]] = {}
+    # by size: pictures of one size only fit into a batch
     waiting = defaultdict[tuple[int, int], Waiting](list)
     lengths = cycle(batches)
     wanted = next(lengths)

@@ -34,6 +34,7 @@ def answer(parts: DeployedParts, pixels: np.ndarray, *, has_map: bool) -> TorchA
     logits = result.logits.float().numpy()
     # by zoo/contract/decision.py, not by the graph's own code, which is what is to be proved
     p_C = decision.temper(decision.average(logits[None]), parts.decision.temperature)[0]
+    # of the first view, which is the whole picture
     embedding = result.embedding[:1].float().numpy()
     outputs = {bundle.PROBABILITIES: p_C, bundle.EMBEDDING: embedding[0]}
     unknown = parts.decision.unknown

@@ -87,6 +87,7 @@ def make(evidence: Evidence, folder: Path) -> Product:
     picture = next(iter(trained.pictures.values()))
     int8_ms, fp32_ms = side_by_side([folder / MODEL, trained.onnx_model], picture)
     gain = "no gain on this machine"
+    # a tenth may be chance
     if int8_ms < fp32_ms / 1.1:
         gain = f"{fp32_ms / int8_ms:.1f} times as fast"
     console.say(

@@ -47,6 +47,7 @@ def resizing_unseen(evidence: Evidence) -> Deployed:
     the more the larger the pictures.
     """
     fast = Deployed(evidence.trained.parts, resize="op").eval()
+    # kept by `evidence`: the proof of this graph compares the same pictures
     pictures = evidence.compared(fast, "cpu")
     moved, picture = max((picture.moved, picture.name) for picture in pictures)
     if moved <= MAY_MOVE:

@@ -30,6 +30,7 @@ def requirements(bundle: Bundle) -> str:
     import onnxruntime
 
     lines = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
+    # the package for the CPU, whichever of them is installed here
     lines.append(f"onnxruntime=={onnxruntime.__version__}")
     if onnx_runtime.provider_of(bundle.model) == onnx_runtime.OPENVINO:
         lines.append(f"openvino{_openvino(bundle)}")

@@ -34,6 +34,7 @@ def readme(title: str, bundle: Bundle, card: str | None) -> str:
     }
     if name := licence(card or ""):
         front["license"] = name
+    # every value as JSON: a name of a stranger's cannot begin another key
     lines = "\n".join(f"{key}: {_yaml(value)}" for key, value in front.items())
     return (
         f"---\n{lines}\n---\n\n# {plain(title)}\n\nAn image classifier "

@@ -112,6 +112,7 @@ class _Upload:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != b"files" or b"filename" not in options:
             raise HTTPException(400, WANTED)
+        # while they arrive, since each takes a folder
         if len(self._written) == MAX_FILES:
             raise HTTPException(400, f"Too many files: at most {MAX_FILES} are accepted at once.")
         self._name = options[b"filename"].decode("utf-8", "replace")

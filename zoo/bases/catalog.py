@@ -151,6 +151,7 @@ def find_architecture(name: str) -> Base:
         pretrained_on="nothing: random weights",
         top1=None,
         package=None,
+        # of timm's code, since there are no weights
         licence="apache-2.0",
     )
 

@@ -88,6 +88,7 @@ def check(config: Any, where: str) -> dict[str, Any]:
     inner = config.get("pretrained_cfg") or {}
     if not isinstance(inner, dict):
         raise _error(where, "pretrained_cfg", "an object", inner)
+    # the same entries: old files have them at the top, newer ones inside
     _check_entries(inner, where, "pretrained_cfg.")
     _check_classes(config, where)
     return config
@@ -142,6 +143,7 @@ def _check_classes(config: Mapping[str, Any], where: str) -> None:
         return
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _error(where, "label_names", "a list of texts", names)
+    # every answer would be named wrongly
     if (classes := config.get("num_classes")) is not None and classes != len(names):
         raise _error(where, "num_classes", f"the {len(names)} of label_names", classes)
 

@@ -107,6 +107,7 @@ def asked(run: Path, bundle: Bundle, known: Recorded) -> RecordedAnswers:
     confidence: dict[str, float] = {}
     for path in console.track(paths, f"answering {len(paths)} pictures with {bundle.target}"):
         file = root / path
+        # an accuracy on other pictures would be compared as if it were on the same
         if not file.is_file() or rundir.digest(file) != sha256.get(path):
             seen = "another one" if file.is_file() else "none"
             raise UserError(

@@ -41,6 +41,7 @@ def plain_text(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
         warnings.filterwarnings(
             "ignore", message="Matplotlib currently does not support .* natively"
         )
+        # "default" first: a matplotlibrc of the user's may ask for LaTeX or a font that is not here
         with matplotlib.style.context(["default", {**(settings or {}), "text.parse_math": False}]):
             yield
 

@@ -179,6 +179,7 @@ def read_bank(run: Path, *, neighbours: int = 1) -> np.ndarray:
             f"{path}: expected {BANK_KEY} as float32 [references, D] with {neighbours} references "
             f"at least, seen {bank.dtype} {list(bank.shape)}. {_FIT_AGAIN}"
         )
+    # a distance to NaN would call every picture unknown, or none
     if not np.isfinite(bank).all():
         raise UserError(f"{path}: expected finite numbers, seen infinite ones or NaN. {_FIT_AGAIN}")
     return bank

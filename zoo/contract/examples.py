@@ -71,6 +71,7 @@ def expected(bundle: Bundle) -> dict[str, tuple[str, tuple[float, ...]]]:
     found = {}
     with checks.of(file, export_it(bundle.folder)):
         for picture, row in rundir.read_json(file, kind=dict).items():
+            # the name becomes a path beside expected.json
             plain = is_plain(picture) and "/" not in picture
             if not plain or f"{EXAMPLES}/{picture}" not in bundle.files:
                 raise ValueError(

@@ -53,11 +53,13 @@ def figures(bundle: Bundle) -> Figures:
     with checks.of(proof_file, export_it(bundle.folder)):
         proof = rundir.read_json(proof_file, kind=dict)
         rungs = {rung["name"]: rung for rung in proof.get("rungs", ())}
+        # accuracy: only of a file that rounds; of all others the rung is called top-1
         lost, judged = rungs.get("accuracy"), rungs.get("accuracy") or rungs.get("top-1") or {}
         pictures = checks.whole(judged.get("pictures", 0), 0, tables.MOST_ROWS)
         lost_points, lost_spread = None, 0.0
         if lost is not None:
             lost_points = checks.number(lost["worst"])
+            # 95 % of a normal distribution
             lost_spread = 1.96 * checks.number(lost.get("standard_error", 0.0))
         proved_on = one_line(checks.name(proof.get("provider", _prover(bundle))))
         # the rungs of an engine have its name before their own

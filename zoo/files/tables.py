@@ -80,6 +80,7 @@ def _rows(file: IO[str], needed: Sequence[str]) -> Iterator[dict[str, str]]:
     for place, row in enumerate(reader, 1):
         if place > MOST_ROWS:
             raise _NotATable(f"more than {MOST_ROWS:,} rows")
+        # a cell too few would shift all that follow it
         if len(row) != len(head):
             raise _NotATable(f"row {place} has {len(row)} cells, expected {len(head)}")
         yield dict(zip(head, map(plain_cell, row), strict=True))

@@ -66,6 +66,7 @@ def announced(repo: str, revision: str) -> tuple[Pin, dict[str, str]]:
                 repo, revision=revision or None, files_metadata=True, timeout=timeouts()
             )
         )
+    # before its names are used as paths
     check(repo, info)
     digests = digests_of(info.siblings or ())
     for name in HUB_FILES:

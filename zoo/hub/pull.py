@@ -60,6 +60,7 @@ def pull(base: Base) -> Pulled:
         logger.warning(
             "%s has no %s: reading %s, tensors only.", repo, HUB_FILES[0], wanted.filename
         )
+    # of the bytes on the disk, whatever the cache calls them
     sha256 = rundir.digest(path)
     refuse_damaged(base.hub_id, path, sha256, None if wanted is pin else wanted.sha256)
     refuse_other_than_pinned(base.hub_id, pin, sha256, path)

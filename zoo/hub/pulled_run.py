@@ -57,6 +57,7 @@ def pull_run(name: str) -> PulledRun:
                 f"{rundir.FINISHED} at commit {wanted.commit}. As a base it may do: python -m "
                 f"finetune --base {shell(name)}"
             )
+        # by commit, not by branch: all files of one state
         paths = {file: download(repo, file, wanted.commit) for file in names}
     folder = paths[rundir.FINISHED].parent
     # twice: the Hub announces sha256 of large files only, and a pin holds sha256 of each

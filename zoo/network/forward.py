@@ -81,6 +81,7 @@ def head(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
         lambda module, inputs, output: captured.extend((inputs[0], output))
     )
     try:
+        # random, because zeros would hide a missing bias or a layer between
         noise = torch.randn(
             1, *data_config(model)["input_size"], generator=torch.Generator().manual_seed(0)
         )

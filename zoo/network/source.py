@@ -120,6 +120,7 @@ def _check_side(
     for large ones."""
     published = timm.get_pretrained_cfg(architecture)
     module = timm.models.model_entrypoint(architecture).__module__.rpartition(".")[2]
+    # their tables of positions are resized, not computed for all pairs
     if published is None or module in PLAIN_TRANSFORMERS:
         return
     asked = arguments.get("img_size") or full["input_size"][1:]

@@ -255,6 +255,7 @@ def _rename_by_order(
         if name in their_name:
             renamed[name] = state[their_name[name]]
         else:
+            # counters of batch norms, which old files lack
             renamed[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
     return renamed
 

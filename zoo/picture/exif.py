@@ -48,6 +48,7 @@ def orientation(block: bytes) -> int:
     if endian is None or not 8 <= len(tiff) <= MAX_BLOCK:
         return 1
     (start,) = struct.unpack_from(endian + "I", tiff, 4)
+    # offsets are a stranger's: nothing is read outside of the block
     if start + 2 > len(tiff):
         return 1
     (count,) = struct.unpack_from(endian + "H", tiff, start)
