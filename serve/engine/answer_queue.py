@@ -231,7 +231,7 @@ class AnswerQueue:
     def _answer(self, job: _Job[T], data: bytes, name: str) -> T:
         """Return what the work of a job makes of one of its pictures."""
         started = time.monotonic()
-        # before it is decoded for nobody
+        # nobody waits for it any more, so it is not decoded
         if started > job.deadline:
             raise Late
         self._refuse_killers(job.owner)

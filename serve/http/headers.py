@@ -83,7 +83,7 @@ class Reply:
         """Send a part of the answer, as ASGI's `send` does."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            # which other origins may read the answer, only the gate says
+            # only the gate says which other origins may read an answer
             headers = [*without_foreign(message.get("headers", [])), *self.own_headers]
             message = {**message, "headers": headers}
         is_body = message["type"] == "http.response.body"

@@ -67,7 +67,7 @@ def no_room(error: BaseException) -> NoRoom | None:
     """
     chain: BaseException | None = error
     while chain is not None:
-        # the innermost system error decides; one with another number is no lack of room
+        # the first error of the system decides: with another number it is no lack of room
         if isinstance(chain, OSError):
             return NO_ROOM[chain.errno][1] if chain.errno in NO_ROOM else None
         for words, found in NO_ROOM.values():

@@ -86,7 +86,7 @@ def has_map(model: nn.Module, image_size: int | None = None) -> bool:
     last = head(model)
     if last is None:
         return False
-    # as it was is how the network is left, whatever the trial raises
+    # put back at the end, whatever the trial raises
     training = network.training
     generator = torch.Generator().manual_seed(0)
     try:

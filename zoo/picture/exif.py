@@ -59,7 +59,7 @@ def orientation(block: bytes) -> int:
         if at + 12 > len(tiff):
             break
         tag, kind, values = struct.unpack_from(endian + "HHI", tiff, at)
-        # the standard says SHORT; some programs write LONG
+        # the standard says SHORT; LONG holds the same number
         if tag == ORIENTATION and values == 1 and kind in (_SHORT, _LONG):
             code = "H" if kind == _SHORT else "I"
             (found,) = struct.unpack_from(endian + code, tiff, at + 8)
