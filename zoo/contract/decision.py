@@ -229,7 +229,7 @@ def knn_distance(
         f"the {neighbours}th nearest of {len(bank_MD)} references"
     )
     similarity_NM = unit(embedding_ND, shortest) @ bank_MD.T
-    # partition, not sort: only the k-th largest similarity is needed, of up to millions of rows
+    # partition, not sort: only the k-th largest similarity is needed
     place = similarity_NM.shape[1] - neighbours
     return 1 - np.partition(similarity_NM, place, axis=1)[:, place]
 
