@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -32,6 +33,33 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
         cores[worker % len(cores)]
     ]
     os.sched_setaffinity(0, own)
+
+MEMORY = Path("/dev/shm")
+NEEDED_BYTES = 8 << 30
+"""Free memory from which on tests have their folders there; they take about a tenth of it."""
+
+
+def in_memory() -> bool:
+    """Whether folders of tests may lie in memory, where nothing waits for a disk."""
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < NEEDED_BYTES:
+        return False
+    if os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:  # some tests run a script of theirs
+        return False
+    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return free_bytes >= NEEDED_BYTES
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ and in_memory():  # workers take the folder they are told
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """pytest's, removed after the test where it takes memory, unless the test fails."""
+    failed = request.session.testsfailed
+    yield tmp_path
+    if MEMORY in tmp_path.parents and request.session.testsfailed == failed:
+        shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)
