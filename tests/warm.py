@@ -222,6 +222,7 @@ def _serve_all(listener: socket.socket, folder: Path, imports: Sequence[str]) ->
     gc.collect()
     # or each process looks through all of it when it collects, and copies its memory by that
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # as in tests/conftest.py
     connections = [listener.accept()[0]]
     while connections:
         with selectors.DefaultSelector() as ready:

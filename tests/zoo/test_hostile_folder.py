@@ -4,6 +4,7 @@ it is touched."""
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -452,7 +453,11 @@ def test_a_folder_of_too_many_or_too_deep_files_is_refused(
         folders.look_through(tmp_path)
 
 
-def test_mutants_of_a_run_give_nothing_but_errors_for_people(made: Path) -> None:
+def test_mutants_of_a_run_give_nothing_but_errors_for_people(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # beside `made`, whose files the mutants share
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     found = fuzz_folders(500, 7, template=made)
     assert found.failures == []
     assert found.accepted > 100 < found.refused
