@@ -96,7 +96,7 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
         with (
             held(claimed),
             disk_space.room_needed(claimed.folder),
-            shared_memory.lost_named(),
+            shared_memory.lost_batches_explained(),
             signals.raised(),
         ):
             yield

@@ -236,7 +236,7 @@ def _load(views: Dataset, source: PictureSource, at_once: int, **how: object) ->
         worker_init_fn=signals.ignore,
         **how,  # type: ignore[arg-type]
     )
-    with shared_memory.lost_named(), shared_memory.ended_with_it():
+    with shared_memory.lost_batches_explained(), shared_memory.workers_killed_at_error():
         for batch, problem in loader:
             if problem:
                 raise UserError(

@@ -60,6 +60,7 @@ def joined(network: nn.Module) -> nn.Module:
     if distributed.world() == 1:
         return network
     device = next(network.parameters()).device
+    # DistributedDataParallel refuses device_ids for modules on the CPU
     devices = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(network, device_ids=devices)
 
