@@ -132,6 +132,7 @@ def _say(device: torch.device, reason: str) -> torch.device:
 
 def nvidia_gpu_seen() -> str | None:
     """What shows that an NVIDIA GPU is in this machine, whether torch can use it or not."""
+    # not by torch, which sees none where it was built without CUDA
     if Path("/proc/driver/nvidia/version").exists():
         return "driver loaded"
     if shutil.which("nvidia-smi"):

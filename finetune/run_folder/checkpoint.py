@@ -96,6 +96,7 @@ def save(folder: Path, state: State) -> None:
     if not distributed.first():
         return
     place = folder / rundir.RESUME / f"step-{state.step:09d}"
+    # under a name that `leftovers.sweep` removes, if this process is killed
     temporary = place.with_name(f"{place.name}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     content = {name: getattr(state, name) for name in WRITTEN_AS_JSON}
     content |= {"best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)}
@@ -181,6 +182,7 @@ def load(folder: Path) -> State | None:
     places = checkpoints(folder)
     for place in places:
         try:
+            # digests first: nothing of a damaged file is unpickled
             best = _intact(place)
         except UserError as error:
             console.warn(

@@ -25,6 +25,7 @@ class Events:
     def __init__(self, folder: Path, *, position: int = 0, step: int = 0):
         if not distributed.first():
             return
+        # appended to, as a run that goes on keeps the lines of its first start
         self._file = open(folder / rundir.METRICS, "ab")  # noqa: SIM115 (closed by close())
         self._file.truncate(position)
         # TensorBoard's files are not cut: it hides their steps from `purge_step` on

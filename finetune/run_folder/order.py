@@ -42,6 +42,7 @@ class Order:
     def from_json(content: Mapping[str, Any]) -> "Order":
         """What `to_json` gave; `ValueError` or `KeyError` for anything else."""
         data, base = fields.text(content["data"]), fields.name(content["base"])
+        # Python raises ValueError wherever a path with a zero byte is used
         if "\0" in data or not Path(data).is_absolute():
             raise ValueError(
                 f"expected the absolute path of a folder under data, seen {fields.seen(data)}"

@@ -68,6 +68,7 @@ def _refuse_other_data(known: Path, data: Data, content: Mapping[str, Any]) -> N
     with fields.of(known, "Start a new run."):
         before = rundir.read_json(known, kind=dict)
         trained = fields.mapping(before["counts"]).get("train")
+        # in NFC, because a copy to another system may spell names in another form
         names_before = set(map(nfc, fields.names(before["classes"])))
     names = set(map(nfc, data.classes))
     changes = dict.fromkeys(names - names_before, "new")

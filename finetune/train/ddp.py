@@ -70,4 +70,5 @@ def no_exchange(network: nn.Module, *, last: bool) -> AbstractContextManager[Non
     exchanges them."""
     if last or not isinstance(network, DistributedDataParallel):
         return nullcontext()
+    # gradients of the parts add up here first: one exchange a step, not one a part
     return network.no_sync()

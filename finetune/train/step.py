@@ -97,6 +97,7 @@ def prepare(job: Job) -> TrainingParts:
         forward = torch.compile(model)
     return TrainingParts(
         optimizer,
+        # bf16 has the range of float32: only fp16's gradients need a scale
         torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
         ema,
         ddp.joined(forward),
@@ -189,6 +190,7 @@ def varied(
     """The batch on the device, normalised, augmented and at the epoch's size: pictures and
     targets."""
     recipe, device = job.recipe, next(job.model.parameters()).device
+    # from pinned memory, the copy goes on while the GPU computes
     images, labels = (t.to(device, non_blocking=True) for t in batch)
     x_BCHW, targets = augment_batch(
         normalise(images, job.source.pre),
