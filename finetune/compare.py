@@ -92,6 +92,7 @@ def compare(order: Comparison, given: Mapping[str, Any]) -> None:
         for number, run in enumerate(order.runs().values(), 1):
             console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
             start(run, given)
+            # rank 0 still writes the run when the others have done their part
             distributed.wait_for_first()
         if distributed.first():
             write_and_tell(order)

@@ -58,6 +58,7 @@ def write_run(plan: Plan, best: checkpoint.Best, *, lock: FileLock, seconds: flo
     checkpoint.load_best(folder, plan.model, best)
     subject = Subject(plan.model, plan.data, plan.source)
     calibrated = calibrate.calibrate(subject, Wish())
+    # nothing that follows is shared out
     if not distributed.first():
         return
     trained, answers = training_numbers(plan, best), answer_numbers(subject, calibrated)

@@ -183,6 +183,7 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
     layout.refuse_broken(train, found.broken)
     if len(names) < 2:
         raise UserError(_too_few_classes(root, train, names))
+    # for what it refuses
     by_bare_name(train, names)
     for name in names:
         if (octets := os.fsencode(name)).decode("utf-8", "replace").encode() != octets:
@@ -217,6 +218,7 @@ def _read_split(
     split. Classes are compared in NFC."""
     layout.refuse_broken(folder, found.broken)
     label_of = {nfc(name): label for label, name in enumerate(classes)}
+    # for what it refuses
     by_bare_name(folder, found.folders)
     unknown = [name for name in found.folders if nfc(name) not in label_of]
     if unknown:

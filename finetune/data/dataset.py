@@ -97,6 +97,7 @@ class Data:
         for p in self.pictures:
             path, name = compared(p.path, self.val_elsewhere), nfc(self.classes[p.label])
             line = f"{path}\t{name}\t{p.split}\t{p.sha256}\n"
+            # names of files may hold bytes that are not UTF-8
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 

@@ -241,6 +241,7 @@ def unpack_class(folder: Path, tar: tarfile.TarFile, where: str, expected: int) 
             f"{where} holds {count} pictures, expected {expected} as meta.mat says: the tar was "
             "cut off or changed. Download it again."
         )
+    # last, so that a class folder that is there is complete
     filling.rename(folder)
 
 

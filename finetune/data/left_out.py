@@ -106,4 +106,5 @@ def write_left_out(path: Path, unused: Sequence[Unused]) -> None:
     if unused:
         disk.write_whole(path, lambda temporary: tables.write(temporary, Unused._fields, unused))
     else:
+        # that of an earlier start would name what is used now
         path.unlink(missing_ok=True)

@@ -74,6 +74,7 @@ class EvaluationViews(Dataset):
         picture = self.pictures[index]
         path = located(self.source.root, picture.path)
         try:
+            # the recorded bytes or none: the numbers are those of the run's pictures
             content = picture_bytes(path, picture.sha256)
             return prepare(
                 decode(content, name=str(path)), self.source.pre, self.views
