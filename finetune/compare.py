@@ -71,6 +71,7 @@ def main(
 ) -> None:
     """Fine-tune several bases on the same pictures and put them side by side: compare.html and
     compare.json."""
+    # before torch is loaded; finetune/__main__.py says why
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     compare(order, given_by(recipe, less_usual))
 
@@ -84,12 +85,14 @@ def compare(order: Comparison, given: Mapping[str, Any]) -> None:
     from zoo.bases.catalog import find, find_architecture
     from zoo.host import console
 
-    for base in order.bases:  # an unknown one is told before hours of training
+    # an unknown base is an error now, not after hours of training
+    for base in order.bases:
         (find_architecture if from_scratch(given) else find)(base)
     with distributed.joined():
         for number, run in enumerate(order.runs().values(), 1):
             console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
             start(run, given)
+            # rank 0 still writes the run when the others have done their part
             distributed.wait_for_first()
         if distributed.first():
             write_and_tell(order)
@@ -111,10 +114,10 @@ def write_and_tell(order: Comparison) -> None:
             f"  {row['label']:<28} {numbers['split']} top-1 {row['top1']:.2%} ({low:.1%} to "
             f"{high:.1%})"
         )
-    for of in numbers["pairs"]:
+    for pair in numbers["pairs"]:
         console.say(
-            f"  {of['second']} against {of['first']}: {100 * of['difference']:+z.2f} points, "
-            f"p = {of['p_value']:.2g}"
+            f"  {pair['second']} against {pair['first']}: {100 * pair['difference']:+z.2f} points, "
+            f"p = {pair['p_value']:.2g}"
         )
     console.say(f"side by side: {order.folder / comparison_page.PAGE}", style="bold green")
 

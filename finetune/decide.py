@@ -20,6 +20,7 @@ def main(place: tyro.conf.OmitArgPrefixes[Place], wish: tyro.conf.OmitArgPrefixe
     Rewrites decision.json, bank.safetensors, predictions.csv, report.json, report.html and
     README.md of the run.
     """
+    # before torch is loaded; finetune/__main__.py says why
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from finetune.write_run import decide_again
 

@@ -122,6 +122,7 @@ def heatmaps(subject: Subject, answers: Answers) -> dict[str, tuple[tuple[float,
         return {}
     device, start = next(subject.model.parameters()).device, 0
     found: dict[str, tuple[tuple[float, ...], ...]] = {}
+    # all of them in this process: only rank 0 comes this far
     for images, label in evaluation_batches(
         [pictures[path] for path in wanted.path], subject.source
     ):

@@ -38,12 +38,14 @@ def main(
         raise UserError("--advise has no effect on a range test: remove it.")
     if run.resume is None and run.out is None:
         run = dataclasses.replace(run, out=run.folder.with_name(run.folder.name + "-find_lr"))
+    # before torch is loaded; finetune/__main__.py says why
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from finetune.machine import distributed
     from finetune.pipeline import prepare
     from finetune.train import lr_range
 
     with distributed.joined():
+        # a run that goes on has it among the settings that it recorded
         folder = prepare(run, given | ({} if run.resume else {"lr": lr_range.FIND}))
         if distributed.first():
             draw_and_suggest(folder)

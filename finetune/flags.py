@@ -17,8 +17,10 @@ def overrides(fields: tuple[str, ...]) -> type:
     decides."""
     types, docs = typing.get_type_hints(Recipe), field_docs(Recipe)
     rows: list[Any] = []
+    # help_behavior_hint: else the help would show None as the default, where the recipe decides
     for name in fields:
         kind, choices = types[name], typing.get_args(types[name])
+        # the one field whose flag also takes a word: --lr find
         if name == "lr":
             argument = tyro.conf.arg(help=docs[name], help_behavior_hint="", metavar="FLOAT|find")
             rows.append((name, Annotated[float | typing.Literal["find"] | None, argument], None))
@@ -67,4 +69,5 @@ def parse(command: Callable[..., None], module: str, *classes: type) -> None:
     other_flags.check(sys.argv[1:], known)
     flag_values.check_first(sys.argv[1:], known)
     flag_values.check(sys.argv[1:], switches=SWITCHES, may_be_empty=MAY_BE_EMPTY)
+    # without a --no-x beside each --x: a switch that is not given is off
     tyro.cli(command, prog=f"python -m {module}", config=(tyro.conf.FlagCreatePairsOff,))

@@ -57,6 +57,7 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
             # an earlier process may have been killed between its last file and this removal
             shutil.rmtree(claimed.folder / rundir.RESUME, ignore_errors=True)
         if run.data is not None or claimed.order.data.exists():
+            # in every process, as they read the pictures together
             check_unchanged(claimed)
         console.say(f"{claimed.folder} is already finished: nothing to do.")
         return write_run.next_commands(claimed.folder)
@@ -94,9 +95,10 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     on. The folder is released at the end."""
     try:
         with (
+            # outermost, as it looks at the errors that the others explain
             held(claimed),
             disk_space.room_needed(claimed.folder),
-            shared_memory.lost_named(),
+            shared_memory.lost_batches_explained(),
             signals.raised(),
         ):
             yield
@@ -202,6 +204,7 @@ def first_state(plan: Plan, teacher: Teacher | None) -> Ready:
             "keeps at least this",
             style="bold",
         )
+    # the best weights first, as the checkpoint names their file
     best = checkpoint.save_best(plan.folder, plan.model, scores, 0)
     tensors = {"model": plan.model.state_dict()}
     state = checkpoint.State(0, position, best, tensors, about=provenance(plan))
@@ -248,7 +251,8 @@ def probe_head(plan: Plan, events: Events) -> Resolved:
     if resolved.why["features"] == NOT_MEASURED:
         measured = distributed.of_first(probe.faster_precision(plan.model, plan.source.pre.size))
         resolved = resolved.replace("measured on this machine", features=measured)
-        write_recipe(plan.folder, resolved)  # a second start does not measure again
+        # at once, so that a second start does not measure again
+        write_recipe(plan.folder, resolved)
     fitted = probe.fit_head(
         plan.model,
         plan.data.of("train"),

@@ -16,6 +16,7 @@ from zoo.host.errors import run_main
 def main(grid: tyro.conf.OmitArgPrefixes[Grid]) -> None:
     """Draw a grid: a row for each augmentation, alone and at a usual strength, with the flags that
     switch it on."""
+    # before torch is loaded; finetune/__main__.py says why
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from finetune.studies.augment_grid import write_grid
 

@@ -53,10 +53,12 @@ def write_run(plan: Plan, best: checkpoint.Best, *, lock: FileLock, seconds: flo
     """
     folder = plan.folder
     began = perf_counter()
-    distributed.wait()  # the best weights are on disk once rank 0 is here
+    # the best weights are on disk once rank 0 is here
+    distributed.wait()
     checkpoint.load_best(folder, plan.model, best)
     subject = Subject(plan.model, plan.data, plan.source)
     calibrated = calibrate.calibrate(subject, Wish())
+    # nothing that follows is shared out
     if not distributed.first():
         return
     trained, answers = training_numbers(plan, best), answer_numbers(subject, calibrated)
@@ -64,6 +66,7 @@ def write_run(plan: Plan, best: checkpoint.Best, *, lock: FileLock, seconds: flo
     write_model(plan)
     rundir.write_json(folder / rundir.RECIPE, plan.resolved.to_json())
     write_answers(folder, plan.data.root, calibrated, numbers)
+    # its file goes with the checkpoints
     lock.release()
     shutil.rmtree(folder / rundir.RESUME, ignore_errors=True)
     say_result(folder, numbers, seconds=numbers.seconds)
@@ -106,8 +109,8 @@ def finished_subject(place: Place) -> Subject:
     changed as well.
     """
     files = rundir.open_finished(place.run)["files"]
-    made = place.run / rundir.DECISION
-    stopped = not made.is_file() or rundir.digest(made) != files.get(rundir.DECISION)
+    decided = place.run / rundir.DECISION
+    stopped = not decided.is_file() or rundir.digest(decided) != files.get(rundir.DECISION)
     fixed = [name for name in files if name.split("/")[0] not in REWRITTEN]
     rundir.open_finished(place.run, verify=fixed if stopped else True)
     if not (place.run / rundir.FILES).is_file():
@@ -137,6 +140,7 @@ def write_answers(folder: Path, data_root: Path, calibrated: Calibrated, numbers
     """The files that follow from the calibration, and the manifest."""
     calibrate.write(folder, calibrated)
     report.write(folder, numbers)
+    # the page and the card are made from the files that are written by now
     write_report(folder, data_root)
     rundir.write_text(folder / rundir.CARD, card.text(folder))
     rundir.finish(folder)
@@ -153,6 +157,7 @@ def write_report(folder: Path, data_root: Path) -> None:
 def write_model(plan: Plan) -> None:
     """config.json and model.safetensors in timm's layout: `timm.create_model("local-dir:RUN",
     pretrained=True)`."""
+    # safetensors refuses tensors in channels_last memory
     model = plan.model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     save_for_hf(
         model,

@@ -32,6 +32,7 @@ CIFAR_POLICY_UP_TO_PX = 64
 
 def seed_of(*key: int | str) -> int:
     """A generator's seed from a key such as (seed, epoch, index)."""
+    # not hash(), which differs from process to process
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
 
 

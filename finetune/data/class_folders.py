@@ -62,9 +62,9 @@ def read_tree(root: Path, *, val: Path | None = None) -> ClassTree:
     folders that can be read in two ways.
     """
     if not os.path.isdir(root):
-        seen = "a file" if os.path.exists(root) else "nothing"
+        entry = "a file" if os.path.exists(root) else "nothing"
         raise UserError(
-            f"--data {root}: expected a folder of pictures, but there is {seen} at this path. "
+            f"--data {root}: expected a folder of pictures, but there is {entry} at this path. "
             "--data digits is a built-in sample."
         )
     top = level(root, root)
@@ -93,6 +93,7 @@ def read_tree(root: Path, *, val: Path | None = None) -> ClassTree:
             files[split] += zip(of_class.files, repeat(label))
             unused += of_class.unused
             read += of_class.folders
+        # the file system's own order differs between machines
         files[split].sort()
     _check_filled(root, folders, files, classes, unused)
     findings = _findings(unused, top.folders)
@@ -182,6 +183,7 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
     layout.refuse_broken(train, found.broken)
     if len(names) < 2:
         raise UserError(_too_few_classes(root, train, names))
+    # for what it refuses
     by_bare_name(train, names)
     for name in names:
         if (octets := os.fsencode(name)).decode("utf-8", "replace").encode() != octets:
@@ -195,17 +197,17 @@ def _class_names(root: Path, train: Path, found: Level) -> tuple[str, ...]:
 
 def _too_few_classes(root: Path, train: Path, names: Sequence[str]) -> str:
     """Write the error for a train folder with one class folder, or with none."""
-    seen, hint = "no class folder", ""
+    content, hint = "no class folder", ""
     if names:
-        seen = f"one class folder ({names[0]})"
+        content = f"one class folder ({names[0]})"
     elif train.name.lower() == "train":
         hint = " (A class cannot be called train.)"
     deeper = layout.too_high(root, train)
     if not deeper and not names and train == root:
         deeper = layout.too_low(root)
     return (
-        f"{train} has {seen}: expected at least two folders, each named after a class and holding "
-        f"its pictures.{hint}{deeper}"
+        f"{train} has {content}: expected at least two folders, each named after a class and "
+        f"holding its pictures.{hint}{deeper}"
     )
 
 
@@ -216,6 +218,7 @@ def _read_split(
     split. Classes are compared in NFC."""
     layout.refuse_broken(folder, found.broken)
     label_of = {nfc(name): label for label, name in enumerate(classes)}
+    # for what it refuses
     by_bare_name(folder, found.folders)
     unknown = [name for name in found.folders if nfc(name) not in label_of]
     if unknown:

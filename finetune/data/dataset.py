@@ -97,6 +97,7 @@ class Data:
         for p in self.pictures:
             path, name = compared(p.path, self.val_elsewhere), nfc(self.classes[p.label])
             line = f"{path}\t{name}\t{p.split}\t{p.sha256}\n"
+            # names of files may hold bytes that are not UTF-8
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -123,6 +124,7 @@ class Data:
 
 def _half_of(picture: Picture) -> str:
     """Tell the half of val that a picture would belong to, by its bytes: select or calibrate."""
+    # by the digest, so that copies land in the same half, on any machine
     odd = int(picture.sha256[-1], 16) % 2
     return "select" if odd else "calibrate"
 
@@ -143,7 +145,8 @@ def of_run(run: Path, root: Path) -> Data:
             f"{root} is not there: expected the folder with the pictures of {run}. If it moved, "
             "name it with --data."
         )
-    root = root.resolve()  # as the scan did: ../held is beside the folder, not beside a link to it
+    # as the scan did: ../held is beside the folder, not beside a link to it
+    root = root.resolve()
     with checks.of(run / rundir.DATA):
         content = rundir.read_json(run / rundir.DATA, kind=dict)
         classes, val = checks.names(content["classes"]), checks.text(content["val"])

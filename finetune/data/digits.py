@@ -37,7 +37,7 @@ def write_digits(folder: Path) -> Path:
 
     The folder appears whole or not at all.
     """
-    # by a process that was killed
+    # left by a process that was killed
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{disk.UNFINISHED}"):
         shutil.rmtree(left, ignore_errors=True)
     # a new name, so that no link can stand in its place

@@ -39,6 +39,7 @@ def remove_leaks(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Unuse
     pictures that stay, and those that leave."""
     home: dict[str, str] = {}
     for p in pictures:
+        # SPLITS is in the order train, val, test: what measures keeps the picture
         home[p.sha256] = max(home.get(p.sha256, p.split), p.split, key=SPLITS.index)
     kept, leaks = [], []
     for p in pictures:

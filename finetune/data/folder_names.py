@@ -94,6 +94,7 @@ def bare(name: str) -> str:
     for character in nfc(name):
         if character in _BLANK_LETTERS:
             visible.append(" ")
+        # Cf: format characters without a shape, such as the zero-width joiner
         elif unicodedata.category(character) != "Cf" and character not in _VARIATIONS:
             visible.append(character)
     return " ".join("".join(visible).split()).rstrip(". ").casefold()
@@ -123,15 +124,15 @@ def _folded(name: str) -> str:
     return nfc(name).casefold()
 
 
-def difference(one: str, two: str) -> str:
+def difference(first: str, second: str) -> str:
     """Say what two names of the same `bare` name differ in."""
-    if _folded(one) == _folded(two):
+    if _folded(first) == _folded(second):
         return "case or Unicode form"
     return "case, blanks, dots at the end, or characters that are not shown"
 
 
-def told_apart(one: str, two: str) -> tuple[str, str]:
+def told_apart(first: str, second: str) -> tuple[str, str]:
     """Show both names, with the code points of what is not ASCII if they look the same."""
-    if _folded(one) != _folded(two) or nfc(one) == nfc(two):
-        return ascii(one), ascii(two)
-    return repr(one), repr(two)
+    if _folded(first) != _folded(second) or nfc(first) == nfc(second):
+        return ascii(first), ascii(second)
+    return repr(first), repr(second)

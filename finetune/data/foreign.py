@@ -37,6 +37,7 @@ def sets_for(own: Sequence[Picture]) -> list[ForeignSet]:
     """
     pixels = digits()[0]
     chosen = list(map(Image.fromarray, pixels[:: len(pixels) // PICTURES][:PICTURES]))
+    # `digits.write_digits` writes them as PNG, so a run on the sample has these digests
     digests = set(map(_png_sha256, chosen))
     if any(picture.sha256 in digests for picture in own):
         other = ForeignSet("photos", photos())
@@ -66,6 +67,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield the pictures as deployment sees them, as `evaluation_batches` gives them, without
     labels (-1)."""
+    # all views of a picture pass the network together, so a batch takes fewer pictures
     size = max(1, EVALUATION_BATCH // len(views))
     for i in range(0, len(pictures), size):
         prepared = np.stack([prepare(picture, pre, views) for picture in pictures[i : i + size]])

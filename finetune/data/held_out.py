@@ -88,6 +88,7 @@ def held_out(copies: Counter[str], wanted: int) -> set[str]:
             chosen.add(sha256)
             taken += copies[sha256]
     if not chosen and len(copies) > 1:
+        # sorted, so that of equal groups the same one is taken on any machine
         chosen.add(min(sorted(copies), key=copies.__getitem__))
     return chosen
 

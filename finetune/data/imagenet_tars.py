@@ -130,11 +130,11 @@ def alone(target: Path) -> Iterator[None]:
 def check_space(needed: int, target: Path) -> None:
     """Raise `UserError` if what is still to be unpacked does not fit; pictures take the space that
     they have in the tars."""
-    there = sum(path.stat().st_size for path in target.rglob("*.JPEG"))
+    unpacked = sum(path.stat().st_size for path in target.rglob("*.JPEG"))
     free = shutil.disk_usage(target).free
-    if needed - there > free:
+    if needed - unpacked > free:
         raise UserError(
-            f"{target} needs {(needed - there) / 1e9:.0f} GB more, and {free / 1e9:.0f} GB are "
+            f"{target} needs {(needed - unpacked) / 1e9:.0f} GB more, and {free / 1e9:.0f} GB are "
             "free: free some, or move the tars to a larger disk."
         )
 
@@ -190,6 +190,7 @@ def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    # before scipy sees it, which takes as much memory as a header asks for
     mat_file.check(meta, most=MOST_META_BYTES)
     try:
         rows = loadmat(io.BytesIO(meta), squeeze_me=True, variable_names=["synsets"])["synsets"]
@@ -197,6 +198,7 @@ def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
         raise ValueError(str(error)) from None
     classes = {}
     for row in rows:
+        # rows with children are hypernyms, which have no pictures of their own
         if int(row["num_children"]) == 0:
             number, count = int(row["ILSVRC2012_ID"]), int(row["num_train_images"])
             classes[number] = (str(row["WNID"]), count)
@@ -206,7 +208,7 @@ def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
 def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance) -> None:
     """Unpack each inner tar into a class folder, which appears whole; a class whose folder is there
     is not read again."""
-    seen = set()
+    present = set()
     with opened(path) as outer:
         for member in files(outer, path):
             wnid = checked(member.name, CLASS_TAR, path)[: -len(".tar")]
@@ -215,13 +217,13 @@ def unpack_train(path: Path, train: Path, kit: Devkit, advance: console.Advance)
                     f"{path} holds {member.name}, a class that the devkit does not list: expected "
                     "the tar and the devkit of the same year (2012, task 1 and 2)."
                 )
-            seen.add(wnid)
+            present.add(wnid)
             if not (train / wnid).is_dir():
                 with opened(path, outer.extractfile(member)) as inner:
                     where = f"{path}: {member.name}"
                     unpack_class(train / wnid, inner, where, kit.pictures[wnid])
             advance(kit.pictures[wnid], note=wnid)
-    if missing := sorted(set(kit.pictures) - seen):
+    if missing := sorted(set(kit.pictures) - present):
         raise UserError(
             f"{path} lacks {len(missing)} of {len(kit.pictures)} classes, for example "
             f"{missing[0]}.tar: it was cut off. Download it again."
@@ -239,6 +241,7 @@ def unpack_class(folder: Path, tar: tarfile.TarFile, where: str, expected: int) 
             f"{where} holds {count} pictures, expected {expected} as meta.mat says: the tar was "
             "cut off or changed. Download it again."
         )
+    # last, so that a class folder that is there is complete
     filling.rename(folder)
 
 

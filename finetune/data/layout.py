@@ -51,8 +51,8 @@ def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
         if (split := like_split(name)) is not None:
             like[name] = split
     inner = {name: with_classes(root, root / name) for name in like}
-    for one, two in combinations(like, 2):
-        if classes := _same(inner[one][1], inner[two][1]):
+    for first, second in combinations(like, 2):
+        if classes := _same(inner[first][1], inner[second][1]):
             raise UserError(_two_readings(root, names, inner, classes))
     full = [name for name in like if len(inner[name][1]) > 1]
     flat = [name for name in like if like[name] and not inner[name][1]]
@@ -123,11 +123,11 @@ def _refuse_part_of_one(root: Path, names: Sequence[str]) -> None:
         raise UserError(_two_readings(root, names, inner, shared))
 
 
-def _same(one: set[str], two: set[str]) -> set[str]:
+def _same(first: set[str], second: set[str]) -> set[str]:
     """Return the names that two folders share, if these are at least half of what the smaller one
     holds."""
-    both = one & two
-    if 2 * len(both) < min(len(one), len(two)):
+    both = first & second
+    if 2 * len(both) < min(len(first), len(second)):
         return set()
     return both
 

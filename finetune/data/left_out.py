@@ -33,8 +33,10 @@ def check_unreadable(
     """Raise `UserError` if more than `limit` of the `total` files in class folders are no picture
     that can be read."""
     count = len(unreadable)
-    if count <= limit * total + 1e-9:  # 0.29 * 100 is a little less than 29
+    # more by a hair, because 0.29 * 100 is a little less than 29
+    if count <= limit * total + 1e-9:
         return
+    # rounded up, so that the limit that the message proposes is enough
     enough = min(1.0, math.ceil(100 * count / total) / 100)
     lines = [f"  {one_line(entry.path)}: {entry.reason}" for entry in unreadable[:SHOWN]]
     if count > SHOWN:
@@ -104,4 +106,5 @@ def write_left_out(path: Path, unused: Sequence[Unused]) -> None:
     if unused:
         disk.write_whole(path, lambda temporary: tables.write(temporary, Unused._fields, unused))
     else:
+        # that of an earlier start would name what is used now
         path.unlink(missing_ok=True)

@@ -54,7 +54,9 @@ class TrainingViews(Dataset):
         try:
             decoded = decode(self.source.root / picture.path)
         except BadImage as error:
+            # as text: an exception would come from its process wrapped in a traceback
             return str(error)
+        # for each picture: its view does not depend on which process makes it, or after what
         seed_everything(self.recipe.seed, "picture", *key)
         return augment(decoded, self.recipe, self.source.pre), picture.label
 
@@ -72,6 +74,7 @@ class EvaluationViews(Dataset):
         picture = self.pictures[index]
         path = located(self.source.root, picture.path)
         try:
+            # the recorded bytes or none: the numbers are those of the run's pictures
             content = picture_bytes(path, picture.sha256)
             return prepare(
                 decode(content, name=str(path)), self.source.pre, self.views
@@ -115,11 +118,13 @@ def epoch_order(labels: Sequence[int], recipe: Recipe, epoch: int) -> list[int]:
     order = generator.permutation(len(labels))
     if recipe.balance not in ("resample", "sqrt-resample"):
         return order.tolist()
+    # stable, so that pictures of a class keep their shuffled order
     by_class = order[np.argsort(np.asarray(labels)[order], kind="stable")]
     counts = np.bincount(labels)
     of_a_picture = counts ** (-1.0 if recipe.balance == "resample" else -0.5)
     shares = of_a_picture[np.asarray(labels)[by_class]].cumsum()
     points = (np.arange(len(labels)) + generator.random()) / len(labels) * shares[-1]
+    # shuffled once more, as the draw went class by class
     return generator.permutation(by_class[np.searchsorted(shares, points, side="right")]).tolist()
 
 
@@ -154,9 +159,11 @@ def training_keys(
     begin = epochs_done(first_step, per_epoch)
 
     def stream() -> Iterator[tuple[int, ...]]:
-        for epoch in range(begin, recipe.epochs + 1):  # the last batch may reach into one more
+        # one more than the recipe has, as the last batch may reach into it
+        for epoch in range(begin, recipe.epochs + 1):
             yield from numbered(epoch_order(labels, recipe, epoch), epoch)
 
+    # without the pictures of the epoch `begin` that earlier steps have shown
     keys = islice(stream(), first_step * batch_size - begin * len(labels), None)
     for _ in range(first_step, last_step):
         yield list(islice(keys, batch_size))
@@ -187,6 +194,7 @@ def partners(recipe: Recipe) -> int:
 
 
 def _slice(keys: list[tuple[int, ...]], recipe: Recipe) -> list[tuple[int, ...]]:
+    # of the first slice, the picture before it is the batch's last: mixing rolls the batch round
     before = [keys[distributed.bounds(len(keys))[0] - 1]] if partners(recipe) else []
     return [*before, *distributed.mine(keys)]
 
@@ -196,6 +204,7 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Yield all pictures once, in order, as deployment sees them: ([B * views, H, W, 3], [B]), a
     picture's views together."""
+    # all views of a picture pass the network together, so a batch takes fewer pictures
     batch_size = max(1, EVALUATION_BATCH // len(views))
     shown = EvaluationViews(pictures, source, views)
     for images, labels in _load(shown, source, batch_size * len(views), batch_size=batch_size):
@@ -232,11 +241,12 @@ def _load(views: Dataset, source: PictureSource, at_once: int, **how: object) ->
         num_workers=workers,
         pin_memory=source.pin,
         collate_fn=_collate,
+        # torch refuses a timeout where no process is waited for
         timeout=shared_memory.longest_wait_s(at_once) if workers else 0,
         worker_init_fn=signals.ignore,
         **how,  # type: ignore[arg-type]
     )
-    with shared_memory.lost_named(), shared_memory.ended_with_it():
+    with shared_memory.lost_batches_explained(), shared_memory.workers_killed_at_error():
         for batch, problem in loader:
             if problem:
                 raise UserError(

@@ -27,6 +27,7 @@ def check(content: bytes, *, most: int) -> None:
         kind, start, end = _element(content, at, len(content))
         variable = content[start:end]
         if kind == COMPRESSED:
+            # a byte more than is allowed is enough to refuse it
             variable = zlib.decompressobj().decompress(variable, left + 1)
             left -= len(variable)
         if left < 0:
@@ -76,6 +77,7 @@ def _check_matrix(data: bytes, at: int, stop: int, depth: int) -> None:
     if (
         not 2 <= len(lengths) <= 8
         or min(lengths) < 0
+        # lengths of 0 apart, which would hide how large the others are
         or math.prod(map(max, lengths, [1] * len(lengths))) > stop - at
     ):
         raise ValueError("an array that is larger than its bytes")
@@ -95,7 +97,8 @@ def _check_matrix(data: bytes, at: int, stop: int, depth: int) -> None:
 
 def _check_cells(data: bytes, at: int, stop: int, expected: tuple[int, int]) -> None:
     count, depth = expected
-    if count > (stop - at) // 8:  # the shortest array has eight bytes
+    # the shortest array has eight bytes
+    if count > (stop - at) // 8:
         raise ValueError("a structure that is larger than its bytes")
     for _ in range(count):
         kind, start, end = _element(data, at, stop)

@@ -65,6 +65,7 @@ def opened(path: Path, content: Any = None) -> Iterator[tarfile.TarFile]:
     """
     with reading(path), open(path, "rb") as file:
         bounded: Any = _Budget(content or file)
+        # `r:` tries no compression, as `r` would
         with tarfile.open(fileobj=bounded, mode="r:") as tar:
             yield tar
 
@@ -87,13 +88,15 @@ def members(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
     kept: Any = tar
     file.left = MOST_HEADER_BYTES
     for number, member in enumerate(tar):
-        kept.members.clear()  # else a tar of nothing but headers fills the memory
+        # else a tar of nothing but headers fills the memory
+        kept.members.clear()
         if number >= MOST_MEMBERS or len(tar.pax_headers) > MOST_NAME:
             raise UserError(
                 f"{where} holds more than {MOST_MEMBERS:,} files, or attributes of all of them. It "
                 "is not the original; download it again."
             )
-        file.left = None  # the member's own bytes are read now, in parts
+        # the member's own bytes are read now, in parts
+        file.left = None
         yield member
         file.left = MOST_HEADER_BYTES
 

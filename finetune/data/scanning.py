@@ -98,17 +98,18 @@ def _read_shared(paths: Sequence[Path], processes: int) -> list[MeasuredPicture 
         for result in _read_all(own, processes):
             results.append(result)
             advance(1)
-    # a `Measured` of another process arrives as a plain sequence
+    # from another process, a `MeasuredPicture` arrives as a plain list
     gathered = distributed.gathered_list(results, len(paths))
     return [result if isinstance(result, str) else MeasuredPicture(*result) for result in gathered]
 
 
 def _read_all(paths: Sequence[Path], processes: int) -> Iterator[MeasuredPicture | str]:
-    """Yield `read_picture` of each path, in order; in several processes where starting them pays
-    (decoding holds the GIL)."""
+    """Yield `read_picture` of each path, in order; in several processes where starting them
+    pays."""
     if processes == 1 or len(paths) < PROCESSES_FROM:
         yield from map(read_picture, paths)
         return
+    # not threads, because decoding holds the GIL
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(read_picture, paths, chunksize=250)
 

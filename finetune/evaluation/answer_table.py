@@ -69,6 +69,7 @@ def _best_five_and_sets(
     assert decision.sets is not None
     inside = in_set(p_NC, decision.sets)
     return {
+        # stable: of equal probabilities the first class, as argmax answers
         "top5": np.argsort(-p_NC, axis=1, kind="stable")[:, :5],
         "set_size": inside.sum(1),
         "label_in_set": of_label(inside, labels_N) == 1,
@@ -77,6 +78,7 @@ def _best_five_and_sets(
 
 def of_label(values_NC: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
     """Pick the value of each row's label; nan where a row has none."""
+    # a row without a label reads the last class here, and gets nan instead
     return np.where(labels_N == NOWHERE, np.nan, values_NC[np.arange(len(labels_N)), labels_N])
 
 

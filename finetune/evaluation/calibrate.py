@@ -210,15 +210,13 @@ def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> R
 
 
 def calibration_rows(data: Data, pictures: Sequence[Picture]) -> np.ndarray:
-    """Give the indices of the calibration pictures, at most MOST_CALIBRATED.
-
-    They are ordered by sha256, so that the first of them are a random sample.
-    """
+    """Give the indices of the calibration pictures, at most MOST_CALIBRATED, ordered by sha256."""
     paths = {picture.path for picture in data.of("calibrate")}
     rows = []
     for row, picture in enumerate(pictures):
         if picture.split == "val" and picture.path in paths:
             rows.append((picture.sha256, row))
+    # by sha256, so that the first of them, in any number, are a random sample
     return np.array([row for _, row in sorted(rows)[:MOST_CALIBRATED]])
 
 
@@ -238,6 +236,7 @@ def foreign_answers(
     )
     extra = None
     if len(views) > 1:
+        # the first view is the whole picture, which has been answered above
         batches = foreign.batches(own, pre, views[1:])
         groups = [len(views) - 1]
         extra = passes.summed_probabilities(subject.model, batches, pre, groups, total=total)[0]

@@ -31,18 +31,20 @@ CHEAP = ("flip",)
 
 
 def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float:
-    """Find the temperature with the lowest cross-entropy, by L-BFGS; 1 where no other is better.
+    """Find the temperature with the lowest cross-entropy, by L-BFGS; 1 where no other is better, or
+    with fewer than LEAST pictures.
 
-    1/(N + 2) of each target goes to the most probable other class, as in Platt's scaling (1999): N
-    right answers do not prove that there is never a wrong one, so the temperature of a few right
-    answers does not fall to 0. Fewer than LEAST pictures: 1.
+    1/(N + 2) of each target goes to the most probable other class, as in Platt's scaling (1999).
     """
     if len(labels_N) < LEAST:
         return 1.0
     tiny = np.finfo(np.float64).tiny
     log_p_NC = torch.from_numpy(np.log(np.maximum(probabilities_NC.astype(np.float64), tiny)))
+    # N right answers do not prove that there is never a wrong one: without a rest for it, the
+    # temperature of a few right answers would fall to 0
     labels, rest = torch.from_numpy(labels_N), 1 / (len(labels_N) + 2)
     runner_up = log_p_NC.scatter(1, labels[:, None], -math.inf).argmax(1)
+    # the logarithm is fitted, so that the temperature stays positive
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")
 
@@ -55,6 +57,7 @@ def fit_temperature(probabilities_NC: np.ndarray, labels_N: np.ndarray) -> float
 
     optimizer.step(closure)  # type: ignore[arg-type]
     temperature = min(max(log_temperature.exp().item(), COLDEST), 1 / COLDEST)
+    # the targets of the fit are not those of the loss, so it may have made the loss worse
     plain_loss = loss_of(probabilities_NC, labels_N, 1.0)
     if loss_of(probabilities_NC, labels_N, temperature) > plain_loss:
         return 1.0
@@ -159,6 +162,7 @@ def fit_sets(label_probability_N: np.ndarray, coverage: float) -> tuple[Sets, st
     pictures the true class is in the set with a probability of at least `coverage`; too few
     pictures give full sets.
     """
+    # less by a hair, because a product such as 100 * 0.07 is a little more than 7
     needed = math.ceil((len(label_probability_N) + 1) * coverage - 1e-9)
     if needed > len(label_probability_N):
         least = math.ceil(coverage / (1 - coverage) * (1 - 1e-9))

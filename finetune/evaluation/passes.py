@@ -217,6 +217,7 @@ def _of_all(parts: Sequence[np.ndarray], total: int) -> np.ndarray:
     return distributed.gathered(torch.from_numpy(np.concatenate(parts)), total).numpy()
 
 
+# not inference_mode: with tensors of that mode, the probe could not compute gradients
 @torch.no_grad()
 def extract(
     model: nn.Module, batches: Iterable[Batch], pre: Preprocessing, *, total: int, precision: str
@@ -246,5 +247,6 @@ def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:
     for picture in sorted(pictures, key=attrgetter("sha256")):
         turns.append((taken[picture.label], picture))
         taken[picture.label] += 1
+    # a stable sort, so that within a turn the order of sha256 stays
     turns.sort(key=itemgetter(0))
     return [picture for _, picture in turns[:most]]

@@ -70,6 +70,7 @@ def write(path: Path, answers: Answers) -> None:
 
 def _number(value: float) -> str:
     """Print nine digits, with which a float32 comes back as it was; nothing for nan."""
+    # only nan differs from itself
     return "" if value != value else f"{value:.9g}"
 
 

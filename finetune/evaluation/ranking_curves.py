@@ -60,7 +60,8 @@ def curves_of(own_N: np.ndarray, score_N: np.ndarray) -> Curves:
     hits, misses = counts_from_above(own_N, score_N)
     recall, fpr = hits / hits[-1], misses / misses[-1]
     precision = hits / np.maximum(1, hits + misses)
-    precision[0] = 1  # of no answers, by convention
+    # of no answers, by convention
+    precision[0] = 1
     # between two thresholds precision is that of the higher recall (Davis and Goadrich, 2006: a
     # straight line would be too good)
     place = np.searchsorted(recall, grid, side="left")

@@ -67,6 +67,7 @@ def extra_views(
     in one pass."""
     if not settings:
         return {}
+    # the first view is the whole picture, whose logits are there already
     views = [VIEWS[name][1:] for name in settings]
     batches = evaluation_batches(
         distributed.mine(pictures), subject.source, tuple(chain.from_iterable(views))

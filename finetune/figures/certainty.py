@@ -153,7 +153,8 @@ def _square(
     with style():
         figure = Figure(figsize=(3.7, 3.5), layout="constrained")
         axes = figure.add_subplot()
-        widths, layers = (1.7, 1, 1, 1), (3, 2, 2, 2)  # the mean stands out, before the others
+        # the mean stands out, in front of the others
+        widths, layers = (1.7, 1, 1, 1), (3, 2, 2, 2)
         for (line, (values, area)), colour, width, layer in zip(
             curves.items(), COLOURS, widths, layers, strict=False
         ):

@@ -104,7 +104,8 @@ def errors(
     """
     with style():
         figure, axes = panel(title)
-        figure.set_figheight(2.7)  # the legend stands above
+        # room for the legend above
+        figure.set_figheight(2.7)
         for (line, by_split), (colour, marker) in zip(curves.items(), cycle(LINES), strict=False):
             for split, series in by_split.items():
                 axes.plot(

@@ -67,6 +67,7 @@ def style() -> Iterator[None]:
     """Set matplotlib's defaults, whatever the user's own settings are, and then ours."""
     ours = {
         "svg.fonttype": "none",
+        # else ids are random, and equal figures differ in their bytes
         "svg.hashsalt": "zootune",
         "font.size": 8.5,
         "text.color": INK,
@@ -139,7 +140,8 @@ def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> D
     """Turn the figure into SVG that follows the reader's colour scheme; `alt` says what it
     shows."""
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    # no date and no version, so that equal figures have equal bytes
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # text stays text, so the viewer's fonts draw it; matplotlib's own font is only used to measure
     figure.savefig(
         buffer,
@@ -147,9 +149,10 @@ def to_drawing(figure: Figure, name: str, alt: str, *, tight: bool = False) -> D
         transparent=True,
         bbox_inches="tight" if tight else None,
         pad_inches=0.03,
-        metadata=nothing,
+        metadata=no_metadata,
     )
     svg = buffer.getvalue()
+    # without the XML declaration, and with the style sheet as the first child
     svg = svg[svg.index("<svg ") :].replace(">", f"><style>{_style_sheet()}</style>", 1)
     return Drawing(name, svg, _css_pixels(svg, "width"), _css_pixels(svg, "height"), alt)
 

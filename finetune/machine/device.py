@@ -22,7 +22,8 @@ MOST_DECODERS = 16
 def choose(name: str) -> torch.device:
     """The device of `--device`, printed with the reason; `UserError` if it was asked for and is not
     usable."""
-    torch.backends.cudnn.allow_tf32 = False  # what is called fp32 is fp32, on the GPU too
+    # torch lets cuDNN round to TF32 unless told not to; what is called fp32 is fp32, on the GPU too
+    torch.backends.cudnn.allow_tf32 = False
     if distributed.world() > 1:
         return _of_this_process(name)
     if name == "auto":
@@ -33,7 +34,9 @@ def choose(name: str) -> torch.device:
         )
     try:
         device = torch.device(name)
+        # a device of any number has a name: only using it shows whether it is there
         torch.empty(1, device=device)
+    # torch raises AssertionError where it was built without CUDA
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -77,6 +80,7 @@ def _of_this_process(name: str) -> torch.device:
             _warn_of_unused_gpu()
         return _say(torch.device("cpu"), f"{processes}, {cpu_cores()} CPU cores each")
     number, _ = distributed.on_this_machine()
+    # else `cuda` without a number, and NCCL, would mean GPU 0 in every process
     torch.cuda.set_device(number)
     return _say(torch.device("cuda", number), f"{processes}, each with a GPU of its own")
 
@@ -88,6 +92,7 @@ def _agreed_kind(name: str) -> str:
     if name == "auto":
         kind = "cuda" if gpus else "cpu"
     enough = kind == "cpu" or number < gpus
+    # told to all before anybody refuses: each then knows of the others, and raises the same error
     kinds = set(distributed.everyone(kind if enough else f"{gpus} GPUs for {processes} processes"))
     if kinds not in ({"cpu"}, {"cuda"}):
         raise UserError(
@@ -127,6 +132,7 @@ def _say(device: torch.device, reason: str) -> torch.device:
 
 def nvidia_gpu_seen() -> str | None:
     """What shows that an NVIDIA GPU is in this machine, whether torch can use it or not."""
+    # not by torch, which sees none where it was built without CUDA
     if Path("/proc/driver/nvidia/version").exists():
         return "driver loaded"
     if shutil.which("nvidia-smi"):
@@ -150,11 +156,10 @@ def decoders(wanted: int, device: torch.device) -> int:
 
 
 def compute_threads() -> int:
-    """Threads that this process computes with: one a core, or fewer where OMP_NUM_THREADS says so.
-
-    torchrun sets that to 1 where it is not set, which is no wish of anybody.
-    """
+    """Threads that this process computes with: one a core, or fewer where OMP_NUM_THREADS says
+    so."""
     cores = cpu_cores()
+    # torchrun sets it to 1 where it is not set, which is nobody's wish
     if distributed.world() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
         return cores
     return min(cores, machine.compute_threads())

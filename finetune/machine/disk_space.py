@@ -53,6 +53,7 @@ def room_needed(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
     """
     try:
         yield
+    # torch raises a failed write as RuntimeError, safetensors as an error of its own
     except (OSError, RuntimeError, SafetensorError) as error:
         lack = disk.no_room(error)
         if lack is None:

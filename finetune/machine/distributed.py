@@ -7,9 +7,9 @@ writes.
                                                                      each GPU
 
 All of them read the same pictures and the same run folder, and compute the same things in the same
-order. What can be shared out is (`mine`), and put together again (`gathered`), so that afterwards
-every process knows the same numbers. Between CPUs the processes talk through gloo, between GPUs
-through NCCL.
+order. Work that can be divided is divided (`mine`), and its results are put together again
+(`gathered`), so that afterwards every process knows the same numbers. Between CPUs the processes
+talk through gloo, between GPUs through NCCL.
 """
 
 import json
@@ -33,8 +33,8 @@ from zoo.network import of_torch
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
-"""How long a process waits for another one that is still there; one that died is noticed at
-once."""
+"""Longest time that a process waits in a collective for one that is still running; the death of a
+process is noticed at once."""
 
 
 def world() -> int:
@@ -61,11 +61,12 @@ def on_this_machine() -> tuple[int, int]:
 
 @dataclass
 class Meeting:
-    """How the processes of this start reach each other beside the collectives, and how often they
-    waited so."""
+    """How the processes of this start reach each other without a collective."""
 
     store: dist.Store | None = None
+    """None for a single process."""
     waits: int = 0
+    """How often they waited for rank 0 through the store; it numbers the keys."""
 
 
 MEETING = Meeting()
@@ -73,40 +74,48 @@ MEETING = Meeting()
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Inside, this process is one of those that torchrun started together; without torchrun,
-    nothing happens, nor inside another `joined`: several runs may follow each other in one.
+    """Inside, this process is one of those that torchrun started together.
 
-    An error ends all processes, and one of them tells it: the first that meets it. The others,
-    which then lose contact with it, exit with the same code and without a word.
+    Without torchrun nothing happens. Nothing happens inside another `joined` either, so several
+    runs may follow each other within one.
+
+    An error ends all processes. The first process that meets one reports it. The others, which
+    then lose contact with it, exit with the same code and print nothing.
     """
     alone = not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1"
     if alone or dist.is_initialized():
         yield
         return
     store, own_rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    # after a restart the store still has the keys of the processes that died
     store = dist.PrefixStore(meeting.agreed_name(store, own_rank, size), store)
+    # NCCL passes tensors of GPUs only; numbers and texts are agreed on by tensors of the CPU
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     MEETING.store, MEETING.waits = store, 0
     dist.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=PATIENCE)
     console.be_quiet(own_rank > 0)
-    with _told_by_one(store, own_rank, size):
+    with _reported_by_one(store, own_rank, size):
         yield
     dist.destroy_process_group()
     console.be_quiet(False)
 
 
 @contextmanager
-def _told_by_one(store: dist.Store, own_rank: int, size: int) -> Iterator[None]:
-    """Let an error pass in the first process that meets one, as a `UserError` where it is a lost
-    contact; the others exit."""
+def _reported_by_one(store: dist.Store, own_rank: int, size: int) -> Iterator[None]:
+    """Let an error pass in the first process that meets one, and make the others exit.
+
+    A lost contact with another process becomes a `UserError`.
+    """
     try:
         yield
     except (UserError, RuntimeError) as error:
         refused = isinstance(error, UserError)
+        # torch raises a lost contact as a RuntimeError like any other; only its text tells
         lost = not refused and of_torch.is_lost_contact(error)
         if not (refused or lost):
             raise
         if not meeting.meets_first_error(store, own_rank):
+            # another process reports what happened: a second message would only hide it
             raise SystemExit(UserError.exit_code) from None
         if refused:
             raise
@@ -118,20 +127,21 @@ def _told_by_one(store: dist.Store, own_rank: int, size: int) -> Iterator[None]:
 
 
 def everyone(value: Any) -> list[Any]:
-    """The `value` of every process, by rank; what JSON can hold."""
+    """The `value` of every process, by rank; a value that JSON can hold."""
     if world() == 1:
         return [value]
+    # a copy, as torch warns of an array that it may not write to
     text = torch.from_numpy(np.frombuffer(json.dumps(value).encode(), np.uint8).copy())
     return [json.loads(part.numpy().tobytes()) for part in _of_everyone(text, _sizes(len(text)))]
 
 
 def of_first(value: Any) -> Any:
-    """The `value` of rank 0, in every process; what JSON can hold."""
+    """The `value` of rank 0, in every process; a value that JSON can hold."""
     return everyone(value if first() else None)[0]
 
 
 def most(value: int) -> int:
-    """The largest `value` of all processes: agreed, so that all of them do the same next."""
+    """The largest `value` of all processes, so that all of them decide alike what to do next."""
     return _reduced(value, dist.ReduceOp.MAX)
 
 
@@ -141,61 +151,59 @@ def total(value: int) -> int:
 
 
 def wait() -> None:
-    """Go on when every process has come this far."""
+    """Return when every process has come this far."""
     most(0)
 
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """Inside, rank 0 goes first, so that what it downloads or unpacks is there for the others.
+    """Let rank 0 run the code inside before the others, which then find what it downloaded or
+    unpacked.
 
-    They wait as long as that takes, which may be hours: not in a collective, which gives up after
-    `PATIENCE`. Where rank 0 ends with an error they exit with its code and without a word; killed,
-    torchrun ends them.
+    The others wait as long as that takes, which may be hours. Where rank 0 ends with an error, they
+    exit with its code and print nothing; where it is killed, torchrun ends them.
     """
     MEETING.waits += 1
-    done = f"went first/{MEETING.waits}"
+    key = f"went first/{MEETING.waits}"
     if not first():
         assert MEETING.store is not None
-        meeting.wait_for(MEETING.store, done)
+        # not in a collective, which gives up after `PATIENCE`
+        meeting.wait_for(MEETING.store, key)
     yield
     if first() and world() > 1:
         assert MEETING.store is not None
-        MEETING.store.set(done, "")
+        MEETING.store.set(key, "")
 
 
 def wait_for_first() -> None:
-    """Go on when rank 0 has come this far, however long that takes: what it wrote before can be
-    read."""
+    """Return when rank 0 has come this far, however long that takes; what it wrote before can then
+    be read."""
     with first_before_others():
         pass
 
 
 def mine(items: Sequence[T]) -> Sequence[T]:
-    """This process's slice of what every process has, in order and of even size, give or take one.
-
-    Where there are fewer items than processes, some get the first item: each then knows what a row
-    of the result looks like, and `gathered` leaves theirs out.
-    """
+    """This process's slice of `items`, which all processes have; sizes differ by one at most."""
     start, end = bounds(len(items))
     if start == end and len(items):
+        # an item too many, so that this process knows what a row of the result looks like;
+        # `gathered` leaves it out
         return items[:1]
     return items[start:end]
 
 
 def bounds(total: int, which: int | None = None) -> tuple[int, int]:
-    """Where the slice of `total` items of a process begins and ends; of this one unless a rank is
-    given."""
+    """Where the slice of `total` items begins and ends that rank `which` has; None: this one."""
     if which is None:
         which = rank()
     return which * total // world(), (which + 1) * total // world()
 
 
 def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
-    """The rows that all processes computed for their slices of `total` items: [total, ...], in
-    order, in each of them.
+    """Put together the rows that all processes computed for their slices of `total` items:
+    [total, ...], in order, the same in each process.
 
-    Nothing is padded, so whatever is counted over them counts each item once.
+    No row is added or repeated, so whatever is counted over them counts each item once.
     """
     if world() == 1:
         return rows
@@ -206,7 +214,7 @@ def gathered(rows: torch.Tensor, total: int) -> torch.Tensor:
 
 
 def gathered_list(rows: list[T], total: int) -> list[T]:
-    """The same for a list of what JSON can hold."""
+    """Do the same for a list of values that JSON can hold."""
     if world() == 1:
         return rows
     start, end = bounds(total)
@@ -214,10 +222,10 @@ def gathered_list(rows: list[T], total: int) -> list[T]:
 
 
 def with_others(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The rows of all processes, for tensors of as many rows each; gradients flow to this process's
-    own.
+    """Join each tensor with the same tensor of the other processes, along the rows; gradients flow
+    to this process's own rows.
 
-    Processes may have different numbers of rows.
+    In one process all tensors have as many rows; another process may have more or fewer.
     """
     if world() == 1:
         return tensors
@@ -225,13 +233,14 @@ def with_others(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     together = []
     for tensor in tensors:
         parts = _of_everyone(tensor.detach(), sizes)
+        # all_gather carries no gradients, so this process's own rows are put back with theirs
         parts[rank()] = tensor
         together.append(torch.cat(parts))
     return tuple(together)
 
 
 def copy_first(tensor: torch.Tensor) -> torch.Tensor:
-    """Rank 0's values, put into the `tensor` of each process."""
+    """Overwrite the `tensor` of each process with rank 0's values."""
     if world() > 1:
         dist.broadcast(tensor, src=0)
     return tensor
@@ -239,8 +248,9 @@ def copy_first(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def drawing_alike(seed: int) -> Iterator[None]:
-    """Inside, torch's CPU generator draws what `seed` says, alike in all processes; then it goes on
-    as before."""
+    """Inside, torch's CPU generator draws the same numbers from `seed` in all processes; afterwards
+    it continues as if nothing had happened."""
+    # the generators of GPUs take no part: neither saved here, nor seeded, as torch.manual_seed does
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
@@ -262,6 +272,7 @@ def _sizes(own: int) -> list[int]:
 
 def _of_everyone(rows: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
     """The rows of every process, by rank; `sizes`: how many each has."""
+    # all_gather takes tensors of one shape: filled up on the way, and cut again
     padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in sizes]

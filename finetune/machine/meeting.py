@@ -17,9 +17,9 @@ FIRST_ERROR = "told"
 def agreed_name(store: dist.Store, own_rank: int, size: int) -> str:
     """Return a name that the processes of this start have agreed on.
 
-    After a restart, torchrun's store still has the entries of the processes that died, and who
-    reads their addresses waits for them for ever. So each says hello with a token that it has just
-    made, and takes only the answer to that.
+    After a restart, torchrun's store still has the entries of the processes that died, and a
+    process that reads their addresses waits for them for ever. So each process leaves a token that
+    it has just drawn, and accepts only the answer to that token.
     """
     own = secrets.token_hex(8)
     if own_rank > 0:
@@ -28,6 +28,7 @@ def agreed_name(store: dist.Store, own_rank: int, size: int) -> str:
         store.set(f"{name}/{own_rank}", "here")
         return name
     others = range(1, size)
+    # answered again and again: a token may be that of a process that died, until the new one comes
     while not store.check([f"{own}/{other}" for other in others]):
         for other in others:
             store.set(f"answer/{store.get(f'hello/{other}').decode()}", own)
@@ -37,6 +38,7 @@ def agreed_name(store: dist.Store, own_rank: int, size: int) -> str:
 
 def meets_first_error(store: dist.Store, own_rank: int) -> bool:
     """Tell whether this process is the first of its run to meet an error."""
+    # writes only where nothing stands, and returns what stands there then: one process finds itself
     return store.compare_set(FIRST_ERROR, "", str(own_rank)) == str(own_rank).encode()
 
 

@@ -1,10 +1,10 @@
-"""Batches on their way from the processes that decode pictures: the shared memory they need, and
-how long one may take.
+"""Batches from the processes that decode pictures: the shared memory that they need, and how long
+the wait for one may take.
 
-PyTorch passes a batch through a file in /dev/shm. Docker gives a container 64 MB of it, and what
-does not fit is lost:
-the process that wrote it ends or prints an error, and who waits for the batch waits for ever. So
-the space is counted before such processes are started, and no wait is without a limit.
+PyTorch passes each batch through a file in /dev/shm. Docker gives a container 64 MB of it. A batch
+that does not fit is lost: the process that wrote it ends or prints an error, and the process that
+waits for it waits for ever. So the space is counted before such processes are started, and every
+wait has a limit.
 """
 
 import errno
@@ -22,12 +22,12 @@ FOLDER = Path("/dev/shm")
 PREFETCH = 2
 """Batches that each process prepares ahead; the default of torch's DataLoader."""
 HELD, HELD_PINNED = 2, 1
-"""Batches that the process of the network holds beside these: the one it worked on and the next;
-for a GPU they are copied into pinned memory as they come."""
+"""Batches that the training process itself holds beside these: the one that it works on and the
+next. For a GPU they are copied into pinned memory as they come, so one is enough."""
 LEAST_WAIT_S, WAIT_A_PICTURE_S = 300.0, 5.0
 """Longest wait for one batch: for its first picture, and for each further one. A photograph of 50
-megapixels takes a second, and a network drive that sleeps half a minute; ten times that is no disk
-that is slow."""
+megapixels takes a second, and a network drive half a minute to wake up; after ten times that,
+something is broken rather than slow."""
 LARGER = (
     "More of it: docker run --shm-size 8g, or --ipc host; in Kubernetes an emptyDir of medium "
     "Memory at /dev/shm"
@@ -43,7 +43,7 @@ def free_bytes() -> int | None:
 
 
 def needed_bytes(workers: int, batch_bytes: int, *, pinned: bool) -> int:
-    """Shared memory of a loader with so many processes, at most."""
+    """Shared memory, at most, of a loader with `workers` processes."""
     if not workers:
         return 0
     held = HELD_PINNED if pinned else HELD
@@ -51,7 +51,7 @@ def needed_bytes(workers: int, batch_bytes: int, *, pinned: bool) -> int:
 
 
 def most_workers(wanted: int, free: int, batch_bytes: int, *, pinned: bool) -> int:
-    """The largest number of processes, up to `wanted`, whose batches fit `free` bytes."""
+    """The largest number of processes, up to `wanted`, whose batches fit into `free` bytes."""
     workers = wanted
     while needed_bytes(workers, batch_bytes, pinned=pinned) > free:
         workers -= 1
@@ -59,15 +59,15 @@ def most_workers(wanted: int, free: int, batch_bytes: int, *, pinned: bool) -> i
 
 
 def planned_workers(wanted: int, batch_bytes: int, *, pinned: bool) -> int:
-    """How many of `wanted` processes a run can use, told where these are fewer; `UserError` where
-    not one can be.
+    """How many of the `wanted` processes a run has space for, with a warning if these are fewer;
+    `UserError` if there is not space for one.
 
-    `batch_bytes`: the sum over the loaders that are open together, each with as many processes. The
-    processes of one run share the space of their machine.
+    `batch_bytes`: the sum over the loaders that are open together, each with as many processes.
     """
     free = free_bytes()
     if not wanted or free is None:
         return wanted
+    # the training processes of one run share the space of their machine
     _, processes = distributed.on_this_machine()
     workers = most_workers(wanted, free // processes, batch_bytes, pinned=pinned)
     needed = needed_bytes(wanted, batch_bytes, pinned=pinned) * processes
@@ -86,11 +86,11 @@ def planned_workers(wanted: int, batch_bytes: int, *, pinned: bool) -> int:
 
 
 def workers_now(planned: int, batch_bytes: int, *, pinned: bool) -> int:
-    """How many of the `planned` processes a loader can use with the space that is free now; fewer
-    are told.
+    """How many of the `planned` processes a loader can use with the space that is free now, with a
+    warning if these are fewer.
 
-    Other programs may have filled /dev/shm since the run was planned. A run of hours does not end
-    for that: without any space left, this process decodes itself.
+    Other programs may have filled /dev/shm since the run was planned. A run of hours does not stop
+    for that: where no space is left, the training process decodes the pictures itself.
     """
     free = free_bytes()
     if not planned or free is None:
@@ -107,36 +107,33 @@ def workers_now(planned: int, batch_bytes: int, *, pinned: bool) -> int:
 
 
 def longest_wait_s(pictures: int) -> float:
-    """Seconds after which a batch of so many pictures counts as lost."""
+    """Seconds after which a batch of that many pictures counts as lost."""
     return LEAST_WAIT_S + WAIT_A_PICTURE_S * pictures
 
 
 @contextmanager
-def ended_with_it() -> Iterator[None]:
-    """At an error, the processes that were started inside are killed.
-
-    They ignore the signals that ask for an end (`signals.ignore`), and Python waits for them when
-    it exits.
-    """
+def workers_killed_at_error() -> Iterator[None]:
+    """Kill the processes that were started inside if a `RuntimeError` is raised there."""
     before = set(multiprocessing.active_children())
     try:
         yield
     except RuntimeError:
         for child in set(multiprocessing.active_children()) - before:
+            # they ignore signals that ask for an end (`signals.ignore`), and Python waits for them
             child.kill()
-            # torch's handler raises its death; later it would do so in a `__del__`, as a warning
+            # torch's handler raises the death; later it would do so in a `__del__`, as a warning
             with suppress(RuntimeError):
                 child.join()
         raise
 
 
 @contextmanager
-def lost_named() -> Iterator[None]:
-    """Turn what torch raises when a process that decodes died, a batch did not come, or no file for
-    one could be opened into a `UserError`.
+def lost_batches_explained() -> Iterator[None]:
+    """Turn what torch raises into a `UserError` where a process that decodes died, a batch did not
+    come, or no file could be opened for one.
 
-    torch notices a death by a signal, so it is raised wherever the program stands, not only at the
-    next batch.
+    torch notices a death by a signal. So the error is raised at whatever line the program is, not
+    only where it asks for the next batch.
     """
     try:
         yield
@@ -145,7 +142,7 @@ def lost_named() -> Iterator[None]:
             raise
         raise UserError(_too_many_files()) from None
     except RuntimeError as error:
-        # the number of the signal stands in the first of the two
+        # the number of the signal is in the first of the two texts
         text = f"{error} {error.__cause__ or ''}"
         if "DataLoader timed out" in text:
             raise UserError(_late(error)) from None

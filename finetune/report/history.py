@@ -43,7 +43,8 @@ class History:
     @property
     def best(self) -> int:
         """Find the best epoch after the start, by `Scores.better_than`."""
-        if self.chosen:  # 0 is the start, and here the best after it is asked for
+        # 0 is the start, and here the best after it is asked for
+        if self.chosen:
             return self.chosen
         return max(range(1, self.epochs + 1), key=self._goodness)
 

@@ -186,7 +186,8 @@ def own_command(run: Finished, advice: Advice) -> str:
 def free_folder(run: Path) -> Path:
     """Name the folder of a run that follows: RUN-2, or the first number that is not taken."""
     folder = run
-    if run.name in ("", ".", ".."):  # has no name of its own that a number could follow
+    # these have no name of their own that a number could follow
+    if run.name in ("", ".", ".."):
         folder = run.resolve()
     number = 2
     while (free := folder.with_name(f"{folder.name}-{number}")).exists():

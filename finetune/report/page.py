@@ -205,7 +205,9 @@ def details(summary: str, content: object) -> Markup:
 
 def document(title: str, body: Markup) -> str:
     """Build the whole page."""
+    # style-src: the page's own style sheet, and lengths in style attributes
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    # the empty icon keeps browsers from asking for /favicon.ico
     return fill(
         """<!doctype html>
 <html lang="en">

@@ -58,7 +58,8 @@ def overlay(pixels_SS3: np.ndarray, heat: np.ndarray) -> np.ndarray:
     resized = Image.fromarray(heat).resize((side, side), Image.Resampling.BICUBIC)
     smooth = np.asarray(resized).clip(0, 1)[..., None]
     grey = pixels_SS3.mean(-1, keepdims=True)
-    cold = 0.75 * grey + 0.25 * pixels_SS3  # less colour, so that red on red can be told
+    # less colour, so that a hot place on a red thing can be seen
+    cold = 0.75 * grey + 0.25 * pixels_SS3
     hot = 255 * _colours()[(255 * smooth[..., 0]).astype(int)]
     opacity = OPAQUE * smooth
     return np.rint((1 - opacity) * cold + opacity * hot).astype(np.uint8)
@@ -72,6 +73,7 @@ def _colours() -> np.ndarray:
 def _embedded(picture: Image.Image, size: int) -> Markup:
     # a picture of few pixels is shown enlarged, where a lossy one would be a blur
     tiny = max(picture.size) < size // 2
+    # `thumbnail` changes the picture that it is called on
     small = picture.copy()
     small.thumbnail((size, size))
     return _webp(small, "tiny" if tiny else "", lossless=tiny)

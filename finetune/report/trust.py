@@ -201,6 +201,7 @@ def gain(row: Mapping[str, Any]) -> Markup:
     screens)."""
     return fill(
         '{}<span class="wide"> ± {}</span>',
+        # z: what rounds to -0.0 is printed as 0.0
         f"{row['gain']:+z.4f}".replace("-", "−"),
         f"{row['gain_error']:.4f}",
     )

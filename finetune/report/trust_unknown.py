@@ -76,7 +76,8 @@ def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]
         sets[name] = run.every.of(name).unknown_score
     every = np.concatenate(list(sets.values()))
     low, high = every.min(), every.max()
-    if high == low:  # bins need a width, also where every score is the same
+    # bins need a width, also where every score is the same
+    if high == low:
         high = low + 1
     edges = np.linspace(low, high, SCORE_BINS + 1)
     shares = {}

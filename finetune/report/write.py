@@ -145,7 +145,8 @@ def curve_figures(run: Finished) -> list[Drawing]:
         return []
 
     def epoch_of(step: int) -> float:
-        return float(np.interp(step, [0, *ends], range(len(ends) + 1)))  # epochs differ by a step
+        # between ends that are known, as epochs differ by a step in length
+        return float(np.interp(step, [0, *ends], range(len(ends) + 1)))
 
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(epoch_of(step), value) for step, value in run.series.get(name, [])]

@@ -96,6 +96,7 @@ def save(folder: Path, state: State) -> None:
     if not distributed.first():
         return
     place = folder / rundir.RESUME / f"step-{state.step:09d}"
+    # under a name that `leftovers.sweep` removes, if this process is killed
     temporary = place.with_name(f"{place.name}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     content = {name: getattr(state, name) for name in WRITTEN_AS_JSON}
     content |= {"best": asdict(state.best), "tuned": state.tuned and asdict(state.tuned)}
@@ -104,19 +105,22 @@ def save(folder: Path, state: State) -> None:
             temporary.mkdir()
             disk.write_whole(temporary / TENSORS, lambda path: _save(state.tensors, path))
             rundir.write_json(temporary / STATE, content)
+            # last, as its presence says that the rest is complete
             rundir.write_manifest(temporary, version=VERSION)
             # of the same step: damaged and passed over, or with losses that were looked at since
             remove(place)
             temporary.rename(place)
+            # a new name is on the disk only when its folder is
             disk.sync_folder(place.parent)
         finally:
             remove(temporary)
+    # only now that the new one is safe on the disk
     _prune(folder, state.step)
 
 
 def _save(tensors: dict[str, Any], path: Path) -> None:
-    """`torch.save` into a file that Python writes: what torch writes itself fails without the
-    system's reason."""
+    """Call `torch.save` with a file that Python writes."""
+    # what torch opens itself fails without the system's reason, such as a full disk
     with open(path, "wb") as file:
         torch.save(tensors, file)
 
@@ -145,6 +149,7 @@ def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -
     it."""
     path = folder / rundir.RESUME / f"best-{step}.safetensors"
     if distributed.first():
+        # safetensors refuses tensors in channels_last memory
         tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
         write_whole(path, lambda temporary: save_file(tensors, temporary))
     # read back, so that what is on the disk is what counts
@@ -153,8 +158,7 @@ def save_best(folder: Path, model: torch.nn.Module, scores: Scores, step: int) -
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The folders of the checkpoints, the newest first; whether they are intact is not looked
-    at."""
+    """The folders of the checkpoints, the newest first, whether or not they are intact."""
     places = (folder / rundir.RESUME).glob("step-*")
     whole = [place for place in places if CHECKPOINT.fullmatch(place.name)]
     return sorted(whole, key=_step, reverse=True)
@@ -178,6 +182,7 @@ def load(folder: Path) -> State | None:
     places = checkpoints(folder)
     for place in places:
         try:
+            # digests first: nothing of a damaged file is unpickled
             best = _intact(place)
         except UserError as error:
             console.warn(
@@ -215,6 +220,7 @@ def _state(place: Path, best: Best) -> State:
 
 def _are_ours(content: Mapping[str, Any], tensors: Any) -> bool:
     """Whether state.json and tensors.pt have the names and types that `save` writes."""
+    # the exact type, because True is an instance of int
     if set(content) != set(WRITTEN_AS_JSON) or type(content["step"]) is not int:
         return False
     if not isinstance(tensors, dict):
@@ -248,6 +254,7 @@ def _intact(place: Path) -> Best:
         position = checks.whole(
             rundir.read_json(place / STATE, kind=dict)["events_position"], 0, MOST_STEPS
         )
+    # a longer one is cut when the run goes on; a shorter one has lost steps
     if length < position:
         raise UserError(f"{history} is missing or cut off.")
     path = place.parent / best.file

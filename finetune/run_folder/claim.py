@@ -30,24 +30,28 @@ class Claim:
     folder: Path
     order: Order
     finished: bool
+    """Whether the folder already holds a finished run."""
     goes_on: bool
-    """The folder was begun by the same order, so what it recorded of its recipe holds."""
+    """Whether the same order began this folder, so that the recipe recorded there is valid."""
     lock: FileLock
+    """Taken by rank 0 alone."""
     same_pictures: bool = False
-    """Only the pictures that the folder has recorded will do."""
+    """Whether the run may only go on with the pictures that the folder has recorded."""
     begun: tuple[Path, ...] = ()
-    """Folders that were not there before, the run's own first."""
+    """Folders that did not exist before this command: the run's own first, then its parents."""
 
 
 def claim(run: Run, given: Mapping[str, Any]) -> Claim:
-    """Take the run folder that `run` means, for good or for going on; of several processes, rank 0
-    takes it for all.
+    """Take the run folder that the command line means, for a new run or for one that goes on.
 
-    Raises `UserError` if another run has it, if it holds another run (the differing setting is
-    named), or if it is a folder of something else.
+    Of several processes, rank 0 takes it for all. Raises `UserError` if another process is using
+    it, if it holds a run of other settings (the first that differs is named), or if it holds
+    something that is no run.
     """
-    with distributed.first_before_others():  # unpacking takes hours
+    # not in a collective, which gives up after minutes: unpacking tars takes hours
+    with distributed.first_before_others():
         taken = _claim(run, given) if distributed.first() else None
+    # a lock cannot be sent: the others get one that they never take
     folder, order, finished, goes_on = distributed.of_first(
         taken and (str(taken.folder), taken.order.to_json(), taken.finished, taken.goes_on)
     )
@@ -70,6 +74,7 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
             )
         goes_on = _check_free(folder, order)
     finished, lock = rundir.is_finished(folder), _lock(folder)
+    # looked up before `_begin` makes them
     begun = tuple(path for path in (folder, *folder.parents) if not os.path.exists(path))
     if not finished:
         with room_needed(folder):
@@ -80,11 +85,13 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
 
 
 def _begin(run: Run, folder: Path, order: Order, lock: FileLock, *, goes_on: bool) -> None:
-    """Make the folder this process's own, unpack its pictures, and record the order."""
+    """Make the folder, lock it, unpack its pictures, and record the order."""
+    # the lock is a file in this folder
     _make(folder / rundir.RESUME)
     _take(lock, folder)
     if run.data is not None:
-        readable_folder(run.data)  # unpacks tars, after all that could refuse this --out
+        # unpacks tars, for hours: after all that could refuse this --out
+        readable_folder(run.data)
     sweep(folder)
     if not goes_on:
         # what an earlier, other command decided before it stopped does not hold
@@ -94,8 +101,11 @@ def _begin(run: Run, folder: Path, order: Order, lock: FileLock, *, goes_on: boo
 
 @contextmanager
 def held(claimed: Claim) -> Iterator[None]:
-    """Inside, the folder is this process's own. A run that is refused before it saved anything
-    leaves no folder behind, unless it was there before."""
+    """Hold the lock of the folder while the code inside runs, then release it.
+
+    A run that is refused before it saved anything leaves no folder behind, unless the folder was
+    there before.
+    """
     try:
         yield
     except UserError as error:
@@ -109,9 +119,9 @@ def held(claimed: Claim) -> Iterator[None]:
 
 
 def _discard(claimed: Claim, why: str) -> None:
-    """Remove what the start of a run wrote, but the names of what was left out if the error says
-    where they are."""
+    """Remove what the start of a refused run wrote; `why`: the error that refused it."""
     names = claimed.folder / rundir.LEFT_OUT
+    # the error may tell its reader to look into this file
     if str(names) not in why:
         names.unlink(missing_ok=True)
     for name in (rundir.RESUME, rundir.TENSORBOARD):
@@ -121,13 +131,14 @@ def _discard(claimed: Claim, why: str) -> None:
     for folder in claimed.begun:
         try:
             folder.rmdir()
-        except OSError:  # it holds what the error names, or what somebody put there
+        except OSError:
+            # it holds what the error names, or what somebody else put there: so do its parents
             return
 
 
 def record(folder: Path, order: Order, states: str) -> None:
-    """Note in local.json where the pictures lie, once these are known to be the right ones, and
-    their `file_states`."""
+    """Write to local.json where the pictures are and their `file_states`, once they are known to be
+    the right ones."""
     rundir.write_json(folder / rundir.LOCAL, order.to_json() | {STATES: states})
 
 
@@ -141,14 +152,14 @@ def _check_free(folder: Path, order: Order) -> bool:
     names = _names_in(folder)
     if names is None:
         return False
-    theirs = sorted(name for name in names if not _is_of_a_start(name))
-    if not theirs:
+    entries = sorted(name for name in names if not _is_of_a_start(name))
+    if not entries:
         rundir.check_folder(folder)
         return False
-    if rundir.LOCAL not in theirs:
+    if rundir.LOCAL not in entries:
         raise UserError(
-            f"--out {folder} holds something else (for example {theirs[0]}): expected a new folder "
-            "or an unfinished run. Choose another --out."
+            f"--out {folder} holds something else (for example {entries[0]}): expected a new "
+            "folder or an unfinished run. Choose another --out."
         )
     recorded = recorded_order(folder)
     # a command that stopped before its first saved state (a wrong setting) left nothing to lose
@@ -159,7 +170,8 @@ def _check_free(folder: Path, order: Order) -> bool:
 
 
 def _names_in(folder: Path) -> list[str] | None:
-    """What `folder` holds; None if it is not there; `UserError` if no run can be written to it."""
+    """The names in `folder`; None if it does not exist; `UserError` if no run can be written to
+    it."""
     # TensorBoard writes names of files as UTF-8
     if os.fsencode(folder).decode(errors="replace") != str(folder):
         raise UserError(
@@ -182,7 +194,7 @@ def _names_in(folder: Path) -> list[str] | None:
 
 
 def _check_same_order(folder: Path, order: Order, recorded: Order) -> None:
-    """`UserError` unless the run in `folder` is of the same order; its pictures may have moved."""
+    """`UserError` unless the run in `folder` has the same order; its pictures may have moved."""
     if difference := order.difference(recorded):
         state = "a finished" if rundir.is_finished(folder) else "an unfinished"
         raise UserError(
@@ -199,7 +211,7 @@ def _check_same_order(folder: Path, order: Order, recorded: Order) -> None:
 
 
 def _is_of_a_start(name: str) -> bool:
-    """Whether a run that was killed before it recorded its order leaves this."""
+    """Whether a run that was killed before it recorded its order leaves a file of this name."""
     return name in (rundir.RESUME, rundir.LEFT_OUT) or (
         name.startswith(rundir.LOCAL) and name.endswith(disk.UNFINISHED)
     )
@@ -209,6 +221,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        # explained by the caller's `room_needed`
         if disk.no_room(error):
             raise
         raise UserError(
@@ -217,8 +230,8 @@ def _make(folder: Path) -> None:
 
 
 def _take(lock: FileLock, folder: Path) -> None:
-    """The lock dies with the process, also after SIGKILL; started again by torchrun, decoders of
-    the one that died may outlive it by some seconds."""
+    """Take the lock, which the system releases when the process ends, even by SIGKILL."""
+    # processes that decode for one that died may hold its lock for some seconds longer
     again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     locks.take(
         lock,

@@ -25,8 +25,10 @@ class Events:
     def __init__(self, folder: Path, *, position: int = 0, step: int = 0):
         if not distributed.first():
             return
+        # appended to, as a run that goes on keeps the lines of its first start
         self._file = open(folder / rundir.METRICS, "ab")  # noqa: SIM115 (closed by close())
         self._file.truncate(position)
+        # TensorBoard's files are not cut: it hides their steps from `purge_step` on
         self._board = SummaryWriter(
             str(folder / rundir.TENSORBOARD), purge_step=step + 1 if position else 0
         )
@@ -47,6 +49,7 @@ class Events:
         if not distributed.first():
             return 0
         self._file.flush()
+        # a checkpoint must not name a length that a crash takes back
         os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END)
 

@@ -69,20 +69,21 @@ def file_states(tree: ClassTree) -> str:
     """sha256 over path, size, times and place on the disk of every file, as the file system tells
     them.
 
-    Writing to a file, replacing it or renaming it changes one of them (the time of an inode's last
-    change cannot be set by hand). A copy on another disk has other ones, and is then compared by
-    its bytes.
+    Writing to a file, replacing it or renaming it changes one of them. A copy on another disk has
+    other ones, and is then compared by its bytes.
     """
     found = hashlib.sha256()
     for split, files in tree.files.items():
         for path, label in files:
             try:
                 file = os.stat(tree.root / path)
+                # the time of the inode's last change cannot be set by hand, as the content's can
                 state = (
                     f"{file.st_dev} {file.st_ino} {file.st_size} {file.st_mtime_ns} "
                     f"{file.st_ctime_ns}"
                 )
-            except OSError as error:  # it is named and left out when it is read
+            except OSError as error:
+                # no reason to stop here: it is named and left out when it is read
                 state = str(error.errno)
             found.update(
                 f"{split}\t{path}\t{tree.classes[label]}\t{state}\n".encode(
@@ -113,13 +114,16 @@ def changes(run: Path, tree: ClassTree, *, val: str = "", processes: int = 1) ->
         for row in run_pictures.files_rows(run)
     ]
     recorded = {picture.key: picture for picture in pictures}
+    # rank 0's list for all: they read the pictures together, or none of them does
     new, missing = distributed.of_first(_listed(run, tree, recorded))
     if new or missing:
         return Changes(new, missing)
     try:
+        # files that cannot be read do not stop this scan: they are changes, and named as such
         data = scanning.scan(tree, processes=processes, bad_limit=1.0)
     except UserError as error:
         return Changes(refused=f"a run would stop now, because {error}")
+    # counted, because two names that differ only in Unicode form have one key
     before = Counter((picture.key, picture.label, picture.sha256) for picture in pictures)
     now = Counter(
         (compared(p.path, data.val_elsewhere), nfc(data.classes[p.label]), p.sha256)

@@ -8,8 +8,8 @@ from zoo.contract import rundir
 from zoo.host import disk
 
 STOPPED = "stopped.json"
-"""In `resume/`, after a signal: its name and the step that was saved. A launcher's exit code need
-not tell."""
+"""In `resume/`, after a signal: its name and the step that was saved. A launcher's own exit code
+may not show that a signal came."""
 
 
 def mark_stopped(folder: Path, name: str, step: int) -> None:
@@ -22,6 +22,7 @@ def sweep(folder: Path) -> None:
     """Remove what writers that were stopped or killed left behind. For the process that holds the
     folder's lock."""
     remove(folder / rundir.RESUME / STOPPED)
+    # listed before anything is removed, so that the walk enters no folder that is gone
     for path in list(folder.rglob("*" + disk.UNFINISHED)):
         remove(path)
 

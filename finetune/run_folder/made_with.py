@@ -40,6 +40,7 @@ def _settings(about: Mapping[str, Any]) -> dict[str, Any]:
 def _checked_about(state: State) -> Mapping[str, Any]:
     """What a checkpoint was made with; `UserError` where it does not say so."""
     then = state.about
+    # a checkpoint may come from a stranger
     if isinstance(then, dict) and all(map(isinstance, map(then.get, ABOUT), ABOUT.values())):
         return then
     raise UserError(

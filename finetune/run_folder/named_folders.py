@@ -11,9 +11,12 @@ from zoo.host.errors import UserError
 
 
 def data_folder(name: str) -> Path:
-    """The folder that `--data` names; the built-in sample is written where it is asked for and
-    missing. Of tars, the folder that they are unpacked into."""
+    """The folder that `--data` names; for tars, the folder that they are unpacked into.
+
+    The built-in sample is written if it is asked for and missing.
+    """
     data = Path(name)
+    # a folder of that name that is there already is meant
     if name == DIGITS and not os.path.exists(data):
         data = write_digits(data)
     if not os.path.isdir(data):
@@ -26,7 +29,7 @@ def data_folder(name: str) -> Path:
 
 
 def readable_folder(name: str) -> Path:
-    """The same with its pictures in it: tars are unpacked."""
+    """The folder that `--data` names, after its tars are unpacked."""
     data = data_folder(name)
     return imagenet_tars.prepared(Path(name)) if imagenet_tars.is_tars(Path(name)) else data
 

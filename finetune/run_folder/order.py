@@ -42,6 +42,7 @@ class Order:
     def from_json(content: Mapping[str, Any]) -> "Order":
         """What `to_json` gave; `ValueError` or `KeyError` for anything else."""
         data, base = checks.text(content["data"]), checks.name(content["base"])
+        # Python raises ValueError wherever a path with a zero byte is used
         if "\0" in data or not Path(data).is_absolute():
             raise ValueError(
                 f"expected the absolute path of a folder under data, seen {checks.seen(data)}"
@@ -50,6 +51,7 @@ class Order:
             raise ValueError(f"expected a base without zero bytes, seen {checks.seen(base)}")
         given = given_of(checks.mapping(content["given"]))
         checked = dict(given)
+        # `find` is no rate: it stands for the one that the range test will give
         if checked.get("lr") == "find":
             del checked["lr"]
         resolve.check(checked)
@@ -76,10 +78,10 @@ class Order:
         return replace(self, data=data or self.data, given=given)
 
     def difference(self, other: "Order") -> str | None:
-        """The first key in which two orders differ, with both values; where the pictures lie is
-        none."""
+        """The first key in which two orders differ, with both values; None if they are alike."""
         mine, theirs = {**self.given, "base": self.base}, {**other.given, "base": other.base}
         for key in mine | theirs:
+            # where the pictures lie is no difference: their bytes are compared later
             if key == "val" and self.val_folder and other.val_folder:
                 continue
             if mine.get(key) != theirs.get(key):
@@ -103,6 +105,7 @@ def new_order(run: Run, given: Mapping[str, Any]) -> Order:
     data = data_folder(run.data)
     given = dict(given)
     base = find_start(run.base, given)
+    # absolute paths, as a command that goes on may be started in another folder
     if given.get("teacher") and (teacher := find(given["teacher"]).folder):
         given["teacher"] = str(real(teacher))
     if "val" in given and as_fraction(given["val"]) is None:

@@ -36,7 +36,8 @@ def with_recorded_names(claimed: Claim, data: Data) -> Data:
     A copy to another system may have changed their Unicode form.
     """
     recorded = going_on.recorded_classes(claimed.folder) if claimed.same_pictures else None
-    recorded = distributed.of_first(recorded)  # only rank 0 knows whether pictures were recorded
+    # only rank 0's claim says whether pictures were recorded
+    recorded = distributed.of_first(recorded)
     return data if recorded is None else data.with_names(recorded)
 
 
@@ -55,6 +56,7 @@ def check_same_data(folder: Path, data: Data, limit: float, *, same: bool) -> No
         "left_out_total": len(data.left_out),
         "bad_limit": limit,
     }
+    # before anything is written: what the run recorded stays as it was
     if same:
         _refuse_other_data(known, data, content)
     rundir.write_json(known, content)
@@ -66,6 +68,7 @@ def _refuse_other_data(known: Path, data: Data, content: Mapping[str, Any]) -> N
     with checks.of(known, "Start a new run."):
         before = rundir.read_json(known, kind=dict)
         trained = checks.mapping(before["counts"]).get("train")
+        # in NFC, because a copy to another system may spell names in another form
         names_before = set(map(nfc, checks.names(before["classes"])))
     names = set(map(nfc, data.classes))
     changes = dict.fromkeys(names - names_before, "new")

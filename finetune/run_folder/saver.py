@@ -21,7 +21,7 @@ class Saver:
 
     def __init__(self, folder: Path, begin: State):
         self._folder, self._saved_at, self._took_s = folder, monotonic(), 0.0
-        # with losses that were not looked at yet, the same step is saved once more after the look
+        # a checkpoint with losses that were not read yet is written once more when they are
         self._saved_step = None if "losses" in begin.tensors else begin.step
 
     def due(self, *, epoch_ended: bool, last: bool) -> bool:

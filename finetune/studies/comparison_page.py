@@ -155,6 +155,7 @@ def _pair_row(pair: Mapping[str, Any]) -> list[object]:
 
 def points(share: float) -> str:
     """Print a difference in points: 0.0123 -> '+1.2'."""
+    # z: what rounds to -0.0 is printed as 0.0
     return f"{100 * share:+z.1f}".replace("-", "−")
 
 

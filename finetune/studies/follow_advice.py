@@ -88,6 +88,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
         changed = {**parent.given, **advice.changes}
         try:
             start(dataclasses.replace(run, out=out), changed)
+            # rank 0 still writes the run when the others have done their part
             distributed.wait_for_first()
         except UserError as error:
             raise UserError(f"the follow-up {advice.flags} stopped: {error}") from None

@@ -23,7 +23,8 @@ def side_by_side(runs: Sequence[Finished]) -> dict[str, Any]:
     sizes_mb = [row.size_mb for row in rows]
     data, splits = {row.data for row in rows}, {run.split for run in runs}
     pairs = []
-    if len(data) == len(splits) == 1:  # else they answered different pictures
+    # else they answered different pictures
+    if len(data) == len(splits) == 1:
         for (first, run), (second, other) in combinations(zip(labels, runs, strict=True), 2):
             pairs.append({"first": first, "second": second, **pair(run, other)})
     return {

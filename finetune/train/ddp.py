@@ -60,6 +60,7 @@ def joined(network: nn.Module) -> nn.Module:
     if distributed.world() == 1:
         return network
     device = next(network.parameters()).device
+    # DistributedDataParallel refuses device_ids for modules on the CPU
     devices = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(network, device_ids=devices)
 
@@ -69,4 +70,5 @@ def no_exchange(network: nn.Module, *, last: bool) -> AbstractContextManager[Non
     exchanges them."""
     if last or not isinstance(network, DistributedDataParallel):
         return nullcontext()
+    # gradients of the parts add up here first: one exchange a step, not one a part
     return network.no_sync()

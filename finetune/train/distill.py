@@ -32,8 +32,8 @@ class Teacher:
             def channel(values: tuple[float, ...]) -> torch.Tensor:
                 return x_BCHW.new_tensor(values)[:, None, None]
 
-            grey = x_BCHW * channel(self.student.std) + channel(self.student.mean)
-            x_BCHW = (grey - channel(self.pre.mean)) / channel(self.pre.std)
+            colours_BCHW = x_BCHW * channel(self.student.std) + channel(self.student.mean)
+            x_BCHW = (colours_BCHW - channel(self.pre.mean)) / channel(self.pre.std)
         if self.own_size_only and x_BCHW.shape[-1] != self.pre.size:
             x_BCHW = interpolate(
                 x_BCHW, (self.pre.size, self.pre.size), mode="bilinear", antialias=True

@@ -12,7 +12,7 @@ def initialise(model: nn.Module, recipe: Recipe) -> None:
     kaiming: normal, fan out for convolutions, fan in for linear layers (He et al., 2015); xavier:
     uniform (Glorot and Bengio, 2010); with both, biases of these layers become 0. timm: what the
     architecture does. Batch norms start at 1; with `zero_gamma` the last one of each residual block
-    at 0 (Goyal et al., 2017). `has_zero_gamma(model)` first.
+    at 0 (Goyal et al., 2017), which `has_zero_gamma(model)` must allow.
     """
     for module in model.modules():
         if recipe.init != "timm" and isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -21,7 +21,7 @@ def initialise(model: nn.Module, recipe: Recipe) -> None:
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             else:
-                # few classes: fan out would be huge
+                # by fan in: fan out of a head is its few classes, and the weights would be huge
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -28,10 +28,6 @@ LOG_EVERY = 10
 def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
     """Train from `state` to the end of the recipe, and give the best weights by top-1 on select.
 
-    The model before the first step is a candidate only if a probe fitted its head: a random head
-    may be right by luck on few pictures, and nobody wants it. Patience counts from the best
-    fine-tuned epoch, so a run whose accuracy still rises towards that of its probe goes on.
-
     Raises `signals.Stopped` after a signal, once the current step is finished and saved.
     """
     model, recipe = job.model, job.recipe
@@ -63,6 +59,7 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
         try:
             # `step` steps are done: look at them, save them if it is time, then make the next one
             for step in range(state.step, total_steps + 1):
+                # agreed, as a signal may have reached one process only
                 if number := distributed.most(signal_number()):
                     raise signals.Stopped(number)
                 epoch = epochs_done(step, per_epoch)
@@ -74,6 +71,7 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                         rate = len(epoch_losses) * size / (monotonic() - epoch_start)
                         scores = evaluated(job, parts)
                     note = f"loss {values[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
+                    # after the evaluation: a signal during it saves them with the state
                     unread.clear()
                     events.write(step, **hits, **{"train/lr": schedule.lr(step - 1)})
                     if ended:
@@ -84,6 +82,7 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                             network = parts.judged(model)
                             best = checkpoint.save_best(job.folder, network, scores, step)
                         report_epoch(epoch, recipe, epoch_losses, scores, rate)
+                        # the evaluation left the model in evaluation mode
                         train_mode(model, recipe)
                         epoch_start = monotonic()
                         epoch_losses.clear()
@@ -124,8 +123,8 @@ def evaluated(job: Job, parts: TrainingParts) -> Scores:
 
 
 def is_best(recipe: Recipe, scores: Scores, best: checkpoint.Best) -> bool:
-    """Tell whether an epoch's weights replace the best; any epoch replaces a random head, which no
-    probe fitted."""
+    """Tell whether an epoch's weights replace the best ones so far."""
+    # a head that no probe fitted may be right by luck on few pictures, and nobody wants it
     untrained = best.step == 0 and recipe.probe != "on"
     return untrained or scores.better_than(best.scores)
 
@@ -135,9 +134,10 @@ def out_of_patience(
 ) -> bool:
     """Tell whether `patience` epochs in a row were no better than the best fine-tuned epoch.
 
-    The probe, at step 0, is no such epoch. This depends only on what a checkpoint holds, so that a
-    run that goes on stops at the same epoch.
+    The probe, at step 0, is no such epoch: a run whose accuracy still rises towards that of its
+    probe goes on.
     """
+    # only what a checkpoint holds decides, so that a run that goes on stops at the same epoch
     if tuned is None:
         return False
     since = epochs_done(step, per_epoch) - epochs_done(tuned.step, per_epoch)

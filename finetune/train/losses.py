@@ -71,7 +71,8 @@ def class_weights(
     """
     if balance not in ("weights", "effective"):
         return None
-    n_C = counts_C.cpu().double()  # Apple's GPUs have no float64
+    # on the CPU, as Apple's GPUs have no float64
+    n_C = counts_C.cpu().double()
     if balance == "weights":
         weights_C = 1 / n_C
     else:

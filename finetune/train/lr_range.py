@@ -61,6 +61,7 @@ def range_test(job: Job) -> Curve:
     full size); it stops once the loss is not finite, or has risen by that of guessing.
     """
     model = job.model
+    # state_dict has the model's own tensors, which the steps change
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     epochs = math.ceil(STEPS / steps_per_epoch(len(job.pictures), job.recipe.batch_size))
     recipe = dataclasses.replace(job.recipe, epochs=epochs, ema=0.0, start_size=0, compile="off")
@@ -82,11 +83,13 @@ def _losses_at(rates: list[float], job: Job, parts: TrainingParts) -> list[float
     train_mode(job.model, job.recipe)
     batches = training_batches(job.pictures, job.source, job.recipe, 0)
     with console.bar("learning-rate range", STEPS) as advance:
+        # the batches go on to the end of an epoch, the rates do not
         for step, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
             set_rate(parts.optimizer, lr)
             # agreed, so that all processes stop after the same step, whatever their devices round
             losses.append(distributed.of_first(update(job, batch, parts, 0, step)[0].item()))
             advance(1, note=f"lr {lr:.1e}  loss {losses[-1]:.3f}")
+            # log(classes) is the loss of guessing
             if not math.isfinite(losses[-1]) or ran_away(losses, math.log(max(2, parts.classes))):
                 break
     return losses

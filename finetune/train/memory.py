@@ -1,5 +1,5 @@
-"""A batch that does not fit the GPU is passed in parts, whose gradients add up to those of the
-whole."""
+"""How many parts a batch is passed through the network in, so that one part fits the memory of the
+GPU; the gradients of the parts add up to those of the whole batch."""
 
 import dataclasses
 import math
@@ -16,17 +16,17 @@ from zoo.network import of_torch
 
 
 def fitted(job: Job, parts: TrainingParts) -> Job:
-    """The job with its batch in so many parts (`accumulate`) that one fits the device of every
-    process.
+    """The job with its batch in as many parts (`accumulate`) as the memory of the devices needs.
 
-    The number is doubled until a trial pass succeeds; more than the recipe asks for is said.
-    `UserError` where a single picture does not fit, or two of them where a batch norm cannot do
-    with one.
+    The number of parts is doubled until a trial pass succeeds in every process. A warning says if
+    it is larger than the recipe's. `UserError` where a single picture does not fit, or where one
+    fits and a batch norm needs two.
     """
     recipe, wanted = job.recipe, job.recipe.accumulate
     batch = min(recipe.batch_size, len(job.pictures))
     share, least = math.ceil(batch / distributed.world()), batch // distributed.world()
     accumulate = wanted
+    # agreed, as all processes must pass their batches in the same number of parts
     while distributed.most(not fits(job, parts, math.ceil(share / accumulate))):
         if accumulate >= least:
             raise UserError(
@@ -46,16 +46,14 @@ def fitted(job: Job, parts: TrainingParts) -> Job:
 
 
 def fits(job: Job, parts: TrainingParts, pictures: int) -> bool:
-    """Whether a forward and a backward pass of so many pictures fit, beside all that a step keeps
-    meanwhile.
+    """Whether a forward and a backward pass of `pictures` pictures fit the memory, beside all that
+    a training step holds at the same time.
 
-    That is the whole batch, augmented; two values a weight, as Adam does; with SAM two more, the
-    weights before it climbed and the first gradients; and a teacher's pass. Keeps no gradient.
-    Batch norms keep their statistics, which takes as much memory, and between GPUs asks nothing of
-    the other processes, which may be out of memory already. `UserError` where a batch norm cannot
-    do with a single picture.
+    No gradient is kept. `UserError` where `pictures` is 1 and a batch norm needs two.
     """
     device = next(job.model.parameters()).device
+    # frozen statistics take as much memory, and ask nothing of the other processes, which may have
+    # run out of it already
     train_mode(job.model, dataclasses.replace(job.recipe, batch_norm="frozen"))
     try:
         _pass(job, parts, pictures)
@@ -75,8 +73,8 @@ def fits(job: Job, parts: TrainingParts, pictures: int) -> bool:
 
 @torch.no_grad()
 def _check_one_picture(job: Job) -> None:
-    """`UserError` unless the network can be trained with one picture at a time, as its recipe
-    asks."""
+    """`UserError` unless the batch norms of the network can be trained with one picture at a
+    time."""
     norms = of_torch.batch_norms(job.model)
     if job.recipe.batch_norm == "frozen" or any(
         isinstance(module, nn.SyncBatchNorm) for module in norms
@@ -85,8 +83,9 @@ def _check_one_picture(job: Job) -> None:
     train_mode(job.model, job.recipe)
     tracked = [module for module in norms if module.track_running_stats]
     weight, side = next(job.model.parameters()), job.recipe.image_size
+    # the trial computes with the statistics of its picture, and leaves the running ones as they are
     for module in tracked:
-        module.track_running_stats = False  # batch statistics, running ones untouched
+        module.track_running_stats = False
     try:
         job.model(torch.zeros(1, 3, side, side, device=weight.device, dtype=weight.dtype))
     except ValueError as error:
@@ -103,11 +102,14 @@ def _check_one_picture(job: Job) -> None:
 
 
 def _pass(job: Job, parts: TrainingParts, pictures: int) -> None:
+    """Make one pass of `pictures` black pictures, with everything in memory that a step holds."""
     recipe, side = job.recipe, job.recipe.image_size
     weights = [p for p in job.model.parameters() if p.requires_grad]
     device, amp = weights[0].device, AMP[recipe.amp]
+    # Adam holds two values a weight; SAM two more, the weights before it climbed and its gradients
     kept = [torch.empty_like(p) for p in weights for _ in range(4 if recipe.sam_rho else 2)]
     share = math.ceil(min(recipe.batch_size, len(job.pictures)) / distributed.world())
+    # the whole batch stays on the device, augmented, while its parts are passed
     whole_BCHW = torch.zeros(
         max(share, pictures), 3, side, side, device=device, dtype=weights[0].dtype
     )
@@ -119,6 +121,6 @@ def _pass(job: Job, parts: TrainingParts, pictures: int) -> None:
         )
         if job.teacher is not None:
             loss = distillation(loss, logits_BC.float(), job.teacher.logits(x_BCHW), recipe)
-    # not backward(): its hooks would talk to other processes
+    # not backward(), whose hooks would wait for the other processes, and which keeps gradients
     torch.autograd.grad(loss, weights, allow_unused=True)
     del kept, whole_BCHW

@@ -61,6 +61,7 @@ def faster_precision(model: nn.Module, size: int) -> str:
     for name in (*PRECISIONS, *PRECISIONS, *PRECISIONS):
         start = perf_counter()
         with torch.autocast(device.type, PRECISIONS[name], enabled=name != "fp32"):
+            # item() waits for the device, which still computes when the call has returned
             features(model, x_BCHW).float().sum().item()
         seconds[name] = min(seconds[name], perf_counter() - start)
     return "bf16" if seconds["fp32"] > 1.3 * seconds["bf16"] else "fp32"
@@ -85,6 +86,7 @@ def fit_head(
     )
     device = next(model.parameters()).device
     fitted = fit(x_ND.to(device), labels.to(device), classes)
+    # rank 0's fit in all processes, whatever their devices round
     set_head(model, distributed.copy_first(fitted.weight), distributed.copy_first(fitted.bias))
     return fitted
 
@@ -93,9 +95,8 @@ def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
     """Multinomial logistic regression with the L2 penalty that has the lowest loss in stratified
     cross-validation.
 
-    Features are centred and scaled for the fit; the result is folded back so that it applies to raw
-    features. Raises `UserError` if the features of all pictures are the same, or are not finite:
-    then no classifier can be fitted.
+    Features are centred and scaled for the fit. Raises `UserError` if the features of all pictures
+    are the same, or are not finite: then no classifier can be fitted.
     """
     mean = x_ND.mean(0)
     # one scale for all features: dividing each by its own spread gives rare features huge raw
@@ -105,9 +106,11 @@ def fit(x_ND: torch.Tensor, labels: torch.Tensor, classes: int) -> Probe:
     z_ND = (x_ND - mean) / scale
     best = int(penalty_losses(z_ND, labels, classes).argmin())
     start = None
+    # down the same path as in the folds, where each fit began at the one before
     for penalty in PENALTIES[: best + 1]:
         start = fit_logistic(z_ND, labels, classes, penalty, start)
     assert start is not None
+    # folded back, so that the head applies to raw features
     weight = start[0] / scale
     return Probe(weight, start[1] - weight @ mean, PENALTIES[best])
 
@@ -148,10 +151,12 @@ def folds(labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
     fold (k + c) % 3."""
     fold = torch.empty_like(labels)
     for c in labels.unique():
+        # the shift by c spreads classes of a single picture over the folds
         fold[labels == c] = (
             torch.arange(int((labels == c).sum()), device=labels.device) + c
         ) % FOLDS
     masks = [(fold != i, fold == i) for i in range(FOLDS)]
+    # of a few pictures, a fold may be empty
     return [(train, held_out) for train, held_out in masks if train.any() and held_out.any()]
 
 

@@ -41,6 +41,7 @@ class Schedule:
         if step < self.warmup_steps:
             return self.peak * (step + 1) / self.warmup_steps
         since = step - self.warmup_steps
+        # a run that is all warm-up has no step left to divide by
         progress = since / max(1, self.total_steps - self.warmup_steps)
         match self.kind:
             case "cosine":

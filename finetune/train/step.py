@@ -86,6 +86,7 @@ def prepare(job: Job) -> TrainingParts:
     if device.type == "cpu":
         without_strides(model)
     optimizer = make_optimizer(model, recipe)
+    # every class has a training picture, so the largest label is the last class
     counts_C = torch.bincount(torch.tensor([picture.label for picture in job.pictures]))
     ema = None
     if recipe.ema:
@@ -96,6 +97,7 @@ def prepare(job: Job) -> TrainingParts:
         forward = torch.compile(model)
     return TrainingParts(
         optimizer,
+        # bf16 has the range of float32: only fp16's gradients need a scale
         torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
         ema,
         ddp.joined(forward),
@@ -111,6 +113,7 @@ def restore(state: checkpoint.State, model: nn.Module, parts: TrainingParts) -> 
     with fitting(f"the checkpoint of step {state.step}"):
         model.load_state_dict(tensors["model"])
         if parts.ema is not None:
+            # before the first step the average is the model itself
             parts.ema.module.load_state_dict(tensors["ema" if state.step else "model"])
         if state.step:
             check_optimizer(parts.optimizer, tensors["optimizer"])
@@ -140,6 +143,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
     places = [place for group in saved["param_groups"] for place in group["params"]]
     for place, shape in zip(places, shapes, strict=True):
         for name, value in saved["state"].get(place, {}).items():
+            # a scalar is Adam's count of steps, whatever the weight's shape
             if isinstance(value, torch.Tensor) and value.ndim and value.shape != shape:
                 raise ValueError(
                     f"the optimiser's {name} has the shape {list(value.shape)}, its weight "
@@ -151,15 +155,15 @@ def update(job: Job, batch: Batch, parts: TrainingParts, epoch: int, step: int) 
     """Make one optimiser step; its `loss_and_hits` stay on the device.
 
     All its randomness comes from (seed, step). The batch is augmented whole, then passed through
-    the network in `accumulate` parts, whose gradients add up to those of the batch's mean loss. SAM
-    passes it twice, with the same pictures and the same dropout. Of several processes, each does so
-    with its slice of the batch, and with random numbers of its own.
+    the network in `accumulate` parts, whose gradients add up to those of the batch's mean loss. Of
+    several processes, each does so with its slice of the batch, and with random numbers of its own.
     """
     model, recipe = job.model, job.recipe
     own = (distributed.rank(),) if distributed.world() > 1 else ()
     seed_everything(recipe.seed, "step", step, *own)
     x_BCHW, targets = varied(job, batch, parts, epoch, step)
     parts.optimizer.zero_grad(set_to_none=True)
+    # SAM passes the batch twice, with the same pictures and the same dropout
     if recipe.sam_rho:
         seed_everything(recipe.seed, "dropout", step, *own)
         result = backward(job, parts, x_BCHW, targets)
@@ -169,11 +173,13 @@ def update(job: Job, batch: Batch, parts: TrainingParts, epoch: int, step: int) 
     else:
         result = backward(job, parts, x_BCHW, targets)
     if recipe.clip_norm:
+        # the limit is meant for gradients without the loss scale
         parts.scaler.unscale_(parts.optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     parts.scaler.step(parts.optimizer)
     parts.scaler.update()
     if parts.ema is not None:
+        # by the run's step, so that the decay of a run that goes on is where it was
         parts.ema.update(model, step + 1)
     return result
 
@@ -184,14 +190,17 @@ def varied(
     """The batch on the device, normalised, augmented and at the epoch's size: pictures and
     targets."""
     recipe, device = job.recipe, next(job.model.parameters()).device
+    # from pinned memory, the copy goes on while the GPU computes
     images, labels = (t.to(device, non_blocking=True) for t in batch)
     x_BCHW, targets = augment_batch(
         normalise(images, job.source.pre),
         labels,
         recipe,
         parts.classes,
+        # all processes mix in one share, as a single one would
         mixing=distributed.drawing_alike(seed_of(recipe.seed, "mix", step)),
     )
+    # the picture before this slice was only mixed in: another process trains on it
     x_BCHW, targets = x_BCHW[partners(recipe) :], targets[partners(recipe) :]
     side = side_of(recipe, epoch)
     if side != x_BCHW.shape[-1]:
@@ -202,11 +211,10 @@ def varied(
 def backward(
     job: Job, parts: TrainingParts, x_BCHW: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Add the (scaled) gradients of the batch's mean loss to the model's; that loss and the hits,
-    without a graph.
+    """Add the (scaled) gradients of the batch's mean loss to the model's; return that loss and the
+    hits, without a graph.
 
-    With several processes they are means over the pictures of all of them, and the same numbers in
-    each.
+    With several processes they are means over the pictures of all, the same numbers in each.
     """
     recipe, amp = job.recipe, AMP[job.recipe.amp]
     pictures, passes = distributed.total(len(x_BCHW)), min(recipe.accumulate, len(x_BCHW))

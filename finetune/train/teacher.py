@@ -1,5 +1,5 @@
-"""Where a teacher comes from: a finished run of the same classes, or a base with a linear probe as
-its head."""
+"""Loads the teacher of a recipe: a finished run of the same classes, or a base whose head is fitted
+as a linear probe."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,17 +29,16 @@ def teacher_of(
 ) -> Teacher | None:
     """The teacher of a recipe, on the device, in evaluation mode; None for a recipe without one.
 
-    `named`: its name as the command line gives it, which may be a path; the recipe keeps the last
-    part alone.
+    `named`: the teacher as the command line gives it, which may be the path of a run folder; the
+    recipe keeps only the last part of that path.
 
-    Raises `UserError` for a run folder of other classes, and for a base without a single linear
-    head.
+    Raises `UserError` for a run of other classes, and for a base without a single linear head.
     """
     if not recipe.teacher:
         return None
     base = catalog.find(named)
     if base.folder:
-        model, pre = _run(base, data.classes)
+        model, pre = _finished_run(base, data.classes)
         fixed = False
     else:
         model, pre, fixed = _probed(base, recipe, data, source, device)
@@ -51,10 +50,12 @@ def teacher_of(
 def _probed(
     base: Base, recipe: Recipe, data: Data, source: PictureSource, device: torch.device
 ) -> tuple[nn.Module, Preprocessing, bool]:
-    """(a base with a fitted head, its input, whether it takes one size only)."""
+    """Give a base with a fitted head, its preprocessing, and whether it takes one size only."""
+    # one process downloads, and the others find the file
     with distributed.first_before_others():
         fetched = weights.fetch(base)
     fixed = describe(base, fetched).size_step is None
+    # at the student's size where it can, so that no picture is resized a second time
     side = None if fixed else recipe.image_size
     model = build(base, data.classes, fetched=fetched, image_size=side)
     own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
@@ -63,11 +64,13 @@ def _probed(
     return model, pre, fixed
 
 
-def _run(base: Base, classes: Sequence[str]) -> tuple[nn.Module, Preprocessing]:
+def _finished_run(base: Base, classes: Sequence[str]) -> tuple[nn.Module, Preprocessing]:
+    """Give the model of a run folder and its preprocessing."""
     assert base.folder
     rundir.open_finished(base.folder)
     config = rundir.read_json(base.folder / rundir.CONFIG, kind=dict)
     labels = rundir.label_names(base.folder)
+    # in the same order, because logits are compared by position
     if list(labels) != list(classes):
         raise UserError(
             f"--teacher {base.folder}: expected a run of the classes {', '.join(classes[:10])}, "
@@ -77,7 +80,7 @@ def _run(base: Base, classes: Sequence[str]) -> tuple[nn.Module, Preprocessing]:
 
 
 def _with_head(model: nn.Module, base: Base, data: Data, source: PictureSource) -> nn.Module:
-    """The base with a linear probe on the training pictures as its head."""
+    """Give the base with a head that is fitted to the training pictures, as a linear probe."""
     if head(model) is None:
         raise UserError(
             f"--teacher {base.alias} has no single linear head to fit: choose another base, or "

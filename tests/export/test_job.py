@@ -245,9 +245,7 @@ def test_pictures_of_many_sizes_are_not_kept(
 
 
 def test_a_bundle_whose_layers_have_no_names_is_not_quantised() -> None:
-    with pytest.raises(
-        UserError, match="written by an earlier version: export the run to onnx again"
-    ):
+    with pytest.raises(UserError, match="earlier version: export the run to onnx again"):
         int8.nodes(onnx.GraphProto(), 0, clipped=True)
 
 
@@ -318,8 +316,8 @@ def test_too_few_pictures_are_refused_unless_they_are_accepted(
     monkeypatch.setattr(prove, "prove", lambda *_: Proof([rung], [], {}))
     with pytest.raises(
         NotProved,
-        match=r"it cannot be told .* 1\.90 ± 3\.61 points of accuracy on 135 pictures, "
-        r"expected at most 1\. .*--max-loss .*--accept-inconclusive",
+        match=r"cannot be told .* 1\.90 ± 3\.61 points .* 135 pictures, expected at most 1\. "
+        r".*--max-loss .*--accept-inconclusive",
     ):
         pipeline.attempt(evidence, "int8", {})
     accepting = replace(evidence, accept_inconclusive=True, examples=False)
@@ -480,9 +478,7 @@ def test_a_target_that_fails_does_not_stop_the_others(
 
     set_target(monkeypatch, "openvino", failing(UserError("OpenVINO refuses it")))
     set_target(monkeypatch, "web", copied, check=no_npm)
-    with pytest.raises(
-        NotProved, match="2 of 4 targets could not be exported: web, openvino"
-    ) as raised:
+    with pytest.raises(NotProved, match=r"2 of 4 targets .*: web, openvino") as raised:
         ordered("openvino", "onnx", "web", "triton")
     assert raised.value.exit_code == 1
     printed = capsys.readouterr()
@@ -513,9 +509,6 @@ def test_what_is_made_from_a_bundle_that_failed_is_not_tried(
     set_target(monkeypatch, "onnx", failing(UserError("no exporter")))
     with pytest.raises(UserError, match="no exporter"):
         ordered("triton")
-    with pytest.raises(NotProved, match="3 of 3 targets could not be exported: onnx, triton, web"):
+    with pytest.raises(NotProved, match=r"3 of 3 targets .*: onnx, triton, web"):
         ordered("triton", "web")
-    assert (
-        "triton is made from the bundle for onnx, which could not be exported."
-        in capsys.readouterr().err
-    )
+    assert "triton is made from the bundle for onnx" in capsys.readouterr().err

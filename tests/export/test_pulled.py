@@ -81,15 +81,11 @@ def test_a_folder_is_read_as_training_reads_it(
 
 
 def test_without_pictures_it_is_said_what_is_missing(pulled: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"has no files\.csv: it is a published copy, .* with --data"
-    ):
+    with pytest.raises(UserError, match=r"has no files\.csv: .*published copy, .*--data"):
         open_run(pulled)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="expected pictures in class folders, seen none"):
         open_run(pulled, data=tmp_path / "empty")
     (labelled(tmp_path / "data") / "bees").mkdir()
-    with pytest.raises(
-        UserError, match="expected folders named like classes of the run, seen 'bees'; near: bee"
-    ):
+    with pytest.raises(UserError, match=r"expected .* classes of the run, seen 'bees'; near: bee"):
         open_run(pulled, data=tmp_path / "data")

@@ -51,21 +51,19 @@ def test_settings_that_would_have_no_effect(given: dict[str, Any], words: list[s
 
 
 def test_a_recipes_own_setting_is_named_with_the_way_out() -> None:
-    with pytest.raises(
-        UserError, match=r"--mixup 0\.2 is what --recipe auto sets: add --mixup 0\."
-    ):
+    with pytest.raises(UserError, match=r"--mixup 0\.2 .*--recipe auto .*add --mixup 0\."):
         refuse(made_recipe(mixup=0.2, loss="focal", label_smoothing=0.0), {"loss": "focal"})
     with pytest.raises(
-        UserError, match=r"--balance weights is what --recipe auto sets: add --balance none\."
+        UserError, match=r"--balance weights .*--recipe auto .*add --balance none\."
     ):
         refuse(made_recipe(balance="weights", loss="logit-adjusted"), {"loss": "logit-adjusted"})
     with pytest.raises(
-        UserError, match=r"--loss ohem is what --recipe auto sets: add --loss cross-entropy\."
+        UserError, match=r"--loss ohem .*--recipe auto .*add --loss cross-entropy\."
     ):
         refuse(made_recipe(loss="ohem", cutmix=1.0), {"cutmix": 1.0})
     with pytest.raises(
         UserError,
-        match=r"--from-scratch is what .* sets: remove --probe on, or choose another recipe",
+        match=r"--from-scratch .*remove --probe on, .*another recipe",
     ):
         refuse(made_recipe(from_scratch=True, probe="on"), {"probe": "on"})
 
@@ -140,9 +138,8 @@ def test_balance_stays_with_what_was_said() -> None:
 def test_balance_of_equal_classes_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
     assert recipe_of({"balance": "weights"}).balance == "weights"
     said = " ".join("".join(capsys.readouterr()).split())
-    assert (
-        "--balance weights changes next to nothing: all classes have 100 training pictures" in said
-    )
+    for part in ("--balance weights", "all classes", "100 training pictures"):
+        assert part in said
     recipe_of({"balance": "weights"}, class_counts=LONG_TAIL)
     recipe_of({"balance": "none"})
     assert "".join(capsys.readouterr()) == ""

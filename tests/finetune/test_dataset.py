@@ -170,7 +170,7 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
         read_tree(tmp_path / "missing")
     (tmp_path / "file.zip").write_bytes(b"PK")
     with pytest.raises(
-        UserError, match=r"file\.zip: expected a folder of pictures, but there is a file"
+        UserError, match=r"--data \S+file\.zip: expected a folder .* a file .*--data digits"
     ):
         read_tree(tmp_path / "file.zip")
 
@@ -239,7 +239,7 @@ def test_more_than_one_percent_stops_with_names_and_reasons(tmp_path: Path) -> N
     (tmp_path / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "dog" / "pipe.png")
     with pytest.raises(
-        UserError, match=r"3 of 123 pictures cannot be used, expected at most 1%\. Repair"
+        UserError, match=r"^3 of 123 .*expected at most 1%.*--bad-limit 0\.03"
     ) as caught:
         scan(read_tree(tmp_path))
     lines = str(caught.value).splitlines()[1:]
@@ -285,9 +285,7 @@ def test_bytes_in_two_splits_stay_in_the_later_one(tmp_path: Path) -> None:
 def test_a_class_that_loses_all_its_training_pictures_to_test(tmp_path: Path) -> None:
     write_classes(tmp_path, {"train/cat": 2, "train/dog": 0, "test/cat": 1, "test/dog": 1})
     (tmp_path / "train/dog/leak.png").write_bytes((tmp_path / "test/dog/000.png").read_bytes())
-    with pytest.raises(
-        UserError, match=r"class 'dog' has no usable training picture: 1 pictures .* Add pictures"
-    ):
+    with pytest.raises(UserError, match=r"class 'dog' .*: 1 pictures of train .*Add pictures"):
         scan(read_tree(tmp_path))
 
 
@@ -402,7 +400,7 @@ def test_small_classes(tmp_path: Path) -> None:
 
 def test_nothing_to_hold_out(tmp_path: Path) -> None:
     write_classes(tmp_path, {"cat": 1, "dog": 1})
-    with pytest.raises(UserError, match="nothing can be held out for validation: add pictures"):
+    with pytest.raises(UserError, match=r"held out .*: add pictures"):
         split(scan(read_tree(tmp_path)), "0.2")
 
 
@@ -425,7 +423,7 @@ def test_val_from_another_folder(tmp_path: Path) -> None:
     assert all((data.root / p.path).is_file() for p in data.pictures)
     assert len(data.of("train")) == 4
     write_classes(val, {"cow": 1}, first=200)
-    with pytest.raises(UserError, match="held out has the class 'cow', which train lacks"):
+    with pytest.raises(UserError, match=r"held out .*'cow', .*expected only .*Rename or remove"):
         read_tree(root, val=val)
 
 
@@ -436,9 +434,7 @@ def test_a_val_path_that_cannot_be_used(tmp_path: Path) -> None:
     ):
         read_tree(plain, val=tmp_path / "nowhere")
     both = write_classes(tmp_path / "both", SPLIT)
-    with pytest.raises(
-        UserError, match=r"--val .*plain: .*both already has val; remove one of the two"
-    ):
+    with pytest.raises(UserError, match=r"--val .*plain: .*both .* val; remove one"):
         read_tree(both, val=plain)
 
 

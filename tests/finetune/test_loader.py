@@ -331,9 +331,12 @@ def test_a_process_that_dies_or_stands_still_is_named(
 
 def test_a_death_is_named_wherever_it_is_noticed() -> None:
     """torch raises it from a signal handler, in whatever the program is doing."""
-    with pytest.raises(UserError, match="died"), shared_memory.lost_named():
+    with pytest.raises(UserError, match="died"), shared_memory.lost_batches_explained():
         raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
-    with pytest.raises(RuntimeError, match=r"^shapes do not fit$"), shared_memory.lost_named():
+    with (
+        pytest.raises(RuntimeError, match=r"^shapes do not fit$"),
+        shared_memory.lost_batches_explained(),
+    ):
         raise RuntimeError("shapes do not fit")
 
 
@@ -350,9 +353,9 @@ def test_a_death_is_named_wherever_it_is_noticed() -> None:
 )
 def test_too_many_open_files_are_not_called_a_full_folder(error: Exception) -> None:
     expected = r"too many files are open.*ulimit -n 4096.*--workers 1"
-    with pytest.raises(UserError, match=expected), shared_memory.lost_named():
+    with pytest.raises(UserError, match=expected), shared_memory.lost_batches_explained():
         raise error
-    with pytest.raises(PermissionError), shared_memory.lost_named():
+    with pytest.raises(PermissionError), shared_memory.lost_batches_explained():
         raise PermissionError(errno.EACCES, "Permission denied")
 
 

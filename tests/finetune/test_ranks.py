@@ -268,7 +268,7 @@ def test_a_step_with_fewer_pictures_than_processes_is_refused() -> None:
     ddp.check_batch(1, made_recipe(accumulate=4), processes=1)
     ddp.check_batch(8, made_recipe(), processes=8)
     with pytest.raises(
-        UserError, match=r"a step of 7 pictures cannot be shared out to 8 processes: .*--batch-size"
+        UserError, match=r"7 pictures .* 8 processes: .*fewer processes.*--batch-size"
     ):
         ddp.check_batch(7, made_recipe(), processes=8)
     with pytest.raises(UserError, match="8 processes in 2 parts"):
@@ -293,10 +293,9 @@ def test_what_batch_norms_do_is_said(
     assert ddp.agree_on_batch_norms(model, made_recipe(batch_norm="frozen")) is model
     assert "keep the base's statistics: 2 processes train like one" in capsys.readouterr().out
     assert ddp.agree_on_batch_norms(model, train) is model
-    assert (
-        "warning: batch norms take statistics of each process's own slice"
-        in capsys.readouterr().out
-    )
+    warned = " ".join(capsys.readouterr().out.split())
+    assert "warning: batch norms" in warned
+    assert "--batch-norm frozen" in warned
     names = list(OnGpu(model).state_dict())
     synced = ddp.agree_on_batch_norms(OnGpu(model), train)
     assert "over all 2 processes (SyncBatchNorm)" in capsys.readouterr().out
@@ -333,7 +332,7 @@ def test_each_process_needs_a_gpu_of_its_own(
 ) -> None:
     pretend(2)
     with pytest.raises(
-        UserError, match="--device cuda:1: expected auto, cpu or cuda under torchrun"
+        UserError, match=r"--device cuda:1: expected auto, cpu or cuda .*Remove --device"
     ):
         device.choose("cuda:1")
     with pytest.raises(UserError, match="0 GPUs for 2 processes"):
@@ -472,7 +471,7 @@ def test_a_batch_norm_that_needs_two_pictures_is_told_where_one_fits() -> None:
     job = job_of(Pooled(1))
     running = job.model.norm.running_mean.clone()
     with pytest.raises(
-        UserError, match=r"only one picture of 32 px at a time fits .*--batch-norm frozen"
+        UserError, match=r"only one picture of 32 px .*--image-size .*--batch-norm frozen"
     ):
         memory.fitted(job, step.prepare(job))
     assert torch.equal(job.model.norm.running_mean, running)

@@ -359,7 +359,7 @@ def test_a_limit_on_the_size_of_files_is_told_and_the_old_state_stays(small_job:
 def test_the_space_that_is_needed_is_told_before_training(tmp_path: Path) -> None:
     disk_space.check_space(tmp_path, 1)
     with pytest.raises(
-        UserError, match=r"expected 1,000,000,000,000\.0 MB free .*, seen [\d,.]+ MB: free some"
+        UserError, match=r"expected 1,000,000,000,000\.0 MB .*, seen [\d,.]+ MB: .*--out"
     ):
         disk_space.check_space(tmp_path, 10**18)
 
@@ -498,16 +498,13 @@ def test_a_checkpoint_made_with_other_settings_is_refused_by_name(
     }
     # of a version that had no ema yet
     made_with.check_same(dataclasses.replace(state, about=earlier), now)
-    with pytest.raises(
-        UserError, match=r"ema is 0\.9, but the checkpoint of step 6 was made with 0"
-    ):
+    with pytest.raises(UserError, match=r"ema is 0\.9, .* step 6 .*with 0(\.0)?: .*--out"):
         made_with.check_same(dataclasses.replace(state, about=earlier), about(ema=0.9))
     assert capsys.readouterr().out == ""
     made_with.check_same(state, now | {"versions": now["versions"] | {"torch": "9.9"}})
-    assert (
-        "-> 9.9 since this run began: it goes on, but not with the same bits"
-        in capsys.readouterr().out
-    )
+    warned = " ".join(capsys.readouterr().out.split())
+    assert f"torch {torch.__version__} -> 9.9" in warned
+    assert "not with the same bits" in warned
 
 
 FILE_EVENTS = ("open", "os.", "shutil.")
@@ -641,9 +638,7 @@ def test_another_list_of_classes_is_refused_by_name(stopped: tuple[Path, str]) -
     ten.mkdir()
     Image.new("RGB", (8, 8), "red").save(ten / "x.png")
     try:
-        with pytest.raises(
-            UserError, match=r"the classes of .* changed since this run began: ten is new"
-        ):
+        with pytest.raises(UserError, match=r"the classes of .*: ten is new\..* another --out"):
             start(Run(resume=run), {})
     finally:
         shutil.rmtree(ten)
@@ -651,7 +646,7 @@ def test_another_list_of_classes_is_refused_by_name(stopped: tuple[Path, str]) -
 
 def test_another_base_on_the_same_folder_is_refused_by_name(stopped: tuple[Path, str]) -> None:
     run, _ = stopped
-    with pytest.raises(UserError, match=r"--base is efficientnet_lite0, in that run it was /"):
+    with pytest.raises(UserError, match=r"--base is efficientnet_lite0, .* was /.* another --out"):
         start(Run(data=str(run.parent / "data"), out=run), {"epochs": 2})
 
 

@@ -341,7 +341,7 @@ def test_a_run_that_stops_at_the_limit_leaves_the_names_and_goes_on_with_a_highe
         (data / "train" / "3" / f"bad {number:02}.png").write_bytes(b"")
     where = {"data": str(data), "base": str(tiny_base), "out": out, "device": "cpu"}
     with pytest.raises(
-        UserError, match=r"30 of 210 pictures cannot be used, expected at most 1%"
+        UserError, match=r"^30 of 210 .*expected at most 1%.*--bad-limit 0\.15"
     ) as caught:
         prepare(Run(**where), {})
     assert str(out / "left_out.csv") in str(caught.value)

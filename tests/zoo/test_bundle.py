@@ -140,10 +140,8 @@ def test_a_path_that_holds_no_bundle(tmp_path: Path) -> None:
         (".", "a folder of something else"),
     ):
         said = refused(tmp_path / path)
-        assert (
-            f"expected a bundle (RUN/bundles/onnx), its model.onnx or a run folder, seen {seen}. "
-            in said
-        )
+        assert "expected a bundle (RUN/bundles/onnx)" in said
+        assert f", seen {seen}. " in said
         assert said.endswith("python -m export RUN --to onnx")
 
 
@@ -178,10 +176,8 @@ def test_an_unfinished_run_has_to_be_finished_first(run: Path) -> None:
 def test_an_unfinished_bundle_opens_only_for_its_own_export(tmp_path: Path) -> None:
     folder = made_bundle(tmp_path / "run", finished=False)
     said = refused(folder)
-    assert (
-        "has no FINISHED.json: expected a finished bundle; parity.json tells how far its export "
-        "came. " in said
-    )
+    assert "has no FINISHED.json: expected a finished bundle" in said
+    assert "parity.json" in said
     assert said.endswith(f"Export it: python -m export {tmp_path / 'run'} --to onnx")
     assert refused(tmp_path / "run") == said
     opened = open_bundle(folder, finished=False)
@@ -198,17 +194,15 @@ def test_a_missing_or_changed_file_is_named(run: Path, name: str) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
     said = refused(run)
-    assert (
-        f"bundles/onnx: {name} changed since the bundle finished (sha256 differs): copy the folder "
-        "again, " in said
-    )
+    assert f"bundles/onnx: {name} changed " in said
+    assert "(sha256 differs): copy the folder again, " in said
     assert f"or export it again: python -m export {shlex.quote(str(run))} --to onnx" in said
     path.unlink()
     if name == "bundle.json":
         assert refused(path.parent) == refused(run)
-    assert f"bundles/onnx lacks {name}: copy the whole folder again, or export it again" in refused(
-        run
-    )
+    said = refused(run)
+    assert f"bundles/onnx lacks {name}: copy the whole folder again, " in said
+    assert f"python -m export {shlex.quote(str(run))} --to onnx" in said
 
 
 def test_only_what_is_asked_for_is_hashed(run: Path) -> None:
@@ -221,22 +215,22 @@ def test_only_what_is_asked_for_is_hashed(run: Path) -> None:
 def test_a_newer_contract_is_refused(run: Path) -> None:
     folder = run / "bundles/onnx"
     change(folder / "FINISHED.json", version=2)
-    assert "has contract version 2; this program reads up to 1: update it with pip" in refused(run)
+    said = refused(run)
+    assert "contract version 2; " in said
+    assert "up to 1: update it with pip" in said
     change(folder / "bundle.json", version=2)
     bundle.finish(folder)
-    assert "bundle.json has version 2; this program reads up to 1: update it with pip" in refused(
-        run
-    )
+    said = refused(run)
+    assert "bundle.json has version 2; " in said
+    assert "up to 1: update it with pip" in said
 
 
 def test_a_bundle_of_an_earlier_state_of_the_run_is_refused(run: Path, tmp_path: Path) -> None:
     change(run / "config.json", label_names=["new"])
     rundir.finish(run)
     said = refused(run)
-    assert (
-        f"was exported from an earlier state of {run}: expected a bundle of the run as it is now. "
-        "Export" in said
-    )
+    assert f"earlier state of {run}: expected " in said
+    assert f"Export it: python -m export {shlex.quote(str(run))} --to onnx" in said
     assert open_bundle(run / "bundles/onnx").labels == LABELS  # named itself, it stands for itself
 
 
@@ -244,9 +238,7 @@ def test_the_plain_model_of_a_run_is_not_a_bundle(run: Path) -> None:
     for path in (run / "onnx/model.onnx", run / "bundles/onnx/other.onnx"):
         path.parent.mkdir(exist_ok=True)
         write_model(path, made_content())
-    assert "expected a bundle (RUN/bundles/onnx), its model.onnx or a run folder" in refused(
-        run / "onnx/model.onnx"
-    )
+    assert "expected a bundle (RUN/bundles/onnx)" in refused(run / "onnx/model.onnx")
     assert refused(run / "bundles/onnx/other.onnx").endswith(
         f"expected {run}/bundles/onnx/model.onnx."
     )
@@ -257,17 +249,16 @@ def test_the_plain_model_of_a_run_is_not_a_bundle(run: Path) -> None:
 )
 def test_a_manifest_of_something_else(run: Path, manifest: str) -> None:
     (run / "bundles/onnx/FINISHED.json").write_text(manifest)
-    assert (
-        "FINISHED.json is not that of a finished bundle (expected version and files): copy"
-        in refused(run)
-    )
+    said = refused(run)
+    assert "FINISHED.json " in said
+    assert "(expected version and files): copy the folder again" in said
 
 
 def test_a_manifest_that_lacks_the_bundle_itself(run: Path) -> None:
     path = run / "bundles/onnx/FINISHED.json"
     files = rundir.read_json(path)["files"]
     change(path, files={name: files[name] for name in ("model.onnx", "parity.json")})
-    assert "has no bundle.json of its export: expected a whole bundle" in refused(run)
+    assert "bundles/onnx has no bundle.json " in refused(run)
     change(path, files={name: files[name] for name in ("bundle.json", "parity.json")})
     assert "bundle.json is not what an export wrote (KeyError('model.onnx'))" in refused(run)
 

@@ -211,7 +211,7 @@ def test_bundles_tell_size_latency_and_accuracy(tmp_path: Path) -> None:
     top1 = rundir.read_json(run / rundir.REPORT)["headline"]["top1"]
     same = f"{top1:.2%}, as trained: the same class for all 27 compared pictures"
     assert f"| `onnx` | {same} | cpu | 0.0 | 3.2 | ok |" in text
-    assert "measured on cpu, 2 threads, x86_64, picture 300 x 400." in text
+    assert "measured on cpu, 2 threads, x86_64, picture 400 x 300." in text
     assert 'timm.create_model("hf-hub:alice/x"' in text
     assert "python -m serve hf-hub:alice/x" in text
     assert "There is no `preprocessor_config.json`: crop_mode `squash` has no equivalent" in text

@@ -444,7 +444,7 @@ def test_load_refuses_what_is_not_the_finished_run(run: Path) -> None:
     file = run / rundir.WEIGHTS
     good = file.read_bytes()
     file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    with pytest.raises(UserError, match=r"model\.safetensors changed since the run finished"):
+    with pytest.raises(UserError, match=r"model\.safetensors changed .*\(sha256 differs\): copy"):
         load(run)
     safetensors.torch.save_file({"w": torch.ones(2)}, file)
     rundir.finish(run)
@@ -461,7 +461,7 @@ def test_load_compares_only_the_files_that_make_the_model(run: Path) -> None:
     rundir.write_text(run / "report.html", "<p>changed")
     assert data_config(load(run))["input_size"] == (3, 96, 96)
     rundir.write_text(run / rundir.CONFIG, (run / rundir.CONFIG).read_text().replace('"a"', '"z"'))
-    with pytest.raises(UserError, match=r"run: config\.json changed since the run finished"):
+    with pytest.raises(UserError, match=r"run: config\.json changed .*\(sha256 differs\): copy"):
         load(run)
 
 

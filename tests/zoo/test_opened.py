@@ -141,13 +141,13 @@ def test_the_limit_of_a_service_is_on_what_is_decoded() -> None:
     with pytest.raises(BadImage, match=reason):
         decode(grey(8160, 6144), max_pixels=5_000_000)
     with pytest.raises(
-        BadImage, match=r"progressive JPEG .* at most 224 MB are given; save it as a baseline JPEG"
+        BadImage, match=r"progressive JPEG .* at most 224 MB .*save it as a baseline JPEG"
     ):
         decode(many_scans(10_400, 3, components=3), max_pixels=14_000_000, formats=FORMATS)
     other = encode(Image.new("1", (8160, 6144)), "PNG")
     with pytest.raises(
         BadImage,
-        match="8160 x 6144, at most 50 million pixels are decoded; make it smaller, or save",
+        match=r"8160 x 6144, at most 50 million pixels .*make it smaller, or save",
     ):
         decode(other)
 

@@ -307,9 +307,7 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [{"provider": "gpu"}, {"provider": ""}, {"threads": -1}])
 def test_wrong_settings_are_refused(made: Path, how: dict[str, Any]) -> None:
-    with pytest.raises(
-        UserError, match="expected a provider of auto, cpu, cuda and 0 or more threads, seen"
-    ):
+    with pytest.raises(UserError, match=r"expected .* auto, cpu, cuda .* 0 or more threads, seen"):
         Predictor(made, **how)
 
 
@@ -546,7 +544,9 @@ def test_an_unfinished_bundle_is_answered_for_its_own_export_only(
 
 
 def test_what_the_command_refuses(made: Path, files: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected one picture file at least, seen none"):
+    with pytest.raises(
+        UserError, match=r"expected one picture file .*, seen none: .*after the bundle"
+    ):
         predictor.main([str(made)])
     with pytest.raises(
         UserError, match=r"expected a file, not a folder, in a folder that exists \(make .*/nowhere"
@@ -614,7 +614,5 @@ def test_a_model_that_computes_without_end_is_stopped(tmp_path: Path) -> None:
     folder = made_bundle(tmp_path / "run")
     make_endless(folder / "model.onnx")
     bundle.finish(folder)
-    with pytest.raises(
-        NoAnswer, match=r"model\.onnx: no answer within 0\.3 seconds to a picture of 5 x 4"
-    ):
+    with pytest.raises(NoAnswer, match=r"model\.onnx: no answer within 0\.3 seconds .* 5 x 4"):
         Predictor(folder).predict(np.zeros((4, 5, 3), np.uint8), limit_s=0.3)

@@ -92,9 +92,7 @@ def test_what_json_lacks_is_refused_before_the_file_is_touched(tmp_path: Path, v
 
 
 def test_json_that_is_missing_or_cut_off(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"x\.json is missing: expected a file of a run folder made by"
-    ):
+    with pytest.raises(UserError, match=r"x\.json is missing: expected .*python -m finetune"):
         rundir.read_json(tmp_path / "x.json")
     for content in (b'{"a": ', b"", b"\xff\xfe"):
         (tmp_path / "x.json").write_bytes(content)
@@ -158,7 +156,7 @@ def test_a_changed_byte_is_found_on_request(run: Path) -> None:
     (run / "model.safetensors").write_bytes(b"model.safetensorz")
     rundir.open_finished(run)
     with pytest.raises(
-        UserError, match=r"x: model\.safetensors changed since the run finished \(sha256 differs\)"
+        UserError, match=r"x: model\.safetensors changed .*\(sha256 differs\): copy"
     ):
         rundir.open_finished(run, verify=True)
 
@@ -175,7 +173,7 @@ def test_only_the_named_files_are_compared(run: Path) -> None:
     ):
         with pytest.raises(
             UserError,
-            match=r"x: model\.safetensors changed since the run finished \(sha256 differs\)",
+            match=r"x: model\.safetensors changed .*\(sha256 differs\): copy",
         ):
             rundir.open_finished(run, verify=names)
     (run / "model.safetensors").write_bytes(b"model.safetensors")
@@ -184,16 +182,14 @@ def test_only_the_named_files_are_compared(run: Path) -> None:
 
 def test_a_file_that_the_run_did_not_write_cannot_pass_for_its_own(run: Path) -> None:
     (run / "bank.safetensors").write_bytes(b"planted")
-    with pytest.raises(UserError, match=r"x: bank\.safetensors changed since the run finished"):
+    with pytest.raises(UserError, match=r"x: bank\.safetensors changed .*\(sha256 differs\): copy"):
         rundir.open_finished(run, verify=("config.json", "bank.safetensors"))
 
 
 def test_a_newer_contract_is_refused(run: Path) -> None:
     manifest = rundir.read_json(run / rundir.FINISHED)
     rundir.write_json(run / rundir.FINISHED, manifest | {"version": rundir.VERSION + 1})
-    with pytest.raises(
-        UserError, match="has contract version 2; this program reads up to 1: update it"
-    ):
+    with pytest.raises(UserError, match=r"contract version 2; .* up to 1: update it with pip"):
         rundir.open_finished(run)
 
 

@@ -89,7 +89,7 @@ def _measured(bundle: Bundle) -> tuple[float | None, str | None]:
         provider = one_line(checks.text(timing["provider"], most=1000))
         machine = one_line(checks.text(timing["machine"], most=1000))
         numbers = (timing["threads"], *timing["picture"])
-        threads, width, height, *_ = (checks.whole(value, 0, 10**6) for value in numbers)
+        threads, height, width, *_ = (checks.whole(value, 0, 10**6) for value in numbers)
         return latency_ms, f"{provider}, {threads} threads, {machine}, picture {width} x {height}"
 
 
