@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from zoo.host import disk, minimum
 from zoo.host.errors import UserError, first_line
+from zoo.hub import access
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -68,7 +69,7 @@ def retried(call: Callable[[], Result], *, sleep: Callable[[float], None] = time
 
 def _wait_s(error: Any, attempt: int) -> float | None:
     """Seconds to wait before the next attempt; None = do not try again."""
-    from httpx2 import ConnectError, ConnectTimeout
+    from httpx2 import ConnectError, ConnectTimeout, TooManyRedirects
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
@@ -79,7 +80,7 @@ def _wait_s(error: Any, attempt: int) -> float | None:
             return None
         if asked_s is not None:
             return asked_s
-    elif isinstance(error, ConnectError | ConnectTimeout):
+    elif isinstance(error, ConnectError | ConnectTimeout | TooManyRedirects):
         return None
     return FIRST_WAIT_S * 2 ** (attempt - 1)
 
@@ -128,6 +129,7 @@ def explained(words: Words) -> Iterator[None]:
     from huggingface_hub import constants, errors
 
     minimum.require(*minimum.HUB)
+    access.check()
     page = f"{constants.ENDPOINT}/{words.repo}"
     try:
         yield

@@ -40,7 +40,7 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
         for name in digests:
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             _put(cached / name, temporary / name)
-        rundir.open_finished(temporary, verify=True)
+        _check_whole(repo, commit, temporary)
         if not place.is_dir():
             temporary.rename(place)
     except OSError as error:
@@ -52,6 +52,19 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return place
+
+
+def _check_whole(repo: str, commit: str, folder: Path) -> None:
+    """`UserError` unless the files of a repository are a finished run."""
+    try:
+        rundir.open_finished(folder, verify=True)
+    except UserError as error:
+        seen = str(error).replace(f"{folder}/", "").replace(str(folder), "the repository")
+        raise UserError(
+            f"{repo} at commit {commit}: expected a whole run, as python -m zoo push left it, "
+            f"seen: {seen} Its owner can push it again; an earlier commit may be whole "
+            f"(hf-hub:{repo}@COMMIT)."
+        ) from None
 
 
 def _put(source: Path, target: Path) -> None:
