@@ -11,7 +11,8 @@ Large files (LFS) are redirected to another origin, as on the real Hub, and a to
 there is refused.
 
 Faults: `fail` (a status for a path), `say` (a body for a path), `cut` (a download that breaks),
-`fault` (one request breaks, by its number), `dropping` (every request breaks whose path contains it).
+`fault` (one request breaks, by its number), `dropping` (every request breaks whose path contains
+it).
 """
 
 import hashlib
