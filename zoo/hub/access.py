@@ -47,5 +47,6 @@ def _token() -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{constants.HF_TOKEN_PATH}: expected a file that holds a token, seen "
-            f"{type(error).__name__}. Delete it, then run: hf auth login"
+            f"{type(error).__name__}. Delete it, or set HF_HOME to a folder; then run: hf auth "
+            "login"
         ) from None

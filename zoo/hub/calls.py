@@ -6,6 +6,7 @@ of a commit.
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,7 +91,7 @@ def asked_wait_s(headers: Any) -> float | None:
     does."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
-    if (headers.get("Retry-After") or "").isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", headers.get("Retry-After") or ""):
         return float(headers["Retry-After"])
     limit = parse_ratelimit_headers(headers)
     if limit and limit.remaining == 0:
@@ -143,7 +144,10 @@ def explained(words: Words) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise UserError(f"{page} does not exist, or is private: {words.absent}") from error
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
-        raise UserError(_no_network(words, error.__cause__ or error)) from error
+        cause = error.__cause__ or error
+        if isinstance(cause, errors.HfHubHTTPError) and cause is not error:
+            raise UserError(_refused(page, words, cause)) from error  # the Hub has answered
+        raise UserError(_no_network(words, cause)) from error
     except (errors.RemoteEntryNotFoundError, errors.HFValidationError) as error:
         raise UserError(
             f"{words.repo}: expected org/name of a repository that holds its own listing, seen: "

@@ -34,7 +34,6 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
     """The run folder with these files (name -> sha256) of the cache, put in place whole; it must be
     a finished run."""
     place = folder_of(repo, commit)
-    place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f"{commit}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     try:
         for name in digests:
@@ -44,7 +43,9 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
         if not place.is_dir():
             temporary.rename(place)
     except OSError as error:
-        if not place.is_dir():  # else another process has put the same files there in the meantime
+        if not _is_there(
+            place
+        ):  # else another process has put the same files there in the meantime
             raise UserError(
                 f"{place} cannot be written ({error.strerror}): free some space, or set "
                 "ZOOTUNE_HOME to another folder."
@@ -65,6 +66,13 @@ def _check_whole(repo: str, commit: str, folder: Path) -> None:
             f"seen: {seen} Its owner can push it again; an earlier commit may be whole "
             f"(hf-hub:{repo}@COMMIT)."
         ) from None
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.is_dir()
+    except OSError:  # a folder on the way cannot be looked into
+        return False
 
 
 def _put(source: Path, target: Path) -> None:
