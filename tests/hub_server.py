@@ -286,7 +286,8 @@ class Handler(BaseHTTPRequestHandler):
             for path, (status, content, headers) in self.hub.saying.items():
                 if path in self.path:
                     self.send_head(status, {"Content-Length": str(len(content)), **headers})
-                    return answer.write(content)
+                    answer.write(content)
+                    return None
             for wanted, pattern, handle in ROUTES:
                 if method in wanted and (match := re.fullmatch(pattern, url.path)):
                     parts = {
