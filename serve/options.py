@@ -79,10 +79,10 @@ class ServiceOptions:
                 "--host: expected an address, seen nothing; 0.0.0.0 is every network of this "
                 "machine."
             )
-        if self.auth is not None and not all(self.auth.partition(":")):
-            raise UserError("--auth: expected USER:PASSWORD, seen no colon or an empty half.")
-        if self.token is not None and not self.token:
-            raise UserError("--token: expected a token, seen nothing.")
+        if self.auth is not None:
+            check_auth("--auth", self.auth)
+        if self.token is not None:
+            check_token("--token", self.token)
         if self.api_only and self.feedback:
             raise UserError(
                 "--feedback has no effect with --api-only: the page asks for corrections. Remove "
@@ -111,3 +111,25 @@ class ServiceOptions:
                 raise UserError(
                     f"--{flag} {amount}: expected a number above 0 and below a million."
                 )
+
+
+def check_auth(name: str, auth: str) -> None:
+    """`UserError` for what is no user and password; `name` is the flag or the variable."""
+    if not all(auth.partition(":")):
+        raise UserError(f"{name}: expected USER:PASSWORD, seen no colon or an empty half.")
+    if not auth.isprintable():
+        raise UserError(
+            f"{name}: expected USER:PASSWORD in one line, seen a line break or a character that no "
+            "browser can send: remove it."
+        )
+
+
+def check_token(name: str, token: str) -> None:
+    """`UserError` for a token that no request can carry; `name` is the flag or the variable."""
+    if not token:
+        raise UserError(f"{name}: expected a token, seen nothing.")
+    if " " in token or not token.isprintable():
+        raise UserError(
+            f"{name}: expected a token without blanks, seen a blank, a line break or a character "
+            "that is not printable in it: remove it."
+        )

@@ -30,10 +30,9 @@ from serve.limits import budgets
 from serve.limits.logins import Keys
 from serve.limits.origins import Origins
 from serve.limits.uploads import SWEEP_S, Uploads
-from serve.options import ServiceOptions
+from serve.options import ServiceOptions, check_auth, check_token
 from zoo.answer.self_check import unchecked
 from zoo.host import console, machine, minimum
-from zoo.host.errors import UserError
 
 PUBLISHED = "hf-hub:"
 """Prefix of a published run's name."""
@@ -133,13 +132,12 @@ def build(options: ServiceOptions) -> Iterator[Service]:
 def _keys(options: ServiceOptions) -> Keys:
     """Return the password and token of the service, from the command line or else from the
     environment."""
-    keys = Keys(
-        options.auth or os.environ.get("ZOOTUNE_AUTH") or None,
-        options.token or os.environ.get("ZOOTUNE_TOKEN") or None,
-    )
-    if keys.auth is not None and not all(keys.auth.partition(":")):
-        raise UserError("ZOOTUNE_AUTH: expected USER:PASSWORD, seen no colon or an empty half.")
-    return keys
+    auth, token = options.auth, options.token
+    if not auth and (auth := os.environ.get("ZOOTUNE_AUTH") or None):
+        check_auth("ZOOTUNE_AUTH", auth)
+    if not token and (token := os.environ.get("ZOOTUNE_TOKEN") or None):
+        check_token("ZOOTUNE_TOKEN", token)
+    return Keys(auth, token)
 
 
 def local(bundle: Path) -> Path:

@@ -10,8 +10,9 @@ and headers as huggingface_hub 2.4 reads them (`hf_api.py`, `file_download.py`, 
 Large files (LFS) are redirected to another origin, as on the real Hub, and a token that arrives
 there is refused.
 
-Faults: `fail` (a status for a path), `cut` (a download that breaks), `fault` (one request breaks,
-by its number), `dropping` (every request breaks whose path contains it).
+Faults: `fail` (a status for a path), `say` (a body for a path), `cut` (a download that breaks),
+`fault` (one request breaks, by its number), `dropping` (every request breaks whose path contains
+it).
 """
 
 import hashlib
@@ -133,6 +134,9 @@ class HubServer:
         self.blobs: dict[str, Blob] = {}
         self.requests: list[tuple[str, str]] = []
         self.failing: dict[str, tuple[int, Mapping[str, str], int | None]] = {}
+        self.saying: dict[str, tuple[int, bytes, Mapping[str, str]]] = {}
+        self.credentials: list[str] = []
+        """What the header Authorization held, of each request that had one."""
         self.cuts: dict[str, int] = {}
         self.fault: Fault | None = None
         self.dropping: str | None = None
@@ -197,6 +201,10 @@ class HubServer:
         Unless `headers` say otherwise, a client is told to wait 0 seconds.
         """
         self.failing[path] = (status, {"Retry-After": "0"} if headers is None else headers, times)
+
+    def say(self, path: str, body: bytes, status: int = 200, **headers: str) -> None:
+        """From now on answer requests whose path contains `path` with this body, as it is."""
+        self.saying[path] = (status, body, headers)
 
     def cut(self, path: str, after: int) -> None:
         """Break the next download whose path contains `path` after so many bytes."""
@@ -275,6 +283,11 @@ class Handler(BaseHTTPRequestHandler):
             if fault == "refused":
                 raise Refused(501, None, "made to fail by the test")
             self._fail_if_told()
+            for path, (status, content, headers) in self.hub.saying.items():
+                if path in self.path:
+                    self.send_head(status, {"Content-Length": str(len(content)), **headers})
+                    answer.write(content)
+                    return None
             for wanted, pattern, handle in ROUTES:
                 if method in wanted and (match := re.fullmatch(pattern, url.path)):
                     parts = {
@@ -304,6 +317,7 @@ class Handler(BaseHTTPRequestHandler):
     def _fault(self, method: str) -> str | None:
         with self.hub.lock:
             self.hub.requests.append((method, self.path))
+            self.hub.credentials += filter(None, [self.headers.get("Authorization")])
             fault = self.hub.fault
             if self.hub.dropping and self.hub.dropping in self.path:
                 return "dropped"

@@ -43,10 +43,10 @@ class Gate:
 
     Refusals are JSON with one sentence: 403 for web pages of other sites, 401 without valid
     credentials, 429 after too many wrong ones or for too many event streams, 404 for what is not
-    let through, 405 for another method of what is, 413 for a body that says or turns out to be too
-    large, 408 for one that does not arrive, 507 for an upload that does not fit, 503 for new work
-    while closing or when too much is held. HEAD is answered as GET without its body. The root path
-    may be part of the path or stripped by the proxy.
+    let through, 405 for another method of what is, 415 for a compressed body, 413 for one that says
+    or turns out to be too large, 408 for one that does not arrive, 507 for an upload that does not
+    fit, 503 for new work while closing or when too much is held. HEAD is answered as GET without
+    its body. The root path may be part of the path or stripped by the proxy.
     """
 
     def __init__(self, app: ASGIApp, life: Life, metrics: Metrics, door: Door):
@@ -128,7 +128,7 @@ class Gate:
             limit = route.body_bytes
         # an upload of the page goes to disk while it arrives, where it has a budget of its own
         in_memory = route is None or route.kind != "upload"
-        refusal = _too_long(headers, limit)
+        refusal = _encoded(headers) or _too_long(headers, limit)
         if refusal is None and in_memory:
             refusal = self._no_room(headers, call.address)
         if refusal is not None:
@@ -276,6 +276,13 @@ class Gate:
 def _is_stream(route: routes.Route | None) -> bool:
     """Tell whether the answer of this route never ends by itself."""
     return route is not None and route.kind == "stream"
+
+
+def _encoded(headers: Mapping[bytes, bytes]) -> Refusal | None:
+    """Say why a body is refused by its form, or None: nothing here unpacks what is sent."""
+    if headers.get(b"content-encoding", b"").strip().lower() in (b"", b"identity"):
+        return None
+    return refusals.ENCODED
 
 
 def _too_long(headers: Mapping[bytes, bytes], limit: int) -> Refusal | None:

@@ -131,7 +131,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     413: _error(
         "Too many bytes or pixels.", "The request is too large: at most 32 MB are accepted."
     ),
-    415: _error("Neither multipart nor JSON.", "Expected multipart/form-data or application/json."),
+    415: _error(
+        "Neither multipart nor JSON, or compressed.",
+        "Expected multipart/form-data or application/json.",
+    ),
     422: _error(
         "No picture, or one that cannot be read.", "Picture: damaged: image file is truncated."
     ),

@@ -60,6 +60,11 @@ LONG = Refusal(
 )
 NO_ROUTE = Refusal(404, "route", "Not found.")
 NO_SLASH = Refusal(404, "route", "Not found: this path has no slash at its end.")
+ENCODED = Refusal(
+    415,
+    "encoding",
+    "Expected a body that is not compressed: send it without the header Content-Encoding.",
+)
 STREAMS = Refusal(
     429,
     "streams",

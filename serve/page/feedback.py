@@ -1,6 +1,7 @@
 """Pictures that were answered wrong, kept with their correction as a folder that `finetune --data`
 takes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -91,24 +92,32 @@ class Feedback:
         }
         line = json.dumps(correction) + "\n"
         with self._lock:
-            if not (self._folder / "train").exists():  # its owner took it away: a new one begins
-                self._sizes, self._log_size = {}, 0
-            # as they lie there: another service may keep corrections in the same folder
-            same = self._folder.glob(f"train/*/{path.name}")
-            replaced = [other for other in same if other != path]
-            size = self._size_with(path, picture, line, replaced)
-            if size > MAX_BYTES or len(self._sizes) >= MAX_FILES:
-                return FULL
             try:
-                # the new one first: a picture may lie in two classes for a moment, but is never
-                # lost
-                self._write(path, picture, line)
-                for other in replaced:  # corrected again: the last one holds
-                    other.unlink(missing_ok=True)
-                    self._sizes.pop(other, None)
+                if not self._put(path, picture, line):
+                    return FULL
             except OSError:
                 return UNWRITTEN
         return f"Thank you: kept as {label}."
+
+    def _put(self, path: Path, picture: bytes, line: str) -> bool:
+        """Keep a picture in place of the same one under other classes; False if the folder is full.
+
+        Raises OSError for a folder that cannot be read or written now.
+        """
+        if not (self._folder / "train").exists():  # its owner took it away: a new one begins
+            self._sizes, self._log_size = {}, 0
+        # as they lie there: another service may keep corrections in the same folder
+        same = self._folder.glob(f"train/*/{path.name}")
+        replaced = [other for other in same if other != path]
+        size = self._size_with(path, picture, line, replaced)
+        if size > MAX_BYTES or len(self._sizes) >= MAX_FILES:
+            return False
+        # the new one first: a picture may lie in two classes for a moment, but is never lost
+        self._write(path, picture, line)
+        for other in replaced:  # corrected again: the last one holds
+            other.unlink(missing_ok=True)
+            self._sizes.pop(other, None)
+        return True
 
     def _size_with(self, path: Path, picture: bytes, line: str, replaced: Iterable[Path]) -> int:
         """Return the bytes on disk of the whole folder with this picture and line, without
@@ -120,8 +129,10 @@ class Feedback:
         return sum(sizes.values()) + on_disk(self._log_size + len(line))
 
     def _write(self, path: Path, picture: bytes, line: str) -> None:
-        """The picture, unless it is there, and its line; a reader sees a whole picture or none."""
-        if not path.exists():
+        """The picture, unless it is there, and its line: both or neither. A reader sees a whole
+        picture or none."""
+        is_new = not path.exists()
+        if is_new:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(suffix=UNFINISHED, dir=path.parent)
             try:
@@ -133,10 +144,23 @@ class Feedback:
                 os.replace(temporary, path)
             finally:
                 Path(temporary).unlink(missing_ok=True)
-            self._sizes[path] = on_disk(len(picture))
-        with open(self._folder / LOG, "a", encoding="utf-8") as log:
-            log.write(line)
+        try:
+            self._append(line.encode())
+        except OSError:
+            if is_new:
+                path.unlink(missing_ok=True)
+            raise
         self._log_size += len(line)
+        if is_new:
+            self._sizes[path] = on_disk(len(picture))
+
+    def _append(self, line: bytes) -> None:
+        """Add a line to the log, whole or not at all: the next one would be joined to a part."""
+        with open(self._folder / LOG, "ab", buffering=0) as log:
+            end = log.tell()
+            if log.write(line) < len(line):  # as on a disk that is full after some bytes
+                log.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _file_name(picture: bytes) -> str:

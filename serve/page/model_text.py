@@ -26,6 +26,8 @@ WORD_JOINER = "\u2060"
 """A character without width."""
 INLINE_CODE = re.compile(r"`[^`\n]*+`")
 TAG_BEGINS = re.compile(f"<(?!{WORD_JOINER})")
+PICTURE = re.compile(r"!\[([^\[\]\n]{0,300}+)\]\([^()\s]{0,300}+\)")
+"""A picture of Markdown, of the form in which a card of ours shows its diagram."""
 LARGEST_TEXT = 100_000
 """Bytes of a model card or a proof that are shown; a longer one is left out."""
 FOLD = re.compile(
@@ -72,10 +74,11 @@ def markdown(queue: AnswerQueue) -> str:
 def plain(text: str) -> str:
     """Return Markdown that shows no picture, draws no diagram and holds no HTML, in linear time.
 
-    Pictures become links: an exclamation mark written as an entity is only itself. In inline code
-    an entity would be shown as such, so a word joiner keeps "<" from beginning an element there.
+    Pictures become their description, as this service has no such file; those of another form
+    become links: an exclamation mark written as an entity is only itself. In inline code an entity
+    would be shown as such, so a word joiner keeps "<" from beginning an element there.
     """
-    text = DIAGRAM.sub(r"\1text", text)
+    text = PICTURE.sub(r"(A picture, not shown here: \1)", DIAGRAM.sub(r"\1text", text))
     # before the rest, in which every "<" becomes an entity
     text = INLINE_CODE.sub(_without_elements, text)
     text = TAG_BEGINS.sub("&lt;", text)

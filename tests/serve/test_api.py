@@ -2,6 +2,7 @@
 refused."""
 
 import base64
+import gzip
 import json
 import re
 import socket
@@ -255,6 +256,17 @@ def test_a_large_body_is_refused_before_it_is_read(service: Running) -> None:
             answer += connection.recv(4096).decode()
     assert answer.startswith("HTTP/1.1 413 ")
     assert "at most 20 MB are accepted" in answer
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity"])
+def test_a_compressed_body_is_told_as_that(encoding: str, service: Running) -> None:
+    answer = httpx.post(
+        f"{service.url}/v1/predict",
+        content=gzip.compress(encode(photo(), "PNG")),
+        headers={"content-encoding": encoding, "content-type": "image/png"},
+    )
+    assert answer.status_code == 415
+    assert "Expected a body that is not compressed" in answer.json()["error"]
 
 
 def test_a_body_that_lied_about_its_size_is_cut_off(service: Running) -> None:

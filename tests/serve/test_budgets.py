@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import resource
 import shutil
 import threading
 import time
@@ -28,7 +29,7 @@ from serve.limits import budgets, uploads
 from serve.limits.logins import Keys, Logins
 from serve.limits.uploads import BLOCK, Full, Uploads
 from serve.page import model_text
-from serve.page.feedback import LOG, Feedback
+from serve.page.feedback import LOG, UNWRITTEN, Feedback
 from tests.bad_pictures import encode, photo
 from tests.serve.running import carded, served_bundle
 from tests.zoo.made_bundle import LABELS, made_bundle
@@ -498,6 +499,25 @@ def test_corrections_are_counted_as_they_lie_on_disk(
     assert again.size == on_disk(tmp_path)
 
 
+def test_a_correction_is_kept_whole_or_not_at_all(engine: AnswerQueue, tmp_path: Path) -> None:
+    kept, picture = Feedback(tmp_path), encode(photo(40), "PNG")
+    for label in ("red", "blue") * 20:  # a log that is longer than a picture
+        assert "Thank you" in kept.store(engine, picture, label)
+    before, size = (tmp_path / LOG).read_bytes(), kept.size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))
+    try:
+        assert len(encode(photo(41), "PNG")) < len(before)
+        assert kept.store(engine, encode(photo(41), "PNG"), "red") == UNWRITTEN
+        assert kept.store(engine, picture, "red") == UNWRITTEN
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / LOG).read_bytes() == before
+    assert [path.parent.name for path in tmp_path.glob("train/*/*")] == ["blue"]
+    assert kept.size == size == on_disk(tmp_path)
+    assert "kept as red" in kept.store(engine, encode(photo(41), "PNG"), "red")
+
+
 def test_two_services_and_an_owner_share_the_folder_of_corrections(
     engine: AnswerQueue, tmp_path: Path
 ) -> None:
@@ -769,6 +789,14 @@ def test_the_card_is_shown_if_the_run_lists_it(tmp_path: Path) -> None:
     folder = carded(tmp_path / "changed", "the card")
     (tmp_path / "changed" / rundir.CARD).write_text("another card", encoding="utf-8")
     assert "another card" not in about(folder)
+
+
+@pytest.mark.parametrize("address", ["figures/x.svg", "http://x.example/x.png", ""])
+def test_a_picture_of_the_card_is_its_description(address: str, tmp_path: Path) -> None:
+    text = about(carded(tmp_path / "run", f"# Mine\n\n!![]()[x](y) ![Right answers]({address})\n"))
+    assert "(A picture, not shown here: Right answers)" in text
+    assert "![" not in text
+    assert not address or address not in text
 
 
 def test_what_was_not_judged_is_said_in_the_proof(tmp_path: Path) -> None:

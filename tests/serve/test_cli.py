@@ -78,7 +78,8 @@ def test_a_run_without_a_bundle_is_told_the_export(tmp_path: Path) -> None:
         ({"workers": 100_000}, "--workers 100000: expected 256 or less"),
         ({"auth": "user"}, "no colon"),
         ({"auth": ":secret"}, "empty half"),
-        ({"token": ""}, "--token"),
+        ({"auth": "user:pass\nword"}, "--auth: .* line break"),
+        *(({"token": token}, "--token") for token in ("", "a\n", "a\nb", " a", "a b", "\x00")),
         ({"queue": 0}, "--queue 0: expected 1"),
         ({"deadline_s": 0.0}, "--deadline-s"),
         ({"decode_s": 0.0}, "--decode-s"),
@@ -88,6 +89,19 @@ def test_a_run_without_a_bundle_is_told_the_export(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         ServiceOptions(Path("run"), **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ZOOTUNE_AUTH", "user"), ("ZOOTUNE_AUTH", "a:b\n"), ("ZOOTUNE_TOKEN", "t0ken\n")],
+)
+def test_keys_of_the_environment_are_checked_too(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=f"^{variable}: expected"):
+        start._keys(ServiceOptions(Path("run")))
+    start._keys(ServiceOptions(Path("run"), auth="a:b:c", token="t0ken"))  # flags come first
 
 
 def test_an_alias_of_your_own_serves(

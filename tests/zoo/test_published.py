@@ -37,7 +37,7 @@ from zoo.publish.staging import preprocessor_config, staged
 REPO = "alice/insects"
 SIDE = 48
 READER = """
-import contextlib, io, json, re, sys
+import contextlib, io, json, re, sys, warnings
 import numpy as np
 import timm, torch
 from PIL import Image, ImageOps
@@ -71,6 +71,7 @@ with torch.inference_mode():
 got = pull_run(f"hf-hub:{repo}")
 served = Predictor(got.folder).predict(Path(sys.argv[2]))
 answer["served"] = [got.commit, served.probabilities.tolist()]
+warnings.filterwarnings("error", message=".*requires_grad")
 answer["snippets"], answer["odd"], answer["by_name"] = [], [], pipe("odd.png")
 answer["without"] = pipe(ImageOps.exif_transpose(Image.open("odd.png")).convert("RGB"))
 for code in re.findall(r"```python\\n(.*?)```", (got.folder / "README.md").read_text(), re.S):

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from tests import warm
 from tests.hub_server import TOKEN, Fault, HubServer, User, client_env
 from tests.zoo.made_published import Client, made_finished
 from zoo.contract import bundle, rundir
+from zoo.host.errors import UserError
+from zoo.hub import access
+from zoo.publish.push_command import PushOptions
 
 SENT = {
     "FINISHED.json",
@@ -86,6 +89,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def no_faults(world: World) -> Iterator[None]:
     yield
     world.hub.failing.clear()
+    world.hub.saying.clear()
     world.hub.fault = world.hub.dropping = world.hub.largest = None
 
 
@@ -263,6 +267,32 @@ def test_what_the_hub_refuses_is_said(
     assert said in world.push(f"alice/refused-{status}{len(headers)}")["error"]
 
 
+@pytest.mark.parametrize(
+    "path", ["whoami-v2", "create", "models/", "preupload", "/commit/", "batch"]
+)
+def test_an_answer_of_another_form_is_told(world: World, path: str) -> None:
+    for number, body in enumerate((b"[1]", b"null", b"{}", b"<html>log in</html>")):
+        world.hub.saying.clear()
+        world.hub.say(path, body)
+        error = world.push(f"alice/odd-{path.strip('/')}-{number}")["error"]
+        assert "check HF_ENDPOINT, and whether a proxy" in error
+    world.hub.saying.clear()
+    assert world.push(f"alice/odd-{path.strip('/')}-0")["sent"]
+
+
+@pytest.mark.parametrize("path", ["/api/whoami-v2", "/commit/", "/upload/"])
+def test_no_token_follows_a_redirect_and_a_loop_ends(world: World, path: str) -> None:
+    with HubServer() as other:
+        world.hub.say(path, b"", 307, Location=f"{other.url}/api/whoami-v2")
+        assert "error" in world.push(f"alice/away-{path.strip('/')[-6:]}")
+        assert other.requests
+        assert not other.credentials
+    world.hub.say(path, b"", 307, Location=f"{world.hub.url}{path}x")
+    refused = world.push(f"alice/loop-{path.strip('/')[-6:]}")
+    assert "error" in refused
+    assert not refused["waited"]  # it does not pass by itself
+
+
 def test_more_errors_in_words(world: World) -> None:
     world.hub.largest = 10
     assert "file of" in (large := world.push("alice/large")["error"])
@@ -317,6 +347,56 @@ def test_tokens_that_are_not_enough(
     assert "alice/none" not in world.hub.repos
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        *(("endpoint", address, "HF_ENDPOINT: expected an address such as")
+          for address in ("", " ", "127.0.0.1:80", "ftp://x", "http://", "http://x y", "http://x?y",
+                          "http://x:99999", "http://[::1")),
+        *(("token", token, "the token of the Hub: expected")
+          for token in ("hf_a b", "hf_ü", "hf_\x01")),
+    ],
+)  # fmt: skip
+def test_an_address_or_a_token_that_no_request_can_have(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    if name == "endpoint":
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", value)
+    else:
+        monkeypatch.setenv("HF_TOKEN", value)
+    with pytest.raises(UserError, match=said):
+        access.check()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:8/hub")
+    monkeypatch.setenv("HF_TOKEN", f"{TOKEN}\n")
+    access.check()  # the client takes a line break at the end away
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_a_token_file_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    access.check()
+    if content is None:
+        (tmp_path / "token").mkdir()
+    else:
+        (tmp_path / "token").write_bytes(content)
+    with pytest.raises(UserError, match="expected a file that holds a token"):
+        access.check()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a--b", "a..b", "a.git", "a-", "a.", "-a", ".a", "é", "a b", "a" * 97, "", "a/b", "a\n"],
+)
+def test_a_name_that_the_hub_does_not_take_is_refused_before_anything_is_read(name: str) -> None:
+    with pytest.raises(UserError, match="expected user/name of a repository on the Hub"):
+        PushOptions(Path("no run"), f"alice/{name}")
+    for taken in ("a", "A_", "a" * 96, "a-b.c_d", "0", "a.github"):
+        PushOptions(Path("no run"), f"alice/{taken}")
+
+
 def test_no_network_is_told_within_three_seconds(world: World, tmp_path: Path) -> None:
     client = Client(
         client_env(tmp_path, "http://127.0.0.1:9") | {"HF_TOKEN": TOKEN}, world.client.log
@@ -348,11 +428,12 @@ def test_a_branch_and_a_pull_request(world: World) -> None:
 HAND = b"\n## Intended use\nWritten by hand on the Hub.\n"
 
 
-def edit(world: World, repo: str, changes: dict[str, bytes]) -> None:
+def edit(world: World, repo: str, changes: dict[str, bytes], gone: Collection[str] = ()) -> None:
     """A commit that somebody makes on the website."""
     found = world.hub.repos[repo]
     now = found.commits[found.refs["main"]]
-    found.commit(now | {name: world.hub.store(content) for name, content in changes.items()})
+    new = now | {name: world.hub.store(content) for name, content in changes.items()}
+    found.commit({name: blob for name, blob in new.items() if name not in gone})
 
 
 def forget(world: World, known: bool) -> None:
@@ -431,6 +512,34 @@ def test_another_file_that_was_changed_on_the_hub_is_named_and_not_touched(
     assert world.content(repo) == before
     assert world.client("push", goal={"repo": repo, "overwrite": True}, files=newer)["sent"]
     assert world.content(repo)[name] == Path(world.files[name]).read_bytes()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", ["README.md", "config.json", "bundles/onnx/model.onnx"])
+def test_a_file_that_was_removed_on_the_hub_is_named_and_stays_away(
+    world: World, name: str, known: bool
+) -> None:
+    repo = f"alice/removed-{known}-{name.rpartition('/')[2]}"
+    world.push(repo)
+    edit(world, repo, {"renamed.txt": b"x"}, gone=(name,))
+    forget(world, known)
+    error = world.push(repo)["error"]
+    assert f"{name} there" in error
+    assert "Nothing was sent" in error
+    assert name not in world.content(repo)
+    assert world.push(repo, overwrite=True)["sent"]
+    assert world.content(repo)[name] == Path(world.files[name]).read_bytes()
+    assert world.content(repo)["renamed.txt"] == b"x"
+
+
+def test_the_mark_of_a_push_that_was_removed_or_a_repository_made_anew(world: World) -> None:
+    world.push("alice/mark")
+    edit(world, "alice/mark", {}, gone=("FINISHED.json",))
+    assert "FINISHED.json there" in world.push("alice/mark")["error"]
+    assert world.push("alice/mark", overwrite=True)["sent"]
+    del world.hub.repos["alice/mark"]
+    assert world.push("alice/mark")["sent"]
+    assert set(world.content("alice/mark")) == SENT | {".gitattributes"}
 
 
 def test_what_a_colleague_pushed_in_between_is_not_overwritten(

@@ -6,6 +6,7 @@ of a commit.
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from zoo.host import disk, minimum
 from zoo.host.errors import UserError, first_line
+from zoo.hub import access
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -69,7 +71,7 @@ def retried(call: Callable[[], Result], *, sleep: Callable[[float], None] = time
 
 def _wait_s(error: Any, attempt: int) -> float | None:
     """Seconds to wait before the next attempt; None = do not try again."""
-    from httpx2 import ConnectError, ConnectTimeout
+    from httpx2 import ConnectError, ConnectTimeout, TooManyRedirects
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
@@ -80,7 +82,7 @@ def _wait_s(error: Any, attempt: int) -> float | None:
             return None
         if asked_s is not None:
             return asked_s
-    elif isinstance(error, ConnectError | ConnectTimeout):
+    elif isinstance(error, ConnectError | ConnectTimeout | TooManyRedirects):
         return None
     # a connection that was there and broke is worth another try
     return FIRST_WAIT_S * 2 ** (attempt - 1)
@@ -91,7 +93,7 @@ def asked_wait_s(headers: Any) -> float | None:
     does."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
-    if (headers.get("Retry-After") or "").isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", headers.get("Retry-After") or ""):
         return float(headers["Retry-After"])
     limit = parse_ratelimit_headers(headers)
     if limit and limit.remaining == 0:
@@ -132,6 +134,7 @@ def explained(words: Words) -> Iterator[None]:
 
     # here, because every request to the Hub passes through this block
     minimum.require(*minimum.HUB)
+    access.check()
     page = f"{constants.ENDPOINT}/{words.repo}"
     try:
         yield
@@ -146,7 +149,10 @@ def explained(words: Words) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise UserError(f"{page} does not exist, or is private: {words.absent}") from error
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
-        raise UserError(_no_network(words, error.__cause__ or error)) from error
+        cause = error.__cause__ or error
+        if isinstance(cause, errors.HfHubHTTPError) and cause is not error:
+            raise UserError(_refused(page, words, cause)) from error  # the Hub has answered
+        raise UserError(_no_network(words, cause)) from error
     except (errors.RemoteEntryNotFoundError, errors.HFValidationError) as error:
         raise UserError(
             f"{words.repo}: expected org/name of a repository that holds its own listing, seen: "

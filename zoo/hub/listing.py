@@ -16,8 +16,14 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIG = "config.json"
 MOST_SHOWN = 20
 """Names of files in an error."""
-REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-"""A name that the Hub takes."""
+PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.))(?!.*\.git\Z){PART}/{PART}")
+"""A name that the Hub takes (`validate_repo_id` of its client)."""
+NAMES = (
+    "A name has at most 96 letters, digits and . _ - only, begins with a letter or a digit, ends "
+    "with neither . nor - nor .git, and has no -- and no .. in it."
+)
+"""The same in words."""
 ALLOWED = re.compile(
     r"README\.md|LICENSE|FINISHED\.json|(model|bank)\.safetensors|metrics\.jsonl"
     r"|(config|preprocessor_config|decision|recipe|data|report)\.json"
@@ -42,17 +48,17 @@ MOST_LICENCE = 100
 @contextmanager
 def readable(repo: str) -> Iterator[None]:
     """Turn what the Hub's client raises for an answer of another form into a `UserError`."""
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
         yield
-    except (json.JSONDecodeError, HFValidationError):
+    except (json.JSONDecodeError, HFValidationError, HTTPError):
         raise  # explained in zoo/hub/calls.py
     except (TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{repo}: expected what a Hub tells of a repository, seen another answer "
-            f"({type(error).__name__}: {first_line(error)[:100]}): check HF_ENDPOINT, or choose "
-            "another base."
+            f"({type(error).__name__}: {first_line(error)[:100]}): check HF_ENDPOINT, and whether "
+            "a proxy answers in its place."
         ) from None
 
 

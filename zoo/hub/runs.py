@@ -34,7 +34,6 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
     """The run folder with these files (name -> sha256) of the cache, put in place whole; it must be
     a finished run."""
     place = folder_of(repo, commit)
-    place.parent.mkdir(parents=True, exist_ok=True)
     # beside its place, where a rename is one step; a name of its own for each process
     temporary = place.with_name(f"{commit}.{secrets.token_hex(8)}{disk.UNFINISHED}")
     try:
@@ -42,11 +41,13 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             _put(cached / name, temporary / name)
         # before it takes its place, so that what stands there is always whole
-        rundir.open_finished(temporary, verify=True)
+        _check_whole(repo, commit, temporary)
         if not place.is_dir():
             temporary.rename(place)
     except OSError as error:
-        if not place.is_dir():  # else another process has put the same files there in the meantime
+        if not _is_there(
+            place
+        ):  # else another process has put the same files there in the meantime
             raise UserError(
                 f"{place} cannot be written ({error.strerror}): free some space, or set "
                 "ZOOTUNE_HOME to another folder."
@@ -54,6 +55,26 @@ def keep(repo: str, commit: str, cached: Path, digests: Mapping[str, str]) -> Pa
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return place
+
+
+def _check_whole(repo: str, commit: str, folder: Path) -> None:
+    """`UserError` unless the files of a repository are a finished run."""
+    try:
+        rundir.open_finished(folder, verify=True)
+    except UserError as error:
+        seen = str(error).replace(f"{folder}/", "").replace(str(folder), "the repository")
+        raise UserError(
+            f"{repo} at commit {commit}: expected a whole run, as python -m zoo push left it, "
+            f"seen: {seen} Its owner can push it again; an earlier commit may be whole "
+            f"(hf-hub:{repo}@COMMIT)."
+        ) from None
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.is_dir()
+    except OSError:  # a folder on the way cannot be looked into
+        return False
 
 
 def _put(source: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ from zoo.host.errors import UserError, first_line
 from zoo.hub.cache import download
 from zoo.hub.calls import BUSY, STATUS, Words, explained, retried
 from zoo.hub.digests import digest_as_git
+from zoo.hub.listing import readable
 from zoo.publish import pushed
 from zoo.publish.repository import Goal, Head, check_token, head_of, head_or_create
 
@@ -74,17 +75,13 @@ def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
         "check the name, and whether the token may see it: hf auth whoami",
         tuple(ADVICE.items()),
     )
-    with (
-        explained(words),
-        _explained_uploads(goal.repo),
-        tempfile.TemporaryDirectory() as temporary,
-    ):
+    with explained(words), tempfile.TemporaryDirectory() as temporary:
         check_token(api, goal)
-        head = head_or_create(api, goal, files)
+        head = head_or_create(api, goal)
         before = _Before.of(api, goal, head)
         kept = before.changed(goal, head, files)
         # a card is prose that people improve; other files belong together, and are refused
-        if kept == [rundir.CARD] and goal.kind == "model":
+        if kept == [rundir.CARD] and rundir.CARD in head.digests and goal.kind == "model":
             card = download(goal.repo, rundir.CARD, head.commit)
             files = pushed.with_card(files, card, Path(temporary))
         elif kept:
@@ -134,11 +131,18 @@ class _Before:
         if goal.overwrite:
             return []
         replaced = [name for name in _differing(head, files) if name in head.digests]
-        changed = []
+        changed = self._removed(head, files)
         for name in (*replaced, *self.stale(head, files)):
             if not self._as_left(goal, head, name):
                 changed.append(name)
         return sorted(changed)
+
+    def _removed(self, head: Head, files: Mapping[str, Path]) -> list[str]:
+        """What an earlier push left there, and somebody has taken away. In a repository without any
+        file of that push there is nothing to miss: it was made anew."""
+        if not head.digests.keys() & self.digests.keys():
+            return []
+        return [name for name in files if name in self.digests and name not in head.digests]
 
     def _as_left(self, goal: Goal, head: Head, name: str) -> bool:
         announced = head.digests[name]
@@ -206,16 +210,17 @@ def _commit(
             *(CommitOperationAdd(name, path) for name, path in files.items()),
             *(CommitOperationDelete(name) for name in stale),
         ]
-        return api.create_commit(
-            goal.repo,
-            operations,
-            commit_message=message,
-            repo_type=goal.kind,
-            revision=goal.revision,
-            # so that the Hub refuses it if somebody else was faster
-            parent_commit=head.commit,
-            create_pr=goal.pull_request,
-        )
+        with readable(goal.repo), _explained_uploads(goal.repo):
+            return api.create_commit(
+                goal.repo,
+                operations,
+                commit_message=message,
+                repo_type=goal.kind,
+                revision=goal.revision,
+                # so that the Hub refuses it if somebody else was faster
+                parent_commit=head.commit,
+                create_pr=goal.pull_request,
+            )
 
     def send_unless_done() -> Any:
         try:
@@ -265,13 +270,12 @@ def read_back(api: Any, goal: Goal, commit: str, files: Mapping[str, Path]) -> H
 def _explained_uploads(repo: str) -> Iterator[None]:
     """Turn what the client raises about an upload, which it wraps in errors of its own, into a
     `UserError`."""
-    from huggingface_hub.errors import HTTPError
-
     try:
         yield
     except RuntimeError as error:
         cause = error.__cause__
-        if not isinstance(cause, HTTPError | OSError):
+        # of any type: where an upload is redirected, the client's connection breaks in its own code
+        if not str(error).startswith("Error while uploading"):
             raise
         status = getattr(getattr(cause, "response", None), "status_code", None)
         seen = f"a connection that broke again and again ({type(cause).__name__})"

@@ -14,7 +14,7 @@ from zoo.contract import rundir
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.host.text import shell, shell_path
-from zoo.hub.listing import REPOSITORY
+from zoo.hub.listing import NAMES, REPOSITORY
 
 if TYPE_CHECKING:
     from zoo.publish.push import Pushed
@@ -56,8 +56,8 @@ class PushOptions:
     def __post_init__(self) -> None:
         if not REPOSITORY.fullmatch(self.repo):
             raise UserError(
-                f"{self.repo}: expected user/name of a repository on the Hub, with one slash. A "
-                "name has letters, digits and . _ - only, and begins with a letter or a digit."
+                f"{self.repo}: expected user/name of a repository on the Hub, with one slash. "
+                f"{NAMES}"
             )
 
 

@@ -1,15 +1,14 @@
 """The repository on the Hub that a push goes to: who may write there, its newest commit, and its
 creation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from zoo.contract import rundir
 from zoo.host.errors import UserError
 from zoo.hub.calls import retried, timeouts
-from zoo.hub.listing import digests_of
+from zoo.hub.listing import digests_of, readable
+from zoo.publish import pushed
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,10 @@ def check_token(api: Any, goal: Goal) -> None:
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     try:
-        me = retried(api.whoami)
+        with readable(goal.repo):
+            me = retried(api.whoami)
+            role = me.get("auth", {}).get("accessToken", {}).get("role")
+            spaces = [me["name"], *(org["name"] for org in me.get("orgs", ()))]
     except LocalTokenNotFoundError:
         raise UserError(
             "expected a token of the Hub, seen none: make one with write access at "
@@ -59,8 +61,6 @@ def check_token(api: Any, goal: Goal) -> None:
             f"{api.endpoint} refuses the token (HTTP status 401): it is wrong or revoked. Make a "
             f"new one at {api.endpoint}/settings/tokens, then run hf auth login (or set HF_TOKEN)."
         ) from None
-    role = me.get("auth", {}).get("accessToken", {}).get("role")
-    spaces = [me["name"], *(org["name"] for org in me.get("orgs", ()))]
     if role == "read":
         raise UserError(
             f"the token of {me['name']} may only read: make one with write access at "
@@ -79,24 +79,25 @@ def head_of(api: Any, goal: Goal, revision: str) -> Head | None:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        info = retried(
-            lambda: api.repo_info(
-                goal.repo,
-                repo_type=goal.kind,
-                revision=revision,
-                files_metadata=True,
-                timeout=timeouts(),
+        with readable(goal.repo):
+            info = retried(
+                lambda: api.repo_info(
+                    goal.repo,
+                    repo_type=goal.kind,
+                    revision=revision,
+                    files_metadata=True,
+                    timeout=timeouts(),
+                )
             )
-        )
+            return Head(info.sha, bool(info.private), digests_of(info.siblings or ()))
     # a subclass of RepositoryNotFoundError, but the repository is there
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
         return None
-    return Head(info.sha, bool(info.private), digests_of(info.siblings or ()))
 
 
-def head_or_create(api: Any, goal: Goal, files: Mapping[str, Path]) -> Head:
+def head_or_create(api: Any, goal: Goal) -> Head:
     """The commit to build on; the repository and the branch are made if they are not there."""
     from huggingface_hub.errors import RevisionNotFoundError
 
@@ -115,7 +116,8 @@ def head_or_create(api: Any, goal: Goal, files: Mapping[str, Path]) -> Head:
                 "choose another name."
             )
     else:
-        _refuse_other_owner(goal, head, files)
+        known = pushed.read(api.endpoint, goal.kind, goal.repo, "main") is not None
+        _refuse_other_owner(goal, head, known)
     if goal.revision == "main":
         return head
     try:
@@ -135,22 +137,23 @@ def _create(api: Any, goal: Goal) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        retried(
-            lambda: api.create_repo(
-                goal.repo,
-                repo_type=goal.kind,
-                private=not goal.public,
-                space_sdk="gradio" if goal.kind == "space" else None,
+        with readable(goal.repo):
+            retried(
+                lambda: api.create_repo(
+                    goal.repo,
+                    repo_type=goal.kind,
+                    private=not goal.public,
+                    space_sdk="gradio" if goal.kind == "space" else None,
+                )
             )
-        )
     except HfHubHTTPError as error:
         if error.response.status_code != 409:  # ours, if the answer to the first attempt was lost
             raise
 
 
-def _refuse_other_owner(goal: Goal, head: Head, files: Mapping[str, Path]) -> None:
-    """`UserError` if the repository holds something that no push made, or is seen by others than
-    asked."""
+def _refuse_other_owner(goal: Goal, head: Head, known: bool) -> None:
+    """`UserError` if the repository is seen by others than asked, or holds something that no push
+    made; not of one that an earlier push of this user is `known` to have filled."""
     # never made public, or private, in passing
     if goal.public == head.private and not goal.pull_request:
         if head.private:
@@ -165,7 +168,7 @@ def _refuse_other_owner(goal: Goal, head: Head, files: Mapping[str, Path]) -> No
     mark = rundir.FINISHED if goal.kind == "model" else rundir.CARD
     # the Hub puts this one into every new repository
     others = [name for name in head.digests if name != ".gitattributes"]
-    if others and mark not in head.digests and not goal.pull_request:
+    if others and not known and mark not in head.digests and not goal.pull_request:
         raise UserError(
             f"the name {goal.repo} is taken: expected a new one, or a run that was pushed before, "
             f"seen {', '.join(sorted(others)[:5])}. Choose another name, or propose the change "
