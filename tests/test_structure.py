@@ -46,6 +46,7 @@ ROOMS = {
     "finetune": (
         "machine",
         "recipe",
+        "presets",
         "augment",
         "data",
         "evaluation",

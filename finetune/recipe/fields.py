@@ -2,7 +2,7 @@
 
 The command line is generated from two dataclasses, `Run` (finetune/recipe/run.py) and `Recipe`.
 Each field of `Recipe` is a row: type, range, usual value, needs (finetune/recipe/row.py), help. The
-functions that fill a `Recipe` in are in finetune/recipe/auto.py and finetune/recipe/published.py.
+functions that fill a `Recipe` in are in finetune/presets/auto.py and finetune/presets/published.py.
 """
 
 import ast
@@ -63,10 +63,12 @@ class Recipe:
     lr: Annotated[float, Row(1e-9, 1e3)]
     """Peak learning rate; --lr find takes what a range test suggests (python -m
     finetune.find_lr)."""
-    optimizer: Literal["adamw", "adam", "sgd", "momentum", "rmsprop", "adadelta", "lars", "ranger"]
+    optimizer: Literal[
+        "adamw", "adam", "sgd", "momentum", "rmsprop", "adagrad", "adadelta", "lars", "ranger"
+    ]
     """adamw (decoupled weight decay), adam, sgd (Nesterov momentum 0.9), momentum (the same without
-    Nesterov), rmsprop (with momentum 0.9), adadelta, lars (for very large batches), ranger (RAdam
-    with Lookahead)."""
+    Nesterov), rmsprop (with momentum 0.9), adagrad, adadelta, lars (for very large batches), ranger
+    (RAdam with Lookahead)."""
     seed: Annotated[int, Row(0, 2**31 - 1, usual=0, why="default", probe_too=True)]
     """Seed of all randomness; the same seed gives the same weights on the same machine."""
     amp: Literal["off", "bf16", "fp16"]

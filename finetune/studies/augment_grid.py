@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from finetune.augment.batch import augment_batch
 from finetune.augment.picture import augment, normalise, seed_everything
 from finetune.data.class_folders import read_tree
-from finetune.recipe import resolve
+from finetune.presets import resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe, flag_of
 from finetune.recipe.run import Run

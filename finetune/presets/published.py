@@ -2,11 +2,11 @@
 every value.
 
 What a source leaves open is named so ("not published"); what every recipe decides alike, such as
-input side, precision and validation, is added by finetune/recipe/auto.py. Where fewer epochs are
+input side, precision and validation, is added by finetune/presets/choices.py. Where fewer epochs are
 given than published, warm-up and boundaries keep their share of the run.
 """
 
-from finetune.recipe.anchors import interpolate
+from finetune.presets.anchors import interpolate
 from finetune.recipe.facts import Choices, Facts, Given
 
 SMALL_M = 12
