@@ -6,6 +6,7 @@ import os
 import tyro
 
 from export.options import ExportOptions
+from export.place import alone
 from zoo.host.errors import run_main
 
 
@@ -15,9 +16,10 @@ def main(export: tyro.conf.OmitArgPrefixes[ExportOptions]) -> None:
     # a thread that waits must not spin: two of torch's threads beside any other work lose four
     # fifths of their speed
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from export.pipeline import start
+    with alone(export.run):  # before torch is loaded, so that a refusal does not take seconds
+        from export.pipeline import start
 
-    start(export)
+        start(export)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ Each bundle runs in a process of its own. The numbers go to its `timing.json` an
 import multiprocessing
 import platform
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -21,7 +23,8 @@ from zoo.comparison.drawing import plain_text, short
 from zoo.contract import bundle as bundles
 from zoo.contract import figures, rundir
 from zoo.host import console, disk, machine
-from zoo.host.errors import UserError, run_main
+from zoo.host.errors import UserError, first_line, run_main
+from zoo.picture.opened import MAX_PIXELS
 
 BATCHES = (1, 8, 32)
 LEAST_RUNS, LEAST_SECONDS = 10, 1.0
@@ -48,10 +51,14 @@ class BenchOptions:
     def __post_init__(self) -> None:
         if not self.bundles:
             raise UserError("expected a bundle at least, such as RUN/bundles/onnx, seen none.")
-        if min(self.height, self.width) < 1 or self.threads < 0:
+        if min(self.height, self.width) < 1 or self.height * self.width > MAX_PIXELS:
             raise UserError(
-                f"--height {self.height} --width {self.width} --threads {self.threads}: expected "
-                "sides of 1 pixel at least, and 0 threads or more."
+                f"--height {self.height} --width {self.width}: expected sides of 1 pixel at least, "
+                f"and at most {MAX_PIXELS:,} pixels, which is the largest picture that is decoded."
+            )
+        if not 0 <= self.threads <= machine.MOST_THREADS:
+            raise UserError(
+                f"--threads {self.threads}: expected 0 (one per core) to {machine.MOST_THREADS}."
             )
         drawn = self.picture
         if drawn and (drawn.suffix not in (".png", ".svg") or not drawn.absolute().parent.is_dir()):
@@ -64,16 +71,33 @@ def main(bench: tyro.conf.OmitArgPrefixes[BenchOptions]) -> None:
     rows = []
     for path in bench.bundles:
         opened = bundles.open_bundle(path)
-        with (
-            console.busy(f"measuring {opened.folder}"),
-            multiprocessing.get_context("spawn").Pool(1) as process,
-        ):
-            timing = process.apply(measure, (opened.model, bench))
+        with console.busy(f"measuring {opened.folder}"):
+            timing = measure_alone(opened.model, bench)
         write_timing(opened, timing)
         rows.append((opened, timing))
     show(rows)
     if bench.picture:
         draw(rows, bench.picture)
+
+
+def measure_alone(model: Path, options: BenchOptions) -> dict[str, Any]:
+    """Return what `measure` does in a process of its own; `UserError` if that process ended
+    early."""
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawned) as processes:
+        try:
+            return processes.submit(measure, model, options).result()
+        except BrokenProcessPool:
+            raise _no_memory(options, "the process was ended by the system") from None
+
+
+def _no_memory(options: BenchOptions, cause: str) -> UserError:
+    """The error of a measurement that took more memory than there is."""
+    return UserError(
+        f"batches of up to {BATCHES[-1]} pictures of {options.width} x {options.height} pixels "
+        f"cannot be measured here ({cause}): expected memory for all of them at once. Choose a "
+        "smaller --height and --width, or free memory."
+    )
 
 
 def write_timing(opened: bundles.Bundle, timing: dict[str, Any]) -> None:
@@ -92,10 +116,14 @@ def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
     session, provider = onnx_runtime.load(model, options.provider, threads=options.threads)
     loaded = perf_counter() - start
     random = np.random.default_rng(0)
+    failures: tuple[type[Exception], ...] = (MemoryError, *onnx_runtime.failures())
     rows = []
     for batch in BATCHES:
-        image = random.integers(0, 256, (batch, options.height, options.width, 3), dtype=np.uint8)
-        seconds = run_times(session, image, provider)
+        try:
+            shape = (batch, options.height, options.width, 3)
+            seconds = run_times(session, random.integers(0, 256, shape, dtype=np.uint8), provider)
+        except failures as error:
+            raise _no_memory(options, first_line(error)) from None
         rows.append(
             {
                 "batch": batch,

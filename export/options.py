@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from export.targets.rows import TARGETS
+from export.targets.rows import LOSSY, TARGETS
 from zoo.host.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,3 +48,19 @@ class ExportOptions:
                 f"--parity-images {self.parity_images}: expected 1 at least; without pictures "
                 "there is no proof."
             )
+        self._check_effect()
+
+    def _check_effect(self) -> None:
+        """`UserError` for a flag about what rounding loses, where no target rounds."""
+        if set(LOSSY) & set(self.to):
+            return
+        flags = {
+            "--max-loss": self.max_loss is not None,
+            "--accept-inconclusive": self.accept_inconclusive,
+        }
+        for flag, used in flags.items():
+            if used:
+                raise UserError(
+                    f"{flag} has no effect with --to {' '.join(self.to)}, which answers as the "
+                    f"trained model does: remove {flag}, or add {' or '.join(LOSSY)} to --to."
+                )

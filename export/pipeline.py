@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from export.options import ExportOptions
-from export.place import alone, check_writable, room_on_disk, take_place
+from export.place import check_writable, room_on_disk, take_place
 from export.proof import judging, prove
 from export.proof.open_run import open_run
 from export.proof.product import Product, all_of
@@ -33,7 +33,7 @@ INCONCLUSIVE = (
 
 
 def start(options: ExportOptions) -> None:
-    """Export a run to every target that the options name.
+    """Export a run to every target that the options name; the caller holds its lock (`alone`).
 
     Raises `UserError` for what the user can put right, and `NotProved` for a proof that failed. Of
     several targets, one that fails does not stop the others; `NotProved` follows after a table of
@@ -56,7 +56,7 @@ def start(options: ExportOptions) -> None:
     gathered = prove.gather(
         trained, examples=options.examples, accept_inconclusive=options.accept_inconclusive
     )
-    with alone(trained.run), gathered as evidence:
+    with gathered as evidence:
         for name in names:
             refusal = _refused(partial(attempt, evidence, name, failed))
             if refusal is None:
@@ -173,7 +173,7 @@ def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
     for precision, make in target.make.items():
         if folder.exists():
             shutil.rmtree(folder)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         with console.busy(f"exporting to {name}"):
             product = make(evidence, folder)
         bundle.write(folder, trained.describe(name, product, precision))
@@ -214,8 +214,10 @@ def take_over(run: Path, folder: Path, product: Product, *, examples: bool) -> N
     """Copy the proof from the bundle for `onnx`, whose model file is also the model of this one."""
     source = bundle.open_bundle(run)
     assert rundir.digest(folder / product.model) == source.model_sha256, "the same file"
-    for name in (bundle.PARITY, bundle.PARITY_PAGE):
-        shutil.copyfile(source.folder / name, folder / name)
-    if examples and (source.folder / bundle.EXAMPLES).is_dir():
+    shutil.copyfile(source.folder / bundle.PARITY, folder / bundle.PARITY)
+    has_examples = (source.folder / bundle.EXAMPLES).is_dir()
+    if examples and has_examples:
         shutil.copytree(source.folder / bundle.EXAMPLES, folder / bundle.EXAMPLES)
+    if examples or not has_examples:  # else its page shows the same pictures
+        shutil.copyfile(source.folder / bundle.PARITY_PAGE, folder / bundle.PARITY_PAGE)
     console.say(f"  the model is {source.model}, byte for byte, and so is its proof")

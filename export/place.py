@@ -8,39 +8,46 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from zoo.contract import bundle
+from zoo.contract import bundle, rundir
 from zoo.host import disk, locks
 from zoo.host.errors import UserError
 
 LOCK = ".lock"
 """In `bundles/`: held by the process that exports."""
-OLD = f".old{disk.UNFINISHED}"
-"""End of the name of a bundle whose successor takes its place."""
 
 
 @contextmanager
 def alone(run: Path) -> Iterator[None]:
     """Hold the lock of a run's bundles, which ends with the process; `UserError` if another export
-    has it."""
+    has it, or if this is no finished run."""
+    rundir.open_finished(run)
     bundles = run / bundle.BUNDLES
     with disk.right_needed(bundles):
         bundles.mkdir(exist_ok=True)
+        disk.check_writable(bundles)
         lock = FileLock(str(bundles / LOCK))
         locks.take(
             lock,
             in_use=f"{run} is being exported by another process: wait for it, then export again.",
         )
     try:
-        # its successor was about to take its place when the power went
-        for old in bundles.glob(f"*{OLD}"):
-            name = bundles / old.name.removesuffix(OLD)
-            if name.exists():
-                shutil.rmtree(old)
-            else:
-                old.rename(name)
+        _put_right(bundles)
         yield
     finally:
         lock.release()
+
+
+def _put_right(bundles: Path) -> None:
+    """Remove or put back what an export left that was killed, or that lost its power."""
+    for old in bundles.glob(f"*{disk.SET_ASIDE}"):
+        place = disk.place_of(old)
+        if place.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(place)
+    for left in bundles.glob(f"*{disk.UNFINISHED}"):
+        if left.is_file():  # of `disk.check_writable`; a file here would be refused
+            left.unlink()
 
 
 def check_writable(run: Path, names: Sequence[str]) -> None:
@@ -53,8 +60,12 @@ def check_writable(run: Path, names: Sequence[str]) -> None:
 
 def take_place(folder: Path, place: Path) -> None:
     """Let a finished bundle take the place of an earlier one, which is back at once where that is
-    interrupted."""
-    old = place.with_name(place.name + OLD)
+    interrupted.
+
+    No system that we run on replaces a folder by another one in a single step. Between the two
+    renames the earlier bundle is found where it was set aside, `disk.standing`.
+    """
+    old = disk.set_aside(place)
     try:
         if place.exists():
             place.rename(old)

@@ -113,7 +113,7 @@ def write_and_tell(order: Comparison) -> None:
         )
     for of in numbers["pairs"]:
         console.say(
-            f"  {of['second']} against {of['first']}: {100 * of['difference']:+.2f} points, "
+            f"  {of['second']} against {of['first']}: {100 * of['difference']:+z.2f} points, "
             f"p = {of['p_value']:.2g}"
         )
     console.say(f"side by side: {order.folder / comparison_page.PAGE}", style="bold green")

@@ -1,5 +1,6 @@
 """What is served, and how: the command line of `python -m serve`. Loads nothing heavy."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +8,11 @@ from typing import Annotated, Literal
 import tyro
 
 from zoo.host.errors import UserError
+
+ROOT_PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
+LAST_PORT = 65_535
+MOST_WORKERS = 256
+"""Each is a process that decodes pictures, and as many pictures in memory."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,15 @@ class ServiceOptions:
     that are decoded: one of over 25 million, up to 200, is decoded at 1/2 or 1/4 of its size."""
 
     def __post_init__(self) -> None:
-        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+        if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
             raise UserError(
                 f"--root-path {self.root_path}: expected a prefix such as /tools/pets, with a "
-                "slash in front and none at the end."
+                "slash in front and none at the end, of letters, digits and . _ ~ - only."
+            )
+        if not self.host.strip():
+            raise UserError(
+                "--host: expected an address, seen nothing; 0.0.0.0 is every network of this "
+                "machine."
             )
         if self.auth is not None and not all(self.auth.partition(":")):
             raise UserError("--auth: expected USER:PASSWORD, seen no colon or an empty half.")
@@ -84,6 +95,12 @@ class ServiceOptions:
         ):
             if value < least:
                 raise UserError(f"--{flag} {value}: expected {least} or more.")
+        for flag, value, most in (
+            ("port", self.port, LAST_PORT),
+            ("workers", self.workers, MOST_WORKERS),
+        ):
+            if value > most:
+                raise UserError(f"--{flag} {value}: expected {most} or less.")
         for flag, amount in (
             ("deadline-s", self.deadline_s),
             ("decode-s", self.decode_s),

@@ -18,12 +18,14 @@ from serve.engine.answer_queue import AnswerQueue, default_workers
 from serve.engine.decoder import give_memory_back
 from serve.engine.decoders import Decoders
 from serve.http import life as lives
+from serve.http import refusals
 from serve.http.api import create_api
 from serve.http.door import Door, DoorLimits, Page
 from serve.http.gate import Gate
 from serve.http.life import Life
 from serve.http.metrics import Metrics
 from serve.http.repeat import Repeat
+from serve.insides import of_uvicorn
 from serve.limits import budgets
 from serve.limits.logins import Keys
 from serve.limits.origins import Origins
@@ -52,6 +54,7 @@ class Service:
 def start(options: ServiceOptions) -> None:
     """Serve until SIGTERM or Ctrl-C; `UserError` for what the user can put right."""
     give_memory_back()
+    of_uvicorn.answer_errors_with(refusals.no_http(), refusals.overloaded)
     with ExitStack() as stack:
         service = stack.enter_context(build(options))
         lives.serve(

@@ -18,6 +18,9 @@ from tests.slow_tests import SLOW, SLOW_FIXTURES
 # machine down
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# until all tests are collected: imports leave no garbage, and looking for it takes four seconds
+gc.disable()
+
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     # the cores are dealt out, so that the workers' threads, and the processes that tests start, do
     # not compete
@@ -44,10 +47,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: no collection of garbage looks through its million objects
-    again, and no fork copies them for it."""
-    gc.collect()
+    """What is imported by now stays: no collection of garbage looks through its million objects,
+    and no fork copies them for it."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

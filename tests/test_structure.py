@@ -193,10 +193,22 @@ def test_what_tests_share_stands_in_no_test() -> None:
     shared = [
         f"{name_of(path)} imports {node.module}"
         for path in sorted((ROOT / "tests").rglob("*.py"))
+        # parsed only where it may matter: to parse all tests takes four seconds
+        if re.search(r"from[\s\\]+[\w.]*test_", path.read_text(encoding="utf-8"))
         for node in nodes(path)
         if isinstance(node, ast.ImportFrom) and "test_" in str(node.module).split(".")[-1][:5]
     ]
     assert shared == []
+
+
+@law_of_each_file
+def test_no_difference_is_printed_as_minus_zero(path: Path) -> Iterator[str]:
+    """The `z` of a format takes the sign of what rounds to zero, which `+` would show."""
+    for node in nodes(path):
+        if isinstance(node, ast.FormattedValue) and node.format_spec:
+            words = ast.unparse(node.format_spec)
+            if "+" in words and "z" not in words:
+                yield f"line {node.lineno}"
 
 
 @law_of_each_file

@@ -1,5 +1,5 @@
 """Python in processes of its own that share one import of the heavy libraries: a server that has
-them forks.
+them forks, for all workers of a test run.
 
     warm.run(warm.TORCH, ["-m", "zoo", "push", ...], env=env)   # as subprocess.run does
     warm.Process(warm.GRADIO, ["-m", "serve", ...])             # as subprocess.Popen does
@@ -18,6 +18,8 @@ import json
 import marshal
 import os
 import runpy
+import secrets
+import selectors
 import shutil
 import signal
 import socket
@@ -29,6 +31,8 @@ from collections.abc import Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 TORCH = "timm safetensors.torch httpx2 tyro yaml"
@@ -87,6 +91,7 @@ class Process(subprocess.Popen[str]):
             "arguments": list(map(str, arguments)),
             "env": dict(os.environ if env is None else env),
             "cwd": str(cwd),
+            "cores": _cores(),
         }
         self._server = _server(imports)
         super().__init__([sys.executable, *self._order["arguments"]], text=True, **streams)
@@ -140,26 +145,52 @@ class Process(subprocess.Popen[str]):
         return self.returncode
 
 
+def _cores() -> list[int]:
+    """Those that this process may use; none where the system cannot tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _lock() -> FileLock:
+    """Held while a server is looked for, started or given up."""
+    return FileLock(Path(tempfile.gettempdir(), f"zootune-warm-{os.getuid()}.lock"))
+
+
 @functools.cache
 def _server(imports: str) -> socket.socket:
-    """A socket to the server of this process that has these imports."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    code = tempfile.mkdtemp(prefix="zootune-code-")
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", str(theirs.fileno()), code, *imports.split()],
-            cwd=ROOT,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
+    """A socket to the server that has these imports. The worker that needs it first starts it; it
+    ends when no worker is connected any more."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex()
+    name = hashlib.sha256(f"{run} {imports}".encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir(), f"zootune-warm-{name}")
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = None
+    with _lock():
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            process = _start_server(folder, imports)
+        ours.connect(str(folder / "socket"))
 
     def stop() -> None:
         ours.close()
-        process.wait(20)
-        shutil.rmtree(code, ignore_errors=True)
+        if process:
+            process.wait(20)
 
     atexit.register(stop)
     return ours
+
+
+def _start_server(folder: Path, imports: str) -> subprocess.Popen[bytes]:
+    """It takes orders from who connects to the socket in this folder, at once or before the imports
+    are done."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(folder / "socket"))
+        listener.listen()
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.warm", str(listener.fileno()), folder, *imports.split()],
+            cwd=ROOT,
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
 
 
 def _compile_once(folder: Path) -> None:
@@ -183,25 +214,64 @@ def _compile_once(folder: Path) -> None:
     SourceFileLoader.source_to_code = source_to_code  # type: ignore[assignment,method-assign]
 
 
-def _serve(connection: socket.socket, imports: Sequence[str]) -> None:
-    """Fork for each order, until the other end closes. Imports only what the processes may have
-    imported."""
+def _serve_all(listener: socket.socket, folder: Path, imports: Sequence[str]) -> None:
+    """Fork for each order of those who connect, until the last of them has left. Imports only what
+    the processes may have imported."""
     for name in imports:
         __import__(name)
     gc.collect()
     # or each process looks through all of it when it collects, and copies its memory by that
     gc.freeze()
-    while True:
-        content, streams, *_ = socket.recv_fds(connection, 1 << 20, 4)
-        while _reaped():
-            pass
-        if not content:
-            return
-        if os.fork() == 0:
-            connection.close()
-            _keep(json.loads(content), streams)
-        for stream in streams:
-            os.close(stream)
+    connections = [listener.accept()[0]]
+    while connections:
+        with selectors.DefaultSelector() as ready:
+            for source in (listener, *connections):
+                ready.register(source, selectors.EVENT_READ)
+            events = ready.select()
+        for key, _ in events:
+            if key.fileobj is listener:
+                connections.append(listener.accept()[0])
+            elif not _carried_out(key.fileobj, (listener, *connections)):
+                connections.remove(key.fileobj)
+                key.fileobj.close()
+        if not connections:
+            connections = _last_call(listener, folder)
+
+
+def _last_call(listener: socket.socket, folder: Path) -> list[socket.socket]:
+    """Who connected meanwhile; if nobody did, nobody can any more."""
+    listener.setblocking(False)
+    with _lock():
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            shutil.rmtree(folder)
+            return []
+    listener.setblocking(True)
+    connection.setblocking(True)
+    return [connection]
+
+
+def serve(connection: socket.socket) -> None:
+    """Fork for each order, until the other end closes."""
+    while _carried_out(connection, (connection,)):
+        pass
+
+
+def _carried_out(connection: socket.socket, others: Sequence[socket.socket]) -> bool:
+    """Fork for the next order; whether there was one. The new process has none of the sockets."""
+    content, streams, *_ = socket.recv_fds(connection, 1 << 20, 4)
+    while _reaped():
+        pass
+    if not content:
+        return False
+    if os.fork() == 0:
+        for other in others:
+            other.close()
+        _keep(json.loads(content), streams)
+    for stream in streams:
+        os.close(stream)
+    return True
 
 
 def _reaped() -> bool:
@@ -216,6 +286,8 @@ def _keep(order: dict[str, Any], streams: Sequence[int]) -> None:
     """Fork the process, and send its id and in the end its status: the keeper, whose child it
     is."""
     *standard, status = streams
+    if order["cores"]:  # those of the worker, which need not have started the server
+        os.sched_setaffinity(0, order["cores"])
     pid = os.fork()
     if pid == 0:
         os.close(status)
@@ -266,4 +338,4 @@ def _carry_out(order: dict[str, Any], standard: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     _compile_once(Path(sys.argv[2]))
-    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[3:])
+    _serve_all(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:])

@@ -34,7 +34,7 @@ def make(evidence: Evidence, folder: Path) -> Product:
         trained.write(deployed, path)
         model = openvino.convert_model(path)
     description = model_metadata.metadata(trained.described(deployed.outputs))
-    model.set_rt_info(description[bundle.METADATA], bundle.METADATA)
+    model.set_rt_info(description[model_metadata.METADATA], model_metadata.METADATA)
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
     return Product(
         deployed.outputs,

@@ -78,3 +78,6 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "web": _web,
 }
 """Name of `--to` -> what gives its row, in the order of the help."""
+LOSSY = ("tensorrt", "int8")
+"""Targets that have a precision which rounds, and are judged by the accuracy that it loses; stands
+here so that the command line knows them without loading any."""

@@ -201,7 +201,7 @@ def gain(row: Mapping[str, Any]) -> Markup:
     screens)."""
     return fill(
         '{}<span class="wide"> ± {}</span>',
-        f"{row['gain']:+.4f}".replace("-", "−"),
+        f"{row['gain']:+z.4f}".replace("-", "−"),
         f"{row['gain_error']:.4f}",
     )
 

@@ -155,7 +155,7 @@ def _pair_row(pair: Mapping[str, Any]) -> list[object]:
 
 def points(share: float) -> str:
     """Print a difference in points: 0.0123 -> '+1.2'."""
-    return f"{100 * share:+.1f}".replace("-", "−")
+    return f"{100 * share:+z.1f}".replace("-", "−")
 
 
 def comparison_figures(wrong: Mapping[str, Curves]) -> list[Drawing]:

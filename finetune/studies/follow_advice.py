@@ -148,7 +148,7 @@ def say_table(table: Mapping[str, Any], most: int) -> None:
     for row in table["runs"]:
         line = f"  {row['run']:<40} select top-1 {row['select_top1']:.2%}"
         if row["gain"] is not None:
-            line += f" ({100 * row['gain']:+.1f} points, {row['flags']})"
+            line += f" ({100 * row['gain']:+z.1f} points, {row['flags']})"
         if row["best"]:
             console.say(f"{line}  <- best", style="bold green")
         else:

@@ -24,7 +24,7 @@ def write_space(bundle: Bundle, out: Path, *, title: str | None, with_examples: 
     """Write everything into `out`, a new folder; `UserError` if something private would be in
     it. `title`: the name on the Hub (None: that of the run)."""
     private = packed_bundle.private_of(bundle)
-    target = bundle.folder.name
+    target = bundle.place.name
     if not TARGET.fullmatch(target):
         target = bundles.DEFAULT_TARGET
     model = out / "model"

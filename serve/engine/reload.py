@@ -63,7 +63,7 @@ class Watch:
     def look(self) -> None:
         """Load and swap in what has changed; whatever goes wrong with it, the old one goes on
         serving."""
-        state = _state(self._queue.model.predictor.bundle.folder)
+        state = _state(self._queue.model.predictor.bundle.place)
         if state == self._last:
             return
         # a future, because a broken bundle can raise anything
@@ -87,7 +87,7 @@ class Watch:
     def _load(self) -> Model | None:
         """Return the new model; None if there is no finished one, or it is the one that serves."""
         model = self._queue.model
-        folder = model.predictor.bundle.folder
+        folder = model.predictor.bundle.place
         if not (folder / bundles.FINISHED).exists() or _stamp(folder) == model.stamp:
             return None
         new = self._reload()

@@ -116,7 +116,8 @@ def _health(api: FastAPI, queue: AnswerQueue, life: Life, metrics: Metrics) -> N
         elif life.full():
             reason = "too much is being sent"
         if reason:
-            return JSONResponse({"status": reason}, 503, {"retry-after": "1"})
+            not_ready = {"status": reason} | error_body(f"Not ready: {reason}.")
+            return JSONResponse(not_ready, 503, {"retry-after": "1"})
         return JSONResponse({"status": "ready"})
 
     @api.get(

@@ -58,3 +58,10 @@ def bound() -> None:
     few = FewLines()
     for name in LOGGERS:
         logging.getLogger(name).addFilter(few)
+
+
+def write_no_more() -> None:
+    """Write no line of `LOGGERS` from now on: what is broken off when the service has to end at
+    once is no error."""
+    for name in LOGGERS:
+        logging.getLogger(name).disabled = True

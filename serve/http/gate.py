@@ -20,7 +20,7 @@ from serve.http.page_calls import RefusedCall
 from serve.http.refusals import Refusal
 from serve.limits import budgets
 from serve.limits.logins import Logins
-from serve.limits.origins import are_hosts, preflight
+from serve.limits.origins import are_hosts, joined, preflight
 from serve.limits.uploads import Full, files_in
 
 OPEN = ("/healthz", "/readyz")
@@ -67,7 +67,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path, started = self._under_root(scope), time.monotonic()
-        headers = dict(scope["headers"])
+        headers = joined(scope["headers"])
         reply = Reply(send, [*ALWAYS_SENT, *self._origins.on_answer(headers)])
         if self._origins.is_preflight(scope["method"], headers):
             await _answer_nothing(send, [*reply.own_headers, *preflight()])
@@ -113,7 +113,7 @@ class Gate:
 
     async def _pass(self, call: _Call, route: routes.Route | None, held: ExitStack) -> None:
         """Refuse a request, or let it through; `held` gives back what it holds."""
-        headers = dict(call.scope["headers"])
+        headers = joined(call.scope["headers"])
         refusal = self._refusal(call, headers, route) or self._no_slot(call, route, held)
         if refusal is not None:
             await self._refuse(call.send, refusal)
@@ -133,6 +133,7 @@ class Gate:
         receive = held.enter_context(
             self._bodies.counted(call.receive, call.address, limit, in_memory=in_memory)
         )
+        call = replace(call, send=refusals.OneSentence(call.send).send)
         if route is None:
             await self._app(call.scope, receive, call.send)
         else:

@@ -2,6 +2,7 @@
 never send anything."""
 
 import asyncio
+import errno
 import signal
 import socket
 import time
@@ -90,9 +91,12 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:
+        advice = "Name an address of this machine, such as 127.0.0.1 or ::1."
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            advice = "Choose another port; 0 is any free one."
         raise UserError(
             f"--host {host} --port {port}: expected an address that is free, seen: "
-            f"{error.strerror}. Choose another port; 0 is any free one."
+            f"{str(error.strerror).partition(' (while')[0]}. {advice}"
         ) from None
 
 
@@ -109,6 +113,7 @@ async def _serve(
 
     def stop() -> None:
         if life.draining:
+            few_lines.write_no_more()
             server.force_exit = server.should_exit = True
         else:
             life.draining = True

@@ -1,13 +1,15 @@
-"""What the gate answers to a request that it does not let through: a status and one sentence."""
+"""What the gate answers to a request that it does not let through: a status and one sentence; and
+the same form for errors that a framework answers on its own."""
 
 import asyncio
 import contextlib
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.bodies import TOO_MUCH
 from serve.limits import uploads
@@ -17,6 +19,13 @@ LINGER_S = 5.0
 connection, not the reason."""
 LONGEST_QUERY = 4_000
 """Bytes of a query string at most."""
+SENTENCES = {
+    403: "Not allowed.",
+    404: "Not found.",
+    422: "Expected a request of the form that this path takes.",
+    500: "The service failed to answer; its log says why.",
+}
+"""Instead of what a framework says about these statuses; of others it is the status's name."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +104,77 @@ async def answer(send: Send, refusal: Refusal, *, rest: Receive | None = None) -
 def error_body(sentence: str) -> dict[str, Any]:
     """Return the body of every refusal of the API."""
     return {"error": sentence}
+
+
+async def overloaded(_: Scope, __: Receive, send: Send) -> None:
+    """Answer a request, as an ASGI application, that the server itself does not take."""
+    await answer(send, REQUESTS)
+
+
+def no_http() -> bytes:
+    """Return the whole answer to bytes that are no HTTP."""
+    body = json.dumps(error_body("Expected a well-formed HTTP request.")).encode()
+    head = (
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class OneSentence:
+    """`send` for an application whose errors, also those that its framework answers on its own,
+    are to hold one sentence; final.
+
+    An error whose body is no JSON object with the key `error` gets another body.
+    """
+
+    def __init__(self, send: Send):
+        self._send = send
+        self._start: Message | None = None
+        """The head of an error, held back until its body is known."""
+        self._body = b""
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, as ASGI's `send` does."""
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._start = message
+            return
+        if self._start is None:
+            await self._send(message)
+            return
+        self._body += message.get("body", b"")
+        if not message.get("more_body", False):
+            start, self._start = self._start, None
+            await self._send_error(start)
+
+    async def _send_error(self, start: Message) -> None:
+        """Send head and body of an error."""
+        if not _has_sentence(self._body):
+            self._body = sentence_of(start["status"])
+            start = {**start, "headers": _of_body(start.get("headers", []), self._body)}
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": self._body})
+
+
+def sentence_of(status: int) -> bytes:
+    """Return the body of an error of which only the status is known."""
+    sentence = SENTENCES.get(status) or f"{HTTPStatus(status).phrase}."
+    return json.dumps(error_body(sentence)).encode()
+
+
+def _has_sentence(body: bytes) -> bool:
+    """Tell whether an error is one of our own: a JSON object with a sentence."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and isinstance(content.get("error"), str)
+
+
+def _of_body(headers: list[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer whose body was replaced by this JSON."""
+    ours = {
+        b"content-type": b"application/json",
+        b"content-length": str(len(body)).encode(),
+    }
+    return [*((name, value) for name, value in headers if name not in ours), *ours.items()]

@@ -7,12 +7,13 @@ counts requests, timeout_keep_alive begins with the first answer.
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import uvicorn
-from starlette.types import Send
+from starlette.types import ASGIApp, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 Connection = Any
@@ -40,6 +41,23 @@ def _protocol(most: int, **keywords: Any) -> asyncio.Protocol:
     if len(keywords["server_state"].connections) >= most:
         return _TooMany()
     return AutoHTTPProtocol(**keywords)
+
+
+def answer_errors_with(no_http: bytes, overloaded: ASGIApp) -> None:
+    """Have uvicorn answer what is no HTTP with `no_http`, the bytes of a whole answer, and requests
+    above its limit by the application `overloaded`: its own answers are plain text.
+
+    Borrowed: `send_400_response` of the class that uvicorn picks for "auto", and
+    `service_unavailable`, an application, in the module of that class.
+    """
+
+    def answer_no_http(connection: Connection, _: str) -> None:
+        connection.transport.write(no_http)
+        connection.transport.close()
+
+    protocol: Any = AutoHTTPProtocol
+    module: Any = sys.modules[protocol.__module__]
+    protocol.send_400_response, module.service_unavailable = answer_no_http, overloaded
 
 
 def silent_connections(server: uvicorn.Server) -> set[Connection]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from zoo.host.errors import UserError
 
-HOST = re.compile(rb"[\w.:\[\]-]*")
+HOST = re.compile(rb"(?:[\w.-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{0,5})?")
 """A host with or without port; the page builds its addresses from it."""
 ORIGIN = re.compile(r"https?://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 """An origin as browsers write it."""
@@ -22,7 +22,7 @@ PREFLIGHT_S = 600
 request."""
 ALLOWED_HEADERS = b"authorization, content-type"
 READABLE_HEADERS = b"retry-after"
-_DEFAULT_PORT = re.compile(rb":(?:80|443)$")
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -44,15 +44,22 @@ class Origins:
 
     def may_change(self, headers: Mapping[bytes, bytes]) -> bool:
         """Tell whether a request with these headers may change something: no browser sent it, or a
-        page that may."""
-        origin = headers.get(b"origin")
+        page that may.
+
+        What the browser says itself goes before what the names say: only it knows the scheme and
+        the host before a proxy changed them.
+        """
+        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        if origin in self._allowed:
+            return True
+        if site is not None:
+            return site in (b"same-origin", b"none")
         if origin is None:
-            return headers.get(b"sec-fetch-site") != b"cross-site"
-        if origin in self._allowed or headers.get(b"sec-fetch-site") == b"same-origin":
             return True
         scheme, _, host = origin.partition(b"://")
-        own = headers.get(b"host", b"")
-        return scheme in (b"http", b"https") and bool(host) and _plain(host) == _plain(own)
+        if scheme not in _DEFAULT_PORTS or not host:
+            return False
+        return _plain(host, scheme) == _plain(headers.get(b"host", b""), scheme)
 
     def is_preflight(self, method: str, headers: Mapping[bytes, bytes]) -> bool:
         """Tell whether a browser asks for a page that is named whether it may send a request."""
@@ -97,7 +104,18 @@ def without_foreign(headers: Headers) -> Headers:
     ]
 
 
-def _plain(host: bytes) -> bytes:
+def joined(headers: Headers) -> dict[bytes, bytes]:
+    """Return the headers by name. What differs under one name is joined, as RFC 9110 (5.3) has it:
+    two hosts or origins are then none, whichever of them another program would look at."""
+    by_name: dict[bytes, bytes] = {}
+    for name, value in headers:
+        before = by_name.setdefault(name, value)
+        if before != value:
+            by_name[name] = before + b", " + value
+    return by_name
+
+
+def _plain(host: bytes, scheme: bytes) -> bytes:
     """Return a host as it can be compared: browsers leave out the port of their scheme, some
     proxies add it."""
-    return _DEFAULT_PORT.sub(b"", host.lower())
+    return host.lower().removesuffix(_DEFAULT_PORTS[scheme])

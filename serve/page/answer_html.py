@@ -1,4 +1,5 @@
-"""HTML of the page. Names of classes, runs and files come from strangers: all are escaped."""
+"""HTML of the page. Names of classes, runs and files come from strangers: all are escaped, and what
+would reorder or hide text in them is shown as an escape."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from serve.engine.answer_queue import AnsweredPicture, AnswerQueue
 from zoo.contract.bundle import Bundle
 from zoo.contract.decision import Answer
+from zoo.host.text import one_line
 
 LISTED = 14
 """Classes named at the top of the page."""
@@ -26,7 +28,7 @@ def head(queue: AnswerQueue) -> Markup:
     labels = queue.model.predictor.bundle.labels
     return Markup(
         '<div class="head"><h1>Which of {} classes is it?</h1><p class="name">{}</p>{}</div>'
-    ).format(len(labels), queue.model.name, _chips(labels, LISTED))
+    ).format(len(labels), one_line(queue.model.name), _chips(labels, LISTED))
 
 
 def answer(answered: AnsweredPicture) -> Markup:
@@ -46,7 +48,7 @@ def _verdict(result: Answer, bundle: Bundle) -> Markup:
     if result.label is not None:
         best, probability = result.top[0]
         return Markup('<div class="verdict"><b>{}</b><i>{}</i></div>').format(
-            best, percent(probability)
+            one_line(best), percent(probability)
         )
     threshold = 0.0
     if bundle.decision.unknown:
@@ -74,7 +76,7 @@ def _set(result: Answer, bundle: Bundle) -> Markup:
 
 def _chips(labels: Sequence[str], most: int) -> Markup:
     """Return the first `most` labels, and how many there are besides."""
-    chips = Markup().join(map(Markup("<span>{}</span>").format, labels[:most]))
+    chips = Markup().join(map(Markup("<span>{}</span>").format, map(one_line, labels[:most])))
     if len(labels) > most:
         chips += Markup("<em>and {} more</em>").format(len(labels) - most)
     return Markup('<div class="chips">{}</div>').format(chips)
@@ -83,9 +85,11 @@ def _chips(labels: Sequence[str], most: int) -> Markup:
 def bar(label: str, share: float) -> Markup:
     """One class with its probability; the exact one in an attribute."""
     return Markup(
-        '<div class="bar" data-name="{name}" data-probability="{share!r}"><span>{name}</span>'
+        '<div class="bar" data-name="{name}" data-probability="{share!r}"><span>{shown}</span>'
         '<div class="track"><div style="width:{width:.2f}%"></div></div><i>{percent}</i></div>'
-    ).format(name=label, share=share, width=100 * share, percent=percent(share))
+    ).format(
+        name=label, shown=one_line(label), share=share, width=100 * share, percent=percent(share)
+    )
 
 
 def percent(share: float) -> str:
@@ -99,12 +103,12 @@ def percent(share: float) -> str:
 
 def refusal(sentence: str) -> Markup:
     """Say why there is no answer."""
-    return Markup('<div class="card refused"><p>{}</p></div>').format(sentence)
+    return Markup('<div class="card refused"><p>{}</p></div>').format(one_line(sentence))
 
 
 def note(text: str) -> Markup:
     """Return a short remark."""
-    return Markup('<p class="note">{}</p>').format(text)
+    return Markup('<p class="note">{}</p>').format(one_line(text))
 
 
 @dataclass(frozen=True)
@@ -133,14 +137,15 @@ def table(rows: Sequence[PictureRow]) -> Markup:
 
 
 def _table_row(row: PictureRow) -> Markup:
+    name, answered = one_line(row.file), one_line(row.answer)
+    file = Markup('<td><span title="{}">{}</span></td>').format(name, name)
     if row.error:
-        refused = Markup('<tr class="refused"><td>{}</td><td colspan="2">{}</td></tr>')
-        return refused.format(row.file, row.error)
+        refused = Markup('<tr class="refused">{}<td colspan="2">{}</td></tr>')
+        return refused.format(file, one_line(row.error))
     if row.unknown:  # a probability among classes that it is none of would mislead
-        unknown = Markup('<tr class="unknown"><td>{}</td><td>{}</td><td>-</td></tr>')
-        return unknown.format(row.file, row.answer)
-    known = Markup("<tr><td>{}</td><td>{}</td><td>{}</td></tr>")
-    return known.format(row.file, row.answer, percent(row.probability))
+        return Markup('<tr class="unknown">{}<td>{}</td><td>-</td></tr>').format(file, answered)
+    known = Markup("<tr>{}<td>{}</td><td>{}</td></tr>")
+    return known.format(file, answered, percent(row.probability))
 
 
 def curl(root_path: str) -> str:

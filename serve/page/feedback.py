@@ -90,7 +90,11 @@ class Feedback:
         }
         line = json.dumps(correction) + "\n"
         with self._lock:
-            replaced = [other for other in self._sizes if other.name == path.name and other != path]
+            if not (self._folder / "train").exists():  # its owner took it away: a new one begins
+                self._sizes, self._log_size = {}, 0
+            # as they lie there: another service may keep corrections in the same folder
+            same = self._folder.glob(f"train/*/{path.name}")
+            replaced = [other for other in same if other != path]
             size = self._size_with(path, picture, line, replaced)
             if size > MAX_BYTES or len(self._sizes) >= MAX_FILES:
                 return FULL
@@ -98,7 +102,7 @@ class Feedback:
                 self._write(path, picture, line)
                 for other in replaced:  # corrected again: the last one holds
                     other.unlink(missing_ok=True)
-                    del self._sizes[other]
+                    self._sizes.pop(other, None)
             except OSError:
                 return UNWRITTEN
         return f"Thank you: kept as {label}."
@@ -109,13 +113,13 @@ class Feedback:
         sizes = dict(self._sizes)
         sizes.setdefault(path, on_disk(len(picture)))
         for other in replaced:
-            del sizes[other]
+            sizes.pop(other, None)
         return sum(sizes.values()) + on_disk(self._log_size + len(line))
 
     def _write(self, path: Path, picture: bytes, line: str) -> None:
         """The picture, unless it is there, and its line; a reader sees a whole picture or none."""
-        if path not in self._sizes:
-            path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(suffix=UNFINISHED, dir=path.parent)
             try:
                 with open(descriptor, "wb") as file:

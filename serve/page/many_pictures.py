@@ -16,6 +16,7 @@ from serve.page.answer_html import PictureRow
 from serve.page.settings import PageSettings, owner_of
 from zoo.files import tables
 from zoo.host.errors import BadImage
+from zoo.host.text import one_line
 
 MANY = "many"
 """Gradio's name of this tab's function, of which fewer run at once than of `settings.ANSWERS`, so
@@ -165,8 +166,8 @@ def _row(name: str, answered: AnsweredPicture) -> tuple[PictureRow, Image.Image]
 
 def _caption(row: PictureRow) -> str:
     if row.unknown:  # a probability among classes that it is none of would mislead
-        return row.answer
-    return f"{row.answer} {answer_html.percent(row.probability)}"
+        return one_line(row.answer)
+    return f"{one_line(row.answer)} {answer_html.percent(row.probability)}"
 
 
 def _cells(row: PictureRow) -> tuple[Any, ...]:

@@ -22,6 +22,10 @@ from zoo.host.errors import UserError
 # linear: no run is tried twice
 DIAGRAM = re.compile(r"((?<!`)```++|(?<!~)~~~++)[ \t]{0,9}mermaid", re.IGNORECASE)
 """Beginning of a block that Gradio would hand to a program of its own, which draws it."""
+WORD_JOINER = "\u2060"
+"""A character without width."""
+INLINE_CODE = re.compile(r"`[^`\n]*+`")
+TAG_BEGINS = re.compile(f"<(?!{WORD_JOINER})")
 LARGEST_TEXT = 100_000
 """Bytes of a model card or a proof that are shown; a longer one is left out."""
 FOLD = re.compile(
@@ -67,10 +71,17 @@ def markdown(queue: AnswerQueue) -> str:
 def plain(text: str) -> str:
     """Return Markdown that shows no picture, draws no diagram and holds no HTML, in linear time.
 
-    Pictures become links: an exclamation mark written as an entity is only itself.
+    Pictures become links: an exclamation mark written as an entity is only itself. In inline code
+    an entity would be shown as such, so a word joiner keeps "<" from beginning an element there.
     """
     text = DIAGRAM.sub(r"\1text", text)
-    return text.replace("<", "&lt;").replace("![", "&#33;[").strip()
+    text = INLINE_CODE.sub(_without_elements, text)
+    text = TAG_BEGINS.sub("&lt;", text)
+    return text.replace("![", "&#33;[").strip()
+
+
+def _without_elements(code: re.Match[str]) -> str:
+    return code[0].replace("<", f"<{WORD_JOINER}")
 
 
 def _folded(recipe: str) -> str:

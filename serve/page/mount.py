@@ -25,6 +25,7 @@ from serve.page.many_pictures import many_tab
 from serve.page.one_picture import one_tab
 from serve.page.receive import receive
 from serve.page.settings import PageSettings
+from zoo.host.text import one_line
 
 WAITING = 64
 """PageCalls of the page that may wait."""
@@ -75,7 +76,7 @@ def functions(demo: gr.Blocks) -> dict[int, Function]:
 
 def _build(queue: AnswerQueue, settings: PageSettings) -> gr.Blocks:
     """Build the page, not yet mounted."""
-    name = queue.model.name
+    name = one_line(queue.model.name)
     with gr.Blocks(title=name, analytics_enabled=False, fill_width=False) as demo:
         gr.HTML(partial(answer_html.head, queue), elem_id="head", padding=False)
         with gr.Tabs():

@@ -12,6 +12,7 @@ from serve.page.feedback import Feedback
 from serve.page.settings import ANSWERS, PageSettings, owner_of
 from zoo.answer.self_check import examples
 from zoo.host.errors import BadImage
+from zoo.host.text import one_line
 
 SHOWN = 5
 """Classes with bars."""
@@ -133,7 +134,7 @@ def _correction(
         )
         return answer_html.note(sentence)
 
-    labels = list(queue.model.predictor.bundle.labels)
+    labels = [(one_line(label), label) for label in queue.model.predictor.bundle.labels]
     with gr.Accordion("This is wrong", open=False, elem_id="wrong"):
         right = gr.Dropdown(labels, value=None, label="What is it?", elem_id="right")
         button = gr.Button("Keep picture and correction", elem_id="keep")

@@ -36,6 +36,8 @@ CALIBRATED = Decision(
 WITH_STAGE = replace(CALIBRATED, unknown=Unknown(2, 1.7, 0.4, Early(2, (0.05, 0.1, 0.1))))
 """Of a ResNet: the features of its third stage, at a stride of 8, are joined to the embedding."""
 SQUASHED = Preprocessing(SIDE, "squash", 1.0)
+SMALL_VIT = {"img_size": SIDE, "depth": 2}
+"""Of timm's test_vit: with a third of its layers, an export takes half the time."""
 SMALL_BEIT = {"img_size": SIDE, "depth": 2, "embed_dim": 48, "num_heads": 3}
 
 

@@ -24,9 +24,19 @@ from export.options import ExportOptions
 from export.pipeline import start
 from export.place import check_writable, room_on_disk
 from export.proof import hard_pictures, parity, predictor_process
+from export.proof.judging import LOST_POINTS
 from export.proof.open_run import open_run
 from export.proof.parity import ComparedPicture
-from tests.export.made_export import CALIBRATED, LABELS, SIDE, WITH_STAGE, Made, made_export
+from export.targets.rows import LOSSY, TARGETS
+from tests.export.made_export import (
+    CALIBRATED,
+    LABELS,
+    SIDE,
+    SMALL_VIT,
+    WITH_STAGE,
+    Made,
+    made_export,
+)
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle
@@ -55,7 +65,7 @@ EXPORTED = {
     ),
     "ViT": Made(
         "test_vit",
-        {"img_size": SIDE},
+        SMALL_VIT,
         Preprocessing(SIDE, "squash", 0.875, "bilinear"),
         replace(CALIBRATED, views="none"),
     ),
@@ -140,7 +150,7 @@ def any_batch(folder: Path, picture: Path) -> None:
 
 # --- the proof can fail
 
-CONTROL = Made("test_vit", {"img_size": SIDE})
+CONTROL = Made("test_vit", SMALL_VIT)
 
 
 @dataclass(frozen=True)
@@ -478,6 +488,25 @@ def test_no_parity_images_are_refused(run: Path) -> None:
         ExportOptions(run, parity_images=0)
     with pytest.raises(UserError, match="--to: expected one target at least"):
         ExportOptions(run, to=())
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [("--max-loss", {"max_loss": 0.0}), ("--accept-inconclusive", {"accept_inconclusive": True})],
+)
+def test_a_flag_about_rounding_is_refused_where_nothing_rounds(
+    flag: str, values: dict[str, Any]
+) -> None:
+    words = rf"{flag} has no effect with --to onnx web, .*: remove {flag}, or add tensorrt or int8"
+    with pytest.raises(UserError, match=words):
+        ExportOptions(Path("run"), to=("onnx", "web"), **values)
+    for target in LOSSY:
+        ExportOptions(Path("run"), to=("onnx", target), **values)
+
+
+def test_the_targets_that_round_are_known_without_loading_them() -> None:
+    rounding = [name for name, row in TARGETS.items() if set(row().make) & set(LOST_POINTS)]
+    assert rounding == list(LOSSY)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from export.proof.torch_answer import TorchAnswer
 from export.targets import int8, rows
 from export.targets.rows import Target
 from tests.file_modes import odd_modes
+from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle, made_content
 from zoo.contract import bundle, rundir
 from zoo.contract.bundle import open_bundle
@@ -290,6 +293,23 @@ def test_a_few_answers_that_stay_the_same_prove_nothing(
     assert rung.agreement == pytest.approx(1 - changed / pictures)
 
 
+def test_without_examples_no_page_with_pictures_is_taken_over(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of the bundle for onnx shows them if it has examples."""
+    run = evidence.trained.run
+    source = run / "bundles" / "onnx"
+    set_target(monkeypatch, "web", copied, same_file=True)
+    for has_examples in (True, False):
+        if not has_examples:
+            shutil.rmtree(source / bundle.EXAMPLES)
+            bundle.finish(source)
+        pipeline.attempt(replace(evidence, examples=False), "web", {})
+        taken = os.listdir(run / "bundles" / "web")
+        assert bundle.EXAMPLES not in taken
+        assert (bundle.PARITY_PAGE in taken) is not has_examples
+
+
 def test_too_few_pictures_are_refused_unless_they_are_accepted(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,7 +340,20 @@ def test_a_power_cut_between_two_renames_is_put_right(evidence: Evidence) -> Non
     before, bundles = open_bundle(run), run / "bundles"
     shutil.copytree(bundles / "onnx", bundles / "onnx.tmp")
     (bundles / "onnx").rename(bundles / "onnx.old.tmp")
-    assert list(bundle.of_run(run)) == []
+    # until the next export, whoever reads finds what was finished, under its name
+    whole = replace(
+        before, folder=bundles / "onnx.old.tmp", model=bundles / "onnx.old.tmp/model.onnx"
+    )
+    for path in (run, bundles / "onnx", bundles / "onnx" / "model.onnx", whole.folder):
+        assert open_bundle(path) == whole
+    assert [(found, found.place) for found in bundle.of_run(run)] == [(whole, before.folder)]
+    with pytest.raises(UserError, match=r"expected .*/bundles/int8, seen onnx in .* --to int8"):
+        open_bundle(bundles / "int8")
+    (whole.folder / bundle.BUNDLE).write_text("{}")
+    with pytest.raises(UserError, match=r"changed since .* --to onnx"):
+        open_bundle(run)
+    shutil.copy(bundles / "onnx.tmp" / bundle.BUNDLE, whole.folder)
+    (bundles / "writable.0123.tmp").touch()  # of a process that was killed while it asked
     with place.alone(run):
         assert open_bundle(run) == before
     shutil.copytree(bundles / "onnx", bundles / "onnx.old.tmp")  # or after both of them
@@ -381,14 +414,48 @@ def test_two_exports_of_a_run_at_once_are_refused(evidence: Evidence) -> None:
         assert other.lock_file.endswith(".lock")
 
 
-def test_what_stands_in_the_place_of_the_lock_is_named(evidence: Evidence) -> None:
-    (evidence.trained.run / "bundles" / place.LOCK).mkdir()
-    with pytest.raises(UserError, match=r"bundles/\.lock is a folder: expected a file"):
-        open_bundle(evidence.trained.run)
+def test_a_second_export_is_refused_before_torch_is_loaded(evidence: Evidence) -> None:
+    run = evidence.trained.run
+    command = (
+        "import runpy, sys\n"
+        f"sys.argv = ['export', {str(run)!r}]\n"
+        "try: runpy.run_module('export', run_name='__main__')\n"
+        "finally: print('torch' in sys.modules)\n"
+    )
+    with place.alone(run):
+        ran = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (2, "False\n")
+    assert ran.stderr == (
+        f"error: {run} is being exported by another process: wait for it, then export again.\n"
+    )
+
+
+def test_where_no_lock_can_be_made_is_told(evidence: Evidence, tmp_path: Path) -> None:
+    run = evidence.trained.run
     with (
-        pytest.raises(UserError, match=r"bundles/\.lock: expected a lock .*Remove it"),
-        place.alone(evidence.trained.run),
+        pytest.raises(UserError, match="is not a folder: expected a run"),
+        place.alone(tmp_path / "x"),
     ):
+        raise AssertionError("there is no run")
+    with (
+        read_only(run) as closed,
+        pytest.raises(UserError, match=f"^{closed / 'bundles'} cannot be written"),
+        place.alone(closed),
+    ):
+        raise AssertionError("it cannot be written")
+    shutil.rmtree(run / "bundles")
+    (run / "bundles").write_text("")
+    with pytest.raises(UserError, match="bundles is a file: expected a folder"), place.alone(run):
+        raise AssertionError("it is a file")
+
+
+def test_what_stands_in_the_place_of_the_lock_is_named(evidence: Evidence) -> None:
+    run = evidence.trained.run
+    (run / "bundles" / place.LOCK).mkdir()
+    words = r"bundles/\.lock is a folder: expected a file\. .*Remove it"
+    with pytest.raises(UserError, match=words):
+        open_bundle(run)
+    with pytest.raises(UserError, match=words), place.alone(run):
         raise AssertionError("there is no lock")
 
 

@@ -28,7 +28,15 @@ from export.proof.product import Product
 from export.proof.prove import Evidence, gather
 from export.proof.trained_run import TrainedRun
 from export.targets import int8, rows, tensorrt, tensorrt_builder, triton
-from tests.export.made_export import CALIBRATED, LABELS, SIDE, Made, made_export, onnx_bundle
+from tests.export.made_export import (
+    CALIBRATED,
+    LABELS,
+    SIDE,
+    SMALL_VIT,
+    Made,
+    made_export,
+    onnx_bundle,
+)
 from zoo.answer import onnx_runtime, openvino_runtime
 from zoo.answer.predict import Predictor
 from zoo.contract import decision, run_pictures
@@ -37,7 +45,7 @@ from zoo.host.errors import NotProved, UserError
 from zoo.picture.preprocess import Preprocessing
 
 SIZES = ((1, 1), (3, 60), (97, 200))
-VIT = Made("test_vit", {"img_size": SIDE}, Preprocessing(SIDE, "squash", 1.0), CALIBRATED)
+VIT = Made("test_vit", SMALL_VIT, Preprocessing(SIDE, "squash", 1.0), CALIBRATED)
 
 
 def needs(module: str) -> None:

@@ -106,7 +106,7 @@ def _torchrun(*arguments: str) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         ours.close()
-        warm._serve(theirs, [])
+        warm.serve(theirs)
         os._exit(0)
     theirs.close()
     warm._server = lambda imports: ours  # type: ignore[assignment]

@@ -168,7 +168,7 @@ def test_views_table(run: Path, seen: Seen) -> None:
             right = Counter(
                 (row[said] == row["label"], row["none_predicted"] == row["label"]) for row in val
             )
-            gain = f"{mean(gains):+.4f}".replace("-", "−")
+            gain = f"{mean(gains):+z.4f}".replace("-", "−")
             shown += f" {gain} ± {error:.4f} {right[True, False]} {right[False, True]}"
         assert shown in seen.after("Chosen: flip , 2 passes a picture")
 

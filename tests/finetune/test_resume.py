@@ -514,44 +514,54 @@ FILE_EVENTS = ("open", "os.", "shutil.")
 """Beginnings of the audit events of all that Python does to files and folders."""
 
 
-def save_killed_at(folder: Path, event: int) -> bool:
-    """Save step 9 in a process that is killed with SIGKILL just before this file operation; whether
-    there was one."""
+def save_watched(folder: Path, copies: Path) -> None:
+    """Save step 9 in a process of its own, and copy the folder just before each of its file
+    operations, to `copies / "0"` and so on: what a SIGKILL there would leave, since a killed
+    process leaves all that it wrote to the system, flushed or not. The last copy is what it leaves
+    at its end."""
     if child := os.fork():
-        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    left = iter(range(event))
+        assert os.waitpid(child, 0)[1] == 0
+        return
+    events = iter(range(10_000))
+    copying = False
 
-    def count(name: str, _: object) -> None:
-        if name.startswith(FILE_EVENTS) and next(left, None) is None:
-            signal.raise_signal(signal.SIGKILL)
+    def copy() -> None:
+        nonlocal copying
+        copying = True
+        shutil.copytree(folder / "resume", copies / str(next(events)) / "resume")
+        copying = False
 
-    model = torch.nn.Linear(3, 2)
-    sys.addaudithook(count)
-    # a killed process leaves all that it wrote to the system, flushed or not
-    os.fsync = lambda _: None
-    best = checkpoint.save_best(folder, model, _scores(0.9), 9)
-    checkpoint.save(folder, checkpoint.State(9, 0, best, {"m": model.state_dict()}))
-    os._exit(0)
+    def watch(name: str, _: object) -> None:
+        if name.startswith(FILE_EVENTS) and not copying:
+            copy()
+
+    status = 1
+    try:
+        model = torch.nn.Linear(3, 2)
+        sys.addaudithook(watch)
+        os.fsync = lambda _: None
+        best = checkpoint.save_best(folder, model, _scores(0.9), 9)
+        checkpoint.save(folder, checkpoint.State(9, 0, best, {"m": model.state_dict()}))
+        copy()
+        status = 0
+    finally:
+        os._exit(status)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
     two_checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    steps, event = [], 0
-    while True:
-        folder = Path(
-            shutil.copytree(two_checkpoints / "resume", tmp_path / "copies" / str(event) / "resume")
-        ).parent
-        killed = save_killed_at(folder, event)
+    copies = tmp_path / "copies"
+    save_watched(two_checkpoints, copies)
+    steps = []
+    for event in range(len(list(copies.iterdir()))):
+        folder = copies / str(event)
         leftovers.sweep(folder)
         state = checkpoint.load(folder)
         assert state is not None
         steps.append(state.step)
         assert len(checkpoint.checkpoints(folder)) >= 2
-        if not killed:
-            break
-        event += 1
     assert event > 30
     assert steps == sorted(steps)  # the old one up to some operation, the new one from then on
     assert set(steps) == {6, 9}

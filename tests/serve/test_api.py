@@ -2,9 +2,11 @@
 refused."""
 
 import base64
+import json
 import re
 import socket
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from serve.engine.decoder import FORMATS
 from serve.http import routes
-from serve.limits.origins import Origins
+from serve.limits.origins import Origins, are_hosts, joined
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.running import Running, ask
 from tests.zoo.made_bundle import LABELS
@@ -294,10 +296,16 @@ def test_host_names_of_proxies_are_host_names(service: Running) -> None:
         ("<script>", 400),
         ("a b", 400),
         ("x, y/z", 400),
+        ("[::1]:7860, PETS.example", 200),
+        ("[::1", 400),
+        ("x:1:2", 400),
+        ("a" * 300, 400),
     ):
         answer = httpx.get(f"{service.url}/config", headers={"x-forwarded-host": names})
         assert answer.status_code == status, names
         assert "pets.example" not in answer.text
+    for two in ((b"<b>", b"pets.example"), (b"pets.example", b"other.example")):
+        assert not are_hosts(joined([(b"host", name) for name in two]))
     httpx.get(f"{service.url}/gradio_api/info", headers={"host": "first.example"})
     # Gradio keeps what it wrote first
     assert "first.example" not in httpx.get(f"{service.url}/gradio_api/info").text
@@ -355,6 +363,20 @@ def test_no_other_site_may_change_anything(service: Running, client: httpx.Clien
         )
         asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
         assert client.options(service.url + path, headers=asked).status_code == 403
+    own_name = {b"host": b"pets.example"}
+    for name, site in (
+        *((name, None) for name in (b"http://pets.example:443", b"https://pets.example:80")),
+        *((name, None) for name in (b"http://pets.example.", b"http://own@pets.example")),
+        *((b"http://pets.example", site) for site in (b"cross-site", b"same-site")),
+        *((None, site) for site in (b"cross-site", b"same-site")),
+    ):
+        says = {b"origin": name, b"sec-fetch-site": site}
+        foreign = own_name | {header: value for header, value in says.items() if value is not None}
+        assert not Origins().may_change(foreign), foreign
+    assert Origins().may_change(own_name | {b"sec-fetch-site": b"none"})
+    for names in (["http://pets.example", "https://evil.example"], ["null", "http://pets.example"]):
+        twice = [("host", "pets.example"), *(("origin", name) for name in names)]
+        assert client.post(f"{service.url}/v1/predict", headers=twice).status_code == 403
     picture = {"file": encode(photo(), "PNG")}
     for origin, host in (
         ("http://pets.example", "pets.example"),
@@ -449,3 +471,57 @@ def test_every_path_answers_its_methods_and_names_them_for_others(
         answer = client.get(service.url + path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
         assert one_sentence(answer) == "Not found."
+
+
+ODD_PATHS = (
+    *(
+        "/",
+        "//",
+        "/v1",
+        "/v1//predict",
+        "/v1/%2e%2e/metrics",
+        "/assets/",
+        "/assets/x",
+        "/assets/a/b",
+    ),
+    *(
+        "/static/x",
+        "/static/img",
+        "/static/..",
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/call/x/y",
+    ),
+    *("/gradio_api/upload_progress?upload_id=x", "/gradio_api/run/x", "/gradio_api/cancel", "/%ff"),
+    *(
+        "/gradio_api/reset",
+        "/gradio_api/upload",
+        "/x?" + "a" * 5_000,
+        "/" + "a" * 3_000,
+        "*",
+        "/a\xff",
+    ),
+    *("/theme.css", "http://evil@x/v1/models", "/v1/models;x", "/..", "x", ""),
+)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "CONNECT", "get", "QUERY"])
+def test_every_error_holds_one_sentence(service: Running, method: str) -> None:
+    """Also those that FastAPI, Gradio, StaticFiles and uvicorn answer on their own."""
+    host, port = service.url.removeprefix("http://").split(":")
+    errors = 0
+    for path in ODD_PATHS:
+        for body in ("", "{}"):
+            head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            with socket.create_connection((host, int(port)), timeout=10) as connection:
+                connection.sendall((head + body).encode("latin-1"))
+                answer = HTTPResponse(connection, method=method)
+                answer.begin()
+                content = answer.read()
+            assert answer.status < 500, path
+            if answer.status < 400:
+                continue
+            errors += 1
+            assert answer.getheader("content-type") == "application/json", path
+            assert method == "HEAD" or [*json.loads(content)] == ["error"], path
+    assert errors >= len(ODD_PATHS)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from serve import start
+from serve.http.life import _listen
 from serve.options import ServiceOptions
 from tests import warm
 from tests.bad_pictures import encode, photo
@@ -71,7 +72,10 @@ def test_a_run_without_a_bundle_is_told_the_export(tmp_path: Path) -> None:
     ("wrong", "said"),
     [
         ({"root_path": "x"}, "prefix such as /tools/pets"),
-        ({"root_path": "/x/"}, "prefix"),
+        *(({"root_path": path}, "prefix") for path in ("/x/", "/a//b", "/a?b", "/a <b>", "/é")),
+        ({"host": ""}, "--host: expected an address"),
+        ({"port": 70_000}, "--port 70000: expected 65535 or less"),
+        ({"workers": 100_000}, "--workers 100000: expected 256 or less"),
         ({"auth": "user"}, "no colon"),
         ({"auth": ":secret"}, "empty half"),
         ({"token": ""}, "--token"),
@@ -178,6 +182,13 @@ def test_a_port_that_is_taken(service: Running, served: Path) -> None:
     ran = run(served, "--api-only", "--port", service.url.rpartition(":")[2])
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "Choose another port" in ran.stderr
+
+
+def test_a_host_that_there_is_not() -> None:
+    with pytest.raises(
+        UserError, match=r"--host a\.\.b .*not known\. Name an address of this machine"
+    ):
+        _listen("a..b", 0)
 
 
 def test_it_is_ready_in_a_moment(served: Path, tmp_path: Path) -> None:

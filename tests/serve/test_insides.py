@@ -3,12 +3,14 @@ the project, its version and what is gone."""
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from starlette.datastructures import Headers, UploadFile
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.server import ServerState
 
 from serve.insides import of_starlette, of_uvicorn
@@ -109,6 +111,10 @@ async def follow_a_connection() -> None:
 
 def test_uvicorn_has_what_is_borrowed() -> None:
     asyncio.run(follow_a_connection())
+    with borrowed("uvicorn", "send_400_response and service_unavailable of AutoHTTPProtocol"):
+        protocol: Any = AutoHTTPProtocol
+        assert callable(protocol.send_400_response)
+        assert callable(vars(sys.modules[protocol.__module__])["service_unavailable"])
 
 
 def test_starlette_has_what_is_borrowed() -> None:

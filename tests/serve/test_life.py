@@ -61,6 +61,27 @@ def test_what_is_in_flight_at_sigterm_is_answered(served: Path, tmp_path: Path) 
         assert service.log.read_text() == ""
 
 
+def test_a_second_signal_ends_it_at_once(served: Path, tmp_path: Path) -> None:
+    """In the middle of answers, and of a body that never arrives: without a line in the log."""
+    with running(tmp_path / "log", served, "--api-only", "--workers", "1") as service:
+        picture = noise_png(1000)
+        sent = [HTTPConnection(service.url.removeprefix("http://"), timeout=60) for _ in range(4)]
+        for connection in sent:
+            connection.request("POST", "/v1/predict", form(picture), {"content-type": BOUNDARY})
+        with connect(service) as unfinished:
+            unfinished.sendall(
+                b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
+            )
+            service.process.send_signal(signal.SIGINT)
+            while httpx.get(f"{service.url}/readyz").status_code == 200:
+                time.sleep(0.02)
+            service.process.send_signal(signal.SIGINT)
+            assert service.process.wait(15) == 0
+        for connection in sent:
+            connection.close()
+        assert service.log.read_text() == ""
+
+
 def test_signals_stop_it_where_the_loop_has_no_handlers() -> None:
     """As on Windows."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -221,6 +242,7 @@ def test_what_is_open_fits_the_files_that_a_process_may_open(served: Path, tmp_p
             deadline = time.monotonic() + 10
             while (answer := httpx.get(f"{service.url}/readyz")).status_code != 200:
                 assert time.monotonic() < deadline, answer.text
+                assert answer.json()["error"]
                 time.sleep(0.2)
             assert ask(service.url, noise_png(32)).status_code == 200
         finally:

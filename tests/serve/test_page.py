@@ -3,6 +3,7 @@ given away."""
 
 import csv
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from playwright.sync_api import Browser, Page
 
 from finetune.data.class_folders import read_tree
 from serve.engine.answer_queue import default_workers
-from serve.page.answer_html import percent
+from serve.page.answer_html import PictureRow, bar, note, percent, refusal, table
 from serve.page.feedback import LOG
+from serve.page.many_pictures import _caption
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.browser_page import show, watched, write
 from tests.serve.running import Running, ask
@@ -135,6 +137,20 @@ def test_shares_are_never_called_none_or_all() -> None:
     ]
 
 
+def test_no_name_hides_or_reorders_text() -> None:
+    """Of classes and files, wherever the page shows them: tables, bars, chips and sentences."""
+    name = "a\u202egpj.b\n\u200fc"
+    rows = [
+        PictureRow(name, name),
+        PictureRow(name, name, unknown=True),
+        PictureRow(name, error=name),
+    ]
+    shown = [table(rows), note(name), refusal(name), _caption(rows[0]), _caption(rows[1])]
+    for text in [*shown, re.sub('data-name="[^"]*"', "", bar(name, 0.5))]:
+        assert r"a\u202egpj.b\n\u200fc" in text
+        assert not re.search("[\u202e\u200f\n]", text)
+
+
 # --- Chromium
 
 
@@ -222,6 +238,8 @@ def test_on_a_phone(service: Running, browser: Browser, tmp_path: Path) -> None:
     page.set_input_files("#files input[type=file]", [write(tmp_path, LONG, encode(photo(), "PNG"))])
     page.wait_for_selector("#summary tbody tr")
     assert _fits(page)
+    _rename(page, "#summary tbody td:nth-child(2)")
+    assert _fits(page)
     page.get_by_role("tab", name="About").click()
     _about(page)
     assert complaints == []
@@ -267,6 +285,16 @@ def _about(page: Page) -> None:
     )
     assert broken == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.eval_on_selector(
+        "#about td", "cell => cell.replaceChildren(document.createElement('code'))"
+    )
+    _rename(page, "#about td code")
+    assert page.eval_on_selector("#about td code", "code => code.offsetWidth < innerWidth * 0.7")
+
+
+def _rename(page: Page, element: str) -> None:
+    """Show the longest name that a class can have in the first such element."""
+    page.eval_on_selector(element, "element => element.textContent = 'L'.repeat(200)")
 
 
 def test_nothing_is_left_open_at_the_end(service: Running) -> None:

@@ -13,7 +13,7 @@ from zoo import __main__ as cli
 from zoo.answer.predict import Predictor
 from zoo.bases import catalog, registry
 from zoo.comparison import shares
-from zoo.comparison.finished_runs import draw
+from zoo.comparison.finished_runs import compare, draw
 from zoo.comparison.measured import RecordedAnswers
 from zoo.comparison.models import ComparedRun, foreign_of, rows_of
 from zoo.comparison.verdicts import notes, verdicts
@@ -113,6 +113,7 @@ def with_int8(run: Path, lost: float, spread: float) -> None:
         (0.9, 2.0, "cannot tell apart (-0.9 points, 95 % interval -2.9 to +1.1"),
         (0.9, 0.5, "differ (-0.9 points, 95 % interval -1.4 to -0.4"),
         (-0.9, 0.5, "differ (+0.9 points, 95 % interval +0.4 to +1.4"),
+        (0.0, 0.0, "cannot tell apart (+0.0 points, 95 % interval +0.0 to +0.0"),
     ],
 )
 def test_a_bundle_shows_no_calibration_but_its_own(
@@ -174,6 +175,13 @@ def test_what_is_measured_is_the_bundles_own(tmp_path: Path) -> None:
         UserError, match="expected the picture that the run was evaluated on, seen another one"
     ):
         rows_of(run, measure=True)
+
+
+def test_measuring_where_nothing_rounds_is_refused(tmp_path: Path) -> None:
+    run = made_finished(tmp_path)
+    with pytest.raises(UserError, match="--measure has no effect: none of these runs has"):
+        compare((str(run),), tmp_path / "compare.png", measure=True)
+    assert not (tmp_path / "compare.png").exists()
 
 
 @pytest.mark.parametrize(

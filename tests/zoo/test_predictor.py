@@ -313,6 +313,11 @@ def test_wrong_settings_are_refused(made: Path, how: dict[str, Any]) -> None:
         Predictor(made, **how)
 
 
+def test_more_threads_than_any_machine_has_are_refused(made: Path) -> None:
+    with pytest.raises(UserError, match="expected at most 1024 threads, seen 100000"):
+        Predictor(made, threads=100_000)
+
+
 # --- providers and packages
 
 

@@ -210,7 +210,9 @@ def test_no_planted_word_is_in_any_staged_byte(planted: Path, tmp_path: Path) ->
     rundir.open_finished(copy, verify=True)
     opened = bundle.open_bundle(copy)
     [described] = [
-        note.value for note in onnx.load(opened.model).metadata_props if note.key == bundle.METADATA
+        note.value
+        for note in onnx.load(opened.model).metadata_props
+        if note.key == model_metadata.METADATA
     ]
     assert model_metadata.differences(opened, described) == []
 

@@ -73,6 +73,8 @@ def load(
             f"expected a provider of auto, {', '.join(PROVIDERS)} and 0 or more threads, seen "
             f"{provider!r} and {threads}."
         )
+    if threads > machine.MOST_THREADS:
+        raise UserError(f"expected at most {machine.MOST_THREADS} threads, seen {threads}.")
     own = provider_of(model)
     if OPENVINO in (own, provider):
         if provider == "cuda":

@@ -182,7 +182,7 @@ def _check_outputs(outputs: dict[str, Any], count: int, bundle: Bundle) -> None:
 def _check_model(session: Any, bundle: Bundle) -> None:
     """`UserError` unless the loaded model describes itself as its bundle does: digests can be made
     again."""
-    described = session.get_modelmeta().custom_metadata_map.get(bundles.METADATA, "")
+    described = session.get_modelmeta().custom_metadata_map.get(model_metadata.METADATA, "")
     lacks = set(bundle.outputs) - {output.name for output in session.get_outputs()}
     inputs = {port.name: port.type for port in session.get_inputs()}
     if lacks or inputs != {bundles.IMAGE: "tensor(uint8)"}:

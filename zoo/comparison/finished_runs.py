@@ -53,6 +53,11 @@ def compare(
     rows: list[ComparedRun] = []
     for folder in dict.fromkeys(_folder(run).resolve() for run in runs):
         rows += rows_of(folder, measure=measure)
+    if measure and not any(row.measured for row in rows):
+        raise UserError(
+            "--measure has no effect: none of these runs has an exported model that rounds. Remove "
+            "it, or export one: python -m export RUN --to int8"
+        )
     _show(rows)
     for sentence in verdicts(rows):
         console.say(f"difference: {sentence}")

@@ -42,6 +42,8 @@ class ComparedRun:
     foreign: float | None = None
     """Share called unknown of the foreign set of which the fewest are; None = no unknown answer, or
     not measured."""
+    measured: bool = False
+    """Whether `answers` were asked for now, by --measure."""
     lost: tuple[float, float, int] | None = None
     """Of a model that rounds and was not measured: points of top-1 that its proof saw lost against
     the trained model, half the width of their 95 % interval, and on how many pictures."""
@@ -158,6 +160,7 @@ def _as_measured(
         answers.interval,
         ece=answers.ece,
         answers=answers,
+        measured=True,
         **{**columns, "pictures": len(answers.right)},
     )
 
@@ -172,7 +175,7 @@ def _as_proved(
     return ComparedRun(
         name,
         target,
-        deployed.top1 - lost,
+        min(max(deployed.top1 - lost, 0.0), 1.0),
         (max(0.0, low - lost), min(1.0, high - lost)),
         ece=None,
         lost=(shown.lost_points, shown.lost_spread, shown.compared),

@@ -35,8 +35,8 @@ def _against_the_trained(rows: Sequence[ComparedRun]) -> Iterator[str]:
             points, spread, pictures = row.lost
             verdict = "cannot tell apart" if abs(points) <= spread else "differ"
             yield (
-                f"{row.name} and its trained model: {verdict} ({-points:+.1f} points, 95 % "
-                f"interval {-points - spread:+.1f} to {-points + spread:+.1f}, on {pictures:,} "
+                f"{row.name} and its trained model: {verdict} ({-points:+z.1f} points, 95 % "
+                f"interval {-points - spread:+z.1f} to {-points + spread:+z.1f}, on {pictures:,} "
                 "pictures of its proof)."
             )
 
@@ -56,8 +56,8 @@ def _pair(best: ComparedRun, row: ComparedRun) -> str:
     )
     low, high = result.interval
     return (
-        f"{row.name} and {best.name}: {result.verdict} ({100 * result.difference:+.1f} points, "
-        f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}, on {result.pictures:,} same "
+        f"{row.name} and {best.name}: {result.verdict} ({100 * result.difference:+z.1f} points, "
+        f"95 % interval {100 * low:+z.1f} to {100 * high:+z.1f}, on {result.pictures:,} same "
         f"pictures; McNemar's exact test, p = {result.p_value:.2g})."
     )
 

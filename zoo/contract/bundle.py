@@ -41,8 +41,6 @@ TOLERANCE = 0.005
 FINISHED = rundir.FINISHED
 
 DEFAULT_TARGET = "onnx"
-METADATA = "zoo"
-"""Key of the description in the ONNX file's metadata."""
 IMAGE = "image"
 INPUT = {"name": IMAGE, "type": "uint8", "shape": ["batch", "height", "width", 3]}
 """The graph's input: RGB as `zoo.picture.decoding.decode` gives it, one picture size per
@@ -80,6 +78,11 @@ class Bundle:
     """All of `bundle.json`."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Name -> sha256 of the files that its FINISHED.json lists."""
+
+    @property
+    def place(self) -> Path:
+        """Where its folder stands, unless its successor is about to take that place."""
+        return disk.place_of(self.folder)
 
     def file(self, name: str) -> Path | None:
         """A file of the finished bundle that its FINISHED.json lists, as `listed_files.listed`;
@@ -119,7 +122,8 @@ def open_bundle(
     folder = _find(path)
     # a bundle that is reached through its run: no folder on the way may be a link either
     check_folder(folder)
-    if _is_run_of(path, folder):
+    through_run = folder.parent.parent == path
+    if through_run:
         rundir.check_folder(path)
     files = None
     if finished or (folder / FINISHED).is_file():
@@ -131,14 +135,9 @@ def open_bundle(
     bundle = _parse(folder, rundir.read_json(folder / BUNDLE), files)
     if path.is_file() and path.suffix == ".onnx" and path.name != bundle.model.name:
         raise UserError(f"{path} is not the model of this bundle: expected {bundle.model}.")
-    if _is_run_of(path, folder):
+    if through_run:
         return _of_this_state(bundle, path)
     return bundle
-
-
-def _is_run_of(path: Path, folder: Path) -> bool:
-    """Whether a path leads to the run of a bundle's folder."""
-    return folder.parent.parent == path
 
 
 def check_folder(folder: Path) -> None:
@@ -151,19 +150,16 @@ def of_run(run: Path) -> Iterator[Bundle]:
     """The finished bundles of a run, `onnx` first; `UserError` for one that changed or is of an
     earlier state of it."""
     rundir.check_folder(run)
-    found = _finished_folders(run)
-    for folder in sorted(found, key=lambda folder: (folder.name != DEFAULT_TARGET, folder.name)):
-        yield _of_this_state(open_bundle(folder), run)
+    found = _finished_names(run)
+    for name in sorted(found, key=lambda name: (name != DEFAULT_TARGET, name)):
+        yield _of_this_state(open_bundle(run / BUNDLES / name), run)
 
 
-def _finished_folders(run: Path) -> list[Path]:
-    """The folders of finished bundles, without those that are about to take another one's place, or
-    to be removed."""
-    return [
-        path.parent
-        for path in run.glob(f"{BUNDLES}/*/{FINISHED}")
-        if not path.parent.name.endswith(disk.UNFINISHED)
-    ]
+def _finished_names(run: Path) -> set[str]:
+    """The names of the places of finished bundles, without those that are about to take one."""
+    folders = (path.parent for path in run.glob(f"{BUNDLES}/*/{FINISHED}"))
+    names = {disk.place_of(folder).name for folder in folders}
+    return {name for name in names if not name.endswith(disk.UNFINISHED)}
 
 
 def _of_this_state(bundle: Bundle, run: Path) -> Bundle:
@@ -183,6 +179,10 @@ def _finished_sha256(run: Path) -> str:
 
 def _find(path: Path) -> Path:
     """The folder of the bundle that is meant; it exists, but may be incomplete."""
+    if path.parent.name == BUNDLES:
+        path = disk.standing(path, FINISHED)
+    elif path.parent.parent.name == BUNDLES:
+        path = disk.standing(path.parent, FINISHED) / path.name
     if path.is_file() and (path.parent / BUNDLE).is_file():
         return path.parent
     if (path / BUNDLE).is_file() or (path.is_dir() and path.parent.name == BUNDLES):
@@ -202,12 +202,12 @@ def _find(path: Path) -> Path:
 
 
 def _of_run(run: Path, target: str = DEFAULT_TARGET) -> Path:
-    folder = run / BUNDLES / target
+    folder = disk.standing(run / BUNDLES / target, FINISHED)
     if folder.is_dir():
         return folder
     if run.is_dir():
         _finished_sha256(run)
-    there = sorted(other.name for other in _finished_folders(run))
+    there = sorted(_finished_names(run))
     raise UserError(
         f"{run} has no bundle for {target}: expected {folder}, seen {', '.join(there) or 'none'} "
         f"in {run / BUNDLES}. {export_it(folder)}"
@@ -237,7 +237,7 @@ def _command(folder: Path) -> str:
     """What makes the bundle of this folder."""
     if folder.parent.name != BUNDLES:
         return f"python -m export RUN --to {DEFAULT_TARGET}"
-    target = folder.name.removesuffix(disk.UNFINISHED)
+    target = disk.place_of(folder).name.removesuffix(disk.UNFINISHED)
     return f"python -m export {shell_path(folder.parent.parent)} --to {shell(target)}"
 
 

@@ -5,9 +5,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.contract.bundle import METADATA, Bundle
+from zoo.contract.bundle import Bundle
 from zoo.files import strict_json
 
+METADATA = "zoo"
+"""Key of the description in the file's metadata."""
 _DESCRIBED = ("labels", "preprocessing", "decision", "outputs", "run")
 
 

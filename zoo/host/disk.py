@@ -23,6 +23,8 @@ NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 """`errno` of a write that was not allowed, or that met a file system mounted to be read only."""
 UNFINISHED = ".tmp"
 """End of the name of a file or folder that is being written."""
+SET_ASIDE = f".old{UNFINISHED}"
+"""End of the name of a folder whose successor is about to take its place."""
 
 
 class NotWritable(UserError):
@@ -120,6 +122,25 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 def unfinished(path: Path) -> Path:
     """Where a file or folder is made before it takes its place."""
     return path.with_name(path.name + UNFINISHED)
+
+
+def set_aside(place: Path) -> Path:
+    """Where the folder of a place waits while its successor takes the place."""
+    return place.with_name(place.name + SET_ASIDE)
+
+
+def place_of(folder: Path) -> Path:
+    """The place of a folder, which may have been set aside."""
+    return folder.with_name(folder.name.removesuffix(SET_ASIDE))
+
+
+def standing(place: Path, last: str) -> Path:
+    """The folder of a place: there, or set aside, where a power cut came between two renames.
+    `last`: the file that was written last in it."""
+    aside = set_aside(place)
+    if not place.exists() and (aside / last).is_file():
+        return aside
+    return place
 
 
 def new_file_beside(path: Path) -> Path:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
+MOST_THREADS = 1024
+"""Of one operation: more cores than a machine has that runs one model."""
 
 
 def cpu_cores() -> int:

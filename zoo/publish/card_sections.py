@@ -109,7 +109,7 @@ def exports(facts: FinishedRun, opened: Sequence[Bundle], place: Place | None) -
 
 def _where(bundle: Bundle, place: Place | None) -> str:
     """A remark if a bundle does not lie where the card will be read."""
-    described = f"{bundles.BUNDLES}/{bundle.folder.name}/{bundles.BUNDLE}"
+    described = f"{bundles.BUNDLES}/{bundle.place.name}/{bundles.BUNDLE}"
     return "" if place and described in place.files else " (not here)"
 
 
@@ -118,7 +118,7 @@ def accuracy_text(shown: Figures, top1: float) -> str:
     if shown.lost_points is None:
         return f"{top1:.2%}, as trained: the same class for all {shown.compared} compared pictures"
     return (
-        f"{top1:.2%} as trained; {-shown.lost_points:+.2f} points on {shown.compared} compared "
+        f"{top1:.2%} as trained; {-shown.lost_points:+z.2f} points on {shown.compared} compared "
         "pictures"
     )
 

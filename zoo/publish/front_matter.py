@@ -90,7 +90,7 @@ def example_pictures(place: Place, opened: Sequence[Bundle]) -> list[tuple[str, 
     """(path in the repository, expected class) of the pictures that are published."""
     by_name = {}  # the bundles have the same examples: each is shown once
     for bundle in opened:
-        there = f"{bundles.BUNDLES}/{bundle.folder.name}/{bundles.EXAMPLES}/"
+        there = f"{bundles.BUNDLES}/{bundle.place.name}/{bundles.EXAMPLES}/"
         if there + bundles.EXPECTED not in place.files:
             continue
         for name, (label, _) in expected(bundle).items():

@@ -174,7 +174,7 @@ def _warn_of_missing(run: Path, files: Mapping[str, Path]) -> None:
         )
     unsent = []
     for opened in bundle.of_run(run):
-        if f"{bundle.BUNDLES}/{opened.folder.name}/{bundle.BUNDLE}" not in files:
+        if f"{bundle.BUNDLES}/{opened.place.name}/{bundle.BUNDLE}" not in files:
             unsent.append(opened.target)
     if unsent:
         console.say(

@@ -121,7 +121,7 @@ def _regular(folder: Path, name: str) -> Path:
 
 def _stage_bundle(stage: Stage, bundle: Bundle, examples: bool) -> None:
     """The files of one bundle that its FINISHED.json lists, if it is a single ONNX file."""
-    there = f"{bundles.BUNDLES}/{bundle.folder.name}/"
+    there = f"{bundles.BUNDLES}/{bundle.place.name}/"
     if not sendable(bundle):
         return
     staged_names = []
