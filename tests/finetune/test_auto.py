@@ -17,7 +17,7 @@ from zoo.bases import catalog
 from zoo.network import weights
 from zoo.network.build import Description, describe
 
-PICTURES = [round(50 * 1.5**power) for power in range(31)]
+PICTURES = [round(50 * 1.6**power) for power in range(27)]
 """50 to 10 million."""
 BASES = {
     name: Description(name, params_m, batch_norm, 224, 32, "center", layers)
@@ -97,9 +97,9 @@ def test_more_pictures_mean_longer_runs_and_milder_regularisation(
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
-def test_more_pictures_never_lower_the_rate(base: Description, optimizer: str) -> None:
-    assert is_rising([recipe.lr for _, recipe in along(base, optimizer=optimizer)])
+def test_more_pictures_never_lower_the_rate(optimizer: str) -> None:
+    for name, base in BASES.items():
+        assert is_rising([recipe.lr for _, recipe in along(base, optimizer=optimizer)]), name
 
 
 def test_larger_bases_are_regularised_more_and_trained_at_lower_rates() -> None:
@@ -224,12 +224,13 @@ def test_layer_decay_keeps_the_share_of_the_first_of_twelve_blocks() -> None:
         assert decay == 1 if convolutional else 0.65 <= decay <= 0.9
 
 
-@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_what_was_not_measured_says_so(base: Description, optimizer: str) -> None:
-    why = resolve(facts_of(1_000, base), {"optimizer": optimizer}).why["lr"]
-    measured = base.batch_norm and base.params_m < 5 and optimizer in ("adamw", "adam", "ranger")
-    assert ("measured at" in why) if measured else ("not measured" in why)
+def test_what_was_not_measured_says_so(optimizer: str) -> None:
+    of_adamw = optimizer in ("adamw", "adam", "ranger")
+    for name, base in BASES.items():
+        why = resolve(facts_of(1_000, base), {"optimizer": optimizer}).why["lr"]
+        measured = base.batch_norm and base.params_m < 5 and of_adamw
+        assert ("measured at" in why) if measured else ("not measured" in why), name
 
 
 @pytest.mark.parametrize("alias", ["vit_tiny_21k", "convnext_atto_1k", "eva02_tiny_21k"])
