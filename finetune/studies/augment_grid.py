@@ -31,6 +31,7 @@ ROWS: tuple[dict[str, Any], ...] = (
     {},
     {"crop_area": 0.5},
     {"crop_area": 0.08},
+    {"crop_area": 0.5, "crop_ratio": 2.0},
     {"flip": 1.0},
     {"crop_padding": 16},
     {"rotate": 30.0},

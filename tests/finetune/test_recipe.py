@@ -12,7 +12,8 @@ import torch
 from finetune.presets.anchors import interpolate
 from finetune.presets.resolve import RECIPES, resolve
 from finetune.recipe.durations import duration_steps
-from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, field_docs
+from finetune.recipe.field_docs import field_docs
+from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe
 from finetune.recipe.resolved import Resolved
 from finetune.recipe.run import Run
 from finetune.train.optimizer import optimizer
