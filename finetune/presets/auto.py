@@ -5,6 +5,9 @@ from finetune.presets.choices import balance, size_in_words, trained_on
 from finetune.presets.strength import strength
 from finetune.recipe.facts import Choices, Facts, Given
 
+MANY_PICTURES = 10_000
+"""From so many on, statistics are learned from batches; chosen."""
+
 
 def auto(facts: Facts, given: Given) -> Choices:
     """Choose the default recipe: a linear probe, then AdamW with a rate and a length that fit the
@@ -33,18 +36,27 @@ def auto(facts: Facts, given: Given) -> Choices:
         "weight_decay": rate.weight_decay(facts, given),
         "layer_decay": rate.layer_decay(facts, given),
         "flip": (0.5, "default; --flip 0 where left and right differ in meaning and shape"),
-        "batch_norm": _batch_norm(min(batch, facts.pictures)),
+        "batch_norm": _batch_norm(facts, batch),
         "clip_norm": _clip_norm(facts),
         "probe": ("on", "default: first result in seconds, initial head, and floor of the run"),
         "balance": balance(facts, given),
     }
 
 
-def _batch_norm(pictures: int) -> tuple[str, str]:
-    """Choose what batch norms do with this number of pictures in a step."""
-    if pictures >= 16:
-        return "train", "batches of 16 and more give usable statistics"
-    return "frozen", "batches below 16 give noisy statistics"
+def _batch_norm(facts: Facts, batch: int) -> tuple[str, str]:
+    """Choose what batch norms do.
+
+    A linear probe is fitted to features of the base's statistics. With those of a batch it answers
+    no better than by chance on some data (tests/bench/RESULTS.md, "Statistics of batch norms"), and
+    a short run does not make up for that.
+    """
+    if not facts.base.batch_norm:
+        return "train", "default: there are no batch norms"
+    if min(batch, facts.pictures) < 16:
+        return "frozen", "batches below 16 give noisy statistics"
+    if facts.pictures < MANY_PICTURES:
+        return "frozen", "the probe's head fits the base's statistics; measured on three sets"
+    return "train", "enough pictures to learn other statistics; not measured"
 
 
 def _clip_norm(facts: Facts) -> tuple[float, str]:

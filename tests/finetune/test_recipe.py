@@ -265,7 +265,9 @@ def test_device_decides_precision_batch_and_threads() -> None:
     assert recipe_of(device="cuda").batch_size == 64
     assert recipe_of(cores=24).threads == 24
     assert recipe_of({"batch_size": 8}).batch_norm == "frozen"
-    assert recipe_of({"batch_size": 16}).batch_norm == "train"
+    assert recipe_of({"batch_size": 16}).batch_norm == "frozen"
+    assert recipe_of(pictures=10_000).batch_norm == "train"
+    assert recipe_of({"batch_size": 8}, pictures=10_000).batch_norm == "frozen"
 
 
 def test_validation_share() -> None:
