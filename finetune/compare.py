@@ -81,7 +81,7 @@ def compare(order: Comparison, given: Mapping[str, Any]) -> None:
     writes."""
     from finetune.machine import distributed
     from finetune.pipeline import start
-    from finetune.recipe.resolve import from_scratch
+    from finetune.presets.resolve import from_scratch
     from zoo.bases.catalog import find, find_architecture
     from zoo.host import console
 

@@ -106,7 +106,7 @@ def explained(situation: Situation, given: dict[str, Any]) -> tuple["Resolved", 
     `UserError` where a run would be refused as well."""
     from finetune.data import held_out
     from finetune.data.loader import steps_per_epoch
-    from finetune.recipe import fitting, resolve
+    from finetune.presets import fitting, resolve
     from finetune.train import ddp
     from finetune.train.schedule import schedule
     from zoo.bases import catalog
@@ -146,6 +146,7 @@ def facts_of(situation: Situation, base: Any, trial: Any) -> "Facts":
         device=situation.device,
         bf16=situation.device == "cuda",
         cores=devices.compute_threads(),
+        processes=situation.processes,
         takes=lambda side: trial.refused(side) is None,
         takes_drop_path=trial.takes_drop_path,
     )

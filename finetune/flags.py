@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import tyro
 
 from finetune.recipe import flag_values, other_flags
-from finetune.recipe.fields import MEASURED, TYPES, USUAL, Recipe, field_docs
+from finetune.recipe.field_docs import field_docs
+from finetune.recipe.fields import MEASURED, TYPES, USUAL, Recipe
 
 
 def overrides(fields: tuple[str, ...]) -> type:

@@ -19,7 +19,7 @@ from finetune.evaluation import passes
 from finetune.machine import device as devices
 from finetune.machine import disk_space, distributed, shared_memory, signals
 from finetune.plan import Plan, Ready, make_plan
-from finetune.recipe import resolve
+from finetune.presets import resolve
 from finetune.recipe.resolved import Resolved
 from finetune.recipe.row import NOT_MEASURED
 from finetune.recipe.run import Run

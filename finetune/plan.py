@@ -17,7 +17,7 @@ from finetune.data.dataset import Data
 from finetune.data.loader import PictureSource, planned_workers, steps_per_epoch
 from finetune.machine import device as devices
 from finetune.machine import distributed
-from finetune.recipe import fitting, resolve
+from finetune.presets import fitting, resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe
 from finetune.recipe.resolved import Resolved
@@ -230,6 +230,7 @@ def facts_of(data: Data, base: Description, trial: Trial, device: torch.device) 
         base=base,
         device=device.type,
         cores=devices.compute_threads(),
+        processes=distributed.world(),
         bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
         takes=lambda side: trial.refused(side) is None,
         takes_drop_path=trial.takes_drop_path,

@@ -28,6 +28,7 @@ FIXED = Recipe(
     label_smoothing=0.1,
     erasing=0.25,
     crop_area=0.5,
+    crop_ratio=4 / 3,
     flip=0.5,
     drop_path=0.0,
     dropout=0.0,

@@ -47,6 +47,7 @@ ROOMS = {
     "finetune": (
         "machine",
         "recipe",
+        "presets",
         "augment",
         "data",
         "evaluation",

@@ -52,10 +52,11 @@ def seed_everything(*key: int | str) -> None:
 def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndarray:
     """One training view of a picture: uint8 [size, size, 3]. Draws from torch's generator.
 
-    Random crop of `crop_area` to 1 of the area at an aspect ratio of 3/4 to 4/3 (Szegedy et al.,
-    2015, as torchvision does it), a horizontal flip, then the recipe's further changes
-    (`_changes`). With fit squash the aspect ratio is relative to the picture's own, so training
-    sees the distortion that evaluation will show; with fit pad the picture is padded first.
+    Random crop of `crop_area` to 1 of the area at an aspect ratio of 1 / `crop_ratio` to
+    `crop_ratio` (Szegedy et al., 2015, as torchvision does it), a horizontal flip, then the
+    recipe's further changes (`_changes`). With fit squash the aspect ratio is relative to the
+    picture's own, so training sees the distortion that evaluation will show; with fit pad the
+    picture is padded first.
     """
     if recipe.crop_area == 1:
         pixels = resize_crop(picture, pre)
@@ -79,8 +80,9 @@ def random_crop(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.
         side = max(picture.size)
         picture = ImageOps.pad(picture, (side, side), color=tuple(mean_colour(pre)))
     own = picture.width / picture.height if recipe.fit == "squash" else 1.0
+    ratio = recipe.crop_ratio
     top, left, height, width = RandomResizedCrop.get_params(
-        picture, scale=[recipe.crop_area, 1.0], ratio=[3 / 4 * own, 4 / 3 * own]
+        picture, scale=[recipe.crop_area, 1.0], ratio=[1 / ratio * own, ratio * own]
     )
     box = (left, top, left + width, top + height)
     return np.asarray(picture.resize((pre.size, pre.size), FILTERS[pre.interpolation], box=box))

@@ -1,2 +1,1 @@
-"""What a run is asked for, and the facts that complete it: one recipe, each value with its
-reason."""
+"""What a run is asked for: the fields of a recipe, their ranges, and the facts it depends on."""

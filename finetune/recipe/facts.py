@@ -30,6 +30,8 @@ class Facts:
     """Whether a GPU computes in bf16."""
     cores: int
     """CPU threads this process may compute with."""
+    processes: int = 1
+    """Processes that share each step, one per GPU."""
     takes: Callable[[int], bool] = lambda side: True
     """Whether the base can be trained with pictures of this side."""
     takes_drop_path: Callable[[], bool] = lambda: True

@@ -2,15 +2,11 @@
 
 The command line is generated from two dataclasses, `Run` (finetune/recipe/run.py) and `Recipe`.
 Each field of `Recipe` is a row: type, range, usual value, needs (finetune/recipe/row.py), help. The
-functions that fill a `Recipe` in are in finetune/recipe/auto.py and finetune/recipe/published.py.
+functions that fill a `Recipe` in are in finetune/presets/auto.py and finetune/presets/published.py.
 """
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, Any, Literal, get_type_hints
 
 from finetune.recipe.row import NOT_MEASURED, OFF, Row, row_of
@@ -63,10 +59,12 @@ class Recipe:
     lr: Annotated[float, Row(1e-9, 1e3)]
     """Peak learning rate; --lr find takes what a range test suggests (python -m
     finetune.find_lr)."""
-    optimizer: Literal["adamw", "adam", "sgd", "momentum", "rmsprop", "adadelta", "lars", "ranger"]
+    optimizer: Literal[
+        "adamw", "adam", "sgd", "momentum", "rmsprop", "adagrad", "adadelta", "lars", "ranger"
+    ]
     """adamw (decoupled weight decay), adam, sgd (Nesterov momentum 0.9), momentum (the same without
-    Nesterov), rmsprop (with momentum 0.9), adadelta, lars (for very large batches), ranger (RAdam
-    with Lookahead)."""
+    Nesterov), rmsprop (with momentum 0.9), adagrad, adadelta, lars (for very large batches), ranger
+    (RAdam with Lookahead)."""
     seed: Annotated[int, Row(0, 2**31 - 1, usual=0, why="default", probe_too=True)]
     """Seed of all randomness; the same seed gives the same weights on the same machine."""
     amp: Literal["off", "bf16", "fp16"]
@@ -116,6 +114,9 @@ class Recipe:
     """Probability that Random Erasing replaces a rectangle of a training picture by noise."""
     crop_area: Annotated[float, Row(0.05, 1.0)]
     """Random crops cover at least this share of a training picture's area; 1 = no random crop."""
+    crop_ratio: Annotated[float, Row(1.0, 10.0, usual=4 / 3, why="usual: 3/4 to 4/3")]
+    """Random crops change the ratio of width to height by up to this factor either way; 1 = they
+    keep it."""
     flip: Annotated[float, Row(0.0, 1.0)]
     """Probability of a horizontal flip of a training picture."""
     drop_path: Annotated[float, Row(0.0, 0.9)]
@@ -280,18 +281,3 @@ def check_bounds(values: Mapping[str, Any]) -> None:
             continue
         if refusal := row.refusal(values[name]):
             raise UserError(f"{flag_of(name)} {values[name]}: {refusal}.")
-
-
-def field_docs(cls: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass, as one line."""
-    [definition] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(definition, ast.ClassDef)
-    docs: dict[str, str] = {}
-    for field, below in pairwise(definition.body):
-        match field, below:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(doc))),
-            ):
-                docs[name] = " ".join(doc.split())
-    return docs

@@ -16,7 +16,8 @@ from markupsafe import Markup
 from finetune.evaluation import lr_curve
 from finetune.figures import learning
 from finetune.figures.drawing import Drawing
-from finetune.recipe.fields import Recipe, field_docs
+from finetune.recipe.field_docs import field_docs
+from finetune.recipe.fields import Recipe
 from finetune.report import (
     mistakes,
     next_steps,

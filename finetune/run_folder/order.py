@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune.recipe import resolve
+from finetune.presets import resolve
+from finetune.presets.resolve import from_scratch
 from finetune.recipe.facts import as_fraction
-from finetune.recipe.resolve import from_scratch
 from finetune.recipe.resolved import given_of
 from finetune.recipe.run import Run
 from finetune.run_folder.named_folders import data_folder, real, val_folder

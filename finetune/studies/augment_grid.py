@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from finetune.augment.batch import augment_batch
 from finetune.augment.picture import augment, normalise, seed_everything
 from finetune.data.class_folders import read_tree
-from finetune.recipe import resolve
+from finetune.presets import resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe, flag_of
 from finetune.recipe.run import Run
@@ -31,6 +31,7 @@ ROWS: tuple[dict[str, Any], ...] = (
     {},
     {"crop_area": 0.5},
     {"crop_area": 0.08},
+    {"crop_area": 0.5, "crop_ratio": 2.0},
     {"flip": 1.0},
     {"crop_padding": 16},
     {"rotate": 30.0},

@@ -14,7 +14,7 @@ import numpy as np
 from finetune.data.loader import steps_per_epoch, training_batches
 from finetune.evaluation.lr_curve import PER_DECADE, Curve, suggest
 from finetune.machine import distributed
-from finetune.recipe import resolve
+from finetune.presets import resolve
 from finetune.recipe.facts import Facts, Given
 from finetune.recipe.resolved import Resolved
 from finetune.run_folder.events import Events

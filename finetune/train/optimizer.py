@@ -22,6 +22,7 @@ KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "momentum": partial(torch.optim.SGD, momentum=0.9),
     # the values of torchvision's reference training of MobileNetV3
     "rmsprop": partial(torch.optim.RMSprop, alpha=0.9, momentum=0.9, eps=0.0316),
+    "adagrad": torch.optim.Adagrad,
     "adadelta": torch.optim.Adadelta,
     "lars": partial(Lars, momentum=0.9),
     # the groups have their own

@@ -96,7 +96,8 @@ def row(name: str, short_side: int, device: str) -> str:
     from finetune.data.loader import PictureSource
     from finetune.evaluation.passes import Scores
     from finetune.plan import preprocessing
-    from finetune.recipe import facts, fitting, resolve
+    from finetune.presets import fitting, resolve
+    from finetune.recipe import facts
     from finetune.train import step
     from zoo.network import weights
     from zoo.network.build import build, describe

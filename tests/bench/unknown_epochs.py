@@ -6,33 +6,29 @@ others, at 0 (linear probe), 1 and all epochs of one training.
     python -m tests.bench.unknown_epochs scores --out FOLDER                           try scores on
     them
 
-Sets, made from installed packages (but for the emoji of `make_emoji`), so many pictures of each
-class for training, validation and test: COUNTS. `digits`: scikit-learn's; `letters`: ten letters in
-the fonts of matplotlib, coloured and turned; `photos`: parts of eight photographs that ship with
-scikit-learn, matplotlib and gradio. Each score has its threshold where the product has it: 5 % of
+Sets are those of `picture_sets`, so many pictures of each class for training, validation and test:
+COUNTS. Each score has its threshold where the product has it: 5 % of
 the validation pictures are above it.
 """
 
 import argparse
-import glob
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor, nn
 
 from finetune import pipeline
 from finetune.augment.picture import normalise
 from finetune.data import foreign
-from finetune.data.digits import digits
 from finetune.data.loader import Batch, evaluation_batches
 from finetune.evaluation import passes
 from finetune.plan import Plan, make_plan
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint
+from tests.bench.picture_sets import write_set
 from zoo.contract import rejection
 from zoo.contract.decision import knn_distance, softmax, unit
 
@@ -42,121 +38,11 @@ EPOCHS = (0, 1, 8)
 FOREIGN = 80
 """Pictures of each foreign set."""
 SIZE = 64
-LETTERS = "ABEGKMQRSW"
 Features = dict[str, dict[str, np.ndarray]]
 """Pictures (train, val, test or a foreign set) -> layer -> values [N, ...]."""
 Score = Callable[[Features, Features], dict[str, np.ndarray]]
 """From the features after training, and of the base before it -> pictures -> score [N], larger =
 more foreign."""
-PHOTOGRAPHS = (
-    "sklearn/datasets/images/china.jpg",
-    "sklearn/datasets/images/flower.jpg",
-    "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
-    *(
-        f"gradio/media_assets/images/{name}"
-        for name in ("cheetah.jpg", "groot.jpeg", "lion.jpg", "tower.jpg")
-    ),
-    "gradio/test_data/cheetah2.jpg",
-)
-FONTS = (
-    "DejaVuSans",
-    "DejaVuSans-Bold",
-    "DejaVuSans-Oblique",
-    "DejaVuSansMono",
-    "DejaVuSerif",
-    "DejaVuSerif-Bold",
-    "DejaVuSerif-Italic",
-    "STIXGeneral",
-    "STIXGeneralBol",
-    "STIXGeneralItalic",
-    "cmr10",
-    "cmss10",
-    "cmtt10",
-    "cmb10",
-)
-
-
-def installed(name: str) -> Path:
-    """A file of an installed package, named by its path from where packages lie."""
-    package = find_spec(name.partition("/")[0])
-    assert package is not None, name
-    assert package.origin is not None, name
-    return Path(package.origin).parent.parent / name
-
-
-def emoji_class(folder: Path, name: str) -> Iterable[Image.Image]:
-    """Pictures of one class of `make_emoji`, those of test last."""
-    random = np.random.default_rng(0)
-    taken = []
-    for split, count in (("train", COUNTS["train"] + COUNTS["val"]), ("test", COUNTS["test"])):
-        paths = sorted(glob.glob(str(folder / split / name / "*.png")))
-        taken += [paths[i] for i in random.permutation(len(paths))[:count]]
-    return [Image.open(path).convert("RGBA") for path in taken]
-
-
-def letter(name: str, random: np.random.Generator) -> Image.Image:
-    """One letter in some font, colour and angle, on some light ground."""
-    font = installed(f"matplotlib/mpl-data/fonts/ttf/{FONTS[random.integers(len(FONTS))]}.ttf")
-    picture = Image.new("RGB", (64, 64), tuple(random.integers(200, 256, 3).tolist()))
-    ImageDraw.Draw(picture).text(
-        (32 + random.integers(-4, 5), 32 + random.integers(-4, 5)),
-        name,
-        anchor="mm",
-        fill=tuple(random.integers(0, 160, 3).tolist()),
-        font=ImageFont.truetype(str(font), int(random.integers(28, 52))),
-    )
-    return picture.rotate(
-        float(random.uniform(-15, 15)), Image.Resampling.BICUBIC, fillcolor=picture.getpixel((0, 0))
-    )
-
-
-def part(photograph: Image.Image, random: np.random.Generator) -> Image.Image:
-    """A square part, a quarter to a half as wide as the photograph's shorter side."""
-    side = int(min(photograph.size) * random.uniform(0.25, 0.5))
-    left, top = (int(random.integers(0, length - side + 1)) for length in photograph.size)
-    return photograph.crop((left, top, left + side, top + side)).resize(
-        (128, 128), Image.Resampling.BICUBIC
-    )
-
-
-def made_set(name: str, emoji: Path) -> dict[str, list[Image.Image]]:
-    """Class -> as many pictures as COUNTS has."""
-    total, random = sum(COUNTS.values()), np.random.default_rng(1)
-    if name == "emoji":
-        return {
-            path.name: list(emoji_class(emoji, path.name))
-            for path in sorted((emoji / "train").iterdir())
-        }
-    if name == "digits":
-        pixels, target = digits()
-        return {
-            str(c): [
-                Image.fromarray(pixels[i])
-                for i in random.permutation(np.flatnonzero(target == c))[:total]
-            ]
-            for c in range(10)
-        }
-    if name == "letters":
-        return {c: [letter(c, random) for _ in range(total)] for c in LETTERS}
-    return {
-        Path(path).stem: [
-            part(Image.open(installed(path)).convert("RGB"), random) for _ in range(total)
-        ]
-        for path in PHOTOGRAPHS
-    }
-
-
-def write_set(name: str, emoji: Path, folder: Path) -> Path:
-    """Write train/, val/ and test/."""
-    if not folder.exists():
-        cuts = np.cumsum(list(COUNTS.values()))[:-1]
-        for label, pictures in made_set(name, emoji).items():
-            numbers = np.split(np.arange(len(pictures)), cuts)
-            for split, members in zip(COUNTS, numbers, strict=True):
-                (folder / split / label).mkdir(parents=True)
-                for i in members.tolist():
-                    pictures[i].save(folder / split / label / f"{i:03}.png")
-    return folder
 
 
 def shuffled(picture: Image.Image, random: np.random.Generator, grid: int = 4) -> Image.Image:
@@ -425,7 +311,8 @@ if __name__ == "__main__":
         # the last epoch is kept, whatever it is worth
         passes.Scores.better_than = lambda self, other: True
         folders = {
-            name: write_set(name, arguments.emoji, arguments.out / "sets" / name) for name in SETS
+            name: write_set(name, arguments.emoji, arguments.out / "sets" / name, COUNTS)
+            for name in SETS
         }
         for epochs in arguments.epochs:
             for one in arguments.sets:

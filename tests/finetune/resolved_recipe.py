@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from finetune.presets.resolve import resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe
-from finetune.recipe.resolve import resolve
 from zoo.host.errors import UserError
 from zoo.network.build import Description
 
-LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center")
+LITE = Description("efficientnet_lite0", 3.37, True, 224, 32, "center", 18)
 FACTS = Facts(
     pictures=1_000,
     class_counts=(100,) * 10,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.recipe.auto import EPOCH_ANCHORS
+from finetune.presets.auto import EPOCH_ANCHORS
 from finetune.recipe.fields import ROWS, TYPES
 from finetune.report import advice
 from finetune.report.advice import Advice, curves

@@ -33,8 +33,10 @@ from finetune.data.loader import PictureSource, evaluation_batches
 from finetune.flags import MAY_BE_EMPTY, SWITCHES, parse
 from finetune.machine import device
 from finetune.pipeline import start
-from finetune.recipe import other_flags, resolve
-from finetune.recipe.fields import ROWS, TYPES, Recipe, field_docs, flag_of
+from finetune.presets import resolve
+from finetune.recipe import other_flags
+from finetune.recipe.field_docs import field_docs
+from finetune.recipe.fields import ROWS, TYPES, Recipe, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.claim import claim, held

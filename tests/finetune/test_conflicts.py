@@ -7,8 +7,8 @@ import pytest
 import tyro
 
 from finetune.flags import LessUsual
-from finetune.recipe import resolve
-from finetune.recipe.conflicts import CONFLICTS, refuse
+from finetune.presets import resolve
+from finetune.presets.conflicts import CONFLICTS, refuse
 from tests.finetune.resolved_recipe import FACTS, recipe_of, refusal
 from tests.made_recipe import made_recipe
 from zoo.host.errors import UserError

@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from finetune.recipe import fitting, resolve
+from finetune.presets import fitting, resolve
 from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Facts
 from tests.finetune.resolved_recipe import FACTS

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from finetune import pipeline, plan
+from finetune.presets.resolve import RECIPES, resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe
-from finetune.recipe.resolve import RECIPES, resolve
 from finetune.recipe.run import Run
 from finetune.train.initialise import initialise
 from finetune.train.schedule import schedule
@@ -26,7 +26,7 @@ from zoo.contract import rundir
 from zoo.host.errors import UserError
 from zoo.network.build import Description
 
-RESNET50D = Description("resnet50d", 23.5, True, 224, 32, "center")
+RESNET50D = Description("resnet50d", 23.5, True, 224, 32, "center", 18)
 LARGE = Facts(
     pictures=200_000,
     class_counts=(2_000,) * 100,

@@ -9,11 +9,11 @@ import pytest
 import timm
 import torch
 
-from finetune.recipe import auto
-from finetune.recipe.anchors import interpolate
+from finetune.presets.anchors import interpolate
+from finetune.presets.resolve import RECIPES, resolve
 from finetune.recipe.durations import duration_steps
-from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe, field_docs
-from finetune.recipe.resolve import RECIPES, resolve
+from finetune.recipe.field_docs import field_docs
+from finetune.recipe.fields import ROWS, TYPES, USUAL, Recipe
 from finetune.recipe.resolved import Resolved
 from finetune.recipe.run import Run
 from finetune.train.optimizer import optimizer
@@ -24,7 +24,7 @@ from zoo.contract.recipe_rows import BY_HAND
 from zoo.host.errors import UserError
 from zoo.network.build import Description
 
-VIT = Description("vit_base_patch16_224", 85.8, False, 224, 16, "center")
+VIT = Description("vit_base_patch16_224", 85.8, False, 224, 16, "center", 14)
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 TRAINING = (
     "epochs",
@@ -234,32 +234,6 @@ def test_interpolation() -> None:
     assert rising == sorted(rising)
 
 
-@pytest.mark.parametrize(
-    ("base", "anchors"), [(LITE, auto.LR_ANCHORS), (VIT, auto.LR_ANCHORS_TRANSFORMER)]
-)
-def test_auto_meets_its_anchors(base: Description, anchors: tuple[tuple[int, float], ...]) -> None:
-    for n, rate in anchors:
-        assert recipe_of(pictures=n, base=base).lr == pytest.approx(rate, rel=0.05)
-    for n, epochs in auto.EPOCH_ANCHORS:
-        assert recipe_of(pictures=n, base=base).epochs == epochs
-    (few, low), (many, high) = anchors[0], anchors[-1]
-    assert recipe_of(pictures=max(1, few // 10), base=base).lr == pytest.approx(low, rel=0.05)
-    assert recipe_of(pictures=many * 10, base=base).lr == pytest.approx(high, rel=0.05)
-    rates = [recipe_of(pictures=n, base=base).lr for n in range(few, anchors[1][0], 97)]
-    assert rates == sorted(rates)
-    assert min(low, anchors[1][1]) * 0.95 <= rates[0] <= rates[-1] <= max(low, anchors[1][1]) * 1.05
-
-
-def test_the_rate_grows_with_the_root_of_the_batch() -> None:
-    rates = {batch: recipe_of({"batch_size": batch}).lr for batch in (8, 32, 128)}
-    assert rates[8] == pytest.approx(rates[32] / 2, rel=0.05)
-    assert rates[128] == pytest.approx(rates[32] * 2, rel=0.05)
-    gpu = recipe_of(device="cuda", bf16=True)
-    # also where the larger batch was not set by hand
-    assert gpu.lr == recipe_of({"batch_size": gpu.batch_size}).lr
-    assert recipe_of({"recipe": "warmup-step", "batch_size": 8}).lr == 1e-3
-
-
 @pytest.mark.parametrize("own", [224, 260, 64, 96])
 def test_side_of_the_pictures(own: int) -> None:
     base = dataclasses.replace(LITE, input_size=own)
@@ -291,7 +265,9 @@ def test_device_decides_precision_batch_and_threads() -> None:
     assert recipe_of(device="cuda").batch_size == 64
     assert recipe_of(cores=24).threads == 24
     assert recipe_of({"batch_size": 8}).batch_norm == "frozen"
-    assert recipe_of({"batch_size": 16}).batch_norm == "train"
+    assert recipe_of({"batch_size": 16}).batch_norm == "frozen"
+    assert recipe_of(pictures=10_000).batch_norm == "train"
+    assert recipe_of({"batch_size": 8}, pictures=10_000).batch_norm == "frozen"
 
 
 def test_validation_share() -> None:
@@ -443,6 +419,7 @@ def test_replace_gives_one_reason_to_what_changes() -> None:
         ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
         ("momentum", torch.optim.SGD, {"momentum": 0.9, "nesterov": False}),
         ("rmsprop", torch.optim.RMSprop, {"momentum": 0.9, "alpha": 0.9}),
+        ("adagrad", torch.optim.Adagrad, {}),
         ("adadelta", torch.optim.Adadelta, {}),
         ("lars", timm.optim.Lars, {"momentum": 0.9, "trust_coeff": 0.001}),
         ("ranger", timm.optim.Lookahead, {"lookahead_k": 6, "lookahead_alpha": 0.5}),

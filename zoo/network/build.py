@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from zoo.bases.catalog import Base
@@ -274,6 +275,8 @@ class Description:
     """As `allowed_size_step`."""
     crop_mode: str
     """timm's crop_mode of the base's own evaluation: center, squash or border."""
+    layers: int
+    """Layers from the input to the head, both counted, as timm's layer decay takes them."""
 
 
 def describe(base: Base, fetched: Weights) -> Description:
@@ -286,4 +289,11 @@ def describe(base: Base, fetched: Weights) -> Description:
         source.config["input_size"][-1],
         size_step(source),
         source.config.get("crop_mode") or "center",
+        _layers(without_memory(base, fetched, classes=2)),
     )
+
+
+def _layers(model: nn.Module) -> int:
+    """Count the layers to which layer decay gives different rates."""
+    groups = param_groups_layer_decay(model, layer_decay=0.5)
+    return len({group["lr_scale"] for group in groups})

@@ -2,8 +2,8 @@
 value with a reason.
 
 Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` in
-finetune/recipe/published.py and add its row to `RECIPES`. What it does not name is filled in by
-`common`.
+finetune/presets/published.py and add its row to `RECIPES`. What it does not name is filled in by
+finetune/presets/choices.py.
 """
 
 import difflib
@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from finetune.recipe import conflicts, published
-from finetune.recipe.auto import auto, balance, common
+from finetune.presets import conflicts, published
+from finetune.presets.auto import auto
+from finetune.presets.choices import balance, common
 from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
 from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, check_bounds, flag_of

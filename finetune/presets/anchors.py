@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 
-def interpolate(n: int, anchors: tuple[tuple[float, float], ...]) -> float:
+def interpolate(n: float, anchors: tuple[tuple[float, float], ...]) -> float:
     """Value at `n` between anchors (n, value), linear in log n and log value, constant outside
     them."""
     if n <= anchors[0][0]:

@@ -44,6 +44,12 @@ LIMITS: tuple[tuple[str, str, Callable[[Recipe], bool], str], ...] = (
         lambda r: r.accumulate > r.batch_size,
         "at most a part for each picture",
     ),
+    (
+        "crop_ratio",
+        "crop_area",
+        lambda r: r.crop_ratio != ROWS["crop_ratio"].usual and r.crop_area == 1,
+        "random crops, which a --crop-area below 1 makes",
+    ),
     ("patience", "epochs", lambda r: r.patience >= r.epochs, "fewer epochs than the run has"),
     (
         "start_size",

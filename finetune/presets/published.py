@@ -2,11 +2,11 @@
 every value.
 
 What a source leaves open is named so ("not published"); what every recipe decides alike, such as
-input side, precision and validation, is added by finetune/recipe/auto.py. Where fewer epochs are
-given than published, warm-up and boundaries keep their share of the run.
+input side, precision and validation, is added by finetune/presets/choices.py. Where fewer epochs
+are given than published, warm-up and boundaries keep their share of the run.
 """
 
-from finetune.recipe.anchors import interpolate
+from finetune.presets.anchors import interpolate
 from finetune.recipe.facts import Choices, Facts, Given
 
 SMALL_M = 12
@@ -62,9 +62,10 @@ def paddleclas(facts: Facts, given: Given) -> Choices:
     SGD with momentum (--optimizer adam, adamw, rmsprop, adadelta), cosine decay (--schedule step,
     polynomial, exponential) after 5 epochs of warm-up. Rate at batch 256: fine-tuning 0.001 up to
     1,000 pictures, 0.01 from 100,000 on (between them interpolated here), from scratch 0.1; linear
-    in the batch. For small bases: weight decay 3e-5, crops from 0.2 of the area, no label
-    smoothing. Its eight augmentations are --policy autoaugment, --policy randaugment, --mixup,
-    --cutmix, --cutout, --gridmask, --hide-and-seek and --erasing.
+    in the batch. For small bases: weight decay 3e-5, crops from 0.2 of the area and of narrower
+    shapes (--crop-ratio; how narrow is not published), no label smoothing. Its eight augmentations
+    are --policy autoaugment, --policy randaugment, --mixup, --cutmix, --cutout, --gridmask,
+    --hide-and-seek and --erasing.
 
     Published, ImageNet-1k top-1: weight decay 3e-5 for 1e-4 brings MobileNetV1_x0_25 from 50.41 to
     51.45 %, crops from 0.2 for 0.08 MobileNetV2_x0_25 from 52.35 to 53.18 %, smoothing ResNet50_vd
@@ -236,7 +237,7 @@ def resnet18_imagenet(facts: Facts, given: Given) -> Choices:
         "batch_size": (64, "published"),
         "lr": (_rounded(0.1 * batch / 256), "published: 0.1 at batch 256, linear in the batch"),
         "optimizer": ("momentum", usual),
-        "warmup": ("0%", "not published; off"),
+        "warmup": _warmup(epochs),
         "schedule": ("step", usual),
         "decay_at": (
             f"{epochs / 3:g} epochs, {2 * epochs / 3:g} epochs",

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from finetune.machine import distributed
+from finetune.presets.resolve import from_scratch
 from finetune.recipe.fields import Recipe
-from finetune.recipe.resolve import from_scratch
 from zoo.host.errors import UserError
 from zoo.network import of_torch
 from zoo.network.trial import Trial

@@ -1,0 +1,105 @@
+"""Choices that every recipe makes in the same way: input side, precision, validation, balance.
+
+A choice is (value, reason); the reason is printed and stands in recipe.json.
+"""
+
+import math
+
+from finetune.recipe.facts import Choices, Facts, Given, as_fraction
+from finetune.recipe.fields import ROWS
+from zoo.contract.recipe_rows import BY_HAND
+
+IMBALANCED = 10
+"""Ratio of the largest class to the smallest from which on classes are weighted; a choice, not a
+measurement."""
+
+
+def common(facts: Facts, given: Given) -> Choices:
+    """Choose what a recipe need not name: input side, validation, precision, threads, and the usual
+    value of every other field."""
+    usual = {name: (row.usual, row.why) for name, row in ROWS.items() if row.why is not None}
+    # no side is searched for if one was set by hand: each trial takes some tenths of a second
+    by_hand = (given.get("image_size"), BY_HAND)
+    image_size = by_hand if "image_size" in given else input_side(facts)
+    return usual | {
+        "image_size": image_size,
+        "amp": _amp(facts),
+        "val": _val(facts),
+        "threads": (facts.cores, "one per CPU core that this process may use, or OMP_NUM_THREADS"),
+    }
+
+
+def balance(facts: Facts, given: Given) -> tuple[str, str]:
+    """Choose whether classes are weighted, by the ratio of the largest to the smallest.
+
+    Of the settings of balance, weights gained most at a ratio of 50 (tests/bench/RESULTS.md, "Long
+    tails": a classifier on frozen features, two seeds). The logit-adjusted loss gained more there;
+    it is used only if it is asked for by name.
+    """
+    if given.get("loss") == "logit-adjusted":
+        return "none", "the logit-adjusted loss corrects for class sizes itself"
+    ratio = max(facts.class_counts) / min(facts.class_counts)
+    imbalance = f"the largest class has {ratio:.3g} times the pictures of the smallest"
+    if ratio < IMBALANCED:
+        return "none", f"{imbalance}, below {IMBALANCED}"
+    return "weights", f"{imbalance}, {IMBALANCED} or more"
+
+
+def input_side(facts: Facts) -> tuple[int, str]:
+    """Choose the smallest side that the base takes, from twice the median short side and from 96 px
+    on; never a larger one than the base's own."""
+    base = facts.base
+    if base.size_step is None:
+        return base.input_size, "the only size this base takes"
+    wanted = max(96, 2 * facts.short_side)
+    first = math.ceil(wanted / base.size_step) * base.size_step
+    smaller_sides = range(first, base.input_size, base.size_step)
+    side = next(filter(facts.takes, smaller_sides), base.input_size)
+    if first >= base.input_size:
+        return side, f"the base's own; pictures have a median short side of {facts.short_side} px"
+    if side > first:
+        return side, f"the smallest from {first} px on that this network can be trained with"
+    return side, f"at least twice the median short side of {facts.short_side} px, and at least 96"
+
+
+def trained_on(facts: Facts, given: Given) -> int:
+    """Return the pictures of train that are left when validation pictures are cut from them, to
+    within a few."""
+    share = _share_of_val(facts, given)
+    return max(1, round(facts.pictures * (1 - share)))
+
+
+def size_in_words(facts: Facts, given: Given) -> str:
+    """Say which number of pictures a recipe is fitted to."""
+    share = _share_of_val(facts, given)
+    if not share:
+        return f"{facts.pictures:,} training pictures"
+    return f"{facts.pictures:,} pictures, before {100 * share:.3g} % of them become val"
+
+
+def _share_of_val(facts: Facts, given: Given) -> float:
+    """Return the share of train that becomes validation pictures; 0 where they have a folder."""
+    if facts.has_val:
+        return 0.0
+    return as_fraction(given.get("val", _val(facts)[0])) or 0.0
+
+
+def _amp(facts: Facts) -> tuple[str, str]:
+    """Choose the precision of training by the device."""
+    if facts.device != "cuda":
+        return "off", "training in fp32 is as fast on this device"
+    if facts.bf16:
+        return "bf16", "faster on this GPU"
+    return "fp16", "faster on a GPU without bf16"
+
+
+def _val(facts: Facts) -> tuple[str, str]:
+    """Choose where validation pictures come from: a folder, or a share of train."""
+    if facts.has_val:
+        return "folder", "the data has one"
+    if facts.pictures > 100_000:
+        return (
+            f"{20_000 / facts.pictures:.3g}",
+            "20,000 pictures: standard error of an accuracy below 0.36 points",
+        )
+    return "0.2", "default share of train"
