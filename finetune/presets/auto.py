@@ -1,7 +1,7 @@
 """The default recipe: a linear probe, then fine-tuning with AdamW."""
 
 from finetune.presets import length, rate
-from finetune.presets.choices import balance, size_in_words, trained_on
+from finetune.presets.every_preset import balance, size_in_words, trained_on
 from finetune.presets.strength import strength
 from finetune.recipe.facts import Choices, Facts, Given
 

@@ -2,8 +2,8 @@
 every value.
 
 What a source leaves open is named so ("not published"); what every recipe decides alike, such as
-input side, precision and validation, is added by finetune/presets/choices.py. Where fewer epochs
-are given than published, warm-up and boundaries keep their share of the run.
+input side, precision and validation, is added by finetune/presets/every_preset.py. Where fewer
+epochs are given than published, warm-up and boundaries keep their share of the run.
 """
 
 from finetune.presets.anchors import interpolate

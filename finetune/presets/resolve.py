@@ -3,7 +3,7 @@ value with a reason.
 
 Adding a recipe: write a function `(facts, given) -> dict[field, (value, why)]` in
 finetune/presets/published.py and add its row to `RECIPES`. What it does not name is filled in by
-finetune/presets/choices.py.
+finetune/presets/every_preset.py.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from finetune.presets import conflicts, published
 from finetune.presets.auto import auto
-from finetune.presets.choices import balance, common
+from finetune.presets.every_preset import balance, common
 from finetune.recipe.durations import check_durations
 from finetune.recipe.facts import Choices, Facts, Given, as_fraction
 from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, check_bounds, flag_of

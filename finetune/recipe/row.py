@@ -23,7 +23,7 @@ class Row:
     """The value with which the field does nothing, or what nearly every run has."""
     why: str | None = None
     """The reason for `usual` in a recipe that does not name the field; None: every recipe names it,
-    or it is decided for all of them (finetune/presets/choices.py)."""
+    or it is decided for all of them (finetune/presets/every_preset.py)."""
     needs: tuple[str, ...] = ()
     """Another field, and its values with which this one has an effect; no values: any but empty or
     off."""

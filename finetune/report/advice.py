@@ -18,8 +18,8 @@ from finetune.report.history import History
 from zoo.host.text import shell
 
 ENOUGH_STEPS, ENOUGH_EPOCHS = 100, 4
-"""The least that `auto.auto` gives: 15 epochs of 200 pictures in batches of 32; 4 epochs of a
-million."""
+"""The least that `auto` gives without a GPU: 15 epochs of 200 pictures in batches of 32, and 4 of
+a million."""
 STRONGER = {
     "erasing": (0.25, 0.5),
     "label_smoothing": (0.1,),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.presets.auto import EPOCH_ANCHORS
+from finetune.presets.length import EPOCHS_IN_MINUTES
 from finetune.recipe.fields import ROWS, TYPES
 from finetune.report import advice
 from finetune.report.advice import Advice, curves
@@ -457,9 +457,9 @@ def test_each_diagnosis_is_reached(name: str) -> None:
 
 
 def test_least_training_is_that_of_the_recipe() -> None:
-    pictures, epochs = EPOCH_ANCHORS[0]
+    pictures, epochs = EPOCHS_IN_MINUTES[0]
     assert epochs * math.ceil(pictures / 32) >= advice.ENOUGH_STEPS
-    assert min(epochs for _, epochs in EPOCH_ANCHORS) == advice.ENOUGH_EPOCHS
+    assert min(epochs for _, epochs in EPOCHS_IN_MINUTES) == advice.ENOUGH_EPOCHS
 
 
 def test_history_of_a_run_folder(tmp_path: Any) -> None:

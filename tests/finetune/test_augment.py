@@ -190,6 +190,7 @@ def test_the_grid_has_a_row_for_each_augmentation(
         "--cutmix",
         "--flip",
         "--crop-area",
+        "--crop-ratio",
     }
     assert {name.split()[1] for name in titles if "--policy" in name} == set(POLICIES)
     assert all(views.shape == (3, 16, 16, 3) and views.dtype == np.uint8 for _, views in rows)

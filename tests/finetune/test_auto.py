@@ -8,7 +8,7 @@ import pytest
 
 from finetune.data.loader import steps_per_epoch
 from finetune.presets import length, rate
-from finetune.presets.choices import trained_on
+from finetune.presets.every_preset import trained_on
 from finetune.presets.resolve import resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import TYPES, Recipe

@@ -96,6 +96,7 @@ FLAGS = {
         "--label-smoothing",
         "--erasing",
         "--crop-area",
+        "--crop-ratio",
         "--flip",
         "--drop-path",
         "--dropout",

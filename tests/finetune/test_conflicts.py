@@ -43,6 +43,7 @@ LONG_TAIL = (500, 120, 40, 10)
         ({"policy": "augmix", "probe_only": True}, ["--policy", "--probe-only"]),
         ({"ohem_share": 1.0, "loss": "ohem"}, ["--ohem-share 1.0", "0.99"]),
         ({"mixup": -1.0}, ["--mixup -1.0", "from 0.0"]),
+        ({"crop_ratio": 1.0, "crop_area": 1.0}, ["--crop-ratio 1.0", "--crop-area 1.0"]),
     ],
 )
 def test_settings_that_would_have_no_effect(given: dict[str, Any], words: list[str]) -> None:

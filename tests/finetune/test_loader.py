@@ -496,6 +496,17 @@ def test_crops_cover_the_area_and_keep_the_aspect_ratio(
     assert 0.8 < max(areas) < 1.06
 
 
+@pytest.mark.parametrize("crop_ratio", [1.0, 2.0])
+def test_how_far_crops_change_the_shape(crop_ratio: float) -> None:
+    pre = Preprocessing(size=32, crop_mode="squash", crop_pct=1.0)
+    ratios = []
+    for view in views(photo(64, 64), 60, crop_area=0.3, crop_ratio=crop_ratio, flip=0.0, pre=pre):
+        width, height = (np.ptp(view[..., channel]) for channel in (0, 1))
+        ratios.append(width / height)
+    assert 0.94 / crop_ratio < min(ratios) < 1.2 / crop_ratio
+    assert crop_ratio / 1.2 < max(ratios) < 1.06 * crop_ratio
+
+
 def bands() -> Image.Image:
     """64 x 32: red at the left end, blue at the right, an eighth of the width each; green
     between."""

@@ -191,8 +191,8 @@ TABLES: list[tuple[str, dict[str, Any], list[float]]] = [
     ("bag-of-tricks", {}, warmed(30, 5, cosine)),
     ("cifar-sam", {"from_scratch": True}, warmed(200, 5, cosine)),
     ("cifar-sam", {}, warmed(30, 5, cosine)),
-    ("resnet18-imagenet", {}, warmed(90, 0, stairs(30, 60)(0))),
-    ("resnet18-imagenet", {"epochs": 6}, warmed(6, 0, stairs(2, 4)(0))),
+    ("resnet18-imagenet", {}, warmed(90, 5, stairs(30, 60)(5))),
+    ("resnet18-imagenet", {"epochs": 6}, warmed(6, 0.6, stairs(2, 4)(0.6))),
 ]
 
 
