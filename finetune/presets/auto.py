@@ -14,9 +14,9 @@ def auto(facts: Facts, given: Given) -> Choices:
     data, the base and the device.
 
     With EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores, `--data digits` reaches a test
-    top-1 of 97 to 99 % in 1 to 4 minutes. Emoji (9 classes, 2,417 training pictures) at 96 px
-    reaches 77 to 78 % in 5 epochs. Other bases, and lengths on a GPU, follow published
-    fine-tunings; they were not measured, and each reason says so.
+    top-1 of 97 to 98 % in 1 to 4 minutes (tests/bench/RESULTS.md, "Statistics of batch norms", has
+    other sets). Other bases, and lengths on a GPU, follow published fine-tunings; they were not
+    measured, and each reason says so.
     """
     size, training = size_in_words(facts, given), trained_on(facts, given)
     epochs, why_so_long = length.epochs(facts, training)
