@@ -16,7 +16,7 @@ def auto(facts: Facts, given: Given) -> Choices:
     With EfficientNet-Lite0 (ImageNet-1k weights) on 2 CPU cores, `--data digits` reaches a test
     top-1 of 97 to 98 % in 1 to 4 minutes (tests/bench/RESULTS.md, "Statistics of batch norms", has
     other sets). Other bases, and lengths on a GPU, follow published fine-tunings; they were not
-    measured, and each reason says so.
+    measured, and the reasons of rate and length say so.
     """
     size, training = size_in_words(facts, given), trained_on(facts, given)
     epochs, why_so_long = length.epochs(facts, training)
@@ -55,7 +55,10 @@ def _batch_norm(facts: Facts, batch: int) -> tuple[str, str]:
     if min(batch, facts.pictures) < 16:
         return "frozen", "batches below 16 give noisy statistics"
     if facts.pictures < MANY_PICTURES:
-        return "frozen", "the probe's head fits the base's statistics; measured on three sets"
+        return (
+            "frozen",
+            "the probe's head fits the base's statistics; measured on EfficientNet-Lite0 alone",
+        )
     return "train", "enough pictures to learn other statistics; not measured"
 
 

@@ -12,6 +12,8 @@ from zoo.contract.recipe_rows import BY_HAND
 IMBALANCED = 10
 """Ratio of the largest class to the smallest from which on classes are weighted; a choice, not a
 measurement."""
+HEAVY = ("mixup", "cutmix", "cutout", "gridmask", "hide_and_seek")
+"""Augmentations with which less weight decay is needed, as with a policy."""
 
 
 def common(facts: Facts, given: Given) -> Choices:
@@ -60,6 +62,11 @@ def input_side(facts: Facts) -> tuple[int, str]:
     if side > first:
         return side, f"the smallest from {first} px on that this network can be trained with"
     return side, f"at least twice the median short side of {facts.short_side} px, and at least 96"
+
+
+def is_heavy(given: Given, names: tuple[str, ...] = HEAVY) -> bool:
+    """Tell whether a policy or one of these augmentations was asked for by hand."""
+    return given.get("policy", "none") != "none" or any(map(given.get, names))
 
 
 def trained_on(facts: Facts, given: Given) -> int:

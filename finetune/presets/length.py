@@ -6,8 +6,7 @@ from finetune.presets.anchors import interpolate
 from finetune.recipe.facts import Facts
 
 EPOCHS_IN_MINUTES = ((200, 15), (1_000, 6), (10_000, 5), (1_000_000, 4))
-"""Pictures and epochs where there is no CUDA GPU: what some minutes allow. Measured up to 2,500
-pictures with EfficientNet-Lite0."""
+"""Pictures and epochs where there is no CUDA GPU: what some minutes allow."""
 EPOCHS_ON_A_GPU = ((160, 200), (800, 120), (8_000, 25), (1_000_000, 8))
 """Training pictures and epochs on a CUDA GPU. At batch 64 these are 500 steps for 160 pictures,
 1,500 for 800 and 3,125 for 8,000. Published fine-tunings of ViTs take 500 to 2,500 steps for 1,000
@@ -29,7 +28,7 @@ def epochs(facts: Facts, trained_on: int) -> tuple[int, str]:
     """
     if facts.device != "cuda":
         found = round(interpolate(facts.pictures, EPOCHS_IN_MINUTES))
-        return found, "what some minutes allow without a CUDA GPU; measured up to 2,500 pictures"
+        return found, "what some minutes allow without a CUDA GPU; chosen"
     shortest = math.ceil(LEAST_STEPS * min(trained_on, ON_A_GPU) / trained_on)
     found = max(shortest, math.ceil(interpolate(trained_on, EPOCHS_ON_A_GPU)))
     return found, "published lengths of fine-tunings on a GPU (AugReg, BiT), not measured"

@@ -7,13 +7,12 @@ epochs are given than published, warm-up and boundaries keep their share of the 
 """
 
 from finetune.presets.anchors import interpolate
+from finetune.presets.every_preset import HEAVY, is_heavy
 from finetune.recipe.facts import Choices, Facts, Given
 
 SMALL_M = 12
 """Bases below so many million parameters are small: ResNet-18 (11.2) is the largest that lost by
 label smoothing."""
-HEAVY = ("mixup", "cutmix", "cutout", "gridmask", "hide_and_seek", "erasing")
-"""Augmentations with which PaddleClas takes less weight decay, as with a policy."""
 FINE_TUNING_RATES = ((1_000, 0.001), (100_000, 0.01))
 """Pictures and rate at batch 256; PaddleClas, Tricks for Training, section 9."""
 STEPS_OFF: Choices = {
@@ -115,7 +114,7 @@ def _paddleclas_strength(facts: Facts, given: Given) -> Choices:
             "label_smoothing": (0.0, "published: off for small bases"),
             "crop_area": (0.2, "published for small bases"),
         }
-    heavy = given.get("policy", "none") != "none" or any(map(given.get, HEAVY))
+    heavy = is_heavy(given, (*HEAVY, "erasing"))
     weight_decay = (7e-5, "published with heavy augmentation") if heavy else (1e-4, "published")
     return {
         "weight_decay": weight_decay,

@@ -1,9 +1,11 @@
 """How strongly `auto` regularises, by the size of the base and the number of pictures."""
 
 from finetune.presets.anchors import interpolate
-from finetune.presets.rate import SMALL_M, family_of
+from finetune.presets.rate import family_of
 from finetune.recipe.facts import Choices, Facts
 
+SMALL_M = 10
+"""A base with fewer million parameters than this is small."""
 CROP_SMALL = ((10_000, 0.5), (1_000_000, 0.2))
 CROP_LARGE = ((10_000, 0.5), (1_000_000, 0.08))
 """Pictures and least area of a random crop. On ImageNet 0.08 is usual, and 0.2 better for small

@@ -230,7 +230,7 @@ def test_what_was_not_measured_says_so(optimizer: str) -> None:
     for name, base in BASES.items():
         why = resolve(facts_of(1_000, base), {"optimizer": optimizer}).why["lr"]
         measured = base.batch_norm and base.params_m < 5 and of_adamw
-        assert ("measured at" in why) if measured else ("not measured" in why), name
+        assert ("measured on" in why) if measured else ("not measured" in why), name
 
 
 @pytest.mark.parametrize("alias", ["vit_tiny_21k", "convnext_atto_1k", "eva02_tiny_21k"])
