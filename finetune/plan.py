@@ -12,7 +12,6 @@ from torch import nn
 
 from finetune.augment.picture import seed_everything
 from finetune.data import dataset, held_out, left_out, scanning
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Data
 from finetune.data.loader import PictureSource, planned_workers, steps_per_epoch
 from finetune.machine import device as devices
@@ -27,6 +26,7 @@ from finetune.run_folder.checkpoint import State
 from finetune.run_folder.claim import Claim, record
 from finetune.run_folder.order import Order
 from finetune.run_folder.recorded_data import bad_limit, check_same_data, with_recorded_names
+from finetune.sources.class_folders import read_tree
 from finetune.train import ddp, lr_range
 from finetune.train.distill import Teacher
 from finetune.train.initialise import has_zero_gamma, initialise

@@ -32,7 +32,7 @@ def made_base(folder: Path) -> Path:
 def made_digits(folder: Path) -> Path:
     """A part of the digits sample: of each class 10 pictures in train, 4 in val and 4 in test.
     Whole or not there."""
-    from finetune.data.digits import write_digits
+    from finetune.sources.digits import write_digits
 
     whole = write_digits(folder.with_name("whole"))
     for split, kept in (("train", 10), ("val", 4), ("test", 4)):

@@ -49,6 +49,7 @@ ROOMS = {
         "recipe",
         "presets",
         "augment",
+        "sources",
         "data",
         "evaluation",
         "run_folder",

@@ -1,1 +1,1 @@
-"""Pictures of a folder: found, checked, split, read in batches."""
+"""Pictures of a source: read, checked, split, given in batches."""

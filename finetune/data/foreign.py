@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from finetune.data.dataset import Picture
-from finetune.data.digits import digits, of_sklearn
 from finetune.data.loader import EVALUATION_BATCH, Batch
+from finetune.sources.digits import digits, of_sklearn
 from zoo.contract.rejection import noise
 from zoo.picture.preprocess import Preprocessing
 from zoo.picture.tta import WHOLE, View, prepare

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from finetune.data.class_folders import ClassTree
 from finetune.data.dataset import Data, Picture
 from finetune.data.duplicates import leak_findings, remove_conflicts, remove_leaks
 from finetune.data.left_out import (
@@ -18,6 +17,7 @@ from finetune.data.left_out import (
 from finetune.data.reading import MeasuredPicture, read_picture
 from finetune.machine import distributed
 from finetune.recipe.run import MOST_UNREADABLE
+from finetune.sources.class_folders import ClassTree
 from zoo.files.passed_over import Unused
 from zoo.files.same_paths import nfc, val_elsewhere
 from zoo.host import console

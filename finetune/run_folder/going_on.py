@@ -16,8 +16,8 @@ from itertools import chain
 from pathlib import Path
 
 from finetune.data import dataset, scanning
-from finetune.data.class_folders import ClassTree
 from finetune.machine import distributed
+from finetune.sources.class_folders import ClassTree
 from zoo.contract import run_pictures, rundir
 from zoo.files import checks
 from zoo.files.folders import shown

@@ -4,9 +4,9 @@ import difflib
 import os
 from pathlib import Path
 
-from finetune.data import imagenet_tars
-from finetune.data.digits import NAME as DIGITS
-from finetune.data.digits import write_digits
+from finetune.sources import imagenet_tars
+from finetune.sources.digits import NAME as DIGITS
+from finetune.sources.digits import write_digits
 from zoo.host.errors import UserError
 
 

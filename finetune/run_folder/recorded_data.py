@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data import dataset, left_out
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Data
 from finetune.machine import device as devices
 from finetune.machine import distributed
@@ -14,6 +13,7 @@ from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.claim import Claim
 from finetune.run_folder.order import recorded_order
+from finetune.sources.class_folders import read_tree
 from zoo.contract import rundir
 from zoo.files import checks
 from zoo.files.same_paths import nfc

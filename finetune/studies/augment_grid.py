@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from finetune.augment.batch import augment_batch
 from finetune.augment.picture import augment, normalise, seed_everything
-from finetune.data.class_folders import read_tree
 from finetune.presets import resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder.named_folders import readable_folder
+from finetune.sources.class_folders import read_tree
 from finetune.studies.grid_order import Grid
 from zoo.bases import catalog
 from zoo.host import console

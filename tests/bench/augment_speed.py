@@ -13,8 +13,8 @@ import timm
 import torch
 
 from finetune.data import scanning
-from finetune.data.class_folders import read_tree
 from finetune.data.loader import PictureSource
+from finetune.sources.class_folders import read_tree
 from tests.bench.speed import ours
 from tests.made_recipe import made_recipe
 from zoo.picture.preprocess import Preprocessing

@@ -21,10 +21,10 @@ from torch import nn
 
 from finetune.augment.picture import seed_everything
 from finetune.data import dataset, scanning
-from finetune.data.class_folders import read_tree
 from finetune.data.loader import PictureSource, epoch_order, evaluation_batches, steps_per_epoch
 from finetune.evaluation import passes
 from finetune.recipe.fields import Recipe
+from finetune.sources.class_folders import read_tree
 from finetune.train.losses import loss_function
 from tests.bench.long_tail import TOOLS, thin
 from tests.made_recipe import made_recipe

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from finetune.data.digits import digits
+from finetune.sources.digits import digits
 
 SETS = ("emoji", "icons", "digits", "letters", "photos")
 Counts = Mapping[str, int]

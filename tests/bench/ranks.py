@@ -26,8 +26,8 @@ import psutil
 import torch
 from safetensors.torch import load_file
 
-from finetune.data.digits import write_digits
 from finetune.run_folder import checkpoint, leftovers
+from finetune.sources.digits import write_digits
 from tests.made_base import made_base
 from zoo.contract import rundir
 

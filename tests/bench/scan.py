@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from finetune.data import scanning
-from finetune.data.class_folders import read_tree
 from finetune.machine.device import cpu_cores
+from finetune.sources.class_folders import read_tree
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from finetune.data import dataset, scanning
-from finetune.data.class_folders import read_tree
 from finetune.data.loader import PictureSource, training_batches
 from finetune.recipe.fields import Recipe
+from finetune.sources.class_folders import read_tree
 from finetune.train import loop, optimizer, step
 from tests.made_recipe import made_recipe
 from zoo.picture.preprocess import Preprocessing

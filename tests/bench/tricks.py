@@ -26,9 +26,9 @@ import torch
 
 from finetune import pipeline
 from finetune.data import scanning
-from finetune.data.class_folders import read_tree
 from finetune.data.loader import PictureSource, training_batches
 from finetune.recipe.run import Run
+from finetune.sources.class_folders import read_tree
 from finetune.train import step
 from tests.bench.long_tail import measure
 from tests.made_recipe import made_recipe

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from finetune.data.imagenet_tars import DEVKIT, META, TRAIN, TRUTH, VAL
+from finetune.sources.imagenet_tars import DEVKIT, META, TRAIN, TRUTH, VAL
 
 WNIDS = ("n02119789", "n01440764", "n03000684", "n02102040", "n03417042", "n01491361")
 """Class 1, 2, ... of the devkit: its order is not that of the names. Six, so that top-5 can be

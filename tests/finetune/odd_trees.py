@@ -19,10 +19,10 @@ from time import perf_counter
 
 from hypothesis import strategies as st
 
-from finetune.data.class_folders import ClassTree, read_tree
 from finetune.data.dataset import Data
 from finetune.data.held_out import split
 from finetune.data.scanning import scan
+from finetune.sources.class_folders import ClassTree, read_tree
 from tests.bad_pictures import BAD, ODD
 from tests.finetune.made_pictures import png
 from zoo.files.passed_over import KINDS

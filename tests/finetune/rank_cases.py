@@ -28,7 +28,6 @@ from torch import nn
 
 from finetune import find_lr, pipeline, write_run
 from finetune.data import foreign
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
 from finetune.data.loader import PictureSource, evaluation_batches
 from finetune.data.scanning import scan
@@ -37,6 +36,7 @@ from finetune.evaluation.passes import Scores, logits, score
 from finetune.machine import distributed, signals
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint
+from finetune.sources.class_folders import read_tree
 from finetune.train import loop, losses, lr_range
 from finetune.train.distill import Teacher
 from finetune.train.step import Job

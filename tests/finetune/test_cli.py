@@ -28,7 +28,6 @@ from torch.distributed.run import get_args_parser
 
 from finetune import explain
 from finetune.data import dataset, held_out, scanning
-from finetune.data.class_folders import read_tree
 from finetune.data.loader import PictureSource, evaluation_batches
 from finetune.flags import MAY_BE_EMPTY, SWITCHES, parse
 from finetune.machine import device
@@ -42,6 +41,7 @@ from finetune.run_folder import going_on
 from finetune.run_folder.claim import claim, held
 from finetune.run_folder.order import Order, recorded_order
 from finetune.run_folder.recorded_data import check_same_data, with_recorded_names
+from finetune.sources.class_folders import read_tree
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.contract import rundir
 from zoo.files import checks

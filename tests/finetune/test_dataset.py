@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from finetune.data import dataset, scanning
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Data, Picture, median_short_side, write_files_csv
 from finetune.data.held_out import split
 from finetune.data.scanning import scan
 from finetune.recipe.facts import as_fraction
+from finetune.sources.class_folders import read_tree
 from tests.bad_pictures import BAD, jpeg
 from tests.finetune.made_pictures import contents, png, rows, write_classes
 from zoo.host import console

@@ -403,7 +403,7 @@ def test_its_command_line_leaves_torch_unloaded() -> None:
 def halved_run(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A probe on digits with just enough val pictures for two halves, no test, at 64 px so that
     there are heat maps."""
-    from finetune.data.digits import write_digits
+    from finetune.sources.digits import write_digits
 
     folder = tmp_path_factory.mktemp("halved")
     data = write_digits(folder / "digits")

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from finetune.data import left_out, reading
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Data, Picture
-from finetune.data.folder_names import like_split
 from finetune.data.held_out import split
 from finetune.data.scanning import scan
+from finetune.sources.class_folders import read_tree
+from finetune.sources.folder_names import like_split
 from tests.bad_pictures import ODD, encode, photo
 from tests.finetune.made_pictures import png, rows, write_classes
 from tests.finetune.odd_trees import Entry, Figures, assert_conserved, check, entries, nobody

@@ -19,11 +19,11 @@ from torch import nn
 from finetune.augment.picture import normalise
 from finetune.data import loader
 from finetune.data.dataset import Picture
-from finetune.data.digits import digits, of_sklearn, write_digits
 from finetune.data.loader import PictureSource, evaluation_batches
 from finetune.evaluation.passes import Bank, Scores, logits, outputs, score, summed_probabilities
 from finetune.run_folder import events
 from finetune.run_folder.events import Events
+from finetune.sources.digits import digits, of_sklearn, write_digits
 from tests.bad_pictures import photo
 from tests.finetune.made_pictures import contents
 from zoo.contract import rundir

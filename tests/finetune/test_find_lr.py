@@ -9,7 +9,6 @@ import torch
 import tyro
 
 from finetune import find_lr
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
 from finetune.data.loader import PictureSource
 from finetune.data.scanning import scan
@@ -18,6 +17,7 @@ from finetune.evaluation.lr_curve import Curve, suggest
 from finetune.pipeline import start
 from finetune.recipe.run import Run
 from finetune.run_folder import events
+from finetune.sources.class_folders import read_tree
 from finetune.train import lr_range
 from finetune.train.step import Job
 from tests.made_recipe import made_recipe

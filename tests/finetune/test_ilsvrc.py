@@ -15,11 +15,11 @@ from typing import IO
 
 import pytest
 
-from finetune.data import imagenet_tars
-from finetune.data.class_folders import read_tree
-from finetune.data.imagenet_tars import DEVKIT, META, TRAIN, TRUTH, VAL, prepared
 from finetune.recipe.run import Run
 from finetune.run_folder.claim import claim
+from finetune.sources import imagenet_tars
+from finetune.sources.class_folders import read_tree
+from finetune.sources.imagenet_tars import DEVKIT, META, TRAIN, TRUTH, VAL, prepared
 from tests.finetune.made_ilsvrc import WNIDS, jpeg, meta_mat, truth, write_ilsvrc, write_tar
 from tests.finetune.made_pictures import contents
 from zoo.contract import rundir

@@ -18,7 +18,6 @@ from PIL import Image
 from finetune.augment.batch import erase
 from finetune.augment.picture import augment, normalise, seed_everything
 from finetune.data import loader
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
 from finetune.data.loader import (
     Batch,
@@ -36,6 +35,7 @@ from finetune.data.loader import (
 )
 from finetune.data.scanning import scan
 from finetune.machine import shared_memory
+from finetune.sources.class_folders import read_tree
 from finetune.train.optimizer import optimizer
 from tests.bad_pictures import photo
 from tests.made_recipe import made_recipe

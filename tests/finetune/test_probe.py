@@ -13,11 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from finetune.augment.picture import normalise
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, PictureSource, evaluation_batches
 from finetune.data.scanning import scan
 from finetune.evaluation.passes import extract, sample
+from finetune.sources.class_folders import read_tree
 from finetune.train.probe import FOLDS, PENALTIES, faster_precision, fit, fit_logistic, folds
 from tests.bad_pictures import photo
 from zoo.host.errors import UserError

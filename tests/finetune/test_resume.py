@@ -17,7 +17,6 @@ import pytest
 import torch
 from PIL import Image
 
-from finetune.data.class_folders import read_tree
 from finetune.data.loader import PictureSource
 from finetune.data.scanning import scan
 from finetune.evaluation import passes
@@ -25,6 +24,7 @@ from finetune.machine import disk_space, signals
 from finetune.pipeline import start
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint, leftovers, made_with, saver
+from finetune.sources.class_folders import read_tree
 from finetune.train import loop
 from tests.finetune import forked
 from tests.finetune.forked import Command

@@ -17,12 +17,12 @@ import pytest
 import timm
 import torch
 
-from finetune.data.class_folders import read_tree
 from finetune.data.loader import PictureSource
 from finetune.data.scanning import scan
 from finetune.evaluation import passes
 from finetune.machine import signals
 from finetune.run_folder import checkpoint
+from finetune.sources.class_folders import read_tree
 from finetune.train import loop, step
 from tests.bench import kills
 from tests.finetune import forked

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from finetune.data.class_folders import read_tree
 from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, PictureSource
 from finetune.data.scanning import scan
+from finetune.sources.class_folders import read_tree
 from finetune.train import sam, step
 from finetune.train.distill import Teacher, distillation
 from tests.made_recipe import made_recipe

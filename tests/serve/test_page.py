@@ -13,7 +13,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from finetune.data.class_folders import read_tree
+from finetune.sources.class_folders import read_tree
 from serve.engine.answer_queue import default_workers
 from serve.page.answer_html import PictureRow, bar, note, percent, refusal, table
 from serve.page.feedback import LOG

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from finetune.data.folder_names import SPLIT_FOLDERS, like_split, parts, whole_split
+from finetune.sources.folder_names import SPLIT_FOLDERS, like_split, parts, whole_split
 from zoo.files.entries import level
 from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError

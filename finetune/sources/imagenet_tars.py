@@ -20,8 +20,9 @@ from typing import IO
 
 from filelock import FileLock
 
-from finetune.data import mat_file
-from finetune.data.plain_tar import (
+from finetune.machine import disk_space
+from finetune.sources import mat_file
+from finetune.sources.plain_tar import (
     MOST_MEMBERS,
     MOST_NAME,
     bounded_gzip,
@@ -30,7 +31,6 @@ from finetune.data.plain_tar import (
     opened,
     read_members,
 )
-from finetune.machine import disk_space
 from zoo.contract import rundir
 from zoo.host import console, locks
 from zoo.host.errors import UserError, first_line

@@ -9,8 +9,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import NoReturn
 
-from finetune.data import layout
-from finetune.data.folder_names import (
+from finetune.sources import layout
+from finetune.sources.folder_names import (
     SPLIT_FOLDERS,
     bare,
     by_bare_name,

@@ -1,0 +1,1 @@
+"""Which pictures `--data` means: their paths, labels and splits; none is opened here."""
