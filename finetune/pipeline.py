@@ -44,7 +44,7 @@ def start(run: Run, given: Mapping[str, Any]) -> None:
     `given` holds the settings of the recipe that the user gave by hand. Raises `UserError` for
     everything the user can put right.
     """
-    with distributed.joined():
+    with distributed.joined_processes():
         carry_out(run, given)
 
 
@@ -68,7 +68,7 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
         write_run.write_run(ready.plan, best, lock=claimed.lock, seconds=seconds)
 
 
-def prepare(run: Run, given: Mapping[str, Any]) -> Path:
+def prepare_run(run: Run, given: Mapping[str, Any]) -> Path:
     """Do what `start` does before its first training step: recipe, probe and range test.
 
     `start` goes on from there. Gives the run folder.
@@ -85,7 +85,7 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
     data."""
     minimum.require(*minimum.TRAIN)
     device = devices.choose(run.device)
-    resolve.check(lr_range.without_find(given))
+    resolve.check_given(lr_range.without_find(given))
     return device, claim(run, given)
 
 
@@ -136,7 +136,7 @@ def make_ready(plan: Plan) -> Ready:
     """Load the saved state of a run that goes on, or make the first one by probe and range test."""
     # before the probe, which may take minutes: a teacher that cannot be used is an error at once
     teacher = _teacher(plan)
-    state = checkpoint.load(plan.folder)
+    state = checkpoint.load_checkpoint(plan.folder)
     if state is None:
         return first_state(plan, teacher)
     made_with.check_same(state, provenance(plan))
@@ -191,7 +191,7 @@ def first_state(plan: Plan, teacher: Teacher | None) -> Ready:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
         if plan.order.given.get("lr") == lr_range.FIND:
-            resolved = lr_range.find(loop_job(plan, teacher), plan.resolved, events)
+            resolved = lr_range.find_rate(loop_job(plan, teacher), plan.resolved, events)
             plan = dataclasses.replace(plan, resolved=resolved)
         print_recipe(plan.resolved)
         write_recipe(plan.folder, plan.resolved)
@@ -208,7 +208,7 @@ def first_state(plan: Plan, teacher: Teacher | None) -> Ready:
     best = checkpoint.save_best(plan.folder, plan.model, scores, 0)
     tensors = {"model": plan.model.state_dict()}
     state = checkpoint.State(0, position, best, tensors, about=provenance(plan))
-    checkpoint.save(plan.folder, state)
+    checkpoint.save_checkpoint(plan.folder, state)
     return Ready(plan, state, teacher)
 
 

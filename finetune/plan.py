@@ -38,7 +38,7 @@ from zoo.files import checks
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import Description, build, describe
+from zoo.network.build import Description, build_network, describe
 from zoo.network.trial import Trial
 from zoo.picture.preprocess import Preprocessing
 
@@ -153,7 +153,7 @@ def check_steps(recipe: Recipe, trial: Trial, pictures: int, device: torch.devic
     """
     per_epoch = steps_per_epoch(pictures, recipe.batch_size)
     schedule(recipe, steps_per_epoch=per_epoch)
-    fitting.check(recipe, trial, pictures=pictures, device=device.type)
+    fitting.check_trainable(recipe, trial, pictures=pictures, device=device.type)
     step = min(pictures, recipe.batch_size)
     ddp.check_batch(step, recipe, processes=distributed.world())
 
@@ -178,7 +178,7 @@ def first_model(
     not have."""
     recipe = resolved.recipe
     seed_everything(recipe.seed, "head")
-    model = build(
+    model = build_network(
         base,
         data.classes,
         image_size=recipe.image_size,

@@ -29,7 +29,7 @@ from zoo.files import checks
 from zoo.host import console, disk
 from zoo.host.errors import UserError
 from zoo.host.text import shell, shell_path
-from zoo.network.build import load
+from zoo.network.build import load_network
 from zoo.publish import card
 
 REWRITTEN = (
@@ -79,7 +79,7 @@ def decide_again(place: Place, wish: Wish) -> None:
     `FINISHED.json` is replaced last: killed before, the run is refused as changed until this is
     done again. Of the processes that torchrun started, rank 0 writes.
     """
-    with distributed.joined():
+    with distributed.joined_processes():
         _decide_again(place, wish)
 
 
@@ -123,7 +123,7 @@ def finished_subject(place: Place) -> Subject:
             f"{shell_path(place.run)} --probe-only"
         )
     device = devices.choose(place.device)
-    model = load(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = load_network(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = FinishedRun(place.run)
     with checks.of(place.run / rundir.RECIPE):
         torch.set_num_threads(checks.whole(run.recipe["threads"]["value"], 1, 1024))
@@ -138,8 +138,8 @@ def finished_subject(place: Place) -> Subject:
 
 def write_answers(folder: Path, data_root: Path, calibrated: Calibrated, numbers: Report) -> None:
     """The files that follow from the calibration, and the manifest."""
-    calibrate.write(folder, calibrated)
-    report.write(folder, numbers)
+    calibrate.write_calibration(folder, calibrated)
+    report.write_report_json(folder, numbers)
     # the page and the card are made from the files that are written by now
     write_report(folder, data_root)
     rundir.write_text(folder / rundir.CARD, card.text(folder))
@@ -179,7 +179,7 @@ def write_model(plan: Plan) -> None:
 def say_result(folder: Path, numbers: Report, *, seconds: float) -> None:
     """The headline, and what to type next."""
     split, note, head = numbers.headline.split, numbers.headline.note, numbers.headline.numbers
-    fitted, (low, high) = decision.read(folder), head.top1_interval
+    fitted, (low, high) = decision.read_decision(folder), head.top1_interval
     foreign = numbers.unknown.foreign if numbers.unknown else {}
     console.say(
         f"{split} top-1 {head.top1:.2%} (95 % interval {low:.1%} to {high:.1%}, "
@@ -208,7 +208,7 @@ def say_advice(folder: Path) -> None:
     # a published copy, which does not know where the pictures lie
     if not (folder / rundir.LOCAL).is_file():
         return
-    run = run_files.read(folder)
+    run = run_files.read_run(folder)
     for advice in next_steps.advices(run):
         if advice.changes:
             console.say(

@@ -156,8 +156,8 @@ class TrainedRun:
 
     def by_torch(self, picture: Image.Image) -> Mapping[str, np.ndarray]:
         """Return the outputs that the trained model gives for a picture, but for the map."""
-        views = tta.prepare(picture, self.parts.pre, tta.VIEWS[self.parts.decision.views])
-        return torch_answer.answer(self.parts, views, has_map=False).outputs
+        views = tta.prepare_views(picture, self.parts.pre, tta.VIEWS[self.parts.decision.views])
+        return torch_answer.answer_by_torch(self.parts, views, has_map=False).outputs
 
     @cached_property
     def noise_scores(self) -> np.ndarray:
@@ -178,7 +178,7 @@ class TrainedRun:
         Their bytes go into proofs and bundles, and a stranger's run may name any file of this
         machine.
         """
-        recorded = run_pictures.recorded(self.run, names)
+        recorded = run_pictures.recorded_hashes(self.run, names)
         files = {name: located(self.root, name) for name in names}
         unknown = next((name for name in names if name not in recorded), None)
         if unknown is not None:

@@ -135,7 +135,7 @@ def write_files_csv(path: Path, data: Data) -> None:
     rows = (
         (p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height) for p in data.pictures
     )
-    tables.write(path, ("path", "label", "split", "sha256", "width", "height"), rows)
+    tables.write_table(path, ("path", "label", "split", "sha256", "width", "height"), rows)
 
 
 def of_run(run: Path, root: Path) -> Data:

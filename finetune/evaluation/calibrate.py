@@ -248,7 +248,7 @@ def foreign_answers(
     return tabulate(subject.data, pictures, outputs, averaged, decision)
 
 
-def write(folder: Path, calibrated: Calibrated) -> None:
+def write_calibration(folder: Path, calibrated: Calibrated) -> None:
     """Write `decision.json`, `bank.safetensors` and `predictions.csv` into a run folder."""
     rundir.write_json(
         folder / rundir.DECISION, calibrated.decision.to_json() | {"fitted": calibrated.fitted}
@@ -257,5 +257,6 @@ def write(folder: Path, calibrated: Calibrated) -> None:
         folder / rundir.BANK, lambda path: save_file({BANK_KEY: calibrated.bank.rows}, path)
     )
     disk_space.write_whole(
-        folder / rundir.PREDICTIONS, lambda path: predictions_csv.write(path, calibrated.answers)
+        folder / rundir.PREDICTIONS,
+        lambda path: predictions_csv.write_predictions(path, calibrated.answers),
     )

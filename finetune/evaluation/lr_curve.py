@@ -44,7 +44,7 @@ class Curve:
         return np.asarray((weights / weights.sum(1, keepdims=True)) @ np.array(self.loss))
 
 
-def recorded(series: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
+def recorded_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
     """Read the curve from the events of a run; None if it was not measured."""
     if "range/lr" not in series:
         return None

@@ -145,7 +145,7 @@ def headline(answers: Answers) -> tuple[str, str]:
     raise AssertionError("a run has a val")
 
 
-def numbers(answers: Answers) -> Numbers:
+def split_numbers(answers: Answers) -> Numbers:
     """Compute the numbers of one split: those of the deployed answer, and as `plain` those of one
     view at temperature 1."""
     right = int(answers.right.sum())
@@ -179,7 +179,7 @@ def headline_numbers(answers: Answers, per_class: Sequence[ClassNumbers]) -> Hea
         macro_precision=statistics.fmean(row.precision or 0.0 for row in present),
         macro_recall=statistics.fmean(row.recall or 0.0 for row in present),
         macro_f1=statistics.fmean(row.f1 or 0.0 for row in present),
-        numbers=numbers(answers.of(split)),
+        numbers=split_numbers(answers.of(split)),
     )
 
 

@@ -45,7 +45,7 @@ COLUMNS = (
 other."""
 
 
-def write(path: Path, answers: Answers) -> None:
+def write_predictions(path: Path, answers: Answers) -> None:
     """Write `predictions.csv`. Classes stand there by name; `top5` joins names by `|` (escaped by
     `\\`); a cell is empty where there is no value."""
     name_of = {NOWHERE: "", **dict(enumerate(answers.classes))}.__getitem__
@@ -65,7 +65,7 @@ def write(path: Path, answers: Answers) -> None:
         ordered[f"{views}_predicted"] = map(name_of, predicted.tolist())
         probability = answers.views_label_probability[views].tolist()
         ordered[f"{views}_label_probability"] = map(_number, probability)
-    tables.write(path, ordered, zip(*ordered.values(), strict=True))
+    tables.write_table(path, ordered, zip(*ordered.values(), strict=True))
 
 
 def _number(value: float) -> str:
@@ -93,10 +93,10 @@ def _split(joined: str) -> list[str]:
     return [*names, current]
 
 
-def read(run: Path, classes: Sequence[str]) -> Answers:
+def read_predictions(run: Path, classes: Sequence[str]) -> Answers:
     """Read the table of a run folder's `predictions.csv`; `classes` are its labels in order.
 
-    Raises `UserError` if it is missing, or not what `write` wrote for these classes.
+    Raises `UserError` if it is missing, or not what `write_predictions` wrote for these classes.
     """
     path = run / rundir.PREDICTIONS
     try:

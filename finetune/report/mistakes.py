@@ -23,7 +23,7 @@ from finetune.report.page import (
     percent,
     section,
     soft,
-    table,
+    table_html,
 )
 from finetune.report.quality import ALL_ROWS, scale_floor
 from finetune.report.run_files import Finished
@@ -108,7 +108,7 @@ def confusions_text(run: Finished, data_root: Path) -> Markup:
         rows.append([*names, f"{pictures:,}", share, shots])
     title = "Most frequent confusions" if len(rows) < len(pairs) else "All confusions"
     columns = {"Is": "", "Said": "", "Pictures": "num", "Of class": "num", "Surest": "shots"}
-    listed = table(columns, rows, css="pairs")
+    listed = table_html(columns, rows, css="pairs")
     return fill('<div class="grow"><h4>{}</h4>{}</div>', title, listed)
 
 
@@ -224,7 +224,7 @@ def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) 
         f"{100 * floor:.0f} to 100\u00a0%, line: all pictures": "wide",
         "": "",
     }
-    return fill("<h4>{}</h4>{}", title, table(columns, rows, css="fit splits slices"))
+    return fill("<h4>{}</h4>{}", title, table_html(columns, rows, css="fit splits slices"))
 
 
 def _slice_row(part: Slice, unit: str, floor: float, overall: float) -> list[object]:

@@ -67,7 +67,9 @@ def file_size(size: int) -> str:
     return f"{size}\u00a0bytes"
 
 
-def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = "") -> Markup:
+def table_html(
+    columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = ""
+) -> Markup:
     """Build a table. `columns`: heading -> CSS class of its cells (`num` is right-aligned), '' for
     none."""
     classes = list(columns.values())

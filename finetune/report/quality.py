@@ -22,7 +22,7 @@ from finetune.report.page import (
     plural,
     section,
     soft,
-    table,
+    table_html,
 )
 from finetune.report.run_files import Finished
 from zoo.bases import catalog, licences
@@ -148,7 +148,7 @@ def views_part(run: Finished) -> Markup:
     }
     return part(
         "With and without test-time views and calibration",
-        table(columns, rows, css="fit first"),
+        table_html(columns, rows, css="fit first"),
         soft(
             "{} ECE is how far probabilities are from the share of right answers, on average.", note
         ),
@@ -196,7 +196,7 @@ def splits_part(run: Finished) -> Markup:
         return list(map(cells.__getitem__, columns))
 
     ordered = sorted(splits.items(), key=lambda item: item[0] != run.split)
-    return part("All splits", table(columns, starmap(row, ordered), css="fit splits first"))
+    return part("All splits", table_html(columns, starmap(row, ordered), css="fit splits first"))
 
 
 def scale_floor(lowest: Sequence[float]) -> float:
@@ -214,7 +214,7 @@ def per_class_part(run: Finished) -> Markup:
         scope = f"the {WORST_ROWS} classes (of {len(order):,}) with the lowest F1"
         order = order[:WORST_ROWS]
     columns = {"Class": "", "F1": "num", "Precision": "num", "Recall": "num", "Pictures": "num"}
-    listed = table(columns, map(_class_row, order), css="fit classes")
+    listed = table_html(columns, map(_class_row, order), css="fit classes")
     content = join((soft("On {}; {}.", run.split, scope), listed))
     if len(order) > OPEN_ROWS:
         content = details(f"Show {len(order)} classes", content)

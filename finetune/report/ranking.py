@@ -5,7 +5,7 @@ from markupsafe import Markup
 
 from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
-from finetune.report.page import bdi, panels, part, percent, soft, table
+from finetune.report.page import bdi, panels, part, percent, soft, table_html
 from finetune.report.run_files import Finished
 from zoo.contract.report import Curves, Ranking
 
@@ -46,7 +46,9 @@ def ranking_part(run: Finished, drawings: list[Drawing]) -> Markup:
     return part(
         "Precision-recall and ROC curves",
         panels(drawings),
-        table({"Class": "", "Average precision": "num", "AUROC": "num"}, rows, css="fit first"),
+        table_html(
+            {"Class": "", "Average precision": "num", "AUROC": "num"}, rows, css="fit first"
+        ),
         soft(
             "Each class against all others, by its deployed probability on {}; shown are the "
             "classes with the lowest average precision. A threshold on the probability moves along "

@@ -24,7 +24,7 @@ from finetune.report.page import (
     section,
     soft,
     strong,
-    table,
+    table_html,
 )
 from finetune.report.run_files import Finished
 from finetune.report.trust_data import data_part
@@ -140,7 +140,7 @@ def bins_table(run: Finished) -> Markup:
     for label, bins in zip(("before", "after"), reliability_bins(run), strict=True):
         for b in bins:
             rows.append([label, percent(b.confidence), percent(b.right), f"{b.pictures:,}"])
-    return table(
+    return table_html(
         {"Calibration": "", "Confidence": "num", "Right": "num", "Pictures": "num"},
         rows,
         css="fit narrow",
@@ -172,7 +172,7 @@ def views_part(run: Finished) -> Markup:
     return part(
         "Test-time views",
         chosen,
-        table(columns, rows, css="fit views"),
+        table_html(columns, rows, css="fit views"),
         soft(
             "The same {} for each, each with its own temperature. Gain is the fall in loss against "
             "one view, ± its standard error; the last columns count pictures that only one of the "

@@ -4,7 +4,7 @@ import statistics
 
 from markupsafe import Markup
 
-from finetune.report.page import bdi, details, fill, join, meter, notice, part, table
+from finetune.report.page import bdi, details, fill, join, meter, notice, part, table_html
 from finetune.report.run_files import Finished
 
 IMBALANCE = 10
@@ -50,7 +50,7 @@ def left_out_table(run: Finished) -> Markup:
     rows = []
     for path, reason in left_out[:MOST_LEFT_OUT]:
         rows.append([fill("<code>{}</code>", bdi(path)), reason])
-    content = table({"File": "", "Reason": ""}, rows)
+    content = table_html({"File": "", "Reason": ""}, rows)
     if total > len(rows):
         more = fill('<p class="soft">and {} more, in left_out.csv</p>', f"{total - len(rows):,}")
         content = join((content, more))
@@ -84,4 +84,4 @@ def counts_table(run: Finished) -> Markup:
         cells: dict[str, object] = {split: f"{of[name]:,}" for split, of in counts.items()}
         cells["train"] = meter(train[name] / most, f"{train[name]:,}")
         rows.append([bdi(name), *cells.values()])
-    return table({"Class": "", **dict.fromkeys(counts, "num")}, rows, css="fit")
+    return table_html({"Class": "", **dict.fromkeys(counts, "num")}, rows, css="fit")

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
-from finetune.report.page import beside, facts, fill, join, part, percent, plural, soft, table
+from finetune.report.page import beside, facts, fill, join, part, percent, plural, soft, table_html
 from finetune.report.run_files import Finished
 from zoo.contract.report import UnknownRates
 
@@ -65,7 +65,7 @@ def _foreign_table(unknown: UnknownRates) -> Markup:
     for name, foreign in unknown.foreign.items():
         shares = (percent(foreign.rejected), percent(foreign.confidence))
         rows.append([name, f"{foreign.pictures:,}", f"{foreign.auroc:.3f}", *shares])
-    return table(columns, rows)
+    return table_html(columns, rows)
 
 
 def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]:

@@ -1,8 +1,8 @@
 """`report.html`: the page a person reads. Made only from the run folder's other files, and the
 pictures themselves.
 
-`run_files.read` reads the files; each of the page's four questions is a module of functions from
-them to HTML (quality.py, trust.py, mistakes.py, next_steps.py), the details are here;
+`run_files.read_run` reads the files; each of the page's four questions is a module of functions
+from them to HTML (quality.py, trust.py, mistakes.py, next_steps.py), the details are here;
 `write_report` writes the page, and its figures as `figures/*.svg`.
 """
 
@@ -41,7 +41,7 @@ from finetune.report.page import (
     part,
     section,
     soft,
-    table,
+    table_html,
 )
 from finetune.report.run_files import Finished
 from zoo.bases import licences
@@ -67,7 +67,7 @@ def write_report(folder: Path, data_root: Path) -> None:
     The page needs nothing else: pictures and figures are inside. Raises `UserError` if a file of
     the run is missing.
     """
-    run = run_files.read(folder)
+    run = run_files.read_run(folder)
     with checks.of(
         f"a file of {folder} that its report is made of",
         "Copy the run folder again, or train it again.",
@@ -115,7 +115,7 @@ def header(run: Finished) -> Markup:
         breakable(base.name),
         duration(run.report.seconds),
         run.report.device,
-        licence(base),
+        licence_part(base),
     )
     links = [fill('<a href="#{}">{}</a>', key, name) for key, name in QUESTIONS.items()]
     return fill(
@@ -126,7 +126,7 @@ def header(run: Finished) -> Markup:
     )
 
 
-def licence(base: BaseSummary) -> Markup:
+def licence_part(base: BaseSummary) -> Markup:
     """Name the base's licence, red if it forbids commercial use."""
     css = "bad" if licences.forbids_commercial_use(base.licence) else ""
     return fill('<span class="{}">licence {}</span>', css, base.licence or "not known")
@@ -164,7 +164,7 @@ def curve_figures(run: Finished) -> list[Drawing]:
     if wrong := error_curves(run):
         drawings.append(learning.errors(wrong))
     drawings.append(learning.learning_rate(by_epoch("train/lr")))
-    if tested := lr_curve.recorded(run.series):
+    if tested := lr_curve.recorded_curve(run.series):
         drawings.append(learning.lr_range(tested, run.value_of("lr")))
     return drawings
 
@@ -220,7 +220,7 @@ def recipe_part(run: Finished) -> Markup:
 
     def listed(rows: recipe_rows.Rows) -> Markup:
         lines = [_recipe_row(field, row, docs) for field, row in rows.items()]
-        return table(columns, lines, css="recipe")
+        return table_html(columns, lines, css="recipe")
 
     shown, folded = recipe_rows.parted(run.recipe)
     rest = Markup("")
@@ -283,5 +283,5 @@ def about_part(run: Finished) -> Markup:
         "About this run",
         fill('<dl class="facts">{}</dl>', join(listed)),
         fill("<h4>Files</h4>"),
-        table({"File": "", "Size": "num", "Content": ""}, files, css="fit files"),
+        table_html({"File": "", "Size": "num", "Content": ""}, files, css="fit files"),
     )

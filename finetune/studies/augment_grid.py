@@ -61,7 +61,7 @@ def write_grid(grid: Grid) -> None:
     rows = []
     for settings in ROWS:
         recipe = dataclasses.replace(plain, **settings)
-        rows.append((title(settings), row_of(pictures, labels, recipe, pre)))
+        rows.append((title(settings), grid_row(pictures, labels, recipe, pre)))
     try:
         sheet(rows).save(grid.out)
     except (OSError, ValueError) as error:
@@ -98,7 +98,7 @@ def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tens
 
 def plain_recipe(grid: Grid, pictures: list[Image.Image], classes: int) -> Recipe:
     """Make a recipe that leaves pictures as they are."""
-    base = catalog.find(Run.base)
+    base = catalog.find_base(Run.base)
     facts = Facts(
         pictures=len(pictures),
         class_counts=(1,) * classes,
@@ -114,7 +114,7 @@ def plain_recipe(grid: Grid, pictures: list[Image.Image], classes: int) -> Recip
     )
 
 
-def row_of(
+def grid_row(
     pictures: list[Image.Image], labels_B: torch.Tensor, recipe: Recipe, pre: Preprocessing
 ) -> np.ndarray:
     """Give what the network would see of these pictures, as colours again: uint8 [B, size, size,

@@ -25,7 +25,7 @@ from finetune.report.page import (
     percent,
     section,
     soft,
-    table,
+    table_html,
 )
 from finetune.report.quality import scale_floor
 from finetune.report.run_files import Finished
@@ -95,7 +95,7 @@ def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
         cells[scale] = interval_bar(low, row["top1"], high, floor=floor)
         rows.append((row["top1"], list(map(cells.__getitem__, columns))))
     rows.sort(key=itemgetter(0), reverse=True)
-    return table(columns, map(itemgetter(1), rows), css="fit splits first")
+    return table_html(columns, map(itemgetter(1), rows), css="fit splits first")
 
 
 def _run_cells(run: Finished, row: Mapping[str, Any]) -> dict[str, object]:
@@ -130,7 +130,7 @@ def pairs_part(numbers: Mapping[str, Any]) -> Markup:
         return Markup("")
     return part(
         "Picture by picture",
-        table(columns, map(_pair_row, numbers["pairs"]), css="fit"),
+        table_html(columns, map(_pair_row, numbers["pairs"]), css="fit"),
         soft(
             "Both answered the same pictures, so only those count that one has right and the other "
             "wrong (McNemar's exact test). Differences are in points of top-1. Another seed of one "
@@ -200,4 +200,4 @@ def recipe_part(numbers: Mapping[str, Any]) -> Markup:
     rows = [
         [field.replace("_", "-"), *map(str, values)] for field, values in numbers["recipe"].items()
     ]
-    return table(columns, rows, css="fit")
+    return table_html(columns, rows, css="fit")

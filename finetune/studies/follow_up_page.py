@@ -16,7 +16,7 @@ from finetune.report.page import (
     section,
     soft,
     strong,
-    table,
+    table_html,
 )
 from finetune.studies.comparison_page import points
 from zoo.contract import rundir
@@ -56,7 +56,7 @@ def write_advised(folder: Path, numbers: Mapping[str, Any]) -> None:
     )
     header = fill("<header><h1>{}</h1></header>\n", best["run"])
     title = "What did following the advice bring?"
-    body = join((header, section("advised", title, table(columns, rows), note)))
+    body = join((header, section("advised", title, table_html(columns, rows), note)))
     rundir.write_text(folder / PAGE, document(f"{best['run']}: advice followed", body))
 
 

@@ -20,7 +20,7 @@ from serve.http.prometheus import Metrics
 from serve.http.refusals import Refusal
 from serve.limits import budgets
 from serve.limits.logins import Logins
-from serve.limits.origins import are_hosts, joined, preflight
+from serve.limits.origins import are_hosts, joined_headers, preflight
 from serve.limits.uploads import Full, files_in
 
 OPEN = ("/healthz", "/readyz")
@@ -70,7 +70,7 @@ class Gate:
             return
         # first of all: every list of routes is written without the prefix
         path, started = self._under_root(scope), time.monotonic()
-        headers = joined(scope["headers"])
+        headers = joined_headers(scope["headers"])
         reply = Reply(send, [*ALWAYS_SENT, *self._origins.on_answer(headers)])
         if self._origins.is_preflight(scope["method"], headers):
             await _answer_nothing(send, [*reply.own_headers, *preflight()])
@@ -97,7 +97,7 @@ class Gate:
             scope = {**scope, "method": "GET"}
         route = None
         if has_page:
-            route = routes.find(scope["method"], path)
+            route = routes.find_route(scope["method"], path)
         with ExitStack() as held:
             if not _is_stream(route):
                 seconds = budgets.ANSWER_S + 2 * self._limits.body_s
@@ -117,7 +117,7 @@ class Gate:
 
     async def _pass(self, call: _Call, route: routes.Route | None, held: ExitStack) -> None:
         """Refuse a request, or let it through; `held` gives back what it holds."""
-        headers = joined(call.scope["headers"])
+        headers = joined_headers(call.scope["headers"])
         # by the head alone first: a slot is not taken for what is refused anyhow
         refusal = self._refusal(call, headers, route) or self._no_slot(call, route, held)
         if refusal is not None:
@@ -270,7 +270,7 @@ class Gate:
 
     async def _refuse(self, send: Send, refusal: Refusal, *, rest: Receive | None = None) -> None:
         self._metrics.rejected(refusal.reason)
-        await refusals.answer(send, refusal, rest=rest)
+        await refusals.send_refusal(send, refusal, rest=rest)
 
 
 def _is_stream(route: routes.Route | None) -> bool:

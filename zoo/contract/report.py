@@ -245,13 +245,13 @@ def _check_shares(top1: float, interval: Interval, ece: float) -> None:
         )
 
 
-def write(folder: Path, report: Report) -> None:
+def write_report_json(folder: Path, report: Report) -> None:
     """Write `report.json` of a run folder."""
-    rundir.write_json(folder / rundir.REPORT, typed_json.write(report))
+    rundir.write_json(folder / rundir.REPORT, typed_json.json_of(report))
 
 
-def read(file: Path) -> Report:
+def read_report_json(file: Path) -> Report:
     """The report in a file; `UserError` if it is missing, damaged, or not what a run wrote."""
     content = rundir.read_json(file, kind=dict)
     with checks.of(file, "Copy the run folder again, or train it again."):
-        return typed_json.read(Report, content)
+        return typed_json.dataclass_of(Report, content)

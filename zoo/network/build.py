@@ -33,7 +33,7 @@ class NoSuchOption(UserError):
     """An architecture lacks an option that was asked for."""
 
 
-def build(
+def build_network(
     base: Base,
     labels: Sequence[str],
     *,
@@ -62,7 +62,7 @@ def build(
     return model
 
 
-def load(run: Path) -> nn.Module:
+def load_network(run: Path) -> nn.Module:
     """The model of a finished run folder, in evaluation mode; `UserError` if its files changed
     since then."""
     # these two only: hashing every file of a run takes seconds
