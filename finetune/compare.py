@@ -81,13 +81,12 @@ def compare(order: Comparison, given: Mapping[str, Any]) -> None:
     writes."""
     from finetune.machine import distributed
     from finetune.pipeline import start
-    from finetune.presets.resolve import from_scratch
-    from zoo.bases.catalog import find_architecture, find_base
+    from finetune.run_folder.order import find_start
     from zoo.host import console
 
     # an unknown base is an error now, not after hours of training
     for base in order.bases:
-        (find_architecture if from_scratch(given) else find_base)(base)
+        find_start(base, given)
     with distributed.joined_processes():
         for number, run in enumerate(order.runs().values(), 1):
             console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")

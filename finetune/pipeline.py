@@ -117,8 +117,6 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
             "a process that reads the pictures died. The system kills a process when memory runs "
             "out: give the machine or the container more memory, and start again."
         ) from None
-    finally:
-        claimed.lock.release()
 
 
 def going_on_command(claimed: Claim) -> str:

@@ -27,6 +27,8 @@ def per_class(
     classes: Sequence[str],
 ) -> tuple[ClassNumbers, ...]:
     """Compute precision, recall, F1 and number of pictures of each class; None where undefined."""
+    # scikit-learn has the same (a test compares them), but it takes 2 s to import, which nothing
+    # else in a run does, and ten times as long for 50,000 pictures of 1,000 classes
     answered = np.asarray(predicted, dtype=np.int64)
     true = np.asarray(labels, dtype=np.int64)
     counts = []

@@ -104,8 +104,12 @@ def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = F
 
 def balanced_accuracy(right_N: torch.Tensor, labels_N: torch.Tensor) -> float:
     """Average the share of right answers over the classes that have pictures."""
-    shares = [right_N[labels_N == label].float().mean() for label in labels_N.unique()]
-    return float(torch.stack(shares).mean())
+    # counted, as a mask for each of 1,000 classes took 4 s of a CPU for 50,000 pictures; not by
+    # scikit-learn, which takes 2 s to import
+    pictures_C = torch.bincount(labels_N)
+    right_C = torch.bincount(labels_N[right_N], minlength=len(pictures_C))
+    present = pictures_C > 0
+    return float((right_C[present] / pictures_C[present]).mean())
 
 
 @dataclass(frozen=True)
