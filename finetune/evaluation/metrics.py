@@ -82,6 +82,7 @@ def _quantile_masks(values_N: np.ndarray, parts: int) -> Iterator[np.ndarray]:
     """Yield for each part that has pictures which these are, bool [N]."""
     if not len(values_N):
         return
+    # "lower": an edge is a value that occurs, not one between two
     edges = np.quantile(values_N, np.arange(1, parts) / parts, method="lower")
     part_of = np.searchsorted(edges, values_N, side="left")
     for part in np.unique(part_of):

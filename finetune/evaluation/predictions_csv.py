@@ -81,6 +81,7 @@ def _join(names: Iterable[str]) -> str:
 
 def _split(joined: str) -> list[str]:
     """Take apart what `_join` joined."""
+    # `str.split` would also cut at an escaped `|`
     names, current, escaped = [], "", False
     for letter in joined:
         if escaped or letter not in "\\|":
@@ -123,6 +124,7 @@ def _read(path: Path, classes: Sequence[str]) -> Answers:
     for name in COUNTS:
         columns[name] = column(name, _parse_count)
     columns["top5"] = column("top5", lambda joined: list(map(label_of, _split(joined))))
+    # empty for a foreign picture, whose class is in no set
     columns["label_in_set"] = column("label_in_set", "1".__eq__)
     predicted, probability = {}, {}
     for views in _measured_views(rows):
@@ -140,12 +142,14 @@ def _measured_views(rows: Sequence[dict[str, str]]) -> list[str]:
     """Name the views that have columns of their own."""
     if not rows:
         return []
+    # which views were measured differs from run to run
     own = [name for name in rows[0] if name not in COLUMNS]
     return [name.removesuffix("_predicted") for name in own if name.endswith("_predicted")]
 
 
 def _picture_path(path: str) -> str:
     if not is_picture_path(path):
+        # a stranger's table may hold anything: it is shown escaped, and not all of it
         raise ValueError(f"expected a path relative to the data folder, seen {path[:200]!r}")
     return path
 

@@ -26,6 +26,7 @@ def reference_bank(subject: Subject) -> Bank:
     chosen = passes.sample(subject.data.of("train"), REFERENCES)
     batches = evaluation_batches(distributed.mine(chosen), subject.source)
     of_class = Counter(picture.label for picture in chosen)
+    # in a class of fewer references, a neighbour so far out would be of another class
     neighbours = max(1, min(NEIGHBOURS, int(statistics.median(of_class.values()))))
     stage = early_stage(subject.model, subject.source.pre.size)
     if stage is None:

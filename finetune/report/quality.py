@@ -46,6 +46,7 @@ def quality_section(run: Finished, next_steps: Markup, ranking: Markup) -> Marku
 <p>95 % interval {low} to {high}</p><p class="soft">{pictures}; {note}</p></div>
 {tiles}</div>""",
         split=run.split,
+        # only digits and a percent sign, so there is nothing to escape
         top1=Markup(top1_text(run).replace("\u00a0%", "<small>%</small>")),
         low=percent(low),
         high=percent(high),
@@ -75,6 +76,7 @@ def tiles(run: Finished) -> list[tuple[object, object, object]]:
     """List the lesser numbers of the headline."""
     head, best = run.report.headline, run.report.best
     largest = max(run.pictures_of.values(), default=0) / max(1, len(run.answers))
+    # a tile without a title is left out
     top5: tuple[object, object, object] = ("", "", "")
     if len(run.classes) > 5:
         top5 = ("Top-5", percent(run.numbers.top5, 2), "right within five")
@@ -107,6 +109,7 @@ def notices(run: Finished) -> list[Markup]:
         "",
         base.hub_id,
         licence=base.licence,
+        # what has no place on the Hub was named by its path
         folder=None if base.hub_id else Path(base.name),
     )
     if licence := licences.licence_note(started_from):
@@ -179,6 +182,7 @@ def splits_part(run: Finished) -> Markup:
         "Loss": "num wide",
         scale: "wide",
     }
+    # all of five classes are among the best five
     if len(run.classes) <= 5:
         del columns["Top-5"]
 
@@ -195,6 +199,7 @@ def splits_part(run: Finished) -> Markup:
         }
         return list(map(cells.__getitem__, columns))
 
+    # the split of the headline comes first, where the style sheet sets the row in bold
     ordered = sorted(splits.items(), key=lambda item: item[0] != run.split)
     return part("All splits", table_html(columns, starmap(row, ordered), css="fit splits first"))
 

@@ -16,6 +16,7 @@ def ranking_figures(run: Finished) -> list[Drawing]:
     """Draw both figures; none for a run of a version without these curves, or a split of one
     class."""
     ranking = run.report.curves
+    # earlier versions recorded no curves, and one class alone has none
     if ranking is None or ranking.macro is None:
         return []
     precision_recall, roc = {}, {}
@@ -41,6 +42,7 @@ def ranking_part(run: Finished, drawings: list[Drawing]) -> Markup:
     ranking = run.report.curves
     if not drawings or ranking is None or ranking.macro is None:
         return Markup("")
+    # the mean first, where the style sheet sets the row in bold
     rows = [[MEAN.capitalize(), *areas(ranking.macro)]]
     rows += [[bdi(row.name), *areas(row.curves)] for row in ranking.worst]
     return part(

@@ -56,6 +56,7 @@ class Finished:
     @cached_property
     def answers(self) -> Answers:
         """The answers to the pictures of the headline's split."""
+        # cached like what follows, because every section of the page asks for it
         return self.every.of(self.split)
 
     @cached_property

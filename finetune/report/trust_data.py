@@ -46,6 +46,7 @@ def left_out_table(run: Finished) -> Markup:
     left_out = run.data["left_out"]
     if not left_out:
         return Markup("")
+    # data.json lists only the first of many
     total = run.data.get("left_out_total", len(left_out))
     rows = []
     for path, reason in left_out[:MOST_LEFT_OUT]:
@@ -77,6 +78,7 @@ def counts_table(run: Finished) -> Markup:
     counts = run.data["counts"]
     train, most = counts["train"], max(counts["train"].values())
     order = run.classes
+    # few classes keep the order of the other tables
     if len(order) > FEW_CLASSES:
         order = sorted(order, key=train.__getitem__)
     rows = []

@@ -74,6 +74,7 @@ def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]
     sets = {run.split: run.answers.unknown_score}
     for name in run.every.foreign:
         sets[name] = run.every.of(name).unknown_score
+    # the same edges for all sets, so that their bars can be compared
     every = np.concatenate(list(sets.values()))
     low, high = every.min(), every.max()
     # bins need a width, also where every score is the same
@@ -83,6 +84,7 @@ def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]
     shares = {}
     for name, scores in sets.items():
         counts, _ = np.histogram(scores, edges)
+        # shares, because the sets differ in size
         shares[name] = (counts / max(1, len(scores))).tolist()
     return shares, edges.tolist()
 

@@ -72,6 +72,7 @@ def write_report(folder: Path, data_root: Path) -> None:
         f"a file of {folder} that its report is made of",
         "Copy the run folder again, or train it again.",
     ):
+        # a copied run may have lost or changed a file, which is named instead of a traceback
         _write_report(run, data_root)
 
 
@@ -179,6 +180,7 @@ def error_curves(run: Finished) -> Curves:
     if "train/top1" not in run.series:
         return {}
     curves = {"top-1": _errors(run, "top1")}
+    # all of five classes are among the best five
     if len(run.classes) > 5:
         curves["top-5"] = _errors(run, "top5")
     return curves
@@ -186,6 +188,7 @@ def error_curves(run: Finished) -> Curves:
 
 def _errors(run: Finished, top: str) -> dict[str, list[tuple[float, float]]]:
     """Give for each split (epoch, share of wrong answers), from the shares of right ones."""
+    # from epoch 1, as nothing was trained before it
     training = epoch_means(run.series, f"train/{top}")
     select = run.series[f"select/{top}"]
     return {
@@ -201,6 +204,7 @@ def curves_part(run: Finished, curves: Sequence[Drawing]) -> Markup:
         return part("Training", fill("<p>{}</p>", text))
     if not curves:
         return part("Training", fill("<p>No epoch was trained.</p>"))
+    # smoothed targets cannot be met exactly, so this loss never falls to 0
     smoothed = ""
     if smoothing := run.value_of("label_smoothing"):
         smoothed = f" and includes label smoothing of {smoothing:g}"
@@ -275,6 +279,7 @@ def about_part(run: Finished) -> Markup:
     files = []
     for name, content in CONTENTS.items():
         path = run.folder / name
+        # not every run has all of them: left_out.csv stands only where something was left out
         if path.is_file():
             size = file_size(path.stat().st_size)
             files.append([fill("<code>{}</code>", name), size, content])

@@ -45,6 +45,7 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
     drawings = comparison_figures(wrong)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     for drawing in drawings:
+        # one that could not be drawn is a notice on the page
         if drawing.svg:
             rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
     rundir.write_json(folder / NUMBERS, numbers)
@@ -85,6 +86,7 @@ def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
         "Time": "num",
         scale: "wide",
     }
+    # all of five classes are among the best five
     if len(runs[0].classes) <= 5:
         del columns["Top-5"]
 
@@ -100,6 +102,7 @@ def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
 
 def _run_cells(run: Finished, row: Mapping[str, Any]) -> dict[str, object]:
     """Give what stands in each column for one run, but for the interval's drawing."""
+    # relative, so that the folder may be moved; a name may hold what an address may not
     page = f"{quote(run.folder.name)}/{rundir.PAGE}"
     return {
         "Base": fill('<a href="{}">{}</a>', page, row["label"]),
@@ -177,6 +180,7 @@ def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Mar
         return fill("<p>No epoch was trained.</p>")
     own = []
     for label, curves in wrong.items():
+        # runs of an earlier version, or of the probe alone, have none
         if curves:
             own.append(part(label, image(learning.errors(curves))))
     return join(

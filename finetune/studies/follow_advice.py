@@ -109,6 +109,7 @@ def follow_up(trials: Sequence[FollowUp]) -> tuple[FollowUp, Advice] | None:
     best = best_of(trials)
     tried = [dict(trial.given) for trial in trials]
     for advice in next_steps.advices(best.run):
+        # where a follow-up was no better, the best run's next advice is due
         if advice.changes and {**best.given, **advice.changes} not in tried:
             return best, advice
     return None
@@ -144,6 +145,7 @@ def _row(trial: FollowUp) -> dict[str, Any]:
 
 def say_table(table: Mapping[str, Any], most: int) -> None:
     """Print what each change brought."""
+    # the run and all follow-ups would be one more
     if len(table["runs"]) <= most:
         console.say("no further advice that a flag can follow.")
     for row in table["runs"]:

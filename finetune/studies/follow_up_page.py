@@ -44,6 +44,7 @@ def write_advised(folder: Path, numbers: Mapping[str, Any]) -> None:
         del columns["Balanced"]
     rows = [list(map(_cells(row).__getitem__, columns)) for row in numbers["runs"]]
     best = next(row for row in numbers["runs"] if row["best"])
+    # two standard errors, as in the advice itself
     doubt = 2 * numbers["select"]["standard_error"]
     note = soft(
         "Gains are points of top-1 on the {} pictures of select, against the run that was changed; "
@@ -82,5 +83,9 @@ def _cells(row: Mapping[str, Any]) -> dict[str, object]:
 def strong_link(row: Mapping[str, Any]) -> Markup:
     """Link the run's name to its report; bold if it is the best."""
     return fill(
-        '<a href="../{}/{}">{}</a>', quote(row["run"]), rundir.PAGE, strong(row["run"], row["best"])
+        # the runs stand beside this page's folder
+        '<a href="../{}/{}">{}</a>',
+        quote(row["run"]),
+        rundir.PAGE,
+        strong(row["run"], row["best"]),
     )
