@@ -225,6 +225,6 @@ def take_over(run: Path, folder: Path, product: Product, *, examples: bool) -> N
     has_examples = (source.folder / bundle.EXAMPLES).is_dir()
     if examples and has_examples:
         shutil.copytree(source.folder / bundle.EXAMPLES, folder / bundle.EXAMPLES)
-    if examples or not has_examples:  # else its page shows the same pictures
+    if examples or not has_examples:  # else its own page shows the same
         shutil.copyfile(source.folder / bundle.PARITY_PAGE, folder / bundle.PARITY_PAGE)
     console.say(f"  the model is {source.model}, byte for byte, and so is its proof")

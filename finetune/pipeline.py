@@ -69,9 +69,9 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
 
 
 def prepare_run(run: Run, given: Mapping[str, Any]) -> Path:
-    """Do what `start` does before its first training step: recipe, probe and range test.
+    """Do everything that `start` does before its first training step: recipe, probe and range test.
 
-    `start` goes on from there. Gives the run folder.
+    Gives the run folder, in which a later `start` goes on from there.
     """
     device, claimed = claim_checked(run, given)
     if not claimed.finished:
@@ -95,7 +95,7 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     on. The folder is released at the end."""
     try:
         with (
-            # outermost, as it looks at the errors that the others explain
+            # outermost: it looks at errors that the others have explained already
             held(claimed),
             disk_space.room_needed(claimed.folder),
             shared_memory.lost_batches_explained(),
@@ -163,7 +163,7 @@ def fine_tune(ready: Ready) -> checkpoint.Best:
 def _teacher(plan: Plan) -> Teacher | None:
     """Load the teacher of the recipe, if it has one."""
     recipe = plan.resolved.recipe
-    # the order has the whole path of a run folder, the recipe only its last part
+    # of a teacher that is a run folder, the order has the whole path, the recipe only the name
     name = plan.order.given.get("teacher", recipe.teacher)
     return teacher_of(recipe, name, plan.data, plan.source, next(plan.model.parameters()).device)
 

@@ -89,8 +89,8 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
     if claimed.goes_on:
         places = [str(place) for place in (order.data, order.val_folder) if place]
         console.say(f"pictures: {' and '.join(places)}")
-    # noted before the pictures are read: one that changes meanwhile is then read again when the run
-    # goes on
+    # before the pictures are read: one that changes in the meantime differs from this note, and is
+    # read again when the run goes on
     states = going_on.file_states(tree) if distributed.first() else ""
     names = claimed.folder / rundir.LEFT_OUT
     scanned = scanning.scan(
@@ -121,7 +121,8 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
 
 
 def fetched_base(order: Order) -> tuple[Base, weights.Weights]:
-    """Fetch the weights of the base, and give both, the base with the licence of these files.
+    """Fetch the weights of the base. Gives the base, with the licence that the files name, and the
+    weights.
 
     A run from scratch gets random weights.
     """

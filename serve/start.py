@@ -159,7 +159,8 @@ def _is_published(bundle: Path) -> bool:
         return False
     if str(bundle).startswith(PUBLISHED):
         return True
-    from zoo.bases import registry  # here, as a Space has no such module; its bundle exists
+    # only here: a Space has no such module, but a bundle that exists, and has returned above
+    from zoo.bases import registry
 
     return str(bundle) in registry.own_aliases()
 

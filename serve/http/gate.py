@@ -24,7 +24,7 @@ from serve.limits.origins import are_hosts, joined_headers, preflight
 from serve.limits.uploads import Full, files_in
 
 OPEN = ("/healthz", "/readyz")
-"""AnsweredPicture without credentials, and whatever else is going on."""
+"""Answered without credentials, and whatever else is going on."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Gate:
         self._streams = budgets.Slots(life.room.streams, life.room.streams_each)
         self._requests = budgets.Slots(life.room.requests, life.room.requests_each)
         self._bodies = Bodies(door.limits.body_s, metrics.rejected)
-        # /readyz asks the life of the process, which knows no gate
+        # /readyz asks `life`, which does not know this gate
         life.full = lambda: self._bodies.full() or self._requests.full()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # nothing here speaks it
+        if scope["type"] == "websocket":  # the service has none
             await send({"type": "websocket.close", "code": 1008})
             return
         # the start and the end of the application
@@ -257,8 +257,8 @@ class Gate:
             return Refusal(error.status_code, "event", str(error.detail))
 
     def _exists(self, route: routes.Route, path: str, query: bytes) -> bool:
-        """Tell whether there is what the route is asked for: a file of the folder, or answers to a
-        question."""
+        """Tell whether what the route is asked for exists: a file of the folder, or the answers to
+        a question."""
         assert self._page is not None
         if route.kind == "file":
             return self._page.uploads.inside(path.partition("=")[2]) is not None

@@ -12,7 +12,7 @@ Resize on the CPU. The oldest that zoo/host/minimum.py takes, 1.27 of June 2026,
 corrections. Models that resize by matrix products (export/graph/resize.py: TensorRT, OpenVINO,
 borders, other filters) have no Resize that could be wrong.
 
-    checked = check(bundle, "cuda", answer, by_cpu)      UserError if it answers otherwise
+    checked = check_answers(bundle, "cuda", answer, by_cpu)      UserError if it answers otherwise
 """
 
 import math

@@ -1,8 +1,8 @@
 """timm's config.json, which strangers write: the entries that are used have the types and ranges
 that networks have.
 
-    check(config, where)        the same config, or `UserError` that names the file and the key
-    arguments(config, where)    what its `model_args` say of the network
+    check_config(config, where)   the same config, or `UserError` that names the file and the key
+    arguments(config, where)      what its `model_args` say of the network
 
 Needs neither torch nor timm. What an architecture makes of these values is bounded in
 zoo/network/guard.py.

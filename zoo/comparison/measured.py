@@ -1,6 +1,6 @@
 """What a model answered to the pictures of a run's headline: as the run recorded it, or asked now.
 
-recorded(run, split)          the answers of the run's own weights, from predictions.csv
+recorded_answers(run, split)  the answers of the run's own weights, from predictions.csv
 asked(run, bundle, recorded)  those of one bundle to the same pictures
 """
 

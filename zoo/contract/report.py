@@ -1,7 +1,7 @@
 """`report.json`: the final numbers of a run, as one typed value.
 
-    read(file)              the value; `UserError` for a damaged file, or one that is none of ours
-    write(folder, report)   the file, byte for byte as a run writes it
+    read_report_json(file)              the value; `UserError` for a file that is damaged or not ours
+    write_report_json(folder, report)   the file, byte for byte as a run writes it
 
 Shares, precision, recall, F1 and areas run from 0 to 1, losses are cross-entropies in nats. A field
 with the default None was added later, or is left out of a published copy; older files lack it.

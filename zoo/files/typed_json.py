@@ -1,7 +1,7 @@
 """JSON as frozen dataclasses, and back: the fields of a class say which keys an object has.
 
-    read(Report, value)   the dataclass of a parsed JSON value; `ValueError` where they do not agree
-    write(report)         what `json.dumps` takes
+    dataclass_of(Report, value)   a parsed JSON value as dataclass; `ValueError` if it does not fit
+    json_of(report)               what `json.dumps` takes
 
 Keys stand in the order of the fields. A field with a default of None may be missing in the file,
 and is not written while it is None. Keys that the class does not know are passed over, so that a
