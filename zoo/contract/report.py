@@ -1,6 +1,6 @@
 """`report.json`: the final numbers of a run, as one typed value.
 
-    read_report_json(file)              the value; `UserError` for a file that is damaged or not ours
+    read_report_json(file)              the value; `UserError` if the file is damaged or not ours
     write_report_json(folder, report)   the file, byte for byte as a run writes it
 
 Shares, precision, recall, F1 and areas run from 0 to 1, losses are cross-entropies in nats. A field
