@@ -114,7 +114,7 @@ def measure(model: Path, options: BenchOptions) -> dict[str, Any]:
     """Return the content of timing.json; to be called in a fresh process, whose memory it
     reports."""
     start = perf_counter()
-    session, provider = onnx_runtime.load(model, options.provider, threads=options.threads)
+    session, provider = onnx_runtime.load_session(model, options.provider, threads=options.threads)
     loaded = perf_counter() - start
     random = np.random.default_rng(0)
     failures: tuple[type[Exception], ...] = (MemoryError, *onnx_runtime.failures())

@@ -182,7 +182,7 @@ def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
         folder.mkdir(parents=True)
         with console.busy(f"exporting to {name}"):
             product = make(evidence, folder)
-        bundle.write(folder, trained.describe(name, product, precision))
+        bundle.write_description(folder, trained.describe(name, product, precision))
         if target.same_file:
             take_over(trained.run, folder, product, examples=evidence.examples)
             return product
@@ -191,7 +191,7 @@ def _proved(evidence: Evidence, name: str, folder: Path) -> Product:
         if _may_be_finished(proof, evidence):
             if proof.inconclusive:
                 product = _marked_inconclusive(product, proof)
-                bundle.write(folder, trained.describe(name, product, precision))
+                bundle.write_description(folder, trained.describe(name, product, precision))
             if evidence.examples:
                 prove.write_examples(evidence, folder, proof)
             return replace(product, lossy=precision in judging.LOST_POINTS)
@@ -225,6 +225,6 @@ def take_over(run: Path, folder: Path, product: Product, *, examples: bool) -> N
     has_examples = (source.folder / bundle.EXAMPLES).is_dir()
     if examples and has_examples:
         shutil.copytree(source.folder / bundle.EXAMPLES, folder / bundle.EXAMPLES)
-    if examples or not has_examples:  # else its page shows the same pictures
+    if examples or not has_examples:  # else its own page shows the same
         shutil.copyfile(source.folder / bundle.PARITY_PAGE, folder / bundle.PARITY_PAGE)
     console.say(f"  the model is {source.model}, byte for byte, and so is its proof")

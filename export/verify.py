@@ -75,7 +75,7 @@ def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:
 def evaluate(predictor: Predictor, data: Path, labels: Sequence[str]) -> Result:
     """Answer every picture of a folder of class folders; `UserError` if a folder is no class of the
     bundle."""
-    files = labelled_folder.read(data, labels)
+    files = labelled_folder.read_labels(data, labels)
     right = unknown = answered = 0
     unreadable = []
     for name, label in console.track(list(files.items()), "answering"):

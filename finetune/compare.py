@@ -81,14 +81,13 @@ def compare(order: Comparison, given: Mapping[str, Any]) -> None:
     writes."""
     from finetune.machine import distributed
     from finetune.pipeline import start
-    from finetune.presets.resolve import from_scratch
-    from zoo.bases.catalog import find, find_architecture
+    from finetune.run_folder.order import find_start
     from zoo.host import console
 
     # an unknown base is an error now, not after hours of training
     for base in order.bases:
-        (find_architecture if from_scratch(given) else find)(base)
-    with distributed.joined():
+        find_start(base, given)
+    with distributed.joined_processes():
         for number, run in enumerate(order.runs().values(), 1):
             console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
             start(run, given)
@@ -105,7 +104,7 @@ def write_and_tell(order: Comparison) -> None:
     from finetune.studies.paired import side_by_side
     from zoo.host import console
 
-    runs = [run_files.read(out) for out in order.runs()]
+    runs = [run_files.read_run(out) for out in order.runs()]
     numbers = side_by_side(runs)
     comparison_page.write_comparison(order.folder, runs, numbers)
     for row in sorted(numbers["runs"], key=lambda row: -row["top1"]):

@@ -86,7 +86,7 @@ def main(
         )
     resolved, trained_on, rates = explained(situation, given)
     if situation.json:
-        console.answer(to_json(resolved, trained_on, rates))
+        console.say_json(explained_json(resolved, trained_on, rates))
         return
     from finetune.pipeline import print_recipe
 
@@ -114,7 +114,7 @@ def explained(situation: Situation, given: dict[str, Any]) -> tuple["Resolved", 
     from zoo.network.build import describe
     from zoo.network.trial import Trial
 
-    base = catalog.find(situation.base)
+    base = catalog.find_base(situation.base)
     trial = Trial(base, weights.RANDOM)
     fitting.check_given(given, trial, device=situation.device)
     facts = facts_of(situation, describe(base, weights.RANDOM), trial)
@@ -126,7 +126,7 @@ def explained(situation: Situation, given: dict[str, Any]) -> tuple["Resolved", 
         if fraction is None:
             raise UserError(f"--val {recipe.val}: there is no folder here; say --has-val instead.")
         trained_on -= sum(held_out.count_held_out(fraction, count) for count in situation.counts())
-    fitting.check(recipe, trial, pictures=trained_on, device=situation.device)
+    fitting.check_trainable(recipe, trial, pictures=trained_on, device=situation.device)
     ddp.check_batch(min(trained_on, recipe.batch_size), recipe, processes=situation.processes)
     rates = schedule(recipe, steps_per_epoch=steps_per_epoch(trained_on, recipe.batch_size))
     return resolved, trained_on, rates
@@ -158,7 +158,7 @@ def tenths(rates: "Schedule") -> list[int]:
     return sorted({*(rates.total_steps * part // TENTHS for part in range(TENTHS)), last})
 
 
-def to_json(resolved: "Resolved", trained_on: int, rates: "Schedule") -> dict[str, Any]:
+def explained_json(resolved: "Resolved", trained_on: int, rates: "Schedule") -> dict[str, Any]:
     """The same for programs."""
     return {
         "recipe": resolved.to_json(),

@@ -92,7 +92,7 @@ def probe_numbers(plan: Plan, best: checkpoint.Best) -> ProbeResult | None:
     recipe = plan.resolved.recipe
     if recipe.probe != "on":
         return None
-    _, top1 = events.read(plan.folder)["select/top1"][0]
+    _, top1 = events.read_events(plan.folder)["select/top1"][0]
     return ProbeResult(select_top1=top1, kept=best.step == 0 and not recipe.probe_only)
 
 
@@ -103,7 +103,7 @@ def answer_numbers(subject: Subject, calibrated: Calibrated) -> AnswerNumbers:
     per_class = predictions.class_numbers(answers)
     return AnswerNumbers(
         predictions.headline_numbers(answers, per_class),
-        {name: predictions.numbers(answers.of(name)) for name in answers.splits},
+        {name: predictions.split_numbers(answers.of(name)) for name in answers.splits},
         per_class,
         predictions.unknown_numbers(answers, unknown.threshold),
         heatmaps(subject, answers),

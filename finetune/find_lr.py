@@ -41,12 +41,12 @@ def main(
     # before torch is loaded; finetune/__main__.py says why
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from finetune.machine import distributed
-    from finetune.pipeline import prepare
+    from finetune.pipeline import prepare_run
     from finetune.train import lr_range
 
-    with distributed.joined():
+    with distributed.joined_processes():
         # a run that goes on has it among the settings that it recorded
-        folder = prepare(run, given | ({} if run.resume else {"lr": lr_range.FIND}))
+        folder = prepare_run(run, given | ({} if run.resume else {"lr": lr_range.FIND}))
         if distributed.first():
             draw_and_suggest(folder)
 
@@ -57,7 +57,7 @@ def draw_and_suggest(folder: Path) -> None:
     from finetune.figures import learning
     from finetune.run_folder import events
 
-    curve = lr_curve.recorded(events.read(folder))
+    curve = lr_curve.recorded_curve(events.read_events(folder))
     if curve is None:
         raise UserError(
             f"{folder} was begun without --lr find, so it holds no range test: expected a folder "

@@ -67,8 +67,8 @@ def parse(command: Callable[..., None], module: str, *classes: type) -> None:
     `classes`: the dataclasses that its flags are generated from.
     """
     known = ["help", *other_flags.flags_of(*classes, Usual, LessUsual)]
-    other_flags.check(sys.argv[1:], known)
+    other_flags.check_flags(sys.argv[1:], known)
     flag_values.check_first(sys.argv[1:], known)
-    flag_values.check(sys.argv[1:], switches=SWITCHES, may_be_empty=MAY_BE_EMPTY)
+    flag_values.check_values(sys.argv[1:], switches=SWITCHES, may_be_empty=MAY_BE_EMPTY)
     # without a --no-x beside each --x: a switch that is not given is off
     tyro.cli(command, prog=f"python -m {module}", config=(tyro.conf.FlagCreatePairsOff,))

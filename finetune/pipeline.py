@@ -44,7 +44,7 @@ def start(run: Run, given: Mapping[str, Any]) -> None:
     `given` holds the settings of the recipe that the user gave by hand. Raises `UserError` for
     everything the user can put right.
     """
-    with distributed.joined():
+    with distributed.joined_processes():
         carry_out(run, given)
 
 
@@ -68,10 +68,10 @@ def carry_out(run: Run, given: Mapping[str, Any]) -> None:
         write_run.write_run(ready.plan, best, lock=claimed.lock, seconds=seconds)
 
 
-def prepare(run: Run, given: Mapping[str, Any]) -> Path:
-    """Do what `start` does before its first training step: recipe, probe and range test.
+def prepare_run(run: Run, given: Mapping[str, Any]) -> Path:
+    """Do everything that `start` does before its first training step: recipe, probe and range test.
 
-    `start` goes on from there. Gives the run folder.
+    Gives the run folder, in which a later `start` goes on from there.
     """
     device, claimed = claim_checked(run, given)
     if not claimed.finished:
@@ -85,7 +85,7 @@ def claim_checked(run: Run, given: Mapping[str, Any]) -> tuple[torch.device, Cla
     data."""
     minimum.require(*minimum.TRAIN)
     device = devices.choose(run.device)
-    resolve.check(lr_range.without_find(given))
+    resolve.check_given(lr_range.without_find(given))
     return device, claim(run, given)
 
 
@@ -95,7 +95,7 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
     on. The folder is released at the end."""
     try:
         with (
-            # outermost, as it looks at the errors that the others explain
+            # outermost: it looks at errors that the others have explained already
             held(claimed),
             disk_space.room_needed(claimed.folder),
             shared_memory.lost_batches_explained(),
@@ -117,8 +117,6 @@ def working_on(claimed: Claim, device: torch.device) -> Iterator[None]:
             "a process that reads the pictures died. The system kills a process when memory runs "
             "out: give the machine or the container more memory, and start again."
         ) from None
-    finally:
-        claimed.lock.release()
 
 
 def going_on_command(claimed: Claim) -> str:
@@ -136,7 +134,7 @@ def make_ready(plan: Plan) -> Ready:
     """Load the saved state of a run that goes on, or make the first one by probe and range test."""
     # before the probe, which may take minutes: a teacher that cannot be used is an error at once
     teacher = _teacher(plan)
-    state = checkpoint.load(plan.folder)
+    state = checkpoint.load_checkpoint(plan.folder)
     if state is None:
         return first_state(plan, teacher)
     made_with.check_same(state, provenance(plan))
@@ -165,7 +163,7 @@ def fine_tune(ready: Ready) -> checkpoint.Best:
 def _teacher(plan: Plan) -> Teacher | None:
     """Load the teacher of the recipe, if it has one."""
     recipe = plan.resolved.recipe
-    # the order has the whole path of a run folder, the recipe only its last part
+    # of a teacher that is a run folder, the order has the whole path, the recipe only the name
     name = plan.order.given.get("teacher", recipe.teacher)
     return teacher_of(recipe, name, plan.data, plan.source, next(plan.model.parameters()).device)
 
@@ -191,7 +189,7 @@ def first_state(plan: Plan, teacher: Teacher | None) -> Ready:
         if plan.resolved.recipe.probe == "on":
             plan = dataclasses.replace(plan, resolved=probe_head(plan, events))
         if plan.order.given.get("lr") == lr_range.FIND:
-            resolved = lr_range.find(loop_job(plan, teacher), plan.resolved, events)
+            resolved = lr_range.find_rate(loop_job(plan, teacher), plan.resolved, events)
             plan = dataclasses.replace(plan, resolved=resolved)
         print_recipe(plan.resolved)
         write_recipe(plan.folder, plan.resolved)
@@ -208,7 +206,7 @@ def first_state(plan: Plan, teacher: Teacher | None) -> Ready:
     best = checkpoint.save_best(plan.folder, plan.model, scores, 0)
     tensors = {"model": plan.model.state_dict()}
     state = checkpoint.State(0, position, best, tensors, about=provenance(plan))
-    checkpoint.save(plan.folder, state)
+    checkpoint.save_checkpoint(plan.folder, state)
     return Ready(plan, state, teacher)
 
 

@@ -38,7 +38,7 @@ from zoo.files import checks
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import Description, build, describe
+from zoo.network.build import Description, build_network, describe
 from zoo.network.trial import Trial
 from zoo.picture.preprocess import Preprocessing
 
@@ -89,8 +89,8 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
     if claimed.goes_on:
         places = [str(place) for place in (order.data, order.val_folder) if place]
         console.say(f"pictures: {' and '.join(places)}")
-    # noted before the pictures are read: one that changes meanwhile is then read again when the run
-    # goes on
+    # before the pictures are read: one that changes in the meantime differs from this note, and is
+    # read again when the run goes on
     states = going_on.file_states(tree) if distributed.first() else ""
     names = claimed.folder / rundir.LEFT_OUT
     scanned = scanning.scan(
@@ -121,7 +121,8 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
 
 
 def fetched_base(order: Order) -> tuple[Base, weights.Weights]:
-    """Fetch the weights of the base, and give both, the base with the licence of these files.
+    """Fetch the weights of the base. Gives the base, with the licence that the files name, and the
+    weights.
 
     A run from scratch gets random weights.
     """
@@ -153,7 +154,7 @@ def check_steps(recipe: Recipe, trial: Trial, pictures: int, device: torch.devic
     """
     per_epoch = steps_per_epoch(pictures, recipe.batch_size)
     schedule(recipe, steps_per_epoch=per_epoch)
-    fitting.check(recipe, trial, pictures=pictures, device=device.type)
+    fitting.check_trainable(recipe, trial, pictures=pictures, device=device.type)
     step = min(pictures, recipe.batch_size)
     ddp.check_batch(step, recipe, processes=distributed.world())
 
@@ -178,7 +179,7 @@ def first_model(
     not have."""
     recipe = resolved.recipe
     seed_everything(recipe.seed, "head")
-    model = build(
+    model = build_network(
         base,
         data.classes,
         image_size=recipe.image_size,

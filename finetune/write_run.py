@@ -29,7 +29,7 @@ from zoo.files import checks
 from zoo.host import console, disk
 from zoo.host.errors import UserError
 from zoo.host.text import shell, shell_path
-from zoo.network.build import load
+from zoo.network.build import load_network
 from zoo.publish import card
 
 REWRITTEN = (
@@ -48,8 +48,8 @@ def write_run(plan: Plan, best: checkpoint.Best, *, lock: FileLock, seconds: flo
     """Calibrate the best weights, write every file of the run folder, and finish it; the processes
     of a run share the passes over pictures, and rank 0 does the rest.
 
-    `lock`: the folder's, which is let go when all is written; its file goes with the checkpoints.
-    `seconds`: how long the run took so far.
+    `lock` is the folder's lock; it is released when everything is written, and its file removed
+    with the checkpoints. `seconds`: how long the run took so far.
     """
     folder = plan.folder
     began = perf_counter()
@@ -58,7 +58,7 @@ def write_run(plan: Plan, best: checkpoint.Best, *, lock: FileLock, seconds: flo
     checkpoint.load_best(folder, plan.model, best)
     subject = Subject(plan.model, plan.data, plan.source)
     calibrated = calibrate.calibrate(subject, Wish())
-    # nothing that follows is shared out
+    # the other processes have no part in what follows
     if not distributed.first():
         return
     trained, answers = training_numbers(plan, best), answer_numbers(subject, calibrated)
@@ -66,7 +66,7 @@ def write_run(plan: Plan, best: checkpoint.Best, *, lock: FileLock, seconds: flo
     write_model(plan)
     rundir.write_json(folder / rundir.RECIPE, plan.resolved.to_json())
     write_answers(folder, plan.data.root, calibrated, numbers)
-    # its file goes with the checkpoints
+    # the file of the lock is removed with the checkpoints
     lock.release()
     shutil.rmtree(folder / rundir.RESUME, ignore_errors=True)
     say_result(folder, numbers, seconds=numbers.seconds)
@@ -76,10 +76,10 @@ def decide_again(place: Place, wish: Wish) -> None:
     """`python -m finetune.decide`: calibrate a finished run anew and rewrite the files that follow
     from it.
 
-    `FINISHED.json` is replaced last: killed before, the run is refused as changed until this is
-    done again. Of the processes that torchrun started, rank 0 writes.
+    `FINISHED.json` is replaced last. If this is killed before that, every reader refuses the run as
+    changed until `decide` is called again. Of the processes that torchrun started, rank 0 writes.
     """
-    with distributed.joined():
+    with distributed.joined_processes():
         _decide_again(place, wish)
 
 
@@ -102,11 +102,11 @@ def _decide_again(place: Place, wish: Wish) -> None:
 
 
 def finished_subject(place: Place) -> Subject:
-    """Model and pictures of a finished run; `UserError` if any of its files has changed, or for a
-    published copy.
+    """Return model and pictures of a finished run; `UserError` if any of its files has changed, or
+    for a published copy.
 
-    Where decision.json has, an earlier `decide` was killed: then the files that it writes may have
-    changed as well.
+    If decision.json has changed, an earlier `decide` was killed. Then the other files that `decide`
+    writes may differ from the manifest too.
     """
     files = rundir.open_finished(place.run)["files"]
     decided = place.run / rundir.DECISION
@@ -114,16 +114,16 @@ def finished_subject(place: Place) -> Subject:
     fixed = [name for name in files if name.split("/")[0] not in REWRITTEN]
     rundir.open_finished(place.run, verify=fixed if stopped else True)
     if not (place.run / rundir.FILES).is_file():
-        # other pictures would do harm unseen: who does not know which were trained on may fit on
-        # these, and the card would count what the network has learned by heart
+        # without the list nobody knows which pictures were trained on: fitted on those, a decision
+        # would look too good, and the card would count what the network has learned by heart
         raise UserError(
-            f"{place.run} has no {rundir.FILES}: it is a published copy, and which pictures it was "
-            "not trained on stayed at home. Decide where it was trained, and push it again; or "
-            "make a run of your own pictures from it: python -m finetune --data FOLDER --base "
+            f"{place.run} has no {rundir.FILES}: it is a published copy, without the list of "
+            "the pictures that it was trained on. Decide where it was trained, and push it again; "
+            "or make a run of your own pictures from it: python -m finetune --data FOLDER --base "
             f"{shell_path(place.run)} --probe-only"
         )
     device = devices.choose(place.device)
-    model = load(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = load_network(place.run).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = FinishedRun(place.run)
     with checks.of(place.run / rundir.RECIPE):
         torch.set_num_threads(checks.whole(run.recipe["threads"]["value"], 1, 1024))
@@ -138,8 +138,8 @@ def finished_subject(place: Place) -> Subject:
 
 def write_answers(folder: Path, data_root: Path, calibrated: Calibrated, numbers: Report) -> None:
     """The files that follow from the calibration, and the manifest."""
-    calibrate.write(folder, calibrated)
-    report.write(folder, numbers)
+    calibrate.write_calibration(folder, calibrated)
+    report.write_report_json(folder, numbers)
     # the page and the card are made from the files that are written by now
     write_report(folder, data_root)
     rundir.write_text(folder / rundir.CARD, card.text(folder))
@@ -177,9 +177,9 @@ def write_model(plan: Plan) -> None:
 
 
 def say_result(folder: Path, numbers: Report, *, seconds: float) -> None:
-    """The headline, and what to type next."""
+    """Print the headline, and what to type next."""
     split, note, head = numbers.headline.split, numbers.headline.note, numbers.headline.numbers
-    fitted, (low, high) = decision.read(folder), head.top1_interval
+    fitted, (low, high) = decision.read_decision(folder), head.top1_interval
     foreign = numbers.unknown.foreign if numbers.unknown else {}
     console.say(
         f"{split} top-1 {head.top1:.2%} (95 % interval {low:.1%} to {high:.1%}, "
@@ -208,7 +208,7 @@ def say_advice(folder: Path) -> None:
     # a published copy, which does not know where the pictures lie
     if not (folder / rundir.LOCAL).is_file():
         return
-    run = run_files.read(folder)
+    run = run_files.read_run(folder)
     for advice in next_steps.advices(run):
         if advice.changes:
             console.say(
@@ -218,7 +218,7 @@ def say_advice(folder: Path) -> None:
 
 
 def next_commands(folder: Path) -> None:
-    """What a user does with a finished run."""
+    """Print the commands that a user may type with a finished run."""
     quoted = shell_path(folder)
     opened = (
         "import timm; "

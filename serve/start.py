@@ -55,7 +55,7 @@ def start(options: ServiceOptions) -> None:
     give_memory_back()
     of_uvicorn.answer_errors_with(refusals.no_http(), refusals.overloaded)
     with ExitStack() as stack:
-        service = stack.enter_context(build(options))
+        service = stack.enter_context(build_service(options))
         lives.serve(
             service.app,
             service.life,
@@ -77,7 +77,7 @@ def _other_threads() -> list[threading.Thread]:
 
 
 @contextmanager
-def build(options: ServiceOptions) -> Iterator[Service]:
+def build_service(options: ServiceOptions) -> Iterator[Service]:
     """Build the application that these options ask for, with its model loaded, warm and checked.
 
     All that was started is closed at the end.
@@ -91,7 +91,7 @@ def build(options: ServiceOptions) -> Iterator[Service]:
     # workers compute at the same time, and share the cores
     threads = max(1, machine.compute_threads() // workers)
     load = partial(
-        reload.load,
+        reload.load_model,
         local(options.bundle),
         provider=options.provider,
         threads=threads,
@@ -159,7 +159,8 @@ def _is_published(bundle: Path) -> bool:
         return False
     if str(bundle).startswith(PUBLISHED):
         return True
-    from zoo.bases import registry  # here, as a Space has no such module; its bundle exists
+    # only here: a Space has no such module, but a bundle that exists, and has returned above
+    from zoo.bases import registry
 
     return str(bundle) in registry.own_aliases()
 

@@ -92,7 +92,7 @@ def made_run(
     run.mkdir(parents=True)
     data, brightness = made_data(root, classes, pictures, made)
     table, fitted = made_answers(data, brightness, made)
-    predictions_csv.write(run / rundir.PREDICTIONS, table)
+    predictions_csv.write_predictions(run / rundir.PREDICTIONS, table)
     dataset.write_files_csv(run / rundir.FILES, data)
     (run / rundir.METRICS).write_text(
         "".join(
@@ -102,8 +102,8 @@ def made_run(
     )
     pre = Preprocessing(96, made.crop_mode, 0.875 if made.crop_mode == "center" else 1.0)
     for name, content in {
-        rundir.REPORT: typed_json.write(
-            made_report(predictions_csv.read(run, classes), fitted, made)
+        rundir.REPORT: typed_json.json_of(
+            made_report(predictions_csv.read_predictions(run, classes), fitted, made)
         ),
         rundir.DATA: {
             "classes": classes,
@@ -410,7 +410,7 @@ def made_report(table: Answers, fitted: Mapping[str, Any], made: Made) -> Report
         device="cpu",
         versions={"python": "3.11.2", "torch": "2.14.1", "timm": "1.0.31"},
         headline=predictions.headline_numbers(table, per_class),
-        splits={name: predictions.numbers(table.of(name)) for name in table.splits},
+        splits={name: predictions.split_numbers(table.of(name)) for name in table.splits},
         per_class=per_class,
         unknown=None if threshold is None else predictions.unknown_numbers(table, threshold),
         heatmaps={path: made_heatmap(path) for path in wrong} if made.heatmaps else {},

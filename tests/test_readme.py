@@ -99,7 +99,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
 
 
 def test_the_bases_it_counts_are_there() -> None:
-    from zoo.bases.catalog import ROWS, find
+    from zoo.bases.catalog import ROWS, find_base
 
     assert len(ROWS) > 100
     tried = re.search(
@@ -114,7 +114,7 @@ def test_the_bases_it_counts_are_there() -> None:
     assert sorted(passed) == sorted(row.alias for row in ROWS)
     assert f"({len(passed)} of\n{len(ROWS)} pass" in README
     for name in re.findall(r"--base ([\w-]+)(?![\w:-])", README):
-        assert find(name).alias == name
+        assert find_base(name).alias == name
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from finetune.run_folder import checkpoint
 from finetune.run_folder.order import Order
 from serve.options import ServiceOptions
 from serve.page import answer_html
-from serve.start import build
+from serve.start import build_service
 from tests import warm
 from tests.hub_server import TOKEN, HubServer
 from tests.made_run import made_run
@@ -239,7 +239,7 @@ def test_what_is_asked_for_has_no_known_way_in(row: minimum.Minimum) -> None:
     for line in found:
         [bound] = line.specifier
         assert bound.operator == ">="
-        assert minimum.numbers(bound.version) >= minimum.numbers(row.version)
+        assert minimum.version_numbers(bound.version) >= minimum.version_numbers(row.version)
 
 
 @pytest.mark.parametrize("row", minimum.ROWS, ids=lambda row: row.package)
@@ -270,7 +270,7 @@ def test_each_row_is_required_where_its_library_reads() -> None:
         for path in CODE
         for node in nodes(path)
         if isinstance(node, ast.Call)
-        if ast.unparse(node.func) in ("minimum.require", "minimum.check")
+        if ast.unparse(node.func) in ("minimum.require", "minimum.check_version")
         for argument in node.args
     }
     groups = ("TRAIN", "SERVE", "PAGE", "HUB")
@@ -305,8 +305,12 @@ def test_an_old_version_is_refused_with_its_cve(
 
 
 def test_versions_are_compared_as_numbers() -> None:
-    assert minimum.numbers("2.10.0") >= minimum.numbers("2.10") > minimum.numbers("2.9.1+cu128")
-    assert minimum.numbers("0.0.31") > minimum.numbers("0.0.9")
+    assert (
+        minimum.version_numbers("2.10.0")
+        >= minimum.version_numbers("2.10")
+        > minimum.version_numbers("2.9.1+cu128")
+    )
+    assert minimum.version_numbers("0.0.31") > minimum.version_numbers("0.0.9")
 
 
 def test_only_what_is_optional_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +334,7 @@ def test_an_old_onnxruntime_is_refused_by_the_name_that_pip_has_for_it(
     with pytest.raises(
         UserError, match=rf'^{name} 1\.26\.0 .*outside its folder.*pip install -U "{name}>=1\.27"$'
     ):
-        onnx_runtime.load(Path("model.onnx"), "cpu")
+        onnx_runtime.load_session(Path("model.onnx"), "cpu")
 
 
 def test_a_service_does_not_start_on_an_old_library(
@@ -345,7 +349,7 @@ def test_a_service_does_not_start_on_an_old_library(
     )
     with (
         pytest.raises(UserError, match=r"starlette 0\.40\.0 .*CVE-2025-62727"),
-        build(ServiceOptions(tmp_path)),
+        build_service(ServiceOptions(tmp_path)),
     ):
         pass
 
@@ -384,7 +388,7 @@ def test_an_evil_checkpoint_never_runs(tmp_path: Path, digits: Path, tiny_base: 
         Order(digits, str(tiny_base), {"image_size": 32, "probe": "off"}).to_json(),
     )
     best = checkpoint.save_best(run, torch.nn.Linear(1, 1), Scores(0.5, 1.0, 1.0, 10), 0)
-    checkpoint.save(run, checkpoint.State(3, 0, best, {"model": Canary(canary)}))
+    checkpoint.save_checkpoint(run, checkpoint.State(3, 0, best, {"model": Canary(canary)}))
     with pytest.raises(
         UserError, match=r"tensors\.pt is refused: .*the code posix\.mkdir\. It was not run"
     ):
@@ -592,12 +596,12 @@ def test_external_data_stays_in_the_folder(tmp_path: Path, way: str) -> None:
     }[way]
     write_external(folder / "model.onnx", location)
     if way == "inside":
-        session, _ = onnx_runtime.load(folder / "model.onnx", "cpu")
+        session, _ = onnx_runtime.load_session(folder / "model.onnx", "cpu")
         assert session.run(None, {"x": np.zeros(2, np.float32)})[0].tolist() == [3, 4]
         onnx.load(folder / "model.onnx")
         return
     with pytest.raises(UserError, match="cannot load"):
-        onnx_runtime.load(folder / "model.onnx", "cpu")
+        onnx_runtime.load_session(folder / "model.onnx", "cpu")
     with pytest.raises(onnx.checker.ValidationError):
         onnx.load(folder / "model.onnx")
 
@@ -619,7 +623,7 @@ def test_external_data_of_a_sparse_tensor_stays_in_the_folder(tmp_path: Path, wa
     sparse.indices.CopyFrom(helper.make_tensor("indices", TensorProto.INT64, [2], [0, 1]))
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="cannot load"):
-        onnx_runtime.load(folder / "model.onnx", "cpu")
+        onnx_runtime.load_session(folder / "model.onnx", "cpu")
 
 
 # ---------------------------------------------------------------- archives

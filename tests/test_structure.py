@@ -77,6 +77,15 @@ SAME_IN_EACH_PACKAGE = {
 """Name of a module -> why several packages have one of this name. Besides, `of_*`: the private
 parts of the library * that a package uses."""
 
+SAME_IN_MANY_MODULES = {
+    "main": "what `python -m` runs, and the process that decodes pictures",
+    "make": "writes the files of an export target; its row in export/targets/rows.py names it",
+    "check": "whether this machine can make an export target; its row names it",
+    "start": "the order of events of a package, called by its command",
+}
+"""Public function -> why more than two modules have one of this name: they are called in the same
+way. Elsewhere the name says what is checked, read or written."""
+
 
 def test_there_is_code_to_check() -> None:
     assert {path.relative_to(ROOT).parts[0] for path in CODE} == set(FLOORS)
@@ -164,6 +173,17 @@ def test_one_noun_names_one_public_class() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert [name for name, classes in names.items() if classes > 1] == []
+
+
+def test_one_verb_names_one_public_function() -> None:
+    """At most two modules have a function of the same name, so that a call says what it does."""
+    names = Counter(
+        node.name
+        for path in CODE
+        for node in ast.iter_child_nodes(nodes(path)[0])
+        if isinstance(node, Function) and not node.name.startswith("_")
+    )
+    assert {name for name, modules in names.items() if modules > 2} == set(SAME_IN_MANY_MODULES)
 
 
 @pytest.mark.parametrize("floor", FLOORS)

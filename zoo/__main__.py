@@ -72,7 +72,7 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> int:
     Args:
         name: Alias, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.
     """
-    base = catalog.find(name)
+    base = catalog.find_base(name)
     for label, value in _facts(base):
         style = "red" if label == "licence" and value.endswith("*") else None
         console.say(f"{label:15} {one_line(value)}", style=style)
@@ -114,7 +114,7 @@ def pull(name: Annotated[str, tyro.conf.Positional]) -> int:
     Args:
         name: Alias, timm/<architecture.tag>, hf-hub:org/name or the folder of a finished run.
     """
-    base = catalog.find(name)
+    base = catalog.find_base(name)
     from zoo.network import weights  # loads torch and the Hub's client
 
     fetched = weights.fetch(base)
@@ -144,7 +144,7 @@ def add(
     if not target.startswith("hf-hub:"):
         raise UserError(f"{target!r}: expected hf-hub:org/name of a repository on the Hub.")
     # for its errors only: what is no name of a repository is refused before it is recorded
-    catalog.find(target)
+    catalog.find_base(target)
     registry.add(alias, target)
     console.say(f"{alias} = {target} (in {registry.aliases_file()})")
     return 0

@@ -76,7 +76,7 @@ def answer_files(
         except BadImage as error:
             predictions.append(None)
             answer = {"error": error.reason}
-        console.answer({"file": str(path), **answer})
+        console.say_json({"file": str(path), **answer})
     if outputs:
         _save(outputs, predictions, opened.outputs)
     return int(None in predictions)

@@ -110,7 +110,7 @@ def set_weight(model: onnx.ModelProto, name: str, value: np.ndarray | np.floatin
     weight.CopyFrom(onnx.numpy_helper.from_array(np.array(value, np.float32, order="C"), name))
 
 
-def joined(parts: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
+def joined_graph(parts: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
     """Return one graph of several, in order: each takes those outputs of the one before that are
     named like its inputs.
 

@@ -63,7 +63,7 @@ class Pieces:
             NETWORK: self._network(deployed),
             ANSWER: self._answer(deployed),
         }
-        onnx_file.save(onnx_file.joined(pieces), path, metadata)
+        onnx_file.save(onnx_file.joined_graph(pieces), path, metadata)
 
     def write_network(self, deployed: Deployed, path: Path) -> None:
         """The network alone: `pixel_values` float32 [batch, 3, S, S] -> `logits` float32 [batch,

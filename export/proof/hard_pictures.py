@@ -24,7 +24,7 @@ SIZES = (
 """Width and height in pixels: tiny, huge, and up to 20:1."""
 
 
-def write(folder: Path) -> list[Path]:
+def write_pictures(folder: Path) -> list[Path]:
     """Write the pictures; the same on any machine."""
     for width, height in SIZES:
         smooth(width, height).save(folder / f"{width}x{height}.png")

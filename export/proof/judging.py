@@ -122,7 +122,7 @@ def rung_of(
     return Rung(name, limit, float(differences[worst]), names[worst], len(differences))
 
 
-def to_json(rungs: Iterable[Rung]) -> list[dict[str, Any]]:
+def rungs_json(rungs: Iterable[Rung]) -> list[dict[str, Any]]:
     """Return the rungs as parity.json has them; what is no number becomes null."""
     rows = []
     for rung in rungs:

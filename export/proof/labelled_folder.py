@@ -14,7 +14,7 @@ HELD_OUT = ("val", "valid", "validation", "test")
 for splits."""
 
 
-def read(data: Path, labels: Sequence[str]) -> dict[str, str]:
+def read_labels(data: Path, labels: Sequence[str]) -> dict[str, str]:
     """Return path relative to `data`, with `/` -> class name, sorted; names are compared in NFC.
 
     What zoo/files/passed_over.py skips by a rule (system folders, notes) is skipped. Raises

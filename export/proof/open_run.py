@@ -12,7 +12,7 @@ from zoo.contract.finished_run import FinishedRun
 from zoo.files.folders import shown
 from zoo.files.same_paths import located
 from zoo.host.errors import UserError
-from zoo.network.build import load
+from zoo.network.build import load_network
 from zoo.network.early import early_stage
 
 
@@ -62,12 +62,12 @@ def _check_bundles(run: Path) -> None:
 def _parts(finished: FinishedRun) -> DeployedParts:
     """Model and decision; `UserError` if they do not belong together."""
     run = finished.folder
-    decided = decision.read(run)
+    decided = decision.read_decision(run)
     bank = None
     if decided.unknown:
         neighbours = decided.unknown.neighbours
         bank = torch.from_numpy(decision.read_bank(run, neighbours=neighbours))
-    model, pre = load(run), finished.pre
+    model, pre = load_network(run), finished.pre
     # the number comes from a file, and another stage would give another embedding
     if decided.early and decided.early.stage != early_stage(model, pre.size):
         raise UserError(

@@ -72,9 +72,9 @@ def compare_pictures(
     pictures = []
     for name, path in console.track(list(paths.items()), "comparing pictures"):
         picture = decode(path)
-        pixels = tta.prepare(picture, parts.pre, tta.VIEWS[parts.decision.views])
+        pixels = tta.prepare_views(picture, parts.pre, tta.VIEWS[parts.decision.views])
         if name not in references:
-            references[name] = torch_answer.answer(parts, pixels, has_map=has_map)
+            references[name] = torch_answer.answer_by_torch(parts, pixels, has_map=has_map)
         reference = references[name]
         if session is None:
             pictures.append(ComparedPicture(name, 0.0, 0.0, reference, reference))
@@ -88,7 +88,7 @@ def compare_pictures(
         if levels != 0:
             # whole numbers already, as floats
             rounded = graph_pixels.round().astype(np.uint8)
-            same_pixels = torch_answer.answer(parts, rounded, has_map=has_map)
+            same_pixels = torch_answer.answer_by_torch(parts, rounded, has_map=has_map)
         pictures.append(ComparedPicture(name, levels, off_by_2, reference, same_pixels))
     return pictures
 
@@ -178,7 +178,7 @@ def accuracy(
 
 def core(model: Path, pictures: Sequence[ComparedPicture]) -> Rung:
     """Return the rung of the plain model, `pixel_values` -> `logits`, over several batch sizes."""
-    session, _ = onnx_runtime.load(model, "cpu")
+    session, _ = onnx_runtime.load_session(model, "cpu")
     worst = np.zeros(len(pictures))
     # several sizes, since a batch that became a constant shows in the others only
     for size in BATCHES:

@@ -108,13 +108,13 @@ def differing(labels: Sequence[str], shown: Mapping[str, Path], proof: "Proof") 
         yield Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2g}</td></tr>").format(
             small,
             one_line(name),
-            answer(labels, expected_NC[place]),
-            answer(labels, exported_NC[place]),
+            top_classes(labels, expected_NC[place]),
+            top_classes(labels, exported_NC[place]),
             difference_N[place],
         )
 
 
-def answer(labels: Sequence[str], p_C: np.ndarray) -> Markup:
+def top_classes(labels: Sequence[str], p_C: np.ndarray) -> Markup:
     """List the most probable classes, one a line."""
     line = Markup("<bdi>{}</bdi> {:.4f}")
     top = np.argsort(-p_C, kind="stable")[:TOP]

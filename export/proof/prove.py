@@ -72,7 +72,7 @@ class Evidence:
         path = self.folder / f"pixels-{len(self._compared)}.onnx"
         with console.busy("exporting the pixels for the proof"):
             self.trained.pieces.write_pixels(pixels, path)
-        session, _ = onnx_runtime.load(path, provider)
+        session, _ = onnx_runtime.load_session(path, provider)
         loaded: Session = session
         return loaded
 
@@ -109,7 +109,7 @@ def gather(
         hard = Path(temporary) / "made"
         hard.mkdir()
         paths = dict(trained.pictures)
-        for path in hard_pictures.write(hard):
+        for path in hard_pictures.write_pictures(hard):
             paths[f"made {path.name}"] = path
         yield Evidence(
             trained,
@@ -140,7 +140,7 @@ def prove(evidence: Evidence, folder: Path, product: Product, precision: str) ->
     if product.engine:
         rungs += by_engine(product.engine, product.outputs, pictures, evidence, labelled, precision)
     proof = Proof([*rungs, *product.rungs], pictures, outputs)
-    write(evidence, folder, proof, precision=precision, provider=provider)
+    write_proof(evidence, folder, proof, precision=precision, provider=provider)
     return proof
 
 
@@ -148,7 +148,7 @@ def _accuracy(evidence: Evidence, folder: Path, product: Product, precision: str
     """The rung of the file's answers to labelled pictures, which are asked for at most once."""
     trained, p_NC = evidence.trained, product.labelled_NC
     if p_NC is None:
-        session, _ = onnx_runtime.load(folder / product.model, "cpu")
+        session, _ = onnx_runtime.load_session(folder / product.model, "cpu")
         p_NC = sessions.probabilities(session, trained.labelled)
     return parity.accuracy(precision, trained.may_lose(precision), trained.labelled, p_NC)
 
@@ -171,7 +171,9 @@ def by_engine(
     return [replace(rung, name=f"engine: {rung.name}") for rung in rungs]
 
 
-def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, provider: str) -> None:
+def write_proof(
+    evidence: Evidence, folder: Path, proof: Proof, *, precision: str, provider: str
+) -> None:
     """Write `parity.json` and `parity.html`; `provider`: what ran the file."""
     own = evidence.trained.pictures
     rundir.write_json(
@@ -179,7 +181,7 @@ def write(evidence: Evidence, folder: Path, proof: Proof, *, precision: str, pro
         {
             "precision": precision,
             "provider": provider,
-            "rungs": judging.to_json(proof.rungs),
+            "rungs": judging.rungs_json(proof.rungs),
             "own": len(own),
             "made": len(evidence.paths) - len(own),
             "pictures_sha256": {name: rundir.digest(path) for name, path in own.items()},

@@ -64,7 +64,7 @@ def open_pulled(
             "export is proved on them."
         )
     # decoded before the export, so that a broken picture does not end it half way
-    label_of = _readable(data, labelled_folder.read(data, labels))
+    label_of = _readable(data, labelled_folder.read_labels(data, labels))
     pictures = {name: data / name for name in sample(label_of, parity_images)}
     return PublishedRun(run, labels, parts, data, pictures, max_loss, label_of)
 

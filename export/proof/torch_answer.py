@@ -26,7 +26,7 @@ class TorchAnswer:
 
 
 @torch.inference_mode()
-def answer(parts: DeployedParts, pixels: np.ndarray, *, has_map: bool) -> TorchAnswer:
+def answer_by_torch(parts: DeployedParts, pixels: np.ndarray, *, has_map: bool) -> TorchAnswer:
     """Answer the views of one picture, uint8 [views, S, S, 3], by torch and
     zoo.contract.decision."""
     x = np.stack([normalise(view, parts.pre) for view in pixels])

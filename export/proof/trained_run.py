@@ -34,7 +34,7 @@ EXPORTERS_LOG = "exporter.log"
 NOISE = 50
 """Pictures of noise that the trained model and a lossy one answer."""
 JUDGED = 5_000
-"""Labelled pictures at most that a lossy model is judged on; 0.2 points are 10 of them."""
+"""At most so many labelled pictures judge a lossy model; 0.2 points are 10 of them."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class TrainedRun:
         }
 
     def described(self, outputs: Sequence[str], decision: Decision | None = None) -> dict[str, Any]:
-        """Return what the model file says of itself, too; `decision`: its own, if it is not that of
-        the run."""
+        """Return the description of the bundle, which its model file holds too; `decision` is the
+        bundle's, if it differs from the run's."""
         decision = decision or self.parts.decision
         outputs = list(outputs)
         # a score without a threshold is no answer
@@ -127,13 +127,13 @@ class TrainedRun:
 
     @cached_property
     def labelled(self) -> list[Labelled]:
-        """Test pictures (else val) and what the run took them for, at most `JUDGED`; `UserError` if
-        one is gone."""
+        """At most `JUDGED` pictures of test (of val where there is no test), with the run's answers
+        to them; `UserError` if one is gone."""
         return self.answered(("test",)) or self.validated
 
     @cached_property
     def validated(self) -> list[Labelled]:
-        """The same of val."""
+        """The same for pictures of val."""
         return self.answered(OF_VAL)
 
     def answered(self, splits: Sequence[str]) -> list[Labelled]:
@@ -156,8 +156,8 @@ class TrainedRun:
 
     def by_torch(self, picture: Image.Image) -> Mapping[str, np.ndarray]:
         """Return the outputs that the trained model gives for a picture, but for the map."""
-        views = tta.prepare(picture, self.parts.pre, tta.VIEWS[self.parts.decision.views])
-        return torch_answer.answer(self.parts, views, has_map=False).outputs
+        views = tta.prepare_views(picture, self.parts.pre, tta.VIEWS[self.parts.decision.views])
+        return torch_answer.answer_by_torch(self.parts, views, has_map=False).outputs
 
     @cached_property
     def noise_scores(self) -> np.ndarray:
@@ -178,7 +178,7 @@ class TrainedRun:
         Their bytes go into proofs and bundles, and a stranger's run may name any file of this
         machine.
         """
-        recorded = run_pictures.recorded(self.run, names)
+        recorded = run_pictures.recorded_hashes(self.run, names)
         files = {name: located(self.root, name) for name in names}
         unknown = next((name for name in names if name not in recorded), None)
         if unknown is not None:

@@ -86,7 +86,7 @@ def _fitted(trained: TrainedRun, path: Path, references: list[Path]) -> Fitted:
     known = trained.parts.decision.unknown
     assert known is not None
     shortest = _set_references(path, references, known)
-    session, _ = onnx_runtime.load(path, "cpu")
+    session, _ = onnx_runtime.load_session(path, "cpu")
     # the half of val that training fitted its own threshold on
     calibration = (trained.answered(("calibrate",)) or trained.validated)[:MOST]
     [scores] = _answers(session, [bundle.UNKNOWN_SCORE], calibration)
@@ -129,7 +129,7 @@ def _compared(
 def _set_references(path: Path, references: list[Path], known: Unknown) -> float:
     """Put the file's own embeddings of these pictures in place of its references; the length below
     which it takes an embedding to be as long."""
-    session, _ = onnx_runtime.load(path, "cpu")
+    session, _ = onnx_runtime.load_session(path, "cpu")
     answers = sessions.run(session, [bundle.EMBEDDING], references, sessions.TOGETHER)
     embedding_ND = answers[bundle.EMBEDDING]
     # parts of an embedding that are scaled one by one, and the length of the whole, are weights of

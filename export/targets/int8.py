@@ -133,7 +133,7 @@ def make_for_tensorrt(trained: TrainedRun, path: Path, ranges: Path) -> dict[str
         "file": file,
         "float_layers": float_layers,
         "status": "not run by TensorRT",
-        "accuracy": judging.to_json([rung])[0],
+        "accuracy": judging.rungs_json([rung])[0],
         "unknown": "not fitted, so it has no such output",
     }
 
@@ -142,7 +142,7 @@ def side_by_side(models: Sequence[Path], picture: Path) -> list[float]:
     """Return the milliseconds that each model takes for the picture on this CPU: the median, the
     models in turn."""
     feed = {bundle.IMAGE: np.asarray(decode(picture))[None]}
-    loaded = [onnx_runtime.load(model, "cpu")[0] for model in models]
+    loaded = [onnx_runtime.load_session(model, "cpu")[0] for model in models]
     seconds: list[list[float]] = [[] for _ in models]
     # in turn, so that other work on the machine slows both alike
     for _ in range(ROUNDS):
@@ -267,5 +267,5 @@ def judged(
 
 def _session(model: Path, *, as_stated: bool) -> Session:
     session: Session
-    session, _ = onnx_runtime.load(model, "cpu", eight_bit_kernels=not as_stated)
+    session, _ = onnx_runtime.load_session(model, "cpu", eight_bit_kernels=not as_stated)
     return session

@@ -20,7 +20,7 @@ from export.proof import unknown
 from export.proof.product import Product, all_of
 from export.proof.prove import Evidence
 from export.proof.trained_run import TrainedRun
-from export.targets.tensorrt_builder import build, import_tensorrt
+from export.targets.tensorrt_builder import build_engine, import_tensorrt
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError
 
@@ -58,7 +58,7 @@ def _built(evidence: Evidence, folder: Path, deployed: Deployed, fitted: unknown
     """What is known of the file in the folder once its engine is built."""
     trt, path = import_tensorrt(), folder / MODEL
     shapes = profile(evidence.trained)
-    plan = build(trt, path, shapes)
+    plan = build_engine(trt, path, shapes)
     status, engine = NOT_RUN, None
     # tensorrt_rtx makes an engine of another kind, which is only a proof that the file is taken
     if trt.__name__ == "tensorrt":
@@ -137,7 +137,7 @@ class Engine:
         trt = import_tensorrt()
         now = fingerprint(trt, folder / MODEL)
         if not (folder / PLAN).is_file() or rundir.read_json(folder / ENGINE) != now:
-            keep(folder, build(trt, folder / MODEL, shapes), now)
+            keep(folder, build_engine(trt, folder / MODEL, shapes), now)
         self._trt = trt
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine((folder / PLAN).read_bytes())

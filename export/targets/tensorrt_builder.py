@@ -46,7 +46,7 @@ def import_tensorrt() -> Any:
     return tensorrt_rtx
 
 
-def build(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> bytes:
+def build_engine(trt: Any, path: Path, shapes: Mapping[str, Sequence[int]] | None) -> bytes:
     """Parse an ONNX file and build its engine; `UserError` with the parser's words. `trt`: tensorrt
     or tensorrt_rtx."""
     # collected, because a builder that fails returns None and says why in its log only

@@ -135,7 +135,7 @@ def write_files_csv(path: Path, data: Data) -> None:
     rows = (
         (p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height) for p in data.pictures
     )
-    tables.write(path, ("path", "label", "split", "sha256", "width", "height"), rows)
+    tables.write_table(path, ("path", "label", "split", "sha256", "width", "height"), rows)
 
 
 def of_run(run: Path, root: Path) -> Data:
@@ -145,7 +145,7 @@ def of_run(run: Path, root: Path) -> Data:
             f"{root} is not there: expected the folder with the pictures of {run}. If it moved, "
             "name it with --data."
         )
-    # as the scan did: ../held is beside the folder, not beside a link to it
+    # resolved as in the scan: `../held` stands beside the folder itself, not beside a link to it
     root = root.resolve()
     with checks.of(run / rundir.DATA):
         content = rundir.read_json(run / rundir.DATA, kind=dict)

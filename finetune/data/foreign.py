@@ -15,7 +15,7 @@ from finetune.data.loader import EVALUATION_BATCH, Batch
 from finetune.sources.digits import digits, of_sklearn
 from zoo.contract.rejection import noise
 from zoo.picture.preprocess import Preprocessing
-from zoo.picture.tta import WHOLE, View, prepare
+from zoo.picture.tta import WHOLE, View, prepare_views
 
 PICTURES = 200
 """How many each set has."""
@@ -70,7 +70,9 @@ def batches(
     # all views of a picture pass the network together, so a batch takes fewer pictures
     size = max(1, EVALUATION_BATCH // len(views))
     for i in range(0, len(pictures), size):
-        prepared = np.stack([prepare(picture, pre, views) for picture in pictures[i : i + size]])
+        prepared = np.stack(
+            [prepare_views(picture, pre, views) for picture in pictures[i : i + size]]
+        )
         yield torch.from_numpy(prepared).flatten(0, 1), torch.full((len(prepared),), -1)
 
 

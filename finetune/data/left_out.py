@@ -104,7 +104,9 @@ def write_left_out(path: Path, unused: Sequence[Unused]) -> None:
     """Write `left_out.csv`: relative path, kind and reason of each entry that is not used; no file
     if there is none."""
     if unused:
-        disk.write_whole(path, lambda temporary: tables.write(temporary, Unused._fields, unused))
+        disk.write_whole(
+            path, lambda temporary: tables.write_table(temporary, Unused._fields, unused)
+        )
     else:
         # that of an earlier start would name what is used now
         path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from zoo.files.same_paths import located
 from zoo.host.errors import BadImage, UserError
 from zoo.picture.decoding import decode
 from zoo.picture.preprocess import Preprocessing
-from zoo.picture.tta import WHOLE, View, prepare
+from zoo.picture.tta import WHOLE, View, prepare_views
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """(uint8 [B, H, W, 3], int64 [B])"""
@@ -76,7 +76,7 @@ class EvaluationViews(Dataset):
         try:
             # the recorded bytes or none: the numbers are those of the run's pictures
             content = picture_bytes(path, picture.sha256)
-            return prepare(
+            return prepare_views(
                 decode(content, name=str(path)), self.source.pre, self.views
             ), picture.label
         except BadImage as error:

@@ -27,6 +27,7 @@ def tabulate(
     """Build the table of these pictures' answers, without the comparison of views."""
     label = np.array([picture.label for picture in pictures])
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
+    # so that only a few rows are held in float64 at a time
     for start in range(0, len(pictures), CHUNK):
         rows = slice(start, start + CHUNK)
         deployed = temper(averaged.of(rows), decision.temperature)
@@ -66,6 +67,7 @@ def _best_five_and_sets(
     p_NC: np.ndarray, labels_N: np.ndarray, decision: Decision
 ) -> dict[str, np.ndarray]:
     """Give the columns that only the deployed answer has."""
+    # `calibrate` always fits them
     assert decision.sets is not None
     inside = in_set(p_NC, decision.sets)
     return {

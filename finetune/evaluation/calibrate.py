@@ -79,6 +79,7 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     small to be halved."""
     data, source = subject.data, subject.source
     pictures = data.of("val") + data.of("test")
+    # before the pass over val and test, which compares each picture with it
     bank = reference_bank(subject)
     outputs = passes.outputs(
         subject.model,
@@ -139,6 +140,7 @@ def chosen_views(
     `rows` holds the indices of the calibration pictures in `pictures`; the sample is the first of
     them.
     """
+    # they are ordered by sha256, so the first are a random sample
     sample_rows = rows[:MOST_MEASURED]
     sample = [pictures[i] for i in sample_rows.tolist()]
     labels = np.array([picture.label for picture in sample])
@@ -205,6 +207,7 @@ def headline_curves(known: Answers, averaged: Averaged, temperature: float) -> R
     chunks = []
     for start in range(0, len(rows), CHUNK):
         p_NC = temper(averaged.of(rows[start : start + CHUNK]), temperature)
+        # half the memory of float64
         chunks.append(p_NC.astype(np.float32))
     return ranking_curves.one_vs_rest(np.concatenate(chunks), known.label[rows], known.classes)
 
@@ -248,7 +251,7 @@ def foreign_answers(
     return tabulate(subject.data, pictures, outputs, averaged, decision)
 
 
-def write(folder: Path, calibrated: Calibrated) -> None:
+def write_calibration(folder: Path, calibrated: Calibrated) -> None:
     """Write `decision.json`, `bank.safetensors` and `predictions.csv` into a run folder."""
     rundir.write_json(
         folder / rundir.DECISION, calibrated.decision.to_json() | {"fitted": calibrated.fitted}
@@ -257,5 +260,6 @@ def write(folder: Path, calibrated: Calibrated) -> None:
         folder / rundir.BANK, lambda path: save_file({BANK_KEY: calibrated.bank.rows}, path)
     )
     disk_space.write_whole(
-        folder / rundir.PREDICTIONS, lambda path: predictions_csv.write(path, calibrated.answers)
+        folder / rundir.PREDICTIONS,
+        lambda path: predictions_csv.write_predictions(path, calibrated.answers),
     )

@@ -106,6 +106,7 @@ def views_table(measured: Mapping[str, Measured], labels_N: np.ndarray) -> list[
         right, loss = views.predicted == labels_N, -np.log(views.label_probability)
         gain = plain_loss - loss
         gain_error = 0.0
+        # one picture has no deviation
         if len(gain) > 1:
             gain_error = float(gain.std(ddof=1) / math.sqrt(len(gain)))
         rows.append(
@@ -138,6 +139,7 @@ def choose_views(table: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
             "without losing right answers"
         )
     best = max(gained, key=lambda row: row["gain"])
+    # within the error they may be equally good, and fewer passes answer sooner
     near = [row for row in gained if row["gain"] >= best["gain"] - best["gain_error"]]
     row = min(near, key=lambda row: (row["passes"], -row["gain"]))
     return row["views"], (

@@ -41,10 +41,11 @@ class Curve:
         float64 [N]."""
         place = np.arange(len(self.loss))
         weights = np.exp(-0.5 * ((place[:, None] - place) / WIDTH) ** 2)
+        # by their sum, as at the ends of the curve a part of the Gaussian has no losses
         return np.asarray((weights / weights.sum(1, keepdims=True)) @ np.array(self.loss))
 
 
-def recorded(series: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
+def recorded_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
     """Read the curve from the events of a run; None if it was not measured."""
     if "range/lr" not in series:
         return None
@@ -76,11 +77,13 @@ def suggest(curve: Curve) -> Suggestion:
         edge = float(lr[lowest])
         place = f"where the loss is lowest ({smooth[lowest]:.3g}, at first {level:.3g})"
     else:
+        # the last one, as noise may lift the curve above the level before it really rises
         edge = float(lr[np.flatnonzero(smooth <= level + NOISE * noise)[-1]])
         place = (
             f"after which the loss rises above its start ({level:.3g}); it never fell below it "
             "by more than noise"
         )
     low, high = ROWS["lr"].low, ROWS["lr"].high
+    # two digits say enough, and --lr must take the rate
     value = min(high, max(low, float(f"{edge / MARGIN:.2g}")))
     return Suggestion(value, f"{RANGE_TEST}: a tenth of {edge:.2g}, {place}")

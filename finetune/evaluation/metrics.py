@@ -27,6 +27,8 @@ def per_class(
     classes: Sequence[str],
 ) -> tuple[ClassNumbers, ...]:
     """Compute precision, recall, F1 and number of pictures of each class; None where undefined."""
+    # scikit-learn has the same (a test compares them), but it takes 2 s to import, which nothing
+    # else in a run does, and ten times as long for 50,000 pictures of 1,000 classes
     answered = np.asarray(predicted, dtype=np.int64)
     true = np.asarray(labels, dtype=np.int64)
     counts = []
@@ -80,6 +82,7 @@ def _quantile_masks(values_N: np.ndarray, parts: int) -> Iterator[np.ndarray]:
     """Yield for each part that has pictures which these are, bool [N]."""
     if not len(values_N):
         return
+    # "lower": an edge is a value that occurs, not one between two
     edges = np.quantile(values_N, np.arange(1, parts) / parts, method="lower")
     part_of = np.searchsorted(edges, values_N, side="left")
     for part in np.unique(part_of):

@@ -78,6 +78,7 @@ def logits(
     rows, labels = [], []
     with console.bar(title, total) as advance:
         for images, label in batches:
+            # uint8 to the device and scaled there, which moves a quarter of the bytes
             rows.append(model(normalise(images.to(device), pre)).float().cpu())
             labels.append(label)
             advance(len(label))
@@ -88,6 +89,7 @@ def logits(
 def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
     """Compute top-1, top-5 and loss; with `by_class` also balanced accuracy, over the classes that
     have pictures."""
+    # `topk` refuses more than there are
     ranked = logits_NC.topk(min(5, logits_NC.shape[1]), dim=1).indices
     hits = ranked == labels_N[:, None]
     balanced = None
@@ -104,8 +106,12 @@ def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = F
 
 def balanced_accuracy(right_N: torch.Tensor, labels_N: torch.Tensor) -> float:
     """Average the share of right answers over the classes that have pictures."""
-    shares = [right_N[labels_N == label].float().mean() for label in labels_N.unique()]
-    return float(torch.stack(shares).mean())
+    # counted, as a mask for each of 1,000 classes took 4 s of a CPU for 50,000 pictures; not by
+    # scikit-learn, which takes 2 s to import
+    pictures_C = torch.bincount(labels_N)
+    right_C = torch.bincount(labels_N[right_N], minlength=len(pictures_C))
+    present = pictures_C > 0
+    return float((right_C[present] / pictures_C[present]).mean())
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,7 @@ def summed_probabilities(
     with console.bar("test-time views", total) as advance:
         for images, label in batches:
             probabilities = model(normalise(images.to(device), pre)).float().softmax(1)
+            # a batch holds the views of a picture one after the other, and one label for them all
             parts = probabilities.unflatten(0, (len(label), -1)).split(list(groups), dim=1)
             rows.append([part.sum(1).cpu().numpy() for part in parts])
             advance(len(label))

@@ -102,6 +102,7 @@ class Answers:
         """Name the known splits that have rows: val first, then its halves, then test."""
         present = set(self.split.tolist())
         if not present.isdisjoint(OF_VAL):
+            # the column names the half that a picture is in, and val means both
             present.add("val")
         return list(filter(present.__contains__, ("val", "select", "calibrate", "test")))
 
@@ -145,7 +146,7 @@ def headline(answers: Answers) -> tuple[str, str]:
     raise AssertionError("a run has a val")
 
 
-def numbers(answers: Answers) -> Numbers:
+def split_numbers(answers: Answers) -> Numbers:
     """Compute the numbers of one split: those of the deployed answer, and as `plain` those of one
     view at temperature 1."""
     right = int(answers.right.sum())
@@ -171,6 +172,7 @@ def numbers(answers: Answers) -> Numbers:
 def headline_numbers(answers: Answers, per_class: Sequence[ClassNumbers]) -> Headline:
     """Compute the numbers of the headline's split; `per_class` holds those of its classes."""
     split, note = headline(answers)
+    # of a class without pictures there is no recall
     present = [row for row in per_class if row.pictures]
     return Headline(
         split,
@@ -179,7 +181,7 @@ def headline_numbers(answers: Answers, per_class: Sequence[ClassNumbers]) -> Hea
         macro_precision=statistics.fmean(row.precision or 0.0 for row in present),
         macro_recall=statistics.fmean(row.recall or 0.0 for row in present),
         macro_f1=statistics.fmean(row.f1 or 0.0 for row in present),
-        numbers=numbers(answers.of(split)),
+        numbers=split_numbers(answers.of(split)),
     )
 
 
@@ -213,6 +215,7 @@ def _foreign_numbers(known_N: np.ndarray, strangers: Answers, threshold: float) 
 
 def mean_loss(label_probability: np.ndarray) -> float:
     """Compute the mean cross-entropy in nats."""
+    # a single probability of 0 would make the mean infinite
     return float(-np.log(np.maximum(label_probability, np.finfo(np.float64).tiny)).mean())
 
 
@@ -220,5 +223,6 @@ def most_wrong(answers: Answers) -> np.ndarray:
     """Give the indices of the wrong answers with the highest confidence, the highest first: at most
     MOST_WRONG, by path where confidence is equal."""
     wrong = np.flatnonzero(~answers.right)
+    # then by path, so that the page and the heat maps are of the same pictures
     order = sorted(wrong.tolist(), key=lambda i: (-answers.confidence[i], answers.path[i]))
     return np.array(order[:MOST_WRONG], dtype=int)

@@ -45,7 +45,7 @@ COLUMNS = (
 other."""
 
 
-def write(path: Path, answers: Answers) -> None:
+def write_predictions(path: Path, answers: Answers) -> None:
     """Write `predictions.csv`. Classes stand there by name; `top5` joins names by `|` (escaped by
     `\\`); a cell is empty where there is no value."""
     name_of = {NOWHERE: "", **dict(enumerate(answers.classes))}.__getitem__
@@ -65,7 +65,7 @@ def write(path: Path, answers: Answers) -> None:
         ordered[f"{views}_predicted"] = map(name_of, predicted.tolist())
         probability = answers.views_label_probability[views].tolist()
         ordered[f"{views}_label_probability"] = map(_number, probability)
-    tables.write(path, ordered, zip(*ordered.values(), strict=True))
+    tables.write_table(path, ordered, zip(*ordered.values(), strict=True))
 
 
 def _number(value: float) -> str:
@@ -81,6 +81,7 @@ def _join(names: Iterable[str]) -> str:
 
 def _split(joined: str) -> list[str]:
     """Take apart what `_join` joined."""
+    # `str.split` would also cut at an escaped `|`
     names, current, escaped = [], "", False
     for letter in joined:
         if escaped or letter not in "\\|":
@@ -93,10 +94,10 @@ def _split(joined: str) -> list[str]:
     return [*names, current]
 
 
-def read(run: Path, classes: Sequence[str]) -> Answers:
+def read_predictions(run: Path, classes: Sequence[str]) -> Answers:
     """Read the table of a run folder's `predictions.csv`; `classes` are its labels in order.
 
-    Raises `UserError` if it is missing, or not what `write` wrote for these classes.
+    Raises `UserError` if it is missing, or not what `write_predictions` wrote for these classes.
     """
     path = run / rundir.PREDICTIONS
     try:
@@ -123,6 +124,7 @@ def _read(path: Path, classes: Sequence[str]) -> Answers:
     for name in COUNTS:
         columns[name] = column(name, _parse_count)
     columns["top5"] = column("top5", lambda joined: list(map(label_of, _split(joined))))
+    # empty for a foreign picture, whose class is in no set
     columns["label_in_set"] = column("label_in_set", "1".__eq__)
     predicted, probability = {}, {}
     for views in _measured_views(rows):
@@ -140,12 +142,14 @@ def _measured_views(rows: Sequence[dict[str, str]]) -> list[str]:
     """Name the views that have columns of their own."""
     if not rows:
         return []
+    # which views were measured differs from run to run
     own = [name for name in rows[0] if name not in COLUMNS]
     return [name.removesuffix("_predicted") for name in own if name.endswith("_predicted")]
 
 
 def _picture_path(path: str) -> str:
     if not is_picture_path(path):
+        # a stranger's table may hold anything: it is shown escaped, and not all of it
         raise ValueError(f"expected a path relative to the data folder, seen {path[:200]!r}")
     return path
 

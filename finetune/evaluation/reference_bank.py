@@ -12,7 +12,7 @@ from finetune.evaluation.subject import Subject
 from finetune.machine import distributed
 from zoo.contract import rejection
 from zoo.contract.decision import Early, unit
-from zoo.network.early import early_stage, joined
+from zoo.network.early import early_stage, joined_parts
 
 REFERENCES = 1000
 """Reference embeddings at most."""
@@ -26,6 +26,7 @@ def reference_bank(subject: Subject) -> Bank:
     chosen = passes.sample(subject.data.of("train"), REFERENCES)
     batches = evaluation_batches(distributed.mine(chosen), subject.source)
     of_class = Counter(picture.label for picture in chosen)
+    # in a class of fewer references, a neighbour so far out would be of another class
     neighbours = max(1, min(NEIGHBOURS, int(statistics.median(of_class.values()))))
     stage = early_stage(subject.model, subject.source.pre.size)
     if stage is None:
@@ -53,4 +54,4 @@ def _joined_bank(
     early = Early(stage, (pooled, mean, deviation))
     # the length of the whole when no part is weak: weakness counts in each part by itself
     shortest = math.sqrt(len(parts))
-    return Bank(unit(joined(parts, early).numpy()), neighbours, shortest, early)
+    return Bank(unit(joined_parts(parts, early).numpy()), neighbours, shortest, early)

@@ -73,11 +73,11 @@ MEETING = Meeting()
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined_processes() -> Iterator[None]:
     """Inside, this process is one of those that torchrun started together.
 
-    Without torchrun nothing happens. Nothing happens inside another `joined` either, so several
-    runs may follow each other within one.
+    Without torchrun nothing happens. Nothing happens inside another `joined_processes` either, so
+    several runs may follow each other within one.
 
     An error ends all processes. The first process that meets one reports it. The others, which
     then lose contact with it, exit with the same code and print nothing.

@@ -22,7 +22,7 @@ def auto(facts: Facts, given: Given) -> Choices:
     epochs, why_so_long = length.epochs(facts, training)
     batch_size = length.batch_size(facts, training)
     batch = given.get("batch_size", batch_size[0])
-    rates = rate.row_of(facts, given.get("optimizer", "adamw"))
+    rates = rate.rate_row(facts, given.get("optimizer", "adamw"))
     return {
         **strength(facts),
         "epochs": (epochs, f"{size}: {why_so_long}"),

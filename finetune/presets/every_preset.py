@@ -12,7 +12,7 @@ from zoo.contract.recipe_rows import BY_HAND
 IMBALANCED = 10
 """Ratio of the largest class to the smallest from which on classes are weighted; a choice, not a
 measurement."""
-HEAVY = ("mixup", "cutmix", "cutout", "gridmask", "hide_and_seek")
+HEAVY = tuple(name for name, row in ROWS.items() if row.heavy)
 """Augmentations with which less weight decay is needed, as with a policy."""
 
 

@@ -31,7 +31,7 @@ def check_given(given: Mapping[str, Any], trial: Trial, *, device: str) -> None:
         )
 
 
-def check(recipe: Recipe, trial: Trial, *, pictures: int, device: str) -> None:
+def check_trainable(recipe: Recipe, trial: Trial, *, pictures: int, device: str) -> None:
     """`UserError` for a recipe that the network cannot be trained with; `pictures`: in train."""
     for name, side in (("image_size", recipe.image_size), ("start_size", recipe.start_size)):
         if side:

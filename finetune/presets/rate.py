@@ -132,7 +132,7 @@ OTHERS: Mapping[str, RateRow] = {
 """Optimisers whose rate does not depend on the base."""
 
 
-def row_of(facts: Facts, optimizer: str) -> RateRow:
+def rate_row(facts: Facts, optimizer: str) -> RateRow:
     """Return the row for a base and an optimiser."""
     if optimizer in OTHERS:
         return OTHERS[optimizer]

@@ -89,7 +89,7 @@ def _following(choices: Choices) -> Choices:
     return forced
 
 
-def check(given: Given) -> None:
+def check_given(given: Given) -> None:
     """What can be said before the data is read: `UserError` for an unknown recipe or a value out of
     range."""
     name = given.get("recipe", "auto")
@@ -128,7 +128,7 @@ def resolve(facts: Facts, given: Given) -> Resolved:
     Raises `UserError` for an unknown name, a value out of range, and a setting that would have no
     effect.
     """
-    check(given)
+    check_given(given)
     measured = [key for key, value in given.items() if key in MEASURED and value == "auto"]
     by_hand = {key: value for key, value in given.items() if key not in measured}
     _check_val(facts, by_hand)

@@ -188,17 +188,17 @@ class Recipe:
     crop_padding: Annotated[int, Row(0, 1024, usual=0, why=OFF)]
     """Pixels of black put around a training picture of the network's size before a crop back to it,
     as is usual on CIFAR (there 4); 0 = off."""
-    mixup: Annotated[float, Row(0.0, 10.0, least=1e-3, usual=0.0, why=OFF)]
+    mixup: Annotated[float, Row(0.0, 10.0, least=1e-3, usual=0.0, why=OFF, heavy=True)]
     """Mixup's alpha: two pictures are blended in a share drawn from Beta(alpha, alpha), targets
     too; 0 = off."""
-    cutmix: Annotated[float, Row(0.0, 10.0, least=1e-3, usual=0.0, why=OFF)]
+    cutmix: Annotated[float, Row(0.0, 10.0, least=1e-3, usual=0.0, why=OFF, heavy=True)]
     """CutMix's alpha: a box of another picture is pasted in, its area drawn from Beta(alpha,
     alpha); 0 = off."""
-    cutout: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
+    cutout: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF, heavy=True)]
     """Probability that Cutout hides a square of half a training picture's side."""
-    gridmask: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
+    gridmask: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF, heavy=True)]
     """Probability that GridMask hides a grid of squares of a training picture."""
-    hide_and_seek: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
+    hide_and_seek: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF, heavy=True)]
     """Probability that Hide-and-Seek cuts a training picture into patches and hides half of
     them."""
     loss: Annotated[

@@ -11,7 +11,7 @@ LONGEST_VALUE_BYTES = 4096 - 256
 """PATH_MAX of Linux, less what the names of a run's own files need below its folder."""
 
 
-def check(
+def check_values(
     words: Sequence[str], *, switches: Collection[str], may_be_empty: Collection[str]
 ) -> None:
     """`UserError` for a value that is empty or longer than any path, and for one behind a switch.

@@ -175,7 +175,7 @@ ELSEWHERE = {
 # fmt: on
 
 
-def check(words: Sequence[str], known: Sequence[str]) -> None:
+def check_flags(words: Sequence[str], known: Sequence[str]) -> None:
     """`UserError` for flags of other programs among the words of a command, with ours in their
     place.
 

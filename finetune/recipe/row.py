@@ -27,6 +27,8 @@ class Row:
     needs: tuple[str, ...] = ()
     """Another field, and its values with which this one has an effect; no values: any but empty or
     off."""
+    heavy: bool = False
+    """Whether it varies the pictures so much that less weight decay is needed, as with a policy."""
     probe_too: bool = False
     """Whether it has an effect on a run that is only a probe as well."""
 

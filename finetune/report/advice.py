@@ -93,6 +93,7 @@ def stronger(values: Values) -> dict[str, float]:
 
 def curves(history: History, values: Values) -> list[Advice]:
     """Say what the curves advise; nothing if they are fine, or if no epoch was trained."""
+    # the first that fits, as a second diagnosis could ask for the opposite
     if history.epochs:
         for rule in DIAGNOSES:
             if found := rule(history, values):
@@ -111,6 +112,7 @@ def diverged(h: History, values: Values) -> list[Advice]:
     A fall below the probe in the first epochs is usual (measured on digits: 95 %, 76 %, 85 %, 96
     %), so only one that lasts counts, and not that of a run of a few steps.
     """
+    # epoch 0 is the model before training, which no rate has harmed
     losses = (*h.train_loss, *h.select_loss[1:])
     enough = h.epochs * h.steps_per_epoch >= ENOUGH_STEPS
     lowest_so_far = accumulate(h.train_loss, min)
@@ -176,6 +178,7 @@ def underfitted(h: History, values: Values) -> list[Advice]:
     if h.kept:
         since = min(range(1, h.epochs + 1), key=h.select_top1.__getitem__)
     gain = h.select_top1[h.best] - h.select_top1[since]
+    # before the first epoch there is no training loss to compare with
     falling = h.before == 0 or h.train_loss[-1] < h.train_loss[h.before - 1]
     if not (
         falling
@@ -199,6 +202,7 @@ def unhelpful(h: History, values: Values) -> list[Advice]:
     al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, 2022)."""
     if not h.kept:
         return []
+    # even without any mistake the gain would be within noise
     if h.probe and not h.differ(1 - h.select_top1[0]):
         return [
             Advice(
@@ -258,6 +262,7 @@ def _got_worse(h: History) -> tuple[int, str]:
     """Find the epoch after which the model got worse on select, and say in what; no words if it did
     not."""
     low = min(range(1, h.epochs + 1), key=h.select_loss.__getitem__)
+    # four losses in rising order are three rises
     rising = low + 3 <= h.epochs and all(starmap(lt, pairwise(h.select_loss[low : low + 4])))
     if rising and h.select_loss[-1] > 1.05 * h.select_loss[low]:
         first, last = h.select_loss[low], h.select_loss[-1]

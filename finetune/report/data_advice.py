@@ -82,7 +82,9 @@ def confused(f: Findings) -> Advice | None:
 
     pairs = []
     for a, b in f.confusion:
+        # each pair once, though the counts hold both directions
         if a < b and often(a, b) and often(b, a):
+            # negative, so that sorting puts the most frequent first
             pairs.append((-f.confusion[a, b] - f.confusion[b, a], a, b))
     if not pairs:
         return None
@@ -98,6 +100,7 @@ def weak_classes(f: Findings) -> Advice | None:
     """Find classes with a recall clearly (15 points, two standard errors) below the median class,
     and with fewer training pictures than it."""
     recalls = [row.recall for row in f.per_class if row.recall is not None]
+    # `median` refuses an empty list
     usual = median(recalls or [0.0])
     few = median(f.train_counts.values() or [0])
     weak = []
@@ -125,6 +128,7 @@ def larger_input(f: Findings) -> Advice | None:
         f.small_slice is None
         or f.median_short_side is None
         or f.size_step is None
+        # unless the whole interval lies below, their size may not be the cause
         or f.small_slice[1] >= f.top1
     ):
         return None
@@ -146,6 +150,7 @@ def larger_input(f: Findings) -> Advice | None:
 
 def more_test_pictures(f: Findings) -> Advice | None:
     """The headline is known to 5 points or worse, or comes from a split that training has used."""
+    # half of its width, in points
     half = 50 * (f.interval[1] - f.interval[0])
     if f.has_test and half <= 5:
         return None

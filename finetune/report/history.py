@@ -62,6 +62,7 @@ class History:
 
     def _goodness(self, epoch: int) -> tuple[float, float]:
         """Rank an epoch by top-1, then by loss: larger is better."""
+        # negative, because a lower loss is better
         return self.select_top1[epoch], -self.select_loss[epoch]
 
     @property
@@ -74,6 +75,7 @@ class History:
     def guessing(self) -> float:
         """Give the loss of giving every class the same probability, whatever the label
         smoothing."""
+        # of one class it would be 0, and diagnoses are multiples of it
         return math.log(max(2, self.classes))
 
     def differ(self, difference: float) -> bool:
@@ -105,6 +107,8 @@ def epoch_means(series: Events, name: str) -> tuple[float, ...]:
     for (before, _), (step, value) in pairwise([(0, 0.0), *series.get(name, ())]):
         epoch = bisect_left(ends, step)
         if step > start and epoch < len(ends):
+            # weighted by the steps that a value stands for, as the last of an epoch may stand for
+            # fewer
             sums[epoch] += (step - before) * value
             steps[epoch] += step - before
     return tuple(map(truediv, sums, steps))

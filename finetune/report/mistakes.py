@@ -23,7 +23,7 @@ from finetune.report.page import (
     percent,
     section,
     soft,
-    table,
+    table_html,
 )
 from finetune.report.quality import ALL_ROWS, scale_floor
 from finetune.report.run_files import Finished
@@ -65,6 +65,7 @@ def shown_classes(run: Finished) -> list[int]:
 def frequent_confusions(run: Finished) -> list[tuple[tuple[int, int], int]]:
     """List ((true, predicted), pictures) of the wrong answers, the most frequent first."""
     wrong = [item for item in run.confusion.items() if item[0][0] != item[0][1]]
+    # then by label, so that the page is the same each time
     return sorted(wrong, key=lambda item: (-item[1], item[0]))
 
 
@@ -108,7 +109,7 @@ def confusions_text(run: Finished, data_root: Path) -> Markup:
         rows.append([*names, f"{pictures:,}", share, shots])
     title = "Most frequent confusions" if len(rows) < len(pairs) else "All confusions"
     columns = {"Is": "", "Said": "", "Pictures": "num", "Of class": "num", "Surest": "shots"}
-    listed = table(columns, rows, css="pairs")
+    listed = table_html(columns, rows, css="pairs")
     return fill('<div class="grow"><h4>{}</h4>{}</div>', title, listed)
 
 
@@ -116,6 +117,7 @@ def examples(run: Finished, pair: tuple[int, int], data_root: Path) -> Markup:
     """Show pictures of one confusion, the surest answers first."""
     own = run.answers
     rows = np.flatnonzero((own.label == pair[0]) & (own.predicted == pair[1])).tolist()
+    # then by path, so that the page is the same each time
     rows.sort(key=lambda i: (-own.confidence[i], own.path[i]))
     shots = []
     for i in rows[:EXAMPLES]:
@@ -175,6 +177,7 @@ def wrong_picture(run: Finished, i: int, data_root: Path) -> Markup:
     """Show one wrong answer with its picture, and its heat map if there is one."""
     own, path = run.answers, str(run.answers.path[i])
     heat = (run.report.heatmaps or {}).get(path)
+    # by its digest, so that no other picture is shown if the file was replaced since
     file, sha256 = located(data_root, path), run.sha256(i)
     shown = with_heat(file, sha256, heat, run.pre) if heat else thumbnail(file, sha256)
     return fill(
@@ -210,6 +213,7 @@ def slices_part(run: Finished) -> Markup:
 def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) -> Markup:
     """Show top-1 by parts of one property; a sentence if the pictures hardly differ in it."""
     if len(slices) < 2:
+        # one part means that the lowest quartile is the highest value: most pictures have just that
         share = "All" if slices[0].low == slices[0].high else "Nearly all"
         most = span(slices[0]._replace(low=slices[0].high), unit)
         sentence = "<h4>{}</h4><p>{} pictures have {}, so there is nothing to compare.</p>"
@@ -224,7 +228,8 @@ def slices_table(run: Finished, title: str, slices: Sequence[Slice], unit: str) 
         f"{100 * floor:.0f} to 100\u00a0%, line: all pictures": "wide",
         "": "",
     }
-    return fill("<h4>{}</h4>{}", title, table(columns, rows, css="fit splits slices"))
+    # without a heading of its own: the column of the warnings
+    return fill("<h4>{}</h4>{}", title, table_html(columns, rows, css="fit splits slices"))
 
 
 def _slice_row(part: Slice, unit: str, floor: float, overall: float) -> list[object]:

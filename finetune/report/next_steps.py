@@ -54,6 +54,7 @@ def findings(run: Finished) -> Findings:
     short = np.minimum(own.width, own.height)
     parts = metrics.slices(short, own.right)
     smallest = None
+    # a single part means that the pictures hardly differ in size
     if len(parts) > 1:
         smallest = (parts[0].right / parts[0].pictures, parts[0].interval[1])
     confusions: Counter[tuple[str, str]] = Counter()
@@ -84,6 +85,7 @@ def size_step(run: Finished) -> int | None:
     """Say what --image-size must be a multiple of; None where that would have to be looked up on
     the Hub."""
     base = run.report.base
+    # a run that began with a folder or file names no base of the catalogue
     if not base.hub_id or not base.architecture:
         return None
     return allowed_size_step(Base(base.name, base.architecture, "", base.hub_id))
@@ -157,6 +159,8 @@ def command(run: Finished, advice: Advice) -> str:
     base = run.report.base
     settings = {}
     for field, row in run.recipe.items():
+        # `--lr find` was given by hand too: the rate that it found stands for it, without another
+        # test
         by_hand = row["why"] == BY_HAND or row["why"].startswith(RANGE_TEST)
         if by_hand and row["value"] != "":
             settings[field] = row["value"]
@@ -199,6 +203,7 @@ def typed(chosen: Mapping[str, object]) -> str:
     """Print the command of these fields, as typed in a shell."""
     words = ["python -m finetune"]
     for field, value in chosen.items():
+        # a switch that is off is not typed
         if value is False:
             continue
         words.append(flag_of(field))

@@ -19,6 +19,7 @@ def fill(template: str, *values: object, **named: object) -> Markup:
     >>> fill("<b>{}</b>", "a < b")
     Markup('<b>a &lt; b</b>')
     """
+    # `Markup.format` escapes what is no `Markup`
     shown = {key: _shown(value) for key, value in named.items()}
     return Markup(template).format(*map(_shown, values), **shown)
 
@@ -53,9 +54,11 @@ def duration(seconds: float) -> str:
     """Print a time: 127.3 -> '2 min 7 s'."""
     hours, rest = divmod(round(seconds), 3600)
     shown = []
+    # no-break spaces keep a number and its unit on one line
     for value, unit in ((hours, "h"), (rest // 60, "min"), (rest % 60, "s")):
         if value:
             shown.append(f"{value}\u00a0{unit}")
+    # beside hours the seconds tell nothing
     return " ".join(shown[:2]) or f"{seconds:.1f}\u00a0s"
 
 
@@ -67,10 +70,13 @@ def file_size(size: int) -> str:
     return f"{size}\u00a0bytes"
 
 
-def table(columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = "") -> Markup:
+def table_html(
+    columns: Mapping[str, str], rows: Iterable[Sequence[object]], *, css: str = ""
+) -> Markup:
     """Build a table. `columns`: heading -> CSS class of its cells (`num` is right-aligned), '' for
     none."""
     classes = list(columns.values())
+    # the div scrolls by itself, so that a wide table does not make the page scroll on a phone
     lines = [_line("td", row, classes) for row in rows]
     return fill(
         '<div class="scroll"><table class="{}"><thead>{}</thead><tbody>\n{}</tbody></table></div>',
@@ -206,6 +212,7 @@ def details(summary: str, content: object) -> Markup:
 def document(title: str, body: Markup) -> str:
     """Build the whole page."""
     # style-src: the page's own style sheet, and lengths in style attributes
+    # img-src: figures and thumbnails are embedded as data
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     # the empty icon keeps browsers from asking for /favicon.ico
     return fill(

@@ -22,7 +22,7 @@ from finetune.report.page import (
     plural,
     section,
     soft,
-    table,
+    table_html,
 )
 from finetune.report.run_files import Finished
 from zoo.bases import catalog, licences
@@ -46,6 +46,7 @@ def quality_section(run: Finished, next_steps: Markup, ranking: Markup) -> Marku
 <p>95 % interval {low} to {high}</p><p class="soft">{pictures}; {note}</p></div>
 {tiles}</div>""",
         split=run.split,
+        # only digits and a percent sign, so there is nothing to escape
         top1=Markup(top1_text(run).replace("\u00a0%", "<small>%</small>")),
         low=percent(low),
         high=percent(high),
@@ -75,6 +76,7 @@ def tiles(run: Finished) -> list[tuple[object, object, object]]:
     """List the lesser numbers of the headline."""
     head, best = run.report.headline, run.report.best
     largest = max(run.pictures_of.values(), default=0) / max(1, len(run.answers))
+    # a tile without a title is left out
     top5: tuple[object, object, object] = ("", "", "")
     if len(run.classes) > 5:
         top5 = ("Top-5", percent(run.numbers.top5, 2), "right within five")
@@ -107,6 +109,7 @@ def notices(run: Finished) -> list[Markup]:
         "",
         base.hub_id,
         licence=base.licence,
+        # what has no place on the Hub was named by its path
         folder=None if base.hub_id else Path(base.name),
     )
     if licence := licences.licence_note(started_from):
@@ -148,7 +151,7 @@ def views_part(run: Finished) -> Markup:
     }
     return part(
         "With and without test-time views and calibration",
-        table(columns, rows, css="fit first"),
+        table_html(columns, rows, css="fit first"),
         soft(
             "{} ECE is how far probabilities are from the share of right answers, on average.", note
         ),
@@ -179,6 +182,7 @@ def splits_part(run: Finished) -> Markup:
         "Loss": "num wide",
         scale: "wide",
     }
+    # all of five classes are among the best five
     if len(run.classes) <= 5:
         del columns["Top-5"]
 
@@ -195,8 +199,9 @@ def splits_part(run: Finished) -> Markup:
         }
         return list(map(cells.__getitem__, columns))
 
+    # the split of the headline comes first, where the style sheet sets the row in bold
     ordered = sorted(splits.items(), key=lambda item: item[0] != run.split)
-    return part("All splits", table(columns, starmap(row, ordered), css="fit splits first"))
+    return part("All splits", table_html(columns, starmap(row, ordered), css="fit splits first"))
 
 
 def scale_floor(lowest: Sequence[float]) -> float:
@@ -214,7 +219,7 @@ def per_class_part(run: Finished) -> Markup:
         scope = f"the {WORST_ROWS} classes (of {len(order):,}) with the lowest F1"
         order = order[:WORST_ROWS]
     columns = {"Class": "", "F1": "num", "Precision": "num", "Recall": "num", "Pictures": "num"}
-    listed = table(columns, map(_class_row, order), css="fit classes")
+    listed = table_html(columns, map(_class_row, order), css="fit classes")
     content = join((soft("On {}; {}.", run.split, scope), listed))
     if len(order) > OPEN_ROWS:
         content = details(f"Show {len(order)} classes", content)

@@ -5,7 +5,7 @@ from markupsafe import Markup
 
 from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
-from finetune.report.page import bdi, panels, part, percent, soft, table
+from finetune.report.page import bdi, panels, part, percent, soft, table_html
 from finetune.report.run_files import Finished
 from zoo.contract.report import Curves, Ranking
 
@@ -16,6 +16,7 @@ def ranking_figures(run: Finished) -> list[Drawing]:
     """Draw both figures; none for a run of a version without these curves, or a split of one
     class."""
     ranking = run.report.curves
+    # earlier versions recorded no curves, and one class alone has none
     if ranking is None or ranking.macro is None:
         return []
     precision_recall, roc = {}, {}
@@ -41,12 +42,15 @@ def ranking_part(run: Finished, drawings: list[Drawing]) -> Markup:
     ranking = run.report.curves
     if not drawings or ranking is None or ranking.macro is None:
         return Markup("")
+    # the mean first, where the style sheet sets the row in bold
     rows = [[MEAN.capitalize(), *areas(ranking.macro)]]
     rows += [[bdi(row.name), *areas(row.curves)] for row in ranking.worst]
     return part(
         "Precision-recall and ROC curves",
         panels(drawings),
-        table({"Class": "", "Average precision": "num", "AUROC": "num"}, rows, css="fit first"),
+        table_html(
+            {"Class": "", "Average precision": "num", "AUROC": "num"}, rows, css="fit first"
+        ),
         soft(
             "Each class against all others, by its deployed probability on {}; shown are the "
             "classes with the lowest average precision. A threshold on the probability moves along "

@@ -56,12 +56,13 @@ class Finished:
     @cached_property
     def answers(self) -> Answers:
         """The answers to the pictures of the headline's split."""
+        # cached like what follows, because every section of the page asks for it
         return self.every.of(self.split)
 
     @cached_property
     def recorded(self) -> dict[str, str]:
         """Path -> sha256 of the pictures of the headline's split."""
-        return run_pictures.recorded(self.folder, self.answers.path.tolist())
+        return run_pictures.recorded_hashes(self.folder, self.answers.path.tolist())
 
     def sha256(self, i: int) -> str:
         """Give the digest of a picture of `answers`; empty (so that no file has it) if files.csv
@@ -85,7 +86,7 @@ class Finished:
         return self.recipe.get(field, {}).get("value")
 
 
-def read(folder: Path) -> Finished:
+def read_run(folder: Path) -> Finished:
     """Read the files of a run folder; `UserError` if one is missing or not what a run has."""
     run = FinishedRun(folder)
     # the answers name classes, so data.json is checked before predictions.csv is read
@@ -98,6 +99,6 @@ def read(folder: Path) -> Finished:
         run.recipe,
         run.decision,
         run.pre,
-        events.read(folder),
-        predictions_csv.read(folder, classes),
+        events.read_events(folder),
+        predictions_csv.read_predictions(folder, classes),
     )

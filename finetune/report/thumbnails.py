@@ -46,6 +46,7 @@ def with_heat(
         picture = decode(picture_bytes(path, sha256), name=str(path))
     except BadImage:
         return thumbnail(path, sha256)
+    # cut as for the network, though in the size that is shown
     input_SS3 = resize_crop(picture, replace(pre, size=THUMBNAIL))
     heated = Image.fromarray(overlay(input_SS3, np.array(heat, np.float32)))
     return join((_embedded(picture, THUMBNAIL), _webp(heated, "heat", lossless=False)))
@@ -67,6 +68,7 @@ def overlay(pixels_SS3: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 @cache
 def _colours() -> np.ndarray:
+    # without the ends of the scale, which are dark
     return colormaps["turbo"](np.linspace(0.25, 0.88, 256))[:, :3]
 
 
@@ -81,6 +83,7 @@ def _embedded(picture: Image.Image, size: int) -> Markup:
 
 def _webp(picture: Image.Image, css: str, *, lossless: bool) -> Markup:
     buffer = io.BytesIO()
+    # WebP, because two dozen pictures and more are embedded in one page
     picture.save(buffer, "WEBP", quality=80, lossless=lossless)
     return fill(
         '<img class="{}" src="data:image/webp;base64,{}" alt="">',

@@ -24,7 +24,7 @@ from finetune.report.page import (
     section,
     soft,
     strong,
-    table,
+    table_html,
 )
 from finetune.report.run_files import Finished
 from finetune.report.trust_data import data_part
@@ -53,6 +53,7 @@ def fit_text(run: Finished) -> Markup:
     below."""
     fitted = run.decision["fitted"]
     verdict = f"They are measured here on {run.split}, which had no part in it."
+    # so it is without a test folder
     if fitted["split"] == run.split:
         verdict = (
             "They are measured here on the same pictures, so they look a little better than they "
@@ -140,7 +141,7 @@ def bins_table(run: Finished) -> Markup:
     for label, bins in zip(("before", "after"), reliability_bins(run), strict=True):
         for b in bins:
             rows.append([label, percent(b.confidence), percent(b.right), f"{b.pictures:,}"])
-    return table(
+    return table_html(
         {"Calibration": "", "Confidence": "num", "Right": "num", "Pictures": "num"},
         rows,
         css="fit narrow",
@@ -157,6 +158,7 @@ def views_part(run: Finished) -> Markup:
         "1 pass" if passes == 1 else f"{passes} passes",
         fitted["why"][:1].upper() + fitted["why"][1:],
     )
+    # views that were set by hand, or a choice on too few pictures
     if not fitted["table"]:
         return part("Test-time views", chosen, soft("No other views were measured."))
     rows = [_views_row(row, chosen=row["views"] == views) for row in fitted["table"]]
@@ -172,7 +174,7 @@ def views_part(run: Finished) -> Markup:
     return part(
         "Test-time views",
         chosen,
-        table(columns, rows, css="fit views"),
+        table_html(columns, rows, css="fit views"),
         soft(
             "The same {} for each, each with its own temperature. Gain is the fall in loss against "
             "one view, ± its standard error; the last columns count pictures that only one of the "
@@ -226,6 +228,7 @@ def sets_part(run: Finished) -> Markup:
         ("A single class", percent(float((own.set_size == 1).mean())), "of the sets"),
     ]
     warning = Markup("")
+    # the upper end, as less of a shortfall may be chance
     if high < sets["coverage"]:
         warning = notice(
             "The sets hold the true class less often than was asked for, by more than chance "

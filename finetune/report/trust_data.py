@@ -4,7 +4,7 @@ import statistics
 
 from markupsafe import Markup
 
-from finetune.report.page import bdi, details, fill, join, meter, notice, part, table
+from finetune.report.page import bdi, details, fill, join, meter, notice, part, table_html
 from finetune.report.run_files import Finished
 
 IMBALANCE = 10
@@ -46,11 +46,12 @@ def left_out_table(run: Finished) -> Markup:
     left_out = run.data["left_out"]
     if not left_out:
         return Markup("")
+    # data.json lists only the first of many
     total = run.data.get("left_out_total", len(left_out))
     rows = []
     for path, reason in left_out[:MOST_LEFT_OUT]:
         rows.append([fill("<code>{}</code>", bdi(path)), reason])
-    content = table({"File": "", "Reason": ""}, rows)
+    content = table_html({"File": "", "Reason": ""}, rows)
     if total > len(rows):
         more = fill('<p class="soft">and {} more, in left_out.csv</p>', f"{total - len(rows):,}")
         content = join((content, more))
@@ -77,6 +78,7 @@ def counts_table(run: Finished) -> Markup:
     counts = run.data["counts"]
     train, most = counts["train"], max(counts["train"].values())
     order = run.classes
+    # few classes keep the order of the other tables
     if len(order) > FEW_CLASSES:
         order = sorted(order, key=train.__getitem__)
     rows = []
@@ -84,4 +86,4 @@ def counts_table(run: Finished) -> Markup:
         cells: dict[str, object] = {split: f"{of[name]:,}" for split, of in counts.items()}
         cells["train"] = meter(train[name] / most, f"{train[name]:,}")
         rows.append([bdi(name), *cells.values()])
-    return table({"Class": "", **dict.fromkeys(counts, "num")}, rows, css="fit")
+    return table_html({"Class": "", **dict.fromkeys(counts, "num")}, rows, css="fit")

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from finetune.figures import certainty
 from finetune.figures.drawing import Drawing
-from finetune.report.page import beside, facts, fill, join, part, percent, plural, soft, table
+from finetune.report.page import beside, facts, fill, join, part, percent, plural, soft, table_html
 from finetune.report.run_files import Finished
 from zoo.contract.report import UnknownRates
 
@@ -65,7 +65,7 @@ def _foreign_table(unknown: UnknownRates) -> Markup:
     for name, foreign in unknown.foreign.items():
         shares = (percent(foreign.rejected), percent(foreign.confidence))
         rows.append([name, f"{foreign.pictures:,}", f"{foreign.auroc:.3f}", *shares])
-    return table(columns, rows)
+    return table_html(columns, rows)
 
 
 def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]:
@@ -74,6 +74,7 @@ def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]
     sets = {run.split: run.answers.unknown_score}
     for name in run.every.foreign:
         sets[name] = run.every.of(name).unknown_score
+    # the same edges for all sets, so that their bars can be compared
     every = np.concatenate(list(sets.values()))
     low, high = every.min(), every.max()
     # bins need a width, also where every score is the same
@@ -83,6 +84,7 @@ def score_histogram(run: Finished) -> tuple[dict[str, list[float]], list[float]]
     shares = {}
     for name, scores in sets.items():
         counts, _ = np.histogram(scores, edges)
+        # shares, because the sets differ in size
         shares[name] = (counts / max(1, len(scores))).tolist()
     return shares, edges.tolist()
 

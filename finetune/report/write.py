@@ -1,8 +1,8 @@
 """`report.html`: the page a person reads. Made only from the run folder's other files, and the
 pictures themselves.
 
-`run_files.read` reads the files; each of the page's four questions is a module of functions from
-them to HTML (quality.py, trust.py, mistakes.py, next_steps.py), the details are here;
+`run_files.read_run` reads the files; each of the page's four questions is a module of functions
+from them to HTML (quality.py, trust.py, mistakes.py, next_steps.py), the details are here;
 `write_report` writes the page, and its figures as `figures/*.svg`.
 """
 
@@ -41,7 +41,7 @@ from finetune.report.page import (
     part,
     section,
     soft,
-    table,
+    table_html,
 )
 from finetune.report.run_files import Finished
 from zoo.bases import licences
@@ -67,11 +67,12 @@ def write_report(folder: Path, data_root: Path) -> None:
     The page needs nothing else: pictures and figures are inside. Raises `UserError` if a file of
     the run is missing.
     """
-    run = run_files.read(folder)
+    run = run_files.read_run(folder)
     with checks.of(
         f"a file of {folder} that its report is made of",
         "Copy the run folder again, or train it again.",
     ):
+        # a copied run may have lost or changed a file, which is named instead of a traceback
         _write_report(run, data_root)
 
 
@@ -115,7 +116,7 @@ def header(run: Finished) -> Markup:
         breakable(base.name),
         duration(run.report.seconds),
         run.report.device,
-        licence(base),
+        licence_part(base),
     )
     links = [fill('<a href="#{}">{}</a>', key, name) for key, name in QUESTIONS.items()]
     return fill(
@@ -126,7 +127,7 @@ def header(run: Finished) -> Markup:
     )
 
 
-def licence(base: BaseSummary) -> Markup:
+def licence_part(base: BaseSummary) -> Markup:
     """Name the base's licence, red if it forbids commercial use."""
     css = "bad" if licences.forbids_commercial_use(base.licence) else ""
     return fill('<span class="{}">licence {}</span>', css, base.licence or "not known")
@@ -164,7 +165,7 @@ def curve_figures(run: Finished) -> list[Drawing]:
     if wrong := error_curves(run):
         drawings.append(learning.errors(wrong))
     drawings.append(learning.learning_rate(by_epoch("train/lr")))
-    if tested := lr_curve.recorded(run.series):
+    if tested := lr_curve.recorded_curve(run.series):
         drawings.append(learning.lr_range(tested, run.value_of("lr")))
     return drawings
 
@@ -179,6 +180,7 @@ def error_curves(run: Finished) -> Curves:
     if "train/top1" not in run.series:
         return {}
     curves = {"top-1": _errors(run, "top1")}
+    # all of five classes are among the best five
     if len(run.classes) > 5:
         curves["top-5"] = _errors(run, "top5")
     return curves
@@ -186,6 +188,7 @@ def error_curves(run: Finished) -> Curves:
 
 def _errors(run: Finished, top: str) -> dict[str, list[tuple[float, float]]]:
     """Give for each split (epoch, share of wrong answers), from the shares of right ones."""
+    # from epoch 1, as nothing was trained before it
     training = epoch_means(run.series, f"train/{top}")
     select = run.series[f"select/{top}"]
     return {
@@ -201,6 +204,7 @@ def curves_part(run: Finished, curves: Sequence[Drawing]) -> Markup:
         return part("Training", fill("<p>{}</p>", text))
     if not curves:
         return part("Training", fill("<p>No epoch was trained.</p>"))
+    # smoothed targets cannot be met exactly, so this loss never falls to 0
     smoothed = ""
     if smoothing := run.value_of("label_smoothing"):
         smoothed = f" and includes label smoothing of {smoothing:g}"
@@ -220,7 +224,7 @@ def recipe_part(run: Finished) -> Markup:
 
     def listed(rows: recipe_rows.Rows) -> Markup:
         lines = [_recipe_row(field, row, docs) for field, row in rows.items()]
-        return table(columns, lines, css="recipe")
+        return table_html(columns, lines, css="recipe")
 
     shown, folded = recipe_rows.parted(run.recipe)
     rest = Markup("")
@@ -275,6 +279,7 @@ def about_part(run: Finished) -> Markup:
     files = []
     for name, content in CONTENTS.items():
         path = run.folder / name
+        # not every run has all of them: left_out.csv stands only where something was left out
         if path.is_file():
             size = file_size(path.stat().st_size)
             files.append([fill("<code>{}</code>", name), size, content])
@@ -283,5 +288,5 @@ def about_part(run: Finished) -> Markup:
         "About this run",
         fill('<dl class="facts">{}</dl>', join(listed)),
         fill("<h4>Files</h4>"),
-        table({"File": "", "Size": "num", "Content": ""}, files, css="fit files"),
+        table_html({"File": "", "Size": "num", "Content": ""}, files, css="fit files"),
     )

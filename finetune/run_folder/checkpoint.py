@@ -28,7 +28,7 @@ from finetune.evaluation.passes import Scores
 from finetune.machine import distributed
 from finetune.machine.disk_space import room_needed, size_bytes, write_whole
 from finetune.run_folder.fitting_tensors import fitting
-from finetune.run_folder.leftovers import remove
+from finetune.run_folder.leftovers import delete_path
 from zoo.contract import rundir
 from zoo.files import checks
 from zoo.host import console, disk
@@ -90,7 +90,7 @@ WRITTEN_AS_JSON = tuple(f.name for f in dataclass_fields(State) if f.name != "te
 """Fields of `State` that stand in state.json."""
 
 
-def save(folder: Path, state: State) -> None:
+def save_checkpoint(folder: Path, state: State) -> None:
     """Write a checkpoint, then delete all but the last two and their best weights. Rank 0 alone
     does so."""
     if not distributed.first():
@@ -108,12 +108,12 @@ def save(folder: Path, state: State) -> None:
             # last, as its presence says that the rest is complete
             rundir.write_manifest(temporary, version=VERSION)
             # of the same step: damaged and passed over, or with losses that were looked at since
-            remove(place)
+            delete_path(place)
             temporary.rename(place)
             # a new name is on the disk only when its folder is
             disk.sync_folder(place.parent)
         finally:
-            remove(temporary)
+            delete_path(temporary)
     # only now that the new one is safe on the disk
     _prune(folder, state.step)
 
@@ -132,7 +132,7 @@ def _prune(folder: Path, newest_step: int) -> None:
     kept = [place for place in places if _step(place) <= newest_step][:KEPT]
     for place in places:
         if place not in kept:
-            remove(place)
+            delete_path(place)
     named = set()
     for place in kept:
         try:
@@ -173,7 +173,7 @@ def has_state(folder: Path) -> bool:
     return bool(checkpoints(folder))
 
 
-def load(folder: Path) -> State | None:
+def load_checkpoint(folder: Path) -> State | None:
     """The newest intact checkpoint, or None if the run had not come that far.
 
     A damaged one is passed over with a warning; `UserError` if no intact one is left, or if one
@@ -201,7 +201,7 @@ def load(folder: Path) -> State | None:
 
 def _state(place: Path, best: Best) -> State:
     """The state of an intact checkpoint; `UserError` if what it holds has other names or types than
-    `save` writes."""
+    `save_checkpoint` writes."""
     if rundir.read_json(place / rundir.FINISHED, kind=dict)["version"] != VERSION:
         raise UserError(
             f"{place} was written by an earlier version, whose steps saw other pictures: go on "
@@ -219,7 +219,7 @@ def _state(place: Path, best: Best) -> State:
 
 
 def _are_ours(content: Mapping[str, Any], tensors: Any) -> bool:
-    """Whether state.json and tensors.pt have the names and types that `save` writes."""
+    """Whether state.json and tensors.pt have the names and types that `save_checkpoint` writes."""
     # the exact type, because True is an instance of int
     if set(content) != set(WRITTEN_AS_JSON) or type(content["step"]) is not int:
         return False

@@ -107,15 +107,16 @@ def held(claimed: Claim) -> Iterator[None]:
     there before.
     """
     try:
-        yield
+        try:
+            yield
+        finally:
+            # before anything is removed, as the file of the lock stands in the folder
+            claimed.lock.release()
     except UserError as error:
-        claimed.lock.release()
         begun_now = claimed.begun or not claimed.goes_on
         if begun_now and not has_state(claimed.folder) and not rundir.is_finished(claimed.folder):
             _discard(claimed, str(error))
         raise
-    finally:
-        claimed.lock.release()
 
 
 def _discard(claimed: Claim, why: str) -> None:

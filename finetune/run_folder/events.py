@@ -61,7 +61,7 @@ class Events:
         self._board.close()
 
 
-def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
+def read_events(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """name -> [(step, value), ...] of a run's metrics.jsonl."""
     series: dict[str, list[tuple[int, float]]] = {}
     path = folder / rundir.METRICS

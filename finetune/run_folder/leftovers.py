@@ -21,13 +21,13 @@ def mark_stopped(folder: Path, name: str, step: int) -> None:
 def sweep(folder: Path) -> None:
     """Remove what writers that were stopped or killed left behind. For the process that holds the
     folder's lock."""
-    remove(folder / rundir.RESUME / STOPPED)
+    delete_path(folder / rundir.RESUME / STOPPED)
     # listed before anything is removed, so that the walk enters no folder that is gone
     for path in list(folder.rglob("*" + disk.UNFINISHED)):
-        remove(path)
+        delete_path(path)
 
 
-def remove(path: Path) -> None:
+def delete_path(path: Path) -> None:
     """Delete a file or folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)

@@ -11,7 +11,7 @@ from finetune.recipe.facts import as_fraction
 from finetune.recipe.resolved import given_of
 from finetune.recipe.run import Run
 from finetune.run_folder.named_folders import data_folder, real, val_folder
-from zoo.bases.catalog import Base, find, find_architecture
+from zoo.bases.catalog import Base, find_architecture, find_base
 from zoo.contract import rundir
 from zoo.files import checks
 from zoo.files.folders import shown
@@ -27,7 +27,7 @@ class Order:
     data: Path
     """Absolute."""
     base: str
-    """As `zoo.bases.catalog.find` takes it; a path of a run folder is absolute."""
+    """As `zoo.bases.catalog.find_base` takes it; a path of a run folder is absolute."""
     given: Mapping[str, Any]
     """Recipe fields set by hand."""
 
@@ -54,7 +54,7 @@ class Order:
         # `find` is no rate: it stands for the one that the range test will give
         if checked.get("lr") == "find":
             del checked["lr"]
-        resolve.check(checked)
+        resolve.check_given(checked)
         return Order(Path(data), base, given)
 
     @property
@@ -96,7 +96,7 @@ def find_start(base: str, given: Mapping[str, Any]) -> Base:
     """A base by its name, or the architecture alone where it is trained from scratch."""
     if from_scratch(given):
         return find_architecture(base)
-    return find(base)
+    return find_base(base)
 
 
 def new_order(run: Run, given: Mapping[str, Any]) -> Order:
@@ -106,7 +106,7 @@ def new_order(run: Run, given: Mapping[str, Any]) -> Order:
     given = dict(given)
     base = find_start(run.base, given)
     # absolute paths, as a command that goes on may be started in another folder
-    if given.get("teacher") and (teacher := find(given["teacher"]).folder):
+    if given.get("teacher") and (teacher := find_base(given["teacher"]).folder):
         given["teacher"] = str(real(teacher))
     if "val" in given and as_fraction(given["val"]) is None:
         given["val"] = str(val_folder(given["val"]))

@@ -35,6 +35,6 @@ class Saver:
         """Write the checkpoint, unless this step is the one that was saved last."""
         if state.step != self._saved_step:
             began = monotonic()
-            checkpoint.save(self._folder, state)
+            checkpoint.save_checkpoint(self._folder, state)
             self._saved_step, self._saved_at = state.step, monotonic()
             self._took_s = self._saved_at - began

@@ -18,7 +18,7 @@ from finetune.sources.folder_names import (
     like_split,
     told_apart,
 )
-from zoo.files.entries import Found, Level, all_above, inside, level, listed, relative, walk
+from zoo.files.entries import Found, Level, all_above, inside, level, list_entries, relative, walk
 from zoo.files.passed_over import Unused
 from zoo.files.same_paths import nfc
 from zoo.host.errors import UserError
@@ -171,7 +171,7 @@ def _around(root: Path, val: Path, unused: Sequence[Unused]) -> tuple[list[str],
     folders = ["/".join(way[:depth]) for depth in range(1, len(way))]
     left = [entry for entry in unused if entry.path not in (*folders, "/".join(way))]
     for folder, name in zip(folders, way[1:], strict=True):
-        for entry in listed(root / folder):
+        for entry in list_entries(root / folder):
             if entry.name != name:
                 path = inside(folder, entry.name)
                 left.append(Unused(path, "beside", "it stands beside the validation folder"))

@@ -191,7 +191,7 @@ def devkit_classes(meta: bytes) -> dict[int, tuple[str, int]]:
     from scipy.io.matlab import MatReadError
 
     # before scipy sees it, which takes as much memory as a header asks for
-    mat_file.check(meta, most=MOST_META_BYTES)
+    mat_file.check_unpacked_size(meta, most=MOST_META_BYTES)
     try:
         rows = loadmat(io.BytesIO(meta), squeeze_me=True, variable_names=["synsets"])["synsets"]
     except MatReadError as error:

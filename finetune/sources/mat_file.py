@@ -17,7 +17,7 @@ MOST_DEPTH = 8
 """Structures within structures."""
 
 
-def check(content: bytes, *, most: int) -> None:
+def check_unpacked_size(content: bytes, *, most: int) -> None:
     """Raise `ValueError` unless this is a MATLAB file whose variables unpack to at most `most`
     bytes, and are as large as their headers say."""
     if len(content) < HEADER or content[124:128] != b"\0\1IM":

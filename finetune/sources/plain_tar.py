@@ -77,8 +77,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         raise UserError(
-            f"{path} cannot be read to its end ({shown(first_line(error))}): expected a complete "
-            "tar. Download it again."
+            f"{path} cannot be read to its end ({shown_member(first_line(error))}): expected a "
+            "complete tar. Download it again."
         ) from None
 
 
@@ -105,10 +105,10 @@ def files(tar: tarfile.TarFile, where: object) -> Iterator[tarfile.TarInfo]:
     """Yield the members, every one of which must be a regular file that the tar holds whole: no
     links, devices, holes."""
     for member in members(tar, where):
-        if not is_plain(member):
+        if not is_plain_member(member):
             raise UserError(
-                f"{where} holds {shown(member.name)}, which is not a regular file: expected only "
-                "pictures and tars. It is not the original; download it again."
+                f"{where} holds {shown_member(member.name)}, which is not a regular file: expected "
+                "only pictures and tars. It is not the original; download it again."
             )
         yield member
 
@@ -120,7 +120,7 @@ def read_members(tar: tarfile.TarFile, path: Path, wanted: Mapping[str, int]) ->
     for member in members(tar, path):
         if member.name not in wanted or member.name in found:
             continue
-        if not is_plain(member) or member.size > wanted[member.name]:
+        if not is_plain_member(member) or member.size > wanted[member.name]:
             raise UserError(
                 f"{path}: {member.name} is no regular file of at most {wanted[member.name]:,} "
                 "bytes. It is not the original; download it again."
@@ -130,13 +130,13 @@ def read_members(tar: tarfile.TarFile, path: Path, wanted: Mapping[str, int]) ->
     return found
 
 
-def is_plain(member: tarfile.TarInfo) -> bool:
+def is_plain_member(member: tarfile.TarInfo) -> bool:
     """Tell whether it is a regular file without holes, which would take space that the tar does not
     have."""
     return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
 
 
-def shown(name: str) -> str:
+def shown_member(name: str) -> str:
     """Escape and shorten a foreign name for an error."""
     if len(name) > MOST_NAME:
         name = name[:MOST_NAME] + "..."
@@ -147,8 +147,8 @@ def checked(name: str, form: re.Pattern[str], where: object) -> str:
     """Return the name, if it has the form; such names hold no path."""
     if not form.fullmatch(name):
         raise UserError(
-            f"{where} holds {shown(name)}: expected names like {form.pattern}. It is not the "
-            "original; download it again."
+            f"{where} holds {shown_member(name)}: expected names like {form.pattern}. It is not "
+            "the original; download it again."
         )
     return name
 

@@ -57,13 +57,15 @@ def write_grid(grid: Grid) -> None:
     cannot be written."""
     pictures, labels, classes = some_pictures(readable_folder(grid.data), grid.columns)
     plain = plain_recipe(grid, pictures, classes)
+    # the whole picture, so that only what a row sets can change it
     pre = Preprocessing(size=grid.size, crop_mode="squash", crop_pct=1.0)
     rows = []
     for settings in ROWS:
         recipe = dataclasses.replace(plain, **settings)
-        rows.append((title(settings), row_of(pictures, labels, recipe, pre)))
+        rows.append((title(settings), grid_row(pictures, labels, recipe, pre)))
     try:
         sheet(rows).save(grid.out)
+    # Pillow raises ValueError for an ending that names no format
     except (OSError, ValueError) as error:
         raise UserError(
             f"--out {grid.out}: expected the name of a picture to write, such as "
@@ -87,6 +89,7 @@ def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tens
             break
         try:
             pictures.append(decode(data / path))
+        # one damaged picture is no reason to show none
         except BadImage as problem:
             console.warn(str(problem))
         else:
@@ -98,7 +101,7 @@ def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tens
 
 def plain_recipe(grid: Grid, pictures: list[Image.Image], classes: int) -> Recipe:
     """Make a recipe that leaves pictures as they are."""
-    base = catalog.find(Run.base)
+    base = catalog.find_base(Run.base)
     facts = Facts(
         pictures=len(pictures),
         class_counts=(1,) * classes,
@@ -114,13 +117,14 @@ def plain_recipe(grid: Grid, pictures: list[Image.Image], classes: int) -> Recip
     )
 
 
-def row_of(
+def grid_row(
     pictures: list[Image.Image], labels_B: torch.Tensor, recipe: Recipe, pre: Preprocessing
 ) -> np.ndarray:
     """Give what the network would see of these pictures, as colours again: uint8 [B, size, size,
     3]."""
     views = []
     for index, picture in enumerate(pictures):
+        # the same random numbers in each row, so that rows differ by their settings alone
         seed_everything(recipe.seed, "picture", 0, index)
         views.append(augment(picture, recipe, pre))
     x_BCHW = normalise(torch.from_numpy(np.stack(views)), pre)
@@ -132,6 +136,7 @@ def row_of(
         batch_BCHW, _ = augment_batch(x_BCHW.clone(), labels_B, recipe, classes)
         varied.append(batch_BCHW[step])
     x_BHWC = torch.stack(varied).permute(0, 2, 3, 1)
+    # back to colours, as batches are augmented after they are normalised
     colours_BHWC = x_BHWC * torch.tensor(pre.std) + torch.tensor(pre.mean)
     return (255 * colours_BHWC).round().clamp(0, 255).byte().numpy()
 

@@ -25,7 +25,7 @@ from finetune.report.page import (
     percent,
     section,
     soft,
-    table,
+    table_html,
 )
 from finetune.report.quality import scale_floor
 from finetune.report.run_files import Finished
@@ -45,6 +45,7 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
     drawings = comparison_figures(wrong)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     for drawing in drawings:
+        # one that could not be drawn is a notice on the page
         if drawing.svg:
             rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
     rundir.write_json(folder / NUMBERS, numbers)
@@ -85,6 +86,7 @@ def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
         "Time": "num",
         scale: "wide",
     }
+    # all of five classes are among the best five
     if len(runs[0].classes) <= 5:
         del columns["Top-5"]
 
@@ -95,11 +97,12 @@ def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
         cells[scale] = interval_bar(low, row["top1"], high, floor=floor)
         rows.append((row["top1"], list(map(cells.__getitem__, columns))))
     rows.sort(key=itemgetter(0), reverse=True)
-    return table(columns, map(itemgetter(1), rows), css="fit splits first")
+    return table_html(columns, map(itemgetter(1), rows), css="fit splits first")
 
 
 def _run_cells(run: Finished, row: Mapping[str, Any]) -> dict[str, object]:
     """Give what stands in each column for one run, but for the interval's drawing."""
+    # relative, so that the folder may be moved; a name may hold what an address may not
     page = f"{quote(run.folder.name)}/{rundir.PAGE}"
     return {
         "Base": fill('<a href="{}">{}</a>', page, row["label"]),
@@ -130,7 +133,7 @@ def pairs_part(numbers: Mapping[str, Any]) -> Markup:
         return Markup("")
     return part(
         "Picture by picture",
-        table(columns, map(_pair_row, numbers["pairs"]), css="fit"),
+        table_html(columns, map(_pair_row, numbers["pairs"]), css="fit"),
         soft(
             "Both answered the same pictures, so only those count that one has right and the other "
             "wrong (McNemar's exact test). Differences are in points of top-1. Another seed of one "
@@ -177,6 +180,7 @@ def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Mar
         return fill("<p>No epoch was trained.</p>")
     own = []
     for label, curves in wrong.items():
+        # runs of an earlier version, or of the probe alone, have none
         if curves:
             own.append(part(label, image(learning.errors(curves))))
     return join(
@@ -200,4 +204,4 @@ def recipe_part(numbers: Mapping[str, Any]) -> Markup:
     rows = [
         [field.replace("_", "-"), *map(str, values)] for field, values in numbers["recipe"].items()
     ]
-    return table(columns, rows, css="fit")
+    return table_html(columns, rows, css="fit")

@@ -63,7 +63,7 @@ def run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     JSON. Under torchrun all processes read what rank 0 wrote, once it is there, and so choose the
     same follow-ups.
     """
-    with distributed.joined():
+    with distributed.joined_processes():
         return _run_advised(run, given, most=most)
 
 
@@ -75,7 +75,7 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     run = dataclasses.replace(
         run, data=content["data"], base=content["base"], out=run.folder, resume=None, advise=None
     )
-    trials = [FollowUp(run_files.read(run.folder), content["given"])]
+    trials = [FollowUp(run_files.read_run(run.folder), content["given"])]
     while len(trials) <= most and (following := follow_up(trials)):
         parent, advice = following
         out = run.folder.with_name(f"{run.folder.name}-advised-{len(trials)}")
@@ -92,11 +92,11 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
             distributed.wait_for_first()
         except UserError as error:
             raise UserError(f"the follow-up {advice.flags} stopped: {error}") from None
-        finished = run_files.read(out)
+        finished = run_files.read_run(out)
         gain = finished.report.best.top1 - parent.scores.top1
         trials.append(FollowUp(finished, changed, parent.run.name, advice, gain))
     best = best_of(trials)
-    table = to_json(trials, best)
+    table = trials_json(trials, best)
     if distributed.first():
         follow_up_page.write_advised(run.folder.with_name(f"{run.folder.name}-advised"), table)
     say_table(table, most)
@@ -109,12 +109,13 @@ def follow_up(trials: Sequence[FollowUp]) -> tuple[FollowUp, Advice] | None:
     best = best_of(trials)
     tried = [dict(trial.given) for trial in trials]
     for advice in next_steps.advices(best.run):
+        # where a follow-up was no better, the best run's next advice is due
         if advice.changes and {**best.given, **advice.changes} not in tried:
             return best, advice
     return None
 
 
-def to_json(trials: Sequence[FollowUp], best: FollowUp) -> dict[str, Any]:
+def trials_json(trials: Sequence[FollowUp], best: FollowUp) -> dict[str, Any]:
     """Give `select`: its size and the standard error of a top-1 there; `runs`: one row a run, in
     the order of training."""
     pictures = best.scores.pictures
@@ -144,6 +145,7 @@ def _row(trial: FollowUp) -> dict[str, Any]:
 
 def say_table(table: Mapping[str, Any], most: int) -> None:
     """Print what each change brought."""
+    # the run and all follow-ups would be one more
     if len(table["runs"]) <= most:
         console.say("no further advice that a flag can follow.")
     for row in table["runs"]:

@@ -16,7 +16,7 @@ from finetune.report.page import (
     section,
     soft,
     strong,
-    table,
+    table_html,
 )
 from finetune.studies.comparison_page import points
 from zoo.contract import rundir
@@ -44,6 +44,7 @@ def write_advised(folder: Path, numbers: Mapping[str, Any]) -> None:
         del columns["Balanced"]
     rows = [list(map(_cells(row).__getitem__, columns)) for row in numbers["runs"]]
     best = next(row for row in numbers["runs"] if row["best"])
+    # two standard errors, as in the advice itself
     doubt = 2 * numbers["select"]["standard_error"]
     note = soft(
         "Gains are points of top-1 on the {} pictures of select, against the run that was changed; "
@@ -56,7 +57,7 @@ def write_advised(folder: Path, numbers: Mapping[str, Any]) -> None:
     )
     header = fill("<header><h1>{}</h1></header>\n", best["run"])
     title = "What did following the advice bring?"
-    body = join((header, section("advised", title, table(columns, rows), note)))
+    body = join((header, section("advised", title, table_html(columns, rows), note)))
     rundir.write_text(folder / PAGE, document(f"{best['run']}: advice followed", body))
 
 
@@ -82,5 +83,9 @@ def _cells(row: Mapping[str, Any]) -> dict[str, object]:
 def strong_link(row: Mapping[str, Any]) -> Markup:
     """Link the run's name to its report; bold if it is the best."""
     return fill(
-        '<a href="../{}/{}">{}</a>', quote(row["run"]), rundir.PAGE, strong(row["run"], row["best"])
+        # the runs stand beside this page's folder
+        '<a href="../{}/{}">{}</a>',
+        quote(row["run"]),
+        rundir.PAGE,
+        strong(row["run"], row["best"]),
     )

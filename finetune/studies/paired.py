@@ -73,6 +73,7 @@ def names(runs: Sequence[Finished]) -> list[str]:
     """Name the runs by their base, or by their folder where two bases have one name."""
     bases = [run.report.base.name for run in runs]
     if len(set(bases)) < len(bases):
+        # as in runs of one base with different settings
         return [run.name for run in runs]
     return bases
 
@@ -90,4 +91,5 @@ def pair(first: Finished, second: Finished) -> dict[str, Any]:
 
 def _right_by_path(run: Finished) -> np.ndarray:
     """Tell which answers are right, in the order of the pictures' paths; bool [N]."""
+    # by path, because two runs may list the same pictures in another order
     return run.answers.right[np.argsort(run.answers.path)]

@@ -55,7 +55,7 @@ def agree_on_batch_norms(model: nn.Module, recipe: Recipe) -> nn.Module:
     return model
 
 
-def joined(network: nn.Module) -> nn.Module:
+def with_averaged_gradients(network: nn.Module) -> nn.Module:
     """The network with gradients averaged over all processes; unchanged for a single one."""
     if distributed.world() == 1:
         return network

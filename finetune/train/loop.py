@@ -17,7 +17,7 @@ from finetune.run_folder.saver import Saver
 from finetune.train import memory
 from finetune.train.optimizer import set_rate
 from finetune.train.schedule import schedule as schedule_of
-from finetune.train.step import Job, TrainingParts, prepare, restore, train_mode, update
+from finetune.train.step import Job, TrainingParts, prepare_training, restore, train_mode, update
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -34,7 +34,7 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
     per_epoch = steps_per_epoch(len(job.pictures), recipe.batch_size)
     schedule = schedule_of(recipe, steps_per_epoch=per_epoch)
     total_steps, size = schedule.total_steps, recipe.batch_size
-    parts, saver = prepare(job), Saver(job.folder, state)
+    parts, saver = prepare_training(job), Saver(job.folder, state)
     best, tuned, step = state.best, state.tuned, state.step
     unread = restore(state, model, parts)
     if next(model.parameters()).device.type != "cpu":

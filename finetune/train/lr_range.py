@@ -20,7 +20,7 @@ from finetune.recipe.resolved import Resolved
 from finetune.run_folder.events import Events
 from finetune.train import memory
 from finetune.train.optimizer import set_rate
-from finetune.train.step import Job, TrainingParts, prepare, train_mode, update
+from finetune.train.step import Job, TrainingParts, prepare_training, train_mode, update
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -36,7 +36,7 @@ def without_find(given: Given) -> Given:
 
 
 def resolved(facts: Facts, given: Given) -> Resolved:
-    """`resolve.resolve`; with `--lr find` the rate is the recipe's own until `find` has
+    """`resolve.resolve`; with `--lr find` the rate is the recipe's own until `find_rate` has
     measured."""
     chosen = resolve.resolve(facts, without_find(given))
     if given.get("lr") == FIND and chosen.recipe.probe_only:
@@ -44,7 +44,7 @@ def resolved(facts: Facts, given: Given) -> Resolved:
     return chosen
 
 
-def find(job: Job, resolved: Resolved, events: Events) -> Resolved:
+def find_rate(job: Job, resolved: Resolved, events: Events) -> Resolved:
     """Measure, record the curve as events, and give the recipe with the suggested rate."""
     curve = range_test(job)
     for step, (lr, loss) in enumerate(zip(curve.lr, curve.loss, strict=True), 1):
@@ -66,7 +66,7 @@ def range_test(job: Job) -> Curve:
     epochs = math.ceil(STEPS / steps_per_epoch(len(job.pictures), job.recipe.batch_size))
     recipe = dataclasses.replace(job.recipe, epochs=epochs, ema=0.0, start_size=0, compile="off")
     job = dataclasses.replace(job, recipe=recipe)
-    parts = prepare(job)
+    parts = prepare_training(job)
     if next(model.parameters()).device.type != "cpu":
         # as in the run that follows: in parts, where the batch does not fit
         job = memory.fitted(job, parts)

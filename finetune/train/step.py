@@ -78,7 +78,7 @@ class TrainingParts:
         return tensors
 
 
-def prepare(job: Job) -> TrainingParts:
+def prepare_training(job: Job) -> TrainingParts:
     """The parts of a job's recipe before its first step."""
     recipe = job.recipe
     model = ddp.agree_on_batch_norms(job.model, recipe)
@@ -100,7 +100,7 @@ def prepare(job: Job) -> TrainingParts:
         # bf16 has the range of float32: only fp16's gradients need a scale
         torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16"),
         ema,
-        ddp.joined(forward),
+        ddp.with_averaged_gradients(forward),
         loss_function(recipe, counts_C, device),
         len(counts_C),
     )

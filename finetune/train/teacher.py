@@ -19,7 +19,7 @@ from zoo.contract import rundir
 from zoo.host import console
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import build, describe, load
+from zoo.network.build import build_network, describe, load_network
 from zoo.network.forward import head
 from zoo.picture.preprocess import Preprocessing
 
@@ -36,7 +36,7 @@ def teacher_of(
     """
     if not recipe.teacher:
         return None
-    base = catalog.find(named)
+    base = catalog.find_base(named)
     if base.folder:
         model, pre = _finished_run(base, data.classes)
         fixed = False
@@ -57,7 +57,7 @@ def _probed(
     fixed = describe(base, fetched).size_step is None
     # at the student's size where it can, so that no picture is resized a second time
     side = None if fixed else recipe.image_size
-    model = build(base, data.classes, fetched=fetched, image_size=side)
+    model = build_network(base, data.classes, fetched=fetched, image_size=side)
     own = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
     pre = dataclasses.replace(source.pre, size=side or own.size, mean=own.mean, std=own.std)
     model = _with_head(model.to(device), base, data, dataclasses.replace(source, pre=pre))
@@ -76,7 +76,7 @@ def _finished_run(base: Base, classes: Sequence[str]) -> tuple[nn.Module, Prepro
             f"--teacher {base.folder}: expected a run of the classes {', '.join(classes[:10])}, "
             f"seen {', '.join(labels[:10])}. Train the teacher on the same data, or name a base."
         )
-    return load(base.folder), Preprocessing.from_config(config.get("pretrained_cfg"))
+    return load_network(base.folder), Preprocessing.from_config(config.get("pretrained_cfg"))
 
 
 def _with_head(model: nn.Module, base: Base, data: Data, source: PictureSource) -> nn.Module:

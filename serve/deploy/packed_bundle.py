@@ -22,7 +22,7 @@ LONGEST_CARD = 1_000_000
 def private_of(bundle: Bundle) -> Private:
     """Return what must not stand in the folder."""
     run = _run_of(bundle)
-    if run is not None and listed_files.listed(run, rundir.DATA):
+    if run is not None and listed_files.listed_file(run, rundir.DATA):
         return Private.of_run(run)
     return Private.of_folder(bundle.folder, bundle.labels)
 
@@ -49,7 +49,7 @@ def model_card(bundle: Bundle, private: Private) -> str | None:
     run = _run_of(bundle)
     if run is None:
         return None
-    path = listed_files.listed(run, rundir.CARD)
+    path = listed_files.listed_file(run, rundir.CARD)
     if path is None or path.is_symlink():
         return None
     with open(path, encoding="utf-8", errors="replace") as file:

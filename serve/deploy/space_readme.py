@@ -32,7 +32,7 @@ def readme(title: str, bundle: Bundle, card: str | None) -> str:
         "pinned": False,
         "short_description": f"Image classifier with {len(bundle.labels)} classes",
     }
-    if name := licence(card or ""):
+    if name := card_licence(card or ""):
         front["license"] = name
     # every value as JSON: a name of a stranger's cannot begin another key
     lines = "\n".join(f"{key}: {_yaml(value)}" for key, value in front.items())
@@ -43,7 +43,7 @@ def readme(title: str, bundle: Bundle, card: str | None) -> str:
     )
 
 
-def licence(card: str) -> str | None:
+def card_licence(card: str) -> str | None:
     """`license` of a model card's front matter, if it is an identifier."""
     # at most so many parts: the rest of a long card is one of them
     lines = card.split("\n", LONGEST_FRONT)

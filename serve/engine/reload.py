@@ -24,7 +24,7 @@ MOST_FILES = 10_000
 """Files of a watched bundle that are looked at."""
 
 
-def load(path: Path, *, provider: str, threads: int, check: bool = True) -> Model:
+def load_model(path: Path, *, provider: str, threads: int, check: bool = True) -> Model:
     """Load a model that, with `check`, answered its bundle's examples as `zoo.answer.self_check`
     expects; `UserError` otherwise."""
     bundle = bundles.open_bundle(path)
@@ -41,10 +41,10 @@ def load(path: Path, *, provider: str, threads: int, check: bool = True) -> Mode
 class Watch:
     """Looks for a new export and swaps it in; final. `Repeat` calls `look` every `EVERY_S`.
 
-    `reload` loads the bundle (`load` with its arguments); `report` gets "swapped" or "refused"
-    after each try. A bundle that is refused is not tried again until it changes; one that is being
-    written (no FINISHED.json) is waited for. `keep_classes`: a bundle with other classes is
-    refused, because the page was built for those it started with.
+    `reload` loads the bundle (`load_model` with its arguments); `report` gets "swapped" or
+    "refused" after each try. A bundle that is refused is not tried again until it changes; one that
+    is being written (no FINISHED.json) is waited for. `keep_classes`: a bundle with other classes
+    is refused, because the page was built for those it started with.
     """
 
     def __init__(

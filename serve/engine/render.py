@@ -26,7 +26,7 @@ _COLOURS = np.stack(
 """From cold to hot: float32 [256, RGB]."""
 
 
-def to_json(
+def answer_json(
     answered: AnsweredPicture, *, heatmap: bool = False, embedding: bool = False
 ) -> dict[str, Any]:
     """Return the answer as JSON holds it: every probability exactly as the model gives it."""

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serve.engine.answer_queue import AnswerQueue, Busy, Late, Model
-from serve.engine.render import to_json
+from serve.engine.render import answer_json
 from serve.http.life import Life
 from serve.http.openapi import ANSWER, ERRORS, PICTURES
 from serve.http.pictures import read_pictures
@@ -170,7 +170,7 @@ def version() -> str:
 
 
 def _with_model(answered: Any, *, heatmap: bool, embedding: bool) -> tuple[Model, dict[str, Any]]:
-    return answered.model, to_json(answered, heatmap=heatmap, embedding=embedding)
+    return answered.model, answer_json(answered, heatmap=heatmap, embedding=embedding)
 
 
 def _refusals(api: FastAPI, metrics: Metrics) -> None:

@@ -20,11 +20,11 @@ from serve.http.prometheus import Metrics
 from serve.http.refusals import Refusal
 from serve.limits import budgets
 from serve.limits.logins import Logins
-from serve.limits.origins import are_hosts, joined, preflight
+from serve.limits.origins import are_hosts, joined_headers, preflight
 from serve.limits.uploads import Full, files_in
 
 OPEN = ("/healthz", "/readyz")
-"""AnsweredPicture without credentials, and whatever else is going on."""
+"""Answered without credentials, and whatever else is going on."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Gate:
         self._streams = budgets.Slots(life.room.streams, life.room.streams_each)
         self._requests = budgets.Slots(life.room.requests, life.room.requests_each)
         self._bodies = Bodies(door.limits.body_s, metrics.rejected)
-        # /readyz asks the life of the process, which knows no gate
+        # /readyz asks `life`, which does not know this gate
         life.full = lambda: self._bodies.full() or self._requests.full()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # nothing here speaks it
+        if scope["type"] == "websocket":  # the service has none
             await send({"type": "websocket.close", "code": 1008})
             return
         # the start and the end of the application
@@ -70,7 +70,7 @@ class Gate:
             return
         # first of all: every list of routes is written without the prefix
         path, started = self._under_root(scope), time.monotonic()
-        headers = joined(scope["headers"])
+        headers = joined_headers(scope["headers"])
         reply = Reply(send, [*ALWAYS_SENT, *self._origins.on_answer(headers)])
         if self._origins.is_preflight(scope["method"], headers):
             await _answer_nothing(send, [*reply.own_headers, *preflight()])
@@ -97,7 +97,7 @@ class Gate:
             scope = {**scope, "method": "GET"}
         route = None
         if has_page:
-            route = routes.find(scope["method"], path)
+            route = routes.find_route(scope["method"], path)
         with ExitStack() as held:
             if not _is_stream(route):
                 seconds = budgets.ANSWER_S + 2 * self._limits.body_s
@@ -117,7 +117,7 @@ class Gate:
 
     async def _pass(self, call: _Call, route: routes.Route | None, held: ExitStack) -> None:
         """Refuse a request, or let it through; `held` gives back what it holds."""
-        headers = joined(call.scope["headers"])
+        headers = joined_headers(call.scope["headers"])
         # by the head alone first: a slot is not taken for what is refused anyhow
         refusal = self._refusal(call, headers, route) or self._no_slot(call, route, held)
         if refusal is not None:
@@ -257,8 +257,8 @@ class Gate:
             return Refusal(error.status_code, "event", str(error.detail))
 
     def _exists(self, route: routes.Route, path: str, query: bytes) -> bool:
-        """Tell whether there is what the route is asked for: a file of the folder, or answers to a
-        question."""
+        """Tell whether what the route is asked for exists: a file of the folder, or the answers to
+        a question."""
         assert self._page is not None
         if route.kind == "file":
             return self._page.uploads.inside(path.partition("=")[2]) is not None
@@ -270,7 +270,7 @@ class Gate:
 
     async def _refuse(self, send: Send, refusal: Refusal, *, rest: Receive | None = None) -> None:
         self._metrics.rejected(refusal.reason)
-        await refusals.answer(send, refusal, rest=rest)
+        await refusals.send_refusal(send, refusal, rest=rest)
 
 
 def _is_stream(route: routes.Route | None) -> bool:

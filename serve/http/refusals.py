@@ -81,7 +81,7 @@ BODIES = Refusal(503, "bodies", TOO_MUCH, ((b"retry-after", b"2"), CLOSE))
 FULL = Refusal(507, "uploads", uploads.FULL, ((b"retry-after", b"60"), CLOSE))
 
 
-async def answer(send: Send, refusal: Refusal, *, rest: Receive | None = None) -> None:
+async def send_refusal(send: Send, refusal: Refusal, *, rest: Receive | None = None) -> None:
     """Answer by a sentence; then throw the rest of the body away for a while, so that its sender
     reads it."""
     body = json.dumps(error_body(refusal.sentence)).encode()
@@ -114,7 +114,7 @@ def error_body(sentence: str) -> dict[str, Any]:
 
 async def overloaded(_: Scope, __: Receive, send: Send) -> None:
     """Answer a request, as an ASGI application, that the server itself does not take."""
-    await answer(send, REQUESTS)
+    await send_refusal(send, REQUESTS)
 
 
 def no_http() -> bytes:

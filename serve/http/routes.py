@@ -143,7 +143,7 @@ _WORD = r"[\w-]{1,64}"
 _PATH = r"[\w@+-][\w.@+-]*(?:/[\w@+-][\w.@+-]*){0,9}"
 
 
-def find(method: str, path: str) -> Route | None:
+def find_route(method: str, path: str) -> Route | None:
     """Return the route of Gradio that is let through for this request, or None."""
     if len(path) > 2048:
         return None
@@ -167,7 +167,7 @@ def methods(path: str, *, page: bool) -> tuple[str, ...]:
     names: list[str] = []
     if not page:
         return ()
-    read, sent = find("GET", path), find("POST", path)
+    read, sent = find_route("GET", path), find_route("POST", path)
     if read:
         names.append("GET")
     if sent:

@@ -105,7 +105,7 @@ def without_foreign(headers: Headers) -> Headers:
     ]
 
 
-def joined(headers: Headers) -> dict[bytes, bytes]:
+def joined_headers(headers: Headers) -> dict[bytes, bytes]:
     """Return the headers by name. What differs under one name is joined, as RFC 9110 (5.3) has it:
     two hosts or origins are then none, whichever of them another program would look at."""
     by_name: dict[bytes, bytes] = {}

@@ -31,7 +31,7 @@ def head(queue: AnswerQueue) -> Markup:
     ).format(len(labels), one_line(queue.model.name), _chips(labels, LISTED))
 
 
-def answer(answered: AnsweredPicture) -> Markup:
+def answer_card(answered: AnsweredPicture) -> Markup:
     """Return the card: answer, how sure, what else, and what that means."""
     result, bundle = answered.prediction.answer, answered.model.predictor.bundle
     bars = Markup().join(bar(label, share) for label, share in result.top)
@@ -131,7 +131,7 @@ class PictureRow:
     """Why there is no answer; else empty."""
 
 
-def table(rows: Sequence[PictureRow]) -> Markup:
+def answers_table(rows: Sequence[PictureRow]) -> Markup:
     """Return how many of the pictures were answered, and the answer to each."""
     answered = sum(not row.error for row in rows)
     return Markup(

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from serve.engine.answer_queue import AnswerQueue
-from serve.engine.render import to_json
+from serve.engine.render import answer_json
 from serve.limits.uploads import on_disk
 from zoo.host.errors import UserError
 
@@ -80,7 +80,7 @@ class Feedback:
         answered = queue.answer(
             picture,
             # decoded and answered first: what is no picture is not kept
-            lambda answered: to_json(answered) | {"model": answered.model.digest},
+            lambda answered: answer_json(answered) | {"model": answered.model.digest},
             owner=owner,
         )
         path = self._folder / "train" / label / _file_name(picture)

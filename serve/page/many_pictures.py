@@ -122,7 +122,7 @@ def summarize(rows: list[PictureRow], count: int) -> str:
             )
         )
     if rows:
-        parts.append(answer_html.table(rows))
+        parts.append(answer_html.answers_table(rows))
     return "".join(parts)
 
 

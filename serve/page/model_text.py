@@ -114,7 +114,7 @@ def _card(bundle: Bundle) -> str:
         # the card of another state of the run would describe another model
         if not rundir.is_finished(run) or rundir.finished_sha256(run) != wanted:
             return ""
-        card = _text(run / rundir.CARD, lambda: listed_files.listed(run, rundir.CARD))
+        card = _text(run / rundir.CARD, lambda: listed_files.listed_file(run, rundir.CARD))
     except _UNREADABLE:
         return ""
     if not card.startswith("---\n"):

@@ -82,7 +82,7 @@ def main() -> int:
         "| --- | --- | --- | --- | --- | --- | --- |"
     )
     with tempfile.TemporaryDirectory() as folder:
-        hard_pictures.write(Path(folder))
+        hard_pictures.write_pictures(Path(folder))
         for name in parser.parse_args().names:
             try:
                 with contextlib.redirect_stdout(sys.stderr):  # progress bars
@@ -134,9 +134,9 @@ def spread(model: nn.Module) -> None:
 def proved(parts: DeployedParts, deployed: Deployed, folder: Path) -> list[Rung]:
     """The rungs on a few made pictures, in this process."""
     paths = {name: folder / name for name in PICTURES}
-    pixels, _ = onnx_runtime.load(folder / "pixels.onnx", "cpu")
+    pixels, _ = onnx_runtime.load_session(folder / "pixels.onnx", "cpu")
     pictures = parity.compare_pictures(parts, pixels, paths)
-    session, _ = onnx_runtime.load(folder / "model.onnx", "cpu")
+    session, _ = onnx_runtime.load_session(folder / "model.onnx", "cpu")
     given = [
         session.run(deployed.outputs, {"image": np.asarray(decode(path))[None]})
         for path in paths.values()

@@ -18,10 +18,10 @@ from export.graph.deployed import Deployed, DeployedParts
 from export.graph.pieces import Pieces
 from export.targets import int8
 from zoo.answer import onnx_runtime
-from zoo.bases.catalog import find
+from zoo.bases.catalog import find_base
 from zoo.contract import bundle
 from zoo.contract.decision import Decision
-from zoo.network.build import build
+from zoo.network.build import build_network
 from zoo.picture.preprocess import Preprocessing
 
 ROUNDS, RUNS = 7, 15
@@ -30,7 +30,9 @@ ROUNDS, RUNS = 7, 15
 def main() -> None:
     """One line for each, in milliseconds and relative to the core in ONNX Runtime."""
     torch.set_num_threads(2)
-    model = build(find("efficientnet_lite0"), [str(i) for i in range(10)], image_size=224).eval()
+    model = build_network(
+        find_base("efficientnet_lite0"), [str(i) for i in range(10)], image_size=224
+    ).eval()
     pre = Preprocessing.from_config(model.pretrained_cfg)  # type: ignore[arg-type]
     x = torch.rand(1, 3, 224, 224)
     picture = np.random.default_rng(0).integers(0, 256, (1, 300, 400, 3), dtype=np.uint8)
@@ -38,7 +40,7 @@ def main() -> None:
         core = Path(folder) / "core.onnx"
         plain = DeployedParts(model, pre, Decision(), None)
         Pieces(plain, core.with_suffix(".log")).write_network(Deployed(plain, resize="op"), core)
-        session, _ = onnx_runtime.load(core, "cpu", threads=2)
+        session, _ = onnx_runtime.load_session(core, "cpu", threads=2)
         jobs = {
             "core, ONNX Runtime": lambda: session.run(None, {"pixel_values": x.numpy()}),
             "core, eager torch": lambda: model(x),
@@ -47,14 +49,14 @@ def main() -> None:
             parts = DeployedParts(model, pre, Decision(views=views), None)
             path = Path(folder) / f"{views}.onnx"
             Pieces(parts, path.with_suffix(".log")).write(Deployed(parts, resize="op").eval(), path)
-            whole, _ = onnx_runtime.load(path, "cpu", threads=2)
+            whole, _ = onnx_runtime.load_session(path, "cpu", threads=2)
             jobs[f"whole graph on 300x400, views {views}"] = lambda session=whole: session.run(
                 None, {bundle.IMAGE: picture}
             )
         for kept in (0, *int8.FLOAT_LAYERS[1:3]):
             path = Path(folder) / f"core-int8-{kept}.onnx"
             in_8_bits(core, path, kept)
-            small, _ = onnx_runtime.load(path, "cpu", threads=2)
+            small, _ = onnx_runtime.load_session(path, "cpu", threads=2)
             jobs[f"core, int8 but for {kept} layers"] = lambda session=small: session.run(
                 None, {"pixel_values": x.numpy()}
             )

@@ -157,7 +157,8 @@ def openers() -> dict[str, Callable[[Path], Any]]:
     return {
         "open_finished": lambda run: rundir.open_finished(run, verify=True),
         "listed": lambda run: [
-            listed_files.listed(run, name) for name in (rundir.CARD, rundir.CONFIG, "figures/x.svg")
+            listed_files.listed_file(run, name)
+            for name in (rundir.CARD, rundir.CONFIG, "figures/x.svg")
         ],
         "open_bundle": bundle.open_bundle,
         "of_run": lambda run: [figures(one) for one in bundle.of_run(run)],
@@ -165,7 +166,7 @@ def openers() -> dict[str, Callable[[Path], Any]]:
         "file": lambda run: bundle.open_bundle(run / "bundles" / "onnx", verify=False).file(
             "examples/1.png"
         ),
-        "decision": decision.read,
+        "decision": decision.read_decision,
         "bank": decision.read_bank,
         "files": run_pictures.read_files,
         "root": run_pictures.data_root,
@@ -179,10 +180,10 @@ def openers() -> dict[str, Callable[[Path], Any]]:
             ),
         ),
         "compare": models.rows_of,
-        "base": lambda run: catalog.find(str(run)),
-        "events": events.read,
-        "answers": lambda run: predictions_csv.read(run, rundir.label_names(run)),
-        "report": run_files.read,
+        "base": lambda run: catalog.find_base(str(run)),
+        "events": events.read_events,
+        "answers": lambda run: predictions_csv.read_predictions(run, rundir.label_names(run)),
+        "report": run_files.read_run,
     }
 
 

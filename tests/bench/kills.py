@@ -81,7 +81,7 @@ def child(out: Path, *, workers: int, pause_ms: float) -> None:
         return loss
 
     def digested(plan: Any, best: Any, **how: Any) -> None:
-        state = checkpoint.load(plan.folder)
+        state = checkpoint.load_checkpoint(plan.folder)
         assert state is not None
         history = "".join(
             line
@@ -237,8 +237,8 @@ def summary(rows: list[dict[str, Any]]) -> None:
 
 
 def cost(work: Path, data: str, epochs: int, size: int) -> None:
-    """Seconds in `checkpoint.save` and `save_best` of a plain run at default intervals, and of
-    going on from its end."""
+    """Seconds in `checkpoint.save_checkpoint` and `save_best` of a plain run at default intervals,
+    and of going on from its end."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from finetune import pipeline, write_run
     from finetune.recipe.run import Run

@@ -30,7 +30,7 @@ from tests.bench.long_tail import TOOLS, thin
 from tests.made_recipe import made_recipe
 from zoo.bases import catalog
 from zoo.network import weights
-from zoo.network.build import build
+from zoo.network.build import build_network
 from zoo.picture.preprocess import Preprocessing
 
 Part = tuple[torch.Tensor, torch.Tensor]
@@ -41,8 +41,8 @@ def features(
     data: Path, pictures_of: dict[str, list[dataset.Picture]], classes: tuple[str, ...]
 ) -> dict[str, Part]:
     """Standardised features and labels of train and test."""
-    base = catalog.find("efficientnet_lite0")
-    model = build(
+    base = catalog.find_base("efficientnet_lite0")
+    model = build_network(
         base, classes, image_size=64, drop_path=0.0, dropout=0.0, fetched=weights.fetch(base)
     )
     own = Preprocessing.from_config(model.pretrained_cfg)

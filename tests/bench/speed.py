@@ -51,7 +51,7 @@ def ours(
 ) -> float:
     """Pictures a second of the command's own batches and update."""
     job = step.Job(model, pictures, source, recipe, Path(), lambda model: None)
-    parts = step.prepare(job)
+    parts = step.prepare_training(job)
     step.train_mode(model, recipe)
     start, losses = time.perf_counter(), []
     for done, batch in enumerate(training_batches(pictures, source, recipe, 0)):

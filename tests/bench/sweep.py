@@ -19,7 +19,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from zoo.bases.catalog import ROWS, find, find_architecture
+from zoo.bases.catalog import ROWS, find_architecture, find_base
 
 STEPS, PICTURES, CLASSES = 2, 2, 5
 VALUES_A_WEIGHT = 5
@@ -40,7 +40,7 @@ def main() -> int:
     passed, failed, too_large = 0, 0, 0
     print("| base | M parameters | side | seconds | losses |\n| --- | --- | --- | --- | --- |")
     for name in order.names:
-        params_m = find(name).params_m
+        params_m = find_base(name).params_m
         if params_m is not None and params_m * 1e6 * 4 * VALUES_A_WEIGHT > free_bytes():
             too_large += 1
             print(f"| {name} | {params_m:.1f} | | | does not fit this machine |", flush=True)
@@ -100,7 +100,7 @@ def row(name: str, short_side: int, device: str) -> str:
     from finetune.recipe import facts
     from finetune.train import step
     from zoo.network import weights
-    from zoo.network.build import build, describe
+    from zoo.network.build import build_network, describe
     from zoo.network.trial import Trial
 
     base = find_architecture(name)
@@ -119,9 +119,9 @@ def row(name: str, short_side: int, device: str) -> str:
     )
     resolved = resolve.resolve(facts, {"from_scratch": True, "batch_size": PICTURES})
     recipe, side = resolved.recipe, resolved.recipe.image_size
-    fitting.check(recipe, trial, pictures=1_000, device=device)
+    fitting.check_trainable(recipe, trial, pictures=1_000, device=device)
     seed_everything(0)
-    model = build(
+    model = build_network(
         base,
         [str(i) for i in range(CLASSES)],
         image_size=side,
@@ -137,7 +137,7 @@ def row(name: str, short_side: int, device: str) -> str:
         Path(),
         lambda model: Scores(0, 0, 0, 1),
     )
-    parts = step.prepare(job)
+    parts = step.prepare_training(job)
     step.train_mode(model, recipe)
     began, losses = time.perf_counter(), []
     for number in range(STEPS):

@@ -72,7 +72,7 @@ def teacher_run(data: Path, folder: Path, settings: dict[str, Any]) -> Path:
 
 def seconds_of(job_of: step.Job, batch: tuple[torch.Tensor, torch.Tensor], steps: int) -> float:
     """Seconds of an update, after one that is not counted."""
-    parts = step.prepare(job_of)
+    parts = step.prepare_training(job_of)
     step.train_mode(job_of.model, job_of.recipe)
     step.update(job_of, batch, parts, 0, 0)
     start = time.perf_counter()

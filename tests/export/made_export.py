@@ -92,9 +92,13 @@ def predictions(model: nn.Module, made_run: Made, paths: list[Path]) -> str:
     rows = ["path,split,label,predicted"]
     parts = DeployedParts(model, made_run.pre, made_run.decision, None)
     for path in paths:
-        pixels = tta.prepare(decode(path), made_run.pre, tta.VIEWS[made_run.decision.views])
+        pixels = tta.prepare_views(decode(path), made_run.pre, tta.VIEWS[made_run.decision.views])
         said = LABELS[
-            int(torch_answer.answer(parts, pixels, has_map=False).outputs["probabilities"].argmax())
+            int(
+                torch_answer.answer_by_torch(parts, pixels, has_map=False)
+                .outputs["probabilities"]
+                .argmax()
+            )
         ]
         rows.append(f"val/{path.name},val,{said},{said}")
     return "\n".join(rows) + "\n"
@@ -148,7 +152,7 @@ def onnx_bundle(run: Path) -> None:
     product = Product(deployed.outputs, deployed.resize, pixels=deployed)
     (folder / "examples").mkdir(parents=True)
     trained.write(deployed, folder / "model.onnx")
-    bundle.write(folder, trained.describe("onnx", product, "fp32"))
+    bundle.write_description(folder, trained.describe("onnx", product, "fp32"))
     for name in (bundle.PARITY, bundle.PARITY_PAGE):
         (folder / name).write_text("{}")
     bundle.finish(folder)

@@ -136,7 +136,7 @@ def test_an_export_answers_like_the_model(
 
 def any_batch(folder: Path, picture: Path) -> None:
     """The model takes any number of pictures, and answers each as alone."""
-    session, _ = onnx_runtime.load(folder / "model.onnx", "cpu")
+    session, _ = onnx_runtime.load_session(folder / "model.onnx", "cpu")
     assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
     assert {output.shape[0] for output in session.get_outputs()} == {"batch"}
     pixels = np.asarray(decode(picture))
@@ -169,7 +169,9 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     folder = tmp_path_factory.mktemp("control")
     trained = open_run(made_export(folder, CONTROL))
     (folder / "made").mkdir()
-    paths = trained.pictures | {path.name: path for path in hard_pictures.write(folder / "made")}
+    paths = trained.pictures | {
+        path.name: path for path in hard_pictures.write_pictures(folder / "made")
+    }
     pixels = folder / "pixels.onnx"
     # torch's own Resize is not ONNX Runtime's
     export_pixels(trained.parts, pixels, resize="matmul")
@@ -181,7 +183,7 @@ def export_pixels(parts: DeployedParts, path: Path, *, resize: Resize) -> None:
 
 
 def compared(parts: DeployedParts, pixels: Path, paths: dict[str, Path]) -> list[ComparedPicture]:
-    return parity.compare_pictures(parts, onnx_runtime.load(pixels, "cpu")[0], paths)
+    return parity.compare_pictures(parts, onnx_runtime.load_session(pixels, "cpu")[0], paths)
 
 
 def failed_rungs(proof: Proof, deployed: Deployed) -> set[str]:
@@ -306,7 +308,7 @@ def test_pixels_of_products_are_pillows(provider: str, proof: Proof) -> None:
     fuses the operations."""
     if provider == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed")
-    session, _ = onnx_runtime.load(proof.folder / "pixels.onnx", provider)
+    session, _ = onnx_runtime.load_session(proof.folder / "pixels.onnx", provider)
     pre, views = proof.parts.pre, tta.VIEWS[proof.parts.decision.views]
     random = np.random.default_rng(0)
     small = [
@@ -315,7 +317,7 @@ def test_pixels_of_products_are_pillows(provider: str, proof: Proof) -> None:
     ]
     for picture in (*small, *map(decode, proof.paths.values())):
         [windows] = session.run(["windows"], {"image": np.asarray(picture)[None]})
-        expected = tta.prepare(picture, pre, views).transpose(0, 3, 1, 2)
+        expected = tta.prepare_views(picture, pre, views).transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(windows, expected, err_msg=str(picture.size))
 
 
@@ -339,14 +341,14 @@ def test_pixels_without_antialias_fail(proof: Proof) -> None:
 
 def other_mean_in_the_file(patch: pytest.MonkeyPatch) -> None:
     """Of the pieces that are right: what was traced for other tests is taken."""
-    real = onnx_file.joined
+    real = onnx_file.joined_graph
 
     def joined(parts: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
         model = real(parts)
         onnx_file.set_weight(model, f"{PREPARE}/prepare.mean", np.full((3, 1, 1), 0.3))
         return model
 
-    patch.setattr(onnx_file, "joined", joined)
+    patch.setattr(onnx_file, "joined_graph", joined)
 
 
 def test_a_wrong_export_is_not_finished(
@@ -587,7 +589,7 @@ def test_attention_is_written_out_where_the_exporter_refuses_it_fused(
     path = tmp_path / "attention.onnx"
     onnx_file.save(onnx_file.trace(network, [batch(2, 5, 8)], ["y"], log=tmp_path / "log"), path)
     assert asked == [True, False]
-    [answer] = onnx_runtime.load(path, "cpu")[0].run(None, {"x": x.numpy()})
+    [answer] = onnx_runtime.load_session(path, "cpu")[0].run(None, {"x": x.numpy()})
     np.testing.assert_allclose(answer, expected.numpy(), atol=1e-6)
 
 
@@ -606,7 +608,7 @@ def test_a_model_is_one_file_or_refused(tmp_path: Path, monkeypatch: pytest.Monk
         [20],
     )
     x = np.ones((1, 3, 2, 2), np.float32)
-    [answer] = onnx_runtime.load(path, "cpu")[0].run(None, {"x": x})
+    [answer] = onnx_runtime.load_session(path, "cpu")[0].run(None, {"x": x})
     np.testing.assert_allclose(answer, network(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
     path.unlink()
     monkeypatch.setattr(onnx_file, "LARGEST_FILE", 1000)

@@ -60,7 +60,9 @@ def noisy(width: int, height: int) -> Image.Image:
 def differences(prepare: Prepare, picture: Image.Image) -> np.ndarray:
     """Between Pillow's views and the graph's, in levels."""
     expected = (
-        tta.prepare(picture, prepare.pre, prepare.views).transpose(0, 3, 1, 2).astype(np.float32)
+        tta.prepare_views(picture, prepare.pre, prepare.views)
+        .transpose(0, 3, 1, 2)
+        .astype(np.float32)
     )
     with torch.inference_mode():
         seen = prepare.windows(torch.from_numpy(np.array(picture))[None]).numpy()
@@ -214,7 +216,7 @@ def test_answers_are_those_of_zoo_decision(which: str, views: str) -> None:
         with torch.inference_mode():
             given = dict(zip(deployed.outputs, deployed(image), strict=True))
             pixels = deployed.prepare.windows(image).permute(0, 2, 3, 1).to(torch.uint8).numpy()
-        expected = torch_answer.answer(parts, pixels, has_map=True)
+        expected = torch_answer.answer_by_torch(parts, pixels, has_map=True)
         assert set(given) == set(expected.outputs)
         for name, value in expected.outputs.items():
             assert given[name].dtype == torch.float32

@@ -200,7 +200,7 @@ def test_an_estimate_has_three_outcomes(
 ) -> None:
     rung = Rung("accuracy", limit, worst, "a.png", 135, error)
     assert rung.verdict == verdict
-    [row] = judging.to_json([rung])
+    [row] = judging.rungs_json([rung])
     assert (row["verdict"], "passed" in row) == (verdict, False)
     assert row["worst"] is None or abs(row["worst"]) < 10
 
@@ -263,7 +263,7 @@ def test_what_overflowed_has_failed_whether_it_is_judged_or_not(seen: float, jud
     rungs = parity.compare_outputs(
         [parity.ComparedPicture("a.png", 0, 0, answered, answered)], outputs, judged=judged
     )
-    [row] = [row for row in judging.to_json(rungs) if row["name"] == "heatmap"]
+    [row] = [row for row in judging.rungs_json(rungs) if row["name"] == "heatmap"]
     assert (row["verdict"], row["worst"]) == ("failed", None)
 
 

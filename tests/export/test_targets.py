@@ -156,7 +156,7 @@ def test_what_tensorrt_cannot_take_is_said_in_its_words(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node], "turned", [given], [turned])
     onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "model.onnx")
     with pytest.raises(UserError, match=r"TensorRT's parser refuses model\.onnx: .*UInt8"):
-        tensorrt_builder.build(
+        tensorrt_builder.build_engine(
             tensorrt_builder.import_tensorrt(),
             tmp_path / "model.onnx",
             {which: [1, 50, 60, 3] for which in ("min", "opt", "max")},
@@ -255,7 +255,7 @@ def test_openvino_answers_in_fp32_and_knows_its_labels(made_vit: Path) -> None:
     )
     with pytest.raises(UserError, match="a model for OpenVINO, which computes on the CPU"):
         Predictor(folder, provider="cuda")
-    compiled = openvino_runtime.load(folder / "model.xml")._compiled
+    compiled = openvino_runtime.load_compiled(folder / "model.xml")._compiled
     # not what this CPU would like best
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert (folder / "model.bin").stat().st_size > 0.9 * sum(  # not rounded to float16
@@ -328,7 +328,7 @@ def test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser(traine
     assert len(zeros) > 40
     assert set(zeros) == {onnx.TensorProto.INT8}
     needs("tensorrt_rtx")
-    assert tensorrt_builder.build(
+    assert tensorrt_builder.build_engine(
         tensorrt_builder.import_tensorrt(),
         folder / about["file"],
         tensorrt.profile(open_run(trained)),
@@ -337,7 +337,7 @@ def test_int8_for_tensorrt_is_signed_without_bias_and_taken_by_its_parser(traine
 
 def test_int8_has_an_unknown_answer_of_its_own(trained: Path) -> None:
     opened = open_bundle(trained / "bundles" / "int8")
-    of_run, own = decision.read(trained).unknown, opened.decision.unknown
+    of_run, own = decision.read_decision(trained).unknown, opened.decision.unknown
     assert of_run
     assert own
     assert own.threshold != of_run.threshold
@@ -478,7 +478,7 @@ def test_an_attempt_that_cannot_pass_any_more_is_given_up(
         return f"{model.name}, kernels of 8 bits: {eight_bit_kernels}", provider
 
     monkeypatch.setattr(sessions, "run", run)
-    monkeypatch.setattr(onnx_runtime, "load", load)
+    monkeypatch.setattr(onnx_runtime, "load_session", load)
     rung = int8.judged_early(tmp_path / "model", labelled, 1.0, as_stated=True)
     assert [len(paths) for paths in answered] == asked
     assert rung.pictures == sum(asked) == len({path for paths in answered for path in paths})

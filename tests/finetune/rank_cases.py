@@ -138,7 +138,7 @@ def trained(job: Job, state: checkpoint.State) -> dict[str, torch.Tensor]:
     loop.update = update
     distributed.wait()
     assert checkpoint.has_state(job.folder)
-    averaged = checkpoint.load(job.folder) if job.recipe.ema else None
+    averaged = checkpoint.load_checkpoint(job.folder) if job.recipe.ema else None
     weights = torch.cat([t.flatten().double() for t in job.model.state_dict().values()])
     ema = torch.zeros(1)
     if averaged is not None:
@@ -158,7 +158,7 @@ def in_pieces(job: Job, number: signal.Signals, until: int) -> dict[str, torch.T
 
     loop.update = stop
     try:
-        return trained(job, checkpoint.load(job.folder) or first_state(job))
+        return trained(job, checkpoint.load_checkpoint(job.folder) or first_state(job))
     except signals.Stopped:
         return {}
 
@@ -284,9 +284,9 @@ def process(
     }
 
     def main() -> None:
-        with distributed.joined():
+        with distributed.joined_processes():
             distributed.wait()
-        with distributed.joined():  # a program may carry out several runs
+        with distributed.joined_processes():  # a program may carry out several runs
             torch.save(work(), f"{file}-{number}.pt")
 
     run_main(main, joins=True)

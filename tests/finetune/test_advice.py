@@ -464,7 +464,7 @@ def test_least_training_is_that_of_the_recipe() -> None:
 
 def test_history_of_a_run_folder(tmp_path: Any) -> None:
     run, _ = made_run(tmp_path, made=Made(epochs=3), pictures=4)
-    series = events.read(run)
+    series = events.read_events(run)
     found = history_of(series, FinishedRun(run).report)
     assert (found.epochs, found.steps_per_epoch, found.pictures, found.classes, found.probe) == (
         3,
@@ -486,7 +486,7 @@ def test_history_of_a_probe_alone(tmp_path: Any) -> None:
     recipe = {
         name: row["value"] for name, row in json.loads((run / "recipe.json").read_text()).items()
     }
-    found = history_of(events.read(run), FinishedRun(run).report)
+    found = history_of(events.read_events(run), FinishedRun(run).report)
     assert found.epochs == 0
     assert "probe" in only(curves(found, recipe)).finding
 

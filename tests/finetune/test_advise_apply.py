@@ -33,7 +33,7 @@ LABELS = Advice("Labels are wrong.", "Correct them.")
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> FollowUp:
     return FollowUp(
-        run_files.read(made_run(tmp_path_factory.mktemp("made"), pictures=3)[0]), {"seed": 1}
+        run_files.read_run(made_run(tmp_path_factory.mktemp("made"), pictures=3)[0]), {"seed": 1}
     )
 
 
@@ -129,7 +129,7 @@ def test_what_rank_0_writes_is_read_after_a_wait_and_written_by_it_alone(
         raise stopped
 
     monkeypatch.setattr("zoo.contract.rundir.read_json", read)
-    monkeypatch.setattr("finetune.report.run_files.read", read)
+    monkeypatch.setattr("finetune.report.run_files.read_run", read)
     with pytest.raises(RuntimeError, match="far enough"):
         run_advised(Run(data="x", out=tmp_path / "run"), {}, most=1)
     assert happened == ["start", "wait", "read"]

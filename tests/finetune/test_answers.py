@@ -20,7 +20,7 @@ from finetune.evaluation.predictions import (
     Answers,
     concatenate,
     headline,
-    numbers,
+    split_numbers,
 )
 from finetune.evaluation.predictions_csv import COLUMNS, COUNTS, FLOATS
 from tests.finetune.made_pictures import rows
@@ -123,8 +123,8 @@ def assert_same(seen: Answers, expected: Answers) -> None:
 
 
 def round_trip(folder: Path, table: Answers) -> Answers:
-    predictions_csv.write(folder / rundir.PREDICTIONS, table)
-    return predictions_csv.read(folder, table.classes)
+    predictions_csv.write_predictions(folder / rundir.PREDICTIONS, table)
+    return predictions_csv.read_predictions(folder, table.classes)
 
 
 # --- the file
@@ -392,10 +392,10 @@ def test_the_numbers_can_be_computed_again_from_the_file(
             "mean_set_size": sum(int(row["set_size"]) for row in own) / n,
             "plain": recomputed(own, "plain_"),
         }
-        found = numbers(seen.of(split))
+        found = split_numbers(seen.of(split))
         assert_close(asdict(found), expected)
-        assert numbers(table.of(split)).loss == pytest.approx(expected["loss"], rel=1e-8)
-        assert numbers(table.of(split)).top1 == expected["top1"]
+        assert split_numbers(table.of(split)).loss == pytest.approx(expected["loss"], rel=1e-8)
+        assert split_numbers(table.of(split)).top1 == expected["top1"]
         assert 0.05 < expected["top1"] < 0.95
 
 
@@ -406,7 +406,7 @@ def test_a_probability_of_0_costs_a_large_finite_loss() -> None:
 
 def test_a_table_that_is_missing_or_of_another_version_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"predictions\.csv is missing"):
-        predictions_csv.read(tmp_path, ["cat"])
+        predictions_csv.read_predictions(tmp_path, ["cat"])
     (tmp_path / "predictions.csv").write_text("path,split,label,predicted\na.png,test,dog,cat\n")
     with pytest.raises(UserError, match="is not as this version writes it"):
-        predictions_csv.read(tmp_path, ["cat"])
+        predictions_csv.read_predictions(tmp_path, ["cat"])

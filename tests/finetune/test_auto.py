@@ -235,5 +235,5 @@ def test_what_was_not_measured_says_so(optimizer: str) -> None:
 
 @pytest.mark.parametrize("alias", ["vit_tiny_21k", "convnext_atto_1k", "eva02_tiny_21k"])
 def test_layers_of_a_base(alias: str) -> None:
-    base = describe(catalog.find(alias), weights.RANDOM)
+    base = describe(catalog.find_base(alias), weights.RANDOM)
     assert (base.layers, base.batch_norm) == (14, False)

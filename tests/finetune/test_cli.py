@@ -378,8 +378,8 @@ ALL_FLAGS = ["help", *other_flags.flags_of(Run, Recipe)]
 )
 def test_flags_of_other_programs_are_answered_with_ours(command: str, words: list[str]) -> None:
     if not words:
-        return other_flags.check(command.split(), ALL_FLAGS)
-    message = error_text(lambda: other_flags.check(command.split(), ALL_FLAGS))
+        return other_flags.check_flags(command.split(), ALL_FLAGS)
+    message = error_text(lambda: other_flags.check_flags(command.split(), ALL_FLAGS))
     assert not [word for word in words if word not in message], message
 
 
@@ -412,7 +412,7 @@ def test_every_flag_of_torchrun_is_answered_where_it_stands_behind_our_name() ->
         if flag.startswith("--")
     }
     asked = sorted(flags - {"--help", "--print-completion", "--print_completion"})
-    answer = error_text(lambda: other_flags.check(asked, ALL_FLAGS))
+    answer = error_text(lambda: other_flags.check_flags(asked, ALL_FLAGS))
     assert not [
         flag for flag in asked if f"{flag}: " not in answer and f"{flag} is --out" not in answer
     ]
@@ -463,7 +463,7 @@ def test_no_number_is_taken_beyond_its_range(value: float) -> None:
         assert message.startswith(flag_of(name))
     for name, kind in TYPES.items():
         if kind in (int, float):
-            assert error_text(lambda name=name: resolve.check({name: value})).startswith(
+            assert error_text(lambda name=name: resolve.check_given({name: value})).startswith(
                 flag_of(name)
             )  # type: ignore[misc]
 
@@ -471,10 +471,10 @@ def test_no_number_is_taken_beyond_its_range(value: float) -> None:
 @pytest.mark.parametrize("value", [1e-300, 1e-40, 1e-9])
 def test_a_number_that_rounding_makes_nothing_of_is_refused(value: float) -> None:
     for name in ("mixup", "cutmix", "clip_norm", "sam_rho"):
-        message = error_text(lambda name=name: resolve.check({name: value}))  # type: ignore[misc]
+        message = error_text(lambda name=name: resolve.check_given({name: value}))  # type: ignore[misc]
         assert "expected 0 (off), or a value from " in message
-        resolve.check({name: 0.0})
-        resolve.check({name: ROWS[name].least})
+        resolve.check_given({name: 0.0})
+        resolve.check_given({name: ROWS[name].least})
 
 
 def test_main_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_a_paired_comparison_counts_what_only_one_has_right() -> None:
 
 def test_runs_of_other_pictures_are_not_paired(tmp_path: Path) -> None:
     runs = [
-        run_files.read(made_run(tmp_path / name, pictures=count)[0])
+        run_files.read_run(made_run(tmp_path / name, pictures=count)[0])
         for name, count in (("a", 3), ("b", 4))
     ]
     for run in runs:
@@ -100,7 +100,7 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
         "compare.json",
     }
     numbers = rundir.read_json(folder / "compare.json")
-    runs = [run_files.read(folder / row["folder"]) for row in numbers["runs"]]
+    runs = [run_files.read_run(folder / row["folder"]) for row in numbers["runs"]]
     for row, run in zip(numbers["runs"], runs, strict=True):
         rundir.open_finished(run.folder, verify=True)
         assert run.classes == sorted(WNIDS)

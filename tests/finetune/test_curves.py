@@ -71,8 +71,8 @@ def test_the_worst_classes_have_curves_and_absent_ones_have_none() -> None:
 
 
 def test_a_run_draws_its_errors_and_class_curves(finished_run: Path) -> None:
-    run = run_files.read(finished_run)
-    series = events.read(finished_run)
+    run = run_files.read_run(finished_run)
+    series = events.read_events(finished_run)
     assert [step for step, _ in series["train/top5"]] == [step for step, _ in series["train/loss"]]
     wrong = write.error_curves(run)
     assert {
@@ -102,4 +102,4 @@ def test_a_run_of_an_earlier_version_lacks_these_figures(tmp_path: Path) -> None
     run, page = page_of(tmp_path / "old", "errors", "precision_recall", "roc", pictures=3)
     assert "ROC curves" not in page
     assert not (run / "figures" / "error.svg").exists()
-    assert ranking_figures(run_files.read(made_run(tmp_path / "new", pictures=3)[0])) == []
+    assert ranking_figures(run_files.read_run(made_run(tmp_path / "new", pictures=3)[0])) == []

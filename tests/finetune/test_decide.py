@@ -60,7 +60,7 @@ def digests(run: Path) -> dict[str, str]:
 
 
 def table_of(run: Path) -> predictions.Answers:
-    return predictions_csv.read(run, rundir.read_json(run / "data.json")["classes"])
+    return predictions_csv.read_predictions(run, rundir.read_json(run / "data.json")["classes"])
 
 
 def embeddings(run: Path, root: Path, paths: list[str]) -> np.ndarray:
@@ -74,7 +74,7 @@ def embeddings(run: Path, root: Path, paths: list[str]) -> np.ndarray:
 
 def with_stage(run: Path, root: Path, paths: list[str]) -> np.ndarray:
     """The embedding that the unknown score takes, by timm and decision.json alone."""
-    made = decision.read(run).early
+    made = decision.read_decision(run).early
     assert made is not None
     model = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
     pre = Preprocessing.from_config(rundir.read_json(run / "config.json")["pretrained_cfg"])
@@ -107,7 +107,7 @@ def test_answers_follow_from_decision_json_and_the_outputs(
     zoo.contract.decision alone."""
     rows = [row for row in rows_of(finished_run) if row["split"] == "test"][::4]
     made, labels = (
-        decision.read(finished_run),
+        decision.read_decision(finished_run),
         rundir.read_json(finished_run / "config.json")["label_names"],
     )
     model = timm.create_model(f"local-dir:{finished_run}", pretrained=True).eval()
@@ -229,7 +229,7 @@ def test_views_by_hand_are_fitted_anew(
         "figures/roc.svg",
     } == WRITTEN - {"bank.safetensors"}
     rundir.open_finished(run_copy, verify=True)
-    content, made = rundir.read_json(run_copy / "decision.json"), decision.read(run_copy)
+    content, made = rundir.read_json(run_copy / "decision.json"), decision.read_decision(run_copy)
     assert content["views"] == "flip"
     assert content["fitted"]["views"] == {"why": "set by hand", "table": []}
     assert made.sets is not None

@@ -244,7 +244,7 @@ def test_events_are_written_and_read_back(tmp_path: Path) -> None:
         {"step": 10, "name": "train/lr", "value": 1e-3},
         {"step": 20, "name": "train/loss", "value": 0.75},
     ]
-    assert events.read(tmp_path) == {
+    assert events.read_events(tmp_path) == {
         "select/top1": [(0, 0.5)],
         "train/loss": [(10, 1.25), (20, 0.75)],
         "train/lr": [(10, 1e-3)],
@@ -272,12 +272,12 @@ def test_going_on_drops_what_was_written_after_the_saved_position(tmp_path: Path
     assert again.position() == position
     again.write(2, loss=3.5)
     again.close()
-    assert events.read(tmp_path) == {"loss": [(1, 4.0), (2, 3.5)]}
+    assert events.read_events(tmp_path) == {"loss": [(1, 4.0), (2, 3.5)]}
     assert board(tmp_path, "loss") == [(1, 4.0), (2, 3.5)]
     fresh = Events(tmp_path)
     fresh.write(1, loss=5.0)
     fresh.close()
-    assert events.read(tmp_path) == {"loss": [(1, 5.0)]}
+    assert events.read_events(tmp_path) == {"loss": [(1, 5.0)]}
     assert board(tmp_path, "loss") == [(1, 5.0)]
 
 

@@ -30,7 +30,7 @@ def test_it_says_what_a_run_does(finished_run: Path) -> None:
         name: row for name, row in resolved.to_json().items() if row != recorded[name]
     }.keys() <= {"features"}
     assert trained_on == pictures
-    assert rates.total_steps == events.read(finished_run)["select/top1"][-1][0]
+    assert rates.total_steps == events.read_events(finished_run)["select/top1"][-1][0]
 
 
 def test_it_cuts_as_many_validation_pictures_as_a_run() -> None:

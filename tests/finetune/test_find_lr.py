@@ -155,15 +155,15 @@ def test_the_tool_draws_the_curve_and_the_run_goes_on_with_the_rate(
     assert told.count("linear probe: top-1") == 1
     found = rundir.read_json(out / "recipe.json")["lr"]
     assert told.count(f"suggested learning rate: {found['value']:g} ({found['why']})") == 2
-    curve = lr_curve.recorded(events.read(out))
+    curve = lr_curve.recorded_curve(events.read_events(out))
     assert curve is not None
     assert suggest(curve).lr == found["value"]
     assert "Learning-rate range test" in (out / "figures" / "lr-range.svg").read_text()
     assert not rundir.is_finished(out)
     start(Run(resume=out), {})  # as the tool says
     assert rundir.read_json(out / "recipe.json")["lr"] == found
-    assert max(lr for _, lr in events.read(out)["train/lr"]) <= found["value"]
-    assert lr_curve.recorded(events.read(out)) == curve
+    assert max(lr for _, lr in events.read_events(out)["train/lr"]) <= found["value"]
+    assert lr_curve.recorded_curve(events.read_events(out)) == curve
 
 
 def test_find_where_it_is_useless_is_refused(digits: Path, tiny_base: Path, tmp_path: Path) -> None:

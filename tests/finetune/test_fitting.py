@@ -75,11 +75,11 @@ def test_what_a_network_cannot_take_is_named_by_its_flag(
             words is None
         )
     if words is None:
-        fitting.check(made_recipe(**values), trial, pictures=100, device="cpu")
+        fitting.check_trainable(made_recipe(**values), trial, pictures=100, device="cpu")
         fitting.check_given(values, trial, device="cpu")
         return
     with pytest.raises(UserError, match=words):
-        fitting.check(made_recipe(**values), trial, pictures=100, device="cpu")
+        fitting.check_trainable(made_recipe(**values), trial, pictures=100, device="cpu")
     # before the data is read, where all that decides it was given
     with pytest.raises(UserError, match=words):
         fitting.check_given({"batch_norm": "train"} | values, trial, device="cpu")
@@ -87,9 +87,9 @@ def test_what_a_network_cannot_take_is_named_by_its_flag(
 
 def test_fewer_pictures_than_a_batch_count() -> None:
     recipe = made_recipe(image_size=16, batch_size=32, accumulate=2)
-    fitting.check(recipe, trial_of("test_resnet"), pictures=4, device="cpu")
+    fitting.check_trainable(recipe, trial_of("test_resnet"), pictures=4, device="cpu")
     with pytest.raises(UserError, match="--batch-size 3 --accumulate 2"):
-        fitting.check(recipe, trial_of("test_resnet"), pictures=3, device="cpu")
+        fitting.check_trainable(recipe, trial_of("test_resnet"), pictures=3, device="cpu")
 
 
 def test_auto_chooses_a_side_that_the_network_takes() -> None:
@@ -155,4 +155,4 @@ def test_durations_are_refused_with_their_flag_before_the_data(
         check_durations(given)
         return
     with pytest.raises(UserError, match=words):
-        resolve.check(given)
+        resolve.check_given(given)

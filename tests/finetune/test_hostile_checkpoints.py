@@ -23,9 +23,11 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "resume").mkdir()
     model = torch.nn.Linear(3, 2)
     best = checkpoint.save_best(tmp_path, model, Scores(0.5, 1.0, 1.0, 10), 0)
-    checkpoint.save(tmp_path, checkpoint.State(1, 0, best, {"model": model.state_dict()}))
+    checkpoint.save_checkpoint(
+        tmp_path, checkpoint.State(1, 0, best, {"model": model.state_dict()})
+    )
     (tmp_path / rundir.METRICS).write_text("")
-    assert checkpoint.load(tmp_path) is not None
+    assert checkpoint.load_checkpoint(tmp_path) is not None
     return tmp_path / "resume" / "step-000000001"
 
 
@@ -70,7 +72,7 @@ LIES: dict[str, Callable[[Path], object]] = {
 def test_a_checkpoint_that_lies_is_refused(place: Path, name: str) -> None:
     LIES[name](place)
     with pytest.raises(UserError):
-        checkpoint.load(place.parents[1])
+        checkpoint.load_checkpoint(place.parents[1])
 
 
 def test_other_folders_in_resume_are_no_checkpoints(place: Path) -> None:
@@ -80,7 +82,7 @@ def test_other_folders_in_resume_are_no_checkpoints(place: Path) -> None:
 
 
 def test_best_weights_of_another_network_are_refused(place: Path) -> None:
-    state = checkpoint.load(place.parents[1])
+    state = checkpoint.load_checkpoint(place.parents[1])
     assert state is not None
     with pytest.raises(UserError, match="does not fit this run"):
         checkpoint.load_best(place.parents[1], torch.nn.Linear(4, 2), state.best)
@@ -125,7 +127,7 @@ def test_a_checkpoint_of_an_earlier_version_is_told_as_that(place: Path) -> None
     """Its steps saw other pictures: to go on from it would be neither the one run nor the other."""
     rundir.write_manifest(place, version=1)
     with pytest.raises(UserError, match=r"earlier version, .*remove .* and start the run again"):
-        checkpoint.load(place.parents[1])
+        checkpoint.load_checkpoint(place.parents[1])
 
 
 @pytest.mark.parametrize(
@@ -141,4 +143,4 @@ def test_a_checkpoint_of_an_earlier_version_is_told_as_that(place: Path) -> None
 def test_a_best_epoch_of_another_form_is_refused(place: Path, tuned: Any) -> None:
     changed(place, lambda state: state.update(tuned=tuned))
     with pytest.raises(UserError):
-        checkpoint.load(place.parents[1])
+        checkpoint.load_checkpoint(place.parents[1])

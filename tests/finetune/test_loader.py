@@ -43,7 +43,7 @@ from zoo.host.errors import UserError
 from zoo.picture import preprocess
 from zoo.picture.decoding import decode
 from zoo.picture.preprocess import Preprocessing, resize_crop
-from zoo.picture.tta import VIEWS, prepare
+from zoo.picture.tta import VIEWS, prepare_views
 
 PRE = Preprocessing(size=16, crop_mode="squash", crop_pct=1.0)
 RECIPE = made_recipe(batch_size=4, epochs=3, image_size=16)
@@ -109,7 +109,7 @@ def test_views_of_a_picture_stand_together(
     )
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     assert labels.tolist() == [p.label for p in many]
-    expected = [prepare(decode(root / p.path), PRE, VIEWS[name]) for p in many]
+    expected = [prepare_views(decode(root / p.path), PRE, VIEWS[name]) for p in many]
     assert np.array_equal(images.numpy(), np.concatenate(expected))
 
 
@@ -317,7 +317,7 @@ def test_a_process_that_dies_or_stands_still_is_named(
             os.kill(os.getpid(), number)
         sleep(60)
 
-    monkeypatch.setattr(loader, "prepare", end)
+    monkeypatch.setattr(loader, "prepare_views", end)
     monkeypatch.setattr(shared_memory, "LEAST_WAIT_S", 1.0)
     monkeypatch.setattr(shared_memory, "WAIT_A_PICTURE_S", 0.0)
     expected = {

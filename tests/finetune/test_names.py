@@ -289,7 +289,7 @@ def test_printed_commands_give_the_same_words_back(
                 name,
                 *([f"./{name}"] if name.startswith("-") else [name]),
             ]
-    lines, run = [], run_files.read(evil)
+    lines, run = [], run_files.read_run(evil)
     for name in EVIL:
         next_commands(tmp_path / name)
         rundir.write_json(

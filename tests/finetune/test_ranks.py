@@ -186,7 +186,7 @@ def test_every_command_joins_the_other_processes_or_is_refused_before_anything_e
     def joined() -> None:
         raise UserError("joined")
 
-    monkeypatch.setattr(distributed, "joined", joined)
+    monkeypatch.setattr(distributed, "joined_processes", joined)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(sys, "argv", [module, *COMMANDS[module]])
@@ -392,7 +392,7 @@ def test_a_batch_that_does_not_fit_is_passed_in_parts(
 ) -> None:
     network = Small(room)
     job = job_of(network, accumulate=given)
-    parts = step.prepare(job)
+    parts = step.prepare_training(job)
     pretend(world)
     before = {name: t.clone() for name, t in network.state_dict().items()}
     fitted = memory.fitted(job, parts)
@@ -407,7 +407,7 @@ def test_a_batch_that_does_not_fit_is_passed_in_parts(
 def test_a_picture_that_does_not_fit_alone_is_told() -> None:
     job = job_of(Small(0))
     with pytest.raises(UserError, match="not even one picture of 32 px fits"):
-        memory.fitted(job, step.prepare(job))
+        memory.fitted(job, step.prepare_training(job))
 
 
 @pytest.mark.parametrize(
@@ -435,10 +435,10 @@ def test_every_librarys_words_for_a_full_device_count(
     monkeypatch.setattr(memory, "_pass", passed)
     job = job_of(Small(9))
     if full:
-        assert memory.fits(job, step.prepare(job), 2) is False
+        assert memory.fits(job, step.prepare_training(job), 2) is False
         return
     with pytest.raises(type(error)):
-        memory.fits(job, step.prepare(job), 2)
+        memory.fits(job, step.prepare_training(job), 2)
 
 
 def test_the_trial_holds_what_a_step_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +451,7 @@ def test_the_trial_holds_what_a_step_holds(monkeypatch: pytest.MonkeyPatch) -> N
     job = dataclasses.replace(job, teacher=Teacher(taught, PRE, PRE, own_size_only=False))
     zeros, largest = torch.zeros, []
     monkeypatch.setattr(torch, "zeros", lambda *a, **k: largest.append(a) or zeros(*a, **k))
-    assert memory.fits(job, step.prepare(job), 8)
+    assert memory.fits(job, step.prepare_training(job), 8)
     assert taught.seen == [8]
     assert (32, 3, 32, 32) in largest
     for weight in job.model.parameters():
@@ -473,10 +473,10 @@ def test_a_batch_norm_that_needs_two_pictures_is_told_where_one_fits() -> None:
     with pytest.raises(
         UserError, match=r"only one picture of 32 px .*--image-size .*--batch-norm frozen"
     ):
-        memory.fitted(job, step.prepare(job))
+        memory.fitted(job, step.prepare_training(job))
     assert torch.equal(job.model.norm.running_mean, running)
     frozen = job_of(Pooled(1), batch_norm="frozen")
-    assert memory.fitted(frozen, step.prepare(frozen)).recipe.accumulate == 32
+    assert memory.fitted(frozen, step.prepare_training(frozen)).recipe.accumulate == 32
 
 
 # --- files to start a run with

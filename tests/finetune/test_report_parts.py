@@ -29,7 +29,7 @@ NO_FIGURE = Drawing("none", "<svg/>", 1, 1, "none")
 
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory: pytest.TempPathFactory) -> run_files.Finished:
-    return run_files.read(made_run(tmp_path_factory.mktemp("ten"))[0])
+    return run_files.read_run(made_run(tmp_path_factory.mktemp("ten"))[0])
 
 
 def test_the_four_questions_come_first_and_the_links_lead_to_them(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def text_of(run: run_files.Finished) -> str:
 def test_what_was_fitted_and_what_cannot_be_compared(
     tmp_path: Path, made: Made, sentence: str
 ) -> None:
-    run = run_files.read(made_run(tmp_path, classes=FRUIT[:6], pictures=7, made=made)[0])
+    run = run_files.read_run(made_run(tmp_path, classes=FRUIT[:6], pictures=7, made=made)[0])
     assert sentence in text_of(run)
 
 
@@ -132,11 +132,11 @@ def test_the_share_called_unknown_is_of_each_foreign_set(ten: run_files.Finished
 
 def test_sets_that_cover_too_little_are_told(tmp_path: Path) -> None:
     run, _ = made_run(tmp_path)
-    assert "less often than was asked for" not in text_of(run_files.read(run))
+    assert "less often than was asked for" not in text_of(run_files.read_run(run))
     decision = rundir.read_json(run / rundir.DECISION)
     decision["sets"]["coverage"] = 0.99
     rundir.write_json(run / rundir.DECISION, decision)
-    assert "less often than was asked for" in text_of(run_files.read(run))
+    assert "less often than was asked for" in text_of(run_files.read_run(run))
 
 
 def test_sets_that_hold_every_class_say_why(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_sets_that_hold_every_class_say_why(tmp_path: Path) -> None:
     decision["sets"]["least_probability"] = 0.0
     rundir.write_json(run / rundir.DECISION, decision)
     assert "Too few pictures to fit it, so every set holds all classes." in text_of(
-        run_files.read(run)
+        run_files.read_run(run)
     )
 
 
@@ -206,7 +206,7 @@ def test_a_run_without_heat_maps_shows_each_picture_once(tmp_path: Path) -> None
 
 def test_frequent_confusions_have_up_to_three_pictures(tmp_path: Path) -> None:
     run, page = page_of(tmp_path)
-    confusion = run_files.read(run).confusion
+    confusion = run_files.read_run(run).confusion
     wrong = sorted(((n, pair) for pair, n in confusion.items() if pair[0] != pair[1]), reverse=True)
     shown = [cell.count("<img") for cell in re.findall(r'<td class="shots">(.*?)</td>', page, re.S)]
     assert Counter(shown[:8]) == Counter(min(3, n) for n, _ in wrong[:8])
@@ -284,7 +284,7 @@ def test_the_command_hides_paths_and_quotes_names(tmp_path: Path) -> None:
     ):
         numbers["base"] |= {"name": name, "hub_id": hub_id}
         rundir.write_json(run / rundir.REPORT, numbers)
-        command = next_steps.command(run_files.read(run), LONGER)
+        command = next_steps.command(run_files.read_run(run), LONGER)
         assert command.startswith(f"python -m finetune --data DATA {expected} --")
         assert " --val VAL " in command
 
@@ -311,7 +311,7 @@ def test_findings_are_those_of_the_headline(ten: run_files.Finished) -> None:
 
 def test_the_page_shows_the_advice_of_its_numbers(tmp_path: Path) -> None:
     run, page = page_of(tmp_path, pictures=4)
-    advices = next_steps.advices(run_files.read(run))
+    advices = next_steps.advices(run_files.read_run(run))
     text = Seen(page).text
     assert advices
     assert " ".join(advices[0].finding.split()) in text.split("With and without")[0]

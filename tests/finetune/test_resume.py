@@ -70,7 +70,7 @@ def wait_for_line(process: Command, words: str) -> None:
 def wait_for_state(folder: Path, step: int) -> None:
     """Wait until a state of this step, or a later one, is on disk."""
     deadline = time.monotonic() + 100
-    while (state := checkpoint.load(folder)) is None or state.step < step:
+    while (state := checkpoint.load_checkpoint(folder)) is None or state.step < step:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -90,7 +90,7 @@ def test_a_killed_run_keeps_its_folder_to_itself_and_ends_with_the_same_bits(
             start(Run(data=str(digits), base=str(tiny_base), out=broken), SHORT)
         wait_for_line(process, "epoch   1/2")
         wait_for_state(broken, 4)
-    state = checkpoint.load(broken)
+    state = checkpoint.load_checkpoint(broken)
     assert state is not None
     # 3.125 steps an epoch; the second epoch's state may be on disk already
     assert state.step in (4, 7)
@@ -232,7 +232,7 @@ def test_stopped_within_an_epoch_the_weights_are_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         loop.train(job, first_state(job))
     monkeypatch.setattr(loop, "update", update)
-    state = checkpoint.load(job.folder)
+    state = checkpoint.load_checkpoint(job.folder)
     assert state is not None
     assert state.step == saved  # the last look at the losses before it stopped
     loop.train(job, state)
@@ -298,7 +298,7 @@ def test_which_epoch_is_kept_and_when_patience_ends(
 
 
 def loaded(job: loop.Job) -> checkpoint.State:
-    state = checkpoint.load(job.folder)
+    state = checkpoint.load_checkpoint(job.folder)
     assert state is not None
     return state
 
@@ -337,7 +337,7 @@ def test_frozen_batch_norm_keeps_the_base_statistics(small_job: loop.Job) -> Non
 
 def test_a_limit_on_the_size_of_files_is_told_and_the_old_state_stays(small_job: loop.Job) -> None:
     state = first_state(small_job)
-    checkpoint.save(small_job.folder, state)
+    checkpoint.save_checkpoint(small_job.folder, state)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # for torch.save and safetensors alike
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
@@ -347,12 +347,12 @@ def test_a_limit_on_the_size_of_files_is_told_and_the_old_state_stays(small_job:
             r"\(ulimit -f .*raise the limit .*same command"
         )
         with pytest.raises(UserError, match=rf"step-000000000: .*{limit}"):
-            checkpoint.save(small_job.folder, state)
+            checkpoint.save_checkpoint(small_job.folder, state)
         with pytest.raises(UserError, match=rf"best-3\.safetensors: .*{limit}"):
             checkpoint.save_best(small_job.folder, small_job.model, _scores(0.7), 3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert checkpoint.load(small_job.folder) is not None
+    assert checkpoint.load_checkpoint(small_job.folder) is not None
     assert not list((small_job.folder / "resume").rglob("*.tmp"))
 
 
@@ -387,7 +387,7 @@ def test_checkpoints_take_two_percent_of_the_time(
 ) -> None:
     clock = iter([0.0, 10.0, 10.0 + took_s, 10.0 + took_s + since_s, 10.0 + took_s + since_s])
     monkeypatch.setattr(saver, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(checkpoint, "save", lambda *_: None)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", lambda *_: None)
     state = checkpoint.State(0, 0, checkpoint.Best(_scores(0.5), 0, "", ""), {})
     its = saver.Saver(tmp_path, state)
     its.save(dataclasses.replace(state, step=1))
@@ -417,7 +417,9 @@ def two_checkpoints(tmp_path: Path) -> Path:
     (tmp_path / "resume").mkdir()
     for step in (0, 3, 6):
         best = checkpoint.save_best(tmp_path, model, _scores(step / 10), step)
-        checkpoint.save(tmp_path, checkpoint.State(step, 0, best, {"model": model.state_dict()}))
+        checkpoint.save_checkpoint(
+            tmp_path, checkpoint.State(step, 0, best, {"model": model.state_dict()})
+        )
     assert sorted(path.name for path in (tmp_path / "resume").iterdir()) == [
         "best-3.safetensors",
         "best-6.safetensors",
@@ -444,14 +446,14 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     damage(two_checkpoints / "resume" / name)
-    state = checkpoint.load(two_checkpoints)
+    state = checkpoint.load_checkpoint(two_checkpoints)
     assert state is not None
     assert (state.step, state.best.step) == (3, 3)
     said = capsys.readouterr().out
     assert said.startswith(f"warning: {two_checkpoints / 'resume' / name.split('/')[0]}")
     assert "going on from the checkpoint before it" in said
     # the damaged one is later: it does not stay
-    checkpoint.save(two_checkpoints, dataclasses.replace(state, step=4))
+    checkpoint.save_checkpoint(two_checkpoints, dataclasses.replace(state, step=4))
     assert [path.name for path in checkpoint.checkpoints(two_checkpoints)] == [
         "step-000000004",
         "step-000000003",
@@ -462,15 +464,17 @@ def test_without_an_intact_checkpoint_nothing_is_guessed(two_checkpoints: Path) 
     for place in checkpoint.checkpoints(two_checkpoints):
         flip(place / "tensors.pt")
     with pytest.raises(UserError, match=r"2 checkpoints, all of them damaged.*start again"):
-        checkpoint.load(two_checkpoints)
+        checkpoint.load_checkpoint(two_checkpoints)
 
 
 def test_a_history_that_was_cut_is_not_gone_on_with(two_checkpoints: Path) -> None:
-    state = checkpoint.load(two_checkpoints)
+    state = checkpoint.load_checkpoint(two_checkpoints)
     assert state is not None
-    checkpoint.save(two_checkpoints, dataclasses.replace(state, step=9, events_position=8))
+    checkpoint.save_checkpoint(
+        two_checkpoints, dataclasses.replace(state, step=9, events_position=8)
+    )
     (two_checkpoints / "metrics.jsonl").write_bytes(b"1234567")
-    state = checkpoint.load(two_checkpoints)
+    state = checkpoint.load_checkpoint(two_checkpoints)
     assert state is not None
     assert state.step == 6
 
@@ -481,7 +485,7 @@ def test_a_checkpoint_made_with_other_settings_is_refused_by_name(
     def about(base: str = "tiny", classes: str = "ab", **values: Any) -> dict[str, Any]:
         return made_with.about(made_recipe(**values), base, list(classes))
 
-    state = checkpoint.load(two_checkpoints)
+    state = checkpoint.load_checkpoint(two_checkpoints)
     assert state is not None
     state = dataclasses.replace(state, about=about())
     made_with.check_same(state, about())
@@ -538,7 +542,7 @@ def save_watched(folder: Path, copies: Path) -> None:
         sys.addaudithook(watch)
         os.fsync = lambda _: None
         best = checkpoint.save_best(folder, model, _scores(0.9), 9)
-        checkpoint.save(folder, checkpoint.State(9, 0, best, {"m": model.state_dict()}))
+        checkpoint.save_checkpoint(folder, checkpoint.State(9, 0, best, {"m": model.state_dict()}))
         copy()
         status = 0
     finally:
@@ -555,7 +559,7 @@ def test_killed_before_any_file_operation_of_a_save_a_whole_checkpoint_is_left(
     for event in range(len(list(copies.iterdir()))):
         folder = copies / str(event)
         leftovers.sweep(folder)
-        state = checkpoint.load(folder)
+        state = checkpoint.load_checkpoint(folder)
         assert state is not None
         steps.append(state.step)
         assert len(checkpoint.checkpoints(folder)) >= 2
@@ -580,7 +584,7 @@ def test_what_killed_writers_left_is_swept(two_checkpoints: Path) -> None:
     (two_checkpoints / "resume" / "step-000000009.tmp").mkdir()
     (two_checkpoints / "resume" / "step-000000009.tmp" / "tensors.pt.tmp").write_bytes(b"half")
     (two_checkpoints / "config.json.tmp").write_bytes(b"half")
-    state = checkpoint.load(two_checkpoints)
+    state = checkpoint.load_checkpoint(two_checkpoints)
     assert state is not None
     assert state.step == 6
     leftovers.sweep(two_checkpoints)

@@ -19,13 +19,13 @@ import tyro
 from huggingface_hub import ModelCard
 
 from finetune.__main__ import main
-from finetune.pipeline import prepare, start
+from finetune.pipeline import prepare_run, start
 from finetune.recipe.run import Run
 from finetune.run_folder import events
 from finetune.run_folder.claim import claim
 from tests.file_modes import odd_modes
 from tests.made_recipe import SHORT
-from zoo.bases.catalog import find
+from zoo.bases.catalog import find_base
 from zoo.contract import recipe_rows, rundir
 from zoo.files import tables
 from zoo.host.errors import UserError
@@ -89,7 +89,7 @@ def test_nothing_of_the_run_names_a_path_of_this_machine_except_local_json(
 
 def test_timm_opens_the_run_without_our_code(finished_run: Path, digits: Path) -> None:
     theirs = timm.create_model(f"local-dir:{finished_run}", pretrained=True).eval()
-    ours = zoo_model.load(finished_run)
+    ours = zoo_model.load_network(finished_run)
     config = rundir.read_json(finished_run / "config.json")
     assert config["label_names"] == [str(digit) for digit in range(10)]
     assert config["pretrained_cfg"]["input_size"] == [3, 32, 32]
@@ -123,7 +123,7 @@ def test_report_numbers_come_from_the_predictions(finished_run: Path) -> None:
         -np.mean([math.log(float(row["plain_label_probability"])) for row in rows]), rel=1e-4
     )
     assert report["headline"]["loss"] == pytest.approx(loss, rel=1e-4)
-    history = events.read(finished_run)
+    history = events.read_events(finished_run)
     # 100 pictures are 3.125 batches
     assert [step for step, _ in history["select/top1"]] == [0, 4, 7]
     assert report["best"]["top1"] == max(value for _, value in history["select/top1"])
@@ -213,7 +213,7 @@ def test_a_run_is_never_worse_on_select_than_its_probe(
     """Two epochs of few steps made this one worse."""
     run, out = finished_run, printed_by_finished_run
     report = rundir.read_json(run / "report.json")
-    worse = events.read(run)["select/top1"]
+    worse = events.read_events(run)["select/top1"]
     assert worse[1][1] < worse[0][1]
     assert report["probe"]["kept"] is True
     assert report["best"]["top1"] == report["probe"]["select_top1"]
@@ -252,7 +252,7 @@ def test_the_published_recipe_starts_from_a_random_head(
     )
     report = rundir.read_json(tmp_path / "run" / "report.json")
     assert report["probe"] is None
-    history = events.read(tmp_path / "run")
+    history = events.read_events(tmp_path / "run")
     assert history["select/top1"][0][1] < 0.4
     # 100 pictures at batch 64: one step an epoch; warm-up over the first of 4, x0.1 from the fourth
     assert [lr for _, lr in history["train/lr"]] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
@@ -278,7 +278,7 @@ def test_a_finished_run_is_a_base(finished_run: Path, digits: Path, tmp_path: Pa
     assert report["best"]["step"] == 0
     # nothing else was asked for
     assert report["probe"] == {"select_top1": report["best"]["top1"], "kept": False}
-    base = find(str(finished_run))
+    base = find_base(str(finished_run))
     assert report["base"]["licence"] == base.licence == "apache-2.0"
 
 
@@ -297,7 +297,9 @@ def test_a_licence_without_commercial_use_is_said_when_such_a_base_is_used(
     )
     assert "cc-by-nc-4.0" in capsys.readouterr().out
     assert "forbids commercial use" in (tmp_path / "next" / "README.md").read_text()
-    assert find(str(tmp_path / "next")).licence == "cc-by-nc-4.0"  # and so on, from base to base
+    assert (
+        find_base(str(tmp_path / "next")).licence == "cc-by-nc-4.0"
+    )  # and so on, from base to base
 
 
 @pytest.mark.usefixtures("quick_end")
@@ -343,11 +345,11 @@ def test_a_run_that_stops_at_the_limit_leaves_the_names_and_goes_on_with_a_highe
     with pytest.raises(
         UserError, match=r"^30 of 210 .*expected at most 1%.*--bad-limit 0\.15"
     ) as caught:
-        prepare(Run(**where), {})
+        prepare_run(Run(**where), {})
     assert str(out / "left_out.csv") in str(caught.value)
     assert len(list(tables.rows(out / "left_out.csv", ("path",)))) == 30
-    prepare(Run(**where, bad_limit=0.15), {"probe": "off"})
+    prepare_run(Run(**where, bad_limit=0.15), {"probe": "off"})
     about = rundir.read_json(out / "data.json")
     assert (about["bad_limit"], about["left_out_total"]) == (0.15, 30)
-    prepare(Run(**where), {"probe": "off"})  # a run that goes on keeps its limit
-    prepare(Run(resume=out, device="cpu"), {})
+    prepare_run(Run(**where), {"probe": "off"})  # a run that goes on keeps its limit
+    prepare_run(Run(resume=out, device="cpu"), {})

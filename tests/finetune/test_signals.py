@@ -72,7 +72,7 @@ class Trial:
             return loss
 
         monkeypatch.setattr(loop, "update", counted)
-        begin = checkpoint.load(self.folder)
+        begin = checkpoint.load_checkpoint(self.folder)
         if begin is None:
             best = checkpoint.save_best(
                 self.folder, job.model, passes.Scores(-1.0, 1.0, 1.0, 10), 0
@@ -82,7 +82,7 @@ class Trial:
 
     def digest(self) -> str:
         """Of weights, moving average, optimiser, best weights and history."""
-        state = checkpoint.load(self.folder)
+        state = checkpoint.load_checkpoint(self.folder)
         assert state is not None
         return kills.sha256_of(
             [
@@ -130,7 +130,7 @@ def test_the_step_is_finished_and_saved_and_no_bit_is_lost(
     with pytest.raises(signals.Stopped) as end:
         stopped.train(monkeypatch)
     assert (end.value.code, end.value.name) == (code, name)
-    state = checkpoint.load(tmp_path)
+    state = checkpoint.load_checkpoint(tmp_path)
     assert state is not None
     assert state.step == stopped_at
     assert json.loads((tmp_path / "resume" / "stopped.json").read_text()) == {
@@ -151,7 +151,7 @@ def test_an_evaluation_is_not_waited_for_and_done_again(
 
     with pytest.raises(signals.Stopped):
         Trial(digits, tmp_path, at_evaluation=long_evaluation).train(monkeypatch)
-    state = checkpoint.load(tmp_path)
+    state = checkpoint.load_checkpoint(tmp_path)
     assert state is not None
     assert (state.step, len(state.tensors["losses"])) == (4, 4)
     monkeypatch.undo()
@@ -242,7 +242,7 @@ def test_a_signal_to_the_whole_group_leaves_the_decoding_processes_at_work(
     assert code == 143, said
     assert time.monotonic() - began < 6
     assert f"python -m finetune --resume {out}" in said
-    state = checkpoint.load(out)
+    state = checkpoint.load_checkpoint(out)
     assert state is not None
     assert json.loads((out / "resume" / "stopped.json").read_text()) == {
         "signal": "SIGTERM",

@@ -60,7 +60,7 @@ def made_job(pictures: list[Picture], model: nn.Module | None = None, **values: 
 def stepped(job: step.Job, batch: Batch, steps: int = 1) -> tuple[dict[str, torch.Tensor], float]:
     """The weights after some updates of a copy of the job's model, and the last loss."""
     job = dataclasses.replace(job, model=copy.deepcopy(job.model))
-    parts = step.prepare(job)
+    parts = step.prepare_training(job)
     for group in parts.optimizer.param_groups:
         group["lr"] = job.recipe.lr
     for number in range(steps):
@@ -208,7 +208,7 @@ def test_the_moving_average_is_the_one_of_its_formula(
     pictures: list[Picture], batch: Batch
 ) -> None:
     job = made_job(pictures, ema=0.6)
-    parts = step.prepare(job)
+    parts = step.prepare_training(job)
     name = "head.weight"
     average = job.model.state_dict()[name].clone()
     for number in range(6):
@@ -289,7 +289,7 @@ def test_the_first_half_of_the_epochs_is_small(pictures: list[Picture], batch: B
     sides: list[int] = []
     model.register_forward_pre_hook(lambda _, x: sides.append(x[0].shape[-1]))
     job = made_job(pictures, model, image_size=32, start_size=16, epochs=2)
-    parts = step.prepare(job)
+    parts = step.prepare_training(job)
     for epoch in range(2):
         step.update(job, batch, parts, epoch, epoch)
     assert sides == [16, 32]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize("filtered", ["linear", "cubic"])
 def test_cuda_resizes_within_one_level_of_the_cpu(tmp_path: Path, filtered: str) -> None:
     path = write_resize(tmp_path / "resize.onnx", filtered)
-    on_cpu, on_gpu = (onnx_runtime.load(path, provider)[0] for provider in ("cpu", "cuda"))
+    on_cpu, on_gpu = (onnx_runtime.load_session(path, provider)[0] for provider in ("cpu", "cuda"))
     random = np.random.default_rng(0)
     for height, width in ((480, 640), (1200, 90), (64, 64), (30, 40), (1, 1), (7, 140)):
         feed = {"image": random.integers(0, 256, (1, 3, height, width), np.uint8)}

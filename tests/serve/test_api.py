@@ -16,7 +16,7 @@ import pytest
 
 from serve.engine.decoder import FORMATS
 from serve.http import routes
-from serve.limits.origins import Origins, are_hosts, joined
+from serve.limits.origins import Origins, are_hosts, joined_headers
 from tests.bad_pictures import BAD, ODD, encode, photo
 from tests.serve.running import Running, ask
 from tests.zoo.made_bundle import LABELS
@@ -317,7 +317,7 @@ def test_host_names_of_proxies_are_host_names(service: Running) -> None:
         assert answer.status_code == status, names
         assert "pets.example" not in answer.text
     for two in ((b"<b>", b"pets.example"), (b"pets.example", b"other.example")):
-        assert not are_hosts(joined([(b"host", name) for name in two]))
+        assert not are_hosts(joined_headers([(b"host", name) for name in two]))
     httpx.get(f"{service.url}/gradio_api/info", headers={"host": "first.example"})
     # Gradio keeps what it wrote first
     assert "first.example" not in httpx.get(f"{service.url}/gradio_api/info").text

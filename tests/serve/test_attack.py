@@ -80,7 +80,7 @@ LISTING = """
 import json, sys
 from pathlib import Path
 from serve.options import ServiceOptions
-from serve.start import build
+from serve.start import build_service
 
 def paths_of(app):
     for route in app.routes:
@@ -90,7 +90,7 @@ def paths_of(app):
         else:
             yield from ((method, route.path) for method in route.methods)
 
-with build(ServiceOptions(Path(sys.argv[1]), feedback=Path(sys.argv[2]))) as built:
+with build_service(ServiceOptions(Path(sys.argv[1]), feedback=Path(sys.argv[2]))) as built:
     app, page = built.app._app, built.app._page
     gradio = next(route.app for route in app.routes if type(route).__name__ == "Mount")
     blocks = gradio.get_blocks()
@@ -122,7 +122,7 @@ def test_every_route_of_gradio_is_let_through_or_refused_by_name(
     assert set(routes.REFUSED) <= {path for _, path in found} - {path for _, path in allowed}
     for path in routes.REFUSED:
         for method in ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
-            assert routes.find(method, re.sub(r"\{[^}]*\}", "x", path)) is None
+            assert routes.find_route(method, re.sub(r"\{[^}]*\}", "x", path)) is None
     assert functions == [
         [0, "", ["number"], False],
         [1, "correct", ["file", "text"], True],

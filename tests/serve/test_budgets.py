@@ -463,7 +463,7 @@ def test_the_page_gets_listed_headers_only() -> None:
 @pytest.fixture(scope="module")
 def engine(served: Path) -> Any:
     with_model = AnswerQueue(
-        reload.load(served, provider="cpu", threads=1),
+        reload.load_model(served, provider="cpu", threads=1),
         workers=1,
         waiting=8,
         deadline_s=20.0,
@@ -611,7 +611,7 @@ def test_the_watch_survives_what_becomes_of_its_folder(tmp_path: Path) -> None:
     spare = shutil.copytree(folder, tmp_path / "spare")
 
     def load() -> reload.Model:
-        return reload.load(folder, provider="cpu", threads=1)
+        return reload.load_model(folder, provider="cpu", threads=1)
 
     engine = AnswerQueue(load(), workers=1, waiting=1, deadline_s=5.0, max_pixels=10**6)
     told: list[str] = []
@@ -676,7 +676,7 @@ def test_a_page_keeps_its_classes(labels: list[str], tmp_path: Path) -> None:
     change."""
     folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
     engine = AnswerQueue(
-        reload.load(folder, provider="cpu", threads=1),
+        reload.load_model(folder, provider="cpu", threads=1),
         workers=1,
         waiting=1,
         deadline_s=5.0,
@@ -686,7 +686,7 @@ def test_a_page_keeps_its_classes(labels: list[str], tmp_path: Path) -> None:
     told: list[str] = []
 
     def load() -> reload.Model:
-        return reload.load(new, provider="cpu", threads=1)
+        return reload.load_model(new, provider="cpu", threads=1)
 
     shutil.copyfile(new / bundle.FINISHED, folder / bundle.FINISHED)
     reload.Watch(engine, load, told.append, keep_classes=True).look()

@@ -12,7 +12,7 @@ from PIL import Image
 from serve.engine import answer_queue
 from serve.engine.answer_queue import AnsweredPicture, AnswerQueue, Busy, Late, Model
 from serve.engine.decoders import Killed
-from serve.engine.reload import load
+from serve.engine.reload import load_model
 from tests.bad_pictures import encode
 from tests.zoo.made_bundle import made_bundle, make_endless
 from zoo.answer.predict import Predictor
@@ -25,7 +25,7 @@ RED = encode(Image.new("RGB", (9, 5), (250, 20, 10)), "PNG")
 @pytest.fixture
 def engine(served: Path) -> Iterator[AnswerQueue]:
     """Two workers, two more places."""
-    model = load(served, provider="cpu", threads=1)
+    model = load_model(served, provider="cpu", threads=1)
     engine = AnswerQueue(model, workers=2, waiting=2, deadline_s=5, max_pixels=20_000_000)
     yield engine
     engine.close()
@@ -84,7 +84,7 @@ def test_an_answer_comes_from_the_model_at_its_acceptance(
     held, old = threading.Event(), engine.model
     blocked = engine.submit([RED] * 2, lambda _: held.wait(10))
     (waiting,) = engine.submit([RED], lambda answered: answered.model)
-    engine.model = load(served, provider="cpu", threads=1)
+    engine.model = load_model(served, provider="cpu", threads=1)
     held.set()
     assert waiting.result(10) is old
     assert [future.result(10) for future in blocked] == [True, True]
@@ -115,7 +115,7 @@ def test_large_pictures_come_one_at_a_time(
 
 def test_one_address_takes_half_of_the_places_and_others_come_in_turn(served: Path) -> None:
     engine = AnswerQueue(
-        load(served, provider="cpu", threads=1),
+        load_model(served, provider="cpu", threads=1),
         workers=1,
         waiting=49,
         deadline_s=20,

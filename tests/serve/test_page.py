@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 
 from finetune.sources.class_folders import read_tree
 from serve.engine.answer_queue import default_workers
-from serve.page.answer_html import PictureRow, bar, note, percent, refusal, table
+from serve.page.answer_html import PictureRow, answers_table, bar, note, percent, refusal
 from serve.page.feedback import LOG
 from serve.page.many_pictures import _caption
 from tests.bad_pictures import BAD, ODD, encode, photo
@@ -145,7 +145,7 @@ def test_no_name_hides_or_reorders_text() -> None:
         PictureRow(name, name, unknown=True),
         PictureRow(name, error=name),
     ]
-    shown = [table(rows), note(name), refusal(name), _caption(rows[0]), _caption(rows[1])]
+    shown = [answers_table(rows), note(name), refusal(name), _caption(rows[0]), _caption(rows[1])]
     for text in [*shown, re.sub('data-name="[^"]*"', "", bar(name, 0.5))]:
         assert r"a\u202egpj.b\n\u200fc" in text
         assert not re.search("[\u202e\u200f\n]", text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.engine.reload import load
+from serve.engine.reload import load_model
 from tests.serve.running import Running, ask, noise_png, running, served_bundle
 from tests.zoo.made_bundle import CALIBRATED
 from zoo.answer.predict import Predictor
@@ -89,10 +89,10 @@ def test_versions_change_under_load(tmp_path: Path) -> None:
 
 def test_examples_that_are_answered_otherwise_are_an_error(tmp_path: Path) -> None:
     folder = served_bundle(tmp_path / "run") / "bundles" / "onnx"
-    assert load(folder, provider="cpu", threads=1).name == "colours-tiny"
+    assert load_model(folder, provider="cpu", threads=1).name == "colours-tiny"
     expected = rundir.read_json(folder / bundle.EXAMPLES / bundle.EXPECTED)
     expected["red.png"]["probabilities"] = [0.1, 0.8, 0.1]
     rundir.write_json(folder / bundle.EXAMPLES / bundle.EXPECTED, expected)
     bundle.finish(folder)
     with pytest.raises(UserError, match=r"red\.png: expected the probabilities .*, seen class "):
-        load(folder, provider="cpu", threads=1)
+        load_model(folder, provider="cpu", threads=1)

@@ -36,7 +36,7 @@ def reference(pixels_HWC: np.ndarray) -> dict[str, np.ndarray]:
 def made_content(
     *, decision: Decision = CALIBRATED, outputs: tuple[str, ...] = bundle.OUTPUTS, **other: Any
 ) -> dict[str, Any]:
-    """What an exporter gives to `bundle.write`."""
+    """What an exporter gives to `bundle.write_description`."""
     return {
         "target": "onnx",
         "labels": list(LABELS),
@@ -148,7 +148,7 @@ def made_bundle(run: Path, *, finished: bool = True, target: str = "onnx", **how
     source = {"name": "colours-tiny", "finished_sha256": rundir.digest(run / rundir.FINISHED)}
     content = made_content(**{"run": source, "target": target} | how)
     write_model(folder / bundle.MODEL, content)
-    bundle.write(folder, content)
+    bundle.write_description(folder, content)
     rundir.write_json(folder / bundle.PARITY, {"passed": True})
     if finished:
         bundle.finish(folder)

@@ -100,7 +100,7 @@ def made_finished(folder: Path, made: Made | None = None) -> Path:
         "findings": [f"2 of 30 pictures left out: {lost} (truncated); {other} (text)"],
     }
     rundir.write_json(run / rundir.DATA, data)
-    tables.write(
+    tables.write_table(
         run / rundir.LEFT_OUT,
         ("path", "kind", "reason"),
         [(lost, "unreadable", "truncated"), (other, "unreadable", "text")],
@@ -139,7 +139,7 @@ def made_bundle_of(run: Path, made: Made) -> None:
             key="pkg.torch.onnx.stack_trace", value=f'File "{run}/model.py", line 1'
         )
     onnx.save(model, folder / bundle.MODEL)
-    bundle.write(folder, content)
+    bundle.write_description(folder, content)
     rung = {"limit": 0.0, "worst": 0.0, "picture": named, "pictures": 27, "verdict": "passed"}
     rundir.write_json(
         folder / bundle.PARITY,

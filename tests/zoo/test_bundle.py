@@ -290,7 +290,7 @@ def test_a_manifest_that_lacks_the_bundle_itself(run: Path) -> None:
 def test_content_that_no_export_writes(tmp_path: Path, values: dict[str, Any], said: str) -> None:
     content = made_content() | values
     with pytest.raises(UserError, match=re.escape(said)):
-        bundle.write(tmp_path, content)
+        bundle.write_description(tmp_path, content)
     assert list(tmp_path.iterdir()) == []
     rundir.write_json(tmp_path / "bundle.json", {"version": 1, "model": "model.onnx"} | content)
     write_model(tmp_path / "model.onnx", made_content())

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from finetune.train.probe import fit
-from zoo.bases.catalog import find
-from zoo.network.build import build
+from zoo.bases.catalog import find_base
+from zoo.network.build import build_network
 from zoo.network.class_maps import evidence, has_map, heatmap
 from zoo.network.forward import features, head, set_head
 
@@ -343,7 +343,9 @@ def scenes(pictures: int, squares: int, seed: int) -> Scenes:
 def lite0() -> nn.Module:
     """EfficientNet-Lite0 with its published weights, its head fitted to pictures with one
     square."""
-    network = build(find("efficientnet_lite0"), ["rows", "columns", "checks", "plain"]).eval()
+    network = build_network(
+        find_base("efficientnet_lite0"), ["rows", "columns", "checks", "plain"]
+    ).eval()
     seen = scenes(32, 1, seed=0)
     with torch.no_grad():
         x_ND = torch.cat([features(network, x) for x in seen.x_BCHW.split(16)])

@@ -232,7 +232,7 @@ def test_a_bundle_with_losses_tells_its_points(tmp_path: Path) -> None:
         }
     ]
     (int8 / bundle.FINISHED).unlink()
-    bundle.write(int8, content)
+    bundle.write_description(int8, content)
     rundir.write_json(int8 / bundle.PARITY, {"rungs": rungs})
     bundle.finish(int8)
     text = card.text(

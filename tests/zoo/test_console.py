@@ -74,7 +74,7 @@ def test_messages_and_tables_are_clean(capsys: pytest.CaptureFixture[str]) -> No
         [(f"[link=file:///]{HOSTILE}", 3)],
     )
     console.error(HOSTILE)
-    console.answer({"file": HOSTILE})
+    console.say_json({"file": HOSTILE})
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[:2] == [CLEAN, f"warning: [bold]{CLEAN}"]
@@ -119,7 +119,7 @@ def test_no_character_is_one_that_the_output_cannot_take(
     console.say(name)
     console.warn(name)
     console.error(name)
-    console.answer({"file": name})
+    console.say_json({"file": name})
     # cut with an ellipsis
     console.table([console.Column(name, whole=True), console.Column("n")], [(name * 9, 3)])
     with console.bar(name, 2) as advance, console.busy(name):
@@ -181,7 +181,7 @@ def test_a_command_outlives_the_reader_of_its_output(gone: tuple[str, ...], tmp_
         "from zoo.host import console, errors\n"
         "def main():\n"
         "    for _ in range(3):\n"
-        "        console.say('said'); console.answer({}); console.error('wrong')\n"
+        "        console.say('said'); console.say_json({}); console.error('wrong')\n"
         "        logging.warning('logged'); print('x' * 100_000)\n"
         "    open('file', 'w').write('done')\n"
         "    return 7\n"

@@ -57,7 +57,7 @@ def test_a_decision_comes_back_from_json_as_it_was(tmp_path: Path, made: Decisio
         tmp_path / rundir.DECISION,
         made.to_json() | {"fitted": {"pictures": 300, "views": {"why": "x"}}},
     )
-    assert decision.read(tmp_path) == made
+    assert decision.read_decision(tmp_path) == made
 
 
 def test_what_the_keys_mean() -> None:
@@ -110,7 +110,7 @@ def test_missing_and_wrong_values_are_refused_by_name_of_the_file(
         if isinstance(value, int | float) and not -1e300 < value < 1e300:
             expected = rf"^{file} is not readable as JSON"
         with pytest.raises(UserError, match=rf"(?s){expected}"):
-            decision.read(tmp_path)
+            decision.read_decision(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, content: st
     with pytest.raises(
         UserError, match=r"decision\.json: expected temperature, views, unknown and sets"
     ):
-        decision.read(tmp_path)
+        decision.read_decision(tmp_path)
 
 
 @pytest.mark.parametrize("views", ["ten", "", "Flip", None, 3, ["flip"], {}])
@@ -154,7 +154,7 @@ def test_views_of_a_newer_program_are_refused(views: Any) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"decision\.json is missing"):
-        decision.read(tmp_path)
+        decision.read_decision(tmp_path)
 
 
 # --- probabilities

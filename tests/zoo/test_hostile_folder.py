@@ -414,14 +414,14 @@ def test_a_temporary_file_is_new(run: Path, victim: Path) -> None:
 
 def test_only_listed_files_are_shown_and_only_as_they_were(run: Path, victim: Path) -> None:
     opened = bundle.open_bundle(run)
-    assert listed_files.listed(run, "README.md") == run / "README.md"
+    assert listed_files.listed_file(run, "README.md") == run / "README.md"
     assert opened.file("examples/1.png") == opened.folder / "examples/1.png"
     (run / "more.md").write_text("more")
-    assert listed_files.listed(run, "more.md") is opened.file("more.md") is None
-    assert listed_files.listed(run, "../x") is None
+    assert listed_files.listed_file(run, "more.md") is opened.file("more.md") is None
+    assert listed_files.listed_file(run, "../x") is None
     replace(run / "README.md", b"other")
     with pytest.raises(UserError, match="changed since"):
-        listed_files.listed(run, "README.md")
+        listed_files.listed_file(run, "README.md")
     shutil.rmtree(opened.folder / "examples")
     (opened.folder / "examples").symlink_to(victim)
     with pytest.raises(UserError, match="is not a folder"):

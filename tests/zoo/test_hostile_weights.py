@@ -21,7 +21,7 @@ from zoo.bases import timm_config
 from zoo.bases.catalog import ROWS, Base
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import build
+from zoo.network.build import build_network
 from zoo.network.weights import Weights
 
 MOST_S, MOST_MB = 2.0, 300
@@ -231,7 +231,7 @@ def tensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build_from(path: Path, content: Any) -> torch.nn.Module:
-    return build(
+    return build_network(
         Base("hf-hub:m/x", None, "", "m/x"),
         ["a", "b"],
         fetched=Weights(path, "test", None, "", None, content),
@@ -309,7 +309,7 @@ def test_the_configurations_of_the_catalogue_pass(row: Base) -> None:
             }
         )
     )
-    timm_config.check(content, row.alias)
+    timm_config.check_config(content, row.alias)
 
 
 @pytest.mark.parametrize(
@@ -334,16 +334,16 @@ def test_arguments_of_published_models_pass(arguments: dict[str, Any]) -> None:
 
 CLIENT = """
 import json, sys, time
-from zoo.bases.catalog import find
+from zoo.bases.catalog import find_base
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import build
+from zoo.network.build import build_network
 for name in json.loads(sys.argv[1]):
     began = time.process_time()
     try:
-        base = find("hf-hub:" + name)
+        base = find_base("hf-hub:" + name)
         fetched = weights.fetch(base)
-        build(base, ["a", "b"], fetched=fetched)
+        build_network(base, ["a", "b"], fetched=fetched)
         answer = {"licence": fetched.licence}
     except UserError as error:
         answer = {"error": str(error)}

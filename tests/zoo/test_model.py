@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from tests import warm
 from tests.hub_server import HubServer
-from zoo.bases.catalog import Base, find
+from zoo.bases.catalog import Base, find_base
 from zoo.contract import rundir
 from zoo.contract.decision import Early
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import allowed_size_step, build, load
+from zoo.network.build import allowed_size_step, build_network, load_network
 from zoo.network.early import early_stage
 from zoo.network.forward import data_config, features, forward, head, set_head
 from zoo.network.weights import Weights
@@ -85,7 +85,7 @@ def test_build_loads_everything_but_the_head(
     tmp_path: Path, architecture: str, classes: int
 ) -> None:
     state = random_state(architecture, num_classes=classes)
-    network = build(named(architecture), LABELS, fetched=saved(tmp_path, state))
+    network = build_network(named(architecture), LABELS, fetched=saved(tmp_path, state))
     built, heads = network.state_dict(), heads_of(network)
     assert list(built) == list(state)
     for name, tensor in built.items():
@@ -98,10 +98,10 @@ def test_build_loads_everything_but_the_head(
 
 
 def test_packaged_weights_build_like_any_other() -> None:
-    base = find("efficientnet_lite0")
+    base = find_base("efficientnet_lite0")
     full = timm.create_model("tf_efficientnet_lite0").state_dict()
     state = weights.load_state(weights.fetch(base), full)
-    built = build(base, LABELS).state_dict()
+    built = build_network(base, LABELS).state_dict()
     assert [name for name in built if not torch.equal(built[name], state[name])] == [
         "classifier.weight",
         "classifier.bias",
@@ -116,7 +116,7 @@ def test_a_mismatch_lists_both_sides(tmp_path: Path) -> None:
     state["AuxLogits.fc.weight"] = torch.ones(3)
     ours = random_state("test_resnet")
     with pytest.raises(UserError, match="does not fit test_resnet") as caught:
-        build(named("test_resnet"), LABELS, fetched=saved(tmp_path, state))
+        build_network(named("test_resnet"), LABELS, fetched=saved(tmp_path, state))
     lines = str(caught.value).splitlines()
     assert lines[1:-1] == [
         f"- conv1.0.weight {list(ours['conv1.0.weight'].shape)}",
@@ -125,7 +125,7 @@ def test_a_mismatch_lists_both_sides(tmp_path: Path) -> None:
         "+ layer9.weight [4]",
     ]
     with pytest.raises(UserError, match="does not fit test_convnext") as caught:
-        build(
+        build_network(
             named("test_convnext"),
             LABELS,
             fetched=saved(tmp_path, {"conv1.weight": torch.ones(2, 3)}),
@@ -148,10 +148,10 @@ def test_weights_without_a_classifier_may_lack_its_norm(tmp_path: Path) -> None:
         "pretrained_cfg": {"classifier": "head.fc"},
     }
     base, _ = from_config(config)
-    built = build(base, LABELS, fetched=saved(tmp_path, state, config)).state_dict()
+    built = build_network(base, LABELS, fetched=saved(tmp_path, state, config)).state_dict()
     assert all(torch.equal(built[name], state[name]) for name in state)
     with pytest.raises(UserError, match=r"- head\.norm\.weight"):
-        build(base, LABELS, fetched=saved(tmp_path, state, config | {"num_classes": 1000}))
+        build_network(base, LABELS, fetched=saved(tmp_path, state, config | {"num_classes": 1000}))
 
 
 @pytest.mark.parametrize("size", [96, 224])
@@ -172,12 +172,12 @@ def test_another_picture_size_resizes_what_depends_on_it(
     base, _ = from_config(config)
     step = allowed_size_step(named(architecture))
     assert step == (14 if architecture.startswith("eva") else 16)
-    network = build(base, LABELS, image_size=size // step * step, fetched=fetched).eval()
+    network = build_network(base, LABELS, image_size=size // step * step, fetched=fetched).eval()
     assert data_config(network)["input_size"] == (3, size // step * step, size // step * step)
     with torch.inference_mode():
         assert network(torch.rand(2, *data_config(network)["input_size"])).shape == (2, 5)
     with pytest.raises(UserError, match=f"multiple of its patch of {step} px, seen 99"):
-        build(base, LABELS, image_size=99, fetched=fetched)
+        build_network(base, LABELS, image_size=99, fetched=fetched)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_beit_tables_keep_their_meaning_when_resized(tmp_path: Path) -> None:
     name, steps = "blocks.0.attn.relative_position_bias_table", torch.arange(27.0) - 13
     # each entry is its own vertical distance in patches
     state[name][:-3] = steps.repeat_interleave(27)[:, None]
-    network = build(
+    network = build_network(
         from_config(config)[0], LABELS, image_size=96, fetched=saved(tmp_path, state, config)
     )
     # 6 patches a side; linear between uneven points, hence the tolerance
@@ -241,7 +241,7 @@ def test_beit_tables_keep_their_meaning_when_resized(tmp_path: Path) -> None:
 )
 def test_nets_without_a_fixed_size_take_multiples_of_32(tmp_path: Path, architecture: str) -> None:
     fetched = saved(tmp_path, random_state(architecture))
-    network = build(named(architecture), LABELS, image_size=96, fetched=fetched).eval()
+    network = build_network(named(architecture), LABELS, image_size=96, fetched=fetched).eval()
     with torch.inference_mode():
         assert [network(torch.rand(1, 3, size, size)).shape for size in (96, 160)] == [(1, 5)] * 2
 
@@ -249,23 +249,28 @@ def test_nets_without_a_fixed_size_take_multiples_of_32(tmp_path: Path, architec
 def test_a_fixed_size_is_refused_otherwise(tmp_path: Path) -> None:
     base = named("swin_tiny_patch4_window7_224")
     with pytest.raises(UserError, match="takes pictures of 224 px only, not 96"):
-        build(base, LABELS, image_size=96, fetched=Weights(tmp_path, "", None, "", None, None))
+        build_network(
+            base, LABELS, image_size=96, fetched=Weights(tmp_path, "", None, "", None, None)
+        )
 
 
 def test_rates_reach_the_model_or_are_refused(tmp_path: Path) -> None:
     fetched = saved(tmp_path, random_state("test_vit"))
-    network = build(named("test_vit"), LABELS, drop_path=0.3, dropout=0.25, fetched=fetched)
+    network = build_network(named("test_vit"), LABELS, drop_path=0.3, dropout=0.25, fetched=fetched)
     assert max(
         getattr(module, "drop_prob", 0.0) or 0.0 for module in network.modules()
     ) == pytest.approx(0.3)
     assert 0.25 in [module.p for module in network.modules() if isinstance(module, nn.Dropout)]
     state = random_state("legacy_seresnet18")
     fetched = saved(tmp_path, state)
-    assert build(named("legacy_seresnet18"), LABELS, dropout=0.1, fetched=fetched).drop_rate == 0.1
+    assert (
+        build_network(named("legacy_seresnet18"), LABELS, dropout=0.1, fetched=fetched).drop_rate
+        == 0.1
+    )
     with pytest.raises(
         UserError, match=r"legacy_seresnet18 has no drop-path: expected 0, seen 0\.3"
     ):
-        build(named("legacy_seresnet18"), LABELS, drop_path=0.3, fetched=fetched)
+        build_network(named("legacy_seresnet18"), LABELS, drop_path=0.3, fetched=fetched)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +387,7 @@ def test_data_config_is_what_timm_would_use() -> None:
 )
 def test_config_json_says_what_to_build(tmp_path: Path, config: dict[str, Any]) -> None:
     fetched = saved(tmp_path, random_state("test_resnet", num_classes=3), config)
-    network = build(Base("hf-hub:alice/x", None, "", "alice/x"), LABELS, fetched=fetched)
+    network = build_network(Base("hf-hub:alice/x", None, "", "alice/x"), LABELS, fetched=fetched)
     assert data_config(network)["input_size"] == (3, 160, 160)
     assert data_config(network)["mean"] == (0.1, 0.2, 0.3)
     assert data_config(network)["crop_mode"] == "center"  # timm's default
@@ -405,7 +410,7 @@ def test_a_config_json_that_is_not_timms_is_refused(
     base, fetched = from_config(config or {}, saved(tmp_path, {"w": torch.ones(1)}).path)
     fetched = fetched if config else Weights(fetched.path, "", None, "", None, None)
     with pytest.raises(UserError, match=seen):
-        build(base, LABELS, fetched=fetched)
+        build_network(base, LABELS, fetched=fetched)
 
 
 def test_unknown_names_of_timm_are_refused() -> None:
@@ -432,7 +437,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_load_gives_the_model_that_timm_gives(run: Path) -> None:
-    network, x = load(run), torch.rand(2, 3, 96, 96)
+    network, x = load_network(run), torch.rand(2, 3, 96, 96)
     assert not network.training
     theirs = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
     with torch.inference_mode():
@@ -445,31 +450,31 @@ def test_load_refuses_what_is_not_the_finished_run(run: Path) -> None:
     good = file.read_bytes()
     file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(UserError, match=r"model\.safetensors changed .*\(sha256 differs\): copy"):
-        load(run)
+        load_network(run)
     safetensors.torch.save_file({"w": torch.ones(2)}, file)
     rundir.finish(run)
     with pytest.raises(UserError, match=r"- patch_embed\.proj\.weight"):
-        load(run)
+        load_network(run)
     (run / rundir.FINISHED).unlink()
     with pytest.raises(UserError, match=r"has no FINISHED\.json"):
-        load(run)
+        load_network(run)
 
 
 def test_load_compares_only_the_files_that_make_the_model(run: Path) -> None:
     rundir.write_text(run / "report.html", "<p>")
     rundir.finish(run)
     rundir.write_text(run / "report.html", "<p>changed")
-    assert data_config(load(run))["input_size"] == (3, 96, 96)
+    assert data_config(load_network(run))["input_size"] == (3, 96, 96)
     rundir.write_text(run / rundir.CONFIG, (run / rundir.CONFIG).read_text().replace('"a"', '"z"'))
     with pytest.raises(UserError, match=r"run: config\.json changed .*\(sha256 differs\): copy"):
-        load(run)
+        load_network(run)
 
 
 @pytest.mark.parametrize("size", [None, 160])
 def test_a_run_is_a_base_too(run: Path, size: int | None) -> None:
-    base = find(str(run))
+    base = find_base(str(run))
     assert allowed_size_step(base) == 16
-    network = build(base, ["a", "b", "c"], image_size=size)
+    network = build_network(base, ["a", "b", "c"], image_size=size)
     old, new = safetensors.torch.load_file(run / rundir.WEIGHTS), network.state_dict()
     different = [
         name
@@ -481,8 +486,8 @@ def test_a_run_is_a_base_too(run: Path, size: int | None) -> None:
 
 
 CLIENT = (
-    "import sys; from zoo.bases.catalog import find; from zoo.network.weights import fetch; "
-    "fetch(find(sys.argv[1]))"
+    "import sys; from zoo.bases.catalog import find_base; from zoo.network.weights import fetch; "
+    "fetch(find_base(sys.argv[1]))"
 )
 
 
@@ -492,7 +497,7 @@ def pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     process has its cache."""
 
     def pull(alias: str, files: dict[str, bytes | Path]) -> Base:
-        base = find(alias)
+        base = find_base(alias)
         with HubServer() as hub:
             hub.add(str(base.hub_id), files)
             warm.run(warm.HUB, ["-c", CLIENT, alias], env=hub.env(tmp_path), check=True)
@@ -511,7 +516,7 @@ def test_vit_tiny_from_21k_is_pulled_and_built(tmp_path: Path, pulled: Any) -> N
     state = random_state("vit_tiny_patch16_224", num_classes=21843)
     base = pulled("vit_tiny_21k", {"model.safetensors": saved(tmp_path, state).path})
     for size in (224, 96):
-        network = build(base, LABELS, image_size=size).eval()
+        network = build_network(base, LABELS, image_size=size).eval()
         built = network.state_dict()
         different = [
             name
@@ -543,7 +548,7 @@ def test_vit_base_from_21k_is_pulled_and_built(tmp_path: Path, pulled: Any) -> N
     del state
     base = pulled("vit_base_21k", {"model.safetensors": file})
     file.unlink()
-    network = build(base, LABELS)
+    network = build_network(base, LABELS)
     wrong = [
         name
         for number, (name, tensor) in enumerate(network.state_dict().items())

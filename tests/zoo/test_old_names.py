@@ -9,7 +9,7 @@ from timm.models import vision_transformer
 
 from tests.borrowed import borrowed
 from zoo.bases import of_timm
-from zoo.bases.catalog import find, find_architecture
+from zoo.bases.catalog import find_architecture, find_base
 from zoo.bases.old_names import current_architecture, current_name
 from zoo.host.errors import UserError
 from zoo.network import weights
@@ -45,7 +45,7 @@ def test_every_old_name_of_timm_is_answered_with_the_present_one() -> None:
         assert timm.is_model(architecture)
         for given in (name, f"timm/{name}"):
             with pytest.raises(UserError, match=f" {current}:"):
-                find(given)
+                find_base(given)
         with pytest.raises(UserError, match=f"calls this architecture {architecture}[.]"):
             describe(find_architecture(name), weights.RANDOM)
 

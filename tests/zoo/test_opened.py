@@ -157,6 +157,6 @@ def test_the_usual_scans_of_a_large_picture_are_not_too_many() -> None:
     scans = data.count(b"\xff\xda")
     assert scans == 10
     header = claims(12000, 9000, data)
-    assert jpeg_file.reduced(header).coefficient_bytes == 2 * 12000 * 9008 * 3 // 2
+    assert jpeg_file.reduced_jpeg(header).coefficient_bytes == 2 * 12000 * 9008 * 3 // 2
     with pytest.raises(Exception, match="scans of 192 million pixels; save it as a baseline JPEG"):
-        jpeg_file.reduced(claims(16000, 12000, data))
+        jpeg_file.reduced_jpeg(claims(16000, 12000, data))

@@ -16,7 +16,7 @@ faulthandler.enable()  # as pytest does: signals arrive on a stack of their own
 signal.signal(signal.SIGUSR1, lambda *_: print("still here"))
 x = opset13.parameter([2], np.float32, name="x")
 openvino.save_model(openvino.Model([opset13.relu(x)], [x]), sys.argv[1])
-held = [openvino_runtime.load(sys.argv[1])]
+held = [openvino_runtime.load_compiled(sys.argv[1])]
 last = threading.Thread(target=lambda: (held.clear(), gc.collect()))
 last.start()
 last.join()

@@ -21,7 +21,7 @@ from tests.zoo.jpeg_scans import many_scans, segment
 from zoo.host.errors import BadImage
 from zoo.picture import decoding, exif
 from zoo.picture.decoding import decode, without_metadata
-from zoo.picture.picture_file import reduced
+from zoo.picture.picture_file import reduced_picture
 
 MEGABYTES = 6
 """Of a specimen without an own size: what grows faster than the file is over the limits well below
@@ -331,7 +331,9 @@ def plain(data: bytes, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
             if picture.format != "TIFF":
                 held = picture.getexif().get(0x0112, 1)
         patched.setattr(
-            decoding.picture_file, "reduced", lambda whole, _formats: exif.Reduced(whole, held)
+            decoding.picture_file,
+            "reduced_picture",
+            lambda whole, _formats: exif.Reduced(whole, held),
         )
         return np.asarray(decode(data))
 
@@ -411,7 +413,9 @@ def test_orientation_of_every_container(container: str) -> None:
         for held in range(10):
             entries = struct.pack(f"{endian}HHHIIHHIHH", 2, 0x010F, 2, 9, 8, 0x0112, 3, 1, held, 0)
             block = start + struct.pack(f"{endian}I", 8) + entries + bytes(4)
-            assert reduced(HELD[container](block)).orientation == (held if 1 <= held <= 8 else 1)
+            assert reduced_picture(HELD[container](block)).orientation == (
+                held if 1 <= held <= 8 else 1
+            )
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def replant_bundle(run: Path) -> None:
         model.doc_string = model.graph.doc_string = model.graph.node[0].doc_string = sentence
         onnx.helper.set_model_props(model, model_metadata.metadata(content) | {"other": sentence})
         onnx.save(model, path)
-    bundle.write(folder, content)
+    bundle.write_description(folder, content)
     parity = rundir.read_json(folder / bundle.PARITY)
     rundir.write_json(folder / bundle.PARITY, parity | {"note": sentence})
     rundir.write_json(

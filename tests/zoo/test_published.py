@@ -28,7 +28,7 @@ from tests.zoo.made_published import ROOT, Client, made_finished
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle, rundir
 from zoo.host.errors import UserError
-from zoo.network.build import load
+from zoo.network.build import load_network
 from zoo.picture.decoding import decode
 from zoo.picture.preprocess import Preprocessing, evaluate
 from zoo.publish import card
@@ -42,9 +42,9 @@ import numpy as np
 import timm, torch
 from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, pipeline
-from zoo.bases.catalog import find
+from zoo.bases.catalog import find_base
 from zoo.hub.pulled_run import pull_run
-from zoo.network.build import build, load
+from zoo.network.build import build_network, load_network
 from zoo.network.forward import features
 from zoo.predictor import Predictor
 from zoo.network.weights import fetch
@@ -64,9 +64,9 @@ with torch.inference_mode():
               "pipeline": [pipe(picture)[0] for picture in pictures],
               "processed": processor(pictures, return_tensors="pt")["pixel_values"].tolist(),
               "pipeline_processed": processed.tolist()}
-    base = find(f"hf-hub:{repo}")
+    base = find_base(f"hf-hub:{repo}")
     fetched = fetch(base)
-    further = build(base, ["x", "y"], fetched=fetched).eval()
+    further = build_network(base, ["x", "y"], fetched=fetched).eval()
     answer["base"] = [fetched.commit, fetched.sha256, features(further, x).tolist()]
 got = pull_run(f"hf-hub:{repo}")
 served = Predictor(got.folder).predict(Path(sys.argv[2]))
@@ -136,7 +136,7 @@ def export_plain(run: Path) -> None:
     x = torch.zeros(2, 3, SIDE, SIDE)
     batch = ({0: torch.export.Dim("batch", min=1)},)
     program = torch.onnx.export(
-        load(run),
+        load_network(run),
         (x,),
         dynamo=True,
         external_data=False,
@@ -197,7 +197,7 @@ def test_timm_and_transformers_give_the_logits_of_the_run(published: Published) 
         np.stack([evaluate(Image.open(path).convert("RGB"), pre) for path in published.pictures])
     )
     with torch.inference_mode():
-        logits = load(published.run)(x)
+        logits = load_network(published.run)(x)
     assert close(seen["pixels"], x) == 0
     assert close(seen["timm"], logits) < 1e-5
     assert close(seen["transformers"], seen["timm"]) == 0
@@ -277,7 +277,7 @@ def test_the_cards_snippets_give_the_class_of_the_run_to_what_is_transparent_and
     timm_said, transformers_said, onnx_said = published.seen["odd"]
     path, pre = published.pictures[0].parent / "odd.png", Preprocessing(SIDE, "center", 0.9)
     with torch.inference_mode():
-        probabilities = load(published.run)(
+        probabilities = load_network(published.run)(
             torch.from_numpy(evaluate(decode(path), pre))[None]
         ).softmax(1)[0]
     label = published.seen["timm_labels"][int(probabilities.argmax())]
@@ -345,7 +345,9 @@ def test_it_is_a_base_and_is_served_at_a_recorded_commit(published: Published) -
     from zoo.network import forward
 
     with torch.inference_mode():
-        expected = forward.features(load(published.run), torch.tensor(published.seen["pixels"]))
+        expected = forward.features(
+            load_network(published.run), torch.tensor(published.seen["pixels"])
+        )
     assert close(features, expected) < 1e-5
     served, probabilities = published.seen["served"]
     assert served == head
@@ -381,7 +383,7 @@ def test_it_is_fine_tuned_further(published: Published, digits: Path, tmp_path: 
     ]
     warm.run(warm.TORCH, command, env=published.hub.env(published.home), check=True)
     assert rundir.read_json(out / rundir.REPORT)["base"]["hub_id"] == REPO
-    before, after = load(published.run).state_dict(), load(out).state_dict()
+    before, after = load_network(published.run).state_dict(), load_network(out).state_dict()
     # the body is what was published, moved by an epoch of 3 steps at 1e-5
     [name] = [name for name in before if name.endswith("layer4.0.conv1.weight")]
     assert close(after[name], before[name]) <= 5e-5
@@ -507,7 +509,7 @@ def test_transformers_js_gives_the_same_logits(published: Published, tmp_path: P
         np.stack([evaluate(Image.open(path).convert("RGB"), pre) for path in smooth])
     )
     with torch.inference_mode():
-        expected = load(published.run)(x).numpy()
+        expected = load_network(published.run)(x).numpy()
     assert (np.argmax(answer["own"], 1) == expected.argmax(1)).all()
     assert close(answer["own"], expected) < 0.1 * float(np.ptp(expected))
 

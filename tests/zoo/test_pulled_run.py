@@ -41,7 +41,7 @@ def test_a_file_in_place_of_a_folder_is_told(home: Path, tmp_path: Path, file: s
         runs.keep("a/b", COMMIT, run, digests)
     if not file:
         with pytest.raises(UserError, match=r"pins\.json cannot be written"):
-            pins.write("a/b", Pin(COMMIT, "0", "x", None, True))
+            pins.write_pin("a/b", Pin(COMMIT, "0", "x", None, True))
 
 
 def test_a_repository_that_lacks_a_file_is_named_and_leaves_nothing(
@@ -78,10 +78,10 @@ def test_pins_of_another_form_are_one_error(home: Path, content: object) -> None
     home.mkdir()
     rundir.write_json(home / "pins.json", content)
     with pytest.raises(UserError, match=r"pins\.json"):
-        pins.read("a/b")
+        pins.read_pin("a/b")
     rundir.write_json(home / "pins.json", {"a/b": PIN | {"run": {"x/y": "0"}}, "a/c": PIN})
-    assert pins.read("a/b") == Pin(COMMIT, "0", "x", None, True, {"x/y": "0"})
-    assert pins.read("a/c") == Pin(COMMIT, "0", "x", None, True)
+    assert pins.read_pin("a/b") == Pin(COMMIT, "0", "x", None, True, {"x/y": "0"})
+    assert pins.read_pin("a/c") == Pin(COMMIT, "0", "x", None, True)
 
 
 @pytest.mark.parametrize("asked", ["²", "9" * 400, "-5", "", "soon"])

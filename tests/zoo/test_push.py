@@ -365,10 +365,10 @@ def test_an_address_or_a_token_that_no_request_can_have(
     else:
         monkeypatch.setenv("HF_TOKEN", value)
     with pytest.raises(UserError, match=said):
-        access.check()
+        access.check_access()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:8/hub")
     monkeypatch.setenv("HF_TOKEN", f"{TOKEN}\n")
-    access.check()  # the client takes a line break at the end away
+    access.check_access()  # the client takes a line break at the end away
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", None])
@@ -377,13 +377,13 @@ def test_a_token_file_that_is_none(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
-    access.check()
+    access.check_access()
     if content is None:
         (tmp_path / "token").mkdir()
     else:
         (tmp_path / "token").write_bytes(content)
     with pytest.raises(UserError, match="expected a file that holds a token"):
-        access.check()
+        access.check_access()
 
 
 @pytest.mark.parametrize(

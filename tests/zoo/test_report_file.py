@@ -17,7 +17,7 @@ def test_reading_and_writing_a_report_gives_the_same_bytes(
     finished_run: Path, tmp_path: Path
 ) -> None:
     found = FinishedRun(finished_run).report
-    report.write(tmp_path, found)
+    report.write_report_json(tmp_path, found)
     written = (tmp_path / rundir.REPORT).read_bytes()
     assert written == (finished_run / rundir.REPORT).read_bytes()
     assert found.curves is not None
@@ -29,9 +29,9 @@ def test_a_report_of_an_earlier_version_is_read_and_written_without_what_it_lack
 ) -> None:
     content = rundir.read_json(finished_run / rundir.REPORT)
     del content["curves"], content["heatmaps"], content["unknown"]["weakest"]
-    found = typed_json.read(report.Report, content)
+    found = typed_json.dataclass_of(report.Report, content)
     assert (found.curves, found.heatmaps) == (None, None)
-    assert json.dumps(typed_json.write(found)) == json.dumps(content)
+    assert json.dumps(typed_json.json_of(found)) == json.dumps(content)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_damaged_report_names_the_file_and_the_key(
     change(content)
     rundir.write_json(tmp_path / rundir.REPORT, content)
     with pytest.raises(UserError, match=words) as refused:
-        report.read(tmp_path / rundir.REPORT)
+        report.read_report_json(tmp_path / rundir.REPORT)
     assert str(tmp_path / rundir.REPORT) in str(refused.value)
     assert "Copy the run folder again" in str(refused.value)
 

@@ -49,7 +49,7 @@ def pretend_gpu(
     monkeypatch: pytest.MonkeyPatch, by: float, name: str = bundle.PROBABILITIES
 ) -> list[Moved]:
     """From now on `auto` is a GPU that answers so much otherwise; the list of its sessions."""
-    load, sessions = onnx_runtime.load, []
+    load, sessions = onnx_runtime.load_session, []
 
     def pretended(model: Path, provider: str, **how: Any) -> tuple[Any, str]:
         session, used = load(model, "cpu", **how)
@@ -58,7 +58,7 @@ def pretend_gpu(
         sessions.append(Moved(session, by, name))
         return sessions[-1], "cuda"
 
-    monkeypatch.setattr(onnx_runtime, "load", pretended)
+    monkeypatch.setattr(onnx_runtime, "load_session", pretended)
     return sessions
 
 
@@ -227,7 +227,7 @@ def test_a_service_answers_all_the_same_if_it_is_told_to(tmp_path: Path) -> None
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    with start.build(options) as service:
+    with start.build_service(options) as service:
         assert (
             TestClient(service.app, base_url="http://127.0.0.1").get("/readyz").status_code == 200
         )
@@ -239,10 +239,14 @@ def test_a_reload_that_is_refused_keeps_the_old_model(
 ) -> None:
     folder = served_bundle(tmp_path / "run") / bundle.BUNDLES / "onnx"
     said: list[str] = []
-    engine: Any = SimpleNamespace(model=reload.load(folder, provider="cpu", threads=1, check=check))
+    engine: Any = SimpleNamespace(
+        model=reload.load_model(folder, provider="cpu", threads=1, check=check)
+    )
     before = engine.model
     watch = reload.Watch(
-        engine, lambda: reload.load(folder, provider="cpu", threads=1, check=check), said.append
+        engine,
+        lambda: reload.load_model(folder, provider="cpu", threads=1, check=check),
+        said.append,
     )
     of_another_model(tmp_path / "run2")
     newer = tmp_path / "run2" / bundle.BUNDLES / "onnx"

@@ -224,7 +224,7 @@ def test_a_formula_after_another_settings_separator_is_text_too() -> None:
 
 def test_tables_come_back_and_old_ones_are_read(tmp_path: Path) -> None:
     path, names = tmp_path / "t.csv", ["=1", "'=1", "-1", "\udcff=", "two\nlines", "a;=b", "plain"]
-    tables.write(path, ("path", "n"), ((name, number) for number, name in enumerate(names)))
+    tables.write_table(path, ("path", "n"), ((name, number) for number, name in enumerate(names)))
     assert [row["path"] for row in tables.rows(path, ("path",))] == names
     with open(path, "w", encoding="utf-8", newline="") as file:  # as versions before wrote it
         csv.writer(file).writerows([["path"], ["=1"], ["'a"], ["'=1"]])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.bad_pictures import photo
 from zoo.picture.preprocess import Preprocessing, resize_crop
-from zoo.picture.tta import VIEWS, WHOLE, View, offsets, prepare, zoomed_size
+from zoo.picture.tta import VIEWS, WHOLE, View, offsets, prepare_views, zoomed_size
 
 PICTURES = {
     "landscape": photo(90, 40),
@@ -73,7 +73,7 @@ def test_the_first_view_is_the_one_of_evaluation_and_all_have_its_size(
         pre = replace(MODES[mode], size=size)
         plain = resize_crop(PICTURES[kind], pre)
         for views in VIEWS.values():
-            seen = prepare(PICTURES[kind], pre, views)
+            seen = prepare_views(PICTURES[kind], pre, views)
             assert seen.shape == (len(views), size, size, 3)
             assert seen.dtype == np.uint8
             assert np.array_equal(seen[0], plain)
@@ -81,7 +81,7 @@ def test_the_first_view_is_the_one_of_evaluation_and_all_have_its_size(
 
 def test_flip_is_the_mirror_image() -> None:
     for pre in MODES.values():
-        whole, mirrored = prepare(PICTURES["landscape"], pre, VIEWS["flip"])
+        whole, mirrored = prepare_views(PICTURES["landscape"], pre, VIEWS["flip"])
         assert np.array_equal(mirrored, whole[:, ::-1])
         assert not np.array_equal(mirrored, whole)
 
@@ -99,13 +99,15 @@ def test_corners_are_crops_of_the_larger_preparation(kind: str, mode: str) -> No
             whole[-size:, :size],
             whole[-size:, -size:],
         ]
-        assert np.array_equal(prepare(PICTURES[kind], pre, VIEWS["five"])[1:], np.stack(expected))
+        assert np.array_equal(
+            prepare_views(PICTURES[kind], pre, VIEWS["five"])[1:], np.stack(expected)
+        )
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_closer_looks_are_the_middle_of_the_larger_preparations(mode: str) -> None:
     pre = replace(MODES[mode], size=96)
-    _, close, closer = prepare(PICTURES["portrait"], pre, VIEWS["multiscale"])
+    _, close, closer = prepare_views(PICTURES["portrait"], pre, VIEWS["multiscale"])
     assert [zoomed_size(96, view.zoom) for view in VIEWS["multiscale"]] == [96, 110, 128]
     assert np.array_equal(
         close, resize_crop(PICTURES["portrait"], replace(pre, size=110))[7:103, 7:103]
@@ -118,7 +120,7 @@ def test_closer_looks_are_the_middle_of_the_larger_preparations(mode: str) -> No
 def test_corners_see_the_corners_and_closer_looks_see_less() -> None:
     """`photo` is red by its distance from the left and green from the top."""
     pre = Preprocessing(size=64, crop_mode="squash", crop_pct=1.0)
-    whole, *corners = prepare(photo(300, 200), pre, VIEWS["five"])
+    whole, *corners = prepare_views(photo(300, 200), pre, VIEWS["five"])
     for view, pixels in zip(VIEWS["five"][1:], corners, strict=True):
         assert (
             np.sign(float(pixels[..., 0].mean()) - float(whole[..., 0].mean()))
@@ -128,7 +130,8 @@ def test_corners_see_the_corners_and_closer_looks_see_less() -> None:
             np.sign(float(pixels[..., 1].mean()) - float(whole[..., 1].mean())) == 2 * view.down - 1
         )
     spread = [
-        np.ptp(pixels[..., 0]) for pixels in prepare(photo(300, 200), pre, VIEWS["multiscale"])
+        np.ptp(pixels[..., 0])
+        for pixels in prepare_views(photo(300, 200), pre, VIEWS["multiscale"])
     ]
     assert spread[0] > spread[1] > spread[2] > 0.7 * spread[0]
 
@@ -136,6 +139,6 @@ def test_corners_see_the_corners_and_closer_looks_see_less() -> None:
 def test_a_mirrored_corner_is_cut_first() -> None:
     pre = Preprocessing(size=48, crop_mode="squash", crop_pct=1.0)
     corner = View(2.0, 0.0, 1.0)
-    straight, mirrored = prepare(photo(), pre, (corner, corner._replace(mirrored=True)))
+    straight, mirrored = prepare_views(photo(), pre, (corner, corner._replace(mirrored=True)))
     assert np.array_equal(straight, resize_crop(photo(), replace(pre, size=96))[48:, :48])
     assert np.array_equal(mirrored, straight[:, ::-1])

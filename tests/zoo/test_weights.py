@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_image
 
 from tests import warm
 from tests.hub_server import HubServer, client_env
-from zoo.bases.catalog import Base, find
+from zoo.bases.catalog import Base, find_base
 from zoo.contract import rundir
 from zoo.host.errors import UserError
 from zoo.hub.pins import pins_file
@@ -389,7 +389,7 @@ def pictures() -> dict[str, Image.Image]:
 def test_packaged_weights_classify_known_pictures(
     alias: str, answers: dict[str, tuple[int, int]]
 ) -> None:
-    base = find(alias)
+    base = find_base(alias)
     got = fetch(base)
     assert (got.source, got.licence) == (f"pip package {base.package}", "apache-2.0")
     assert got.sha256 == rundir.digest(got.path)
@@ -403,7 +403,7 @@ def test_packaged_weights_classify_known_pictures(
 
 
 def test_packaged_weights_of_another_shape_list_both_sides() -> None:
-    got = fetch(find("efficientnet_lite0"))
+    got = fetch(find_base("efficientnet_lite0"))
     other = dict(timm.create_model("tf_efficientnet_lite1").state_dict())
     with pytest.raises(UserError, match="not hold the expected tensors") as caught:
         load_state(got, other)

@@ -9,7 +9,7 @@ from torch import nn
 from zoo.bases.catalog import OWN_ARCHITECTURES, find_architecture
 from zoo.host.errors import UserError
 from zoo.network import weights
-from zoo.network.build import build, describe
+from zoo.network.build import build_network, describe
 from zoo.network.forward import features, forward, head
 from zoo.network.wide_resnet import WideResNet
 
@@ -51,9 +51,9 @@ def test_the_rest_of_the_program_can_use_it() -> None:
 
 
 def test_a_fresh_one_is_built_from_random_weights() -> None:
-    built = build(find_architecture("seresnet18"), ["a", "b"], fetched=weights.RANDOM)
+    built = build_network(find_architecture("seresnet18"), ["a", "b"], fetched=weights.RANDOM)
     assert built.num_classes == 2
     with pytest.raises(
         UserError, match=r"seresnet17: expected a model of timm .*no such architecture"
     ):
-        build(find_architecture("seresnet17"), ["a", "b"], fetched=weights.RANDOM)
+        build_network(find_architecture("seresnet17"), ["a", "b"], fetched=weights.RANDOM)

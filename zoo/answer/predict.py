@@ -11,8 +11,8 @@ from PIL import Image
 
 from zoo.answer import onnx_runtime
 from zoo.answer.self_check import Answer as Asked
-from zoo.answer.self_check import Checked, numbers
-from zoo.answer.self_check import check as check_here
+from zoo.answer.self_check import Checked, compared_numbers
+from zoo.answer.self_check import check_answers as check_here
 from zoo.contract import bundle as bundles
 from zoo.contract import decision, model_metadata
 from zoo.contract.bundle import Bundle
@@ -75,7 +75,7 @@ class Predictor:
         check: bool = True,
     ):
         self.bundle = bundle if isinstance(bundle, Bundle) else bundles.open_bundle(bundle)
-        self._session, self.provider = onnx_runtime.load(
+        self._session, self.provider = onnx_runtime.load_session(
             self.bundle.model, provider, threads=threads
         )
         _check_model(self._session, self.bundle)
@@ -91,10 +91,10 @@ class Predictor:
         return check_here(self.bundle, self.provider, self.numbers, by_cpu)
 
     def numbers(self, picture: Path | np.ndarray) -> np.ndarray:
-        """What the answer to a picture depends on, `zoo.answer.self_check.numbers`. Raises as
-        `predict`."""
+        """What the answer to a picture depends on, `zoo.answer.self_check.compared_numbers`.
+        Raises as `predict`."""
         predicted = self.predict(picture)
-        return numbers(predicted.probabilities, predicted.unknown_score)
+        return compared_numbers(predicted.probabilities, predicted.unknown_score)
 
     def predict(
         self, picture: Picture, *, top: int = 5, limit_s: float = onnx_runtime.LONGEST_RUN_S

@@ -12,7 +12,7 @@ Resize on the CPU. The oldest that zoo/host/minimum.py takes, 1.27 of June 2026,
 corrections. Models that resize by matrix products (export/graph/resize.py: TensorRT, OpenVINO,
 borders, other filters) have no Resize that could be wrong.
 
-    checked = check(bundle, "cuda", answer, by_cpu)      UserError if it answers otherwise
+    checked = check_answers(bundle, "cuda", answer, by_cpu)      UserError if it answers otherwise
 """
 
 import math
@@ -31,7 +31,7 @@ from zoo.host.errors import BadImage, UserError
 from zoo.host.text import one_line
 
 Answer = Callable[[Path | np.ndarray], np.ndarray]
-"""A picture's file or pixels -> float32, its `numbers`."""
+"""A picture's file or pixels -> float32, its `compared_numbers`."""
 MOST = 6
 """Examples that are answered at most, as many as an export writes."""
 LOSSY_TOLERANCE = 0.05
@@ -61,9 +61,9 @@ class Compared:
 
     name: str
     expected: np.ndarray
-    """`numbers`; those of an export of an earlier version have no unknown score."""
+    """`compared_numbers`; those of an export of an earlier version have no unknown score."""
     seen: np.ndarray
-    """`numbers`"""
+    """`compared_numbers`"""
 
     @property
     def differences(self) -> np.ndarray:
@@ -78,7 +78,7 @@ class Compared:
         return float(self.differences.max())
 
 
-def numbers(probabilities: np.ndarray, unknown_score: float | None) -> np.ndarray:
+def compared_numbers(probabilities: np.ndarray, unknown_score: float | None) -> np.ndarray:
     """What is compared, and what an answer depends on: [classes] or, with an unknown score, that
     behind them."""
     if unknown_score is None:
@@ -86,7 +86,9 @@ def numbers(probabilities: np.ndarray, unknown_score: float | None) -> np.ndarra
     return np.append(probabilities, np.float32(unknown_score))
 
 
-def check(bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], Answer]) -> Checked:
+def check_answers(
+    bundle: Bundle, provider: str, answer: Answer, by_cpu: Callable[[], Answer]
+) -> Checked:
     """Compare the answers of `provider` with those that the export wrote down for the bundle's
     examples.
 
@@ -126,7 +128,7 @@ def by_examples(bundle: Bundle, answer: Answer) -> Iterator[Compared]:
             seen = answer(path)
         except BadImage as error:
             raise UserError(f"{error}. {bundles.export_it(bundle.folder)}") from None
-        wanted = numbers(
+        wanted = compared_numbers(
             np.array(expected["probabilities"], np.float64), expected.get("unknown_score")
         )
         yield Compared(str(path), wanted, seen)

@@ -1,4 +1,4 @@
-"""The registry of bases. `find` answers an alias, `timm/<arch.tag>`, `hf-hub:org/name` or a
+"""The registry of bases. `find_base` answers an alias, `timm/<arch.tag>`, `hf-hub:org/name` or a
 finished run folder."""
 
 import difflib
@@ -88,7 +88,7 @@ NOT_OFFERED = {
 and purpose."""
 
 
-def find(name: str) -> Base:
+def find_base(name: str) -> Base:
     """The base a user means by `name`, tried in this order:
 
     an alias (`vit_base_21k`); one of the user's own (zoo/bases/registry.py); `hf-hub:org/name`,
@@ -126,11 +126,11 @@ def find(name: str) -> Base:
 
 
 def find_architecture(name: str) -> Base:
-    """The architecture a user means, to be trained from random weights: whatever `find` knows by
-    its architecture, or any of timm's without a tag (`seresnet18`). Whether timm has it is seen
+    """The architecture a user means, to be trained from random weights: whatever `find_base` knows
+    by its architecture, or any of timm's without a tag (`seresnet18`). Whether timm has it is seen
     when it is built.
 
-    Raises `UserError` as `find` does, and for a run folder or Hub repository, which stand for
+    Raises `UserError` as `find_base` does, and for a run folder or Hub repository, which stand for
     weights.
     """
     plain = name.removeprefix("timm/")
@@ -138,7 +138,7 @@ def find_architecture(name: str) -> Base:
     if not known and re.fullmatch(r"[a-z0-9_]+", plain):
         base = Base(plain, plain, "", None)
     else:
-        base = find(name)
+        base = find_base(name)
     if base.architecture is None or base.folder:
         raise UserError(
             "--from-scratch takes an architecture, such as resnet18 or efficientnet_lite0, but "
@@ -202,7 +202,7 @@ def _run_base(name: str) -> Base:
             "which is missing: copy the folder again, or train it again."
         )
     # a run folder may come from a stranger too
-    timm_config.check(config, str(folder))
+    timm_config.check_config(config, str(folder))
     pretrained_cfg = config.get("pretrained_cfg") or {}
     size = pretrained_cfg.get("input_size")
     return Base(

@@ -1,8 +1,8 @@
 """timm's config.json, which strangers write: the entries that are used have the types and ranges
 that networks have.
 
-    check(config, where)        the same config, or `UserError` that names the file and the key
-    arguments(config, where)    what its `model_args` say of the network
+    check_config(config, where)   the same config, or `UserError` that names the file and the key
+    arguments(config, where)      what its `model_args` say of the network
 
 Needs neither torch nor timm. What an architecture makes of these values is bounded in
 zoo/network/guard.py.
@@ -70,7 +70,7 @@ INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming",
 CROP_MODES = ("center", "squash", "border", "")
 
 
-def shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """A stranger's value for an error: escaped, and short."""
     text = repr(value)
     if isinstance(value, list | dict):
@@ -80,7 +80,7 @@ def shown(value: Any) -> str:
     return text[:MOST_TEXT] + "..."
 
 
-def check(config: Any, where: str) -> dict[str, Any]:
+def check_config(config: Any, where: str) -> dict[str, Any]:
     """`config` itself; `where`: the repository or file, for errors. Raises `UserError`."""
     if not isinstance(config, dict):
         raise _error(where, "its content", "an object of timm's layout", config)
@@ -125,8 +125,8 @@ def _most(name: str) -> int:
 
 def _error(where: str, key: str, expected: str, seen: Any) -> UserError:
     return UserError(
-        f"{where}: config.json: expected {expected} for {key}, seen {shown(seen)}. Choose another "
-        "base, or another copy of this one."
+        f"{where}: config.json: expected {expected} for {key}, seen {shown_value(seen)}. Choose "
+        "another base, or another copy of this one."
     )
 
 

@@ -1,6 +1,6 @@
 """What a model answered to the pictures of a run's headline: as the run recorded it, or asked now.
 
-recorded(run, split)          the answers of the run's own weights, from predictions.csv
+recorded_answers(run, split)  the answers of the run's own weights, from predictions.csv
 asked(run, bundle, recorded)  those of one bundle to the same pictures
 """
 
@@ -62,7 +62,7 @@ class Recorded:
     deployed: RecordedAnswers
 
 
-def recorded(run: Path, split: str) -> Recorded | None:
+def recorded_answers(run: Path, split: str) -> Recorded | None:
     """From predictions.csv, of the split of the headline; None where that is not there (a pulled
     run).
 
@@ -99,7 +99,7 @@ def asked(run: Path, bundle: Bundle, known: Recorded) -> RecordedAnswers:
     # evenly over the sorted paths, so that every class has its share
     every = -(-len(known.labels) // MOST_ASKED)
     paths = sorted(known.labels)[::every]
-    sha256 = run_pictures.recorded(run, paths)
+    sha256 = run_pictures.recorded_hashes(run, paths)
     # auto is OpenVINO for a model in its format, which computes on the CPU too
     provider = "auto" if bundle.model.suffix == ".xml" else "cpu"
     predictor = Predictor(bundle, provider=provider)

@@ -67,7 +67,7 @@ def rows_of(run: Path, *, measure: bool = False) -> list[ComparedRun]:
     # before anything is measured: a bundle of another state of the run is refused at once
     opened = list(bundle.of_run(run))
     finished = FinishedRun(run)
-    recorded = measured.recorded(run, finished.report.headline.split)
+    recorded = measured.recorded_answers(run, finished.report.headline.split)
     if measure and recorded is None:
         raise UserError(
             f"--measure: {run} has no {rundir.PREDICTIONS}, which names the pictures to measure "

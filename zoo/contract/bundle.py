@@ -85,12 +85,12 @@ class Bundle:
         return disk.place_of(self.folder)
 
     def file(self, name: str) -> Path | None:
-        """A file of the finished bundle that its FINISHED.json lists, as `listed_files.listed`;
-        None if it lists none."""
-        return listed_files.listed(self.folder, name) if name in self.files else None
+        """A file of the finished bundle that its FINISHED.json lists, as
+        `listed_files.listed_file`; None if it lists none."""
+        return listed_files.listed_file(self.folder, name) if name in self.files else None
 
 
-def write(folder: Path, content: Mapping[str, Any]) -> None:
+def write_description(folder: Path, content: Mapping[str, Any]) -> None:
     """Write `bundle.json`: target, labels, preprocessing, decision, outputs, run, versions, status.
 
     `version`, `model` (`model.onnx`) and `input` are filled in where `content` has none.

@@ -148,7 +148,7 @@ def _early(content: Any) -> Early | None:
     return Early(checks.whole(content["stage"], 0, MOST_STAGES), (pooled, mean, deviation))
 
 
-def read(run: Path) -> Decision:
+def read_decision(run: Path) -> Decision:
     """Read the decision of a run folder; `UserError` if it is missing or not readable."""
     return Decision.from_json(rundir.read_json(run / rundir.DECISION), str(run / rundir.DECISION))
 

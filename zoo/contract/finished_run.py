@@ -41,7 +41,7 @@ class FinishedRun:
     @cached_property
     def report(self) -> Report:
         """report.json: the final numbers."""
-        return report.read(self.file(rundir.REPORT))
+        return report.read_report_json(self.file(rundir.REPORT))
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class FinishedRun:
 
     @cached_property
     def decision(self) -> dict[str, Any]:
-        """decision.json, with how it was fitted (`decision.read` gives what decides)."""
+        """decision.json, with how it was fitted (`decision.read_decision` gives what decides)."""
         return self._json(rundir.DECISION)
 
     @cached_property

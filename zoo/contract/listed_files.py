@@ -10,7 +10,7 @@ from zoo.files.folders import shown
 from zoo.host.errors import UserError
 
 
-def listed(folder: Path, name: str) -> Path | None:
+def listed_file(folder: Path, name: str) -> Path | None:
     """The file `name` of a finished folder if its FINISHED.json lists it with these bytes; None if
     it lists none.
 

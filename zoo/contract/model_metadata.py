@@ -14,7 +14,8 @@ _DESCRIBED = ("labels", "preprocessing", "decision", "outputs", "run")
 
 
 def metadata(content: Mapping[str, Any]) -> dict[str, str]:
-    """What goes into the metadata of the ONNX file, from what `bundle.write` takes as `content`."""
+    """What goes into the metadata of the ONNX file, from what `bundle.write_description` takes as
+    `content`."""
     described = {key: content[key] for key in _DESCRIBED}
     # no NaN, which is no JSON and would be refused by every reader
     return {METADATA: json.dumps(described, ensure_ascii=False, allow_nan=False)}

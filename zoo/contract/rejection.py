@@ -51,7 +51,8 @@ def auroc(known_N: np.ndarray, foreign_M: np.ndarray) -> float:
     scores = np.concatenate([known_N, foreign_M])
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    # equal scores share the mean of their ranks
+    # counted here, because a Space gets a copy of this room and has no scikit-learn; equal scores
+    # share the mean of their ranks
     ranks = (last - (counts - 1) / 2)[place]
     above = ranks[len(known_N) :].sum() - len(foreign_M) * (len(foreign_M) + 1) / 2
     return float(above / (len(known_N) * len(foreign_M)))

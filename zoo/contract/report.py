@@ -1,7 +1,7 @@
 """`report.json`: the final numbers of a run, as one typed value.
 
-    read(file)              the value; `UserError` for a damaged file, or one that is none of ours
-    write(folder, report)   the file, byte for byte as a run writes it
+    read_report_json(file)              the value; `UserError` if the file is damaged or not ours
+    write_report_json(folder, report)   the file, byte for byte as a run writes it
 
 Shares, precision, recall, F1 and areas run from 0 to 1, losses are cross-entropies in nats. A field
 with the default None was added later, or is left out of a published copy; older files lack it.
@@ -245,13 +245,13 @@ def _check_shares(top1: float, interval: Interval, ece: float) -> None:
         )
 
 
-def write(folder: Path, report: Report) -> None:
+def write_report_json(folder: Path, report: Report) -> None:
     """Write `report.json` of a run folder."""
-    rundir.write_json(folder / rundir.REPORT, typed_json.write(report))
+    rundir.write_json(folder / rundir.REPORT, typed_json.json_of(report))
 
 
-def read(file: Path) -> Report:
+def read_report_json(file: Path) -> Report:
     """The report in a file; `UserError` if it is missing, damaged, or not what a run wrote."""
     content = rundir.read_json(file, kind=dict)
     with checks.of(file, "Copy the run folder again, or train it again."):
-        return typed_json.read(Report, content)
+        return typed_json.dataclass_of(Report, content)

@@ -40,7 +40,7 @@ def files_rows(run: Path) -> Iterator[dict[str, str]]:
         yield row
 
 
-def recorded(run: Path, paths: Collection[str]) -> dict[str, str]:
+def recorded_hashes(run: Path, paths: Collection[str]) -> dict[str, str]:
     """Path -> sha256 of these pictures, as far as files.csv lists them."""
     wanted = set(paths)
     return {row["path"]: row["sha256"] for row in files_rows(run) if row["path"] in wanted}

@@ -80,7 +80,7 @@ def level(root: Path, folder: Path) -> Level:
     """Read a folder that is to hold folders; `UserError` if it cannot be listed."""
     here = relative(folder, root)
     found = Level([], [], [])
-    for entry in listed(folder):
+    for entry in list_entries(folder):
         path, folder_like = inside(here, entry.name), is_folder(entry)
         if skipped := by_rule(path, entry, folder=folder_like):
             found.unused.append(skipped)
@@ -116,7 +116,7 @@ def walk(root: Path, folder: Path, above: Mapping[tuple[int, int], Path]) -> Fou
             continue
         read[own] = here
         found.folders.append(here)
-        for entry in listed(path):
+        for entry in list_entries(path):
             name, folder_like = inside(here, entry.name), is_folder(entry)
             skipped = by_rule(name, entry, folder=folder_like)
             if skipped and not (skipped.kind == "harmless" and begins_as_picture(entry.path)):
@@ -141,7 +141,7 @@ def begins_as_picture(path: str | Path) -> bool:
     return is_bmp or any(start.startswith(signatures, at) for at, signatures in _SIGNATURES.items())
 
 
-def listed(folder: Path) -> list["os.DirEntry[str]"]:
+def list_entries(folder: Path) -> list["os.DirEntry[str]"]:
     """The entries of a folder, sorted by name; `UserError` if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:

@@ -1,8 +1,8 @@
 """Tables of a run (CSV): written so that no spreadsheet runs a cell, read row by row within bounds.
 
-write(path, header, rows)     the file, row by row
-as_text(header, rows)         the same as text
-rows(path, needed)            each row as column -> text, as it was given to `write`
+write_table(path, header, rows)     the file, row by row
+as_text(header, rows)               the same as text
+rows(path, needed)                  each row as column -> text, as it was given to `write_table`
 """
 
 import csv
@@ -29,7 +29,7 @@ def as_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return text.getvalue()
 
 
-def write(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write the same, row by row; names of files that are no text keep their bytes."""
     # no translation of line ends: csv writes its own, and a cell may hold one
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:

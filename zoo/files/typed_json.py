@@ -1,7 +1,7 @@
 """JSON as frozen dataclasses, and back: the fields of a class say which keys an object has.
 
-    read(Report, value)   the dataclass of a parsed JSON value; `ValueError` where they do not agree
-    write(report)         what `json.dumps` takes
+    dataclass_of(Report, value)   a parsed JSON value as dataclass; `ValueError` if it does not fit
+    json_of(report)               what `json.dumps` takes
 
 Keys stand in the order of the fields. A field with a default of None may be missing in the file,
 and is not written while it is None. Keys that the class does not know are passed over, so that a
@@ -29,19 +29,19 @@ def named(key: str) -> Mapping[str, Any]:
     return {"key": key}
 
 
-def read(kind: type[T], value: Any) -> T:
+def dataclass_of(kind: type[T], value: Any) -> T:
     """A JSON value as a dataclass; `ValueError` names the field that is missing or different."""
     return _reader(kind)(value)  # type: ignore[no-any-return, arg-type]
 
 
-def write(value: Any) -> Any:
+def json_of(value: Any) -> Any:
     """Dataclasses as objects, tuples as lists; every other value as it is."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dict(_written(value))
     if isinstance(value, Mapping):
-        return {key: write(inner) for key, inner in value.items()}
+        return {key: json_of(inner) for key, inner in value.items()}
     if isinstance(value, tuple | list):
-        return list(map(write, value))
+        return list(map(json_of, value))
     return value
 
 
@@ -51,7 +51,7 @@ def _written(value: Any) -> Iterator[tuple[str, Any]]:
         if field.metadata.get("inline"):
             yield from _written(content)
         elif content is not None or not _may_be_missing(field):
-            yield _key(field), write(content)
+            yield _key(field), json_of(content)
 
 
 def _key(field: Any) -> str:

@@ -82,7 +82,7 @@ def error(text: object) -> None:
     print(encodable(f"error: {printable(text)}", sys.stderr), file=sys.stderr, flush=True)
 
 
-def answer(content: Any) -> None:
+def say_json(content: Any) -> None:
     """Print one line of JSON, in ASCII."""
     # json.dumps escapes every control character but DEL
     print(json.dumps(content).replace("\x7f", "\\u007f"), flush=True)

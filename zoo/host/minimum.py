@@ -122,14 +122,14 @@ def require(*packages: str) -> None:
                     f"{_install(package, package)}"
                 ) from None
         else:
-            check(package, installed)
+            check_version(package, installed)
 
 
-def check(package: str, installed: str, *, name: str = "") -> None:
+def check_version(package: str, installed: str, *, name: str = "") -> None:
     """`UserError` if version `installed` of one of `ROWS` is too old; `name`: what pip calls it, if
     not `package`."""
     row = _row(package)
-    if numbers(installed) < numbers(row.version):
+    if version_numbers(installed) < version_numbers(row.version):
         name = name or package
         raise UserError(
             f"{name} {installed} is installed, expected {row.version} or newer ({row.avoids}): "
@@ -146,7 +146,7 @@ def bounds(*packages: str) -> list[str]:
     ]
 
 
-def numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
     """(2, 14, 1) of `2.14.1+cu130`."""
     # what stands behind + names a build, such as cu130; the first three numbers are the release
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])

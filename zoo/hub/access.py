@@ -11,7 +11,7 @@ TOKEN = re.compile(r"[!-~]+")
 """What can stand in the header of a request."""
 
 
-def check() -> None:
+def check_access() -> None:
     """`UserError` for a HF_ENDPOINT that is no address of the web, and for a token that no request
     can carry."""
     from huggingface_hub import constants

@@ -134,7 +134,7 @@ def explained(words: Words) -> Iterator[None]:
 
     # here, because every request to the Hub passes through this block
     minimum.require(*minimum.HUB)
-    access.check()
+    access.check_access()
     page = f"{constants.ENDPOINT}/{words.repo}"
     try:
         yield

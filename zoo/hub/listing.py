@@ -73,12 +73,12 @@ def announced(repo: str, revision: str) -> tuple[Pin, dict[str, str]]:
             )
         )
     # before its names are used as paths
-    check(repo, info)
+    check_listing(repo, info)
     digests = digests_of(info.siblings or ())
     for name in HUB_FILES:
         if name in digests:
             sha256 = digests[name] if len(digests[name]) == 64 else None
-            return Pin(str(info.sha), sha256, name, licence(info), CONFIG in digests), digests
+            return Pin(str(info.sha), sha256, name, hub_licence(info), CONFIG in digests), digests
     raise _without_weights(repo, digests)
 
 
@@ -103,7 +103,7 @@ def _digest_of(file: Any) -> Any:
     return file.lfs.sha256 if file.lfs else file.blob_id or ""
 
 
-def check(repo: str, info: Any) -> None:
+def check_listing(repo: str, info: Any) -> None:
     """`UserError` unless the commit is one, and every file has a plain name, a digest and a size
     within bounds."""
     if not isinstance(info.sha, str) or not re.fullmatch(r"[0-9a-f]{40}", info.sha):
@@ -112,7 +112,7 @@ def check(repo: str, info: Any) -> None:
     if len(files) > MOST_FILES:
         raise _refused(repo, f"{len(files):,} files, expected at most {MOST_FILES:,}")
     for file in files:
-        if not is_plain(file.rfilename):
+        if not is_plain_name(file.rfilename):
             raise _refused(
                 repo, f"a file named {str(file.rfilename)[:60]!a}, which is not a plain path"
             )
@@ -131,7 +131,7 @@ def check(repo: str, info: Any) -> None:
         raise _refused(repo, "two files of one name")
 
 
-def is_plain(name: Any) -> bool:
+def is_plain_name(name: Any) -> bool:
     """Whether a file's name is a relative path that stays where it is put, of characters that can
     be shown."""
     if not isinstance(name, str) or not 0 < len(name) <= MOST_PATH:
@@ -141,7 +141,7 @@ def is_plain(name: Any) -> bool:
     return not {"", ".", ".."} & set(name.split("/"))
 
 
-def licence(info: Any) -> str | None:
+def hub_licence(info: Any) -> str | None:
     """The licence of the repository's card, if it names one in short printable text."""
     from huggingface_hub import ModelCardData
 

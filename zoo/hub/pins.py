@@ -32,7 +32,7 @@ def pins_file() -> Path:
     return Path(os.environ.get("ZOOTUNE_HOME") or "~/.cache/zootune").expanduser() / "pins.json"
 
 
-def read(hub_id: str) -> Pin | None:
+def read_pin(hub_id: str) -> Pin | None:
     """The pin of `org/name` or `org/name@revision`; `UserError` if the file holds something
     else."""
     entry = _pins().get(hub_id)
@@ -64,7 +64,7 @@ def _is_pin(pin: Pin) -> bool:
     )
 
 
-def write(hub_id: str, pin: Pin) -> None:
+def write_pin(hub_id: str, pin: Pin) -> None:
     """Record a pull; `UserError` where the file cannot be written."""
     # without an empty `run`: earlier versions refuse a key that they do not know
     entry = {name: value for name, value in asdict(pin).items() if name != "run" or value}

@@ -46,7 +46,7 @@ def pull(base: Base) -> Pulled:
     """
     assert base.hub_id, "a base has a package, a folder or a Hub repository"
     repo, _, revision = base.hub_id.partition("@")
-    pin = pins.read(base.hub_id)
+    pin = pins.read_pin(base.hub_id)
     with explained(pull_errors.words(base, pin)):
         if pin and has_pinned_weights(repo, pin):
             wanted = pin
@@ -66,7 +66,7 @@ def pull(base: Base) -> Pulled:
     refuse_other_than_pinned(base.hub_id, pin, sha256, path)
     licence = wanted.licence or base.licence
     if pin is None:
-        pins.write(base.hub_id, replace(wanted, sha256=sha256, licence=licence))
+        pins.write_pin(base.hub_id, replace(wanted, sha256=sha256, licence=licence))
     return Pulled(path, wanted.commit, sha256, licence, config)
 
 

@@ -38,14 +38,14 @@ def pull_run(name: str) -> PulledRun:
     Only files that a push may send are taken: no code, no pickles. Raises `UserError` if it cannot
     be had, is not a published run, or is not what was announced or pinned.
     """
-    base = catalog.find(name)
+    base = catalog.find_base(name)
     if not base.hub_id:
         raise UserError(
             f"{name}: expected hf-hub:user/name of a published run, seen something that is here "
             "already."
         )
     repo, _, revision = base.hub_id.partition("@")
-    pin = pins.read(base.hub_id)
+    pin = pins.read_pin(base.hub_id)
     if pin and pin.run and (place := _kept_or_cached(base.hub_id, repo, pin, pin.run)):
         return PulledRun(place, pin.commit, pin.licence)
     with explained(pull_errors.words(base, pin)):
@@ -67,7 +67,7 @@ def pull_run(name: str) -> PulledRun:
     if pin:
         refuse_other_files(base.hub_id, folder, pin.run or {pin.filename: pin.sha256}, sha256)
     place = runs.keep(repo, wanted.commit, folder, sha256)
-    pins.write(base.hub_id, replace(pin or wanted, sha256=sha256[wanted.filename], run=sha256))
+    pins.write_pin(base.hub_id, replace(pin or wanted, sha256=sha256[wanted.filename], run=sha256))
     return PulledRun(place, wanted.commit, wanted.licence)
 
 

@@ -1,7 +1,7 @@
 """Models: a base with a fresh head, and a finished run.
 
-build(base, labels)      timm's model with the base's weights and a fresh head for these labels
-load(run)                the model of a finished run folder
+build_network(base, labels)   timm's model with the base's weights and a fresh head for these labels
+load_network(run)             the model of a finished run folder
 """
 
 from collections.abc import Collection, Sequence
@@ -33,7 +33,7 @@ class NoSuchOption(UserError):
     """An architecture lacks an option that was asked for."""
 
 
-def build(
+def build_network(
     base: Base,
     labels: Sequence[str],
     *,
@@ -62,7 +62,7 @@ def build(
     return model
 
 
-def load(run: Path) -> nn.Module:
+def load_network(run: Path) -> nn.Module:
     """The model of a finished run folder, in evaluation mode; `UserError` if its files changed
     since then."""
     # these two only: hashing every file of a run takes seconds
@@ -136,8 +136,8 @@ def _source(base: Base, fetched: Weights) -> Source:
 
 
 def _checked_size(base: Base, source: Source, image_size: int | None) -> int | None:
-    """`image_size` if one can build for it. Convolutional nets take any, multiples of their stride
-    use it best."""
+    """Return `image_size` if the network can be built for it. Convolutional nets take any size, and
+    use a multiple of their stride best."""
     own = source.config["input_size"][-1]
     if image_size is None or image_size == own:
         return image_size
@@ -163,7 +163,7 @@ def _create(
     option."""
     arguments: dict[str, Any] = source.arguments | rates
     arguments |= {"num_classes": classes, "pretrained_cfg": source.config}
-    # timm is told the arguments of the checkpoint apart from those of the model
+    # timm takes the arguments of the checkpoint a second time, under a name of their own
     if source.arguments:
         arguments["pretrained_model_args"] = dict(source.arguments)
     if image_size and (source.fixed or source.module in PLAIN_TRANSFORMERS):
@@ -201,8 +201,8 @@ def _refused_rate(error: Exception, asked: Collection[str]) -> str | None:
 
 
 def _meta_device(source: Source, fetched: Weights) -> AbstractContextManager[None]:
-    """Where a network is made without memory; a stranger's only as large as its weights are, or it
-    is a `UserError`."""
+    """Inside, a network is built without memory. A stranger's may be no larger than its weights;
+    otherwise a `UserError` is raised."""
     if source.origin:
         return guard.meta_device_within(weights.extent(fetched), source.origin)
     return guard.meta_device()
@@ -211,7 +211,8 @@ def _meta_device(source: Source, fetched: Weights) -> AbstractContextManager[Non
 def _check_fits_weights(
     source: Source, classes: int, image_size: int | None, fetched: Weights
 ) -> None:
-    """`UserError` if a stranger's config.json asks for a network that its weights cannot be for."""
+    """Raise `UserError` if a stranger's config.json asks for a network to which its weights cannot
+    belong."""
     if source.origin:
         with _meta_device(source, fetched):
             _create(source, classes, image_size, {})
@@ -247,8 +248,8 @@ def _load_all_but_head(model: nn.Module, source: Source, fetched: Weights) -> No
 
 
 def _head_names(model: nn.Module, source: Source) -> tuple[str, ...]:
-    """Prefixes of the classifier's tensors: as the configuration calls it, and as the model
-    does."""
+    """Return the prefixes of the classifier's tensors: the name in the configuration, and the one
+    in the model."""
     configured = source.config.get("classifier") or ()
     if isinstance(configured, str):
         configured = (configured,)

@@ -20,8 +20,8 @@ one kept most of what tells foreign pictures (tests/bench/RESULTS.md)."""
 
 
 def embedding_parts(model: nn.Module, x: Tensor, stage: int) -> list[Tensor]:
-    """What `joined` joins: pooled features [B, D], mean and deviation of a stage [B, channels]
-    each, in float32."""
+    """What `joined_parts` joins: pooled features [B, D], mean and deviation of a stage [B,
+    channels] each, in float32."""
     network: Any = model
     feature_map, stages = network.forward_intermediates(x, indices=[stage])
     return parts_of(network, feature_map, stages[0])
@@ -36,7 +36,7 @@ def parts_of(network: Any, feature_map: Tensor, stage_BCHW: Tensor) -> list[Tens
     return [pooled, mean_BC1.squeeze(2), (places_BCN - mean_BC1).square().mean(2).sqrt()]
 
 
-def joined(parts: Sequence[Tensor], early: Early) -> Tensor:
+def joined_parts(parts: Sequence[Tensor], early: Early) -> Tensor:
     """Each part scaled to length 1, shorter ones to less, side by side: float32 [B, D + 2 *
     channels]."""
     lengths = [

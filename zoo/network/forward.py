@@ -12,7 +12,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from zoo.contract.decision import Early
-from zoo.network.early import joined, parts_of
+from zoo.network.early import joined_parts, parts_of
 
 
 def data_config(model: nn.Module) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class Forward(NamedTuple):
     logits: Tensor
     """[B, classes]."""
     embedding: Tensor
-    """Pooled features [B, D]; with an earlier stage [B, D + 2 * channels], of `joined`."""
+    """Pooled features [B, D]; with an earlier stage [B, D + 2 * channels], of `joined_parts`."""
     feature_map: Tensor
     """Features at each place, in the architecture's own layout (zoo/network/class_maps.py reads
     it)."""
@@ -50,7 +50,7 @@ def forward(model: nn.Module, x: Tensor, early: Early | None = None) -> Forward:
         embedding = network.forward_head(feature_map, pre_logits=True).flatten(1)
     else:
         feature_map, stages = network.forward_intermediates(x, indices=[early.stage])
-        embedding = joined(parts_of(network, feature_map, stages[0]), early)
+        embedding = joined_parts(parts_of(network, feature_map, stages[0]), early)
     return Forward(network.forward_head(feature_map), embedding, feature_map)
 
 

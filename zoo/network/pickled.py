@@ -63,7 +63,7 @@ _DAMAGED = (
 """What zipfile and torch raise for damaged files, and for those that do not fit into memory."""
 
 
-def read(path: Path) -> Any:
+def read_pickled(path: Path) -> Any:
     """The content of a PyTorch file, on the CPU.
 
     Raises `UserError` for a file that is damaged, lies about its sizes, or names code.

@@ -95,10 +95,10 @@ def registered(architecture: str, tag: str, name: str) -> Source:
 
 def from_config(config: Any, where: str) -> Source:
     """Read timm's config.json; also its old form, one flat dict."""
-    timm_config.check(config, where)
+    timm_config.check_config(config, where)
     architecture = config.get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
-        keys = ", ".join(weights.shown(key[:40]) for key in list(config)[:8])
+        keys = ", ".join(weights.shown_key(key[:40]) for key in list(config)[:8])
         raise UserError(
             f"{where}: expected a config.json in timm's layout whose 'architecture' is one of timm "
             f"{timm.__version__}, seen {architecture!r} (keys: {keys}). Choose a "

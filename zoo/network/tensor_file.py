@@ -37,7 +37,7 @@ ITEM_BYTES = {
 """Types of tensors -> bytes of a number."""
 
 
-def check(path: Path) -> dict[str, tuple[int, ...]]:
+def check_header(path: Path) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a safetensors file; `UserError` if its header is not one of
     weights."""
     try:

@@ -163,7 +163,7 @@ def extent(weights: Weights) -> Extent:
     if weights.path.suffix != ".safetensors":
         # a number takes at least one byte
         return Extent(pickled.MOST_TENSORS, weights.path.stat().st_size)
-    shapes = tensor_file.check(weights.path)
+    shapes = tensor_file.check_header(weights.path)
     return Extent(len(shapes), sum(map(math.prod, shapes.values())))
 
 
@@ -178,8 +178,8 @@ def check_finite(path: Path, state: Mapping[str, "Tensor"]) -> None:
             ends = torch.stack(torch.aminmax(tensor))
             if not torch.isfinite(ends).all():
                 raise UserError(
-                    f"{path}: expected finite numbers, seen others in {shown(name)}: training or "
-                    "copying went wrong. Choose other weights."
+                    f"{path}: expected finite numbers, seen others in {shown_key(name)}: training "
+                    "or copying went wrong. Choose other weights."
                 )
 
 
@@ -189,7 +189,7 @@ def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
     import safetensors.torch
     from safetensors import SafetensorError
 
-    tensor_file.check(path)
+    tensor_file.check_header(path)
     try:
         return safetensors.torch.load_file(path)
     except (SafetensorError, MemoryError) as error:
@@ -211,7 +211,7 @@ def _read_pickle(path: Path) -> dict[str, "Tensor"]:
     if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
         seen = type(state).__name__
         if isinstance(state, Mapping):
-            seen = ", ".join(shown(str(name)[:60]) for name in list(state)[:5])
+            seen = ", ".join(shown_key(str(name)[:60]) for name in list(state)[:5])
         raise UserError(
             f"{path}: expected tensors by name (also under 'state_dict' or 'model'), seen {seen}."
         )
@@ -224,7 +224,7 @@ def unpickle(path: Path) -> Any:
     Raises `UserError` for a file that is damaged, or that names anything else: its code never runs.
     """
     minimum.require("torch")
-    return pickled.read(path)
+    return pickled.read_pickled(path)
 
 
 def _rename_by_order(
@@ -266,7 +266,7 @@ def is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def shown(name: str) -> str:
+def shown_key(name: str) -> str:
     """A foreign name, or a line with some, for an error: without control characters, and short."""
     if len(name) > MOST_LINE:
         name = name[:MOST_LINE] + "..."
@@ -282,7 +282,7 @@ def mismatch(summary: str, lines: list[str], most: int = 20) -> str:
         seen = [line for line in lines if line.startswith("+")][:most]
         kept = {*expected, *seen}
         listed = [line for line in lines if line in kept]
-    text = [f"{summary} (- expected by the model, + seen in the file):", *map(shown, listed)]
+    text = [f"{summary} (- expected by the model, + seen in the file):", *map(shown_key, listed)]
     if len(lines) > len(listed):
         text.append(f"... and {len(lines) - len(listed)} more")
     return "\n".join(text)

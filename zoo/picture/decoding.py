@@ -106,7 +106,7 @@ def decode_and_measure(
             data = read_regular(data, limits.bytes, name=name)
         if len(data) > limits.bytes:
             raise Refused(f"larger than {limits.bytes / 1e6:g} MB")
-        file = picture_file.reduced(data, limits.formats)
+        file = picture_file.reduced_picture(data, limits.formats)
         return _rgb(opened(file, limits, reserve), file.orientation)
     except Refused as refusal:
         raise BadImage(name, str(refusal)) from None

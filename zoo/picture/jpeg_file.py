@@ -103,7 +103,7 @@ def scaled(length: int, part: int) -> int:
     return -(-length // part)
 
 
-def reduced(data: bytes) -> Reduced:
+def reduced_jpeg(data: bytes) -> Reduced:
     """The JPEG's first picture without EXIF, profiles, comments and thumbnails. Raises
     `Refused`."""
     header = _read(data)
@@ -123,8 +123,8 @@ def without_metadata(data: bytes) -> bytes:
     """The JPEG with the same coded pixels, and of its metadata the orientation only. Raises
     `Refused`.
 
-    Unlike `reduced`, which leaves alone what a decoder does not read, this also drops what stands
-    between scans and after the picture: phones put a second picture with its own EXIF there.
+    Unlike `reduced_jpeg`, which leaves alone what a decoder does not read, this also drops what
+    stands between scans and after the picture: phones put a second picture with its own EXIF there.
     """
     header = _read(data)
     kept = header.kept

@@ -1,8 +1,8 @@
 """What a picture costs is bounded before a decoder sees it: its container is walked, and only what
 pixels need stays.
 
-`reduced` gives Pillow a file of the same format with the first picture alone: no EXIF, text,
-profile, comment or further frame is left that a parser could trip over. The number of parts
+`reduced_picture` gives Pillow a file of the same format with the first picture alone: no EXIF,
+text, profile, comment or further frame is left that a parser could trip over. The number of parts
 (segments, chunks, blocks, entries, scans) is bounded, bodies are copied and never unpacked, and no
 step takes more than linear time. What is damaged inside the parts that stay is left for the decoder
 to find.
@@ -31,7 +31,7 @@ _WEBP_DROPPED_FLAGS = 0x20 | 0x08 | 0x04  # profile, EXIF, XMP
 _RLE = (1, 2)
 
 
-def reduced(
+def reduced_picture(
     data: bytes, formats: Collection[str] = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 ) -> Reduced:
     """The file with only what the pixels of its first picture need, and how that was held.
@@ -187,7 +187,7 @@ def _bmp(data: bytes) -> Reduced:
 
 
 _REDUCERS: tuple[tuple[bytes | tuple[bytes, ...], str, Callable[[bytes], Reduced]], ...] = (
-    (b"\xff\xd8\xff", "JPEG", jpeg_file.reduced), (b"\x89PNG\r\n\x1a\n", "PNG", _png),
+    (b"\xff\xd8\xff", "JPEG", jpeg_file.reduced_jpeg), (b"\x89PNG\r\n\x1a\n", "PNG", _png),
     ((b"GIF87a", b"GIF89a"), "GIF", _gif), (b"RIFF", "WEBP", _webp), (b"BM", "BMP", _bmp),
-    (tiff_file.SIGNATURES, "TIFF", tiff_file.reduced),
+    (tiff_file.SIGNATURES, "TIFF", tiff_file.reduced_tiff),
 )  # fmt: skip

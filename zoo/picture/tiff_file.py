@@ -114,7 +114,7 @@ class _Layout:
         return _Layout(endian, 4, f"{endian}H", f"{endian}HHI4s", f"{endian}I")
 
 
-def reduced(data: bytes) -> Reduced:
+def reduced_tiff(data: bytes) -> Reduced:
     """The file with a first directory of only what pixels need, and no second one. Raises
     `Refused`."""
     layout = _Layout.of(data)

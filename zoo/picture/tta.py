@@ -46,7 +46,7 @@ VIEWS: dict[str, tuple[View, ...]] = {
 """What `views` of decision.json means."""
 
 
-def prepare(picture: Image.Image, pre: Preprocessing, views: tuple[View, ...]) -> np.ndarray:
+def prepare_views(picture: Image.Image, pre: Preprocessing, views: tuple[View, ...]) -> np.ndarray:
     """RGB picture of any size -> uint8 [views, S, S, 3]."""
     # views of the same zoom share the resizing, which costs most
     prepared: dict[float, np.ndarray] = {}

@@ -18,7 +18,7 @@ def results(facts: FinishedRun) -> str:
     """The table of the headline: as deployed, and without views and calibration."""
     numbers, decision = facts.report.headline.numbers, facts.decision
     deployed = f"as deployed: views {decision['views']}, temperature {decision['temperature']:.2f}"
-    return table(
+    return markdown_table(
         ["answer", "top-1", "95 % interval", "loss", "calibration error"],
         [
             _result_row(deployed, numbers),
@@ -62,7 +62,7 @@ def per_class(facts: FinishedRun) -> str:
     for row in rows:
         shares = map(share, (row.precision, row.recall, row.f1))
         cells.append([code(row.name), str(row.pictures), *shares])
-    return table(["class", "pictures", "precision", "recall", "F1"], cells) + note
+    return markdown_table(["class", "pictures", "precision", "recall", "F1"], cells) + note
 
 
 def share(value: float | None) -> str:
@@ -102,7 +102,7 @@ def exports(facts: FinishedRun, opened: Sequence[Bundle], destination: Destinati
         if shown.measured_on:
             machines.add(cut(shown.measured_on))
     top1 = f"top-1 on {facts.report.headline.split}"
-    text = table(["target", top1, "proved on", "MB", "ms", "status"], rows)
+    text = markdown_table(["target", top1, "proved on", "MB", "ms", "status"], rows)
     if machines:
         measured_on = plain("; ".join(sorted(machines)))
         text += f"\n\nMilliseconds for one picture, measured on {measured_on}."
@@ -128,7 +128,7 @@ def accuracy_text(shown: Figures, top1: float) -> str:
 def data_summary(facts: FinishedRun) -> str:
     """How many pictures there are, how they were split, and what was found in the data."""
     lines = [
-        table(
+        markdown_table(
             ["split", "pictures", "classes", "smallest class", "largest class"],
             list(_split_rows(facts.data["counts"])),
         ),
@@ -164,10 +164,10 @@ def _setting_rows(settings: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, row in settings.items():
         rows.append([plain(name), code(str(row["value"])), plain(row["why"])])
-    return table(["setting", "value", "why"], rows)
+    return markdown_table(["setting", "value", "why"], rows)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; cells are escaped already."""
     # Markdown begins a table only where a row of dashes follows the head
     lines = map(" | ".join, (head, ["---"] * len(head), *rows))

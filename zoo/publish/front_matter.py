@@ -54,7 +54,7 @@ def metadata(
     return ModelCardData(
         library_name="timm",
         pipeline_tag="image-classification",
-        **licence(base.licence, repository),
+        **licence_fields(base.licence, repository),
         base_model=repository,
         base_model_relation="finetune" if repository else None,
         metrics=list(values),
@@ -65,7 +65,7 @@ def metadata(
     )
 
 
-def licence(identifier: str | None, repository: str | None) -> dict[str, Any]:
+def licence_fields(identifier: str | None, repository: str | None) -> dict[str, Any]:
     """`license` of the front matter; one that the Hub does not know goes by name and link."""
     link = {}
     if repository:

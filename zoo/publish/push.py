@@ -109,13 +109,15 @@ class _Before:
 
     @staticmethod
     def of(api: Any, goal: Goal, head: Head) -> "_Before":
-        recorded = pushed.read(api.endpoint, goal.kind, goal.repo, goal.revision)
+        recorded = pushed.read_digests(api.endpoint, goal.kind, goal.repo, goal.revision)
         if recorded is not None:
             return _Before(recorded, True)
         if goal.kind != "model":
             return _Before({}, False)
         return _Before(
-            pushed.listed(head.digests, lambda name: download(goal.repo, name, head.commit)),
+            pushed.listed_digests(
+                head.digests, lambda name: download(goal.repo, name, head.commit)
+            ),
             False,
         )
 
@@ -166,7 +168,7 @@ def _remember(
     # what was kept is no push's, so that the next one keeps it too
     digests = {name: head.digests[name] for name in files if name not in kept}
     try:
-        pushed.write(api.endpoint, goal.kind, goal.repo, goal.revision, digests)
+        pushed.write_digests(api.endpoint, goal.kind, goal.repo, goal.revision, digests)
     except (OSError, UserError) as error:
         logger.warning(
             "%s cannot be written (%s): later changes on the Hub are told by its own lists only.",

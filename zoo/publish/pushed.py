@@ -44,7 +44,7 @@ def _key(endpoint: str, kind: str, repo: str, revision: str) -> str:
     return f"{endpoint} {kind} {repo} {revision}"
 
 
-def read(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] | None:
+def read_digests(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] | None:
     """Name -> digest, as the Hub announced it after the last push of this user; None if there was
     none.
 
@@ -60,7 +60,9 @@ def read(endpoint: str, kind: str, repo: str, revision: str) -> dict[str, str] |
         return dict(entry)
 
 
-def write(endpoint: str, kind: str, repo: str, revision: str, digests: Mapping[str, str]) -> None:
+def write_digests(
+    endpoint: str, kind: str, repo: str, revision: str, digests: Mapping[str, str]
+) -> None:
     """Record what a push left there: name -> digest of each of its files."""
     pushes_file().parent.mkdir(parents=True, exist_ok=True)
     rundir.write_json(
@@ -78,7 +80,7 @@ def _entries() -> dict[str, Any]:
         return entries
 
 
-def listed(names: Iterable[str], content: Callable[[str], Path]) -> dict[str, str]:
+def listed_digests(names: Iterable[str], content: Callable[[str], Path]) -> dict[str, str]:
     """Name -> sha256 of what the lists in a repository with these files say; `content` gives one of
     its files.
 

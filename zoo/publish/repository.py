@@ -116,7 +116,7 @@ def head_or_create(api: Any, goal: Goal) -> Head:
                 "choose another name."
             )
     else:
-        known = pushed.read(api.endpoint, goal.kind, goal.repo, "main") is not None
+        known = pushed.read_digests(api.endpoint, goal.kind, goal.repo, "main") is not None
         _refuse_other_owner(goal, head, known)
     if goal.revision == "main":
         return head

@@ -64,7 +64,7 @@ class Stage:
         """A safetensors file without what is private in its header's notes."""
         self.files[name] = own
         # before its header is read whole
-        tensor_file.check(own)
+        tensor_file.check_header(own)
         with open(own, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))

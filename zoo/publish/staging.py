@@ -69,7 +69,7 @@ def _staged(run: Path, into: Path, *, repo: str, examples: bool) -> dict[str, Pa
         elif name == rundir.METRICS or re.fullmatch(r"figures/[\w-]+\.svg", name):
             stage.text(name, _regular(run, name))
     for name in CLEANED:
-        if listed_files.listed(run, name):
+        if listed_files.listed_file(run, name):
             own = _regular(run, name)
             stage.json(name, without_pictures_of_run(name, rundir.read_json(own)), own)
     opened = list(bundles.of_run(run))
