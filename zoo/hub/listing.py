@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from zoo.files.folders import is_plain
 from zoo.host.errors import UserError, first_line
 from zoo.hub.calls import retried, timeouts
 from zoo.hub.pins import Pin
@@ -112,7 +113,7 @@ def check(repo: str, info: Any) -> None:
     if len(files) > MOST_FILES:
         raise _refused(repo, f"{len(files):,} files, expected at most {MOST_FILES:,}")
     for file in files:
-        if not is_plain(file.rfilename):
+        if not _is_name(file.rfilename):
             raise _refused(
                 repo, f"a file named {str(file.rfilename)[:60]!a}, which is not a plain path"
             )
@@ -131,14 +132,10 @@ def check(repo: str, info: Any) -> None:
         raise _refused(repo, "two files of one name")
 
 
-def is_plain(name: Any) -> bool:
+def _is_name(name: Any) -> bool:
     """Whether a file's name is a relative path that stays where it is put, of characters that can
     be shown."""
-    if not isinstance(name, str) or not 0 < len(name) <= MOST_PATH:
-        return False
-    if not name.isprintable() or "\\" in name:
-        return False
-    return not {"", ".", ".."} & set(name.split("/"))
+    return is_plain(name) and len(name) <= MOST_PATH and name.isprintable()
 
 
 def licence(info: Any) -> str | None:
