@@ -7,6 +7,7 @@ import tyro
 
 from export.options import ExportOptions
 from export.place import alone
+from export.termination import cleaning_up
 from zoo.host.errors import run_main
 
 
@@ -16,7 +17,8 @@ def main(export: tyro.conf.OmitArgPrefixes[ExportOptions]) -> None:
     # a thread that waits must not spin: two of torch's threads beside any other work lose four
     # fifths of their speed
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with alone(export.run):  # before torch is loaded, so that a refusal does not take seconds
+    # before torch is loaded, so that a refusal does not take seconds
+    with cleaning_up(), alone(export.run):
         from export.pipeline import start
 
         start(export)

@@ -12,6 +12,7 @@ import tyro
 from export.proof import labelled_folder
 from zoo.answer.predict import Predictor
 from zoo.answer.self_check import by_examples, limit
+from zoo.contract import swaps
 from zoo.contract.bundle import Bundle, open_bundle
 from zoo.host import console
 from zoo.host.errors import BadImage, run_main
@@ -45,11 +46,8 @@ class Result:
 def main(verify: tyro.conf.OmitArgPrefixes[VerifyOptions]) -> int:
     """Answer a bundle's examples again, and evaluate it on a labelled folder. Exit code 1 if an
     example differs."""
-    bundle = open_bundle(verify.bundle)
-    # unchecked, because the check is what this command does, and it reports where `Predictor`
-    # refuses
-    predictor = Predictor(bundle, provider=verify.provider, check=False)
-    worst, accepted = check_examples(bundle, predictor), limit(bundle)
+    predictor, worst = swaps.read_between(verify.bundle, lambda: _answered_again(verify))
+    bundle, accepted = predictor.bundle, limit(predictor.bundle)
     finding = "unchanged; it has no examples"
     if worst is not None:
         finding = (
@@ -62,6 +60,15 @@ def main(verify: tyro.conf.OmitArgPrefixes[VerifyOptions]) -> int:
     # `not <=`, so that NaN differs too
     differs = worst is not None and not worst <= accepted
     return int(differs)
+
+
+def _answered_again(verify: VerifyOptions) -> tuple[Predictor, float | None]:
+    """The loaded bundle, and how far its examples are from what the export wrote down."""
+    bundle = open_bundle(verify.bundle)
+    # unchecked, because the check is what this command does, and it reports where `Predictor`
+    # refuses
+    predictor = Predictor(bundle, provider=verify.provider, check=False)
+    return predictor, check_examples(bundle, predictor)
 
 
 def check_examples(bundle: Bundle, predictor: Predictor) -> float | None:

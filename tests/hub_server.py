@@ -77,13 +77,29 @@ class Repo:
     """sha256 of the large files that were uploaded to it."""
     commits: dict[str, dict[str, Blob]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str | None] = field(default_factory=dict)
 
-    def commit(self, files: dict[str, Blob], branch: str = "main") -> str:
-        """Make `files` the new state of a branch; the commit's id."""
+    def commit(
+        self,
+        files: dict[str, Blob],
+        branch: str = "main",
+        *,
+        title: str = "Upload files",
+        parent: str | None = None,
+    ) -> str:
+        """Make `files` the new state of a branch, on top of its newest commit or of `parent`; the
+        commit's id."""
         listing = "".join(f"{name} {blob.sha256}\n" for name, blob in sorted(files.items()))
         sha = hashlib.sha1(f"{len(self.commits)} {listing}".encode()).hexdigest()
+        self.parents[sha], self.titles[sha] = parent or self.refs.get(branch), title
         self.commits[sha], self.refs[branch] = files, sha
         return sha
+
+    def history(self, commit: str) -> list[str]:
+        """A commit and those before it, the newest first."""
+        older = self.parents[commit]
+        return [commit, *(self.history(older) if older else ())]
 
     def card(self, commit: str) -> dict[str, Any]:
         """The front matter of README.md."""
@@ -487,6 +503,28 @@ def tree(handler: Handler, repo: str, revision: str, query: Mapping[str, list[st
     )
 
 
+COMMITS_OF_A_PAGE = 3
+"""The real Hub has 50."""
+
+
+def commits(handler: Handler, repo: str, revision: str, query: Mapping[str, list[str]]) -> None:
+    """GET /api/models/{id}/commits/{rev}?p=N: the history, the newest first, in pages that a Link
+    header leads on from."""
+    found, commit = handler.find(repo, revision)
+    history, page = found.history(commit), int(query.get("p", ["0"])[0])
+    start, stop = page * COMMITS_OF_A_PAGE, (page + 1) * COMMITS_OF_A_PAGE
+    headers = {}
+    if stop < len(history):
+        address = f"{handler.hub.url}{urlsplit(handler.path).path}?p={page + 1}"
+        headers["Link"] = f'<{address}>; rel="next"'
+    rows = []
+    for oid in history[start:stop]:
+        authors = [{"user": repo.partition("/")[0], "avatar": "/avatars/1.svg"}]
+        row = {"id": oid, "title": found.titles[oid], "message": "", "authors": authors}
+        rows.append(row | {"date": "2026-11-29T12:00:00.000Z"})
+    handler.send_json(rows, headers=headers)
+
+
 def resolve(handler: Handler, repo: str, revision: str, name: str) -> None:
     """HEAD or GET /{id}/resolve/{rev}/{path}; large files are redirected, their digest is on the
     redirect itself."""
@@ -532,6 +570,7 @@ ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
     (("GET",), API, model_info),
     (("GET",), rf"{API}/revision/{REVISION}", model_info),
     (("GET",), rf"{API}/tree/{REVISION}/?", tree),
+    (("GET",), rf"{API}/commits/{REVISION}", commits),
     (("GET", "HEAD"), rf"/(?P<kind>spaces/)?{REPO}/resolve/{REVISION}/(?P<name>.+)", resolve),
     (("GET", "HEAD"), r"/lfs/(?P<sha256>[0-9a-f]{64})", large_file),
 ]

@@ -68,7 +68,7 @@ def create(handler: Handler, query: Any) -> None:
         url = f"{handler.hub.url}/{key}"
         return handler.send_json({"error": "You already created this repo", "url": url}, status=409)
     repo = handler.hub.repos[key] = Repo(private=asked.get("visibility") == "private")
-    repo.commit({".gitattributes": handler.hub.store(GITATTRIBUTES)})
+    repo.commit({".gitattributes": handler.hub.store(GITATTRIBUTES)}, title="initial commit")
     handler.send_json({"url": f"{handler.hub.url}/{key}", "name": name, "id": "1"})
 
 
@@ -155,9 +155,11 @@ def commit(handler: Handler, repo: str, revision: str, query: Mapping[str, list[
     proposed = "create_pr" in query
     if not proposed:
         writer(handler, repo)
-    files = dict(found.commits[parent])
+    files, title = dict(found.commits[parent]), ""
     lines = [json.loads(line) for line in handler._body.splitlines()]
     for key, value in ((line["key"], line["value"]) for line in lines):
+        if key == "header":
+            title = value["summary"]
         if key == "header" and value.get("parentCommit", parent) != parent:
             raise Refused(412, None, "A commit has happened since. Please refresh and try again.")
         if key == "file":
@@ -169,7 +171,8 @@ def commit(handler: Handler, repo: str, revision: str, query: Mapping[str, list[
         elif key == "deletedFile" and files.pop(value["path"], None) is None:
             raise Refused(404, "EntryNotFound", "A file with this name doesn't exist")
     number = sum(name.startswith("refs/pr/") for name in found.refs) + 1
-    oid = found.commit(files, f"refs/pr/{number}" if proposed else revision)
+    branch = f"refs/pr/{number}" if proposed else revision
+    oid = found.commit(files, branch, title=title, parent=parent)
     handler.hub.commits.append(
         (repo, [line["value"]["path"] for line in lines if line["key"] != "header"])
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from serve.engine.answer_queue import AnswerQueue, Model
 from zoo.answer.predict import Predictor
 from zoo.contract import bundle as bundles
+from zoo.contract import swaps
 from zoo.files.folders import read_regular
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
@@ -27,6 +28,10 @@ MOST_FILES = 10_000
 def load_model(path: Path, *, provider: str, threads: int, check: bool = True) -> Model:
     """Load a model that, with `check`, answered its bundle's examples as `zoo.answer.self_check`
     expects; `UserError` otherwise."""
+    return swaps.read_between(path, lambda: _load(path, provider, threads, check))
+
+
+def _load(path: Path, provider: str, threads: int, check: bool) -> Model:
     bundle = bundles.open_bundle(path)
     # before the model is loaded: what changes meanwhile is then seen at the next look
     stamp = _stamp(bundle.folder)

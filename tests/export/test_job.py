@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from export.proof.prove import Evidence, Proof
 from export.proof.torch_answer import TorchAnswer
 from export.targets import int8, rows
 from export.targets.rows import Target
+from tests import warm
 from tests.file_modes import odd_modes
 from tests.unprivileged import read_only
 from tests.zoo.made_bundle import made_bundle, made_content
@@ -512,3 +514,52 @@ def test_what_is_made_from_a_bundle_that_failed_is_not_tried(
     with pytest.raises(NotProved, match=r"3 of 3 targets .*: onnx, triton, web"):
         ordered("triton", "web")
     assert "triton is made from the bundle for onnx" in capsys.readouterr().err
+
+
+STOPPED = """
+import sys, time
+from pathlib import Path
+from export import __main__ as command
+from export import pipeline, place
+from zoo.contract import bundle
+from zoo.host.errors import run_main
+
+def proved(evidence, name, folder):
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"half")
+    (folder.parent / "ready").touch()
+    time.sleep(60)
+
+class Trained:
+    run = Path(sys.argv[1])
+
+class Evidence:
+    trained = Trained
+
+pipeline._proved = proved
+pipeline.start = lambda options: pipeline.attempt(Evidence, "onnx", {})
+run_main(lambda: command.main(type("Options", (), {"run": Trained.run})))
+"""
+
+
+def test_a_process_that_is_terminated_removes_what_is_half_made(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    made_bundle(run)
+    before, bundles = open_bundle(run), run / "bundles"
+    process = warm.Process(
+        warm.TORCH,
+        ["-c", STOPPED, str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    until = time.monotonic() + 60
+    while not (bundles / "ready").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert (bundles / "onnx.tmp").is_dir()
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM" in errors
+    assert "Traceback" not in errors
+    assert open_bundle(run) == before
+    assert sorted(os.listdir(bundles)) == [".lock", "onnx", "ready"]

@@ -44,7 +44,7 @@ from zoo.host.errors import UserError
 def push(goal, files):
     from zoo.publish.push import push
     from zoo.publish.repository import Goal
-    done = push(Goal(**goal), {name: Path(path) for name, path in files.items()}, message="a test")
+    done = push(Goal(**goal), {name: Path(path) for name, path in files.items()}, run="insects")
     return {"commit": done.commit, "sent": done.sent, "url": done.url, "kept": list(done.kept)}
 def stage(run, into, **how):
     from zoo.publish.staging import staged

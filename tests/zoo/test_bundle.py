@@ -6,16 +6,23 @@ import json
 import re
 import shlex
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 
+from export import place
+from serve.engine.reload import load
 from tests.zoo.made_bundle import CALIBRATED, LABELS, PRE, made_bundle, made_content, write_model
+from zoo.answer import onnx_runtime
+from zoo.answer.predict import Predictor
 from zoo.contract import bundle, model_metadata, rundir
 from zoo.contract.bundle import open_bundle
 from zoo.contract.decision import Decision
+from zoo.host import disk
 from zoo.host.errors import UserError
 
 
@@ -298,3 +305,84 @@ def test_content_that_no_export_writes(tmp_path: Path, values: dict[str, Any], s
     assert said in refused(tmp_path)
     (tmp_path / "bundle.json").write_text("[1]")
     assert "bundle.json is not what an export wrote" in refused(tmp_path, verify=False)
+
+
+def swap_once(run: Path) -> None:
+    """Let an export of the same run take the place of the bundle, as export/place.py does."""
+    place_of = run / "bundles" / "onnx"
+    newer = run / "bundles" / "onnx.tmp"
+    shutil.copytree(place_of, newer)
+    change(newer / bundle.PARITY, written=time.monotonic_ns())
+    bundle.finish(newer)
+    place.take_place(newer, place_of)
+
+
+def test_a_bundle_that_is_swapped_in_a_loop_while_it_is_opened_in_a_loop(run: Path) -> None:
+    stopped, swapped = threading.Event(), []
+
+    def swap() -> None:
+        while not stopped.wait(0.1):
+            swap_once(run)
+            swapped.append(1)
+
+    writer = threading.Thread(target=swap)
+    writer.start()
+    try:
+        while len(swapped) < 10:
+            assert open_bundle(run).labels == LABELS
+    finally:
+        stopped.set()
+        writer.join()
+
+
+@pytest.mark.parametrize("what", ["Predictor", "load"])
+def test_a_bundle_that_is_swapped_before_its_model_is_loaded(
+    run: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    folder, real, swaps = run / "bundles" / "onnx", onnx_runtime.load, []
+
+    def swapped(model: Path, *args: Any, **options: Any) -> Any:
+        if not swaps:
+            swaps.append(1)
+            change(folder / bundle.BUNDLE, status="newer")
+            bundle.finish(folder)
+            swap_once(run)
+        return real(model, *args, **options)
+
+    monkeypatch.setattr(onnx_runtime, "load", swapped)
+    if what == "Predictor":
+        opened = Predictor(run, provider="cpu", check=False).bundle
+    else:
+        opened = load(run, provider="cpu", threads=1, check=False).predictor.bundle
+    assert swaps
+    assert opened == open_bundle(run)
+    assert opened.status == "newer"
+
+
+@pytest.mark.parametrize("moment", ["read_manifest", "read_json"])
+@pytest.mark.parametrize("between", [False, True])
+def test_a_bundle_that_is_swapped_at_a_moment_of_its_reading(
+    run: Path, monkeypatch: pytest.MonkeyPatch, moment: str, between: bool
+) -> None:
+    """`between`: it is opened between the two renames, from where it was set aside."""
+    folder, real, swaps = run / "bundles" / "onnx", getattr(rundir, moment), []
+
+    def swapped(*args: Any, **options: Any) -> Any:
+        if not swaps:
+            swaps.append(1)
+            aside = disk.set_aside(folder)
+            if between:
+                (run / "bundles" / "newer").rename(folder)
+                shutil.rmtree(aside)
+            else:
+                swap_once(run)
+        return real(*args, **options)
+
+    if between:
+        shutil.copytree(folder, run / "bundles" / "newer")
+        folder.rename(disk.set_aside(folder))
+    monkeypatch.setattr(rundir, moment, swapped)
+    opened = open_bundle(run)
+    assert swaps
+    assert opened.folder == folder
+    assert opened.files == rundir.read_json(folder / bundle.FINISHED)["files"]

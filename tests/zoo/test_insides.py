@@ -1,5 +1,5 @@
-"""What zoo/network/of_torch.py borrows is still there in the installed torch; if not, the failure
-names the version and what is gone."""
+"""What zoo/network/of_torch.py and zoo/hub/of_huggingface_hub.py borrow is still there in the
+installed versions; if not, the failure names the version and what is gone."""
 
 import threading
 from contextlib import AbstractContextManager
@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from huggingface_hub import CommitOperationAdd, HfApi
 from torch import distributed as dist
 from torch import nn
 
+import tests.hub_writing  # noqa: F401 - its routes
 from tests.borrowed import borrowed
+from tests.hub_server import TOKEN, HubServer, User
+from zoo.hub import of_huggingface_hub
 from zoo.network import of_torch
 
 ROOT = Path(of_torch.__file__).parents[2]
@@ -98,3 +102,65 @@ def test_a_network_that_cannot_be_compiled() -> None:
     with of("the base class of torch.compile's errors"):
         assert of_torch.is_failed_compilation(torch._dynamo.exc.Unsupported("x"))
         assert not of_torch.is_failed_compilation(RuntimeError("x"))
+
+
+@pytest.mark.parametrize(
+    "inside", ["Error while uploading", "LFS batch", "metadata in README.md", "repo_folder_name"]
+)
+def test_insides_of_the_hubs_client_are_borrowed_in_one_file(inside: str) -> None:
+    files = (
+        path
+        for floor in ("zoo", "finetune", "export", "serve")
+        for path in (ROOT / floor).rglob("*.py")
+    )
+    users = {path for path in files if inside in path.read_text(encoding="utf-8")}
+    assert {path.relative_to(ROOT).as_posix() for path in users} == {
+        "zoo/hub/of_huggingface_hub.py"
+    }
+
+
+def test_words_of_the_hubs_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it raises for a large file that cannot be sent, one that is too large, and a card that
+    is none."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with HubServer() as hub:
+        hub.log_in(TOKEN, User("alice"))
+        api = HfApi(endpoint=hub.url, token=TOKEN)
+        api.create_repo("alice/insides")
+
+        def send(name: str, content: bytes) -> None:
+            add = CommitOperationAdd(name, content)
+            api.create_commit("alice/insides", [add], commit_message="a test")
+
+        hub.fail("/upload/", 403)
+        with (
+            pytest.raises(RuntimeError) as failed,
+            borrowed("huggingface_hub", "a RuntimeError around a failed upload"),
+        ):
+            send("model.onnx", b"weights")
+        hub.largest = 3
+        with (
+            pytest.raises(ValueError) as large,  # noqa: PT011 (its words are what is looked at)
+            borrowed("huggingface_hub", "a ValueError for a file that is too large"),
+        ):
+            send("model.onnx", b"weights")
+        with (
+            pytest.raises(ValueError) as card,  # noqa: PT011 (its words are what is looked at)
+            borrowed("huggingface_hub", "a ValueError for a card's front matter"),
+        ):
+            send("README.md", b"---\n- list\n---\n")
+    with borrowed("huggingface_hub", "words by which it says that an upload failed"):
+        assert of_huggingface_hub.is_failed_upload(failed.value)
+        assert failed.value.__cause__ is not None
+    with borrowed("huggingface_hub", "words by which it says that the Hub refused a file"):
+        assert of_huggingface_hub.is_refused_content(large.value)
+    with borrowed("huggingface_hub", "words by which it says that the Hub refused a card"):
+        assert of_huggingface_hub.is_refused_content(card.value)
+    assert not of_huggingface_hub.is_failed_upload(RuntimeError("x"))
+    assert not of_huggingface_hub.is_refused_content(ValueError("x"))
+
+
+def test_where_the_hubs_client_keeps_a_repository() -> None:
+    with borrowed("huggingface_hub", "a folder of snapshots of each repository in its cache"):
+        place = of_huggingface_hub.snapshots("timm/resnet18.a1_in1k")
+        assert place.parts[-2:] == ("models--timm--resnet18.a1_in1k", "snapshots")

@@ -4,9 +4,11 @@ say."""
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,21 @@ def test_a_busy_hub_is_asked_again_as_it_says(world: World) -> None:
     done = world.push("alice/busy")
     assert done["sent"]
     assert done["waited"] == [7, 1, 2, 21]
+    # a date of HTTP instead of seconds
+    later = formatdate(time.time() + 30, usegmt=True)
+    world.hub.fail("/api/whoami-v2", 503, times=1, headers={"Retry-After": later})
+    world.hub.fail(
+        "/commit/", 503, times=1, headers={"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    )
+    done = world.client("push", goal={"repo": "alice/dated"}, files=world.files)
+    assert done["sent"]
+    first, second = done["waited"]
+    assert 20 <= first <= 31
+    assert second == 0
+    for absurd in ("Sun, 06 Nov 99999 08:49:37 GMT", "soon", "-1", "Sun, 99 Nov 2026 08:49:37 GMT"):
+        world.hub.failing.clear()
+        world.hub.fail("/api/whoami-v2", 503, times=1, headers={"Retry-After": absurd})
+        assert world.push("alice/dated")["waited"] == [1]
 
 
 @pytest.mark.parametrize(
@@ -436,6 +453,16 @@ def edit(world: World, repo: str, changes: dict[str, bytes], gone: Collection[st
     found.commit({name: blob for name, blob in new.items() if name not in gone})
 
 
+def merge(world: World, repo: str, number: int, **changes: bytes) -> None:
+    """Merge a pull request on the website, as one commit, after somebody has changed files in
+    it."""
+    found = world.hub.repos[repo]
+    files = found.commits[found.refs[f"refs/pr/{number}"]]
+    files = files | {name: world.hub.store(content) for name, content in changes.items()}
+    title = found.titles[found.refs[f"refs/pr/{number}"]]
+    found.commit(files, title=f"{title} (#{number})")
+
+
 def forget(world: World, known: bool) -> None:
     """Unless `known`: push from another machine, where nothing is recorded of earlier pushes."""
     if not known:
@@ -512,6 +539,100 @@ def test_another_file_that_was_changed_on_the_hub_is_named_and_not_touched(
     assert world.content(repo) == before
     assert world.client("push", goal={"repo": repo, "overwrite": True}, files=newer)["sent"]
     assert world.content(repo)[name] == Path(world.files[name]).read_bytes()
+
+
+PLACES = sorted({*SENT, "bundles/onnx/examples/1.png", "bundles/onnx/examples/expected.json"})
+
+
+@pytest.fixture(scope="module")
+def all_kinds(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a push with examples sends."""
+    into = tmp_path_factory.mktemp("kinds") / "staged"
+    files = world.client("stage", str(world.run), str(into), repo="alice/kinds", examples=True)
+    return {name: path for name, path in files.items() if "." in name}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_any_file_that_was_edited_is_told_without_a_record_of_the_last_push(
+    world: World, tmp_path: Path, all_kinds: dict[str, str], name: str
+) -> None:
+    assert set(all_kinds) == set(PLACES)
+    repo = f"alice/kind-{PLACES.index(name)}"
+    assert world.client("push", goal={"repo": repo}, files=all_kinds)["sent"]
+    edit(world, repo, {name: world.content(repo)[name] + b" "})
+    forget(world, False)
+    before = world.content(repo)
+    newer = all_kinds | {"metrics.jsonl": str(tmp_path / "metrics.jsonl")}
+    (tmp_path / "metrics.jsonl").write_text('{"step": 3}\n')
+    answer = world.client("push", goal={"repo": repo}, files=newer)
+    if name == "README.md":
+        assert answer["kept"] == [name]
+        assert world.content(repo)[name] == before[name]
+        return
+    assert f"somebody has changed {name} there since" in answer["error"]
+    assert "--overwrite" in answer["error"]
+    assert world.content(repo) == before
+
+
+@pytest.mark.parametrize("pushes", [1, 5])
+def test_a_newer_run_replaces_an_older_push_of_another_machine(
+    world: World, tmp_path: Path, all_kinds: dict[str, str], pushes: int
+) -> None:
+    repo = f"acme/newer-{pushes}"
+    for number in range(pushes):
+        files = {}
+        for name in all_kinds if number % 2 else world.files:
+            content = Path(all_kinds[name]).read_bytes()
+            # lists stay as they are, so that they say of each push what it sent
+            changed = content if name.endswith("FINISHED.json") else content + b" " * number
+            place = tmp_path / str(number) / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(changed)
+            files[name] = str(place)
+        done = world.client("push", goal={"repo": repo}, files=files)
+        assert (done.get("sent"), done.get("kept")) == (True, []), done
+        # on the website somebody adds what no push sends
+        edit(world, repo, {f"notes{number}.txt": b"x"})
+        forget(world, False)
+
+
+def test_a_merged_pull_request_of_a_push_is_known_and_what_was_changed_in_it_is_told(
+    world: World, tmp_path: Path
+) -> None:
+    world.push("alice/merged")
+    proposed = with_other(world, tmp_path, metrics='{"step": 5}\n')
+    goal = {"repo": "alice/merged"}
+    world.client("push", goal=goal | {"pull_request": True}, files=proposed)
+    forget(world, False)
+    merge(world, "alice/merged", 1)
+    assert world.push("alice/merged")["sent"]  # without a change of anybody else
+    world.client("push", goal=goal | {"pull_request": True}, files=proposed)
+    forget(world, False)
+    merge(world, "alice/merged", 2, **{"model.safetensors": b"retrained"})
+    assert "somebody has changed model.safetensors there" in world.push("alice/merged")["error"]
+
+
+@pytest.mark.parametrize("history", ["rewritten", "not told"])
+def test_what_no_history_tells_is_named_and_not_overwritten(
+    world: World, tmp_path: Path, history: str
+) -> None:
+    repo = f"alice/{history.split()[0]}"
+    world.push(repo)
+    forget(world, False)
+    if history == "rewritten":
+        found = world.hub.repos[repo]
+        files = found.commits[found.refs.pop("main")]
+        found.commit(files, title="Super-squash branch 'main' using huggingface_hub")
+    else:
+        world.hub.fail("/commits/", 404)
+    assert not world.push(repo)["sent"]  # nothing would be replaced
+    forget(world, False)
+    newer = with_other(world, tmp_path, metrics='{"step": 1}\n')
+    error = world.client("push", goal={"repo": repo}, files=newer)["error"]
+    assert "seen other content in FINISHED.json, metrics.jsonl there" in error
+    assert "neither a record on this machine nor a commit of a push" in error
+    assert "--overwrite" in error
+    assert world.client("push", goal={"repo": repo, "overwrite": True}, files=newer)["sent"]
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -13,6 +13,7 @@ import pytest
 from tests import warm
 from zoo import __main__ as cli
 from zoo.bases import catalog, licences
+from zoo.host.errors import run_main
 
 RED = "\x1b[31m"
 
@@ -200,3 +201,28 @@ def test_help_names_the_commands_and_the_flags() -> None:
         "--max-params-m",
         "--commercial",
     ]
+
+
+def test_an_address_that_the_hubs_client_cannot_even_be_imported_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "zoo", "pull", "hf-hub:a/b"]
+    env = os.environ | {"HF_ENDPOINT": "http://[::1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "HF_ENDPOINT: expected an address such as" in done.stderr
+    assert "http://[::1" in done.stderr
+
+    def broken() -> int:
+        raise ValueError("as urlsplit says it in an import")
+
+    for address in ("http://[x]", "http://x:99999", "http://x:y"):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(SystemExit) as ended:
+            run_main(broken)
+        assert ended.value.code == 2
+        assert address in capsys.readouterr().err
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:8")
+    with pytest.raises(ValueError, match="as urlsplit says it"):  # one of our own
+        run_main(broken)

@@ -14,7 +14,7 @@ from zoo.answer.self_check import Answer as Asked
 from zoo.answer.self_check import Checked, compared_numbers
 from zoo.answer.self_check import check_answers as check_here
 from zoo.contract import bundle as bundles
-from zoo.contract import decision, model_metadata
+from zoo.contract import decision, model_metadata, swaps
 from zoo.contract.bundle import Bundle
 from zoo.contract.decision import Answer
 from zoo.host.errors import BadImage, UserError, first_line
@@ -74,13 +74,22 @@ class Predictor:
         threads: int = 0,
         check: bool = True,
     ):
-        self.bundle = bundle if isinstance(bundle, Bundle) else bundles.open_bundle(bundle)
-        self._session, self.provider = onnx_runtime.load_session(
-            self.bundle.model, provider, threads=threads
+        if isinstance(bundle, Bundle):
+            self._load(bundle, provider, threads, check)
+            return
+        # model and examples too: what is opened may be swapped before they are read
+        swaps.read_between(
+            bundle, lambda: self._load(bundles.open_bundle(bundle), provider, threads, check)
         )
-        _check_model(self._session, self.bundle)
+
+    def _load(self, bundle: Bundle, provider: str, threads: int, check: bool) -> None:
+        self.bundle = bundle
+        self._session, self.provider = onnx_runtime.load_session(
+            bundle.model, provider, threads=threads
+        )
+        _check_model(self._session, bundle)
         # each picture goes through the network once for each view
-        self._batch = max(1, PASSES // len(tta.VIEWS[self.bundle.decision.views]))
+        self._batch = max(1, PASSES // len(tta.VIEWS[bundle.decision.views]))
         self.checked: Checked | None = self._check(threads) if check else None
 
     def _check(self, threads: int) -> Checked:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.contract import listed_files, rundir
+from zoo.contract import listed_files, rundir, swaps
 from zoo.contract.decision import Decision
 from zoo.files import checks
 from zoo.files.folders import is_plain, look_through
@@ -107,6 +107,7 @@ def finish(folder: Path) -> None:
     rundir.write_manifest(folder, version=VERSION, leave_out=(TIMING,))
 
 
+@swaps.awaited
 def open_bundle(
     path: str | Path, *, verify: bool | Collection[str] = True, finished: bool = True
 ) -> Bundle:
@@ -125,9 +126,8 @@ def open_bundle(
     through_run = folder.parent.parent == path
     if through_run:
         rundir.check_folder(path)
-    files = None
-    if finished or (folder / FINISHED).is_file():
-        files = _files(folder, verify)
+    must = finished or (folder / FINISHED).is_file()
+    files = _files(folder, verify) if must else None
     if not (folder / BUNDLE).is_file() or (files is not None and BUNDLE not in files):
         raise UserError(
             f"{folder} has no {BUNDLE} of its export: expected a whole bundle. {export_it(folder)}"

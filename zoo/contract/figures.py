@@ -100,11 +100,12 @@ def _prover(bundle: Bundle) -> str:
 
 def without_pictures(parity: Mapping[str, Any]) -> dict[str, Any]:
     """parity.json without the names of the user's pictures."""
-    kept = _without(parity, "pictures_sha256")
+    kept = without(parity, "pictures_sha256")
     if rungs := parity.get("rungs"):
-        kept["rungs"] = [_without(rung, "picture") for rung in rungs]
+        kept["rungs"] = [without(rung, "picture") for rung in rungs]
     return kept
 
 
-def _without(content: Mapping[str, Any], omitted: str) -> dict[str, Any]:
+def without(content: Mapping[str, Any], omitted: str) -> dict[str, Any]:
+    """A copy that lacks one key."""
     return {key: value for key, value in content.items() if key != omitted}

@@ -159,7 +159,7 @@ def read_json(path: Path, *, kind: type = object) -> Any:
         ) from None
     except ValueError as error:  # also wrong UTF-8
         raise UserError(
-            f"{path} is not readable as JSON ({error}): the file was changed or cut off."
+            f"{path} is not readable as JSON ({error}): it was changed or cut off: copy it again."
         ) from None
     if not isinstance(value, kind):
         expected = "an object {...}" if kind is dict else "a list [...]"

@@ -262,20 +262,20 @@ def read_bytes(path: Path, most: int) -> bytes:
         raise FileNotFoundError(str(path)) from None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{shown(path)} cannot be read ({shown(error)}): expected a file."
+            f"{shown(path)} cannot be read ({shown(error)}): expected a file. Copy it again."
         ) from None
     with file:
         found = os.fstat(file.fileno())
         if found.st_size > most:
             raise UserError(
-                f"{shown(path)} has {found.st_size:,} bytes: expected at most {most:,}."
+                f"{shown(path)} has {found.st_size:,} bytes: expected at most {most:,}: shorten it."
             )
         # one byte more, so that a file that grows is noticed
         content = file.read(found.st_size + 1)
     if len(content) != found.st_size:
         raise UserError(
             f"{shown(path)}: expected {found.st_size:,} bytes, as the file system says, seen "
-            "another number: it is being written, or it is no file of a disk."
+            "another number: it is being written, or no file of a disk. Copy it again."
         )
     return content
 

@@ -63,7 +63,7 @@ def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
     refused there at once, where they would write the same files several times.
     """
     # here, because console and disk import this module
-    from zoo.host import console, disk, streams
+    from zoo.host import console, disk, hub_address, streams
 
     streams.guard()
     try:
@@ -78,6 +78,13 @@ def run_main(main: Callable[[], int | None], *, joins: bool = False) -> None:
         if words is None:
             raise
         console.error(UserError(words))
+        sys.exit(UserError.exit_code)
+    except ValueError:
+        endpoint = hub_address.wrong()
+        # the Hub's client, which timm and gradio import, takes it apart when it is imported
+        if endpoint is None:
+            raise
+        console.error(UserError(hub_address.words(endpoint)))
         sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         # 128 + SIGINT, as shells have it

@@ -2,11 +2,10 @@
 the first request."""
 
 import re
-from urllib.parse import urlsplit
 
+from zoo.host import hub_address
 from zoo.host.errors import UserError
 
-ADDRESS = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?", re.IGNORECASE)
 TOKEN = re.compile(r"[!-~]+")
 """What can stand in the header of a request."""
 
@@ -16,11 +15,8 @@ def check_access() -> None:
     can carry."""
     from huggingface_hub import constants
 
-    if not _is_address(constants.ENDPOINT):
-        raise UserError(
-            f"HF_ENDPOINT: expected an address such as https://huggingface.co, seen "
-            f"{constants.ENDPOINT!r}. Correct it, or unset it to use the Hub itself."
-        )
+    if not hub_address.is_address(constants.ENDPOINT):
+        raise UserError(hub_address.words(constants.ENDPOINT))
     token = _token()
     if token and not TOKEN.fullmatch(token):
         raise UserError(
@@ -28,14 +24,6 @@ def check_access() -> None:
             "blank, a line break or another character in it. Copy it again: hf auth login, or set "
             "HF_TOKEN."
         )
-
-
-def _is_address(endpoint: str) -> bool:
-    try:
-        port = urlsplit(endpoint).port
-    except ValueError:  # a port that is none, an address of IPv6 without its end
-        return False
-    return port != 0 and ADDRESS.fullmatch(endpoint) is not None
 
 
 def _token() -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from zoo.contract import rundir
 from zoo.hub.calls import retried
 from zoo.hub.listing import CONFIG, HUB_FILES
+from zoo.hub.of_huggingface_hub import snapshots
 from zoo.hub.pins import Pin
 
 
@@ -57,13 +58,9 @@ def announced_by_cache(repo: str, revision: str) -> Pin | None:
 
 def _only_commit(repo: str) -> Iterator[str]:
     """The commit of a repository in the cache, if there is exactly one."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    folder = repo_folder_name(repo_id=repo, repo_type="model")
-    snapshots = Path(constants.HF_HUB_CACHE) / folder / "snapshots"
-    if snapshots.is_dir():
-        commits = list(snapshots.iterdir())
+    place = snapshots(repo)
+    if place.is_dir():
+        commits = list(place.iterdir())
         if len(commits) == 1:
             yield commits[0].name
 

@@ -6,11 +6,14 @@ of a commit.
 
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from zoo.host import disk, minimum
@@ -93,13 +96,28 @@ def asked_wait_s(headers: Any) -> float | None:
     does."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
-    if re.fullmatch(r"[0-9]{1,9}", headers.get("Retry-After") or ""):
-        return float(headers["Retry-After"])
+    asked = headers.get("Retry-After") or ""
+    if re.fullmatch(r"[0-9]{1,9}", asked):
+        return float(asked)
+    if (until_s := _seconds_until(asked)) is not None:
+        return until_s
     limit = parse_ratelimit_headers(headers)
     if limit and limit.remaining == 0:
         # one second more, because the header has whole ones
         return limit.reset_in_seconds + 1.0
     return None
+
+
+def _seconds_until(date: str) -> float | None:
+    """Seconds from now to a date of HTTP (`Sun, 06 Nov 1994 08:49:37 GMT`), 0 if it is over; None
+    if it is no date."""
+    try:
+        then = parsedate_to_datetime(date)
+        # without a time zone it is that of HTTP
+        moment = then.timestamp() if then.tzinfo else then.replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, float(math.ceil(moment - time.time())))
 
 
 def _seen(error: BaseException) -> str:

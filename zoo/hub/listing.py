@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from zoo.files.folders import is_plain
 from zoo.host.errors import UserError, first_line
 from zoo.hub.calls import retried, timeouts
 from zoo.hub.pins import Pin
@@ -134,11 +135,7 @@ def check_listing(repo: str, info: Any) -> None:
 def is_plain_name(name: Any) -> bool:
     """Whether a file's name is a relative path that stays where it is put, of characters that can
     be shown."""
-    if not isinstance(name, str) or not 0 < len(name) <= MOST_PATH:
-        return False
-    if not name.isprintable() or "\\" in name:
-        return False
-    return not {"", ".", ".."} & set(name.split("/"))
+    return is_plain(name) and len(name) <= MOST_PATH and name.isprintable()
 
 
 def hub_licence(info: Any) -> str | None:

@@ -2,10 +2,10 @@
 this machine."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from zoo.contract import rundir
+from zoo.contract.figures import without
 from zoo.publish.private import PICTURE
 
 BESIDE = re.compile(r"\A(folders beside train, val and test are ignored): .*\Z", re.DOTALL)
@@ -24,20 +24,16 @@ def without_pictures_of_run(name: str, content: Any) -> Any:
     if name == rundir.CONFIG:
         # timm takes the number of classes from the top level; a second one breaks transformers'
         # TimmWrapper
-        arguments = _without(content.get("model_args", {}), "num_classes")
+        arguments = without(content.get("model_args", {}), "num_classes")
         if not arguments:
-            return _without(content, "model_args")
+            return without(content, "model_args")
         return content | {"model_args": arguments}
     if name == rundir.REPORT:
-        return _without(content, "heatmaps")
+        return without(content, "heatmaps")
     if name == rundir.DATA:
         findings = list(map(_without_picture_names, content.get("findings", ())))
         return content | {"left_out": [], "findings": findings}
     return content
-
-
-def _without(content: Mapping[str, Any], omitted: str) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key != omitted}
 
 
 def _without_picture_names(finding: str) -> str:

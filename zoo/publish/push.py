@@ -18,8 +18,10 @@ from zoo.contract import rundir
 from zoo.host.errors import UserError, first_line
 from zoo.hub.cache import download
 from zoo.hub.calls import BUSY, STATUS, Words, explained, retried
-from zoo.hub.digests import digest_as_git
+from zoo.hub.commits import newest_push, title
+from zoo.hub.digests import digest_like
 from zoo.hub.listing import readable
+from zoo.hub.of_huggingface_hub import is_failed_upload, is_refused_content
 from zoo.publish import pushed
 from zoo.publish.repository import Goal, Head, check_token, head_of, head_or_create
 
@@ -38,8 +40,6 @@ ADVICE = {
     429: "too many requests; wait as long as it asks, then type the same command again",
 }
 """HTTP state of a push -> what to do."""
-GIT_DIGITS, SHA256_DIGITS = 40, 64
-"""Of the digests that the Hub announces: git's for small files, sha256 for large ones."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Pushed:
     """Files that were left as somebody had edited them there."""
 
 
-def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
-    """Make the branch hold these files (name in the repository -> file), and compare what arrived
-    by digest.
+def push(goal: Goal, files: Mapping[str, Path], *, run: str) -> Pushed:
+    """Make the branch hold these files (name in the repository -> file) of the run of this name,
+    and compare what arrived by digest.
 
     Files that an earlier push sent and this one does not are deleted; whatever else lies there is
     left alone. What somebody has changed there since the last push is not touched unless
@@ -78,20 +78,20 @@ def push(goal: Goal, files: Mapping[str, Path], *, message: str) -> Pushed:
     with explained(words), tempfile.TemporaryDirectory() as temporary:
         check_token(api, goal)
         head = head_or_create(api, goal)
-        before = _Before.of(api, goal, head)
+        before = _Before.of(api, goal, head, files)
         kept = before.changed(goal, head, files)
         # a card is prose that people improve; other files belong together, and are refused
         if kept == [rundir.CARD] and rundir.CARD in head.digests and goal.kind == "model":
             card = download(goal.repo, rundir.CARD, head.commit)
             files = pushed.with_card(files, card, Path(temporary))
         elif kept:
-            raise pushed.refused(goal.repo, kept, recorded=before.recorded)
+            raise pushed.refused(goal.repo, kept, known=before.known)
         stale = before.stale(head, files)
         if not stale and not _differing(head, files):
             done = Pushed(_page(api, goal), head.commit, sent=False, kept=tuple(kept))
             _remember(api, goal, head, files, kept)
             return done
-        info = _commit(api, goal, head, files, stale=stale, message=message)
+        info = _commit(api, goal, head, files, stale=stale, message=title(run))
         _remember(api, goal, read_back(api, goal, info.oid, files), files, kept)
         return Pushed(
             getattr(info, "pr_url", None) or _page(api, goal), info.oid, sent=True, kept=tuple(kept)
@@ -103,30 +103,32 @@ class _Before:
     """What earlier pushes left in the repository."""
 
     digests: Mapping[str, str]
-    """Name -> digest: as the Hub announces it if `recorded`, else sha256."""
-    recorded: bool
-    """Whether a push of this user is known here, so that every change since then is seen."""
+    """Name -> digest, as the Hub announces it."""
+    known: bool
+    """Whether there is a record or a commit of a push, so that every change since then is seen."""
 
     @staticmethod
-    def of(api: Any, goal: Goal, head: Head) -> "_Before":
+    def of(api: Any, goal: Goal, head: Head, files: Mapping[str, Path]) -> "_Before":
         recorded = pushed.read_digests(api.endpoint, goal.kind, goal.repo, goal.revision)
         if recorded is not None:
             return _Before(recorded, True)
-        if goal.kind != "model":
+        # of the commit, not of the branch, which may move meanwhile
+        commit = newest_push(api, goal.kind, goal.repo, head.commit)
+        last = head_of(api, goal, commit) if commit else None
+        if last is None:
             return _Before({}, False)
+        if goal.kind != "model":
+            # a Space has no list of what a push sent, so that only these files are compared
+            common = last.digests.keys() & files.keys()
+            return _Before({name: last.digests[name] for name in common}, True)
         return _Before(
-            pushed.listed_digests(
-                head.digests, lambda name: download(goal.repo, name, head.commit)
-            ),
-            False,
+            pushed.sent_digests(last.digests, lambda name: download(goal.repo, name, last.commit)),
+            True,
         )
 
     def stale(self, head: Head, files: Mapping[str, Path]) -> list[str]:
         """What an earlier push sent and this one does not."""
-        return [name for name in head.digests if name not in files and self._sent(name)]
-
-    def _sent(self, name: str) -> bool:
-        return name in self.digests or (not self.recorded and bool(pushed.UNLISTED.fullmatch(name)))
+        return [name for name in head.digests if name not in files and name in self.digests]
 
     def changed(self, goal: Goal, head: Head, files: Mapping[str, Path]) -> list[str]:
         """What this push would replace or delete though it is not as an earlier push left it."""
@@ -135,7 +137,7 @@ class _Before:
         replaced = [name for name in _differing(head, files) if name in head.digests]
         changed = self._removed(head, files)
         for name in (*replaced, *self.stale(head, files)):
-            if not self._as_left(goal, head, name):
+            if self.digests.get(name) != head.digests[name]:
                 changed.append(name)
         return sorted(changed)
 
@@ -145,18 +147,6 @@ class _Before:
         if not head.digests.keys() & self.digests.keys():
             return []
         return [name for name in files if name in self.digests and name not in head.digests]
-
-    def _as_left(self, goal: Goal, head: Head, name: str) -> bool:
-        announced = head.digests[name]
-        if self.recorded or goal.kind != "model":
-            return self.digests.get(name) == announced
-        if pushed.UNLISTED.fullmatch(name):
-            return True
-        if name not in self.digests:
-            return False
-        if len(announced) != SHA256_DIGITS:
-            announced = rundir.digest(download(goal.repo, name, head.commit))
-        return announced == self.digests[name]
 
 
 def _remember(
@@ -171,7 +161,7 @@ def _remember(
         pushed.write_digests(api.endpoint, goal.kind, goal.repo, goal.revision, digests)
     except (OSError, UserError) as error:
         logger.warning(
-            "%s cannot be written (%s): later changes on the Hub are told by its own lists only.",
+            "%s cannot be written (%s): later changes on the Hub are told by its own history only.",
             pushed.pushes_file(),
             first_line(error),
         )
@@ -184,9 +174,9 @@ def _page(api: Any, goal: Goal) -> str:
 
 def _digest(path: Path, announced: str | None) -> str:
     """The digest of a file in the form in which the Hub announces its present version."""
-    if announced is not None and len(announced) == GIT_DIGITS:
-        return digest_as_git(path)
-    return rundir.digest(path)
+    if announced is None:
+        return rundir.digest(path)
+    return digest_like(announced, path)
 
 
 def _differing(head: Head, files: Mapping[str, Path]) -> list[str]:
@@ -277,7 +267,7 @@ def _explained_uploads(repo: str) -> Iterator[None]:
     except RuntimeError as error:
         cause = error.__cause__
         # of any type: where an upload is redirected, the client's connection breaks in its own code
-        if not str(error).startswith("Error while uploading"):
+        if not is_failed_upload(error):
             raise
         status = getattr(getattr(cause, "response", None), "status_code", None)
         seen = f"a connection that broke again and again ({type(cause).__name__})"
@@ -285,8 +275,7 @@ def _explained_uploads(repo: str) -> Iterator[None]:
             seen = f"HTTP status {status}: {ADVICE.get(status, STATUS)}"
         raise UserError(f"{repo}: {first_line(error)} Seen {seen}. {AGAIN}") from error
     except ValueError as error:
-        # the client raises bare ValueErrors for what the Hub refuses
-        if "LFS batch" not in str(error) and "metadata in README.md" not in str(error):
+        if not is_refused_content(error):
             raise
         raise UserError(
             f"{repo} refuses what was sent: {' '.join(str(error).split())}. If a file is too "

@@ -90,8 +90,8 @@ def push(publication: tyro.conf.OmitArgPrefixes[PushOptions]) -> int:
             "pull_request": publication.pr,
             "overwrite": publication.overwrite,
         }
-        message = f"{publication.run.resolve().name}, published by zootune"
-        pushed = push.push(Goal(publication.repo, **destination), files, message=message)
+        run = publication.run.resolve().name
+        pushed = push.push(Goal(publication.repo, **destination), files, run=run)
         _say(pushed, files)
         if space:
             goal = Goal(
@@ -100,7 +100,7 @@ def push(publication: tyro.conf.OmitArgPrefixes[PushOptions]) -> int:
                 public=publication.public,
                 overwrite=publication.overwrite,
             )
-            _say(push.push(goal, space, message=message), space)
+            _say(push.push(goal, space, run=run), space)
     published_as = shell(f"hf-hub:{publication.repo}")
     console.say(
         f"next:\n  python -m serve {published_as}\n"

@@ -4,9 +4,9 @@ overwritten.
 Two sources, because colleagues push to one repository from several machines:
 - `pushes.json` beside `pins.json`: digests of what the last push of this user left there. With it,
   whatever another person pushed or edited in between is noticed.
-- Without such an entry (another machine, a colleague's first push) the lists of digests that every
-  push leaves in the repository itself, `FINISHED.json` and those of the bundles: what differs from
-  them was edited by hand.
+- Without such an entry (another machine, a colleague's first push) the Hub's own history: the
+  newest commit of a push (zoo/hub/commits.py), and what its lists of digests, `FINISHED.json` and
+  those of the bundles, name as sent. What differs from that commit was edited by hand.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Any
 
 from zoo.contract import bundle, rundir
 from zoo.files import checks, strict_json
-from zoo.files.folders import SHA256, is_plain, read_bytes
+from zoo.files.folders import is_plain, read_bytes
 from zoo.host.errors import UserError
 from zoo.hub.pins import pins_file
 
@@ -27,7 +27,7 @@ UNLISTED = re.compile(
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 EDITED = "edited"
 """Key of a published FINISHED.json: files that were kept as somebody had edited them on the Hub."""
-DELETE = "Delete it: what was changed on the Hub is then told by the lists that lie there."
+DELETE = "Delete it: what was changed on the Hub is then told by the history of the repository."
 MOST_BYTES = 4_000_000
 """Of a list that is read from a repository."""
 MOST_SHOWN = 10
@@ -80,41 +80,34 @@ def _entries() -> dict[str, Any]:
         return entries
 
 
-def listed_digests(names: Iterable[str], content: Callable[[str], Path]) -> dict[str, str]:
-    """Name -> sha256 of what the lists in a repository with these files say; `content` gives one of
-    its files.
+def sent_digests(digests: Mapping[str, str], content: Callable[[str], Path]) -> dict[str, str]:
+    """Name -> digest of what a push sent, of a commit that it made with these files (name -> digest
+    as the Hub announces it); `content` gives one of its files.
 
-    A list that is none of ours says nothing: what it should list then counts as changed.
+    What it kept as somebody had edited it, and what lay there besides, is not its own.
     """
-    found: dict[str, str] = {}
-    for name in names:
+    own = {name for name in digests if UNLISTED.fullmatch(name)}
+    for name in digests:
         folder, _, last = name.rpartition("/")
         if last == rundir.FINISHED and (
             not folder or re.fullmatch(rf"{bundle.BUNDLES}/[\w-]+", folder)
         ):
             above = name.removesuffix(last)
-            for file, sha256 in _files(content(name)).items():
-                found[above + file] = sha256
-    return found
+            own |= {above + file for file in _listed(content(name))}
+    return {name: digest for name, digest in digests.items() if name in own}
 
 
-def _files(path: Path) -> dict[str, str]:
+def _listed(path: Path) -> set[str]:
+    """The names in a list of files, without those that were kept."""
     try:
         octets = path.read_bytes()[: MOST_BYTES + 1]
         if len(octets) > MOST_BYTES:
-            return {}
+            return set()
         manifest = strict_json.parse(octets)
         # these were not the push's own, so that they count as changed again
-        edited = manifest.get(EDITED, [])
-        digests = {}
-        for name, sha256 in manifest["files"].items():
-            if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
-                continue
-            if name not in edited and is_plain(name):
-                digests[name] = sha256
-        return digests
+        return set(filter(is_plain, manifest["files"])) - set(manifest.get(EDITED, []))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return set()
 
 
 def with_card(files: Mapping[str, Path], card: Path, into: Path) -> dict[str, Path]:
@@ -127,17 +120,18 @@ def with_card(files: Mapping[str, Path], card: Path, into: Path) -> dict[str, Pa
     return {**files, rundir.CARD: card, rundir.FINISHED: into / rundir.FINISHED}
 
 
-def refused(repo: str, changed: Iterable[str], *, recorded: bool) -> UserError:
-    """The error that names what was changed on the Hub; not `recorded`: what may have been."""
+def refused(repo: str, changed: Iterable[str], *, known: bool) -> UserError:
+    """The error that names what was changed on the Hub; not `known`: what may have been."""
     names = sorted(changed)
     shown = ", ".join(names[:MOST_SHOWN])
     if len(names) > MOST_SHOWN:
         shown += f" and {len(names) - MOST_SHOWN} more"
-    if recorded:
-        seen = f"that somebody has changed {shown} there since"
-    else:
-        verb = "is" if len(names) == 1 else "are"
-        seen = f"that {shown} there {verb} not what a known push left"
+    seen = f"that somebody has changed {shown} there since"
+    if not known:
+        seen = (
+            f"other content in {shown} there, and neither a record on this machine nor a commit of "
+            "a push in the branch's history, so that somebody may have written it"
+        )
     return UserError(
         f"{repo}: expected its files as the last push left them, seen {seen}. Nothing was sent, "
         "because a model's files belong together. Look at the commits on the Hub; --overwrite "
