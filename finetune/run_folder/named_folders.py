@@ -23,7 +23,7 @@ def data_folder(name: str) -> Path:
     if is_label_table(data):
         return data
     if not os.path.isdir(data):
-        entry = "another file" if os.path.exists(data) else "nothing"
+        entry = "a file of another kind" if os.path.exists(data) else "nothing"
         raise UserError(
             f"--data {data}: expected a folder of pictures or a table of labels (.csv, .tsv, "
             f".jsonl, .parquet), but there is {entry} at this path{_near(data)}. --data digits is "

@@ -69,6 +69,9 @@ FLAGS = {
         "--device",
         "--workers",
         "--bad-limit",
+        "--columns",
+        "--root",
+        "--group-by",
         "--advise",
     ],
     "recipe options": [

@@ -293,7 +293,7 @@ def test_a_group_is_never_on_two_sides(tmp_path: Path, seed: int) -> None:
 
 
 def test_groups_of_paths(tmp_path: Path) -> None:
-    write_classes(tmp_path, {f"{name}/scene{i}": 3 for name in "ab" for i in range(8)})
+    write_classes(tmp_path, {f"train/{name}/scene{i}": 3 for name in "ab" for i in range(8)})
     options = SourceOptions(group_by="(scene[0-9])/")
     scanned = scan(DataSource(tmp_path, options=options).listing())
     data = held_out.split(scanned, "0.25")
