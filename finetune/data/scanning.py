@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from finetune.data.dataset import Data, Picture
-from finetune.data.duplicates import leak_findings, remove_conflicts, remove_leaks
+from finetune.data.duplicates import join_groups, leak_findings, remove_conflicts, remove_leaks
 from finetune.data.left_out import (
     check_conflicts,
     check_unreadable,
@@ -15,9 +15,10 @@ from finetune.data.left_out import (
     write_left_out,
 )
 from finetune.data.reading import MeasuredPicture, read_picture
+from finetune.data.readings import Readings, file_state
 from finetune.machine import distributed
 from finetune.recipe.run import MOST_UNREADABLE
-from finetune.sources.class_folders import ClassTree
+from finetune.sources.listed_pictures import Listing
 from zoo.files.passed_over import Unused
 from zoo.files.same_paths import nfc, val_elsewhere
 from zoo.host import console
@@ -29,7 +30,7 @@ PROCESSES_FROM = 5_000
 
 
 def scan(
-    tree: ClassTree,
+    tree: Listing,
     *,
     processes: int = 1,
     bad_limit: float = MOST_UNREADABLE,
@@ -43,15 +44,17 @@ def scan(
     of everything that is not used, also of a run that stops here.
     """
     jobs = list(_jobs(tree))
-    paths = [tree.root / path for path, _, _ in jobs]
+    paths = [path for path, _, _ in jobs]
     pictures, unreadable, bits_used = [], [], []
-    for job, result in zip(jobs, _read_shared(paths, processes), strict=True):
+    for job, result in zip(jobs, _read_shared(tree.root, paths, processes), strict=True):
         if isinstance(result, str):
             unreadable.append(Unused(job[0], "unreadable", result))
         else:
-            pictures.append(Picture(*job, result.sha256, result.width, result.height))
+            group = tree.groups.get(job[0], "")
+            pictures.append(Picture(*job, result.sha256, result.width, result.height, group))
             bits_used.append(result.bits_used)
     pictures, conflicts, pairs = remove_conflicts(pictures, tree.classes)
+    pictures = join_groups(pictures)
     kept, leaks = remove_leaks(pictures)
     unused = (*unreadable, *conflicts, *leaks, *tree.unused)
     # before the checks, so that a run that stops here has the names too
@@ -81,7 +84,7 @@ def scan(
     )
 
 
-def _jobs(tree: ClassTree) -> Iterator[tuple[str, int, str]]:
+def _jobs(tree: Listing) -> Iterator[tuple[str, int, str]]:
     """Yield (relative path, label, split) of each file, in the order of the names in NFC: so a copy
     in NFD gives the same batches."""
     for split, files in tree.files.items():
@@ -89,18 +92,26 @@ def _jobs(tree: ClassTree) -> Iterator[tuple[str, int, str]]:
             yield path, label, split
 
 
-def _read_shared(paths: Sequence[Path], processes: int) -> list[MeasuredPicture | str]:
+def _read_shared(root: Path, paths: Sequence[str], processes: int) -> list[MeasuredPicture | str]:
     """Call `read_picture` for each path, in order; of several processes of one run, each reads its
-    share."""
+    share. What was read before and is unchanged is not read again."""
     own = distributed.mine(paths)
+    known = Readings.of(root)
+    states = [file_state(root / path) for path in own]
+    results: list[MeasuredPicture | str | None] = list(known.find(own, states))
+    new = [i for i, result in enumerate(results) if result is None]
     with console.bar("reading pictures", len(own)) as advance:
-        results = []
-        for result in _read_all(own, processes):
-            results.append(result)
+        advance(len(own) - len(new))
+        for i, result in zip(new, _read_all([root / own[i] for i in new], processes), strict=True):
+            results[i] = result
             advance(1)
+    gathered = distributed.gathered_list(list(zip(results, states, strict=True)), len(paths))
     # from another process, a `MeasuredPicture` arrives as a plain list
-    gathered = distributed.gathered_list(results, len(paths))
-    return [result if isinstance(result, str) else MeasuredPicture(*result) for result in gathered]
+    read = [row[0] if isinstance(row[0], str) else MeasuredPicture(*row[0]) for row in gathered]
+    # every process takes part in the sum, also where there is nothing to keep
+    if distributed.total(len(new)) and distributed.first():
+        known.keep(paths, [row[1] for row in gathered], read)
+    return read
 
 
 def _read_all(paths: Sequence[Path], processes: int) -> Iterator[MeasuredPicture | str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from finetune.sources import imagenet_tars
 from finetune.sources.digits import NAME as DIGITS
 from finetune.sources.digits import write_digits
+from finetune.sources.label_table import is_label_table
 from zoo.host.errors import UserError
 
 
@@ -19,11 +20,14 @@ def data_folder(name: str) -> Path:
     # a folder of that name that is there already is meant
     if name == DIGITS and not os.path.exists(data):
         data = write_digits(data)
+    if is_label_table(data):
+        return data
     if not os.path.isdir(data):
+        entry = "a file of another kind" if os.path.exists(data) else "nothing"
         raise UserError(
-            f"--data {data}: expected a folder of pictures, but there is "
-            f"{'a file' if os.path.exists(data) else 'nothing'} at this path{_near(data)}. "
-            "--data digits is a built-in sample."
+            f"--data {data}: expected a folder of pictures or a table of labels (.csv, .tsv, "
+            f".jsonl, .parquet), but there is {entry} at this path{_near(data)}. --data digits is "
+            "a built-in sample."
         )
     return imagenet_tars.unpacked_into(data) if imagenet_tars.is_tars(data) else data
 
@@ -49,10 +53,14 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def _is_table(entry: "os.DirEntry[str]") -> bool:
+    return is_label_table(Path(entry.path))
+
+
 def _near(path: Path) -> str:
     try:
         with os.scandir(path.parent) as entries:
-            names = [entry.name for entry in entries if entry.is_dir()]
+            names = [entry.name for entry in entries if entry.is_dir() or _is_table(entry)]
     except OSError:
         return ""
     near = difflib.get_close_matches(path.name, names, 1)
