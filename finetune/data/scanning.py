@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from finetune.data.dataset import Data, Picture
 from finetune.data.duplicates import join_groups, leak_findings, remove_conflicts, remove_leaks
@@ -106,12 +107,16 @@ def _read_shared(root: Path, paths: Sequence[str], processes: int) -> list[Measu
             results[i] = result
             advance(1)
     gathered = distributed.gathered_list(list(zip(results, states, strict=True)), len(paths))
-    # from another process, a `MeasuredPicture` arrives as a plain list
-    read = [row[0] if isinstance(row[0], str) else MeasuredPicture(*row[0]) for row in gathered]
+    read = [_as_read(result) for result, _ in gathered]
     # every process takes part in the sum, also where there is nothing to keep
     if distributed.total(len(new)) and distributed.first():
-        known.keep(paths, [row[1] for row in gathered], read)
+        known.keep(paths, [state for _, state in gathered], read)
     return read
+
+
+def _as_read(result: Any) -> MeasuredPicture | str:
+    """Give a result as `read_picture` does: from another process, it arrives as a plain list."""
+    return result if isinstance(result, str) else MeasuredPicture(*result)
 
 
 def _read_all(paths: Sequence[Path], processes: int) -> Iterator[MeasuredPicture | str]:
