@@ -117,7 +117,7 @@ def heatmaps(subject: Subject, answers: Answers) -> dict[str, tuple[tuple[float,
     no such map."""
     head = answers.of(predictions.headline(answers)[0])
     wanted = head.where(predictions.most_wrong(head))
-    pictures = {p.path: p for p in subject.data.of("val") + subject.data.of("test")}
+    pictures = {p.path: p for p in (*subject.data.of("val"), *subject.data.of("test"))}
     if not len(wanted) or not class_maps.has_map(subject.model, subject.source.pre.size):
         return {}
     device, start = next(subject.model.parameters()).device, 0

@@ -220,12 +220,11 @@ def with_known_gamma(model: nn.Module, resolved: Resolved, given: Mapping[str, A
 
 def facts_of(data: Data, base: Description, trial: Trial, device: torch.device) -> Facts:
     """Gather the facts that the recipe depends on."""
-    train = [p for p in data.pictures if p.split == "train"]
-    splits = {p.split for p in data.pictures}
+    train = data.of("train")
     return Facts(
         pictures=len(train),
-        class_counts=tuple(Counter(p.label for p in train).values()),
-        has_val="val" in splits,
+        class_counts=tuple(Counter(train.labels.tolist()).values()),
+        has_val=len(data.of("val")) > 0,
         short_side=dataset.median_short_side(train),
         base=base,
         device=device.type,

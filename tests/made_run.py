@@ -17,7 +17,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from finetune.data import dataset
-from finetune.data.dataset import Data, Picture
+from finetune.data.dataset import Data
+from finetune.data.picture_columns import Picture
 from finetune.evaluation import predictions, predictions_csv
 from finetune.evaluation.predictions import NOWHERE, Answers
 from finetune.figures import certainty, confusion, learning

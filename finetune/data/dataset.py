@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from finetune.data.picture_columns import Picture, Pictures
 from zoo.contract import run_pictures, rundir
 from zoo.contract.splits import HALVES, SPLITS
 from zoo.files import checks, tables
@@ -25,37 +25,14 @@ HALF_AT_LEAST = 200
 """Val is halved into select and calibrate only if each half keeps this many pictures."""
 
 
-class Picture(NamedTuple):
-    """Describes one picture of the data."""
-
-    path: str
-    """Relative to the data folder, with `/`."""
-    label: int
-    """Index into the class names."""
-    split: str
-    """train, val or test."""
-    sha256: str
-    """Digest of the file's bytes."""
-    width: int
-    """Upright, in pixels."""
-    height: int
-    group: str = ""
-    """Pictures of one group are never on two sides of a split; empty for a picture alone."""
-
-    @property
-    def unit(self) -> str:
-        """Names what is never cut apart: copies of the same bytes, or a group; hexadecimal, and
-        the same on any machine."""
-        return hashlib.sha256(self.group.encode()).hexdigest() if self.group else self.sha256
-
-
 @dataclass(frozen=True)
 class Data:
     """Holds all pictures of a run, with what was found on the way."""
 
     root: Path
     classes: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    pictures: Pictures
+    """Any other sequence of pictures is put into columns."""
     findings: tuple[str, ...]
     """Sentences for people: duplicates, leaks, pictures left out."""
     left_out: tuple[tuple[str, str], ...]
@@ -68,15 +45,18 @@ class Data:
     val_elsewhere: str = ""
     """Relative path of a validation folder outside the data folder; empty if there is none."""
 
-    def of(self, split: str) -> list[Picture]:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pictures", Pictures.of(self.pictures))
+
+    def of(self, split: str) -> Pictures:
         """List the pictures of train, val, test, or of val's parts select and calibrate, in a fixed
         order. Where val is too small to be halved, both parts are all of it."""
         if split not in HALVES:
-            return [p for p in self.pictures if p.split == split]
+            return self.pictures.of_split(split)
         val = self.of("val")
         if not self.halved:
             return val
-        return [p for p in val if _half_of(p) == split]
+        return val.take(np.array([_half_of(p) == split for p in val]))
 
     @property
     def halved(self) -> bool:
@@ -118,7 +98,7 @@ class Data:
         own = list(map(nfc, self.classes))
         if label_of.keys() != set(own):
             return self
-        pictures = tuple(p._replace(label=label_of[own[p.label]]) for p in self.pictures)
+        pictures = self.pictures.with_labels([label_of[name] for name in own])
         return replace(self, classes=tuple(classes), pictures=pictures)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -144,8 +124,7 @@ def write_files_csv(path: Path, data: Data) -> None:
     """Write `files.csv`: relative path, label (class name), split, sha256, width and height of each
     picture; its group, where there are groups."""
     header = ["path", "label", "split", "sha256", "width", "height"]
-    grouped = any(p.group for p in data.pictures)
-    if grouped:
+    if data.pictures.grouped:
         header.append("group")
     rows = (
         (p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height, p.group)
@@ -179,7 +158,7 @@ def of_run(run: Path, root: Path) -> Data:
     return Data(root, classes, pictures, findings, tuple(left_out), val)
 
 
-def _of_files_csv(run: Path, classes: Sequence[str]) -> tuple[Picture, ...]:
+def _of_files_csv(run: Path, classes: Sequence[str]) -> Pictures:
     """Read the pictures that a finished run recorded, as `write_files_csv` wrote them."""
     index = {name: label for label, name in enumerate(classes)}
     pictures = []
@@ -188,7 +167,7 @@ def _of_files_csv(run: Path, classes: Sequence[str]) -> tuple[Picture, ...]:
             label, width, height = index[row["label"]], int(row["width"]), int(row["height"])
             recorded = row["path"], label, row["split"], row["sha256"], width, height
             pictures.append(Picture(*recorded, row.get("group", "")))
-    return tuple(pictures)
+    return Pictures.of(pictures)
 
 
 def median_short_side(pictures: Sequence[Picture]) -> int:

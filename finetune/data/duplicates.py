@@ -8,8 +8,8 @@ measured; so does a group of pictures. Copies within one class and one split are
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from finetune.data.dataset import Picture
 from finetune.data.left_out import by_pair
+from finetune.data.picture_columns import Picture
 from zoo.contract.splits import SPLITS
 from zoo.files.passed_over import Unused
 

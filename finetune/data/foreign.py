@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from finetune.data.dataset import Picture
 from finetune.data.loader import EVALUATION_BATCH, Batch
+from finetune.data.picture_columns import Picture
 from finetune.sources.digits import digits, of_sklearn
 from zoo.contract.rejection import noise
 from zoo.picture.preprocess import Preprocessing

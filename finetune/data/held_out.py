@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from finetune.data.dataset import Data, Picture
+from finetune.data.dataset import Data
+from finetune.data.picture_columns import Picture
 from finetune.recipe.facts import as_fraction
 from zoo.host.errors import UserError
 
@@ -28,17 +29,17 @@ def split(data: Data, val: str) -> Data:
             "left out."
         )
     copies_of = _copies_in_train(data.pictures)
-    grouped = any(p.group for p in data.pictures)
+    grouped = data.pictures.grouped
     chosen = set[str]()
     if grouped:
         chosen = held_out_groups(copies_of, fraction)
     else:
         for copies in copies_of.values():
             chosen |= held_out(copies, count_held_out(fraction, copies.total()))
-    pictures = []
+    splits = []
     for p in data.pictures:
-        moves = p.split == "train" and p.unit in chosen
-        pictures.append(p._replace(split="val") if moves else p)
+        splits.append("val" if p.split == "train" and p.unit in chosen else p.split)
+    pictures = data.pictures.with_splits(splits)
     if not _has_val(pictures):
         raise UserError(
             f"no class has two different {'groups' if grouped else 'pictures'}, so nothing can be "
@@ -54,7 +55,7 @@ def split(data: Data, val: str) -> Data:
     kind = "group" if grouped else "picture"
     return replace(
         data,
-        pictures=tuple(pictures),
+        pictures=pictures,
         findings=(
             *data.findings,
             *_never_held_out(alone, kind),

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from finetune.augment.picture import augment, seed_everything
-from finetune.data.dataset import Picture
+from finetune.data.picture_columns import Picture
 from finetune.machine import distributed, shared_memory, signals
 from finetune.recipe.fields import Recipe
 from zoo.files.folders import picture_bytes
@@ -128,15 +128,17 @@ def epoch_order(labels: Sequence[int], recipe: Recipe, epoch: int) -> list[int]:
     return generator.permutation(by_class[np.searchsorted(shares, points, side="right")]).tolist()
 
 
-def numbered(order: Sequence[int], epoch: int) -> list[tuple[int, ...]]:
-    """Make the keys of `TrainingViews` for an epoch's order: (epoch, index), and (epoch, index, k)
+def numbered(order: Sequence[int], epoch: int) -> Iterator[tuple[int, ...]]:
+    """Yield the keys of `TrainingViews` for an epoch's order: (epoch, index), and (epoch, index, k)
     at the k-th repetition."""
+    if len(np.unique(order)) == len(order):
+        # to count would take a second for a million pictures
+        yield from zip(repeat(epoch), order, strict=False)
+        return
     seen: Counter[int] = Counter()
-    keys: list[tuple[int, ...]] = []
     for index in order:
-        keys.append((epoch, index, seen[index]) if seen[index] else (epoch, index))
+        yield (epoch, index, seen[index]) if seen[index] else (epoch, index)
         seen[index] += 1
-    return keys
 
 
 def training_keys(

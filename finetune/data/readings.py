@@ -69,11 +69,10 @@ class Readings:
         # another version of the decoder may refuse what this one takes
         name = f"{VERSION} {PIL.__version__} {root.resolve()}"
         digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-        path = cache_home() / "readings" / f"{digest[:32]}.npy"
-        with suppress(OSError, ValueError, EOFError):
-            records = np.load(path, allow_pickle=False)
-            if records.dtype == RECORD and records.ndim == 1:
-                return Readings(path, records)
+        path = cache_home() / "readings" / f"{digest[:32]}.records"
+        # ValueError: a part of a record at the end
+        with suppress(OSError, ValueError):
+            return Readings(path, np.frombuffer(path.read_bytes(), RECORD))
         return Readings(path, np.empty(0, RECORD))
 
     def find(self, paths: Sequence[str], states: Sequence[str]) -> Iterator[MeasuredPicture | None]:
@@ -118,13 +117,7 @@ class Readings:
         records.sort(order="key")
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            disk.write_whole(self.path, lambda temporary: _save(temporary, records))
-
-
-def _save(path: Path, records: np.ndarray) -> None:
-    # an open file, because a path would get the suffix .npy
-    with open(path, "wb") as file:
-        np.save(file, records)
+            disk.write_whole(self.path, records.tofile)
 
 
 def _keys(paths: Sequence[str], states: Sequence[str]) -> np.ndarray:

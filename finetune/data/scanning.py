@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from finetune.data.dataset import Data, Picture
+from finetune.data.dataset import Data
 from finetune.data.duplicates import join_groups, leak_findings, remove_conflicts, remove_leaks
 from finetune.data.left_out import (
     check_conflicts,
@@ -15,6 +15,7 @@ from finetune.data.left_out import (
     unreadable_finding,
     write_left_out,
 )
+from finetune.data.picture_columns import Picture, Pictures
 from finetune.data.reading import MeasuredPicture, read_picture
 from finetune.data.readings import Readings, file_state
 from finetune.machine import distributed
@@ -77,7 +78,7 @@ def scan(
     return Data(
         tree.root,
         tree.classes,
-        tuple(kept),
+        Pictures.of(kept),
         (*findings, *tree.findings),
         tuple((entry.path, entry.reason) for entry in (*unreadable, *conflicts)),
         unused=unused,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from finetune.data.dataset import Data, Picture
+from finetune.data.dataset import Data
+from finetune.data.picture_columns import Picture
 from finetune.evaluation import fits
 from finetune.evaluation.passes import Outputs
 from finetune.evaluation.predictions import NOWHERE, Answers

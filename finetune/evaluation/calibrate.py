@@ -13,8 +13,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from finetune.data import foreign
-from finetune.data.dataset import Data, Picture
+from finetune.data.dataset import Data
 from finetune.data.loader import evaluation_batches
+from finetune.data.picture_columns import Picture
 from finetune.evaluation import fits, passes, predictions, predictions_csv, ranking_curves
 from finetune.evaluation.answer_table import CHUNK, of_label, tabulate, with_views
 from finetune.evaluation.choices import Wish
@@ -78,7 +79,7 @@ def calibrate(subject: Subject, wish: Wish) -> Calibrated:
     """Fit everything on the half of val that chose no weights, or on all of val where it was too
     small to be halved."""
     data, source = subject.data, subject.source
-    pictures = data.of("val") + data.of("test")
+    pictures = [*data.of("val"), *data.of("test")]
     # before the pass over val and test, which compares each picture with it
     bank = reference_bank(subject)
     outputs = passes.outputs(

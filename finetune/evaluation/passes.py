@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from finetune.augment.picture import normalise
-from finetune.data.dataset import Picture
 from finetune.data.loader import Batch
+from finetune.data.picture_columns import Picture
 from finetune.machine import distributed
 from zoo.contract.decision import Early, knn_distance
 from zoo.host import console

@@ -7,8 +7,8 @@ from itertools import chain
 
 import numpy as np
 
-from finetune.data.dataset import Picture
 from finetune.data.loader import evaluation_batches
+from finetune.data.picture_columns import Picture
 from finetune.evaluation import fits, passes
 from finetune.evaluation.choices import Wish
 from finetune.evaluation.subject import Subject

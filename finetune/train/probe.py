@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from finetune.data.dataset import Picture
 from finetune.data.loader import PictureSource, evaluation_batches
+from finetune.data.picture_columns import Picture
 from finetune.evaluation.passes import PRECISIONS, extract, sample
 from finetune.machine import distributed
 from zoo.host import console

@@ -1,6 +1,6 @@
 """One optimiser step, and the parts that it works with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 
 from finetune.augment.batch import augment_batch
 from finetune.augment.picture import normalise, seed_everything, seed_of
-from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, PictureSource, partners
+from finetune.data.picture_columns import Picture
 from finetune.evaluation.passes import Evaluate
 from finetune.machine import distributed
 from finetune.recipe.fields import Recipe
@@ -34,7 +34,7 @@ class Job:
     """What a loop works on."""
 
     model: nn.Module
-    pictures: list[Picture]
+    pictures: Sequence[Picture]
     source: PictureSource
     recipe: Recipe
     folder: Path

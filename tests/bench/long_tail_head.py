@@ -20,8 +20,9 @@ from sklearn.metrics import recall_score
 from torch import nn
 
 from finetune.augment.picture import seed_everything
-from finetune.data import dataset, scanning
+from finetune.data import scanning
 from finetune.data.loader import PictureSource, epoch_order, evaluation_batches, steps_per_epoch
+from finetune.data.picture_columns import Picture
 from finetune.evaluation import passes
 from finetune.recipe.fields import Recipe
 from finetune.sources.class_folders import read_folders
@@ -38,7 +39,7 @@ Part = tuple[torch.Tensor, torch.Tensor]
 
 
 def features(
-    data: Path, pictures_of: dict[str, list[dataset.Picture]], classes: tuple[str, ...]
+    data: Path, pictures_of: dict[str, list[Picture]], classes: tuple[str, ...]
 ) -> dict[str, Part]:
     """Standardised features and labels of train and test."""
     base = catalog.find_base("efficientnet_lite0")

@@ -1,10 +1,11 @@
 """What a run of many pictures costs on the host: `python -m tests.bench.scale [PICTURES ...]`, by
 default 1e5 to 1e7.
 
-Memory of the index and of an epoch's order, and the time to shuffle; measured, in one process of
-its own for each size.
+Memory of the index once it is in columns, and of an epoch's order, and the time to shuffle;
+measured, in one process of its own for each size.
 """
 
+import dataclasses
 import multiprocessing
 import resource
 import sys
@@ -12,8 +13,8 @@ import time
 
 import numpy as np
 
-from finetune.data.dataset import Picture
 from finetune.data.loader import epoch_order, numbered
+from finetune.data.picture_columns import Picture, Pictures
 from tests.made_recipe import made_recipe
 
 
@@ -25,8 +26,7 @@ def resident_mb() -> float:
 
 def measure(pictures: int) -> str:
     """One row of the table."""
-    before = resident_mb()
-    index = [
+    index = Pictures.of(
         Picture(
             f"train/class-{i % 1000:04d}/picture-{i:09d}.jpg",
             i % 1000,
@@ -36,14 +36,15 @@ def measure(pictures: int) -> str:
             375,
         )
         for i in range(pictures)
-    ]
-    index_mb = resident_mb() - before
+    )
+    columns = (getattr(index, field.name) for field in dataclasses.fields(index))
+    index_mb = sum(column.nbytes for column in columns if isinstance(column, np.ndarray)) / 1e6
     began = time.perf_counter()
     np.random.default_rng([0, 0]).permutation(pictures)
     shuffle_s = time.perf_counter() - began
-    labels = [picture.label for picture in index]
+    labels = index.labels.tolist()
     before, began = resident_mb(), time.perf_counter()
-    keys = numbered(epoch_order(labels, made_recipe(), 0), 0)
+    keys = list(numbered(epoch_order(labels, made_recipe(), 0), 0))
     return (
         f"| {pictures:,} | {index_mb:,.0f} MB | {shuffle_s:.2f} s | "
         f"{time.perf_counter() - began:.1f} s | {resident_mb() - before:,.0f} MB | "

@@ -16,8 +16,9 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from finetune.data import dataset, scanning
+from finetune.data import scanning
 from finetune.data.loader import PictureSource, training_batches
+from finetune.data.picture_columns import Picture
 from finetune.recipe.fields import Recipe
 from finetune.sources.class_folders import read_folders
 from finetune.train import loop, optimizer, step
@@ -46,7 +47,7 @@ def ours(
     model: torch.nn.Module,
     recipe: Recipe,
     steps: int,
-    pictures: list[dataset.Picture],
+    pictures: list[Picture],
     source: PictureSource,
 ) -> float:
     """Pictures a second of the command's own batches and update."""

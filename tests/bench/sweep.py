@@ -92,8 +92,8 @@ def row(name: str, short_side: int, device: str) -> str:
     import torch
 
     from finetune.augment.picture import seed_everything
-    from finetune.data.dataset import Picture
     from finetune.data.loader import PictureSource
+    from finetune.data.picture_columns import Picture
     from finetune.evaluation.passes import Scores
     from finetune.plan import preprocessing
     from finetune.presets import fitting, resolve

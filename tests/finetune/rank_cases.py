@@ -28,8 +28,8 @@ from torch import nn
 
 from finetune import find_lr, pipeline, write_run
 from finetune.data import foreign
-from finetune.data.dataset import Picture
 from finetune.data.loader import PictureSource, evaluation_batches
+from finetune.data.picture_columns import Picture
 from finetune.data.scanning import scan
 from finetune.evaluation import choices, passes
 from finetune.evaluation.passes import Scores, logits, score

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from finetune.data import dataset, scanning
-from finetune.data.dataset import Data, Picture, median_short_side, write_files_csv
+from finetune.data.dataset import Data, median_short_side, write_files_csv
 from finetune.data.held_out import split
+from finetune.data.picture_columns import Picture
 from finetune.data.scanning import scan
 from finetune.recipe.facts import as_fraction
 from finetune.sources.class_folders import read_folders
@@ -458,7 +459,7 @@ def test_val_is_halved_only_if_both_halves_are_large_enough(
     data = made_data(500)
     select, calibrate = data.of("select"), data.of("calibrate")
     assert min(len(select), len(calibrate)) >= 200
-    assert sorted(select + calibrate) == sorted(data.of("val"))
+    assert sorted([*select, *calibrate]) == sorted(data.of("val"))
     assert not set(select) & set(calibrate)
     small = made_data(399)
     assert small.of("select") == small.of("calibrate") == small.of("val")

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from finetune.data import left_out, reading
-from finetune.data.dataset import Data, Picture
+from finetune.data.dataset import Data
 from finetune.data.held_out import split
+from finetune.data.picture_columns import Picture
 from finetune.data.scanning import scan
 from finetune.sources.class_folders import read_folders
 from finetune.sources.folder_names import like_split

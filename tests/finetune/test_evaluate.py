@@ -18,8 +18,8 @@ from torch import nn
 
 from finetune.augment.picture import normalise
 from finetune.data import loader
-from finetune.data.dataset import Picture
 from finetune.data.loader import PictureSource, evaluation_batches
+from finetune.data.picture_columns import Picture
 from finetune.evaluation.passes import Bank, Scores, logits, outputs, score, summed_probabilities
 from finetune.run_folder import events
 from finetune.run_folder.events import Events

@@ -1,5 +1,6 @@
 """`python -m finetune.explain`: the recipe that a run gets, without the run."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 
 from finetune import explain
-from finetune.data.dataset import Data, Picture
+from finetune.data.dataset import Data
 from finetune.data.held_out import split
+from finetune.data.picture_columns import Picture
 from finetune.explain import Situation, explained, tenths
 from finetune.run_folder import events
 from tests.made_recipe import SHORT
@@ -37,7 +39,14 @@ def test_it_cuts_as_many_validation_pictures_as_a_run() -> None:
     for pictures, classes in ((4, 2), (23, 4), (1_001, 10)):
         situation = Situation(pictures=pictures, classes=classes)
         rows = [
-            Picture(f"{label}/{place}.png", label, "train", f"{label} {place}", 8, 8)
+            Picture(
+                f"{label}/{place}.png",
+                label,
+                "train",
+                hashlib.sha256(f"{label} {place}".encode()).hexdigest(),
+                8,
+                8,
+            )
             for label, count in enumerate(situation.counts())
             for place in range(count)
         ]

@@ -9,8 +9,8 @@ import torch
 import tyro
 
 from finetune import find_lr
-from finetune.data.dataset import Picture
 from finetune.data.loader import PictureSource
+from finetune.data.picture_columns import Picture
 from finetune.data.scanning import scan
 from finetune.evaluation import lr_curve
 from finetune.evaluation.lr_curve import Curve, suggest

@@ -18,7 +18,6 @@ from PIL import Image
 from finetune.augment.batch import erase
 from finetune.augment.picture import augment, normalise, seed_everything
 from finetune.data import loader
-from finetune.data.dataset import Picture
 from finetune.data.loader import (
     Batch,
     PictureSource,
@@ -33,6 +32,7 @@ from finetune.data.loader import (
     training_batches,
     training_keys,
 )
+from finetune.data.picture_columns import Picture
 from finetune.data.scanning import scan
 from finetune.machine import shared_memory
 from finetune.sources.class_folders import read_folders
@@ -154,7 +154,7 @@ def test_an_epoch_is_every_picture_once_whatever_the_batch(
     shown = [key for batch in batches for key in batch]
     for epoch in range(epochs):
         of_it = shown[epoch * pictures : (epoch + 1) * pictures]
-        assert of_it == numbered(epoch_order(labels, recipe, epoch), epoch)
+        assert of_it == list(numbered(epoch_order(labels, recipe, epoch), epoch))
         assert balance != "none" or sorted(index for _, index in of_it) == list(range(pictures))
     ends = [epoch_end(epoch, per_epoch) for epoch in range(epochs + 1)]
     assert (ends[0], ends[-1]) == (0, len(batches))
@@ -416,7 +416,7 @@ def test_equal_classes_are_all_seen_once_with_resampling() -> None:
 
 
 def test_a_repeated_picture_is_seen_in_another_view(root: Path, pictures: list[Picture]) -> None:
-    assert numbered([4, 7, 4, 4], 3) == [(3, 4), (3, 7), (3, 4, 1), (3, 4, 2)]
+    assert list(numbered([4, 7, 4, 4], 3)) == [(3, 4), (3, 7), (3, 4, 1), (3, 4, 2)]
     training = TrainingViews(pictures, source(root), RECIPE)
     seen = [training[key][0] for key in numbered([4, 4, 4], 0)]
     assert len({view.tobytes() for view in seen}) == 3

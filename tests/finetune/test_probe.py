@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from finetune.augment.picture import normalise
-from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, PictureSource, evaluation_batches
+from finetune.data.picture_columns import Picture
 from finetune.data.scanning import scan
 from finetune.evaluation.passes import extract, sample
 from finetune.sources.class_folders import read_folders

@@ -23,8 +23,8 @@ from filelock import FileLock
 from torch import nn
 from torch.distributed.run import get_args_parser
 
-from finetune.data.dataset import Picture
 from finetune.data.loader import PictureSource
+from finetune.data.picture_columns import Picture
 from finetune.evaluation.passes import Scores
 from finetune.machine import device, distributed
 from finetune.train import ddp, memory, step

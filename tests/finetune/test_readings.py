@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from finetune.data import readings, scanning
@@ -105,16 +104,11 @@ def test_a_file_that_may_still_be_changing_is_not_trusted(
     assert len(read) == 40
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00", b"x" * 100, None])
-def test_damaged_readings_are_read_anew(
-    folder: Path, read: list[str], content: bytes | None
-) -> None:
+@pytest.mark.parametrize("content", [b"", b"x" * 100, bytes(57), b"\xff" * 570])
+def test_damaged_readings_are_read_anew(folder: Path, read: list[str], content: bytes) -> None:
     first = scanned(folder)
     (kept,) = (folder.parent / "home" / "readings").iterdir()
-    if content is None:
-        np.save(kept, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    else:
-        kept.write_bytes(content)
+    kept.write_bytes(content)
     assert scanned(folder) == first
     assert len(read) == 40
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, PictureSource
+from finetune.data.picture_columns import Picture
 from finetune.data.scanning import scan
 from finetune.sources.class_folders import read_folders
 from finetune.train import sam, step
