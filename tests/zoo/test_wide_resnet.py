@@ -16,7 +16,7 @@ from zoo.network.wide_resnet import WideResNet
 
 def test_it_has_the_published_size() -> None:
     """Zagoruyko and Komodakis, table 4: WRN-40-10 on CIFAR, 55.8 M parameters."""
-    assert OWN_ARCHITECTURES == ("wide_resnet40_10",)
+    assert "wide_resnet40_10" in OWN_ARCHITECTURES
     with torch.device("meta"):
         model = timm.create_model("wide_resnet40_10")
         sizes = model.forward_features(torch.zeros(1, 3, 32, 32)).shape

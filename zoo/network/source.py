@@ -15,7 +15,7 @@ from timm.models import PretrainedCfg
 
 from zoo.bases import old_names, timm_config
 from zoo.host.errors import UserError
-from zoo.network import guard, weights, wide_resnet
+from zoo.network import guard, torchvision_nets, weights, wide_resnet
 
 PLAIN_TRANSFORMERS = frozenset({"vision_transformer", "deit", "beit", "eva"})
 """timm modules of plain vision transformers: their position embeddings can be resized to any
@@ -23,7 +23,7 @@ multiple of the patch."""
 OWN_SIZE_ONLY = frozenset({"byoanet"})
 """timm modules whose attention blocks need their own picture size although the configuration does
 not say so."""
-OWN_MODULES = (wide_resnet,)
+OWN_MODULES = (torchvision_nets, wide_resnet)
 """Architectures of our own; importing them registers them with timm, as its own modules do."""
 MOST_GROWTH = 2
 """Largest picture size of a stranger's network with a fixed size, in sizes that timm publishes the
