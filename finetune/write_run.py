@@ -22,7 +22,7 @@ from finetune.machine import device as devices
 from finetune.machine import disk_space, distributed
 from finetune.plan import Plan
 from finetune.run_folder import checkpoint
-from zoo.bases.catalog import OWN_ARCHITECTURES
+from zoo.bases.rows import OWN_ARCHITECTURES
 from zoo.contract import decision, report, run_pictures, rundir
 from zoo.contract.finished_run import FinishedRun
 from zoo.contract.report import Report

@@ -9,6 +9,7 @@ import pytest
 
 from zoo.bases import catalog, licences
 from zoo.bases.catalog import Base
+from zoo.bases.rows import OWN_ARCHITECTURES
 from zoo.contract import rundir
 from zoo.host.errors import UserError
 
@@ -257,7 +258,7 @@ def test_timm_still_lacks_what_is_not_offered() -> None:
 
     for family in catalog.NOT_OFFERED:
         assert timm.list_models(f"*{family}*") == []
-    for name in catalog.OWN_ARCHITECTURES:
+    for name in OWN_ARCHITECTURES:
         assert timm.models.model_entrypoint(name).__module__.startswith("zoo.network.")
 
 

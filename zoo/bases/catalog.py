@@ -88,11 +88,6 @@ BY_ALIAS = {row.alias: row for row in ROWS}
 BY_HUB_ID = {row.hub_id: row for row in ROWS if row.hub_id}
 BY_TIMM_NAME = {f"{row.architecture}.{row.tag}": row for row in ROWS}
 
-OWN_ARCHITECTURES = (
-    "wide_resnet40_10",
-    *(name.partition(".")[0] for name in TORCHVISION_FILES),
-)
-"""Those that timm knows only after `import zoo.network.build`."""
 NOT_OFFERED = {"alexnet": ("AlexNet", "resnet18_1k")}
 """Part of the name, without punctuation -> the model that timm lacks, and an alias near it in size
 and purpose."""

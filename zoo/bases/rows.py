@@ -196,3 +196,19 @@ TORCHVISION: tuple[Row, ...] = (
 """The same of them. GMACs and top-1: torchvision's own tables of these weights (0.29). Licence:
 torchvision's, as timm gives it for the other weights of torchvision; torchvision adds that the data
 may bring terms of its own."""
+
+OWN_ARCHITECTURES = (
+    "wide_resnet40_10",
+    "resnet18_cifar",
+    "resnet34_cifar",
+    "resnet50_cifar",
+    "resnet101_cifar",
+    "resnet152_cifar",
+    "seresnet18_cifar",
+    "seresnet34_cifar",
+    "seresnet50_cifar",
+    "resnext50_32x4d_cifar",
+    "wide_resnet50_2_cifar",
+    *(name.partition(".")[0] for name in TORCHVISION_FILES),
+)
+"""Those that timm knows only after `import zoo.network.build`."""

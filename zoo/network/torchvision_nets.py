@@ -134,7 +134,12 @@ class TorchvisionNet(nn.Module):
     the mean over all places. Final."""
 
     def __init__(
-        self, name: str, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0
+        self,
+        name: str,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
     ):
         super().__init__()
         if in_chans != 3:
@@ -150,7 +155,7 @@ class TorchvisionNet(nn.Module):
         self.layers, self.stages, self.head_name = tuple(layers), parts.stages, parts.head
         self.num_features = self.head_hidden_size = parts.width
         self.drop_rate = drop_rate
-        self.reset_classifier(num_classes)
+        self.reset_classifier(num_classes, global_pool)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

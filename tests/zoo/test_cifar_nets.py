@@ -1,17 +1,21 @@
-"""WideResNet-40-10: the published size and shape, and what timm's models offer the rest of the
-program."""
+"""Networks for 32 px: WideResNet-40-10 has the published size and what timm's models offer the rest
+of the program; ResNets have the stem that is usual there."""
+
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 from torch import nn
 
-from zoo.bases.catalog import OWN_ARCHITECTURES, find_architecture
+from zoo.bases.catalog import find, find_architecture
+from zoo.bases.rows import OWN_ARCHITECTURES
 from zoo.host.errors import UserError
 from zoo.network import weights
 from zoo.network.build import build, describe
+from zoo.network.cifar_nets import CIFAR_RESNETS, WideResNet
 from zoo.network.forward import features, forward, head
-from zoo.network.wide_resnet import WideResNet
+from zoo.network.guard import meta_device
 
 
 def test_it_has_the_published_size() -> None:
@@ -57,3 +61,34 @@ def test_a_fresh_one_is_built_from_random_weights() -> None:
         UserError, match=r"seresnet17: expected a model of timm .*no such architecture"
     ):
         build(find_architecture("seresnet17"), ["a", "b"], fetched=weights.RANDOM)
+
+
+@pytest.mark.parametrize("name", CIFAR_RESNETS)
+def test_a_resnet_differs_from_timms_in_its_stem_alone(name: str) -> None:
+    assert f"{name}_cifar" in OWN_ARCHITECTURES
+    with meta_device():
+        theirs = timm.create_model(name, num_classes=10)
+        ours = timm.create_model(f"{name}_cifar", num_classes=10)
+        # 4 x 4 places, where timm's has one
+        assert ours.forward_features(torch.zeros(1, 3, 32, 32)).shape[2:] == (4, 4)
+    shapes = [{key: t.shape for key, t in m.state_dict().items()} for m in (theirs, ours)]
+    assert shapes[0] | {"conv1.weight": (64, 3, 3, 3)} == shapes[1]
+    assert [stage["reduction"] for stage in ours.feature_info] == [1, 1, 2, 4, 8]
+
+
+def test_a_base_gets_the_stem_with_and_without_weights(tmp_path: Path) -> None:
+    base = find("resnet18_1k")
+    about = describe(base, weights.RANDOM)
+    assert about.cifar_stem
+    assert not describe(find("efficientnet_lite0"), weights.RANDOM).cifar_stem
+    scratch = build(base, ["a", "b"], fetched=weights.RANDOM, cifar_stem=True)
+    assert scratch.pretrained_cfg["architecture"] == "resnet18_cifar"
+    # CIFAR-100's, because there are no weights that want another
+    assert scratch.pretrained_cfg["mean"] == (0.5071, 0.4865, 0.4409)
+    trained = timm.create_model("resnet18")
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+    fetched = weights.Weights(tmp_path / "w.pth", "", None, "", None, None)
+    model = build(base, ["a", "b"], fetched=fetched, cifar_stem=True)
+    assert torch.equal(model.conv1.weight, trained.conv1.weight[:, :, 2:5, 2:5])
+    assert torch.equal(model.layer4[1].conv2.weight, trained.layer4[1].conv2.weight)
+    assert model.pretrained_cfg["mean"] == (0.485, 0.456, 0.406)
