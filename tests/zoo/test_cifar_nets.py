@@ -92,3 +92,12 @@ def test_a_base_gets_the_stem_with_and_without_weights(tmp_path: Path) -> None:
     assert torch.equal(model.conv1.weight, trained.conv1.weight[:, :, 2:5, 2:5])
     assert torch.equal(model.layer4[1].conv2.weight, trained.layer4[1].conv2.weight)
     assert model.pretrained_cfg["mean"] == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("name", ["wide_resnet40_10", "resnet18_cifar", "googlenet"])
+def test_an_own_network_takes_what_the_config_of_a_run_says(name: str) -> None:
+    with meta_device():
+        network = timm.create_model(name, num_classes=2, in_chans=3, global_pool="avg")
+    # what timm writes into config.json
+    assert network.global_pool.pool_type == "avg"
+    assert network.num_classes == 2
