@@ -160,7 +160,7 @@ def wide_resnet40_10(pretrained: bool = False, **kwargs: Any) -> WideResNet:
 
 def resnet_of_cifar(in_chans: int = 3, **arguments: Any) -> ResNet:
     """timm's ResNet with the stem of 32 px; the arguments are timm's."""
-    network = ResNet(in_chans=in_chans, **arguments)
+    network: Any = ResNet(in_chans=in_chans, **arguments)
     network.conv1 = nn.Conv2d(in_chans, STEM_WIDTH, 3, 1, 1, bias=False)
     # as timm starts the convolution that this one replaces
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
