@@ -185,6 +185,7 @@ def first_model(
         drop_path=recipe.drop_path,
         dropout=recipe.dropout,
         fetched=fetched,
+        cifar_stem=recipe.stem == "cifar",
     )
     if recipe.from_scratch:
         resolved = with_known_gamma(model, resolved, given)

@@ -22,6 +22,7 @@ from finetune.machine import device as devices
 from finetune.machine import disk_space, distributed
 from finetune.plan import Plan
 from finetune.run_folder import checkpoint
+from zoo.bases.rows import OWN_ARCHITECTURES
 from zoo.contract import decision, report, run_pictures, rundir
 from zoo.contract.finished_run import FinishedRun
 from zoo.contract.report import Report
@@ -221,7 +222,7 @@ def next_commands(folder: Path) -> None:
     """Print the commands that a user may type with a finished run."""
     quoted = shell_path(folder)
     opened = (
-        "import timm; "
+        f"{_imports(folder)}; "
         f"timm.create_model({json.dumps(f'local-dir:{folder}', ensure_ascii=False)}, "
         "pretrained=True)"
     )
@@ -230,3 +231,10 @@ def next_commands(folder: Path) -> None:
   python -m export {quoted}
   python -m finetune --data MORE_PICTURES --base {quoted}
   python -c {shell(opened)}""")
+
+
+def _imports(folder: Path) -> str:
+    """What Python must import before timm knows the network of a run."""
+    config = folder / rundir.CONFIG
+    own = config.is_file() and rundir.read_json(config)["architecture"] in OWN_ARCHITECTURES
+    return "import timm, zoo.network.build" if own else "import timm"

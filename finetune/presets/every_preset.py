@@ -13,6 +13,10 @@ IMBALANCED = 10
 """Ratio of the largest class to the smallest from which on classes are weighted; a choice, not a
 measurement."""
 HEAVY = tuple(name for name, row in ROWS.items() if row.heavy)
+CIFAR_SIDE = 32
+"""Pixels of a side of CIFAR's pictures."""
+MOST_CIFAR_SIDE = 40
+"""Pictures of a median short side up to this are taken for CIFAR's; a choice."""
 """Augmentations with which less weight decay is needed, as with a policy."""
 
 
@@ -21,8 +25,12 @@ def common(facts: Facts, given: Given) -> Choices:
     value of every other field."""
     usual = {name: (row.usual, row.why) for name, row in ROWS.items() if row.why is not None}
     # no side is searched for if one was set by hand: each trial takes some tenths of a second
-    by_hand = (given.get("image_size"), BY_HAND)
-    image_size = by_hand if "image_size" in given else input_side(facts)
+    if "image_size" in given:
+        image_size = (given["image_size"], BY_HAND)
+    elif given.get("stem") == "cifar":
+        image_size = cifar_side(facts)
+    else:
+        image_size = input_side(facts)
     return usual | {
         "image_size": image_size,
         "amp": _amp(facts),
@@ -62,6 +70,32 @@ def input_side(facts: Facts) -> tuple[int, str]:
     if side > first:
         return side, f"the smallest from {first} px on that this network can be trained with"
     return side, f"at least twice the median short side of {facts.short_side} px, and at least 96"
+
+
+def cifar_side(facts: Facts) -> tuple[int, str]:
+    """Choose the multiple of 32 px that is nearest to the pictures, for a stem that does not make
+    them smaller."""
+    side = CIFAR_SIDE * max(1, round(facts.short_side / CIFAR_SIDE))
+    return (
+        min(side, facts.base.input_size),
+        f"stem cifar: about the median short side of {facts.short_side} px",
+    )
+
+
+def cifar_input(facts: Facts, given: Given) -> Choices:
+    """Choose stem and input side of a recipe that was published for CIFAR."""
+    if "stem" in given:
+        return {}
+    if facts.short_side > MOST_CIFAR_SIDE:
+        return {"stem": ("own", f"pictures have a median short side of {facts.short_side} px")}
+    if not facts.base.cifar_stem:
+        return {"stem": ("own", "the only one of this network here")}
+    if not given.get("from_scratch"):
+        return {"stem": ("own", "that of the trained weights; published, from scratch: cifar")}
+    return {
+        "stem": ("cifar", "published: ResNets for 32 px"),
+        "image_size": (CIFAR_SIDE, "published: 32 px, CIFAR's own"),
+    }
 
 
 def is_heavy(given: Given, names: tuple[str, ...] = HEAVY) -> bool:

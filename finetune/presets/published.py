@@ -7,7 +7,7 @@ epochs are given than published, warm-up and boundaries keep their share of the 
 """
 
 from finetune.presets.anchors import interpolate
-from finetune.presets.every_preset import HEAVY, is_heavy
+from finetune.presets.every_preset import HEAVY, cifar_input, is_heavy
 from finetune.recipe.facts import Choices, Facts, Given
 
 SMALL_M = 12
@@ -178,7 +178,8 @@ def cifar_sam(facts: Facts, given: Given) -> Choices:
     epochs, 5 of warm-up, cosine, weight decay 5e-4 not on biases and norms; padded crop, flip,
     rotation, AutoAugment, Random Erasing, smoothing; Kaiming initialisation from scratch. --policy
     augmix and the long-tail tools (--balance, --loss) belong to it as well; its test-time views are
-    measured at the end of every run.
+    measured at the end of every run. ResNets from scratch get pictures of up to 40 px at 32 px, the
+    stem for them (--stem cifar), and the policy found on CIFAR-10.
 
     Published, CIFAR-100 top-1: from ResNet-18 with 75 % to WideResNet-40-10 with SAM, AutoAugment,
     smoothing and test-time views, 84.37 %. Not reproduced here.
@@ -198,6 +199,7 @@ def cifar_sam(facts: Facts, given: Given) -> Choices:
         **_off("drop_path", "clip_norm"),
         **_shared(),
         **initialisation,
+        **cifar_input(facts, given),
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": _rate(scratch, batch / 128, "published: 0.1 at batch 128"),

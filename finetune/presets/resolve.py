@@ -195,6 +195,11 @@ def _check_against_base(recipe: Recipe, given: Given, base: "Description") -> No
         raise UserError(
             f"--batch-norm has no effect: {base.architecture} has no batch norm. Remove it."
         )
+    if recipe.stem == "cifar" and not base.cifar_stem:
+        raise UserError(
+            "--stem cifar: expected a ResNet that has it, such as resnet18_1k or resnet50_1k, seen "
+            f"{base.architecture}. Remove it."
+        )
     if recipe.schedule == "step" and not recipe.decay_at.strip():
         raise UserError(
             "--schedule step needs --decay-at, the times at which the rate falls, as in '75%'."

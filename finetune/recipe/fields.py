@@ -56,6 +56,9 @@ class Recipe:
     """How a picture becomes square, in training's evaluation and in deployment: squash both sides,
     crop the centre of the resized picture, or pad with the mean colour (timm's crop_mode squash,
     center, border)."""
+    stem: Annotated[Literal["own", "cifar"], Row(usual="own", why="default", probe_too=True)]
+    """First layers of a ResNet: its own, or cifar for pictures of about 32 px (a 3x3 convolution of
+    stride 1 and no max pooling; of trained weights the middle 3x3 of the 7x7)."""
     lr: Annotated[float, Row(1e-9, 1e3)]
     """Peak learning rate; --lr find takes what a range test suggests (python -m
     finetune.find_lr)."""

@@ -17,6 +17,7 @@ from finetune.report.data_advice import Findings
 from finetune.report.history import history_of
 from finetune.report.page import bdi, fill, join, part, percent, plural, section, soft
 from finetune.report.run_files import Finished
+from zoo.bases import catalog
 from zoo.bases.catalog import Base
 from zoo.contract import rejection, rundir
 from zoo.contract.recipe_rows import BY_HAND
@@ -85,10 +86,17 @@ def size_step(run: Finished) -> int | None:
     """Say what --image-size must be a multiple of; None where that would have to be looked up on
     the Hub."""
     base = run.report.base
-    # a run that began with a folder or file names no base of the catalogue
-    if not base.hub_id or not base.architecture:
+    if not has_public_name(run) or not base.architecture:
         return None
     return allowed_size_step(Base(base.name, base.architecture, "", base.hub_id))
+
+
+def has_public_name(run: Finished) -> bool:
+    """Say whether others have the base under the same name: it lies on the Hub, or is one of the
+    catalogue's that torchvision has."""
+    base = run.report.base
+    row = catalog.BY_ALIAS.get(base.name)
+    return base.hub_id is not None or (row is not None and row.url is not None)
 
 
 def summary(advices: Sequence[Advice]) -> Markup:
@@ -141,7 +149,7 @@ def command_part(run: Finished, advices: Sequence[Advice]) -> Markup:
     if len(with_flags) > 1:
         which = "the first advice with a flag: change one thing at a time"
     placeholders = "DATA is your folder of pictures"
-    if not run.report.base.hub_id:
+    if not has_public_name(run):
         placeholders += ", BASE the run folder or file that this run began with"
     return part(
         "The whole command",
@@ -168,7 +176,7 @@ def command(run: Finished, advice: Advice) -> str:
         settings["val"] = "VAL"
     chosen = {
         "data": "DATA",
-        "base": base.name if base.hub_id else "BASE",
+        "base": base.name if has_public_name(run) else "BASE",
         "out": Path("runs") / free_folder(run.folder).name,
     }
     return typed(chosen | settings | advice.words)

@@ -633,7 +633,7 @@ def test_one_class_and_then_two(here: Path) -> None:
     ("base", "words"),
     [
         ("vit_bsae_21k", ["unknown base 'vit_bsae_21k'", "vit_base_21k, ", "python -m zoo list"]),
-        ("squeezenet", ["squeezenet is not offered", "mobilenetv3_small_1k"]),
+        ("alexnet", ["alexnet is not offered", "resnet18_1k"]),
         ("animals", ["animals is a folder without FINISHED.json"]),
     ],
 )

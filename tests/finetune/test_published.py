@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from finetune import pipeline, plan
+from finetune.augment.picture import CIFAR_POLICY_UP_TO_PX
 from finetune.presets.resolve import RECIPES, resolve
 from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe
@@ -136,6 +137,42 @@ def test_scratch_changes_what_its_source_says() -> None:
     assert (scratch.zero_gamma, scratch.init, scratch.epochs) == (True, "xavier", 200)
     assert recipe_of("cifar-sam", from_scratch=True).init == "kaiming"
     assert recipe_of("resnet18-imagenet").from_scratch
+
+
+def test_cifar_sam_trains_small_pictures_as_its_source_does() -> None:
+    """ResNets from scratch at 32 px, with the stem for it; padding and flip are the source's."""
+    resnet = dataclasses.replace(RESNET50D, architecture="resnet18", cifar_stem=True)
+    small = dataclasses.replace(LARGE, short_side=32, base=resnet)
+    given = {"recipe": "cifar-sam", "from_scratch": True}
+    resolved = resolve(small, given)
+    recipe = resolved.recipe
+    assert (recipe.stem, recipe.image_size, recipe.crop_padding, recipe.flip) == (
+        "cifar",
+        32,
+        4,
+        0.5,
+    )
+    assert recipe.policy == "autoaugment"
+    assert recipe.image_size <= CIFAR_POLICY_UP_TO_PX
+    assert resolved.why["stem"] == "published: ResNets for 32 px"
+    # the largest pictures that count as CIFAR's, and the first that do not
+    assert resolve(dataclasses.replace(small, short_side=40), given).recipe.stem == "cifar"
+    assert resolve(dataclasses.replace(small, short_side=41), given).recipe.stem == "own"
+    other = resolve(dataclasses.replace(small, base=RESNET50D), given)
+    assert (other.recipe.stem, other.recipe.image_size) == ("own", 96)
+    trained = resolve(small, {"recipe": "cifar-sam"})
+    assert (trained.recipe.stem, trained.recipe.image_size) == ("own", 96)
+    assert trained.why["stem"].startswith("that of the trained weights")
+    asked = resolve(small, {"recipe": "cifar-sam", "stem": "cifar"}).recipe
+    assert (asked.stem, asked.image_size) == ("cifar", 32)
+    by_hand = resolve(small, {**given, "stem": "own", "image_size": 64}).recipe
+    assert (by_hand.stem, by_hand.image_size) == ("own", 64)
+    assert (
+        resolve(dataclasses.replace(small, short_side=70), {"stem": "cifar"}).recipe.image_size
+        == 64
+    )
+    with pytest.raises(UserError, match="--stem cifar: expected a ResNet that has it"):
+        resolve(LARGE, {"stem": "cifar"})
 
 
 # ---------------------------------------------------------------- schedules, from their formulas,

@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 from export import place
-from serve.engine.reload import load
+from serve.engine.reload import load_model
 from tests.zoo.made_bundle import CALIBRATED, LABELS, PRE, made_bundle, made_content, write_model
 from zoo.answer import onnx_runtime
 from zoo.answer.predict import Predictor
@@ -339,7 +339,7 @@ def test_a_bundle_that_is_swapped_in_a_loop_while_it_is_opened_in_a_loop(run: Pa
 def test_a_bundle_that_is_swapped_before_its_model_is_loaded(
     run: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    folder, real, swaps = run / "bundles" / "onnx", onnx_runtime.load, []
+    folder, real, swaps = run / "bundles" / "onnx", onnx_runtime.load_session, []
 
     def swapped(model: Path, *args: Any, **options: Any) -> Any:
         if not swaps:
@@ -349,11 +349,11 @@ def test_a_bundle_that_is_swapped_before_its_model_is_loaded(
             swap_once(run)
         return real(model, *args, **options)
 
-    monkeypatch.setattr(onnx_runtime, "load", swapped)
+    monkeypatch.setattr(onnx_runtime, "load_session", swapped)
     if what == "Predictor":
         opened = Predictor(run, provider="cpu", check=False).bundle
     else:
-        opened = load(run, provider="cpu", threads=1, check=False).predictor.bundle
+        opened = load_model(run, provider="cpu", threads=1, check=False).predictor.bundle
     assert swaps
     assert opened == open_bundle(run)
     assert opened.status == "newer"

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from zoo.bases import old_names, registry, timm_config
 from zoo.bases.licences import forbids_commercial_use
-from zoo.bases.rows import PACKAGES, TABLE, Row
+from zoo.bases.rows import (
+    PACKAGES,
+    TABLE,
+    TORCHVISION,
+    TORCHVISION_FILES,
+    TORCHVISION_URL,
+    Row,
+)
 from zoo.contract import rundir
 from zoo.host.errors import UserError
 from zoo.host.text import shell_path
@@ -31,7 +38,7 @@ class Base:
     """timm's pretrained tag, `augreg_in21k`; empty for Hub repositories and run folders."""
     hub_id: str | None
     """Hub repository of the weights, `timm/vit_base_patch16_224.augreg_in21k`; None for a run
-    folder."""
+    folder, and for weights that have a `url`."""
     pretrained_on: str | None = None
     """Pretraining data: `ImageNet-21k`, `ImageNet-1k`, `LVD-142M`; two stages as `ImageNet-21k,
     then ImageNet-1k`."""
@@ -51,16 +58,19 @@ class Base:
     """pip package that carries the weights, so that no download is needed."""
     folder: Path | None = None
     """A finished run folder used as base."""
+    url: str | None = None
+    """Address of a weight file that lies outside the Hub (torchvision's)."""
 
 
 def _base(row: Row) -> Base:
     alias, timm_name, pretrained_on, params_m, gmacs, input_size, licence, top1 = row
     architecture, tag = timm_name.split(".", 1)
+    file = TORCHVISION_FILES.get(timm_name)
     return Base(
         alias,
         architecture,
         tag,
-        f"timm/{timm_name}",
+        None if file else f"timm/{timm_name}",
         pretrained_on,
         params_m,
         gmacs,
@@ -68,22 +78,17 @@ def _base(row: Row) -> Base:
         licence,
         top1,
         package=PACKAGES.get(alias),
+        url=TORCHVISION_URL + file if file else None,
     )
 
 
-ROWS: tuple[Base, ...] = tuple(map(_base, TABLE))
+ROWS: tuple[Base, ...] = tuple(map(_base, (*TABLE, *TORCHVISION)))
 """The catalogue, family by family."""
 BY_ALIAS = {row.alias: row for row in ROWS}
-BY_HUB_ID = {row.hub_id: row for row in ROWS}
+BY_HUB_ID = {row.hub_id: row for row in ROWS if row.hub_id}
+BY_TIMM_NAME = {f"{row.architecture}.{row.tag}": row for row in ROWS}
 
-OWN_ARCHITECTURES = ("wide_resnet40_10",)
-"""Those that timm knows only after `import zoo.network.build`."""
-NOT_OFFERED = {
-    "googlenet": ("GoogLeNet", "inception_v3_1k"),
-    "shufflenet": ("ShuffleNet", "mobilenetv4_small_1k"),
-    "squeezenet": ("SqueezeNet", "mobilenetv3_small_1k"),
-    "alexnet": ("AlexNet", "resnet18_1k"),
-}
+NOT_OFFERED = {"alexnet": ("AlexNet", "resnet18_1k")}
 """Part of the name, without punctuation -> the model that timm lacks, and an alias near it in size
 and purpose."""
 
@@ -111,8 +116,8 @@ def find_base(name: str) -> Base:
     _refuse_not_offered(name)
     if match := re.fullmatch(r"(?:timm/)?([a-z0-9_]+)\.([a-z0-9_]+)", name):
         architecture, tag = match.groups()
-        hub_id = f"timm/{architecture}.{tag}"
-        return BY_HUB_ID.get(hub_id) or Base(name, architecture, tag, hub_id)
+        row = BY_TIMM_NAME.get(f"{architecture}.{tag}")
+        return row or Base(name, architecture, tag, f"timm/{architecture}.{tag}")
     if re.fullmatch(r"(?:timm/)?[a-z0-9_]+", name) and (current := old_names.current_name(name)):
         raise UserError(
             f"{name} is an old name of timm's {current}: give timm/{current} as base, or, to train "
@@ -151,6 +156,7 @@ def find_architecture(name: str) -> Base:
         pretrained_on="nothing: random weights",
         top1=None,
         package=None,
+        url=None,
         # of timm's code, since there are no weights
         licence="apache-2.0",
     )
@@ -277,7 +283,9 @@ def select(
             return False
         if row.params_m is None or row.params_m > max_params_m:
             return False
-        everything = f"{row.alias} {row.hub_id} {row.pretrained_on} {row.licence}".lower()
+        everything = (
+            f"{row.alias} {row.hub_id or row.url} {row.pretrained_on} {row.licence}".lower()
+        )
         return (
             all(word in everything for word in text.lower().split())
             and pretrained_on.lower() in (row.pretrained_on or "").lower()

@@ -26,6 +26,7 @@ IN21K_1K = "ImageNet-21k, then ImageNet-1k"
 IG_1K = "IG-3.6B, then ImageNet-1k"
 LAION_12K = "LAION-2B, then ImageNet-12k"
 APACHE = "apache-2.0"
+BSD = "bsd-3-clause"
 
 # A row reads across, which the formatter would break into ten lines.
 # fmt: off
@@ -168,3 +169,46 @@ TABLE: tuple[Row, ...] = (
      "DFNDR-2B", 86.0, 17.73, 224, "apple-amlr", None),
 )
 # fmt: on
+
+TORCHVISION_URL = "https://download.pytorch.org/models/"
+TORCHVISION_FILES = {
+    "googlenet.tv_in1k": "googlenet-1378be20.pth",
+    "squeezenet1_0.tv_in1k": "squeezenet1_0-b66bff10.pth",
+    "squeezenet1_1.tv_in1k": "squeezenet1_1-b8a52dc0.pth",
+    "shufflenet_v2_x0_5.tv_in1k": "shufflenetv2_x0.5-f707e7126e.pth",
+    "shufflenet_v2_x1_0.tv_in1k": "shufflenetv2_x1-5666bf0f80.pth",
+    "shufflenet_v2_x1_5.tv_in1k": "shufflenetv2_x1_5-3c479a10.pth",
+    "shufflenet_v2_x2_0.tv_in1k": "shufflenetv2_x2_0-8be3c8ee.pth",
+}
+"""Of bases that timm lacks: architecture.tag -> torchvision's weight file, whose name ends in the
+first digits of its sha256."""
+# fmt: off
+TORCHVISION: tuple[Row, ...] = (
+    ("googlenet_1k", "googlenet.tv_in1k", IN1K, 5.6, 1.5, 224, BSD, 69.8),
+    ("squeezenet1_0_1k", "squeezenet1_0.tv_in1k", IN1K, 0.735, 0.82, 224, BSD, 58.1),
+    ("squeezenet1_1_1k", "squeezenet1_1.tv_in1k", IN1K, 0.723, 0.35, 224, BSD, 58.2),
+    ("shufflenet_v2_x0_5_1k", "shufflenet_v2_x0_5.tv_in1k", IN1K, 0.342, 0.04, 224, BSD, 60.6),
+    ("shufflenet_v2_x1_0_1k", "shufflenet_v2_x1_0.tv_in1k", IN1K, 1.25, 0.15, 224, BSD, 69.4),
+    ("shufflenet_v2_x1_5_1k", "shufflenet_v2_x1_5.tv_in1k", IN1K, 2.48, 0.3, 224, BSD, 73.0),
+    ("shufflenet_v2_x2_0_1k", "shufflenet_v2_x2_0.tv_in1k", IN1K, 5.34, 0.58, 224, BSD, 76.2),
+)
+# fmt: on
+"""The same of them. GMACs and top-1: torchvision's own tables of these weights (0.29). Licence:
+torchvision's, as timm gives it for the other weights of torchvision; torchvision adds that the data
+may bring terms of its own."""
+
+OWN_ARCHITECTURES = (
+    "wide_resnet40_10",
+    "resnet18_cifar",
+    "resnet34_cifar",
+    "resnet50_cifar",
+    "resnet101_cifar",
+    "resnet152_cifar",
+    "seresnet18_cifar",
+    "seresnet34_cifar",
+    "seresnet50_cifar",
+    "resnext50_32x4d_cifar",
+    "wide_resnet50_2_cifar",
+    *(name.partition(".")[0] for name in TORCHVISION_FILES),
+)
+"""Those that timm knows only after `import zoo.network.build`."""

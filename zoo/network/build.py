@@ -18,7 +18,15 @@ from zoo.bases.catalog import Base
 from zoo.contract import rundir
 from zoo.host.errors import UserError, first_line
 from zoo.network import guard, of_torch, renaming, weights
-from zoo.network.source import PLAIN_TRANSFORMERS, Source, from_config, registered, size_step
+from zoo.network.source import (
+    PLAIN_TRANSFORMERS,
+    Source,
+    from_config,
+    has_cifar_stem,
+    registered,
+    size_step,
+    with_cifar_stem,
+)
 from zoo.network.weights import Weights
 
 LEFT_OUT = ("AuxLogits.", "attn_pool.", "mask_token", "lm_head.")
@@ -41,18 +49,21 @@ def build_network(
     drop_path: float = 0.0,
     dropout: float = 0.0,
     fetched: Weights | None = None,
+    cifar_stem: bool = False,
 ) -> nn.Module:
     """timm's model of a base on the CPU, in training mode: a fresh head for `labels`, all else from
     the base's weights (nothing with `weights.RANDOM`).
 
     `image_size` is the side of the pictures in pixels (None: the base's own); position embeddings
     are resized to it. `drop_path` and `dropout` are rates in [0, 1). `fetched` saves a second
-    `weights.fetch(base)`. Raises `UserError` for a size or an option that the architecture does not
-    have, and when weights and model do not fit (both listed).
+    `weights.fetch(base)`. `cifar_stem`: as `Description` says. Raises `UserError` for a size or an
+    option that the architecture does not have, and when weights and model do not fit (both listed).
     """
     assert 0 < len(set(labels)) == len(labels), "labels are distinct"
     fetched = fetched or weights.fetch(base)
-    source = _source(base, fetched)
+    source = source_of(base, fetched)
+    if cifar_stem:
+        source = with_cifar_stem(source, trained=fetched is not weights.RANDOM)
     size = _checked_size(base, source, image_size)
     rates = {"drop_path_rate": drop_path, "drop_rate": dropout}
     _check_fits_weights(source, len(labels), size, fetched)
@@ -85,31 +96,13 @@ def load_network(run: Path) -> nn.Module:
 
 
 def without_memory(
-    base: Base, fetched: Weights, *, image_size: int | None = None, classes: int = 2
+    base: Base, fetched: Weights, *, image_size: int | None = None, classes: int = 2, **rates: float
 ) -> nn.Module:
-    """The network of a base on torch's meta device, where tensors have shapes only."""
-    source = _source(base, fetched)
+    """The network of a base on torch's meta device, where tensors have shapes only; `rates` as timm
+    names them."""
+    source = source_of(base, fetched)
     with _meta_device(source, fetched):
-        return _create(source, classes, image_size, {})
-
-
-def takes_drop_path(base: Base, fetched: Weights) -> bool:
-    """Whether blocks of a base's network can be left out at random in training; VGG's, for one,
-    cannot."""
-    source = _source(base, fetched)
-    try:
-        with _meta_device(source, fetched):
-            _create(source, 1, None, {"drop_path_rate": 0.1})
-    except NoSuchOption:
-        return False
-    return True
-
-
-def built_for_one_size(base: Base, fetched: Weights) -> bool:
-    """Whether a network of this base is made for pictures of one size, rather than taking what it
-    is given."""
-    source = _source(base, fetched)
-    return source.fixed or source.module in PLAIN_TRANSFORMERS
+        return _create(source, classes, image_size, rates)
 
 
 def allowed_size_step(base: Base) -> int | None:
@@ -121,10 +114,11 @@ def allowed_size_step(base: Base) -> int | None:
     """
     if base.architecture and not base.folder:
         return size_step(registered(base.architecture, base.tag, base.alias))
-    return size_step(_source(base, weights.fetch(base)))
+    return size_step(source_of(base, weights.fetch(base)))
 
 
-def _source(base: Base, fetched: Weights) -> Source:
+def source_of(base: Base, fetched: Weights) -> Source:
+    """The model that the weights of a base were made for."""
     if base.architecture and not base.folder:
         return registered(base.architecture, base.tag, base.alias)
     if fetched.config is None:
@@ -224,7 +218,7 @@ def _load_all_but_head(model: nn.Module, source: Source, fetched: Weights) -> No
         # the shapes of the model that the file was made for, its head included
         with guard.meta_device():
             like = _create(source, source.config["num_classes"], None, {}).state_dict()
-    raw = weights.load_state(fetched, like)
+    raw = renaming.as_stem_takes_them(model, weights.load_state(fetched, like))
     heads = _head_names(model, source)
     ours = renaming.shapes(model.state_dict())
     state = {}
@@ -278,11 +272,13 @@ class Description:
     """timm's crop_mode of the base's own evaluation: center, squash or border."""
     layers: int
     """Layers from the input to the head, both counted, as timm's layer decay takes them."""
+    cifar_stem: bool = False
+    """Whether `build` can give the network the stem that is usual for CIFAR's 32 px."""
 
 
 def describe(base: Base, fetched: Weights) -> Description:
     """A base's size, input and layers, from a model without memory (torch's meta device)."""
-    source, model = _source(base, fetched), without_memory(base, fetched, classes=0)
+    source, model = source_of(base, fetched), without_memory(base, fetched, classes=0)
     return Description(
         source.architecture.partition(".")[0],
         sum(p.numel() for p in model.parameters()) / 1e6,
@@ -291,6 +287,7 @@ def describe(base: Base, fetched: Weights) -> Description:
         size_step(source),
         source.config.get("crop_mode") or "center",
         _layers(without_memory(base, fetched, classes=2)),
+        has_cifar_stem(source),
     )
 
 

@@ -43,6 +43,16 @@ def as_timm_names_them(model: nn.Module, raw: dict[str, Tensor]) -> dict[str, Te
         return raw
 
 
+def as_stem_takes_them(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, and for the stem of 32 px the middle 3x3 of the first convolution that weights
+    for larger pictures have."""
+    own, stem = model.state_dict(), "conv1.weight"
+    seen = state.get(stem)
+    if seen is None or stem not in own or seen.shape[2:] != (7, 7) or own[stem].shape[2:] != (3, 3):
+        return state
+    return state | {stem: seen[:, :, 2:5, 2:5]}
+
+
 def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Apply the renaming and resizing (of position embeddings) that timm applies to its own
     published files."""

@@ -7,7 +7,7 @@ size_step(source)                     what the side of its pictures must be a mu
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import timm
@@ -15,7 +15,7 @@ from timm.models import PretrainedCfg
 
 from zoo.bases import old_names, timm_config
 from zoo.host.errors import UserError
-from zoo.network import guard, weights, wide_resnet
+from zoo.network import cifar_nets, guard, torchvision_nets, weights
 
 PLAIN_TRANSFORMERS = frozenset({"vision_transformer", "deit", "beit", "eva"})
 """timm modules of plain vision transformers: their position embeddings can be resized to any
@@ -23,7 +23,7 @@ multiple of the patch."""
 OWN_SIZE_ONLY = frozenset({"byoanet"})
 """timm modules whose attention blocks need their own picture size although the configuration does
 not say so."""
-OWN_MODULES = (wide_resnet,)
+OWN_MODULES = (cifar_nets, torchvision_nets)
 """Architectures of our own; importing them registers them with timm, as its own modules do."""
 MOST_GROWTH = 2
 """Largest picture size of a stranger's network with a fixed size, in sizes that timm publishes the
@@ -151,3 +151,19 @@ def size_step(source: Source) -> int | None:
     with guard.meta_device():
         network: Any = timm.create_model(source.architecture)
     return network.patch_embed.patch_size[0]
+
+
+def has_cifar_stem(source: Source) -> bool:
+    """Whether the architecture also comes with the stem for 32 px; not with arguments of its own,
+    which could be another stem."""
+    return source.architecture in cifar_nets.CIFAR_RESNETS and not source.arguments
+
+
+def with_cifar_stem(source: Source, *, trained: bool) -> Source:
+    """The same architecture with the stem for 32 px. Trained weights keep their normalisation."""
+    assert has_cifar_stem(source), "checked by the recipe"
+    architecture = source.architecture + cifar_nets.CIFAR
+    if trained:
+        config = source.config | {"architecture": architecture}
+        return replace(source, architecture=architecture, config=config)
+    return registered(architecture, "", architecture)

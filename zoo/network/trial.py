@@ -9,6 +9,7 @@ from torch import nn
 from zoo.bases.catalog import Base
 from zoo.host.errors import first_line
 from zoo.network import build
+from zoo.network.source import PLAIN_TRANSFORMERS
 from zoo.network.weights import Weights
 
 ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError)
@@ -22,13 +23,20 @@ class Trial:
 
     def __init__(self, base: Base, fetched: Weights):
         self._base, self._fetched = base, fetched
-        self.one_size = build.built_for_one_size(base, fetched)
+        source = build.source_of(base, fetched)
+        # rather than taking what it is given
+        self.one_size = source.fixed or source.module in PLAIN_TRANSFORMERS
         self._networks: dict[int | None, nn.Module] = {}
         self._errors: dict[tuple[int | None, int | None, int], str | None] = {}
 
     def takes_drop_path(self) -> bool:
-        """Whether blocks of the network can be left out at random in training."""
-        return build.takes_drop_path(self._base, self._fetched)
+        """Whether blocks of the network can be left out at random in training; VGG's, for one,
+        cannot."""
+        try:
+            build.without_memory(self._base, self._fetched, classes=1, drop_path_rate=0.1)
+        except build.NoSuchOption:
+            return False
+        return True
 
     def refused(self, side: int, *, pictures: int = 2, built_for: int | None = None) -> str | None:
         """Why so many pictures of `side` px cannot be passed in training, or None.

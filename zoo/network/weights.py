@@ -1,7 +1,7 @@
 """Where weights come from, and how they are read.
 
-fetch(base)                 a file: from an installed pip package, else a run folder, else the
-                            Hub
+fetch(base)                 a file: from an installed pip package, else a run folder, else
+                            torchvision's server, else the Hub
 load_state(weights, like)   the tensors of that file
 """
 
@@ -17,7 +17,7 @@ from zoo.bases.catalog import Base
 from zoo.contract import rundir
 from zoo.host import minimum
 from zoo.host.errors import UserError, first_line
-from zoo.hub import pull
+from zoo.hub import pull, torchvision_file
 from zoo.network import pickled, tensor_file
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Weights:
     path: Path
     """The file, `.safetensors` or a PyTorch pickle."""
     source: str
-    """Where it came from, in words: `pip package ...`, `run folder ...`, `Hub repository ...`."""
+    """Where it came from, in words: `pip package ...`, `run folder ...`, `Hub repository ...`,
+    `torchvision's file ...`."""
     commit: str | None
     """Commit of the Hub repository; None for other sources."""
     sha256: str
@@ -81,8 +82,8 @@ MOST_LINE = 200
 
 
 def fetch(base: Base) -> Weights:
-    """The weights of a base: from its pip package if that is installed, else its run folder, else
-    the Hub.
+    """The weights of a base: from its pip package if that is installed, else its run folder,
+    else torchvision's server, else the Hub.
 
     Raises `UserError` when the file cannot be had, or is not the one that was announced or pinned.
     """
@@ -91,6 +92,9 @@ def fetch(base: Base) -> Weights:
         return _from_package(base, base.package)
     if base.folder:
         return _from_run(base, base.folder)
+    if base.url:
+        path, sha256 = torchvision_file.fetch(base)
+        return Weights(path, f"torchvision's file {path.name}", None, sha256, base.licence, None)
     pulled = pull.pull(base)
     config = rundir.read_json(pulled.config) if pulled.config else None
     return Weights(

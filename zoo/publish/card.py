@@ -14,8 +14,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from zoo.bases.catalog import OWN_ARCHITECTURES
 from zoo.bases.licences import forbids_commercial_use
+from zoo.bases.rows import OWN_ARCHITECTURES
 from zoo.contract import bundle as bundles
 from zoo.contract import rundir
 from zoo.contract.bundle import Bundle

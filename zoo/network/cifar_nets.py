@@ -1,8 +1,11 @@
-"""Wide residual networks for pictures of 32 px (Zagoruyko and Komodakis, 2016): the one
-architecture that timm lacks.
+"""Networks for pictures of 32 px, as CIFAR's, that timm lacks.
 
-`import zoo.network.build` registers `wide_resnet40_10` with timm; then `timm.create_model` knows
-it.
+Wide residual networks (Zagoruyko and Komodakis, 2016), and timm's ResNets with the stem that is
+usual on CIFAR: one 3x3 convolution of stride 1 in place of the 7x7 of stride 2, and no max pooling,
+so that 32 px reach the last stage as 4 x 4 places instead of one.
+
+`import zoo.network.build` registers `wide_resnet40_10`, `resnet18_cifar` and the others of
+`CIFAR_RESNETS` with timm; then `timm.create_model` knows them.
 """
 
 from typing import Any
@@ -10,26 +13,56 @@ from typing import Any
 import torch
 from timm.layers import create_classifier
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
+
+CIFAR = "_cifar"
+"""What the names of timm's ResNets get appended for the stem of 32 px."""
+STEM_WIDTH = 64
+SE = {"attn_layer": "se"}
+CIFAR_RESNETS: dict[str, dict[str, Any]] = {
+    "resnet18": {"block": BasicBlock, "layers": (2, 2, 2, 2)},
+    "resnet34": {"block": BasicBlock, "layers": (3, 4, 6, 3)},
+    "resnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3)},
+    "resnet101": {"block": Bottleneck, "layers": (3, 4, 23, 3)},
+    "resnet152": {"block": Bottleneck, "layers": (3, 8, 36, 3)},
+    "seresnet18": {"block": BasicBlock, "layers": (2, 2, 2, 2), "block_args": SE},
+    "seresnet34": {"block": BasicBlock, "layers": (3, 4, 6, 3), "block_args": SE},
+    "seresnet50": {"block": Bottleneck, "layers": (3, 4, 6, 3), "block_args": SE},
+    "resnext50_32x4d": {
+        "block": Bottleneck,
+        "layers": (3, 4, 6, 3),
+        "cardinality": 32,
+        "base_width": 4,
+    },
+    "wide_resnet50_2": {"block": Bottleneck, "layers": (3, 4, 6, 3), "base_width": 128},
+}
+"""timm's ResNets that also come with the stem of 32 px, and how timm builds them."""
+
+
+def _configuration(first: str, head: str, places: int) -> dict[str, Any]:
+    """As timm's registry wants it; CIFAR-100's mean and standard deviation per channel, no
+    weights. `places`: of a side of the last feature map."""
+    return {
+        "input_size": (3, 32, 32),
+        "num_classes": 100,
+        "pool_size": (places, places),
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": (0.5071, 0.4865, 0.4409),
+        "std": (0.2673, 0.2564, 0.2762),
+        "first_conv": first,
+        "classifier": head,
+        "license": "apache-2.0",
+    }
+
 
 default_cfgs = generate_default_cfgs(
     {
-        "wide_resnet40_10.untrained": {
-            "input_size": (3, 32, 32),
-            "num_classes": 100,
-            "pool_size": (8, 8),
-            "crop_pct": 1.0,
-            "interpolation": "bicubic",
-            "mean": (0.5071, 0.4865, 0.4409),
-            "std": (0.2673, 0.2564, 0.2762),
-            "first_conv": "stem",
-            "classifier": "head",
-            "license": "apache-2.0",
-        }
+        "wide_resnet40_10.untrained": _configuration("stem", "head", 8),
+        **{f"{name}{CIFAR}.untrained": _configuration("conv1", "fc", 4) for name in CIFAR_RESNETS},
     }
 )
-"""As timm's registry wants them; CIFAR-100's mean and standard deviation per channel; no
-weights."""
 
 
 class Block(nn.Module):
@@ -64,6 +97,7 @@ class WideResNet(nn.Module):
         widen: int = 10,
         num_classes: int = 100,
         in_chans: int = 3,
+        global_pool: str = "avg",
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ):
@@ -83,7 +117,7 @@ class WideResNet(nn.Module):
                 width_in = width
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.BatchNorm2d(width_in)
-        self.global_pool, self.head = create_classifier(width_in, num_classes)
+        self.global_pool, self.head = create_classifier(width_in, num_classes, global_pool)
         self.feature_info = [{"num_chs": width_in, "reduction": 4, "module": "norm"}]
         for module in self.modules():
             # torch's own start is for leaky ReLU; fan out, as in the published code of residual
@@ -122,3 +156,31 @@ class WideResNet(nn.Module):
 def wide_resnet40_10(pretrained: bool = False, **kwargs: Any) -> WideResNet:
     """WRN-40-10: 40 layers, ten times as wide; 55.8 million parameters with 100 classes."""
     return build_model_with_cfg(WideResNet, "wide_resnet40_10", pretrained, **kwargs)
+
+
+def resnet_of_cifar(in_chans: int = 3, **arguments: Any) -> ResNet:
+    """timm's ResNet with the stem of 32 px; the arguments are timm's."""
+    network: Any = ResNet(in_chans=in_chans, **arguments)
+    network.conv1 = nn.Conv2d(in_chans, STEM_WIDTH, 3, 1, 1, bias=False)
+    # as timm starts the convolution that this one replaces
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+    for stage in network.feature_info:
+        stage["reduction"] = max(1, stage["reduction"] // 4)
+    return network
+
+
+def _register(name: str) -> None:
+    def entrypoint(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        network: nn.Module = build_model_with_cfg(
+            resnet_of_cifar, f"{name}{CIFAR}", pretrained, **CIFAR_RESNETS[name], **kwargs
+        )
+        return network
+
+    # timm takes the name of an architecture from its function
+    entrypoint.__name__ = f"{name}{CIFAR}"
+    register_model(entrypoint)
+
+
+for _name in CIFAR_RESNETS:
+    _register(_name)
