@@ -158,7 +158,10 @@ def curve_figures(run: Finished) -> list[Drawing]:
     drawings = [
         learning.losses(by_epoch("train/loss"), by_epoch("select/loss")),
         learning.accuracy(
-            by_epoch("select/top1"), probe=probe_top1, best=(epoch_of(best.step), best.top1)
+            by_epoch("select/top1"),
+            probe=probe_top1,
+            best=(epoch_of(best.step), best.top1),
+            train=list(enumerate(epoch_means(run.series, "train/top1"), 1)),
         ),
     ]
     if wrong := error_curves(run):
@@ -206,7 +209,7 @@ def curves_part(run: Finished, curves: Sequence[Drawing]) -> Markup:
         smoothed = f" and includes label smoothing of {smoothing:g}"
     note = soft(
         "Epoch 0 is the model before the first step. Training loss is measured on augmented "
-        "pictures{}, so it can lie above the loss on select.",
+        "pictures{}, so it can lie above the loss on select; training top-1 likewise below.",
         smoothed,
     )
     return part("Training", panels(curves), note)

@@ -42,6 +42,8 @@ class Job:
     """Scores on select, in fp32, of the model that it is given."""
     teacher: Teacher | None = None
     """Whose answers the model learns beside the labels."""
+    evaluate_training: Evaluate | None = None
+    """Scores on some training pictures, as deployment sees them."""
 
 
 @dataclass(frozen=True)
