@@ -4,7 +4,8 @@ What a shape change leaves empty gets the mean colour. torchvision's draw from t
 timm's from torch's and Python's; both are seeded for each picture.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -90,15 +91,16 @@ def _timms(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
 def _paddleclass(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
     """PaddleClas's RandAugment, but for the empty corners, which are grey there."""
     level = magnitude / PADDLECLAS_LEVELS
-    known = [(name, arguments(level)) for name, arguments in PADDLECLAS.items()]
+    functions: Mapping[str, Any] = NAME_TO_OP
+    known = [(functions[name], arguments(level)) for name, arguments in PADDLECLAS.items()]
 
     def changed(view: Image.Image) -> Image.Image:
         for which in torch.randint(len(known), (ops,)).tolist():
-            name, arguments = known[which]
+            function, arguments = known[which]
             if arguments:
                 drawn = int(torch.randint(len(arguments), ()))
                 arguments = arguments[drawn : drawn + 1]
-            view = NAME_TO_OP[name](
+            view = function(
                 view, *arguments, fillcolor=tuple(mean), resample=Image.Resampling.BICUBIC
             )
         return view
