@@ -67,11 +67,11 @@ def _policy(recipe: Recipe, side: int, mean: Sequence[int]) -> Change:
     )
 
 
-def _torchvisions(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
+def _of_torchvision(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
     return v2.RandAugment(num_ops=ops, magnitude=magnitude, fill=list(mean))
 
 
-def _timms(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
+def _of_timm(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
     """timm's rand-mM-nN-mstd0.5-inc1."""
     known = rand_augment_ops(
         magnitude,
@@ -88,7 +88,7 @@ def _timms(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
     return changed
 
 
-def _paddleclass(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
+def _of_paddleclas(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
     """PaddleClas's RandAugment, but for the empty corners, which are grey there."""
     level = magnitude / PADDLECLAS_LEVELS
     functions: Mapping[str, Any] = NAME_TO_OP
@@ -109,7 +109,7 @@ def _paddleclass(ops: int, magnitude: int, mean: Sequence[int]) -> Change:
 
 
 RANDAUGMENT: dict[str, Callable[[int, int, Sequence[int]], Change]] = {
-    "torchvision": _torchvisions,
-    "paddleclas": _paddleclass,
-    "timm": _timms,
+    "torchvision": _of_torchvision,
+    "paddleclas": _of_paddleclas,
+    "timm": _of_timm,
 }
