@@ -152,7 +152,10 @@ def curve_figures(run: Finished) -> list[Drawing]:
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(epoch_of(step), value) for step, value in run.series.get(name, [])]
 
-    best, probe_top1 = run.report.best, None
+    best, probe_top1, training = run.report.best, None, []
+    # an earlier version did not record it
+    if "train/top1" in run.series:
+        training = list(enumerate(epoch_means(run.series, "train/top1"), 1))
     if run.report.probe:
         probe_top1 = run.report.probe.select_top1
     drawings = [
@@ -161,7 +164,7 @@ def curve_figures(run: Finished) -> list[Drawing]:
             by_epoch("select/top1"),
             probe=probe_top1,
             best=(epoch_of(best.step), best.top1),
-            train=list(enumerate(epoch_means(run.series, "train/top1"), 1)),
+            train=training,
         ),
     ]
     if wrong := error_curves(run):
