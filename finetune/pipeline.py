@@ -3,7 +3,7 @@ train, write the finished folder."""
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from finetune import write_run
-from finetune.data.loader import evaluation_batches
 from finetune.evaluation import passes
 from finetune.machine import device as devices
 from finetune.machine import disk_space, distributed, shared_memory, signals
@@ -36,6 +35,9 @@ from zoo.host.errors import UserError, first_line
 from zoo.host.text import shell_path
 from zoo.network import of_torch
 from zoo.network.forward import head
+
+TRAINING_SCORED = 256
+"""Training pictures that the network answers once more when the run ends, which takes seconds."""
 
 
 def start(run: Run, given: Mapping[str, Any]) -> None:
@@ -178,6 +180,9 @@ def loop_job(plan: Plan, teacher: Teacher | None) -> loop.Job:
         plan.folder,
         lambda model: select_scores(plan, model),
         teacher,
+        lambda model: passes.scores_on(
+            model, passes.first_by_digest(plan.data.of("train"), TRAINING_SCORED), plan.source
+        ),
     )
 
 
@@ -228,14 +233,8 @@ def provenance(plan: Plan) -> dict[str, Any]:
 
 def select_scores(plan: Plan, model: nn.Module) -> passes.Scores:
     """Score a model, with its present weights, on the select split."""
-    select = plan.data.of("select")
-    batches = evaluation_batches(distributed.mine(select), plan.source)
-    scores = passes.score(
-        *passes.logits(model, batches, plan.source.pre, total=len(select)),
-        by_class=plan.resolved.recipe.by_class,
-    )
-    # devices may round differently, and all processes must decide by the same bits
-    return passes.Scores(**distributed.of_first(scores.to_json()))
+    by_class = plan.resolved.recipe.by_class
+    return passes.scores_on(model, plan.data.of("select"), plan.source, by_class=by_class)
 
 
 def probe_head(plan: Plan, events: Events) -> Resolved:

@@ -8,7 +8,6 @@ interrupted.
 
 import hashlib
 import random
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -16,18 +15,16 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
+from finetune.augment.policy import Change, changes
 from finetune.recipe.fields import Recipe
 from zoo.picture.preprocess import FILTERS, Preprocessing, resize_crop
 
-Change = Callable[[Image.Image], Image.Image]
 COLOUR_VALUES = np.array([0.2175, 0.0188, 0.0045])
 COLOUR_VECTORS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
 """Eigenvalues of ImageNet's colours (0 to 1) and, as columns, eigenvectors: those of
 facebook/fb.resnet.torch."""
-CIFAR_POLICY_UP_TO_PX = 64
-"""Up to this size AutoAugment takes the policy found on CIFAR-10's 32 px pictures."""
 
 
 def seed_of(*key: int | str) -> int:
@@ -56,7 +53,8 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
     `crop_ratio` (Szegedy et al., 2015, as torchvision does it), a horizontal flip, then the
     recipe's further changes (`_changes`). With fit squash the aspect ratio is relative to the
     picture's own, so training sees the distortion that evaluation will show; with fit pad the
-    picture is padded first.
+    picture is padded first. For AugMix's consistency loss it gives three views of one crop, [3,
+    size, size, 3], the first without the policy (Hendrycks et al., 2020).
     """
     if recipe.crop_area == 1:
         pixels = resize_crop(picture, pre)
@@ -65,11 +63,21 @@ def augment(picture: Image.Image, recipe: Recipe, pre: Preprocessing) -> np.ndar
     if torch.rand(()) < recipe.flip:
         pixels = pixels[:, ::-1]
     pixels = np.ascontiguousarray(pixels)
-    changes = _changes(recipe, pre)
-    if not changes:
+    before, policy, after = _changes(recipe, pre)
+    if recipe.views == 1:
+        return _changed(pixels, before + policy + after)
+    pixels = _changed(pixels, before)
+    views = [_changed(pixels, after)]
+    views += [_changed(pixels, policy + after) for _ in range(1, recipe.views)]
+    return np.stack(views)
+
+
+def _changed(pixels: np.ndarray, chain: tuple[Change, ...]) -> np.ndarray:
+    """The picture after all changes of a chain: uint8 [size, size, 3]."""
+    if not chain:
         return pixels
     view = Image.fromarray(pixels)
-    for change in changes:
+    for change in chain:
         view = change(view)
     return np.array(view)
 
@@ -94,38 +102,39 @@ def mean_colour(pre: Preprocessing) -> list[int]:
 
 
 @cache
-def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[Change, ...]:
-    """What happens to a picture of the network's size, in order. All but PCA noise is
-    torchvision's.
+def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[tuple[Change, ...], ...]:
+    """What happens to a picture of the network's size, in order: before the policy, by it, after
+    it. Padding, rotation and jitter but for the hue are torchvision's.
 
-    Corners that a rotation or a policy leaves empty get the mean colour; the border of
-    `crop_padding` is black.
+    Corners that a rotation leaves empty get the mean colour; the border of `crop_padding` is black.
     """
     mean = mean_colour(pre)
-    changes: list[Change] = []
+    before: list[Change] = []
     if recipe.crop_padding:
-        changes.append(v2.RandomCrop(pre.size, padding=recipe.crop_padding))
+        before.append(v2.RandomCrop(pre.size, padding=recipe.crop_padding))
     if recipe.rotate:
-        changes.append(v2.RandomRotation(recipe.rotate, InterpolationMode.BILINEAR, fill=mean))
-    changes += _policy(recipe.policy, pre.size, mean)
+        before.append(v2.RandomRotation(recipe.rotate, InterpolationMode.BILINEAR, fill=mean))
+    after: list[Change] = []
     if recipe.color_jitter:
-        changes.append(v2.ColorJitter(*[recipe.color_jitter] * 3))
+        after.append(v2.ColorJitter(*[recipe.color_jitter] * 3))
+    if recipe.hue_jitter:
+        after.append(lambda view: scale_hue(view, _factor(recipe.hue_jitter)))
     if recipe.pca_noise:
-        changes.append(lambda view: add_colour(view, torch.randn(3).numpy() * recipe.pca_noise))
-    return tuple(changes)
+        after.append(lambda view: add_colour(view, torch.randn(3).numpy() * recipe.pca_noise))
+    return tuple(before), changes(recipe, pre.size, mean), tuple(after)
 
 
-def _policy(name: str, side: int, mean: list[int]) -> list[Change]:
-    """The chain of changes that a policy draws from, if there is one."""
-    if name == "autoaugment":
-        small = side <= CIFAR_POLICY_UP_TO_PX
-        found_on = v2.AutoAugmentPolicy.CIFAR10 if small else v2.AutoAugmentPolicy.IMAGENET
-        return [v2.AutoAugment(found_on, fill=mean)]
-    if name == "randaugment":
-        return [v2.RandAugment(num_ops=2, magnitude=9, fill=mean)]
-    if name == "augmix":
-        return [v2.AugMix(fill=mean)]
-    return []
+def _factor(spread: float) -> float:
+    """A factor drawn evenly from 1 - spread to 1 + spread."""
+    return 1 + spread * (2 * float(torch.rand(())) - 1)
+
+
+def scale_hue(picture: Image.Image, factor: float) -> Image.Image:
+    """The picture with all hues (0 = red, 1/3 = green, 2/3 = blue, 1 = red again) multiplied by a
+    factor, as He et al., 2019, scale them."""
+    hue, saturation, value = picture.convert("HSV").split()
+    hue = hue.point([round(factor * level) % 256 for level in range(256)])
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
 
 
 def add_colour(picture: Image.Image, alpha_3: np.ndarray) -> Image.Image:

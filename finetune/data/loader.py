@@ -24,7 +24,8 @@ from zoo.picture.preprocess import Preprocessing
 from zoo.picture.tta import WHOLE, View, prepare_views
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""(uint8 [B, H, W, 3], int64 [B])"""
+"""(uint8 [B, H, W, 3], or [B, views, H, W, 3] where training shows each picture in several views,
+int64 [B])"""
 Item = tuple[np.ndarray, int] | str
 """(uint8 [H, W, 3] or [views, H, W, 3], label), or why the picture cannot be read."""
 EVALUATION_BATCH = 64
@@ -184,7 +185,7 @@ def training_batches(
     yield from _load(
         TrainingViews(pictures, source, recipe),
         source,
-        share,
+        share * recipe.views,
         batch_sampler=(_slice(whole, recipe) for whole in keys),
     )
 
@@ -227,7 +228,7 @@ def planned_workers(wanted: int, pictures: int, recipe: Recipe, *, pinned: bool)
     changes no result.
     """
     share = math.ceil(min(recipe.batch_size, pictures) / distributed.world()) + partners(recipe)
-    together = EVALUATION_BATCH + (0 if recipe.probe_only else share)
+    together = EVALUATION_BATCH + (0 if recipe.probe_only else share * recipe.views)
     return shared_memory.planned_workers(
         wanted, batch_bytes(together, recipe.image_size), pinned=pinned
     )

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from finetune.augment.picture import normalise
-from finetune.data.loader import Batch
+from finetune.data.loader import Batch, PictureSource, evaluation_batches
 from finetune.data.picture_columns import Picture
 from finetune.machine import distributed
 from zoo.contract.decision import Early, knn_distance
@@ -84,6 +84,16 @@ def logits(
             advance(len(label))
     every_label = distributed.gathered(torch.cat(labels), total)
     return distributed.gathered(torch.cat(rows), total), every_label
+
+
+def scores_on(
+    model: nn.Module, pictures: list[Picture], source: PictureSource, *, by_class: bool = False
+) -> Scores:
+    """Score a model, with its present weights, on some pictures, which the processes share."""
+    batches = evaluation_batches(distributed.mine(pictures), source)
+    answered = logits(model, batches, source.pre, total=len(pictures))
+    # devices may round differently, and all processes must decide by the same bits
+    return Scores(**distributed.of_first(score(*answered, by_class=by_class).to_json()))
 
 
 def score(logits_NC: torch.Tensor, labels_N: torch.Tensor, *, by_class: bool = False) -> Scores:
@@ -245,6 +255,11 @@ def extract(
             advance(len(label))
     every_label = distributed.gathered(torch.cat(labels), total)
     return distributed.gathered(torch.cat(rows), total), every_label
+
+
+def first_by_digest(pictures: Sequence[Picture], most: int) -> list[Picture]:
+    """Take at most `most` of the pictures in the order of sha256: classes in about their shares."""
+    return sorted(pictures, key=attrgetter("sha256"))[:most]
 
 
 def sample(pictures: Sequence[Picture], most: int) -> list[Picture]:

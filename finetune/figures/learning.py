@@ -60,11 +60,15 @@ def losses(train: Series, select: Series) -> Drawing:
 
 
 @named_if_it_fails("top1")
-def accuracy(select: Series, *, probe: float | None, best: tuple[float, float]) -> Drawing:
-    """Draw top-1 on select against epochs, the probe's level, and the best epoch as (epoch,
-    top-1)."""
+def accuracy(
+    select: Series, *, probe: float | None, best: tuple[float, float], train: Series = ()
+) -> Drawing:
+    """Draw top-1 on select against epochs, the probe's level, the best epoch as (epoch, top-1), and
+    top-1 in training, of augmented pictures."""
     with style():
         figure, axes = panel("Top-1 on select")
+        if train:
+            axes.plot(*columns(train), color=GREEN, **SPLITS["training"], label="training")
         axes.plot(
             *columns(select), color=ORANGE, linewidth=1.3, marker="o", markersize=3, label="select"
         )

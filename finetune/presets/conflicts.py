@@ -4,13 +4,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from finetune.recipe.fields import ROWS, TYPES, Recipe, flag_of
+from finetune.recipe.rows import MAGNITUDES
 from zoo.host.errors import UserError
 
 ONE_LABEL = "this loss is defined by a picture's one label"
+MIXED_VIEWS = "views of one picture are compared, and mixed ones are of two"
 CONFLICTS: tuple[tuple[str, str, Callable[[Recipe], bool], str], ...] = (
     ("mixup", "loss", lambda r: r.mixup > 0 and r.loss in ("focal", "ohem"), ONE_LABEL),
     ("cutmix", "loss", lambda r: r.cutmix > 0 and r.loss in ("focal", "ohem"), ONE_LABEL),
     ("label_smoothing", "loss", lambda r: r.label_smoothing > 0 and r.loss == "focal", ONE_LABEL),
+    (
+        "mixup",
+        "augmix_consistency",
+        lambda r: r.mixup > 0 and r.views > 1,
+        MIXED_VIEWS,
+    ),
+    (
+        "cutmix",
+        "augmix_consistency",
+        lambda r: r.cutmix > 0 and r.views > 1,
+        MIXED_VIEWS,
+    ),
     (
         "accumulate",
         "loss",
@@ -49,6 +63,12 @@ LIMITS: tuple[tuple[str, str, Callable[[Recipe], bool], str], ...] = (
         "crop_area",
         lambda r: r.crop_ratio != ROWS["crop_ratio"].usual and r.crop_area == 1,
         "random crops, which a --crop-area below 1 makes",
+    ),
+    (
+        "randaugment_magnitude",
+        "randaugment_scale",
+        lambda r: r.randaugment_magnitude > MAGNITUDES[r.randaugment_scale].most,
+        "at most 10 on this scale",
     ),
     ("patience", "epochs", lambda r: r.patience >= r.epochs, "fewer epochs than the run has"),
     (

@@ -8,6 +8,7 @@ epochs are given than published, warm-up and boundaries keep their share of the 
 
 from finetune.presets.anchors import interpolate
 from finetune.presets.every_preset import HEAVY, cifar_input, is_heavy
+from finetune.presets.strengths import PADDLECLAS
 from finetune.recipe.facts import Choices, Facts, Given
 
 SMALL_M = 12
@@ -64,7 +65,7 @@ def paddleclas(facts: Facts, given: Given) -> Choices:
     in the batch. For small bases: weight decay 3e-5, crops from 0.2 of the area and of narrower
     shapes (--crop-ratio; how narrow is not published), no label smoothing. Its eight augmentations
     are --policy autoaugment, --policy randaugment, --mixup, --cutmix, --cutout, --gridmask,
-    --hide-and-seek and --erasing.
+    --hide-and-seek and --erasing, each as strong as there.
 
     Published, ImageNet-1k top-1: weight decay 3e-5 for 1e-4 brings MobileNetV1_x0_25 from 50.41 to
     51.45 %, crops from 0.2 for 0.08 MobileNetV2_x0_25 from 52.35 to 53.18 %, smoothing ResNet50_vd
@@ -89,6 +90,7 @@ def paddleclas(facts: Facts, given: Given) -> Choices:
         **_off("erasing", "drop_path", "clip_norm"),
         **_shared(),
         **_paddleclas_strength(facts, given),
+        **PADDLECLAS,
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": (
@@ -129,10 +131,10 @@ def bag_of_tricks(facts: Facts, given: Given) -> Choices:
 
     SGD with Nesterov momentum, rate 0.1 at batch 256 and linear in the batch, 5 epochs of warm-up,
     cosine, no decay of biases and norms, half precision on GPUs, label smoothing 0.1, mixup 0.2
-    over 200 epochs, colour jitter 0.4, PCA noise 0.1. From scratch also Xavier initialisation and
-    zero gamma. Distillation, with --teacher, at temperature 20. ResNet-B, -C and -D are resnet50_1k
-    (timm's plain ResNets stride in the 3x3 convolution), resnet50c_1k and resnet50d_1k. For very
-    large batches --optimizer lars (not part of the paper).
+    over 200 epochs, colours and hue times 0.6 to 1.4, PCA noise 0.1. From scratch also Xavier
+    initialisation and zero gamma. Distillation, with --teacher, at temperature 20. ResNet-B, -C and
+    -D are resnet50_1k (timm's plain ResNets stride in the 3x3 convolution), resnet50c_1k and
+    resnet50d_1k. For very large batches --optimizer lars (not part of the paper).
 
     Published, ImageNet-1k top-1, from scratch: ResNet-50 75.3 %, ResNet-50-D 77.16, with cosine
     77.91, smoothing 78.31, distillation 78.67 (without mixup), mixup 79.15, both 79.29 %. Not
@@ -165,6 +167,7 @@ def bag_of_tricks(facts: Facts, given: Given) -> Choices:
         "mixup": (0.2, "published"),
         "crop_area": (0.08, "published"),
         "color_jitter": (0.4, "published: brightness and saturation times 0.6 to 1.4"),
+        "hue_jitter": (0.4, "published: hue times 0.6 to 1.4"),
         "pca_noise": (0.1, "published"),
         "distill_temperature": (20.0, "published; used with a teacher"),
         "distill_weight": (0.5, "published: both terms count the same; used with a teacher"),

@@ -20,6 +20,7 @@ from finetune.recipe.facts import Choices, Facts, Given, as_fraction
 from finetune.recipe.fields import MEASURED, ROWS, TYPES, Recipe, check_bounds, flag_of
 from finetune.recipe.resolved import Resolved
 from finetune.recipe.row import Row
+from finetune.recipe.rows import MAGNITUDES
 from zoo.contract.recipe_rows import BY_HAND
 from zoo.host import console
 from zoo.host.errors import UserError
@@ -83,6 +84,10 @@ def _following(choices: Choices) -> Choices:
     if choices["from_scratch"][0]:
         forced["probe"] = ("off", "random weights have no features to fit a classifier to")
         forced["batch_norm"] = ("train", "random weights have no statistics to keep")
+    scale = choices["randaugment_scale"][0]
+    if scale != ROWS["randaugment_scale"].usual:
+        magnitude = MAGNITUDES[scale]
+        forced["randaugment_magnitude"] = (magnitude.usual, magnitude.why)
     if choices["schedule"][0] == "exponential":
         rate = float(f"{0.01 ** (1 / max(1, choices['epochs'][0])):.4g}")
         forced["decay_factor"] = (rate, "per epoch; over the whole run it would come to 1 %")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+from finetune.recipe import rows
 from finetune.recipe.row import NOT_MEASURED, OFF, Row, row_of
 from zoo.host.errors import UserError
 
@@ -97,16 +98,7 @@ class Recipe:
     decay_factor: Annotated[float, Row(1e-6, 1.0, needs=("schedule", "step", "exponential"))]
     """For schedules step and exponential: factor applied at each of decay_at, or per epoch after
     the warm-up."""
-    decay_power: Annotated[
-        float,
-        Row(
-            0.1,
-            10.0,
-            usual=1.0,
-            why="used by schedule polynomial",
-            needs=("schedule", "polynomial"),
-        ),
-    ]
+    decay_power: rows.DecayPower
     """For schedule polynomial: the rate falls as (1 - progress) to this power; 1 = in a straight
     line."""
     weight_decay: Annotated[float, Row(0.0, 10.0)]
@@ -114,7 +106,13 @@ class Recipe:
     label_smoothing: Annotated[float, Row(0.0, 0.9)]
     """Share of the target's probability spread evenly over all classes."""
     erasing: Annotated[float, Row(0.0, 1.0)]
-    """Probability that Random Erasing replaces a rectangle of a training picture by noise."""
+    """Probability that Random Erasing replaces a rectangle of a training picture."""
+    erasing_area: rows.ErasingArea
+    """Random Erasing: rectangles cover from 0.02 to this share of the picture's area."""
+    erasing_ratio: rows.ErasingRatio
+    """Random Erasing: heights are up to this many times the widths, and the other way round."""
+    erasing_fill: rows.ErasingFill
+    """Random Erasing: each pixel becomes noise, or the mean colour."""
     crop_area: Annotated[float, Row(0.05, 1.0)]
     """Random crops cover at least this share of a training picture's area; 1 = no random crop."""
     crop_ratio: Annotated[float, Row(1.0, 10.0, usual=4 / 3, why="usual: 3/4 to 4/3")]
@@ -178,13 +176,30 @@ class Recipe:
         Literal["none", "autoaugment", "randaugment", "augmix"], Row(usual="none", why=OFF)
     ]
     """Learned or random chains of colour and shape changes: autoaugment (the policy found on
-    CIFAR-10 up to 64 px, else ImageNet's), randaugment (2 changes of magnitude 9 of 30), augmix
-    (without its consistency loss)."""
+    CIFAR-10 up to 64 px, else ImageNet's), randaugment, augmix."""
+    policy_share: rows.PolicyShare
+    """Probability that the policy changes a training picture."""
+    randaugment_scale: rows.RandAugmentScale
+    """Changes that RandAugment draws from, and what its magnitude means: torchvision (of 30),
+    paddleclas (of 10), timm (of 10; each change in half of the pictures)."""
+    randaugment_ops: rows.RandAugmentOps
+    """Changes that RandAugment makes of a picture."""
+    randaugment_magnitude: rows.RandAugmentMagnitude
+    """Strength of each; published: 9 of 30 by torchvision, 5 of 10 by PaddleClas, 9 of 10 by
+    timm."""
+    augmix_severity: rows.AugMixSeverity
+    """Largest strength of AugMix's changes, of 10; published: 3 on CIFAR, 1 on ImageNet."""
+    augmix_consistency: rows.AugMixConsistency
+    """Weight of AugMix's Jensen-Shannon loss (published: 12): each picture passes in three views,
+    one of them without the policy, whose answers are to agree; 0 = off."""
     rotate: Annotated[float, Row(0.0, 180.0, usual=0.0, why=OFF)]
     """Training pictures turn by up to this many degrees either way; 0 = off."""
     color_jitter: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
     """Brightness, contrast and saturation vary by up to this share either way (0.4 = times 0.6 to
     1.4); 0 = off."""
+    hue_jitter: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
+    """Hue, as a share of the circle from red on, is multiplied by 1 minus to 1 plus this; 0 =
+    off."""
     pca_noise: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF)]
     """Standard deviation of AlexNet's colour noise along the principal components of ImageNet's
     colours (there 0.1); 0 = off."""
@@ -198,39 +213,31 @@ class Recipe:
     """CutMix's alpha: a box of another picture is pasted in, its area drawn from Beta(alpha,
     alpha); 0 = off."""
     cutout: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF, heavy=True)]
-    """Probability that Cutout hides a square of half a training picture's side."""
+    """Probability that Cutout hides a square of a training picture."""
+    cutout_side: rows.CutoutSide
+    """Cutout: side of the square, as a share of the picture's."""
     gridmask: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF, heavy=True)]
     """Probability that GridMask hides a grid of squares of a training picture."""
+    gridmask_kept: rows.GridMaskKept
+    """GridMask: share of the grid's period that the strips between the squares take."""
+    gridmask_rotate: rows.GridMaskRotate
+    """GridMask: the grid turns by up to this many degrees; 0 = off."""
+    gridmask_growth: rows.GridMaskGrowth
+    """GridMask: its probability grows from 0, epoch by epoch, over this share of the run; 0 =
+    off."""
     hide_and_seek: Annotated[float, Row(0.0, 1.0, usual=0.0, why=OFF, heavy=True)]
-    """Probability that Hide-and-Seek cuts a training picture into patches and hides half of
-    them."""
+    """Probability that Hide-and-Seek cuts a training picture into patches and hides some."""
+    hide_and_seek_share: rows.HideAndSeekShare
+    """Hide-and-Seek: probability that a patch is hidden."""
     loss: Annotated[
         Literal["cross-entropy", "focal", "ohem", "logit-adjusted"],
         Row(usual="cross-entropy", why="default"),
     ]
     """cross-entropy; focal (less weight on what is right already); ohem (the hardest pictures of
     each batch); logit-adjusted (logits shifted by the log of the class shares, for long tails)."""
-    focal_gamma: Annotated[
-        float,
-        Row(
-            0.01,
-            10.0,
-            usual=2.0,
-            why="used by loss focal: the best of Lin et al., 2017",
-            needs=("loss", "focal"),
-        ),
-    ]
+    focal_gamma: rows.FocalGamma
     """For loss focal: a picture counts (1 - p)^gamma."""
-    ohem_share: Annotated[
-        float,
-        Row(
-            0.01,
-            0.99,
-            usual=0.5,
-            why="used by loss ohem: the harder half of each batch",
-            needs=("loss", "ohem"),
-        ),
-    ]
+    ohem_share: rows.OhemShare
     """For loss ohem: share of each batch that counts."""
     balance: Annotated[
         Literal["none", "weights", "effective", "resample", "sqrt-resample"],
@@ -252,6 +259,12 @@ class Recipe:
         """Whether classes are to count the same whatever their size, so that balanced accuracy
         chooses the weights."""
         return self.balance != "none" or self.loss == "logit-adjusted"
+
+    @property
+    def views(self) -> int:
+        """Views of each training picture that a step passes through the network."""
+        consistent = self.policy == "augmix" and self.augmix_consistency > 0
+        return 3 if consistent else 1
 
 
 TYPES: Mapping[str, Any] = get_type_hints(Recipe)

@@ -11,25 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise, starmap
 from operator import lt, sub
-from typing import Any
 
-from finetune.recipe.fields import ROWS, flag_of
-from finetune.report.history import History
+from finetune.presets.regularisation import Values, changes, milder, stronger
+from finetune.recipe.fields import flag_of
+from finetune.report.history import History, standard_error
 from zoo.host.text import shell
 
 ENOUGH_STEPS, ENOUGH_EPOCHS = 100, 4
 """The least that `auto` gives without a GPU: 15 epochs of 200 pictures in batches of 32, and 4 of
 a million."""
-STRONGER = {
-    "erasing": (0.25, 0.5),
-    "label_smoothing": (0.1,),
-    "crop_area": (0.5, 0.25, 0.08),
-    "weight_decay": (0.1,),
-}
-"""Usual strengths, milder first. Erasing 0.5: Zhong et al., 2020; smoothing 0.1 and crops from 8 %
-of the area: Szegedy et al., 2016 and 2015; AdamW's decay: Steiner et al., 2021."""
-Values = Mapping[str, Any]
-"""Field of `Recipe` -> the run's value. A field that is missing is never proposed."""
 
 
 @dataclass(frozen=True)
@@ -59,36 +49,9 @@ def typed(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.10g}"
 
 
-def changes(values: Values, **new: float) -> dict[str, float]:
-    """Keep of the new values those that differ from the recipe's and are within bounds."""
-    changed = {}
-    for name, value in new.items():
-        in_bounds = ROWS[name].low <= value <= ROWS[name].high
-        if in_bounds and name in values and value != values[name]:
-            changed[name] = value
-    return changed
-
-
 def rate(values: Values, factor: float) -> dict[str, float]:
     """Multiply the learning rate by a factor, to two digits."""
     return changes(values, lr=float(f"{factor * values.get('lr', 0.0):.2g}"))
-
-
-def stronger(values: Values) -> dict[str, float]:
-    """Give the next usual strength of the first two regularisers that have one."""
-    new: dict[str, float] = {}
-    for name, strengths in STRONGER.items():
-        # Adam's and SGD's weight decay is on another scale than AdamW's
-        other_scale = name == "weight_decay" and values.get("optimizer") != "adamw"
-        if len(new) == 2 or name not in values or other_scale:
-            continue
-        for strength in strengths:
-            # the stronger crop is the smaller one
-            low, high = sorted((strength, values[name]), reverse=name == "crop_area")
-            if low != high and high == strength:
-                new[name] = strength
-                break
-    return changes(values, **new)
 
 
 def curves(history: History, values: Values) -> list[Advice]:
@@ -197,20 +160,54 @@ def underfitted(h: History, values: Values) -> list[Advice]:
     ]
 
 
+def too_strong(h: History, values: Values) -> list[Advice]:
+    """Recognise that the model answers training pictures, as they are, worse than those of select:
+    regularisation keeps it from learning them (PaddleClas, Tricks for Training, section 2.2.8).
+
+    Top-1 during the epochs tells nothing of this, as augmented and mixed pictures are harder.
+    """
+    if h.training is None:
+        return []
+    top1, pictures = h.training
+    last = h.select_top1[-1]
+    # of two samples, so both have their errors
+    error = math.hypot(standard_error(top1, pictures), standard_error(last, h.pictures))
+    if last - top1 <= 2 * error:
+        return []
+    weaker = milder(values)
+    do = "Train longer or from a larger base: nothing in the recipe is left to be weakened."
+    if weaker:
+        do = (
+            "Decay the weights less, vary pictures less, and smooth no labels: the model then fits."
+        )
+    return [
+        Advice(
+            f"Top-1 on {pictures:,} training pictures, not augmented, ends at {top1:.1%}, below "
+            f"the {last:.1%} on select: the recipe regularises too much.",
+            do,
+            weaker,
+        )
+    ]
+
+
+def nothing_to_gain(h: History, values: Values) -> list[Advice]:
+    """Recognise a probe that was not beaten and that no training could beat measurably."""
+    if not (h.kept and h.probe) or h.differ(1 - h.select_top1[0]):
+        return []
+    return [
+        Advice(
+            f"No epoch beat {h.start}, which leaves no gain to be measured on {h.pictures:,} "
+            "pictures.",
+            "Keep this result, or add validation pictures, harder ones.",
+        )
+    ]
+
+
 def unhelpful(h: History, values: Values) -> list[Advice]:
     """Recognise that training was long enough and yet nothing was better than the start (Kumar et
     al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, 2022)."""
     if not h.kept:
         return []
-    # even without any mistake the gain would be within noise
-    if h.probe and not h.differ(1 - h.select_top1[0]):
-        return [
-            Advice(
-                f"No epoch beat {h.start}, which leaves no gain to be measured on {h.pictures:,} "
-                "pictures.",
-                "Keep this result, or add validation pictures, harder ones.",
-            )
-        ]
     return [
         Advice(
             f"No epoch of {h.epochs} beat {h.start}.",
@@ -281,9 +278,11 @@ def _in_shares(values: Values, name: str) -> bool:
 
 DIAGNOSES: tuple[Callable[[History, Values], list[Advice]], ...] = (
     diverged,
+    nothing_to_gain,
     too_short,
     too_low,
     underfitted,
+    too_strong,
     unhelpful,
     overfitted,
 )

@@ -29,6 +29,9 @@ class History:
     classes: int
     steps_per_epoch: int
     probe: bool = True
+    training: tuple[float, int] | None = None
+    """At the end, top-1 on some training pictures as deployment sees them, and how many these are;
+    earlier versions did not measure it."""
     chosen: int | None = None
     """The epoch whose weights were kept, if it is known; with balanced classes top-1 does not
     tell."""
@@ -87,6 +90,9 @@ def history_of(series: Events, report: Report) -> History:
     """Read the history from `Finished.series` (metrics.jsonl) and report.json."""
     top1, loss = dict(series["select/top1"]), dict(series["select/loss"])
     means, best = epoch_means(series, "train/loss"), report.best
+    training = None
+    if "train/plain_top1" in series:
+        training = series["train/plain_top1"][-1][1], int(series["train/plain_pictures"][-1][1])
     return History(
         train_loss=means,
         select_loss=tuple(map(loss.__getitem__, top1)),
@@ -95,6 +101,7 @@ def history_of(series: Events, report: Report) -> History:
         classes=len(report.per_class),
         steps_per_epoch=max(top1) // max(1, len(means)),
         probe=report.probe is not None,
+        training=training,
         chosen=None if best.balanced is None else best.epoch,
     )
 

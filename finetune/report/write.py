@@ -153,13 +153,19 @@ def curve_figures(run: Finished) -> list[Drawing]:
     def by_epoch(name: str) -> list[tuple[float, float]]:
         return [(epoch_of(step), value) for step, value in run.series.get(name, [])]
 
-    best, probe_top1 = run.report.best, None
+    best, probe_top1, training = run.report.best, None, []
+    # an earlier version did not record it
+    if "train/top1" in run.series:
+        training = list(enumerate(epoch_means(run.series, "train/top1"), 1))
     if run.report.probe:
         probe_top1 = run.report.probe.select_top1
     drawings = [
         learning.losses(by_epoch("train/loss"), by_epoch("select/loss")),
         learning.accuracy(
-            by_epoch("select/top1"), probe=probe_top1, best=(epoch_of(best.step), best.top1)
+            by_epoch("select/top1"),
+            probe=probe_top1,
+            best=(epoch_of(best.step), best.top1),
+            train=training,
         ),
     ]
     if wrong := error_curves(run):
@@ -210,7 +216,7 @@ def curves_part(run: Finished, curves: Sequence[Drawing]) -> Markup:
         smoothed = f" and includes label smoothing of {smoothing:g}"
     note = soft(
         "Epoch 0 is the model before the first step. Training loss is measured on augmented "
-        "pictures{}, so it can lie above the loss on select.",
+        "pictures{}, so it can lie above the loss on select; training top-1 likewise below.",
         smoothed,
     )
     return part("Training", panels(curves), note)

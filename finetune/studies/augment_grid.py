@@ -36,18 +36,35 @@ ROWS: tuple[dict[str, Any], ...] = (
     {"crop_padding": 16},
     {"rotate": 30.0},
     {"policy": "autoaugment"},
+    {"policy": "autoaugment", "policy_share": 0.5},
     {"policy": "randaugment"},
+    {"policy": "randaugment", "randaugment_ops": 3, "randaugment_magnitude": 20},
+    {
+        "policy": "randaugment",
+        "randaugment_scale": "paddleclas",
+        "randaugment_magnitude": 5,
+    },
+    {"policy": "randaugment", "randaugment_scale": "timm", "randaugment_magnitude": 9},
     {"policy": "augmix"},
+    {"policy": "augmix", "augmix_severity": 10},
+    {"policy": "augmix", "augmix_consistency": 12.0},
     {"color_jitter": 0.4},
+    {"hue_jitter": 0.4},
     {"pca_noise": 0.1},
     {"erasing": 1.0},
+    {"erasing": 1.0, "erasing_fill": "mean", "erasing_area": 0.4, "erasing_ratio": 1 / 0.3},
     {"cutout": 1.0},
+    {"cutout": 1.0, "cutout_side": 0.25},
     {"gridmask": 1.0},
+    {"gridmask": 1.0, "gridmask_kept": 0.5, "gridmask_rotate": 360.0},
+    {"gridmask": 0.8, "gridmask_growth": 0.8},
     {"hide_and_seek": 1.0},
+    {"hide_and_seek": 1.0, "hide_and_seek_share": 0.25},
     {"mixup": 1.0},
     {"cutmix": 1.0},
 )
-"""What each row sets on top of `NOTHING`; probabilities are 1, so that every picture shows it."""
+"""What each row sets on top of `NOTHING`; probabilities are 1, so that every picture shows it, but
+where a smaller one is what the row shows."""
 GAP_PX = 4
 TEXT_PX = 16
 
@@ -126,7 +143,9 @@ def grid_row(
     for index, picture in enumerate(pictures):
         # the same random numbers in each row, so that rows differ by their settings alone
         seed_everything(recipe.seed, "picture", 0, index)
-        views.append(augment(picture, recipe, pre))
+        # of the three views of AugMix's consistency loss, another one in each column
+        of_picture = augment(picture, recipe, pre).reshape(-1, pre.size, pre.size, 3)
+        views.append(of_picture[index % recipe.views])
     x_BCHW = normalise(torch.from_numpy(np.stack(views)), pre)
     varied = []
     classes = int(labels_B.max()) + 1

@@ -39,9 +39,8 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
     unread = restore(state, model, parts)
     if next(model.parameters()).device.type != "cpu":
         job = memory.fitted(job, parts)
-    epoch_losses: list[float] = []
-    note = f"best top-1 {best.scores.top1:.1%}"
-    epoch_start = monotonic()
+    epoch_steps: list[torch.Tensor] = []
+    note, epoch_start = f"best top-1 {best.scores.top1:.1%}", monotonic()
 
     with (
         closing(Events(job.folder, position=state.events_position, step=state.step)) as events,
@@ -65,15 +64,15 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                 epoch = epochs_done(step, per_epoch)
                 ended = step == epoch_end(epoch, per_epoch)
                 if unread and (ended or step % LOG_EVERY == 0):
-                    values, hits = read_losses(unread, step)
-                    epoch_losses += values
+                    rows_S3, means = read_losses(unread, step)
+                    epoch_steps.append(rows_S3)
                     if ended:
-                        rate = len(epoch_losses) * size / (monotonic() - epoch_start)
+                        seconds = monotonic() - epoch_start
                         scores = evaluated(job, parts)
-                    note = f"loss {values[-1]:.3f}  best top-1 {best.scores.top1:.1%}"
+                    note = f"loss {rows_S3[-1, 0]:.3f}  best top-1 {best.scores.top1:.1%}"
                     # after the evaluation: a signal during it saves them with the state
                     unread.clear()
-                    events.write(step, **hits, **{"train/lr": schedule.lr(step - 1)})
+                    events.write(step, **means, **{"train/lr": schedule.lr(step - 1)})
                     if ended:
                         events.write(step, **scores.events())
                         if tuned is None or scores.better_than(tuned.scores):
@@ -81,13 +80,15 @@ def train(job: Job, state: checkpoint.State) -> checkpoint.Best:
                         if is_best(recipe, scores, best):
                             network = parts.judged(model)
                             best = checkpoint.save_best(job.folder, network, scores, step)
-                        report_epoch(epoch, recipe, epoch_losses, scores, rate)
+                        report_epoch(epoch, recipe, torch.cat(epoch_steps), scores, seconds)
                         # the evaluation left the model in evaluation mode
                         train_mode(model, recipe)
                         epoch_start = monotonic()
-                        epoch_losses.clear()
+                        epoch_steps.clear()
                 early = ended and out_of_patience(recipe, tuned, step=step, per_epoch=per_epoch)
                 last = early or step == total_steps
+                if last and step > state.step:
+                    events.write(step, **training_scores(job, parts))
                 # losses that were read are in the log, and need no place in the checkpoint
                 if not unread and saver.due(epoch_ended=ended, last=last):
                     saver.save(state_now())
@@ -144,30 +145,42 @@ def out_of_patience(
     return bool(recipe.patience) and tuned.step > 0 and since >= recipe.patience
 
 
-def read_losses(unread: list[torch.Tensor], last: int) -> tuple[list[float], dict[str, float]]:
-    """Give the losses of the steps up to `last`, and the means of losses and hits for the log.
+def training_scores(job: Job, parts: TrainingParts) -> dict[str, float]:
+    """Score the network at the end of the run on training pictures as deployment sees them: only
+    this can be held against select, as training itself shows them augmented and mixed."""
+    if job.evaluate_training is None:
+        return {}
+    scores = job.evaluate_training(parts.judged(job.model))
+    return {"train/plain_top1": scores.top1, "train/plain_pictures": scores.pictures}
+
+
+def read_losses(unread: list[torch.Tensor], last: int) -> tuple[torch.Tensor, dict[str, float]]:
+    """Give loss, top-1 and top-5 of each step up to `last`, [steps, 3] on the CPU, and their means
+    for the log.
 
     Raises `UserError` if a loss is not finite.
     """
-    rows = torch.stack(unread)
-    losses: list[float] = rows[:, 0].tolist()
+    rows_S3 = torch.stack(unread).cpu()
+    losses: list[float] = rows_S3[:, 0].tolist()
     for step, loss in enumerate(losses, last - len(losses) + 1):
         if not math.isfinite(loss):
             raise UserError(
                 f"the loss of step {step} is {loss}: expected a finite number. Start again in a "
                 "new --out with a lower --lr (a third of it), or with --amp off if it was on."
             )
-    top1, top5 = rows[:, 1:].mean(0).tolist()
-    return losses, {"train/loss": sum(losses) / len(losses), "train/top1": top1, "train/top5": top5}
+    top1, top5 = rows_S3[:, 1:].mean(0).tolist()
+    loss = sum(losses) / len(losses)
+    return rows_S3, {"train/loss": loss, "train/top1": top1, "train/top5": top5}
 
 
 def report_epoch(
-    epoch: int, recipe: Recipe, losses: list[float], scores: Scores, rate: float
+    epoch: int, recipe: Recipe, steps_S3: torch.Tensor, scores: Scores, seconds: float
 ) -> None:
-    """Print one line for an epoch, with the mean of its losses and its speed in pictures per
-    second."""
-    loss = sum(losses) / len(losses)
+    """Print one line for an epoch, with the means of its steps (of augmented pictures), and its
+    speed in pictures per second."""
+    loss, top1, _ = steps_S3.mean(0).tolist()
+    rate = len(steps_S3) * recipe.batch_size / seconds
     console.say(
-        f"epoch {epoch:>3}/{recipe.epochs}  train loss {loss:.3f}  select loss {scores.loss:.3f}  "
-        f"top-1 {scores.top1:.2%}  {rate:.0f} img/s"
+        f"epoch {epoch:>3}/{recipe.epochs}  train loss {loss:.3f} top-1 {top1:.1%}  "
+        f"select loss {scores.loss:.3f} top-1 {scores.top1:.2%}  {rate:.0f} img/s"
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 
 from finetune.recipe.fields import Recipe
 
@@ -99,3 +99,17 @@ def focal(
 def hardest(loss_B: torch.Tensor, share: float) -> torch.Tensor:
     """Mean of the largest losses: `share` of them, at least one; scalar."""
     return loss_B.topk(max(1, round(share * len(loss_B)))).values.mean()
+
+
+def disagreement(logits_BVC: torch.Tensor) -> torch.Tensor:
+    """Jensen-Shannon divergence of the answers to the views of a picture, the mean over the batch
+    in nats; scalar.
+
+    The mean over the views of KL(p of the view, mean of all p), which AugMix adds to the loss
+    (Hendrycks et al., 2020, equation 1).
+    """
+    log_p_BVC = logits_BVC.log_softmax(2)
+    # the published code's limit, without which the logarithm of a vanishing share has no gradient
+    log_mean_B1C = log_p_BVC.exp().mean(1, keepdim=True).clamp(1e-7, 1).log()
+    divergence_BVC = kl_div(log_mean_B1C, log_p_BVC, reduction="none", log_target=True)
+    return divergence_BVC.sum(2).mean()

@@ -104,11 +104,13 @@ def _check_one_picture(job: Job) -> None:
 def _pass(job: Job, parts: TrainingParts, pictures: int) -> None:
     """Make one pass of `pictures` black pictures, with everything in memory that a step holds."""
     recipe, side = job.recipe, job.recipe.image_size
+    pictures *= recipe.views
     weights = [p for p in job.model.parameters() if p.requires_grad]
     device, amp = weights[0].device, AMP[recipe.amp]
     # Adam holds two values a weight; SAM two more, the weights before it climbed and its gradients
     kept = [torch.empty_like(p) for p in weights for _ in range(4 if recipe.sam_rho else 2)]
     share = math.ceil(min(recipe.batch_size, len(job.pictures)) / distributed.world())
+    share *= recipe.views
     # the whole batch stays on the device, augmented, while its parts are passed
     whole_BCHW = torch.zeros(
         max(share, pictures), 3, side, side, device=device, dtype=weights[0].dtype

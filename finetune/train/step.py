@@ -21,7 +21,7 @@ from finetune.run_folder import checkpoint
 from finetune.run_folder.fitting_tensors import fitting
 from finetune.train import ddp, sam
 from finetune.train.distill import Teacher, distillation
-from finetune.train.losses import Loss, loss_function
+from finetune.train.losses import Loss, disagreement, loss_function
 from finetune.train.optimizer import optimizer as make_optimizer
 from finetune.train.strided import without_strides
 from zoo.network import of_torch
@@ -42,6 +42,8 @@ class Job:
     """Scores on select, in fp32, of the model that it is given."""
     teacher: Teacher | None = None
     """Whose answers the model learns beside the labels."""
+    evaluate_training: Evaluate | None = None
+    """Scores on some training pictures, as deployment sees them."""
 
 
 @dataclass(frozen=True)
@@ -161,17 +163,17 @@ def update(job: Job, batch: Batch, parts: TrainingParts, epoch: int, step: int) 
     model, recipe = job.model, job.recipe
     own = (distributed.rank(),) if distributed.world() > 1 else ()
     seed_everything(recipe.seed, "step", step, *own)
-    x_BCHW, targets = varied(job, batch, parts, epoch, step)
+    x_BVCHW, targets = varied(job, batch, parts, epoch, step)
     parts.optimizer.zero_grad(set_to_none=True)
     # SAM passes the batch twice, with the same pictures and the same dropout
     if recipe.sam_rho:
         seed_everything(recipe.seed, "dropout", step, *own)
-        result = backward(job, parts, x_BCHW, targets)
+        result = backward(job, parts, x_BVCHW, targets)
         with sam.climbed(model, recipe.sam_rho):
             seed_everything(recipe.seed, "dropout", step, *own)
-            backward(job, parts, x_BCHW, targets)
+            backward(job, parts, x_BVCHW, targets)
     else:
-        result = backward(job, parts, x_BCHW, targets)
+        result = backward(job, parts, x_BVCHW, targets)
     if recipe.clip_norm:
         # the limit is meant for gradients without the loss scale
         parts.scaler.unscale_(parts.optimizer)
@@ -187,29 +189,32 @@ def update(job: Job, batch: Batch, parts: TrainingParts, epoch: int, step: int) 
 def varied(
     job: Job, batch: Batch, parts: TrainingParts, epoch: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch on the device, normalised, augmented and at the epoch's size: pictures and
-    targets."""
+    """The batch on the device, normalised, augmented and at the epoch's size: the views of each
+    picture [B, V, C, H, W], and targets."""
     recipe, device = job.recipe, next(job.model.parameters()).device
     # from pinned memory, the copy goes on while the GPU computes
     images, labels = (t.to(device, non_blocking=True) for t in batch)
+    # each view is augmented as a picture of its own
+    images = images.reshape(-1, *images.shape[-3:])
     x_BCHW, targets = augment_batch(
         normalise(images, job.source.pre),
-        labels,
+        labels.repeat_interleave(recipe.views),
         recipe,
         parts.classes,
         # all processes mix in one share, as a single one would
         mixing=distributed.drawing_alike(seed_of(recipe.seed, "mix", step)),
+        progress=epoch / recipe.epochs,
     )
     # the picture before this slice was only mixed in: another process trains on it
     x_BCHW, targets = x_BCHW[partners(recipe) :], targets[partners(recipe) :]
     side = side_of(recipe, epoch)
     if side != x_BCHW.shape[-1]:
         x_BCHW = interpolate(x_BCHW, (side, side), mode="bilinear", antialias=True)
-    return x_BCHW, targets
+    return x_BCHW.unflatten(0, (-1, recipe.views)), targets[:: recipe.views]
 
 
 def backward(
-    job: Job, parts: TrainingParts, x_BCHW: torch.Tensor, targets: torch.Tensor
+    job: Job, parts: TrainingParts, x_BVCHW: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
     """Add the (scaled) gradients of the batch's mean loss to the model's; return that loss and the
     hits, without a graph.
@@ -217,25 +222,34 @@ def backward(
     With several processes they are means over the pictures of all, the same numbers in each.
     """
     recipe, amp = job.recipe, AMP[job.recipe.amp]
-    pictures, passes = distributed.total(len(x_BCHW)), min(recipe.accumulate, len(x_BCHW))
-    total = x_BCHW.new_zeros(3)
+    pictures, passes = distributed.total(len(x_BVCHW)), min(recipe.accumulate, len(x_BVCHW))
+    total = x_BVCHW.new_zeros(3)
     for i, (x_part, targets_part) in enumerate(
-        zip(x_BCHW.tensor_split(passes), targets.tensor_split(passes), strict=True), 1
+        zip(x_BVCHW.tensor_split(passes), targets.tensor_split(passes), strict=True), 1
     ):
         with ddp.no_exchange(parts.forward, last=i == passes):
-            with torch.autocast(x_BCHW.device.type, amp, enabled=amp is not None):
-                logits_BC, targets_of_all = distributed.with_others(
-                    in_full(parts.forward(x_part)), targets_part
+            with torch.autocast(x_BVCHW.device.type, amp, enabled=amp is not None):
+                logits_BVK, targets_of_all = distributed.with_others(
+                    of_views(parts.forward, x_part), targets_part
                 )
+                # of several views, the first is the one that the policy did not change
+                logits_BC = logits_BVK[:, 0]
                 loss = parts.loss(logits_BC, targets_of_all)
                 if job.teacher is not None:
-                    (teacher_BC,) = distributed.with_others(job.teacher.logits(x_part))
+                    (teacher_BC,) = distributed.with_others(job.teacher.logits(x_part[:, 0]))
                     loss = distillation(loss, logits_BC, teacher_BC, recipe)
+                if recipe.views > 1:
+                    loss = loss + recipe.augmix_consistency * disagreement(logits_BVK)
             share = len(logits_BC) / pictures
             # gradients are averaged over the processes, their sum is wanted
             parts.scaler.scale(loss * share * distributed.world()).backward()
         total += share * loss_and_hits(loss, logits_BC, targets_of_all)
     return total
+
+
+def of_views(network: nn.Module, x_BVCHW: torch.Tensor) -> torch.Tensor:
+    """Logits of every view, [B, views, classes], from one pass of all of them."""
+    return in_full(network(x_BVCHW.flatten(0, 1))).unflatten(0, x_BVCHW.shape[:2])
 
 
 @torch.no_grad()

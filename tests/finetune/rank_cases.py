@@ -70,6 +70,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ema": {"ema": 0.9},
     "sam, clipped": {"sam_rho": 0.05, "clip_norm": 0.5},
     "hardest": {"loss": "ohem"},
+    "consistency": {"policy": "augmix", "augmix_consistency": 12.0},
     "teacher": {"teacher": "one"},
 }
 COUNTS = (1, 2, 7, 101)

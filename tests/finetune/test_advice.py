@@ -396,6 +396,7 @@ def histories(draw: st.DrawFn) -> History:
         draw(st.integers(1, 1000)),
         draw(st.integers(1, 200)),
         draw(st.booleans()),
+        draw(st.none() | st.tuples(share, st.integers(1, 256))),
     )
 
 
@@ -436,6 +437,58 @@ def test_any_curves_get_sound_advice(history: History, values: dict[str, Any]) -
     )
 
 
+BELOW = replace(FINE, training=(0.70, 256))
+"""Training pictures are answered worse than those of select (82.6 %)."""
+
+
+@pytest.mark.parametrize(
+    ("values", "flags"),
+    [
+        ({}, "--label-smoothing 0 --weight-decay 0.017 --crop-area 0.8"),
+        ({"erasing": 0.5}, "--label-smoothing 0 --weight-decay 0.017 --erasing 0.25"),
+        ({"mixup": 0.2}, "--label-smoothing 0 --weight-decay 0.017 --mixup 0"),
+        (
+            {"policy": "randaugment", "policy_share": 1.0},
+            "--label-smoothing 0 --weight-decay 0.017 --policy-share 0.5",
+        ),
+        (
+            {"policy": "none", "policy_share": 1.0, "gridmask": 0.8, "label_smoothing": 0.0},
+            "--weight-decay 0.017 --gridmask 0.5",
+        ),
+    ],
+)
+def test_training_below_select_is_regularised_less(values: dict[str, Any], flags: str) -> None:
+    """PaddleClas, Tricks for Training, section 2.2.8: less decay, fewer changes of the pictures,
+    larger crops, no smoothing."""
+    found = only(curves(BELOW, VALUES | values))
+    assert (
+        "on 256 training pictures, not augmented, ends at 70.0%, below the 82.6%" in found.finding
+    )
+    assert found.flags == flags
+
+
+@pytest.mark.parametrize("training", [None, (0.79, 256), (0.70, 20), (0.95, 256)])
+def test_training_that_is_not_surely_below_select_weakens_nothing(
+    training: tuple[float, int] | None,
+) -> None:
+    assert curves(replace(FINE, training=training), VALUES) == []
+
+
+def test_nothing_left_to_weaken_is_said() -> None:
+    none = {"label_smoothing": 0.0, "weight_decay": 0.0, "erasing": 0.0, "crop_area": 1.0}
+    found = only(curves(BELOW, VALUES | none))
+    assert (found.flags, "larger base" in found.do) == ("", True)
+
+
+@pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(1, 75), (3, 3), (9, 75)])
+def test_a_probe_at_100_percent_is_not_told_to_train_longer(
+    epochs: int, steps_per_epoch: int
+) -> None:
+    perfect = changed(select_top1=[1.0, *[0.97] * 9], pictures=36)
+    found = only(curves(first(perfect, epochs, steps_per_epoch=steps_per_epoch), VALUES))
+    assert (found.flags, "no gain to be measured" in found.finding) == ("", True)
+
+
 @pytest.mark.parametrize("name", [rule.__name__ for rule in advice.DIAGNOSES])
 def test_each_diagnosis_is_reached(name: str) -> None:
     """No rule is hidden behind those before it."""
@@ -447,6 +500,8 @@ def test_each_diagnosis_is_reached(name: str) -> None:
         KEPT,
         first(FINE, 1),
         changed(train_loss=[7.0] * 9),
+        BELOW,
+        changed(KEPT, select_top1=[1.0, *[0.99] * 9]),
     ]
     fits = [
         next((rule.__name__ for rule in advice.DIAGNOSES if rule(history, VALUES)), None)

@@ -1,12 +1,18 @@
 """Changes of one picture beyond crop and flip, and the grid that shows all of them."""
 
+import colorsys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
+from timm.data.auto_augment import (
+    rand_augment_choices,
+    rand_augment_ops,
+    rand_augment_transform,
+)
 from torchvision.transforms import InterpolationMode, v2
 
 from finetune.augment.picture import (
@@ -14,8 +20,11 @@ from finetune.augment.picture import (
     COLOUR_VECTORS,
     add_colour,
     augment,
+    scale_hue,
     seed_everything,
 )
+from finetune.augment.policy import PADDLECLAS, PADDLECLAS_LEVELS, TIMM_SPREAD
+from finetune.recipe.fields import flag_of
 from finetune.studies import augment_grid
 from finetune.studies.augment_grid import write_grid
 from finetune.studies.grid_order import Grid
@@ -28,8 +37,31 @@ from zoo.picture.preprocess import Preprocessing, resize_crop
 PRE = Preprocessing(size=48, crop_mode="squash", crop_pct=1.0)
 PLAIN = resize_crop(photo(), PRE)
 MEAN = [round(255 * v) for v in PRE.mean]
-ALONE: dict[str, Any] = {"crop_padding": 4, "rotate": 20.0, "color_jitter": 0.4, "pca_noise": 0.1}
+ALONE: dict[str, Any] = {
+    "crop_padding": 4,
+    "rotate": 20.0,
+    "color_jitter": 0.4,
+    "hue_jitter": 0.4,
+    "pca_noise": 0.1,
+}
 POLICIES = ("autoaugment", "randaugment", "augmix")
+STRENGTHS = (
+    "policy_share",
+    "randaugment_scale",
+    "randaugment_ops",
+    "randaugment_magnitude",
+    "augmix_severity",
+    "augmix_consistency",
+    "hue_jitter",
+    "erasing_area",
+    "erasing_ratio",
+    "erasing_fill",
+    "cutout_side",
+    "gridmask_kept",
+    "gridmask_rotate",
+    "gridmask_growth",
+    "hide_and_seek_share",
+)
 NEAREST, BILINEAR = InterpolationMode.NEAREST, InterpolationMode.BILINEAR
 
 
@@ -48,7 +80,13 @@ def by(transform: v2.Transform, index: int = 0, pre: Preprocessing = PRE) -> np.
 
 @pytest.mark.parametrize(
     "settings",
-    [*({key: value} for key, value in ALONE.items()), *({"policy": name} for name in POLICIES)],
+    [
+        *({key: value} for key, value in ALONE.items()),
+        *({"policy": name} for name in POLICIES),
+        {"policy": "randaugment", "randaugment_scale": "paddleclas", "randaugment_magnitude": 5},
+        {"policy": "randaugment", "randaugment_scale": "timm"},
+        {"policy": "randaugment", "policy_share": 0.8},
+    ],
     ids=str,
 )
 def test_each_changes_pictures_and_repeats_with_the_seed(settings: dict[str, Any]) -> None:
@@ -74,6 +112,76 @@ def test_policies_are_torchvisions_with_corners_of_the_mean_colour() -> None:
         assert np.array_equal(
             view(i, policy="augmix"), by(v2.AugMix(3, 3, -1, 1.0, True, BILINEAR, fill=MEAN), i)
         )
+
+
+def test_the_strength_of_policies() -> None:
+    for i in range(4):
+        assert np.array_equal(
+            view(i, policy="randaugment", randaugment_ops=3, randaugment_magnitude=20),
+            by(v2.RandAugment(3, 20, 31, NEAREST, fill=MEAN), i),
+        )
+        assert np.array_equal(
+            view(i, policy="augmix", augmix_severity=1),
+            by(v2.AugMix(1, 3, -1, 1.0, True, BILINEAR, fill=MEAN), i),
+        )
+    some = {"policy": "randaugment", "randaugment_magnitude": 20, "policy_share": 0.3}
+    assert 12 < sum(not np.array_equal(view(i, **some), PLAIN) for i in range(100)) < 45
+
+
+def test_paddleclass_randaugment_at_its_own_magnitude() -> None:
+    """Magnitude 5 of 10, as randaugment.py computes it: half of each range."""
+    level = 5 / PADDLECLAS_LEVELS
+    assert {name: arguments(level) for name, arguments in PADDLECLAS.items()} == {
+        "ShearX": (0.15, -0.15),
+        "ShearY": (0.15, -0.15),
+        "TranslateXRel": (75 / 331, -75 / 331),
+        "TranslateYRel": (75 / 331, -75 / 331),
+        "Rotate": (15,),
+        "Color": (1.45, 0.55),
+        "Posterize": (2,),
+        "Solarize": (128,),
+        "Contrast": (1.45, 0.55),
+        "Sharpness": (1.45, 0.55),
+        "Brightness": (1.45, 0.55),
+        "AutoContrast": (),
+        "Equalize": (),
+        "Invert": (),
+    }
+    settings = {"randaugment_scale": "paddleclas", "randaugment_magnitude": 5, "randaugment_ops": 1}
+    views = [view(i, policy="randaugment", **settings) for i in range(80)]
+    plain = Image.fromarray(PLAIN)
+    for change in (
+        ImageOps.invert(plain),
+        ImageOps.solarize(plain, 128),
+        ImageOps.posterize(plain, 2),
+        ImageEnhance.Color(plain).enhance(1.45),
+        ImageEnhance.Color(plain).enhance(0.55),
+    ):
+        assert any(np.array_equal(seen, np.asarray(change)) for seen in views)
+
+
+def test_timms_randaugment_is_rand_m9_mstd05_inc1() -> None:
+    """The changes, their probability and their spread; only the order of draws is ours."""
+    theirs = rand_augment_transform("rand-m9-mstd0.5-inc1", {"img_mean": tuple(MEAN)})
+    ours = rand_augment_ops(
+        9,
+        hparams={"img_mean": tuple(MEAN), "magnitude_std": TIMM_SPREAD},
+        transforms=rand_augment_choices("", increasing=True),
+    )
+    assert [str(change) for change in ours] == [str(change) for change in theirs.ops]
+    settings = {"policy": "randaugment", "randaugment_scale": "timm", "randaugment_ops": 1}
+    unchanged = sum(np.array_equal(view(i, **settings), PLAIN) for i in range(200))
+    assert 80 < unchanged < 130
+
+
+def test_augmixs_three_views_share_a_crop_and_the_first_is_left_alone() -> None:
+    values = {"policy": "augmix", "augmix_consistency": 12.0, "crop_area": 0.5, "flip": 0.5}
+    for i in range(6):
+        views = view(i, **values)
+        assert views.shape == (3, 48, 48, 3)
+        assert np.array_equal(views[0], view(i, crop_area=0.5, flip=0.5))
+        assert np.array_equal(views[1], view(i, **values | {"augmix_consistency": 0.0}))
+        assert not np.array_equal(views[1], views[2])
 
 
 def test_rotation_is_by_up_to_its_degrees_either_way_and_fills_with_the_mean_colour() -> None:
@@ -154,6 +262,22 @@ def test_pca_noise_adds_alexnets_colour() -> None:
     assert along_first.std() == pytest.approx(255 * 0.1 * COLOUR_VALUES[0], rel=0.2)
 
 
+def test_hue_jitter_multiplies_the_hue() -> None:
+    """Bag of Tricks: by 0.6 to 1.4; of green, 1/3 of the circle, that makes 0.2 to 0.467."""
+    green = Image.new("RGB", (48, 48), (0, 255, 0))
+    hues = []
+    for i in range(200):
+        seed_everything(0, i)
+        turned = augment(green, made_recipe(crop_area=1.0, flip=0.0, hue_jitter=0.4), PRE)
+        hue, saturation, value = colorsys.rgb_to_hsv(*(turned[0, 0] / 255))
+        assert (saturation, value) == (1, 1)
+        hues.append(hue)
+    assert min(hues) == pytest.approx(0.2, abs=0.01)
+    assert max(hues) == pytest.approx(1.4 / 3, abs=0.01)
+    assert np.mean(hues) == pytest.approx(1 / 3, abs=0.02)
+    assert np.array_equal(np.asarray(scale_hue(green, 1.0)), np.asarray(green))
+
+
 def test_changes_come_after_the_flip_and_in_a_fixed_order() -> None:
     noisy, both = view(2, color_jitter=0.4, pca_noise=0.1), view(2, color_jitter=0.4)
     assert not np.array_equal(noisy, both)
@@ -178,6 +302,7 @@ def test_the_grid_has_a_row_for_each_augmentation(
     write_grid(Grid(str(animals), tmp_path / "grid.png", size=16, columns=3))
     titles = [name for name, _ in rows]
     shown = {flag for name in titles for flag in name.split()[::2]}
+    assert shown >= {flag_of(name) for name in STRENGTHS}
     assert shown >= {
         "none",
         "--policy",

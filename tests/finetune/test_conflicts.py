@@ -44,6 +44,29 @@ LONG_TAIL = (500, 120, 40, 10)
         ({"ohem_share": 1.0, "loss": "ohem"}, ["--ohem-share 1.0", "0.99"]),
         ({"mixup": -1.0}, ["--mixup -1.0", "from 0.0"]),
         ({"crop_ratio": 1.0, "crop_area": 1.0}, ["--crop-ratio 1.0", "--crop-area 1.0"]),
+        ({"gridmask_kept": 0.5}, ["--gridmask-kept", "add that", "--gridmask"]),
+        ({"erasing_area": 0.4, "erasing": 0.0}, ["--erasing-area has no effect without --erasing"]),
+        ({"erasing_area": 0.01}, ["--erasing-area 0.01", "from 0.02 to 0.9"]),
+        ({"cutout_side": 2.0, "cutout": 0.5}, ["--cutout-side 2.0", "from 0.05 to 1.0"]),
+        ({"gridmask_rotate": 400.0}, ["--gridmask-rotate 400.0", "to 360.0"]),
+        ({"policy_share": 0.5}, ["--policy-share", "--policy none", "add --policy autoaugment"]),
+        (
+            {"randaugment_magnitude": 9, "policy": "augmix"},
+            ["--randaugment-magnitude", "--policy augmix", "remove one of them"],
+        ),
+        (
+            {"policy": "randaugment", "randaugment_scale": "timm", "randaugment_magnitude": 15},
+            ["--randaugment-magnitude 15: expected at most 10 on this scale", "timm"],
+        ),
+        ({"augmix_consistency": 12.0}, ["--augmix-consistency", "add --policy augmix"]),
+        (
+            {"policy": "augmix", "augmix_consistency": 12.0, "mixup": 0.2},
+            ["--mixup 0.2", "--augmix-consistency 12.0", "exclude each other"],
+        ),
+        (
+            {"policy": "augmix", "augmix_consistency": 12.0, "cutmix": 1.0},
+            ["--cutmix 1.0", "--augmix-consistency 12.0", "views of one picture"],
+        ),
     ],
 )
 def test_settings_that_would_have_no_effect(given: dict[str, Any], words: list[str]) -> None:
@@ -88,6 +111,8 @@ def test_every_conflict_is_of_fields_and_off_by_default() -> None:
         {"crop_padding": 4, "rotate": 15.0},
         {"focal_gamma": 1.0, "loss": "focal"},
         {"label_smoothing": 0.0, "loss": "focal"},
+        {"policy": "augmix", "augmix_consistency": 12.0, "augmix_severity": 1, "cutout": 0.5},
+        {"gridmask": 0.8, "gridmask_kept": 0.5, "gridmask_rotate": 360.0, "gridmask_growth": 0.8},
     ],
 )
 def test_what_goes_together(given: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import timm
 import torch
 from PIL import Image
 
-from finetune.augment.batch import erase
+from finetune.augment.hiding import erase
 from finetune.augment.picture import augment, normalise, seed_everything
 from finetune.data import loader
 from finetune.data.loader import (
@@ -569,12 +569,12 @@ def test_normalise_equals_deployment_bit_for_bit_in_channels_last_memory() -> No
 
 def test_erasing_by_probability() -> None:
     x_BCHW = torch.zeros(400, 3, 8, 8)
-    assert torch.equal(erase(x_BCHW, 0.0), torch.zeros(400, 3, 8, 8))
+    assert torch.equal(erase(x_BCHW, made_recipe(erasing=0.0)), torch.zeros(400, 3, 8, 8))
     seed_everything(0, "step", 0)
-    changed = erase(x_BCHW.clone(), 0.25).flatten(1).any(1).sum().item()
+    changed = erase(x_BCHW.clone(), made_recipe(erasing=0.25)).flatten(1).any(1).sum().item()
     assert 60 < changed < 140
     seed_everything(0, "step", 0)
-    assert erase(x_BCHW.clone(), 1.0).flatten(1).any(1).all()
+    assert erase(x_BCHW.clone(), made_recipe(erasing=1.0)).flatten(1).any(1).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -584,7 +584,7 @@ def test_erasing_is_in_place_and_repeats_with_the_seed(dtype: torch.dtype) -> No
     for step in (3, 3, 4):
         x_BCHW = plain.clone(memory_format=torch.channels_last)
         seed_everything(0, "step", step)
-        erased = erase(x_BCHW, 0.8)
+        erased = erase(x_BCHW, made_recipe(erasing=0.8))
         assert erased.data_ptr() == x_BCHW.data_ptr()
         assert erased.dtype == dtype
         assert erased.is_contiguous(memory_format=torch.channels_last)

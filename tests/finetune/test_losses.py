@@ -9,11 +9,18 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy, compute_class_weights
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, kl_div, one_hot
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import sigmoid_focal_loss
 
-from finetune.train.losses import EFFECTIVE_BETA, class_weights, focal, hardest, loss_function
+from finetune.train.losses import (
+    EFFECTIVE_BETA,
+    class_weights,
+    disagreement,
+    focal,
+    hardest,
+    loss_function,
+)
 from tests.made_recipe import made_recipe
 
 COUNTS = torch.tensor([600, 30, 3])
@@ -75,6 +82,22 @@ def test_focal_of_a_sure_answer_has_finite_gradients() -> None:
     logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
     focal(logits, torch.tensor([0, 0]), 0.5).backward()
     assert torch.isfinite(logits.grad).all()
+
+
+def test_disagreement_is_augmixs_jensen_shannon_divergence() -> None:
+    """By the published code: kl_div(log mean, p) of each view, by the batch's mean, over three."""
+    logits_BVC = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(3))
+    p = logits_BVC.softmax(2)
+    log_mean = p.mean(1).clamp(1e-7, 1).log()
+    published = sum(kl_div(log_mean, p[:, view], reduction="batchmean") for view in range(3)) / 3
+    assert torch.allclose(disagreement(logits_BVC), torch.as_tensor(published))
+    assert disagreement(logits_BVC[:, :1].expand(-1, 3, -1)).abs() < 1e-6
+    # answers that are sure of different classes: ln 3, with finite gradients
+    sure = (100 * torch.eye(3)[None]).requires_grad_()
+    disagreement(sure).backward()
+    assert disagreement(sure).item() == pytest.approx(math.log(3), rel=1e-4)
+    assert sure.grad is not None
+    assert sure.grad.isfinite().all()
 
 
 def test_ohem_is_the_mean_of_the_hardest(logits: torch.Tensor) -> None:

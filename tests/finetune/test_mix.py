@@ -11,22 +11,24 @@ import numpy as np
 import pytest
 import torch
 from timm.data.mixup import Mixup, mixup_target
+from timm.data.random_erasing import RandomErasing
 
-from finetune.augment.batch import (
+from finetune.augment.batch import augment_batch
+from finetune.augment.hiding import (
     HIDDEN_PATCH,
-    augment_batch,
     cutout_mask,
-    erase,
     gridmask_mask,
+    gridmask_probability,
     hide_and_seek_mask,
 )
 from finetune.augment.picture import seed_everything
 from finetune.pipeline import start
+from finetune.recipe.fields import Recipe
 from finetune.recipe.run import Run
 from tests.made_recipe import made_recipe
 from zoo.contract import rundir
 
-Mask = Callable[[int, int], torch.Tensor]
+Mask = Callable[[int, int, Recipe], torch.Tensor]
 MASKS: dict[str, Mask] = {
     "cutout": cutout_mask,
     "gridmask": gridmask_mask,
@@ -54,9 +56,9 @@ def seen(step: int, count: int = 6, **values: Any) -> tuple[torch.Tensor, torch.
     return augment_batch(*batch(count), made_recipe(**{"erasing": 0.0} | values), count)
 
 
-def masks(mask: Mask, count: int, side: int) -> np.ndarray:
+def masks(mask: Mask, count: int, side: int, **values: Any) -> np.ndarray:
     seed_everything(0, mask.__name__)
-    return mask(count, side).numpy()
+    return mask(count, side, made_recipe(**values)).numpy()
 
 
 def runs(line: np.ndarray) -> list[tuple[int, int]]:
@@ -81,7 +83,8 @@ def test_with_all_off_nothing_changes_and_nothing_is_drawn() -> None:
 def test_erasing_alone_is_timms_to_the_bit() -> None:
     got, targets = seen(5, erasing=0.7)
     seed_everything(0, "step", 5)
-    assert torch.equal(got, erase(batch()[0], 0.7))
+    theirs = RandomErasing(0.7, mode="pixel", device="cpu")
+    assert torch.equal(got, theirs(batch()[0]))
     assert torch.equal(targets, batch()[1])
 
 
@@ -166,6 +169,84 @@ def test_hide_and_seek_hides_half_of_the_patches() -> None:
         found.add(max(fits))
     assert found == sizes
     assert all_masks.mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(("share", "side"), [(0.25, 8), (0.5, 16), (1.0, 32)])
+def test_how_large_cutouts_square_is(share: float, side: int) -> None:
+    lengths = [
+        length
+        for mask in masks(cutout_mask, 200, 32, cutout_side=share)
+        for _, length in runs(mask.any(0))
+    ]
+    assert max(lengths) == side
+
+
+def test_random_erasing_as_paddleclas_has_it() -> None:
+    """0.02 to 0.4 of the area, 0.3 to 1 / 0.3 times as high as wide, filled with the mean."""
+    values = {"erasing": 1.0, "erasing_area": 0.4, "erasing_ratio": 1 / 0.3, "erasing_fill": "mean"}
+    erased = []
+    for step in range(200):
+        got, _ = seen(step, 1, **values)
+        hidden = (got == 0)[0].all(0)
+        assert torch.equal(hidden, (got != batch(1)[0])[0].any(0))
+        [(_, height)], [(_, width)] = runs(hidden.any(1).numpy()), runs(hidden.any(0).numpy())
+        assert hidden.sum() == height * width
+        erased.append((height * width / 32**2, height / width))
+    areas, ratios = np.array(erased).T
+    assert 0.01 < areas.min() < 0.05
+    assert 0.36 < areas.max() < 0.42
+    # sides are rounded to whole pixels
+    assert 0.25 < ratios.min() < 0.45
+    assert 2.4 < ratios.max() < 4
+
+
+def test_gridmask_as_paddleclas_has_it() -> None:
+    """At ratio 0.5 a quarter is hidden, in squares of half the period."""
+    halves = masks(gridmask_mask, 2_000, 112, gridmask_kept=0.5)
+    assert halves.mean() == pytest.approx(0.25, abs=0.01)
+    inner = [
+        length
+        for mask in halves[:300]
+        for first, length in runs(mask.any(0))
+        if first and first + length < 112
+    ]
+    assert 24 <= min(inner) <= 26  # half of 48 px
+    assert 52 <= max(inner) <= 56
+
+
+def test_a_turned_grid_hides_as_much_and_lies_askew(monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = masks(gridmask_mask, 400, 112)
+    turned = masks(gridmask_mask, 400, 112, gridmask_rotate=360.0)
+    assert turned.mean() == pytest.approx(straight.mean(), abs=0.02)
+    lying = [(mask == mask.any(1)[:, None] & mask.any(0)[None]).all() for mask in turned]
+    assert np.mean(lying) < 0.1
+    rand = torch.rand
+    # the angle is drawn last, one number for each picture: here a quarter turn
+    monkeypatch.setattr(
+        torch, "rand", lambda *size: torch.full(size, 0.25) if len(size) == 1 else rand(*size)
+    )
+    quarter = masks(gridmask_mask, 5, 112, gridmask_rotate=360.0)
+    plain = masks(gridmask_mask, 5, 112)
+    # but for pixels on the border of a square
+    assert (quarter == np.rot90(plain, -1, axes=(1, 2))).mean() > 0.95
+
+
+def test_gridmask_grows_over_the_run() -> None:
+    """Up to its probability at epoch 240 of 300, in a straight line."""
+    recipe = made_recipe(erasing=0.0, gridmask=0.8, gridmask_growth=0.8)
+    shares = [gridmask_probability(recipe, epoch / 300) for epoch in (0, 120, 240, 299)]
+    assert shares == pytest.approx([0, 0.4, 0.8, 0.8])
+    assert gridmask_probability(made_recipe(gridmask=0.8), 0.0) == 0.8
+    seed_everything(0)
+    early, _ = augment_batch(*batch(40), recipe, 40, progress=0.0)
+    assert torch.equal(early, batch(40)[0])
+    late, _ = augment_batch(*batch(200), recipe, 200)
+    assert 135 < (late == 0).flatten(1).any(1).sum() < 180
+
+
+def test_how_much_hide_and_seek_hides() -> None:
+    few = masks(hide_and_seek_mask, 400, 112, hide_and_seek_share=0.2)
+    assert few.mean() == pytest.approx(0.2, abs=0.02)
 
 
 # --- mixtures
@@ -259,7 +340,15 @@ def test_a_whole_run_takes_everything_at_once(
     settings = EVERYTHING | {
         "policy": "autoaugment",
         "rotate": 10.0,
+        "policy_share": 0.5,
         "color_jitter": 0.4,
+        "hue_jitter": 0.4,
+        "erasing_fill": "mean",
+        "cutout_side": 0.25,
+        "gridmask_kept": 0.5,
+        "gridmask_rotate": 360.0,
+        "gridmask_growth": 0.8,
+        "hide_and_seek_share": 0.25,
         "pca_noise": 0.1,
         "crop_padding": 4,
         "balance": "resample",

@@ -128,6 +128,37 @@ def test_paddleclas_is_milder_for_small_bases_and_heavy_augmentation() -> None:
         assert recipe_of("paddleclas", optimizer=optimizer).optimizer == optimizer
 
 
+def test_paddleclas_augmentations_are_as_strong_as_in_its_files() -> None:
+    """ppcls/configs/ImageNet/DataAugment/*.yaml and ppcls/data/preprocess/ops/*.py."""
+    recipe = recipe_of("paddleclas", LARGE)
+    published = {
+        "erasing_area": 0.4,  # RandomErasing: sh; sl is 0.02
+        "erasing_ratio": pytest.approx(1 / 0.3),  # r1
+        "erasing_fill": "mean",
+        "cutout_side": 112 / 224,
+        "gridmask_kept": 0.5,  # ratio
+        "gridmask_rotate": 0.0,  # rotate 1: np.random.randint(1)
+        "gridmask_growth": 240 / 300,
+        "hide_and_seek_share": 0.5,
+        "randaugment_scale": "paddleclas",
+        "randaugment_ops": 2,  # num_layers
+        "randaugment_magnitude": 5,
+    }
+    assert {name: getattr(recipe, name) for name in published} == published
+    written = resolve(LARGE, {"recipe": "paddleclas"}).why
+    assert all("published: PaddleClas, " in written[name] for name in published)
+    # another scale has its own magnitude
+    given = {"policy": "randaugment", "randaugment_scale": "torchvision"}
+    assert recipe_of("paddleclas", LARGE, **given).randaugment_magnitude == 9
+    timm_scale = {"policy": "randaugment", "randaugment_scale": "timm"}
+    assert recipe_of("auto", LARGE, **timm_scale).randaugment_magnitude == 9
+
+
+def test_bag_of_tricks_scales_hue_saturation_and_brightness() -> None:
+    recipe = recipe_of("bag-of-tricks", LARGE)
+    assert (recipe.hue_jitter, recipe.color_jitter, recipe.pca_noise) == (0.4, 0.4, 0.1)
+
+
 def test_scratch_changes_what_its_source_says() -> None:
     assert (recipe_of("bag-of-tricks").zero_gamma, recipe_of("bag-of-tricks").init) == (
         False,

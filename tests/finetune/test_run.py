@@ -21,6 +21,7 @@ from huggingface_hub import ModelCard
 from finetune.__main__ import main
 from finetune.pipeline import prepare_run, start
 from finetune.recipe.run import Run
+from finetune.report.history import epoch_means
 from finetune.run_folder import events
 from finetune.run_folder.claim import claim
 from tests.file_modes import odd_modes
@@ -127,6 +128,31 @@ def test_report_numbers_come_from_the_predictions(finished_run: Path) -> None:
     # 100 pictures are 3.125 batches
     assert [step for step, _ in history["select/top1"]] == [0, 4, 7]
     assert report["best"]["top1"] == max(value for _, value in history["select/top1"])
+
+
+def test_training_top1_stands_beside_that_of_select(
+    finished_run: Path, printed_by_finished_run: str
+) -> None:
+    """On each epoch's line of augmented pictures; at the end also of pictures as they are."""
+    history = events.read(finished_run)
+    means = epoch_means(history, "train/top1")
+    lines = [line for line in printed_by_finished_run.splitlines() if line.startswith("epoch ")]
+    form = (
+        r"epoch +\d/2  train loss [\d.]+ top-1 ([\d.]+)%  "
+        r"select loss [\d.]+ top-1 ([\d.]+)%  \d+ img/s"
+    )
+    for line, training, (_, select) in zip(lines, means, history["select/top1"][1:], strict=True):
+        found = re.fullmatch(form, line)
+        assert found, line
+        assert [*map(float, found.groups())] == pytest.approx(
+            [100 * training, 100 * select], abs=0.06
+        )
+    # all 100 training pictures, as they are fewer than 256
+    assert history["train/plain_pictures"] == [(7, 100)]
+    [(_, plain)] = history["train/plain_top1"]
+    assert 100 * plain == pytest.approx(round(100 * plain))
+    figure = (finished_run / "figures" / "top1.svg").read_text()
+    assert "training" in figure
 
 
 def test_the_card_is_a_hub_card(finished_run: Path) -> None:

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from finetune.augment.picture import normalise
 from finetune.data.loader import Batch, PictureSource
 from finetune.data.picture_columns import Picture
 from finetune.data.scanning import scan
+from finetune.recipe.fields import Recipe
 from finetune.sources.class_folders import read_folders
 from finetune.train import sam, step
 from finetune.train.distill import Teacher, distillation
@@ -68,6 +70,14 @@ def stepped(job: step.Job, batch: Batch, steps: int = 1) -> tuple[dict[str, torc
     return job.model.state_dict(), result[0].item()
 
 
+def with_views(batch: Batch, recipe: Recipe) -> Batch:
+    """The batch with as many views of each picture as the recipe wants; they differ in colour."""
+    images, labels = batch
+    if recipe.views == 1:
+        return batch
+    return torch.stack([images // number for number in range(1, recipe.views + 1)], 1), labels
+
+
 def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     return max((one[name] - other[name]).abs().max().item() for name in one)
 
@@ -86,6 +96,7 @@ def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
         (3, {"balance": "weights"}),
         (3, {"clip_norm": 0.1}),
         (3, {"sam_rho": 0.05}),
+        (3, {"policy": "augmix", "augmix_consistency": 12.0}),
     ],
     ids=str,
 )
@@ -104,10 +115,47 @@ def test_accumulated_batches_equal_the_large_one_in_float64(
     job = made_job(pictures, **more)
     job.model.double()
     small = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, accumulate=accumulate))
+    batch = with_views(batch, job.recipe)
     (whole, loss), (parts, loss_of_parts) = stepped(job, batch, 2), stepped(small, batch, 2)
     assert furthest(whole, job.model.state_dict()) > 1e-4
     assert furthest(whole, parts) < 1e-12
     assert loss_of_parts == pytest.approx(loss, rel=1e-12)
+
+
+# ---------------------------------------------------------------- AugMix's consistency
+
+
+def test_augmix_adds_twelve_times_the_divergence_of_three_views(
+    pictures: list[Picture], batch: Batch
+) -> None:
+    """Cross-entropy of the first view alone, plus 12 (KL(p1, m) + KL(p2, m) + KL(p3, m)) / 3."""
+    job = made_job(pictures, policy="augmix", augmix_consistency=12.0, label_smoothing=0.0)
+    images, labels = with_views(batch, job.recipe)
+    _, loss = stepped(job, (images, labels))
+    with torch.no_grad():
+        logits = [job.model(normalise(view, job.source.pre)) for view in images.unbind(1)]
+    p = [view.softmax(1) for view in logits]
+    mean = sum(p) / 3
+    divergence = sum((q * (q / mean).log()).sum(1).mean() for q in p) / 3
+    assert divergence > 1e-4
+    expected = cross_entropy(logits[0], labels) + 12 * divergence
+    assert loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("amp", ["fp16", "bf16"])
+def test_consistency_works_with_reduced_precision_accumulation_and_sam(
+    pictures: list[Picture], batch: Batch, amp: str
+) -> None:
+    more = {"policy": "augmix", "augmix_consistency": 12.0, "accumulate": 2, "sam_rho": 0.05}
+    job = made_job(pictures, **more)
+    full, loss = stepped(job, with_views(batch, job.recipe))
+    reduced, of_reduced = stepped(
+        made_job(pictures, amp=amp, **more), with_views(batch, job.recipe)
+    )
+    moved = furthest(full, job.model.state_dict())
+    assert moved > 1e-4
+    assert furthest(full, reduced) < 0.1 * moved
+    assert of_reduced == pytest.approx(loss, rel=0.01)
 
 
 # ---------------------------------------------------------------- SAM
