@@ -218,7 +218,7 @@ def say_advice(folder: Path) -> None:
 
 
 def next_commands(folder: Path) -> None:
-    """What a user does with a finished run."""
+    """What a user does with a finished run; TensorBoard shows its curves."""
     quoted = shell_path(folder)
     opened = (
         "import timm; "
@@ -230,3 +230,6 @@ def next_commands(folder: Path) -> None:
   python -m export {quoted}
   python -m finetune --data MORE_PICTURES --base {quoted}
   python -c {shell(opened)}""")
+    # a published copy has no events
+    if (folder / rundir.TENSORBOARD).is_dir():
+        console.say(f"  tensorboard --logdir {quoted}")
