@@ -121,7 +121,7 @@ def errors(
                 )
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
-        legend_above(figure, axes)
+        legend_above(figure, axes, small=True)
         return to_drawing(
             figure, name, f"{title} of {', '.join(curves)} by epoch, of training and select"
         )
@@ -172,7 +172,7 @@ def schedules(rates: Mapping[str, Series]) -> Drawing:
             axes.set_ylim(bottom=0)
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
             axes.yaxis.get_offset_text().set_fontsize(8)
-        legend_above(figure, axes)
+        legend_above(figure, axes, small=True)
         return to_drawing(figure, "schedules", f"Learning rate of {', '.join(rates)} by epoch")
 
 

@@ -19,11 +19,15 @@ from finetune.train.schedule import schedule
 
 MOST_LINES = len(learning.LINES)
 """Rows that a figure can tell apart."""
+MOST_DOUBLE = 4
+"""Of more rows, the picture with all of them shows select alone."""
 
 
 class Learned(NamedTuple):
     """How a run learned."""
 
+    label: str
+    """Of its row."""
     rates: Series
     """(epoch, learning rate) of its schedule; empty where nothing was trained."""
     wrong: Curves
@@ -40,14 +44,18 @@ def shown(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> dict[str, Lea
     for number, row in enumerate(numbers["rows"], 1):
         if row in drawn:
             run = of_folder[row["folders"][0]]
-            found[_short(row["label"], number)] = Learned(rates(run), error_curves(run))
+            found[_short(row["label"], number)] = Learned(
+                row["label"], rates(run), error_curves(run)
+            )
     return found
 
 
 def _short(label: str, number: int) -> str:
     """Begin a label that a legend would cut off with its number, which tells it from others that
     begin alike."""
-    return label if len(label) <= LONGEST_LABEL else f"{number}: {label}"
+    if len(label) <= LONGEST_LABEL:
+        return label
+    return f"{number}: {label}"[:LONGEST_LABEL].rstrip(" ,")
 
 
 def rates(run: Finished) -> Series:
@@ -71,6 +79,8 @@ def figures(learned: Mapping[str, Learned]) -> list[Drawing]:
         drawings.append(learning.schedules(by_name))
     for top in ("top-1", "top-5"):
         curves = {name: run.wrong[top] for name, run in learned.items() if top in run.wrong}
+        if len(curves) > MOST_DOUBLE:
+            curves = {name: {"select": by_split["select"]} for name, by_split in curves.items()}
         if curves:
             title = f"{top.capitalize()} error"
             drawings.append(learning.errors(curves, name=f"error-{top}", title=title))
@@ -84,9 +94,9 @@ def curves_part(
     if not drawings:
         return fill("<p>No epoch was trained.</p>")
     own = []
-    for label, run in learned.items():
+    for run in learned.values():
         if run.wrong:
-            own.append(part(label, image(learning.errors(run.wrong))))
+            own.append(part(run.label, image(learning.errors(run.wrong))))
     scope = "Of several seeds, the first is drawn."
     if rows > len(learned):
         scope += f" Of {rows} rows, these are the first and the best {len(learned) - 1} others."

@@ -112,16 +112,23 @@ def rows_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
         "Time": "num",
         scale: "wide",
     }
+    unwanted = []
     if len(runs[0].classes) <= 5:
-        del columns["Top-5"]
+        unwanted.append("Top-5")
+    if numbers["varied"]:
+        # names of settings are long, and the size is that of the base
+        unwanted += ["Loss", "Probe", "MB"]
     if all(row["top1_spread"] is None for row in numbers["rows"]):
-        del columns["± seeds"]
+        unwanted.append("± seeds")
+    for title in dict.fromkeys(unwanted):
+        del columns[title]
 
     rows = []
     for row in numbers["rows"]:
         low, high = row["top1_interval"]
         cells = _row_cells(row)
-        cells[setting] = join(map(_run_link, row["folders"], _link_texts(row)), " ")
+        links = join(map(_run_link, row["folders"], _link_texts(row)), " ")
+        cells[setting] = fill('<div style="min-width:9rem">{}</div>', links)
         cells[scale] = interval_bar(low, row["top1"], high, floor=floor)
         rows.append((row["top1"], list(map(cells.__getitem__, columns))))
     rows.sort(key=itemgetter(0), reverse=True)

@@ -51,7 +51,7 @@ def side_by_side(runs: Sequence[Finished], cells: Sequence[Cell] = ()) -> dict[s
         if comparable and places != first:
             against = _against([runs[i] for i in first], [runs[i] for i in places])
         rows.append(_row(label, [runs[i] for i in places], [entries[i] for i in places], against))
-        rows[-1]["meaning"] = cells[places[0]].meaning if cells else ""
+        rows[-1]["meaning"] = _meaning(cells, places[0], runs[places[0]])
     single = len(groups) == len(runs) <= MOST_PAIRED
     return {
         "split": runs[0].split,
@@ -67,6 +67,13 @@ def side_by_side(runs: Sequence[Finished], cells: Sequence[Cell] = ()) -> dict[s
 def _is_varied(cells: Sequence[Cell]) -> bool:
     """Tell whether runs differ in more than their base, so that its name is not enough."""
     return any(cell.row != cell.base or cell.seed is not None for cell in cells)
+
+
+def _meaning(cells: Sequence[Cell], place: int, run: Finished) -> str:
+    """Say what stands for a value that is none of its flag: for SAM also what it wraps."""
+    if not cells or not cells[place].meaning:
+        return ""
+    return f"{cells[place].meaning}, around {run.value_of('optimizer')}"
 
 
 def _labels(runs: Sequence[Finished], cells: Sequence[Cell]) -> list[str]:

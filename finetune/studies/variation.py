@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from finetune.flags import MAY_BE_EMPTY, SWITCHES, LessUsual, Usual, given_by
+from finetune.flags import MAY_BE_EMPTY, SWITCHES, given_by, overrides
 from finetune.recipe import flag_values, other_flags
 from finetune.recipe.fields import MEASURED, ROWS, check_bounds, flag_of
 from finetune.recipe.run import Run
@@ -130,21 +130,16 @@ def changes(known: str, value: str) -> dict[str, Any]:
             raise UserError(f"--vary {flag[2:]}={value}: expected on and off, as it is a switch.")
         words = [flag] if value == "on" else []
     flag_values.check(words, switches=SWITCHES, may_be_empty=MAY_BE_EMPTY)
-    parsed: dict[str, Any] = tyro.cli(
-        _settings,
+    # of this one flag: a parser of all of them takes a third of a second
+    settings: object = tyro.cli(
+        overrides((known,)),
         prog="python -m finetune.compare",
         args=words,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    parsed = given_by(settings)
     check_bounds({name: number for name, number in parsed.items() if number != "find"})
     return parsed
-
-
-def _settings(
-    recipe: tyro.conf.OmitArgPrefixes[Usual],  # type: ignore[valid-type]
-    less_usual: tyro.conf.OmitArgPrefixes[LessUsual],  # type: ignore[valid-type]
-) -> dict[str, Any]:
-    return given_by(recipe, less_usual)
 
 
 def seeds_of(seeds: Sequence[int], given: Mapping[str, Any]) -> tuple[int | None, ...]:
@@ -214,11 +209,36 @@ def cells(
             f"these are {len(rows) * len(seeds):,} runs: expected at most {MOST_RUNS:,}. Give "
             "fewer values or seeds, or remove --grid."
         )
+    _refuse_useless(rows, given)
     found = []
     for row in rows:
         for seed in seeds:
             found.append(_cell(row, _label(row, factors), seed, given))
     return _with_own_names(found)
+
+
+def _refuse_useless(rows: Sequence[Sequence[FactorValue]], given: Mapping[str, Any]) -> None:
+    """Raise `UserError` for a setting by hand that is left out of every row."""
+    used: set[str] = set()
+    for row in rows:
+        used |= set(_with_effect(given, row))
+    for name in given:
+        if name not in used:
+            raise UserError(f"{flag_of(name)} has no effect in any of the rows: remove it.")
+
+
+def _with_effect(given: Mapping[str, Any], row: Sequence[FactorValue]) -> dict[str, Any]:
+    """Omit what was given by hand for other values of a factor: --decay-at is of schedule=step, and
+    has no effect in the row of schedule=cosine beside it."""
+    changed: dict[str, Any] = {}
+    for value in row:
+        changed |= value.changes
+    kept = {}
+    for name, setting in given.items():
+        other, *values = ROWS[name].needs or ("",)
+        if other not in changed or changed[other] in (values or [changed[other]]):
+            kept[name] = setting
+    return kept
 
 
 def _label(row: Sequence[FactorValue], factors: Sequence[Factor]) -> str:
@@ -231,7 +251,7 @@ def _label(row: Sequence[FactorValue], factors: Sequence[Factor]) -> str:
 def _cell(
     row: Sequence[FactorValue], label: str, seed: int | None, given: Mapping[str, Any]
 ) -> Cell:
-    base, settings, parts, meanings = Run.base, dict(given), [], []
+    base, settings, parts, meanings = Run.base, _with_effect(given, row), [], []
     for value in row:
         settings |= value.changes
         if value.field == BASE:
