@@ -58,7 +58,8 @@ def refitted(choices: Choices, facts: Facts, given: Given) -> Choices:
 
 def _rate(choices: Choices, facts: Facts, given: Given) -> tuple[float, str]:
     """Choose the rate of the given optimiser for the recipe's batch."""
-    own, other = choices["optimizer"][0], given["optimizer"]
+    own = choices["optimizer"][0]
+    other: str = given["optimizer"]
     row = rate.row_of(facts, other)
     if given.get("from_scratch", choices.get("from_scratch", (False, ""))[0]):
         row = FROM_SCRATCH[RATES.get(other, other)]

@@ -6,11 +6,12 @@ varied one at a time around the first value of each, or all with all (`--grid`).
 of their values; with several seeds it has as many cells, each of which is a run.
 """
 
+import dataclasses
 import difflib
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -41,7 +42,7 @@ class FactorValue:
     """`base`, or a field of the recipe."""
     text: str
     """As it was typed."""
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Recipe fields that it sets."""
 
     @property
