@@ -1,12 +1,12 @@
-"""`python -m finetune.compare --bases A B --data PATH`: several bases on the same pictures, side by
-side.
+"""`python -m finetune.compare --data PATH --bases A B --vary optimizer=sgd,adamw,sam --seeds 3`:
+bases and settings on the same pictures, side by side.
 
-Each base is an ordinary run, so the same command goes on where it stopped. Nothing heavy is
+Each cell is an ordinary run, so the same command goes on where it stopped. Nothing heavy is
 imported until the command line is parsed.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,18 +15,35 @@ import tyro
 
 from finetune.flags import LessUsual, Usual, given_by, parse
 from finetune.recipe.run import MOST_UNREADABLE, Run
+from finetune.studies import variation
+from finetune.studies.variation import Cell
 from zoo.contract import run_name
 from zoo.host.errors import UserError, run_main
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which bases, on what, and where."""
+    """What is compared, on what, and where."""
 
-    bases: tuple[str, ...]
-    """Two bases or more, each as --base of python -m finetune takes it."""
     data: Annotated[str, tyro.conf.arg(metavar="PATH")]
     """As --data of python -m finetune."""
+    bases: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="")] = ()
+    """Bases, each as --base of python -m finetune takes it; two or more, unless something is
+    varied."""
+    vary: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="FLAG=A,B,C", help_behavior_hint=""),
+    ] = ()
+    """Values of a flag of a recipe, or of base: optimizer=sgd,adamw,sam. `auto` leaves a flag to
+    the recipe; sam is SAM at 0.05 around the optimizer that the run has, sgd+sam around sgd; values
+    with commas have semicolons between them. Given several times, one is varied at a time around
+    the first value of each."""
+    grid: bool = False
+    """Vary all with all instead of one at a time."""
+    seeds: Annotated[
+        tuple[int, ...], tyro.conf.arg(metavar="N | SEED SEED ...", help_behavior_hint="")
+    ] = ()
+    """Train each row with N seeds, from 0 on, or with these."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Folder for the runs and the comparison; default runs/DATA-compare."""
     device: str = "auto"
@@ -37,31 +54,41 @@ class Comparison:
     """As --bad-limit of python -m finetune."""
 
     def __post_init__(self) -> None:
-        if len(self.bases) < 2 or len(self.runs()) != len(self.bases):
+        alike = len(set(map(self.folder_of, self.bases))) < len(self.bases)
+        if alike or (len(self.bases) < 2 and not self.vary):
             raise UserError(
                 f"--bases {' '.join(self.bases)}: expected two different bases or more, as in "
-                "--bases resnet18_1k efficientnet_lite0."
+                "--bases resnet18_1k efficientnet_lite0, or a --vary, as in --vary "
+                "optimizer=sgd,adamw."
             )
+        if self.grid and len(self.vary) + (len(self.bases) > 1) < 2:
+            raise UserError("--grid has no effect on one varied flag: remove it, or vary another.")
 
     @property
     def folder(self) -> Path:
         """Where the runs and the comparison stand."""
         return self.out or Path("runs") / run_name.default_name(self.data, "compare")
 
-    def runs(self) -> dict[Path, Run]:
-        """Run folder -> run."""
-        outs = {self.folder / run_name.default_name(self.data, base): base for base in self.bases}
-        return {
-            out: Run(
-                data=self.data,
-                base=base,
-                out=out,
-                device=self.device,
-                workers=self.workers,
-                bad_limit=self.bad_limit,
-            )
-            for out, base in outs.items()
-        }
+    def folder_of(self, name: str) -> Path:
+        """The folder of a run."""
+        return self.folder / run_name.default_name(self.data, name)
+
+    def cells(self, given: Mapping[str, Any]) -> list[Cell]:
+        """The runs with these settings besides those that are varied."""
+        factors = variation.factors_of(self.bases, self.vary, given)
+        seeds = variation.seeds_of(self.seeds, given)
+        return variation.cells(factors, seeds, given, grid=self.grid)
+
+    def run(self, cell: Cell) -> Run:
+        """Where a cell is trained."""
+        return Run(
+            data=self.data,
+            base=cell.base,
+            out=self.folder_of(cell.name),
+            device=self.device,
+            workers=self.workers,
+            bad_limit=self.bad_limit,
+        )
 
 
 def main(
@@ -69,8 +96,8 @@ def main(
     recipe: tyro.conf.OmitArgPrefixes[Usual],  # type: ignore[valid-type]
     less_usual: tyro.conf.OmitArgPrefixes[LessUsual],  # type: ignore[valid-type]
 ) -> None:
-    """Fine-tune several bases on the same pictures and put them side by side: compare.html and
-    compare.json."""
+    """Fine-tune several bases, or one with several settings, on the same pictures and put them side
+    by side: compare.html, compare.json, compare.csv and compare.md."""
     # before torch is loaded; finetune/__main__.py says why
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     compare(order, given_by(recipe, less_usual))
@@ -79,45 +106,40 @@ def main(
 def compare(order: Comparison, given: Mapping[str, Any]) -> None:
     """Train what is not trained yet, then compare; under torchrun rank 0 alone compares and
     writes."""
+    # a wrong value is an error now, not after hours of training
+    cells = order.cells(given)
     from finetune.machine import distributed
     from finetune.pipeline import start
-    from finetune.run_folder.order import find_start
+    from finetune.studies import cell_check
     from zoo.host import console
 
-    # an unknown base is an error now, not after hours of training
-    for base in order.bases:
-        find_start(base, given)
+    runs = [(cell.label, order.run(cell), cell.given) for cell in cells]
     with distributed.joined_processes():
-        for number, run in enumerate(order.runs().values(), 1):
-            console.say(f"{number} of {len(order.bases)}: {run.base}", style="bold")
-            start(run, given)
+        cell_check.check_all(runs)
+        for number, (label, run, settings) in enumerate(runs, 1):
+            console.say(f"{number} of {len(runs)}: {label}", style="bold")
+            with cell_check.labelled(label):
+                start(run, settings)
             # rank 0 still writes the run when the others have done their part
             distributed.wait_for_first()
         if distributed.first():
-            write_and_tell(order)
+            write_and_tell(order, cells)
 
 
-def write_and_tell(order: Comparison) -> None:
-    """compare.html, compare.json and the table, from the finished runs."""
+def write_and_tell(order: Comparison, cells: Sequence[Cell]) -> None:
+    """The files of the comparison and its table, from the finished runs."""
     from finetune.report import run_files
-    from finetune.studies import comparison_page
+    from finetune.studies import comparison_page, comparison_table
     from finetune.studies.paired import side_by_side
     from zoo.host import console
+    from zoo.host.text import shell_path
 
-    runs = [run_files.read_run(out) for out in order.runs()]
-    numbers = side_by_side(runs)
+    runs = [run_files.read_run(order.folder_of(cell.name)) for cell in cells]
+    numbers = side_by_side(runs, cells)
     comparison_page.write_comparison(order.folder, runs, numbers)
-    for row in sorted(numbers["runs"], key=lambda row: -row["top1"]):
-        low, high = row["top1_interval"]
-        console.say(
-            f"  {row['label']:<28} {numbers['split']} top-1 {row['top1']:.2%} ({low:.1%} to "
-            f"{high:.1%})"
-        )
-    for pair in numbers["pairs"]:
-        console.say(
-            f"  {pair['second']} against {pair['first']}: {100 * pair['difference']:+z.2f} points, "
-            f"p = {pair['p_value']:.2g}"
-        )
+    comparison_table.write(order.folder, numbers)
+    comparison_table.say(numbers)
+    console.say(f"tensorboard --logdir {shell_path(order.folder)}")
     console.say(f"side by side: {order.folder / comparison_page.PAGE}", style="bold green")
 
 

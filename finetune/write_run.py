@@ -231,6 +231,9 @@ def next_commands(folder: Path) -> None:
   python -m export {quoted}
   python -m finetune --data MORE_PICTURES --base {quoted}
   python -c {shell(opened)}""")
+    # a published copy has no events
+    if (folder / rundir.TENSORBOARD).is_dir():
+        console.say(f"  tensorboard --logdir {quoted}")
 
 
 def _imports(folder: Path) -> str:

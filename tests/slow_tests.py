@@ -150,6 +150,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_compiled_model_trains_the_same_weights",
         "test_accumulated_batches_equal_the_large_one_in_float64",
     ),
+    "finetune/test_vary.py": ("test_a_killed_comparison_goes_on_and_tabulates_its_seeds",),
     "serve/test_api.py": ("test_every_form_of_request_gets_the_predictors_numbers",),
     "serve/test_attack.py": (
         "test_a_client_that_leaves_is_no_error",

@@ -49,7 +49,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
 
     from export import verify
     from export.options import ExportOptions
-    from finetune import explain
+    from finetune import compare, explain
     from finetune.evaluation.choices import Wish
     from finetune.recipe.fields import Recipe
     from finetune.recipe.run import Run
@@ -61,6 +61,7 @@ def test_the_flags_and_paths_it_names_exist() -> None:
         Run,
         Recipe,
         explain.Situation,
+        compare.Comparison,
         Wish,
         ExportOptions,
         verify.VerifyOptions,
@@ -77,7 +78,6 @@ def test_the_flags_and_paths_it_names_exist() -> None:
         "--max-params-m",
         "--commercial",
         "--dist",
-        "--bases",
         "--standalone",
         "--nproc-per-node",
     }

@@ -87,7 +87,7 @@ def logits(
 
 
 def scores_on(
-    model: nn.Module, pictures: list[Picture], source: PictureSource, *, by_class: bool = False
+    model: nn.Module, pictures: Sequence[Picture], source: PictureSource, *, by_class: bool = False
 ) -> Scores:
     """Score a model, with its present weights, on some pictures, which the processes share."""
     batches = evaluation_batches(distributed.mine(pictures), source)

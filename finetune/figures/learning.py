@@ -5,7 +5,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogFormatter, NullFormatter
 
 from finetune.evaluation.lr_curve import Curve
 from finetune.figures.drawing import Drawing, printable
@@ -37,6 +37,9 @@ LINES = (
     (INK, "*"),
 )
 """Colour and marker of the lines of a figure with several."""
+
+DASHES = ("-", (0, (4, 2)), "-.", (0, (1, 1.5)), (0, (8, 2)))
+"""Lines of schedules, which may lie on each other: seen through the gaps of the upper one."""
 
 SPLITS: dict[str, dict[str, Any]] = {
     "training": {"linewidth": 1.1, "markersize": 2, "linestyle": (0, (4, 2))},
@@ -122,7 +125,7 @@ def errors(
                 )
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
-        legend_above(figure, axes)
+        legend_above(figure, axes, small=True)
         return to_drawing(
             figure, name, f"{title} of {', '.join(curves)} by epoch, of training and select"
         )
@@ -138,6 +141,43 @@ def learning_rate(lr: Series) -> Drawing:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
         axes.yaxis.get_offset_text().set_fontsize(8)
         return to_drawing(figure, "lr", "Learning rate by epoch")
+
+
+MOST_APART = 5
+"""Peak rates further apart than by this factor are drawn on a logarithmic axis."""
+
+
+@named_if_it_fails("schedules")
+def schedules(rates: Mapping[str, Series]) -> Drawing:
+    """Draw the learning rates of several runs, by name, against epochs."""
+    with style():
+        figure, axes = panel("Learning rate")
+        # room for the legend above, and the height of the errors beside it
+        figure.set_figheight(2.7)
+        for (name, series), (colour, _), dashes in zip(
+            rates.items(), cycle(LINES), cycle(DASHES), strict=False
+        ):
+            axes.plot(
+                *columns(series),
+                color=colour,
+                linewidth=1.5,
+                linestyle=dashes,
+                label=f"{NAMED}{printable(name)[:LONGEST_LABEL]}",
+                gid="schedule",
+            )
+        peaks = [max(rate for _, rate in series) for series in rates.values()]
+        if max(peaks) > MOST_APART * min(peaks):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            # the end of a cosine is 0, which this axis does not have
+            axes.set_ylim(bottom=min(peaks) / 100)
+        else:
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
+            axes.yaxis.get_offset_text().set_fontsize(8)
+        legend_above(figure, axes, small=True)
+        return to_drawing(figure, "schedules", f"Learning rate of {', '.join(rates)} by epoch")
 
 
 @named_if_it_fails("lr-range")

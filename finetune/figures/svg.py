@@ -104,14 +104,25 @@ def legend(axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=8, handlelength=1.6, borderaxespad=0.2)
 
 
-def legend_above(figure: Figure, axes: Axes) -> None:
-    """Write the names of the lines above the axes."""
+LONGEST_OF_TWO = 22
+"""Characters of the names of which two stand beside each other in a small figure."""
+LEGEND_LINE = 0.16
+"""Height of a line of a legend, in inches."""
+
+
+def legend_above(figure: Figure, axes: Axes, *, small: bool = False) -> None:
+    """Write the names of the lines above the axes, in two columns; in a small figure below each
+    other where a name is long, and the figure grows."""
     handles, labels = axes.get_legend_handles_labels()
+    ncols = 2
+    if small and max(map(len, labels)) > LONGEST_OF_TWO:
+        ncols = 1
+        figure.set_figheight(figure.get_figheight() + LEGEND_LINE * (len(labels) // 2))
     legend = figure.legend(
         handles,
         labels,
         loc="outside upper left",
-        ncols=2,
+        ncols=ncols,
         frameon=False,
         fontsize=8,
         handlelength=1.6,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from finetune.presets import conflicts, published
+from finetune.presets import conflicts, other_optimizer, published
 from finetune.presets.auto import auto
 from finetune.presets.every_preset import balance, common
 from finetune.recipe.durations import check_durations
@@ -163,10 +163,12 @@ def _check_val(facts: Facts, given: Given) -> None:
 def _choices(facts: Facts, given: Given) -> Choices:
     """Every field's value and reason: what is given by hand, else the recipe's, else the usual."""
     name = given.get("recipe", "auto")
+    chosen = RECIPES[name](facts, given)
     choices = {
         "recipe": (name, "default"),
         **common(facts, given),
-        **RECIPES[name](facts, given),
+        **chosen,
+        **_of_optimizer(name, chosen, facts, given),
         **{key: (value, BY_HAND) for key, value in given.items()},
     }
     choices |= {key: choice for key, choice in _following(choices).items() if key not in given}
@@ -177,6 +179,13 @@ def _choices(facts: Facts, given: Given) -> Choices:
     if os.path.isabs(teacher):
         choices["teacher"] = (os.path.basename(teacher), why)
     return choices
+
+
+def _of_optimizer(name: str, chosen: Choices, facts: Facts, given: Given) -> Choices:
+    """Rate and decay for an optimiser given by hand; `auto` chose them for it already."""
+    if name == "auto":
+        return {}
+    return other_optimizer.refitted(chosen, facts, given)
 
 
 def _warn_of_odd_choices(facts: Facts, recipe: Recipe, given: Given) -> None:

@@ -72,7 +72,7 @@ def _claim(run: Run, given: Mapping[str, Any]) -> Claim:
                 f"{whose} {folder}, which stands in the data folder {order.data}, where it would "
                 "look like a class: choose an --out elsewhere."
             )
-        goes_on = _check_free(folder, order)
+        goes_on = check_free(folder, order)
     finished, lock = rundir.is_finished(folder), _lock(folder)
     # looked up before `_begin` makes them
     begun = tuple(path for path in (folder, *folder.parents) if not os.path.exists(path))
@@ -151,7 +151,7 @@ def _lock(folder: Path) -> FileLock:
     return FileLock(str(folder / rundir.RESUME / "lock"))
 
 
-def _check_free(folder: Path, order: Order) -> bool:
+def check_free(folder: Path, order: Order) -> bool:
     """Whether `folder` already holds a run of the same order; `UserError` if it holds anything
     else."""
     names = _names_in(folder)

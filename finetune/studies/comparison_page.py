@@ -8,19 +8,16 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from finetune.figures import learning
-from finetune.figures.drawing import Drawing
 from finetune.report.page import (
     bdi,
+    details,
     document,
     duration,
     fill,
-    image,
     interval_bar,
     interval_text,
     join,
     notice,
-    panels,
     part,
     percent,
     section,
@@ -29,10 +26,11 @@ from finetune.report.page import (
 )
 from finetune.report.quality import scale_floor
 from finetune.report.run_files import Finished
-from finetune.report.write import Curves, error_curves
+from finetune.studies import comparison_curves, comparison_table
 from zoo.contract import rundir
 
 PAGE, NUMBERS = "compare.html", "compare.json"
+MOST_IN_TITLE = 4
 SURE = 0.05
 """A difference with a smaller p-value is called more than chance."""
 
@@ -40,9 +38,9 @@ SURE = 0.05
 def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[str, Any]) -> None:
     """Write `compare.json`, `compare.html` and figures of runs that lie in `folder`; `numbers` are
     those of `side_by_side`."""
-    labels = [row["label"] for row in numbers["runs"]]
-    wrong = dict(zip(labels, map(error_curves, runs), strict=True))
-    drawings = comparison_figures(wrong)
+    labels = [row["label"] for row in numbers["rows"]]
+    shown = comparison_curves.shown(runs, numbers)
+    drawings = comparison_curves.figures(shown)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     for drawing in drawings:
         # one that could not be drawn is a notice on the page
@@ -50,68 +48,125 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
             rundir.write_text(folder / rundir.FIGURES / f"{drawing.name}.svg", drawing.svg)
     rundir.write_json(folder / NUMBERS, numbers)
     title = " and ".join(labels)
+    if len(labels) > MOST_IN_TITLE:
+        title = f"{folder.resolve().name}: {len(labels)} settings"
     head = fill(
         '<header><h1>{}</h1><p class="soft">On {}; each name leads to the report of its '
         "run.</p></header>\n",
         bdi(title),
-        f"{numbers['runs'][0]['pictures']:,} pictures of {numbers['split']}",
+        f"{numbers['rows'][0]['pictures']:,} pictures of {numbers['split']}",
     )
     notes = join(map(notice, numbers["notes"]))
     body = join(
         (
             head,
             section(
-                "good", "Which is better?", notes, runs_table(runs, numbers), pairs_part(numbers)
+                "good", "Which is better?", notes, rows_part(runs, numbers), pairs_part(numbers)
             ),
-            section("curves", "How did they learn?", curves_part(wrong, drawings)),
+            section(
+                "curves",
+                "How did they learn?",
+                comparison_curves.curves_part(shown, drawings, rows=len(labels)),
+            ),
             section("recipe", "What differed?", recipe_part(numbers)),
         )
     )
     rundir.write_text(folder / PAGE, document(f"{title}, compared", body))
 
 
-def runs_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
-    """Show one row a run, the best first."""
-    floor = scale_floor([row["top1_interval"][0] for row in numbers["runs"]])
+def rows_part(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
+    """Show the table, what its numbers are, and the same as Markdown to copy."""
+    first = numbers["rows"][0]["label"]
+    explained = soft(
+        "Differences are points of top-1 to the first row, {}, on the same pictures: McNemar's "
+        "exact test; over several seeds a paired z test, whose error has a part of the pictures "
+        "and one of the seeds (with two or three seeds a rough one).",
+        first,
+    )
+    folded = details(
+        f"As Markdown ({comparison_table.MARKDOWN}; {comparison_table.CSV} for spreadsheets)",
+        fill("<pre>{}</pre>", comparison_table.markdown(numbers)),
+    )
+    meanings = join(map(soft, comparison_table.meanings(numbers)))
+    return join((rows_table(runs, numbers), meanings, explained, folded))
+
+
+def rows_table(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> Markup:
+    """Show one row a setting, the best first."""
+    lows = [row["top1_interval"][0] for row in numbers["rows"]]
+    floor = scale_floor(lows)
     scale = f"{100 * floor:.0f} to 100\u00a0%"
+    setting = "Setting" if numbers["varied"] else "Base"
     columns = {
-        "Base": "",
+        setting: "",
         "Top-1": "num",
+        "± seeds": "num",
         "95 % interval": "num",
-        "Top-5": "num",
+        "To the first": "num",
+        "p": "num",
+        "Top-5": "num wide",
         "Macro F1": "num wide",
         "Loss": "num wide",
         "Probe": "num wide",
-        "MB": "num",
+        "Parameters": "num",
+        "MB": "num wide",
         "Time": "num",
         scale: "wide",
     }
     # all of five classes are among the best five
+    unwanted = []
     if len(runs[0].classes) <= 5:
-        del columns["Top-5"]
+        unwanted.append("Top-5")
+    if numbers["varied"]:
+        # names of settings are long, and the size is that of the base
+        unwanted += ["Loss", "Probe", "MB"]
+    if all(row["top1_spread"] is None for row in numbers["rows"]):
+        unwanted.append("± seeds")
+    for title in dict.fromkeys(unwanted):
+        del columns[title]
 
     rows = []
-    for run, row in zip(runs, numbers["runs"], strict=True):
+    for row in numbers["rows"]:
         low, high = row["top1_interval"]
-        cells = _run_cells(run, row)
+        cells = _row_cells(row)
+        links = join(map(_run_link, row["folders"], _link_texts(row)), " ")
+        cells[setting] = fill('<div style="min-width:9rem">{}</div>', links)
         cells[scale] = interval_bar(low, row["top1"], high, floor=floor)
         rows.append((row["top1"], list(map(cells.__getitem__, columns))))
     rows.sort(key=itemgetter(0), reverse=True)
     return table_html(columns, map(itemgetter(1), rows), css="fit splits first")
 
 
-def _run_cells(run: Finished, row: Mapping[str, Any]) -> dict[str, object]:
-    """Give what stands in each column for one run, but for the interval's drawing."""
-    # relative, so that the folder may be moved; a name may hold what an address may not
-    page = f"{quote(run.folder.name)}/{rundir.PAGE}"
+def _link_texts(row: Mapping[str, Any]) -> list[str]:
+    """Name the links of a row: its label, and the number of each further seed."""
+    return [row["label"], *(f"({number})" for number in range(2, len(row["folders"]) + 1))]
+
+
+def _run_link(name: str, text: str) -> Markup:
+    return fill('<a href="{}">{}</a>', f"{quote(name)}/{rundir.PAGE}", text)
+
+
+def _row_cells(row: Mapping[str, Any]) -> dict[str, object]:
+    """Give what stands in each column for one row, but for its name and the interval's drawing."""
+    spread, difference, p_value, count = "–", "–", "–", "–"
+    if row["top1_spread"] is not None:
+        spread = f"{100 * row['top1_spread']:.2f}"
+    if row["against_first"]:
+        difference = points(row["against_first"]["difference"])
+        p_value = f"{row['against_first']['p_value']:.2g}"
+    if row["parameters"] is not None:
+        count = f"{row['parameters'] / 1e6:.2f}\u00a0M"
     return {
-        "Base": fill('<a href="{}">{}</a>', page, row["label"]),
         "Top-1": percent(row["top1"], 2),
+        "± seeds": spread,
         "95 % interval": interval_text(row["top1_interval"]),
+        "To the first": difference,
+        "p": p_value,
         "Top-5": percent(row["top5"], 2),
         "Macro F1": percent(row["macro_f1"], 2),
         "Loss": f"{row['loss']:.4f}",
         "Probe": percent(row["probe_top1"]),
+        "Parameters": count,
         "MB": f"{row['size_mb']:.1f}",
         "Time": duration(row["seconds"]),
     }
@@ -162,44 +217,11 @@ def points(share: float) -> str:
     return f"{100 * share:+z.1f}".replace("-", "−")
 
 
-def comparison_figures(wrong: Mapping[str, Curves]) -> list[Drawing]:
-    """Draw the error curves of all runs in one picture, top-1 and top-5; none for what was not
-    trained or not recorded."""
-    drawings = []
-    for top in ("top-1", "top-5"):
-        curves = {label: of_run[top] for label, of_run in wrong.items() if top in of_run}
-        if curves:
-            title = f"{top.capitalize()} error"
-            drawings.append(learning.errors(curves, name=f"error-{top}", title=title))
-    return drawings
-
-
-def curves_part(wrong: Mapping[str, Curves], drawings: Sequence[Drawing]) -> Markup:
-    """Show all runs in one picture, then both errors of each run."""
-    if not drawings:
-        return fill("<p>No epoch was trained.</p>")
-    own = []
-    for label, curves in wrong.items():
-        # runs of an earlier version, or of the probe alone, have none
-        if curves:
-            own.append(part(label, image(learning.errors(curves))))
-    return join(
-        (
-            panels(drawings),
-            soft(
-                "Training error is measured on augmented pictures while the weights change, so it "
-                "can lie above that on select. Epoch 0 is the model before the first step."
-            ),
-            fill('<div class="panels">{}</div>', join(own)),
-        )
-    )
-
-
 def recipe_part(numbers: Mapping[str, Any]) -> Markup:
     """List the fields of the recipe that differ."""
     if not numbers["recipe"]:
         return fill("<p>Nothing but the base.</p>")
-    labels = [row["label"] for row in numbers["runs"]]
+    labels = [row["label"] for row in numbers["rows"]]
     columns = {"Setting": "", **dict.fromkeys(labels, "")}
     rows = [
         [field.replace("_", "-"), *map(str, values)] for field, values in numbers["recipe"].items()

@@ -53,7 +53,7 @@ def test_a_base_of_torchvision_goes_through_every_floor(
     torch.save(getattr(models, name)().state_dict(), file)
     renamed = file.rename(file.with_name(f"{name}-{rundir.digest(file)[:8]}.pth"))
     alias = f"{name}_1k"
-    row = replace(catalog.find(alias), url=f"https://nowhere.invalid/{renamed.name}")
+    row = replace(catalog.find_base(alias), url=f"https://nowhere.invalid/{renamed.name}")
     monkeypatch.setitem(catalog.BY_ALIAS, alias, row)
     run = tmp_path / "run"
     with redirect_stdout(io.StringIO()) as printed:
@@ -70,7 +70,7 @@ def test_a_base_of_torchvision_goes_through_every_floor(
     assert "import zoo.network.build  # of zootune" in card.text(run)
     export_and_verify(run, digits)
     # and it is a base in its turn
-    assert catalog.find(str(run)).architecture == name
+    assert catalog.find_base(str(run)).architecture == name
 
 
 @pytest.mark.timeout(600)

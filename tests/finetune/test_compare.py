@@ -53,7 +53,7 @@ def test_runs_of_other_pictures_are_not_paired(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bases", [["resnet18_1k"], ["resnet18_1k", "resnet18_1k"]])
 def test_one_base_is_not_compared(bases: list[str]) -> None:
     with pytest.raises(UserError, match="expected two different bases or more"):
-        Comparison(tuple(bases), "data")
+        Comparison("data", tuple(bases))
 
 
 def test_an_unknown_base_is_told_before_anything_is_trained(
@@ -61,7 +61,7 @@ def test_an_unknown_base_is_told_before_anything_is_trained(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="resnet18_1j"):
-        compare.compare(Comparison(("resnet18_1k", "resnet18_1j"), "data"), {})
+        compare.compare(Comparison("data", ("resnet18_1k", "resnet18_1j")), {})
     assert not list(tmp_path.iterdir())
 
 
@@ -98,6 +98,8 @@ def test_two_networks_from_scratch_on_the_tars_of_ilsvrc(
         "figures",
         "compare.html",
         "compare.json",
+        "compare.csv",
+        "compare.md",
     }
     numbers = rundir.read_json(folder / "compare.json")
     runs = [run_files.read_run(folder / row["folder"]) for row in numbers["runs"]]

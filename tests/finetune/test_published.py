@@ -6,7 +6,7 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import timm
@@ -15,9 +15,11 @@ from torch import nn
 
 from finetune import pipeline, plan
 from finetune.augment.picture import CIFAR_POLICY_UP_TO_PX
+from finetune.presets.other_optimizer import FROM_SCRATCH
+from finetune.presets.rate import rate_row
 from finetune.presets.resolve import RECIPES, resolve
 from finetune.recipe.facts import Facts
-from finetune.recipe.fields import Recipe
+from finetune.recipe.fields import TYPES, Recipe
 from finetune.recipe.run import Run
 from finetune.train.initialise import initialise
 from finetune.train.schedule import schedule
@@ -40,6 +42,9 @@ LARGE = Facts(
 )
 PINNED = Path(__file__).parent / "recipes"
 PER_EPOCH = 7
+KIN = ({"sgd", "momentum"}, {"adamw", "adam", "ranger"})
+RATE_KIN = {optimizer: kin for kin in KIN for optimizer in kin}
+"""Optimiser -> those that share its rate."""
 
 
 def recipe_of(name: str, facts: Facts = FACTS, **given: Any) -> Recipe:
@@ -124,8 +129,44 @@ def test_paddleclas_is_milder_for_small_bases_and_heavy_augmentation() -> None:
         ("erasing", 0.5),
     ):
         assert recipe_of("paddleclas", LARGE, **{name: value}).weight_decay == 7e-5
-    for optimizer in ("adam", "adamw", "rmsprop", "adadelta"):
-        assert recipe_of("paddleclas", optimizer=optimizer).optimizer == optimizer
+
+
+@pytest.mark.parametrize("scratch", [False, True])
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "auto"])
+def test_another_optimizer_gets_its_own_rate_and_decay(name: str, scratch: bool) -> None:
+    """A recipe's are of its own optimiser: SGD's rate is no rate of AdamW's."""
+    scratch = scratch or name == "resnet18-imagenet"
+    own = recipe_of(name, from_scratch=scratch)
+    for optimizer in get_args(TYPES["optimizer"]):
+        resolved = resolve(FACTS, {"recipe": name, "optimizer": optimizer, "from_scratch": scratch})
+        changed, kin = resolved.recipe, RATE_KIN.get(optimizer, {optimizer})
+        assert changed.optimizer == optimizer
+        assert (changed.lr == own.lr) is (own.optimizer in kin), optimizer
+        if own.optimizer not in kin:
+            row = (
+                FROM_SCRATCH[min(kin & set(FROM_SCRATCH))]
+                if scratch
+                else rate_row(FACTS, optimizer)
+            )
+            assert changed.lr == row.rate(FACTS.pictures, changed.batch_size)
+            assert f"the recipe's is of {own.optimizer}; for {optimizer} " in resolved.why["lr"]
+        if optimizer in ("adam", "ranger", "adagrad", "adadelta"):
+            assert changed.weight_decay == 0
+        elif optimizer == "adamw":
+            assert changed.weight_decay >= 0.01
+        else:
+            assert 3e-5 <= changed.weight_decay <= 5e-4
+    by_hand = recipe_of(name, optimizer="adagrad", lr=0.5, weight_decay=0.25)
+    assert (by_hand.lr, by_hand.weight_decay) == (0.5, 0.25)
+
+
+def test_the_rate_of_another_optimizer_follows_the_batch() -> None:
+    for scratch in (False, True):
+        small, large = (
+            recipe_of("paddleclas", optimizer="adamw", batch_size=size, from_scratch=scratch).lr
+            for size in (32, 128)
+        )
+        assert large == pytest.approx(small * (4 if scratch else 2), rel=0.05)
 
 
 def test_paddleclas_augmentations_are_as_strong_as_in_its_files() -> None:

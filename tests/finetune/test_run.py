@@ -18,6 +18,7 @@ import torch
 import tyro
 from huggingface_hub import ModelCard
 
+from finetune import write_run
 from finetune.__main__ import main
 from finetune.pipeline import prepare_run, start
 from finetune.recipe.run import Run
@@ -79,6 +80,16 @@ def test_a_finished_run_has_exactly_these_files(finished_run: Path) -> None:
     assert odd_modes(finished_run) == {}  # whoever may read the folder may read its weights
 
 
+def test_the_command_that_shows_the_curves_is_printed_once(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run.next_commands(finished_run)
+    line = f"  tensorboard --logdir {finished_run}"
+    assert capsys.readouterr().out.splitlines().count(line) == 1
+    write_run.next_commands(tmp_path)  # as of a published copy, which has no events
+    assert "tensorboard" not in capsys.readouterr().out
+
+
 def test_nothing_of_the_run_names_a_path_of_this_machine_except_local_json(
     finished_run: Path,
 ) -> None:
@@ -134,7 +145,7 @@ def test_training_top1_stands_beside_that_of_select(
     finished_run: Path, printed_by_finished_run: str
 ) -> None:
     """On each epoch's line of augmented pictures; at the end also of pictures as they are."""
-    history = events.read(finished_run)
+    history = events.read_events(finished_run)
     means = epoch_means(history, "train/top1")
     lines = [line for line in printed_by_finished_run.splitlines() if line.startswith("epoch ")]
     form = (

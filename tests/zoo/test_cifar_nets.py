@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from zoo.bases.catalog import find, find_architecture
+from zoo.bases.catalog import find_architecture, find_base
 from zoo.bases.rows import OWN_ARCHITECTURES
 from zoo.host.errors import UserError
 from zoo.network import weights
@@ -77,10 +77,10 @@ def test_a_resnet_differs_from_timms_in_its_stem_alone(name: str) -> None:
 
 
 def test_a_base_gets_the_stem_with_and_without_weights(tmp_path: Path) -> None:
-    base = find("resnet18_1k")
+    base = find_base("resnet18_1k")
     about = describe(base, weights.RANDOM)
     assert about.cifar_stem
-    assert not describe(find("efficientnet_lite0"), weights.RANDOM).cifar_stem
+    assert not describe(find_base("efficientnet_lite0"), weights.RANDOM).cifar_stem
     scratch = build_network(base, ["a", "b"], fetched=weights.RANDOM, cifar_stem=True)
     assert scratch.pretrained_cfg["architecture"] == "resnet18_cifar"
     # CIFAR-100's, because there are no weights that want another

@@ -91,7 +91,7 @@ def test_every_row_has_its_file_and_its_network() -> None:
     names = [row[1] for row in TORCHVISION]
     assert names == list(TORCHVISION_FILES)
     assert [name.partition(".")[0] for name in names] == list(NETWORKS)
-    assert catalog.find("timm/googlenet.tv_in1k") is catalog.find("googlenet_1k")
+    assert catalog.find_base("timm/googlenet.tv_in1k") is catalog.find_base("googlenet_1k")
     assert catalog.find_architecture("squeezenet1_1").url is None
 
 
@@ -128,7 +128,7 @@ def put(folder: Path, name: str, *, zipped: bool = True) -> tuple[catalog.Base, 
     torch.save(network.state_dict(), file, _use_new_zipfile_serialization=zipped)
     digest = hashlib.sha256(file.getvalue()).hexdigest()
     (folder / f"{name}-{digest[:8]}.pth").write_bytes(file.getvalue())
-    row = catalog.find(f"{name}.tv_in1k")
+    row = catalog.find_base(f"{name}.tv_in1k")
     return replace(row, url=f"https://nowhere.invalid/{name}-{digest[:8]}.pth"), network
 
 
@@ -163,11 +163,11 @@ def test_other_bytes_are_refused(server: Path) -> None:
     assert list(torchvision_file.cache().iterdir()) == []
     file.write_bytes(whole)
     fetched = weights.fetch(base)
-    pin = pins.read(str(base.url))
+    pin = pins.read_pin(str(base.url))
     assert pin is not None
     assert pin.sha256 == fetched.sha256
     # another file with the same first digits, which are few
-    pins.write(str(base.url), replace(pin, sha256="0" * 64))
+    pins.write_pin(str(base.url), replace(pin, sha256="0" * 64))
     with pytest.raises(UserError, match="is not the file of the first pull"):
         weights.fetch(base)
 
@@ -175,7 +175,7 @@ def test_other_bytes_are_refused(server: Path) -> None:
 def test_without_the_server_the_error_says_what_works(
     server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = catalog.find("googlenet_1k")
+    base = catalog.find_base("googlenet_1k")
     with pytest.raises(UserError, match="HTTP status 404: try again later, or set ZOOTUNE_"):
         weights.fetch(base)
     monkeypatch.setenv(torchvision_file.MIRROR, "http://127.0.0.1:9")
