@@ -50,6 +50,7 @@ ROOMS = {
         "presets",
         "augment",
         "sources",
+        "stored",
         "data",
         "evaluation",
         "run_folder",

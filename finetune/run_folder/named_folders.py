@@ -7,15 +7,19 @@ from pathlib import Path
 from finetune.sources import imagenet_tars
 from finetune.sources.digits import NAME as DIGITS
 from finetune.sources.digits import write_digits
+from finetune.stored import rows
 from zoo.host.errors import UserError
 
 
 def data_folder(name: str) -> Path:
-    """The folder that `--data` names; for tars, the folder that they are unpacked into.
+    """The folder that `--data` names; for archives and other sources that are written as class
+    folders once, the folder that they are written into.
 
     The built-in sample is written if it is asked for and missing.
     """
     data = Path(name)
+    if rows.is_stored(name):
+        return rows.stored_in(name)
     # a folder of that name that is there already is meant
     if name == DIGITS and not os.path.exists(data):
         data = write_digits(data)
@@ -29,7 +33,9 @@ def data_folder(name: str) -> Path:
 
 
 def readable_folder(name: str) -> Path:
-    """The folder that `--data` names, after its tars are unpacked."""
+    """The folder that `--data` names, after it is unpacked or downloaded."""
+    if rows.is_stored(name):
+        return rows.prepare(name)
     data = data_folder(name)
     return imagenet_tars.prepared(Path(name)) if imagenet_tars.is_tars(Path(name)) else data
 
