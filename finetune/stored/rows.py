@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.stored import archives, kept_folder
+from finetune.stored import archives, cifar, kept_folder
 from finetune.stored.kept_folder import BrokenOff
 from zoo.host import console
 from zoo.host.errors import UserError
@@ -39,7 +39,10 @@ class Stored:
     """Whether it may have a coarser set of labels."""
 
 
-STORED = (Stored(archives.is_archive, archives.write),)
+STORED = (
+    Stored(archives.is_archive, archives.write),
+    Stored(cifar.is_cifar, cifar.write, cifar.facts, inside=True, two_labels=True),
+)
 """In the order in which they are asked."""
 MOST_STEPS = 3
 """A download, the archive that it is, and the data set that this has in it."""
