@@ -18,11 +18,14 @@ from typing import Any
 from filelock import FileLock
 
 from finetune.machine import disk_space
+from finetune.sources.folder_names import SPLIT_FOLDERS
 from zoo.files.same_paths import nfc
 from zoo.host import disk, locks
 from zoo.host.errors import UserError
 from zoo.host.text import one_line
 
+SPLITS = {**SPLIT_FOLDERS, "training": "train", "dev": "val", "testing": "test"}
+"""Word in a name -> split."""
 MOST_TITLE = 40
 """Characters of a source's name that its folder has before the digest."""
 SUFFIXES = (
@@ -122,6 +125,15 @@ def check_space(folder: Path, needed_bytes: int) -> None:
             f"{folder} needs {needed_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: free "
             "some, or set ZOOTUNE_HOME to a folder on a larger disk."
         )
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a file or split is named after, `train-00000-of-00002.parquet` or
+    `validation`; None for any other name. The last such word counts."""
+    found = None
+    for word in re.split(r"[^A-Za-z]+", name.lower()):
+        found = SPLITS.get(word, found)
+    return found
 
 
 def class_folder(split: Path, name: str, where: object) -> Path:

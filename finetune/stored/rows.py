@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.stored import archives, cifar, kept_folder
+from finetune.stored import archives, cifar, hub_dataset, kept_folder
 from finetune.stored.kept_folder import BrokenOff
 from zoo.host import console
 from zoo.host.errors import UserError
@@ -42,6 +42,13 @@ class Stored:
 STORED = (
     Stored(archives.is_archive, archives.write),
     Stored(cifar.is_cifar, cifar.write, cifar.facts, inside=True, two_labels=True),
+    Stored(
+        hub_dataset.is_hub_dataset,
+        hub_dataset.write,
+        hub_dataset.facts,
+        inside=True,
+        two_labels=True,
+    ),
 )
 """In the order in which they are asked."""
 MOST_STEPS = 3
