@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.stored import kept_folder
-from zoo.files.passed_over import HARMLESS_SUFFIXES
+from zoo.files.passed_over import HARMLESS_NAMES, HARMLESS_SUFFIXES
 from zoo.host import console, disk
 from zoo.host.errors import UserError, first_line
 from zoo.host.text import one_line
@@ -53,10 +53,12 @@ def _parquet_files(folder: Path) -> list[Path]:
     for place in (folder, *_folders_in(folder)):
         with os.scandir(place) as entries:
             for entry in entries:
-                suffix = os.path.splitext(entry.name.lower())[1]
+                name = entry.name.lower()
+                suffix = os.path.splitext(name)[1]
+                notes = name[0] == "." or suffix in HARMLESS_SUFFIXES or name in HARMLESS_NAMES
                 if suffix == ".parquet":
                     files.append(Path(entry.path))
-                elif suffix not in HARMLESS_SUFFIXES and entry.is_file() and entry.name[0] != ".":
+                elif entry.is_file() and not notes:
                     return []
     return sorted(files)
 
@@ -120,7 +122,7 @@ def _explained(name: str) -> Iterator[None]:
             raise
         raise UserError(
             f"{name} cannot be read ({type(error).__name__}: {first_line(error)[:300]}): expected "
-            "a data set with pictures and labels. Check its name, or download it and use its folder."
+            "a data set with pictures and labels. Check its name, or use a downloaded copy."
         ) from None
 
 

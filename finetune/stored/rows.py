@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.stored import archives, cifar, hub_dataset, kept_folder
+from finetune.stored import archives, cifar, downloads, hub_dataset, kept_folder, shards
 from finetune.stored.kept_folder import BrokenOff
+from zoo.files import file_kinds
 from zoo.host import console
 from zoo.host.errors import UserError
 
@@ -40,6 +41,10 @@ class Stored:
 
 
 STORED = (
+    # first, because an address is no path
+    Stored(downloads.is_remote, downloads.write, downloads.facts, goes_on=True),
+    # before archives, because a shard is a tar
+    Stored(shards.is_shards, shards.write, shards.facts),
     Stored(archives.is_archive, archives.write),
     Stored(cifar.is_cifar, cifar.write, cifar.facts, inside=True, two_labels=True),
     Stored(
@@ -109,9 +114,12 @@ def _written(name: str, scratch: Path, coarse: bool) -> Path:
                 "source. Remove the flag."
             )
         if not os.path.isdir(name):
+            with open(name, "rb") as file:
+                start = file.read(file_kinds.SCANNED_BYTES)
             raise UserError(
-                f"{Path(name).name}: expected an address of an archive (.zip, .tar, .tar.gz), seen "
-                "another file. Download it, and use its folder."
+                "expected the address of an archive (.zip, .tar, .tar.gz), seen "
+                f"{file_kinds.seen(start)[0] or 'another file'}: correct it, or download the "
+                "pictures and use their folder."
             )
     except BrokenOff:
         raise
