@@ -1,5 +1,5 @@
-"""Archives at an address -> one file, which is then unpacked as any other: `https://`, `http://`, and
-`s3://` or `gs://` through the library fsspec.
+"""Archives at an address -> one file, which is then unpacked as any other: `https://`, `http://`,
+and `s3://` or `gs://` through the library fsspec.
 
 A download that breaks goes on where it broke, in the same command and in the next one, if the
 server says by its ETag that the file is still the same; else it begins again. It is complete when

@@ -29,60 +29,6 @@ PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL REDUCE BUILD FRAME
 """
 OPERATIONS = frozenset(_NAMES.split())
 """Operations of a pickle that make values; the others name code or persistent objects."""
-MEMO = 1_000_000
-"""Highest number under which a pickle may keep a value; CIFAR-100 needs 50,000."""
-OPERATIONS = frozenset(
-    [
-        "PROTO",
-        "STOP",
-        "MARK",
-        "POP",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "FLOAT",
-        "BINFLOAT",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "UNICODE",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "EMPTY_DICT",
-        "DICT",
-        "EMPTY_LIST",
-        "LIST",
-        "EMPTY_TUPLE",
-        "TUPLE",
-        "TUPLE1",
-        "TUPLE2",
-        "TUPLE3",
-        "APPEND",
-        "APPENDS",
-        "SETITEM",
-        "SETITEMS",
-        "PUT",
-        "BINPUT",
-        "LONG_BINPUT",
-        "MEMOIZE",
-        "GET",
-        "BINGET",
-        "LONG_BINGET",
-        "GLOBAL",
-        "REDUCE",
-        "BUILD",
-        "FRAME",
-        "BINBYTES8",
-        "BINUNICODE8",
-    ]
-)
 MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
@@ -90,7 +36,7 @@ class _Array:
     """Stands for an array of bytes."""
 
     def __setstate__(self, state: Any) -> None:
-        _, self.shape, kind, self.by_column, self.content = state
+        self.shape, kind, self.by_column, self.content = state[1:5]
         if not kind.is_bytes:
             raise pickle.UnpicklingError("an array of other values than bytes")
 
@@ -163,6 +109,7 @@ def read(path: Path) -> dict[str, Any]:
 def _check_operations(path: Path) -> None:
     """Raise `ValueError` for an operation that such a file does not need."""
     with open(path, "rb") as file:
+        argument: Any
         for operation, argument, _ in pickletools.genops(file):
             if operation.name not in OPERATIONS:
                 raise ValueError(f"the operation {operation.name}")
