@@ -26,7 +26,6 @@ from finetune.run_folder.checkpoint import State
 from finetune.run_folder.claim import Claim, record
 from finetune.run_folder.order import Order
 from finetune.run_folder.recorded_data import bad_limit, check_same_data, with_recorded_names
-from finetune.sources.class_folders import read_tree
 from finetune.train import ddp, lr_range
 from finetune.train.distill import Teacher
 from finetune.train.initialise import has_zero_gamma, initialise
@@ -80,7 +79,7 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
 
     A run that goes on takes its recipe from recipe.json.
     """
-    tree = read_tree(order.data, val=order.val_folder)
+    tree = order.source.listing()
     base, fetched = fetched_base(order)
     described, trial = describe(base, fetched), Trial(base, fetched)
     resolve.check_sides(order.given, described)
@@ -111,7 +110,7 @@ def make_plan(run: Run, order: Order, claimed: Claim, device: torch.device) -> P
         check_same_data(claimed.folder, data, limit, same=claimed.same_pictures)
         # only after that check: a list of the wrong pictures must not replace the recorded one
         left_out.write_left_out(names, data.unused)
-        record(claimed.folder, order, states)
+        record(claimed.folder, order, states, data.root)
     say_findings(data, names)
     torch.set_num_threads(resolved.recipe.threads)
     model, resolved = first_model(base, fetched, data, resolved, order.given)

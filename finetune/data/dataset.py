@@ -39,6 +39,14 @@ class Picture(NamedTuple):
     width: int
     """Upright, in pixels."""
     height: int
+    group: str = ""
+    """Pictures of one group are never on two sides of a split; empty for a picture alone."""
+
+    @property
+    def unit(self) -> str:
+        """Names what is never cut apart: copies of the same bytes, or a group; hexadecimal, and
+        the same on any machine."""
+        return hashlib.sha256(self.group.encode()).hexdigest() if self.group else self.sha256
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class Data:
         for p in self.pictures:
             path, name = compared(p.path, self.val_elsewhere), nfc(self.classes[p.label])
             line = f"{path}\t{name}\t{p.split}\t{p.sha256}\n"
+            if p.group:
+                line = f"{p.group}\t{line}"
             # names of files may hold bytes that are not UTF-8
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
@@ -123,19 +133,25 @@ class Data:
 
 
 def _half_of(picture: Picture) -> str:
-    """Tell the half of val that a picture would belong to, by its bytes: select or calibrate."""
-    # by the digest, so that copies land in the same half, on any machine
-    odd = int(picture.sha256[-1], 16) % 2
+    """Tell the half of val that a picture would belong to, by its bytes or its group: select or
+    calibrate."""
+    # by a digest, so that copies and groups land in the same half, on any machine
+    odd = int(picture.unit[-1], 16) % 2
     return "select" if odd else "calibrate"
 
 
 def write_files_csv(path: Path, data: Data) -> None:
     """Write `files.csv`: relative path, label (class name), split, sha256, width and height of each
-    picture."""
+    picture; its group, where there are groups."""
+    header = ["path", "label", "split", "sha256", "width", "height"]
+    grouped = any(p.group for p in data.pictures)
+    if grouped:
+        header.append("group")
     rows = (
-        (p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height) for p in data.pictures
+        (p.path, data.classes[p.label], p.split, p.sha256, p.width, p.height, p.group)
+        for p in data.pictures
     )
-    tables.write(path, ("path", "label", "split", "sha256", "width", "height"), rows)
+    tables.write(path, header, (row[: len(header)] for row in rows))
 
 
 def of_run(run: Path, root: Path) -> Data:
@@ -170,7 +186,8 @@ def _of_files_csv(run: Path, classes: Sequence[str]) -> tuple[Picture, ...]:
     with checks.of(run / rundir.FILES):
         for row in run_pictures.files_rows(run):
             label, width, height = index[row["label"]], int(row["width"]), int(row["height"])
-            pictures.append(Picture(row["path"], label, row["split"], row["sha256"], width, height))
+            recorded = row["path"], label, row["split"], row["sha256"], width, height
+            pictures.append(Picture(*recorded, row.get("group", "")))
     return tuple(pictures)
 
 

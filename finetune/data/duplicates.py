@@ -2,7 +2,7 @@
 
 A conflict stands under two classes, so that its label is unknown: every copy of it is left out. A
 leak stands in two splits, and would make a measurement look better than it is: it stays where it is
-measured. Copies within one class and one split are kept, and counted.
+measured; so does a group of pictures. Copies within one class and one split are kept, and counted.
 """
 
 from collections import Counter, defaultdict
@@ -34,19 +34,42 @@ def remove_conflicts(
     return kept, conflicts, by_pair(groups)
 
 
+def join_groups(pictures: Sequence[Picture]) -> list[Picture]:
+    """Make one group of groups that share a picture, called like the first of them in the order of
+    their names; a copy of a picture of a group belongs to that group."""
+    if not any(p.group for p in pictures):
+        return list(pictures)
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while (parent := above.get(name, name)) != name:
+            # halving the way keeps it short
+            above[name] = above.get(parent, parent)
+            name = above[name]
+        return name
+
+    first: dict[str, str] = {}
+    for p in pictures:
+        if p.group:
+            one, other = sorted((top(first.setdefault(p.sha256, p.group)), top(p.group)))
+            above[other] = one
+    return [p._replace(group=top(first[p.sha256])) if p.sha256 in first else p for p in pictures]
+
+
 def remove_leaks(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Unused]]:
-    """Keep bytes that stand in two splits only in the later one of train, val, test. Returns the
-    pictures that stay, and those that leave."""
+    """Keep bytes or groups that stand in two splits only in the later one of train, val, test.
+    Returns the pictures that stay, and those that leave."""
     home: dict[str, str] = {}
     for p in pictures:
         # SPLITS is in the order train, val, test: what measures keeps the picture
-        home[p.sha256] = max(home.get(p.sha256, p.split), p.split, key=SPLITS.index)
+        home[p.unit] = max(home.get(p.unit, p.split), p.split, key=SPLITS.index)
     kept, leaks = [], []
     for p in pictures:
-        if p.split == home[p.sha256]:
+        if p.split == home[p.unit]:
             kept.append(p)
         else:
-            leaks.append(Unused(p.path, "leak", f"the same bytes stand in {home[p.sha256]}"))
+            shared = f"pictures of its group ({p.group})" if p.group else "the same bytes"
+            leaks.append(Unused(p.path, "leak", f"{shared} stand in {home[p.unit]}"))
     return kept, leaks
 
 
@@ -54,11 +77,12 @@ def leak_findings(pictures: Sequence[Picture], kept: Sequence[Picture]) -> list[
     """Write sentences about the leaks that were taken out of `pictures`, and about the copies in
     what is `kept`."""
     before, after = _per_split(pictures), _per_split(kept)
-    findings = []
+    findings, grouped = [], any(p.group for p in kept)
     for split, later in (("train", "val or test"), ("val", "test")):
         if left := before[split] - after[split]:
             findings.append(
-                f"{left} pictures of {split} left out of it: the same bytes stand in {later}"
+                f"{left} pictures of {split} left out of it: the same bytes"
+                f"{' or the same group' if grouped else ''} stand in {later}"
             )
     if twins := len(kept) - len({p.sha256 for p in kept}):
         findings.append(f"{twins} exact duplicates within a split")

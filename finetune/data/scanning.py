@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from finetune.data.dataset import Data, Picture
-from finetune.data.duplicates import leak_findings, remove_conflicts, remove_leaks
+from finetune.data.duplicates import join_groups, leak_findings, remove_conflicts, remove_leaks
 from finetune.data.left_out import (
     check_conflicts,
     check_unreadable,
@@ -17,7 +17,7 @@ from finetune.data.left_out import (
 from finetune.data.reading import MeasuredPicture, read_picture
 from finetune.machine import distributed
 from finetune.recipe.run import MOST_UNREADABLE
-from finetune.sources.class_folders import ClassTree
+from finetune.sources.listed_pictures import Listing
 from zoo.files.passed_over import Unused
 from zoo.files.same_paths import nfc, val_elsewhere
 from zoo.host import console
@@ -29,7 +29,7 @@ PROCESSES_FROM = 5_000
 
 
 def scan(
-    tree: ClassTree,
+    tree: Listing,
     *,
     processes: int = 1,
     bad_limit: float = MOST_UNREADABLE,
@@ -49,9 +49,11 @@ def scan(
         if isinstance(result, str):
             unreadable.append(Unused(job[0], "unreadable", result))
         else:
-            pictures.append(Picture(*job, result.sha256, result.width, result.height))
+            group = tree.groups.get(job[0], "")
+            pictures.append(Picture(*job, result.sha256, result.width, result.height, group))
             bits_used.append(result.bits_used)
     pictures, conflicts, pairs = remove_conflicts(pictures, tree.classes)
+    pictures = join_groups(pictures)
     kept, leaks = remove_leaks(pictures)
     unused = (*unreadable, *conflicts, *leaks, *tree.unused)
     # before the checks, so that a run that stops here has the names too
@@ -81,7 +83,7 @@ def scan(
     )
 
 
-def _jobs(tree: ClassTree) -> Iterator[tuple[str, int, str]]:
+def _jobs(tree: Listing) -> Iterator[tuple[str, int, str]]:
     """Yield (relative path, label, split) of each file, in the order of the names in NFC: so a copy
     in NFD gives the same batches."""
     for split, files in tree.files.items():

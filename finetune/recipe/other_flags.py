@@ -29,7 +29,7 @@ OURS = {
     "out": ("project", "name", "output", "output-dir", "save-dir", "work-dir", "outdir",
      "experiment", "log-dir", "checkpoint-dir", "global.output-dir", "run-name"),
     "data": ("data-dir", "data-path", "dataset", "dataset-name", "train-dir", "train-data",
-     "source", "root", "image-folder", "data-root"),
+     "source", "image-folder", "data-root"),
     "val": ("val-split", "validation-split", "val-dir", "validation-dir", "split",
      "train-val-split", "val-ratio", "validation-data", "valid-pct", "val-pct", "valid",
      "val-fraction", "val-size", "validation-size"),

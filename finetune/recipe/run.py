@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from finetune.recipe.source_options import SourceOptions
 from zoo.contract import run_name
 from zoo.host.errors import UserError
 
@@ -23,8 +24,9 @@ class Run:
     """Where a run happens."""
 
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Folder of pictures: class folders, or train/, val/, test/ with class folders, or the three
-    tars of ILSVRC2012; 'digits' is a built-in sample."""
+    """Pictures: class folders, or train/, val/, test/ with class folders; a table with paths and
+    labels (.csv, .tsv, .jsonl, .parquet); the three tars of ILSVRC2012; 'digits' is a built-in
+    sample."""
     base: str = "efficientnet_lite0"
     """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished
     run folder."""
@@ -43,6 +45,13 @@ class Run:
     bad_limit: float = MOST_UNREADABLE
     """Share of the files in the class folders that may be unreadable; they are left out. With more,
     nothing is trained."""
+    columns: Annotated[str, tyro.conf.arg(metavar="ROLE=COLUMN,...", help_behavior_hint="")] = ""
+    """Columns of a table where their names do not tell: path=, label=, split=, group=."""
+    root: Annotated[str, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = ""
+    """Folder that the paths of a table are relative to; default the table's own."""
+    group_by: Annotated[str, tyro.conf.arg(metavar="COLUMN|REGEX", help_behavior_hint="")] = ""
+    """Pictures of one group (a patient, a scene) are never on two sides of a split: a column of the
+    table, or a regular expression on the path, whose part in parentheses is the group."""
     advise: Annotated[
         tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")
     ] = None
@@ -69,6 +78,25 @@ class Run:
             raise UserError(
                 "--resume continues a run folder with its own --base and --out: remove these."
             )
+        if self.root and not Path(self.root).is_dir():
+            raise UserError(
+                f"--root {self.root}: expected the folder that the paths of the table are relative "
+                "to, seen none."
+            )
+        given = self.source_options
+        if self.resume is not None and given.to_json().keys() - {"root"}:
+            raise UserError(
+                "--resume finds its pictures as it did before: remove --columns and --group-by."
+            )
+        # for what they refuse
+        assert given.column_of is not None
+        assert given.pattern is not None
+
+    @property
+    def source_options(self) -> SourceOptions:
+        """How the pictures are to be found, where looking at the source cannot tell."""
+        root = str(Path(self.root).resolve()) if self.root else ""
+        return SourceOptions(self.columns, root, self.group_by)
 
     @property
     def folder(self) -> Path:

@@ -180,6 +180,7 @@ def own_command(run: Finished, advice: Advice) -> str:
             "base": checks.name(content["base"]),
             "out": free_folder(run.folder),
         }
+        chosen |= checks.facts(content.get("source", {}))
         return typed(chosen | checks.facts(content["given"]) | advice.words)
 
 

@@ -18,7 +18,7 @@ from finetune.run_folder.going_on import STATES
 from finetune.run_folder.leftovers import sweep
 from finetune.run_folder.named_folders import readable_folder, real
 from finetune.run_folder.order import Order, new_order, recorded_order, resumed_order
-from zoo.contract import rundir
+from zoo.contract import run_pictures, rundir
 from zoo.host import disk, locks
 from zoo.host.errors import UserError
 
@@ -136,10 +136,14 @@ def _discard(claimed: Claim, why: str) -> None:
             return
 
 
-def record(folder: Path, order: Order, states: str) -> None:
+def record(folder: Path, order: Order, states: str, root: Path) -> None:
     """Write to local.json where the pictures are and their `file_states`, once they are known to be
     the right ones."""
-    rundir.write_json(folder / rundir.LOCAL, order.to_json() | {STATES: states})
+    content = order.to_json() | {STATES: states}
+    if root != order.data:
+        # paths in files.csv are relative to another folder than the table
+        content[run_pictures.ROOT] = str(root)
+    rundir.write_json(folder / rundir.LOCAL, content)
 
 
 def _lock(folder: Path) -> FileLock:

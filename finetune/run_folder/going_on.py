@@ -17,7 +17,7 @@ from pathlib import Path
 
 from finetune.data import dataset, scanning
 from finetune.machine import distributed
-from finetune.sources.class_folders import ClassTree
+from finetune.sources.listed_pictures import Listing
 from zoo.contract import run_pictures, rundir
 from zoo.files import checks
 from zoo.files.folders import shown
@@ -65,7 +65,7 @@ def _counted(paths: Sequence[str], kind: str) -> str:
     return f"{len(paths):,} {kind} ({', '.join(named)})"
 
 
-def file_states(tree: ClassTree) -> str:
+def file_states(tree: Listing) -> str:
     """sha256 over path, size, times and place on the disk of every file, as the file system tells
     them.
 
@@ -99,7 +99,7 @@ def recorded_classes(run: Path) -> tuple[str, ...]:
         return tuple(checks.names(rundir.read_json(run / rundir.DATA, kind=dict)["classes"]))
 
 
-def changes(run: Path, tree: ClassTree, *, val: str = "", processes: int = 1) -> Changes:
+def changes(run: Path, tree: Listing, *, val: str = "", processes: int = 1) -> Changes:
     """What differs between the pictures of a finished run and those that a run on `tree` would use.
 
     Names are compared first. Pictures are read, by all processes of one run, only where the file
@@ -148,12 +148,12 @@ class RecordedPicture:
     sha256: str
 
 
-def _same_states(run: Path, tree: ClassTree) -> bool:
+def _same_states(run: Path, tree: Listing) -> bool:
     return bool(rundir.read_json(run / rundir.LOCAL, kind=dict).get(STATES) == file_states(tree))
 
 
 def _listed(
-    run: Path, tree: ClassTree, recorded: Mapping[str, RecordedPicture]
+    run: Path, tree: Listing, recorded: Mapping[str, RecordedPicture]
 ) -> tuple[list[str], list[str]]:
     """What shows without reading: the files of classes that the run did not have, and its pictures
     that are gone."""

@@ -10,7 +10,9 @@ from finetune.presets.resolve import from_scratch
 from finetune.recipe.facts import as_fraction
 from finetune.recipe.resolved import given_of
 from finetune.recipe.run import Run
+from finetune.recipe.source_options import AS_IT_LOOKS, SourceOptions
 from finetune.run_folder.named_folders import data_folder, real, val_folder
+from finetune.sources.data_source import DataSource
 from zoo.bases.catalog import Base, find, find_architecture
 from zoo.contract import rundir
 from zoo.files import checks
@@ -30,13 +32,23 @@ class Order:
     """As `zoo.bases.catalog.find` takes it; a path of a run folder is absolute."""
     given: Mapping[str, Any]
     """Recipe fields set by hand."""
+    options: SourceOptions = AS_IT_LOOKS
+    """How the pictures are found in `data`."""
+
+    @property
+    def source(self) -> DataSource:
+        """The pictures."""
+        return DataSource(self.data, self.val_folder, self.options)
 
     def find_base(self) -> Base:
         """The base, or the architecture alone where it is trained from scratch."""
         return find_start(self.base, self.given)
 
     def to_json(self) -> dict[str, Any]:
-        return {"data": str(self.data), "base": self.base, "given": dict(self.given)}
+        content = {"data": str(self.data), "base": self.base, "given": dict(self.given)}
+        if options := self.options.to_json():
+            content["source"] = options
+        return content
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Order":
@@ -55,7 +67,8 @@ class Order:
         if checked.get("lr") == "find":
             del checked["lr"]
         resolve.check(checked)
-        return Order(Path(data), base, given)
+        options = SourceOptions.from_json(checks.mapping(content.get("source", {})))
+        return Order(Path(data), base, given, options)
 
     @property
     def val_folder(self) -> Path | None:
@@ -70,16 +83,17 @@ class Order:
         """Relative path of the validation folder if it lies outside the data folder, else empty."""
         return val_path(self.data, self.val_folder)
 
-    def moved(self, data: Path | None, val: Path | None) -> "Order":
+    def moved(self, data: Path | None, val: Path | None, root: str = "") -> "Order":
         """The same with other places of its pictures."""
         given = dict(self.given)
+        options = replace(self.options, root=root or self.options.root)
         if val:
             given["val"] = str(val)
-        return replace(self, data=data or self.data, given=given)
+        return replace(self, data=data or self.data, given=given, options=options)
 
     def difference(self, other: "Order") -> str | None:
         """The first key in which two orders differ, with both values; None if they are alike."""
-        mine, theirs = {**self.given, "base": self.base}, {**other.given, "base": other.base}
+        mine, theirs = self._comparable(), other._comparable()
         for key in mine | theirs:
             # where the pictures lie is no difference: their bytes are compared later
             if key == "val" and self.val_folder and other.val_folder:
@@ -90,6 +104,11 @@ class Order:
                     f"was {theirs.get(key, 'not given')}"
                 )
         return None
+
+    def _comparable(self) -> dict[str, Any]:
+        """What must be the same for a run to go on; where the pictures lie is compared later, by
+        their bytes."""
+        return {**self.given, **replace(self.options, root="").to_json(), "base": self.base}
 
 
 def find_start(base: str, given: Mapping[str, Any]) -> Base:
@@ -111,7 +130,7 @@ def new_order(run: Run, given: Mapping[str, Any]) -> Order:
     if "val" in given and as_fraction(given["val"]) is None:
         given["val"] = str(val_folder(given["val"]))
     base_name = str(real(base.folder)) if base.folder else run.base
-    return Order(real(data), base_name, given)
+    return Order(real(data), base_name, given, run.source_options)
 
 
 def resumed_order(run: Run, given: Mapping[str, Any]) -> Order:
@@ -130,11 +149,11 @@ def resumed_order(run: Run, given: Mapping[str, Any]) -> Order:
             f"--resume goes on with the recipe of {folder}: remove {flags}, or start a new run."
         )
     if run.data is not None:
-        return order.moved(real(data_folder(run.data)), moved_val)
+        return order.moved(real(data_folder(run.data)), moved_val, run.source_options.root)
     if rundir.is_finished(folder):
         return order
     _check_pictures_named(folder, order)
-    return order.moved(None, moved_val)
+    return order.moved(None, moved_val, run.source_options.root)
 
 
 def _check_pictures_named(folder: Path, order: Order) -> None:
@@ -144,7 +163,7 @@ def _check_pictures_named(folder: Path, order: Order) -> None:
             f"--resume {folder}: the run stopped before it had recorded its pictures: expected "
             f"their folder with --data. (Its {rundir.LOCAL} names {shown(order.data)}.)"
         )
-    if not order.data.is_dir():
+    if not order.data.exists():
         raise UserError(
             f"--resume {folder}: its pictures lay in {shown(order.data)}, where there is no folder "
             "now. If they moved, name their folder: python -m finetune --resume "

@@ -13,7 +13,6 @@ from finetune.recipe.run import Run
 from finetune.run_folder import going_on
 from finetune.run_folder.claim import Claim
 from finetune.run_folder.order import recorded_order
-from finetune.sources.class_folders import read_tree
 from zoo.contract import rundir
 from zoo.files import checks
 from zoo.files.same_paths import nfc
@@ -90,7 +89,7 @@ def _refuse_other_data(known: Path, data: Data, content: Mapping[str, Any]) -> N
 
 def check_unchanged(claimed: Claim) -> None:
     """Raise `UserError` if the pictures changed since a finished run was trained on them."""
-    tree = read_tree(claimed.order.data, val=claimed.order.val_folder)
+    tree = claimed.order.source.listing()
     recorded = recorded_order(claimed.folder)
     if changed := going_on.changes(
         claimed.folder, tree, val=recorded.val_path, processes=devices.cpu_cores()

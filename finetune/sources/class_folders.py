@@ -4,7 +4,6 @@ opened."""
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +17,7 @@ from finetune.sources.folder_names import (
     like_split,
     told_apart,
 )
+from finetune.sources.listed_pictures import Listing
 from zoo.files.entries import Found, Level, all_above, inside, level, listed, relative, walk
 from zoo.files.passed_over import Unused
 from zoo.files.same_paths import nfc
@@ -25,31 +25,7 @@ from zoo.host.errors import UserError
 from zoo.host.text import one_line
 
 
-@dataclass(frozen=True)
-class ClassTree:
-    """Says which files belong to which class and split, and all that belongs to none; nothing is
-    decoded yet."""
-
-    root: Path
-    classes: tuple[str, ...]
-    """Sorted by code point; the position is the label."""
-    files: dict[str, list[tuple[str, int]]]
-    """Split -> (relative path, label) of the files that are tried as pictures; only the splits that
-    the folder has."""
-    unused: tuple[Unused, ...] = ()
-    """Every other entry of the folders that were read, with the rule or the reason."""
-    folders: frozenset[str] = frozenset()
-    """Relative paths of the folders that were read; the data folder itself is `.`."""
-    findings: tuple[str, ...] = ()
-    """Sentences for people."""
-
-    @property
-    def ignored(self) -> int:
-        """Counts the files that are notes or labels, or that stand outside the class folders."""
-        return sum(entry.kind in ("harmless", "outside") for entry in self.unused)
-
-
-def read_tree(root: Path, *, val: Path | None = None) -> ClassTree:
+def read_folders(root: Path, *, val: Path | None = None) -> Listing:
     """List a data folder: class folders, or class folders in `train/`, `val/` (valid, validation)
     and `test/`.
 
@@ -97,7 +73,7 @@ def read_tree(root: Path, *, val: Path | None = None) -> ClassTree:
         files[split].sort()
     _check_filled(root, folders, files, classes, unused)
     findings = _findings(unused, top.folders)
-    return ClassTree(root, classes, files, tuple(unused), frozenset(read), tuple(findings))
+    return Listing(root, classes, files, tuple(unused), frozenset(read), tuple(findings))
 
 
 def _split_folders(root: Path, top: Level) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from finetune.recipe.facts import Facts
 from finetune.recipe.fields import Recipe, flag_of
 from finetune.recipe.run import Run
 from finetune.run_folder.named_folders import readable_folder
-from finetune.sources.class_folders import read_tree
+from finetune.sources.data_source import DataSource
 from finetune.studies.grid_order import Grid
 from zoo.bases import catalog
 from zoo.host import console
@@ -75,7 +75,7 @@ def write_grid(grid: Grid) -> None:
 def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tensor, int]:
     """Give the first readable training pictures with alternating classes, at most `count`; their
     labels [B]; and the number of classes."""
-    tree = read_tree(data)
+    tree = DataSource(data).listing()
     by_class: list[list[tuple[str, int]]] = [[] for _ in tree.classes]
     for path, label in tree.files["train"]:
         by_class[label].append((path, label))
@@ -86,7 +86,7 @@ def some_pictures(data: Path, count: int) -> tuple[list[Image.Image], torch.Tens
         if len(pictures) == count:
             break
         try:
-            pictures.append(decode(data / path))
+            pictures.append(decode(tree.root / path))
         except BadImage as problem:
             console.warn(str(problem))
         else:

@@ -73,7 +73,13 @@ def _run_advised(run: Run, given: Mapping[str, Any], *, most: int) -> Path:
     # with --resume, what was given stands only here
     content = rundir.read_json(run.folder / rundir.LOCAL)
     run = dataclasses.replace(
-        run, data=content["data"], base=content["base"], out=run.folder, resume=None, advise=None
+        run,
+        data=content["data"],
+        base=content["base"],
+        out=run.folder,
+        resume=None,
+        advise=None,
+        **content.get("source", {}),
     )
     trials = [FollowUp(run_files.read(run.folder), content["given"])]
     while len(trials) <= most and (following := follow_up(trials)):

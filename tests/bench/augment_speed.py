@@ -14,7 +14,7 @@ import torch
 
 from finetune.data import scanning
 from finetune.data.loader import PictureSource
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from tests.bench.speed import ours
 from tests.made_recipe import made_recipe
 from zoo.picture.preprocess import Preprocessing
@@ -32,7 +32,7 @@ ALL_ON = {
 
 def main(data: Path) -> None:
     """Both speeds of each round, and the median of their ratios."""
-    pictures = scanning.scan(read_tree(data)).of("train")
+    pictures = scanning.scan(read_folders(data)).of("train")
     model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(
         memory_format=torch.channels_last
     )

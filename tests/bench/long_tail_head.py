@@ -24,7 +24,7 @@ from finetune.data import dataset, scanning
 from finetune.data.loader import PictureSource, epoch_order, evaluation_batches, steps_per_epoch
 from finetune.evaluation import passes
 from finetune.recipe.fields import Recipe
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train.losses import loss_function
 from tests.bench.long_tail import TOOLS, thin
 from tests.made_recipe import made_recipe
@@ -87,7 +87,7 @@ def main(data: Path, seeds: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "long-tail"
         print("training pictures of each class:", *thin(data, root))
-        scanned = scanning.scan(read_tree(root))
+        scanned = scanning.scan(read_folders(root))
         parts = features(
             root, {split: scanned.of(split) for split in ("train", "test")}, scanned.classes
         )

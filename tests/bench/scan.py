@@ -14,7 +14,7 @@ from PIL import Image
 
 from finetune.data import scanning
 from finetune.machine.device import cpu_cores
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
                 target / f"{i}.png"
             )
         start = time.perf_counter()
-        data = scanning.scan(read_tree(Path(folder)), processes=cpu_cores())
+        data = scanning.scan(read_folders(Path(folder)), processes=cpu_cores())
         seconds = time.perf_counter() - start
     print(
         f"{len(data.pictures)} pictures scanned in {seconds:.1f} s, "

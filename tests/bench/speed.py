@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from finetune.data import dataset, scanning
 from finetune.data.loader import PictureSource, training_batches
 from finetune.recipe.fields import Recipe
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train import loop, optimizer, step
 from tests.made_recipe import made_recipe
 from zoo.picture.preprocess import Preprocessing
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=4)
     a = parser.parse_args()
-    data = scanning.scan(read_tree(a.data))
+    data = scanning.scan(read_folders(a.data))
     recipe = made_recipe(image_size=a.size, epochs=100)
     model = timm.create_model("tf_efficientnet_lite0", num_classes=9).to(
         memory_format=torch.channels_last

@@ -28,7 +28,7 @@ from finetune import pipeline
 from finetune.data import scanning
 from finetune.data.loader import PictureSource, training_batches
 from finetune.recipe.run import Run
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train import step
 from tests.bench.long_tail import measure
 from tests.made_recipe import made_recipe
@@ -83,7 +83,7 @@ def seconds_of(job_of: step.Job, batch: tuple[torch.Tensor, torch.Tensor], steps
 
 def cost(data: Path, size: int, rounds: int, steps: int) -> None:
     """Print how many times a plain step each costs."""
-    pictures = scanning.scan(read_tree(data)).of("train")
+    pictures = scanning.scan(read_folders(data)).of("train")
     source = PictureSource(
         data, Preprocessing(size=size, mean=(0.5,) * 3, std=(0.5,) * 3), workers=0, pin=False
     )

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from finetune.data.dataset import Data
 from finetune.data.held_out import split
 from finetune.data.scanning import scan
-from finetune.sources.class_folders import ClassTree, read_tree
+from finetune.sources.class_folders import read_folders
+from finetune.sources.listed_pictures import Listing
 from tests.bad_pictures import BAD, ODD
 from tests.finetune.made_pictures import png
 from zoo.files.passed_over import KINDS
@@ -254,7 +255,7 @@ def check(shape: str, wanted: list[Entry], figures: Figures) -> None:
         began = perf_counter()
         try:
             with nobody():
-                tree = read_tree(root)
+                tree = read_folders(root)
                 data = split(scan(tree, bad_limit=1.0), "0.5")
         except UserError as error:
             figures.refused[_beginning(str(error), root)] += 1
@@ -267,7 +268,7 @@ def check(shape: str, wanted: list[Entry], figures: Figures) -> None:
         figures.left_out.update(entry.kind for entry in data.unused)
 
 
-def assert_conserved(root: Path, tree: ClassTree, data: Data, *, val: str = "") -> None:
+def assert_conserved(root: Path, tree: Listing, data: Data, *, val: str = "") -> None:
     """Used + left out + folders that were read = every entry, each of them once; `val`: a folder
     elsewhere."""
     used = [p.path for p in data.pictures]

@@ -36,7 +36,7 @@ from finetune.evaluation.passes import Scores, logits, score
 from finetune.machine import distributed, signals
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train import loop, losses, lr_range
 from finetune.train.distill import Teacher
 from finetune.train.step import Job
@@ -165,7 +165,7 @@ def in_pieces(job: Job, number: signal.Signals, until: int) -> dict[str, torch.T
 
 def all_cases(digits: Path, out: Path) -> dict[str, Any]:
     """Everything, in this number of processes."""
-    data = scan(read_tree(digits))
+    data = scan(read_folders(digits))
     folder, pictures = out / f"runs-{distributed.world()}", list(data.pictures)
     results: dict[str, Any] = {"digest": data.digest()}
     if distributed.world() < 3:
@@ -220,7 +220,7 @@ def scores_of_first(pictures: list[Picture], digits: Path) -> float:
 def piece(digits: Path, out: Path, number: signal.Signals, until: int) -> dict[str, Any]:
     """Part of a run whose number of processes changes: with moving average and AdamW, three
     epochs."""
-    changing = made_job("adamw", scan(read_tree(digits)).of("train"), digits, out / "changing")
+    changing = made_job("adamw", scan(read_folders(digits)).of("train"), digits, out / "changing")
     recipe = dataclasses.replace(changing.recipe, ema=0.9, epochs=3)
     return in_pieces(dataclasses.replace(changing, recipe=recipe), number, until)
 

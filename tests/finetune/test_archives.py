@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from finetune.recipe.run import Run
+from finetune.run_folder.claim import claim
 from finetune.run_folder.named_folders import data_folder, readable_folder
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
+from finetune.sources.data_source import DataSource
 from finetune.stored import archive_entries, archives, kept_folder, rows
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.host.errors import UserError
@@ -66,7 +69,7 @@ def test_an_archive_is_read_as_the_folder_that_was_packed(suffix: str, tmp_path:
     assert readable_folder(str(path)) == folder
     written = {f"pets/{name}": data for name, data in contents(folder).items() if data}
     assert written == PICTURES
-    tree = read_tree(folder)
+    tree = read_folders(folder)
     assert tree.classes == ("cat", "dogs")
     assert len(tree.files["train"]) == 4
     changed = folder.stat().st_mtime_ns
@@ -233,7 +236,7 @@ def test_a_killed_one_begins_again(
     monkeypatch.setattr(archives, "_write_file", write_file)
     assert not rows.stored_in(str(path)).exists()
     folder = rows.prepare(str(path))
-    assert len(read_tree(folder).files["train"]) == 4
+    assert len(read_folders(folder).files["train"]) == 4
     assert not list(home.rglob("*.tmp"))
 
 
@@ -268,7 +271,27 @@ def test_splits_in_an_archive_stay(tmp_path: Path) -> None:
     path = tmp_path / "set.tgz"
     with tarfile.open(path, "w:gz") as tar:
         tar.add(tmp_path / "set", "set")
-    assert set(read_tree(readable_folder(str(path))).files) == {"train", "test"}
+    assert set(read_folders(readable_folder(str(path))).files) == {"train", "test"}
+
+
+def test_a_table_of_labels_beside_its_pictures(tmp_path: Path) -> None:
+    files = {f"set/images/{i}.png": png(i) for i in range(4)}
+    lines = ["image,label", *(f"images/{i}.png,{('cat', 'dog')[i % 2]}" for i in range(4))]
+    path = tmp_path / "set.zip"
+    path.write_bytes(zip_of(files | {"set/labels.csv": "\n".join(lines).encode()}))
+    listing = DataSource(readable_folder(str(path))).listing()
+    assert listing.classes == ("cat", "dog")
+    assert listing.files["train"][1] == ("images/1.png", 1)
+
+
+def test_a_run_takes_what_was_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pets.zip").write_bytes(zip_of(PICTURES))
+    taken = claim(Run(data="pets.zip"), {})
+    taken.lock.release()
+    assert taken.order.data == data_folder("pets.zip").resolve()
+    assert read_folders(taken.order.data).classes == ("cat", "dogs")
+    assert taken.folder == Path("runs/pets.zip-efficientnet_lite0")
 
 
 def test_labels_coarse_is_for_one_source(tmp_path: Path, home: Path) -> None:

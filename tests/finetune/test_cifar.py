@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from finetune.run_folder.named_folders import readable_folder
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.stored import cifar, plain_pickle, rows
 from tests.finetune.made_pictures import contents
 from zoo.host.errors import UserError
@@ -139,7 +139,7 @@ def test_both_versions_and_the_archive_give_the_same_files(tmp_path: Path) -> No
     with Image.open(io.BytesIO(expected["train/aquarium_fish/00007.png"])) as picture:
         pixels_HWC = np.asarray(picture)
     assert (pixels_HWC == pixels_of(1)[1].reshape(3, 32, 32).transpose(1, 2, 0)).all()
-    tree = read_tree(readable_folder(str(plain)))
+    tree = read_folders(readable_folder(str(plain)))
     assert tree.classes == tuple(CLASSES)
     assert {split: len(files) for split, files in tree.files.items()} == {"train": 30, "test": 6}
     for other in (
@@ -157,8 +157,8 @@ def test_the_superclasses_of_cifar_100(tmp_path: Path) -> None:
     binary = write_hundred_binary(tmp_path / "cifar-100-binary")
     fine, coarse = rows.prepare(str(plain)), rows.prepare(str(plain), coarse=True)
     assert fine != coarse
-    assert read_tree(fine).classes == tuple(CLASSES)
-    assert read_tree(coarse).classes == tuple(COARSE)
+    assert read_folders(fine).classes == tuple(CLASSES)
+    assert read_folders(coarse).classes == tuple(COARSE)
     assert pictures(rows.prepare(str(binary))) == pictures(fine)
     for other in (binary, packed(plain)):
         assert pictures(rows.prepare(str(other), coarse=True)) == pictures(coarse)

@@ -41,7 +41,7 @@ from finetune.run_folder import going_on
 from finetune.run_folder.claim import claim, held
 from finetune.run_folder.order import Order, recorded_order
 from finetune.run_folder.recorded_data import check_same_data, with_recorded_names
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from tests.finetune.made_pictures import contents, png, write_classes
 from zoo.contract import rundir
 from zoo.files import checks
@@ -69,6 +69,9 @@ FLAGS = {
         "--device",
         "--workers",
         "--bad-limit",
+        "--columns",
+        "--root",
+        "--group-by",
         "--advise",
     ],
     "recipe options": [
@@ -238,7 +241,7 @@ def earlier_run(out: Path, data: Path, given: dict[str, Any], *, finished: bool 
     (out / rundir.RESUME).mkdir(parents=True)
     order = Order(data.resolve(), "efficientnet_lite0", given)
     rundir.write_json(out / rundir.LOCAL, order.to_json())
-    scanned = scanning.scan(read_tree(data), bad_limit=1.0)
+    scanned = scanning.scan(read_folders(data), bad_limit=1.0)
     check_same_data(out, held_out.split(scanned, "0.2"), 0.01, same=False)  # records them
     if finished:
         (out / rundir.RESUME).rmdir()
@@ -817,7 +820,7 @@ def test_a_validation_folder_may_move_too(
     held_out = write_classes(here / "val", {"cat": 2, "dog": 2}, first=50)
     out, val = earlier_run(here / "run", animals, {}), {"val": str(held_out)}
     rundir.write_json(out / rundir.LOCAL, Order(animals, "efficientnet_lite0", val).to_json())
-    check_same_data(out, scanning.scan(read_tree(animals, val=held_out)), 0.01, same=False)
+    check_same_data(out, scanning.scan(read_folders(animals, val=held_out)), 0.01, same=False)
     (here / "new").mkdir()
     moved = animals.rename(here / "new" / "animals")
     moved_val = {"val": str(held_out.rename(here / "held out"))}  # not beside the data any more
@@ -929,12 +932,12 @@ def test_a_finished_run_knows_whether_its_pictures_are_the_same(
     out = earlier_run(here / "run", animals, {}, finished=True)
     local = rundir.read_json(out / rundir.LOCAL)
     rundir.write_json(
-        out / rundir.LOCAL, local | {going_on.STATES: going_on.file_states(read_tree(animals))}
+        out / rundir.LOCAL, local | {going_on.STATES: going_on.file_states(read_folders(animals))}
     )
     change(animals)
     if change is untouched:
         monkeypatch.setattr(scanning, "scan", None)  # nothing is read
-    changed = going_on.changes(out, read_tree(animals))
+    changed = going_on.changes(out, read_folders(animals))
     assert str(changed).startswith(words)
     assert bool(changed) is bool(words)
 
@@ -945,7 +948,7 @@ def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(he
     write_classes(val, {"cat": 2, "dog": 2}, first=50)
     out = here / "run"
     out.mkdir()
-    scanned = scanning.scan(read_tree(data, val=val))
+    scanned = scanning.scan(read_folders(data, val=val))
     check_same_data(out, scanned, 0.01, same=False)
     assert scanned.of("val")[0].path == "../../b/val/cat/000.png"
     rundir.write_json(
@@ -962,14 +965,14 @@ def test_the_digest_is_the_same_wherever_a_validation_folder_and_its_data_lie(he
             if old != new:
                 old.rename(new)
         data, val = new_data, new_val
-        tree = read_tree(data, val=val)
+        tree = read_folders(data, val=val)
         assert scanning.scan(tree).digest() == scanned.digest()
         assert not going_on.changes(out, tree, val=recorded.val_path)
     swapped(val)
-    assert str(going_on.changes(out, read_tree(data, val=val), val=recorded.val_path)).startswith(
-        "4 changed (../"
-    )
-    assert scanning.scan(read_tree(data, val=val)).digest() != scanned.digest()
+    assert str(
+        going_on.changes(out, read_folders(data, val=val), val=recorded.val_path)
+    ).startswith("4 changed (../")
+    assert scanning.scan(read_folders(data, val=val)).digest() != scanned.digest()
 
 
 def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: Path) -> None:
@@ -988,12 +991,12 @@ def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: P
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png(number))
     out = earlier_run(here / "run", here / "NFC", {})
-    of_run = held_out.split(scanning.scan(read_tree(here / "NFC")), "0.2")
+    of_run = held_out.split(scanning.scan(read_folders(here / "NFC")), "0.2")
     lines = "".join(
         f"{p.path}\t{of_run.classes[p.label]}\t{p.split}\t{p.sha256}\n" for p in of_run.pictures
     )
     assert of_run.digest() == hashlib.sha256(lines.encode()).hexdigest()  # as it always was
-    copy = held_out.split(scanning.scan(read_tree(here / "NFD")), "0.2")
+    copy = held_out.split(scanning.scan(read_folders(here / "NFD")), "0.2")
     assert copy.classes != of_run.classes
     # the accent sorts elsewhere, and labels with it
     assert list(map(nfc, copy.classes)) != list(of_run.classes)
@@ -1015,9 +1018,9 @@ def test_a_copy_whose_names_have_the_other_unicode_form_is_the_same_data(here: P
             ]
             assert labels == [p.label for p in finished.pictures]
         check_same_data(out, going, 0.01, same=True)
-    assert not going_on.changes(out, read_tree(here / "NFD"))
+    assert not going_on.changes(out, read_folders(here / "NFD"))
     write_classes(here / "NFD", {"tea": 2}, first=50)
-    more = with_recorded_names(taken, scanning.scan(read_tree(here / "NFD")))
+    more = with_recorded_names(taken, scanning.scan(read_folders(here / "NFD")))
     assert "since this run began: tea is new." in refusal(
         lambda: check_same_data(out, more, 0.01, same=True)
     )

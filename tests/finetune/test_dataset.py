@@ -21,7 +21,7 @@ from finetune.data.dataset import Data, Picture, median_short_side, write_files_
 from finetune.data.held_out import split
 from finetune.data.scanning import scan
 from finetune.recipe.facts import as_fraction
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from tests.bad_pictures import BAD, jpeg
 from tests.finetune.made_pictures import contents, png, rows, write_classes
 from zoo.host import console
@@ -57,7 +57,9 @@ def sides(data: Data) -> dict[str, str]:
 def test_plain_class_folders_are_all_train_and_classes_are_sorted_by_code_point(
     tmp_path: Path,
 ) -> None:
-    tree = read_tree(write_classes(tmp_path, {"ant": 2, "Zebra": 1, "äpfel": 1, "10": 1, "9": 1}))
+    tree = read_folders(
+        write_classes(tmp_path, {"ant": 2, "Zebra": 1, "äpfel": 1, "10": 1, "9": 1})
+    )
     assert tree.classes == ("10", "9", "Zebra", "ant", "äpfel")
     assert tree.files == {
         "train": [
@@ -73,7 +75,7 @@ def test_plain_class_folders_are_all_train_and_classes_are_sorted_by_code_point(
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
 def test_split_folders(tmp_path: Path, name: str) -> None:
-    tree = read_tree(
+    tree = read_folders(
         write_classes(tmp_path, {"train/cat": 2, "train/dog": 1, f"{name}/cat": 1, "test/dog": 1})
     )
     assert {key: [path for path, _ in files] for key, files in tree.files.items()} == {
@@ -84,7 +86,7 @@ def test_split_folders(tmp_path: Path, name: str) -> None:
 
 
 def test_labels_go_by_name_where_a_split_lacks_a_class(tmp_path: Path) -> None:
-    tree = read_tree(
+    tree = read_folders(
         write_classes(tmp_path, {"train/a": 1, "train/b": 1, "train/c": 1, "val/c": 1, "test/b": 1})
     )
     assert tree.files["val"] == [("val/c/000.png", 2)]
@@ -92,7 +94,7 @@ def test_labels_go_by_name_where_a_split_lacks_a_class(tmp_path: Path) -> None:
 
 
 def test_files_of_nested_folders_belong_to_the_first_level_class(tmp_path: Path) -> None:
-    tree = read_tree(write_classes(tmp_path, {"cat/dog/deep": 1, "dog/cat": 1, "dog": 1}))
+    tree = read_folders(write_classes(tmp_path, {"cat/dog/deep": 1, "dog/cat": 1, "dog": 1}))
     assert tree.files["train"] == [
         ("cat/dog/deep/000.png", 0),
         ("dog/000.png", 1),
@@ -115,7 +117,7 @@ def test_hidden_files_and_those_of_other_programs_are_passed_over(tmp_path: Path
     )
     for name in (".DS_Store", "cat/.DS_Store", "cat/._000.png", "dog/Thumbs.db", "dog/desktop.ini"):
         (tmp_path / name).write_bytes(b"\0")
-    tree = read_tree(tmp_path)
+    tree = read_folders(tmp_path)
     assert tree.files == {"train": [("cat/000.png", 0), ("dog/000.png", 1)]}
     assert tree.ignored == 0
 
@@ -128,7 +130,7 @@ def test_other_suffixes_are_counted_in_a_finding_and_any_case_of_a_picture_suffi
         (tmp_path / name).write_bytes(b"text")
     (tmp_path / "train/cat/LOUD.JPG").write_bytes(jpeg())
     (tmp_path / "train/cat/no suffix").write_bytes(png(77))
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     assert {"train/cat/LOUD.JPG", "train/cat/no suffix"} < {p.path for p in data.pictures}
     assert len(data.pictures) == sum(SPLIT.values()) + 2
     assert [f for f in data.findings if f.startswith("4 files ignored")] == list(data.findings)
@@ -139,21 +141,21 @@ def test_links_back_up_are_visited_once(tmp_path: Path, layout: str) -> None:
     write_classes(
         tmp_path, {f"{layout}cat": 2, f"{layout}dog": 2, **({"val/dog": 2} if layout else {})}
     )
-    before = read_tree(tmp_path)
+    before = read_folders(tmp_path)
     for name, target in (
         ("up", tmp_path / layout),
         ("self", tmp_path / layout / "cat"),
         ("root", tmp_path),
     ):
         (tmp_path / layout / "cat" / name).symlink_to(target)
-    assert read_tree(tmp_path).files == before.files
+    assert read_folders(tmp_path).files == before.files
 
 
 def test_a_linked_class_folder_is_read(tmp_path: Path) -> None:
     write_classes(tmp_path / "data", {"cat": 1})
     write_classes(tmp_path / "elsewhere", {"dog": 2})
     (tmp_path / "data" / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
-    assert read_tree(tmp_path / "data").files["train"] == [
+    assert read_folders(tmp_path / "data").files["train"] == [
         ("cat/000.png", 0),
         ("dog/000.png", 1),
         ("dog/001.png", 1),
@@ -167,12 +169,12 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"missing: expected a folder .*, but there is nothing .* --data digits"
     ):
-        read_tree(tmp_path / "missing")
+        read_folders(tmp_path / "missing")
     (tmp_path / "file.zip").write_bytes(b"PK")
     with pytest.raises(
         UserError, match=r"--data \S+file\.zip: expected a folder .* a file .*--data digits"
     ):
-        read_tree(tmp_path / "file.zip")
+        read_folders(tmp_path / "file.zip")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
 def test_bad_layouts_are_named(tmp_path: Path, counts: dict[str, int], message: str) -> None:
     write_classes(tmp_path, counts)
     with pytest.raises(UserError, match=message) as caught:
-        read_tree(tmp_path)
+        read_folders(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
 
@@ -214,7 +216,7 @@ def test_class_names_that_differ_in_unicode_form_only(tmp_path: Path) -> None:
     if len(list(tmp_path.iterdir())) == 1:
         pytest.skip("this file system takes both forms for one name")
     with pytest.raises(UserError, match="differ only in case or Unicode form"):
-        read_tree(tmp_path)
+        read_folders(tmp_path)
 
 
 # --- pictures that cannot be used
@@ -223,7 +225,7 @@ def test_class_names_that_differ_in_unicode_form_only(tmp_path: Path) -> None:
 def test_an_unreadable_picture_is_left_out_by_name_and_not_replaced(tmp_path: Path) -> None:
     write_classes(tmp_path, {"cat": 50, "dog": 50})
     (tmp_path / "cat" / "025.png").write_bytes(BAD["half.jpg"][0]())
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     [(path, reason)] = data.left_out
     assert path == "cat/025.png"
     assert "truncated" in reason
@@ -241,7 +243,7 @@ def test_more_than_one_percent_stops_with_names_and_reasons(tmp_path: Path) -> N
     with pytest.raises(
         UserError, match=r"^3 of 123 .*expected at most 1%.*--bad-limit 0\.03"
     ) as caught:
-        scan(read_tree(tmp_path))
+        scan(read_folders(tmp_path))
     lines = str(caught.value).splitlines()[1:]
     assert [line.split(":")[0].strip() for line in lines] == [
         "cat/html.jpg",
@@ -256,7 +258,7 @@ def test_more_than_one_percent_stops_with_names_and_reasons(tmp_path: Path) -> N
 def test_the_same_bytes_under_two_classes_are_left_out(tmp_path: Path) -> None:
     write_classes(tmp_path, {"cat": 100, "dog": 100})
     (tmp_path / "dog" / "twin.png").write_bytes((tmp_path / "cat" / "007.png").read_bytes())
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     assert dict(data.left_out) == dict.fromkeys(
         ["cat/007.png", "dog/twin.png"], "the same bytes stand under cat, dog"
     )
@@ -272,7 +274,7 @@ def test_bytes_in_two_splits_stay_in_the_later_one(tmp_path: Path) -> None:
         ("test/dog/000.png", "val/dog/leak.png"),
     ):
         (tmp_path / copy).write_bytes((tmp_path / original).read_bytes())
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     assert {p.path for p in data.pictures} == {
         f"{folder}/{i:03}.png" for folder, n in SPLIT.items() for i in range(n)
     }
@@ -286,14 +288,14 @@ def test_a_class_that_loses_all_its_training_pictures_to_test(tmp_path: Path) ->
     write_classes(tmp_path, {"train/cat": 2, "train/dog": 0, "test/cat": 1, "test/dog": 1})
     (tmp_path / "train/dog/leak.png").write_bytes((tmp_path / "test/dog/000.png").read_bytes())
     with pytest.raises(UserError, match=r"class 'dog' .*: 1 pictures of train .*Add pictures"):
-        scan(read_tree(tmp_path))
+        scan(read_folders(tmp_path))
 
 
 def test_duplicates_within_a_split_are_kept_and_counted(tmp_path: Path) -> None:
     write_classes(tmp_path, {"cat": 3, "dog": 3})
     for name in ("a.png", "b.png"):
         (tmp_path / "cat" / name).write_bytes((tmp_path / "cat" / "000.png").read_bytes())
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     assert len(data.pictures) == 8
     assert data.findings == ("2 exact duplicates within a split",)
 
@@ -312,7 +314,7 @@ def test_a_finding_with_a_name_that_is_not_utf8_can_be_printed(
 def test_scanning_leaves_the_data_as_it_was_and_reads_digest_and_size(tmp_path: Path) -> None:
     write_classes(tmp_path, SPLIT, size=(9, 5))
     before = contents(tmp_path)
-    data = split(scan(read_tree(tmp_path)), "0.2")
+    data = split(scan(read_folders(tmp_path)), "0.2")
     assert contents(tmp_path) == before
     assert [(p.sha256, p.width, p.height) for p in data.pictures] == [
         (hashlib.sha256(before[p.path]).hexdigest(), 9, 5) for p in data.pictures
@@ -324,7 +326,7 @@ def test_several_processes_give_the_same_as_one(
 ) -> None:
     write_classes(tmp_path, {"cat": 60, "dog": 60})
     (tmp_path / "dog" / "003.png").write_bytes(b"")
-    tree = read_tree(tmp_path)
+    tree = read_folders(tmp_path)
     one = scan(tree)
     assert one.left_out == (("dog/003.png", "the file is empty"),)
     started: list[int] = []
@@ -345,7 +347,7 @@ def test_several_processes_give_the_same_as_one(
 
 def test_split_cuts_the_fraction_of_each_class_by_sha256(tmp_path: Path) -> None:
     write_classes(tmp_path, {"train/a": 40, "train/b": 10, "test/a": 5})
-    scanned = scan(read_tree(tmp_path))
+    scanned = scan(read_folders(tmp_path))
     data = split(scanned, "0.3")
     assert data.counts() == {
         "train": {"a": 28, "b": 7},
@@ -369,7 +371,7 @@ def test_the_same_bytes_land_on_the_same_side_under_any_name_and_order(tmp_path:
         copy = tmp_path / "two" / path.parent.name / f"IMG {i * 7919 % 1000}.PNG"
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    one, two = (split(scan(read_tree(tmp_path / name)), "0.25") for name in ("one", "two"))
+    one, two = (split(scan(read_folders(tmp_path / name)), "0.25") for name in ("one", "two"))
     assert sides(one) == sides(two)
     assert Counter(sides(one).values()) == {"train": 16, "val": 5}
 
@@ -379,7 +381,7 @@ def test_identical_bytes_stay_together(tmp_path: Path) -> None:
     for path in list(tmp_path.rglob("*.png")):
         for copy in range(2):
             path.with_stem(f"{path.stem} copy {copy}").write_bytes(path.read_bytes())
-    data = split(scan(read_tree(tmp_path)), "0.5")
+    data = split(scan(read_folders(tmp_path)), "0.5")
     of_bytes = Counter((p.sha256, p.split) for p in data.pictures)
     assert set(of_bytes.values()) == {3}
     assert data.counts() == {"train": {"a": 15, "b": 15}, "val": {"a": 15, "b": 15}}
@@ -388,24 +390,24 @@ def test_identical_bytes_stay_together(tmp_path: Path) -> None:
 def test_small_classes(tmp_path: Path) -> None:
     write_classes(tmp_path, {"one": 1, "same": 1, "two": 2, "three": 3})
     (tmp_path / "same" / "copy.png").write_bytes((tmp_path / "same" / "000.png").read_bytes())
-    data = split(scan(read_tree(tmp_path)), "0.9")
+    data = split(scan(read_folders(tmp_path)), "0.9")
     assert data.counts() == {
         "train": {"one": 1, "same": 2, "three": 1, "two": 1},
         "val": {"one": 0, "same": 0, "three": 2, "two": 1},
     }
     assert "classes with a single picture are not in val: one, same" in data.findings
-    little = split(scan(read_tree(tmp_path)), "0.01")
+    little = split(scan(read_folders(tmp_path)), "0.01")
     assert little.counts()["val"] == {"one": 0, "same": 0, "three": 1, "two": 1}
 
 
 def test_nothing_to_hold_out(tmp_path: Path) -> None:
     write_classes(tmp_path, {"cat": 1, "dog": 1})
     with pytest.raises(UserError, match=r"held out .*: add pictures"):
-        split(scan(read_tree(tmp_path)), "0.2")
+        split(scan(read_folders(tmp_path)), "0.2")
 
 
 def test_a_val_folder_of_the_data_is_kept_as_it_is(tmp_path: Path) -> None:
-    scanned = scan(read_tree(write_classes(tmp_path, SPLIT)))
+    scanned = scan(read_folders(write_classes(tmp_path, SPLIT)))
     data = split(scanned, "0.9")
     assert data == scanned
     assert data.val_rule == "the data has a val folder"
@@ -414,7 +416,7 @@ def test_a_val_folder_of_the_data_is_kept_as_it_is(tmp_path: Path) -> None:
 def test_val_from_another_folder(tmp_path: Path) -> None:
     root = write_classes(tmp_path / "data", {"cat": 2, "dog": 2})
     val = write_classes(tmp_path / "held out", {"dog": 2}, first=100)
-    data = split(scan(read_tree(root, val=val)), "0.2")
+    data = split(scan(read_folders(root, val=val)), "0.2")
     assert [p.path for p in data.of("val")] == [
         "../held out/dog/000.png",
         "../held out/dog/001.png",
@@ -424,7 +426,7 @@ def test_val_from_another_folder(tmp_path: Path) -> None:
     assert len(data.of("train")) == 4
     write_classes(val, {"cow": 1}, first=200)
     with pytest.raises(UserError, match=r"held out .*'cow', .*expected only .*Rename or remove"):
-        read_tree(root, val=val)
+        read_folders(root, val=val)
 
 
 def test_a_val_path_that_cannot_be_used(tmp_path: Path) -> None:
@@ -432,10 +434,10 @@ def test_a_val_path_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"--val .*nowhere: expected a fraction .*, or an existing folder"
     ):
-        read_tree(plain, val=tmp_path / "nowhere")
+        read_folders(plain, val=tmp_path / "nowhere")
     both = write_classes(tmp_path / "both", SPLIT)
     with pytest.raises(UserError, match=r"--val .*plain: .*both .* val; remove one"):
-        read_tree(both, val=plain)
+        read_folders(both, val=plain)
 
 
 def test_as_fraction() -> None:
@@ -477,13 +479,13 @@ def test_halves_do_not_depend_on_names() -> None:
 
 def test_digest_changes_with_what_a_run_sees_and_with_nothing_else(tmp_path: Path) -> None:
     root = write_classes(tmp_path / "a", SPLIT)
-    digest = scan(read_tree(root)).digest()
+    digest = scan(read_folders(root)).digest()
     for name, content in reversed(contents(root).items()):
         if content:
             (tmp_path / "b" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "b" / name).write_bytes(content)
     (tmp_path / "b" / "notes.txt").write_text("not a picture")
-    assert scan(read_tree(tmp_path / "b")).digest() == digest
+    assert scan(read_folders(tmp_path / "b")).digest() == digest
     data = made_data(4)
     assert (
         len(
@@ -496,13 +498,13 @@ def test_digest_changes_with_what_a_run_sees_and_with_nothing_else(tmp_path: Pat
     )
     seen = {digest}
     os.replace(root / "train/cat/002.png", root / "train/dog/new.png")
-    seen.add(scan(read_tree(root)).digest())
+    seen.add(scan(read_folders(root)).digest())
     os.replace(root / "train/dog/new.png", root / "val/dog/new.png")
-    seen.add(scan(read_tree(root)).digest())
+    seen.add(scan(read_folders(root)).digest())
     (root / "val/dog/new.png").write_bytes(png(12345))
-    seen.add(scan(read_tree(root)).digest())
+    seen.add(scan(read_folders(root)).digest())
     os.replace(root / "val/dog/new.png", root / "val/dog/newer.png")
-    seen.add(scan(read_tree(root)).digest())
+    seen.add(scan(read_folders(root)).digest())
     assert len(seen) == 5
 
 
@@ -510,7 +512,7 @@ def test_files_csv_lists_every_picture(tmp_path: Path) -> None:
     names = [",", 'say "hi"', "two\nlines", "ÿ"]
     root = write_classes(tmp_path / "data", {name: 4 for name in names})
     (root / "," / os.fsdecode(b"\xfe\n,.png")).write_bytes(png(999))
-    data = split(scan(read_tree(root)), "0.25")
+    data = split(scan(read_folders(root)), "0.25")
     write_files_csv(tmp_path / "files.csv", data)
     assert rows(tmp_path / "files.csv") == [
         {
@@ -530,7 +532,7 @@ def test_files_csv_lists_every_picture(tmp_path: Path) -> None:
 def test_median_short_side(tmp_path: Path) -> None:
     for i, size in enumerate(((30, 10), (12, 40), (50, 50))):
         write_classes(tmp_path, {"ab"[i % 2] + f"/{i}": 1}, size=size)
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     assert median_short_side(data.pictures) == 12
     assert median_short_side([p for p in data.pictures if p.label == 0]) == 30
 
@@ -539,7 +541,7 @@ def test_split_folders_in_another_case_count_and_folders_beside_them_are_named(
     tmp_path: Path,
 ) -> None:
     write_classes(tmp_path, {"Train/a": 3, "Train/b": 3, "Val/a": 1, "Val/b": 1, "extra/c": 1})
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     assert {p.split for p in data.pictures} == {"train", "val"}
     assert [
         finding
@@ -551,7 +553,7 @@ def test_split_folders_in_another_case_count_and_folders_beside_them_are_named(
 def test_a_validation_folder_among_the_classes_is_refused(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 2, "b": 2, "held/a": 1})
     with pytest.raises(UserError, match="held stands among the class folders"):
-        read_tree(tmp_path, val=tmp_path / "held")
+        read_folders(tmp_path, val=tmp_path / "held")
 
 
 @pytest.mark.parametrize("split_name", ["val", "test"])
@@ -561,14 +563,14 @@ def test_an_empty_split_folder_is_an_error(tmp_path: Path, split_name: str) -> N
     with pytest.raises(
         UserError, match=f"{split_name}: expected pictures in class folders, seen none"
     ):
-        read_tree(tmp_path)
+        read_folders(tmp_path)
 
 
 def test_a_validation_folder_that_test_repeats_is_an_error(tmp_path: Path) -> None:
     write_classes(tmp_path, {"train/a": 2, "train/b": 2})
     write_classes(tmp_path, {"test/a": 1, "test/b": 1}, first=50)
     write_classes(tmp_path / "held", {"a": 1, "b": 1}, first=50)
-    data = scan(read_tree(tmp_path, val=tmp_path / "held"))
+    data = scan(read_folders(tmp_path, val=tmp_path / "held"))
     with pytest.raises(UserError, match="validation folder has no usable picture"):
         split(data, str(tmp_path / "held"))
 
@@ -585,7 +587,7 @@ def test_dark_pictures_of_16_bits_are_a_finding(tmp_path: Path) -> None:
                 .astype(np.uint16)
             )
             Image.fromarray(values).save(tmp_path / name / f"{number}.png")
-    [finding] = scan(read_tree(tmp_path)).findings
+    [finding] = scan(read_folders(tmp_path)).findings
     assert finding.startswith(
         "6 of 6 pictures of 16 bits are nearly black as decoded: their values end at 4,095"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from finetune.run_folder.named_folders import data_folder, readable_folder
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.stored import downloads, kept_folder, rows
 from tests.finetune.made_pictures import png
 from zoo.host.errors import UserError
@@ -99,7 +99,7 @@ def test_an_archive_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     folder = readable_folder(server.url)
     assert folder == expected
     assert "secret" not in str(folder)
-    assert read_tree(folder).classes == ("cat", "dog")
+    assert read_folders(folder).classes == ("cat", "dog")
     assert len(list(folder.rglob("*.png"))) == 40
     assert readable_folder(server.url) == folder
     assert server.ranges == [None]

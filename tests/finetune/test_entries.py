@@ -19,7 +19,7 @@ from finetune.data import left_out, reading
 from finetune.data.dataset import Data, Picture
 from finetune.data.held_out import split
 from finetune.data.scanning import scan
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.sources.folder_names import like_split
 from tests.bad_pictures import ODD, encode, photo
 from tests.finetune.made_pictures import png, rows, write_classes
@@ -131,7 +131,7 @@ def test_what_is_left_out_has_its_kind_and_reason(
     tmp_path: Path, build: Build, left_out: dict[str, tuple[str, str]]
 ) -> None:
     build(write_classes(tmp_path, PAIR))
-    tree = read_tree(tmp_path)
+    tree = read_folders(tmp_path)
     data = scan(tree, bad_limit=0.5)
     assert_conserved(tmp_path, tree, data)
     assert {entry.path: entry.kind for entry in data.unused} == {
@@ -157,7 +157,7 @@ def test_notes_that_do_not_begin_as_a_picture_are_not_tried(
     tmp_path: Path, name: str, build: Callable[[Path], object]
 ) -> None:
     build(write_classes(tmp_path, PAIR) / "cat" / name)
-    data = scan(read_tree(tmp_path), bad_limit=0)
+    data = scan(read_folders(tmp_path), bad_limit=0)
     assert [(entry.path, entry.kind) for entry in data.unused] == [(f"cat/{name}", "harmless")]
 
 
@@ -166,7 +166,7 @@ def test_a_picture_without_a_decoder_is_named_also_under_the_suffix_of_notes(
     tmp_path: Path, brand: bytes
 ) -> None:
     write("cat/x.txt", b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0")(write_classes(tmp_path, PAIR))
-    assert [entry.kind for entry in scan(read_tree(tmp_path), bad_limit=0.5).unused] == [
+    assert [entry.kind for entry in scan(read_folders(tmp_path), bad_limit=0.5).unused] == [
         "unreadable"
     ]
 
@@ -186,7 +186,7 @@ def test_a_validation_folder_within_the_data_is_not_left_out_as_well(
     held = write_classes(tmp_path / place, {"cat": 2, "dog": 2}, first=50)
     for path in left_out:
         (tmp_path / path).write_bytes(b"x")
-    tree = read_tree(tmp_path, val=held)
+    tree = read_folders(tmp_path, val=held)
     data = scan(tree)
     assert_conserved(tmp_path, tree, data)
     assert {entry.path for entry in data.unused} == {".git", *left_out}
@@ -212,7 +212,7 @@ def test_a_validation_folder_that_cannot_be_meant(tmp_path: Path, place: str, wo
         first=50,
     )
     with pytest.raises(UserError, match=words):
-        read_tree(tmp_path / "data", val=tmp_path / "data" / place)
+        read_folders(tmp_path / "data", val=tmp_path / "data" / place)
 
 
 def test_a_validation_folder_elsewhere_is_accounted_for_as_well(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_validation_folder_elsewhere_is_accounted_for_as_well(tmp_path: Path) 
     held = write_classes(tmp_path / "held", {"cat": 2, "dog/@eaDir": 1, "dog/deep": 1}, first=50)
     for name in ("loose.png", "cat/notes.txt", "cat/empty.png"):
         (held / name).write_bytes(b"")
-    tree = read_tree(root, val=held)
+    tree = read_folders(root, val=held)
     data = scan(tree, bad_limit=0.5)
     assert_conserved(root, tree, data, val="../held")
     assert {entry.path: entry.kind for entry in data.unused} == {
@@ -234,7 +234,7 @@ def test_a_validation_folder_elsewhere_is_accounted_for_as_well(tmp_path: Path) 
 def test_a_link_to_a_split_is_named_beside_it(tmp_path: Path) -> None:
     write_classes(tmp_path, {"train/a": 1, "train/b": 1, "more/a": 1, "held/a": 1})
     (tmp_path / "again").symlink_to("held")
-    tree = read_tree(tmp_path, val=tmp_path / "held")
+    tree = read_folders(tmp_path, val=tmp_path / "held")
     assert {entry.path for entry in tree.unused if entry.kind == "beside"} == {"again", "more"}
 
 
@@ -262,7 +262,7 @@ def test_a_link_to_a_split_is_named_beside_it(tmp_path: Path) -> None:
 )
 def test_a_picture_is_told_by_its_content(tmp_path: Path, name: str, content: bytes) -> None:
     write(f"cat/{name}", content)(write_classes(tmp_path, PAIR))
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     assert f"cat/{name}" in {p.path for p in data.pictures}
     assert data.unused == ()
 
@@ -275,7 +275,7 @@ def test_pictures_of_any_suffix_are_used_and_other_files_count_towards_the_limit
     ):
         if number % 100:
             path.rename(path.with_suffix(".mpo"))
-    assert len(scan(read_tree(tmp_path)).pictures) == 300
+    assert len(scan(read_folders(tmp_path)).pictures) == 300
     for number in range(4):
         write(f"cat/{number}.docx", b"PK\3\4")(tmp_path)
         write(f"cat/{number}.txt", b"a label")(tmp_path)
@@ -283,8 +283,8 @@ def test_pictures_of_any_suffix_are_used_and_other_files_count_towards_the_limit
         UserError,
         match=r"4 of 304 pictures cannot be used, .* by --bad-limit 0\.02:\n  cat/0\.docx: ",
     ):
-        scan(read_tree(tmp_path))
-    assert len(scan(read_tree(tmp_path), bad_limit=0.02).left_out) == 4
+        scan(read_folders(tmp_path))
+    assert len(scan(read_folders(tmp_path), bad_limit=0.02).left_out) == 4
 
 
 # ---------------------------------------------------------------- what is refused before a file is
@@ -376,7 +376,7 @@ def test_a_layout_that_would_lose_pictures_is_refused(
     if build:
         build(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
-        read_tree(tmp_path)
+        read_folders(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -417,7 +417,7 @@ def test_splits_that_would_be_learned_as_classes_show_both_readings(
 ) -> None:
     write_classes(tmp_path, {f"{name}/{of}": 2 for name in names for of in ("ant", "bee")})
     with pytest.raises(UserError, match="can be read in two ways") as caught:
-        read_tree(tmp_path)
+        read_folders(tmp_path)
     message = str(caught.value)
     assert (
         "If ant, bee are the classes, rename the splits to train, val and test, or use " in message
@@ -431,9 +431,9 @@ def test_splits_that_would_be_learned_as_classes_show_both_readings(
     assert ("one of the folders to train on" in message) == (None in likeness)
     assert like_split(Path(data).name) == "train" or "train" not in likeness
     # the advice works as it stands
-    assert read_tree(Path(data), val=Path(val)).classes == ("ant", "bee")
+    assert read_folders(Path(data), val=Path(val)).classes == ("ant", "bee")
     moved_into_train(tmp_path, names)
-    assert read_tree(tmp_path).classes == tuple(sorted(names))  # and so does the other
+    assert read_folders(tmp_path).classes == tuple(sorted(names))  # and so does the other
 
 
 @pytest.mark.parametrize(
@@ -449,13 +449,13 @@ def test_splits_that_would_be_learned_as_classes_show_both_readings(
 def test_splits_that_lack_classes_show_both_readings(tmp_path: Path, held: dict[str, str]) -> None:
     write_classes(tmp_path, {f"{name}/{of}": 2 for name, classes in held.items() for of in classes})
     with pytest.raises(UserError, match="can be read in two ways") as caught:
-        read_tree(tmp_path)
+        read_folders(tmp_path)
     message = str(caught.value)
     _, data, _, val = shlex.split(message[message.index("--data ") :].partition(". If ")[0])
     fullest = max(held.values(), key=len)
-    assert read_tree(Path(data), val=Path(val)).classes == tuple(fullest)
+    assert read_folders(Path(data), val=Path(val)).classes == tuple(fullest)
     moved_into_train(tmp_path, list(held))
-    assert read_tree(tmp_path).classes == tuple(sorted(held))
+    assert read_folders(tmp_path).classes == tuple(sorted(held))
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_folders_of_programs_are_no_classes(
     write_classes(tmp_path, {**PAIR, folder: 1, f"cat/{folder}": 1})
     for mark, place in itertools.product(marks, ("", "cat")):
         (tmp_path / place / folder / mark).write_text("")
-    tree = read_tree(tmp_path)
+    tree = read_folders(tmp_path)
     assert tree.classes == ("cat", "dog")
     skipped = {entry.path: entry.kind for entry in tree.unused}
     assert skipped == {folder: "system", f"cat/{folder}": "system"}
@@ -481,7 +481,7 @@ def test_folders_of_programs_are_no_classes(
 
 @pytest.mark.parametrize("name", ["CVS", "venv", "Entries"])
 def test_classes_with_the_name_of_a_program_without_its_files(tmp_path: Path, name: str) -> None:
-    assert name in read_tree(write_classes(tmp_path, {**PAIR, name: 1})).classes
+    assert name in read_folders(write_classes(tmp_path, {**PAIR, name: 1})).classes
 
 
 @pytest.mark.parametrize(
@@ -497,7 +497,7 @@ def test_classes_of_likely_splits_are_compared_in_one_unicode_form(
     )
     write_classes(tmp_path, {f"{two}/{of}": 2 for of in ("caf\u00e9", "th\u00e9")})
     with pytest.raises(UserError, match=r"can be read in two ways.*caf\u00e9, th\u00e9"):
-        read_tree(tmp_path)
+        read_folders(tmp_path)
 
 
 def test_splits_that_were_unpacked_into_folders_of_their_own_name(tmp_path: Path) -> None:
@@ -514,7 +514,7 @@ def test_splits_that_were_unpacked_into_folders_of_their_own_name(tmp_path: Path
         match=r"If ant, bee are the classes, use --data \S+/training_set/training_set --val "
         r"\S+/test_set/test_set\. If test_set, training_set are",
     ):
-        read_tree(tmp_path)
+        read_folders(tmp_path)
 
 
 def test_a_split_without_folders_beside_one_with_classes(tmp_path: Path) -> None:
@@ -524,7 +524,7 @@ def test_a_split_without_folders_beside_one_with_classes(tmp_path: Path) -> None
         match=r"only Training holds folders \(ant, bee\).*use --data \S+/Training; pictures "
         "of Testing need folders",
     ):
-        read_tree(tmp_path)
+        read_folders(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -570,13 +570,13 @@ def test_data_sets_beside_each_other_with_splits_inside(
     with pytest.raises(
         UserError, match=rf"{held}.*such as --data \S+/{names[0]}\. If .* move these"
     ) as caught:
-        read_tree(tmp_path)
-    assert read_tree(Path(str(caught.value).split("--data ")[1].split(". If ")[0])).classes == (
+        read_folders(tmp_path)
+    assert read_folders(Path(str(caught.value).split("--data ")[1].split(". If ")[0])).classes == (
         "ant",
         "bee",
     )
     moved_into_train(tmp_path, names)
-    assert read_tree(tmp_path).classes == names
+    assert read_folders(tmp_path).classes == names
 
 
 @pytest.mark.parametrize(
@@ -597,9 +597,9 @@ def test_flat_folders_with_names_of_splits_show_both_readings(
         match="can be read in two ways.* look like splits, but do not hold.*If they are .*"
         f"If {', '.join(names)} are the classes, move these folders into",
     ):
-        read_tree(tmp_path)
+        read_folders(tmp_path)
     moved_into_train(tmp_path, names)
-    assert read_tree(tmp_path).classes == names
+    assert read_folders(tmp_path).classes == names
 
 
 @pytest.mark.parametrize(
@@ -616,7 +616,7 @@ def test_flat_folders_with_names_of_splits_show_both_readings(
     ],
 )
 def test_classes_that_are_not_refused(tmp_path: Path, folders: tuple[str, ...]) -> None:
-    tree = read_tree(write_classes(tmp_path, dict.fromkeys(folders, 1)))
+    tree = read_folders(write_classes(tmp_path, dict.fromkeys(folders, 1)))
     assert set(tree.classes) == {name.split("/")[0] for name in folders}
 
 
@@ -625,7 +625,7 @@ def test_splits_among_other_folders_name_all_of_them_for_the_second_reading(tmp_
         tmp_path, {"cat": 1, "fold1/ant": 1, "fold1/bee": 1, "fold2/ant": 1, "fold2/bee": 1}
     )
     with pytest.raises(UserError, match="If cat, fold1, fold2 are the classes, move these"):
-        read_tree(tmp_path)
+        read_folders(tmp_path)
 
 
 def test_a_folder_that_cannot_be_listed() -> None:
@@ -635,7 +635,7 @@ def test_a_folder_that_cannot_be_listed() -> None:
         for name in ("lost+found", ".Trash-0"):
             (root / name).chmod(0)
         with nobody():
-            assert len(scan(read_tree(root)).pictures) == 7  # what is skipped is not looked into
+            assert len(scan(read_folders(root)).pictures) == 7  # what is skipped is not looked into
         for name in ("cat/deep", "dog"):
             (root / name).chmod(0)
             with (
@@ -644,7 +644,7 @@ def test_a_folder_that_cannot_be_listed() -> None:
                     UserError, match=rf"{name} cannot be listed \(Permission denied\).*a dot"
                 ),
             ):
-                read_tree(root)
+                read_folders(root)
             (root / name).chmod(0o755)
 
 
@@ -673,14 +673,14 @@ def test_names_that_look_the_same_are_one_class(tmp_path: Path, name: str) -> No
     with pytest.raises(
         UserError, match=r"'cat'.* differ only in case, blanks, .*Merge or rename"
     ) as caught:
-        read_tree(tmp_path / "plain")
+        read_folders(tmp_path / "plain")
     assert ascii(name) in str(caught.value)
     write_classes(tmp_path / "splits", {"train/cat": 1, "train/dog": 1, f"val/{name}": 1})
     with pytest.raises(
         UserError,
         match=f"val has the class {shown}, and train has 'cat': .*Give both the same name",
     ):
-        read_tree(tmp_path / "splits")
+        read_folders(tmp_path / "splits")
 
 
 @pytest.mark.parametrize("name", [" ", "\u00a0", "\u200b", "\u3164", "\n", "\ufe0f \u2800"])
@@ -690,12 +690,12 @@ def test_a_name_that_shows_nothing_is_refused(tmp_path: Path, name: str) -> None
         UserError,
         match=f"names that can be seen, but {re.escape(ascii(name))} shows nothing. Rename",
     ):
-        read_tree(tmp_path)
+        read_folders(tmp_path)
 
 
 def test_names_that_differ_visibly_are_several_classes(tmp_path: Path) -> None:
     names = ("a b", "ab", "a.b", "a-b", "a_b", "C", "C#", "C++", "v1.0", "v1.00", "-", "?")
-    assert read_tree(write_classes(tmp_path, dict.fromkeys(names, 1))).classes == tuple(
+    assert read_folders(write_classes(tmp_path, dict.fromkeys(names, 1))).classes == tuple(
         sorted(names)
     )
 
@@ -708,7 +708,7 @@ def test_classes_of_the_splits_are_compared_in_one_unicode_form(tmp_path: Path) 
     write_classes(
         tmp_path, {f"train/{decomposed}": 1, "train/tea": 1, f"val/{composed}": 1, "test/tea": 1}
     )
-    tree = read_tree(tmp_path)
+    tree = read_folders(tmp_path)
     assert tree.classes == (decomposed, "tea")
     assert tree.files["val"] == [(f"val/{composed}/000.png", 0)]
 
@@ -719,7 +719,7 @@ def test_classes_of_the_splits_are_compared_in_one_unicode_form(tmp_path: Path) 
 def test_one_folder_linked_into_two_classes_is_a_conflict_of_both(tmp_path: Path) -> None:
     write_classes(tmp_path, {"cat": 50, "dog": 50, "cat/both": 2})
     (tmp_path / "dog" / "both").symlink_to("../cat/both")
-    tree = read_tree(tmp_path)
+    tree = read_folders(tmp_path)
     data = scan(tree)
     assert_conserved(tmp_path, tree, data)
     assert [(entry.path, entry.kind) for entry in data.unused] == [
@@ -740,7 +740,7 @@ def test_conflicts_have_their_own_limit_and_are_grouped_by_pair(tmp_path: Path) 
         )
     for number in range(2):
         write(f"a/bad{number}.png", b"")(tmp_path)
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     assert data.findings == (
         "26 of 563 pictures left out, because the same bytes stand under two classes: a and b 18; "
         "a and c 8",
@@ -757,7 +757,7 @@ def test_folders_that_are_copies_of_each_other_are_no_classes(tmp_path: Path) ->
         UserError,
         match=r"^18 of 27 .*expected at most 20%: dog and hound 18\..* one folder, or merge",
     ):
-        scan(read_tree(tmp_path))
+        scan(read_folders(tmp_path))
 
 
 # ---------------------------------------------------------------- limits and names
@@ -774,13 +774,13 @@ def test_every_name_is_written_also_of_a_run_that_stops(tmp_path: Path) -> None:
     for name in ("read.me", ".DS_Store", "train/x.csv"):
         write(name, b"x")(root)
     with pytest.raises(UserError, match="30 of 213 pictures") as caught:
-        scan(read_tree(root), names_in=names)
+        scan(read_folders(root), names_in=names)
     first, *shown, last = str(caught.value).splitlines()
     assert f"by --bad-limit 0.15 (every name with its reason: {names}):" in first
     assert len(shown) == left_out.SHOWN
     assert last == "  ... and 20 more"
     stopped = rows(names)
-    data = scan(read_tree(root), bad_limit=0.15, names_in=names)
+    data = scan(read_folders(root), bad_limit=0.15, names_in=names)
     assert rows(names) == stopped == [entry._asdict() for entry in data.unused]
     assert Counter(row["kind"] for row in stopped) == {
         "unreadable": 30,
@@ -796,7 +796,7 @@ def test_every_name_is_written_also_of_a_run_that_stops(tmp_path: Path) -> None:
         f"{names}"
     )
     write_classes(tmp_path / "clean", PAIR)
-    scan(read_tree(tmp_path / "clean"), names_in=names)
+    scan(read_folders(tmp_path / "clean"), names_in=names)
     assert not names.exists()
 
 
@@ -827,7 +827,7 @@ def test_a_file_above_the_limit_is_refused_without_reading_it(
         "read_regular",
         lambda path, most: was_read.append(read(path, most)) or was_read[-1],
     )
-    data = scan(read_tree(tmp_path), bad_limit=0.5)
+    data = scan(read_folders(tmp_path), bad_limit=0.5)
     assert data.left_out == (("cat/slide.tif", "larger than 50 MB"),)
     assert len(was_read) == 6
 

@@ -17,7 +17,7 @@ from finetune.evaluation.lr_curve import Curve, suggest
 from finetune.pipeline import start
 from finetune.recipe.run import Run
 from finetune.run_folder import events
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train import lr_range
 from finetune.train.step import Job
 from tests.made_recipe import made_recipe
@@ -73,7 +73,7 @@ def test_the_model_ends_as_it_began_and_the_rates_rise_evenly(digits: Path) -> N
     recipe = made_recipe(batch_size=8, image_size=32, threads=1)
     job = Job(
         model,
-        scan(read_tree(digits)).of("train"),
+        scan(read_folders(digits)).of("train"),
         PictureSource(digits, Preprocessing(32), 0, False),
         recipe,
         Path("unused"),

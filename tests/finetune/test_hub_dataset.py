@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune.run_folder.named_folders import data_folder, readable_folder
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.stored import hub_dataset, rows
 from tests.finetune.made_pictures import contents, png
 from zoo.host.errors import UserError
@@ -55,7 +55,7 @@ def test_a_saved_one_keeps_splits_names_and_bytes(tmp_path: Path) -> None:
     folder = readable_folder(str(tmp_path / "saved"))
     assert pictures(folder) == EXPECTED
     assert contents(tmp_path / "saved") == before
-    assert set(read_tree(folder).files) == {"train", "val", "test"}
+    assert set(read_folders(folder).files) == {"train", "val", "test"}
 
 
 def test_parquet_files_are_the_same(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_labels_that_are_text_or_missing(
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     datasets.Dataset.from_dict(table, features=features).save_to_disk(tmp_path / "saved")
     folder = readable_folder(str(tmp_path / "saved"))
-    assert read_tree(folder).classes == ("01", "1")
+    assert read_folders(folder).classes == ("01", "1")
     assert "1 of 4 pictures have no label" in capsys.readouterr().out
 
 

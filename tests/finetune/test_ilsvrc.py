@@ -18,7 +18,7 @@ import pytest
 from finetune.recipe.run import Run
 from finetune.run_folder.claim import claim
 from finetune.sources import imagenet_tars
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.sources.imagenet_tars import DEVKIT, META, TRAIN, TRUTH, VAL, prepared
 from tests.finetune.made_ilsvrc import WNIDS, jpeg, meta_mat, truth, write_ilsvrc, write_tar
 from tests.finetune.made_pictures import contents
@@ -49,7 +49,7 @@ def test_classes_and_ground_truth_become_folders(tars: Path) -> None:
         name: content for name, content in contents(target).items() if name.endswith(".JPEG")
     } == expected
     assert rundir.read_json(target / "PREPARED.json")["pictures"] == len(expected) == 54
-    tree = read_tree(target)
+    tree = read_folders(target)
     assert tree.classes == tuple(sorted(WNIDS))
     assert {split: len(files) for split, files in tree.files.items()} == {"train": 36, "val": 18}
     assert not [name for name in contents(target) if imagenet_tars.UNFINISHED in name]
@@ -57,7 +57,7 @@ def test_classes_and_ground_truth_become_folders(tars: Path) -> None:
 
 def test_the_devkit_of_a_mirror_is_called_gz(tars: Path) -> None:
     (tars / DEVKIT).rename(tars / "ILSVRC2012_devkit_t12.gz")
-    assert len(read_tree(prepared(tars)).classes) == len(WNIDS)
+    assert len(read_folders(prepared(tars)).classes) == len(WNIDS)
 
 
 def test_a_run_takes_the_folder_of_the_tars(

@@ -35,7 +35,7 @@ from finetune.data.loader import (
 )
 from finetune.data.scanning import scan
 from finetune.machine import shared_memory
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train.optimizer import optimizer
 from tests.bad_pictures import photo
 from tests.made_recipe import made_recipe
@@ -65,7 +65,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pictures(root: Path) -> list[Picture]:
     """The eleven pictures, each with a label of its own, so that a batch tells which pictures it
     holds."""
-    return [p._replace(label=i) for i, p in enumerate(scan(read_tree(root)).pictures)]
+    return [p._replace(label=i) for i, p in enumerate(scan(read_folders(root)).pictures)]
 
 
 def source(root: Path, *, workers: int = 0) -> PictureSource:
@@ -205,7 +205,7 @@ def test_a_picture_that_became_unreadable_is_named(tmp_path: Path, workers: int)
     for i in range(4):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
         photo(20 + i, 20).save(tmp_path / "ab"[i % 2] / f"{i}.png")
-    found = scan(read_tree(tmp_path)).pictures
+    found = scan(read_folders(tmp_path)).pictures
     (tmp_path / found[1].path).write_bytes(b"\x89PNG\r\n")
     recipe = made_recipe(batch_size=2, epochs=1)
     for batches in (

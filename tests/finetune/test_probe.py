@@ -17,7 +17,7 @@ from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, PictureSource, evaluation_batches
 from finetune.data.scanning import scan
 from finetune.evaluation.passes import extract, sample
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train.probe import FOLDS, PENALTIES, faster_precision, fit, fit_logistic, folds
 from tests.bad_pictures import photo
 from zoo.host.errors import UserError
@@ -203,7 +203,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> list[Batch]:
         photo(20 + i, 20 + 3 * (i % 7)).point(
             [int(v * (0.3 + i / 100)) for v in range(256)] * 3
         ).save(path)
-    found = scan(read_tree(root)).pictures
+    found = scan(read_folders(root)).pictures
     return list(evaluation_batches(found, PictureSource(root, PRE, 0, pin=False)))
 
 
@@ -260,7 +260,7 @@ def test_the_probe_of_a_folder_is_right_on_pictures_it_has_not_seen(
         path.parent.mkdir(exist_ok=True)
         level = generator.uniform(0.7, 1.0) if i % 2 else generator.uniform(0.1, 0.4)
         photo(24 + i, 30).point([int(v * level) for v in range(256)] * 3).save(path)
-    data = scan(read_tree(tmp_path))
+    data = scan(read_folders(tmp_path))
     loaded = evaluation_batches(data.pictures, PictureSource(tmp_path, PRE, 0, pin=False))
     x_ND, labels = extract(model, loaded, PRE, total=48, precision="fp32")
     seen = torch.arange(48) % 3 != 0

@@ -24,7 +24,7 @@ from finetune.machine import disk_space, signals
 from finetune.pipeline import start
 from finetune.recipe.run import Run
 from finetune.run_folder import checkpoint, leftovers, made_with, saver
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train import loop
 from tests.finetune import forked
 from tests.finetune.forked import Command
@@ -121,7 +121,7 @@ def small_job(digits: Path, tmp_path: Path) -> loop.Job:
 
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=10).to(memory_format=torch.channels_last)
-    data = scan(read_tree(digits))
+    data = scan(read_folders(digits))
     source = PictureSource(digits, Preprocessing(size=32), workers=0, pin=False)
     (tmp_path / "run" / "resume").mkdir(parents=True)
     recipe = made_recipe(image_size=32, threads=torch.get_num_threads())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune.run_folder.named_folders import readable_folder
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.stored import rows, shards
 from tests.finetune.made_pictures import contents, png
 from zoo.host.errors import UserError
@@ -52,7 +52,7 @@ def test_folder_pattern_and_names_of_classes(ending: str, tmp_path: Path) -> Non
     assert pictures(readable_folder(str(tmp_path))) == expected
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     folder = readable_folder(pattern)
-    assert read_tree(folder).classes == ("cat", "dog")
+    assert read_folders(folder).classes == ("cat", "dog")
     # one shard alone, which is a tar as well
     assert len(pictures(readable_folder(str(tmp_path / "shard-0001.tar")))) == 4
 
@@ -63,7 +63,7 @@ def test_shards_are_as_the_library_writes_and_splits_them(tmp_path: Path) -> Non
         with webdataset.TarWriter(str(tmp_path / f"pets-{split}-0000.tar")) as writer:
             for i in range(4):
                 writer.write({"__key__": f"{i:04}", "png": png(first + i), "cls": i % 2})
-    tree = read_tree(readable_folder(str(tmp_path)))
+    tree = read_folders(readable_folder(str(tmp_path)))
     assert {split: len(files) for split, files in tree.files.items()} == {"train": 4, "val": 4}
 
 
@@ -112,4 +112,4 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 def test_a_tar_of_class_folders_is_none(tmp_path: Path) -> None:
     write_shard(tmp_path / "0.tar", {"cat/1.png": png(0), "cat/1.json": b"{}", "dog/1.png": png(1)})
     assert not shards.is_shards(str(tmp_path / "0.tar"))
-    assert read_tree(readable_folder(str(tmp_path / "0.tar"))).classes == ("cat", "dog")
+    assert read_folders(readable_folder(str(tmp_path / "0.tar"))).classes == ("cat", "dog")

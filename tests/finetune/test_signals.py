@@ -22,7 +22,7 @@ from finetune.data.scanning import scan
 from finetune.evaluation import passes
 from finetune.machine import signals
 from finetune.run_folder import checkpoint
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train import loop, step
 from tests.bench import kills
 from tests.finetune import forked
@@ -50,7 +50,7 @@ class Trial:
         source = PictureSource(self.digits, Preprocessing(size=32), workers=0, pin=False)
         return step.Job(
             model,
-            scan(read_tree(self.digits)).of("train"),
+            scan(read_folders(self.digits)).of("train"),
             source,
             recipe,
             self.folder,

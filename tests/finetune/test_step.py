@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from finetune.data.dataset import Picture
 from finetune.data.loader import Batch, PictureSource
 from finetune.data.scanning import scan
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from finetune.train import sam, step
 from finetune.train.distill import Teacher, distillation
 from tests.made_recipe import made_recipe
@@ -34,7 +34,7 @@ PLAIN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def pictures(digits: Path) -> list[Picture]:
-    return scan(read_tree(digits)).of("train")
+    return scan(read_folders(digits)).of("train")
 
 
 @pytest.fixture

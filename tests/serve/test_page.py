@@ -13,7 +13,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from finetune.sources.class_folders import read_tree
+from finetune.sources.class_folders import read_folders
 from serve.engine.answer_queue import default_workers
 from serve.page.answer_html import PictureRow, bar, note, percent, refusal, table
 from serve.page.feedback import LOG
@@ -117,7 +117,7 @@ def test_a_correction_becomes_training_data(client: Client, feedback: Path, tmp_
         assert f"kept as {label}" in client.predict(handle_file(path), label, api_name="/correct")
     again = client.predict(handle_file(path), "blue", api_name="/correct")  # the last word holds
     assert "kept as blue" in again
-    tree = read_tree(feedback)
+    tree = read_folders(feedback)
     assert tree.classes == ("blue", "green", "red")
     assert [len(rows) for rows in tree.files.values()] == [3]
     assert len((feedback / LOG).read_text(encoding="utf-8").splitlines()) == 4

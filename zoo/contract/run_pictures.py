@@ -8,6 +8,9 @@ from zoo.files import folders, tables
 from zoo.files.folders import SHA256, shown
 from zoo.host.errors import UserError
 
+ROOT = "root"
+"""Key of local.json with the folder that paths are relative to, where data names a table."""
+
 
 def read_files(run: Path) -> list[dict[str, str]]:
     """The rows of `files.csv`: path, label (class name), split, sha256, width, height of each
@@ -49,7 +52,8 @@ def recorded(run: Path, paths: Collection[str]) -> dict[str, str]:
 def data_root(run: Path) -> Path:
     """Where the run's pictures lay when it was trained, as local.json says; `UserError` if that is
     no absolute path."""
-    root = rundir.read_json(run / rundir.LOCAL, kind=dict).get("data")
+    local = rundir.read_json(run / rundir.LOCAL, kind=dict)
+    root = local.get(ROOT, local.get("data"))
     if not isinstance(root, str) or "\0" in root or not Path(root).is_absolute():
         raise UserError(
             f"{run / rundir.LOCAL}: expected the folder of the pictures under data, seen "

@@ -115,6 +115,7 @@ KINDS = {
     "outside": "outside the class folders",
     "beside": "beside train, val and test",
     "repeated": "linked again",
+    "unlabelled": "without a path or a label",
     "harmless": "notes or labels",
     "system": "system or hidden",
 }

@@ -1,0 +1,69 @@
+"""Where the pictures of a run are, and how they are found there: the table of sources that are read
+where they lie."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from finetune.recipe.source_options import AS_IT_LOOKS, SourceOptions
+from finetune.sources.class_folders import read_folders
+from finetune.sources.label_table import is_label_table, read_label_table, table_in
+from finetune.sources.listed_pictures import Listing
+from zoo.host.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Names pictures with their labels."""
+
+    data: Path
+    """A folder of class folders, or a table."""
+    val: Path | None = None
+    """A validation folder that stands elsewhere."""
+    options: SourceOptions = AS_IT_LOOKS
+
+    def listing(self) -> Listing:
+        """List the pictures; `UserError` where they cannot be found, and for an option without
+        effect."""
+        table = self.data if is_label_table(self.data) else table_in(self.data)
+        listing = self._of_table(table) if table else self._of_folders()
+        if self.options.group_by and not listing.groups:
+            listing = with_groups(listing, self.options)
+        return listing
+
+    def _of_table(self, table: Path) -> Listing:
+        if self.val is not None:
+            raise UserError(
+                f"--val {self.val}: with a table, expected a fraction such as 0.2. Pictures for "
+                "validation get a row in the table, and val in its column split."
+            )
+        return read_label_table(table, self.options)
+
+    def _of_folders(self) -> Listing:
+        given = {"--columns": self.options.columns, "--root": self.options.root}
+        for flag, value in given.items():
+            if value:
+                raise UserError(
+                    f"{flag} {value} has no effect: {self.data} is no table of labels (.csv, .tsv, "
+                    f".jsonl, .parquet). Remove {flag}."
+                )
+        return read_folders(self.data, val=self.val)
+
+
+def with_groups(listing: Listing, options: SourceOptions) -> Listing:
+    """Group the pictures by what --group-by finds in their paths: its first group in parentheses,
+    else all that it matches. A picture in which it finds nothing stays alone."""
+    groups: dict[str, str] = {}
+    for files in listing.files.values():
+        for path, _ in files:
+            if match := options.pattern.search(path):
+                found = match[1] if options.pattern.groups else match[0]
+                if found:
+                    groups[path] = found
+    if not groups:
+        first = next(path for files in listing.files.values() for path, _ in files)
+        raise UserError(
+            f"--group-by {options.group_by}: it matches no path, for example {first}. Expected a "
+            "regular expression with one part in parentheses, such as '(patient[0-9]+)', or a "
+            "column of a table."
+        )
+    return replace(listing, groups=groups)

@@ -1,0 +1,272 @@
+"""A table with a row for each picture: CSV, TSV, JSON Lines or Parquet.
+
+The columns for path and label are found by their names. A path is relative to the folder of the
+table, or to --root. Labels are text: `01` is another class than `1`. Files that the table does not
+name are not looked at.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetune.recipe.source_options import SourceOptions
+from finetune.sources.folder_names import SPLIT_FOLDERS, by_bare_name
+from finetune.sources.listed_pictures import Listing
+from zoo.files import foreign_tables
+from zoo.files.entries import level
+from zoo.files.folders import is_picture_path
+from zoo.files.passed_over import Unused
+from zoo.host.errors import UserError
+from zoo.host.text import one_line
+
+USUAL_COLUMNS = {
+    "path": (
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "image",
+        "image_path",
+        "img",
+        "picture",
+    ),
+    "label": ("label", "class", "target", "category", "class_name", "label_name"),
+    "split": ("split", "subset", "partition", "fold"),
+    "group": ("group", "group_id"),
+}
+"""Role -> names of columns that have it, in lower case."""
+LOOKED_FOR = 20
+"""Pictures that are looked for before a table is believed to lie where its pictures are."""
+SHOWN = 5
+
+
+@dataclass
+class _Rows:
+    """Collects what the rows say."""
+
+    label_of: dict[str, str] = field(default_factory=dict)
+    """Relative path -> label."""
+    split_of: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    unused: list[Unused] = field(default_factory=list)
+
+
+def is_label_table(path: Path) -> bool:
+    """Tell whether this is a file that is read as a table of labels, by its suffix."""
+    return path.suffix.lower() in foreign_tables.SUFFIXES and path.is_file()
+
+
+def table_in(folder: Path) -> Path | None:
+    """Find the table of a folder that holds one, and no folders of splits or of several classes:
+    pictures beside their labels, as archives have them."""
+    if not folder.is_dir():
+        return None
+    found = level(folder, folder)
+    paths = [folder / entry.path for entry in found.unused if not entry.path.startswith(".")]
+    tables = list(filter(is_label_table, paths))
+    folders = found.folders
+    if len(tables) != 1 or len(folders) > 1 or set(map(str.lower, folders)) & set(SPLIT_FOLDERS):
+        return None
+    return tables[0]
+
+
+def read_label_table(table: Path, options: SourceOptions) -> Listing:
+    """List the pictures of a table.
+
+    Raises `UserError` for a table that cannot be read, columns that are not found or can be meant
+    in two ways, a split that is none, a picture under two labels or in two splits, and class names
+    that look the same.
+    """
+    root = Path(options.root) if options.root else table.parent
+    named = foreign_tables.read(table)
+    column_of = find_columns(table, named.columns, options)
+    rows = _Rows()
+    for number, row in enumerate(named.rows, 1):
+        _add(rows, {role: row[column] for role, column in column_of.items()}, number, table, root)
+    classes = _class_names(table, column_of["label"], set(rows.label_of.values()))
+    _check_found(table, root, list(rows.label_of))
+    number_of = {name: number for number, name in enumerate(classes)}
+    files: dict[str, list[tuple[str, int]]] = {}
+    for path, label in sorted(rows.label_of.items()):
+        files.setdefault(rows.split_of.get(path, "train"), []).append((path, number_of[label]))
+    _check_splits(table, files, classes)
+    return Listing(
+        root.resolve(),
+        classes,
+        files,
+        tuple(rows.unused),
+        findings=tuple(_findings(rows.unused)),
+        groups=rows.groups,
+    )
+
+
+def find_columns(table: Path, columns: Sequence[str], options: SourceOptions) -> dict[str, str]:
+    """Find the column of each role: role -> column; split and group only where there are some.
+
+    Raises `UserError` if path or label is not found, or could be one of two.
+    """
+    given = dict(options.column_of)
+    if options.group_by in columns:
+        given["group"] = options.group_by
+    for role, column in given.items():
+        if column not in columns:
+            raise UserError(
+                f"{table} has no column {column!r}, which is to be the {role}: it has "
+                f"{_some(columns)}."
+            )
+    found = dict(given)
+    for role, names in USUAL_COLUMNS.items():
+        like = [column for column in columns if column.strip().lower() in names]
+        free = [column for column in like if column not in given.values()]
+        if role in given or (not free and role in ("split", "group")):
+            continue
+        # a column that may be anything must not decide what is measured on what
+        if len(free) != 1:
+            seen = f"{_some(free)} could each be it" if free else f"it has {_some(columns)}"
+            raise UserError(
+                f"{table}: expected one column with the {role} of each picture "
+                f"({', '.join(names[:5])}), but {seen}. Name it with --columns {role}=COLUMN."
+            )
+        found[role] = free[0]
+    return found
+
+
+def _add(rows: _Rows, row: Mapping[str, str], number: int, table: Path, root: Path) -> None:
+    """Take one row, or set it aside with the reason."""
+    written, label = row["path"].strip(), row["label"].strip()
+    if not written:
+        rows.unused.append(Unused(f"row {number}", "unlabelled", "a row without a path"))
+        return
+    path = _relative(written, number, table, root)
+    if not label:
+        rows.unused.append(Unused(path, "unlabelled", "a row without a label"))
+        return
+    split = _split_of(row.get("split", ""), number, table)
+    before = rows.label_of.get(path), rows.split_of.get(path)
+    if before[0] is not None and before != (label, split):
+        raise UserError(
+            f"{table}, row {number}: {one_line(path)} is {label!r} in {split or 'train'}, and "
+            f"{before[0]!r} in {before[1] or 'train'} in an earlier row. A picture has one label "
+            "and one split: remove one of the rows."
+        )
+    if before[0] is not None:
+        rows.unused.append(Unused(path, "repeated", "a row like an earlier one"))
+        return
+    rows.label_of[path] = label
+    # an empty cell is a picture for training, and only --val decides what is held out
+    if split is not None:
+        rows.split_of[path] = split
+    if group := row.get("group", "").strip():
+        rows.groups[path] = group
+
+
+def _split_of(cell: str, number: int, table: Path) -> str | None:
+    """Read a cell of the column with splits; None for an empty one."""
+    word = cell.strip().lower()
+    if not word:
+        return None
+    if word not in SPLIT_FOLDERS:
+        raise UserError(
+            f"{table}, row {number}: expected the split train, val (valid, validation) or test, or "
+            f"an empty cell, seen {cell.strip()!r}. If this column is no split, name another with "
+            "--columns split=COLUMN, or rename it."
+        )
+    return SPLIT_FOLDERS[word]
+
+
+def _relative(written: str, number: int, table: Path, root: Path) -> str:
+    """Give a path of the table relative to `root`, with `/`."""
+    if "://" in written:
+        raise UserError(
+            f"{table}, row {number}: {one_line(written)[:100]} is an address: expected the path of "
+            "a file. Download the pictures first."
+        )
+    path = written
+    # tables made on Windows; a file whose name has a backslash is meant first
+    if "\\" in path and os.sep == "/" and not os.path.lexists(root / path):
+        path = path.replace("\\", "/")
+    plain = is_picture_path(path) and path[0] not in "./" and "//" not in path
+    if not plain or os.path.isabs(path):
+        path = Path(os.path.relpath(root / path, root)).as_posix()
+    if not is_picture_path(path):
+        raise UserError(
+            f"{table}, row {number}: expected the path of a picture, seen {one_line(written)[:100]}"
+        )
+    return path
+
+
+def _class_names(table: Path, column: str, labels: Iterable[str]) -> tuple[str, ...]:
+    """Sort the class names; `UserError` for fewer than two, and for names that look the same."""
+    classes = tuple(sorted(labels))
+    if len(classes) < 2:
+        only = f"only {classes[0]!r}" if classes else "none"
+        raise UserError(
+            f"{table}: expected at least two classes in the column {column!r}, seen {only}. "
+            "If another column has the labels, name it with --columns label=COLUMN."
+        )
+    for name in classes:
+        if not name.isprintable():
+            raise UserError(
+                f"{table}: expected class names that can be shown, seen {name!a}: rename it."
+            )
+    # for what it refuses
+    by_bare_name(table, classes)
+    return classes
+
+
+def _check_splits(
+    table: Path, files: Mapping[str, Sequence[tuple[str, int]]], classes: Sequence[str]
+) -> None:
+    """Raise `UserError` if a class has no training picture."""
+    trained = {label for _, label in files.get("train", ())}
+    missing = [name for label, name in enumerate(classes) if label not in trained]
+    if missing:
+        raise UserError(
+            f"{table}: no training picture of {_some(missing)}: expected each class in train, whose"
+            " pictures are those with the split train or with an empty cell."
+        )
+
+
+def _check_found(table: Path, root: Path, paths: Sequence[str]) -> None:
+    """Raise `UserError` if none of the first pictures is there: the paths then begin at another
+    folder."""
+    first = paths[:LOOKED_FOR]
+    if any(os.path.lexists(root / path) for path in first):
+        return
+    hint = "Name the folder that the paths are relative to with --root."
+    for folder in _folders_in(root):
+        if any(os.path.lexists(folder / path) for path in first):
+            hint = f"They stand in {folder}: add --root {folder}"
+            break
+    suffixed = [s for s in (".jpg", ".png", ".jpeg") if os.path.lexists(root / f"{first[0]}{s}")]
+    if suffixed:
+        hint = f"The table omits the suffix ({suffixed[0]}): write whole names of files into it."
+    raise UserError(
+        f"{table}: none of its first {len(first)} pictures is in {root}, for example "
+        f"{one_line(first[0])}. {hint}"
+    )
+
+
+def _folders_in(root: Path) -> list[Path]:
+    try:
+        with os.scandir(root) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir())[:100]
+    except OSError:
+        return []
+
+
+def _findings(unused: Iterable[Unused]) -> Iterator[str]:
+    counts = Counter(entry.kind for entry in unused)
+    if counts["unlabelled"]:
+        yield f"{counts['unlabelled']:,} rows without a path or a label are not used"
+    if counts["repeated"]:
+        yield f"{counts['repeated']:,} rows repeat an earlier one"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(map(one_line, names[:SHOWN]))
+    return shown + (" ..." if len(names) > SHOWN else "")

@@ -1,0 +1,331 @@
+"""A table of labels as a source: the same pictures as in class folders, and what is refused."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from finetune.data import held_out
+from finetune.data.dataset import Data
+from finetune.data.scanning import scan
+from finetune.recipe.run import Run
+from finetune.recipe.source_options import SourceOptions
+from finetune.run_folder.order import Order
+from finetune.sources.class_folders import read_folders
+from finetune.sources.data_source import DataSource
+from finetune.sources.label_table import read_label_table
+from tests.finetune.made_pictures import png, write_classes
+from zoo.host.errors import UserError
+
+Row = dict[str, str]
+NO_OPTION = SourceOptions()
+
+
+def write_csv(path: Path, rows: Sequence[Row], *, delimiter: str = ",", mark: str = "") -> None:
+    lines = [delimiter.join(rows[0])] + [delimiter.join(row.values()) for row in rows]
+    path.write_text(mark + "\r\n".join(lines) + "\r\n", encoding="utf-8")
+
+
+def write_tsv(path: Path, rows: Sequence[Row]) -> None:
+    write_csv(path, rows, delimiter="\t")
+
+
+def write_json_lines(path: Path, rows: Sequence[Row]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_parquet(path: Path, rows: Sequence[Row]) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+
+
+WRITERS: dict[str, Callable[[Path, Sequence[Row]], None]] = {
+    "labels.csv": write_csv,
+    "excel.csv": lambda path, rows: write_csv(path, rows, delimiter=";", mark="\ufeff"),
+    "labels.tsv": write_tsv,
+    "labels.jsonl": write_json_lines,
+    "labels.PARQUET": write_parquet,
+}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three classes of ten pictures each, in splits."""
+    counts = {f"{split}/{name}": 5 for split in ("train", "test") for name in ("cat", "dog", "01")}
+    return write_classes(tmp_path / "pictures", counts)
+
+
+def rows_of(folder: Path) -> list[Row]:
+    rows = []
+    for path in sorted(folder.rglob("*.png")):
+        split, label, _ = path.relative_to(folder).parts
+        rows.append({"file": path.relative_to(folder).as_posix(), "class": label, "split": split})
+    return rows
+
+
+def refusal(table: Path, options: SourceOptions = NO_OPTION) -> str:
+    with pytest.raises(UserError) as caught:
+        read_label_table(table, options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_table_gives_the_same_data_as_class_folders(pictures: Path, name: str) -> None:
+    rows = rows_of(pictures)
+    random.Random(0).shuffle(rows)
+    WRITERS[name](pictures / name, rows)
+    of_folders = scan(read_folders(pictures))
+    of_table = scan(DataSource(pictures / name).listing())
+    # the order of the pictures decides the batches, so equal data trains equal weights
+    assert of_table.pictures == of_folders.pictures
+    assert of_table.classes == of_folders.classes == ("01", "cat", "dog")
+    assert of_table.digest() == of_folders.digest()
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl", "labels.parquet"])
+def test_labels_are_text(tmp_path: Path, name: str) -> None:
+    labels = ["1", "01", "1.0", "true"]
+    if name == "labels.jsonl":
+        texts = ['"1"', '"01"', "1.0", "true"]
+        lines = [f'{{"path": "{i}.png", "label": {text}}}\n' for i, text in enumerate(texts)]
+        (tmp_path / name).write_text("".join(lines))
+    else:
+        rows = [{"path": f"{i}.png", "label": label} for i, label in enumerate(labels)]
+        WRITERS["labels.csv" if name.endswith("csv") else "labels.PARQUET"](tmp_path / name, rows)
+    (tmp_path / "0.png").write_bytes(png(1))
+    assert read_label_table(tmp_path / name, NO_OPTION).classes == tuple(sorted(labels))
+
+
+def test_numbers_of_parquet_are_classes_by_their_digits(tmp_path: Path) -> None:
+    content = {"image_path": ["0.png", "1.png"], "target": [10, 9], "embedding": [[1.0], [2.0]]}
+    pyarrow.parquet.write_table(pyarrow.table(content), tmp_path / "t.parquet")
+    (tmp_path / "0.png").write_bytes(png(1))
+    assert read_label_table(tmp_path / "t.parquet", NO_OPTION).classes == ("10", "9")
+
+
+def test_columns_that_no_rule_finds_are_named(pictures: Path) -> None:
+    rows = [
+        {"photo": row["file"], "species": row["class"], "part": row["split"]}
+        for row in rows_of(pictures)
+    ]
+    table = pictures / "t.csv"
+    write_csv(table, rows)
+    assert "--columns path=COLUMN" in refusal(table)
+    listing = read_label_table(table, SourceOptions("path=photo, label=species,split=part"))
+    assert {split: len(files) for split, files in listing.files.items()} == {
+        "train": 15,
+        "test": 15,
+    }
+    without = read_label_table(table, SourceOptions("path=photo,label=species"))
+    assert {split: len(files) for split, files in without.files.items()} == {"train": 30}
+
+
+def test_what_may_be_meant_in_two_ways_is_asked(pictures: Path) -> None:
+    rows = [row | {"label": "x"} for row in rows_of(pictures)]
+    write_csv(pictures / "t.csv", rows)
+    assert "class, label could each be it" in refusal(pictures / "t.csv")
+
+
+def test_what_the_paths_are_relative_to(pictures: Path, tmp_path: Path) -> None:
+    table = tmp_path / "elsewhere" / "t.csv"
+    table.parent.mkdir()
+    write_csv(table, rows_of(pictures))
+    assert "none of its first 20 pictures is in" in refusal(table)
+    expected = scan(read_folders(pictures)).pictures
+    assert scan(read_label_table(table, SourceOptions(root=str(pictures)))).pictures == expected
+    # whole paths, and the separator of Windows
+    write_csv(table, [row | {"file": str(pictures / row["file"])} for row in rows_of(pictures)])
+    found = scan(read_label_table(table, NO_OPTION))
+    assert [p.sha256 for p in found.pictures] == [p.sha256 for p in expected]
+    assert found.pictures[0].path.startswith("../pictures/")
+    rows = [row | {"file": row["file"].replace("/", "\\")} for row in rows_of(pictures)]
+    write_csv(pictures / "t.csv", rows)
+    assert scan(DataSource(pictures / "t.csv").listing()).pictures == expected
+
+
+def test_pictures_beside_the_table_are_proposed(pictures: Path) -> None:
+    write_csv(pictures.parent / "t.csv", rows_of(pictures))
+    assert f"add --root {pictures}" in refusal(pictures.parent / "t.csv")
+
+
+def test_a_table_without_suffixes_is_told_so(pictures: Path) -> None:
+    rows = [row | {"file": row["file"].removesuffix(".png")} for row in rows_of(pictures)]
+    write_csv(pictures / "t.csv", rows)
+    assert "The table omits the suffix (.png)" in refusal(pictures / "t.csv")
+
+
+def test_every_row_is_used_or_named(pictures: Path) -> None:
+    rows = rows_of(pictures)
+    odd = [
+        {"file": "", "class": "cat", "split": ""},
+        {"file": "train/cat/000.png", "class": "cat", "split": "train"},
+        {"file": "new.png", "class": " ", "split": ""},
+        {"file": "gone.png", "class": "cat", "split": ""},
+    ]
+    write_csv(pictures / "t.csv", rows + odd)
+    data = scan(DataSource(pictures / "t.csv").listing(), bad_limit=0.5)
+    assert len(data.pictures) == len(rows)
+    assert Counter(entry.kind for entry in data.unused) == {
+        "unlabelled": 2,
+        "repeated": 1,
+        "unreadable": 1,
+    }
+    assert {entry.path for entry in data.unused} == {
+        "row 31",
+        "train/cat/000.png",
+        "new.png",
+        "gone.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\na.png,cat\nb.png\n", "line 3: expected 2 cells"),
+        ("path,label\na.png,cat\n", "expected at least two classes"),
+        ("path,label\n", "at least two classes"),
+        ("", "a head line that names its columns"),
+        ("a.png,cat\nb.png,dog\n", "--columns path=COLUMN"),
+        ("path,label\na.png,cat\nb.png,Cat\n", "differ only in"),
+        ("path,label\na.png,cat\na.png,dog\n", "A picture has one label"),
+        ("path,label,split\na.png,cat,train\nb.png,dog,2\n", "seen '2'"),
+        ("path,label,split\na.png,cat,train\nb.png,dog,test\n", "no training picture of dog"),
+        ("path,label\nhttps://x.org/a.png,cat\nb.png,dog\n", "Download the pictures first"),
+        ("path,label\na.png,ca\x07t\nb.png,dog\n", "can be shown"),
+        ("path,label\na\0.png,cat\n", "zero byte"),
+        ("path,path,label\na.png,b.png,cat\n", "different names of columns"),
+        ('path,label\n"a.png,cat\n', "line 2"),
+        ("path,label\n../..,cat\nb.png,dog\n", "expected the path of a picture"),
+    ],
+)
+def test_a_table_that_says_something_else_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "t.csv").write_text(text)
+    assert words in refusal(tmp_path / "t.csv")
+
+
+def test_a_text_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"path,label\na.png,cat\nb.png,Vogel-K\xe4fig\n")
+    assert "UTF-8" in refusal(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", "{", '{"path": "a", "label": ["cat", "dog"]}', '{"path": "a", "tag": 1}']
+)
+def test_json_lines_of_another_form_are_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "t.jsonl").write_text('{"path": "a.png", "label": "cat"}\n' + line + "\n")
+    assert "line 2" in refusal(tmp_path / "t.jsonl") or "row 2" in refusal(tmp_path / "t.jsonl")
+
+
+def test_a_damaged_parquet_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
+    assert "cannot be read as Parquet" in refusal(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    "columns", ["path", "path=", "=file", "image=file", "path=a,path=b", "path=a,,label=b,x"]
+)
+def test_columns_of_another_form_are_refused(columns: str) -> None:
+    with pytest.raises(UserError, match="expected ROLE=COLUMN"):
+        Run(data="t.csv", columns=columns)
+
+
+def test_options_of_tables_have_no_effect_on_folders(pictures: Path) -> None:
+    for options in (SourceOptions("path=a"), SourceOptions(root=str(pictures))):
+        with pytest.raises(UserError, match="has no effect"):
+            DataSource(pictures, options=options).listing()
+    write_csv(pictures / "t.csv", rows_of(pictures))
+    with pytest.raises(UserError, match="expected a fraction such as"):
+        DataSource(pictures / "t.csv", pictures).listing()
+
+
+# --- groups
+
+
+def units_by_split(data: Data) -> dict[str, set[str]]:
+    units: dict[str, set[str]] = {}
+    for p in data.pictures:
+        units.setdefault(p.split, set()).add(p.unit)
+    return units
+
+
+def assert_no_unit_is_cut(data: Data) -> None:
+    units = units_by_split(data)
+    for first in units:
+        for second in units:
+            assert first == second or not units[first] & units[second]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_group_is_never_on_two_sides(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    write_classes(tmp_path, {"a": 60, "b": 40})
+    rows = []
+    for path in sorted(tmp_path.rglob("*.png")):
+        # some alone, some groups of several classes, some over given splits
+        group = chance.choice(["", *(f"patient {i}" for i in range(chance.choice([3, 8, 30])))])
+        split = chance.choice(["", "", "", "test"])
+        rows.append(
+            {
+                "path": path.relative_to(tmp_path).as_posix(),
+                "label": path.parent.name,
+                "split": split,
+                "group": group,
+            }
+        )
+    # the same bytes in two groups of one class: these are one group then
+    (tmp_path / "a" / "copy.png").write_bytes((tmp_path / "a" / "000.png").read_bytes())
+    rows.append({"path": "a/copy.png", "label": "a", "split": "", "group": "patient 1"})
+    write_csv(tmp_path / "t.csv", rows)
+    scanned = scan(DataSource(tmp_path / "t.csv").listing())
+    data = held_out.split(scanned, "0.25")
+    assert_no_unit_is_cut(data)
+    assert len(data.pictures) + sum(e.kind == "leak" for e in data.unused) == len(rows)
+    assert {p.label for p in data.of("train")} == {0, 1}
+    if data.halved:
+        select, calibrate = ({p.unit for p in data.of(half)} for half in ("select", "calibrate"))
+        assert not select & calibrate
+
+
+def test_groups_of_paths(tmp_path: Path) -> None:
+    write_classes(tmp_path, {f"train/{name}/scene{i}": 3 for name in "ab" for i in range(8)})
+    options = SourceOptions(group_by="(scene[0-9])/")
+    scanned = scan(DataSource(tmp_path, options=options).listing())
+    data = held_out.split(scanned, "0.25")
+    assert_no_unit_is_cut(data)
+    groups = {split: {p.group for p in data.of(split)} for split in ("train", "val")}
+    assert len(groups["val"]) == 2
+    assert len(groups["train"]) == 6
+    with pytest.raises(UserError, match="it matches no path"):
+        DataSource(tmp_path, options=SourceOptions(group_by="camera")).listing()
+    with pytest.raises(UserError, match="regular"):
+        Run(data="d", group_by="(")
+
+
+def test_a_column_can_be_the_group(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"a": 8, "b": 8})
+    rows = [
+        {"path": f"{name}/{i:03}.png", "label": name, "patient": f"p{i % 4}"}
+        for name in "ab"
+        for i in range(8)
+    ]
+    write_csv(tmp_path / "t.csv", rows)
+    for options in (SourceOptions(group_by="patient"), SourceOptions("group=patient")):
+        listing = DataSource(tmp_path / "t.csv", options=options).listing()
+        assert set(listing.groups.values()) == {"p0", "p1", "p2", "p3"}
+
+
+def test_an_order_keeps_how_its_pictures_are_found(tmp_path: Path) -> None:
+    options = SourceOptions("path=a,label=b", str(tmp_path), "c")
+    order = Order(tmp_path / "t.csv", "efficientnet_lite0", {}, options)
+    assert Order.from_json(json.loads(json.dumps(order.to_json()))) == order
+    other = Order(tmp_path / "t.csv", "efficientnet_lite0", {}, SourceOptions("path=a"))
+    assert "--columns is path=a,label=b" in str(order.difference(other))
+    moved = Order(tmp_path / "t.csv", "efficientnet_lite0", {}, replace(options, root="/other"))
+    assert order.difference(moved) is None
+    assert "source" not in Order(tmp_path, "efficientnet_lite0", {}).to_json()
