@@ -83,6 +83,18 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_what_a_network_cannot_take_is_named_by_its_flag",
     ),
     "finetune/test_hub.py": ("test_vit_tiny_21k_is_pulled_and_fine_tuned",),
+    "finetune/test_hub_dataset.py": (
+        "test_a_class_has_a_name_that_a_folder_can_have",
+        "test_a_damaged_one_is_a_sentence",
+        "test_a_saved_one_keeps_splits_names_and_bytes",
+        "test_a_table_without_pictures_is_none",
+        "test_an_address_has_organisation_and_name",
+        "test_labels_that_are_text_or_missing",
+        "test_one_split_gives_class_folders",
+        "test_parquet_files_are_the_same",
+        "test_the_missing_package_is_named",
+        "test_without_a_network_one_sentence_says_so",
+    ),
     "finetune/test_ilsvrc.py": (
         "test_what_is_not_the_original_is_refused_and_writes_nothing_outside",
     ),

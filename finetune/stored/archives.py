@@ -60,7 +60,11 @@ def is_archive(name: str) -> bool:
     """Tell by its first bytes whether a file is an archive."""
     if not os.path.isfile(name):
         return False
-    start = _start(Path(name))
+    try:
+        start = _start(Path(name))
+    # one that may not be read
+    except OSError:
+        return False
     starts = (*ZIP_STARTS, *(start for start, _ in PACKED_TARS))
     return start.startswith(starts) or start[257:262] == b"ustar"
 

@@ -6,6 +6,7 @@ picture is written as PNG into `train/CLASS` or `test/CLASS`, under its number i
 both versions give the same files.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ def _found(folder: Path) -> tuple[Path, Layout] | None:
     found = []
     for layout in LAYOUTS:
         for place in (folder, folder / layout.folder):
-            if all((place / name).is_file() for name in (*layout.names, layout.train[0])):
+            needed = (*layout.names, layout.train[0])
+            if all(os.path.isfile(place / name) for name in needed):
                 found.append((place, layout))
     return found[0] if len(found) == 1 else None
 

@@ -40,7 +40,7 @@ ADVICE = {
 BUSY = (408, 429, 500, 502, 503, 504)
 
 
-class Answer(NamedTuple):
+class Download(NamedTuple):
     """What a server sends: the file from one byte on."""
 
     first: int
@@ -100,27 +100,27 @@ def _begun(part: Path) -> tuple[int, str]:
     return part.stat().st_size, str(rundir.read_json(notes, kind=dict).get("version", ""))
 
 
-def _receive(name: str, part: Path, answer: Answer) -> None:
+def _receive(name: str, part: Path, download: Download) -> None:
     """Write what a server sends behind what is there; `BrokenOff` if the file is not complete
     then."""
-    kept_folder.check_space(part.parent, (answer.size or 0) - answer.first)
-    rundir.write_json(part.with_suffix(".json"), {"version": answer.version})
-    mode = "r+b" if answer.first else "wb"
-    total = (answer.size or 0) // MB
+    kept_folder.check_space(part.parent, (download.size or 0) - download.first)
+    rundir.write_json(part.with_suffix(".json"), {"version": download.version})
+    mode = "r+b" if download.first else "wb"
+    total = (download.size or 0) // MB
     with open(part, mode) as file, console.bar("downloading (MB)", total) as advance:
-        file.seek(answer.first)
-        shown = answer.first // MB
+        file.seek(download.first)
+        shown = download.first // MB
         advance(shown)
-        for chunk in answer.chunks:
+        for chunk in download.chunks:
             file.write(chunk)
-            if answer.size is None:
+            if download.size is None:
                 _check_still_free(part.parent)
             advance(file.tell() // MB - shown)
             shown = file.tell() // MB
         file.truncate()
     size = part.stat().st_size
-    if answer.size is not None and size != answer.size:
-        raise _broken(name, f"{size:,} of {answer.size:,} bytes came")
+    if download.size is not None and size != download.size:
+        raise _broken(name, f"{size:,} of {download.size:,} bytes came")
 
 
 def _check_still_free(folder: Path) -> None:
@@ -184,7 +184,7 @@ def _check_answer(name: str, response: Any) -> None:
         raise UserError(f"{public(name)}: expected a file, seen HTTP status {status}: {advice}.")
 
 
-def _answer_of_web(response: Any, done: int) -> Answer:
+def _answer_of_web(response: Any, done: int) -> Download:
     """Read what the server says of the file, whether it goes on or begins again."""
     headers = response.headers
     length = headers.get("Content-Length", "")
@@ -200,7 +200,7 @@ def _answer_of_web(response: Any, done: int) -> Answer:
                 "it by hand."
             )
         first, size = done, int(match[2])
-    return Answer(first, size, headers.get("ETag", ""), response.iter_raw())
+    return Download(first, size, headers.get("ETag", ""), response.iter_raw())
 
 
 def _from_store(name: str, part: Path) -> None:
@@ -217,7 +217,7 @@ def _from_store(name: str, part: Path) -> None:
         with store.open(path, "rb") as source:
             source.seek(first)
             chunks = iter(lambda: source.read(CHUNK_BYTES), b"")
-            _receive(name, part, Answer(first, state["size"], version, chunks))
+            _receive(name, part, Download(first, state["size"], version, chunks))
     except ImportError as error:
         raise UserError(
             f"{public(name)} is read by the package {package or 'fsspec'}, which is not installed "

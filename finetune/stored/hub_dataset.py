@@ -36,14 +36,20 @@ def is_hub_dataset(name: str) -> bool:
     in Parquet files."""
     if name.startswith(PREFIX):
         return True
-    folder = Path(name)
-    if not folder.is_dir():
+    if not os.path.isdir(name):
         return False
-    return _is_saved(folder) or _has_pictures(_parquet_files(folder))
+    folder = Path(name)
+    try:
+        return _is_saved(folder) or _has_pictures(_parquet_files(folder))
+    # a folder that cannot be listed is refused by what reads class folders
+    except OSError:
+        return False
 
 
 def _is_saved(folder: Path) -> bool:
-    return (folder / SAVED).is_file() or all((folder / name).is_file() for name in SAVED_SPLIT)
+    if os.path.isfile(folder / SAVED):
+        return True
+    return all(os.path.isfile(folder / name) for name in SAVED_SPLIT)
 
 
 def _parquet_files(folder: Path) -> list[Path]:

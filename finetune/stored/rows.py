@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune.stored import archives, cifar, downloads, hub_dataset, kept_folder, shards
-from finetune.stored.kept_folder import BrokenOff
 from zoo.files import file_kinds
 from zoo.host import console
 from zoo.host.errors import UserError
@@ -97,37 +96,42 @@ def _row(name: str, rows: tuple[Stored, ...]) -> Stored | None:
 def _written(name: str, scratch: Path, coarse: bool) -> Path:
     """Write a source into `scratch`, then what that holds, until it is no source any more: a
     download is an archive, and an archive may hold CIFAR-100. Returns the last folder."""
-    rows, two_labels = STORED, False
+    rows, two_labels, downloading = STORED, False, False
     try:
         for step in range(MOST_STEPS):
             row = _row(name, rows)
             if row is None:
                 break
+            downloading = row.goes_on
             name = str(_step(row, name, scratch / str(step), coarse))
             two_labels = two_labels or row.two_labels
-            if not row.goes_on:
+            if not downloading:
                 # an archive in an archive stays packed
                 rows = tuple(inner for inner in STORED if inner.inside)
-        if coarse and not two_labels:
-            raise UserError(
-                "--labels coarse: expected CIFAR-100, which has 20 superclasses; seen another "
-                "source. Remove the flag."
-            )
-        if not os.path.isdir(name):
-            with open(name, "rb") as file:
-                start = file.read(file_kinds.SCANNED_BYTES)
-            raise UserError(
-                "expected the address of an archive (.zip, .tar, .tar.gz), seen "
-                f"{file_kinds.seen(start)[0] or 'another file'}: correct it, or download the "
-                "pictures and use their folder."
-            )
-    except BrokenOff:
-        raise
-    except UserError:
-        # a download that is of no use would be taken for complete the next time
-        shutil.rmtree(scratch, ignore_errors=True)
+            downloading = False
+        _check_result(name, coarse and not two_labels)
+    except (UserError, OSError):
+        # a download goes on, but one that turned out to be of no use must not be taken again
+        if not downloading:
+            shutil.rmtree(scratch, ignore_errors=True)
         raise
     return Path(name)
+
+
+def _check_result(name: str, no_coarse_labels: bool) -> None:
+    if no_coarse_labels:
+        raise UserError(
+            "--labels coarse: expected CIFAR-100, which has 20 superclasses; seen another source. "
+            "Remove the flag."
+        )
+    if not os.path.isdir(name):
+        with open(name, "rb") as file:
+            start = file.read(file_kinds.SCANNED_BYTES)
+        raise UserError(
+            "expected the address of an archive (.zip, .tar, .tar.gz), seen "
+            f"{file_kinds.seen(start)[0] or 'another file'}: correct it, or download the "
+            "pictures and use their folder."
+        )
 
 
 def _step(row: Stored, name: str, folder: Path, coarse: bool) -> Path:

@@ -93,9 +93,9 @@ def _shards(name: str, most: int = MOST_SHARDS) -> list[Path]:
             )
         return paths
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
-    if not path.is_dir() or imagenet_tars.is_tars(path):
+    if not os.path.isdir(path) or imagenet_tars.is_tars(path):
         return []
     # the usual places, so that a folder of pictures is not walked
     found = chain(path.glob("*.tar"), path.glob("train*/*.tar"), path.glob("[vt][ae][ls]*/*.tar"))

@@ -2,7 +2,9 @@
 reached."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from finetune.stored import hub_dataset, rows
 from tests.finetune.made_pictures import contents, png
 from zoo.host.errors import UserError
 
-datasets = pytest.importorskip("datasets")
+pytestmark = pytest.mark.skipif(find_spec("datasets") is None, reason="datasets is not installed")
 CLASSES = ["cat", "dog"]
 EXPECTED = {
     f"{split}/{CLASSES[i % 2]}/{i:08}.png": png(i + first)
@@ -26,9 +28,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOOTUNE_HOME", str(tmp_path / "home"))
 
 
-def made(
-    count: int, first: int = 0, *, image: str = "image", **others: object
-) -> "datasets.Dataset":
+def made(count: int, first: int = 0, *, image: str = "image", **others: object) -> Any:
+    import datasets
+
     features = {image: datasets.Image(), "label": datasets.ClassLabel(names=CLASSES)}
     table = {
         image: [{"bytes": png(i + first), "path": None} for i in range(count)],
@@ -39,7 +41,9 @@ def made(
     return datasets.Dataset.from_dict(table, features=datasets.Features(features))
 
 
-def made_splits() -> "datasets.DatasetDict":
+def made_splits() -> Any:
+    import datasets
+
     return datasets.DatasetDict(
         {"train": made(6), "validation": made(2, 100), "test": made(2, 200), "extra": made(1, 300)}
     )
@@ -80,6 +84,8 @@ def test_one_split_gives_class_folders(tmp_path: Path) -> None:
 def test_labels_that_are_text_or_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import datasets
+
     table = {
         "image": [{"bytes": png(i), "path": None} for i in range(4)],
         "label": ["01", "1", None, "1"],
@@ -92,6 +98,8 @@ def test_labels_that_are_text_or_missing(
 
 
 def test_a_table_without_pictures_is_none(tmp_path: Path) -> None:
+    import datasets
+
     data = datasets.Dataset.from_dict({"path": ["a.png"], "label": ["a"]})
     data.to_parquet(tmp_path / "labels.parquet")
     assert not hub_dataset.is_hub_dataset(str(tmp_path))
@@ -102,6 +110,8 @@ def test_a_table_without_pictures_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../outside", ".hidden", "a/b", " "])
 def test_a_class_has_a_name_that_a_folder_can_have(name: str, tmp_path: Path) -> None:
+    import datasets
+
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=[name, "dog"])}
     )
