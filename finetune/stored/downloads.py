@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,7 +150,12 @@ def _from_web(name: str, part: Path) -> None:
     timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
     try:
         with httpx2.stream(
-            "GET", name, headers=headers, timeout=timeout, follow_redirects=True
+            "GET",
+            name,
+            headers=headers,
+            timeout=timeout,
+            follow_redirects=True,
+            verify=_certificates(),
         ) as response:
             _check_answer(name, response)
             if response.status_code == 416:
@@ -168,6 +174,14 @@ def _from_web(name: str, part: Path) -> None:
         ) from None
     except httpx2.TransportError as error:
         raise _broken(name, f"{type(error).__name__}: {first_line(error)}") from None
+
+
+@cache
+def _certificates() -> Any:
+    """Load the certificates of the web once, which takes a while."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _check_answer(name: str, response: Any) -> None:

@@ -56,7 +56,7 @@ def _parquet_files(folder: Path) -> list[Path]:
     """List the Parquet files of a folder and the folders in it; none if anything but notes stands
     beside them. The first picture ends the search."""
     files = []
-    for place in (folder, *_folders_in(folder)):
+    for place in (str(folder), *_folders_in(folder)):
         with os.scandir(place) as entries:
             for entry in entries:
                 name = entry.name.lower()

@@ -39,7 +39,7 @@ class Stored:
     """Whether it may have a coarser set of labels."""
 
 
-STORED = (
+STORED: tuple[Stored, ...] = (
     # first, because an address is no path
     Stored(downloads.is_remote, downloads.write, downloads.facts, goes_on=True),
     # before archives, because a shard is a tar

@@ -141,6 +141,31 @@ def test_without_a_network_one_sentence_says_so(
     assert not list((tmp_path / "home").rglob("*.tmp"))
 
 
+def test_a_stranger_s_data_set_is_streamed_and_names_no_file_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    from pyarrow import parquet
+
+    place = tmp_path / "pets"
+    place.mkdir()
+    # what the Hub would send lies here
+    monkeypatch.setattr(hub_dataset, "_on_the_hub", lambda name: (str(place), None, None))
+    for split in ("train", "test"):
+        made_splits()[split].to_parquet(place / f"{split}-00000-of-00001.parquet")
+    folder = readable_folder("hf://datasets/org/pets")
+    assert pictures(folder) == {
+        name: content for name, content in EXPECTED.items() if not name.startswith("val/")
+    }
+    table = {"image": [{"bytes": None, "path": str(tmp_path / "secret")}], "label": [0]}
+    data = datasets.Dataset.from_dict(table, features=made(1).features)
+    (tmp_path / "secret").write_bytes(b"secret")
+    # not by `to_parquet`, which would put the bytes of the file in
+    parquet.write_table(data.data.table, place / "train-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=r"cannot be read .*it names the file"):
+        readable_folder("hf://datasets/org/others")
+
+
 def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(2).save_to_disk(tmp_path / "saved")
     monkeypatch.setitem(sys.modules, "datasets", None)
