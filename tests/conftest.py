@@ -1,10 +1,12 @@
 """Pictures and runs that several tests share, and the share of the machine that a worker of
 pytest-xdist gets."""
 
+import atexit
 import gc
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -19,6 +21,13 @@ from tests.slow_tests import SLOW, SLOW_FIXTURES
 # before torch is imported: threads that spin while they wait slow every other process of the
 # machine down
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# what a user keeps must neither change a test nor be changed by one; a worker has that of the first
+# process
+if "ZOOTUNE_TESTS" not in os.environ:
+    home = tempfile.mkdtemp(prefix="zootune-tests-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ["ZOOTUNE_TESTS"] = os.environ["ZOOTUNE_HOME"] = home
 
 # until all tests are collected: imports leave no garbage, and looking for it takes four seconds
 gc.disable()

@@ -15,6 +15,7 @@ from finetune.data.left_out import (
     write_left_out,
 )
 from finetune.data.reading import MeasuredPicture, read_picture
+from finetune.data.readings import Readings, file_state
 from finetune.machine import distributed
 from finetune.recipe.run import MOST_UNREADABLE
 from finetune.sources.listed_pictures import Listing
@@ -43,9 +44,9 @@ def scan(
     of everything that is not used, also of a run that stops here.
     """
     jobs = list(_jobs(tree))
-    paths = [tree.root / path for path, _, _ in jobs]
+    paths = [path for path, _, _ in jobs]
     pictures, unreadable, bits_used = [], [], []
-    for job, result in zip(jobs, _read_shared(paths, processes), strict=True):
+    for job, result in zip(jobs, _read_shared(tree.root, paths, processes), strict=True):
         if isinstance(result, str):
             unreadable.append(Unused(job[0], "unreadable", result))
         else:
@@ -91,18 +92,26 @@ def _jobs(tree: Listing) -> Iterator[tuple[str, int, str]]:
             yield path, label, split
 
 
-def _read_shared(paths: Sequence[Path], processes: int) -> list[MeasuredPicture | str]:
+def _read_shared(root: Path, paths: Sequence[str], processes: int) -> list[MeasuredPicture | str]:
     """Call `read_picture` for each path, in order; of several processes of one run, each reads its
-    share."""
+    share. What was read before and is unchanged is not read again."""
     own = distributed.mine(paths)
+    known = Readings.of(root)
+    states = [file_state(root / path) for path in own]
+    results: list[MeasuredPicture | str | None] = [*known.find(own, states)]
+    new = [i for i, result in enumerate(results) if result is None]
     with console.bar("reading pictures", len(own)) as advance:
-        results = []
-        for result in _read_all(own, processes):
-            results.append(result)
+        advance(len(own) - len(new))
+        for i, result in zip(new, _read_all([root / own[i] for i in new], processes), strict=True):
+            results[i] = result
             advance(1)
+    gathered = distributed.gathered_list(list(zip(results, states, strict=True)), len(paths))
     # from another process, a `MeasuredPicture` arrives as a plain list
-    gathered = distributed.gathered_list(results, len(paths))
-    return [result if isinstance(result, str) else MeasuredPicture(*result) for result in gathered]
+    read = [row[0] if isinstance(row[0], str) else MeasuredPicture(*row[0]) for row in gathered]
+    # every process takes part in the sum, also where there is nothing to keep
+    if distributed.total(len(new)) and distributed.first():
+        known.keep(paths, [row[1] for row in gathered], read)
+    return read
 
 
 def _read_all(paths: Sequence[Path], processes: int) -> Iterator[MeasuredPicture | str]:

@@ -1,7 +1,6 @@
 """`pins.json`: what each Hub repository held when it was first pulled; later pulls want the
 same."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from zoo.contract import rundir
 from zoo.files.folders import is_plain
 from zoo.host.errors import UserError
+from zoo.host.home import cache_home
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pin:
 
 def pins_file() -> Path:
     """`pins.json` in `$ZOOTUNE_HOME`, by default `~/.cache/zootune`."""
-    return Path(os.environ.get("ZOOTUNE_HOME") or "~/.cache/zootune").expanduser() / "pins.json"
+    return cache_home() / "pins.json"
 
 
 def read(hub_id: str) -> Pin | None:
