@@ -86,8 +86,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     "finetune/test_hub_dataset.py": (
         "test_a_class_has_a_name_that_a_folder_can_have",
         "test_a_damaged_one_is_a_sentence",
+        "test_a_foreign_data_set_is_streamed_and_names_no_file_of_this_machine",
         "test_a_saved_one_keeps_splits_names_and_bytes",
-        "test_a_stranger_s_data_set_is_streamed_and_names_no_file_of_this_machine",
         "test_a_table_without_pictures_is_none",
         "test_an_address_has_organisation_and_name",
         "test_labels_that_are_text_or_missing",

@@ -40,6 +40,7 @@ def checked(entries: Iterable[Entry], path: Path) -> dict[str, int]:
     folded: dict[str, tuple[str, bool]] = {}
     total = 0
     for number, entry in enumerate(entries):
+        # as it is announced; the libraries give no more than that of an entry
         total += entry.size
         if number >= MOST_ENTRIES or total > most_bytes:
             refuse_amount(path)
@@ -49,6 +50,7 @@ def checked(entries: Iterable[Entry], path: Path) -> dict[str, int]:
                 "pictures again."
             )
         place = place_of(entry.name)
+        # tar names the folder itself as "./"
         if place:
             _check_apart(folded, place, entry.folder, path)
         if not entry.folder:

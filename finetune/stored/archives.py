@@ -86,6 +86,7 @@ def write(name: str, folder: Path, coarse: bool = False) -> Path:
     if _start(path).startswith(ZIP_STARTS):
         listing, contents = _zip_entries, _zip_contents
     with _explained(path):
+        # first all names and sizes, and only then, in a second pass, the content
         sizes = checked(listing(path), path)
         kept_folder.check_space(folder.parent, sum(sizes.values()))
         top = single_folder(sizes)
@@ -212,6 +213,7 @@ def _opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
         stream: Any = file
         for first, unpack in PACKED_TARS:
             if start.startswith(first):
+                # they come on top: small pictures are smaller than their headers
                 headers = MOST_HEADER_BYTES * MOST_ENTRIES
                 most = MOST_RATIO * path.stat().st_size
                 stream = _Bounded(unpack(file), most + min(most, headers) + (1 << 16), path)

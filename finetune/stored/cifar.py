@@ -113,6 +113,7 @@ def _found(folder: Path) -> tuple[Path, Layout] | None:
             needed = (*layout.names, layout.train[0])
             if all(os.path.isfile(place / name) for name in needed):
                 found.append((place, layout))
+    # of two data sets in one folder nobody can say which is meant
     return found[0] if len(found) == 1 else None
 
 
@@ -216,6 +217,7 @@ def _binary_part(path: Path, layout: Layout, coarse: bool) -> Part:
             f"{path} has {size:,} bytes: expected a whole number of pictures of "
             f"{before + PICTURE_BYTES:,} bytes. Download it again."
         )
+    # CIFAR-100 has the coarse label first, then the fine one
     records = np.fromfile(path, np.uint8).reshape(-1, before + PICTURE_BYTES)
     pixels = records[:, before:].reshape(-1, 3, SIDE_PX, SIDE_PX)
     return Part(pixels, records[:, layout.label_bytes[coarse]].astype(np.int64))

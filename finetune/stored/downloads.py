@@ -118,6 +118,7 @@ def _receive(name: str, part: Path, download: Download) -> None:
                 _check_still_free(part.parent)
             advance(file.tell() // MB - shown)
             shown = file.tell() // MB
+        # the file that was begun may have been longer
         file.truncate()
     size = part.stat().st_size
     if download.size is not None and size != download.size:
@@ -143,6 +144,7 @@ def _from_web(name: str, part: Path) -> None:
     import httpx2
 
     done, version = _begun(part)
+    # packed on the way, the bytes on the disk would say nothing of where to go on
     headers = {"Accept-Encoding": "identity"}
     # a weak ETag does not promise the same bytes
     if done and version and not version.startswith("W/"):

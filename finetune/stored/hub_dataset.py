@@ -185,6 +185,7 @@ def _on_the_hub(name: str) -> tuple[str, str | None, str]:
 
 def _by_split(loaded: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Sort the splits: train, val or test -> rows; one alone is called `.`, whatever its name."""
+    # a data set whose only split is called test is still all there is
     if len(loaded) == 1:
         return {".": next(iter(loaded.values()))}
     splits: dict[str, Any] = {}
@@ -207,6 +208,7 @@ def _write_split(rows: Any, split: Path, name: str, coarse: bool) -> None:
 
     features = rows.features or {}
     image, label = _columns(features, name, coarse)
+    # undecoded, so that each file has the bytes that were published
     names = getattr(features[label], "names", None)
     rows = rows.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
     from_hub = name.startswith(PREFIX)

@@ -22,6 +22,7 @@ from finetune.sources.folder_names import SPLIT_FOLDERS
 from zoo.files.same_paths import nfc
 from zoo.host import disk, locks
 from zoo.host.errors import UserError
+from zoo.host.home import cache_home
 from zoo.host.text import one_line
 
 SPLITS = {**SPLIT_FOLDERS, "training": "train", "dev": "val", "testing": "test"}
@@ -46,6 +47,7 @@ class BrokenOff(UserError):
 def public(name: str) -> str:
     """Return a path as it is, and an address without what only its owner may know: user, password,
     and what follows a question mark."""
+    # a path may have a question mark in it
     scheme, mark, rest = name.partition("://")
     if not mark:
         return name
@@ -53,17 +55,11 @@ def public(name: str) -> str:
     return scheme + mark + host.rpartition("@")[2] + slash + path
 
 
-def home() -> Path:
-    """The folder of all these folders: `data` in `$ZOOTUNE_HOME`, by default
-    `~/.cache/zootune`."""
-    return Path(os.environ.get("ZOOTUNE_HOME") or "~/.cache/zootune").expanduser() / "data"
-
-
 def place(title: str, facts: Any) -> Path:
     """Name the folder of a source; `facts`: what tells it from every other one, for JSON."""
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", title)[:MOST_TITLE].strip(".-")
-    return home() / f"{name or 'data'}-{digest}"
+    return cache_home() / "data" / f"{name or 'data'}-{digest}"
 
 
 def facts_of(path: Path) -> list[Any]:
@@ -92,6 +88,7 @@ def kept(folder: Path, fill: Callable[[Path], Path]) -> Path:
         if folder.is_dir():
             return folder
         scratch = disk.unfinished(folder)
+        # what a killed process left stays: a download goes on
         scratch.mkdir(exist_ok=True)
         # last, so that a folder that is there is complete
         fill(scratch).rename(folder)
@@ -139,6 +136,7 @@ def split_of(name: str) -> str | None:
 def class_folder(split: Path, name: str, where: object) -> Path:
     """Make the folder of a class, called as the source calls it; `UserError` for a name that no
     folder can have, or that would be passed over."""
+    # macOS spells names in another Unicode form, and both mean one class
     name = nfc(name)
     if not name.strip() or name.startswith(".") or re.search(r"[/\\\0]", name):
         raise UserError(

@@ -137,6 +137,7 @@ def write(name: str, folder: Path, coarse: bool = False) -> Path:
     classes = _class_names(_classes_file(name))
     root = Path(name).parent if not os.path.isdir(name) else Path(name)
     splits = {path: _split(path, root) for path in shards}
+    # plain class folders then, of which a run takes its own val
     if not any(splits.values()):
         splits = dict.fromkeys(shards, ".")
     number = 0
@@ -181,6 +182,7 @@ def _samples(path: Path) -> Iterator[tuple[str, Sample]]:
                     "only pictures and labels."
                 )
             own, ending = _cut(member.name)
+            # a name that comes back later would be another sample to webdataset as well
             if own != key and sample:
                 yield key, sample
                 sample = {}

@@ -141,7 +141,7 @@ def test_without_a_network_one_sentence_says_so(
     assert not list((tmp_path / "home").rglob("*.tmp"))
 
 
-def test_a_stranger_s_data_set_is_streamed_and_names_no_file_of_this_machine(
+def test_a_foreign_data_set_is_streamed_and_names_no_file_of_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
