@@ -6,6 +6,7 @@ much more than it has itself. Archives in it stay packed.
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -51,6 +52,7 @@ DAMAGED = (
     lzma.LZMAError,
     NotImplementedError,
     RuntimeError,
+    LookupError,
     struct.error,
 )
 """What the libraries raise for damaged archives, besides an OSError without a number."""
@@ -115,8 +117,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (*DAMAGED, OSError) as error:
-        # of the system, such as a full disk: it has a number
-        if isinstance(error, OSError) and error.errno is not None:
+        # of the system, such as a full disk: it has a number; EINVAL is a seek to before the start
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise UserError(
             f"{path} cannot be read to its end ({shown(first_line(error))}): expected a complete "

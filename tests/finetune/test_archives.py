@@ -100,6 +100,14 @@ def encrypted() -> bytes:
     return bytes(packed)
 
 
+def moved_directory(by: int) -> bytes:
+    """A zip whose entries would stand before its beginning."""
+    packed = bytearray(zip_of(PICTURES))
+    at = packed.rindex(b"PK\5\6") + 16
+    packed[at : at + 4] = (int.from_bytes(packed[at : at + 4], "little") + by).to_bytes(4, "little")
+    return bytes(packed)
+
+
 def not_utf_8(packed: bytes) -> bytes:
     return packed.replace(b"caQe", b"ca\xe9e")
 
@@ -166,6 +174,11 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: zip_of({"pets/cat/1.pngQ": b"x"}).replace(b"pngQ", b"png\0"),
         "zero byte",
     ),
+    "zip name of nothing": (
+        lambda: zip_of({"Q": b"x"}).replace(b"Q", b"\0"),
+        "zero byte|cannot be read to its end",
+    ),
+    "zip entry before the start": (lambda: moved_directory(50), "cannot be read to its end"),
     "cut zip": (lambda: zip_of(PICTURES)[:-30], "cannot be read to its end"),
     "cut tar": (lambda: tar_of(PICTURES)[:2000], "cannot be read|was cut off"),
     "cut tar.gz": (lambda: gzip.compress(tar_of(PICTURES))[:-40], "cannot be read to its end"),
