@@ -1,11 +1,9 @@
 """Pickles of arrays, lists and texts, as Python 2 wrote them, without running what they name.
 
-A pickle names functions, which unpickling calls. This reader knows five names, has a stand-in of
-its own for each, and refuses any other; the operations are looked at first, so that no number in
-the file asks for memory.
+A pickle names functions, which Python's own reader calls. This one carries out the few operations
+that arrays need, knows five names, has a stand-in for each, and refuses any other.
 """
 
-import pickle
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
@@ -18,27 +16,28 @@ from zoo.host.errors import UserError, first_line
 
 MOST_BYTES = 1 << 28
 """CIFAR-100's training pictures have 155 MB."""
-MOST_MEMO = 1_000_000
-"""Highest number under which a pickle may keep a value; CIFAR-100 needs 50,000."""
-_NAMES = """
-PROTO STOP MARK POP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG1 FLOAT BINFLOAT
-STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
-BINBYTES SHORT_BINBYTES BINBYTES8 EMPTY_DICT DICT EMPTY_LIST LIST
-EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS
-PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL REDUCE BUILD FRAME
-"""
-OPERATIONS = frozenset(_NAMES.split())
-"""Operations of a pickle that make values; the others name code or persistent objects."""
-MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+VALUES = frozenset({"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"})
+VALUES |= {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+VALUES |= {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+"""Operations that push what stands behind them."""
+BYTE_TEXTS = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING"})
+"""Texts of Python 2, which are bytes."""
+EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
+GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
+NOTHING = frozenset({"PROTO", "FRAME", "STOP"})
 
 
 class _Array:
     """Stands for an array of bytes."""
 
-    def __setstate__(self, state: Any) -> None:
+    def take(self, state: Any) -> None:
+        """Take shape, type of the values, order and content."""
         self.shape, kind, self.by_column, self.content = state[1:5]
         if not kind.is_bytes:
-            raise pickle.UnpicklingError("an array of other values than bytes")
+            raise ValueError("an array of other values than bytes")
 
 
 class _Type:
@@ -47,17 +46,22 @@ class _Type:
     def __init__(self, code: Any, *_: Any):
         self.is_bytes = code in ("u1", b"u1")
 
-    def __setstate__(self, state: Any) -> None:
-        """Take the order of its bytes, which a type of one byte does not have."""
+    def take(self, state: Any) -> None:
+        """Ignore the order of its bytes, which a type of one byte does not have."""
 
 
 def _encode(text: str, encoding: str) -> bytes:
     """Stands for `codecs.encode`: Python 3 writes bytes as a text for Python 2."""
     if encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError(f"the encoding {encoding!r}")
+        raise ValueError(f"the encoding {encoding!r}")
     return text.encode("latin1")
 
 
+COLLECTIONS: dict[str, Callable[[list[Any]], Any]] = {
+    "LIST": list,
+    "TUPLE": tuple,
+    "DICT": lambda values: _pairs(values),
+}
 STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
     ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
@@ -68,11 +72,80 @@ STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
 """The five names, of which the first has two homes, by the version of NumPy."""
 
 
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in STAND_INS:
-            raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return STAND_INS[module, name]
+class _Reader:
+    """Carries out the operations of one pickle: a stack, marks in it, and values that are kept
+    under numbers."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def since_mark(self) -> list[Any]:
+        """Take what was pushed since the last mark."""
+        start = self.marks.pop()
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
+
+    def step(self, name: str, argument: Any) -> None:
+        """Carry out one operation; `ValueError` for one that such a file does not need."""
+        if name in CONSTANTS:
+            self.stack.append(CONSTANTS[name])
+        elif name in VALUES:
+            self.stack.append(argument)
+        elif name in BYTE_TEXTS:
+            self.stack.append(argument.encode("latin1"))
+        elif name in COLLECTIONS:
+            self.stack.append(COLLECTIONS[name](self.since_mark()))
+        elif name in EMPTY:
+            self.stack.append(EMPTY[name]())
+        elif name in TUPLES:
+            count = TUPLES[name]
+            self.stack[-count:] = [tuple(self.stack[-count:])]
+        elif name in PUTS:
+            # MEMOIZE has no number of its own
+            self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+        elif name in GETS:
+            self.stack.append(self.memo[argument])
+        elif name == "MARK":
+            self.marks.append(len(self.stack))
+        elif name not in NOTHING:
+            self.change(name, argument)
+
+    def change(self, name: str, argument: Any) -> None:
+        """Carry out an operation that changes a value, or names or calls a stand-in."""
+        if name == "GLOBAL":
+            home, _, function = argument.partition(" ")
+            if (home, function) not in STAND_INS:
+                raise ValueError(f"it names {home}.{function}")
+            self.stack.append(STAND_INS[home, function])
+        elif name == "REDUCE":
+            function, values = self.stack[-2:]
+            if not any(function is known for known in STAND_INS.values()):
+                raise ValueError("it calls a value")
+            self.stack[-2:] = [function(*values)]
+        elif name == "BUILD":
+            state = self.stack.pop()
+            self.stack[-1].take(state)
+        elif name in ("APPEND", "APPENDS"):
+            values = [self.stack.pop()] if name == "APPEND" else self.since_mark()
+            list.extend(self.stack[-1], values)
+        elif name in ("SETITEM", "SETITEMS"):
+            values = self.since_mark() if name == "SETITEMS" else self.pair()
+            dict.update(self.stack[-1], _pairs(values))
+        else:
+            raise ValueError(f"the operation {name}")
+
+    def pair(self) -> list[Any]:
+        """Take the two values on top."""
+        values = self.stack[-2:]
+        del self.stack[-2:]
+        return values
+
+
+def _pairs(values: list[Any]) -> dict[Any, Any]:
+    return dict(zip(values[::2], values[1::2], strict=True))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -86,12 +159,8 @@ def read(path: Path) -> dict[str, Any]:
             "again."
         )
     try:
-        _check_operations(path)
-        with open(path, "rb") as file:
-            content = _Reader(file, encoding="bytes").load()
-        return {_text(key): _plain(value) for key, value in content.items()}
+        return {_text(key): _plain(value) for key, value in _content(path).items()}
     except (
-        pickle.UnpicklingError,
         ValueError,
         TypeError,
         LookupError,
@@ -106,17 +175,15 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _check_operations(path: Path) -> None:
-    """Raise `ValueError` for an operation that such a file does not need."""
+def _content(path: Path) -> dict[Any, Any]:
+    reader = _Reader()
     with open(path, "rb") as file:
-        argument: Any
         for operation, argument, _ in pickletools.genops(file):
-            if operation.name not in OPERATIONS:
-                raise ValueError(f"the operation {operation.name}")
-            if operation.name in MEMO and int(argument) > MOST_MEMO:
-                raise ValueError(f"a value under the number {argument}")
-            if operation.name == "GLOBAL" and tuple(argument.split(" ", 1)) not in STAND_INS:
-                raise ValueError(f"it names {argument}")
+            reader.step(operation.name, argument)
+    content = reader.stack.pop()
+    if not isinstance(content, dict):
+        raise ValueError(f"a {type(content).__name__} instead of a dictionary")
+    return content
 
 
 def _text(value: Any) -> Any:
