@@ -137,8 +137,8 @@ def write_and_tell(order: Comparison, cells: Sequence[Cell]) -> None:
     runs = [run_files.read_run(order.folder_of(cell.name)) for cell in cells]
     numbers = side_by_side(runs, cells)
     comparison_page.write_comparison(order.folder, runs, numbers)
-    comparison_table.write(order.folder, numbers)
-    comparison_table.say(numbers)
+    comparison_table.write_tables(order.folder, numbers)
+    comparison_table.say_table(numbers)
     console.say(f"tensorboard --logdir {shell_path(order.folder)}")
     console.say(f"side by side: {order.folder / comparison_page.PAGE}", style="bold green")
 

@@ -50,6 +50,7 @@ ROOMS = {
         "presets",
         "augment",
         "sources",
+        "stored",
         "data",
         "evaluation",
         "run_folder",
@@ -82,6 +83,8 @@ SAME_IN_MANY_MODULES = {
     "make": "writes the files of an export target; its row in export/targets/rows.py names it",
     "check": "whether this machine can make an export target; its row names it",
     "start": "the order of events of a package, called by its command",
+    "write_source": "writes a stored source as class folders; its row names it",
+    "source_facts": "what tells a stored source from any other; its row names it",
 }
 """Public function -> why more than two modules have one of this name: they are called in the same
 way. Elsewhere the name says what is checked, read or written."""

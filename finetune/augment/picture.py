@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
-from finetune.augment.policy import Change, changes
+from finetune.augment.policy import Change, policy_changes
 from finetune.recipe.fields import Recipe
 from zoo.picture.preprocess import FILTERS, Preprocessing, resize_crop
 
@@ -121,7 +121,7 @@ def _changes(recipe: Recipe, pre: Preprocessing) -> tuple[tuple[Change, ...], ..
         after.append(lambda view: scale_hue(view, _factor(recipe.hue_jitter)))
     if recipe.pca_noise:
         after.append(lambda view: add_colour(view, torch.randn(3).numpy() * recipe.pca_noise))
-    return tuple(before), changes(recipe, pre.size, mean), tuple(after)
+    return tuple(before), policy_changes(recipe, pre.size, mean), tuple(after)
 
 
 def _factor(spread: float) -> float:

@@ -43,7 +43,7 @@ PADDLECLAS: dict[str, Callable[[float], tuple[float, ...]]] = {
 published: rotation goes one way only, and a higher level solarises and posterises less."""
 
 
-def changes(recipe: Recipe, side: int, mean: Sequence[int]) -> tuple[Change, ...]:
+def policy_changes(recipe: Recipe, side: int, mean: Sequence[int]) -> tuple[Change, ...]:
     """The policy of a recipe, for pictures of `side` pixels whose mean colour is `mean` (0 to 255);
     empty without one."""
     if recipe.policy == "none":

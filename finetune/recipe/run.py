@@ -25,8 +25,9 @@ class Run:
 
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Pictures: class folders, or train/, val/, test/ with class folders; a table with paths and
-    labels (.csv, .tsv, .jsonl, .parquet); the three tars of ILSVRC2012; 'digits' is a built-in
-    sample."""
+    labels (.csv, .tsv, .jsonl, .parquet); an archive of these (.zip, .tar, .tar.gz), also at an
+    address; CIFAR-10 or -100; WebDataset shards; hf://datasets/ORG/NAME; the three tars of
+    ILSVRC2012; 'digits' is a built-in sample."""
     base: str = "efficientnet_lite0"
     """Pretrained base: an alias of `python -m zoo list`, timm/NAME, hf-hub:ORG/NAME, or a finished
     run folder."""
@@ -52,6 +53,11 @@ class Run:
     group_by: Annotated[str, tyro.conf.arg(metavar="COLUMN|REGEX", help_behavior_hint="")] = ""
     """Pictures of one group (a patient, a scene) are never on two sides of a split: a column of the
     table, or a regular expression on the path, whose part in parentheses is the group."""
+    labels: Annotated[
+        Literal["fine", "coarse"],
+        tyro.conf.arg(metavar="{fine,coarse}", help_behavior_hint=""),
+    ] = "fine"
+    """coarse: the 20 superclasses of CIFAR-100."""
     advise: Annotated[
         tuple[Literal["apply"], int] | None, tyro.conf.arg(metavar="apply N", help_behavior_hint="")
     ] = None
@@ -96,7 +102,8 @@ class Run:
     def source_options(self) -> SourceOptions:
         """How the pictures are to be found, where looking at the source cannot tell."""
         root = str(Path(self.root).resolve()) if self.root else ""
-        return SourceOptions(self.columns, root, self.group_by)
+        labels = self.labels if self.labels != Run.labels else ""
+        return SourceOptions(self.columns, root, self.group_by, labels)
 
     @property
     def folder(self) -> Path:

@@ -30,6 +30,11 @@ class SourceOptions:
         if self.group_by and "group" in self.column_of:
             raise UserError("--group-by and group= of --columns: expected one of them.")
 
+    @property
+    def coarse(self) -> bool:
+        """Whether the coarser of two sets of labels is asked for."""
+        return self.labels == "coarse"
+
     @cached_property
     def column_of(self) -> dict[str, str]:
         """Role -> name of its column, as --columns has it; `UserError` for any other text."""

@@ -91,7 +91,7 @@ def _begin(run: Run, folder: Path, order: Order, lock: FileLock, *, goes_on: boo
     _take(lock, folder)
     if run.data is not None:
         # unpacks tars, for hours: after all that could refuse this --out
-        readable_folder(run.data)
+        readable_folder(run.data, coarse=order.options.coarse)
     sweep(folder)
     if not goes_on:
         # what an earlier, other command decided before it stopped does not hold

@@ -8,15 +8,25 @@ from finetune.sources import imagenet_tars
 from finetune.sources.digits import NAME as DIGITS
 from finetune.sources.digits import write_digits
 from finetune.sources.label_table import is_label_table
+from finetune.stored import rows
 from zoo.host.errors import UserError
 
 
-def data_folder(name: str) -> Path:
-    """The folder that `--data` names; for tars, the folder that they are unpacked into.
+def data_folder(name: str, *, coarse: bool = False) -> Path:
+    """The folder or table that `--data` names; for archives and other sources that are written as
+    class folders once, the folder that they are written into.
 
-    The built-in sample is written if it is asked for and missing.
+    The built-in sample is written if it is asked for and missing. `coarse`: by the superclasses of
+    CIFAR-100.
     """
     data = Path(name)
+    if rows.is_stored(name):
+        return rows.stored_in(name, coarse=coarse)
+    if coarse:
+        raise UserError(
+            f"--labels coarse: expected CIFAR-100 as it is published, which has 20 superclasses; "
+            f"{data} is another source. Remove the flag."
+        )
     # a folder of that name that is there already is meant
     if name == DIGITS and not os.path.exists(data):
         data = write_digits(data)
@@ -32,9 +42,11 @@ def data_folder(name: str) -> Path:
     return imagenet_tars.unpacked_into(data) if imagenet_tars.is_tars(data) else data
 
 
-def readable_folder(name: str) -> Path:
-    """The folder that `--data` names, after its tars are unpacked."""
-    data = data_folder(name)
+def readable_folder(name: str, *, coarse: bool = False) -> Path:
+    """The folder or table that `--data` names, after it is unpacked or downloaded."""
+    if rows.is_stored(name):
+        return rows.prepare(name, coarse=coarse)
+    data = data_folder(name, coarse=coarse)
     return imagenet_tars.prepared(Path(name)) if imagenet_tars.is_tars(Path(name)) else data
 
 

@@ -121,7 +121,7 @@ def find_start(base: str, given: Mapping[str, Any]) -> Base:
 def new_order(run: Run, given: Mapping[str, Any]) -> Order:
     """What the command line asks for, with its paths as they are for any other command."""
     assert run.data is not None
-    data = data_folder(run.data)
+    data = data_folder(run.data, coarse=run.source_options.coarse)
     given = dict(given)
     base = find_start(run.base, given)
     # absolute paths, as a command that goes on may be started in another folder
@@ -149,7 +149,11 @@ def resumed_order(run: Run, given: Mapping[str, Any]) -> Order:
             f"--resume goes on with the recipe of {folder}: remove {flags}, or start a new run."
         )
     if run.data is not None:
-        return order.moved(real(data_folder(run.data)), moved_val, run.source_options.root)
+        return order.moved(
+            real(data_folder(run.data, coarse=order.options.coarse)),
+            moved_val,
+            run.source_options.root,
+        )
     if rundir.is_finished(folder):
         return order
     _check_pictures_named(folder, order)

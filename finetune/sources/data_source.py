@@ -6,7 +6,7 @@ from pathlib import Path
 
 from finetune.recipe.source_options import AS_IT_LOOKS, SourceOptions
 from finetune.sources.class_folders import read_folders
-from finetune.sources.label_table import is_label_table, read_label_table
+from finetune.sources.label_table import is_label_table, read_label_table, table_in
 from finetune.sources.listed_pictures import Listing
 from zoo.host.errors import UserError
 
@@ -24,18 +24,19 @@ class DataSource:
     def listing(self) -> Listing:
         """List the pictures; `UserError` where they cannot be found, and for an option without
         effect."""
-        listing = self._of_table() if is_label_table(self.data) else self._of_folders()
+        table = self.data if is_label_table(self.data) else table_in(self.data)
+        listing = self._of_table(table) if table else self._of_folders()
         if self.options.group_by and not listing.groups:
             listing = with_groups(listing, self.options)
         return listing
 
-    def _of_table(self) -> Listing:
+    def _of_table(self, table: Path) -> Listing:
         if self.val is not None:
             raise UserError(
                 f"--val {self.val}: with a table, expected a fraction such as 0.2. Pictures for "
                 "validation get a row in the table, and val in its column split."
             )
-        return read_label_table(self.data, self.options)
+        return read_label_table(table, self.options)
 
     def _of_folders(self) -> Listing:
         given = {"--columns": self.options.columns, "--root": self.options.root}

@@ -68,15 +68,19 @@ class Devkit:
 
 
 def is_tars(folder: Path) -> bool:
-    """Tell whether this is a folder with the tars, of which the training pictures are the one to
-    tell by."""
+    """Tell whether this is a folder with the tars; the training pictures are enough."""
     return (folder / TRAIN).is_file()
 
 
+def file_of(folder: Path, name: str) -> Path:
+    """Find one of the tars; mirrors call the devkit `.gz` instead of `.tar.gz`."""
+    of_mirror = folder / name.replace(".tar.gz", ".gz")
+    return of_mirror if of_mirror.is_file() else folder / name
+
+
 def unpacked_into(folder: Path) -> Path:
-    """Name `FOLDER-folders` beside the folder with the tars; `UserError` if one of them is
-    missing."""
-    if missing := [name for name in TARS if not (folder / name).is_file()]:
+    """Name `FOLDER-folders` beside the folder with the tars; `UserError` if one is missing."""
+    if missing := [name for name in TARS if not file_of(folder, name).is_file()]:
         raise UserError(
             f"{folder} lacks {', '.join(missing)}: expected the three tars of ILSVRC2012 under the "
             f"names that image-net.org gives them ({', '.join(TARS)})."
@@ -92,12 +96,12 @@ def prepared(folder: Path) -> Path:
     than it should, and if there is not enough space.
     """
     target = unpacked_into(folder)
-    sizes = {name: (folder / name).stat().st_size for name in TARS}
+    sizes = {name: file_of(folder, name).stat().st_size for name in TARS}
     if (target / PREPARED).is_file() and rundir.read_json(target / PREPARED)["tars"] == sizes:
         return target
     with disk_space.room_needed(target), alone(target):
         console.say(f"unpacking ILSVRC2012 into {target}; stopped, the same command goes on")
-        kit = read_devkit(folder / DEVKIT)
+        kit = read_devkit(file_of(folder, DEVKIT))
         check_space(sizes[TRAIN] + sizes[VAL], target)
         total = sum(kit.pictures.values()) + len(kit.val)
         with console.bar("unpacking", total) as advance:

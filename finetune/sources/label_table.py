@@ -15,6 +15,7 @@ from finetune.recipe.source_options import SourceOptions
 from finetune.sources.folder_names import SPLIT_FOLDERS, by_bare_name
 from finetune.sources.listed_pictures import Listing
 from zoo.files import foreign_tables
+from zoo.files.entries import level
 from zoo.files.folders import is_picture_path
 from zoo.files.passed_over import Unused
 from zoo.host.errors import UserError
@@ -57,6 +58,20 @@ class _Rows:
 def is_label_table(path: Path) -> bool:
     """Tell whether this is a file that is read as a table of labels, by its suffix."""
     return path.suffix.lower() in foreign_tables.SUFFIXES and path.is_file()
+
+
+def table_in(folder: Path) -> Path | None:
+    """Find the table of a folder that holds one, and no folders of splits or of several classes:
+    pictures beside their labels, as archives have them."""
+    if not folder.is_dir():
+        return None
+    found = level(folder, folder)
+    paths = [folder / entry.path for entry in found.unused if not entry.path.startswith(".")]
+    tables = list(filter(is_label_table, paths))
+    folders = found.folders
+    if len(tables) != 1 or len(folders) > 1 or set(map(str.lower, folders)) & set(SPLIT_FOLDERS):
+        return None
+    return tables[0]
 
 
 def read_label_table(table: Path, options: SourceOptions) -> Listing:

@@ -14,7 +14,7 @@ CELLS = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;"})
 """What a name may not do in a table of Markdown."""
 
 
-def write(folder: Path, numbers: Mapping[str, Any]) -> None:
+def write_tables(folder: Path, numbers: Mapping[str, Any]) -> None:
     """Write compare.csv, with numbers as they are, and compare.md, as they are read."""
     header = (
         *("setting", "meaning", "top1", "top1_low", "top1_high", "top1_spread", "seeds"),
@@ -41,7 +41,7 @@ def _csv_row(row: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def say(numbers: Mapping[str, Any]) -> None:
+def say_table(numbers: Mapping[str, Any]) -> None:
     """Print the table, what each name means that is no value of a flag, and each two runs."""
     header, lines = readable(numbers)
     columns = [console.Column(header[0])]

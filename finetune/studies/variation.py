@@ -113,16 +113,16 @@ def factor_of(text: str) -> Factor:
         raise UserError(
             f"--vary {text}: expected two different values or more, with commas between them."
         )
-    return tuple(FactorValue(known, value, changes(known, value)) for value in texts)
+    return tuple(FactorValue(known, value, value_changes(known, value)) for value in texts)
 
 
-def changes(known: str, value: str) -> dict[str, Any]:
+def value_changes(known: str, value: str) -> dict[str, Any]:
     """Give the recipe fields that a value sets; none where the recipe is to decide."""
     if known == BASE or (value == AUTO and known not in ("recipe", *MEASURED)):
         return {}
     if known == "optimizer" and value.split("+")[-1] == SAM:
         wrapped = value.removesuffix(SAM).removesuffix("+")
-        inner = changes(known, wrapped) if wrapped else {}
+        inner = value_changes(known, wrapped) if wrapped else {}
         return {**inner, "sam_rho": RHO}
     flag = flag_of(known)
     words = [f"{flag}={value}"]

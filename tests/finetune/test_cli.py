@@ -72,6 +72,7 @@ FLAGS = {
         "--columns",
         "--root",
         "--group-by",
+        "--labels",
         "--advise",
     ],
     "recipe options": [

@@ -55,6 +55,11 @@ def test_classes_and_ground_truth_become_folders(tars: Path) -> None:
     assert not [name for name in contents(target) if imagenet_tars.UNFINISHED in name]
 
 
+def test_the_devkit_of_a_mirror_is_called_gz(tars: Path) -> None:
+    (tars / DEVKIT).rename(tars / "ILSVRC2012_devkit_t12.gz")
+    assert len(read_folders(prepared(tars)).classes) == len(WNIDS)
+
+
 def test_a_run_takes_the_folder_of_the_tars(
     tars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from finetune.recipe.fields import ROWS
 from finetune.report import run_files
 from finetune.studies import cell_check, comparison_curves
 from finetune.studies.paired import pair_of_seeds
-from finetune.studies.variation import Cell, changes, factor_of
+from finetune.studies.variation import Cell, factor_of, value_changes
 from tests.finetune.report_page import Seen, svg_texts
 from tests.made_recipe import made_recipe
 from zoo.contract import rundir
@@ -92,11 +92,11 @@ def test_a_setting_by_hand_holds_where_it_has_an_effect() -> None:
 
 
 def test_any_flag_can_be_varied_with_its_own_parser() -> None:
-    assert changes("lr", "find") == {"lr": "find"}
-    assert changes("from_scratch", "on") == {"from_scratch": True}
-    assert changes("from_scratch", "off") == changes("dropout", "auto") == {}
-    assert changes("balance", "auto") == {"balance": "auto"}
-    assert changes("recipe", "auto") == {"recipe": "auto"}
+    assert value_changes("lr", "find") == {"lr": "find"}
+    assert value_changes("from_scratch", "on") == {"from_scratch": True}
+    assert value_changes("from_scratch", "off") == value_changes("dropout", "auto") == {}
+    assert value_changes("balance", "auto") == {"balance": "auto"}
+    assert value_changes("recipe", "auto") == {"recipe": "auto"}
     assert [value.text for value in factor_of("decay-at=50%,75%; 80%")] == ["50%,75%", "80%"]
     assert set(ROWS) >= {factor_of("image_size=32,64")[0].field}
 
