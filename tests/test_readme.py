@@ -83,10 +83,17 @@ def test_the_flags_and_paths_it_names_exist() -> None:
     }
     named_flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
     assert named_flags <= known
-    tree = re.search(r"## Where things are\n```\n(.*?)```", README, re.S)
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_map_names_all_that_stands_in_a_package() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = re.search(r"## Where things are\n```\n(.*?)```", contributing, re.S)
     assert tree
     places = re.split(r"^(\w+)/ ", tree[1], flags=re.M)[1:]
-    for package, text in zip(places[:-2:2], places[1:-2:2], strict=True):
+    assert places[::2] == ["zoo", "finetune", "export", "serve"]
+    for package, text in zip(places[::2], places[1::2], strict=True):
         named = set(re.findall(r"(?<![\w/])\w+(?:\.py|/)", text))
         folders = {
             f"{p.name}/"
@@ -94,8 +101,6 @@ def test_the_flags_and_paths_it_names_exist() -> None:
             if p.is_dir() and p.name != "__pycache__"
         }
         assert named == folders | {p.name for p in (ROOT / package).glob("[!_]*.py")}, package
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / link).exists(), link
 
 
 def test_the_bases_it_counts_are_there() -> None:

@@ -92,7 +92,8 @@ class Run:
         given = self.source_options
         if self.resume is not None and given.to_json().keys() - {"root"}:
             raise UserError(
-                "--resume finds its pictures as it did before: remove --columns and --group-by."
+                "--resume finds its pictures as it did before: remove --columns, --group-by and "
+                "--labels."
             )
         # for what they refuse
         assert given.column_of is not None
