@@ -53,6 +53,7 @@ ROOMS = {
         "evaluation",
         "run_folder",
         "train",
+        "checks",
         "figures",
         "report",
         "",

@@ -1,0 +1,114 @@
+"""Whether two pictures show the same pixels: as they are, mirrored, or one cut out of the other.
+
+Both are compared at a few pixels' size by the correlation of their values, which brightness and
+contrast do not change. A part of a picture is looked for at every place.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+SIDE = 24
+"""Pixels of a side that are compared."""
+CUT_SIDES = (26, 27, 28, 30)
+"""Sides of the whole picture of which SIDE pixels are the part: a cut to 92, 89, 86 or 80 % of its
+sides."""
+KEPT = 96
+"""Longest side, in pixels, of the copy from which parts are cut."""
+LEAST_SPREAD = 2.0
+"""Standard deviation of the values, of 255, below which a picture shows nothing to compare."""
+GAINS = (1.15, 1.3)
+"""Brightness at which a picture is compared too: what gets lighter than white is lost."""
+ENOUGH = 0.99
+"""Correlation from which no better relation is looked for."""
+PROMISING = 0.85
+"""Correlation of a part from which places between the pixels are tried."""
+SHIFTS = (-0.4, 0.0, 0.4)
+"""Of the corner of a part, in the pixels of `CUT_SIDES`."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """A picture at the sizes at which it is compared."""
+
+    kept: Image.Image
+    whole: np.ndarray
+    """float32 [SIDE * SIDE * 3], of mean 0 and length 1; zero where nothing can be seen."""
+    mirrored: np.ndarray
+    """The same, flipped from left to right."""
+    lighter: np.ndarray
+    """The same at each of GAINS: [G, SIDE * SIDE * 3]."""
+
+
+def looks(picture: Image.Image) -> Looks:
+    """Prepare a picture for comparison; its aspect ratio is not kept."""
+    kept = picture
+    if max(picture.size) > KEPT:
+        kept = picture.resize((KEPT, KEPT), Image.Resampling.BOX, reducing_gap=2.0)
+    pixels = _resized(kept, SIDE).astype(np.float32)
+    versions = [pixels, pixels[:, ::-1]]
+    for gain in GAINS:
+        versions.append((gain * pixels).clip(0, 255))
+    rows = _unit(np.stack(versions).reshape(len(versions), -1))
+    return Looks(kept, rows[0], rows[1], rows[2:])
+
+
+def likeness(one: Looks, other: Looks) -> tuple[float, str]:
+    """Give the highest correlation of two pictures, -1 to 1, and how they are then related: 'as it
+    is', 'mirrored' or 'cut'."""
+    best = max(_in_full(one, other))
+    if best[0] >= ENOUGH:
+        return best
+    return max(best, (_cut(one, other), "cut"), (_cut(other, one), "cut"))
+
+
+def _in_full(one: Looks, other: Looks) -> Iterator[tuple[float, str]]:
+    yield float(one.whole @ other.whole), "as it is"
+    yield float((one.lighter @ other.whole).max()), "as it is"
+    yield float((other.lighter @ one.whole).max()), "as it is"
+    yield float(one.mirrored @ other.whole), "mirrored"
+
+
+def _cut(whole: Looks, part: Looks) -> float:
+    """Give the highest correlation of a picture, or its mirror image, with a part of another."""
+    wanted = np.stack((part.whole, part.mirrored))
+    best = (-1.0, 0, 0, 0)
+    for side in CUT_SIDES:
+        windows = np.lib.stride_tricks.sliding_window_view(
+            _resized(whole.kept, side), (SIDE, SIDE, 3)
+        )
+        values = (_unit(windows.reshape(-1, SIDE * SIDE * 3)) @ wanted.T).max(1)
+        top, left = divmod(int(values.argmax()), side - SIDE + 1)
+        best = max(best, (float(values.max()), side, top, left))
+    if best[0] < PROMISING:
+        return best[0]
+    return max(best[0], _refined(whole, wanted, best[1:]))
+
+
+def _refined(whole: Looks, wanted: np.ndarray, place: tuple[int, int, int]) -> float:
+    """Give the highest correlation with parts that begin between the pixels of a place."""
+    side, top, left = place
+    x, y = (length / side for length in whole.kept.size)
+    parts = []
+    for down in SHIFTS:
+        for right in SHIFTS:
+            begin = np.clip((left + right, top + down), 0, side - SIDE)
+            box = (*(begin * (x, y)), *((begin + SIDE) * (x, y)))
+            parts.append(whole.kept.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+    return float((_unit(np.stack(parts).reshape(len(parts), -1)) @ wanted.T).max())
+
+
+def _resized(picture: Image.Image, side: int) -> np.ndarray:
+    # bilinear of Pillow averages where it makes smaller, and is smooth where it makes larger
+    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Bring each row to mean 0 and length 1."""
+    values = rows.astype(np.float32)
+    values -= values.mean(1, keepdims=True)
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    least = LEAST_SPREAD * values.shape[1] ** 0.5
+    return np.where(lengths >= least, values / np.maximum(lengths, least), 0)
