@@ -15,6 +15,8 @@ SIDE = 24
 CUT_SIDES = (26, 27, 28, 30)
 """Sides of the whole picture of which SIDE pixels are the part: a cut to 92, 89, 86 or 80 % of its
 sides."""
+ROUGH, ROUGH_CUT_SIDES = 12, (13, 14, 15)
+"""The same of a first, rough comparison."""
 KEPT = 96
 """Longest side, in pixels, of the copy from which parts are cut."""
 LEAST_SPREAD = 2.0
@@ -23,8 +25,9 @@ GAINS = (1.15, 1.3)
 """Brightness at which a picture is compared too: what gets lighter than white is lost."""
 ENOUGH = 0.99
 """Correlation from which no better relation is looked for."""
-PROMISING = 0.85
-"""Correlation of a part from which places between the pixels are tried."""
+ROUGHLY, PROMISING = 0.85, 0.92
+"""Rough correlation of a part from which it is compared at full size, and correlation there from
+which places between the pixels are tried."""
 SHIFTS = (-0.4, 0.0, 0.4)
 """Of the corner of a part, in the pixels of `CUT_SIDES`."""
 
@@ -40,6 +43,10 @@ class Looks:
     """The same, flipped from left to right."""
     lighter: np.ndarray
     """The same at each of GAINS: [G, SIDE * SIDE * 3]."""
+    rough: np.ndarray
+    """The picture and its mirror image at ROUGH pixels: [2, ROUGH * ROUGH * 3]."""
+    rough_parts: np.ndarray
+    """Its parts at that size: [P, ROUGH * ROUGH * 3]."""
 
 
 def looks(picture: Image.Image) -> Looks:
@@ -52,7 +59,10 @@ def looks(picture: Image.Image) -> Looks:
     for gain in GAINS:
         versions.append((gain * pixels).clip(0, 255))
     rows = _unit(np.stack(versions).reshape(len(versions), -1))
-    return Looks(kept, rows[0], rows[1], rows[2:])
+    rough = _resized(kept, ROUGH)
+    turned = _unit(np.stack((rough, rough[:, ::-1])).reshape(2, -1))
+    parts = [_windows(kept, side, ROUGH) for side in ROUGH_CUT_SIDES]
+    return Looks(kept, rows[0], rows[1], rows[2:], turned, np.concatenate(parts))
 
 
 def likeness(one: Looks, other: Looks) -> tuple[float, str]:
@@ -73,18 +83,25 @@ def _in_full(one: Looks, other: Looks) -> Iterator[tuple[float, str]]:
 
 def _cut(whole: Looks, part: Looks) -> float:
     """Give the highest correlation of a picture, or its mirror image, with a part of another."""
+    rough = float((whole.rough_parts @ part.rough.T).max())
+    if rough < ROUGHLY:
+        return rough
     wanted = np.stack((part.whole, part.mirrored))
     best = (-1.0, 0, 0, 0)
     for side in CUT_SIDES:
-        windows = np.lib.stride_tricks.sliding_window_view(
-            _resized(whole.kept, side), (SIDE, SIDE, 3)
-        )
-        values = (_unit(windows.reshape(-1, SIDE * SIDE * 3)) @ wanted.T).max(1)
+        values = (_windows(whole.kept, side, SIDE) @ wanted.T).max(1)
         top, left = divmod(int(values.argmax()), side - SIDE + 1)
         best = max(best, (float(values.max()), side, top, left))
     if best[0] < PROMISING:
         return best[0]
     return max(best[0], _refined(whole, wanted, best[1:]))
+
+
+def _windows(picture: Image.Image, side: int, of_part: int) -> np.ndarray:
+    """Give every part of `of_part` pixels of a picture of `side` pixels, row by row."""
+    pixels = _resized(picture, side)
+    views = np.lib.stride_tricks.sliding_window_view(pixels, (of_part, of_part, 3))
+    return _unit(views.reshape(-1, of_part * of_part * 3))
 
 
 def _refined(whole: Looks, wanted: np.ndarray, place: tuple[int, int, int]) -> float:

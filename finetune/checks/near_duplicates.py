@@ -83,7 +83,7 @@ def find(data: Data, measures: Measures, features: Features) -> list[Pair]:
 def compared(data: Data, cosines: Mapping[tuple[int, int], float | None]) -> list[Pair]:
     """Give those of the pairs (with the cosine of their features) whose pixels agree."""
 
-    @lru_cache(maxsize=20_000)
+    @lru_cache(maxsize=4_000)
     def prepared(index: int) -> Looks:
         return looks(opened(data, data.pictures[index])[1])
 
