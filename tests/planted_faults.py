@@ -13,7 +13,7 @@ Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 def resized(picture: Image.Image, random: np.random.Generator) -> Image.Image:
     """A picture at 60 to 150 % of its size."""
-    factor = random.choice((0.6, 0.75, 1.5))
+    factor = random.choice((0.75, 1.5, 2.0))
     return picture.resize([max(5, round(side * factor)) for side in picture.size])
 
 
@@ -48,7 +48,8 @@ def near_duplicates(root: Path, count: int, seed: int = 0) -> dict[frozenset[str
     for number, place in enumerate(random.permutation(len(paths))[:count].tolist()):
         path, kind = paths[place], list(CHANGES)[number % len(CHANGES)]
         changed = CHANGES[kind](decode(path), random)
-        to = root / "val" / path.parent.name / f"planted-{number:02}.jpg"
+        suffix = "jpg" if kind == "re-encoded" else "png"
+        to = root / "val" / path.parent.name / f"planted-{number:02}.{suffix}"
         changed.save(to, quality=75)
         pairs[frozenset((path.relative_to(root).as_posix(), to.relative_to(root).as_posix()))] = (
             kind
