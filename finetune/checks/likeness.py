@@ -19,6 +19,9 @@ ROUGH, ROUGH_CUT_SIDES = 12, (13, 14, 15)
 """The same of a first, rough comparison."""
 KEPT = 96
 """Longest side, in pixels, of the copy from which parts are cut."""
+TINY = 32
+"""Longest side up to which pictures of different sizes are compared at the smaller one's too."""
+_METHODS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 LEAST_SPREAD = 2.0
 """Standard deviation of the values, of 255, below which a picture shows nothing to compare."""
 GAINS = (1.15, 1.3)
@@ -71,7 +74,23 @@ def likeness(one: Looks, other: Looks) -> tuple[float, str]:
     best = max(_in_full(one, other))
     if best[0] >= ENOUGH:
         return best
+    if max(*one.kept.size, *other.kept.size) <= TINY and one.kept.size != other.kept.size:
+        best = max(best, max(_of_tiny(one.kept, other.kept)))
     return max(best, (_cut(one, other), "cut"), (_cut(other, one), "cut"))
+
+
+def _of_tiny(one: Image.Image, other: Image.Image) -> Iterator[tuple[float, str]]:
+    """Compare two pictures of few pixels at the size of the smaller one, where enlarging both would
+    add more than they show: the larger one resized, and each part of it."""
+    small, large = sorted((one, other), key=lambda picture: picture.width * picture.height)
+    wanted = _unit(np.asarray(small).reshape(1, -1))[0]
+    for method in _METHODS:
+        resized = np.asarray(large.resize(small.size, method))
+        yield float(_unit(resized.reshape(1, -1))[0] @ wanted), "as it is"
+    if small.width <= large.width and small.height <= large.height:
+        shape = (small.height, small.width, 3)
+        views = np.lib.stride_tricks.sliding_window_view(np.asarray(large), shape)
+        yield float((_unit(views.reshape(-1, len(wanted))) @ wanted).max()), "cut"
 
 
 def _in_full(one: Looks, other: Looks) -> Iterator[tuple[float, str]]:
@@ -113,7 +132,8 @@ def _refined(whole: Looks, wanted: np.ndarray, place: tuple[int, int, int]) -> f
         for right in SHIFTS:
             begin = np.clip((left + right, top + down), 0, side - SIDE)
             box = (*(begin * (x, y)), *((begin + SIDE) * (x, y)))
-            parts.append(whole.kept.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+            cut = whole.kept.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
+            parts.append(np.asarray(cut))
     return float((_unit(np.stack(parts).reshape(len(parts), -1)) @ wanted.T).max())
 
 

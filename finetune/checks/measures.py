@@ -115,7 +115,7 @@ def measure_all(data: Data, processes: int) -> Measures:
         np.array(columns.detail, np.float32),
         tuple(columns.format),
         tuple(columns.camera),
-        np.stack(columns.parts),  # type: ignore[arg-type]
+        np.stack([row.parts for row in rows]),
     )
 
 
@@ -179,7 +179,8 @@ def coarse_parts(picture: Image.Image) -> np.ndarray:
             boxes.append((*begin, begin[0] + 0.8 * width, begin[1] + 0.8 * height))
     copies = []
     for box in boxes:
-        copies.append(picture.resize((COARSE, COARSE), Image.Resampling.BILINEAR, box=box))
+        copy = picture.resize((COARSE, COARSE), Image.Resampling.BILINEAR, box=box)
+        copies.append(np.asarray(copy))
     return np.stack(copies).reshape(PARTS, -1)
 
 
