@@ -3,7 +3,6 @@ checks, then their page. It never writes to the data."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -22,7 +21,6 @@ from finetune.presets import fitting, resolve
 from finetune.recipe.run import Run
 from finetune.run_folder.order import new_order
 from finetune.train import lr_range
-from finetune.train.step import Job
 from zoo.contract import rundir
 from zoo.host import console, minimum
 from zoo.host.errors import UserError
@@ -47,7 +45,6 @@ def inspect(run: Run, given: Mapping[str, Any]) -> Path:
     device = devices.choose(run.device)
     planned = planned_run(run, given, device)
     say_plan(planned)
-    began = perf_counter()
     result = survey(
         planned.model,
         planned.data,
@@ -118,11 +115,6 @@ def say_plan(planned: Plan) -> None:
         console.say(f"{split:<6} {sum(counts.values()):>9,} pictures of {len(counts):,} classes")
     console.say(f"val: {data.val_rule}")
     pipeline.print_recipe(planned.resolved, all_in=JSON)
-
-
-def job_of(planned: Plan) -> Job:
-    """Gather what training would work on."""
-    return pipeline.loop_job(planned, None)
 
 
 def write(planned: Plan, result: Survey, time: RunTime) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 
 from torch import nn
 
@@ -28,6 +29,8 @@ class Survey:
     pairs: tuple[Pair, ...]
     suspects: tuple[Suspect, ...]
     findings: tuple[Finding, ...]
+    pictures_per_s: float
+    """Read and passed through the base."""
 
 
 def survey(
@@ -40,7 +43,9 @@ def survey(
     """
     packages.require(*packages.EXTRA)
     measures = measure_all(data, processes)
+    began = perf_counter()
     features = extracted(model, data, source, precision)
+    rate = len(features.indices) / (perf_counter() - began)
     answers = answered(data, features)
     pairs = find_pairs(data, measures, features)
     suspects = label_errors.find(data, features, answers)
@@ -60,4 +65,4 @@ def survey(
         lambda: odd_pictures.blurred(data, measures),
     )
     findings = tuple(check() for check in checks)
-    return Survey(data, measures, features, answers, tuple(pairs), tuple(suspects), findings)
+    return Survey(data, measures, features, answers, tuple(pairs), tuple(suspects), findings, rate)

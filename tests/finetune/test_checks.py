@@ -121,7 +121,6 @@ def test_the_command_writes_its_page_and_leaves_the_data_alone(
         "check.html",
         "check.json",
         "label_errors.csv",
-        "left_out.csv",
         "near_duplicates.csv",
     }
     assert set(written[0]["checks"]) >= {"leaks", "two_labels", "label_errors", "shortcuts"}
