@@ -52,9 +52,11 @@ def inspect(run: Run, given: Mapping[str, Any]) -> Path:
         precision=planned.resolved.recipe.features,
         processes=devices.cpu_cores(),
     )
-    # the features are the larger part of this time, so the rate is rather too low than too high
-    rate = len(result.features.indices) / (perf_counter() - began)
-    time = estimated(job_of(planned), evaluated=len(planned.data.of("select")), pictures_per_s=rate)
+    time = estimated(
+        pipeline.loop_job(planned, None),
+        evaluated=len(planned.data.of("select")),
+        pictures_per_s=result.pictures_per_s,
+    )
     console.say(f"expected: {time.minutes:.1f} minutes. {time.how}")
     write(planned, result, time)
     say_findings(planned.folder, result)
