@@ -1,6 +1,6 @@
 """`check.html`: what the checks of the data found, with pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -129,7 +129,7 @@ def recipe_section(planned: Plan) -> Markup:
     )
 
 
-def recipe_table(rows: dict[str, dict[str, object]]) -> Markup:
+def recipe_table(rows: Mapping[str, Mapping[str, object]]) -> Markup:
     """Show settings with their values and reasons."""
     lines = []
     for name, row in rows.items():
