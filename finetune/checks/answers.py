@@ -9,6 +9,11 @@ from finetune.checks.features import Features
 from finetune.data.dataset import Data
 from finetune.train import probe
 
+VOTERS = 10
+"""Nearest pictures that vote."""
+ROWS = 1000
+"""Pictures whose neighbours are computed at once."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -43,6 +48,19 @@ def answered(data: Data, features: Features) -> Answers:
         weight, bias = probe.fit_logistic(z_ND[train], labels[train], classes, penalty, None)
         probabilities[held_out] = (z_ND[held_out] @ weight.T + bias).softmax(1)
     return Answers(labels.numpy(), probabilities.numpy())
+
+
+def votes(features: Features, labels_N: np.ndarray, classes: int) -> np.ndarray:
+    """Give the share of each class among the `VOTERS` nearest pictures of each: [N, classes]."""
+    unit_ND, count = features.unit, min(VOTERS, len(labels_N) - 1)
+    shares_NC = np.zeros((len(labels_N), classes), np.float32)
+    for begin in range(0, len(unit_ND), ROWS):
+        cosines = unit_ND[begin : begin + ROWS] @ unit_ND.T
+        own = np.arange(len(cosines))
+        cosines[own, begin + own] = -np.inf
+        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        np.add.at(shares_NC, (begin + own[:, None], labels_N[nearest]), 1 / count)
+    return shares_NC
 
 
 def per_class(predicted_N: np.ndarray, labels_N: np.ndarray, classes: int) -> np.ndarray:

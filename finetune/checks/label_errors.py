@@ -1,4 +1,6 @@
-"""Labels that are likely wrong, by `cleanlab` from the answers of probes that did not learn them.
+"""Labels that are likely wrong, by `cleanlab` from the answers of probes that did not learn them,
+averaged with the votes of the nearest pictures: a probe alone is too sure of its own errors (on
+digits, where it is right for 90 %, 0.57 to 0.69 of what it named was wrong, with the votes 0.85).
 
 Northcutt, Jiang & Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels" (JAIR
 2021).
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.checks.answers import Answers
+from finetune.checks.answers import VOTERS, Answers, votes
 from finetune.checks.features import Features
 from finetune.checks.finding import Example, Finding, first
 from finetune.data.dataset import Data
@@ -18,7 +20,7 @@ from zoo.files import tables
 
 FILE = "label_errors.csv"
 HEADER = ("path", "given", "suggested", "score")
-LEAST_SURE = 0.5
+LEAST_SURE = 0.75
 """Probability of the suggested class."""
 
 
@@ -38,7 +40,8 @@ def find(data: Data, features: Features, answers: Answers) -> list[Suspect]:
     """Give the pictures whose labels are likely wrong, the surest first."""
     from cleanlab.filter import find_label_issues
 
-    probabilities_NC = answers.probabilities_NC
+    voted_NC = votes(features, answers.labels_N, len(data.classes))
+    probabilities_NC = (answers.probabilities_NC + voted_NC) / 2
     # cleanlab wants every class to have a picture
     present = np.unique(answers.labels_N)
     if len(present) < 2:
@@ -71,8 +74,8 @@ def finding(data: Data, features: Features, suspects: Sequence[Suspect]) -> Find
         examples.append(Example((suspect.index,), note))
     sentence = (
         f"Linear probes on the base's features answered for {len(features.indices):,} of the "
-        f"{len(data.pictures):,} pictures, each without having learned it. The number is the "
-        "probability of the given label."
+        f"{len(data.pictures):,} pictures, each without having learned it, and so did its "
+        f"{VOTERS} nearest pictures. The number is the probability of the given label by both."
     )
     return Finding(
         "label_errors",
