@@ -78,7 +78,11 @@ def find(data: Data, measures: Measures, features: Features, answers: Answers) -
             if clue_C[label] - 0.5 >= enough:
                 own = (float(clue_C[label]), 0.5, float(probe_C[label]))
                 found.append(Shortcut(clue.name, label, *own))
-    return sorted(found, key=lambda shortcut: -shortcut.reached)
+    # of one class, the strongest clue: a border changes the mean colour too
+    named: dict[int | None, Shortcut] = {}
+    for shortcut in sorted(found, key=lambda shortcut: -shortcut.reached):
+        named.setdefault(shortcut.label, shortcut)
+    return list(named.values())
 
 
 def _predicted(values_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:

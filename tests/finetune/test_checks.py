@@ -31,6 +31,8 @@ from zoo.host.errors import UserError
 
 COUNTS = {"train": 50, "val": 10, "test": 10}
 PLANTED = 40
+SIDES = {"digits": 96, "letters": 128}
+"""Sides, in pixels, at which the base tells the pictures of a set."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     write_set(request.param, Path(), root, COUNTS)
     moved = planted_faults.flipped_labels(root, 0.05)
     pairs = planted_faults.near_duplicates(root, PLANTED)
-    return Faulty(pairs, moved, surveyed(root, 64))
+    return Faulty(pairs, moved, surveyed(root, SIDES[request.param]))
 
 
 def test_near_duplicates_across_splits_are_found(faulty: Faulty) -> None:
