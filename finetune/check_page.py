@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from finetune.checks.finding import MOST_EXAMPLES, Example, Finding
+from finetune.checks.finding import MOST_EXAMPLES, Illustration, Finding
 from finetune.checks.run_time import RunTime
 from finetune.checks.survey import Survey
 from finetune.data.dataset import Data
@@ -97,7 +97,7 @@ def plural_of(found: Finding) -> str:
     return plural(found.count, found.noun)
 
 
-def examples(data: Data, chosen: Sequence[Example]) -> Markup:
+def examples(data: Data, chosen: Sequence[Illustration]) -> Markup:
     """Show the pictures of each example with its note and the path of the first."""
     figures = []
     for example in chosen:

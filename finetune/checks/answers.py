@@ -16,7 +16,7 @@ ROWS = 1000
 
 
 @dataclass(frozen=True)
-class Answers:
+class ProbeAnswers:
     """The answers for the pictures with features, in the order of these."""
 
     labels_N: np.ndarray
@@ -30,7 +30,7 @@ class Answers:
         return self.probabilities_NC.argmax(1)
 
 
-def answered(data: Data, features: Features) -> Answers:
+def answered(data: Data, features: Features) -> ProbeAnswers:
     """Fit a probe in each fold of all pictures with features, and ask it for the other ones.
 
     All splits take part: a wrong label is worth finding in each.
@@ -47,7 +47,7 @@ def answered(data: Data, features: Features) -> Answers:
     for train, held_out in probe.folds(labels):
         weight, bias = probe.fit_logistic(z_ND[train], labels[train], classes, penalty, None)
         probabilities[held_out] = (z_ND[held_out] @ weight.T + bias).softmax(1)
-    return Answers(labels.numpy(), probabilities.numpy())
+    return ProbeAnswers(labels.numpy(), probabilities.numpy())
 
 
 def votes(features: Features, labels_N: np.ndarray, classes: int) -> np.ndarray:

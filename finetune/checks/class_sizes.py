@@ -4,9 +4,9 @@ from collections import Counter
 
 import numpy as np
 
-from finetune.checks.answers import Answers
+from finetune.checks.answers import ProbeAnswers
 from finetune.checks.features import Features
-from finetune.checks.finding import Example, Finding, first
+from finetune.checks.finding import Illustration, Finding, first
 from finetune.data.dataset import Data
 
 FEW = 10
@@ -59,7 +59,7 @@ def imbalance(data: Data) -> Finding:
     )
 
 
-def confused(data: Data, features: Features, answers: Answers) -> Finding:
+def confused(data: Data, features: Features, answers: ProbeAnswers) -> Finding:
     """Report pairs of classes that the probe cannot tell from each other."""
     rows = []
     for first_label, second_label in _mixed(answers):
@@ -72,7 +72,7 @@ def confused(data: Data, features: Features, answers: Answers) -> Finding:
         names = [data.classes[label] for label in pair]
         lines.append(f"{names[0]} and {names[1]}: told apart in {told:.0%} of the pictures")
         shown = [_some(features, answers, label) for label in pair]
-        examples.append(Example((*shown[0], *shown[1]), f"{names[0]} | {names[1]}"))
+        examples.append(Illustration((*shown[0], *shown[1]), f"{names[0]} | {names[1]}"))
     return Finding(
         "same_classes",
         "Classes that look the same",
@@ -88,7 +88,7 @@ def confused(data: Data, features: Features, answers: Answers) -> Finding:
     )
 
 
-def _mixed(answers: Answers) -> list[tuple[int, int]]:
+def _mixed(answers: ProbeAnswers) -> list[tuple[int, int]]:
     """Give the pairs of classes of which one is taken for the other at all."""
     wrong = answers.predicted_N != answers.labels_N
     pairs = np.stack((answers.labels_N[wrong], answers.predicted_N[wrong]), 1)
@@ -96,7 +96,7 @@ def _mixed(answers: Answers) -> list[tuple[int, int]]:
     return [(first_label, second_label) for first_label, second_label in unique]
 
 
-def told_apart(answers: Answers, label: int, other: int) -> tuple[float, int]:
+def told_apart(answers: ProbeAnswers, label: int, other: int) -> tuple[float, int]:
     """Give the share of the pictures of two classes, each class weighing the same, for which the
     right one of the two is the more probable, and their number."""
     shares, count = [], 0
@@ -107,6 +107,6 @@ def told_apart(answers: Answers, label: int, other: int) -> tuple[float, int]:
     return float(np.mean(shares)), count
 
 
-def _some(features: Features, answers: Answers, label: int) -> list[int]:
+def _some(features: Features, answers: ProbeAnswers, label: int) -> list[int]:
     rows = np.flatnonzero(answers.labels_N == label)[:2]
     return [features.indices[row] for row in rows]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from finetune.checks.features import Features
-from finetune.checks.finding import Example, Finding, first, shown
+from finetune.checks.finding import Illustration, Finding, first, shown
 from finetune.checks.near_duplicates import Pair
 from finetune.data.dataset import Data
 
@@ -104,9 +104,11 @@ def _judges(data: Data, pair: Pair) -> list[int]:
     return [index for index in both if data.pictures[index].split != "train"]
 
 
-def _examples(data: Data, pairs: Sequence[Pair]) -> tuple[Example, ...]:
+def _examples(data: Data, pairs: Sequence[Pair]) -> tuple[Illustration, ...]:
     examples = []
     for pair in pairs:
         note = f"{shown(data, pair.first)} | {shown(data, pair.second)}"
-        examples.append(Example((pair.first, pair.second), f"{note} ({_RELATIONS[pair.relation]})"))
+        examples.append(
+            Illustration((pair.first, pair.second), f"{note} ({_RELATIONS[pair.relation]})")
+        )
     return first(examples)

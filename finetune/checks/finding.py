@@ -11,7 +11,7 @@ MOST_EXAMPLES = 24
 
 
 @dataclass(frozen=True)
-class Example:
+class Illustration:
     """Pictures that show a finding."""
 
     pictures: tuple[int, ...]
@@ -34,7 +34,7 @@ class Finding:
     """What was looked for, in how much, and what was found."""
     action: str
     """What was done about it, and what to do; empty where nothing was found."""
-    examples: tuple[Example, ...] = ()
+    examples: tuple[Illustration, ...] = ()
     lines: tuple[str, ...] = ()
     """Findings without pictures, such as names of classes."""
 
@@ -61,6 +61,6 @@ def shown(data: Data, index: int) -> str:
     return f"{data.classes[picture.label]}, {picture.split}"
 
 
-def first(examples: Sequence[Example]) -> tuple[Example, ...]:
+def first(examples: Sequence[Illustration]) -> tuple[Illustration, ...]:
     """Keep as many examples as are shown."""
     return tuple(examples[:MOST_EXAMPLES])

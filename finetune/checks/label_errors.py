@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.checks.answers import VOTERS, Answers, votes
+from finetune.checks.answers import VOTERS, ProbeAnswers, votes
 from finetune.checks.features import Features
-from finetune.checks.finding import Example, Finding, first
+from finetune.checks.finding import Illustration, Finding, first
 from finetune.data.dataset import Data
 from zoo.files import tables
 
@@ -39,7 +39,7 @@ class Suspect:
     """Probability of the given label, 0 to 1: the lower, the surer that it is wrong."""
 
 
-def find(data: Data, features: Features, answers: Answers) -> list[Suspect]:
+def find(data: Data, features: Features, answers: ProbeAnswers) -> list[Suspect]:
     """Give the pictures whose labels are likely wrong, the surest first."""
     from cleanlab.filter import find_label_issues
 
@@ -75,7 +75,7 @@ def finding(data: Data, features: Features, suspects: Sequence[Suspect]) -> Find
     for suspect in suspects:
         given = data.classes[data.pictures[suspect.index].label]
         note = f"given {given}, suggested {data.classes[suspect.suggested]} ({suspect.score:.3f})"
-        examples.append(Example((suspect.index,), note))
+        examples.append(Illustration((suspect.index,), note))
     sentence = (
         f"Linear probes on the base's features answered for {len(features.indices):,} of the "
         f"{len(data.pictures):,} pictures, each without having learned it. Named are those "

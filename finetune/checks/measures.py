@@ -35,7 +35,7 @@ _SIGNATURES = {
 }  # fmt: skip
 
 
-class Measured(NamedTuple):
+class PictureMeasures(NamedTuple):
     """Holds the measures of one picture."""
 
     hash: int
@@ -104,7 +104,7 @@ def measure_all(data: Data, processes: int) -> Measures:
         for row in _measured(jobs, processes):
             rows.append(row)
             advance(1)
-    columns = Measured(*zip(*rows, strict=True))  # type: ignore[arg-type]
+    columns = PictureMeasures(*zip(*rows, strict=True))  # type: ignore[arg-type]
     return Measures(
         np.array(columns.hash, np.uint64),
         np.array(columns.mirrored_hash, np.uint64),
@@ -119,7 +119,7 @@ def measure_all(data: Data, processes: int) -> Measures:
     )
 
 
-def _measured(jobs: Sequence[tuple[Path, str]], processes: int) -> Iterator[Measured]:
+def _measured(jobs: Sequence[tuple[Path, str]], processes: int) -> Iterator[PictureMeasures]:
     if processes == 1 or len(jobs) < PROCESSES_FROM:
         yield from map(measure, jobs)
         return
@@ -128,14 +128,14 @@ def _measured(jobs: Sequence[tuple[Path, str]], processes: int) -> Iterator[Meas
         yield from pool.map(measure, jobs, chunksize=250)
 
 
-def measure(job: tuple[Path, str]) -> Measured:
+def measure(job: tuple[Path, str]) -> PictureMeasures:
     """Measure the picture at a path with this sha256."""
     content, picture = _opened(*job)
     small = reduced(picture, SIDE)
     pixels_HW3 = np.asarray(small, np.float32)
     grey_HW = pixels_HW3.mean(2)
     outer_HW = border_mask(grey_HW.shape)
-    return Measured(
+    return PictureMeasures(
         perceptual_hash(small),
         perceptual_hash(small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
         tuple(pixels_HW3.mean((0, 1)).tolist()),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune.checks.features import Features
-from finetune.checks.finding import Example, Finding, first, shown
+from finetune.checks.finding import Illustration, Finding, first, shown
 from finetune.checks.measures import Measures
 from finetune.checks.near_duplicates import ROWS
 from finetune.data.dataset import Data
@@ -67,7 +67,7 @@ def odd_sizes(data: Data) -> Finding:
     for index in indices:
         picture = data.pictures[index]
         note = f"{picture.width} x {picture.height}, {shown(data, index)}"
-        examples.append(Example((index,), note))
+        examples.append(Illustration((index,), note))
     return Finding(
         "odd_sizes",
         "Odd sizes",
@@ -128,5 +128,5 @@ def blurred(data: Data, measures: Measures) -> Finding:
     )
 
 
-def _examples(data: Data, indices: Sequence[int]) -> tuple[Example, ...]:
-    return first([Example((index,), shown(data, index)) for index in indices])
+def _examples(data: Data, indices: Sequence[int]) -> tuple[Illustration, ...]:
+    return first([Illustration((index,), shown(data, index)) for index in indices])

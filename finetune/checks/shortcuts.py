@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.checks.answers import Answers, balanced, per_class
+from finetune.checks.answers import ProbeAnswers, balanced, per_class
 from finetune.checks.features import Features
-from finetune.checks.finding import Example, Finding, first
+from finetune.checks.finding import Illustration, Finding, first
 from finetune.checks.measures import Measures
 from finetune.data.dataset import Data
 from finetune.train.probe import FOLDS
@@ -55,7 +55,9 @@ class Shortcut:
     """That of the probe."""
 
 
-def find(data: Data, measures: Measures, features: Features, answers: Answers) -> list[Shortcut]:
+def find(
+    data: Data, measures: Measures, features: Features, answers: ProbeAnswers
+) -> list[Shortcut]:
     """Give the clues that tell too much, the strongest first."""
     labels_N, found = answers.labels_N, []
     present = np.unique(labels_N)
@@ -128,7 +130,7 @@ def _one_hot(names: list[str]) -> np.ndarray:
     return np.array(columns, np.float32).T
 
 
-def finding(data: Data, measures: Measures, features: Features, answers: Answers) -> Finding:
+def finding(data: Data, measures: Measures, features: Features, answers: ProbeAnswers) -> Finding:
     """Report what gives classes away."""
     found = find(data, measures, features, answers)
     lines, examples = [], []
@@ -138,7 +140,7 @@ def finding(data: Data, measures: Measures, features: Features, answers: Answers
             what = f"class {data.classes[shortcut.label]}"
             rows = np.flatnonzero(answers.labels_N == shortcut.label)[:4]
             pictures = tuple(features.indices[row] for row in rows)
-            examples.append(Example(pictures, f"{shortcut.clue}: {what}"))
+            examples.append(Illustration(pictures, f"{shortcut.clue}: {what}"))
         lines.append(
             f"{shortcut.clue} gives {what} away: balanced accuracy {shortcut.reached:.1%} by this "
             f"alone, {shortcut.guessing:.1%} by guessing, {shortcut.probe:.1%} by the linear probe"

@@ -7,7 +7,7 @@ from time import perf_counter
 from torch import nn
 
 from finetune.checks import class_sizes, copies, label_errors, odd_pictures, packages, shortcuts
-from finetune.checks.answers import Answers, answered
+from finetune.checks.answers import ProbeAnswers, answered
 from finetune.checks.features import Features, extracted
 from finetune.checks.finding import Finding
 from finetune.checks.label_errors import Suspect
@@ -25,7 +25,7 @@ class Survey:
     data: Data
     measures: Measures
     features: Features
-    answers: Answers
+    answers: ProbeAnswers
     pairs: tuple[Pair, ...]
     suspects: tuple[Suspect, ...]
     findings: tuple[Finding, ...]

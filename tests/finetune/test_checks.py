@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from finetune import check, check_page
 from finetune.checks import class_sizes, copies, odd_pictures, packages, shortcuts
-from finetune.checks.answers import Answers
+from finetune.checks.answers import ProbeAnswers
 from finetune.checks.camera import camera
 from finetune.checks.features import Features
 from finetune.checks.likeness import likeness, looks
@@ -266,11 +266,11 @@ def test_classes_that_cannot_be_told_apart_are_named() -> None:
     data, features = made_features(random.normal(size=(400, 4)))
     labels = np.arange(400) % 2
     guesses = random.dirichlet((1, 1), 400).astype(np.float32)
-    found = class_sizes.confused(data, features, Answers(labels, guesses))
+    found = class_sizes.confused(data, features, ProbeAnswers(labels, guesses))
     assert found.count == 1
     assert found.lines[0].startswith("a and b: told apart in ")
     sure = np.eye(2, dtype=np.float32)[labels]
-    assert class_sizes.confused(data, features, Answers(labels, sure)).count == 0
+    assert class_sizes.confused(data, features, ProbeAnswers(labels, sure)).count == 0
 
 
 def test_small_and_uneven_classes_are_named() -> None:
