@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from finetune.checks.finding import MOST_EXAMPLES, Illustration, Finding
+from finetune.checks.finding import MOST_EXAMPLES, Finding, Illustration
 from finetune.checks.run_time import RunTime
 from finetune.checks.survey import Survey
 from finetune.data.dataset import Data

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from finetune.checks.features import Features
-from finetune.checks.finding import Illustration, Finding, first, shown
+from finetune.checks.finding import Finding, Illustration, first, shown
 from finetune.checks.near_duplicates import Pair
 from finetune.data.dataset import Data
 

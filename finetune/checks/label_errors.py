@@ -15,7 +15,7 @@ import numpy as np
 
 from finetune.checks.answers import VOTERS, ProbeAnswers, votes
 from finetune.checks.features import Features
-from finetune.checks.finding import Illustration, Finding, first
+from finetune.checks.finding import Finding, Illustration, first
 from finetune.data.dataset import Data
 from zoo.files import tables
 

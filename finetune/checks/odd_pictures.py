@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune.checks.features import Features
-from finetune.checks.finding import Illustration, Finding, first, shown
+from finetune.checks.finding import Finding, Illustration, first, shown
 from finetune.checks.measures import Measures
 from finetune.checks.near_duplicates import ROWS
 from finetune.data.dataset import Data

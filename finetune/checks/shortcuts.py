@@ -13,7 +13,7 @@ import numpy as np
 
 from finetune.checks.answers import ProbeAnswers, balanced, per_class
 from finetune.checks.features import Features
-from finetune.checks.finding import Illustration, Finding, first
+from finetune.checks.finding import Finding, Illustration, first
 from finetune.checks.measures import Measures
 from finetune.data.dataset import Data
 from finetune.train.probe import FOLDS
