@@ -43,7 +43,7 @@ class PictureMeasures(NamedTuple):
     mirrored_hash: int
     """The same of the picture flipped from left to right."""
     mean: tuple[float, float, float]
-    """Mean colour, RGB from 0 to 255."""
+    """Mean colour without the border, RGB from 0 to 255."""
     border: tuple[float, float, float]
     """The same of the outermost pixels."""
     border_spread: float
@@ -135,10 +135,13 @@ def measure(job: tuple[Path, str]) -> PictureMeasures:
     pixels_HW3 = np.asarray(small, np.float32)
     grey_HW = pixels_HW3.mean(2)
     outer_HW = border_mask(grey_HW.shape)
+    inner_HW = ~outer_HW
+    if not inner_HW.any():
+        inner_HW = outer_HW
     return PictureMeasures(
         perceptual_hash(small),
         perceptual_hash(small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
-        tuple(pixels_HW3.mean((0, 1)).tolist()),
+        tuple(pixels_HW3[inner_HW].mean(0).tolist()),
         tuple(pixels_HW3[outer_HW].mean(0).tolist()),
         float(grey_HW[outer_HW].std()),
         float(grey_HW.std()),
