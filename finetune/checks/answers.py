@@ -9,7 +9,7 @@ from finetune.checks.features import Features
 from finetune.data.dataset import Data
 from finetune.train import probe
 
-VOTERS = 10
+VOTERS = 5
 """Nearest pictures that vote."""
 ROWS = 1000
 """Pictures whose neighbours are computed at once."""

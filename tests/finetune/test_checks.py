@@ -32,8 +32,8 @@ from zoo.host.errors import UserError
 COUNTS = {"train": 50, "val": 10, "test": 10}
 PLANTED = 40
 SIDES = {"digits": 96, "letters": 64}
-"""In pixels; at 64 the probe is right for 85 % of the letters only (tests/bench/RESULTS.md has label
-errors at 128)."""
+"""In pixels; at 64 the probe is right for 85 % of the letters only (tests/bench/RESULTS.md has
+label errors at 128)."""
 
 
 @dataclass(frozen=True)
