@@ -64,6 +64,14 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_what_was_there_before_a_refused_run_stays",
         "test_wrong_flags",
     ),
+    "finetune/test_checks.py": (
+        "test_a_planted_shortcut_is_named",
+        "test_near_duplicates_across_splits_are_found",
+        "test_odd_pictures_are_named",
+        "test_pictures_without_a_shortcut_raise_no_alarm",
+        "test_the_command_writes_its_page_and_leaves_the_data_alone",
+        "test_wrong_labels_are_found",
+    ),
     "finetune/test_compare.py": ("test_two_networks_from_scratch_on_the_tars_of_ilsvrc",),
     "finetune/test_dataset.py": ("test_several_processes_give_the_same_as_one",),
     "finetune/test_decide.py": (
@@ -365,6 +373,7 @@ SLOW_FIXTURES = {
     "export/test_export.py": ("proof",),
     "export/test_targets.py": ("trained",),
     "export/test_web.py": ("web", "site"),
+    "finetune/test_checks.py": ("faulty",),
     "finetune/test_decide.py": ("halved_run",),
     "finetune/test_ranks.py": ("results",),
     "finetune/test_report.py": ("pages",),

@@ -55,6 +55,7 @@ ROOMS = {
         "evaluation",
         "run_folder",
         "train",
+        "checks",
         "figures",
         "report",
         "",

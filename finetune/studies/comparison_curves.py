@@ -33,7 +33,7 @@ class Learned(NamedTuple):
     wrong: Curves
 
 
-def shown(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> dict[str, Learned]:
+def learned_of(runs: Sequence[Finished], numbers: Mapping[str, Any]) -> dict[str, Learned]:
     """Give the curves of the first seed of each row that is drawn, by a name that fits into a
     legend: of the first row and the best others, in their order."""
     of_folder = {run.name: run for run in runs}

@@ -39,7 +39,7 @@ def write_comparison(folder: Path, runs: Sequence[Finished], numbers: Mapping[st
     """Write `compare.json`, `compare.html` and figures of runs that lie in `folder`; `numbers` are
     those of `side_by_side`."""
     labels = [row["label"] for row in numbers["rows"]]
-    shown = comparison_curves.shown(runs, numbers)
+    shown = comparison_curves.learned_of(runs, numbers)
     drawings = comparison_curves.figures(shown)
     (folder / rundir.FIGURES).mkdir(exist_ok=True)
     for drawing in drawings:

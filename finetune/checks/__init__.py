@@ -1,0 +1,1 @@
+"""Checks of the pictures before anything is trained."""
